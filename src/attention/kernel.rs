@@ -1,0 +1,64 @@
+//! The attention arithmetic, once fused and once by hand.
+//!
+//! Everywhere q: [b, heads, queries, d], k: [b, heads, tokens, d], v: [b, heads, tokens, c].
+
+use crate::error::Result;
+use tch::{Kind, Tensor};
+
+/// Scores held at once by a lazy view; bounds its memory to 64 MiB.
+pub(super) const CHUNK: i64 = 1 << 24;
+
+/// softmax(q·kᵀ/√d + bias)·v by libtorch's fused operation.
+pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    count::kernel();
+    let bias = bias.map(|bias| bias.f_to_kind(q.kind())).transpose()?;
+    Ok(Tensor::f_scaled_dot_product_attention(q, k, v, bias.as_ref(), 0.0, false, None::<f64>, false)?)
+}
+
+/// q·kᵀ/√d in f32, [b, heads, queries, tokens].
+pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    count::kernel();
+    let scale = 1.0 / (q.size4()?.3 as f64).sqrt();
+    let q = q.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?;
+    Ok(q.f_matmul(&k.f_to_kind(Kind::Float)?.f_transpose(2, 3)?)?)
+}
+
+/// softmax(scores)·v in f32, in v's kind again.
+pub(super) fn explicit(scores: &Tensor, v: &Tensor) -> Result<Tensor> {
+    count::kernel();
+    Ok(scores.f_softmax(-1, Kind::Float)?.f_matmul(&v.f_to_kind(Kind::Float)?)?.f_to_kind(v.kind())?)
+}
+
+/// (start, length) of the query rows to handle at once.
+pub(super) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64, i64)>> {
+    let (n, heads, queries, _) = q.size4()?;
+    let rows = (CHUNK / (n * heads * k.size4()?.2).max(1)).clamp(1, queries.max(1));
+    Ok((0..queries).step_by(rows as usize).map(move |start| (start, rows.min(queries - start))))
+}
+
+/// [b, heads, queries, c] → [b, queries, heads·c].
+pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor> {
+    let (b, heads, queries, c) = x.size4()?;
+    Ok(x.f_transpose(1, 2)?.f_reshape([b, queries, heads * c])?)
+}
+
+/// Counts kernel calls for the tests that promise how many there are; nothing outside them.
+pub(super) mod count {
+    #[cfg(test)]
+    thread_local!(static CALLS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+    /// One more.
+    #[inline]
+    pub(in crate::attention) fn kernel() {
+        #[cfg(test)]
+        CALLS.with(|calls| calls.set(calls.get() + 1));
+    }
+
+    /// The calls of this thread while `f` runs.
+    #[cfg(test)]
+    pub(in crate::attention) fn during<T>(f: impl FnOnce() -> T) -> (usize, T) {
+        let before = CALLS.with(std::cell::Cell::get);
+        let value = f();
+        (CALLS.with(std::cell::Cell::get) - before, value)
+    }
+}

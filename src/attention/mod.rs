@@ -1,0 +1,142 @@
+//! Attention that can be watched and changed.
+//!
+//! A call goes context → q·k → sum of biases → scores → softmax → probs → ·v → output. A [`CrossAttentionHook`] names
+//! the phases it wants, per site and branch; [`Scores`] and [`Probs`] are what it sees, [`Tap`] carries hooks through a
+//! network.
+//!
+//! ```
+//! use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+//! use impasto::{Branch, Result};
+//! use tch::{Kind, Tensor};
+//!
+//! /// Which token gets most of the picture's attention?
+//! #[derive(Default)]
+//! struct TokenWeight { sum: Option<Tensor> }
+//!
+//! impl CrossAttentionHook for TokenWeight {
+//!     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+//!         if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+//!     }
+//!     fn probs(&mut self, _: &At, probs: &Probs) -> Result<()> {
+//!         let here = probs.columns(probs.tokens())?.f_mean_dim([0i64, 1, 2].as_slice(), false, Kind::Float)?;
+//!         self.sum = Some(match self.sum.take() { Some(sum) => sum.f_add(&here)?, None => here });
+//!         Ok(())
+//!     }
+//! }
+//! ```
+
+mod kernel;
+mod site;
+mod tap;
+mod views;
+
+pub use site::{AttentionSite, Place, SiteKind};
+pub use tap::{Call, Tap, Wiring};
+pub use views::{Probs, Scores};
+
+use crate::branch::Branch;
+use crate::error::Result;
+use crate::step::{Grid, Step};
+use std::ops::Range;
+use tch::Tensor;
+
+/// Where a hook is being called.
+#[derive(Clone)]
+#[non_exhaustive]
+#[allow(missing_debug_implementations)]
+pub struct At<'a> {
+    /// The site.
+    pub site: &'a AttentionSite,
+    /// The step and evaluation.
+    pub step: &'a Step,
+    /// The branch whose rows the hook sees.
+    pub branch: Branch,
+    /// Which images of the run these rows are; all of them, or one at a time (`Batching::OneByOne`).
+    pub images: Range<i64>,
+    /// Rows and columns of the queries.
+    pub grid: Grid,
+    q: &'a Tensor,
+    project: &'a tap::Project<'a>,
+}
+
+impl At<'_> {
+    /// Plain attention of this call's queries over another context ([n, tokens, dim]), [n, queries, heads · head_dim];
+    /// no hooks.
+    pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
+        let (k, v) = (self.project)(context)?;
+        kernel::merge_heads(&kernel::fused(self.q, &k, &v, None)?)
+    }
+}
+
+/// The phases of an attention call that a hook wants to be called for: `Interest::PROBS | Interest::BIAS`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest(u8);
+
+impl Interest {
+    /// No call, no cost.
+    pub const NONE: Self = Self(0);
+    /// [`CrossAttentionHook::context`].
+    pub const CONTEXT: Self = Self(1);
+    /// [`CrossAttentionHook::bias`].
+    pub const BIAS: Self = Self(2);
+    /// [`CrossAttentionHook::scores`].
+    pub const SCORES: Self = Self(4);
+    /// [`CrossAttentionHook::probs`].
+    pub const PROBS: Self = Self(8);
+    /// [`CrossAttentionHook::output`].
+    pub const OUTPUT: Self = Self(16);
+
+    /// Is every phase of `phases` in here?
+    pub const fn contains(self, phases: Self) -> bool {
+        self.0 & phases.0 == phases.0
+    }
+}
+
+impl std::ops::BitOr for Interest {
+    type Output = Self;
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+/// Watches or changes attention. One required method: where you want to be called, and for what.
+///
+/// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase, in attach order
+/// within a phase. The module's example is a whole one.
+#[allow(unused_variables)]
+pub trait CrossAttentionHook: Send {
+    /// Asked once per site and branch per run. Only the phases named here are called.
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest;
+
+    /// Asked once per evaluation; `false` costs as little as no hook.
+    fn active(&self, step: &Step) -> bool {
+        true
+    }
+
+    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added. Splits the call by branch and
+    /// forgoes the keys and values kept for the run.
+    fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the fused kernel. Biases of several
+    /// hooks add up, so their order does not matter.
+    fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Edits the scaled, biased scores, f32 [n, heads, queries, tokens]. Costs the explicit kernel.
+    fn scores(&mut self, at: &At<'_>, scores: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads probabilities, as much as it asks for. They are computed beside the output: reading never changes it.
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Changes the result before the output projection, [n, queries, heads · head_dim].
+    fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+}

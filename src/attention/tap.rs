@@ -1,0 +1,274 @@
+//! [`Tap`]: hooks on their way through a network.
+
+use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, kernel};
+use crate::branch::Branch;
+use crate::error::{Error, Result};
+use crate::step::{Grid, Step};
+use std::collections::HashMap;
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// Makes keys and values, [b, heads, tokens, d], of a context.
+pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
+
+/// What stays from one evaluation of a run to the next: which hook wants which phase where, and the keys and values of
+/// the prompt, which do not change.
+#[derive(Debug, Default)]
+pub struct Wiring {
+    hooks: usize,
+    interest: HashMap<(usize, usize, Branch), Interest>,
+    keys_values: HashMap<(usize, i64, Vec<Branch>), (Tensor, Tensor)>,
+}
+
+impl Wiring {
+    /// Asks every hook about every site and branch.
+    pub fn new(hooks: &[&mut dyn CrossAttentionHook], sites: &[AttentionSite], branches: &[Branch]) -> Self {
+        let mut interest = HashMap::new();
+        for (i, hook) in hooks.iter().enumerate() {
+            for (site, &branch) in sites.iter().flat_map(|site| branches.iter().map(move |branch| (site, branch))) {
+                let phases = hook.interest(site, branch);
+                if phases != Interest::NONE {
+                    interest.insert((i, site.index, branch), phases);
+                }
+            }
+        }
+        Self { hooks: hooks.len(), interest, keys_values: HashMap::new() }
+    }
+
+    fn of(&self, hook: usize, site: &AttentionSite, branch: Branch) -> Interest {
+        self.interest.get(&(hook, site.index, branch)).copied().unwrap_or_default()
+    }
+}
+
+/// One evaluation of a model: what is stacked in its batch, and how.
+#[derive(Clone, Debug)]
+pub struct Call<'a> {
+    /// The step and evaluation.
+    pub step: &'a Step,
+    /// The stacked branches, in order; the batch is branches × images.
+    pub branches: &'a [Branch],
+    /// Which images of the run each branch has.
+    pub images: Range<i64>,
+    /// Latent grid.
+    pub grid: Grid,
+}
+
+/// Carries the hooks of a run through a network. A network calls [`Tap::attend`] at each of its sites.
+#[allow(missing_debug_implementations)]
+pub struct Tap<'a>(Option<Live<'a>>);
+
+struct Live<'a> {
+    call: Call<'a>,
+    hooks: Vec<(usize, &'a mut dyn CrossAttentionHook)>,
+    wiring: &'a mut Wiring,
+}
+
+/// What stays the same during one attention call.
+#[derive(Clone, Copy)]
+struct Spot<'a> {
+    site: &'a AttentionSite,
+    wanted: Interest,
+    project: &'a Project<'a>,
+}
+
+impl<'a> Tap<'a> {
+    /// No hooks, nothing kept: plain attention.
+    pub const fn none() -> Self {
+        Self(None)
+    }
+
+    /// The hooks that `wiring` was made of, for one evaluation. Hooks that are not active at this step are left out.
+    ///
+    /// # Errors
+    /// [`Error::HooksChanged`] if their number is another.
+    pub fn new(call: Call<'a>, hooks: Vec<&'a mut dyn CrossAttentionHook>, wiring: &'a mut Wiring) -> Result<Self> {
+        if hooks.len() != wiring.hooks {
+            return Err(Error::HooksChanged { before: wiring.hooks, now: hooks.len() });
+        }
+        let hooks = hooks.into_iter().enumerate().filter(|(_, hook)| hook.active(call.step)).collect();
+        Ok(Self(Some(Live { call, hooks, wiring })))
+    }
+
+    /// One attention call with all its phases → [b, queries, heads · head_dim].
+    ///
+    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.
+    pub fn attend(
+        &mut self,
+        site: &AttentionSite,
+        q: &Tensor,
+        context: &Tensor,
+        project: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>,
+    ) -> Result<Tensor> {
+        let Some(live) = &mut self.0 else {
+            let (k, v) = project(context)?;
+            return kernel::merge_heads(&kernel::fused(q, &k, &v, None)?);
+        };
+        let branches = live.call.branches;
+        let spot = Spot { site, wanted: live.wanted(site, branches), project: &project };
+        if !spot.wanted.contains(Interest::CONTEXT) {
+            let (k, v) = live.keys_values(site, context, &project)?;
+            return live.hooked(&spot, branches, q, &k, &v);
+        }
+        // Contexts may end up with different numbers of tokens, so each branch goes alone.
+        let mut parts = Vec::with_capacity(branches.len());
+        for (row, &branch) in branches.iter().enumerate() {
+            let (mut context, q) = (live.rows(context, row)?, live.rows(q, row)?);
+            live.each(&spot, branch, &q, Interest::CONTEXT, "context", |hook, at| hook.context(at, &mut context))?;
+            let (k, v) = project(&context)?;
+            let wanted = live.wanted(site, &[branch]);
+            parts.push(live.hooked(&Spot { wanted, ..spot }, &[branch], &q, &k, &v)?);
+        }
+        Ok(Tensor::f_cat(&parts, 0)?)
+    }
+}
+
+impl Live<'_> {
+    /// The rows of the `row`th of the stacked branches.
+    fn rows(&self, stacked: &Tensor, row: usize) -> Result<Tensor> {
+        let n = self.call.images.end - self.call.images.start;
+        Ok(stacked.f_narrow(0, row as i64 * n, n)?)
+    }
+
+    /// Union of what active hooks want at this site.
+    fn wanted(&self, site: &AttentionSite, branches: &[Branch]) -> Interest {
+        let all = self.hooks.iter().flat_map(|(i, _)| branches.iter().map(|&branch| self.wiring.of(*i, site, branch)));
+        all.fold(Interest::NONE, |a, b| a | b)
+    }
+
+    /// Calls `f` with every active hook that wants `phase` here. `q`: the branch's queries.
+    fn each(
+        &mut self,
+        spot: &Spot<'_>,
+        branch: Branch,
+        q: &Tensor,
+        phase: Interest,
+        name: &'static str,
+        mut f: impl FnMut(&mut dyn CrossAttentionHook, &At<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let (site, step, images) = (spot.site, self.call.step, self.call.images.clone());
+        let at =
+            At { site, step, branch, images, grid: self.call.grid.halved(site.halvings), q, project: spot.project };
+        for (i, hook) in &mut self.hooks {
+            if self.wiring.of(*i, site, branch).contains(phase) {
+                f(&mut **hook, &at).map_err(|source| Error::Hook {
+                    site: site.name.clone(),
+                    phase: name,
+                    step: step.index,
+                    source: Box::new(source),
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys and values; those of the prompt are computed once per run and group of branches.
+    fn keys_values(
+        &mut self,
+        site: &AttentionSite,
+        context: &Tensor,
+        project: &Project<'_>,
+    ) -> Result<(Tensor, Tensor)> {
+        if !site.is_cross() {
+            return project(context);
+        }
+        let key = (site.index, self.call.images.start, self.call.branches.to_vec());
+        if let Some((k, v)) = self.wiring.keys_values.get(&key) {
+            return Ok((k.shallow_clone(), v.shallow_clone()));
+        }
+        let (k, v) = project(context)?;
+        self.wiring.keys_values.insert(key, (k.shallow_clone(), v.shallow_clone()));
+        Ok((k, v))
+    }
+
+    /// Every phase from the biases on, for `branches` stacked in q, k and v.
+    fn hooked(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+        let wants = |phase| spot.wanted.contains(phase);
+        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, q, k)? } else { None };
+        let edited = match wants(Interest::SCORES) {
+            true => Some(self.edited(spot, branches, q, k, bias.as_ref())?),
+            false => None,
+        };
+        if wants(Interest::PROBS) {
+            for (row, &branch) in branches.iter().enumerate() {
+                let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
+                let bias = bias.as_ref().map(|bias| self.rows(bias, row)).transpose()?;
+                let edited = edited.as_ref().map(|edited| self.rows(edited, row)).transpose()?;
+                let probs = Probs::new(&q, &k, bias.as_ref(), edited.as_ref());
+                self.each(spot, branch, &q, Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
+            }
+        }
+        let output = match &edited {
+            Some(scores) => kernel::explicit(scores, v)?,
+            None => kernel::fused(q, k, v, bias.as_ref())?,
+        };
+        let output = kernel::merge_heads(&output)?;
+        if !wants(Interest::OUTPUT) {
+            return Ok(output);
+        }
+        let mut parts = Vec::with_capacity(branches.len());
+        for (row, &branch) in branches.iter().enumerate() {
+            let (mut part, q) = (self.rows(&output, row)?, self.rows(q, row)?);
+            self.each(spot, branch, &q, Interest::OUTPUT, "output", |hook, at| hook.output(at, &mut part))?;
+            parts.push(part);
+        }
+        Ok(Tensor::f_cat(&parts, 0)?)
+    }
+
+    /// Sum of the hooks' biases for the stacked branches, f32 [b, 1 or heads, queries, tokens]; zero for branches
+    /// without, `None` if nobody has one.
+    fn bias(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor) -> Result<Option<Tensor>> {
+        let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(branches.len());
+        for (row, &branch) in branches.iter().enumerate() {
+            let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
+            let scores = Scores::new(&q, &k);
+            let mut sum: Option<Tensor> = None;
+            self.each(spot, branch, &q, Interest::BIAS, "bias", |hook, at| {
+                if let Some(bias) = hook.bias(at, &scores)? {
+                    sum = Some(match sum.take() {
+                        Some(sum) => sum.f_add(&bias)?,
+                        None => bias,
+                    });
+                }
+                Ok(())
+            })?;
+            sums.push(sum);
+        }
+        if sums.iter().all(Option::is_none) {
+            return Ok(None);
+        }
+        let (_, heads, queries, _) = q.size4()?;
+        let per_head = sums.iter().flatten().any(|bias| bias.size().iter().rev().nth(2).is_some_and(|&h| h != 1));
+        let n = self.call.images.end - self.call.images.start;
+        let shape = [n, if per_head { heads } else { 1 }, queries, k.size4()?.2];
+        let parts: Vec<Tensor> = sums
+            .iter()
+            .map(|bias| match bias {
+                Some(bias) => bias.f_to_kind(Kind::Float)?.f_expand(shape, false),
+                None => Tensor::f_zeros(shape, (Kind::Float, q.device())),
+            })
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(Some(Tensor::f_cat(&parts, 0)?))
+    }
+
+    /// Scores as the hooks leave them, f32 [b, heads, queries, tokens].
+    fn edited(
+        &mut self,
+        spot: &Spot<'_>,
+        branches: &[Branch],
+        q: &Tensor,
+        k: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        let mut scores = kernel::scores(q, k)?;
+        if let Some(bias) = bias {
+            scores = scores.f_add(bias)?;
+        }
+        let mut parts = Vec::with_capacity(branches.len());
+        for (row, &branch) in branches.iter().enumerate() {
+            let (mut part, q) = (self.rows(&scores, row)?, self.rows(q, row)?);
+            self.each(spot, branch, &q, Interest::SCORES, "scores", |hook, at| hook.scores(at, &mut part))?;
+            parts.push(part);
+        }
+        Ok(Tensor::f_cat(&parts, 0)?)
+    }
+}

@@ -1,0 +1,259 @@
+//! Lazy views of scores and probabilities: nothing is computed until asked, only what is asked, and once per call.
+
+use super::kernel;
+use crate::error::Result;
+use crate::prompt::TokenSpan;
+use std::cell::OnceCell;
+use tch::{Kind, Tensor};
+
+/// Scaled scores q·kᵀ/√d of one branch, f32. What it computes is kept for the other hooks of the same call.
+#[derive(Debug)]
+pub struct Scores<'a> {
+    q: &'a Tensor,
+    k: &'a Tensor,
+    max: OnceCell<Tensor>,
+    std: OnceCell<Tensor>,
+}
+
+impl<'a> Scores<'a> {
+    pub(super) fn new(q: &'a Tensor, k: &'a Tensor) -> Self {
+        Self { q, k, max: OnceCell::new(), std: OnceCell::new() }
+    }
+
+    /// Every token of the context.
+    pub fn tokens(&self) -> TokenSpan {
+        TokenSpan { start: 0, end: tokens(self.k) }
+    }
+
+    /// All scores, [n, heads, queries, tokens].
+    pub fn full(&self) -> Result<Tensor> {
+        kernel::scores(self.q, self.k)
+    }
+
+    /// Scores of some tokens, [n, heads, queries, span].
+    pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
+        kernel::scores(self.q, &self.k.f_narrow(2, span.start, span.len())?)
+    }
+
+    /// The largest score of each image, [n, 1, 1, 1].
+    pub fn max(&self) -> Result<Tensor> {
+        kept(&self.max, || {
+            let parts = self.by_rows(|scores| Ok(scores.f_amax([1i64, 2, 3], true)?))?;
+            Ok(Tensor::f_stack(&parts, 0)?.f_amax([0i64], false)?)
+        })
+    }
+
+    /// The standard deviation (n − 1) of each image's scores, [n, 1, 1, 1].
+    pub fn std(&self) -> Result<Tensor> {
+        kept(&self.std, || {
+            // Chunks are combined by their means and squared deviations, so that no large sums cancel.
+            let moments = self.by_rows(|scores| {
+                let mean = scores.f_mean_dim([1i64, 2, 3].as_slice(), true, Kind::Float)?;
+                let squares = scores.f_sub(&mean)?.f_square()?;
+                let count = scores.size().iter().skip(1).product::<i64>() as f64;
+                Ok((count, mean, squares.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Float)?))
+            })?;
+            let total: f64 = moments.iter().map(|(count, ..)| count).sum();
+            let mut mean = Tensor::f_zeros([1], (Kind::Float, self.q.device()))?;
+            for (count, chunk, _) in &moments {
+                mean = mean.f_add(&chunk.f_mul_scalar(count / total)?)?;
+            }
+            let mut squares = Tensor::f_zeros([1], (Kind::Float, self.q.device()))?;
+            for (count, chunk, within) in &moments {
+                squares = squares.f_add(within)?.f_add(&chunk.f_sub(&mean)?.f_square()?.f_mul_scalar(*count)?)?;
+            }
+            Ok(squares.f_div_scalar(total - 1.0)?.f_sqrt()?)
+        })
+    }
+
+    fn by_rows<T>(&self, f: impl Fn(&Tensor) -> Result<T>) -> Result<Vec<T>> {
+        kernel::chunks(self.q, self.k)?
+            .map(|(start, len)| f(&kernel::scores(&self.q.f_narrow(2, start, len)?, self.k)?))
+            .collect()
+    }
+}
+
+/// Attention probabilities of one branch, f32.
+///
+/// The whole matrix is kept for the call's other readers where it has at most 64 MiB; above that only its softmax
+/// denominators are, and each read recomputes the columns it asks for.
+#[derive(Debug)]
+pub struct Probs<'a> {
+    logits: Logits<'a>,
+    /// The same before any hook's bias or edit, if there were any.
+    before: Option<Box<Probs<'a>>>,
+    whole: OnceCell<Tensor>,
+    denominator: OnceCell<Tensor>,
+}
+
+/// What the softmax is taken of.
+#[derive(Clone, Copy, Debug)]
+struct Logits<'a> {
+    q: &'a Tensor,
+    k: &'a Tensor,
+    /// Additive, [n, 1 or heads, queries, tokens].
+    bias: Option<&'a Tensor>,
+    /// Scores some hook edited; they replace q·k + bias.
+    edited: Option<&'a Tensor>,
+}
+
+impl Logits<'_> {
+    /// Logits of `rows` (start, length) of the queries and `span` of the tokens, f32.
+    fn part(&self, rows: (i64, i64), span: TokenSpan) -> Result<Tensor> {
+        let cut =
+            |x: &Tensor| -> Result<Tensor> { Ok(x.f_narrow(2, rows.0, rows.1)?.f_narrow(3, span.start, span.len())?) };
+        if let Some(edited) = self.edited {
+            return cut(edited);
+        }
+        let k = self.k.f_narrow(2, span.start, span.len())?;
+        let scores = kernel::scores(&self.q.f_narrow(2, rows.0, rows.1)?, &k)?;
+        Ok(match self.bias {
+            Some(bias) => scores.f_add(&cut(bias)?)?,
+            None => scores,
+        })
+    }
+}
+
+impl<'a> Probs<'a> {
+    pub(super) fn new(q: &'a Tensor, k: &'a Tensor, bias: Option<&'a Tensor>, edited: Option<&'a Tensor>) -> Self {
+        let of = |bias, edited, before| Self {
+            logits: Logits { q, k, bias, edited },
+            before,
+            whole: OnceCell::new(),
+            denominator: OnceCell::new(),
+        };
+        let touched = bias.is_some() || edited.is_some();
+        of(bias, edited, touched.then(|| Box::new(of(None, None, None))))
+    }
+
+    /// Every token of the context.
+    pub fn tokens(&self) -> TokenSpan {
+        TokenSpan { start: 0, end: tokens(self.logits.k) }
+    }
+
+    /// What they were before any hook's bias or edit.
+    pub fn untouched(&self) -> &Self {
+        self.before.as_deref().unwrap_or(self)
+    }
+
+    /// Probabilities of some tokens, [n, heads, queries, span].
+    pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
+        if self.fits()? {
+            return Ok(self.whole()?.f_narrow(3, span.start, span.len())?);
+        }
+        let denominator = self.denominator()?;
+        self.by_rows(|rows| {
+            let logits = self.logits.part(rows, span)?;
+            Ok(logits.f_sub(&denominator.f_narrow(2, rows.0, rows.1)?)?.f_exp()?)
+        })
+    }
+
+    /// The attention-weighted mean of `values` ([tokens, c] or [n, heads, tokens, c]) → [n, heads, queries, c].
+    pub fn attend(&self, values: &Tensor) -> Result<Tensor> {
+        if self.fits()? {
+            return Ok(self.whole()?.f_matmul(values)?);
+        }
+        self.by_rows(|rows| {
+            let probs = self.logits.part(rows, self.tokens())?.f_softmax(-1, Kind::Float)?;
+            Ok(probs.f_matmul(values)?)
+        })
+    }
+
+    fn fits(&self) -> Result<bool> {
+        let (n, heads, queries, _) = self.logits.q.size4()?;
+        Ok(n * heads * queries * self.tokens().end <= kernel::CHUNK)
+    }
+
+    fn whole(&self) -> Result<Tensor> {
+        kept(&self.whole, || {
+            let queries = self.logits.q.size4()?.2;
+            Ok(self.logits.part((0, queries), self.tokens())?.f_softmax(-1, Kind::Float)?)
+        })
+    }
+
+    /// ln Σ exp(logits) over the tokens, [n, heads, queries, 1].
+    fn denominator(&self) -> Result<Tensor> {
+        kept(&self.denominator, || {
+            self.by_rows(|rows| Ok(self.logits.part(rows, self.tokens())?.f_logsumexp([-1i64], true)?))
+        })
+    }
+
+    /// Applies `f` to (start, length) of query rows and joins the results.
+    fn by_rows(&self, f: impl Fn((i64, i64)) -> Result<Tensor>) -> Result<Tensor> {
+        let parts: Vec<Tensor> = kernel::chunks(self.logits.q, self.logits.k)?.map(f).collect::<Result<_>>()?;
+        Ok(Tensor::f_cat(&parts, 2)?)
+    }
+}
+
+/// Number of tokens of keys or values.
+fn tokens(k: &Tensor) -> i64 {
+    k.size().get(2).copied().unwrap_or_default()
+}
+
+/// The kept value, made at the first call.
+fn kept(cell: &OnceCell<Tensor>, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    if let Some(value) = cell.get() {
+        return Ok(value.shallow_clone());
+    }
+    let value = make()?;
+    Ok(cell.get_or_init(|| value).shallow_clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    fn randn(shape: &[i64], seed: i64) -> Tensor {
+        let cells: i64 = shape.iter().product();
+        let t = Tensor::arange(cells, (Kind::Double, Device::Cpu)) * 1.7 + seed as f64;
+        ((t.sin() * 91.7).frac() * 2.0).to_kind(Kind::Float).reshape(shape)
+    }
+
+    fn apart(a: &Tensor, b: &Tensor) -> f64 {
+        (a - b).abs().max().double_value(&[])
+    }
+
+    #[test]
+    fn statistics_are_those_of_the_full_scores_also_in_chunks() -> Result<()> {
+        // 2·8·2048·1024 scores are twice the chunk.
+        for (queries, tokens) in [(6, 5), (2048, 1024)] {
+            let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
+            let scores = Scores::new(&q, &k);
+            let full = scores.full()?;
+            assert!(apart(&scores.max()?, &full.amax([1i64, 2, 3], true)) < 1e-6);
+            assert!(apart(&scores.std()?, &full.std_dim([1i64, 2, 3].as_slice(), true, true)) < 1e-5);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn columns_are_the_softmax_also_where_the_matrix_is_not_kept() -> Result<()> {
+        for (queries, tokens) in [(6, 5), (2048, 1024)] {
+            let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
+            let probs = Probs::new(&q, &k, None, None);
+            assert_eq!(probs.fits()?, queries == 6);
+            let full = kernel::scores(&q, &k)?.softmax(-1, Kind::Float);
+            let span = TokenSpan { start: 1, end: 4 };
+            assert!(apart(&probs.columns(span)?, &full.narrow(3, 1, 3)) < 1e-6);
+            let values = randn(&[tokens, 3], 3);
+            assert!(apart(&probs.attend(&values)?, &full.matmul(&values)) < 1e-5);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn ten_readers_of_one_call_compute_the_scores_once() -> Result<()> {
+        let (q, k) = (randn(&[1, 2, 6, 4], 1), randn(&[1, 2, 5, 4], 2));
+        let probs = Probs::new(&q, &k, None, None);
+        let (calls, read) = kernel::count::during(|| -> Result<()> {
+            for start in [0, 1, 2, 0, 1, 2, 0, 1, 2, 3] {
+                let _ = probs.columns(TokenSpan { start, end: start + 2 })?;
+            }
+            Ok(())
+        });
+        read?;
+        assert_eq!(calls, 1);
+        Ok(())
+    }
+}

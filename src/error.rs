@@ -1,0 +1,206 @@
+//! The one error type. A message says what happened, to which value, and what to try.
+
+use crate::branch::Branch;
+use std::path::PathBuf;
+
+/// `std::result::Result` with [`enum@Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file that a checkpoint needs is not there.
+    #[error("{file} is missing in {place}; {hint}")]
+    MissingFile {
+        /// Path inside the checkpoint.
+        file: String,
+        /// Where it was looked for.
+        place: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// A file is not what its name says.
+    #[error("{file}: {problem}")]
+    Malformed {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A configuration asks for something this crate does not do, or contradicts itself.
+    #[error("{file}: {field} is {value}; {expected}")]
+    Config {
+        /// The configuration file.
+        file: String,
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+        /// What would be accepted.
+        expected: String,
+    },
+    /// Weights do not fit the model; every problem is listed.
+    #[error("{0}")]
+    Weights(Box<crate::weights::LoadReport>),
+    /// A picture could not be decoded or encoded.
+    #[error("{}: {source}", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// What the codec said.
+        source: image::ImageError,
+    },
+
+    /// A parameter is out of range.
+    #[error("{name} is {value}; expected {expected}")]
+    Parameter {
+        /// The parameter, as its setter is called.
+        name: &'static str,
+        /// What was given.
+        value: String,
+        /// The range, and what is usual.
+        expected: &'static str,
+    },
+    /// A tensor has the wrong shape.
+    #[error("{what} has shape {got:?}; expected {expected}")]
+    Shape {
+        /// The tensor.
+        what: &'static str,
+        /// Its shape.
+        got: Vec<i64>,
+        /// What was expected, in words.
+        expected: String,
+    },
+    /// A number that must be finite is not.
+    #[error("{what} is not finite at step {step}; a half-precision overflow or a broken checkpoint does this")]
+    NonFinite {
+        /// What was looked at.
+        what: String,
+        /// Index of the step.
+        step: usize,
+    },
+
+    /// The phrase does not occur in the prompt at word boundaries.
+    #[error("phrase \"{phrase}\" is not in the prompt \"{prompt}\"{}", did_you_mean(nearest))]
+    PhraseNotFound {
+        /// What was looked for.
+        phrase: String,
+        /// Where it was looked for.
+        prompt: String,
+        /// Up to three words of the prompt, the most similar first.
+        nearest: Vec<String>,
+    },
+    /// The phrase stands in the part of the prompt that the text encoder never sees.
+    #[error("phrase \"{phrase}\" is in the part of the prompt that is cut off after {limit} tokens; move it forward")]
+    PhraseTruncated {
+        /// What was looked for.
+        phrase: String,
+        /// Number of tokens that reach the text encoder.
+        limit: usize,
+    },
+    /// A phrase without a letter or digit.
+    #[error("the phrase is empty; name words of the prompt")]
+    EmptyPhrase,
+    /// Text could not be tokenised, or the tokenizer's files do not make one.
+    #[error("tokenizer: {0}")]
+    Tokenizer(String),
+
+    /// A prediction was asked for that nobody evaluated.
+    #[error("branch {0:?} was not evaluated at this step; ask for it in Guidance::plan or Combine::branches")]
+    NoPrediction(Branch),
+    /// A branch has nothing to be conditioned on.
+    #[error("branch {0:?} has no conditioning; add it with Setup::add")]
+    NoConditioning(Branch),
+    /// No attention site passes the filter.
+    #[error("no attention site is selected; the model has {}", names.join(", "))]
+    NoSites {
+        /// The sites there are.
+        names: Vec<String>,
+    },
+    /// Read before anything was recorded.
+    #[error("{0} has recorded no attention yet; attach it to a run and read it after the first step")]
+    NoMaps(&'static str),
+
+    /// A guidance failed; the source says why.
+    #[error("{name} failed at step {step}: {source}")]
+    Guidance {
+        /// How the guidance calls itself.
+        name: &'static str,
+        /// Index of the step; 0 also before the first.
+        step: usize,
+        /// The failure.
+        source: Box<Error>,
+    },
+    /// An attention hook failed; the source says why.
+    #[error("hook failed in {phase} of {site} at step {step}: {source}")]
+    Hook {
+        /// The attention site.
+        site: String,
+        /// The method that failed.
+        phase: &'static str,
+        /// Index of the step.
+        step: usize,
+        /// The failure.
+        source: Box<Error>,
+    },
+    /// `Guidance::hooks` returned another number of hooks than at the start of the run.
+    #[error("hooks lent: {now}, at the start of the run: {before}; switch off with Interest or active() instead")]
+    HooksChanged {
+        /// At the start.
+        before: usize,
+        /// Now.
+        now: usize,
+    },
+    /// The run was cancelled through its token or its progress callback.
+    #[error("cancelled")]
+    Cancelled,
+}
+
+impl Error {
+    /// Was the run stopped on request? Looks through the guidance or hook that passed it on.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled => true,
+            Self::Guidance { source, .. } | Self::Hook { source, .. } => source.is_cancelled(),
+            _ => false,
+        }
+    }
+
+    pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
+        Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn parameter(name: &'static str, value: impl std::fmt::Display, expected: &'static str) -> Self {
+        Self::Parameter { name, value: value.to_string(), expected }
+    }
+}
+
+/// `; did you mean "a", "b"?`, or what to do without candidates.
+fn did_you_mean(nearest: &[String]) -> String {
+    if nearest.is_empty() {
+        return "; use words of the prompt, in its order".into();
+    }
+    let quoted: Vec<String> = nearest.iter().map(|word| format!("\"{word}\"")).collect();
+    format!("; did you mean {}?", quoted.join(", "))
+}
+
+/// Names the guidance and step in an error.
+pub(crate) fn blame<T>(result: Result<T>, name: &'static str, step: usize) -> Result<T> {
+    result.map_err(|source| match source {
+        Error::Cancelled => Error::Cancelled,
+        source => Error::Guidance { name, step, source: Box::new(source) },
+    })
+}

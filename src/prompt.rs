@@ -1,0 +1,169 @@
+//! Prompts with their tokens, and where phrases stand in them.
+
+use crate::error::{Error, Result};
+use std::ops::Range;
+
+/// Tokens `start..end` of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TokenSpan {
+    /// First token.
+    pub start: i64,
+    /// One past the last token.
+    pub end: i64,
+}
+
+impl TokenSpan {
+    /// Number of tokens.
+    pub const fn len(self) -> i64 {
+        self.end - self.start
+    }
+
+    /// No tokens at all.
+    pub const fn is_empty(self) -> bool {
+        self.end <= self.start
+    }
+}
+
+/// A prompt as the text encoder sees it.
+///
+/// Tokens keep the place in the text that they come from, so a phrase is found by its letters, never by tokenising the
+/// phrase alone (which may split differently inside a prompt).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    text: String,
+    /// Bytes of `text` that each content token covers, in order; the start token is not among them.
+    tokens: Vec<Range<usize>>,
+    /// Number of content tokens that reach the text encoder.
+    limit: usize,
+}
+
+impl Prompt {
+    /// `tokens`: the bytes of `text` that each token covers, start and end tokens left out; `limit`: how many of them
+    /// the text encoder reads (75 for CLIP).
+    pub fn new(text: impl Into<String>, tokens: Vec<Range<usize>>, limit: usize) -> Self {
+        Self { text: text.into(), tokens, limit }
+    }
+
+    /// As written.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The tokens that stand for words, without start, end and padding.
+    pub fn content(&self) -> TokenSpan {
+        TokenSpan { start: 1, end: 1 + self.tokens.len().min(self.limit) as i64 }
+    }
+
+    /// The part of the prompt that is cut off because the text encoder reads no further, if any.
+    pub fn cut(&self) -> Option<&str> {
+        self.tokens.get(self.limit).and_then(|token| self.text.get(token.start..))
+    }
+
+    /// Every place where `phrase` stands at word boundaries, letters' case aside, as spans of the context.
+    ///
+    /// # Errors
+    /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all of
+    /// its places, or parts of them, are beyond the text encoder's limit.
+    pub fn find(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
+        let wanted: Vec<String> =
+            words(phrase).map(|range| phrase.get(range).unwrap_or_default().to_lowercase()).collect();
+        if wanted.is_empty() {
+            return Err(Error::EmptyPhrase);
+        }
+        let present: Vec<Range<usize>> = words(&self.text).collect();
+        let lower: Vec<String> =
+            present.iter().map(|range| self.text.get(range.clone()).unwrap_or_default().to_lowercase()).collect();
+        let places: Vec<Range<usize>> = lower
+            .windows(wanted.len())
+            .zip(present.windows(wanted.len()))
+            .filter(|(window, _)| *window == wanted.as_slice())
+            .filter_map(|(_, ranges)| Some(ranges.first()?.start..ranges.last()?.end))
+            .collect();
+        if places.is_empty() {
+            let (phrase, prompt) = (phrase.to_owned(), self.text.clone());
+            return Err(Error::PhraseNotFound { nearest: nearest(&phrase, &wanted, &lower), phrase, prompt });
+        }
+        let spans: Vec<TokenSpan> = places.iter().filter_map(|place| self.span(place)).collect();
+        if spans.is_empty() {
+            return Err(Error::PhraseTruncated { phrase: phrase.into(), limit: self.limit });
+        }
+        Ok(spans)
+    }
+
+    /// The tokens that cover some bytes of the text; `None` if one of them is beyond the limit.
+    fn span(&self, bytes: &Range<usize>) -> Option<TokenSpan> {
+        let covers = |token: &Range<usize>| token.start < bytes.end && bytes.start < token.end;
+        let first = self.tokens.iter().position(covers)?;
+        let last = self.tokens.iter().rposition(covers)?;
+        (last < self.limit).then_some(TokenSpan { start: first as i64 + 1, end: last as i64 + 2 })
+    }
+}
+
+/// Byte ranges of the words of a text: runs of letters and digits.
+fn words(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    let mut rest = 0;
+    std::iter::from_fn(move || {
+        let start = rest + text.get(rest..)?.find(char::is_alphanumeric)?;
+        let tail = text.get(start..)?;
+        let end = start + tail.find(|c: char| !c.is_alphanumeric()).unwrap_or(tail.len());
+        rest = end;
+        Some(start..end)
+    })
+}
+
+/// Up to three words (or runs of words as long as the phrase), the most similar first.
+fn nearest(phrase: &str, wanted: &[String], present: &[String]) -> Vec<String> {
+    let phrase = phrase.to_lowercase();
+    let mut ranked: Vec<(usize, String)> = present
+        .windows(wanted.len().min(present.len()).max(1))
+        .map(|window| window.join(" "))
+        .map(|candidate| (strsim::damerau_levenshtein(&phrase, &candidate), candidate))
+        .collect();
+    ranked.sort();
+    ranked.dedup_by(|a, b| a.1 == b.1);
+    ranked.into_iter().take(3).map(|(_, word)| word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One token per word, as the tiny vocabulary has.
+    fn prompt(text: &str, limit: usize) -> Prompt {
+        Prompt::new(text, words(text).collect(), limit)
+    }
+
+    #[test]
+    fn a_phrase_is_found_at_word_boundaries_whatever_its_case() -> Result<()> {
+        let prompt = prompt("Eyelash and EYES, hair bow, hair", 75);
+        assert_eq!(prompt.find("eyes")?, [TokenSpan { start: 3, end: 4 }]);
+        assert_eq!(prompt.find("hair")?, [TokenSpan { start: 4, end: 5 }, TokenSpan { start: 6, end: 7 }]);
+        assert_eq!(prompt.find("hair  bow")?, [TokenSpan { start: 4, end: 6 }]);
+        assert!(matches!(prompt.find("eye"), Err(Error::PhraseNotFound { .. })));
+        Ok(())
+    }
+
+    #[test]
+    fn several_tokens_of_one_word_belong_to_it() -> Result<()> {
+        // "1girl" is "1" + "girl".
+        let prompt = Prompt::new("1girl, eyes", vec![0..1, 1..5, 5..6, 7..11], 75);
+        assert_eq!(prompt.find("1girl")?, [TokenSpan { start: 1, end: 3 }]);
+        assert_eq!(prompt.find("eyes")?, [TokenSpan { start: 4, end: 5 }]);
+        Ok(())
+    }
+
+    #[test]
+    fn an_absent_phrase_names_the_nearest_words() {
+        let error = prompt("girl with gold eyes", 75).find("ears").expect_err("not there").to_string();
+        assert!(error.contains("\"ears\" is not in the prompt") && error.contains("did you mean \"eyes\""), "{error}");
+    }
+
+    #[test]
+    fn phrases_beyond_the_limit_are_an_error_and_the_cut_is_known() {
+        let prompt = prompt("a b c d", 2);
+        assert_eq!(prompt.cut(), Some("c d"));
+        assert!(matches!(prompt.find("c"), Err(Error::PhraseTruncated { limit: 2, .. })));
+        assert!(matches!(prompt.find(" , "), Err(Error::EmptyPhrase)));
+        assert_eq!(prompt.content(), TokenSpan { start: 1, end: 3 });
+    }
+}

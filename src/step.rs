@@ -1,0 +1,56 @@
+//! Where a run is: its steps, and the grids of latents and attention sites.
+
+/// Rows and columns of a latent or of an attention site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Grid {
+    /// Rows.
+    pub h: i64,
+    /// Columns.
+    pub w: i64,
+}
+
+impl Grid {
+    /// A grid of `h` rows and `w` columns.
+    pub const fn new(h: i64, w: i64) -> Self {
+        Self { h, w }
+    }
+
+    /// Number of cells; they are counted row by row.
+    pub const fn cells(self) -> i64 {
+        self.h * self.w
+    }
+
+    /// The grid after `halvings` stride-2 convolutions with padding 1 (sizes round up).
+    pub fn halved(self, halvings: u32) -> Self {
+        (0..halvings).fold(self, |grid, _| Self::new((grid.h + 1) / 2, (grid.w + 1) / 2))
+    }
+}
+
+/// One step of a run and, within it, one evaluation of the model.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Step {
+    /// 0-based index of the step.
+    pub index: usize,
+    /// Number of steps in the run.
+    pub count: usize,
+    /// Number of steps that were asked for; more than `count` when a run starts inside its schedule.
+    pub nominal: usize,
+    /// Noise level the step starts at.
+    pub from: f64,
+    /// Noise level the step ends at; 0 for the last.
+    pub to: f64,
+    /// Noise level of this evaluation. Equals `from` but for inner evaluations of second-order solvers.
+    pub sigma: f64,
+    /// Training timestep of this evaluation, 0..=999 and possibly fractional.
+    pub timestep: f64,
+    /// 0-based index of this evaluation within the step.
+    pub eval: usize,
+}
+
+impl Step {
+    /// The first evaluation of step `index` of `count`, from one noise level to the next.
+    pub const fn new(index: usize, count: usize, from: f64, to: f64, timestep: f64) -> Self {
+        Self { index, count, nominal: count, from, to, sigma: from, timestep, eval: 0 }
+    }
+}

@@ -1,0 +1,3 @@
+//! Checkpoint files and the tensors in them.
+mod report;
+pub use report::LoadReport;
