@@ -118,6 +118,15 @@ pub enum Error {
     #[error("tokenizer: {0}")]
     Tokenizer(String),
 
+    /// No solver of this crate has that name.
+    #[error("solver \"{name}\" is not known; did you mean {}?", quoted(nearest))]
+    UnknownSolver {
+        /// What was asked for.
+        name: String,
+        /// Up to three names, the most similar first.
+        nearest: Vec<String>,
+    },
+
     /// A prediction was asked for that nobody evaluated.
     #[error("branch {0:?} was not evaluated at this step; ask for it in Guidance::plan or Combine::branches")]
     NoPrediction(Branch),
@@ -193,8 +202,13 @@ fn did_you_mean(nearest: &[String]) -> String {
     if nearest.is_empty() {
         return "; use words of the prompt, in its order".into();
     }
-    let quoted: Vec<String> = nearest.iter().map(|word| format!("\"{word}\"")).collect();
-    format!("; did you mean {}?", quoted.join(", "))
+    format!("; did you mean {}?", quoted(nearest))
+}
+
+/// `"a", "b"`.
+fn quoted(words: &[String]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    quoted.join(", ")
 }
 
 /// Names the guidance and step in an error.

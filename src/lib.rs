@@ -1,15 +1,57 @@
-//! Stable Diffusion on libtorch, with guidance hooks.
+//! Stable Diffusion on libtorch, opened for guidance: say *exactly this color*, *exactly there*.
+//!
+//! A [`Pipeline`] runs a model of the Stable Diffusion family; small values that know nothing of each other steer it:
+//!
+//! ```
+//! # fn main() -> impasto::Result<()> {
+//! use impasto::{Pipeline, Rgb};
+//!
+//! let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+//! let output = pipeline.request("1girl, eyes, hair, shirt").steps(8).seed(7).run()?;
+//! output.image(0)?.save(std::env::temp_dir().join("gold_eyes.png"))?;
+//! # Ok(()) }
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | force the color of a named thing | [`guidance::ColorForce`] |
+//! | see where the picture attends to a word | [`guidance::Daam`] |
+//! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
+//! | steer a run yourself | [`guidance::Guidance`] |
+//! | take one step at a time | [`sampler::Sampler`] |
+//! | write the loop yourself | [`Model`], [`diffusion`] |
+//! | try your guidance without a model | [`testing::ToyModel`] |
+//!
+//! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what is
+//! doubtful is in [`Output::notes`](pipeline::Output::notes).
 
 pub mod attention;
 mod branch;
+pub mod color;
 mod conditioning;
+pub mod diffusion;
 mod error;
+pub mod guidance;
+mod model;
+pub mod nn;
+pub mod pipeline;
 mod prompt;
+pub mod raster;
+pub mod sampler;
+pub mod sheet;
 mod step;
+pub mod testing;
+pub mod text;
 pub mod weights;
 
 pub use branch::{Branch, BranchInfo};
+pub use color::{Lab, Rgb};
 pub use conditioning::{Codec, Conditioning};
 pub use error::{Error, Result};
+pub use model::{Defaults, LoadOptions, Model};
+pub use pipeline::{Output, Pipeline};
 pub use prompt::{Prompt, TokenSpan};
+pub use raster::Raster;
+pub use sheet::Sheet;
 pub use step::{Grid, Step};
+pub use weights::Source;

@@ -49,6 +49,11 @@ impl Prompt {
         &self.text
     }
 
+    /// Bytes of the text that each content token covers, in order; also of those that are cut off.
+    pub fn tokens(&self) -> &[Range<usize>] {
+        &self.tokens
+    }
+
     /// The tokens that stand for words, without start, end and padding.
     pub fn content(&self) -> TokenSpan {
         TokenSpan { start: 1, end: 1 + self.tokens.len().min(self.limit) as i64 }
@@ -65,23 +70,21 @@ impl Prompt {
     /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all of
     /// its places, or parts of them, are beyond the text encoder's limit.
     pub fn find(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
-        let wanted: Vec<String> =
-            words(phrase).map(|range| phrase.get(range).unwrap_or_default().to_lowercase()).collect();
-        if wanted.is_empty() {
-            return Err(Error::EmptyPhrase);
-        }
-        let present: Vec<Range<usize>> = words(&self.text).collect();
-        let lower: Vec<String> =
-            present.iter().map(|range| self.text.get(range.clone()).unwrap_or_default().to_lowercase()).collect();
-        let places: Vec<Range<usize>> = lower
+        let (wanted, present) = (words(phrase), words(&self.text));
+        let Some((first, rest)) = wanted.split_first() else { return Err(Error::EmptyPhrase) };
+        // "hair bow" is not in "hair, bow": what stands between the words must agree too.
+        let is_here = |window: &[Word]| {
+            let (here, following) = (window.first().map(|word| &word.lower), window.iter().skip(1));
+            here == Some(&first.lower) && following.zip(rest).all(|(a, b)| a.lower == b.lower && a.gap == b.gap)
+        };
+        let places: Vec<Range<usize>> = present
             .windows(wanted.len())
-            .zip(present.windows(wanted.len()))
-            .filter(|(window, _)| *window == wanted.as_slice())
-            .filter_map(|(_, ranges)| Some(ranges.first()?.start..ranges.last()?.end))
+            .filter(|window| is_here(window))
+            .filter_map(|window| Some(window.first()?.bytes.start..window.last()?.bytes.end))
             .collect();
         if places.is_empty() {
             let (phrase, prompt) = (phrase.to_owned(), self.text.clone());
-            return Err(Error::PhraseNotFound { nearest: nearest(&phrase, &wanted, &lower), phrase, prompt });
+            return Err(Error::PhraseNotFound { nearest: nearest(&phrase, wanted.len(), &present), phrase, prompt });
         }
         let spans: Vec<TokenSpan> = places.iter().filter_map(|place| self.span(place)).collect();
         if spans.is_empty() {
@@ -99,24 +102,34 @@ impl Prompt {
     }
 }
 
-/// Byte ranges of the words of a text: runs of letters and digits.
-fn words(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
-    let mut rest = 0;
-    std::iter::from_fn(move || {
-        let start = rest + text.get(rest..)?.find(char::is_alphanumeric)?;
-        let tail = text.get(start..)?;
-        let end = start + tail.find(|c: char| !c.is_alphanumeric()).unwrap_or(tail.len());
-        rest = end;
-        Some(start..end)
-    })
+/// A run of letters and digits.
+struct Word {
+    bytes: Range<usize>,
+    lower: String,
+    /// What is neither letter, digit nor space between it and the word before.
+    gap: String,
 }
 
-/// Up to three words (or runs of words as long as the phrase), the most similar first.
-fn nearest(phrase: &str, wanted: &[String], present: &[String]) -> Vec<String> {
+/// The words of a text, in order.
+fn words(text: &str) -> Vec<Word> {
+    let (mut words, mut end) = (Vec::new(), 0);
+    while let Some(gap) = text.get(end..).and_then(|rest| rest.find(char::is_alphanumeric)) {
+        let start = end + gap;
+        let Some(tail) = text.get(start..) else { break };
+        let len = tail.find(|c: char| !c.is_alphanumeric()).unwrap_or(tail.len());
+        let gap = text.get(end..start).unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect();
+        end = start + len;
+        words.push(Word { bytes: start..end, lower: text.get(start..end).unwrap_or_default().to_lowercase(), gap });
+    }
+    words
+}
+
+/// Up to three runs of as many words as the phrase has, the most similar first.
+fn nearest(phrase: &str, length: usize, present: &[Word]) -> Vec<String> {
     let phrase = phrase.to_lowercase();
     let mut ranked: Vec<(usize, String)> = present
-        .windows(wanted.len().min(present.len()).max(1))
-        .map(|window| window.join(" "))
+        .windows(length.min(present.len()).max(1))
+        .map(|window| window.iter().map(|word| word.lower.as_str()).collect::<Vec<_>>().join(" "))
         .map(|candidate| (strsim::damerau_levenshtein(&phrase, &candidate), candidate))
         .collect();
     ranked.sort();
@@ -130,7 +143,7 @@ mod tests {
 
     /// One token per word, as the tiny vocabulary has.
     fn prompt(text: &str, limit: usize) -> Prompt {
-        Prompt::new(text, words(text).collect(), limit)
+        Prompt::new(text, words(text).into_iter().map(|word| word.bytes).collect(), limit)
     }
 
     #[test]
@@ -139,6 +152,8 @@ mod tests {
         assert_eq!(prompt.find("eyes")?, [TokenSpan { start: 3, end: 4 }]);
         assert_eq!(prompt.find("hair")?, [TokenSpan { start: 4, end: 5 }, TokenSpan { start: 6, end: 7 }]);
         assert_eq!(prompt.find("hair  bow")?, [TokenSpan { start: 4, end: 6 }]);
+        assert!(matches!(prompt.find("bow hair"), Err(Error::PhraseNotFound { .. })));
+        assert_eq!(prompt.find("bow, hair")?, [TokenSpan { start: 5, end: 7 }]);
         assert!(matches!(prompt.find("eye"), Err(Error::PhraseNotFound { .. })));
         Ok(())
     }

@@ -140,3 +140,28 @@ pub trait CrossAttentionHook: Send {
         Ok(())
     }
 }
+
+/// Lending: `&mut hook` is a hook. Every phase is forwarded.
+impl<H: CrossAttentionHook + ?Sized> CrossAttentionHook for &mut H {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        (**self).interest(site, branch)
+    }
+    fn active(&self, step: &Step) -> bool {
+        (**self).active(step)
+    }
+    fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
+        (**self).context(at, context)
+    }
+    fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
+        (**self).bias(at, scores)
+    }
+    fn scores(&mut self, at: &At<'_>, scores: &mut Tensor) -> Result<()> {
+        (**self).scores(at, scores)
+    }
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        (**self).probs(at, probs)
+    }
+    fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
+        (**self).output(at, output)
+    }
+}

@@ -1,3 +1,272 @@
 //! Checkpoint files and the tensors in them.
+//!
+//! A file is read into [`Tensors`]; a network pulls what it needs through [`Weights`], by name and shape, on the line of
+//! the field it fills. What was missing, misshapen or left over is one [`LoadReport`] at the end, never the first problem.
+//!
+//! ```
+//! use impasto::weights::{Tensors, Weights};
+//! use tch::{Device, Kind, Tensor};
+//!
+//! let tensors = Tensors::from([("proj.weight".into(), Tensor::f_ones([2, 3], (Kind::Half, Device::Cpu))?)]);
+//! let w = Weights::new("example", tensors, Kind::Float, Device::Cpu);
+//! let weight = w.at("proj").tensor("weight", &[2, 3])?;       // f32 by now
+//! let _bias = w.at("proj").tensor("bias", &[2])?;             // not there: a placeholder, and loading goes on
+//! assert!(w.finish().unwrap_err().to_string().contains("proj.bias [2]"));
+//! # Ok::<(), impasto::Error>(())
+//! ```
+
+mod file;
+mod random;
 mod report;
-pub use report::LoadReport;
+mod source;
+#[cfg(feature = "tiny")]
+mod tiny;
+
+pub use file::{parse_safetensors, read_safetensors};
+pub use report::{LoadReport, Misshapen, Named};
+pub use source::Source;
+
+use crate::error::{Error, Result};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::path::Path;
+use std::rc::Rc;
+use tch::{Device, Kind, Tensor};
+
+/// Tensors by their name in the checkpoint.
+pub type Tensors = BTreeMap<String, Tensor>;
+
+/// A view into named tensors, at some path, that remembers what it was asked for. Cloning and [`Weights::at`] are cheap.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    path: String,
+    store: Rc<Store>,
+}
+
+#[derive(Debug)]
+struct Store {
+    file: String,
+    origin: Origin,
+    kind: Kind,
+    device: Device,
+    asked: RefCell<Asked>,
+}
+
+#[derive(Debug)]
+enum Origin {
+    Tensors(Tensors),
+    Random(u64),
+}
+
+#[derive(Debug, Default)]
+struct Asked {
+    used: BTreeSet<String>,
+    missing: Vec<Named>,
+    misshapen: Vec<Misshapen>,
+}
+
+impl Weights {
+    /// Hands out `tensors`, converted to `kind` and moved to `device`. `file` is how messages call them.
+    pub fn new(file: impl Into<String>, tensors: Tensors, kind: Kind, device: Device) -> Self {
+        Self::of(file.into(), Origin::Tensors(tensors), kind, device)
+    }
+
+    /// The tensors of a safetensors file; see [`read_safetensors`].
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
+    pub fn open(path: &Path, kind: Kind, device: Device) -> Result<Self> {
+        Ok(Self::new(path.display().to_string(), read_safetensors(path)?, kind, device))
+    }
+
+    /// Weights for any network, for benches and tests: what is asked for is there. Matrices and kernels are near-normal
+    /// with a standard deviation of 1/√fan_in, other weights (of norms) 1, biases 0. The same seed and name give the same
+    /// values.
+    pub fn random(seed: u64, kind: Kind, device: Device) -> Self {
+        Self::of(format!("random weights (seed {seed})"), Origin::Random(seed), kind, device)
+    }
+
+    fn of(file: String, origin: Origin, kind: Kind, device: Device) -> Self {
+        let store = Store { file, origin, kind, device, asked: RefCell::default() };
+        Self { path: String::new(), store: Rc::new(store) }
+    }
+
+    /// The same tensors, seen from `name` below here: `w.at("resnets").at(0)`.
+    pub fn at(&self, name: impl Display) -> Self {
+        Self { path: self.full(name), store: Rc::clone(&self.store) }
+    }
+
+    /// Where this view stands, `down_blocks.0`; empty at the root.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// How messages call the tensors: the path of their file.
+    pub fn file(&self) -> &str {
+        &self.store.file
+    }
+
+    /// What tensors are converted to.
+    pub fn kind(&self) -> Kind {
+        self.store.kind
+    }
+
+    /// Where tensors are moved to.
+    pub fn device(&self) -> Device {
+        self.store.device
+    }
+
+    /// Is there a tensor of this name? Asks without using it. Random weights have none until they are asked for.
+    pub fn has(&self, name: &str) -> bool {
+        match &self.store.origin {
+            Origin::Tensors(tensors) => tensors.contains_key(&self.full(name)),
+            Origin::Random(_) => false,
+        }
+    }
+
+    /// The tensor `name`, as `shape`, in this view's kind and on its device.
+    ///
+    /// A 1×1 convolution [o, i, 1, 1] and a matrix [o, i] are the same weights: either answers for the other. A tensor
+    /// that is missing, has another shape or holds no floating-point numbers is recorded, and zeros without memory of
+    /// their own stand in until [`Weights::finish`].
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only, such as out of memory.
+    pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
+        let store = &*self.store;
+        let name = self.full(name);
+        let tensors = match &store.origin {
+            Origin::Tensors(tensors) => tensors,
+            Origin::Random(seed) => return self.placed(&random::tensor(*seed, &name, shape)?),
+        };
+        let mut asked = store.asked.borrow_mut();
+        let Some(tensor) = tensors.get(&name) else {
+            asked.missing.push(Named { name, shape: shape.to_vec() });
+            return self.placeholder(shape);
+        };
+        asked.used.insert(name.clone());
+        let (got, kind) = (tensor.size(), tensor.f_kind()?);
+        if matrix(&got) != matrix(shape) || !is_float(kind) {
+            asked.misshapen.push(Misshapen { name, expected: shape.to_vec(), got, kind });
+            return self.placeholder(shape);
+        }
+        self.placed(&tensor.f_reshape(shape)?)
+    }
+
+    /// The tensor `name` if there is one; not there is not missing.
+    ///
+    /// # Errors
+    /// As [`Weights::tensor`].
+    pub fn optional(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
+        if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// What was asked for so far and how it fitted.
+    pub fn report(&self) -> LoadReport {
+        let asked = self.store.asked.borrow();
+        let unused = match &self.store.origin {
+            Origin::Tensors(tensors) => tensors
+                .iter()
+                .filter(|(name, _)| !asked.used.contains(*name) && !name.ends_with("position_ids"))
+                .map(|(name, tensor)| Named { name: name.clone(), shape: tensor.size() })
+                .collect(),
+            Origin::Random(_) => Vec::new(),
+        };
+        LoadReport {
+            file: self.store.file.clone(),
+            loaded: asked.used.len().saturating_sub(asked.misshapen.len()),
+            missing: asked.missing.clone(),
+            misshapen: asked.misshapen.clone(),
+            unused,
+        }
+    }
+
+    /// Has everything been found? Networks ask at the end of their constructors. Unused tensors are no error.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen.
+    pub fn finish(&self) -> Result<()> {
+        {
+            let asked = self.store.asked.borrow();
+            if asked.missing.is_empty() && asked.misshapen.is_empty() {
+                return Ok(());
+            }
+        }
+        Err(Error::Weights(Box::new(self.report())))
+    }
+
+    fn full(&self, name: impl Display) -> String {
+        if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
+    }
+
+    fn placed(&self, tensor: &Tensor) -> Result<Tensor> {
+        Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.store.kind)?)
+    }
+
+    fn placeholder(&self, shape: &[i64]) -> Result<Tensor> {
+        Ok(Tensor::f_zeros([], (self.store.kind, self.store.device))?.f_expand(shape, false)?)
+    }
+}
+
+/// [o, i, 1, 1] → [o, i]; other shapes as they are.
+fn matrix(shape: &[i64]) -> &[i64] {
+    match shape {
+        [matrix @ .., 1, 1] if matrix.len() == 2 => matrix,
+        other => other,
+    }
+}
+
+const fn is_float(kind: Kind) -> bool {
+    matches!(kind, Kind::Half | Kind::BFloat16 | Kind::Float | Kind::Double | Kind::Float8e5m2 | Kind::Float8e4m3fn)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn weights(tensors: &[(&str, &[i64], Kind)]) -> Weights {
+        let tensors =
+            tensors.iter().map(|(name, shape, kind)| ((*name).into(), Tensor::ones(*shape, (*kind, Device::Cpu))));
+        Weights::new("test.safetensors", tensors.collect(), Kind::Float, Device::Cpu)
+    }
+
+    #[test]
+    fn a_convolution_of_one_cell_and_a_matrix_are_the_same_weights() -> Result<()> {
+        let w = weights(&[("conv.weight", &[3, 2, 1, 1], Kind::Half), ("linear.weight", &[3, 2], Kind::BFloat16)]);
+        let linear = w.at("conv").tensor("weight", &[3, 2])?;
+        assert_eq!((linear.size(), linear.kind()), (vec![3, 2], Kind::Float));
+        assert_eq!(w.at("linear").tensor("weight", &[3, 2, 1, 1])?.size(), [3, 2, 1, 1]);
+        w.finish()
+    }
+
+    #[test]
+    fn all_problems_come_together_at_the_end() -> Result<()> {
+        let w = weights(&[
+            ("a.weight", &[3, 2], Kind::Float),
+            ("b.weight", &[4], Kind::Int8),
+            ("c.weight", &[4], Kind::Float),
+            ("embeddings.position_ids", &[1, 77], Kind::Int64),
+        ]);
+        assert_eq!(w.at("a").tensor("weight", &[2, 3])?.size(), [2, 3]);
+        let _ = w.at("b").tensor("weight", &[4])?;
+        let _ = w.at("d").tensor("weight", &[4])?;
+        assert!(w.at("e").optional("weight", &[4])?.is_none());
+        let report = w.report();
+        let names = |named: &[Named]| named.iter().map(|n| n.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&report.missing), ["d.weight"]);
+        assert_eq!(names(&report.unused), ["c.weight"]);
+        assert_eq!(report.misshapen.iter().map(|m| &*m.name).collect::<Vec<_>>(), ["a.weight", "b.weight"]);
+        assert_eq!(report.loaded, 0);
+        assert!(matches!(w.finish(), Err(Error::Weights(found)) if *found == report));
+        Ok(())
+    }
+
+    #[test]
+    fn unused_tensors_alone_are_no_error() -> Result<()> {
+        let w = weights(&[("a.weight", &[2], Kind::Float), ("b.weight", &[2], Kind::Float)]);
+        let _ = w.at("a").tensor("weight", &[2])?;
+        assert_eq!(w.report().unused.len(), 1);
+        w.finish()
+    }
+}

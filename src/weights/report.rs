@@ -1,14 +1,131 @@
-//! What did not fit when weights were loaded.
+//! What did and did not fit when weights were loaded.
 
-/// Everything that did not fit: one report instead of one error per try.
+use std::fmt::{Display, Formatter, Result};
+use tch::Kind;
+
+/// How many names of a list are shown.
+const SHOWN: usize = 10;
+
+/// A tensor that somebody has no counterpart for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Full name.
+    pub name: String,
+    /// Its shape: as asked for if it is missing, as stored if it is unused.
+    pub shape: Vec<i64>,
+}
+
+/// A tensor that is there but does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misshapen {
+    /// Full name.
+    pub name: String,
+    /// The shape the network has.
+    pub expected: Vec<i64>,
+    /// The stored shape; if it equals `expected`, the kind is what does not fit.
+    pub got: Vec<i64>,
+    /// The stored kind.
+    pub kind: Kind,
+}
+
+/// Everything that did not fit: one report instead of one error per try. Its text shows the first ten of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
     /// The file or folder.
     pub file: String,
+    /// How many tensors were found and fitted.
+    pub loaded: usize,
+    /// Asked for and not there, in the order they were asked for.
+    pub missing: Vec<Named>,
+    /// There, but with another shape or with numbers that are not floating-point.
+    pub misshapen: Vec<Misshapen>,
+    /// There, and not asked for by anybody.
+    pub unused: Vec<Named>,
 }
-impl std::fmt::Display for LoadReport {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.file)
+
+impl LoadReport {
+    /// The unused tensor whose name is most like `missing`'s, those of the same shape first.
+    fn nearest(&self, missing: &Named) -> Option<&str> {
+        let likeness = |unused: &Named| strsim::normalized_levenshtein(&missing.name, &unused.name);
+        let best = |same_shape: bool, least: f64| {
+            let candidates = self.unused.iter().filter(|unused| !same_shape || unused.shape == missing.shape);
+            let (name, likeness) =
+                candidates.map(|unused| (&*unused.name, likeness(unused))).max_by(|a, b| a.1.total_cmp(&b.1))?;
+            (likeness >= least).then_some(name)
+        };
+        best(true, 0.5).or_else(|| best(false, 0.8))
+    }
+}
+
+impl Display for LoadReport {
+    fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+        let Self { file, loaded, missing, misshapen, unused } = self;
+        let (lost, wrong, left) = (missing.len(), misshapen.len(), unused.len());
+        write!(f, "{file}: {loaded} tensors loaded, {lost} missing, {wrong} misshapen, {left} unused")?;
+        section(f, "missing", missing, |f, missing| {
+            write!(f, "{} {:?}", missing.name, missing.shape)?;
+            match self.nearest(missing) {
+                Some(name) => write!(f, "; did you mean {name}?"),
+                None => Ok(()),
+            }
+        })?;
+        section(f, "misshapen", misshapen, |f, Misshapen { name, expected, got, kind }| match got == expected {
+            true => write!(f, "{name}: numbers are {kind:?}, expected floating-point"),
+            false => write!(f, "{name}: expected {expected:?}, got {got:?}"),
+        })?;
+        section(f, "unused", unused, |f, unused| write!(f, "{} {:?}", unused.name, unused.shape))
+    }
+}
+
+fn section<T>(
+    f: &mut Formatter<'_>,
+    title: &str,
+    items: &[T],
+    line: impl Fn(&mut Formatter<'_>, &T) -> Result,
+) -> Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    write!(f, "\n{title}:")?;
+    for item in items.iter().take(SHOWN) {
+        f.write_str("\n  ")?;
+        line(f, item)?;
+    }
+    if items.len() > SHOWN {
+        write!(f, "\n  and {} more", items.len() - SHOWN)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str, shape: &[i64]) -> Named {
+        Named { name: name.into(), shape: shape.into() }
+    }
+
+    #[test]
+    fn the_text_counts_shows_ten_and_guesses() {
+        let report = LoadReport {
+            file: "unet.safetensors".into(),
+            loaded: 3,
+            missing: (0..12).map(|i| named(&format!("mid_block.to_k.{i}"), &[4, 4])).collect(),
+            misshapen: vec![
+                Misshapen { name: "conv_in.weight".into(), expected: vec![8, 4], got: vec![8, 9], kind: Kind::Float },
+                Misshapen { name: "conv_in.bias".into(), expected: vec![8], got: vec![8], kind: Kind::Int8 },
+            ],
+            unused: vec![named("mid_block.to_k.00", &[5]), named("mid_block.key.0", &[4, 4])],
+        };
+        let text = report.to_string();
+        assert!(text.starts_with("unet.safetensors: 3 tensors loaded, 12 missing, 2 misshapen, 2 unused"), "{text}");
+        assert!(text.contains("\n  mid_block.to_k.0 [4, 4]; did you mean mid_block.key.0?"), "{text}");
+        assert!(
+            text.contains("mid_block.to_k.9") && !text.contains("to_k.11") && text.contains("and 2 more"),
+            "{text}"
+        );
+        assert!(text.contains("conv_in.weight: expected [8, 4], got [8, 9]"), "{text}");
+        assert!(text.contains("conv_in.bias: numbers are Int8, expected floating-point"), "{text}");
     }
 }

@@ -1,0 +1,56 @@
+//! What the crate is for, in one command (`make demo`): the same portrait without and with gold eyes, side by side, and
+//! where the model looks for eyes. Writes to `out/`.
+
+use impasto::guidance::{ColorForce, Daam};
+use impasto::{Pipeline, Result, Rgb, Sheet};
+use std::time::Instant;
+
+const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const SEED: u64 = 7;
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+fn main() -> Result<()> {
+    std::fs::create_dir_all("out").map_err(|source| impasto::Error::Io { path: "out".into(), source })?;
+    let begun = Instant::now();
+    let mut pipeline = Pipeline::builder().build()?;
+    println!("\"{PROMPT}\", seed {SEED}: loaded in {:.0?}", begun.elapsed());
+
+    let mut look = Daam::of("eyes");
+    let plain = pipeline.request(PROMPT).seed(SEED).guide(&mut look).run()?;
+    println!("first picture after {:.1?}", begun.elapsed());
+    let overlay = look.heat_map(0)?.overlay(plain.image(0)?, 0.7)?;
+    plain.image(0)?.save("out/unforced.png")?;
+    overlay.save("out/saliency.png")?;
+
+    let mut forces = Vec::new();
+    for color_var in [40.0, 15.0] {
+        let mut force = ColorForce::new("eyes", GOLD).color_var(color_var);
+        let forced = pipeline.request(PROMPT).seed(SEED).guide(&mut force).run()?;
+        let details = force.details()?;
+        let painted = details.painted.first().expect("the portrait has eyes");
+        println!(
+            "forced \"{}\" to {} at color variance {color_var}: painted {}, CIEDE2000 {:.1} from it; mask {:.1} % of the \
+             picture, {:.0} % of it within CIEDE2000 10; {:.1?} a step ({:.1?} unforced)",
+            details.phrase,
+            details.asked,
+            painted.color,
+            painted.delta_e,
+            100.0 * painted.area,
+            100.0 * painted.coverage,
+            forced.timing().step(),
+            plain.timing().step(),
+        );
+        forced.notes().iter().for_each(|note| println!("note: {note}"));
+        forces.push((format!("gold eyes, c = {color_var}"), forced.image(0)?.clone()));
+    }
+    if let Some((_, forced)) = forces.first() {
+        forced.save("out/forced.png")?;
+    }
+    let mut sheet = Sheet::new(4).magnify(2).add("unforced", plain.image(0)?).add("attention to \"eyes\"", &overlay);
+    for (caption, picture) in &forces {
+        sheet = sheet.add(caption, picture);
+    }
+    sheet.draw()?.save("out/sheet.png")?;
+    println!("out/unforced.png, out/forced.png, out/saliency.png, out/sheet.png");
+    Ok(())
+}

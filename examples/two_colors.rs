@@ -1,0 +1,27 @@
+//! Two forces in one run share one reading of the attention; each reports what it painted.
+
+use impasto::diffusion::solver::EulerAncestral;
+use impasto::guidance::ColorForce;
+use impasto::{Pipeline, Result, Rgb, Sheet};
+
+fn main() -> Result<()> {
+    let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
+    let mut pipeline = Pipeline::builder().build()?;
+    let plain = pipeline.request(prompt).seed(3).solver(EulerAncestral::default()).run()?;
+
+    let mut eyes = ColorForce::new("eyes", Rgb(255, 215, 0)).color_var(15.0);
+    let mut shirt = ColorForce::new("shirt", Rgb(0, 128, 128)).color_var(15.0).saliency_cutoff(0.2);
+    let request = pipeline.request(prompt).seed(3).solver(EulerAncestral::default());
+    let forced = request.guide(&mut eyes).guide(&mut shirt).run()?;
+
+    for force in [&eyes, &shirt] {
+        let details = force.details()?;
+        let painted = details.painted.first().expect("both are in the picture");
+        let (phrase, asked) = (&details.phrase, details.asked);
+        println!("{phrase}: asked for {asked}, painted {} (CIEDE2000 {:.1})", painted.color, painted.delta_e);
+    }
+    let sheet = Sheet::new(2).magnify(3).add("plain", plain.image(0)?).add("gold eyes, teal shirt", forced.image(0)?);
+    sheet.draw()?.save("two_colors.png")?;
+    println!("two_colors.png");
+    Ok(())
+}

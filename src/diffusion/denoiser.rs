@@ -1,0 +1,168 @@
+//! [`Denoiser`]: the sampler's whole view of a model.
+
+use crate::attention::{AttentionSite, Tap};
+use crate::branch::Branch;
+use crate::conditioning::Conditioning;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::{Device, Tensor};
+
+/// Predicts clean pictures: a model, a fake, or a wrapper around another that adds to it (ControlNet).
+pub trait Denoiser {
+    /// Every attention site, in order of [`AttentionSite::index`].
+    fn sites(&self) -> &[AttentionSite];
+
+    /// Where it runs; latents are made there. Default: the CPU.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
+
+    /// x0 of each input at noise level `step.sigma`, all evaluated in one batch. `tap` goes through to the attention sites
+    /// and expects the branches stacked in the order of `inputs`.
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;
+}
+
+/// What a model is asked for one branch.
+#[derive(Clone, Copy, Debug)]
+pub struct Input<'a> {
+    /// Which branch.
+    pub branch: Branch,
+    /// Its latent in sigma space, [n, 4, h, w] f32. Branches may differ (a noised reference, for instance).
+    pub x: &'a Tensor,
+    /// What it is conditioned on.
+    pub conditioning: &'a Conditioning,
+}
+
+impl<'a> Input<'a> {
+    /// Names the three.
+    pub const fn new(branch: Branch, x: &'a Tensor, conditioning: &'a Conditioning) -> Self {
+        Self { branch, x, conditioning }
+    }
+}
+
+/// The clean picture of every evaluated branch, each [n, 4, h, w] f32.
+#[derive(Debug, Default)]
+pub struct Predictions(Vec<Evaluated>);
+
+/// What a model made of one branch.
+#[derive(Debug)]
+struct Evaluated {
+    branch: Branch,
+    x: Tensor,
+    sigma: f64,
+    x0: Tensor,
+}
+
+impl Predictions {
+    /// Pairs inputs with the model's x0, in the same order.
+    pub fn new(step: &Step, inputs: &[Input<'_>], x0: impl IntoIterator<Item = Tensor>) -> Self {
+        let rows = inputs.iter().zip(x0);
+        let evaluated = |(input, x0): (&Input<'_>, _)| Evaluated {
+            branch: input.branch,
+            x: input.x.shallow_clone(),
+            sigma: step.sigma,
+            x0,
+        };
+        Self(rows.map(evaluated).collect())
+    }
+
+    /// Adds branches that were evaluated in another call.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Predictions of some images and of the next ones, as one batch: each branch concatenated along the first side.
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] if a branch of the first part is missing in another.
+    pub fn join(mut parts: Vec<Self>) -> Result<Self> {
+        if parts.len() < 2 {
+            return Ok(parts.pop().unwrap_or_default());
+        }
+        let Some(first) = parts.first() else { return Ok(Self::default()) };
+        let joined = first.0.iter().map(|row| {
+            let rows: Result<Vec<&Evaluated>> = parts.iter().map(|part| part.row(row.branch)).collect();
+            let rows = rows?;
+            let cat = |side: fn(&Evaluated) -> &Tensor| {
+                Tensor::f_cat(&rows.iter().map(|row| side(row)).collect::<Vec<_>>(), 0)
+            };
+            Ok(Evaluated { branch: row.branch, x: cat(|row| &row.x)?, sigma: row.sigma, x0: cat(|row| &row.x0)? })
+        });
+        joined.collect::<Result<_>>().map(Self)
+    }
+
+    /// The evaluated branches, in order.
+    pub fn branches(&self) -> impl Iterator<Item = Branch> + '_ {
+        self.0.iter().map(|row| row.branch)
+    }
+
+    /// Clean-image prediction of a branch.
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] if it was not evaluated.
+    pub fn x0(&self, branch: Branch) -> Result<&Tensor> {
+        Ok(&self.row(branch)?.x0)
+    }
+
+    /// The same, to edit.
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] if it was not evaluated.
+    pub fn x0_mut(&mut self, branch: Branch) -> Result<&mut Tensor> {
+        let row = self.0.iter_mut().find(|row| row.branch == branch);
+        row.map(|row| &mut row.x0).ok_or(Error::NoPrediction(branch))
+    }
+
+    /// Noise prediction of a branch, (x − x0)/σ.
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] if it was not evaluated.
+    pub fn eps(&self, branch: Branch) -> Result<Tensor> {
+        let row = self.row(branch)?;
+        Ok(row.x.f_sub(&row.x0)?.f_div_scalar(row.sigma)?)
+    }
+
+    fn row(&self, branch: Branch) -> Result<&Evaluated> {
+        self.0.iter().find(|row| row.branch == branch).ok_or(Error::NoPrediction(branch))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Cond and Uncond of one image of constant `x`, at σ = 2, whose pictures are x − 2 and x − 4.
+    fn predictions(x: f64) -> Predictions {
+        let conditioning = Conditioning::new(Tensor::from_slice(&[0f32]));
+        let x = Tensor::from_slice(&[x]).reshape([1, 1, 1, 1]);
+        let inputs = [Branch::Uncond, Branch::Cond].map(|branch| Input::new(branch, &x, &conditioning));
+        Predictions::new(&Step::new(0, 1, 2.0, 0.0, 500.0), &inputs, [&x - 4.0, &x - 2.0])
+    }
+
+    #[test]
+    fn noise_follows_from_the_picture_and_its_edits() {
+        let mut predictions = predictions(5.0);
+        assert_eq!(predictions.eps(Branch::Cond).unwrap().double_value(&[0, 0, 0, 0]), 1.0);
+        *predictions.x0_mut(Branch::Cond).unwrap() += 1.0;
+        assert_eq!(predictions.x0(Branch::Cond).unwrap().double_value(&[0, 0, 0, 0]), 4.0);
+        assert_eq!(predictions.eps(Branch::Cond).unwrap().double_value(&[0, 0, 0, 0]), 0.5);
+    }
+
+    #[test]
+    fn images_evaluated_one_by_one_make_a_batch() {
+        let joined = Predictions::join(vec![predictions(5.0), predictions(7.0)]).unwrap();
+        assert_eq!(joined.branches().collect::<Vec<_>>(), [Branch::Uncond, Branch::Cond]);
+        assert_eq!(joined.x0(Branch::Cond).unwrap().size(), [2, 1, 1, 1]);
+        assert_eq!(joined.x0(Branch::Uncond).unwrap().double_value(&[1, 0, 0, 0]), 3.0);
+        assert_eq!(joined.eps(Branch::Uncond).unwrap().double_value(&[1, 0, 0, 0]), 2.0);
+        assert!(Predictions::join(vec![]).unwrap().branches().next().is_none());
+    }
+
+    #[test]
+    fn a_branch_that_nobody_evaluated_is_named() {
+        let error = predictions(1.0).x0(Branch::Extra(0)).unwrap_err().to_string();
+        assert!(error.contains("Extra(0) was not evaluated"), "{error}");
+        let parts = vec![predictions(1.0), Predictions::default()];
+        assert!(matches!(Predictions::join(parts), Err(Error::NoPrediction(Branch::Uncond))));
+    }
+}

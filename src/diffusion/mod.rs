@@ -1,0 +1,54 @@
+//! Noise schedules, solvers, and the sampler's view of a model.
+//!
+//! Everything is in sigma space (k-diffusion's convention): a latent at noise level σ is x = x0 + σ·noise. A model predicts
+//! the clean image x0 ([`Denoiser`]), a [`Schedule`] says which levels a run goes through, and a [`solver::Solver`] makes
+//! each step a Gaussian, a [`Transition`], that guidances may move before the next latent is drawn from it.
+//!
+//! A run by hand, with a denoiser that knows its picture:
+//!
+//! ```
+//! use impasto::diffusion::solver::{EulerAncestral, Eval, Solver};
+//! use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+//! use impasto::Result;
+//! use tch::Tensor;
+//!
+//! struct Gray;
+//! impl Eval for Gray {
+//!     fn x0(&mut self, x: &Tensor, _sigma: f64) -> Result<Tensor> {
+//!         Ok(x.f_zeros_like()?)
+//!     }
+//!     fn noise(&mut self) -> Result<Tensor> {
+//!         unreachable!("this solver draws nothing inside a step")
+//!     }
+//! }
+//!
+//! let schedule = Schedule::new(&Table::stable_diffusion(), 20, Spacing::Karras)?;
+//! let (mut noise, mut solver) = (Noise::seeded(7), EulerAncestral::default());
+//! let mut x = noise.draw(&[1, 4, 8, 8])? * schedule.initial_scale();
+//! for step in schedule.steps() {
+//!     x = solver.step(&step, &x, &mut Gray)?.sample(&mut noise)?;
+//! }
+//! assert_eq!(x.abs().max().double_value(&[]), 0.0);
+//! # Ok::<(), impasto::Error>(())
+//! ```
+
+mod denoiser;
+mod noise;
+mod prediction;
+mod pulls;
+mod schedule;
+mod scheduler_config;
+pub mod solver;
+mod table;
+mod torch_rng;
+mod transition;
+
+pub use denoiser::{Denoiser, Input, Predictions};
+pub use noise::Noise;
+pub use prediction::Prediction;
+pub use pulls::Pulls;
+pub use schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, relabel};
+pub use scheduler_config::SchedulerConfig;
+pub use table::Table;
+pub use torch_rng::TorchRng;
+pub use transition::{Denoised, Transition};

@@ -1,0 +1,165 @@
+//! [`Noise`]: where a run's random numbers come from.
+
+use super::torch_rng::TorchRng;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Seeded standard normal noise, as a value.
+///
+/// Numbers are those of torch's CPU generators ([`TorchRng`]) on every device, so a seed means the same picture as in
+/// diffusers with CPU generators. Nothing is shared: clone it to draw the same again, save it to go on later.
+///
+/// ```
+/// use impasto::diffusion::Noise;
+///
+/// let two = Noise::seeded(7).draw(&[2, 4, 8, 8])?;
+/// let second = Noise::seeded(8).draw(&[1, 4, 8, 8])?;
+/// assert_eq!(two.get(1), second.get(0));                        // an image's noise does not depend on its neighbours
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Noise {
+    generators: Generators,
+    format: Format,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Generators {
+    /// Image i has the seed `first` + i; generators are made when it is known how many.
+    Counted { first: u64, images: Vec<TorchRng> },
+    /// One per image.
+    Listed(Vec<TorchRng>),
+    /// One for all.
+    Shared(TorchRng),
+}
+
+/// What numbers are drawn in. ([`Kind`] cannot be saved.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Format {
+    Float,
+    Double,
+    Half,
+    BFloat16,
+}
+
+impl Noise {
+    /// Image i of a batch draws from its own generator, seeded `seed` + i.
+    pub fn seeded(seed: u64) -> Self {
+        Self::of(Generators::Counted { first: seed, images: Vec::new() })
+    }
+
+    /// Image i of a batch draws from its own generator, seeded `seeds[i]`: diffusers' list of generators.
+    pub fn seeds(seeds: &[u64]) -> Self {
+        Self::of(Generators::Listed(seeds.iter().copied().map(TorchRng::seeded).collect()))
+    }
+
+    /// One generator for the whole batch: diffusers' default. An image's noise then depends on the size of the batch.
+    pub fn shared(seed: u64) -> Self {
+        Self::of(Generators::Shared(TorchRng::seeded(seed)))
+    }
+
+    const fn of(generators: Generators) -> Self {
+        Self { generators, format: Format::Float }
+    }
+
+    /// Draws in another kind, `Float` being the default; results are f32 whatever the kind. `Half` gives the noise of
+    /// a diffusers run in half precision, which has nothing in common with that of a run in f32.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless `kind` is `Float`, `Double`, `Half` or `BFloat16`.
+    pub fn kind(self, kind: Kind) -> Result<Self> {
+        let format = match kind {
+            Kind::Float => Format::Float,
+            Kind::Double => Format::Double,
+            Kind::Half => Format::Half,
+            Kind::BFloat16 => Format::BFloat16,
+            _ => return Err(Error::parameter("kind", format!("{kind:?}"), "Float, Double, Half or BFloat16")),
+        };
+        Ok(Self { format, ..self })
+    }
+
+    /// The next standard normal tensor, f32 on the CPU; the first side of `shape` is the number of images.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are seeds for another number of images, [`Error::Shape`] for a shape that is none.
+    pub fn draw(&mut self, shape: &[i64]) -> Result<Tensor> {
+        let kind = match self.format {
+            Format::Float => Kind::Float,
+            Format::Double => Kind::Double,
+            Format::Half => Kind::Half,
+            Format::BFloat16 => Kind::BFloat16,
+        };
+        let (count, one) = match shape.split_first() {
+            Some((&count, rest)) => (count.max(0) as usize, [&[1], rest].concat()),
+            None => (1, Vec::new()),
+        };
+        let images = match &mut self.generators {
+            Generators::Shared(rng) => return Ok(rng.normal(shape, kind)?.f_to_kind(Kind::Float)?),
+            Generators::Listed(images) if images.len() == count => images,
+            Generators::Listed(images) => {
+                let given = format!("{} for {count} images", images.len());
+                return Err(Error::parameter("seeds", given, "one seed per image"));
+            }
+            Generators::Counted { first, images } => {
+                let seeds = (images.len()..count).map(|image| first.wrapping_add(image as u64));
+                images.extend(seeds.map(TorchRng::seeded));
+                images
+            }
+        };
+        if count == 0 {
+            return Ok(Tensor::f_zeros(shape, (Kind::Float, tch::Device::Cpu))?);
+        }
+        let draws: Result<Vec<Tensor>> = images.iter_mut().take(count).map(|rng| rng.normal(&one, kind)).collect();
+        Ok(Tensor::f_cat(&draws?, 0)?.f_to_kind(Kind::Float)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(noise: &mut Noise, n: i64) -> Tensor {
+        noise.draw(&[n, 4, 8, 8]).unwrap()
+    }
+
+    #[test]
+    fn an_images_noise_does_not_depend_on_the_batch() {
+        let (mut both, mut second) = (Noise::seeded(7), Noise::seeded(8));
+        let mut listed = Noise::seeds(&[7, 8]);
+        for _ in 0..3 {
+            let drawn = draw(&mut both, 2);
+            assert_eq!(drawn.narrow(0, 1, 1), draw(&mut second, 1));
+            assert_eq!(drawn, draw(&mut listed, 2));
+        }
+    }
+
+    #[test]
+    fn one_generator_for_all_fills_the_batch_at_once() {
+        let drawn = draw(&mut Noise::shared(7), 2);
+        assert_eq!(drawn, TorchRng::seeded(7).normal(&[2, 4, 8, 8], Kind::Float).unwrap());
+        assert_eq!(drawn.narrow(0, 0, 1), draw(&mut Noise::seeded(7), 1));
+    }
+
+    #[test]
+    fn the_number_of_seeds_must_fit() {
+        let error = Noise::seeds(&[1, 2]).draw(&[3, 4, 8, 8]).unwrap_err().to_string();
+        assert_eq!(error, "seeds is 2 for 3 images; expected one seed per image");
+    }
+
+    #[test]
+    fn half_draws_are_another_stream_and_still_f32() {
+        let half = draw(&mut Noise::seeded(7).kind(Kind::Half).unwrap(), 1);
+        assert_eq!(half.kind(), Kind::Float);
+        assert_ne!(half, draw(&mut Noise::seeded(7), 1));
+        assert!(Noise::seeded(7).kind(Kind::Bool).is_err());
+    }
+
+    #[test]
+    fn a_saved_noise_goes_on_where_it_was() {
+        let mut noise = Noise::seeded(7).kind(Kind::BFloat16).unwrap();
+        let _ = draw(&mut noise, 2);
+        let mut back: Noise = serde_json::from_str(&serde_json::to_string(&noise).unwrap()).unwrap();
+        assert_eq!(draw(&mut back, 2), draw(&mut noise, 2));
+    }
+}

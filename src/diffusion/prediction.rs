@@ -1,0 +1,69 @@
+//! [`Prediction`]: what a network's output means.
+
+use crate::error::Result;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// What a network was trained to predict from a noised picture. Only the model knows: everything else sees x0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Prediction {
+    /// The noise (SD 1.x, SDXL).
+    #[default]
+    #[serde(rename = "epsilon")]
+    Epsilon,
+    /// The velocity √ᾱ·noise − √(1 − ᾱ)·x0 (SD 2.x at 768 pixels).
+    #[serde(rename = "v_prediction")]
+    V,
+    /// The clean picture.
+    #[serde(rename = "sample")]
+    Sample,
+}
+
+impl Prediction {
+    /// The clean picture that output `out` means for a latent `x` at noise level `sigma`, same shapes.
+    ///
+    /// ```
+    /// use impasto::diffusion::Prediction;
+    /// use tch::Tensor;
+    ///
+    /// let (x0, noise) = (Tensor::from(0.5), Tensor::from(-1.0));
+    /// let x = &x0 + 2.0 * &noise;                               // σ = 2
+    /// assert_eq!(Prediction::Epsilon.x0(&noise, &x, 2.0)?, x0);
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
+    pub fn x0(self, out: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        let total = 1.0 + sigma * sigma;
+        Ok(match self {
+            Self::Epsilon => x.f_sub(&out.f_mul_scalar(sigma)?)?,
+            Self::V => x.f_div_scalar(total)?.f_sub(&out.f_mul_scalar(sigma / total.sqrt())?)?,
+            Self::Sample => out.shallow_clone(),
+        })
+    }
+
+    /// What a latent in sigma space is multiplied by before the network sees it: 1/√(1 + σ²).
+    pub fn input_scale(sigma: f64) -> f64 {
+        sigma.hypot(1.0).recip()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Kind;
+
+    #[test]
+    fn every_kind_of_output_gives_the_same_picture() {
+        let (x0, noise) =
+            (Tensor::randn([2, 4], (Kind::Double, tch::Device::Cpu)), Tensor::from_slice(&[0.3, -1., 2., 0.]));
+        for sigma in [0.03, 1.0, 14.6] {
+            let x = &x0 + sigma * &noise;
+            let abar: f64 = 1.0 / (1.0 + sigma * sigma);
+            let v = abar.sqrt() * &noise - (1.0 - abar).sqrt() * &x0;
+            for (prediction, out) in [(Prediction::Epsilon, &noise), (Prediction::V, &v), (Prediction::Sample, &x0)] {
+                let got = prediction.x0(out, &x, sigma).unwrap();
+                assert!(got.allclose(&x0, 1e-12, 1e-12, false), "{prediction:?} {sigma}");
+            }
+        }
+    }
+}

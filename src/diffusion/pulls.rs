@@ -1,0 +1,191 @@
+//! [`Pulls`]: several wishes about where a mean should be.
+
+use crate::error::Result;
+use tch::Tensor;
+
+/// Pulls on a mean, each towards a target of its own, combined as a product of Gaussians.
+///
+/// A pull towards `target` has a weight w per cell: the variance of what is pulled over the variance of the target, 0
+/// where it does not pull. Together, mean′ = mean + Σ shift/(1 + Σ w) with shift = w·(target − base). `base` is the mean
+/// itself, or what part of it is to move (x0, to leave the noise alone). The order of pulls does not matter. Cells where
+/// nobody pulls keep their bits.
+///
+/// ```
+/// use impasto::diffusion::Pulls;
+/// use tch::Tensor;
+///
+/// let (mean, weight) = (Tensor::from(1.0), Tensor::from(1.0));
+/// let mut pulls = Pulls::default();
+/// pulls.add(&weight * (3.0 - &mean), weight);                   // towards 3, as sure of it as the mean is of 1
+/// assert_eq!(pulls.apply(&mean)?, Tensor::from(2.0));
+/// # Ok::<(), impasto::Error>(())
+/// ```
+///
+/// Source: Color Forcing (AP-125), "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
+#[derive(Debug, Default)]
+pub struct Pulls(Vec<Pull>);
+
+#[derive(Debug)]
+struct Pull {
+    shift: Tensor,
+    weight: Tensor,
+    rank: Option<Tensor>,
+}
+
+impl Pulls {
+    /// Nobody pulls.
+    pub const fn none() -> Self {
+        Self(Vec::new())
+    }
+
+    /// Adds a pull: `weight` w ≥ 0 and finite (up to 1e6 is exact enough), `shift` w·(target − base), both of the shape of
+    /// what is pulled or broadcastable to it: usually [n, 1, h, w] and [n, 4, h, w].
+    pub fn add(&mut self, shift: Tensor, weight: Tensor) {
+        self.0.push(Pull { shift, weight, rank: None });
+    }
+
+    /// Adds a pull that competes: of all ranked pulls that want a cell (w > 0), only the one with the largest `rank` there
+    /// gets it, the earliest of equals. `rank` has the shape of `weight`. Pulls without rank are added besides.
+    pub fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
+        self.0.push(Pull { shift, weight, rank: Some(rank) });
+    }
+
+    /// Does nobody pull?
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Where the pulls move `mean` to; the same tensor if there are none.
+    ///
+    /// # Errors
+    /// libtorch's, if shapes do not broadcast.
+    pub fn apply(&self, mean: &Tensor) -> Result<Tensor> {
+        let mut settled = self.settled()?.into_iter();
+        let Some((mut shift, mut weight)) = settled.next() else { return Ok(mean.shallow_clone()) };
+        for (other_shift, other_weight) in settled {
+            (shift, weight) = (shift.f_add(&other_shift)?, weight.f_add(&other_weight)?);
+        }
+        // mean + k·(Σ shift/Σ w), k = Σ w/(1 + Σ w)
+        let strength = weight.f_div(&weight.f_add_scalar(1.0)?)?;
+        let moved = mean.f_add(&shift.f_div(&weight)?.f_mul(&strength)?)?;
+        Ok(moved.f_where_self(&weight.f_gt(0.0)?, mean)?)
+    }
+
+    /// (shift, weight) of every pull, 0 in the cells that it lost to another.
+    fn settled(&self) -> Result<Vec<(Tensor, Tensor)>> {
+        let ranks = self.0.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
+        let claims = ranks.map(|(rank, weight)| Ok(rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY)?));
+        let claims: Vec<Tensor> = claims.collect::<Result<_>>()?;
+        if claims.len() < 2 {
+            return Ok(self.0.iter().map(|pull| (pull.shift.shallow_clone(), pull.weight.shallow_clone())).collect());
+        }
+        let winner = Tensor::f_stack(&Tensor::f_broadcast_tensors(&claims)?, 0)?.f_argmax(0, false)?;
+        let mut places = 0i64..;
+        let settle = |pull: &Pull| match pull.rank.as_ref().and_then(|_| places.next()) {
+            None => Ok((pull.shift.shallow_clone(), pull.weight.shallow_clone())),
+            Some(place) => {
+                let lost = winner.f_ne(place)?;
+                Ok((pull.shift.f_masked_fill(&lost, 0.0)?, pull.weight.f_masked_fill(&lost, 0.0)?))
+            }
+        };
+        self.0.iter().map(settle).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use tch::{Device, Kind};
+
+    fn assert_near(got: &Tensor, want: f64) {
+        assert!((got.double_value(&[]) - want).abs() <= 1e-6 * want.abs().max(1.0), "{got:?} {want}");
+    }
+
+    #[test]
+    fn forces_are_a_product_of_gaussians() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/forcing.json")).unwrap();
+        for case in golden["blend_cases"].as_array().unwrap() {
+            let number = |of: &Value, name: &str| of[name].as_f64().unwrap();
+            let mean = Tensor::from(number(case, "mu") as f32);
+            let forces = case["forces"].as_array().unwrap();
+            let (mut forward, mut backward) = (Pulls::none(), Pulls::none());
+            for (pulls, order) in [(&mut forward, 0), (&mut backward, 1)] {
+                for i in 0..forces.len() {
+                    let force = &forces[if order == 0 { i } else { forces.len() - 1 - i }];
+                    let weight = Tensor::from((number(force, "m") * number(case, "V") / number(force, "c")) as f32);
+                    let gold = number(case, "signal_scale") * number(force, "g");
+                    pulls.add(&weight * (gold - &mean), weight);
+                }
+            }
+            // the signal's scale is of the golden's variance-preserving cases: only the target shrinks
+            let want = number(case, "out");
+            assert_near(&forward.apply(&mean).unwrap(), want);
+            assert_near(&backward.apply(&mean).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn cells_without_a_pull_keep_their_bits() {
+        let mean = Tensor::randn([2, 4, 8, 8], (Kind::Float, Device::Cpu));
+        assert_eq!(Pulls::none().apply(&mean).unwrap().data_ptr(), mean.data_ptr());
+        let weight = Tensor::zeros([1, 1, 8, 8], (Kind::Float, Device::Cpu));
+        let _ = weight.narrow(3, 0, 4).fill_(0.7);
+        let mut pulls = Pulls::none();
+        pulls.add(&weight * (3.0 - &mean), weight);
+        let moved = pulls.apply(&mean).unwrap();
+        assert_eq!(moved.narrow(3, 4, 4), mean.narrow(3, 4, 4));
+        let want = (&mean + 0.7 * 3.0) / 1.7;
+        assert!(moved.narrow(3, 0, 4).allclose(&want.narrow(3, 0, 4), 1e-5, 1e-6, false));
+    }
+
+    #[test]
+    fn a_very_strong_pull_reaches_its_target() {
+        let mean = Tensor::from(-7f32);
+        for weight in [1e-6, 1.0, 1e6, 1e30] {
+            let mut pulls = Pulls::none();
+            pulls.add(Tensor::from((weight * 10.0) as f32), Tensor::from(weight as f32));
+            assert_near(&pulls.apply(&mean).unwrap(), -7.0 + 10.0 * weight / (1.0 + weight));
+        }
+    }
+
+    #[test]
+    fn of_competing_pulls_the_highest_rank_wins_the_earlier_of_equals() {
+        // one row of cells: only A wants, only B wants, A wins, B wins, a tie; C pulls everywhere without competing
+        let row = |values: [f32; 5]| Tensor::from_slice(&values).reshape([1, 1, 1, 5]);
+        let (a, b) = (row([1., 0., 1., 1., 1.]), row([0., 1., 1., 1., 1.]));
+        let mean = row([0.; 5]);
+        let mut pulls = Pulls::none();
+        pulls.add_ranked(&a * 10.0, a, row([0.1, 0.9, 0.9, 0.1, 0.5]));
+        pulls.add(row([1.; 5]), row([1.; 5]));
+        pulls.add_ranked(&b * 20.0, b, row([0.9, 0.1, 0.1, 0.9, 0.5]));
+        let want = row([11., 21., 11., 21., 11.]) / 3.0;
+        assert!(pulls.apply(&mean).unwrap().allclose(&want, 1e-6, 1e-6, false));
+    }
+
+    #[test]
+    fn winners_share_the_picture_as_in_the_golden() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/saliency.json")).unwrap();
+        let map = |value: &Value| {
+            let rows = value.as_array().unwrap().iter().flat_map(|row| row.as_array().unwrap());
+            Tensor::from_slice(&rows.map(|cell| cell.as_f64().unwrap()).collect::<Vec<_>>()).reshape([1, 1, 8, 8])
+        };
+        let grid = |f: fn(f64, f64) -> f64| {
+            let cells: Vec<f64> = (0..64).map(|i| f(f64::from(i / 8), f64::from(i % 8))).collect();
+            Tensor::from_slice(&cells).reshape([1, 1, 8, 8])
+        };
+        let first = map(&golden["minmax"]);
+        let second = grid(|y, x| (-((y - 4.0).powi(2) + (x - 5.0).powi(2)) / 6.0).exp());
+        let second = (&second - second.min()) / (second.max() - second.min() + 1e-8);
+        let masks = [&first, &second].map(|map| map.ge(0.3).to_kind(Kind::Double));
+        let mut pulls = Pulls::none();
+        pulls.add_ranked(&masks[0] * 2.0, masks[0].shallow_clone(), first);
+        pulls.add_ranked(&masks[1] * 4.0, masks[1].shallow_clone(), second);
+        let moved = pulls.apply(&masks[0].zeros_like()).unwrap();
+        let area = |value: f64| moved.eq(value).sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(
+            [area(1.0), area(2.0)].map(Value::from),
+            [&golden["winner"]["area1"], &golden["winner"]["area2"]].map(Value::clone)
+        );
+    }
+}

@@ -1,0 +1,370 @@
+//! [`SchedulerConfig`]: `scheduler_config.json`, as diffusers writes it.
+
+use super::prediction::Prediction;
+use super::schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal};
+use super::solver::{Ddim, Ddpm, Euler, EulerAncestral, Solver, Variance};
+use super::table::Table;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// The file's name in a checkpoint.
+const FILE: &str = "scheduler_config.json";
+
+/// `scheduler_config.json`: the noise a model was trained with, and how its authors sample it.
+///
+/// Absent fields have the defaults of diffusers' classes, not Stable Diffusion's; unknown ones are ignored. Nothing is
+/// judged when the file is read, so a model of an unknown class still gives its [`Table`] and [`Prediction`].
+///
+/// ```
+/// use impasto::diffusion::{Prediction, SchedulerConfig};
+///
+/// let config = SchedulerConfig::from_json(
+///     r#"{ "_class_name": "DDIMScheduler", "beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012,
+///          "prediction_type": "v_prediction", "set_alpha_to_one": false, "steps_offset": 1 }"#,
+/// )?;
+/// assert_eq!((config.solver()?.name(), config.prediction_type), ("Ddim", Prediction::V));
+/// assert_eq!(config.schedule(20)?.steps().len(), 20);
+/// # Ok::<(), impasto::Error>(())
+/// ```
+///
+/// Source: diffusers 0.42 `schedulers/*`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct SchedulerConfig {
+    /// Which class of diffusers samples: its solver, its rounding of timesteps, and the defaults of some fields.
+    #[serde(rename = "_class_name")]
+    pub class_name: String,
+    /// Number of training timesteps.
+    pub num_train_timesteps: usize,
+    /// `linear`, `scaled_linear` or `squaredcos_cap_v2`.
+    pub beta_schedule: String,
+    /// β of the first timestep.
+    pub beta_start: f64,
+    /// β of the last timestep.
+    pub beta_end: f64,
+    /// Every β, instead of the three fields above.
+    pub trained_betas: Option<Vec<f32>>,
+    /// Does training end at pure noise?
+    pub rescale_betas_zero_snr: bool,
+    /// What the network predicts.
+    pub prediction_type: Prediction,
+    /// `leading`, `linspace` or `trailing`; absent: the class's.
+    pub timestep_spacing: Option<String>,
+    /// Added to leading timesteps.
+    pub steps_offset: usize,
+    /// Karras levels between the ends of the spacing.
+    pub use_karras_sigmas: bool,
+    /// `zero` or `sigma_min`: where the last step ends.
+    pub final_sigmas_type: Option<String>,
+    /// DDIM: the last step ends at 0 (the default) or at the lowest level.
+    pub set_alpha_to_one: Option<bool>,
+    /// DDPM: `fixed_small` (the default) or `fixed_large`.
+    pub variance_type: Option<String>,
+    /// Not supported: exponential levels.
+    pub use_exponential_sigmas: bool,
+    /// Not supported: levels by a beta distribution.
+    pub use_beta_sigmas: bool,
+    /// Not supported if true, as it is meant for pixels.
+    pub clip_sample: bool,
+    /// Not supported if true, as it is meant for pixels.
+    pub thresholding: bool,
+    /// Not supported but for `linear`.
+    pub interpolation_type: Option<String>,
+    /// Not supported but for `discrete`.
+    pub timestep_type: Option<String>,
+    /// Not supported: other ends of Karras levels.
+    pub sigma_min: Option<f64>,
+    /// Not supported: other ends of Karras levels.
+    pub sigma_max: Option<f64>,
+}
+
+impl Default for SchedulerConfig {
+    fn default() -> Self {
+        Self {
+            class_name: String::new(),
+            num_train_timesteps: 1000,
+            beta_schedule: "linear".into(),
+            beta_start: 1e-4,
+            beta_end: 0.02,
+            trained_betas: None,
+            rescale_betas_zero_snr: false,
+            prediction_type: Prediction::Epsilon,
+            timestep_spacing: None,
+            steps_offset: 0,
+            use_karras_sigmas: false,
+            final_sigmas_type: None,
+            set_alpha_to_one: None,
+            variance_type: None,
+            use_exponential_sigmas: false,
+            use_beta_sigmas: false,
+            clip_sample: false,
+            thresholding: false,
+            interpolation_type: None,
+            timestep_type: None,
+            sigma_min: None,
+            sigma_max: None,
+        }
+    }
+}
+
+impl SchedulerConfig {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not JSON or a field has the wrong type.
+    pub fn from_json(text: &str) -> Result<Self> {
+        serde_json::from_str(text).map_err(|source| Error::Malformed { file: FILE.into(), problem: source.to_string() })
+    }
+
+    /// Stable Diffusion's noise with another class: for checkpoints that come without the file. SD 1.x, 2.x base and SDXL
+    /// predict ε, SD 2.x at 768 pixels v.
+    pub fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
+        Self {
+            class_name: class_name.into(),
+            beta_schedule: "scaled_linear".into(),
+            beta_start: 0.00085,
+            beta_end: 0.012,
+            prediction_type,
+            timestep_spacing: Some("leading".into()),
+            steps_offset: 1,
+            set_alpha_to_one: Some(false),
+            ..Self::default()
+        }
+    }
+
+    /// The noise levels of training.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
+    pub fn table(&self) -> Result<Table> {
+        let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
+        let table = match (&self.trained_betas, self.beta_schedule.as_str()) {
+            (Some(betas), _) => Table::new(betas.clone())?,
+            (None, "linear") => Table::linear(count, start, end)?,
+            (None, "scaled_linear") => Table::scaled_linear(count, start, end)?,
+            (None, "squaredcos_cap_v2") => Table::cosine(count)?,
+            (None, other) => {
+                return Err(refused("beta_schedule", other, "expected linear, scaled_linear or squaredcos_cap_v2"));
+            }
+        };
+        match (self.rescale_betas_zero_snr, self.family()) {
+            (false, _) => Ok(table),
+            (true, Family::Ddim) => table.zero_terminal_snr(1e-14),
+            (true, _) => table.zero_terminal_snr(2f32.powi(-24)),
+        }
+    }
+
+    /// The solver of the class.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this crate has no such solver, or for an option of it that is not supported.
+    pub fn solver(&self) -> Result<Box<dyn Solver>> {
+        self.supported()?;
+        let variance = match self.variance_type.as_deref() {
+            None | Some("fixed_small") => Variance::Small,
+            Some("fixed_large") => Variance::Large,
+            Some(other) => return Err(refused("variance_type", other, "expected fixed_small or fixed_large")),
+        };
+        Ok(match self.class_name.as_str() {
+            "EulerDiscreteScheduler" => Box::new(Euler),
+            "EulerAncestralDiscreteScheduler" => Box::new(EulerAncestral::default()),
+            "DDIMScheduler" => Box::new(Ddim::default()),
+            "DDPMScheduler" => Box::new(Ddpm { variance }),
+            other => {
+                let expected = "choose a solver, for instance Euler or EulerAncestral::default()";
+                return Err(refused("_class_name", other, expected));
+            }
+        })
+    }
+
+    /// The spacing: `use_karras_sigmas`, else `timestep_spacing`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a spacing that is not supported.
+    pub fn spacing(&self) -> Result<Spacing> {
+        for (field, set) in
+            [("use_exponential_sigmas", self.use_exponential_sigmas), ("use_beta_sigmas", self.use_beta_sigmas)]
+        {
+            if set {
+                return Err(refused(field, "true", "choose a spacing, for instance Spacing::Karras"));
+            }
+        }
+        if self.use_karras_sigmas { Ok(Spacing::Karras) } else { self.timestep_spacing() }
+    }
+
+    /// The fine print of the spacing, as the class has it.
+    ///
+    /// # Errors
+    /// As [`SchedulerConfig::spacing`], and [`Error::Config`] for an unknown `final_sigmas_type`.
+    pub fn spacing_options(&self) -> Result<SpacingOptions> {
+        let (family, spacing) = (self.family(), self.timestep_spacing()?);
+        let strides = matches!(self.class_name.as_str(), "DDIMScheduler" | "PNDMScheduler");
+        let lowest = match self.final_sigmas_type.as_deref() {
+            None | Some("zero") => strides && !self.set_alpha_to_one.unwrap_or(self.class_name == "DDIMScheduler"),
+            Some("sigma_min") => true,
+            Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
+        };
+        let scaled = family == Family::Euler && spacing != Spacing::Leading;
+        Ok(SpacingOptions {
+            family,
+            offset: self.steps_offset,
+            ends: if family == Family::Euler { Ends::Spaced(spacing) } else { Ends::Table },
+            terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
+            target: if strides { Target::Stride } else { Target::Next },
+            initial: if scaled { InitScale::Sigma } else { InitScale::WithSignal },
+            ..SpacingOptions::default()
+        })
+    }
+
+    /// The schedule of the class with this many steps.
+    ///
+    /// # Errors
+    /// Those of [`SchedulerConfig::table`] and [`SchedulerConfig::spacing`]; [`Error::Config`] for options that are not
+    /// supported, and for a network that predicts noise where there is nothing else; [`Error::Parameter`] for `steps`.
+    pub fn schedule(&self, steps: usize) -> Result<Schedule> {
+        self.supported()?;
+        let (table, options) = (self.table()?, self.spacing_options()?);
+        let schedule = Schedule::with_options(&table, steps, self.spacing()?, &options)?;
+        let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
+        if blind && schedule.sigma_max() >= table.sigma_max() {
+            let expected =
+                "a network that predicts noise learns nothing from pure noise: use v-prediction or leading spacing";
+            return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
+        }
+        Ok(schedule)
+    }
+
+    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, without the fine print
+    /// of its class.
+    ///
+    /// # Errors
+    /// Those of [`SchedulerConfig::table`] and, without `spacing`, of [`SchedulerConfig::spacing`]; [`Error::Parameter`] for
+    /// `steps`.
+    pub fn schedule_for_another(&self, steps: usize, spacing: Option<Spacing>) -> Result<Schedule> {
+        let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
+        let options = SpacingOptions { offset: self.steps_offset, ..SpacingOptions::default() };
+        Schedule::with_options(&self.table()?, steps, spacing, &options)
+    }
+
+    /// Options of diffusers that would change the picture and are not there.
+    fn supported(&self) -> Result<()> {
+        let text = |value: &Option<String>, only: &str| value.clone().filter(|value| value != only);
+        let number = |value: Option<f64>| value.map(|value| value.to_string());
+        let flag = |value: bool| value.then(|| "true".to_owned());
+        let refusals = [
+            ("clip_sample", flag(self.clip_sample), "only false makes sense for latents"),
+            ("thresholding", flag(self.thresholding), "only false makes sense for latents"),
+            ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
+            ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
+            ("sigma_min", number(self.sigma_min), "expected null"),
+            ("sigma_max", number(self.sigma_max), "expected null"),
+        ];
+        match refusals.into_iter().find_map(|(field, value, expected)| Some((field, value?, expected))) {
+            Some((field, value, expected)) => Err(refused(field, &value, expected)),
+            None => Ok(()),
+        }
+    }
+
+    fn timestep_spacing(&self) -> Result<Spacing> {
+        match self.timestep_spacing.as_deref() {
+            Some("leading") => Ok(Spacing::Leading),
+            Some("linspace") => Ok(Spacing::Linspace),
+            Some("trailing") => Ok(Spacing::Trailing),
+            Some(other) => Err(refused("timestep_spacing", other, "expected leading, linspace or trailing")),
+            None if self.family() == Family::Ddim => Ok(Spacing::Leading),
+            None => Ok(Spacing::Linspace),
+        }
+    }
+
+    /// How the class rounds timesteps.
+    fn family(&self) -> Family {
+        match self.class_name.as_str() {
+            "DDIMScheduler" | "DDPMScheduler" | "PNDMScheduler" | "LCMScheduler" | "TCDScheduler" => Family::Ddim,
+            class if class.starts_with("DPMSolver") || class.starts_with("UniPC") || class.starts_with("DEIS") => {
+                Family::Multistep
+            }
+            _ => Family::Euler,
+        }
+    }
+}
+
+fn refused(field: &str, value: &str, expected: &str) -> Error {
+    Error::Config { file: FILE.into(), field: field.into(), value: value.into(), expected: expected.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn config(value: Value) -> SchedulerConfig {
+        SchedulerConfig::from_json(&value.to_string()).unwrap()
+    }
+
+    #[test]
+    fn published_files_give_their_solver_and_spacing() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap();
+        let mut known = 0;
+        for pair in golden["configs"].as_array().unwrap() {
+            let config = config(pair[0].clone());
+            match config.solver() {
+                Ok(solver) => {
+                    let spacing = format!("{:?}", config.spacing().unwrap());
+                    assert_eq!(json!([solver.name(), spacing]), pair[1]);
+                    known += 1;
+                }
+                Err(error) => {
+                    let (class, error) = (config.class_name.as_str(), error.to_string());
+                    assert!(
+                        error.contains("_class_name") && error.contains(class) && error.contains("choose a solver")
+                    );
+                    assert!(config.table().is_ok());
+                }
+            }
+        }
+        assert_eq!(known, 3);
+    }
+
+    #[test]
+    fn what_would_change_the_picture_silently_is_refused_by_name() {
+        let refusals = [
+            ("clip_sample", json!(true)),
+            ("thresholding", json!(true)),
+            ("variance_type", json!("fixed_small_log")),
+            ("interpolation_type", json!("log_linear")),
+            ("timestep_type", json!("continuous")),
+            ("sigma_max", json!(700.0)),
+            ("use_beta_sigmas", json!(true)),
+            ("timestep_spacing", json!("random")),
+            ("final_sigmas_type", json!("other")),
+            ("beta_schedule", json!("sigmoid")),
+        ];
+        for (field, value) in refusals {
+            let config = config(json!({ "_class_name": "DDPMScheduler", field: value }));
+            let error = config.solver().err().or_else(|| config.schedule(5).err()).unwrap().to_string();
+            assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
+        }
+        let text = r#"{ "beta_start": "small" }"#;
+        assert!(SchedulerConfig::from_json(text).unwrap_err().to_string().starts_with("scheduler_config.json: "));
+    }
+
+    #[test]
+    fn a_network_that_predicts_noise_is_not_asked_about_pure_noise() {
+        let mut config = SchedulerConfig::stable_diffusion("EulerDiscreteScheduler", Prediction::Epsilon);
+        config.rescale_betas_zero_snr = true;
+        assert!(config.schedule(10).is_ok());
+        config.timestep_spacing = Some("trailing".into());
+        assert!(config.schedule(10).unwrap_err().to_string().contains("use v-prediction"));
+        config.prediction_type = Prediction::V;
+        assert!((config.schedule(10).unwrap().sigma_max() - 4096.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn without_a_file_the_noise_is_stable_diffusions() {
+        let config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::Epsilon);
+        assert_eq!(config.table().unwrap(), Table::stable_diffusion());
+        let last = config.schedule(10).unwrap().steps().last().unwrap();
+        assert_eq!((last.timestep, last.to), (1.0, Table::stable_diffusion().sigma_min()));
+    }
+}

@@ -1,0 +1,66 @@
+//! DDIM and DDPM: in sigma space, Euler's method by another name.
+
+use super::{EulerAncestral, Eval, Solver};
+use crate::diffusion::transition::Transition;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// DDIM: [`EulerAncestral`] with the same η, whose usual value is 0.
+///
+/// Source: Song et al. (2021), equations 12 and 16; diffusers' `DDIMScheduler`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ddim {
+    /// How much of the noise is renewed, 0..=1; 1 equals [`Ddpm`].
+    pub eta: f64,
+}
+
+impl Solver for Ddim {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(0.0..=1.0).contains(&self.eta) {
+            return Err(Error::parameter("eta", self.eta, "0 (no fresh noise) to 1 (DDPM)"));
+        }
+        EulerAncestral::with_eta(self.eta).step(step, x, eval)
+    }
+
+    fn name(&self) -> &'static str {
+        "Ddim"
+    }
+}
+
+/// DDPM over any number of steps: the posterior of the forward process, which is [`EulerAncestral`] with η = 1.
+///
+/// Source: Ho et al. (2020), equations 6 and 7; diffusers' `DDPMScheduler`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Ddpm {
+    /// Which variance the fresh noise has.
+    pub variance: Variance,
+}
+
+/// The variance of a DDPM step (Ho et al., section 3.2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Variance {
+    /// The posterior's (`fixed_small`).
+    #[default]
+    Small,
+    /// The forward step's (`fixed_large`): too much noise but for very many steps, and none only at timestep 0.
+    Large,
+}
+
+impl Solver for Ddpm {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let mut transition = EulerAncestral::default().step(step, x, eval)?;
+        if self.variance == Variance::Large {
+            // std² = (from² − to²)(1 + to²)/(1 + from²)
+            let (from, to) = (step.from * step.from, step.to * step.to);
+            let variance = (from - to).max(0.0) * (1.0 + to) / (1.0 + from);
+            transition.std = if step.timestep > 0.0 { variance.sqrt() } else { 0.0 };
+        }
+        Ok(transition)
+    }
+
+    fn name(&self) -> &'static str {
+        "Ddpm"
+    }
+}

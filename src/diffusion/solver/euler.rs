@@ -1,0 +1,67 @@
+//! Euler's method, without and with fresh noise.
+
+use super::{Eval, Solver, split, toward};
+use crate::diffusion::transition::Transition;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// Euler's method: one call and a straight line per step. Equals DDIM without noise.
+///
+/// Source: Karras et al. (2022), algorithm 2 without churn; k-diffusion's `sample_euler`.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Euler;
+
+impl Solver for Euler {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        EulerAncestral::with_eta(0.0).step(step, x, eval)
+    }
+
+    fn name(&self) -> &'static str {
+        "Euler"
+    }
+}
+
+/// Euler's method that takes out more noise than it must and adds fresh one.
+///
+/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and any between is DDIM with that η.
+///
+/// Source: k-diffusion's `sample_euler_ancestral`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct EulerAncestral {
+    /// How much of the noise is renewed, 0 or more; 1 is usual. Above 1 the new noise is cut at the step's end.
+    pub eta: f64,
+    /// Factor on the fresh noise, positive; 1 is the right amount, slightly more gives more detail.
+    pub s_noise: f64,
+}
+
+impl EulerAncestral {
+    /// Another share of fresh noise.
+    pub const fn with_eta(eta: f64) -> Self {
+        Self { eta, s_noise: 1.0 }
+    }
+}
+
+impl Default for EulerAncestral {
+    fn default() -> Self {
+        Self::with_eta(1.0)
+    }
+}
+
+impl Solver for EulerAncestral {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(0.0..f64::INFINITY).contains(&self.eta) {
+            return Err(Error::parameter("eta", self.eta, "0 (no fresh noise) or more; 1 is usual"));
+        }
+        if self.s_noise <= 0.0 || !self.s_noise.is_finite() {
+            return Err(Error::parameter("s_noise", self.s_noise, "a positive number; 1 is usual"));
+        }
+        let x0 = eval.x0(x, step.from)?;
+        let (down, up) = split(step.from, step.to, self.eta);
+        Ok(Transition::new(toward(x, &x0, step.from, down)?, self.s_noise * up, down, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "EulerAncestral"
+    }
+}

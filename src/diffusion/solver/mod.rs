@@ -1,0 +1,85 @@
+//! Sampling methods.
+//!
+//! A solver knows levels and clean pictures, never a model: it asks an [`Eval`] and answers with a [`Transition`]. One of
+//! your own is a struct and a method:
+//!
+//! ```
+//! use impasto::diffusion::Transition;
+//! use impasto::diffusion::solver::{Eval, Solver, toward};
+//! use impasto::{Result, Step};
+//! use tch::Tensor;
+//!
+//! /// Euler's method that goes only part of the way in every step but the last.
+//! struct Hesitant(f64);
+//!
+//! impl Solver for Hesitant {
+//!     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+//!         let x0 = eval.x0(x, step.from)?;
+//!         let x0 = if step.to > 0.0 { toward(&x0, x, 1.0, self.0)? } else { x0 };
+//!         Ok(Transition::new(toward(x, &x0, step.from, step.to)?, 0.0, step.to, x.shallow_clone(), x0))
+//!     }
+//!     fn name(&self) -> &'static str {
+//!         "Hesitant"
+//!     }
+//! }
+//! ```
+
+mod ddim;
+mod euler;
+mod names;
+
+pub use ddim::{Ddim, Ddpm, Variance};
+pub use euler::{Euler, EulerAncestral};
+pub use names::by_name;
+
+use super::transition::Transition;
+use crate::error::Result;
+use crate::step::Step;
+use tch::Tensor;
+
+/// What a solver may ask for inside a step, as often as it needs.
+pub trait Eval {
+    /// The combined clean picture for a latent at noise level `sigma`: a call of the model.
+    fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor>;
+
+    /// Standard normal noise of the latent's shape, on its device. (Noise that is added *after* a step is not the solver's
+    /// business: it is the [`Transition`]'s `std`.)
+    fn noise(&mut self) -> Result<Tensor>;
+}
+
+/// A sampling method: one step, as the Gaussian it implies (given the noise drawn inside it).
+///
+/// A solver that remembers earlier steps keeps what the model said, and forgets it in [`Solver::reset`]. If it goes back
+/// to an earlier latent, it adds what others did to the mean it returned since.
+pub trait Solver: Send {
+    /// Forgets earlier steps. Called at the start of a run.
+    fn reset(&mut self) {}
+
+    /// From `x` at noise level `step.from` to the distribution at `step.to`.
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
+
+    /// Its name, for messages and reports; [`by_name`] knows those of this crate.
+    fn name(&self) -> &'static str;
+}
+
+/// x at noise level `to`, on the line from x0 through `x` at level `from`: x0 + (x − x0)·to/from.
+pub fn toward(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor> {
+    if to == 0.0 {
+        return Ok(x0.shallow_clone());
+    }
+    Ok(x0.f_add(&x.f_sub(x0)?.f_mul_scalar(to / from)?)?)
+}
+
+/// How an ancestral step with strength `eta` splits its end: (`down`, `up`), noise that is left and noise that is new.
+///
+/// up² = η²·to²·(from² − to²)/from², at most to²; down² = to² − up².
+pub fn split(from: f64, to: f64, eta: f64) -> (f64, f64) {
+    if to == 0.0 || eta == 0.0 {
+        return (to, 0.0);
+    }
+    let up = to.min(eta * to * (from * from - to * to).max(0.0).sqrt() / from);
+    ((to * to - up * up).sqrt(), up)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,113 @@
+//! Solvers by the names that A1111, ComfyUI, diffusers and k-diffusion give them.
+
+use super::{Ddim, Ddpm, Euler, EulerAncestral, Solver};
+use crate::diffusion::schedule::Spacing;
+use crate::error::{Error, Result};
+
+/// Makes a solver.
+type Make = fn() -> Box<dyn Solver>;
+
+/// Every solver with its names in the form that [`words`] gives; the first is the one in messages.
+const SOLVERS: [(&[&str], Make); 4] = [
+    (&["euler", "eulerdiscretescheduler"], || Box::new(Euler)),
+    (&["euler a", "eulerancestraldiscretescheduler"], || Box::new(EulerAncestral::default())),
+    (&["ddim", "ddimscheduler"], || Box::new(Ddim::default())),
+    (&["ddpm", "ddpmscheduler"], || Box::new(Ddpm::default())),
+];
+
+/// What may stand after a solver's name.
+const SPACINGS: [(&str, Option<Spacing>); 6] = [
+    ("karras", Some(Spacing::Karras)),
+    ("ka", Some(Spacing::Karras)),
+    ("leading", Some(Spacing::Leading)),
+    ("linspace", Some(Spacing::Linspace)),
+    ("trailing", Some(Spacing::Trailing)),
+    ("automatic", None),
+];
+
+/// The solver of a name, and the spacing if one is named with it.
+///
+/// Names of A1111 ("Euler a Karras"), ComfyUI ("euler_ancestral"), k-diffusion ("sample_euler_ancestral") and diffusers
+/// ("EulerAncestralDiscreteScheduler"), whatever their case and punctuation.
+///
+/// ```
+/// use impasto::diffusion::{Spacing, solver};
+///
+/// let (solver, spacing) = solver::by_name("Euler a Karras")?;
+/// assert_eq!((solver.name(), spacing), ("EulerAncestral", Some(Spacing::Karras)));
+/// let error = solver::by_name("Eular").err().map(|error| error.to_string());
+/// assert!(error.is_some_and(|error| error.contains("did you mean \"euler\"")));
+/// # Ok::<(), impasto::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::UnknownSolver`] with the nearest names.
+pub fn by_name(name: &str) -> Result<(Box<dyn Solver>, Option<Spacing>)> {
+    let words = words(name);
+    let find = |name: &str| SOLVERS.iter().find(|(names, _)| names.contains(&name)).map(|(_, make)| make());
+    if let Some(solver) = find(&words) {
+        return Ok((solver, None));
+    }
+    let spaced = SPACINGS.iter().find_map(|(suffix, spacing)| {
+        let rest = words.strip_suffix(suffix)?.strip_suffix(' ')?;
+        Some((find(rest)?, *spacing))
+    });
+    spaced.ok_or_else(|| Error::UnknownSolver { name: name.into(), nearest: nearest(&words) })
+}
+
+/// A name in lower case and without decoration: "k_DPM++ 2M (gpu)" → "dpmpp 2m".
+fn words(name: &str) -> String {
+    let name = name.to_lowercase().replace("++", "pp");
+    let decorated = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && *word != "gpu");
+    let mut words = decorated.map(|word| if word == "ancestral" { "a" } else { word }).peekable();
+    words.next_if_eq(&"sample");
+    words.next_if_eq(&"k");
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// The three most similar names.
+fn nearest(words: &str) -> Vec<String> {
+    let mut names: Vec<&str> = SOLVERS.iter().filter_map(|(names, _)| names.first().copied()).collect();
+    names.sort_by_key(|name| strsim::damerau_levenshtein(words, name));
+    names.into_iter().take(3).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn names_of_other_programs_are_understood() {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/sampling.json")).unwrap();
+        let exist = ["Euler", "EulerAncestral", "Ddim", "Ddpm"];
+        let spacings = [("Karras", Spacing::Karras), ("Leading", Spacing::Leading), ("Trailing", Spacing::Trailing)];
+        let mut known = 0;
+        for (name, want) in golden["names"].as_object().unwrap() {
+            let spacing = spacings.iter().find(|spacing| want[1] == spacing.0).map(|spacing| spacing.1);
+            let exists = want[0].as_str().is_some_and(|solver| exist.contains(&solver));
+            match by_name(name) {
+                Ok((solver, got)) => {
+                    assert_eq!((Value::from(solver.name()), got), (want[0].clone(), spacing), "{name}");
+                    known += 1;
+                }
+                Err(error) => {
+                    assert!(!exists || (want[1] != Value::Null && spacing.is_none()), "{name}: {error}");
+                }
+            }
+        }
+        assert_eq!(known, 8);
+        let (solver, spacing) = by_name("EulerAncestralDiscreteScheduler").unwrap();
+        assert_eq!((solver.name(), spacing), ("EulerAncestral", None));
+        assert_eq!(by_name("Euler a Automatic").unwrap().1, None);
+    }
+
+    #[test]
+    fn an_unknown_name_names_the_nearest() {
+        for name in ["DPM fast", "", "karras", "Restart"] {
+            assert!(matches!(by_name(name), Err(Error::UnknownSolver { .. })), "{name}");
+        }
+        let error = by_name("ddmi").err().unwrap().to_string();
+        assert!(error.starts_with("solver \"ddmi\" is not known; did you mean \"ddim\""), "{error}");
+    }
+}

@@ -1,0 +1,226 @@
+//! [`Table`]: the noise levels a model was trained at.
+
+use crate::error::{Error, Result};
+
+/// The noise levels a model was trained at, one per training timestep, rising.
+///
+/// Levels are σ of x = x0 + σ·noise, σ² = (1 − ᾱ)/ᾱ, where ᾱ is the product of 1 − β so far. ᾱ is equal to torch's bit
+/// for bit and σ to its last f32 digit: an f64 table would turn some timesteps into their neighbours.
+///
+/// ```
+/// use impasto::diffusion::Table;
+///
+/// let table = Table::stable_diffusion();
+/// assert!((table.sigma_max() - 14.6146).abs() < 1e-4);
+/// assert_eq!(table.t_of(1e6), 999.0);                           // levels outside the table have its ends' timesteps
+/// ```
+///
+/// Source: diffusers' schedulers; k-diffusion's `DiscreteSchedule` for the interpolation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Table {
+    betas: Vec<f32>,
+    abars: Vec<f32>,
+    sigmas: Vec<f64>,
+    /// ln σ.
+    logs: Vec<f64>,
+}
+
+impl Table {
+    /// Of β per timestep.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless there are at least two and σ is finite and rises.
+    pub fn new(betas: Vec<f32>) -> Result<Self> {
+        Self::of(betas, 0.0).checked()
+    }
+
+    /// β rises linearly, over `count` timesteps.
+    ///
+    /// # Errors
+    /// As [`Table::new`].
+    pub fn linear(count: usize, start: f64, end: f64) -> Result<Self> {
+        Self::new(linspace(count, start as f32, end as f32).collect())
+    }
+
+    /// √β rises linearly, over `count` timesteps.
+    ///
+    /// # Errors
+    /// As [`Table::new`].
+    pub fn scaled_linear(count: usize, start: f64, end: f64) -> Result<Self> {
+        Self::new(linspace(count, start.sqrt() as f32, end.sqrt() as f32).map(|root| root * root).collect())
+    }
+
+    /// ᾱ falls as cos² (Nichol and Dhariwal, 2021), over `count` timesteps.
+    ///
+    /// # Errors
+    /// As [`Table::new`].
+    pub fn cosine(count: usize) -> Result<Self> {
+        let abar = |i: usize| ((i as f64 / count as f64 + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
+        Self::new((0..count).map(|i| (1.0 - abar(i + 1) / abar(i)).min(0.999) as f32).collect())
+    }
+
+    /// Stable Diffusion's (1.x, 2.x and XL): scaled linear from 0.00085 to 0.012 over 1000 timesteps.
+    pub fn stable_diffusion() -> Self {
+        let roots = linspace(1000, 0.00085f64.sqrt() as f32, 0.012f64.sqrt() as f32);
+        Self::of(roots.map(|root| root * root).collect(), 0.0)
+    }
+
+    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). As σ would be infinite
+    /// there, ᾱ ends at `floor`: diffusers' Euler classes use 2⁻²⁴ (σ = 4096), and 1e-14 (σ = 1e7) stands for the 0 of its
+    /// DDIM and DDPM.
+    ///
+    /// # Errors
+    /// As [`Table::new`], and if `floor` is not a positive number below the level before.
+    pub fn zero_terminal_snr(self, floor: f32) -> Result<Self> {
+        let roots: Vec<f32> = self.abars.iter().map(|abar| abar.sqrt()).collect();
+        let (first, last) = (roots.first().copied().unwrap_or(1.0), roots.last().copied().unwrap_or_default());
+        let scale = first / (first - last);
+        let abars = roots.iter().map(|root| ((root - last) * scale).powi(2));
+        // β = 1 − ᾱ/(ᾱ before)
+        let betas = abars.scan(1.0, |before, abar| Some(1.0 - abar / std::mem::replace(before, abar)));
+        Self::of(betas.collect(), floor).checked()
+    }
+
+    /// The f32 arithmetic of torch: a product in f64 of which every entry is rounded; `floor` is the least ᾱ.
+    fn of(betas: Vec<f32>, floor: f32) -> Self {
+        let products = betas.iter().scan(1.0, |product, beta| {
+            *product *= f64::from(1.0 - beta);
+            Some((*product as f32).max(floor))
+        });
+        let abars: Vec<f32> = products.collect();
+        let sigmas = abars.iter().map(|abar| ((1.0 - abar) / abar).sqrt());
+        let (sigmas, logs) = sigmas.map(|sigma| (f64::from(sigma), f64::from(sigma.ln()))).unzip();
+        Self { betas, abars, sigmas, logs }
+    }
+
+    fn checked(self) -> Result<Self> {
+        let rises = self.sigmas.is_sorted_by(|a, b| a < b) && self.sigmas.iter().all(|sigma| sigma.is_finite());
+        if rises && self.sigmas.len() > 1 {
+            return Ok(self);
+        }
+        let ends = (self.betas.first(), self.betas.last());
+        let value = format!("{} values from {:?} to {:?}", self.betas.len(), ends.0, ends.1);
+        Err(Error::parameter("betas", value, "two or more, between 0 and 1, of which each adds noise"))
+    }
+
+    /// Number of training timesteps.
+    #[allow(clippy::len_without_is_empty)] // two or more
+    pub fn len(&self) -> usize {
+        self.sigmas.len()
+    }
+
+    /// β of each timestep.
+    pub fn betas(&self) -> &[f32] {
+        &self.betas
+    }
+
+    /// ᾱ of each timestep, falling: the share of the picture in the variance of a variance-preserving latent.
+    pub fn abars(&self) -> &[f32] {
+        &self.abars
+    }
+
+    /// The lowest level.
+    pub fn sigma_min(&self) -> f64 {
+        self.sigmas.first().copied().unwrap_or_default()
+    }
+
+    /// The highest level.
+    pub fn sigma_max(&self) -> f64 {
+        self.sigmas.last().copied().unwrap_or_default()
+    }
+
+    /// The timestep of a level, 0..=999 for 1000 timesteps: linear in ln σ between entries, the ends' outside.
+    pub fn t_of(&self, sigma: f64) -> f64 {
+        let log = sigma.ln();
+        let above = self.logs.partition_point(|&level| level <= log);
+        let below = above.saturating_sub(1);
+        match (self.logs.get(below), self.logs.get(above)) {
+            (Some(&lower), Some(&upper)) if above > 0 => below as f64 + (log - lower) / (upper - lower),
+            _ => below as f64,
+        }
+    }
+
+    /// The level of a timestep, the reverse of [`Table::t_of`].
+    pub fn sigma_of(&self, timestep: f64) -> f64 {
+        at(&self.logs, timestep).exp()
+    }
+
+    /// The same, linear in σ between entries: how diffusers reads its schedules.
+    pub(super) fn level(&self, timestep: f64) -> f64 {
+        at(&self.sigmas, timestep)
+    }
+}
+
+/// `torch.linspace` in f32: from both ends towards the middle, one rounding per value.
+fn linspace(count: usize, start: f32, end: f32) -> impl Iterator<Item = f32> {
+    let step = (end - start) / (count.max(2) - 1) as f32;
+    (0..count).map(move |i| match i < count / 2 {
+        true => step.mul_add(i as f32, start),
+        false => (-step).mul_add((count - 1 - i) as f32, end),
+    })
+}
+
+/// Linear between entries, the ends' values outside.
+fn at(values: &[f64], position: f64) -> f64 {
+    let last = values.len().saturating_sub(1) as f64;
+    let below = position.max(0.0).min(last).floor();
+    match (values.get(below as usize), values.get(below as usize + 1)) {
+        (Some(lower), Some(upper)) => lower + (upper - lower) * (position - below).max(0.0),
+        (lower, _) => lower.copied().unwrap_or_default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn golden() -> Value {
+        serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap()
+    }
+
+    #[test]
+    fn tables_are_diffusers() {
+        let scaled = || Table::scaled_linear(1000, 0.00085, 0.012).unwrap();
+        let tables = [
+            ("scaled_linear", scaled()),
+            ("linear", Table::linear(1000, 1e-4, 0.02).unwrap()),
+            ("squaredcos_cap_v2", Table::cosine(1000).unwrap()),
+            ("scaled_linear_zsnr", scaled().zero_terminal_snr(2f32.powi(-24)).unwrap()),
+        ];
+        let golden = golden();
+        for (name, table) in tables {
+            let want = &golden["tables"][name];
+            for (i, t) in want["t"].as_array().unwrap().iter().enumerate() {
+                let t = t.as_u64().unwrap() as usize;
+                let (abar, sigma) = (want["abar"][i].as_f64().unwrap(), want["sigma"][i].as_f64().unwrap());
+                assert!((f64::from(table.abars()[t]) - abar).abs() <= 1e-9 * abar, "{name} {t}");
+                assert!((table.sigmas[t] - sigma).abs() <= 1.5e-7 * sigma, "{name} {t}");
+            }
+        }
+        assert_eq!(scaled(), Table::stable_diffusion());
+    }
+
+    #[test]
+    fn levels_and_timesteps_are_each_others_reverse() {
+        let (table, golden) = (Table::stable_diffusion(), golden());
+        for (sigma, t) in golden["sigma_to_t"].as_object().unwrap() {
+            let (sigma, t): (f64, f64) = (sigma.parse().unwrap(), t.as_f64().unwrap());
+            assert!((table.t_of(sigma) - t).abs() < 1e-5, "{sigma}");
+        }
+        for t in [0.0, 0.25, 1.0, 499.5, 998.9] {
+            assert!((table.t_of(table.sigma_of(t)) - t).abs() < 1e-9, "{t}");
+            assert!((table.level(t) - table.sigma_of(t)).abs() < 0.05 * table.level(t), "{t}");
+        }
+        assert_eq!((table.level(-3.0), table.level(2000.0)), (table.sigma_min(), table.sigma_max()));
+        assert_eq!((table.t_of(0.0), table.t_of(f64::NAN)), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_table_that_does_not_rise_is_an_error() {
+        for betas in [vec![], vec![0.1], vec![0.1, 0.0], vec![0.1, 1.0], vec![0.1, f32::NAN]] {
+            assert!(matches!(Table::new(betas), Err(Error::Parameter { name: "betas", .. })));
+        }
+        assert!(Table::stable_diffusion().zero_terminal_snr(0.0).is_err());
+    }
+}

@@ -1,0 +1,63 @@
+//! The latent of a flat color.
+
+use crate::color::{Lab, Rgb, linear_mean};
+use crate::error::{Error, Result};
+use crate::guidance::Setup;
+use crate::raster::Raster;
+use tch::{Kind, Tensor};
+
+/// How the latent of a flat color is made.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub enum GoldMode {
+    /// A picture of the color, as large as the output, through the VAE. Its edges differ a little from its middle.
+    #[default]
+    Full,
+    /// The middle of a 256-pixel picture everywhere: no edges, and cheap for large pictures.
+    Constant,
+    /// This latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units.
+    Latent(Tensor),
+}
+
+/// A color's latent and how well the VAE can show it.
+#[derive(Debug)]
+pub(super) struct Gold {
+    /// [1, 4, h, w] f32.
+    pub latent: Tensor,
+    /// CIEDE2000 between the color and what the decoder makes of its latent.
+    pub delta_e: f64,
+}
+
+impl GoldMode {
+    pub(super) fn latent(&self, color: Rgb, setup: &Setup<'_>) -> Result<Gold> {
+        let (grid, cell) = (setup.grid, setup.codec.cell());
+        let flat = |rows: i64, columns: i64| -> Result<Tensor> {
+            let picture = Raster::flat(color, (rows * cell) as u32, (columns * cell) as u32);
+            setup.codec.encode(&picture.to_tensor(setup.device)?)
+        };
+        let latent = match self {
+            Self::Full => flat(grid.h, grid.w)?,
+            Self::Constant => {
+                let side = 256 / cell;
+                let middle = flat(side, side)?.f_narrow(2, side / 4, side / 2)?.f_narrow(3, side / 4, side / 2)?;
+                let median = middle.f_flatten(2, -1)?.f_median_dim(2, false)?.0;
+                median.f_reshape([1, -1, 1, 1])?.f_expand([1, -1, grid.h, grid.w], false)?
+            }
+            Self::Latent(latent) => match latent.size().as_slice() {
+                [1, _, h, w] if (*h, *w) == (grid.h, grid.w) || (*h, *w) == (1, 1) => latent
+                    .f_to_kind(Kind::Float)?
+                    .f_to_device(setup.device)?
+                    .f_expand([1, -1, grid.h, grid.w], false)?,
+                got => {
+                    let expected = format!("[1, 4, {}, {}] or [1, 4, 1, 1]", grid.h, grid.w);
+                    return Err(Error::Shape { what: "gold latent", got: got.to_vec(), expected });
+                }
+            },
+        };
+        // The round trip is measured in the middle of a small patch: flat pictures look the same at any size.
+        let patch = latent.f_narrow(2, grid.h / 2, 1)?.f_narrow(3, grid.w / 2, 1)?.f_expand([1, -1, 8, 8], false)?;
+        let shown = setup.codec.decode(&patch)?.f_narrow(2, 3 * cell, 2 * cell)?.f_narrow(3, 3 * cell, 2 * cell)?;
+        let shown = linear_mean(&shown.f_reshape([3, -1])?)?;
+        Ok(Gold { latent, delta_e: Lab::from_linear(shown).delta_e(color.lab()) })
+    }
+}

@@ -1,0 +1,103 @@
+//! One map of attention, to look at and to measure.
+
+use crate::error::{Error, Result};
+use crate::raster::Raster;
+use tch::{Kind, Tensor};
+
+/// How much of the attention goes to something, cell by cell.
+#[derive(Debug)]
+pub struct HeatMap {
+    label: String,
+    /// [h, w] f32, raw shares.
+    values: Tensor,
+}
+
+impl HeatMap {
+    pub(super) fn new(label: &str, values: Tensor) -> Self {
+        Self { label: label.into(), values }
+    }
+
+    /// What it is a map of.
+    pub fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// [h, w] f32: mean share of attention, 0 or more.
+    pub const fn values(&self) -> &Tensor {
+        &self.values
+    }
+
+    /// The largest value.
+    pub fn max(&self) -> Result<f64> {
+        Ok(self.values.f_max()?.f_double_value(&[])?)
+    }
+
+    /// At another size, bicubic, [height, width]; scaled to 0..=1, (m − min) / (max − min + 1e-8).
+    pub fn expand(&self, height: i64, width: i64) -> Result<Tensor> {
+        let map = self.expand_absolute(height, width)?;
+        let low = map.f_min()?;
+        let spread = map.f_max()?.f_sub(&low)?.f_add_scalar(1e-8)?;
+        Ok(map.f_sub(&low)?.f_div(&spread)?)
+    }
+
+    /// At another size, bicubic, [height, width], values as they are.
+    pub fn expand_absolute(&self, height: i64, width: i64) -> Result<Tensor> {
+        let map = self.values.f_unsqueeze(0)?.f_unsqueeze(0)?;
+        Ok(map.f_upsample_bicubic2d([height, width], false, None, None)?.f_reshape([height, width])?)
+    }
+
+    /// Where the map at its own size, scaled to 0..=1, is above `threshold` (.4 is the package's default): [h, w] bool.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless 0 ≤ threshold < 1.
+    pub fn mask(&self, threshold: f64) -> Result<Tensor> {
+        if !(0.0..1.0).contains(&threshold) {
+            return Err(Error::parameter("threshold", threshold, "0 or more and less than 1; .4 is usual"));
+        }
+        let (h, w) = self.values.size2()?;
+        Ok(self.expand(h, w)?.f_gt(threshold)?)
+    }
+
+    /// The map in colours from dark blue to bright yellow, a pixel per cell.
+    pub fn raster(&self) -> Result<Raster> {
+        let (h, w) = self.values.size2()?;
+        colored(&self.expand(h, w)?)
+    }
+
+    /// The map in colours over a picture, at the picture's size. `alpha` in 0..=1 is how much of the colours shows where
+    /// the map is largest; .6 is a good start.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for another `alpha`.
+    pub fn overlay(&self, picture: &Raster, alpha: f64) -> Result<Raster> {
+        if !(0.0..=1.0).contains(&alpha) {
+            return Err(Error::parameter("alpha", alpha, "0..=1"));
+        }
+        let map = self.expand(picture.height() as i64, picture.width() as i64)?.f_clamp(0.0, 1.0)?;
+        let colors = colored(&map)?.to_tensor(tch::Device::Cpu)?;
+        let picture = picture.to_tensor(tch::Device::Cpu)?;
+        // A little of the colours everywhere, so that the cold parts are seen to be cold.
+        let share = map.f_mul_scalar(0.75)?.f_add_scalar(0.25)?.f_mul_scalar(alpha)?;
+        Raster::from_tensor(&picture.f_add(&colors.f_sub(&picture)?.f_mul(&share)?)?)
+    }
+}
+
+/// Five stops of the inferno colour map, evenly spaced.
+const STOPS: [[f64; 3]; 5] =
+    [[0.0, 0.0, 14.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
+
+/// [h, w] in 0..=1 → a picture.
+fn colored(map: &Tensor) -> Result<Raster> {
+    let place = map.f_to_kind(Kind::Float)?.f_clamp(0.0, 1.0)?.f_mul_scalar((STOPS.len() - 1) as f64)?;
+    let mut channels = Vec::with_capacity(3);
+    for channel in 0..3 {
+        // Linear interpolation: every stop has a tent of width one on either side.
+        let mut sum = place.f_zeros_like()?;
+        for (stop, color) in STOPS.iter().enumerate() {
+            let tent = place.f_sub_scalar(stop as f64)?.f_abs()?.f_neg()?.f_add_scalar(1.0)?.f_clamp_min(0.0)?;
+            sum = sum.f_add(&tent.f_mul_scalar(color.get(channel).copied().unwrap_or_default())?)?;
+        }
+        channels.push(sum.f_div_scalar(127.5)?.f_sub_scalar(1.0)?);
+    }
+    Raster::from_tensor(&Tensor::f_stack(&channels, 0)?)
+}

@@ -1,0 +1,187 @@
+//! DAAM as its authors' package computes it, quirks included, for comparison.
+
+use super::super::{Guidance, Setup};
+use super::HeatMap;
+use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
+use crate::branch::Branch;
+use crate::conditioning::Codec;
+use crate::error::{Error, Result};
+use crate::prompt::Prompt;
+use std::collections::BTreeMap;
+use tch::{Kind, Tensor};
+
+/// Resize factors that enter a global map; the package drops all others.
+const FACTORS: [i64; 8] = [0, 1, 2, 4, 8, 16, 32, 64];
+
+/// DAAM number by number as the package `daam` 0.2.0 computes it: per-head maps summed (not averaged) over steps, square
+/// pictures and one image only, the middle block left out, sites with a resize factor of 8 skipped, and without guidance
+/// only the second half of the heads. For everything but comparisons use [`Daam`](super::Daam).
+///
+/// Source: castorini/daam 0.2.0 (`trace.py`, `heatmap.py`).
+#[derive(Debug)]
+pub struct PackageDaam {
+    cells: i64,
+    run: Option<Record>,
+}
+
+#[derive(Debug)]
+struct Record {
+    prompt: Prompt,
+    /// Was the negative prompt evaluated? Then the conditional half of the batch is whole.
+    guided: bool,
+    /// Layer numbers in the package's order, by site name.
+    layers: BTreeMap<String, i64>,
+    /// (factor, layer, head) → [tokens, side, side], summed over evaluations.
+    sums: BTreeMap<(i64, i64, i64), Tensor>,
+}
+
+/// Which of the recorded (factor, layer, head) triples to average; `None` is all.
+#[derive(Clone, Debug, Default)]
+pub struct KeyFilter {
+    /// Resize factors; all of 0, 1, 2, 4, 8, 16, 32, 64 if `None`.
+    pub factors: Option<Vec<i64>>,
+    /// A head.
+    pub head: Option<i64>,
+    /// A layer, counted through the up blocks and then the down blocks.
+    pub layer: Option<i64>,
+}
+
+impl PackageDaam {
+    /// `cells`: the package's `latent_hw`, the number of cells of its maps: 4096 for pictures of 512 and 1024 pixels, else
+    /// 9216. Maps have √cells rows and columns.
+    pub const fn new(cells: i64) -> Self {
+        Self { cells, run: None }
+    }
+
+    /// The recorded (factor, layer, head) triples with their sums, [tokens, side, side].
+    pub fn keys(&self) -> impl Iterator<Item = ((i64, i64, i64), &Tensor)> {
+        self.run.iter().flat_map(|run| run.sums.iter().map(|(key, sum)| (*key, sum)))
+    }
+
+    /// Maps of the start token, every token of the prompt and the token after, [tokens + 2, √cells, √cells].
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`] if nothing was recorded that `filter` accepts.
+    pub fn heat_maps(&self, filter: &KeyFilter) -> Result<Tensor> {
+        let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
+        let accepts = |(factor, layer, head): &(i64, i64, i64)| {
+            let factors = filter.factors.as_deref().unwrap_or(&FACTORS);
+            factors.contains(factor)
+                && filter.layer.is_none_or(|wanted| wanted == *layer)
+                && filter.head.is_none_or(|wanted| wanted == *head)
+        };
+        let side = self.side();
+        let mut maps = Vec::new();
+        for (_, sum) in run.sums.iter().filter(|(key, _)| accepts(key)) {
+            let map = sum.f_unsqueeze(1)?.f_upsample_bicubic2d([side, side], false, None, None)?;
+            maps.push(map.f_squeeze_dim(1)?.f_clamp_min(0.0)?);
+        }
+        if maps.is_empty() {
+            return Err(Error::NoMaps("PackageDaam"));
+        }
+        let mean = Tensor::f_stack(&maps, 0)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        let tokens = run.prompt.tokens().len() as i64 + 2;
+        Ok(mean.f_narrow(0, 0, tokens.min(mean.size3()?.0))?)
+    }
+
+    /// [`PackageDaam::heat_maps`] divided by their sum without the first and last row, plus 1e-6.
+    pub fn normalized(&self) -> Result<Tensor> {
+        let maps = self.heat_maps(&KeyFilter::default())?;
+        let rows = maps.size3()?.0;
+        let sum = maps.f_narrow(0, 1, rows - 2)?.f_sum_dim_intlist([0i64].as_slice(), true, Kind::Float)?;
+        Ok(maps.f_div(&sum.f_add_scalar(1e-6)?)?)
+    }
+
+    /// The mean map of a word's tokens wherever they follow each other in the prompt, word ends or not; tokens of
+    /// overlapping places count twice.
+    ///
+    /// # Errors
+    /// [`Error::PhraseNotFound`].
+    pub fn word(&self, word: &str, codec: &dyn Codec) -> Result<HeatMap> {
+        let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
+        let (prompt, wanted) = (pieces(&run.prompt), pieces(&codec.prompt(word)?));
+        let places = prompt.windows(wanted.len().max(1)).enumerate().filter(|(_, window)| *window == wanted.as_slice());
+        let rows: Vec<i64> =
+            places.flat_map(|(start, window)| (0..window.len()).map(move |i| (start + i + 1) as i64)).collect();
+        if rows.is_empty() {
+            let (phrase, prompt) = (word.to_owned(), run.prompt.text().to_owned());
+            return Err(Error::PhraseNotFound { phrase, prompt, nearest: Vec::new() });
+        }
+        let maps = self.heat_maps(&KeyFilter::default())?;
+        let index = Tensor::f_from_slice(&rows)?.f_to_device(maps.device())?;
+        Ok(HeatMap::new(word, maps.f_index_select(0, &index)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?))
+    }
+
+    fn side(&self) -> i64 {
+        (self.cells as f64).sqrt() as i64
+    }
+
+    fn factor(&self, queries: i64) -> i64 {
+        ((self.cells / queries.max(1)) as f64).sqrt() as i64
+    }
+}
+
+/// The letters of a prompt's tokens, in lower case.
+fn pieces(prompt: &Prompt) -> Vec<String> {
+    let text = prompt.text();
+    prompt.tokens().iter().map(|token| text.get(token.clone()).unwrap_or_default().to_lowercase()).collect()
+}
+
+impl CrossAttentionHook for PackageDaam {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let traced = site.is_cross() && site.place != Place::Mid;
+        if traced && matches!(branch, Branch::Cond | Branch::Uncond) { Interest::PROBS } else { Interest::NONE }
+    }
+
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        let factor = self.factor(at.grid.cells());
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if at.branch == Branch::Uncond {
+            run.guided = true;
+            return Ok(());
+        }
+        if factor == 8 {
+            return Ok(());
+        }
+        let Some(&layer) = run.layers.get(&at.site.name) else { return Ok(()) };
+        let all = probs.columns(probs.tokens())?; // [1, heads, queries, tokens]
+        let heads = all.size4()?.1;
+        // The package keeps the second half of all heads of the batch and takes it for the prompt's.
+        let first = if run.guided { 0 } else { heads / 2 };
+        for (kept, head) in (first..heads).enumerate() {
+            let map =
+                all.f_select(0, 0)?.f_select(0, head)?.f_transpose(0, 1)?.f_reshape([-1, at.grid.h, at.grid.w])?;
+            let key = (factor, layer, kept as i64);
+            let sum = match run.sums.get(&key) {
+                Some(sum) => sum.f_add(&map)?,
+                None => map.f_contiguous()?,
+            };
+            run.sums.insert(key, sum);
+        }
+        Ok(())
+    }
+}
+
+impl Guidance for PackageDaam {
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        if setup.images != 1 {
+            return Err(Error::parameter("images", setup.images, "1: the package mixes a batch's images; use Daam"));
+        }
+        if setup.grid.h != setup.grid.w {
+            let size = format!("{} × {} cells", setup.grid.h, setup.grid.w);
+            return Err(Error::parameter("size", size, "a square: the package knows no other; use Daam"));
+        }
+        // The package counts up blocks before down blocks; a network runs them the other way round.
+        let cross = |place| setup.sites.iter().filter(move |site| site.is_cross() && site.place == place);
+        let order = cross(Place::Up).chain(cross(Place::Down));
+        let layers = order.enumerate().map(|(layer, site)| (site.name.clone(), layer as i64)).collect();
+        self.run = Some(Record { prompt: setup.prompt.clone(), guided: false, layers, sums: BTreeMap::new() });
+        Ok(())
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+    fn name(&self) -> &'static str {
+        "PackageDaam"
+    }
+}

@@ -1,0 +1,239 @@
+//! What steers a run.
+//!
+//! A [`Guidance`] is one value in one file: it may add branches to the evaluation, hook attention, edit predictions, and
+//! shift the Gaussian that the next latent is drawn from. It sees named branches, sites and phases, and the model only
+//! through [`Codec`]. Guidances know nothing of each other and all work together.
+
+mod color_force;
+mod combine;
+mod daam;
+mod region;
+mod report;
+mod saliency;
+
+pub use color_force::{
+    ColorForce, ColorReport, ColorWarning, ForceTarget, ForcedStep, GoldMode, MaskEdge, Overlap, PaintedColor,
+    StepVariance,
+};
+pub use combine::{Cfg, Combine};
+pub use daam::{Accumulate, Daam, HeatMap, KeyFilter, PackageDaam};
+pub use region::Region;
+pub use report::Report;
+pub use saliency::{Normalize, Saliency};
+
+use crate::attention::{AttentionSite, CrossAttentionHook};
+use crate::branch::{Branch, BranchInfo};
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoised, Predictions, Schedule, Transition};
+use crate::error::{Error, Result};
+use crate::prompt::Prompt;
+use crate::step::{Grid, Step};
+use std::collections::BTreeMap;
+use tch::{Device, Tensor};
+
+/// What a guidance sees and may change before the first step.
+#[non_exhaustive]
+#[allow(missing_debug_implementations)]
+pub struct Setup<'a> {
+    /// The prompt, to look phrases up in.
+    pub prompt: &'a Prompt,
+    /// Latent rows and columns.
+    pub grid: Grid,
+    /// Number of images.
+    pub images: i64,
+    /// Where the run's tensors live.
+    pub device: Device,
+    /// The steps to come.
+    pub schedule: &'a Schedule,
+    /// The model's attention sites, in the order they run.
+    pub sites: &'a [AttentionSite],
+    /// Tokenizer, text encoder, VAE.
+    pub codec: &'a dyn Codec,
+    pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
+}
+
+impl Setup<'_> {
+    /// Adds a branch that varies `like` (`Cond` or `Uncond`) on another prompt; ask for it in [`Guidance::plan`] when it
+    /// is needed. A branch of the same role, kind and prompt is there already if another guidance added it: that one is
+    /// returned and evaluated once for all.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] beyond 256 extra branches.
+    pub fn add(
+        &mut self,
+        role: &'static str,
+        like: Branch,
+        prompt: &str,
+        conditioning: Conditioning,
+    ) -> Result<Branch> {
+        let same = |info: &BranchInfo| info.role == role && info.like == like && info.prompt == prompt;
+        if let Some((info, _)) = self.branches.iter().find(|(info, _)| same(info)) {
+            return Ok(info.branch);
+        }
+        let used = self.branches.iter().filter(|(info, _)| matches!(info.branch, Branch::Extra(_))).count();
+        let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, "at most 256"))?;
+        let branch = Branch::Extra(number);
+        self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into() }, conditioning));
+        Ok(branch)
+    }
+
+    /// The branches so far.
+    pub fn branches(&self) -> impl Iterator<Item = &BranchInfo> {
+        self.branches.iter().map(|(info, _)| info)
+    }
+}
+
+/// The branches one evaluation needs.
+#[derive(Debug, Default)]
+pub struct Plan(BTreeMap<Branch, Option<Tensor>>);
+
+impl Plan {
+    /// Evaluates `branch` at the run's latent.
+    pub fn evaluate(&mut self, branch: Branch) {
+        self.0.entry(branch).or_default();
+    }
+
+    /// Evaluates `branch` at a latent of its own, [n, 4, h, w] at this noise level: a noised reference, for instance.
+    pub fn evaluate_at(&mut self, branch: Branch, x: Tensor) {
+        self.0.insert(branch, Some(x));
+    }
+
+    pub(crate) fn into_rows(self) -> Vec<(Branch, Option<Tensor>)> {
+        self.0.into_iter().collect()
+    }
+}
+
+/// Steers a run. Every method has a default; override what you need.
+///
+/// The order of calls: `check`; `begin` of every guidance, then `condition` of every branch; per evaluation `plan`, the
+/// hooks, `predicted`, `denoised`; per step `transition`; after the last step `finish` and, if the picture is decoded,
+/// `decoded`. Several guidances are called in attach order.
+#[allow(unused_variables)]
+pub trait Guidance: Send {
+    /// Is what was configured possible at all? Asked when a pipeline is built and before `begin`.
+    fn check(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Before the first step: look up phrases, encode, add branches. Forget earlier runs.
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Once per branch, after everybody's `begin`: read or edit what it is conditioned on.
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        Ok(())
+    }
+
+    /// Asks for extra branches, once per evaluation.
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        Ok(())
+    }
+
+    /// My attention hooks. The same number throughout a run.
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        Vec::new()
+    }
+
+    /// x0 (and ε) of every branch before they are combined; read or edit.
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        Ok(())
+    }
+
+    /// The combined x0 before the solver sees it; once per evaluation.
+    fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
+        Ok(())
+    }
+
+    /// The Gaussian the next latent is drawn from; once per step.
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        Ok(())
+    }
+
+    /// The finished latent, [n, 4, h, w], before it is decoded.
+    fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
+        Ok(())
+    }
+
+    /// The picture, [n, 3, H, W] in about -1..=1, to look at: what came of the guidance.
+    fn decoded(&mut self, picture: &Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// What the user should hear about the run: warnings and findings, in whole sentences.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The run in numbers and pictures, for files and programs; typed details are read from the guidance itself.
+    fn report(&self) -> Result<Option<Report>> {
+        Ok(None)
+    }
+
+    /// How errors, notes and reports call it.
+    fn name(&self) -> &'static str {
+        std::any::type_name::<Self>()
+    }
+}
+
+/// Forwards every phase to the guidance inside; a forgotten one would silently do nothing.
+macro_rules! forward_guidance {
+    ($(($($generics:tt)*) $wrapper:ty),*) => {$(
+        impl<$($generics)*> Guidance for $wrapper {
+            fn check(&self) -> Result<()> {
+                (**self).check()
+            }
+            fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+                (**self).begin(setup)
+            }
+            fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+                (**self).condition(branch, conditioning, codec)
+            }
+            fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+                (**self).plan(step, plan)
+            }
+            fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+                (**self).hooks()
+            }
+            fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+                (**self).predicted(step, predictions)
+            }
+            fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
+                (**self).denoised(step, denoised)
+            }
+            fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+                (**self).transition(step, transition)
+            }
+            fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
+                (**self).finish(latent, codec)
+            }
+            fn decoded(&mut self, picture: &Tensor) -> Result<()> {
+                (**self).decoded(picture)
+            }
+            fn notes(&self) -> Vec<String> {
+                (**self).notes()
+            }
+            fn report(&self) -> Result<Option<Report>> {
+                (**self).report()
+            }
+            fn name(&self) -> &'static str {
+                (**self).name()
+            }
+        }
+    )*};
+}
+
+// Lending (`&mut guidance` is a guidance, read after the run) and owning.
+forward_guidance!((G: Guidance + ?Sized) &mut G, (G: Guidance + ?Sized) Box<G>);
+
+/// Lets a bare hook steer a run.
+pub(crate) struct HookOnly<H>(pub H);
+
+impl<H: CrossAttentionHook> Guidance for HookOnly<H> {
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![&mut self.0]
+    }
+    fn name(&self) -> &'static str {
+        "hook"
+    }
+}

@@ -1,0 +1,284 @@
+//! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
+
+use crate::attention::{AttentionSite, Tap};
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
+use crate::error::{Error, Result};
+use crate::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use crate::prompt::Prompt;
+use crate::step::Step;
+use crate::text::Tokenizer;
+use crate::weights::{Source, Weights};
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// How a checkpoint is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoadOptions {
+    /// Where it runs. Default: the CPU.
+    pub device: Device,
+    /// What the network computes in, whatever the files hold; `None`: f16 on CUDA, else f32.
+    pub kind: Option<Kind>,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self { device: Device::Cpu, kind: None }
+    }
+}
+
+/// What a checkpoint wants unless the user says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// Width of pictures in pixels.
+    pub width: u32,
+    /// Height of pictures in pixels.
+    pub height: u32,
+    /// Classifier-free guidance scale.
+    pub guidance_scale: f64,
+}
+
+/// `impasto.json` beside `model_index.json`; every field is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OwnDefaults {
+    width: Option<u32>,
+    height: Option<u32>,
+    guidance_scale: Option<f64>,
+}
+
+/// A loaded checkpoint: text encoder, UNet and VAE. Immutable; runs borrow it.
+///
+/// It is what the loop is made of, by hand:
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::{Branch, Codec, Conditioning, Model, Source, attention::Tap};
+/// use impasto::diffusion::{Denoiser, Input, Noise, Schedule, Spacing};
+///
+/// let model = Model::load(&Source::embedded())?;
+/// let cat = model.text("a red boat")?;
+/// let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
+/// let mut x = Noise::seeded(7).draw(&[1, 4, 16, 16])? * schedule.initial_scale();
+/// for step in schedule.steps() {
+///     let predictions = model.denoise(&step, &[Input::new(Branch::Cond, &x, &cat)], &mut Tap::none())?;
+///     let x0 = predictions.x0(Branch::Cond)?;
+///     x = x0 + (&x - x0) * (step.to / step.from); // Euler
+/// }
+/// let picture = model.decode(&x)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    tokenizer: Tokenizer,
+    text_encoder: ClipText,
+    unet: UNet,
+    vae: Vae,
+    scheduler: SchedulerConfig,
+    table: Table,
+    defaults: Defaults,
+    device: Device,
+    kind: Kind,
+    vae_kind: Kind,
+    notes: Vec<String>,
+}
+
+/// Tokens a CLIP text encoder reads, start and end included.
+const CLIP_LENGTH: i64 = 77;
+
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+impl Model {
+    /// Loads a checkpoint on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::Malformed`], [`Error::Config`] for what is not supported, [`Error::Weights`] with
+    /// every tensor that is missing or misshapen.
+    pub fn load(source: &Source) -> Result<Self> {
+        Self::load_with(source, LoadOptions::default())
+    }
+
+    /// Loads a checkpoint to a device, in a kind.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
+    pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
+        let LoadOptions { device, kind } = options;
+        let kind = kind.unwrap_or(if device.is_cuda() { Kind::Half } else { Kind::Float });
+        let computes = match kind {
+            Kind::Float | Kind::BFloat16 => true,
+            Kind::Half => device.is_cuda(),
+            _ => false,
+        };
+        if !computes {
+            let value = format!("{kind:?} on {device:?}");
+            return Err(Error::parameter(
+                "kind",
+                value,
+                "Float or BFloat16; Half on CUDA only (CPUs compute it slowly)",
+            ));
+        }
+        source.check()?;
+        let _no_grad = tch::no_grad_guard();
+        let mut notes = Vec::new();
+
+        let weights = |part: &str, kind| -> Result<Weights> { source.weights(part, kind, device) };
+
+        let config = configured(source, "text_encoder/config.json", ClipTextConfig::from_json)?;
+        let w = weights("text_encoder", kind)?;
+        let text_encoder = ClipText::new(&w, &config)?;
+        notes.extend(unused(&w));
+        let config = configured(source, "unet/config.json", UnetConfig::from_json)?;
+        let w = weights("unet", kind)?;
+        let unet = UNet::new(&w, &config)?;
+        notes.extend(unused(&w));
+        let sample_size = config.sample_size;
+        let config = configured(source, "vae/config.json", VaeConfig::from_json)?;
+        // Published VAEs overflow in half precision, and say so.
+        let vae_kind = if config.force_upcast { Kind::Float } else { kind };
+        let w = weights("vae", vae_kind)?;
+        let vae = Vae::new(&w, &config)?;
+        notes.extend(unused(&w));
+
+        let scheduler = match source.text(SCHEDULER)? {
+            Some(text) => SchedulerConfig::from_json(&text)?,
+            None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
+        };
+        let table = scheduler.table()?;
+        let own: OwnDefaults = source.json("impasto.json")?.unwrap_or_default();
+        let side = (sample_size.unwrap_or(64) * vae.config().factor()) as u32;
+        let defaults = Defaults {
+            width: own.width.unwrap_or(side),
+            height: own.height.unwrap_or(side),
+            guidance_scale: own.guidance_scale.unwrap_or(7.5),
+        };
+        let tokenizer = tokenizer(source)?;
+        Ok(Self { tokenizer, text_encoder, unet, vae, scheduler, table, defaults, device, kind, vae_kind, notes })
+    }
+
+    /// The noise levels the model was trained on.
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// `scheduler_config.json`, or what Stable Diffusion uses without one.
+    pub const fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// What the checkpoint wants unless the user says otherwise.
+    pub const fn defaults(&self) -> Defaults {
+        self.defaults
+    }
+
+    /// What was noticed while loading, in sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// A part's configuration, which must be there.
+fn configured<T>(source: &Source, file: &str, parse: fn(&str, &str) -> Result<T>) -> Result<T> {
+    let text = source.text(file)?.ok_or_else(|| source.missing(file, "a diffusers folder has it"))?;
+    parse(&source.name(file), &text)
+}
+
+/// What of a file a part did not ask for, in a sentence.
+fn unused(weights: &Weights) -> Option<String> {
+    let report = weights.report();
+    // Text encoders of pipelines that never project carry their projection all the same.
+    let mut names = report.unused.iter().map(|unused| &unused.name).filter(|name| *name != "text_projection.weight");
+    let first = names.next()?;
+    Some(format!("{}: {} tensors are not used, {first} among them", report.file, 1 + names.count()))
+}
+
+/// The tokenizer of a source: `tokenizer.json`, else vocabulary and merges.
+fn tokenizer(source: &Source) -> Result<Tokenizer> {
+    if let Some(json) = source.read("tokenizer/tokenizer.json")? {
+        return Tokenizer::from_json(&json);
+    }
+    let file = |name: &str| source.read(&format!("tokenizer/{name}"));
+    match (file("vocab.json")?, file("merges.txt")?) {
+        (Some(vocab), Some(merges)) => {
+            let (special, config) = (file("special_tokens_map.json")?, file("tokenizer_config.json")?);
+            Tokenizer::from_vocab(&vocab, &merges, special.as_deref(), config.as_deref())
+        }
+        _ => Err(Error::MissingFile {
+            file: "tokenizer/tokenizer.json, or vocab.json and merges.txt,".into(),
+            place: source.to_string(),
+            hint: "a diffusers folder has them",
+        }),
+    }
+}
+
+impl Denoiser for Model {
+    fn sites(&self) -> &[AttentionSite] {
+        self.unet.sites()
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
+        let x = Tensor::f_cat(&latents, 0)?;
+        let contexts: Vec<Tensor> = inputs
+            .iter()
+            .map(|input| {
+                let (images, context) = (input.x.size4()?.0, &input.conditioning.context);
+                Ok(if context.size3()?.0 == images {
+                    context.shallow_clone()
+                } else {
+                    context.f_expand([images, -1, -1], false)?
+                })
+            })
+            .collect::<Result<_>>()?;
+        let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(self.kind)?;
+        // The network sees the variance-preserving latent; casts are here and nowhere else.
+        let c_in = 1.0 / (step.sigma * step.sigma + 1.0).sqrt();
+        let sample = x.f_mul_scalar(c_in)?.f_to_kind(self.kind)?;
+        let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
+        let out = self.unet.forward(&sample, &timestep, &context, None, tap)?.f_to_kind(Kind::Float)?;
+        let x0 = self.prediction().x0(&out, &x, step.sigma)?;
+        let each = x0.f_chunk(inputs.len() as i64, 0)?;
+        Ok(Predictions::new(step, inputs, each))
+    }
+}
+
+impl Model {
+    /// What the network's output means.
+    pub const fn prediction(&self) -> Prediction {
+        self.scheduler.prediction_type
+    }
+}
+
+impl Codec for Model {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.tokenizer.prompt(text)
+    }
+
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        let _no_grad = tch::no_grad_guard();
+        let ids = Tensor::f_from_slice(&self.tokenizer.padded(text)?)?.f_reshape([1, CLIP_LENGTH])?;
+        let states = self.text_encoder.forward(&ids.f_to_device(self.device)?)?;
+        Ok(Conditioning::new(states.last_hidden_state.f_to_kind(Kind::Float)?))
+    }
+
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let posterior = self.vae.encode(&picture.f_to_device(self.device)?.f_to_kind(self.vae_kind)?)?;
+        self.vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)
+    }
+
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let latent = self.vae.unscaled(&latent.f_to_device(self.device)?.f_to_kind(Kind::Float)?)?;
+        Ok(self.vae.decode(&latent.f_to_kind(self.vae_kind)?)?.f_to_kind(Kind::Float)?)
+    }
+
+    fn cell(&self) -> i64 {
+        self.vae.config().factor()
+    }
+}

@@ -1,0 +1,354 @@
+//! CLIP's text tower: what a prompt looks like to the UNet.
+
+use super::config::{Fixed, divides, in_file, read, sizes};
+use super::layers::{LayerNorm, Linear, attention};
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// How errors call a configuration that came from no file.
+const NAME: &str = "ClipTextConfig";
+
+/// A text encoder as `text_encoder/config.json` describes it; the names and the defaults are transformers'.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ClipTextConfig {
+    /// `CLIPTextModel`, or `CLIPTextModelWithProjection` if the pooled state is projected.
+    pub architectures: Vec<String>,
+    /// Number of tokens there are.
+    pub vocab_size: i64,
+    /// Width of the hidden states.
+    pub hidden_size: i64,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: i64,
+    /// Width of the projected state.
+    pub projection_dim: i64,
+    /// Layers.
+    pub num_hidden_layers: i64,
+    /// Heads; divides the width.
+    pub num_attention_heads: i64,
+    /// Longest sequence.
+    pub max_position_embeddings: i64,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+    /// The end token, or 2 in files older than that field's meaning.
+    pub eos_token_id: i64,
+}
+
+/// What lies between the two feed-forward layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Activation {
+    /// x·σ(1.702·x), of OpenAI's CLIP.
+    QuickGelu,
+    /// x·Φ(x), of OpenCLIP.
+    Gelu,
+}
+
+impl Activation {
+    fn of(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::QuickGelu => x.f_mul(&x.f_mul_scalar(1.702)?.f_sigmoid()?)?,
+            Self::Gelu => x.f_gelu("none")?,
+        })
+    }
+}
+
+impl Default for ClipTextConfig {
+    fn default() -> Self {
+        Self {
+            architectures: vec!["CLIPTextModel".into()],
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            projection_dim: 512,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            eos_token_id: 49407,
+        }
+    }
+}
+
+/// Fields that change the result, and the values that are implemented.
+const FIXED: &[Fixed] = &[
+    ("architectures", &["\"CLIPTextModel\"", "\"CLIPTextModelWithProjection\""]),
+    ("hidden_act", &["\"quick_gelu\"", "\"gelu\""]),
+];
+
+impl ClipTextConfig {
+    /// Parses `config.json`; `file` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
+    /// something that changes the result and is not implemented.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        let config: Self = read(file, text, FIXED)?;
+        in_file(config.check(), file)?;
+        Ok(config)
+    }
+
+    /// Is the pooled state projected?
+    pub fn projects(&self) -> bool {
+        self.architectures.iter().any(|name| name.ends_with("WithProjection"))
+    }
+
+    fn check(&self) -> Result<()> {
+        sizes(NAME, "vocab_size", &[self.vocab_size])?;
+        sizes(NAME, "hidden_size", &[self.hidden_size])?;
+        sizes(NAME, "intermediate_size", &[self.intermediate_size])?;
+        sizes(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
+        sizes(NAME, "max_position_embeddings", &[self.max_position_embeddings])?;
+        divides(NAME, "num_attention_heads", self.num_attention_heads, self.hidden_size)
+    }
+}
+
+/// What the tower makes of tokens [b, t].
+#[derive(Debug)]
+pub struct TextStates {
+    /// The embeddings and every layer's output, [b, t, width] each; the last is not normed yet.
+    pub hidden_states: Vec<Tensor>,
+    /// The last of them after the final norm.
+    pub last_hidden_state: Tensor,
+    /// Its row at the end token, [b, width].
+    pub pooler_output: Tensor,
+    /// That row projected, [b, projection_dim], if the checkpoint has a projection.
+    pub text_embeds: Option<Tensor>,
+}
+
+impl TextStates {
+    /// The output of the layer `skip` before the last, not normed; `None` if there are not as many.
+    pub fn before_last(&self, skip: usize) -> Option<&Tensor> {
+        self.hidden_states.iter().rev().nth(skip)
+    }
+}
+
+/// transformers' `CLIPTextModel`, with or without projection.
+#[derive(Debug)]
+pub struct ClipText {
+    token_embedding: Tensor,
+    position_embedding: Tensor,
+    layers: Vec<Layer>,
+    final_layer_norm: LayerNorm,
+    text_projection: Option<Linear>,
+    config: ClipTextConfig,
+    device: Device,
+}
+
+impl ClipText {
+    /// Pulls a text tower from `w`, its names beginning with `text_model.` or not.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
+    pub fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
+        config.check()?;
+        let &ClipTextConfig { hidden_size: width, vocab_size, max_position_embeddings, layer_norm_eps, .. } = config;
+        let project = || w.at("text_projection").linear_without_bias(width, config.projection_dim);
+        let model = if w.has("embeddings.token_embedding.weight") { w.clone() } else { w.at("text_model") };
+        let embeddings = model.at("embeddings");
+        let tower = Self {
+            token_embedding: embeddings.at("token_embedding").tensor("weight", &[vocab_size, width])?,
+            position_embedding: embeddings
+                .at("position_embedding")
+                .tensor("weight", &[max_position_embeddings, width])?,
+            layers: (0..config.num_hidden_layers)
+                .map(|i| Layer::new(&model.at("encoder.layers").at(i), config))
+                .collect::<Result<_>>()?,
+            final_layer_norm: model.at("final_layer_norm").layer_norm(width, layer_norm_eps)?,
+            text_projection: config.projects().then(project).transpose()?,
+            config: config.clone(),
+            device: w.device(),
+        };
+        w.finish()?;
+        Ok(tower)
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &ClipTextConfig {
+        &self.config
+    }
+
+    /// All states of tokens `ids`, i64 [b, t] with t up to `max_position_embeddings`. Each token sees those before it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if one is not in the vocabulary.
+    pub fn forward(&self, ids: &Tensor) -> Result<TextStates> {
+        let ids = self.checked(ids)?;
+        let positions = self.position_embedding.f_narrow(0, 0, ids.size2()?.1)?;
+        let mut x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
+        let mut hidden_states = vec![x.shallow_clone()];
+        for layer in &self.layers {
+            x = layer.forward(&x)?;
+            hidden_states.push(x.shallow_clone());
+        }
+        let last_hidden_state = self.normed(&x)?;
+        let pooler_output = self.pooled(&ids, &last_hidden_state)?;
+        let text_embeds = self.text_projection.as_ref().map(|project| project.forward(&pooler_output)).transpose()?;
+        Ok(TextStates { hidden_states, last_hidden_state, pooler_output, text_embeds })
+    }
+
+    /// The final norm of any hidden state: with an earlier layer's, "clip skip".
+    pub fn normed(&self, hidden_state: &Tensor) -> Result<Tensor> {
+        self.final_layer_norm.forward(hidden_state)
+    }
+
+    fn checked(&self, ids: &Tensor) -> Result<Tensor> {
+        let (longest, words) = (self.config.max_position_embeddings, self.config.vocab_size);
+        match ids.size().as_slice() {
+            &[b, t] if b > 0 && (1..=longest).contains(&t) => {}
+            got => {
+                let expected = format!("[b, 1 to {longest}]");
+                return Err(Error::Shape { what: "token ids", got: got.to_vec(), expected });
+            }
+        }
+        let (least, most) = (ids.f_min()?.f_int64_value(&[])?, ids.f_max()?.f_int64_value(&[])?);
+        for id in [least, most] {
+            if !(0..words).contains(&id) {
+                return Err(Error::parameter("token ids", id, "numbers below the vocabulary's size"));
+            }
+        }
+        Ok(ids.f_to_device(self.device)?.f_to_kind(Kind::Int64)?)
+    }
+
+    /// The rows of `states` [b, t, width] at the first end token → [b, width].
+    fn pooled(&self, ids: &Tensor, states: &Tensor) -> Result<Tensor> {
+        let (b, t, width) = states.size3()?;
+        let ends = match self.config.eos_token_id {
+            // Old files say 2 and mean the largest token, which the end token is.
+            2 => ids.f_eq_tensor(&ids.f_amax([1], true)?)?,
+            end => ids.f_eq(end)?,
+        };
+        // t, t − 1, … 1 where there is one: the first is the largest. Nowhere: the first position.
+        let order = Tensor::f_arange(t, (Kind::Int64, self.device))?.f_neg()?.f_add_scalar(t)?;
+        let first = ends.f_to_kind(Kind::Int64)?.f_mul(&order)?.f_argmax(1, false)?;
+        Ok(states.f_gather(1, &first.f_view([b, 1, 1])?.f_expand([b, 1, width], false)?, false)?.f_squeeze_dim(1)?)
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    layer_norm1: LayerNorm,
+    self_attn: SelfAttention,
+    layer_norm2: LayerNorm,
+    mlp: Mlp,
+}
+
+impl Layer {
+    fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
+        let &ClipTextConfig { hidden_size: width, layer_norm_eps: eps, .. } = config;
+        Ok(Self {
+            layer_norm1: w.at("layer_norm1").layer_norm(width, eps)?,
+            self_attn: SelfAttention::new(&w.at("self_attn"), config)?,
+            layer_norm2: w.at("layer_norm2").layer_norm(width, eps)?,
+            mlp: Mlp::new(&w.at("mlp"), config)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = self.self_attn.forward(&self.layer_norm1.forward(x)?)?.f_add(x)?;
+        Ok(self.mlp.forward(&self.layer_norm2.forward(&x)?)?.f_add(&x)?)
+    }
+}
+
+#[derive(Debug)]
+struct SelfAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    heads: i64,
+}
+
+impl SelfAttention {
+    fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
+        let width = config.hidden_size;
+        Ok(Self {
+            q_proj: w.at("q_proj").linear(width, width)?,
+            k_proj: w.at("k_proj").linear(width, width)?,
+            v_proj: w.at("v_proj").linear(width, width)?,
+            out_proj: w.at("out_proj").linear(width, width)?,
+            heads: config.num_attention_heads,
+        })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (q, k, v) = (self.q_proj.forward(x)?, self.k_proj.forward(x)?, self.v_proj.forward(x)?);
+        self.out_proj.forward(&attention(&q, &k, &v, self.heads, true)?)
+    }
+}
+
+#[derive(Debug)]
+struct Mlp {
+    fc1: Linear,
+    activation: Activation,
+    fc2: Linear,
+}
+
+impl Mlp {
+    fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
+        let (width, inner) = (config.hidden_size, config.intermediate_size);
+        let activation = config.hidden_act;
+        Ok(Self { fc1: w.at("fc1").linear(width, inner)?, activation, fc2: w.at("fc2").linear(inner, width)? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.fc2.forward(&self.activation.of(&self.fc1.forward(x)?)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tower(eos_token_id: i64) -> Result<ClipText> {
+        let config = ClipTextConfig {
+            vocab_size: 10,
+            hidden_size: 8,
+            intermediate_size: 16,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            max_position_embeddings: 6,
+            eos_token_id,
+            ..ClipTextConfig::default()
+        };
+        ClipText::new(&Weights::random(3, Kind::Float, Device::Cpu), &config)
+    }
+
+    #[test]
+    fn a_token_does_not_see_later_ones() -> Result<()> {
+        let (a, b) = (tower(2)?.forward(&Tensor::from_slice2(&[[1i64, 2, 3, 9]]))?, tower(2)?);
+        let b = b.forward(&Tensor::from_slice2(&[[1i64, 2, 8, 4]]))?;
+        let apart = |from, len| {
+            let [a, b] = [&a, &b].map(|states| states.last_hidden_state.narrow(1, from, len));
+            (a - b).abs().max().double_value(&[])
+        };
+        assert!(apart(0, 2) < 1e-6 && apart(2, 1) > 1e-3);
+        Ok(())
+    }
+
+    #[test]
+    fn the_first_end_token_is_pooled() -> Result<()> {
+        for (end, ids, first) in [(2, [1i64, 9, 2, 9], 1), (4, [1, 9, 4, 4], 2), (4, [1, 2, 3, 5], 0)] {
+            let states = tower(end)?.forward(&Tensor::from_slice2(&[ids]))?;
+            assert_eq!(states.pooler_output, states.last_hidden_state.select(1, first));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn tokens_that_are_not_there_are_named() -> Result<()> {
+        let tower = tower(2)?;
+        let message = |ids: &[i64]| tower.forward(&Tensor::from_slice(ids).unsqueeze(0)).unwrap_err().to_string();
+        assert!(message(&[1, 10]).contains("token ids is 10"));
+        assert!(message(&[-1, 1]).contains("token ids is -1"));
+        assert!(message(&[0; 7]).contains("token ids has shape [1, 7]; expected [b, 1 to 6]"));
+        Ok(())
+    }
+}

@@ -1,0 +1,81 @@
+//! Reading `config.json`: what is not implemented is refused by name, what does not matter is ignored.
+
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A field that this crate implements for some values only, and those values as JSON. Missing and `null` are fine.
+pub(super) type Fixed = (&'static str, &'static [&'static str]);
+
+/// One number for all levels of a network, or one for each.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum PerLevel {
+    /// The same everywhere.
+    Same(i64),
+    /// From the largest grid to the smallest.
+    Each(Vec<i64>),
+}
+
+impl PerLevel {
+    /// The number of a level; `None` if the list is too short.
+    pub fn level(&self, index: usize) -> Option<i64> {
+        match self {
+            Self::Same(value) => Some(*value),
+            Self::Each(values) => values.get(index).copied(),
+        }
+    }
+}
+
+/// Parses the configuration `text`; `file` is for messages.
+pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed]) -> Result<T> {
+    let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
+    let json: Value = serde_json::from_str(text).map_err(malformed)?;
+    for (field, allowed) in fixed {
+        let value = json.get(field).unwrap_or(&Value::Null);
+        let accepted = |value: &Value| value.is_null() || allowed.contains(&&*value.to_string());
+        if !(accepted(value) || value.as_array().is_some_and(|values| values.iter().all(accepted))) {
+            return Err(Error::Config {
+                file: file.into(),
+                field: (*field).into(),
+                value: value.to_string(),
+                expected: match allowed {
+                    [] => "that is not implemented; expected null".into(),
+                    some => format!("only {} is implemented", some.join(" or ")),
+                },
+            });
+        }
+    }
+    serde_json::from_value(json).map_err(malformed)
+}
+
+/// A contradiction or an impossible value in a configuration.
+pub(super) fn refused(config: &str, field: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Error {
+    Error::Config { file: config.into(), field: field.into(), value: format!("{value:?}"), expected: expected.into() }
+}
+
+/// Every `value` must be in 1..=2²⁰, so that sizes made of them cannot overflow.
+pub(super) fn sizes(config: &str, field: &str, values: &[i64]) -> Result<()> {
+    match values.iter().find(|&&value| !(1..=1 << 20).contains(&value)) {
+        Some(value) => Err(refused(config, field, value, "expected a size of at least 1")),
+        None => Ok(()),
+    }
+}
+
+/// `channels` must be a multiple of `parts` (heads, groups), the value of `field`.
+pub(super) fn divides(config: &str, field: &str, parts: i64, channels: i64) -> Result<()> {
+    sizes(config, field, &[parts])?;
+    match channels % parts {
+        0 => Ok(()),
+        _ => Err(refused(config, field, parts, format!("it must divide {channels} channels"))),
+    }
+}
+
+/// Names the file in an error that a configuration made without knowing it.
+pub(super) fn in_file<T>(result: Result<T>, file: &str) -> Result<T> {
+    result.map_err(|error| match error {
+        Error::Config { field, value, expected, .. } => Error::Config { file: file.into(), field, value, expected },
+        other => other,
+    })
+}

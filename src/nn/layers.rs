@@ -1,0 +1,145 @@
+//! The layers everything is made of, and how weights become layers: `w.at("linear_1").linear(channels, width)?`.
+
+use crate::error::Result;
+use crate::weights::Weights;
+use tch::Tensor;
+
+/// x·Wᵀ + b over the last axis.
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl Linear {
+    /// [.., inputs] → [.., outputs].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
+
+/// Kernel side, stride and padding of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Side of the square kernel.
+    pub kernel: i64,
+    /// Step from one output to the next.
+    pub stride: i64,
+    /// Zeros around the input.
+    pub padding: i64,
+}
+
+impl Conv {
+    /// 3×3, the size stays.
+    pub const SAME: Self = Self { kernel: 3, stride: 1, padding: 1 };
+    /// 3×3, halves the size, rounding up.
+    pub const HALVE: Self = Self { kernel: 3, stride: 2, padding: 1 };
+    /// 1×1, each cell by itself.
+    pub const CELL: Self = Self { kernel: 1, stride: 1, padding: 0 };
+}
+
+/// A convolution with bias.
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Tensor,
+    conv: Conv,
+}
+
+impl Conv2d {
+    /// [b, inputs, h, w] → [b, outputs, h', w'].
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let Conv { stride, padding, .. } = self.conv;
+        Ok(x.f_conv2d(&self.weight, Some(&self.bias), [stride, stride], [padding, padding], [1, 1], 1)?)
+    }
+}
+
+/// Normalises groups of channels over the picture.
+#[derive(Debug)]
+pub struct GroupNorm {
+    weight: Tensor,
+    bias: Tensor,
+    groups: i64,
+    eps: f64,
+}
+
+impl GroupNorm {
+    /// [b, channels, ..], the same shape out.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// Normalises the last axis.
+#[derive(Debug)]
+pub struct LayerNorm {
+    weight: Tensor,
+    bias: Tensor,
+    eps: f64,
+}
+
+impl LayerNorm {
+    /// [.., width], the same shape out.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+}
+
+/// How weights become layers. Each asks for `weight` and, where it has one, `bias` at this view's path; errors are those of
+/// [`Weights::tensor`].
+impl Weights {
+    /// A linear layer with bias.
+    pub fn linear(&self, inputs: i64, outputs: i64) -> Result<Linear> {
+        Ok(Linear { bias: Some(self.tensor("bias", &[outputs])?), ..self.linear_without_bias(inputs, outputs)? })
+    }
+
+    /// A linear layer without bias.
+    pub fn linear_without_bias(&self, inputs: i64, outputs: i64) -> Result<Linear> {
+        Ok(Linear { weight: self.tensor("weight", &[outputs, inputs])?, bias: None })
+    }
+
+    /// A 1×1 convolution as what it is: a linear layer over the channels.
+    pub fn cellwise(&self, inputs: i64, outputs: i64) -> Result<Linear> {
+        let weight = self.tensor("weight", &[outputs, inputs, 1, 1])?.f_reshape([outputs, inputs])?;
+        Ok(Linear { weight, bias: Some(self.tensor("bias", &[outputs])?) })
+    }
+
+    /// A convolution with bias.
+    pub fn conv2d(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
+        let weight = self.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
+        Ok(Conv2d { weight, bias: self.tensor("bias", &[outputs])?, conv })
+    }
+
+    /// A group norm; `groups` divides `channels`.
+    pub fn group_norm(&self, groups: i64, channels: i64, eps: f64) -> Result<GroupNorm> {
+        let (weight, bias) = (self.tensor("weight", &[channels])?, self.tensor("bias", &[channels])?);
+        Ok(GroupNorm { weight, bias, groups, eps })
+    }
+
+    /// A layer norm.
+    pub fn layer_norm(&self, width: i64, eps: f64) -> Result<LayerNorm> {
+        Ok(LayerNorm { weight: self.tensor("weight", &[width])?, bias: self.tensor("bias", &[width])?, eps })
+    }
+}
+
+/// Plain attention, [b, tokens, heads · d] each; `causal` tokens do not see later ones.
+pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Result<Tensor> {
+    let (q, k, v) = (split_heads(q, heads)?, split_heads(k, heads)?, split_heads(v, heads)?);
+    let output = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, causal, None::<f64>, false)?;
+    Ok(output.f_transpose(1, 2)?.f_flatten(2, 3)?)
+}
+
+/// [b, tokens, heads · d] → [b, heads, tokens, d].
+pub(super) fn split_heads(x: &Tensor, heads: i64) -> Result<Tensor> {
+    Ok(x.f_unflatten(2, [heads, -1])?.f_transpose(1, 2)?)
+}
+
+/// [b, channels, h, w] → [b, h · w, channels].
+pub(super) fn cells(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_flatten(2, 3)?.f_transpose(1, 2)?)
+}
+
+/// [b, h · w, channels] → the shape of `like`, [b, channels, h, w].
+pub(super) fn picture(cells: &Tensor, like: &Tensor) -> Result<Tensor> {
+    Ok(cells.f_transpose(1, 2)?.f_reshape(like.size())?)
+}

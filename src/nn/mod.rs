@@ -1,0 +1,42 @@
+//! The networks, field by field as their checkpoints name them, and their `config.json`s.
+//!
+//! A network is made of [`Weights`](crate::weights::Weights) and a configuration. It computes in the weights' kind and
+//! on their device; what it is given is cast on the way in, what it returns has the kind of what it was given. Nothing
+//! here holds a `no_grad` guard: training uses the same modules.
+//!
+//! ```
+//! use impasto::attention::Tap;
+//! use impasto::nn::{UNet, UnetConfig};
+//! use impasto::weights::Weights;
+//! use tch::{Device, Kind, Tensor};
+//!
+//! let config = UnetConfig::from_json("config.json", r#"{
+//!     "block_out_channels": [8, 16], "norm_num_groups": 4, "attention_head_dim": 2, "cross_attention_dim": 12,
+//!     "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+//!     "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"]
+//! }"#)?;
+//! let unet = UNet::new(&Weights::random(7, Kind::Float, Device::Cpu), &config)?;
+//! let sample = Tensor::f_ones([1, 4, 16, 16], (Kind::Float, Device::Cpu))?;
+//! let context = Tensor::f_ones([1, 77, 12], (Kind::Float, Device::Cpu))?;
+//! let eps = unet.forward(&sample, &Tensor::from(981.0), &context, None, &mut Tap::none())?;
+//! assert_eq!(eps.size(), sample.size());
+//! # Ok::<(), impasto::Error>(())
+//! ```
+
+mod clip_text;
+mod config;
+mod layers;
+mod resnet;
+mod time;
+mod transformer;
+mod unet;
+mod vae;
+
+pub use clip_text::{Activation, ClipText, ClipTextConfig, TextStates};
+pub use config::PerLevel;
+pub use layers::{Conv, Conv2d, GroupNorm, LayerNorm, Linear};
+pub use resnet::{Resnet, ResnetConfig};
+pub use time::{TimestepEmbedding, sinusoids};
+pub use transformer::{Sites, Transformer, TransformerConfig};
+pub use unet::{Added, Level, UNet, UnetConfig};
+pub use vae::{Posterior, Vae, VaeConfig};

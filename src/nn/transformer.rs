@@ -1,0 +1,165 @@
+//! Transformers over the cells of a picture: where attention sites are.
+
+use super::layers::{GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
+use crate::attention::{AttentionSite, Place, SiteKind, Tap};
+use crate::error::Result;
+use crate::weights::Weights;
+use tch::Tensor;
+
+/// The sites of a network, listed while it is built, in the order they run.
+#[derive(Debug, Default)]
+pub struct Sites(Vec<AttentionSite>);
+
+impl Sites {
+    fn list(&mut self, w: &Weights, kind: SiteKind, config: &TransformerConfig) -> AttentionSite {
+        let mut site = AttentionSite::new(w.path(), kind, config.place, config.halvings, config.heads);
+        site.index = self.0.len();
+        self.0.push(site.clone());
+        site
+    }
+
+    /// The list.
+    pub fn into_vec(self) -> Vec<AttentionSite> {
+        self.0
+    }
+}
+
+/// The sizes of a [`Transformer`] and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TransformerConfig {
+    /// Channels in and out.
+    pub channels: i64,
+    /// Heads; divides the channels.
+    pub heads: i64,
+    /// Number of blocks.
+    pub depth: i64,
+    /// Width of the context.
+    pub context: i64,
+    /// Groups of the norm.
+    pub groups: i64,
+    /// Are `proj_in` and `proj_out` stored as linear layers rather than 1×1 convolutions?
+    pub linear: bool,
+    /// Half of the network.
+    pub place: Place,
+    /// How often the latent grid was halved.
+    pub halvings: u32,
+}
+
+/// Blocks of self-attention, cross-attention and a feed-forward layer, beside a shortcut.
+#[derive(Debug)]
+pub struct Transformer {
+    norm: GroupNorm,
+    proj_in: Linear,
+    transformer_blocks: Vec<Block>,
+    proj_out: Linear,
+}
+
+impl Transformer {
+    /// Pulls a transformer from `w` and lists its sites.
+    pub fn new(w: &Weights, config: &TransformerConfig, sites: &mut Sites) -> Result<Self> {
+        let &TransformerConfig { channels, depth, groups, linear, .. } = config;
+        let projection = |name| match linear {
+            true => w.at(name).linear(channels, channels),
+            false => w.at(name).cellwise(channels, channels),
+        };
+        Ok(Self {
+            norm: w.at("norm").group_norm(groups, channels, 1e-6)?,
+            proj_in: projection("proj_in")?,
+            transformer_blocks: (0..depth)
+                .map(|i| Block::new(&w.at("transformer_blocks").at(i), config, sites))
+                .collect::<Result<_>>()?,
+            proj_out: projection("proj_out")?,
+        })
+    }
+
+    /// `x` is [b, channels, h, w], `context` [b, tokens, width]; the shape of `x` comes out.
+    pub fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [b, h·w, channels]
+        for block in &self.transformer_blocks {
+            h = block.forward(&h, context, tap)?;
+        }
+        Ok(picture(&self.proj_out.forward(&h)?, x)?.f_add(x)?)
+    }
+}
+
+#[derive(Debug)]
+struct Block {
+    norm1: LayerNorm,
+    attn1: Attention,
+    norm2: LayerNorm,
+    attn2: Attention,
+    norm3: LayerNorm,
+    ff: FeedForward,
+}
+
+impl Block {
+    fn new(w: &Weights, config: &TransformerConfig, sites: &mut Sites) -> Result<Self> {
+        let channels = config.channels;
+        Ok(Self {
+            norm1: w.at("norm1").layer_norm(channels, 1e-5)?,
+            attn1: Attention::new(&w.at("attn1"), SiteKind::Itself, config, sites)?,
+            norm2: w.at("norm2").layer_norm(channels, 1e-5)?,
+            attn2: Attention::new(&w.at("attn2"), SiteKind::Cross, config, sites)?,
+            norm3: w.at("norm3").layer_norm(channels, 1e-5)?,
+            ff: FeedForward::new(&w.at("ff.net"), channels)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let normed = self.norm1.forward(x)?;
+        let x = self.attn1.forward(&normed, &normed, tap)?.f_add(x)?;
+        let x = self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?.f_add(&x)?;
+        Ok(self.ff.forward(&self.norm3.forward(&x)?)?.f_add(&x)?)
+    }
+}
+
+/// Attention of cells to a context, at a site that hooks can see.
+#[derive(Debug)]
+struct Attention {
+    site: AttentionSite,
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+}
+
+impl Attention {
+    fn new(w: &Weights, kind: SiteKind, config: &TransformerConfig, sites: &mut Sites) -> Result<Self> {
+        let channels = config.channels;
+        let context = if kind == SiteKind::Cross { config.context } else { channels };
+        Ok(Self {
+            site: sites.list(w, kind, config),
+            to_q: w.at("to_q").linear_without_bias(channels, channels)?,
+            to_k: w.at("to_k").linear_without_bias(context, channels)?,
+            to_v: w.at("to_v").linear_without_bias(context, channels)?,
+            to_out: w.at("to_out.0").linear(channels, channels)?,
+        })
+    }
+
+    fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let split = |x: Tensor| split_heads(&x, self.site.heads);
+        let q = split(self.to_q.forward(x)?)?; // [b, heads, h·w, d]
+        let project = |context: &Tensor| Ok((split(self.to_k.forward(context)?)?, split(self.to_v.forward(context)?)?));
+        self.to_out.forward(&tap.attend(&self.site, &q, context, project)?)
+    }
+}
+
+/// GEGLU: half of the hidden values gate the other half.
+#[derive(Debug)]
+struct FeedForward {
+    proj: Linear,
+    out: Linear,
+}
+
+impl FeedForward {
+    fn new(w: &Weights, channels: i64) -> Result<Self> {
+        Ok(Self { proj: w.at("0.proj").linear(channels, 8 * channels)?, out: w.at(2).linear(4 * channels, channels)? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let both = self.proj.forward(x)?;
+        let half = both.size().last().copied().unwrap_or_default() / 2;
+        let (hidden, gate) = (both.f_narrow(-1, 0, half)?, both.f_narrow(-1, half, half)?);
+        self.out.forward(&hidden.f_mul(&gate.f_gelu("none")?)?)
+    }
+}

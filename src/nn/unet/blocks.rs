@@ -1,0 +1,147 @@
+//! The three kinds of blocks of a UNet.
+
+use super::{Level, UnetConfig};
+use crate::attention::{Place, Tap};
+use crate::error::Result;
+use crate::nn::resnet::{Downsample, Resnet, ResnetConfig, Upsample};
+use crate::nn::transformer::{Sites, Transformer, TransformerConfig};
+use crate::weights::Weights;
+use tch::Tensor;
+
+/// What every block of one evaluation is told: the time embedding after its SiLU, and the context.
+#[derive(Clone, Copy)]
+pub(super) struct Told<'a> {
+    pub time: &'a Tensor,
+    pub context: &'a Tensor,
+}
+
+/// Makes resnets and transformers of one network.
+pub(super) struct Maker<'a> {
+    pub config: &'a UnetConfig,
+    /// Width of the time embedding.
+    pub time: i64,
+    pub sites: Sites,
+}
+
+impl Maker<'_> {
+    fn resnet(&self, w: &Weights, inputs: i64, outputs: i64) -> Result<Resnet> {
+        let UnetConfig { norm_num_groups: groups, norm_eps: eps, .. } = *self.config;
+        Resnet::new(w, ResnetConfig { inputs, outputs, time: Some(self.time), groups, eps })
+    }
+
+    fn transformer(&mut self, w: &Weights, level: &Level, place: Place) -> Result<Transformer> {
+        let &Level { channels, heads, depth, context, halvings, .. } = level;
+        let UnetConfig { norm_num_groups: groups, use_linear_projection: linear, .. } = *self.config;
+        let config = TransformerConfig { channels, heads, depth, context, groups, linear, place, halvings };
+        Transformer::new(w, &config, &mut self.sites)
+    }
+}
+
+/// Resnets with or without transformers, then half the grid; every result is kept for the way up.
+#[derive(Debug)]
+pub(super) struct DownBlock {
+    resnets: Vec<Resnet>,
+    attentions: Vec<Transformer>,
+    downsamplers: Option<Downsample>,
+}
+
+impl DownBlock {
+    /// `skips` are the channels of everything kept so far.
+    pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level, halve: bool, skips: &mut Vec<i64>) -> Result<Self> {
+        let (mut resnets, mut attentions) = (Vec::new(), Vec::new());
+        for i in 0..level.layers {
+            let inputs = skips.last().copied().unwrap_or_default();
+            resnets.push(make.resnet(&w.at("resnets").at(i), inputs, level.channels)?);
+            if level.down_attends {
+                attentions.push(make.transformer(&w.at("attentions").at(i), level, Place::Down)?);
+            }
+            skips.push(level.channels);
+        }
+        let downsamplers = halve.then(|| Downsample::new(&w.at("downsamplers.0"), level.channels)).transpose()?;
+        if halve {
+            skips.push(level.channels);
+        }
+        Ok(Self { resnets, attentions, downsamplers })
+    }
+
+    pub fn forward(&self, mut x: Tensor, told: Told<'_>, skips: &mut Vec<Tensor>, tap: &mut Tap<'_>) -> Result<Tensor> {
+        for (i, resnet) in self.resnets.iter().enumerate() {
+            x = resnet.forward(&x, Some(told.time))?;
+            if let Some(attention) = self.attentions.get(i) {
+                x = attention.forward(&x, told.context, tap)?;
+            }
+            skips.push(x.shallow_clone());
+        }
+        if let Some(downsample) = &self.downsamplers {
+            x = downsample.forward(&x)?;
+            skips.push(x.shallow_clone());
+        }
+        Ok(x)
+    }
+}
+
+/// Resnet, transformer, resnet at the smallest grid.
+#[derive(Debug)]
+pub(super) struct MidBlock {
+    resnets: [Resnet; 2],
+    attentions: Transformer,
+}
+
+impl MidBlock {
+    pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level) -> Result<Self> {
+        let resnet = |i: i64| make.resnet(&w.at("resnets").at(i), level.channels, level.channels);
+        Ok(Self {
+            resnets: [resnet(0)?, resnet(1)?],
+            attentions: make.transformer(&w.at("attentions.0"), level, Place::Mid)?,
+        })
+    }
+
+    pub fn forward(&self, x: &Tensor, told: Told<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let [before, after] = &self.resnets;
+        let x = before.forward(x, Some(told.time))?;
+        after.forward(&self.attentions.forward(&x, told.context, tap)?, Some(told.time))
+    }
+}
+
+/// Resnets over what was kept on the way down, with or without transformers, then twice the grid.
+#[derive(Debug)]
+pub(super) struct UpBlock {
+    resnets: Vec<Resnet>,
+    attentions: Vec<Transformer>,
+    upsamplers: Option<Upsample>,
+}
+
+impl UpBlock {
+    /// `inputs` are the channels of the block below; `skips` those of everything kept and not yet used.
+    pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level, inputs: i64, skips: &mut Vec<i64>) -> Result<Self> {
+        let (mut resnets, mut attentions) = (Vec::new(), Vec::new());
+        let mut inputs = inputs;
+        for i in 0..=level.layers {
+            let skip = skips.pop().unwrap_or_default();
+            resnets.push(make.resnet(&w.at("resnets").at(i), inputs + skip, level.channels)?);
+            if level.up_attends {
+                attentions.push(make.transformer(&w.at("attentions").at(i), level, Place::Up)?);
+            }
+            inputs = level.channels;
+        }
+        let double = level.halvings > 0;
+        let upsamplers = double.then(|| Upsample::new(&w.at("upsamplers.0"), level.channels)).transpose()?;
+        Ok(Self { resnets, attentions, upsamplers })
+    }
+
+    pub fn forward(&self, mut x: Tensor, told: Told<'_>, skips: &mut Vec<Tensor>, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let mine = skips.split_off(skips.len().saturating_sub(self.resnets.len()));
+        for (i, (resnet, skip)) in self.resnets.iter().zip(mine.iter().rev()).enumerate() {
+            x = resnet.forward(&Tensor::f_cat(&[&x, skip], 1)?, Some(told.time))?;
+            if let Some(attention) = self.attentions.get(i) {
+                x = attention.forward(&x, told.context, tap)?;
+            }
+        }
+        // Halving rounds up, so twice a size is not always the size above.
+        if let (Some(upsample), Some(above)) = (&self.upsamplers, skips.last()) {
+            let (_, _, h, w) = above.size4()?;
+            x = upsample.forward(&x, (h, w))?;
+        }
+        Ok(x)
+    }
+}

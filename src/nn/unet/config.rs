@@ -1,0 +1,245 @@
+//! `unet/config.json`.
+
+use crate::error::Result;
+use crate::nn::config::{Fixed, PerLevel, divides, in_file, read, refused, sizes};
+use serde::Deserialize;
+
+/// A UNet as `unet/config.json` describes it; the names and the defaults are diffusers'.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct UnetConfig {
+    /// Side of the latent grid it was trained at.
+    pub sample_size: Option<i64>,
+    /// Channels of the input: 4, or 9 for inpainting.
+    pub in_channels: i64,
+    /// Channels of the prediction.
+    pub out_channels: i64,
+    /// Is the sample mapped from 0..=1 to −1..=1 first?
+    pub center_input_sample: bool,
+    /// Do the cosines of the timestep come first?
+    pub flip_sin_to_cos: bool,
+    /// Shifts the frequencies of the timestep.
+    pub freq_shift: f64,
+    /// Width of the vector that may be given beside the timestep.
+    pub time_cond_proj_dim: Option<i64>,
+    /// A block per level, `CrossAttnDownBlock2D` or `DownBlock2D`, from the largest grid to the smallest.
+    pub down_block_types: Vec<String>,
+    /// `UNetMidBlock2DCrossAttn`, or none.
+    pub mid_block_type: Option<String>,
+    /// A block per level, `CrossAttnUpBlock2D` or `UpBlock2D`, from the smallest grid to the largest.
+    pub up_block_types: Vec<String>,
+    /// Channels of each level.
+    pub block_out_channels: Vec<i64>,
+    /// Resnets of a down block; up blocks have one more.
+    pub layers_per_block: PerLevel,
+    /// Groups of the group norms.
+    pub norm_num_groups: i64,
+    /// Epsilon of the resnets' norms.
+    pub norm_eps: f64,
+    /// Width of the context.
+    pub cross_attention_dim: PerLevel,
+    /// Blocks per transformer.
+    pub transformer_layers_per_block: PerLevel,
+    /// The number of heads, whatever its name says.
+    pub attention_head_dim: PerLevel,
+    /// Are the transformers' projections linear layers?
+    pub use_linear_projection: bool,
+    /// `text_time`: pooled text and size numbers are added to the timestep.
+    pub addition_embed_type: Option<String>,
+    /// Width of each size number's sinusoids.
+    pub addition_time_embed_dim: Option<i64>,
+    /// Width of the pooled text and all sinusoids together.
+    pub projection_class_embeddings_input_dim: Option<i64>,
+}
+
+impl Default for UnetConfig {
+    fn default() -> Self {
+        let blocks = |first: &str, cross: &str, last: &str| [first, cross, cross, last].map(String::from).to_vec();
+        Self {
+            sample_size: None,
+            in_channels: 4,
+            out_channels: 4,
+            center_input_sample: false,
+            flip_sin_to_cos: true,
+            freq_shift: 0.0,
+            time_cond_proj_dim: None,
+            down_block_types: blocks("CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+            mid_block_type: Some("UNetMidBlock2DCrossAttn".into()),
+            up_block_types: blocks("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+            block_out_channels: vec![320, 640, 1280, 1280],
+            layers_per_block: PerLevel::Same(2),
+            norm_num_groups: 32,
+            norm_eps: 1e-5,
+            cross_attention_dim: PerLevel::Same(1280),
+            transformer_layers_per_block: PerLevel::Same(1),
+            attention_head_dim: PerLevel::Same(8),
+            use_linear_projection: false,
+            addition_embed_type: None,
+            addition_time_embed_dim: None,
+            projection_class_embeddings_input_dim: None,
+        }
+    }
+}
+
+/// Fields that change the result, and the values that are implemented.
+const FIXED: &[Fixed] = &[
+    ("act_fn", &["\"silu\"", "\"swish\""]),
+    ("addition_embed_type", &["\"text_time\""]),
+    ("attention_type", &["\"default\""]),
+    ("class_embed_type", &[]),
+    ("conv_in_kernel", &["3"]),
+    ("conv_out_kernel", &["3"]),
+    ("cross_attention_norm", &[]),
+    ("down_block_types", &["\"CrossAttnDownBlock2D\"", "\"DownBlock2D\""]),
+    ("downsample_padding", &["1"]),
+    ("dual_cross_attention", &["false"]),
+    ("encoder_hid_dim", &[]),
+    ("encoder_hid_dim_type", &[]),
+    ("mid_block_only_cross_attention", &["false"]),
+    ("mid_block_scale_factor", &["1", "1.0"]),
+    ("mid_block_type", &["\"UNetMidBlock2DCrossAttn\""]),
+    ("num_attention_heads", &[]),
+    ("num_class_embeds", &[]),
+    ("only_cross_attention", &["false"]),
+    ("resnet_out_scale_factor", &["1", "1.0"]),
+    ("resnet_skip_time_act", &["false"]),
+    ("resnet_time_scale_shift", &["\"default\""]),
+    ("reverse_transformer_layers_per_block", &[]),
+    ("time_embedding_act_fn", &[]),
+    ("time_embedding_dim", &[]),
+    ("time_embedding_type", &["\"positional\""]),
+    ("timestep_post_act", &[]),
+    ("up_block_types", &["\"CrossAttnUpBlock2D\"", "\"UpBlock2D\""]),
+];
+
+/// One size of the grid, and what both halves of the network have there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Level {
+    /// How often the latent grid was halved.
+    pub halvings: u32,
+    /// Channels.
+    pub channels: i64,
+    /// Heads of its attention.
+    pub heads: i64,
+    /// Blocks of its transformers.
+    pub depth: i64,
+    /// Width of the context.
+    pub context: i64,
+    /// Resnets of the down block.
+    pub layers: i64,
+    /// Has the down block transformers?
+    pub down_attends: bool,
+    /// Has the up block?
+    pub up_attends: bool,
+}
+
+impl UnetConfig {
+    /// Parses `config.json`; `file` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`](crate::Error::Malformed) if it is not JSON of this form; [`Error::Config`](crate::Error::Config) if
+    /// it contradicts itself or asks for something that changes the result and is not implemented.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        let config: Self = read(file, text, FIXED)?;
+        in_file(config.levels(), file)?;
+        Ok(config)
+    }
+
+    /// The levels, from the largest grid to the smallest, with every number checked.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if lists differ in length, a number is not positive or does not divide
+    /// the channels.
+    pub fn levels(&self) -> Result<Vec<Level>> {
+        let count = self.block_out_channels.len();
+        let short = |field: &str, got: usize| refused(NAME, field, got, format!("expected {count} levels"));
+        for (field, got) in [
+            ("down_block_types", self.down_block_types.len()),
+            ("up_block_types", self.up_block_types.len()),
+            // Without a level there is no network.
+            ("block_out_channels", count.max(1)),
+        ] {
+            if got != count {
+                return Err(short(field, got));
+            }
+        }
+        sizes(NAME, "block_out_channels", &self.block_out_channels)?;
+        sizes(NAME, "in_channels", &[self.in_channels])?;
+        sizes(NAME, "out_channels", &[self.out_channels])?;
+        sizes(NAME, "time_cond_proj_dim", &[self.time_cond_proj_dim.unwrap_or(1)])?;
+        if self.addition_embed_type.is_some() {
+            // 0 is no size, so a missing one is refused.
+            sizes(NAME, "addition_time_embed_dim", &[self.addition_time_embed_dim.unwrap_or(0)])?;
+            let inputs = self.projection_class_embeddings_input_dim.unwrap_or(0);
+            sizes(NAME, "projection_class_embeddings_input_dim", &[inputs])?;
+        }
+        // Where nothing attends, SDXL's relatives write a depth of 0.
+        let at = |field: &'static str, list: &PerLevel, i, attends: bool| -> Result<i64> {
+            let value = list.level(i).ok_or_else(|| short(field, i))?;
+            if attends { sizes(NAME, field, &[value]).map(|()| value) } else { Ok(value) }
+        };
+        let ups = self.up_block_types.iter().rev();
+        let kinds = self.down_block_types.iter().zip(ups);
+        let level = |(i, (&channels, (down, up))): (usize, (&i64, (&String, &String)))| {
+            let (down_attends, up_attends) = (down.starts_with("CrossAttn"), up.starts_with("CrossAttn"));
+            let attends = down_attends || up_attends || (i + 1 == count && self.mid_block_type.is_some());
+            let heads = at("attention_head_dim", &self.attention_head_dim, i, attends)?;
+            if attends {
+                divides(NAME, "attention_head_dim", heads, channels)?;
+            }
+            divides(NAME, "norm_num_groups", self.norm_num_groups, channels)?;
+            Ok(Level {
+                halvings: i as u32,
+                channels,
+                heads,
+                depth: at("transformer_layers_per_block", &self.transformer_layers_per_block, i, attends)?,
+                context: at("cross_attention_dim", &self.cross_attention_dim, i, attends)?,
+                layers: at("layers_per_block", &self.layers_per_block, i, true)?,
+                down_attends,
+                up_attends,
+            })
+        };
+        self.block_out_channels.iter().zip(kinds).enumerate().map(level).collect()
+    }
+}
+
+/// How errors call a configuration that came from no file.
+const NAME: &str = "UnetConfig";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(json: &str) -> String {
+        UnetConfig::from_json("unet/config.json", json).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_is_not_implemented_is_refused_by_name() {
+        let text = message(r#"{"class_embed_type": "timestep"}"#);
+        assert!(text.contains("unet/config.json: class_embed_type is \"timestep\"; that is not implemented"), "{text}");
+        assert!(message(r#"{"act_fn": "gelu"}"#).contains("only \"silu\" or \"swish\" is implemented"));
+        assert!(message(r#"{"down_block_types": ["AttnDownBlock2D"]}"#).contains("down_block_types"));
+        assert!(message(r#"{"only_cross_attention": [false, true]}"#).contains("only_cross_attention"));
+        let fine =
+            r#"{"only_cross_attention": [false, false], "mid_block_scale_factor": 1.0, "dropout": 0.5, "new": {}}"#;
+        assert_eq!(UnetConfig::from_json("", fine).unwrap(), UnetConfig::default());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(message(r#"{"block_out_channels": [320, 640]}"#).contains("down_block_types is 4; expected 2 levels"));
+        assert!(
+            message(r#"{"block_out_channels": [], "down_block_types": [], "up_block_types": []}"#).contains("levels")
+        );
+        assert!(message(r#"{"attention_head_dim": [5, 10]}"#).contains("attention_head_dim"));
+        assert!(message(r#"{"attention_head_dim": 0}"#).contains("attention_head_dim is 0"));
+        assert!(message(r#"{"attention_head_dim": 7}"#).contains("must divide 320"));
+        assert!(message(r#"{"block_out_channels": [320, 640, 1280, -1]}"#).contains("block_out_channels is -1"));
+        assert!(message(r#"{"in_channels": "four"}"#).contains("invalid type"));
+        assert!(message(r#"{"addition_embed_type": "text_time"}"#).contains("addition_time_embed_dim is 0"));
+        assert!(message("{").contains("EOF"));
+    }
+}

@@ -1,0 +1,148 @@
+//! The contracting half of a UNet, which a ControlNet has too: from a sample to the smallest grid.
+
+use super::blocks::{DownBlock, Maker, MidBlock, Told};
+use super::{Added, Level, UnetConfig};
+use crate::attention::Tap;
+use crate::error::{Error, Result};
+use crate::nn::layers::{Conv, Conv2d};
+use crate::nn::time::{TimestepEmbedding, sinusoids};
+use crate::weights::Weights;
+use tch::{Device, Kind, Tensor};
+
+/// From `conv_in` to `mid_block`.
+#[derive(Debug)]
+pub(in crate::nn) struct Contracting {
+    conv_in: Conv2d,
+    time_embedding: TimestepEmbedding,
+    add_embedding: Option<TimestepEmbedding>,
+    down_blocks: Vec<DownBlock>,
+    mid_block: Option<MidBlock>,
+    config: UnetConfig,
+    options: (Kind, Device),
+}
+
+/// What it makes of a sample, and what it was told on the way, in the network's kind.
+pub(in crate::nn) struct Contracted {
+    /// At the smallest grid.
+    pub x: Tensor,
+    /// What every layer on the way down put out.
+    pub skips: Vec<Tensor>,
+    /// The time embedding after its SiLU.
+    pub time: Tensor,
+    /// The context.
+    pub context: Tensor,
+}
+
+impl Contracting {
+    /// Pulls it from `w`; also gives the channels of everything kept for the way up.
+    pub fn new(w: &Weights, make: &mut Maker<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
+        let config = make.config;
+        let first = levels.first().map(|level| level.channels).unwrap_or_default();
+        let mut skips = vec![first];
+        let mut down_blocks = Vec::new();
+        for (i, level) in levels.iter().enumerate() {
+            let halve = i + 1 < levels.len();
+            down_blocks.push(DownBlock::new(&w.at("down_blocks").at(i), make, level, halve, &mut skips)?);
+        }
+        let mid_block = match (&config.mid_block_type, levels.last()) {
+            (Some(_), Some(level)) => Some(MidBlock::new(&w.at("mid_block"), make, level)?),
+            _ => None,
+        };
+        let added = || {
+            let inputs = config.projection_class_embeddings_input_dim.unwrap_or_default();
+            TimestepEmbedding::new(&w.at("add_embedding"), inputs, make.time, None)
+        };
+        let half = Self {
+            conv_in: w.at("conv_in").conv2d(config.in_channels, first, Conv::SAME)?,
+            time_embedding: {
+                let w = w.at("time_embedding");
+                TimestepEmbedding::new(&w, first, make.time, config.time_cond_proj_dim)?
+            },
+            add_embedding: config.addition_embed_type.is_some().then(added).transpose()?,
+            down_blocks,
+            mid_block,
+            config: config.clone(),
+            options: (w.kind(), w.device()),
+        };
+        Ok((half, skips))
+    }
+
+    pub fn config(&self) -> &UnetConfig {
+        &self.config
+    }
+
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        context: &Tensor,
+        added: Option<&Added>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Contracted> {
+        self.check(sample, timestep, context)?;
+        let time = self.time(timestep, added)?.f_silu()?; // [1 or b, 4·channels]
+        let context = self.cast(context)?;
+        let told = Told { time: &time, context: &context };
+
+        let mut x = self.cast(sample)?;
+        if self.config.center_input_sample {
+            x = x.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+        }
+        x = self.conv_in.forward(&x)?;
+        let mut skips = vec![x.shallow_clone()];
+        for block in &self.down_blocks {
+            x = block.forward(x, told, &mut skips, tap)?;
+        }
+        if let Some(block) = &self.mid_block {
+            x = block.forward(&x, told, tap)?;
+        }
+        Ok(Contracted { x, skips, time, context })
+    }
+
+    /// The timestep, and what is added to it, as a vector.
+    fn time(&self, timestep: &Tensor, added: Option<&Added>) -> Result<Tensor> {
+        let UnetConfig { block_out_channels, flip_sin_to_cos, freq_shift, .. } = &self.config;
+        let waves = |values: &Tensor, width| {
+            let values = values.f_to_device(self.options.1)?.f_reshape([-1])?;
+            self.cast(&sinusoids(&values, width, !flip_sin_to_cos, *freq_shift)?)
+        };
+        let condition = added.and_then(|added| added.timestep_cond.as_ref());
+        let condition = condition.map(|condition| self.cast(condition)).transpose()?;
+        let width = block_out_channels.first().copied().unwrap_or_default();
+        let time = self.time_embedding.forward(&waves(timestep, width)?, condition.as_ref())?;
+
+        let Some(add_embedding) = &self.add_embedding else { return Ok(time) };
+        let Some(Added { text_embeds: Some(text), time_ids: Some(ids), .. }) = added else {
+            return Err(Error::parameter(
+                "added",
+                "incomplete",
+                "text_embeds and time_ids; this checkpoint needs both",
+            ));
+        };
+        let sizes = waves(ids, self.config.addition_time_embed_dim.unwrap_or_default())?; // [b·6, width]
+        let both = Tensor::f_cat(&[self.cast(text)?, sizes.f_reshape([text.size2()?.0, -1])?], 1)?;
+        Ok(time.f_add(&add_embedding.forward(&both, None)?)?)
+    }
+
+    /// To this network's kind and device.
+    fn cast(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_to_device(self.options.1)?.f_to_kind(self.options.0)?)
+    }
+
+    fn check(&self, sample: &Tensor, timestep: &Tensor, context: &Tensor) -> Result<()> {
+        let (channels, got) = (self.config.in_channels, sample.size());
+        let shape = |what, got, expected| Err(Error::Shape { what, got, expected });
+        let b = match got.as_slice() {
+            &[b, c, _, _] if c == channels => b,
+            _ => return shape("sample", got, format!("[b, {channels}, h, w]")),
+        };
+        if timestep.numel() != 1 && timestep.size() != [b] {
+            return shape("timestep", timestep.size(), format!("one number or [{b}]"));
+        }
+        let width = self.config.cross_attention_dim.level(0).unwrap_or_default();
+        match context.size().as_slice() {
+            &[n, _, w] if n == b && w == width => Ok(()),
+            got => shape("context", got.to_vec(), format!("[{b}, tokens, {width}]")),
+        }
+    }
+}

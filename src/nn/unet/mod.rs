@@ -1,0 +1,183 @@
+//! The UNet of the Stable-Diffusion family: predicts what is noise in a latent.
+
+mod blocks;
+mod config;
+mod contracting;
+
+pub use config::{Level, UnetConfig};
+
+use super::layers::{Conv, Conv2d, GroupNorm};
+use super::transformer::Sites;
+use crate::attention::{AttentionSite, Tap};
+use crate::error::Result;
+use crate::weights::Weights;
+use blocks::{Maker, Told, UpBlock};
+use contracting::{Contracted, Contracting};
+use tch::Tensor;
+
+/// What some checkpoints are told beside the prompt.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// Pooled text of the second encoder (SDXL), [b, width].
+    pub text_embeds: Option<Tensor>,
+    /// SDXL's size numbers, [b, 6] (original, crop offset, target); the refiner's are [b, 5].
+    pub time_ids: Option<Tensor>,
+    /// An embedded guidance scale (LCM), [b, `time_cond_proj_dim`].
+    pub timestep_cond: Option<Tensor>,
+}
+
+/// diffusers' `UNet2DConditionModel`: SD 1.x, 2.x, inpainting, SDXL and its refiner.
+#[derive(Debug)]
+pub struct UNet {
+    contracting: Contracting,
+    up_blocks: Vec<UpBlock>,
+    conv_norm_out: GroupNorm,
+    conv_out: Conv2d,
+    sites: Vec<AttentionSite>,
+}
+
+impl UNet {
+    /// Pulls a UNet from `w`.
+    ///
+    /// # Errors
+    /// [`Error::Config`](crate::Error::Config) if the configuration contradicts itself,
+    /// [`Error::Weights`](crate::Error::Weights) if the weights do not fit it.
+    pub fn new(w: &Weights, config: &UnetConfig) -> Result<Self> {
+        let levels = config.levels()?;
+        let first = levels.first().map(|level| level.channels).unwrap_or_default();
+        let mut make = Maker { config, time: 4 * first, sites: Sites::default() };
+        let (contracting, mut skips) = Contracting::new(w, &mut make, &levels)?;
+        let mut channels = skips.last().copied().unwrap_or_default();
+        let mut up_blocks = Vec::new();
+        for (i, level) in levels.iter().rev().enumerate() {
+            up_blocks.push(UpBlock::new(&w.at("up_blocks").at(i), &mut make, level, channels, &mut skips)?);
+            channels = level.channels;
+        }
+        let unet = Self {
+            contracting,
+            up_blocks,
+            conv_norm_out: w.at("conv_norm_out").group_norm(config.norm_num_groups, first, config.norm_eps)?,
+            conv_out: w.at("conv_out").conv2d(first, config.out_channels, Conv::SAME)?,
+            sites: make.sites.into_vec(),
+        };
+        w.finish()?;
+        Ok(unet)
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &UnetConfig {
+        self.contracting.config()
+    }
+
+    /// Its attention sites, in the order they run.
+    pub fn sites(&self) -> &[AttentionSite] {
+        &self.sites
+    }
+
+    /// The prediction (ε, v or x0, as the checkpoint was trained) for `sample`, [b, out_channels, h, w] in its kind.
+    ///
+    /// `sample` is [b, in_channels, h, w] of any size, `timestep` one number or a vector of b,
+    /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides; others
+    /// ignore it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) if one of them has another shape,
+    /// [`Error::Parameter`](crate::Error::Parameter) if the checkpoint needs `added`.
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        context: &Tensor,
+        added: Option<&Added>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
+        let Contracted { mut x, mut skips, time, context } =
+            self.contracting.forward(sample, timestep, context, added, tap)?;
+        let told = Told { time: &time, context: &context };
+        for block in &self.up_blocks {
+            x = block.forward(x, told, &mut skips, tap)?;
+        }
+        let x = self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)?;
+        Ok(x.f_to_kind(sample.kind())?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Error;
+    use crate::nn::PerLevel;
+    use tch::{Device, Kind};
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn tiny() -> UnetConfig {
+        UnetConfig {
+            block_out_channels: vec![8, 16],
+            down_block_types: vec!["CrossAttnDownBlock2D".into(), "DownBlock2D".into()],
+            up_block_types: vec!["UpBlock2D".into(), "CrossAttnUpBlock2D".into()],
+            norm_num_groups: 4,
+            layers_per_block: PerLevel::Same(1),
+            attention_head_dim: PerLevel::Same(2),
+            cross_attention_dim: PerLevel::Same(12),
+            ..UnetConfig::default()
+        }
+    }
+
+    #[test]
+    fn sites_are_listed_in_the_order_they_run() -> Result<()> {
+        let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
+        let names: Vec<&str> = unet.sites().iter().map(|site| &*site.name).collect();
+        assert_eq!(
+            names[..2],
+            [
+                "down_blocks.0.attentions.0.transformer_blocks.0.attn1",
+                "down_blocks.0.attentions.0.transformer_blocks.0.attn2"
+            ]
+        );
+        assert_eq!(names[2], "mid_block.attentions.0.transformer_blocks.0.attn1");
+        assert_eq!(names[7], "up_blocks.1.attentions.1.transformer_blocks.0.attn2");
+        assert_eq!(unet.sites().iter().map(|site| site.halvings).collect::<Vec<_>>(), [0, 0, 1, 1, 0, 0, 0, 0]);
+        assert!(unet.sites().iter().enumerate().all(|(i, site)| site.index == i));
+        Ok(())
+    }
+
+    #[test]
+    fn wrong_inputs_are_named() -> Result<()> {
+        let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
+        let message = |sample: [i64; 4], time: &[i64], context: [i64; 3]| {
+            let [sample, context] = [Tensor::zeros(sample, CPU), Tensor::zeros(context, CPU)];
+            unet.forward(&sample, &Tensor::zeros(time, CPU), &context, None, &mut Tap::none()).unwrap_err().to_string()
+        };
+        assert!(
+            message([2, 3, 8, 8], &[], [2, 7, 12]).contains("sample has shape [2, 3, 8, 8]; expected [b, 4, h, w]")
+        );
+        assert!(message([2, 4, 8, 8], &[3], [2, 7, 12]).contains("timestep has shape [3]; expected one number or [2]"));
+        assert!(
+            message([2, 4, 8, 8], &[], [1, 7, 12]).contains("context has shape [1, 7, 12]; expected [2, tokens, 12]")
+        );
+        Ok(())
+    }
+
+    #[test]
+    fn weights_that_do_not_fit_are_one_error() {
+        let error =
+            UNet::new(&Weights::new("empty", Default::default(), Kind::Float, Device::Cpu), &tiny()).unwrap_err();
+        let Error::Weights(report) = error else { panic!("{error}") };
+        assert!(report.missing.iter().any(|missing| missing.name == "conv_in.weight" && missing.shape == [8, 4, 3, 3]));
+    }
+
+    #[test]
+    fn bf16_computes_and_gives_back_the_samples_kind() -> Result<()> {
+        let unet = UNet::new(&Weights::random(1, Kind::BFloat16, Device::Cpu), &tiny())?;
+        let eps = unet.forward(
+            &Tensor::ones([1, 4, 5, 7], CPU),
+            &Tensor::from(3.5),
+            &Tensor::ones([1, 2, 12], CPU),
+            None,
+            &mut Tap::none(),
+        )?;
+        assert_eq!((eps.kind(), eps.size()), (Kind::Float, vec![1, 4, 5, 7]));
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! [`Pipeline`]: a model, the guidances that stay with it, and a request per picture.
+
+mod output;
+mod request;
+
+pub use output::{Output, Timing};
+pub use request::Request;
+
+use crate::attention::CrossAttentionHook;
+use crate::color::Rgb;
+use crate::error::{Result, blame};
+use crate::guidance::{ColorForce, Guidance, HookOnly};
+use crate::model::{LoadOptions, Model};
+use crate::weights::Source;
+use tch::{Device, Kind};
+
+/// A model with the guidances that are attached to every picture it makes.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::{Pipeline, Rgb};
+/// let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+/// let output = pipeline.request("1girl, eyes, hair, shirt").steps(8).seed(7).run()?;
+/// assert_eq!(output.image(0)?.width(), 128);
+/// # Ok(()) }
+/// ```
+#[allow(missing_debug_implementations)]
+pub struct Pipeline {
+    model: Model,
+    guidances: Vec<Box<dyn Guidance>>,
+}
+
+impl Pipeline {
+    /// The embedded model on the CPU, and nothing attached.
+    pub fn builder() -> Builder {
+        Builder { source: Source::Embedded, options: LoadOptions::default(), guidances: Vec::new() }
+    }
+
+    /// A picture of `prompt` with every default.
+    ///
+    /// # Errors
+    /// As [`Request::run`].
+    pub fn generate(&mut self, prompt: &str) -> Result<Output> {
+        self.request(prompt).run()
+    }
+
+    /// A request for pictures of `prompt`, to be refined and then run.
+    pub fn request<'p>(&'p mut self, prompt: &'p str) -> Request<'p> {
+        Request::new(&self.model, &mut self.guidances, prompt)
+    }
+
+    /// The model.
+    pub const fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+/// Builds a [`Pipeline`]. Setters cannot fail; [`Builder::build`] says what is wrong.
+#[allow(missing_debug_implementations)]
+pub struct Builder {
+    source: Source,
+    options: LoadOptions,
+    guidances: Vec<Box<dyn Guidance>>,
+}
+
+impl Builder {
+    /// Where the checkpoint comes from. Default: the embedded model.
+    pub fn source(mut self, source: Source) -> Self {
+        self.source = source;
+        self
+    }
+
+    /// Where it runs. Default: the CPU.
+    pub fn device(mut self, device: Device) -> Self {
+        self.options.device = device;
+        self
+    }
+
+    /// What it computes in. Default: f16 on CUDA, f32 elsewhere.
+    pub fn kind(mut self, kind: Kind) -> Self {
+        self.options.kind = Some(kind);
+        self
+    }
+
+    /// Attaches a guidance to every picture. To read a guidance after a run, lend it to the request instead.
+    pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
+        self.guidances.push(Box::new(guidance));
+        self
+    }
+
+    /// Forces a color on what `phrase` names: `.guide(ColorForce::new(phrase, color))`.
+    pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
+        self.guide(ColorForce::new(phrase, color))
+    }
+
+    /// Attaches an attention hook to every picture.
+    pub fn hook(self, hook: impl CrossAttentionHook + 'static) -> Self {
+        self.guide(HookOnly(hook))
+    }
+
+    /// Checks what was attached, then loads the model.
+    ///
+    /// # Errors
+    /// Of the guidances, named after them; of [`Model::load`].
+    pub fn build(self) -> Result<Pipeline> {
+        for guidance in &self.guidances {
+            blame(guidance.check(), guidance.name(), 0)?;
+        }
+        Ok(Pipeline { model: Model::load_with(&self.source, self.options)?, guidances: self.guidances })
+    }
+}

@@ -1,0 +1,230 @@
+//! [`Request`]: what a picture should be.
+
+use super::{Output, Timing};
+use crate::attention::CrossAttentionHook;
+use crate::color::Rgb;
+use crate::conditioning::Codec;
+use crate::diffusion::solver::Solver;
+use crate::diffusion::{Noise, Spacing};
+use crate::error::{Error, Result};
+use crate::guidance::{Cfg, ColorForce, Combine, Guidance, HookOnly};
+use crate::model::Model;
+use crate::raster::Raster;
+use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
+use crate::step::Grid;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+/// What a picture should be. Setters cannot fail; [`Request::run`] says what is wrong.
+///
+/// | setter | default |
+/// |---|---|
+/// | [`solver`](Self::solver), [`spacing`](Self::spacing) | as the checkpoint's `scheduler_config.json` says |
+/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | as the checkpoint's `impasto.json` says, else 7.5 and its training size |
+/// | [`steps`](Self::steps) | 28 |
+/// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
+/// | [`images`](Self::images) | 1 |
+/// | [`negative`](Self::negative) | empty |
+#[allow(missing_debug_implementations)]
+pub struct Request<'p> {
+    model: &'p Model,
+    attached: &'p mut Vec<Box<dyn Guidance>>,
+    guidances: Vec<Box<dyn Guidance + 'p>>,
+    prompt: &'p str,
+    negative: &'p str,
+    size: Option<(u32, u32)>,
+    steps: usize,
+    seed: Option<u64>,
+    noise: Option<Noise>,
+    images: usize,
+    solver: Option<Box<dyn Solver>>,
+    spacing: Option<Spacing>,
+    combine: Option<Box<dyn Combine>>,
+    batching: Batching,
+    cancel: CancelToken,
+    on_step: Option<Callback<'p>>,
+}
+
+type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;
+
+impl<'p> Request<'p> {
+    pub(super) fn new(model: &'p Model, attached: &'p mut Vec<Box<dyn Guidance>>, prompt: &'p str) -> Self {
+        Self {
+            model,
+            attached,
+            guidances: Vec::new(),
+            prompt,
+            negative: "",
+            size: None,
+            steps: 28,
+            seed: None,
+            noise: None,
+            images: 1,
+            solver: None,
+            spacing: None,
+            combine: None,
+            batching: Batching::default(),
+            cancel: CancelToken::default(),
+            on_step: None,
+        }
+    }
+
+    /// What the picture should not look like.
+    pub fn negative(mut self, negative: &'p str) -> Self {
+        self.negative = negative;
+        self
+    }
+
+    /// Width and height in pixels: multiples of 8 in 8..=4096.
+    pub fn size(mut self, width: u32, height: u32) -> Self {
+        self.size = Some((width, height));
+        self
+    }
+
+    /// Number of steps, 1..=1000.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator on every device, so
+    /// seeds match those of diffusers with a CPU generator.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Noise of your own; it stands in for the seed.
+    pub fn noise(mut self, noise: Noise) -> Self {
+        self.noise = Some(noise);
+        self
+    }
+
+    /// Number of images in the batch, 1 or more.
+    pub fn images(mut self, images: usize) -> Self {
+        self.images = images;
+        self
+    }
+
+    /// Another sampling method.
+    pub fn solver(mut self, solver: impl Solver + 'static) -> Self {
+        self.solver = Some(Box::new(solver));
+        self
+    }
+
+    /// Another choice of noise levels.
+    pub fn spacing(mut self, spacing: Spacing) -> Self {
+        self.spacing = Some(spacing);
+        self
+    }
+
+    /// Classifier-free guidance scale, 0 or more; 1 and below is no guidance.
+    pub fn guidance_scale(self, scale: f64) -> Self {
+        self.combine(Cfg(scale))
+    }
+
+    /// Another way to combine branches.
+    pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
+        self.combine = Some(Box::new(combine));
+        self
+    }
+
+    /// Attaches a guidance to this request: a value, or `&mut value` to read it after the run.
+    pub fn guide(mut self, guidance: impl Guidance + 'p) -> Self {
+        self.guidances.push(Box::new(guidance));
+        self
+    }
+
+    /// Forces a color on what `phrase` names: `.guide(ColorForce::new(phrase, color))`.
+    pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
+        self.guide(ColorForce::new(phrase, color))
+    }
+
+    /// Attaches an attention hook to this request, to be read after the run.
+    pub fn hook<H: CrossAttentionHook>(self, hook: &'p mut H) -> Self {
+        self.guide(HookOnly(hook))
+    }
+
+    /// How branches and images are batched.
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.batching = batching;
+        self
+    }
+
+    /// A token that ends the run within one call of the network.
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.clone();
+        self
+    }
+
+    /// Called after every step; `Break` ends the run with [`Error::Cancelled`].
+    pub fn on_step(mut self, callback: impl FnMut(&Progress) -> ControlFlow<()> + 'p) -> Self {
+        self.on_step = Some(Box::new(callback));
+        self
+    }
+
+    /// Makes the pictures.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a size, number of steps or images out of range; [`Error::Config`] if the checkpoint names
+    /// a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
+    /// [`Error::Cancelled`].
+    pub fn run(mut self) -> Result<Output> {
+        let mut on_step = self.on_step.take();
+        let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32);
+        let mut run = self.start(seed)?;
+        let mut steps = Vec::new();
+        let mut begun = Instant::now();
+        while let Some(progress) = run.step()? {
+            let now = Instant::now();
+            steps.push(now.duration_since(std::mem::replace(&mut begun, now)));
+            if on_step.as_mut().is_some_and(|callback| callback(&progress).is_break()) {
+                return Err(Error::Cancelled);
+            }
+        }
+        let pictures = run.decode()?;
+        let timing = Timing { steps, decode: begun.elapsed() };
+        let images = (0..pictures.size4()?.0)
+            .map(|image| Raster::from_tensor(&pictures.f_select(0, image)?))
+            .collect::<Result<_>>()?;
+        Ok(Output::new(images, run.latent().shallow_clone(), seed, run.notes(), run.reports()?, timing))
+    }
+
+    /// Checks the request and prepares the run.
+    fn start(self, seed: u64) -> Result<Run<'p, 'p>> {
+        let grid = self.grid()?;
+        let scheduler = self.model.scheduler();
+        let schedule = match (&self.solver, self.spacing) {
+            (None, None) => scheduler.schedule(self.steps)?,
+            (_, spacing) => scheduler.schedule_for_another(self.steps, spacing)?,
+        };
+        let solver = match self.solver {
+            Some(solver) => solver,
+            None => scheduler.solver()?,
+        };
+        let combine = self.combine.unwrap_or_else(|| Box::new(Cfg(self.model.defaults().guidance_scale)));
+        let mut sampler =
+            Sampler::boxed(schedule, solver).combine(combine).batching(self.batching).cancel(&self.cancel);
+        for guidance in self.attached.iter_mut() {
+            sampler = sampler.guide(&mut **guidance);
+        }
+        for guidance in self.guidances {
+            sampler = sampler.guide(guidance);
+        }
+        let noise = self.noise.unwrap_or_else(|| Noise::seeded(seed));
+        sampler.start(self.model, Start::new(self.prompt, grid, noise).negative(self.negative).images(self.images))
+    }
+
+    fn grid(&self) -> Result<Grid> {
+        let defaults = self.model.defaults();
+        let (width, height) = self.size.unwrap_or((defaults.width, defaults.height));
+        let cell = self.model.cell() as u32;
+        for (name, side) in [("width", width), ("height", height)] {
+            if side == 0 || side % 8 != 0 || side % cell != 0 || side > 4096 {
+                return Err(Error::parameter(name, side, "a multiple of 8 in 8..=4096"));
+            }
+        }
+        Ok(Grid::new(i64::from(height / cell), i64::from(width / cell)))
+    }
+}

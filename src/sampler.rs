@@ -1,0 +1,436 @@
+//! [`Sampler`] is a recipe, [`Run`] its execution, one step at a time.
+//!
+//! ```
+//! # fn main() -> impasto::Result<()> {
+//! use impasto::diffusion::{Noise, Schedule, Spacing, solver::Euler};
+//! use impasto::{Grid, Model, Source, sampler::{Sampler, Start}};
+//!
+//! let model = Model::load(&Source::embedded())?;
+//! let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
+//! let start = Start::new("a red boat, blue sky", Grid::new(16, 16), Noise::seeded(7));
+//! let mut run = Sampler::new(schedule, Euler).start(&model, start)?;
+//! while let Some(progress) = run.step()? {
+//!     assert_eq!(progress.step.count, 4);
+//! }
+//! let pictures = run.decode()?; // [1, 3, 128, 128]
+//! # Ok(()) }
+//! ```
+
+use crate::attention::{Call, CrossAttentionHook, Tap, Wiring};
+use crate::branch::{Branch, BranchInfo};
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::solver::{Eval, Solver};
+use crate::diffusion::{Denoised, Denoiser, Input, Noise, Predictions, Schedule, relabel};
+use crate::error::{Error, Result, blame};
+use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Plan, Report, Setup};
+use crate::step::{Grid, Step};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use tch::Tensor;
+
+/// Whether branches and images share a forward pass.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Batching {
+    /// Everything in one batch: fastest.
+    #[default]
+    Together,
+    /// One branch of one image at a time: least memory, and image i of a batch equals that image alone bit for bit.
+    OneByOne,
+}
+
+/// Stops a run from another thread or from a callback.
+#[derive(Clone, Debug, Default)]
+pub struct CancelToken(Arc<AtomicBool>);
+
+impl CancelToken {
+    /// A token that nobody has used yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The run ends with [`Error::Cancelled`] before its next call of the model.
+    pub fn cancel(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Was it used?
+    pub fn is_cancelled(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
+    }
+}
+
+/// What a run starts from.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    prompt: &'a str,
+    negative: &'a str,
+    grid: Grid,
+    images: i64,
+    noise: Noise,
+}
+
+impl<'a> Start<'a> {
+    /// One image of `prompt` on a latent of `grid` cells, from `noise`.
+    pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
+        Self { prompt, negative: "", grid, images: 1, noise }
+    }
+
+    /// What the picture should not look like; empty by default.
+    pub fn negative(mut self, negative: &'a str) -> Self {
+        self.negative = negative;
+        self
+    }
+
+    /// Number of images, 1 or more.
+    pub fn images(mut self, images: usize) -> Self {
+        self.images = images as i64;
+        self
+    }
+}
+
+/// A recipe: schedule, solver, combination of branches, and the guidances lent to it.
+#[allow(missing_debug_implementations)]
+pub struct Sampler<'g> {
+    schedule: Schedule,
+    solver: Box<dyn Solver>,
+    combine: Box<dyn Combine>,
+    guidances: Vec<Box<dyn Guidance + 'g>>,
+    batching: Batching,
+    cancel: CancelToken,
+}
+
+impl<'g> Sampler<'g> {
+    /// Classifier-free guidance of 7.5 and nothing else.
+    pub fn new(schedule: Schedule, solver: impl Solver + 'static) -> Self {
+        Self::boxed(schedule, Box::new(solver))
+    }
+
+    /// The same for a solver chosen at run time.
+    pub fn boxed(schedule: Schedule, solver: Box<dyn Solver>) -> Self {
+        Self {
+            schedule,
+            solver,
+            combine: Box::new(Cfg(7.5)),
+            guidances: Vec::new(),
+            batching: Batching::default(),
+            cancel: CancelToken::default(),
+        }
+    }
+
+    /// Another way to combine branches.
+    pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
+        self.combine = Box::new(combine);
+        self
+    }
+
+    /// Adds a guidance: a value, or `&mut value` to read it afterwards.
+    pub fn guide(mut self, guidance: impl Guidance + 'g) -> Self {
+        self.guidances.push(Box::new(guidance));
+        self
+    }
+
+    /// Adds a bare hook.
+    pub fn hook<H: CrossAttentionHook>(self, hook: &'g mut H) -> Self {
+        self.guide(HookOnly(hook))
+    }
+
+    /// How branches and images are batched.
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.batching = batching;
+        self
+    }
+
+    /// A token that stops the run.
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.clone();
+        self
+    }
+
+    /// Encodes the prompts, lets every guidance prepare, and draws the first latent. No model call yet.
+    ///
+    /// # Errors
+    /// What guidances find wrong, named after them; [`Error::Parameter`] for no images.
+    pub fn start<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
+        let _no_grad = tch::no_grad_guard();
+        let Start { prompt, negative, grid, images, mut noise } = start;
+        if images < 1 {
+            return Err(Error::parameter("images", images, "1 or more"));
+        }
+        for guidance in &self.guidances {
+            blame(guidance.check(), guidance.name(), 0)?;
+        }
+        let tokens = model.prompt(prompt)?;
+        let mut notes = Vec::new();
+        if let Some(cut) = tokens.cut() {
+            notes.push(format!("the prompt is too long for the text encoder, which does not see \"{cut}\""));
+        }
+        let own = |branch, role, prompt: &str| -> Result<(BranchInfo, Conditioning)> {
+            Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into() }, model.text(prompt)?))
+        };
+        let mut branches = vec![own(Branch::Uncond, "uncond", negative)?, own(Branch::Cond, "cond", prompt)?];
+        for guidance in &mut self.guidances {
+            let mut setup = Setup {
+                prompt: &tokens,
+                grid,
+                images,
+                device: model.device(),
+                schedule: &self.schedule,
+                sites: model.sites(),
+                codec: model,
+                branches: &mut branches,
+            };
+            let begun = guidance.begin(&mut setup);
+            blame(begun, guidance.name(), 0)?;
+        }
+        for (info, conditioning) in &mut branches {
+            for guidance in &mut self.guidances {
+                let conditioned = guidance.condition(info, conditioning, model);
+                blame(conditioned, guidance.name(), 0)?;
+            }
+        }
+        let (infos, conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
+        self.combine.begin(&infos)?;
+        self.solver.reset();
+        let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
+        let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
+        let wiring = Wiring::new(&hooks, model.sites(), &names);
+        let scale = self.schedule.initial_scale();
+        let x = noise.draw(&[images, 4, grid.h, grid.w])?.f_mul_scalar(scale)?.f_to_device(model.device())?;
+        let steps: Vec<Step> = self.schedule.steps().collect();
+        Ok(Run {
+            sampler: self,
+            model,
+            codec: model,
+            conditionings: names.into_iter().zip(conditionings).collect(),
+            wiring,
+            noise,
+            grid,
+            steps: steps.into_iter(),
+            level: None,
+            x,
+            x0: None,
+            finished: false,
+            notes,
+        })
+    }
+}
+
+/// What [`Run::step`] did.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Progress {
+    /// The step that was taken.
+    pub step: Step,
+    /// Standard deviation of the noise it added.
+    pub std: f64,
+}
+
+/// A run in progress.
+#[allow(missing_debug_implementations)]
+pub struct Run<'g, 'm> {
+    sampler: Sampler<'g>,
+    model: &'m dyn Denoiser,
+    codec: &'m dyn Codec,
+    conditionings: HashMap<Branch, Conditioning>,
+    wiring: Wiring,
+    noise: Noise,
+    grid: Grid,
+    steps: std::vec::IntoIter<Step>,
+    /// Noise level the latent is at, after the first step.
+    level: Option<f64>,
+    x: Tensor,
+    x0: Option<Tensor>,
+    finished: bool,
+    notes: Vec<String>,
+}
+
+impl Run<'_, '_> {
+    /// Takes the next step; `None` after the last.
+    ///
+    /// # Errors
+    /// What the model, a hook (with its site) or a guidance (with its name) reports; [`Error::Cancelled`].
+    pub fn step(&mut self) -> Result<Option<Progress>> {
+        let Some(step) = self.steps.next() else { return Ok(None) };
+        let _no_grad = tch::no_grad_guard();
+        if let Some(level) = self.level.filter(|level| *level != step.from) {
+            self.x = relabel(&self.x, level, step.from)?;
+        }
+        let Self { sampler, model, conditionings, wiring, noise, grid, x, .. } = self;
+        let Sampler { schedule, solver, combine, guidances, batching, cancel } = sampler;
+        let (x, grid, batching) = (x.shallow_clone(), *grid, *batching);
+        let mut evaluation = Evaluation {
+            step,
+            schedule,
+            combine: combine.as_mut(),
+            guidances,
+            batching,
+            cancel,
+            model: *model,
+            conditionings,
+            wiring,
+            noise,
+            shape: x.size(),
+            grid,
+        };
+        let mut transition = solver.step(&step, &x, &mut evaluation)?;
+        for guidance in guidances.iter_mut() {
+            let told = guidance.transition(&step, &mut transition);
+            blame(told, guidance.name(), step.index)?;
+        }
+        let std = transition.std;
+        self.x0 = Some(transition.x0.shallow_clone());
+        self.x = transition.sample(&mut self.noise)?;
+        self.level = Some(step.to);
+        Ok(Some(Progress { step, std }))
+    }
+
+    /// The current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
+    pub const fn latent(&self) -> &Tensor {
+        &self.x
+    }
+
+    /// The clean latent that the last step was based on; for previews.
+    pub const fn x0(&self) -> Option<&Tensor> {
+        self.x0.as_ref()
+    }
+
+    /// Takes all remaining steps and returns the clean latent, [n, 4, h, w] f32.
+    pub fn finish(&mut self) -> Result<&Tensor> {
+        while self.step()?.is_some() {}
+        if !self.finished {
+            self.finished = true;
+            // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
+            self.x = relabel(&self.x, self.level.unwrap_or_default(), 0.0)?;
+            let _no_grad = tch::no_grad_guard();
+            for guidance in &mut self.sampler.guidances {
+                let finished = guidance.finish(&mut self.x, self.codec);
+                blame(finished, guidance.name(), self.sampler.schedule.steps().len())?;
+            }
+        }
+        Ok(&self.x)
+    }
+
+    /// [`Run::finish`], then the pictures, [n, 3, H, W] f32 in about -1..=1, which every guidance is shown.
+    pub fn decode(&mut self) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let latent = self.finish()?.shallow_clone();
+        self.sampler.cancel.check()?;
+        let picture = self.codec.decode(&latent)?;
+        for guidance in &mut self.sampler.guidances {
+            let shown = guidance.decoded(&picture);
+            blame(shown, guidance.name(), self.sampler.schedule.steps().len())?;
+        }
+        Ok(picture)
+    }
+
+    /// What guidances have to say, each sentence with its origin.
+    pub fn notes(&self) -> Vec<String> {
+        let guidances = self.sampler.guidances.iter();
+        let told = guidances.flat_map(|g| g.notes().into_iter().map(|note| format!("{}: {note}", g.name())));
+        self.notes.iter().cloned().chain(told).collect()
+    }
+
+    /// What guidances have to show.
+    pub fn reports(&self) -> Result<Vec<Report>> {
+        let reports = self.sampler.guidances.iter().map(|guidance| guidance.report());
+        reports.filter_map(Result::transpose).collect()
+    }
+}
+
+/// What the solver asks within one step, answered by everybody who takes part.
+struct Evaluation<'r, 'g> {
+    step: Step,
+    schedule: &'r Schedule,
+    combine: &'r mut dyn Combine,
+    guidances: &'r mut Vec<Box<dyn Guidance + 'g>>,
+    batching: Batching,
+    cancel: &'r CancelToken,
+    model: &'r dyn Denoiser,
+    conditionings: &'r HashMap<Branch, Conditioning>,
+    wiring: &'r mut Wiring,
+    noise: &'r mut Noise,
+    /// The latent's.
+    shape: Vec<i64>,
+    grid: Grid,
+}
+
+/// A branch to evaluate, and its own latent if it has one.
+type Row = (Branch, Option<Tensor>);
+
+impl Eval for Evaluation<'_, '_> {
+    fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.step.sigma = sigma;
+        self.step.timestep = self.schedule.timestep(sigma);
+        let mut plan = Plan::default();
+        self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
+        for guidance in self.guidances.iter_mut() {
+            let planned = guidance.plan(&self.step, &mut plan);
+            blame(planned, guidance.name(), self.step.index)?;
+        }
+        let mut predictions = self.predictions(&plan.into_rows(), x)?;
+        for guidance in self.guidances.iter_mut() {
+            let told = guidance.predicted(&self.step, &mut predictions);
+            blame(told, guidance.name(), self.step.index)?;
+        }
+        let mut denoised = Denoised::new(self.combine.combine(&self.step, &predictions)?);
+        for guidance in self.guidances.iter_mut() {
+            let told = guidance.denoised(&self.step, &mut denoised);
+            blame(told, guidance.name(), self.step.index)?;
+        }
+        self.step.eval += 1;
+        denoised.resolve()
+    }
+
+    fn noise(&mut self) -> Result<Tensor> {
+        Ok(self.noise.draw(&self.shape)?.f_to_device(self.model.device())?)
+    }
+}
+
+impl Evaluation<'_, '_> {
+    /// Calls the model as often as the batching asks.
+    fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
+        let images = x.size4()?.0;
+        match self.batching {
+            Batching::Together => self.denoise(rows, x, 0..images),
+            Batching::OneByOne => {
+                let mut all = Predictions::default();
+                for row in rows {
+                    let each: Vec<Predictions> = (0..images)
+                        .map(|image| self.denoise(std::slice::from_ref(row), x, image..image + 1))
+                        .collect::<Result<_>>()?;
+                    all.extend(Predictions::join(each)?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// One call of the model: some branches of some images.
+    fn denoise(&mut self, rows: &[Row], x: &Tensor, images: Range<i64>) -> Result<Predictions> {
+        self.cancel.check()?;
+        let count = images.end - images.start;
+        let cut = |of: &Tensor| of.f_narrow(0, images.start, count);
+        let mut parts = Vec::with_capacity(rows.len());
+        for (branch, own) in rows {
+            let conditioning = self.conditionings.get(branch).ok_or(Error::NoConditioning(*branch))?;
+            let context = &conditioning.context;
+            // One row of conditioning serves every image.
+            let context = if context.size3()?.0 == 1 { context.shallow_clone() } else { cut(context)? };
+            parts.push((*branch, cut(own.as_ref().unwrap_or(x))?, Conditioning::new(context)));
+        }
+        let inputs: Vec<Input<'_>> =
+            parts.iter().map(|(branch, x, conditioning)| Input::new(*branch, x, conditioning)).collect();
+        let branches: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
+        let call = Call { step: &self.step, branches: &branches, images, grid: self.grid };
+        let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
+        let mut tap = Tap::new(call, hooks, self.wiring)?;
+        self.model.denoise(&self.step, &inputs, &mut tap)
+    }
+}

@@ -1,0 +1,147 @@
+//! A model small enough for tests of your own guidances: one self-attention and one cross-attention site.
+//!
+//! Its pictures mean nothing, but everything a guidance sees is there: branches, sites, a schedule, a codec.
+
+use crate::attention::{AttentionSite, Place, SiteKind, Tap};
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoiser, Input, Noise, Predictions};
+use crate::error::Result;
+use crate::prompt::Prompt;
+use crate::step::Step;
+use tch::{Kind, Tensor};
+
+const WIDTH: i64 = 16;
+const HEADS: i64 = 2;
+/// Content tokens of every prompt; one word is one token.
+pub const WORDS: usize = 8;
+
+/// x0 = x / (1 + σ²) + attention over x and the context; a picture is three channels of the latent, cell by cell.
+#[derive(Debug)]
+pub struct ToyModel {
+    sites: Vec<AttentionSite>,
+    conv_in: Tensor,
+    attn1: Attention,
+    attn2: Attention,
+    conv_out: Tensor,
+}
+
+#[derive(Debug)]
+struct Attention {
+    to_q: Tensor,
+    to_k: Tensor,
+    to_v: Tensor,
+    to_out: Tensor,
+}
+
+impl Attention {
+    fn new(draw: &mut impl FnMut(i64, i64) -> Result<Tensor>) -> Result<Self> {
+        Ok(Self {
+            to_q: draw(WIDTH, WIDTH)?,
+            to_k: draw(WIDTH, WIDTH)?,
+            to_v: draw(WIDTH, WIDTH)?,
+            to_out: draw(WIDTH, WIDTH)?,
+        })
+    }
+
+    /// hidden [b, queries, WIDTH], context [b, tokens, WIDTH] → [b, queries, WIDTH].
+    fn forward(&self, site: &AttentionSite, hidden: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let heads = |x: &Tensor, weight: &Tensor| -> Result<Tensor> {
+            let (b, s, _) = x.size3()?;
+            Ok(x.f_linear(weight, None::<Tensor>)?.f_reshape([b, s, HEADS, WIDTH / HEADS])?.f_transpose(1, 2)?)
+        };
+        let q = heads(hidden, &self.to_q)?;
+        let output =
+            tap.attend(site, &q, context, |context| Ok((heads(context, &self.to_k)?, heads(context, &self.to_v)?)))?;
+        Ok(output.f_linear(&self.to_out, None::<Tensor>)?)
+    }
+}
+
+impl ToyModel {
+    /// Weights from a seed.
+    ///
+    /// # Errors
+    /// None but libtorch's own.
+    pub fn new(seed: u64) -> Result<Self> {
+        let mut noise = Noise::shared(seed);
+        let mut draw = |out: i64, into: i64| -> Result<Tensor> {
+            Ok(noise.draw(&[out, into])?.f_mul_scalar(0.8 / (into as f64).sqrt())?)
+        };
+        let mut sites = vec![
+            AttentionSite::new("block.attn1", SiteKind::Itself, Place::Down, 0, HEADS),
+            AttentionSite::new("block.attn2", SiteKind::Cross, Place::Down, 0, HEADS),
+        ];
+        sites.iter_mut().enumerate().for_each(|(index, site)| site.index = index);
+        Ok(Self {
+            sites,
+            conv_in: draw(WIDTH, 4)?,
+            attn1: Attention::new(&mut draw)?,
+            attn2: Attention::new(&mut draw)?,
+            conv_out: draw(4, WIDTH)?,
+        })
+    }
+}
+
+impl Denoiser for ToyModel {
+    fn sites(&self) -> &[AttentionSite] {
+        &self.sites
+    }
+
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
+        let x = Tensor::f_cat(&latents, 0)?;
+        let (b, c, h, w) = x.size4()?;
+        let contexts: Vec<Tensor> = inputs
+            .iter()
+            .map(|input| Ok(input.conditioning.context.f_expand([input.x.size4()?.0, -1, -1], false)?))
+            .collect::<Result<_>>()?;
+        let context = Tensor::f_cat(&contexts, 0)?;
+        let c_in = 1.0 / (step.sigma * step.sigma + 1.0).sqrt();
+        let cells = x.f_mul_scalar(c_in)?.f_reshape([b, c, h * w])?.f_transpose(1, 2)?;
+        let mut hidden = cells.f_linear(&self.conv_in, None::<Tensor>)?;
+        let mut sites = self.sites.iter();
+        if let (Some(itself), Some(cross)) = (sites.next(), sites.next()) {
+            hidden = hidden.f_add(&self.attn1.forward(itself, &hidden, &hidden, tap)?)?;
+            hidden = hidden.f_add(&self.attn2.forward(cross, &hidden, &context, tap)?)?;
+        }
+        let out = hidden.f_linear(&self.conv_out, None::<Tensor>)?.f_transpose(1, 2)?.f_reshape([b, c, h, w])?;
+        let x0 = x.f_mul_scalar(c_in * c_in)?.f_add(&out)?;
+        Ok(Predictions::new(step, inputs, x0.f_chunk(inputs.len() as i64, 0)?))
+    }
+}
+
+impl Codec for ToyModel {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        let mut end = 0;
+        let words = text.split_whitespace().map(|word| {
+            let start = end + text.get(end..).and_then(|rest| rest.find(word)).unwrap_or_default();
+            end = start + word.len();
+            start..end
+        });
+        Ok(Prompt::new(text, words.collect(), WORDS))
+    }
+
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        let words = ["<start>"].into_iter().chain(text.split_whitespace());
+        let rows: Vec<Tensor> = words
+            .chain(std::iter::repeat("<end>"))
+            .take(WORDS + 2)
+            .map(|word| {
+                Noise::shared(word.bytes().fold(7, |seed, byte| seed * 31 % 65_521 + u64::from(byte))).draw(&[WIDTH])
+            })
+            .collect::<Result<_>>()?;
+        Ok(Conditioning::new(Tensor::f_stack(&rows, 0)?.f_unsqueeze(0)?))
+    }
+
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        let average = picture.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
+        Ok(Tensor::f_cat(&[picture, &average], 1)?)
+    }
+
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        Ok(latent.f_narrow(1, 0, 3)?)
+    }
+
+    fn cell(&self) -> i64 {
+        1
+    }
+}

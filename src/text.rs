@@ -1,0 +1,332 @@
+//! CLIP's tokenizer: from text to the numbers a text encoder reads, and back to the letters they stand for.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tokenizer = impasto::text::Tokenizer::from_json(&std::fs::read("tokenizer.json")?)?;
+//! assert_eq!(tokenizer.padded("a cat")?.len(), 77);
+//! assert_eq!(tokenizer.prompt("a cat")?.find("cat")?.len(), 1);
+//! # Ok(()) }
+//! ```
+//!
+//! The rules are those of the fast tokenizer of `transformers`: NFC, white space to one space, lower case, CLIP's split
+//! pattern, byte-level BPE with `</w>`.
+
+use crate::error::{Error, Result};
+use crate::prompt::Prompt;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+/// Number of tokens that CLIP's text encoders read, start and end token among them.
+pub const LENGTH: usize = 77;
+
+/// How CLIP cuts a text into words, numbers (digit by digit) and runs of signs.
+const SPLIT: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// A text as tokens, start and end token included, neither padded nor cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tokens {
+    /// Rows of the text encoder's embedding table.
+    pub ids: Vec<i64>,
+    /// The Unicode scalars (`char`s) of the text that each token covers; `0..0` for the added start and end token.
+    pub offsets: Vec<Range<usize>>,
+    /// The vocabulary's spelling; `</w>` ends a word.
+    pub tokens: Vec<String>,
+}
+
+/// Splits text as a text encoder was trained to read it.
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    end: i64,
+    pad: i64,
+}
+
+impl Tokenizer {
+    /// From the content of a `tokenizer.json`.
+    ///
+    /// Its padding token is the one of its `padding` section, else `!` where that is a special token (SD 2.x, the second
+    /// tokenizer of SDXL), else the end token.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the file is not a tokenizer, or not one that puts one token before and one after a text.
+    pub fn from_json(tokenizer_json: &[u8]) -> Result<Self> {
+        Self::new(parse("tokenizer.json", tokenizer_json)?)
+    }
+
+    /// From the contents of `vocab.json` and `merges.txt` and, where a checkpoint has them, of `special_tokens_map.json`
+    /// and `tokenizer_config.json`; a token named in both is taken from the former.
+    ///
+    /// Tokens that neither file names are those of SD 1.x, which pads with its end token.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`], naming the file that cannot be read or the token that is not in the vocabulary.
+    pub fn from_vocab(
+        vocab_json: &[u8],
+        merges_txt: &[u8],
+        special_tokens_map: Option<&[u8]>,
+        tokenizer_config: Option<&[u8]>,
+    ) -> Result<Self> {
+        let vocab: HashMap<String, u32> = parse("vocab.json", vocab_json)?;
+        let merges = std::str::from_utf8(merges_txt).map_err(|error| unreadable("merges.txt", &error))?;
+        let merges: Vec<&str> =
+            merges.lines().filter(|line| !line.is_empty() && !line.starts_with("#version")).collect();
+
+        let named = [("special_tokens_map.json", special_tokens_map), ("tokenizer_config.json", tokenizer_config)]
+            .into_iter()
+            .filter_map(|(file, content)| content.map(|content| parse::<Value>(file, content)))
+            .collect::<Result<Vec<Value>>>()?;
+        let special = |role: &str, usual: Value| {
+            let given = named.iter().filter_map(|file| file.get(role)).find(|token| !token.is_null());
+            Special::new(role, given.unwrap_or(&usual), &vocab)
+        };
+        let start = special("bos_token", json!({ "content": "<|startoftext|>", "normalized": true }))?;
+        let end = special("eos_token", json!({ "content": "<|endoftext|>", "normalized": true }))?;
+        let unknown = special("unk_token", end.fields.clone())?;
+        let pad = special("pad_token", json!(end.content))?;
+        // A token with several roles behaves as its last one says: padding with the end token makes that a bare string.
+        let by_id: BTreeMap<u32, &Special> = [&start, &end, &unknown, &pad].map(|token| (token.id, token)).into();
+        let added: Vec<Value> = by_id.values().map(|token| token.added()).collect();
+
+        Self::new(json!({
+            "version": "1.0",
+            "truncation": null,
+            "padding": {
+                "strategy": { "Fixed": LENGTH }, "direction": "Right", "pad_to_multiple_of": null,
+                "pad_id": pad.id, "pad_type_id": 0, "pad_token": pad.content,
+            },
+            "added_tokens": added,
+            "normalizer": { "type": "Sequence", "normalizers": [
+                { "type": "NFC" },
+                { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
+                { "type": "Lowercase" },
+            ] },
+            "pre_tokenizer": { "type": "Sequence", "pretokenizers": [
+                { "type": "Split", "pattern": { "Regex": SPLIT }, "behavior": "Removed", "invert": true },
+                { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+            ] },
+            "post_processor": {
+                "type": "RobertaProcessing", "sep": [end.content, end.id], "cls": [start.content, start.id],
+                "trim_offsets": false, "add_prefix_space": false,
+            },
+            "decoder": { "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true },
+            "model": {
+                "type": "BPE", "unk_token": unknown.content, "continuing_subword_prefix": "",
+                "end_of_word_suffix": "</w>", "vocab": vocab, "merges": merges,
+            },
+        }))
+    }
+
+    /// From a `tokenizer.json`, parsed.
+    fn new(definition: Value) -> Result<Self> {
+        let mut inner: tokenizers::Tokenizer =
+            serde_json::from_value(definition).map_err(|error| unreadable("the tokenizer", &error))?;
+        let padding = inner.get_padding().map(|padding| padding.pad_id);
+        inner.with_padding(None).with_truncation(None).map_err(failed)?;
+        let ends = inner.encode("", true).map_err(failed)?;
+        let &[_, end] = ends.get_ids() else {
+            let message = "an empty text must become a start and an end token; is this the tokenizer of a CLIP text \
+                           encoder?";
+            return Err(Error::Tokenizer(message.into()));
+        };
+        let exclamation = || {
+            let added = inner.get_added_tokens_decoder();
+            added.into_iter().find(|(_, token)| token.special && token.content == "!").map(|(id, _)| id)
+        };
+        let pad = padding.or_else(exclamation).unwrap_or(end);
+        Ok(Self { end: end.into(), pad: pad.into(), inner })
+    }
+
+    /// All tokens of a text, with the start and end token.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text and none for unknown ones.
+    pub fn encode(&self, text: &str) -> Result<Tokens> {
+        let encoding = self.inner.encode_char_offsets(text, true).map_err(failed)?;
+        Ok(Tokens {
+            ids: encoding.get_ids().iter().copied().map(i64::from).collect(),
+            offsets: encoding.get_offsets().iter().map(|&(start, end)| start..end).collect(),
+            tokens: encoding.get_tokens().to_vec(),
+        })
+    }
+
+    /// The [`LENGTH`] ids that a text encoder reads: cut, if need be, before a last end token, else padded.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn padded(&self, text: &str) -> Result<Vec<i64>> {
+        self.padded_to(text, LENGTH)
+    }
+
+    /// As [`padded`](Self::padded), for a text encoder that reads `length` tokens, at least 2.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn padded_to(&self, text: &str, length: usize) -> Result<Vec<i64>> {
+        let mut ids = self.encode(text)?.ids;
+        if ids.len() > length {
+            ids.truncate(length.saturating_sub(1));
+            ids.push(self.end);
+        }
+        ids.resize(length, self.pad);
+        Ok(ids)
+    }
+
+    /// The text with the places of its tokens, of which the text encoder reads the first 75.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn prompt(&self, text: &str) -> Result<Prompt> {
+        let encoding = self.inner.encode(text, true).map_err(failed)?; // offsets in bytes
+        let content = encoding.get_offsets().len().saturating_sub(2);
+        let places = encoding.get_offsets().iter().skip(1).take(content).map(|&(start, end)| start..end);
+        Ok(Prompt::new(text, places.collect(), LENGTH - 2))
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({} tokens)", self.inner.get_vocab_size(true))
+    }
+}
+
+/// A token with a role, as `special_tokens_map.json` describes it.
+struct Special {
+    content: String,
+    id: u32,
+    /// Its other fields, if it is described by more than its letters.
+    fields: Value,
+}
+
+impl Special {
+    fn new(role: &str, token: &Value, vocab: &HashMap<String, u32>) -> Result<Self> {
+        let Some(content) = token.as_str().or_else(|| token.get("content")?.as_str()) else {
+            let message = format!("{role} is {token}; expected a string, or an object with its letters in \"content\"");
+            return Err(Error::Tokenizer(message));
+        };
+        let Some(&id) = vocab.get(content) else {
+            let message = format!("{role} \"{content}\" is not in vocab.json; do the files come from one checkpoint?");
+            return Err(Error::Tokenizer(message));
+        };
+        Ok(Self { content: content.into(), id, fields: token.clone() })
+    }
+
+    /// An entry of `added_tokens`. A bare string is found before the text is normalised, so only in its own letter case.
+    fn added(&self) -> Value {
+        let flag = |name: &str| self.fields.get(name).and_then(Value::as_bool).unwrap_or(false);
+        json!({
+            "id": self.id, "content": self.content, "special": true, "single_word": flag("single_word"),
+            "lstrip": flag("lstrip"), "rstrip": flag("rstrip"), "normalized": flag("normalized"),
+        })
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> {
+    serde_json::from_slice(content).map_err(|error| unreadable(file, &error))
+}
+
+fn unreadable(file: &str, error: &dyn std::error::Error) -> Error {
+    Error::Tokenizer(format!("{file} cannot be read: {error}; fetch it again from its checkpoint"))
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::Tokenizer(format!("{error}; does the vocabulary belong to these merges?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::TokenSpan;
+
+    const MERGES: &str = "#version: 0.2\ne y\ney e\neye s</w>\nc a\nca t</w>\n";
+
+    /// Letters and signs, the merges above, and the two bytes of é.
+    fn vocab() -> String {
+        let letters = ('!'..='~').map(String::from).chain(('!'..='~').map(|letter| format!("{letter}</w>")));
+        let words = ["ey", "eye", "eyes</w>", "ca", "cat</w>", "<|startoftext|>", "<|endoftext|>", "Ã", "©</w>"];
+        let ids: HashMap<String, usize> =
+            letters.chain(words.map(String::from)).enumerate().map(|(id, token)| (token, id)).collect();
+        serde_json::to_string(&ids).unwrap()
+    }
+
+    fn tokenizer(special_tokens: Option<&str>) -> Result<Tokenizer> {
+        Tokenizer::from_vocab(vocab().as_bytes(), MERGES.as_bytes(), special_tokens.map(str::as_bytes), None)
+    }
+
+    #[test]
+    fn tokens_know_the_letters_they_come_from() -> Result<()> {
+        let tokens = tokenizer(None)?.encode("Eyes  é cat")?;
+        assert_eq!(tokens.tokens.first().map(String::as_str), Some("<|startoftext|>"));
+        assert_eq!(tokens.offsets[1], 0..4);
+        assert_eq!(*tokens.offsets.iter().rev().nth(1).unwrap(), 8..11, "counted in chars");
+        Ok(())
+    }
+
+    #[test]
+    fn padding_keeps_the_end_token_last_in_a_long_text() -> Result<()> {
+        let tokenizer = tokenizer(Some(r#"{ "pad_token": "!" }"#))?;
+        let (end, short, long) = (194, tokenizer.padded("cat")?, tokenizer.padded(&"cat ".repeat(90))?);
+        assert_eq!((short.len(), long.len()), (77, 77));
+        assert_eq!(short[2..4], [end, 0]);
+        assert_eq!((long[75], long[76]), (192, end));
+        assert_eq!(tokenizer.encode("!!")?.ids[1..3], [0, 0], "a padding token is cut out of the text by itself");
+        Ok(())
+    }
+
+    #[test]
+    fn a_prompt_finds_phrases_by_their_bytes() -> Result<()> {
+        let tokenizer = tokenizer(None)?;
+        assert_eq!(tokenizer.prompt("a cat's EYES")?.find("eyes")?, [TokenSpan { start: 5, end: 6 }]);
+        let long = tokenizer.prompt(&format!("{}cat", "eyes ".repeat(75)))?;
+        assert_eq!(long.cut(), Some("cat"));
+        Ok(())
+    }
+
+    #[test]
+    fn bytes_and_chars_of_a_token_are_the_same_letters() -> Result<()> {
+        let tokenizer = tokenizer(None)?;
+        for text in
+            ["naïve  Eyes — “cat”", "赤い目 cat", "👩‍🚀cat 🎨", "e\u{301}yes ﬁ İ ẞ", "<|startoftext|> é<|endoftext|>cat"]
+        {
+            let chars: Vec<usize> = text.char_indices().map(|(byte, _)| byte).chain([text.len()]).collect();
+            let tokens = tokenizer.encode(text)?;
+            let bytes = tokenizer.inner.encode(text, true).map_err(failed)?;
+            let expected: Vec<(usize, usize)> =
+                tokens.offsets.iter().map(|offsets| (chars[offsets.start], chars[offsets.end])).collect();
+            assert_eq!(bytes.get_offsets(), expected, "{text}");
+        }
+        assert_eq!(tokenizer.encode("é")?.offsets[1..3], [0..1, 0..1], "half a letter covers it whole");
+        Ok(())
+    }
+
+    #[test]
+    fn special_tokens_in_a_prompt_follow_their_tables() -> Result<()> {
+        // The end token pads too, as a bare string: only its own letter case counts.
+        let ids = |text: &str| Ok::<_, Error>(tokenizer(None)?.encode(text)?.ids);
+        assert_eq!(ids("<|startoftext|>cat<|endoftext|>")?, [193, 193, 192, 194, 194]);
+        assert_eq!(ids("<|STARTOFTEXT|>")?, [193, 193, 194]);
+        assert!(ids("<|ENDOFTEXT|>")?.len() > 3);
+        Ok(())
+    }
+
+    #[test]
+    fn a_tokenizer_json_makes_the_same_tokenizer() -> Result<()> {
+        for pad in ["!", "<|endoftext|>"] {
+            let tokenizer = tokenizer(Some(&json!({ "pad_token": pad }).to_string()))?;
+            let same = Tokenizer::from_json(tokenizer.inner.to_string(false).map_err(failed)?.as_bytes())?;
+            for text in ["a cat!! eyes", "<|startoftext|>", ""] {
+                assert_eq!(same.encode(text)?, tokenizer.encode(text)?);
+                assert_eq!(same.padded(text)?, tokenizer.padded(text)?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn broken_files_are_named() {
+        let message = |result: Result<Tokenizer>| result.expect_err("broken").to_string();
+        assert!(message(Tokenizer::from_json(b"{}")).contains("the tokenizer cannot be read"));
+        assert!(message(Tokenizer::from_vocab(b"[", b"", None, None)).contains("vocab.json cannot be read"));
+        assert!(message(tokenizer(Some(r#"{ "eos_token": "</s>" }"#))).contains("\"</s>\" is not in vocab.json"));
+        assert!(message(tokenizer(Some(r#"{ "eos_token": 3 }"#))).contains("eos_token is 3"));
+    }
+}

@@ -1,0 +1,278 @@
+//! Safetensors, without copying: the file is mapped and its tensors are views of it.
+//!
+//! Nothing in the header is trusted before it is checked; libtorch is only asked for ranges that are inside the file.
+
+use super::Tensors;
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Longest header that is read; the format's own limit.
+const LONGEST_HEADER: u64 = 100_000_000;
+/// Bytes the header's length takes.
+const LENGTH: u64 = 8;
+
+/// What is wrong with a file, as a sentence.
+type Checked<T> = std::result::Result<T, String>;
+
+/// The tensors of a safetensors file, on the CPU and in the kinds they are stored in.
+///
+/// They are views of the mapped file: reading costs no memory, and the file must not be shortened while they are used.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Malformed`] with what the file looks like instead: cut off, an HTML page, a git-lfs pointer.
+pub fn read_safetensors(path: &Path) -> Result<Tensors> {
+    let io = |source| Error::io(path, source);
+    let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
+    let mut file = File::open(path).map_err(io)?;
+    let total = file.metadata().map_err(io)?.len();
+
+    let mut start = Vec::new();
+    file.by_ref().take(64).read_to_end(&mut start).map_err(io)?;
+    let length = header_length(&start, total).map_err(malformed)?;
+    let mut header = Vec::new();
+    file.seek(SeekFrom::Start(LENGTH)).map_err(io)?;
+    file.take(length).read_to_end(&mut header).map_err(io)?;
+    let entries = entries(&header, LENGTH + length, total).map_err(malformed)?;
+
+    let name = path.to_str().ok_or_else(|| malformed("libtorch opens only paths in UTF-8; rename it".into()))?;
+    views(entries, &Tensor::f_from_file(name, false, total as i64, (Kind::Uint8, Device::Cpu))?)
+}
+
+/// The tensors of a safetensors file that is in memory already; the bytes are copied once. `file` is for messages.
+///
+/// # Errors
+/// [`Error::Malformed`] as [`read_safetensors`].
+pub fn parse_safetensors(file: &str, bytes: &[u8]) -> Result<Tensors> {
+    let malformed = |problem| Error::Malformed { file: file.into(), problem };
+    let total = bytes.len() as u64;
+    let length = header_length(bytes, total).map_err(malformed)?;
+    let header = bytes.get(LENGTH as usize..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default();
+    let entries = entries(header, LENGTH + length, total).map_err(malformed)?;
+    views(entries, &Tensor::f_from_data_size(bytes, &[total as i64], Kind::Uint8)?)
+}
+
+/// A tensor as the header describes it, after checking.
+#[derive(Debug)]
+struct Entry {
+    name: String,
+    kind: Kind,
+    shape: Vec<i64>,
+    /// First byte in the file, and their number.
+    bytes: (i64, i64),
+    item: i64,
+}
+
+/// The same as it is written.
+#[derive(Deserialize)]
+struct Written {
+    dtype: String,
+    shape: Vec<i64>,
+    data_offsets: (u64, u64),
+}
+
+/// The entries as tensors that share the memory of `file`, the whole file as bytes.
+fn views(entries: Vec<Entry>, file: &Tensor) -> Result<Tensors> {
+    let mut tensors = Tensors::new();
+    for Entry { name, kind, shape, bytes: (start, length), item } in entries {
+        let bytes = file.f_narrow(0, start, length)?;
+        // Writers pad the header to 8 bytes; where one did not, numbers would straddle their alignment.
+        let bytes = if start % item == 0 { bytes } else { bytes.f_alias_copy()? };
+        tensors.insert(name, bytes.f_view_dtype(kind)?.f_view(shape.as_slice())?);
+    }
+    Ok(tensors)
+}
+
+/// Length of the header of a file of `total` bytes that begins with `start`.
+fn header_length(start: &[u8], total: u64) -> Checked<u64> {
+    let length = start.first_chunk().map(|length| u64::from_le_bytes(*length)).filter(|&n| n <= LONGEST_HEADER);
+    match length {
+        Some(length) if start.get(LENGTH as usize) != Some(&b'{') => Err(not_safetensors(start, Some(length))),
+        Some(length) if LENGTH + length <= total => Ok(length),
+        Some(_) => Err(format!("cut off inside its header, after {total} bytes; download it again")),
+        None => Err(not_safetensors(start, None)),
+    }
+}
+
+/// What a file that is no safetensors file looks like.
+fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
+    let text = String::from_utf8_lossy(start).trim_start().to_lowercase();
+    let looks = match start {
+        [] => "is empty; download it again",
+        _ if text.starts_with("<!doctype") || text.starts_with("<html") || text.starts_with("<?xml") => {
+            "is an HTML page, such as a login or error page saved as weights; download it again"
+        }
+        _ if text.starts_with("version https://git-lfs") => "is a git-lfs pointer, not the weights; run `git lfs pull`",
+        [b'P', b'K', ..] | [0x80, 2..=5, ..] => "is a pickled PyTorch checkpoint; convert it to safetensors",
+        [b'G', b'G', b'U', b'F', ..] => "is a GGUF file; only safetensors are read",
+        _ if text.starts_with('{') => "is JSON, not weights",
+        _ if length == Some(0) => "begins with zeros, as an unfinished download does; download it again",
+        _ => "is no safetensors file; it begins with something else than a header",
+    };
+    looks.into()
+}
+
+/// The tensors that `header` lists, in the order of their bytes, which begin at `start` and end with the file.
+fn entries(header: &[u8], start: u64, total: u64) -> Checked<Vec<Entry>> {
+    let mut written: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(header).map_err(|error| format!("its header is not JSON: {error}"))?;
+    written.remove("__metadata__");
+    let mut written = written
+        .into_iter()
+        .map(|(name, value)| match serde_json::from_value::<Written>(value) {
+            Ok(entry) => Ok((name, entry)),
+            Err(error) => Err(format!("its header describes {name} wrongly: {error}")),
+        })
+        .collect::<Checked<Vec<_>>>()?;
+    written.sort_by_key(|(_, entry)| entry.data_offsets);
+
+    let room = total.saturating_sub(start);
+    let mut entries = Vec::with_capacity(written.len());
+    let mut end = 0;
+    for (name, Written { dtype, shape, data_offsets: (from, to) }) in written {
+        let (kind, item) =
+            kind(&dtype).ok_or_else(|| format!("{name} is stored as {dtype}, which is not supported"))?;
+        if from != end || to < from {
+            return Err(format!("{name} has bytes {from}..{to}, expected to begin at {end}; overlap, gap or damage"));
+        }
+        if to > room {
+            return Err(format!("cut off: {name} ends at byte {to} of {room} that are there; download it again"));
+        }
+        let size = shape.iter().try_fold(item, |size, &n| size.checked_mul(n).filter(|_| n >= 0));
+        if size.and_then(|size| u64::try_from(size).ok()) != Some(to - from) {
+            return Err(format!("{name} has shape {shape:?} of {dtype} in {} bytes", to - from));
+        }
+        end = to;
+        entries.push(Entry { name, kind, shape, bytes: ((start + from) as i64, (to - from) as i64), item });
+    }
+    if end != room {
+        return Err(format!("has {} bytes behind its last tensor", room - end));
+    }
+    Ok(entries)
+}
+
+/// Kind and bytes of a number that the format calls `dtype`.
+fn kind(dtype: &str) -> Option<(Kind, i64)> {
+    Some(match dtype {
+        "F64" => (Kind::Double, 8),
+        "F32" => (Kind::Float, 4),
+        "F16" => (Kind::Half, 2),
+        "BF16" => (Kind::BFloat16, 2),
+        "F8_E4M3" => (Kind::Float8e4m3fn, 1),
+        "F8_E5M2" => (Kind::Float8e5m2, 1),
+        "I64" => (Kind::Int64, 8),
+        "I32" => (Kind::Int, 4),
+        "I16" => (Kind::Int16, 2),
+        "I8" => (Kind::Int8, 1),
+        "U8" => (Kind::Uint8, 1),
+        "BOOL" => (Kind::Bool, 1),
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// A file of `header` and 1.0, 2.0, … as f32.
+    fn file(header: &str, numbers: usize) -> Vec<u8> {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.bytes());
+        bytes.extend((1..=numbers).flat_map(|i| (i as f32).to_le_bytes()));
+        bytes
+    }
+
+    const PAIR: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]}}"#;
+
+    /// What both ways of reading say about `bytes`; they must agree.
+    fn problem(bytes: &[u8]) -> String {
+        let mut stored = tempfile::NamedTempFile::new().unwrap();
+        stored.write_all(bytes).unwrap();
+        let problems = [read_safetensors(stored.path()), parse_safetensors("bytes", bytes)].map(|read| match read {
+            Err(Error::Malformed { problem, .. }) => problem,
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(problems[0], problems[1]);
+        problems[0].clone()
+    }
+
+    #[test]
+    fn what_torch_writes_is_read_in_every_kind() -> Result<()> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("all.safetensors");
+        let kinds = [Kind::Float, Kind::Half, Kind::BFloat16, Kind::Double, Kind::Int64, Kind::Uint8, Kind::Bool];
+        let mut tensors: Vec<_> = kinds
+            .map(|kind| (format!("{kind:?}"), Tensor::from_slice(&[0i64, 1, 1, 0, 1, 1]).reshape([2, 3]).to_kind(kind)))
+            .into();
+        tensors.push(("scalar".into(), Tensor::from(2.5f32)));
+        tensors.push(("empty".into(), Tensor::zeros([0, 3], (Kind::Float, Device::Cpu))));
+        Tensor::write_safetensors(&tensors, &path)?;
+        let bytes = std::fs::read(&path).unwrap();
+        for read in [read_safetensors(&path)?, parse_safetensors("bytes", &bytes)?] {
+            assert_eq!(read.len(), tensors.len());
+            for (name, tensor) in &tensors {
+                assert_eq!((read[name].kind(), read[name].size()), (tensor.kind(), tensor.size()));
+                assert_eq!(&read[name], tensor, "{name}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_header_that_is_not_padded_is_read_too() -> Result<()> {
+        for spaces in 0..8 {
+            let bytes = file(&format!("{PAIR}{}", " ".repeat(spaces)), 3);
+            let read = parse_safetensors("bytes", &bytes)?;
+            assert_eq!(read["a"], Tensor::from_slice(&[1f32, 2.0]));
+            assert_eq!(read["b"], Tensor::from_slice(&[3f32]).reshape([1, 1]));
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_cut_off_anywhere_is_an_error() {
+        let bytes = file(PAIR, 3);
+        for length in 0..bytes.len() {
+            problem(&bytes[..length]);
+        }
+        assert!(problem(&bytes[..40]).contains("cut off inside its header"));
+        assert!(problem(&bytes[..bytes.len() - 1]).contains("cut off: b ends at byte 12 of 11"));
+        assert!(problem(&file(PAIR, 4)).contains("has 4 bytes behind its last tensor"));
+    }
+
+    #[test]
+    fn what_the_header_says_is_checked() {
+        let of = |dtype: &str, shape: &str, offsets: &str| {
+            problem(&file(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), 2))
+        };
+        assert!(of("F33", "[2]", "[0,8]").contains("a is stored as F33, which is not supported"));
+        assert!(of("F32", "[3]", "[0,8]").contains("a has shape [3] of F32 in 8 bytes"));
+        assert!(of("F32", "[-2]", "[0,8]").contains("shape [-2]"));
+        assert!(of("F32", "[4611686018427387905,4]", "[0,8]").contains("in 8 bytes"));
+        assert!(of("F32", "[2]", "[8,0]").contains("overlap, gap or damage"));
+        assert!(of("F32", "[1]", "[4,8]").contains("expected to begin at 0"));
+        assert!(of("F32", "[2]", "[0,18446744073709551615]").contains("cut off"));
+        assert!(of("F32", "2", "[0,8]").contains("describes a wrongly"));
+        assert!(
+            problem(&file(&PAIR.replace("[8,12]", "[4,8]"), 3)).contains("b has bytes 4..8, expected to begin at 8")
+        );
+        assert!(problem(&file("{\"a\":", 3)).contains("its header is not JSON"));
+    }
+
+    #[test]
+    fn other_files_are_called_by_their_name() {
+        let page = "\n<!DOCTYPE html>\n<html><head><title>404</title></head></html>";
+        assert!(problem(page.as_bytes()).contains("is an HTML page"));
+        let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
+        assert!(problem(pointer.as_bytes()).contains("git lfs pull"));
+        assert!(problem(b"PK\x03\x04 archive/data.pkl").contains("pickled PyTorch checkpoint"));
+        assert!(problem(br#"{"error": "Repository not found"}"#).contains("is JSON"));
+        assert!(problem(&[0; 1000]).contains("unfinished download"));
+        assert!(problem(b"").contains("is empty"));
+        assert!(matches!(read_safetensors(Path::new("/nowhere/at/all")), Err(Error::Io { .. })));
+    }
+}

@@ -1,0 +1,96 @@
+//! The kinds of conformance cases and what this crate does with them. `tests/golden/README.md` describes the cases,
+//! `tests/golden.rs` runs them.
+
+mod case;
+mod networks;
+mod runs;
+mod schedulers;
+mod tokenize;
+
+pub use case::{Case, Result, Stance, Wanted};
+use tch::Tensor;
+
+/// What a kind computes: outputs by name, `<name>` for the case's `out.<name>`.
+pub type Outputs = Vec<(String, Tensor)>;
+
+/// Computes the outputs of a case, or says what of its other files (`expected.json`, a manifest) is not met.
+pub type Run = fn(&Case) -> Result<Outputs>;
+
+/// What is run: the kind, how, and which [`CAPABILITIES`] do not extend to it yet.
+pub const KINDS: &[(&str, Run, &[&str])] = &[
+    ("tokenize", tokenize::run, &[]),
+    ("torch_rng", schedulers::torch_rng, &[]),
+    ("scheduler", schedulers::scheduler, &[]),
+    ("scheduler_math", schedulers::scheduler_math, &[]),
+    ("scheduler_refused", schedulers::scheduler_refused, &[]),
+    ("clip_text", networks::clip_text, &[]),
+    ("unet", networks::unet, &[]),
+    ("vae", networks::vae, &[]),
+    ("single_file", networks::single_file, &[]),
+    ("real_configs", networks::real_configs, &[]),
+    ("pipeline", runs::pipeline, &["family:sdxl"]),
+    ("daam", runs::daam, &["family:sdxl"]),
+    ("color_force", runs::color_force, &[]),
+];
+
+/// What may stand in a case's `needs`; a case that needs more is skipped.
+pub const CAPABILITIES: &[&str] = &[
+    "attention:bias",
+    "attention:probs",
+    "attention:self_probs",
+    "betas:cosine",
+    "betas:linear",
+    "center_input_sample",
+    "custom_timesteps",
+    "eta",
+    "family:sd15",
+    "family:sd21",
+    "family:sdxl",
+    "family:sdxl-refiner",
+    "format:diffusers-legacy-vae",
+    "guidance:color_force",
+    "guidance:several_forces",
+    "images_per_prompt",
+    "karras",
+    "long_context",
+    "module:clip_text",
+    "module:unet",
+    "module:vae",
+    "observe:embeds",
+    "observe:steps",
+    "odd_size",
+    "per_item_timestep",
+    "prompt_list",
+    "rng:bfloat16",
+    "rng:float16",
+    "rng:float64",
+    "rng:uniform",
+    "sample_prediction",
+    "seed_list",
+    "sigma_min",
+    "solver:ddim",
+    "solver:ddpm",
+    "solver:euler",
+    "solver:euler_ancestral",
+    "spacing:leading",
+    "spacing:linspace",
+    "spacing:trailing",
+    "strength",
+    "task:txt2img",
+    "time_embedding_variants",
+    "timestep_cond",
+    "tokenizer:pad0",
+    "tokenizer:special_tokens",
+    "v_prediction",
+    "vae:decode",
+    "zero_snr",
+];
+
+/// What a case of `kind` with these `needs` asks for and does not get, by name.
+pub fn missing(kind: &str, needs: &[String]) -> Vec<String> {
+    let Some((.., lacks)) = KINDS.iter().find(|(known, ..)| *known == kind) else {
+        return vec![format!("kind {kind}")];
+    };
+    let met = |need: &str| CAPABILITIES.contains(&need) && !lacks.contains(&need);
+    needs.iter().filter(|need| !met(need)).cloned().collect()
+}

@@ -1,0 +1,162 @@
+//! Networks: kinds `clip_text`, `unet`, `vae`, `single_file` and `real_configs`.
+
+use super::{Case, Outputs, Result};
+use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
+use impasto::nn::{Added, ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::weights::{Tensors, Weights};
+use impasto::{Branch, Error, Grid, Step};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// The configuration and weights of a model's folder.
+fn load(folder: &Path) -> Result<(String, Weights)> {
+    let mut files = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+    let file = files.find(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    let file = file.ok_or_else(|| format!("no safetensors in {}", folder.display()))?;
+    let config = std::fs::read_to_string(folder.join("config.json"))?;
+    Ok((config, Weights::open(&file, Kind::Float, Device::Cpu)?))
+}
+
+/// CLIP text towers.
+pub fn clip_text(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let tower = ClipText::new(&w, &ClipTextConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let states = tower.forward(case.input("input_ids")?)?;
+    let penultimate = tower.normed(states.before_last(1).unwrap())?;
+    let mut outputs = vec![
+        ("hidden_states".into(), Tensor::stack(&states.hidden_states, 0)),
+        ("last_hidden_state".into(), states.last_hidden_state),
+        ("penultimate_normed".into(), penultimate),
+    ];
+    outputs.push(match states.text_embeds {
+        Some(embeds) => ("text_embeds".into(), embeds),
+        None => ("pooler_output".into(), states.pooler_output),
+    });
+    Ok(outputs)
+}
+
+/// Records probabilities of some sites and adds biases at others.
+#[derive(Default)]
+struct Spy {
+    record: Vec<String>,
+    biases: BTreeMap<String, Tensor>,
+    probs: BTreeMap<String, Tensor>,
+}
+
+impl CrossAttentionHook for Spy {
+    fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
+        let record = if self.record.contains(&site.name) { Interest::PROBS } else { Interest::NONE };
+        let bias = if self.biases.contains_key(&site.name) { Interest::BIAS } else { Interest::NONE };
+        record | bias
+    }
+    fn bias(&mut self, at: &At<'_>, _: &Scores<'_>) -> impasto::Result<Option<Tensor>> {
+        Ok(self.biases.get(&at.site.name).map(Tensor::shallow_clone))
+    }
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> impasto::Result<()> {
+        self.probs.insert(at.site.name.clone(), probs.columns(probs.tokens())?);
+        Ok(())
+    }
+}
+
+/// UNets, read and biased through hooks.
+pub fn unet(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
+    let context = case.input("encoder_hidden_states")?;
+    let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
+    let added = Added {
+        text_embeds: optional("text_embeds"),
+        time_ids: optional("time_ids"),
+        timestep_cond: optional("timestep_cond"),
+    };
+    let (b, _, h, w) = sample.size4()?;
+    let run = |spy: &mut Spy| -> Result<Tensor> {
+        let step = Step::new(0, 1, 1.0, 0.0, 500.0);
+        let call = Call { step: &step, branches: &[Branch::Cond], images: 0..b, grid: Grid::new(h, w) };
+        let hooks: Vec<&mut dyn CrossAttentionHook> = vec![spy];
+        let mut wiring = Wiring::new(&hooks, unet.sites(), &[Branch::Cond]);
+        Ok(unet.forward(sample, timestep, context, Some(&added), &mut Tap::new(call, hooks, &mut wiring)?)?)
+    };
+
+    let record: Vec<String> = case.param::<Option<Vec<String>>>("record_probs")?.unwrap_or_default();
+    for name in &record {
+        assert!(unet.sites().iter().any(|site| site.name == *name), "no site {name}");
+    }
+    let mut plain = Spy { record, ..Spy::default() };
+    let mut outputs = vec![("eps".into(), run(&mut plain)?)];
+    let bare = unet.forward(sample, timestep, context, Some(&added), &mut Tap::none())?;
+    assert_eq!(bare, outputs[0].1, "a hook that reads changes no bit");
+    outputs.extend(plain.probs.into_iter().map(|(site, probs)| (format!("probs.{site}"), probs)));
+
+    let biases: BTreeMap<String, Tensor> = case
+        .inputs
+        .iter()
+        .filter_map(|(name, bias)| Some((name.strip_prefix("bias.")?.to_string(), bias.shallow_clone())))
+        .collect();
+    if !biases.is_empty() {
+        let mut biased = Spy { record: biases.keys().cloned().collect(), biases, ..Spy::default() };
+        outputs.push(("eps_biased".into(), run(&mut biased)?));
+        outputs.extend(biased.probs.into_iter().map(|(site, probs)| (format!("probs_biased.{site}"), probs)));
+    }
+    Ok(outputs)
+}
+
+/// Autoencoders.
+pub fn vae(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let vae = Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let posterior = vae.encode(case.input("image")?)?;
+    let sampled = posterior.sample(case.input("posterior_noise")?)?;
+    Ok(vec![
+        ("std".into(), posterior.std()?),
+        ("sampled_scaled".into(), vae.scaled(&sampled)?),
+        ("decoded".into(), vae.decode(&vae.unscaled(case.input("latents")?)?)?),
+        ("roundtrip".into(), vae.decode(&posterior.mean)?),
+        ("mean".into(), posterior.mean),
+        ("logvar".into(), posterior.logvar),
+    ])
+}
+
+/// A VAE with the attention names of the first releases.
+fn legacy_vae(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(&case.dir.join(case.param::<String>("directory")?))?;
+    let vae = Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let mean = vae.encode(case.input("image")?)?.mean;
+    Ok(vec![("mean".into(), mean), ("decoded".into(), vae.decode(case.input("latents")?)?)])
+}
+
+/// A checkpoint in another layout than today's diffusers folders.
+pub fn single_file(case: &Case) -> Result<Outputs> {
+    match case.param::<String>("format")?.as_str() {
+        "diffusers-legacy-vae" => legacy_vae(case),
+        other => Err(format!("format {other}").into()),
+    }
+}
+
+/// Is every parameter of a full-size model asked for, in its shape, and no other?
+pub fn real_configs(case: &Case) -> Result<Outputs> {
+    let config = String::from_utf8(case.read("config.json")?)?;
+    let manifest: Vec<(String, Vec<i64>, String)> = case.json("manifest.json.gz")?;
+    // Without weights the report of what is missing is the list of what was asked for.
+    let w = Weights::new("nothing", Tensors::new(), Kind::Float, Device::Cpu);
+    let has = |name: &str| manifest.iter().any(|(parameter, ..)| parameter == name);
+    let made = if has("time_embedding.linear_1.weight") {
+        UNet::new(&w, &UnetConfig::from_json("", &config)?).map(drop)
+    } else if has("decoder.conv_in.weight") {
+        Vae::new(&w, &VaeConfig::from_json("", &config)?).map(drop)
+    } else {
+        ClipText::new(&w, &ClipTextConfig::from_json("", &config)?).map(drop)
+    };
+    let Err(Error::Weights(report)) = made else { return Err(format!("{made:?}").into()) };
+    let wanted: BTreeMap<_, _> = manifest.into_iter().map(|(name, shape, _)| (name, shape)).collect();
+    assert_eq!(report.missing.len(), wanted.len());
+    let asked: BTreeMap<_, _> = report.missing.into_iter().map(|missing| (missing.name, missing.shape)).collect();
+    assert_eq!(asked, wanted);
+    Ok(Vec::new())
+}

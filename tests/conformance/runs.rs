@@ -1,0 +1,216 @@
+//! Whole runs: kinds `pipeline`, `daam` and `color_force`.
+
+use super::{Case, Outputs, Result};
+use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
+use impasto::diffusion::{Noise, Schedule};
+use impasto::guidance::{Cfg, ColorForce, Guidance, HeatMap, KeyFilter, PackageDaam};
+use impasto::sampler::{Run, Sampler, Start};
+use impasto::{Codec, Grid, Model, Rgb, Source};
+use serde::Deserialize;
+use serde_json::Value;
+use tch::{Kind, Tensor};
+
+/// One value or one per prompt.
+#[derive(Clone, Deserialize)]
+#[serde(untagged)]
+enum Several<T> {
+    One(T),
+    Each(Vec<T>),
+}
+
+impl<T: Clone> Several<T> {
+    /// The `i`th, or the only one.
+    fn at(&self, i: usize) -> T {
+        match self {
+            Self::One(value) => value.clone(),
+            Self::Each(values) => values[i].clone(),
+        }
+    }
+}
+
+/// Parts from several folders, and the case's own scheduler, as one diffusers folder.
+fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
+    let folder = tempfile::tempdir()?;
+    for part in ["unet", "vae", "text_encoder", "tokenizer"] {
+        std::os::unix::fs::symlink(std::fs::canonicalize(case.model(part)?)?, folder.path().join(part))?;
+    }
+    let scheduler: Value = case.param("scheduler")?;
+    let mut config = scheduler["config"].clone();
+    config["_class_name"] = scheduler["class"].clone();
+    std::fs::create_dir(folder.path().join("scheduler"))?;
+    std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string())?;
+    let model = Model::load(&Source::dir(folder.path()))?;
+    Ok((folder, model))
+}
+
+/// The sampler and the start that diffusers' parameters describe, for the `i`th prompt.
+fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
+    let steps: usize = case.param("num_inference_steps")?;
+    let scale: Option<f64> = case.param("guidance_scale")?;
+    let eta: Option<f64> = case.param("eta")?;
+    let schedule = model.scheduler().schedule(steps)?;
+    let solver: Box<dyn Solver> = match eta {
+        Some(eta) => Box::new(EulerAncestral::with_eta(eta)),
+        None => model.scheduler().solver()?,
+    };
+    Ok(Sampler::boxed(schedule, solver).combine(Cfg(scale.unwrap_or(7.5))))
+}
+
+fn grid(case: &Case) -> Result<Grid> {
+    Ok(Grid::new(case.param::<i64>("height")? / 8, case.param::<i64>("width")? / 8))
+}
+
+/// Text to image. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the same.
+pub fn pipeline(case: &Case) -> Result<Outputs> {
+    let (_folder, model) = assembled(case)?;
+    let prompts: Several<String> = case.param("prompt")?;
+    let negatives: Option<Several<String>> = case.param("negative_prompt")?;
+    let seeds: Several<u64> = case.param("seed")?;
+    let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
+    let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
+    let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
+    let mut embeds = [Vec::new(), Vec::new()];
+    for i in 0..count {
+        let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
+        let prompt = prompts.at(i);
+        let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
+        let mut run = sampler(case, &model)?.start(&model, start)?;
+        let mut seen = Vec::new();
+        while let Some(progress) = run.step()? {
+            seen.push(observed(case, run.latent(), progress.step.to)?);
+        }
+        steps.push(Tensor::stack(&seen, 0));
+        latents.push(run.finish()?.shallow_clone());
+        if case.wanted.contains_key("image") {
+            pictures.push(((run.decode()? + 1.0) / 2.0).clamp(0.0, 1.0));
+        }
+        embeds[0].push(model.text(&prompt)?.context.expand([images as i64, -1, -1], false));
+        embeds[1].push(model.text(&negative)?.context.expand([images as i64, -1, -1], false));
+    }
+    let mut outputs = vec![
+        ("latents".to_owned(), Tensor::cat(&latents, 0)),
+        ("step_latents".to_owned(), Tensor::cat(&steps, 1)),
+        ("prompt_embeds".to_owned(), Tensor::cat(&embeds[0], 0)),
+        ("negative_prompt_embeds".to_owned(), Tensor::cat(&embeds[1], 0)),
+    ];
+    if !pictures.is_empty() {
+        outputs.push(("image".to_owned(), Tensor::cat(&pictures, 0)));
+    }
+    Ok(outputs)
+}
+
+/// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others variance-preserving.
+fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
+    let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
+    let k = class.starts_with("Euler");
+    Ok(if k { latent.shallow_clone() } else { latent / (1.0 + level * level).sqrt() })
+}
+
+/// The package's DAAM on a run without decoding.
+pub fn daam(case: &Case) -> Result<Outputs> {
+    let (_folder, model) = assembled(case)?;
+    let (prompt, seed): (String, u64) = (case.param("prompt")?, case.param("seed")?);
+    let mut maps = PackageDaam::new(case.param("latent_hw")?);
+    let start = Start::new(&prompt, grid(case)?, Noise::shared(seed));
+    let negative: Option<String> = case.param("negative_prompt")?;
+    let start = start.negative(negative.as_deref().unwrap_or_default());
+    sampler(case, &model)?.guide(&mut maps).start(&model, start)?.finish()?;
+
+    let all = maps.heat_maps(&KeyFilter::default())?;
+    let keys: Vec<i64> = maps.keys().flat_map(|((factor, layer, head), _)| [factor, layer, head]).collect();
+    let mut outputs = vec![
+        ("keys".to_owned(), Tensor::from_slice(&keys).reshape([-1, 3])),
+        ("heat_maps".to_owned(), all),
+        ("normalized".to_owned(), maps.normalized()?),
+    ];
+    let tokens: Option<i64> = case.param("raw_tokens")?;
+    for ((factor, layer, head), sum) in maps.keys() {
+        let kept = tokens.unwrap_or(sum.size()[0]).min(sum.size()[0]);
+        outputs.push((format!("raw.{factor}.{layer}.{head}"), sum.narrow(0, 0, kept)));
+    }
+    let words: Vec<String> = case.param("words")?;
+    let words: Vec<HeatMap> = words.iter().map(|word| maps.word(word, &model)).collect::<impasto::Result<_>>()?;
+    for (i, word) in words.iter().enumerate() {
+        outputs.push((format!("word.{i}"), word.values().shallow_clone()));
+    }
+    if let (Some(side), Some(word)) = (case.param::<Option<i64>>("expand")?, words.first()) {
+        outputs.push(("expanded".to_owned(), word.expand(side, side)?));
+        outputs.push(("expanded_absolute".to_owned(), word.expand_absolute(side, side)?));
+    }
+    for restrict in case.param::<Option<Vec<Restrict>>>("restrict")?.unwrap_or_default() {
+        let filter = KeyFilter { factors: restrict.factors, head: restrict.head_idx, layer: restrict.layer_idx };
+        outputs.push((format!("restrict.{}", restrict.id), maps.heat_maps(&filter)?));
+    }
+    Ok(outputs)
+}
+
+#[derive(Deserialize)]
+struct Restrict {
+    id: String,
+    factors: Option<Vec<i64>>,
+    head_idx: Option<i64>,
+    layer_idx: Option<i64>,
+}
+
+#[derive(Deserialize)]
+struct Force {
+    phrase: String,
+    rgb: [u8; 3],
+    color_var: f64,
+    cutoff: f64,
+}
+
+/// Color forcing on the trained tiny model.
+pub fn color_force(case: &Case) -> Result<Outputs> {
+    let model = Model::load(&Source::dir(case.model("model")?))?;
+    let (prompt, negative): (String, String) = (case.param("prompt")?, case.param("negative")?);
+    let window: [f64; 2] = case.param("window")?;
+    let solver: Box<dyn Solver> = match case.param::<String>("solver")?.as_str() {
+        "euler" => Box::new(Euler),
+        "euler_ancestral" => Box::new(EulerAncestral::default()),
+        other => return Err(format!("solver {other}").into()),
+    };
+    let mut forces: Vec<ColorForce> = case
+        .param::<Vec<Force>>("forces")?
+        .into_iter()
+        .map(|Force { phrase, rgb: [r, g, b], color_var, cutoff }| {
+            let force = ColorForce::new(phrase, Rgb(r, g, b)).color_var(color_var).saliency_cutoff(cutoff);
+            force.min_timestep(window[0]).max_timestep(window[1])
+        })
+        .collect();
+    let schedule = model.scheduler().schedule(case.param("steps")?)?;
+    let sigmas = sigmas(&schedule);
+    let mut sampler = Sampler::boxed(schedule, solver).combine(Cfg(case.param("guidance_scale")?));
+    for force in &mut forces {
+        sampler = sampler.guide(force as &mut dyn Guidance);
+    }
+    let start = Start::new(&prompt, Grid::new(16, 16), Noise::shared(case.param("seed")?)).negative(&negative);
+    let mut run: Run<'_, '_> = sampler.start(&model, start)?;
+    let latents = run.finish()?.shallow_clone();
+    let image = run.decode()?;
+    drop(run);
+
+    let of = |read: fn(&ColorForce) -> impasto::Result<Tensor>| -> Result<Tensor> {
+        // [steps, 1, h, w] each → [steps, forces, h, w]
+        let maps: Vec<Tensor> = forces.iter().map(read).collect::<impasto::Result<_>>()?;
+        Ok(Tensor::cat(&maps, 1))
+    };
+    let mut outputs = vec![
+        ("sigmas".to_owned(), sigmas),
+        ("latents".to_owned(), latents),
+        ("image".to_owned(), image),
+        ("saliency".to_owned(), of(ColorForce::saliency_maps)?),
+        ("mask".to_owned(), of(ColorForce::masks)?),
+    ];
+    for (i, force) in forces.iter().enumerate() {
+        outputs.push((format!("gold.{i}"), force.gold_latent()?.shallow_clone()));
+    }
+    Ok(outputs)
+}
+
+/// The levels of a schedule, the last one included.
+fn sigmas(schedule: &Schedule) -> Tensor {
+    let mut levels: Vec<f32> = schedule.steps().map(|step| step.from as f32).collect();
+    levels.extend(schedule.steps().last().map(|step| step.to as f32));
+    Tensor::from_slice(&levels).to_kind(Kind::Float)
+}

@@ -1,0 +1,210 @@
+//! Runs every conformance case: the numbers of diffusers, transformers and DAAM on tiny models.
+//!
+//! Cases are the folders with a `case.json` in `tests/golden` and in the folders that the environment variable
+//! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them. Arguments are those of
+//! `cargo test`: parts of names, `--exact`, `--skip`, `--list`.
+
+#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod conformance;
+
+use conformance::{Case, KINDS, Outputs, Result, Stance, Wanted};
+use std::collections::BTreeMap;
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use tch::{Kind, Tensor};
+
+/// What the last panic said, and where.
+static PANIC: Mutex<String> = Mutex::new(String::new());
+
+fn main() -> ExitCode {
+    let arguments = Arguments::read(std::env::args().skip(1));
+    let roots = std::env::var_os("IMPASTO_FIXTURES");
+    let roots = roots.iter().flat_map(std::env::split_paths).filter(|root| !root.as_os_str().is_empty());
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let cases = match discover(std::iter::once(own).chain(roots)) {
+        Ok(cases) => cases,
+        Err(error) => {
+            println!("FAILED to find cases: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let chosen = cases.iter().filter(|(name, _)| arguments.choose(name));
+    if arguments.list {
+        chosen.for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
+    panic::set_hook(Box::new(|info| *PANIC.lock().unwrap() = info.to_string()));
+    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
+    for (name, dir) in chosen {
+        let result = panic::catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| run(dir))));
+        match result.unwrap_or_else(|_| Err(PANIC.lock().unwrap().clone().into())) {
+            Ok(Verdict::Passed(nearest)) => {
+                passed += 1;
+                println!("ok {name}{}", nearest.map(|distance| format!(" {distance}")).unwrap_or_default());
+            }
+            Ok(Verdict::Skipped(why)) => {
+                skipped += 1;
+                println!("skipped {name}: {why}");
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED {name}: {error}");
+            }
+        }
+    }
+    println!("{passed} passed, {failed} failed, {skipped} skipped");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+enum Verdict {
+    /// With the element that came nearest to its tolerance, of all outputs compared.
+    Passed(Option<Distance>),
+    Skipped(String),
+}
+
+/// How far an element is from what is expected, and how far it may be.
+#[derive(Clone, Copy)]
+struct Distance {
+    error: f64,
+    tolerance: f64,
+}
+
+impl std::fmt::Display for Distance {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.tolerance {
+            0.0 => write!(f, "exact"),
+            tolerance => write!(f, "{:.1e} of {tolerance:.1e}", self.error),
+        }
+    }
+}
+
+impl Distance {
+    fn share(&self) -> f64 {
+        if self.error == 0.0 { 0.0 } else { self.error / self.tolerance }
+    }
+}
+
+fn run(dir: &Path) -> Result<Verdict> {
+    let (mut case, stance) = Case::open(dir, conformance::missing)?;
+    if let Stance::Skip(why) = stance {
+        return Ok(Verdict::Skipped(why));
+    }
+    case.load()?;
+    let (_, compute, _) = KINDS.iter().find(|(kind, ..)| *kind == case.kind).ok_or("unknown kind")?;
+    compare(&case.wanted, compute(&case)?).map(Verdict::Passed)
+}
+
+/// Compares every wanted output; all that differ are named.
+fn compare(wanted: &BTreeMap<String, Wanted>, outputs: Outputs) -> Result<Option<Distance>> {
+    let outputs: BTreeMap<String, Tensor> = outputs.into_iter().collect();
+    let (mut nearest, mut wrong) = (None::<Distance>, Vec::new());
+    for (name, want) in wanted {
+        match outputs.get(name).ok_or("not computed".into()).and_then(|got| distance(got, want)) {
+            Ok(distance) if nearest.is_none_or(|nearest| distance.share() > nearest.share()) => {
+                nearest = Some(distance)
+            }
+            Ok(_) => {}
+            Err(error) => wrong.push(format!("{name}: {error}")),
+        }
+    }
+    match wrong.len() {
+        0 => Ok(nearest),
+        1..=8 => Err(wrong.join("; ").into()),
+        more => Err(format!("{}; and {} more of {} outputs", wrong[..8].join("; "), more - 8, wanted.len()).into()),
+    }
+}
+
+/// The element nearest to its tolerance. Integers must be equal; kinds other than f32 are part of what is expected.
+fn distance(got: &Tensor, want: &Wanted) -> Result<Distance> {
+    let Wanted { tensor, atol, rtol } = want;
+    if got.size() != tensor.size() {
+        return Err(format!("shape {:?}, expected {:?}", got.size(), tensor.size()).into());
+    }
+    if got.kind() != tensor.kind() && (tensor.kind() != Kind::Float || !got.is_floating_point()) {
+        return Err(format!("kind {:?}, expected {:?}", got.kind(), tensor.kind()).into());
+    }
+    let numel = tensor.numel();
+    if numel == 0 {
+        return Ok(Distance { error: 0.0, tolerance: *atol });
+    }
+    if !tensor.is_floating_point() {
+        let differing = got.f_not_equal_tensor(tensor)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+        return match differing {
+            0 => Ok(Distance { error: 0.0, tolerance: 0.0 }),
+            _ => Err(format!("{differing} of {numel} integers differ").into()),
+        };
+    }
+    let flat = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_to_device(tch::Device::Cpu)?.f_reshape([-1]);
+    let (got, want) = (flat(got)?, flat(tensor)?);
+    let equal = got.f_eq_tensor(&want)?; // infinities too
+    let error = got.f_sub(&want)?.f_abs()?.f_masked_fill(&equal, 0)?;
+    let tolerance = want.f_abs()?.f_mul_scalar(*rtol)?.f_add_scalar(*atol)?;
+    let share = error.f_div(&tolerance)?.f_masked_fill(&equal, 0)?; // a NaN is the largest
+    let place = share.f_argmax(None, false)?.f_int64_value(&[])?;
+    let at = |tensor: &Tensor| tensor.f_double_value(&[place]);
+    let distance = Distance { error: at(&error)?, tolerance: at(&tolerance)? };
+    if at(&share)? <= 1.0 {
+        return Ok(distance);
+    }
+    let outside = numel as i64 - share.f_le(1)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
+    let (got, want) = (at(&got)?, at(&want)?);
+    Err(format!("{outside} of {numel} values; the worst is {got:.6e}, expected {want:.6e}: {distance}").into())
+}
+
+/// Folders of cases by name, in the order of names. A case that a later root repeats is run once.
+fn discover(roots: impl Iterator<Item = PathBuf>) -> Result<Vec<(String, PathBuf)>> {
+    let mut cases: Vec<(String, PathBuf)> = Vec::new();
+    for root in roots {
+        let entries = std::fs::read_dir(&root).map_err(|error| format!("{}: {error}", root.display()))?;
+        let mut dirs = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<PathBuf>>>()?;
+        dirs.retain(|dir| dir.join("case.json").is_file());
+        for dir in dirs {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let text = std::fs::read(dir.join("case.json"))?;
+            let same = |other: &Path| std::fs::read(other.join("case.json")).is_ok_and(|other| other == text);
+            if !cases.iter().any(|(_, other)| other.file_name() == dir.file_name() && same(other)) {
+                let taken = cases.iter().any(|(other, _)| *other == name);
+                cases.push((if taken { format!("{name} ({})", root.display()) } else { name }, dir));
+            }
+        }
+    }
+    cases.sort();
+    Ok(cases)
+}
+
+/// What `cargo test` passes on. Options without a meaning here are ignored.
+#[derive(Default)]
+struct Arguments {
+    filters: Vec<String>,
+    skip: Vec<String>,
+    exact: bool,
+    list: bool,
+    ignored: bool,
+}
+
+impl Arguments {
+    fn read(mut words: impl Iterator<Item = String>) -> Self {
+        let mut arguments = Self::default();
+        while let Some(word) = words.next() {
+            match word.as_str() {
+                "--list" => arguments.list = true,
+                "--exact" => arguments.exact = true,
+                "--ignored" => arguments.ignored = true,
+                "--skip" => arguments.skip.extend(words.next()),
+                "--test-threads" | "--format" | "--color" | "--logfile" | "--shuffle-seed" | "-Z" => _ = words.next(),
+                option if option.starts_with('-') => {}
+                _ => arguments.filters.push(word),
+            }
+        }
+        arguments
+    }
+
+    /// Is the case wanted? No case is ignored, so `--ignored` wants none.
+    fn choose(&self, name: &str) -> bool {
+        let matches = |part: &String| if self.exact { name == part } else { name.contains(part.as_str()) };
+        !self.ignored && (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)
+    }
+}

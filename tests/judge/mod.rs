@@ -1,0 +1,120 @@
+//! Judges pictures of the tiny model: a small segmentation net finds the parts, whatever guidance thinks it did.
+//!
+//! The net was trained on drawn pictures of the same kind (`docs/tiny-model.md`); nothing in the crate knows it.
+#![allow(dead_code)] // every test takes what it needs
+
+use impasto::color::Rgb;
+use impasto::{Raster, Result};
+use std::collections::HashMap;
+use tch::{Device, Kind, Tensor};
+
+/// Classes of the net, in the order of its logits.
+const CLASSES: [&str; 20] = [
+    "background",
+    "skin",
+    "hair",
+    "eyes",
+    "hair bow",
+    "mouth",
+    "shirt",
+    "detail",
+    "sky",
+    "ground",
+    "house",
+    "tree",
+    "boat",
+    "star",
+    "fish",
+    "flower",
+    "moon",
+    "sun",
+    "car",
+    "cup",
+];
+/// A part of fewer cells (of 64 × 64) counts as absent.
+const LEAST: i64 = 6;
+
+pub struct Judge(HashMap<String, Tensor>);
+
+/// A picture seen by the judge.
+pub struct Seen {
+    /// Class of each of 64 × 64 cells.
+    labels: Tensor,
+    /// Their mean colors, [64, 64, 3] in 0..=255.
+    colors: Tensor,
+}
+
+impl Judge {
+    pub fn new() -> Result<Self> {
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/evaluator/evaluator.safetensors");
+        Ok(Self(Tensor::read_safetensors(file)?.into_iter().collect()))
+    }
+
+    fn conv(&self, name: &str, x: &Tensor, stride: i64) -> Tensor {
+        let (weight, bias) = (&self.0[&format!("{name}.weight")], &self.0[&format!("{name}.bias")]);
+        let padding = weight.size()[3] / 2;
+        x.conv2d(weight, Some(bias), [stride, stride], [padding, padding], [1, 1], 1)
+    }
+
+    /// Looks at a picture of 128 × 128 pixels.
+    pub fn look(&self, picture: &Raster) -> Result<Seen> {
+        let x = picture.to_tensor(Device::Cpu)?;
+        assert_eq!(x.size(), [1, 3, 128, 128], "the judge knows one size");
+        let block = |name: &str, x: &Tensor, stride| self.conv(name, x, stride).relu();
+        let down = |n: usize, x: &Tensor| block(&format!("e{n}b"), &block(&format!("e{n}"), x, 2), 1);
+        let x1 = down(1, &x);
+        let x2 = down(2, &x1);
+        let x3 = down(3, &x2);
+        let mut y = down(4, &x3);
+        for (name, skip) in [("d3", &x3), ("d2", &x2), ("d1", &x1)] {
+            let (h, w) = (skip.size()[2], skip.size()[3]);
+            y = block(name, &Tensor::cat(&[&y.upsample_nearest2d([h, w], None, None), skip], 1), 1);
+        }
+        let labels = self.conv("out", &y, 1).argmax(1, false).squeeze_dim(0);
+        let colors = ((x + 1.0) * 127.5).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None);
+        Ok(Seen { labels, colors: colors.squeeze_dim(0).permute([1, 2, 0]) })
+    }
+}
+
+impl Seen {
+    /// Where a part is, [64, 64] bool.
+    pub fn part(&self, part: &str) -> Tensor {
+        let class = CLASSES.iter().position(|class| *class == part).expect("a class of the judge");
+        self.labels.eq(class as i64)
+    }
+
+    /// Median color of a part; `None` if it is not in the picture.
+    pub fn color(&self, part: &str) -> Option<Rgb> {
+        let cells = self.colors.reshape([-1, 3]).index(&[Some(self.part(part).reshape([-1]))]);
+        if cells.size()[0] < LEAST {
+            return None;
+        }
+        let half = Tensor::from_slice(&[0.5f32]);
+        let median = cells.quantile(&half, 0, false, "linear").reshape([3]).round();
+        let [r, g, b] = Vec::<f32>::try_from(median).expect("three channels")[..] else { return None };
+        Some(Rgb(r as u8, g as u8, b as u8))
+    }
+
+    /// Median CIEDE2000 between two pictures outside this one's `part`, grown by two cells.
+    pub fn change_outside(&self, other: &Self, part: &str) -> f64 {
+        let part = self.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
+        let grown = part.max_pool2d([5, 5], [1, 1], [2, 2], [1, 1], false).reshape([-1]).eq(0.0);
+        let cells = |seen: &Self| -> Vec<Rgb> {
+            let outside = seen.colors.reshape([-1, 3]).index(&[Some(&grown)]).round().to_kind(Kind::Uint8);
+            let bytes = Vec::<u8>::try_from(outside.contiguous().reshape([-1])).expect("bytes");
+            bytes.chunks_exact(3).map(|c| Rgb(c[0], c[1], c[2])).collect()
+        };
+        median(cells(self).into_iter().zip(cells(other)).map(|(a, b)| a.delta_e(b)).collect())
+    }
+}
+
+/// The middle value, the mean of both middle ones for an even number; NaN for none.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match values.len() {
+        0 => f64::NAN,
+        n if n % 2 == 0 => (values[middle - 1] + values[middle]) / 2.0,
+        _ => values[middle],
+    }
+}
