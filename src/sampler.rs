@@ -322,7 +322,13 @@ impl Run<'_, '_> {
         let _no_grad = tch::no_grad_guard();
         let latent = self.finish()?.shallow_clone();
         self.sampler.cancel.check()?;
-        let picture = self.codec.decode(&latent)?;
+        let picture = match self.sampler.batching {
+            Batching::Together => self.codec.decode(&latent)?,
+            Batching::OneByOne => {
+                let each = (0..latent.size4()?.0).map(|image| self.codec.decode(&latent.f_narrow(0, image, 1)?));
+                Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?
+            }
+        };
         for guidance in &mut self.sampler.guidances {
             let shown = guidance.decoded(&picture);
             blame(shown, guidance.name(), self.sampler.schedule.steps().len())?;

@@ -3,7 +3,7 @@
 mod judge;
 
 use impasto::diffusion::solver::EulerAncestral;
-use impasto::guidance::{ColorForce, Daam, Region};
+use impasto::guidance::{ColorForce, Daam, PaintedColor, Region};
 use impasto::sampler::CancelToken;
 use impasto::{Error, Model, Pipeline, Result, Rgb, Source};
 use judge::{Judge, median};
@@ -101,13 +101,17 @@ fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
 #[test]
 fn a_region_forces_what_no_word_names() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let corner = Array2::from_shape_fn((16, 16), |(row, column)| if row < 4 && column < 4 { 1.0 } else { 0.0 });
-    let mut force = ColorForce::new("a corner", Rgb(0, 128, 0)).saliency(Region::new(corner)).color_var(5.0);
-    let output = pipeline.request(PORTRAIT).seed(1).guide(&mut force).run()?;
-    let painted = force.details()?.painted[0];
-    assert!(painted.delta_e < 6.0, "{painted:?}");
-    assert!((painted.area - 1.0 / 16.0).abs() < 1e-6);
-    assert!(output.notes().iter().any(|note| note.contains("color_var is 5")), "{:?}", output.notes());
+    let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
+    let mut painted = |color_var| -> Result<(PaintedColor, Vec<String>)> {
+        let region = Region::new(left.clone());
+        let mut force = ColorForce::new("the left edge", Rgb(60, 179, 113)).saliency(region).color_var(color_var);
+        let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
+        Ok((force.details()?.painted[0], output.notes().to_vec()))
+    };
+    let ((plain, _), (forced, notes)) = (painted(1e9)?, painted(5.0)?);
+    assert!(forced.delta_e < 0.5 * plain.delta_e, "{} → {}", plain.delta_e, forced.delta_e);
+    assert_eq!(forced.area, 0.25);
+    assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
     Ok(())
 }
 

@@ -139,7 +139,7 @@ impl UnetConfig {
     /// Parses `config.json`; `file` is for messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::Error::Malformed) if it is not JSON of this form; [`Error::Config`](crate::Error::Config) if
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if it is not JSON of this form; [`Error::Config`](crate::error::Error::Config) if
     /// it contradicts itself or asks for something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
@@ -150,7 +150,7 @@ impl UnetConfig {
     /// The levels, from the largest grid to the smallest, with every number checked.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if lists differ in length, a number is not positive or does not divide
+    /// [`Error::Config`](crate::error::Error::Config) if lists differ in length, a number is not positive or does not divide
     /// the channels.
     pub fn levels(&self) -> Result<Vec<Level>> {
         let count = self.block_out_channels.len();

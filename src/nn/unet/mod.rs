@@ -40,8 +40,8 @@ impl UNet {
     /// Pulls a UNet from `w`.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::Error::Config) if the configuration contradicts itself,
-    /// [`Error::Weights`](crate::Error::Weights) if the weights do not fit it.
+    /// [`Error::Config`](crate::error::Error::Config) if the configuration contradicts itself,
+    /// [`Error::Weights`](crate::error::Error::Weights) if the weights do not fit it.
     pub fn new(w: &Weights, config: &UnetConfig) -> Result<Self> {
         let levels = config.levels()?;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
@@ -81,8 +81,8 @@ impl UNet {
     /// ignore it.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) if one of them has another shape,
-    /// [`Error::Parameter`](crate::Error::Parameter) if the checkpoint needs `added`.
+    /// [`Error::Shape`](crate::error::Error::Shape) if one of them has another shape,
+    /// [`Error::Parameter`](crate::error::Error::Parameter) if the checkpoint needs `added`.
     pub fn forward(
         &self,
         sample: &Tensor,
