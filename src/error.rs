@@ -11,7 +11,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// libtorch refused an operation.
-    #[error("libtorch: {0}")]
+    #[error("libtorch: {}", first_line(.0))]
     Torch(#[from] tch::TchError),
 
     /// A file could not be read or written.
@@ -203,6 +203,11 @@ fn did_you_mean(nearest: &[String]) -> String {
         return "; use words of the prompt, in its order".into();
     }
     format!("; did you mean {}?", quoted(nearest))
+}
+
+/// What libtorch says, without the C++ stack that follows.
+fn first_line(error: &tch::TchError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 /// `"a", "b"`.

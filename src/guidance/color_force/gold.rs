@@ -56,7 +56,9 @@ impl GoldMode {
         };
         // The round trip is measured in the middle of a small patch: flat pictures look the same at any size.
         let patch = latent.f_narrow(2, grid.h / 2, 1)?.f_narrow(3, grid.w / 2, 1)?.f_expand([1, -1, 8, 8], false)?;
-        let shown = setup.codec.decode(&patch)?.f_narrow(2, 3 * cell, 2 * cell)?.f_narrow(3, 3 * cell, 2 * cell)?;
+        let shown = setup.codec.decode(&patch)?;
+        let (_, _, height, width) = shown.size4()?;
+        let shown = shown.f_narrow(2, height * 3 / 8, height / 4)?.f_narrow(3, width * 3 / 8, width / 4)?;
         let shown = linear_mean(&shown.f_reshape([3, -1])?)?;
         Ok(Gold { latent, delta_e: Lab::from_linear(shown).delta_e(color.lab()) })
     }

@@ -1,0 +1,605 @@
+//! Laws that hold for every hook and guidance, on a toy model.
+
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores};
+use impasto::diffusion::solver::{Euler, EulerAncestral};
+use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, Table, Transition};
+use impasto::guidance::{
+    Accumulate, Cfg, ColorForce, Daam, ForceTarget, Guidance, Overlap, Plan, Region, Report, Saliency, Setup,
+};
+use impasto::sampler::{Batching, Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Result, Rgb, Step, TokenSpan};
+use ndarray::Array2;
+use std::sync::{Arc, Mutex};
+use tch::{Kind, Tensor};
+
+const PROMPT: &str = "girl with gold eyes";
+const GRID: Grid = Grid::new(8, 6);
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+fn schedule(steps: usize) -> Schedule {
+    Schedule::new(&Table::stable_diffusion(), steps, Spacing::Karras).expect("steps in range")
+}
+
+fn sampler<'g>() -> Sampler<'g> {
+    Sampler::new(schedule(6), EulerAncestral::default())
+}
+
+fn start(images: usize) -> Start<'static> {
+    Start::new(PROMPT, GRID, Noise::seeded(7)).images(images)
+}
+
+fn latents(sampler: Sampler<'_>, images: usize) -> Result<Tensor> {
+    let model = ToyModel::new(3)?;
+    let mut run = sampler.start(&model, start(images))?;
+    Ok(run.finish()?.shallow_clone())
+}
+
+fn latent(sampler: Sampler<'_>) -> Result<Tensor> {
+    latents(sampler, 1)
+}
+
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+/// A hook made of what the tests want it to do.
+#[derive(Default)]
+struct Probe {
+    wants: Interest,
+    off: bool,
+    fails: bool,
+    calls: usize,
+    worst: f64,
+    images: Vec<std::ops::Range<i64>>,
+}
+
+impl Probe {
+    fn wanting(wants: Interest) -> Self {
+        Self { wants, ..Self::default() }
+    }
+}
+
+/// Raises the first token's scores by 70 % of the largest one.
+fn raise(scores: &Tensor, max: &Tensor) -> Tensor {
+    let tokens = scores.size()[3];
+    let first = Tensor::zeros([tokens], (Kind::Float, tch::Device::Cpu));
+    let _ = first.narrow(0, 0, 1).fill_(0.7);
+    max * first
+}
+
+impl CrossAttentionHook for Probe {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let everywhere = self.wants == Interest::PROBS;
+        if everywhere || (site.is_cross() && branch == Branch::Cond) { self.wants } else { Interest::NONE }
+    }
+    fn active(&self, _: &Step) -> bool {
+        !self.off
+    }
+    fn context(&mut self, _: &At, context: &mut Tensor) -> Result<()> {
+        self.calls += 1;
+        *context = Tensor::f_cat(&[&*context, &context.narrow(1, 0, 2)], 1)?; // two more tokens
+        Ok(())
+    }
+    fn bias(&mut self, _: &At, scores: &Scores) -> Result<Option<Tensor>> {
+        self.calls += 1;
+        Ok(Some(raise(&scores.full()?, &scores.max()?)))
+    }
+    fn scores(&mut self, _: &At, scores: &mut Tensor) -> Result<()> {
+        self.calls += 1;
+        *scores = &*scores + raise(scores, &scores.amax([1i64, 2, 3], true));
+        Ok(())
+    }
+    fn probs(&mut self, at: &At, probs: &Probs) -> Result<()> {
+        self.calls += 1;
+        if self.fails {
+            return Err(Error::NoMaps("Probe"));
+        }
+        let all = probs.columns(probs.tokens())?;
+        assert_eq!(all.size()[2], at.grid.cells());
+        let rows = all.sum_dim_intlist([-1i64].as_slice(), false, Kind::Float) - 1.0;
+        self.worst = self.worst.max(rows.abs().max().double_value(&[]));
+        self.worst = self.worst.max(apart(&all, &probs.untouched().columns(probs.tokens())?));
+        self.images.push(at.images.clone());
+        Ok(())
+    }
+    fn output(&mut self, at: &At, output: &mut Tensor) -> Result<()> {
+        self.calls += 1;
+        assert_eq!(output.size()[1], at.grid.cells());
+        *output = &*output * 0.5;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_reader_changes_no_bit_and_sees_every_site() -> Result<()> {
+    let mut probe = Probe::wanting(Interest::PROBS);
+    assert_eq!(latent(sampler().hook(&mut probe))?, latent(sampler())?);
+    assert_eq!(probe.calls, 6 * 2 * 2); // steps × branches × sites, self-attention included
+    assert!(probe.worst < 1e-5, "rows sum to one, off by {}", probe.worst);
+    Ok(())
+}
+
+#[test]
+fn an_inactive_hook_is_not_called() -> Result<()> {
+    let mut probe = Probe { off: true, ..Probe::wanting(Interest::PROBS) };
+    assert_eq!(latent(sampler().hook(&mut probe))?, latent(sampler())?);
+    assert_eq!(probe.calls, 0);
+    Ok(())
+}
+
+#[test]
+fn every_phase_that_edits_changes_the_picture() -> Result<()> {
+    let plain = latent(sampler())?;
+    for phase in [Interest::CONTEXT, Interest::BIAS, Interest::SCORES, Interest::OUTPUT] {
+        let mut probe = Probe::wanting(phase);
+        let edited = latent(sampler().hook(&mut probe))?;
+        assert!(apart(&edited, &plain) > 1e-3, "{phase:?} changed nothing");
+        assert_eq!(probe.calls, 6, "{phase:?}"); // once a step, at the prompt's site of the prompt's branch
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bias_is_the_same_in_the_fused_and_the_explicit_kernel() -> Result<()> {
+    // One step: over a whole run even a rounding error grows.
+    let one = || Sampler::new(schedule(1), Euler);
+    let fused = latent(one().hook(&mut Probe::wanting(Interest::BIAS)))?;
+    let explicit = latent(one().hook(&mut Probe::wanting(Interest::SCORES)))?;
+    assert!(apart(&fused, &explicit) < 1e-4 * fused.abs().max().double_value(&[]), "{}", apart(&fused, &explicit));
+    Ok(())
+}
+
+#[test]
+fn the_order_of_biases_does_not_matter() -> Result<()> {
+    struct Constant(f64);
+    impl CrossAttentionHook for Constant {
+        fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
+            if site.is_cross() { Interest::BIAS } else { Interest::NONE }
+        }
+        fn bias(&mut self, _: &At, scores: &Scores) -> Result<Option<Tensor>> {
+            Ok(Some(raise(&scores.full()?, &Tensor::from(self.0 as f32))))
+        }
+    }
+    let (mut a, mut b) = (Constant(0.25), Constant(0.5));
+    let one = latent(sampler().hook(&mut a).hook(&mut b))?;
+    assert_eq!(one, latent(sampler().hook(&mut b).hook(&mut a))?);
+    Ok(())
+}
+
+#[test]
+fn a_hook_that_fails_is_named_with_site_phase_and_step() -> Result<()> {
+    let mut probe = Probe { fails: true, ..Probe::wanting(Interest::PROBS) };
+    let message = latent(sampler().hook(&mut probe)).expect_err("it fails").to_string();
+    assert!(message.contains("probs of block.attn1 at step 0"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn lending_another_number_of_hooks_is_an_error() -> Result<()> {
+    #[derive(Default)]
+    struct Fickle(Probe, usize);
+    impl Guidance for Fickle {
+        fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+            self.1 += 1;
+            if self.1 > 2 { Vec::new() } else { vec![&mut self.0] }
+        }
+    }
+    let error = latent(sampler().guide(Fickle::default())).expect_err("a hook is gone");
+    assert!(matches!(error, Error::HooksChanged { before: 1, now: 0 }), "{error}");
+    Ok(())
+}
+
+#[test]
+fn batching_gives_the_same_picture_and_hooks_learn_which_images() -> Result<()> {
+    let guided = |batching, images| {
+        let force = ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+        latents(sampler().batching(batching).guide(force), images)
+    };
+    let (together, alone) = (guided(Batching::Together, 3)?, guided(Batching::OneByOne, 3)?);
+    assert!(apart(&together, &alone) < 1e-3, "{}", apart(&together, &alone));
+    let first = guided(Batching::OneByOne, 1)?;
+    assert_eq!(alone.narrow(0, 0, 1), first, "image 0 of the batch is that image alone");
+
+    let mut probe = Probe::wanting(Interest::PROBS);
+    let _ = latents(sampler().batching(Batching::OneByOne).hook(&mut probe), 2)?;
+    assert!(probe.images.contains(&(0..1)) && probe.images.contains(&(1..2)));
+    let mut probe = Probe::wanting(Interest::PROBS);
+    let _ = latents(sampler().hook(&mut probe), 2)?;
+    assert!(probe.images.iter().all(|images| *images == (0..2)));
+    Ok(())
+}
+
+/// Every guidance of the crate, made anew, with a name for messages.
+fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
+    let force = || ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+    vec![
+        ("Daam", Box::new(Daam::of("gold eyes"))),
+        ("Daam, mean", Box::new(Daam::of("eyes").accumulate(Accumulate::Mean))),
+        ("Daam, moving average", Box::new(Daam::of("eyes").accumulate(Accumulate::Ema(0.5)))),
+        ("ColorForce", Box::new(force())),
+        ("ColorForce on the signal", Box::new(force().target(ForceTarget::SignalOnly))),
+        ("ColorForce on x0", Box::new(force().target(ForceTarget::Denoised))),
+        ("ColorForce with a moving average", {
+            Box::new(force().saliency(Daam::of("eyes").accumulate(Accumulate::Ema(0.5))))
+        }),
+        ("ColorForce in a region", {
+            Box::new(force().saliency(Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0))))
+        }),
+    ]
+}
+
+#[test]
+fn the_same_value_gives_the_same_picture_twice() -> Result<()> {
+    for (name, mut guidance) in guidances() {
+        let once = latent(sampler().guide(&mut guidance))?;
+        assert_eq!(latent(sampler().guide(&mut guidance))?, once, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn only_readers_leave_the_picture_alone() -> Result<()> {
+    let plain = latent(sampler())?;
+    for (name, guidance) in guidances() {
+        let change = apart(&latent(sampler().guide(guidance))?, &plain);
+        assert_eq!(change == 0.0, name.starts_with("Daam"), "{name} changed the picture by {change}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_force_without_strength_is_no_force() -> Result<()> {
+    let plain = latent(sampler())?;
+    let weak = ColorForce::new("eyes", GOLD).color_var(1e12).max_timestep(999.0);
+    assert!(apart(&latent(sampler().guide(weak))?, &plain) < 1e-4);
+    for never in [
+        ColorForce::new("eyes", GOLD).saliency_cutoff(2.0).max_timestep(999.0),
+        ColorForce::new("eyes", GOLD).min_timestep(998.5).max_timestep(998.6),
+    ] {
+        assert_eq!(latent(sampler().guide(never))?, plain, "an empty mask or window keeps every bit");
+    }
+    Ok(())
+}
+
+#[test]
+fn cells_outside_the_mask_keep_their_bits() -> Result<()> {
+    let one = || Sampler::new(schedule(6), EulerAncestral::default());
+    let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 3 { 1.0 } else { 0.0 }));
+    let force = ColorForce::new("above", GOLD).saliency(region).max_timestep(999.0);
+    let model = ToyModel::new(3)?;
+    let (mut plain, mut forced) = (one().start(&model, start(1))?, one().guide(force).start(&model, start(1))?);
+    (plain.step()?, forced.step()?);
+    let below = |x: &Tensor| x.narrow(2, 3, 5).copy();
+    assert_eq!(below(plain.latent()), below(forced.latent()));
+    assert!(apart(&plain.latent().narrow(2, 0, 3), &forced.latent().narrow(2, 0, 3)) > 1e-2);
+    Ok(())
+}
+
+#[test]
+fn the_order_of_forces_does_not_matter() -> Result<()> {
+    let make = |overlap, target| {
+        let at = |phrase: &str, color| {
+            ColorForce::new(phrase, color).saliency_cutoff(0.3).max_timestep(999.0).overlap(overlap).target(target)
+        };
+        (at("eyes", GOLD), at("gold", Rgb(0, 0, 139)))
+    };
+    for overlap in [Overlap::Blend, Overlap::Winner] {
+        for target in [ForceTarget::Mean, ForceTarget::SignalOnly, ForceTarget::Denoised] {
+            let ((a, b), (c, d)) = (make(overlap, target), make(overlap, target));
+            // One step: a run of several would magnify the rounding of a sum's order.
+            let first = || Sampler::new(schedule(1), Euler);
+            let (one, other) = (latent(first().guide(a).guide(b))?, latent(first().guide(d).guide(c))?);
+            let scale = one.abs().max().double_value(&[]);
+            assert!(apart(&one, &other) < 1e-6 * scale.max(1.0), "{overlap:?} {target:?}: {}", apart(&one, &other));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn without_guidance_scale_only_the_prompt_is_evaluated_and_daam_reads_it() -> Result<()> {
+    let (mut probe, mut look) = (Probe::wanting(Interest::PROBS), Daam::of("eyes"));
+    let _ = latent(sampler().combine(Cfg(1.0)).hook(&mut probe).guide(&mut look))?;
+    assert_eq!(probe.calls, 6 * 2); // steps × sites
+    assert!(look.heat_map(0)?.max()? > 0.0);
+    Ok(())
+}
+
+#[test]
+fn a_batchs_maps_are_each_images_own() -> Result<()> {
+    let maps = |images, batching| -> Result<Vec<Tensor>> {
+        let mut look = Daam::of("eyes");
+        let _ = latents(sampler().batching(batching).guide(&mut look), images)?;
+        (0..images).map(|image| Ok(look.heat_map(image)?.values().shallow_clone())).collect()
+    };
+    let (batch, alone) = (maps(3, Batching::OneByOne)?, maps(1, Batching::OneByOne)?);
+    assert_eq!(batch[0], alone[0]);
+    assert!(apart(&batch[0], &batch[1]) > 1e-6);
+    for (together, apart_) in maps(3, Batching::Together)?.iter().zip(&batch) {
+        assert!(apart(together, apart_) < 1e-4);
+    }
+    let mut look = Daam::of("eyes");
+    let _ = latent(sampler().guide(&mut look))?;
+    assert!(look.heat_map(1).expect_err("one image").to_string().contains("image is 1"));
+    assert!(matches!(Daam::of("eyes").heat_map(0), Err(Error::NoMaps("Daam"))));
+    Ok(())
+}
+
+/// What a map shows over time follows from the maps of single steps.
+#[test]
+fn accumulated_maps_are_means_of_the_steps() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let maps = |accumulate| -> Result<(Vec<Tensor>, Tensor)> {
+        let look = Daam::of("eyes").accumulate(accumulate).normalize(impasto::guidance::Normalize::Raw);
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let mut watch = Watch(look, Arc::clone(&seen));
+        let mut run = Sampler::new(schedule(3), Euler).guide(&mut watch).start(&model, start(1))?;
+        let _ = run.finish()?;
+        drop(run);
+        let heat = watch.0.heat_map(0)?.values().shallow_clone();
+        let seen = seen.lock().expect("nobody panicked").drain(..).collect();
+        Ok((seen, heat))
+    };
+    let (steps, heat) = maps(Accumulate::Step)?;
+    assert_eq!(steps.len(), 3);
+    let mean = (&steps[0] + &steps[1] + &steps[2]) / 3.0;
+    assert!(apart(&mean.reshape([8, 6]), &heat) < 1e-6);
+    let (means, same) = maps(Accumulate::Mean)?;
+    assert!(apart(&means[2], &mean) < 1e-6 && apart(&means[1], &((&steps[0] + &steps[1]) / 2.0)) < 1e-6);
+    assert_eq!(same, heat, "the heat map is the mean whatever accumulates");
+    let (averages, _) = maps(Accumulate::Ema(0.25))?;
+    let second = &steps[0] * 0.25 + &steps[1] * 0.75;
+    assert!(apart(&averages[0], &steps[0]) < 1e-6 && apart(&averages[1], &second) < 1e-6);
+    assert!(apart(&averages[2], &(second * 0.25 + &steps[2] * 0.75)) < 1e-6);
+    Ok(())
+}
+
+/// Writes down the map at every step.
+struct Watch(Daam, Arc<Mutex<Vec<Tensor>>>);
+
+impl Guidance for Watch {
+    fn begin(&mut self, setup: &mut Setup) -> Result<()> {
+        self.0.begin(setup)
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.0.hooks()
+    }
+    fn transition(&mut self, _: &Step, _: &mut Transition) -> Result<()> {
+        self.1.lock().expect("nobody panicked").extend(self.0.map()?);
+        Ok(())
+    }
+}
+
+/// Attention injection: Cond also attends to what an extra branch saw at the same self-attention site.
+#[derive(Default)]
+struct Inject {
+    branch: Option<Branch>,
+    seen: Option<Tensor>,
+    injected: usize,
+}
+
+impl Guidance for Inject {
+    fn begin(&mut self, setup: &mut Setup) -> Result<()> {
+        let text = "a reference picture";
+        self.branch = Some(setup.add("reference", Branch::Cond, text, setup.codec.text(text)?)?);
+        let again = setup.add("reference", Branch::Cond, text, setup.codec.text(text)?)?;
+        assert_eq!(Some(again), self.branch, "the same branch is added once");
+        Ok(())
+    }
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        let noised = Noise::shared(99).draw(&[1, 4, GRID.h, GRID.w])?.f_mul_scalar(step.sigma)?;
+        self.branch.into_iter().for_each(|branch| plan.evaluate_at(branch, noised.shallow_clone()));
+        Ok(())
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+}
+
+impl CrossAttentionHook for Inject {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        if !site.is_cross() && branch != Branch::Uncond { Interest::CONTEXT } else { Interest::NONE }
+    }
+    fn context(&mut self, at: &At, context: &mut Tensor) -> Result<()> {
+        if at.branch == Branch::Cond {
+            let seen = self.seen.take().expect("extra branches are evaluated first");
+            *context = Tensor::f_cat(&[&*context, &seen], 1)?;
+            self.injected += 1;
+        } else {
+            self.seen = Some(context.shallow_clone());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_later_branch_sees_what_an_earlier_one_left() -> Result<()> {
+    for batching in [Batching::Together, Batching::OneByOne] {
+        let mut inject = Inject::default();
+        let with = latent(sampler().batching(batching).guide(&mut inject))?;
+        assert_eq!(inject.injected, 6);
+        assert!(apart(&with, &latent(sampler())?) > 1e-2);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_prediction_that_nobody_evaluated_is_an_error_that_names_its_guidance() -> Result<()> {
+    struct Curious;
+    impl Guidance for Curious {
+        fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+            predictions.x0(Branch::Extra(0)).map(drop)
+        }
+        fn name(&self) -> &'static str {
+            "Curious"
+        }
+    }
+    let message = latent(sampler().guide(Curious)).expect_err("nobody evaluated it").to_string();
+    assert!(message.contains("Curious failed at step 0: branch Extra(0) was not evaluated"), "{message}");
+    Ok(())
+}
+
+/// Writes down what it is called for.
+#[derive(Clone, Default)]
+struct Diary(Arc<Mutex<Vec<&'static str>>>);
+
+impl Diary {
+    fn note(&self, call: &'static str) {
+        self.0.lock().expect("nobody panicked").push(call);
+    }
+    /// How often each phase was called, in the order of the first calls.
+    fn read(&self) -> Vec<(&'static str, usize)> {
+        let mut counted: Vec<(&'static str, usize)> = Vec::new();
+        for call in self.0.lock().expect("nobody panicked").iter() {
+            match counted.iter_mut().find(|(known, _)| known == call) {
+                Some((_, count)) => *count += 1,
+                None => counted.push((call, 1)),
+            }
+        }
+        counted
+    }
+}
+
+impl Guidance for Diary {
+    fn check(&self) -> Result<()> {
+        self.note("check");
+        Ok(())
+    }
+    fn begin(&mut self, _: &mut Setup) -> Result<()> {
+        self.note("begin");
+        Ok(())
+    }
+    fn condition(&mut self, _: &BranchInfo, _: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        self.note("condition");
+        Ok(())
+    }
+    fn plan(&mut self, _: &Step, _: &mut Plan) -> Result<()> {
+        self.note("plan");
+        Ok(())
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.note("hooks");
+        Vec::new()
+    }
+    fn predicted(&mut self, _: &Step, _: &mut Predictions) -> Result<()> {
+        self.note("predicted");
+        Ok(())
+    }
+    fn denoised(&mut self, _: &Step, _: &mut Denoised) -> Result<()> {
+        self.note("denoised");
+        Ok(())
+    }
+    fn transition(&mut self, _: &Step, _: &mut Transition) -> Result<()> {
+        self.note("transition");
+        Ok(())
+    }
+    fn finish(&mut self, _: &mut Tensor, _: &dyn Codec) -> Result<()> {
+        self.note("finish");
+        Ok(())
+    }
+    fn decoded(&mut self, _: &Tensor) -> Result<()> {
+        self.note("decoded");
+        Ok(())
+    }
+    fn notes(&self) -> Vec<String> {
+        self.note("notes");
+        Vec::new()
+    }
+    fn report(&self) -> Result<Option<Report>> {
+        self.note("report");
+        Ok(None)
+    }
+}
+
+impl Saliency for Diary {
+    fn map(&self) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// Two steps of a run with everything that a run may be asked.
+fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let mut run = Sampler::new(schedule(2), Euler).guide(guidance).start(&model, start(1))?;
+    let _ = run.decode()?;
+    run.notes();
+    run.reports().map(drop)
+}
+
+#[test]
+fn wrappers_forward_every_phase() -> Result<()> {
+    let plain = Diary::default();
+    diary_of(plain.clone())?;
+    let wanted = plain.read();
+    let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        names,
+        [
+            "check",
+            "begin",
+            "condition",
+            "hooks",
+            "plan",
+            "predicted",
+            "denoised",
+            "transition",
+            "finish",
+            "decoded",
+            "notes",
+            "report"
+        ]
+    );
+
+    let mut lent = Diary::default();
+    diary_of(&mut lent)?;
+    assert_eq!(lent.read(), wanted, "&mut");
+
+    let boxed = Diary::default();
+    diary_of(Box::new(boxed.clone()) as Box<dyn Guidance>)?;
+    assert_eq!(boxed.read(), wanted, "Box");
+
+    let (a, b) = (Diary::default(), Diary::default());
+    diary_of((a.clone(), b.clone()))?;
+    assert_eq!((a.read(), b.read()), (wanted.clone(), wanted.clone()), "(A, B)");
+
+    // A force asks its saliency for everything but a report: its own holds the maps.
+    let inner = Diary::default();
+    diary_of(ColorForce::new("eyes", GOLD).saliency(inner.clone()).max_timestep(999.0))?;
+    let forced: Vec<_> = wanted.into_iter().filter(|(name, _)| *name != "report").collect();
+    assert_eq!(inner.read(), forced, "ColorForce");
+    Ok(())
+}
+
+#[test]
+fn a_lent_hook_forwards_every_phase() -> Result<()> {
+    for phase in [Interest::CONTEXT, Interest::BIAS, Interest::SCORES, Interest::PROBS, Interest::OUTPUT] {
+        let (mut plain, mut lent) = (Probe::wanting(phase), Probe::wanting(phase));
+        let once = latent(sampler().hook(&mut plain))?;
+        let twice = latent(sampler().hook(&mut &mut lent))?;
+        assert_eq!((once, plain.calls), (twice, lent.calls), "{phase:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cancelled_run_calls_the_model_no_more() -> Result<()> {
+    let token = impasto::sampler::CancelToken::new();
+    let mut probe = Probe::wanting(Interest::PROBS);
+    let model = ToyModel::new(3)?;
+    let mut run = sampler().hook(&mut probe).cancel(&token).start(&model, start(1))?;
+    let _ = run.step()?;
+    token.cancel();
+    assert!(matches!(run.step(), Err(Error::Cancelled)));
+    drop(run);
+    assert_eq!(probe.calls, 4);
+    Ok(())
+}
+
+#[test]
+fn phrases_count_wherever_they_stand() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let spans = model.prompt("gold eyes and gold hair")?.find("gold")?;
+    assert_eq!(spans, [TokenSpan { start: 1, end: 2 }, TokenSpan { start: 4, end: 5 }]);
+    Ok(())
+}

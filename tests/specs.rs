@@ -1,0 +1,404 @@
+//! Figures that follow from the definitions of DAAM and color forcing alone, made in double precision by the scripts that
+//! the JSON files in `tests/golden/specs/` were written by.
+
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
+use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table};
+use impasto::guidance::{
+    ColorForce, Daam, ForceTarget, GoldMode, Guidance, KeyFilter, MaskEdge, Normalize, PackageDaam, Region,
+    StepVariance,
+};
+use impasto::sampler::{Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
+use ndarray::Array2;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+fn golden(file: &str) -> Value {
+    let path = format!("{}/tests/golden/specs/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice(&std::fs::read(path).expect("the file is there")).expect("it is JSON")
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        value => vec![value.as_f64().expect("a number")],
+    }
+}
+
+#[track_caller]
+fn close(got: &Tensor, want: &Value, tolerance: f64) {
+    let want = Tensor::from_slice(&numbers(want)).reshape(got.size());
+    let apart = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
+    assert!(apart <= tolerance, "{apart:e} apart, {tolerance:e} allowed");
+}
+
+// ---- DAAM ----
+
+/// Sets the scores to the logarithms of the golden case's probabilities:
+/// softmax over k of 3·sin(1.3k + 4y(1 + h/2) − 5x + .9·layer + .4·step + .7·b) − .2k.
+struct Formula {
+    tokens: i64,
+}
+
+impl CrossAttentionHook for Formula {
+    fn interest(&self, _: &AttentionSite, _: Branch) -> Interest {
+        Interest::SCORES
+    }
+    fn scores(&mut self, at: &At, scores: &mut Tensor) -> Result<()> {
+        let axis = |n: i64| Tensor::arange(n, (Kind::Double, Device::Cpu));
+        let (heads, side) = (scores.size()[1], at.grid.h);
+        let h = axis(heads).reshape([1, heads, 1, 1, 1]);
+        let y = ((axis(side) + 0.5) / side as f64).reshape([1, 1, side, 1, 1]);
+        let x = ((axis(side) + 0.5) / side as f64).reshape([1, 1, 1, side, 1]);
+        let k = axis(self.tokens).reshape([1, 1, 1, 1, self.tokens]);
+        let b = if at.branch == Branch::Cond { 1.0 } else { 0.0 };
+        let phase = 0.9 * layer(at.site) + 0.4 * at.step.index as f64 + 0.7 * b;
+        let logits = (&k * 1.3 + y * 4.0 * (h * 0.5 + 1.0) - x * 5.0 + phase).sin() * 3.0 - k * 0.2;
+        *scores = logits.to_kind(Kind::Float).reshape([1, heads, side * side, self.tokens]);
+        Ok(())
+    }
+}
+
+fn layer(site: &AttentionSite) -> f64 {
+    f64::from(site.name.strip_prefix("layer").and_then(|layer| layer.parse::<u8>().ok()).expect("a layer"))
+}
+
+/// A model of attention sites alone, of the golden case's grids and heads.
+struct Sites {
+    sites: Vec<AttentionSite>,
+    toy: ToyModel,
+}
+
+/// (side, heads) of the layers, on a latent of 8 × 8 cells.
+const LAYERS: [(i64, i64); 3] = [(4, 2), (8, 3), (1, 2)];
+const TOKENS: i64 = 5;
+
+impl Sites {
+    fn new() -> Result<Self> {
+        let site = |(index, (side, heads)): (usize, &(i64, i64))| {
+            let halvings = (8 / side).ilog2();
+            let mut site = AttentionSite::new(format!("layer{index}"), SiteKind::Cross, Place::Up, halvings, *heads);
+            site.index = index;
+            site
+        };
+        Ok(Self { sites: LAYERS.iter().enumerate().map(site).collect(), toy: ToyModel::new(1)? })
+    }
+}
+
+impl Denoiser for Sites {
+    fn sites(&self) -> &[AttentionSite] {
+        &self.sites
+    }
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        let b = inputs.len() as i64;
+        for (site, (side, heads)) in self.sites.iter().zip(LAYERS) {
+            let context = Tensor::zeros([b, TOKENS, 4 * heads], (Kind::Float, Device::Cpu));
+            let q = Tensor::zeros([b, heads, side * side, 4], (Kind::Float, Device::Cpu));
+            let split = |context: &Tensor| context.reshape([b, TOKENS, heads, 4]).transpose(1, 2);
+            let _ = tap.attend(site, &q, &context, |context| Ok((split(context), split(context))))?;
+        }
+        Ok(Predictions::new(step, inputs, inputs.iter().map(|input| input.x.shallow_clone())))
+    }
+}
+
+impl Codec for Sites {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.toy.prompt(text)
+    }
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        self.toy.text(text)
+    }
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        self.toy.encode(picture)
+    }
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.toy.decode(latent)
+    }
+}
+
+fn attended(guidance: &mut dyn Guidance) -> Result<()> {
+    let model = Sites::new()?;
+    let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Leading)?;
+    let mut formula = Formula { tokens: TOKENS };
+    let sampler = Sampler::new(schedule, Euler).hook(&mut formula).guide(guidance);
+    let _ = sampler.start(&model, Start::new("one two three", Grid::new(8, 8), Noise::shared(1)))?.finish()?;
+    Ok(())
+}
+
+#[test]
+fn the_packages_maps() -> Result<()> {
+    let golden = golden("daam");
+    let mut package = PackageDaam::new(64);
+    attended(&mut package)?;
+    assert_eq!(package.keys().count() as u64, golden["keys"].as_u64().expect("a count"));
+    close(&package.heat_maps(&KeyFilter::default())?, &golden["reference_map"], 2e-6);
+    close(&package.normalized()?, &golden["normalized"], 5e-6);
+    let word = package.word("one two", &Sites::new()?)?;
+    close(word.values(), &golden["word_1_2"], 1e-6);
+    close(&word.expand(12, 16)?, &golden["expand_12x16_minmax"], 1e-5);
+    for (threshold, field) in [(0.4, "area_gt_0.4"), (0.6, "area_gt_0.6")] {
+        let area = word.expand(12, 16)?.gt(threshold).sum(Kind::Int64).int64_value(&[]);
+        assert_eq!(area, golden[field].as_i64().expect("a count"));
+    }
+    Ok(())
+}
+
+#[test]
+fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Result<()> {
+    let golden = golden("daam");
+    // All three layers here; the package leaves the one of a single cell out, so do we for this comparison.
+    let mut look = Daam::of("one two").sites(|site| site.halvings < 3);
+    attended(&mut look)?;
+    let ours = look.heat_map(0)?.values().shallow_clone();
+    // The package sums over two steps and averages over 5 heads; we average over steps too.
+    let apart = (ours * 2.0).to_kind(Kind::Double) - Tensor::from_slice(&numbers(&golden["word_1_2"])).reshape([8, 8]);
+    let bound = golden["running_sum_clamped_vs_reference_max_abs"].as_f64().expect("a bound");
+    assert!(apart.abs().max().double_value(&[]) <= bound);
+    assert!(apart.max().double_value(&[]) <= 1e-6, "a clamp after the mean is never larger than one before");
+    Ok(())
+}
+
+#[test]
+fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
+    for grid in [Grid::new(6, 8), Grid::new(65, 33)] {
+        let model = ToyModel::new(2)?;
+        // Every word of the prompt, start, end and padding: together they have all attention.
+        let mut total = Tensor::zeros([grid.h, grid.w], (Kind::Float, Device::Cpu));
+        let mut look = Daam::of("a b c d e f g h");
+        let schedule = Schedule::new(&Table::stable_diffusion(), 1, Spacing::Leading)?;
+        let mut run = Sampler::new(schedule, Euler)
+            .guide(&mut look)
+            .start(&model, Start::new("a b c d e f g h", grid, Noise::shared(1)))?;
+        let _ = run.finish()?;
+        drop(run);
+        let map = look.heat_map(0)?;
+        total += map.values() * 8.0; // the mean over eight tokens
+        assert_eq!(total.size(), [grid.h, grid.w]);
+        let (low, high) = (total.min().double_value(&[]), total.max().double_value(&[]));
+        assert!(low > 0.0 && high < 1.0, "what is left to the start and end tokens: {low}..{high}");
+    }
+    Ok(())
+}
+
+// ---- Saliency and masks ----
+
+/// exp(−((y−2.5)²+(x−3)²)/4) + .3·exp(−((y−6)²+(x−6)²)/2) + .02·sin(3x+5y)
+fn field(y: f64, x: f64) -> f64 {
+    let bump = |cy: f64, cx: f64, width: f64| (-((y - cy).powi(2) + (x - cx).powi(2)) / width).exp();
+    bump(2.5, 3.0, 4.0) + 0.3 * bump(6.0, 6.0, 2.0) + 0.02 * (3.0 * x + 5.0 * y).sin()
+}
+
+fn normalized() -> Result<Tensor> {
+    let cells: Vec<f64> = (0..64).map(|i| field(f64::from(i / 8), f64::from(i % 8))).collect();
+    Normalize::MinMax.apply(&Tensor::from_slice(&cells).reshape([1, 1, 8, 8]).to_kind(Kind::Float))
+}
+
+#[test]
+fn maps_are_scaled_and_cut_as_specified() -> Result<()> {
+    let golden = golden("saliency");
+    let map = normalized()?;
+    close(&map, &golden["minmax"], 1e-5);
+    for (cutoff, area) in golden["hard_area"].as_object().expect("a table") {
+        let cutoff: f64 = cutoff.parse().expect("a number");
+        assert_eq!(masked(&map, cutoff, MaskEdge::Hard)?.sum(Kind::Double).double_value(&[]), numbers(area)[0]);
+    }
+    close(&masked(&map, 0.3, MaskEdge::Soft(0.1))?, &golden["smoothstep_cut0.3_soft0.1"], 1e-5);
+    let constant = Tensor::full([1, 1, 4, 4], 0.3, (Kind::Float, Device::Cpu));
+    assert_eq!(Normalize::MinMax.apply(&constant)?, constant.zeros_like());
+    Ok(())
+}
+
+/// The mask that a force makes of a saliency of 8 × 8 cells.
+fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
+    let values = Vec::<f32>::try_from(map.reshape([-1]))?;
+    let drawn = Array2::from_shape_vec((8, 8), values).expect("64 values");
+    let mut force = ColorForce::new("drawn", Rgb(0, 0, 0)).saliency(Region::new(drawn));
+    force = force.saliency_cutoff(cutoff).edge(edge).max_timestep(999.0);
+    let model = ToyModel::new(1)?;
+    let schedule = Schedule::new(&Table::stable_diffusion(), 1, Spacing::Leading)?;
+    let start = Start::new("a", Grid::new(8, 8), Noise::shared(1));
+    let _ = Sampler::new(schedule, Euler).guide(&mut force).start(&model, start)?.finish()?;
+    Ok(force.masks()?.reshape([1, 1, 8, 8]))
+}
+
+// ---- The force on exactly solvable models ----
+
+/// x0 = x·v/(v + σ²): the exact denoiser of a Gaussian around 0 of variance v.
+struct Linear {
+    prior: f64,
+    toy: ToyModel,
+}
+
+impl Denoiser for Linear {
+    fn sites(&self) -> &[AttentionSite] {
+        &[]
+    }
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], _: &mut Tap<'_>) -> Result<Predictions> {
+        let share = 1.0 / (1.0 + step.sigma * step.sigma / self.prior);
+        Ok(Predictions::new(step, inputs, inputs.iter().map(|input| input.x * share)))
+    }
+}
+
+impl Codec for Linear {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.toy.prompt(text)
+    }
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        self.toy.text(text)
+    }
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        self.toy.encode(picture)
+    }
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.toy.decode(latent)
+    }
+}
+
+fn everywhere() -> Region {
+    Region::new(Array2::ones((1, 1)))
+}
+
+fn flat(value: f64) -> GoldMode {
+    GoldMode::Latent(Tensor::full([1, 4, 1, 1], value, (Kind::Float, Device::Cpu)))
+}
+
+/// The fraction of the way to the target that a force gets in one run. The run is linear in the target, so whatever
+/// noise it starts from cancels in the difference between a target of 1 and one of 0.
+fn fraction(v: f64, force: &dyn Fn() -> ColorForce, solver: &dyn Fn() -> Box<dyn Solver>, steps: usize) -> Result<f64> {
+    let model = Linear { prior: v, toy: ToyModel::new(1)? };
+    let mut finals = [0.0; 2];
+    for (target, end) in finals.iter_mut().enumerate() {
+        let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
+        let sampler =
+            Sampler::boxed(schedule, solver()).guide(force().gold(flat(target as f64)).saliency(everywhere()));
+        let mut run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
+        *end = run.finish()?.mean(Kind::Double).double_value(&[]);
+    }
+    Ok(finals[1] - finals[0])
+}
+
+fn prior(row: &Value) -> f64 {
+    row["v"].as_f64().unwrap_or(f64::INFINITY)
+}
+
+#[test]
+fn the_toy_process_reaches_what_algebra_says() -> Result<()> {
+    let golden = golden("forcing");
+    let mut checked = 0;
+    for row in golden["toy"].as_array().expect("rows") {
+        let target = match row["target"].as_str().expect("a name") {
+            "mean" => ForceTarget::Mean,
+            "signal_only" => ForceTarget::SignalOnly,
+            "denoised" => ForceTarget::Denoised,
+            other => panic!("{other}"),
+        };
+        let solver = || -> Box<dyn Solver> {
+            if row["sampler"] == "euler_a" { Box::new(EulerAncestral::default()) } else { Box::new(Euler) }
+        };
+        let steps = row["steps"].as_u64().expect("a count") as usize;
+        for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
+            let force = || ColorForce::new("all", Rgb(0, 0, 0)).color_var(color_var).target(target);
+            let got = fraction(prior(row), &force, &solver, steps)?;
+            assert!((got - want).abs() < 1e-4, "{row}: {got}");
+            checked += 1;
+        }
+    }
+    assert_eq!(checked, 240);
+    Ok(())
+}
+
+#[test]
+fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<()> {
+    for row in golden("forcing")["toy_reference_steps"].as_array().expect("rows") {
+        let count = |field: &str| row[field].as_u64().expect("a count") as usize;
+        for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
+            let reference = count("reference_steps");
+            let force = || ColorForce::new("all", Rgb(0, 0, 0)).color_var(color_var).reference_steps(reference);
+            let solver = || -> Box<dyn Solver> { Box::new(EulerAncestral::default()) };
+            let got = fraction(prior(row), &force, &solver, count("steps"))?;
+            assert!((got - want).abs() < 1e-4, "{row}: {got}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_variances_a_step_can_have() -> Result<()> {
+    let golden = &golden("forcing")["variance_choice"];
+    let choices: [(&str, fn() -> StepVariance); 4] = [
+        ("noise_level", || StepVariance::NoiseLevel),
+        ("next_level", || StepVariance::NextLevel),
+        ("sampling", || StepVariance::Sampling),
+        ("noise_level", || StepVariance::Custom(Box::new(|step| step.from * step.from))),
+    ];
+    for (name, variance) in choices {
+        for (color_var, want) in numbers(&golden["c"]).into_iter().zip(numbers(&golden[name])) {
+            let force = || ColorForce::new("all", Rgb(0, 0, 0)).color_var(color_var).step_variance(variance());
+            let solver = || -> Box<dyn Solver> { Box::new(EulerAncestral::default()) };
+            let got = fraction(f64::INFINITY, &force, &solver, 28)?;
+            assert!((got - want).abs() < 1e-4, "{name} {color_var}: {got}, not {want}");
+        }
+    }
+    let broken = || ColorForce::new("all", Rgb(0, 0, 0)).step_variance(StepVariance::Custom(Box::new(|_| f64::NAN)));
+    let error = fraction(1.0, &broken, &|| Box::new(Euler), 28).expect_err("not a variance").to_string();
+    assert!(error.contains("step_variance is NaN"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
+    let model = Linear { prior: 1e-12, toy: ToyModel::new(1)? };
+    for row in golden("forcing")["noise_ratio"].as_array().expect("rows") {
+        let table = Table::stable_diffusion();
+        let timesteps = [numbers(&row["t"])[0], numbers(&row["t_next"])[0]];
+        let schedule = Schedule::from_timesteps(&table, &timesteps, &SpacingOptions::default())?;
+        let first = schedule.steps().next().expect("two steps");
+        let grid = Grid::new(512, 512); // a million cells with four channels
+        let force = ColorForce::new("all", Rgb(0, 0, 0)).color_var(numbers(&row["c"])[0]).gold(flat(0.0));
+        let force = force.saliency(Region::new(Array2::ones((512, 512))));
+        let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force);
+        let mut run = sampler.start(&model, Start::new("a", grid, Noise::shared(1)))?;
+        run.step()?;
+        // The run starts with a little more than `from` (data and noise); the mean keeps that factor.
+        let (from, to) = (first.from, first.to);
+        let left = run.latent().std(true).double_value(&[]);
+        let down = to * to / from;
+        let started = (1.0 + from * from).sqrt() / from;
+        let ratio = {
+            let up = to * to - down * down;
+            let mean = left * left - up;
+            ((mean / (started * started) + up) / (to * to)).sqrt()
+        };
+        let want = numbers(&row["ratio"])[0];
+        assert!((ratio - want).abs() < 0.003, "{row}: {ratio}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<()> {
+    let forced = |force: ColorForce, steps: usize| -> Result<Vec<f64>> {
+        let mut force = force.saliency(everywhere());
+        let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
+        let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
+        let sampler = Sampler::new(schedule, Euler).guide(&mut force);
+        let _ = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?.finish()?;
+        Ok(force.details()?.steps.iter().map(|step| step.timestep).collect())
+    };
+    let force = || ColorForce::new("all", Rgb(9, 9, 9));
+    assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the schedule and outside
+    assert_eq!(forced(force(), 50)?.first(), Some(&681.0));
+    assert_eq!(forced(force().max_timestep(701.0), 28)?.first(), Some(&701.0));
+    assert_eq!(forced(force().min_timestep(666.0).max_timestep(666.0), 28)?, [666.0]);
+    let mut never = force().min_timestep(2.0).max_timestep(3.0);
+    assert!(forced(force().min_timestep(2.0).max_timestep(3.0), 28)?.is_empty());
+    never = never.saliency(everywhere());
+    let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
+    let schedule = Schedule::new(&Table::stable_diffusion(), 28, Spacing::Leading)?;
+    let sampler = Sampler::new(schedule, Euler).guide(&mut never);
+    let run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
+    assert!(run.notes().iter().any(|note| note.contains("nothing was forced")), "{:?}", run.notes());
+    Ok(())
+}
