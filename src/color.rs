@@ -1,4 +1,4 @@
-//! Colours, and how different two of them look.
+//! Colors, and how different two of them look.
 //!
 //! ```
 //! use impasto::color::Rgb;
@@ -17,7 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 use tch::{Kind, Tensor};
 
-/// An sRGB colour, 8 bits each of red, green and blue.
+/// An sRGB color, 8 bits each of red, green and blue.
 ///
 /// Parsed from `#rgb`, `#rrggbb` or a CSS name in any case (`gold`, `RebeccaPurple`); shown, and stored by serde, as
 /// `#rrggbb`. Serde reads `[255, 215, 0]` too.
@@ -26,13 +26,13 @@ use tch::{Kind, Tensor};
 pub struct Rgb(pub u8, pub u8, pub u8);
 
 impl Rgb {
-    /// Red, green and blue in linear light, each 0..=1. Means of colours are taken here, as light adds.
+    /// Red, green and blue in linear light, each 0..=1. Means of colors are taken here, as light adds.
     pub fn to_linear(self) -> [f64; 3] {
         let light: LinSrgb<f64> = Srgb::new(self.0, self.1, self.2).into_linear();
         light.into()
     }
 
-    /// The colour nearest to linear light; what lies outside 0..=1 is clamped.
+    /// The color nearest to linear light; what lies outside 0..=1 is clamped.
     pub fn from_linear(light: [f64; 3]) -> Self {
         let clamped = LinSrgb::from(light.map(|channel| channel.clamp(0.0, 1.0)));
         let exact: Srgb<f64> = Srgb::from_linear(clamped);
@@ -61,7 +61,7 @@ impl FromStr for Rgb {
     type Err = Error;
 
     /// # Errors
-    /// [`Error::Parameter`] if the text is neither `#rgb`, `#rrggbb` nor the name of a colour.
+    /// [`Error::Parameter`] if the text is neither `#rgb`, `#rrggbb` nor the name of a color.
     fn from_str(text: &str) -> Result<Self> {
         let wanted = text.trim().to_ascii_lowercase();
         let color = match wanted.strip_prefix('#') {
@@ -81,7 +81,7 @@ impl From<Rgb> for String {
     }
 }
 
-/// The ways a file may write a colour.
+/// The ways a file may write a color.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -100,7 +100,7 @@ impl TryFrom<Written> for Rgb {
     }
 }
 
-/// A colour in CIE L\*a\*b\* (2° observer, white D65), where distances are near to what eyes see.
+/// A color in CIE L\*a\*b\* (2° observer, white D65), where distances are near to what eyes see.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lab {
     /// Lightness, 0..=100.
@@ -148,7 +148,7 @@ mod tests {
 
     /// Made with numpy by `shared/specs/golden/gen_color_forcing.py`.
     fn golden() -> Value {
-        serde_json::from_str(include_str!("../tests/golden/specs/colour.json")).unwrap()
+        serde_json::from_str(include_str!("../tests/golden/specs/color.json")).unwrap()
     }
 
     fn numbers<T: serde::de::DeserializeOwned>(value: &Value) -> T {

@@ -25,6 +25,10 @@
 //! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what is
 //! doubtful is in [`Output::notes`](pipeline::Output::notes).
 
+// The library neither panics nor prints; its tests, examples and benches may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
 pub mod attention;
 mod branch;
 pub mod color;

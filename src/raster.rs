@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Device, Kind, Tensor};
 
-/// 1..=100; 95 shows no blocks in flat colours.
+/// 1..=100; 95 shows no blocks in flat colors.
 const JPEG_QUALITY: u8 = 95;
 
 /// An RGB picture of 8 bits per channel.
@@ -34,7 +34,7 @@ pub struct Raster(RgbImage);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Filter {
-    /// The pixel itself: no new colours appear. For maps whose colours mean something, and to magnify small pictures.
+    /// The pixel itself: no new colors appear. For maps whose colors mean something, and to magnify small pictures.
     Nearest,
     /// Weighted by distance, over all pixels that a smaller picture's pixel covers.
     #[default]
@@ -42,7 +42,7 @@ pub enum Filter {
 }
 
 impl Raster {
-    /// A picture of one colour, `h` rows by `w` columns.
+    /// A picture of one color, `h` rows by `w` columns.
     pub fn flat(color: Rgb, h: u32, w: u32) -> Self {
         Self(RgbImage::from_pixel(w, h, image::Rgb([color.0, color.1, color.2])))
     }
@@ -148,12 +148,12 @@ impl Raster {
         self.0.as_raw()
     }
 
-    /// The colour `x` columns from the left and `y` rows from the top; `None` outside.
+    /// The color `x` columns from the left and `y` rows from the top; `None` outside.
     pub fn pixel(&self, x: u32, y: u32) -> Option<Rgb> {
         self.0.get_pixel_checked(x, y).map(|&image::Rgb([red, green, blue])| Rgb(red, green, blue))
     }
 
-    /// Colours one pixel; outside, nothing happens.
+    /// Colors one pixel; outside, nothing happens.
     pub fn set(&mut self, x: u32, y: u32, color: Rgb) {
         if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
             *pixel = image::Rgb([color.0, color.1, color.2]);

@@ -269,7 +269,8 @@ fn cells_outside_the_mask_keep_their_bits() -> Result<()> {
     let force = ColorForce::new("above", GOLD).saliency(region).max_timestep(999.0);
     let model = ToyModel::new(3)?;
     let (mut plain, mut forced) = (one().start(&model, start(1))?, one().guide(force).start(&model, start(1))?);
-    (plain.step()?, forced.step()?);
+    plain.step()?;
+    forced.step()?;
     let below = |x: &Tensor| x.narrow(2, 3, 5).copy();
     assert_eq!(below(plain.latent()), below(forced.latent()));
     assert!(apart(&plain.latent().narrow(2, 0, 3), &forced.latent().narrow(2, 0, 3)) > 1e-2);

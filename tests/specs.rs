@@ -327,7 +327,8 @@ fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<
 #[test]
 fn the_variances_a_step_can_have() -> Result<()> {
     let golden = &golden("forcing")["variance_choice"];
-    let choices: [(&str, fn() -> StepVariance); 4] = [
+    type Make = fn() -> StepVariance;
+    let choices: [(&str, Make); 4] = [
         ("noise_level", || StepVariance::NoiseLevel),
         ("next_level", || StepVariance::NextLevel),
         ("sampling", || StepVariance::Sampling),

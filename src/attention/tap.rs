@@ -272,3 +272,85 @@ impl Live<'_> {
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::{Place, SiteKind};
+    use tch::Device;
+
+    const BRANCHES: [Branch; 2] = [Branch::Uncond, Branch::Cond];
+
+    /// Wants one phase and does nothing, or reads two columns.
+    struct Wants(Interest);
+
+    impl CrossAttentionHook for Wants {
+        fn interest(&self, _: &AttentionSite, branch: Branch) -> Interest {
+            if branch == Branch::Cond { self.0 } else { Interest::NONE }
+        }
+        fn probs(&mut self, _: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+            let _ = probs.columns(crate::prompt::TokenSpan { start: 1, end: 3 })?;
+            Ok(())
+        }
+    }
+
+    fn wave(shape: &[i64], phase: f64) -> Tensor {
+        let cells = shape.iter().product::<i64>();
+        (Tensor::arange(cells, (Kind::Float, Device::Cpu)) * 0.37 + phase).sin().reshape(shape)
+    }
+
+    /// Two evaluations of one site with `hooks`: kernel calls, calls of `project`, and the second output.
+    fn evaluate(mut hooks: Vec<Wants>) -> (usize, usize, Tensor) {
+        let site = AttentionSite::new("attn2", SiteKind::Cross, Place::Up, 0, 2);
+        let (q, context) = (wave(&[2, 2, 6, 4], 0.0), wave(&[2, 5, 8], 1.0));
+        let projected = std::cell::Cell::new(0);
+        let project = |context: &Tensor| {
+            projected.set(projected.get() + 1);
+            let (b, tokens, _) = context.size3()?;
+            let k = context.f_reshape([b, tokens, 2, 4])?.f_transpose(1, 2)?;
+            Ok((k.f_mul_scalar(0.7)?, k))
+        };
+        let step = Step::new(0, 1, 1.0, 0.0, 0.0);
+        let call = Call { step: &step, branches: &BRANCHES, images: 0..1, grid: Grid::new(2, 3) };
+        let mut wiring = {
+            let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
+            Wiring::new(&lent, std::slice::from_ref(&site), &BRANCHES)
+        };
+        let (calls, output) = kernel::count::during(|| {
+            let mut last = None;
+            for _ in 0..2 {
+                let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
+                let mut tap = Tap::new(call.clone(), lent, &mut wiring).unwrap();
+                last = Some(tap.attend(&site, &q, &context, project).unwrap());
+            }
+            last.unwrap()
+        });
+        (calls, projected.get(), output)
+    }
+
+    #[test]
+    fn without_interest_there_is_one_fused_call_as_without_hooks() {
+        let (calls, projected, bare) = evaluate(Vec::new());
+        assert_eq!((calls, projected), (2, 1), "one kernel an evaluation; keys and values once a run");
+        let (calls, projected, idle) = evaluate(vec![Wants(Interest::NONE), Wants(Interest::NONE)]);
+        assert_eq!((calls, projected), (2, 1));
+        assert_eq!(bare, idle);
+    }
+
+    #[test]
+    fn readers_add_one_reading_however_many_they_are() {
+        let bare = evaluate(Vec::new()).2;
+        for readers in [1, 10] {
+            let hooks = (0..readers).map(|_| Wants(Interest::PROBS)).collect();
+            let (calls, _, output) = evaluate(hooks);
+            assert_eq!(calls, 2 * 2, "{readers} readers: one reading beside one kernel");
+            assert_eq!(output, bare);
+        }
+    }
+
+    #[test]
+    fn a_bias_of_nobody_keeps_the_unmasked_kernel() {
+        let (calls, _, output) = evaluate(vec![Wants(Interest::BIAS)]);
+        assert_eq!((calls, output), (2, evaluate(Vec::new()).2));
+    }
+}

@@ -58,13 +58,13 @@ impl HeatMap {
         Ok(self.expand(h, w)?.f_gt(threshold)?)
     }
 
-    /// The map in colours from dark blue to bright yellow, a pixel per cell.
+    /// The map in colors from dark blue to bright yellow, a pixel per cell.
     pub fn raster(&self) -> Result<Raster> {
         let (h, w) = self.values.size2()?;
         colored(&self.expand(h, w)?)
     }
 
-    /// The map in colours over a picture, at the picture's size. `alpha` in 0..=1 is how much of the colours shows where
+    /// The map in colors over a picture, at the picture's size. `alpha` in 0..=1 is how much of the colors shows where
     /// the map is largest; .6 is a good start.
     ///
     /// # Errors
@@ -76,13 +76,13 @@ impl HeatMap {
         let map = self.expand(picture.height() as i64, picture.width() as i64)?.f_clamp(0.0, 1.0)?;
         let colors = colored(&map)?.to_tensor(tch::Device::Cpu)?;
         let picture = picture.to_tensor(tch::Device::Cpu)?;
-        // A little of the colours everywhere, so that the cold parts are seen to be cold.
+        // A little of the colors everywhere, so that the cold parts are seen to be cold.
         let share = map.f_mul_scalar(0.75)?.f_add_scalar(0.25)?.f_mul_scalar(alpha)?;
         Raster::from_tensor(&picture.f_add(&colors.f_sub(&picture)?.f_mul(&share)?)?)
     }
 }
 
-/// Five stops of the inferno colour map, evenly spaced.
+/// Five stops of the inferno color map, evenly spaced.
 const STOPS: [[f64; 3]; 5] =
     [[0.0, 0.0, 14.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
 
