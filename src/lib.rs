@@ -59,3 +59,8 @@ pub use raster::Raster;
 pub use sheet::Sheet;
 pub use step::{Grid, Step};
 pub use weights::Source;
+
+/// The README's code is compiled, and run where it says so.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

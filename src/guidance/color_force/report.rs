@@ -41,7 +41,8 @@ pub struct ForcedStep {
     pub areas: Vec<f64>,
 }
 
-/// The color inside the last forced step's mask, in one finished picture.
+/// The color of the forced region in one finished picture: the cells that at least half of the forced steps had in their
+/// mask.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PaintedColor {
@@ -49,9 +50,9 @@ pub struct PaintedColor {
     pub color: Rgb,
     /// CIEDE2000 to the color asked for.
     pub delta_e: f64,
-    /// Share of the mask's pixels within CIEDE2000 10 of the color asked for.
+    /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
     pub coverage: f64,
-    /// Share of the picture that the mask covers.
+    /// Share of the picture that the region covers.
     pub area: f64,
 }
 
@@ -184,10 +185,14 @@ impl Trace {
         stacked(&self.saliency)
     }
 
-    /// Measures the picture, [n, 3, H, W] in -1..=1, inside the last mask.
+    /// Measures the picture, [n, 3, H, W] in -1..=1, where at least half of the forced steps had the mask. (A single step's
+    /// mask flickers, the last one's most: attention says least when the picture is done.)
     pub fn measure(&mut self, picture: &Tensor, asked: Rgb) -> Result<()> {
         self.painted.clear();
-        let Some(mask) = self.masks.last() else { return Ok(()) };
+        if self.masks.is_empty() {
+            return Ok(());
+        }
+        let mask = stacked(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
         let picture = picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
         let (_, _, height, width) = picture.size4()?;
         let masks = mask.f_ge(0.5)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;

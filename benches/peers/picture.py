@@ -1,0 +1,69 @@
+#!/usr/bin/env python3
+"""One picture of the embedded model: diffusers and impasto in turns, as a ratio.
+
+    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
+    .peers/bin/python benches/peers/picture.py [--threads 2] [--rounds 30]
+
+Both do the same work: the same weights in f32, prompt, seed, 28 Euler steps with guidance 4.5, decoding included. The
+script also says how far the two pictures are apart.
+"""
+import argparse
+import pathlib
+import random
+import statistics
+import subprocess
+import tempfile
+import time
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from PIL import Image
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROMPT = "1girl, eyes, hair bow, hair, skin, shirt, background"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=30)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    pipe = StableDiffusionPipeline.from_pretrained(ROOT / "src/weights/tiny", safety_checker=None, torch_dtype=torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    folder = tempfile.mkdtemp()
+    build = ["cargo", "bench", "--quiet", "--bench", "picture", "--no-run"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    run = ["cargo", "bench", "--quiet", "--bench", "picture", "--", "--threads", str(args.threads), "--save", folder]
+    ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def impasto():
+        ours.stdin.write(PROMPT + "\n")
+        ours.stdin.flush()
+        return float(ours.stdout.readline())
+
+    def diffusers():
+        begun = time.perf_counter()
+        generator = torch.Generator().manual_seed(0)
+        image = pipe(PROMPT, num_inference_steps=28, guidance_scale=4.5, generator=generator).images[0]
+        return time.perf_counter() - begun, image
+
+    impasto(), diffusers()
+    rows = []
+    for _ in range(args.rounds):
+        theirs, image = diffusers()
+        rows.append((impasto(), theirs))
+    ours.stdin.close()
+    ratios = [a / b for a, b in rows]
+    medians = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(2000))
+    apart = np.abs(np.asarray(image, float) - np.asarray(Image.open(f"{folder}/picture.png"), float)).max()
+    print(f"{args.threads} threads, {args.rounds} rounds in turns, median seconds a picture:")
+    print(f"  impasto   {statistics.median(a for a, _ in rows):.3f}")
+    print(f"  diffusers {statistics.median(b for _, b in rows):.3f}")
+    print(f"  ratio     {statistics.median(ratios):.3f} [{medians[50]:.3f}, {medians[1949]:.3f}]")
+    print(f"  the pictures differ by at most {apart:.0f} of 255")
+
+
+if __name__ == "__main__":
+    main()
