@@ -1,7 +1,9 @@
-//! What guidances cost, as ratios to the bare step: `cargo bench --bench overhead [-- tiny|sd15] [--rounds N] [--threads N]`.
+//! What guidances cost, as ratios to the bare step: `cargo bench --bench overhead [-- tiny|sd15] [--rounds N]
+//! [--threads N]`.
 //!
-//! Machines are shared and noisy, so every round runs each row once, in turn, and the figures are ratios to that round's
-//! `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time: what is not the guidance's.
+//! Machines are shared and noisy, so every round runs each row once, in turn, and the figures are ratios to that
+//! round's `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time: what is not the
+//! guidance's.
 //!
 //! A row's time is that of whole steps of a run, on the tiny model or on a network of Stable Diffusion 1.5's size with
 //! random weights (32×32 latents, 77 tokens); `own` is the ratio less one, the guidance's own operations.

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let option = |name: &str| -> Option<&String> { arguments.get(arguments.iter().position(|found| found == name)? + 1) };
+    let option =
+        |name: &str| -> Option<&String> { arguments.get(arguments.iter().position(|found| found == name)? + 1) };
     tch::set_num_threads(option("--threads").and_then(|threads| threads.parse().ok()).unwrap_or(1));
     let mut pipeline = Pipeline::builder().build()?;
     for line in std::io::stdin().lock().lines() {

@@ -1,6 +1,7 @@
 //! The one error type. A message says what happened, to which value, and what to try.
 
 use crate::branch::Branch;
+use std::borrow::Cow;
 use std::path::PathBuf;
 
 /// `std::result::Result` with [`enum@Error`].
@@ -72,7 +73,7 @@ pub enum Error {
         /// What was given.
         value: String,
         /// The range, and what is usual.
-        expected: &'static str,
+        expected: Cow<'static, str>,
     },
     /// A tensor has the wrong shape.
     #[error("{what} has shape {got:?}; expected {expected}")]
@@ -85,7 +86,7 @@ pub enum Error {
         expected: String,
     },
     /// A number that must be finite is not.
-    #[error("{what} is not finite at step {step}; a half-precision overflow or a broken checkpoint does this")]
+    #[error("{what} is not finite at step {step}; an overflow in half precision or a broken checkpoint does this")]
     NonFinite {
         /// What was looked at.
         what: String,
@@ -144,12 +145,12 @@ pub enum Error {
     NoMaps(&'static str),
 
     /// A guidance failed; the source says why.
-    #[error("{name} failed at step {step}: {source}")]
+    #[error("{name} failed {}: {source}", when(*step))]
     Guidance {
         /// How the guidance calls itself.
         name: &'static str,
-        /// Index of the step; 0 also before the first.
-        step: usize,
+        /// Index of the step; `None` before the first and after the last.
+        step: Option<usize>,
         /// The failure.
         source: Box<Error>,
     },
@@ -173,6 +174,9 @@ pub enum Error {
         /// Now.
         now: usize,
     },
+    /// A run was asked to go on after it had failed.
+    #[error("this run ended with an error; start a new one")]
+    RunFailed,
     /// The run was cancelled through its token or its progress callback.
     #[error("cancelled")]
     Cancelled,
@@ -192,8 +196,12 @@ impl Error {
         Self::Io { path: path.into(), source }
     }
 
-    pub(crate) fn parameter(name: &'static str, value: impl std::fmt::Display, expected: &'static str) -> Self {
-        Self::Parameter { name, value: value.to_string(), expected }
+    pub(crate) fn parameter(
+        name: &'static str,
+        value: impl std::fmt::Display,
+        expected: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Parameter { name, value: value.to_string(), expected: expected.into() }
     }
 }
 
@@ -216,8 +224,13 @@ fn quoted(words: &[String]) -> String {
     quoted.join(", ")
 }
 
+/// When a guidance failed.
+fn when(step: Option<usize>) -> String {
+    step.map_or_else(|| "before or after the steps".into(), |step| format!("at step {step}"))
+}
+
 /// Names the guidance and step in an error.
-pub(crate) fn blame<T>(result: Result<T>, name: &'static str, step: usize) -> Result<T> {
+pub(crate) fn blame<T>(result: Result<T>, name: &'static str, step: Option<usize>) -> Result<T> {
     result.map_err(|source| match source {
         Error::Cancelled => Error::Cancelled,
         source => Error::Guidance { name, step, source: Box::new(source) },

@@ -22,8 +22,8 @@
 //! | write the loop yourself | [`Model`], [`diffusion`] |
 //! | try your guidance without a model | [`testing::ToyModel`] |
 //!
-//! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what is
-//! doubtful is in [`Output::notes`](pipeline::Output::notes).
+//! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what
+//! is doubtful is in [`Output::notes`](pipeline::Output::notes).
 
 // The library neither panics nor prints; its tests, examples and benches may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]

@@ -84,17 +84,14 @@ pub struct Model {
     notes: Vec<String>,
 }
 
-/// Tokens a CLIP text encoder reads, start and end included.
-const CLIP_LENGTH: i64 = 77;
-
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 impl Model {
     /// Loads a checkpoint on the CPU.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], [`Error::Malformed`], [`Error::Config`] for what is not supported, [`Error::Weights`] with
-    /// every tensor that is missing or misshapen.
+    /// [`Error::MissingFile`], [`Error::Malformed`], [`Error::Config`] for what is not supported, [`Error::Weights`]
+    /// with every tensor that is missing or misshapen.
     pub fn load(source: &Source) -> Result<Self> {
         Self::load_with(source, LoadOptions::default())
     }
@@ -133,13 +130,14 @@ impl Model {
         let w = weights("unet", kind)?;
         let unet = UNet::new(&w, &config)?;
         notes.extend(unused(&w));
-        let sample_size = config.sample_size;
+        let unet_config = config;
         let config = configured(source, "vae/config.json", VaeConfig::from_json)?;
         // Published VAEs overflow in half precision, and say so.
         let vae_kind = if config.force_upcast { Kind::Float } else { kind };
         let w = weights("vae", vae_kind)?;
         let vae = Vae::new(&w, &config)?;
         notes.extend(unused(&w));
+        fits(&unet_config, &config, text_encoder.config()).map_err(|problem| problem.of(source))?;
 
         let scheduler = match source.text(SCHEDULER)? {
             Some(text) => SchedulerConfig::from_json(&text)?,
@@ -147,10 +145,13 @@ impl Model {
         };
         let table = scheduler.table()?;
         let own: OwnDefaults = source.json("impasto.json")?.unwrap_or_default();
-        let side = (sample_size.unwrap_or(64) * vae.config().factor()) as u32;
+        let side = |index| {
+            let cells = unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
+            u32::try_from(cells * vae.config().factor()).unwrap_or(u32::MAX) // refused when a picture is asked for
+        };
         let defaults = Defaults {
-            width: own.width.unwrap_or(side),
-            height: own.height.unwrap_or(side),
+            width: own.width.unwrap_or_else(|| side(1)),
+            height: own.height.unwrap_or_else(|| side(0)),
             guidance_scale: own.guidance_scale.unwrap_or(7.5),
         };
         let tokenizer = tokenizer(source)?;
@@ -167,6 +168,11 @@ impl Model {
         &self.scheduler
     }
 
+    /// What the network's output means.
+    pub const fn prediction(&self) -> Prediction {
+        self.scheduler.prediction_type
+    }
+
     /// What the checkpoint wants unless the user says otherwise.
     pub const fn defaults(&self) -> Defaults {
         self.defaults
@@ -175,6 +181,45 @@ impl Model {
     /// What was noticed while loading, in sentences.
     pub fn notes(&self) -> &[String] {
         &self.notes
+    }
+}
+
+/// Do the parts belong together, and is what they make a text-to-image model of one text encoder?
+fn fits(unet: &UnetConfig, vae: &VaeConfig, text: &ClipTextConfig) -> std::result::Result<(), Misfit> {
+    let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
+    if let Some(added) = &unet.addition_embed_type {
+        let expected = "models with a second text encoder (SDXL) are not supported yet; use SD 1.x or 2.x".into();
+        return Err(Misfit { field: "addition_embed_type", value: added.clone(), expected });
+    }
+    if unet.in_channels != vae.latent_channels {
+        let channels = vae.latent_channels;
+        let expected =
+            format!("expected {channels}, the VAE's latent_channels (inpainting models are not supported yet)");
+        return misfit("in_channels", unet.in_channels, expected);
+    }
+    if unet.out_channels != vae.latent_channels {
+        let expected = format!("expected {}, the VAE's latent_channels", vae.latent_channels);
+        return misfit("out_channels", unet.out_channels, expected);
+    }
+    let widths = (0..unet.block_out_channels.len()).filter_map(|level| unet.cross_attention_dim.level(level));
+    if let Some(width) = widths.into_iter().find(|width| *width != text.hidden_size) {
+        let expected = format!("expected {}, the text encoder's hidden_size", text.hidden_size);
+        return misfit("cross_attention_dim", width, expected);
+    }
+    Ok(())
+}
+
+/// A field of the UNet's configuration that does not fit the other parts.
+struct Misfit {
+    field: &'static str,
+    value: String,
+    expected: String,
+}
+
+impl Misfit {
+    fn of(self, source: &Source) -> Error {
+        let Self { field, value, expected } = self;
+        Error::Config { file: source.name("unet/config.json"), field: field.into(), value, expected }
     }
 }
 
@@ -223,6 +268,13 @@ impl Denoiser for Model {
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
+        if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
+            [a, b] if a.size() != b.size() => Some([a, b]),
+            _ => None,
+        }) {
+            let expected = format!("{:?}, as the other inputs", first.size());
+            return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
+        }
         let x = Tensor::f_cat(&latents, 0)?;
         let contexts: Vec<Tensor> = inputs
             .iter()
@@ -237,20 +289,12 @@ impl Denoiser for Model {
             .collect::<Result<_>>()?;
         let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(self.kind)?;
         // The network sees the variance-preserving latent; casts are here and nowhere else.
-        let c_in = 1.0 / (step.sigma * step.sigma + 1.0).sqrt();
-        let sample = x.f_mul_scalar(c_in)?.f_to_kind(self.kind)?;
+        let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
         let out = self.unet.forward(&sample, &timestep, &context, None, tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, &x, step.sigma)?;
         let each = x0.f_chunk(inputs.len() as i64, 0)?;
         Ok(Predictions::new(step, inputs, each))
-    }
-}
-
-impl Model {
-    /// What the network's output means.
-    pub const fn prediction(&self) -> Prediction {
-        self.scheduler.prediction_type
     }
 }
 
@@ -261,7 +305,7 @@ impl Codec for Model {
 
     fn text(&self, text: &str) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
-        let ids = Tensor::f_from_slice(&self.tokenizer.padded(text)?)?.f_reshape([1, CLIP_LENGTH])?;
+        let ids = Tensor::f_from_slice(&self.tokenizer.padded(text)?)?.f_unsqueeze(0)?;
         let states = self.text_encoder.forward(&ids.f_to_device(self.device)?)?;
         Ok(Conditioning::new(states.last_hidden_state.f_to_kind(Kind::Float)?))
     }

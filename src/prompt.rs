@@ -22,6 +22,19 @@ impl TokenSpan {
     pub const fn is_empty(self) -> bool {
         self.end <= self.start
     }
+
+    /// The same tokens in order, each once: spans that overlap or touch become one.
+    pub fn union(mut spans: Vec<Self>) -> Vec<Self> {
+        spans.sort_by_key(|span| span.start);
+        let mut union: Vec<Self> = Vec::with_capacity(spans.len());
+        for span in spans {
+            match union.last_mut() {
+                Some(last) if span.start <= last.end => last.end = last.end.max(span.end),
+                _ => union.push(span),
+            }
+        }
+        union
+    }
 }
 
 /// A prompt as the text encoder sees it.
@@ -67,8 +80,8 @@ impl Prompt {
     /// Every place where `phrase` stands at word boundaries, letters' case aside, as spans of the context.
     ///
     /// # Errors
-    /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all of
-    /// its places, or parts of them, are beyond the text encoder's limit.
+    /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all
+    /// of its places, or parts of them, are beyond the text encoder's limit.
     pub fn find(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
         let (wanted, present) = (words(phrase), words(&self.text));
         let Some((first, rest)) = wanted.split_first() else { return Err(Error::EmptyPhrase) };
@@ -155,6 +168,14 @@ mod tests {
         assert!(matches!(prompt.find("bow hair"), Err(Error::PhraseNotFound { .. })));
         assert_eq!(prompt.find("bow, hair")?, [TokenSpan { start: 5, end: 7 }]);
         assert!(matches!(prompt.find("eye"), Err(Error::PhraseNotFound { .. })));
+        Ok(())
+    }
+
+    #[test]
+    fn overlapping_places_have_each_token_once() -> Result<()> {
+        let places = prompt("a a a, b, a a", 75).find("a a")?;
+        assert_eq!(places.len(), 3);
+        assert_eq!(TokenSpan::union(places), [TokenSpan { start: 1, end: 4 }, TokenSpan { start: 5, end: 7 }]);
         Ok(())
     }
 

@@ -217,14 +217,19 @@ pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
         let missing = io::Error::new(io::ErrorKind::NotFound, "this folder does not exist; create it first");
         return Err(Error::io(folder, missing));
     }
-    let name = format!(".impasto-{}-{}.part", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-    let part = folder.join(name);
-    let written = OpenOptions::new().write(true).create_new(true).open(&part).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
+    // A name may be taken: by what a killed process left, or by one with the same number in another container.
+    let (part, mut file) = loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let part = folder.join(format!(".impasto-{}-{count}.part", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&part) {
+            Ok(file) => break (part, file),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::io(path, error)),
+        }
+    };
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     written.and_then(|()| std::fs::rename(&part, path)).map_err(|source| {
-        std::fs::remove_file(&part).ok(); // it may never have been made
+        std::fs::remove_file(&part).ok(); // what is left of a failure is not worth another error
         Error::io(path, source)
     })
 }

@@ -72,7 +72,7 @@ pub struct Start<'a> {
     prompt: &'a str,
     negative: &'a str,
     grid: Grid,
-    images: i64,
+    images: usize,
     noise: Noise,
 }
 
@@ -90,13 +90,12 @@ impl<'a> Start<'a> {
 
     /// Number of images, 1 or more.
     pub fn images(mut self, images: usize) -> Self {
-        self.images = images as i64;
+        self.images = images;
         self
     }
 }
 
 /// A recipe: schedule, solver, combination of branches, and the guidances lent to it.
-#[allow(missing_debug_implementations)]
 pub struct Sampler<'g> {
     schedule: Schedule,
     solver: Box<dyn Solver>,
@@ -136,8 +135,8 @@ impl<'g> Sampler<'g> {
         self
     }
 
-    /// Adds a bare hook.
-    pub fn hook<H: CrossAttentionHook>(self, hook: &'g mut H) -> Self {
+    /// Adds a bare hook: a value, or `&mut value` to read it afterwards.
+    pub fn hook(self, hook: impl CrossAttentionHook + 'g) -> Self {
         self.guide(HookOnly(hook))
     }
 
@@ -160,23 +159,28 @@ impl<'g> Sampler<'g> {
     pub fn start<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
         let Start { prompt, negative, grid, images, mut noise } = start;
-        if images < 1 {
-            return Err(Error::parameter("images", images, "1 or more"));
+        let images = match i64::try_from(images) {
+            Ok(count) if (1..=MOST_IMAGES).contains(&count) => count,
+            _ => return Err(Error::parameter("images", images, format!("1 to {MOST_IMAGES}"))),
+        };
+        if grid.h < 1 || grid.w < 1 {
+            let size = format!("{} × {} cells", grid.h, grid.w);
+            return Err(Error::parameter("grid", size, "one row and column or more"));
         }
-        for guidance in &self.guidances {
-            blame(guidance.check(), guidance.name(), 0)?;
-        }
+        each(&mut self.guidances, None, |guidance| guidance.check())?;
         let tokens = model.prompt(prompt)?;
         let mut notes = Vec::new();
-        if let Some(cut) = tokens.cut() {
-            notes.push(format!("the prompt is too long for the text encoder, which does not see \"{cut}\""));
+        for (name, tokens) in [("prompt", &tokens), ("negative prompt", &model.prompt(negative)?)] {
+            if let Some(cut) = tokens.cut() {
+                notes.push(format!("the {name} is too long for the text encoder, which does not see \"{cut}\""));
+            }
         }
         let own = |branch, role, prompt: &str| -> Result<(BranchInfo, Conditioning)> {
             Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into() }, model.text(prompt)?))
         };
         let mut branches = vec![own(Branch::Uncond, "uncond", negative)?, own(Branch::Cond, "cond", prompt)?];
-        for guidance in &mut self.guidances {
-            let mut setup = Setup {
+        each(&mut self.guidances, None, |guidance| {
+            guidance.begin(&mut Setup {
                 prompt: &tokens,
                 grid,
                 images,
@@ -185,26 +189,22 @@ impl<'g> Sampler<'g> {
                 sites: model.sites(),
                 codec: model,
                 branches: &mut branches,
-            };
-            let begun = guidance.begin(&mut setup);
-            blame(begun, guidance.name(), 0)?;
-        }
+            })
+        })?;
         for (info, conditioning) in &mut branches {
-            for guidance in &mut self.guidances {
-                let conditioned = guidance.condition(info, conditioning, model);
-                blame(conditioned, guidance.name(), 0)?;
-            }
+            each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, model))?;
         }
         let (infos, conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         self.combine.begin(&infos)?;
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let wiring = Wiring::new(&hooks, model.sites(), &names);
+        let wiring = Wiring::new(&hooks, model.sites(), &names)?;
         let scale = self.schedule.initial_scale();
         let x = noise.draw(&[images, 4, grid.h, grid.w])?.f_mul_scalar(scale)?.f_to_device(model.device())?;
         let steps: Vec<Step> = self.schedule.steps().collect();
         Ok(Run {
+            state: State::Going,
             sampler: self,
             model,
             codec: model,
@@ -216,7 +216,6 @@ impl<'g> Sampler<'g> {
             level: None,
             x,
             x0: None,
-            finished: false,
             notes,
         })
     }
@@ -233,7 +232,6 @@ pub struct Progress {
 }
 
 /// A run in progress.
-#[allow(missing_debug_implementations)]
 pub struct Run<'g, 'm> {
     sampler: Sampler<'g>,
     model: &'m dyn Denoiser,
@@ -247,18 +245,46 @@ pub struct Run<'g, 'm> {
     level: Option<f64>,
     x: Tensor,
     x0: Option<Tensor>,
-    finished: bool,
+    state: State,
     notes: Vec<String>,
+}
+
+/// How far a run has come.
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Going,
+    Finished,
+    /// What the solver and the guidances remember is in pieces.
+    Failed,
 }
 
 impl Run<'_, '_> {
     /// Takes the next step; `None` after the last.
     ///
     /// # Errors
-    /// What the model, a hook (with its site) or a guidance (with its name) reports; [`Error::Cancelled`].
+    /// What the model, a hook (with its site) or a guidance (with its name) reports; [`Error::NonFinite`];
+    /// [`Error::Cancelled`]. After an error the run is over: [`Error::RunFailed`].
     pub fn step(&mut self) -> Result<Option<Progress>> {
-        let Some(step) = self.steps.next() else { return Ok(None) };
+        self.guarded(|run| {
+            let Some(step) = run.steps.next() else { return Ok(None) };
+            run.take(step).map(Some)
+        })
+    }
+
+    /// Does something to a run that has not failed; if that fails, the run has.
+    fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        if self.state == State::Failed {
+            return Err(Error::RunFailed);
+        }
         let _no_grad = tch::no_grad_guard();
+        let done = act(self);
+        if done.is_err() {
+            self.state = State::Failed;
+        }
+        done
+    }
+
+    fn take(&mut self, step: Step) -> Result<Progress> {
         if let Some(level) = self.level.filter(|level| *level != step.from) {
             self.x = relabel(&self.x, level, step.from)?;
         }
@@ -280,15 +306,21 @@ impl Run<'_, '_> {
             grid,
         };
         let mut transition = solver.step(&step, &x, &mut evaluation)?;
-        for guidance in guidances.iter_mut() {
-            let told = guidance.transition(&step, &mut transition);
-            blame(told, guidance.name(), step.index)?;
-        }
+        let shape = x.size();
+        each(guidances, Some(step.index), |guidance| {
+            guidance.transition(&step, &mut transition)?;
+            keeps("Transition::mean", &transition.mean, &shape)
+        })?;
         let std = transition.std;
         self.x0 = Some(transition.x0.shallow_clone());
         self.x = transition.sample(&mut self.noise)?;
+        keeps("the latent", &self.x, &shape)?;
+        if self.x.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            let what = format!("the latent that {} made", self.sampler.solver.name());
+            return Err(Error::NonFinite { what, step: step.index });
+        }
         self.level = Some(step.to);
-        Ok(Some(Progress { step, std }))
+        Ok(Progress { step, std })
     }
 
     /// The current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
@@ -304,36 +336,36 @@ impl Run<'_, '_> {
     /// Takes all remaining steps and returns the clean latent, [n, 4, h, w] f32.
     pub fn finish(&mut self) -> Result<&Tensor> {
         while self.step()?.is_some() {}
-        if !self.finished {
-            self.finished = true;
-            // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
-            self.x = relabel(&self.x, self.level.unwrap_or_default(), 0.0)?;
-            let _no_grad = tch::no_grad_guard();
-            for guidance in &mut self.sampler.guidances {
-                let finished = guidance.finish(&mut self.x, self.codec);
-                blame(finished, guidance.name(), self.sampler.schedule.steps().len())?;
-            }
+        if self.state == State::Going {
+            self.guarded(|run| {
+                // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
+                run.x = relabel(&run.x, run.level.unwrap_or_default(), 0.0)?;
+                let (shape, codec, x) = (run.x.size(), run.codec, &mut run.x);
+                each(&mut run.sampler.guidances, None, |guidance| {
+                    guidance.finish(x, codec)?;
+                    keeps("the finished latent", x, &shape)
+                })
+            })?;
+            self.state = State::Finished;
         }
         Ok(&self.x)
     }
 
     /// [`Run::finish`], then the pictures, [n, 3, H, W] f32 in about -1..=1, which every guidance is shown.
     pub fn decode(&mut self) -> Result<Tensor> {
-        let _no_grad = tch::no_grad_guard();
         let latent = self.finish()?.shallow_clone();
-        self.sampler.cancel.check()?;
-        let picture = match self.sampler.batching {
-            Batching::Together => self.codec.decode(&latent)?,
-            Batching::OneByOne => {
-                let each = (0..latent.size4()?.0).map(|image| self.codec.decode(&latent.f_narrow(0, image, 1)?));
-                Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?
-            }
-        };
-        for guidance in &mut self.sampler.guidances {
-            let shown = guidance.decoded(&picture);
-            blame(shown, guidance.name(), self.sampler.schedule.steps().len())?;
-        }
-        Ok(picture)
+        self.guarded(|run| {
+            run.sampler.cancel.check()?;
+            let picture = match run.sampler.batching {
+                Batching::Together => run.codec.decode(&latent)?,
+                Batching::OneByOne => {
+                    let each = (0..latent.size4()?.0).map(|image| run.codec.decode(&latent.f_narrow(0, image, 1)?));
+                    Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?
+                }
+            };
+            each(&mut run.sampler.guidances, None, |guidance| guidance.decoded(&picture))?;
+            Ok(picture)
+        })
     }
 
     /// What guidances have to say, each sentence with its origin.
@@ -348,6 +380,26 @@ impl Run<'_, '_> {
         let reports = self.sampler.guidances.iter().map(|guidance| guidance.report());
         reports.filter_map(Result::transpose).collect()
     }
+}
+
+/// More images than any batch; keeps their number from overflowing.
+const MOST_IMAGES: i64 = 1024;
+
+/// Calls every guidance in turn; what one finds wrong is named after it.
+fn each(
+    guidances: &mut [Box<dyn Guidance + '_>],
+    step: Option<usize>,
+    mut call: impl FnMut(&mut dyn Guidance) -> Result<()>,
+) -> Result<()> {
+    guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), step))
+}
+
+/// A guidance may move a latent, not change its shape.
+fn keeps(what: &'static str, latent: &Tensor, shape: &[i64]) -> Result<()> {
+    if latent.size() == shape {
+        return Ok(());
+    }
+    Err(Error::Shape { what, got: latent.size(), expected: format!("{shape:?}, the run's latent") })
 }
 
 /// What the solver asks within one step, answered by everybody who takes part.
@@ -376,20 +428,17 @@ impl Eval for Evaluation<'_, '_> {
         self.step.timestep = self.schedule.timestep(sigma);
         let mut plan = Plan::default();
         self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
-        for guidance in self.guidances.iter_mut() {
-            let planned = guidance.plan(&self.step, &mut plan);
-            blame(planned, guidance.name(), self.step.index)?;
-        }
+        let (step, shape) = (self.step, x.size());
+        each(self.guidances, Some(step.index), |guidance| guidance.plan(&step, &mut plan))?;
         let mut predictions = self.predictions(&plan.into_rows(), x)?;
-        for guidance in self.guidances.iter_mut() {
-            let told = guidance.predicted(&self.step, &mut predictions);
-            blame(told, guidance.name(), self.step.index)?;
-        }
-        let mut denoised = Denoised::new(self.combine.combine(&self.step, &predictions)?);
-        for guidance in self.guidances.iter_mut() {
-            let told = guidance.denoised(&self.step, &mut denoised);
-            blame(told, guidance.name(), self.step.index)?;
-        }
+        each(self.guidances, Some(step.index), |guidance| guidance.predicted(&step, &mut predictions))?;
+        let combined = self.combine.combine(&step, &predictions)?;
+        keeps("the combined x0", &combined, &shape)?;
+        let mut denoised = Denoised::new(combined);
+        each(self.guidances, Some(step.index), |guidance| {
+            guidance.denoised(&step, &mut denoised)?;
+            keeps("Denoised::x0", &denoised.x0, &shape)
+        })?;
         self.step.eval += 1;
         denoised.resolve()
     }
@@ -425,6 +474,9 @@ impl Evaluation<'_, '_> {
         let cut = |of: &Tensor| of.f_narrow(0, images.start, count);
         let mut parts = Vec::with_capacity(rows.len());
         for (branch, own) in rows {
+            if let Some(own) = own {
+                keeps("the latent given to Plan::evaluate_at", own, &self.shape)?;
+            }
             let conditioning = self.conditionings.get(branch).ok_or(Error::NoConditioning(*branch))?;
             let context = &conditioning.context;
             // One row of conditioning serves every image.

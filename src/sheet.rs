@@ -15,6 +15,8 @@ use font8x8::UnicodeFonts;
 
 const PAPER: Rgb = Rgb(255, 255, 255);
 const INK: Rgb = Rgb(0, 0, 0);
+/// Pixels of the longest sheet.
+const LARGEST: u64 = 1 << 15;
 /// Pixels of a letter, either way.
 const LETTER: u32 = 8;
 /// Pixels from one line of a caption to the next.
@@ -52,12 +54,20 @@ impl<'a> Sheet<'a> {
     /// The sheet as a picture.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if it has no pictures.
+    /// [`Error::Parameter`] if it has no pictures, or if it would have more than 2¹⁵ pixels in a row or column.
     pub fn draw(&self) -> Result<Raster> {
         let widest = self.cells.iter().map(|(_, picture)| picture.width()).max();
-        let Some(column) = widest.map(|width| width * self.magnify) else {
+        let highest = self.cells.iter().map(|(_, picture)| picture.height()).max();
+        let (Some(widest), Some(highest)) = (widest, highest) else {
             return Err(Error::parameter("sheet", "empty", "at least one picture; add it with Sheet::add"));
         };
+        let columns = self.columns.min(self.cells.len()) as u64;
+        let sides = [(columns, widest), (self.cells.len().div_ceil(self.columns) as u64, highest)];
+        if sides.iter().any(|(count, side)| count * u64::from(*side) * u64::from(self.magnify) > LARGEST) {
+            let value = format!("{} pictures magnified {} times", self.cells.len(), self.magnify);
+            return Err(Error::parameter("sheet", value, format!("at most {LARGEST} pixels in a row or column")));
+        }
+        let column = widest * self.magnify;
         let letters = (column / LETTER).max(1) as usize;
         let rows: Vec<Row<'_>> =
             self.cells.chunks(self.columns).map(|cells| Row::new(cells, letters, self.magnify)).collect();

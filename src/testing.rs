@@ -4,7 +4,7 @@
 
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::conditioning::{Codec, Conditioning};
-use crate::diffusion::{Denoiser, Input, Noise, Predictions};
+use crate::diffusion::{Denoiser, Input, Noise, Prediction, Predictions};
 use crate::error::Result;
 use crate::prompt::Prompt;
 use crate::step::Step;
@@ -67,7 +67,7 @@ impl ToyModel {
             Ok(noise.draw(&[out, into])?.f_mul_scalar(0.8 / (into as f64).sqrt())?)
         };
         let mut sites = vec![
-            AttentionSite::new("block.attn1", SiteKind::Itself, Place::Down, 0, HEADS),
+            AttentionSite::new("block.attn1", SiteKind::SelfAttention, Place::Down, 0, HEADS),
             AttentionSite::new("block.attn2", SiteKind::Cross, Place::Down, 0, HEADS),
         ];
         sites.iter_mut().enumerate().for_each(|(index, site)| site.index = index);
@@ -95,7 +95,7 @@ impl Denoiser for ToyModel {
             .map(|input| Ok(input.conditioning.context.f_expand([input.x.size4()?.0, -1, -1], false)?))
             .collect::<Result<_>>()?;
         let context = Tensor::f_cat(&contexts, 0)?;
-        let c_in = 1.0 / (step.sigma * step.sigma + 1.0).sqrt();
+        let c_in = Prediction::input_scale(step.sigma);
         let cells = x.f_mul_scalar(c_in)?.f_reshape([b, c, h * w])?.f_transpose(1, 2)?;
         let mut hidden = cells.f_linear(&self.conv_in, None::<Tensor>)?;
         let mut sites = self.sites.iter();

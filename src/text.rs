@@ -44,8 +44,8 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// From the content of a `tokenizer.json`.
     ///
-    /// Its padding token is the one of its `padding` section, else `!` where that is a special token (SD 2.x, the second
-    /// tokenizer of SDXL), else the end token.
+    /// Its padding token is the one of its `padding` section, else `!` where that is a special token (SD 2.x, the
+    /// second tokenizer of SDXL), else the end token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the file is not a tokenizer, or not one that puts one token before and one after a text.
@@ -53,8 +53,8 @@ impl Tokenizer {
         Self::new(parse("tokenizer.json", tokenizer_json)?)
     }
 
-    /// From the contents of `vocab.json` and `merges.txt` and, where a checkpoint has them, of `special_tokens_map.json`
-    /// and `tokenizer_config.json`; a token named in both is taken from the former.
+    /// From the contents of `vocab.json` and `merges.txt` and, where a checkpoint has them, of
+    /// `special_tokens_map.json` and `tokenizer_config.json`; a token named in both is taken from the former.
     ///
     /// Tokens that neither file names are those of SD 1.x, which pads with its end token.
     ///
@@ -210,7 +210,8 @@ impl Special {
         Ok(Self { content: content.into(), id, fields: token.clone() })
     }
 
-    /// An entry of `added_tokens`. A bare string is found before the text is normalised, so only in its own letter case.
+    /// An entry of `added_tokens`. A bare string is found before the text is normalised, so only in its own letter
+    /// case.
     fn added(&self) -> Value {
         let flag = |name: &str| self.fields.get(name).and_then(Value::as_bool).unwrap_or(false);
         json!({

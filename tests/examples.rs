@@ -1,5 +1,5 @@
-//! Does the documentation run? Every file of `examples/` is executed, in an empty folder, and must leave a picture or say
-//! something.
+//! Does the documentation run? Every file of `examples/` is executed, in an empty folder, and must leave a picture or
+//! say something.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,8 @@
 //! Laws that hold for every hook and guidance, on a toy model.
 
-use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores};
-use impasto::diffusion::solver::{Euler, EulerAncestral};
-use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, Table, Transition};
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs, Scores, SiteKind, Wiring};
+use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver};
+use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
 use impasto::guidance::{
     Accumulate, Cfg, ColorForce, Daam, ForceTarget, Guidance, Overlap, Plan, Region, Report, Saliency, Setup,
 };
@@ -198,8 +198,14 @@ fn batching_gives_the_same_picture_and_hooks_learn_which_images() -> Result<()> 
     };
     let (together, alone) = (guided(Batching::Together, 3)?, guided(Batching::OneByOne, 3)?);
     assert!(apart(&together, &alone) < 1e-3, "{}", apart(&together, &alone));
-    let first = guided(Batching::OneByOne, 1)?;
-    assert_eq!(alone.narrow(0, 0, 1), first, "image 0 of the batch is that image alone");
+    for image in 0..3 {
+        let force = ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+        let model = ToyModel::new(3)?;
+        let start = Start::new(PROMPT, GRID, Noise::seeded(7 + image));
+        let mut run = sampler().batching(Batching::OneByOne).guide(force).start(&model, start)?;
+        let own = run.finish()?;
+        assert_eq!(alone.narrow(0, image as i64, 1), *own, "image {image} of the batch is that image alone");
+    }
 
     let mut probe = Probe::wanting(Interest::PROBS);
     let _ = latents(sampler().batching(Batching::OneByOne).hook(&mut probe), 2)?;
@@ -230,10 +236,271 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
 }
 
 #[test]
-fn the_same_value_gives_the_same_picture_twice() -> Result<()> {
+fn the_same_value_gives_the_same_picture_and_report_twice() -> Result<()> {
     for (name, mut guidance) in guidances() {
-        let once = latent(sampler().guide(&mut guidance))?;
-        assert_eq!(latent(sampler().guide(&mut guidance))?, once, "{name}");
+        let mut told = || -> Result<(Tensor, String, usize)> {
+            let x = latent(sampler().guide(&mut guidance))?;
+            let report = guidance.report()?.map(|report| (report.data.to_string(), report.images.len()));
+            let (data, images) = report.unwrap_or_default();
+            Ok((x, format!("{data} {:?}", guidance.notes()), images))
+        };
+        let once = told()?;
+        assert_eq!(told()?, once, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn readings_do_not_outlive_a_failed_start() -> Result<()> {
+    let (mut look, mut force) = (Daam::of("eyes"), ColorForce::new("eyes", GOLD));
+    let _ = latent(sampler().guide(&mut look).guide(&mut force))?;
+    assert!(look.heat_map(0).is_ok() && force.details().is_ok());
+    let model = ToyModel::new(3)?;
+    for guidance in [&mut look as &mut dyn Guidance, &mut force] {
+        assert!(sampler().guide(guidance).start(&model, Start::new("a dog", GRID, Noise::seeded(1))).is_err());
+    }
+    assert!(look.heat_map(0).is_err() && force.details().is_err());
+    Ok(())
+}
+
+#[test]
+fn a_run_that_failed_does_not_go_on() -> Result<()> {
+    struct Late;
+    impl Guidance for Late {
+        fn transition(&mut self, step: &Step, _: &mut Transition) -> Result<()> {
+            if step.index == 2 { Err(Error::NoMaps("Late")) } else { Ok(()) }
+        }
+    }
+    let model = ToyModel::new(3)?;
+    let mut run = sampler().guide(Late).start(&model, start(1))?;
+    assert!(run.finish().is_err());
+    assert!(matches!(run.step(), Err(Error::RunFailed)));
+    assert!(matches!(run.finish().map(drop), Err(Error::RunFailed)));
+    assert!(matches!(run.decode(), Err(Error::RunFailed)));
+    Ok(())
+}
+
+#[test]
+fn a_latent_of_another_shape_or_without_numbers_is_an_error() -> Result<()> {
+    struct Cut;
+    impl Guidance for Cut {
+        fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
+            transition.mean = transition.mean.narrow(2, 0, 4);
+            Ok(())
+        }
+        fn name(&self) -> &'static str {
+            "Cut"
+        }
+    }
+    let message = latent(sampler().guide(Cut)).expect_err("another shape").to_string();
+    assert!(message.contains("Cut failed at step 0") && message.contains("[1, 4, 4, 6]"), "{message}");
+
+    struct Break;
+    impl Guidance for Break {
+        fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
+            denoised.x0 = &denoised.x0 * f64::NAN;
+            Ok(())
+        }
+    }
+    let message = latent(sampler().guide(Break)).expect_err("not a number").to_string();
+    assert!(message.contains("not finite at step 0"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn what_a_hook_returns_must_fit_and_is_named_if_it_does_not() -> Result<()> {
+    struct Wrong(Interest);
+    impl CrossAttentionHook for Wrong {
+        fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
+            if site.is_cross() { self.0 } else { Interest::NONE }
+        }
+        fn context(&mut self, _: &At, context: &mut Tensor) -> Result<()> {
+            *context = context.narrow(2, 0, 3);
+            Ok(())
+        }
+        fn bias(&mut self, _: &At, _: &Scores) -> Result<Option<Tensor>> {
+            Ok(Some(Tensor::zeros([3, 7], (Kind::Float, tch::Device::Cpu))))
+        }
+        fn scores(&mut self, _: &At, scores: &mut Tensor) -> Result<()> {
+            *scores = scores.narrow(3, 0, 2);
+            Ok(())
+        }
+        fn output(&mut self, _: &At, output: &mut Tensor) -> Result<()> {
+            *output = output.narrow(1, 0, 2);
+            Ok(())
+        }
+    }
+    for (phase, name) in [
+        (Interest::CONTEXT, "context"),
+        (Interest::BIAS, "bias"),
+        (Interest::SCORES, "scores"),
+        (Interest::OUTPUT, "output"),
+    ] {
+        let message = latent(sampler().hook(Wrong(phase))).expect_err(name).to_string();
+        assert!(message.contains(&format!("{name} of block.attn2 at step 0: {name} has shape")), "{message}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_bias_per_head_is_each_heads_own_and_readers_see_it() -> Result<()> {
+    /// Steers every head to a token of its own, as a bias or as an edit of the scores.
+    struct PerHead(Interest);
+    fn steer() -> Tensor {
+        let bias = Tensor::zeros([1, 2, 1, 10], (Kind::Float, tch::Device::Cpu));
+        for head in 0..2 {
+            let _ = bias.narrow(1, head, 1).narrow(3, 3 * head, 1).fill_(2.0);
+        }
+        bias
+    }
+    impl CrossAttentionHook for PerHead {
+        fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+            if site.is_cross() && branch == Branch::Cond { self.0 | Interest::PROBS } else { Interest::NONE }
+        }
+        fn bias(&mut self, _: &At, _: &Scores) -> Result<Option<Tensor>> {
+            Ok(Some(steer()))
+        }
+        fn scores(&mut self, _: &At, scores: &mut Tensor) -> Result<()> {
+            *scores = &*scores + steer();
+            Ok(())
+        }
+        fn probs(&mut self, _: &At, probs: &Probs) -> Result<()> {
+            let (after, before) = (probs.columns(probs.tokens())?, probs.untouched().columns(probs.tokens())?);
+            for head in 0..2i64 {
+                let of =
+                    |probs: &Tensor| probs.select(1, head).select(2, 3 * head).mean(Kind::Double).double_value(&[]);
+                assert!(of(&after) > 2.0 * of(&before), "head {head}: {} → {}", of(&before), of(&after));
+            }
+            let values = Tensor::ones([10, 1], (Kind::Float, tch::Device::Cpu));
+            assert!(apart(&probs.attend(&values)?, &Tensor::from(1f32)) < 1e-5, "rows sum to one");
+            Ok(())
+        }
+    }
+    let one = || Sampler::new(schedule(1), Euler);
+    let fused = latent(one().hook(PerHead(Interest::BIAS)))?;
+    let explicit = latent(one().hook(PerHead(Interest::SCORES)))?;
+    assert!(apart(&fused, &explicit) < 1e-4 * fused.abs().max().double_value(&[]));
+    assert!(apart(&fused, &latent(one())?) > 1e-3);
+    Ok(())
+}
+
+#[test]
+fn a_site_out_of_its_place_is_an_error() -> Result<()> {
+    let site = AttentionSite::new("twice", SiteKind::Cross, Place::Up, 0, 1);
+    let error = Wiring::new(&[], &[site.clone(), site], &[Branch::Cond]).expect_err("index 0 twice").to_string();
+    assert!(error.contains("twice") && error.contains("its position"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn nothing_selected_is_an_error_and_a_map_that_never_comes_a_note() -> Result<()> {
+    let error = latent(sampler().guide(Daam::of("eyes").sites(|_| false))).expect_err("no sites").to_string();
+    assert!(error.contains("block.attn2"), "{error}");
+    let blind = ColorForce::new("eyes", GOLD).saliency(Daam::of("eyes").window(0.0, 0.5)).max_timestep(999.0);
+    let model = ToyModel::new(3)?;
+    let mut run = sampler().guide(blind).start(&model, start(1))?;
+    let _ = run.finish()?;
+    assert!(run.notes().iter().any(|note| note.contains("no map")), "{:?}", run.notes());
+    Ok(())
+}
+
+/// Two evaluations a step, both at levels of the schedule, as Heun's method has.
+struct Twice;
+
+impl Solver for Twice {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let mut transition = Euler.step(step, x, eval)?;
+        if step.to > 0.0 {
+            transition.x0 = eval.x0(&transition.mean.copy(), step.to)?;
+        }
+        Ok(transition)
+    }
+    fn name(&self) -> &'static str {
+        "Twice"
+    }
+}
+
+#[test]
+fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
+    let timesteps = |force: ColorForce| -> Result<(Vec<f64>, Tensor)> {
+        let mut force = force;
+        let table = Table::stable_diffusion();
+        let schedule = Schedule::from_timesteps(&table, &[701.0, 601.0, 501.0], &SpacingOptions::default())?;
+        let x = latent(Sampler::new(schedule, Twice).guide(&mut force))?;
+        Ok((force.details()?.steps.iter().map(|step| step.timestep).collect(), x))
+    };
+    for target in [ForceTarget::Mean, ForceTarget::Denoised] {
+        let force = || ColorForce::new("eyes", GOLD).target(target).color_var(5.0);
+        assert_eq!(timesteps(force())?.0, [601.0, 501.0], "{target:?}: recorded once a step");
+        let (forced, one) = timesteps(force().min_timestep(601.0).max_timestep(601.0))?;
+        assert_eq!(forced, [601.0]);
+        let (none, never) = timesteps(force().min_timestep(650.0).max_timestep(660.0))?;
+        assert!(none.is_empty() && apart(&one, &never) > 1e-3);
+    }
+    // The step from 701 evaluates at 601 too; that does not make it a forced step.
+    let only_first =
+        ColorForce::new("eyes", GOLD).target(ForceTarget::Denoised).min_timestep(601.0).max_timestep(601.0);
+    assert_eq!(timesteps(only_first)?.0.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn daam_averages_the_evaluations_of_a_step() -> Result<()> {
+    let mut look = Daam::of("eyes");
+    let _ = latent(Sampler::new(schedule(3), Twice).guide(&mut look))?;
+    let model = ToyModel::new(3)?;
+    assert!(look.heat_map(0)?.max()? <= 1.0, "a share of the attention, however many evaluations");
+    drop(model);
+    Ok(())
+}
+
+#[test]
+fn a_drawn_mask_limits_a_force() -> Result<()> {
+    let upper = || Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
+    let mut force = ColorForce::new("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).max_timestep(999.0);
+    let _ = latents(sampler().guide(&mut force), 2)?;
+    let masks = force.masks()?;
+    assert_eq!(masks.size(), [6, 2, 8, 6]);
+    assert_eq!(masks.narrow(2, 4, 4).sum(Kind::Double).double_value(&[]), 0.0);
+    assert_eq!(masks.narrow(2, 0, 4).mean(Kind::Double).double_value(&[]), 1.0);
+    let details = force.details()?;
+    assert!(details.steps.iter().all(|step| step.areas == [0.5, 0.5]));
+    let report = force.report()?.expect("there was a run");
+    assert_eq!(report.images.len(), 12); // six steps, two images
+    Ok(())
+}
+
+#[test]
+fn painted_colors_know_their_image() -> Result<()> {
+    /// Knows something about the second image only.
+    struct Second;
+    impl Guidance for Second {}
+    impl Saliency for Second {
+        fn map(&self) -> Result<Option<Tensor>> {
+            let one = |value: f64| Tensor::full([1, 1, 8, 6], value, (Kind::Float, tch::Device::Cpu));
+            Ok(Some(Tensor::cat(&[one(0.0), one(1.0)], 0)))
+        }
+    }
+    let mut force = ColorForce::new("second", GOLD).saliency(Second).max_timestep(999.0);
+    let model = ToyModel::new(3)?;
+    let mut run = sampler().guide(&mut force).start(&model, start(2))?;
+    let _ = run.decode()?;
+    let notes = run.notes();
+    drop(run);
+    let painted = force.details()?.painted;
+    assert_eq!(painted.iter().map(|painted| painted.image).collect::<Vec<_>>(), [1]);
+    assert!(
+        notes.iter().any(|note| note.contains("\"second\": image 0: nothing reached the cutoff in 6 of 6")),
+        "{notes:?}"
+    );
+    Ok(())
+}
+
+#[test]
+fn no_setting_makes_a_force_overflow() -> Result<()> {
+    for force in [ColorForce::new("eyes", GOLD).color_var(1e-40), ColorForce::new("eyes", GOLD).reference_steps(1000)] {
+        let x = latent(sampler().guide(force.max_timestep(999.0).saliency_cutoff(0.0)))?;
+        assert!(x.abs().max().double_value(&[]) < 10.0, "the color itself, everywhere");
     }
     Ok(())
 }

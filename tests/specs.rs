@@ -1,5 +1,5 @@
-//! Figures that follow from the definitions of DAAM and color forcing alone, made in double precision by the scripts that
-//! the JSON files in `tests/golden/specs/` were written by.
+//! Figures that follow from the definitions of DAAM and color forcing alone, made in double precision by the scripts
+//! that the JSON files in `tests/golden/specs/` were written by.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
@@ -92,10 +92,12 @@ impl Denoiser for Sites {
         &self.sites
     }
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        let b = inputs.len() as i64;
-        for (site, (side, heads)) in self.sites.iter().zip(LAYERS) {
+        let (n, _, h, w) = inputs[0].x.size4()?;
+        let b = n * inputs.len() as i64;
+        for site in &self.sites {
+            let (heads, cells) = (site.heads, Grid::new(h, w).halved(site.halvings).cells());
             let context = Tensor::zeros([b, TOKENS, 4 * heads], (Kind::Float, Device::Cpu));
-            let q = Tensor::zeros([b, heads, side * side, 4], (Kind::Float, Device::Cpu));
+            let q = Tensor::zeros([b, heads, cells, 4], (Kind::Float, Device::Cpu));
             let split = |context: &Tensor| context.reshape([b, TOKENS, heads, 4]).transpose(1, 2);
             let _ = tap.attend(site, &q, &context, |context| Ok((split(context), split(context))))?;
         }
@@ -103,20 +105,30 @@ impl Denoiser for Sites {
     }
 }
 
-impl Codec for Sites {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.toy.prompt(text)
-    }
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        self.toy.text(text)
-    }
-    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
-        self.toy.encode(picture)
-    }
-    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
-        self.toy.decode(latent)
-    }
+/// Words and pictures as the toy model has them.
+macro_rules! codec_of_the_toy {
+    ($($model:ty),*) => {$(
+        impl Codec for $model {
+            fn prompt(&self, text: &str) -> Result<Prompt> {
+                self.toy.prompt(text)
+            }
+            fn text(&self, text: &str) -> Result<Conditioning> {
+                self.toy.text(text)
+            }
+            fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+                self.toy.encode(picture)
+            }
+            fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+                self.toy.decode(latent)
+            }
+            fn cell(&self) -> i64 {
+                self.toy.cell()
+            }
+        }
+    )*};
 }
+
+codec_of_the_toy!(Sites, Linear);
 
 fn attended(guidance: &mut dyn Guidance) -> Result<()> {
     let model = Sites::new()?;
@@ -162,22 +174,18 @@ fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Re
 
 #[test]
 fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
-    for grid in [Grid::new(6, 8), Grid::new(65, 33)] {
-        let model = ToyModel::new(2)?;
-        // Every word of the prompt, start, end and padding: together they have all attention.
-        let mut total = Tensor::zeros([grid.h, grid.w], (Kind::Float, Device::Cpu));
-        let mut look = Daam::of("a b c d e f g h");
-        let schedule = Schedule::new(&Table::stable_diffusion(), 1, Spacing::Leading)?;
-        let mut run = Sampler::new(schedule, Euler)
-            .guide(&mut look)
-            .start(&model, Start::new("a b c d e f g h", grid, Noise::shared(1)))?;
-        let _ = run.finish()?;
-        drop(run);
-        let map = look.heat_map(0)?;
-        total += map.values() * 8.0; // the mean over eight tokens
-        assert_eq!(total.size(), [grid.h, grid.w]);
-        let (low, high) = (total.min().double_value(&[]), total.max().double_value(&[]));
-        assert!(low > 0.0 && high < 1.0, "what is left to the start and end tokens: {low}..{high}");
+    // Queries of zeros attend to all tokens alike; resizing 33 × 17, 17 × 9 and 9 × 5 must keep that.
+    for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {
+        let (model, mut look) = (Sites::new()?, Daam::of("one two"));
+        let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Leading)?;
+        let start = Start::new("one two three", grid, Noise::shared(1)).images(2);
+        let _ = Sampler::new(schedule, Euler).guide(&mut look).start(&model, start)?.finish()?;
+        for image in 0..2 {
+            let map = look.heat_map(image)?.values().shallow_clone();
+            assert_eq!(map.size(), [grid.h, grid.w]);
+            let apart = (map - 1.0 / TOKENS as f64).abs().max().double_value(&[]);
+            assert!(apart < 1e-6, "{grid:?}: {apart:e}");
+        }
     }
     Ok(())
 }
@@ -207,6 +215,15 @@ fn maps_are_scaled_and_cut_as_specified() -> Result<()> {
     close(&masked(&map, 0.3, MaskEdge::Soft(0.1))?, &golden["smoothstep_cut0.3_soft0.1"], 1e-5);
     let constant = Tensor::full([1, 1, 4, 4], 0.3, (Kind::Float, Device::Cpu));
     assert_eq!(Normalize::MinMax.apply(&constant)?, constant.zeros_like());
+
+    let ramp = Tensor::arange(11, (Kind::Float, Device::Cpu)).reshape([1, 1, 1, 11]) - 2.0; // -2..=8
+    let values =
+        |normalize: Normalize| Ok::<_, impasto::Error>(Vec::<f32>::try_from(normalize.apply(&ramp)?.reshape([-1]))?);
+    assert_eq!(values(Normalize::Raw)?[..4], [0.0, 0.0, 0.0, 1.0]);
+    assert!((values(Normalize::Max)?[6] - 0.5).abs() < 1e-6);
+    let quantile = values(Normalize::Quantile(0.1))?; // -1 and 7 become 0 and 1
+    assert_eq!((quantile[0], quantile[10]), (0.0, 1.0));
+    assert!((quantile[5] - 0.5).abs() < 1e-6, "{quantile:?}");
     Ok(())
 }
 
@@ -238,21 +255,6 @@ impl Denoiser for Linear {
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], _: &mut Tap<'_>) -> Result<Predictions> {
         let share = 1.0 / (1.0 + step.sigma * step.sigma / self.prior);
         Ok(Predictions::new(step, inputs, inputs.iter().map(|input| input.x * share)))
-    }
-}
-
-impl Codec for Linear {
-    fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.toy.prompt(text)
-    }
-    fn text(&self, text: &str) -> Result<Conditioning> {
-        self.toy.text(text)
-    }
-    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
-        self.toy.encode(picture)
-    }
-    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
-        self.toy.decode(latent)
     }
 }
 

@@ -3,7 +3,7 @@
 mod judge;
 
 use impasto::diffusion::solver::EulerAncestral;
-use impasto::guidance::{ColorForce, Daam, PaintedColor, Region};
+use impasto::guidance::{ColorForce, Daam, GoldMode, Occurrence, PaintedColor, Region};
 use impasto::sampler::CancelToken;
 use impasto::{Error, Model, Pipeline, Result, Rgb, Source};
 use judge::{Judge, median};
@@ -127,7 +127,7 @@ fn the_seed_makes_the_picture_and_image_i_has_seed_plus_i() -> Result<()> {
     let alone = pipeline.request("a red boat").seed(5).steps(4).batching(batching).run()?;
     assert_eq!(batch.image(1)?, alone.image(0)?);
     let free = pipeline.request("a red boat").steps(1).run()?;
-    let repeated = pipeline.request("a red boat").steps(1).seed(free.seed()).run()?;
+    let repeated = pipeline.request("a red boat").steps(1).seed(free.seed().expect("it was drawn")).run()?;
     assert_eq!(free.image(0)?, repeated.image(0)?);
     Ok(())
 }
@@ -157,7 +157,7 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
     fails(|r| r.size(0, 128), &["width is 0"]);
     fails(|r| r.steps(0), &["steps is 0", "1000"]);
     fails(|r| r.steps(1001), &["steps is 1001", "1000"]);
-    fails(|r| r.images(0), &["images is 0", "1 or more"]);
+    fails(|r| r.images(0), &["images is 0", "1 to 1024"]);
     fails(|r| r.guidance_scale(f64::NAN), &["guidance scale is NaN"]);
     fails(|r| r.guidance_scale(-1.0), &["guidance scale is -1"]);
     fails(|r| r.color_force("ears", GOLD), &["ColorForce", "\"ears\"", "did you mean \"eyes\""]);
@@ -167,6 +167,9 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
     fails(|r| r.guide(ColorForce::new("eyes", GOLD).max_timestep(1200.0)), &["0..=1200", "0..=999"]);
     fails(|r| r.guide(ColorForce::new("eyes", GOLD).reference_steps(0)), &["reference_steps is 0"]);
     fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
+    fails(|r| r.guide(Daam::of("eyes").occurrence(Occurrence::Nth(1))), &["occurrence Nth is 1", "less than 1"]);
+    fails(|r| r.guide(Daam::of("eyes").window(-5.0, 5000.0)), &["window is -5..=5000", "0..=999"]);
+    fails(|r| r.images(usize::MAX), &["images is 18446744073709551615"]);
     drop(pipeline.request("").steps(1).run()?); // an empty prompt is fine
     Ok(())
 }
@@ -178,6 +181,60 @@ fn a_pipeline_is_checked_when_it_is_built() {
     let missing = Pipeline::builder().source(Source::dir("no/such/folder")).build();
     let message = missing.map(drop).expect_err("no folder").to_string();
     assert!(message.contains("no/such/folder") && message.contains("unet/"), "{message}");
+}
+
+#[test]
+fn hooks_and_forces_work_in_half_precision() -> Result<()> {
+    use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
+    use impasto::{Branch, Codec};
+    use tch::{Kind, Tensor};
+
+    /// Mixes single-precision tensors into everything it may edit.
+    struct Mixed(Tensor);
+    impl CrossAttentionHook for Mixed {
+        fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+            let edits = Interest::CONTEXT | Interest::SCORES | Interest::OUTPUT;
+            if site.is_cross() && branch == Branch::Cond { edits } else { Interest::NONE }
+        }
+        fn context(&mut self, _: &At, context: &mut Tensor) -> Result<()> {
+            *context = Tensor::f_cat(&[&context.f_to_kind(Kind::Float)?, &self.0], 1)?;
+            Ok(())
+        }
+        fn output(&mut self, at: &At, output: &mut Tensor) -> Result<()> {
+            *output = &*output * Tensor::from(0.9f32) + at.attend(&self.0)? * 0.1;
+            *output = output.to_kind(Kind::Float);
+            Ok(())
+        }
+    }
+    let mut pipeline = Pipeline::builder().kind(Kind::BFloat16).build()?;
+    let context = pipeline.model().text("a red boat")?.context;
+    let (mut force, mut look) = (ColorForce::new("eyes", GOLD).color_var(15.0), Daam::of("eyes"));
+    let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(&mut force).guide(&mut look).hook(Mixed(context));
+    let _ = request.run()?;
+    assert!(look.heat_map(0)?.max()? > 0.0);
+    let forced = pipeline.request(PORTRAIT).seed(7).guide(&mut force).run()?;
+    assert!(Judge::new()?.look(forced.image(0)?)?.color("eyes").is_some_and(|eyes| eyes.delta_e(GOLD) < 20.0));
+    Ok(())
+}
+
+#[test]
+fn every_gold_decodes_to_its_color() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut gold = |mode| -> Result<(f64, tch::Tensor)> {
+        let mut force = ColorForce::new("eyes", GOLD).gold(mode);
+        let _ = pipeline.request(PORTRAIT).seed(1).steps(1).guide(&mut force).run()?;
+        Ok((force.details()?.representable_delta_e, force.gold_latent()?.shallow_clone()))
+    };
+    for mode in [GoldMode::Full, GoldMode::Constant] {
+        let name = format!("{mode:?}");
+        let (delta_e, latent) = gold(mode)?;
+        assert!(delta_e < 1.0, "{name}: {delta_e}");
+        assert_eq!(latent.size(), [1, 4, 16, 16]);
+    }
+    let half = tch::Tensor::full([1, 4, 1, 1], 0.5, (tch::Kind::Float, tch::Device::Cpu));
+    let (delta_e, latent) = gold(GoldMode::Latent(half))?;
+    assert!(delta_e > 5.0 && latent == latent.full_like(0.5));
+    Ok(())
 }
 
 #[test]
@@ -223,7 +280,7 @@ fn broken_checkpoints_are_described() -> Result<()> {
     let path = folder.path().join("unet/diffusion_pytorch_model.safetensors");
     let whole = std::fs::read(&path).expect("read");
     std::fs::write(&path, &whole[..whole.len() / 2]).expect("written");
-    fails(&["diffusion_pytorch_model.safetensors"]);
+    fails(&["diffusion_pytorch_model.safetensors", "cut off", "again"]);
     std::fs::write(&path, b"<!DOCTYPE html><html>not found</html>").expect("written");
     fails(&["diffusion_pytorch_model.safetensors", "HTML"]);
     std::fs::write(&path, &whole).expect("written");
@@ -234,6 +291,12 @@ fn broken_checkpoints_are_described() -> Result<()> {
     fails(&["conv_in.weight", "5", "4"]);
     std::fs::write(&config, text.replace("\"act_fn\": \"silu\"", "\"act_fn\": \"mish\"")).expect("written");
     fails(&["act_fn", "mish"]);
+    std::fs::write(&config, text.replace("\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64"))
+        .expect("written");
+    fails(&["attn2.to_k.weight"]);
+    std::fs::write(&config, text.replace("\"sample_size\": 16", "\"sample_size\": 9223372036854775807"))
+        .expect("written");
+    fails(&["sample_size", "9223372036854775807"]);
     std::fs::write(&config, &text).expect("written");
 
     std::fs::remove_file(folder.path().join("vae/config.json")).expect("removed");

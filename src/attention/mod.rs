@@ -43,7 +43,6 @@ use tch::Tensor;
 /// Where a hook is being called.
 #[derive(Clone)]
 #[non_exhaustive]
-#[allow(missing_debug_implementations)]
 pub struct At<'a> {
     /// The site.
     pub site: &'a AttentionSite,
@@ -63,7 +62,7 @@ impl At<'_> {
     /// Plain attention of this call's queries over another context ([n, tokens, dim]), [n, queries, heads · head_dim];
     /// no hooks.
     pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
-        let (k, v) = (self.project)(context)?;
+        let (k, v) = (self.project)(&context.f_to_kind(self.q.kind())?)?;
         kernel::merge_heads(&kernel::fused(self.q, &k, &v, None)?)
     }
 }
@@ -92,6 +91,12 @@ impl Interest {
     }
 }
 
+impl std::ops::BitOrAssign for Interest {
+    fn bitor_assign(&mut self, other: Self) {
+        *self = *self | other;
+    }
+}
+
 impl std::ops::BitOr for Interest {
     type Output = Self;
     fn bitor(self, other: Self) -> Self {
@@ -101,8 +106,8 @@ impl std::ops::BitOr for Interest {
 
 /// Watches or changes attention. One required method: where you want to be called, and for what.
 ///
-/// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase, in attach order
-/// within a phase. The module's example is a whole one.
+/// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase, in attach
+/// order within a phase. The module's example is a whole one.
 #[allow(unused_variables)]
 pub trait CrossAttentionHook: Send {
     /// Asked once per site and branch per run. Only the phases named here are called.
@@ -113,14 +118,14 @@ pub trait CrossAttentionHook: Send {
         true
     }
 
-    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added. Splits the call by branch and
-    /// forgoes the keys and values kept for the run.
+    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added. Whatever kind is left there is
+    /// cast to the network's. Splits the call by branch and forgoes the keys and values kept for the run.
     fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
         Ok(())
     }
 
-    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the fused kernel. Biases of several
-    /// hooks add up, so their order does not matter.
+    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the fused kernel. Biases of
+    /// several hooks add up, so their order does not matter.
     fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
         Ok(None)
     }
@@ -135,7 +140,8 @@ pub trait CrossAttentionHook: Send {
         Ok(())
     }
 
-    /// Changes the result before the output projection, [n, queries, heads · head_dim].
+    /// Changes the result before the output projection, [n, queries, heads · head_dim]; it is cast to the network's
+    /// kind.
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
         Ok(())
     }

@@ -7,7 +7,7 @@ pub enum SiteKind {
     /// The prompt.
     Cross,
     /// The picture itself.
-    Itself,
+    SelfAttention,
 }
 
 /// Which part of the network a site is in.

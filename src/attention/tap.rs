@@ -11,18 +11,28 @@ use tch::{Kind, Tensor};
 /// Makes keys and values, [b, heads, tokens, d], of a context.
 pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
 
+/// A site, and whose rows are stacked there: images and branches.
+type Group = (usize, Range<i64>, Vec<Branch>);
+
 /// What stays from one evaluation of a run to the next: which hook wants which phase where, and the keys and values of
 /// the prompt, which do not change.
 #[derive(Debug, Default)]
 pub struct Wiring {
     hooks: usize,
     interest: HashMap<(usize, usize, Branch), Interest>,
-    keys_values: HashMap<(usize, i64, Vec<Branch>), (Tensor, Tensor)>,
+    keys_values: HashMap<Group, (Tensor, Tensor)>,
 }
 
 impl Wiring {
     /// Asks every hook about every site and branch.
-    pub fn new(hooks: &[&mut dyn CrossAttentionHook], sites: &[AttentionSite], branches: &[Branch]) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if a site's index is not its position in `sites`: keys and values are kept by it.
+    pub fn new(hooks: &[&mut dyn CrossAttentionHook], sites: &[AttentionSite], branches: &[Branch]) -> Result<Self> {
+        if let Some((position, site)) = sites.iter().enumerate().find(|(position, site)| site.index != *position) {
+            let expected = format!("{position}, its position in the model's list of sites");
+            return Err(Error::parameter("AttentionSite::index", format!("{} at {}", site.index, site.name), expected));
+        }
         let mut interest = HashMap::new();
         for (i, hook) in hooks.iter().enumerate() {
             for (site, &branch) in sites.iter().flat_map(|site| branches.iter().map(move |branch| (site, branch))) {
@@ -32,7 +42,7 @@ impl Wiring {
                 }
             }
         }
-        Self { hooks: hooks.len(), interest, keys_values: HashMap::new() }
+        Ok(Self { hooks: hooks.len(), interest, keys_values: HashMap::new() })
     }
 
     fn of(&self, hook: usize, site: &AttentionSite, branch: Branch) -> Interest {
@@ -54,7 +64,6 @@ pub struct Call<'a> {
 }
 
 /// Carries the hooks of a run through a network. A network calls [`Tap::attend`] at each of its sites.
-#[allow(missing_debug_implementations)]
 pub struct Tap<'a>(Option<Live<'a>>);
 
 struct Live<'a> {
@@ -113,8 +122,15 @@ impl<'a> Tap<'a> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (mut context, q) = (live.rows(context, row)?, live.rows(q, row)?);
-            live.each(&spot, branch, &q, Interest::CONTEXT, "context", |hook, at| hook.context(at, &mut context))?;
-            let (k, v) = project(&context)?;
+            let (n, _, dim) = context.size3()?;
+            live.each(&spot, branch, &q, Interest::CONTEXT, "context", |hook, at| {
+                hook.context(at, &mut context)?;
+                match context.size().as_slice() {
+                    [images, _, width] if (*images, *width) == (n, dim) => Ok(()),
+                    got => Err(misshapen("context", got, format!("[{n}, tokens, {dim}]"))),
+                }
+            })?;
+            let (k, v) = project(&context.f_to_kind(q.kind())?)?;
             let wanted = live.wanted(site, &[branch]);
             parts.push(live.hooked(&Spot { wanted, ..spot }, &[branch], &q, &k, &v)?);
         }
@@ -171,7 +187,7 @@ impl Live<'_> {
         if !site.is_cross() {
             return project(context);
         }
-        let key = (site.index, self.call.images.start, self.call.branches.to_vec());
+        let key = (site.index, self.call.images.clone(), self.call.branches.to_vec());
         if let Some((k, v)) = self.wiring.keys_values.get(&key) {
             return Ok((k.shallow_clone(), v.shallow_clone()));
         }
@@ -208,8 +224,12 @@ impl Live<'_> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (mut part, q) = (self.rows(&output, row)?, self.rows(q, row)?);
-            self.each(spot, branch, &q, Interest::OUTPUT, "output", |hook, at| hook.output(at, &mut part))?;
-            parts.push(part);
+            self.each(spot, branch, &q, Interest::OUTPUT, "output", |hook, at| {
+                let shape = part.size();
+                hook.output(at, &mut part)?;
+                same_shape("output", &part, &shape)
+            })?;
+            parts.push(part.f_to_kind(output.kind())?);
         }
         Ok(Tensor::f_cat(&parts, 0)?)
     }
@@ -217,6 +237,8 @@ impl Live<'_> {
     /// Sum of the hooks' biases for the stacked branches, f32 [b, 1 or heads, queries, tokens]; zero for branches
     /// without, `None` if nobody has one.
     fn bias(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor) -> Result<Option<Tensor>> {
+        let n = self.call.images.end - self.call.images.start;
+        let ((_, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
         let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
@@ -224,6 +246,10 @@ impl Live<'_> {
             let mut sum: Option<Tensor> = None;
             self.each(spot, branch, &q, Interest::BIAS, "bias", |hook, at| {
                 if let Some(bias) = hook.bias(at, &scores)? {
+                    let full = [n, heads, queries, tokens];
+                    let fits = bias.f_expand(full, false).is_ok();
+                    fits.then_some(())
+                        .ok_or_else(|| misshapen("bias", &bias.size(), format!("what broadcasts to {full:?}")))?;
                     sum = Some(match sum.take() {
                         Some(sum) => sum.f_add(&bias)?,
                         None => bias,
@@ -236,10 +262,8 @@ impl Live<'_> {
         if sums.iter().all(Option::is_none) {
             return Ok(None);
         }
-        let (_, heads, queries, _) = q.size4()?;
         let per_head = sums.iter().flatten().any(|bias| bias.size().iter().rev().nth(2).is_some_and(|&h| h != 1));
-        let n = self.call.images.end - self.call.images.start;
-        let shape = [n, if per_head { heads } else { 1 }, queries, k.size4()?.2];
+        let shape = [n, if per_head { heads } else { 1 }, queries, tokens];
         let parts: Vec<Tensor> = sums
             .iter()
             .map(|bias| match bias {
@@ -266,11 +290,24 @@ impl Live<'_> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (mut part, q) = (self.rows(&scores, row)?, self.rows(q, row)?);
-            self.each(spot, branch, &q, Interest::SCORES, "scores", |hook, at| hook.scores(at, &mut part))?;
+            self.each(spot, branch, &q, Interest::SCORES, "scores", |hook, at| {
+                let shape = part.size();
+                hook.scores(at, &mut part)?;
+                same_shape("scores", &part, &shape)
+            })?;
             parts.push(part);
         }
         Ok(Tensor::f_cat(&parts, 0)?)
     }
+}
+
+/// A hook returned something of another shape than it was given.
+fn misshapen(what: &'static str, got: &[i64], expected: String) -> Error {
+    Error::Shape { what, got: got.to_vec(), expected }
+}
+
+fn same_shape(what: &'static str, got: &Tensor, shape: &[i64]) -> Result<()> {
+    if got.size() == shape { Ok(()) } else { Err(misshapen(what, &got.size(), format!("{shape:?}, as it was given"))) }
 }
 
 #[cfg(test)]
@@ -314,7 +351,7 @@ mod tests {
         let call = Call { step: &step, branches: &BRANCHES, images: 0..1, grid: Grid::new(2, 3) };
         let mut wiring = {
             let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-            Wiring::new(&lent, std::slice::from_ref(&site), &BRANCHES)
+            Wiring::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
         };
         let (calls, output) = kernel::count::during(|| {
             let mut last = None;

@@ -17,8 +17,8 @@ pub trait Denoiser {
         Device::Cpu
     }
 
-    /// x0 of each input at noise level `step.sigma`, all evaluated in one batch. `tap` goes through to the attention sites
-    /// and expects the branches stacked in the order of `inputs`.
+    /// x0 of each input at noise level `step.sigma`, all evaluated in one batch. `tap` goes through to the attention
+    /// sites and expects the branches stacked in the order of `inputs`.
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;
 }
 

@@ -1,8 +1,9 @@
 //! Noise schedules, solvers, and the sampler's view of a model.
 //!
-//! Everything is in sigma space (k-diffusion's convention): a latent at noise level σ is x = x0 + σ·noise. A model predicts
-//! the clean image x0 ([`Denoiser`]), a [`Schedule`] says which levels a run goes through, and a [`solver::Solver`] makes
-//! each step a Gaussian, a [`Transition`], that guidances may move before the next latent is drawn from it.
+//! Everything is in sigma space (k-diffusion's convention): a latent at noise level σ is x = x0 + σ·noise. A model
+//! predicts the clean image x0 ([`Denoiser`]), a [`Schedule`] says which levels a run goes through, and a
+//! [`solver::Solver`] makes each step a Gaussian, a [`Transition`], that guidances may move before the next latent is
+//! drawn from it.
 //!
 //! A run by hand, with a denoiser that knows its picture:
 //!

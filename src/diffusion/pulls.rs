@@ -6,9 +6,9 @@ use tch::Tensor;
 /// Pulls on a mean, each towards a target of its own, combined as a product of Gaussians.
 ///
 /// A pull towards `target` has a weight w per cell: the variance of what is pulled over the variance of the target, 0
-/// where it does not pull. Together, mean′ = mean + Σ shift/(1 + Σ w) with shift = w·(target − base). `base` is the mean
-/// itself, or what part of it is to move (x0, to leave the noise alone). The order of pulls does not matter. Cells where
-/// nobody pulls keep their bits.
+/// where it does not pull. Together, mean′ = mean + Σ shift/(1 + Σ w) with shift = w·(target − base). `base` is the
+/// mean itself, or what part of it is to move (x0, to leave the noise alone). The order of pulls does not matter. Cells
+/// where nobody pulls keep their bits.
 ///
 /// ```
 /// use impasto::diffusion::Pulls;
@@ -38,14 +38,14 @@ impl Pulls {
         Self(Vec::new())
     }
 
-    /// Adds a pull: `weight` w ≥ 0 and finite (up to 1e6 is exact enough), `shift` w·(target − base), both of the shape of
-    /// what is pulled or broadcastable to it: usually [n, 1, h, w] and [n, 4, h, w].
+    /// Adds a pull: `weight` w ≥ 0 and finite (up to 1e6 is exact enough), `shift` w·(target − base), both of the shape
+    /// of what is pulled or broadcastable to it: usually [n, 1, h, w] and [n, 4, h, w].
     pub fn add(&mut self, shift: Tensor, weight: Tensor) {
         self.0.push(Pull { shift, weight, rank: None });
     }
 
-    /// Adds a pull that competes: of all ranked pulls that want a cell (w > 0), only the one with the largest `rank` there
-    /// gets it, the earliest of equals. `rank` has the shape of `weight`. Pulls without rank are added besides.
+    /// Adds a pull that competes: of all ranked pulls that want a cell (w > 0), only the one with the largest `rank`
+    /// there gets it, the earliest of equals. `rank` has the shape of `weight`. Pulls without rank are added besides.
     pub fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
         self.0.push(Pull { shift, weight, rank: Some(rank) });
     }

@@ -83,8 +83,8 @@ pub enum InitScale {
 pub struct SpacingOptions {
     /// Whose rounding.
     pub family: Family,
-    /// Added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. Less where the first timestep would
-    /// leave the table.
+    /// Added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. Less where the first timestep
+    /// would leave the table.
     pub offset: usize,
     /// Ends of [`Spacing::Karras`].
     pub ends: Ends,
@@ -154,11 +154,8 @@ impl Schedule {
     /// As [`Schedule::new`], and if ρ is not positive.
     pub fn with_options(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Result<Self> {
         if !(1..=table.len()).contains(&steps) {
-            return Err(Error::parameter(
-                "steps",
-                steps,
-                "1 to 1000 (the timesteps of the model's table); 20 to 50 is usual",
-            ));
+            let expected = format!("1 to {} (the timesteps of the model's table); 20 to 50 is usual", table.len());
+            return Err(Error::parameter("steps", steps, expected));
         }
         if !(options.rho > 0.0 && options.rho.is_finite()) {
             return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
@@ -229,7 +226,8 @@ impl Schedule {
         Some(Self { intervals, nominal: steps, initial: options.initial, table: table.clone() })
     }
 
-    /// The last `count` steps: where a run begins that starts from a picture. [`Step::nominal`] stays the number of all.
+    /// The last `count` steps: where a run begins that starts from a picture. [`Step::nominal`] stays the number of
+    /// all.
     ///
     /// # Errors
     /// [`Error::Parameter`] if `count` is 0 or more than there are.

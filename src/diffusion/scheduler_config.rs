@@ -117,8 +117,8 @@ impl SchedulerConfig {
         serde_json::from_str(text).map_err(|source| Error::Malformed { file: FILE.into(), problem: source.to_string() })
     }
 
-    /// Stable Diffusion's noise with another class: for checkpoints that come without the file. SD 1.x, 2.x base and SDXL
-    /// predict ε, SD 2.x at 768 pixels v.
+    /// Stable Diffusion's noise with another class: for checkpoints that come without the file. SD 1.x, 2.x base and
+    /// SDXL predict ε, SD 2.x at 768 pixels v.
     pub fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
         Self {
             class_name: class_name.into(),
@@ -138,6 +138,9 @@ impl SchedulerConfig {
     /// # Errors
     /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
     pub fn table(&self) -> Result<Table> {
+        if !(2..=100_000).contains(&self.num_train_timesteps) {
+            return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
+        }
         let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
         let table = match (&self.trained_betas, self.beta_schedule.as_str()) {
             (Some(betas), _) => Table::new(betas.clone())?,
@@ -224,10 +227,13 @@ impl SchedulerConfig {
     /// supported, and for a network that predicts noise where there is nothing else; [`Error::Parameter`] for `steps`.
     pub fn schedule(&self, steps: usize) -> Result<Schedule> {
         self.supported()?;
-        let (table, options) = (self.table()?, self.spacing_options()?);
-        let schedule = Schedule::with_options(&table, steps, self.spacing()?, &options)?;
+        self.sighted(Schedule::with_options(&self.table()?, steps, self.spacing()?, &self.spacing_options()?)?)
+    }
+
+    /// The schedule, unless its first step would ask a network that predicts noise about pure noise.
+    fn sighted(&self, schedule: Schedule) -> Result<Schedule> {
         let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
-        if blind && schedule.sigma_max() >= table.sigma_max() {
+        if blind && schedule.sigma_max() >= self.table()?.sigma_max() {
             let expected =
                 "a network that predicts noise learns nothing from pure noise: use v-prediction or leading spacing";
             return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
@@ -235,16 +241,16 @@ impl SchedulerConfig {
         Ok(schedule)
     }
 
-    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, without the fine print
-    /// of its class.
+    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, without the fine
+    /// print of its class.
     ///
     /// # Errors
-    /// Those of [`SchedulerConfig::table`] and, without `spacing`, of [`SchedulerConfig::spacing`]; [`Error::Parameter`] for
-    /// `steps`.
+    /// Those of [`SchedulerConfig::table`] and, without `spacing`, of [`SchedulerConfig::spacing`];
+    /// [`Error::Parameter`] for `steps`.
     pub fn schedule_for_another(&self, steps: usize, spacing: Option<Spacing>) -> Result<Schedule> {
         let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
         let options = SpacingOptions { offset: self.steps_offset, ..SpacingOptions::default() };
-        Schedule::with_options(&self.table()?, steps, spacing, &options)
+        self.sighted(Schedule::with_options(&self.table()?, steps, spacing, &options)?)
     }
 
     /// Options of diffusers that would change the picture and are not there.

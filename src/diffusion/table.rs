@@ -65,9 +65,9 @@ impl Table {
         Self::of(roots.map(|root| root * root).collect(), 0.0)
     }
 
-    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). As σ would be infinite
-    /// there, ᾱ ends at `floor`: diffusers' Euler classes use 2⁻²⁴ (σ = 4096), and 1e-14 (σ = 1e7) stands for the 0 of its
-    /// DDIM and DDPM.
+    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). As σ would be
+    /// infinite there, ᾱ ends at `floor`: diffusers' Euler classes use 2⁻²⁴ (σ = 4096), and 1e-14 (σ = 1e7) stands for
+    /// the 0 of its DDIM and DDPM.
     ///
     /// # Errors
     /// As [`Table::new`], and if `floor` is not a positive number below the level before.

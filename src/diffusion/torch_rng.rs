@@ -13,7 +13,8 @@ const BLOCK: usize = 16;
 /// The stream of `torch.Generator(device="cpu")`: the same seed and the same draws give the same numbers.
 ///
 /// Words are equal bit for bit; f32 normals to 2e-6 (torch's own differ as much between processors), f64 to 1e-15, f16
-/// and bf16 exactly. A value of its own: tch offers only the process-wide generator, which every thread and layer moves.
+/// and bf16 exactly. A value of its own: tch offers only the process-wide generator, which every thread and layer
+/// moves.
 ///
 /// ```
 /// use impasto::diffusion::TorchRng;
@@ -44,8 +45,8 @@ impl TorchRng {
         Self { words, position: WORDS, spare: None }
     }
 
-    /// `torch.randn(shape, dtype=kind)`: standard normal, on the CPU. `kind` is `Float`, `Double`, `Half` or `BFloat16`;
-    /// draws of one seed in different kinds are unrelated.
+    /// `torch.randn(shape, dtype=kind)`: standard normal, on the CPU. `kind` is `Float`, `Double`, `Half` or
+    /// `BFloat16`; draws of one seed in different kinds are unrelated.
     ///
     /// # Errors
     /// [`Error::Parameter`] for another kind, [`Error::Shape`] for a negative side.
@@ -78,8 +79,8 @@ impl TorchRng {
         (0..count).map(|_| R::uniform(self)).collect()
     }
 
-    /// Few normals come one by one; many are made of uniforms in place, block by block, and what is left over after whole
-    /// blocks is drawn anew together with its neighbours.
+    /// Few normals come one by one; many are made of uniforms in place, block by block, and what is left over after
+    /// whole blocks is drawn anew together with its neighbours.
     fn normals<R: Real>(&mut self, count: usize) -> Vec<R> {
         if count < BLOCK {
             return (0..count).map(|_| R::of(self.one_normal())).collect();

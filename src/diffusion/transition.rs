@@ -31,8 +31,8 @@ impl Transition {
         Self { mean, std, down, x, x0, pulls: Pulls::none() }
     }
 
-    /// Pulls the mean: see [`Pulls::add`]. With `base` = `mean` the noise in the mean shrinks along, with `base` = `x0` it
-    /// does not.
+    /// Pulls the mean: see [`Pulls::add`]. With `base` = `mean` the noise in the mean shrinks along, with `base` = `x0`
+    /// it does not.
     pub fn pull(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.add(shift, weight);
     }

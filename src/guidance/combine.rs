@@ -33,8 +33,8 @@ impl<C: Combine + ?Sized> Combine for Box<C> {
     }
 }
 
-/// Classifier-free guidance with a scale: uncond + scale · (cond − uncond). At 1 and below, as in diffusers, there is no
-/// guidance and the negative prompt is not evaluated.
+/// Classifier-free guidance with a scale: uncond + scale · (cond − uncond). At 1 and below, as in diffusers, there is
+/// no guidance and the negative prompt is not evaluated.
 ///
 /// # Errors
 /// [`Error::Parameter`] at the start of a run if the scale is negative or not finite.

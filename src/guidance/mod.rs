@@ -1,8 +1,8 @@
 //! What steers a run.
 //!
-//! A [`Guidance`] is one value in one file: it may add branches to the evaluation, hook attention, edit predictions, and
-//! shift the Gaussian that the next latent is drawn from. It sees named branches, sites and phases, and the model only
-//! through [`Codec`]. Guidances know nothing of each other and all work together.
+//! A [`Guidance`] is one value in one file: it may add branches to the evaluation, hook attention, edit predictions,
+//! and shift the Gaussian that the next latent is drawn from. It sees named branches, sites and phases, and the model
+//! only through [`Codec`]. Guidances know nothing of each other and all work together.
 
 mod color_force;
 mod combine;
@@ -16,7 +16,7 @@ pub use color_force::{
     StepVariance,
 };
 pub use combine::{Cfg, Combine};
-pub use daam::{Accumulate, Daam, HeatMap, KeyFilter, PackageDaam};
+pub use daam::{Accumulate, Daam, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey};
 pub use region::Region;
 pub use report::Report;
 pub use saliency::{Normalize, Saliency};
@@ -33,7 +33,6 @@ use tch::{Device, Tensor};
 
 /// What a guidance sees and may change before the first step.
 #[non_exhaustive]
-#[allow(missing_debug_implementations)]
 pub struct Setup<'a> {
     /// The prompt, to look phrases up in.
     pub prompt: &'a Prompt,
@@ -53,9 +52,9 @@ pub struct Setup<'a> {
 }
 
 impl Setup<'_> {
-    /// Adds a branch that varies `like` (`Cond` or `Uncond`) on another prompt; ask for it in [`Guidance::plan`] when it
-    /// is needed. A branch of the same role, kind and prompt is there already if another guidance added it: that one is
-    /// returned and evaluated once for all.
+    /// Adds a branch that varies `like` (`Cond` or `Uncond`) on another prompt; ask for it in [`Guidance::plan`] when
+    /// it is needed. A branch of the same role, kind and prompt is there already if another guidance added it: that one
+    /// is returned and evaluated once for all.
     ///
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
@@ -186,7 +185,12 @@ macro_rules! forward_guidance {
             fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
                 (**self).begin(setup)
             }
-            fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+            fn condition(
+                &mut self,
+                branch: &BranchInfo,
+                conditioning: &mut Conditioning,
+                codec: &dyn Codec,
+            ) -> Result<()> {
                 (**self).condition(branch, conditioning, codec)
             }
             fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {

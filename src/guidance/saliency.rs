@@ -7,7 +7,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Transition};
 use crate::error::{Error, Result};
 use crate::step::Step;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// A guidance that also knows where something is. Any consumer takes any saliency; `(a, b)` is their sum.
 pub trait Saliency: Guidance {
@@ -156,8 +156,8 @@ impl Normalize {
     }
 }
 
-/// The share of the largest map value's structure: `true` for images whose map is flat (max − min < 1e-6), [n].
-pub(crate) fn is_flat(map: &Tensor) -> Result<Tensor> {
+/// Is the map ([n, 1, h, w]) of any image without structure, its largest and smallest value less than 1e-6 apart?
+pub(crate) fn is_flat(map: &Tensor) -> Result<bool> {
     let spread = map.f_amax([1i64, 2, 3], false)?.f_sub(&map.f_amin([1i64, 2, 3], false)?)?;
-    Ok(spread.f_lt(1e-6)?.f_to_kind(Kind::Bool)?)
+    Ok(spread.f_min()?.f_double_value(&[])? < 1e-6)
 }

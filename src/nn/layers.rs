@@ -85,8 +85,8 @@ impl LayerNorm {
     }
 }
 
-/// How weights become layers. Each asks for `weight` and, where it has one, `bias` at this view's path; errors are those of
-/// [`Weights::tensor`].
+/// How weights become layers. Each asks for `weight` and, where it has one, `bias` at this view's path; errors are
+/// those of [`Weights::tensor`].
 impl Weights {
     /// A linear layer with bias.
     pub fn linear(&self, inputs: i64, outputs: i64) -> Result<Linear> {

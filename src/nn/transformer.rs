@@ -97,7 +97,7 @@ impl Block {
         let channels = config.channels;
         Ok(Self {
             norm1: w.at("norm1").layer_norm(channels, 1e-5)?,
-            attn1: Attention::new(&w.at("attn1"), SiteKind::Itself, config, sites)?,
+            attn1: Attention::new(&w.at("attn1"), SiteKind::SelfAttention, config, sites)?,
             norm2: w.at("norm2").layer_norm(channels, 1e-5)?,
             attn2: Attention::new(&w.at("attn2"), SiteKind::Cross, config, sites)?,
             norm3: w.at("norm3").layer_norm(channels, 1e-5)?,

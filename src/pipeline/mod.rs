@@ -24,7 +24,6 @@ use tch::{Device, Kind};
 /// assert_eq!(output.image(0)?.width(), 128);
 /// # Ok(()) }
 /// ```
-#[allow(missing_debug_implementations)]
 pub struct Pipeline {
     model: Model,
     guidances: Vec<Box<dyn Guidance>>,
@@ -56,7 +55,6 @@ impl Pipeline {
 }
 
 /// Builds a [`Pipeline`]. Setters cannot fail; [`Builder::build`] says what is wrong.
-#[allow(missing_debug_implementations)]
 pub struct Builder {
     source: Source,
     options: LoadOptions,
@@ -93,7 +91,7 @@ impl Builder {
         self.guide(ColorForce::new(phrase, color))
     }
 
-    /// Attaches an attention hook to every picture.
+    /// Attaches an attention hook to every picture. To read a hook after a run, lend it to the request instead.
     pub fn hook(self, hook: impl CrossAttentionHook + 'static) -> Self {
         self.guide(HookOnly(hook))
     }
@@ -104,7 +102,7 @@ impl Builder {
     /// Of the guidances, named after them; of [`Model::load`].
     pub fn build(self) -> Result<Pipeline> {
         for guidance in &self.guidances {
-            blame(guidance.check(), guidance.name(), 0)?;
+            blame(guidance.check(), guidance.name(), None)?;
         }
         Ok(Pipeline { model: Model::load_with(&self.source, self.options)?, guidances: self.guidances })
     }

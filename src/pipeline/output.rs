@@ -11,7 +11,7 @@ use tch::Tensor;
 pub struct Output {
     images: Vec<Raster>,
     latents: Tensor,
-    seed: u64,
+    seed: Option<u64>,
     notes: Vec<String>,
     reports: Vec<Report>,
     timing: Timing,
@@ -40,7 +40,7 @@ impl Output {
     pub(super) const fn new(
         images: Vec<Raster>,
         latents: Tensor,
-        seed: u64,
+        seed: Option<u64>,
         notes: Vec<String>,
         reports: Vec<Report>,
         timing: Timing,
@@ -66,8 +66,8 @@ impl Output {
         &self.latents
     }
 
-    /// The seed of the first image.
-    pub const fn seed(&self) -> u64 {
+    /// The seed of the first image; `None` if the request brought noise of its own.
+    pub const fn seed(&self) -> Option<u64> {
         self.seed
     }
 

@@ -21,12 +21,11 @@ use std::time::Instant;
 /// | setter | default |
 /// |---|---|
 /// | [`solver`](Self::solver), [`spacing`](Self::spacing) | as the checkpoint's `scheduler_config.json` says |
-/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | as the checkpoint's `impasto.json` says, else 7.5 and its training size |
+/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | the checkpoint's `impasto.json`, else 7.5, its own size |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
 /// | [`negative`](Self::negative) | empty |
-#[allow(missing_debug_implementations)]
 pub struct Request<'p> {
     model: &'p Model,
     attached: &'p mut Vec<Box<dyn Guidance>>,
@@ -88,14 +87,14 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator on every device, so
-    /// seeds match those of diffusers with a CPU generator.
+    /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator on every device,
+    /// so seeds match those of diffusers with a CPU generator.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
         self
     }
 
-    /// Noise of your own; it stands in for the seed.
+    /// Noise of your own; it stands in for the seed, and [`Output::seed`] is `None`.
     pub fn noise(mut self, noise: Noise) -> Self {
         self.noise = Some(noise);
         self
@@ -141,8 +140,8 @@ impl<'p> Request<'p> {
         self.guide(ColorForce::new(phrase, color))
     }
 
-    /// Attaches an attention hook to this request, to be read after the run.
-    pub fn hook<H: CrossAttentionHook>(self, hook: &'p mut H) -> Self {
+    /// Attaches an attention hook to this request: a value, or `&mut value` to read it after the run.
+    pub fn hook(self, hook: impl CrossAttentionHook + 'p) -> Self {
         self.guide(HookOnly(hook))
     }
 
@@ -167,13 +166,17 @@ impl<'p> Request<'p> {
     /// Makes the pictures.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a size, number of steps or images out of range; [`Error::Config`] if the checkpoint names
-    /// a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
+    /// [`Error::Parameter`] for a size, number of steps or images out of range; [`Error::Config`] if the checkpoint
+    /// names a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
     /// [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
         let mut on_step = self.on_step.take();
-        let seed = self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32);
-        let mut run = self.start(seed)?;
+        let seed = match self.noise {
+            Some(_) => None,
+            None => Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32)),
+        };
+        let model = self.model;
+        let mut run = self.start(seed.unwrap_or_default())?;
         let mut steps = Vec::new();
         let mut begun = Instant::now();
         while let Some(progress) = run.step()? {
@@ -188,7 +191,8 @@ impl<'p> Request<'p> {
         let images = (0..pictures.size4()?.0)
             .map(|image| Raster::from_tensor(&pictures.f_select(0, image)?))
             .collect::<Result<_>>()?;
-        Ok(Output::new(images, run.latent().shallow_clone(), seed, run.notes(), run.reports()?, timing))
+        let notes = model.notes().iter().cloned().chain(run.notes()).collect();
+        Ok(Output::new(images, run.latent().shallow_clone(), seed, notes, run.reports()?, timing))
     }
 
     /// Checks the request and prepares the run.

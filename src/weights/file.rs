@@ -23,7 +23,8 @@ type Checked<T> = std::result::Result<T, String>;
 /// They are views of the mapped file: reading costs no memory, and the file must not be shortened while they are used.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Malformed`] with what the file looks like instead: cut off, an HTML page, a git-lfs pointer.
+/// [`Error::Io`], or [`Error::Malformed`] with what the file looks like instead: cut off, an HTML page, a git-lfs
+/// pointer.
 pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     let io = |source| Error::io(path, source);
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };

@@ -1,7 +1,8 @@
 //! Checkpoint files and the tensors in them.
 //!
-//! A file is read into [`Tensors`]; a network pulls what it needs through [`Weights`], by name and shape, on the line of
-//! the field it fills. What was missing, misshapen or left over is one [`LoadReport`] at the end, never the first problem.
+//! A file is read into [`Tensors`]; a network pulls what it needs through [`Weights`], by name and shape, on the line
+//! of the field it fills. What was missing, misshapen or left over is one [`LoadReport`] at the end, never the first
+//! problem.
 //!
 //! ```
 //! use impasto::weights::{Tensors, Weights};
@@ -37,7 +38,8 @@ use tch::{Device, Kind, Tensor};
 /// Tensors by their name in the checkpoint.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// A view into named tensors, at some path, that remembers what it was asked for. Cloning and [`Weights::at`] are cheap.
+/// A view into named tensors, at some path, that remembers what it was asked for. Cloning and [`Weights::at`] are
+/// cheap.
 #[derive(Clone, Debug)]
 pub struct Weights {
     path: String,
@@ -81,8 +83,8 @@ impl Weights {
     }
 
     /// Weights for any network, for benches and tests: what is asked for is there. Matrices and kernels are near-normal
-    /// with a standard deviation of 1/√fan_in, other weights (of norms) 1, biases 0. The same seed and name give the same
-    /// values.
+    /// with a standard deviation of 1/√fan_in, other weights (of norms) 1, biases 0. The same seed and name give the
+    /// same values.
     pub fn random(seed: u64, kind: Kind, device: Device) -> Self {
         Self::of(format!("random weights (seed {seed})"), Origin::Random(seed), kind, device)
     }

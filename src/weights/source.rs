@@ -103,7 +103,8 @@ impl Source {
         if let Self::Dir(folder) = self
             && let Some(pickle) = PICKLES.iter().find(|name| folder.join(part).join(name).is_file())
         {
-            let hint = "pickles can run code and are not read; convert it: `pipeline.save_pretrained(.., safe_serialization=True)`";
+            let hint = "pickles can run code and are not read; convert it in Python with \
+                        `pipeline.save_pretrained(folder, safe_serialization=True)`";
             return Err(self.missing(&format!("{part}/*.safetensors (beside {pickle})"), hint));
         }
         Err(self.missing(&format!("{part}/{}", WEIGHTS.join(" or ")), "a diffusers folder has one of them"))

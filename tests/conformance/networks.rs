@@ -78,7 +78,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         let step = Step::new(0, 1, 1.0, 0.0, 500.0);
         let call = Call { step: &step, branches: &[Branch::Cond], images: 0..b, grid: Grid::new(h, w) };
         let hooks: Vec<&mut dyn CrossAttentionHook> = vec![spy];
-        let mut wiring = Wiring::new(&hooks, unet.sites(), &[Branch::Cond]);
+        let mut wiring = Wiring::new(&hooks, unet.sites(), &[Branch::Cond])?;
         Ok(unet.forward(sample, timestep, context, Some(&added), &mut Tap::new(call, hooks, &mut wiring)?)?)
     };
 

@@ -3,7 +3,7 @@
 use super::{Case, Outputs, Result};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Noise, Schedule};
-use impasto::guidance::{Cfg, ColorForce, Guidance, HeatMap, KeyFilter, PackageDaam};
+use impasto::guidance::{Cfg, ColorForce, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::{Codec, Grid, Model, Rgb, Source};
 use serde::Deserialize;
@@ -60,7 +60,8 @@ fn grid(case: &Case) -> Result<Grid> {
     Ok(Grid::new(case.param::<i64>("height")? / 8, case.param::<i64>("width")? / 8))
 }
 
-/// Text to image. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the same.
+/// Text to image. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the
+/// same.
 pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (_folder, model) = assembled(case)?;
     let prompts: Several<String> = case.param("prompt")?;
@@ -99,7 +100,8 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others variance-preserving.
+/// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others
+/// variance-preserving.
 fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
     let k = class.starts_with("Euler");
@@ -117,14 +119,14 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     sampler(case, &model)?.guide(&mut maps).start(&model, start)?.finish()?;
 
     let all = maps.heat_maps(&KeyFilter::default())?;
-    let keys: Vec<i64> = maps.keys().flat_map(|((factor, layer, head), _)| [factor, layer, head]).collect();
+    let keys: Vec<i64> = maps.keys().flat_map(|(key, _)| [key.factor, key.layer, key.head]).collect();
     let mut outputs = vec![
         ("keys".to_owned(), Tensor::from_slice(&keys).reshape([-1, 3])),
         ("heat_maps".to_owned(), all),
         ("normalized".to_owned(), maps.normalized()?),
     ];
     let tokens: Option<i64> = case.param("raw_tokens")?;
-    for ((factor, layer, head), sum) in maps.keys() {
+    for (PackageKey { factor, layer, head }, sum) in maps.keys() {
         let kept = tokens.unwrap_or(sum.size()[0]).min(sum.size()[0]);
         outputs.push((format!("raw.{factor}.{layer}.{head}"), sum.narrow(0, 0, kept)));
     }

@@ -1,7 +1,7 @@
 //! Sampling methods.
 //!
-//! A solver knows levels and clean pictures, never a model: it asks an [`Eval`] and answers with a [`Transition`]. One of
-//! your own is a struct and a method:
+//! A solver knows levels and clean pictures, never a model: it asks an [`Eval`] and answers with a [`Transition`]. One
+//! of your own is a struct and a method:
 //!
 //! ```
 //! use impasto::diffusion::Transition;
@@ -42,15 +42,15 @@ pub trait Eval {
     /// The combined clean picture for a latent at noise level `sigma`: a call of the model.
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor>;
 
-    /// Standard normal noise of the latent's shape, on its device. (Noise that is added *after* a step is not the solver's
-    /// business: it is the [`Transition`]'s `std`.)
+    /// Standard normal noise of the latent's shape, on its device. (Noise that is added *after* a step is not the
+    /// solver's business: it is the [`Transition`]'s `std`.)
     fn noise(&mut self) -> Result<Tensor>;
 }
 
 /// A sampling method: one step, as the Gaussian it implies (given the noise drawn inside it).
 ///
-/// A solver that remembers earlier steps keeps what the model said, and forgets it in [`Solver::reset`]. If it goes back
-/// to an earlier latent, it adds what others did to the mean it returned since.
+/// A solver that remembers earlier steps keeps what the model said, and forgets it in [`Solver::reset`]. If it goes
+/// back to an earlier latent, it adds what others did to the mean it returned since.
 pub trait Solver: Send {
     /// Forgets earlier steps. Called at the start of a run.
     fn reset(&mut self) {}

@@ -33,7 +33,14 @@ impl GoldMode {
         let (grid, cell) = (setup.grid, setup.codec.cell());
         let flat = |rows: i64, columns: i64| -> Result<Tensor> {
             let picture = Raster::flat(color, (rows * cell) as u32, (columns * cell) as u32);
-            setup.codec.encode(&picture.to_tensor(setup.device)?)
+            let latent = setup.codec.encode(&picture.to_tensor(setup.device)?)?;
+            match latent.size().as_slice() {
+                [1, _, h, w] if (*h, *w) == (rows, columns) => Ok(latent),
+                got => {
+                    let expected = format!("[1, 4, {rows}, {columns}], as Codec::cell says");
+                    Err(Error::Shape { what: "what Codec::encode made", got: got.to_vec(), expected })
+                }
+            }
         };
         let latent = match self {
             Self::Full => flat(grid.h, grid.w)?,

@@ -12,7 +12,7 @@ use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
-use crate::diffusion::{Denoised, Predictions, Transition};
+use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::step::Step;
 use gold::Gold;
@@ -73,8 +73,9 @@ pub enum Overlap {
 ///
 /// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase is above the cutoff,
 /// that Gaussian is multiplied by another one around the latent of the flat color ("gold") whose variance is
-/// [`color_var`](Self::color_var): `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step. Cells outside the mask keep
-/// their bits. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not matter.
+/// [`color_var`](Self::color_var): `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step. Cells outside the mask
+/// keep their bits. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not
+/// matter.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -88,11 +89,18 @@ pub enum Overlap {
 /// ```
 ///
 /// Source: Color Forcing (AP-125); `docs/color-forcing.md` has the derivation and what was inferred.
-#[allow(missing_debug_implementations)]
 pub struct ColorForce {
+    settings: Settings,
+    saliency: Box<dyn Saliency>,
+    /// Is the saliency the one that `new` chose?
+    chosen: bool,
+    run: Option<Forcing>,
+}
+
+/// What the user asked for.
+struct Settings {
     phrase: String,
     color: Rgb,
-    saliency: Box<dyn Saliency>,
     mask: Option<Region>,
     color_var: f64,
     cutoff: f64,
@@ -103,7 +111,6 @@ pub struct ColorForce {
     target: ForceTarget,
     gold: GoldMode,
     reference_steps: Option<usize>,
-    run: Option<Forcing>,
 }
 
 /// One run's state.
@@ -111,11 +118,15 @@ struct Forcing {
     gold: Gold,
     /// The user's mask at latent resolution, [1, 1, h, w].
     mask: Option<Tensor>,
+    /// Is the step inside the window? A step is, or is not, with all its evaluations.
+    active: bool,
     trace: Trace,
 }
 
 /// Zero-terminal-SNR schedules start at huge levels; the force treats them as Stable Diffusion's usual largest.
 const LARGEST_LEVEL: f64 = 14.6146;
+/// A force this much surer than the step is a block of color; beyond it f32 overflows.
+const LARGEST_WEIGHT: f64 = 1e6;
 
 impl ColorForce {
     /// Forces `phrase` toward `color` with the usual settings: saliency by [`Daam`], color variance 40, cutoff .15,
@@ -124,18 +135,21 @@ impl ColorForce {
         let phrase = phrase.into();
         Self {
             saliency: Box::new(Daam::of(&phrase)),
-            phrase,
-            color,
-            mask: None,
-            color_var: 40.0,
-            cutoff: 0.15,
-            edge: MaskEdge::default(),
-            overlap: Overlap::default(),
-            window: (0.0, 700.0),
-            step_variance: StepVariance::default(),
-            target: ForceTarget::default(),
-            gold: GoldMode::default(),
-            reference_steps: None,
+            chosen: true,
+            settings: Settings {
+                phrase,
+                color,
+                mask: None,
+                color_var: 40.0,
+                cutoff: 0.15,
+                edge: MaskEdge::default(),
+                overlap: Overlap::default(),
+                window: (0.0, 700.0),
+                step_variance: StepVariance::default(),
+                target: ForceTarget::default(),
+                gold: GoldMode::default(),
+                reference_steps: None,
+            },
             run: None,
         }
     }
@@ -143,73 +157,76 @@ impl ColorForce {
     /// c, the variance of the color's Gaussian in squared latent units: small is strong. Above 0; 15 to 70 is useful,
     /// below that regions turn into solid blocks.
     pub fn color_var(mut self, color_var: f64) -> Self {
-        self.color_var = color_var;
+        self.settings.color_var = color_var;
         self
     }
 
-    /// Saliency from which on a cell is forced, 0..=`range()` of the saliency: .1 to .3 is useful, lower for large things.
+    /// Saliency from which on a cell is forced, 0..=`range()` of the saliency: .1 to .3 is useful, lower for large
+    /// things.
     pub fn saliency_cutoff(mut self, cutoff: f64) -> Self {
-        self.cutoff = cutoff;
+        self.settings.cutoff = cutoff;
         self
     }
 
     /// Another way to find what is to be forced.
     pub fn saliency(mut self, saliency: impl Saliency + 'static) -> Self {
         self.saliency = Box::new(saliency);
+        self.chosen = false;
         self
     }
 
     /// Forces only inside a region: the mask that saliency makes is multiplied by it.
     pub fn mask(mut self, region: Region) -> Self {
-        self.mask = Some(region);
+        self.settings.mask = Some(region);
         self
     }
 
     /// How saliency becomes a mask.
     pub fn edge(mut self, edge: MaskEdge) -> Self {
-        self.edge = edge;
+        self.settings.edge = edge;
         self
     }
 
     /// Who gets a cell that several forces claim.
     pub fn overlap(mut self, overlap: Overlap) -> Self {
-        self.overlap = overlap;
+        self.settings.overlap = overlap;
         self
     }
 
     /// Largest training timestep that is forced, inclusive; 0..=999. Above 700 maps say little yet.
     pub fn max_timestep(mut self, timestep: f64) -> Self {
-        self.window.1 = timestep;
+        self.settings.window.1 = timestep;
         self
     }
 
     /// Smallest training timestep that is forced, inclusive; 0..=999.
     pub fn min_timestep(mut self, timestep: f64) -> Self {
-        self.window.0 = timestep;
+        self.settings.window.0 = timestep;
         self
     }
 
     /// σ² of a step.
     pub fn step_variance(mut self, variance: StepVariance) -> Self {
-        self.step_variance = variance;
+        self.settings.step_variance = variance;
         self
     }
 
     /// What is shifted.
     pub fn target(mut self, target: ForceTarget) -> Self {
-        self.target = target;
+        self.settings.target = target;
         self
     }
 
     /// How the color's latent is made.
     pub fn gold(mut self, gold: GoldMode) -> Self {
-        self.gold = gold;
+        self.settings.gold = gold;
         self
     }
 
-    /// Makes the force as strong at any number of steps as it is at `steps`; 1 or more. Without it, more steps force more.
+    /// Makes the force as strong at any number of steps as it is at `steps`, 1..=1000. Without it, more steps force
+    /// more.
     pub fn reference_steps(mut self, steps: usize) -> Self {
-        self.reference_steps = Some(steps);
+        self.settings.reference_steps = Some(steps);
         self
     }
 
@@ -219,7 +236,7 @@ impl ColorForce {
     /// [`Error::NoMaps`] before the first run.
     pub fn details(&self) -> Result<ColorReport> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
-        run.trace.report(&self.phrase, self.color, &run.gold)
+        run.trace.report(&self.settings.phrase, self.settings.color, &run.gold)
     }
 
     /// Masks of the forced steps, [steps, n, h, w] f32.
@@ -246,13 +263,39 @@ impl ColorForce {
         Ok(&self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.gold.latent)
     }
 
-    /// Is this step forced?
+    /// The pull of this step; recorded at its first evaluation, or where it acts once per step.
+    fn pull(&mut self, step: &Step, record: bool) -> Result<Option<Pull>> {
+        let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
+        let Some(map) = self.saliency.map()? else {
+            run.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
+            return Ok(None);
+        };
+        let mask = self.settings.mask(&map, run.mask.as_ref())?;
+        let (variance, weight) = self.settings.weight(step)?;
+        let areas = Vec::<f64>::try_from(&mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?)?;
+        let empty = areas.iter().all(|area| *area == 0.0);
+        if record {
+            let (timestep, color_var) = (step.timestep, self.settings.color_var);
+            let flat = is_flat(&map)?;
+            let forced = ForcedStep { timestep, variance, color_var, strength: weight / (1.0 + weight), areas, flat };
+            run.trace.push(forced, &mask, &map)?;
+        }
+        if empty || weight == 0.0 {
+            return Ok(None);
+        }
+        let gold = run.gold.latent.shallow_clone();
+        Ok(Some(Pull { gold, weight: mask.f_mul_scalar(weight)?, saliency: map }))
+    }
+}
+
+impl Settings {
+    /// Is a step that starts at this timestep forced?
     fn covers(&self, timestep: f64) -> bool {
         (self.window.0..=self.window.1).contains(&timestep)
     }
 
-    /// w = V/c, the force's precision relative to the step's.
-    fn weight(&self, step: &Step) -> Result<f64> {
+    /// V, and w = V/c, the force's precision relative to the step's.
+    fn weight(&self, step: &Step) -> Result<(f64, f64)> {
         let (from, to) = (step.from.min(LARGEST_LEVEL), step.to.min(LARGEST_LEVEL));
         let variance = match &self.step_variance {
             StepVariance::NoiseLevel => from * from,
@@ -264,16 +307,16 @@ impl ColorForce {
             return Err(Error::parameter("step_variance", variance, "a finite number of 0 or more"));
         }
         let weight = variance / self.color_var;
-        Ok(match self.reference_steps {
+        let weight = match self.reference_steps {
             // Strengths 1 − 1/(1+w) compound over steps; the exponent makes the product that of `reference` steps.
             Some(reference) => (1.0 + weight).powf(reference as f64 / step.nominal.max(1) as f64) - 1.0,
             None => weight,
-        })
+        };
+        Ok((variance, weight.min(LARGEST_WEIGHT)))
     }
 
-    /// This step's mask and saliency, [n, 1, h, w]; `None` before the saliency knows.
-    fn masked(&self, run: &Forcing) -> Result<Option<(Tensor, Tensor)>> {
-        let Some(map) = self.saliency.map()? else { return Ok(None) };
+    /// The mask that a saliency map makes, both [n, 1, h, w]; `region` is the user's.
+    fn mask(&self, map: &Tensor, region: Option<&Tensor>) -> Result<Tensor> {
         let mask = match self.edge {
             MaskEdge::Hard => map.f_ge(self.cutoff)?.f_to_kind(Kind::Float)?,
             MaskEdge::Soft(half) => {
@@ -282,54 +325,13 @@ impl ColorForce {
                 u.f_square()?.f_mul(&u.f_mul_scalar(-2.0)?.f_add_scalar(3.0)?)?
             }
         };
-        let mask = match &run.mask {
+        Ok(match region {
             Some(region) => mask.f_mul(region)?,
             None => mask,
-        };
-        Ok(Some((mask, map)))
+        })
     }
 
-    /// The pull of this step: what to add to whose base.
-    fn pull(&mut self, step: &Step, record: bool) -> Result<Option<Pull>> {
-        if !self.covers(step.timestep) {
-            return Ok(None);
-        }
-        let Some(mut run) = self.run.take() else { return Ok(None) };
-        let pulled = self.masked_pull(step, record, &mut run);
-        self.run = Some(run);
-        pulled
-    }
-
-    fn masked_pull(&self, step: &Step, record: bool, run: &mut Forcing) -> Result<Option<Pull>> {
-        let Some((mask, saliency)) = self.masked(run)? else { return Ok(None) };
-        let weight = self.weight(step)?;
-        let areas = mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?;
-        let areas = Vec::<f64>::try_from(&areas).map_err(Error::from)?;
-        let empty = areas.iter().all(|area| *area == 0.0);
-        if record {
-            let flat = is_flat(&saliency)?.f_any()?.f_int64_value(&[])? == 1;
-            run.trace.push(step, self.color_var, weight, areas, flat, &mask, &saliency)?;
-        }
-        let gold = run.gold.latent.shallow_clone();
-        Ok((!empty && weight > 0.0).then_some(Pull { gold, weight: mask.f_mul_scalar(weight)?, saliency }))
-    }
-}
-
-/// A force at one step.
-struct Pull {
-    gold: Tensor,
-    weight: Tensor,
-    saliency: Tensor,
-}
-
-impl Pull {
-    /// w·(gold − base).
-    fn shift(&self, base: &Tensor) -> Result<Tensor> {
-        Ok(self.gold.f_sub(base)?.f_mul(&self.weight)?)
-    }
-}
-
-impl Guidance for ColorForce {
+    /// Is every number in its range?
     fn check(&self) -> Result<()> {
         if !(self.color_var.is_finite() && self.color_var > 0.0) {
             return Err(Error::parameter("color_var", self.color_var, "a number above 0; 15 to 70 is useful"));
@@ -347,33 +349,71 @@ impl Guidance for ColorForce {
             let window = format!("{min}..={max}");
             return Err(Error::parameter("min_timestep..=max_timestep", window, "0..=999, the smaller one first"));
         }
-        if self.reference_steps == Some(0) {
-            return Err(Error::parameter("reference_steps", 0, "1 or more; 28 is usual"));
+        match self.reference_steps {
+            Some(steps) if !(1..=1000).contains(&steps) => {
+                Err(Error::parameter("reference_steps", steps, "1 to 1000; 28 is usual"))
+            }
+            _ => Ok(()),
         }
+    }
+
+    /// What is doubtful before the run.
+    fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
+        let (min, max) = self.window;
+        let doubts = [
+            (self.cutoff > range, ColorWarning::CutoffOutOfReach { cutoff: self.cutoff, range }),
+            (!(10.0..=200.0).contains(&self.color_var), ColorWarning::UnusualVariance { color_var: self.color_var }),
+            (!setup.schedule.steps().any(|step| self.covers(step.timestep)), ColorWarning::NeverActive { min, max }),
+            (gold.delta_e > 3.0, ColorWarning::ColorNotRepresentable { delta_e: gold.delta_e }),
+        ];
+        doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()
+    }
+}
+
+/// A force at one step.
+struct Pull {
+    gold: Tensor,
+    weight: Tensor,
+    saliency: Tensor,
+}
+
+impl Pull {
+    /// w·(gold − base).
+    fn shift(&self, base: &Tensor) -> Result<Tensor> {
+        Ok(self.gold.f_sub(base)?.f_mul(&self.weight)?)
+    }
+
+    fn add_to(self, pulls: &mut Pulls, shift: Tensor, overlap: Overlap) {
+        match overlap {
+            Overlap::Blend => pulls.add(shift, self.weight),
+            Overlap::Winner => pulls.add_ranked(shift, self.weight, self.saliency),
+        }
+    }
+}
+
+impl Guidance for ColorForce {
+    fn check(&self) -> Result<()> {
+        self.settings.check()?;
         self.saliency.check()
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        let settings = &self.settings;
+        if self.chosen {
+            // Nobody reads the attention outside the window.
+            let (min, max) = settings.window;
+            self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
+        }
         self.saliency.begin(setup)?;
-        let gold = self.gold.latent(self.color, setup)?;
-        let mask = match &self.mask {
+        let gold = settings.gold.latent(settings.color, setup)?;
+        let mask = match &settings.mask {
             Some(region) => Some(region.on(setup.grid)?.f_to_device(setup.device)?),
             None => None,
         };
         let mut trace = Trace::new(setup.images, setup.codec.cell());
-        if self.cutoff > self.saliency.range() {
-            trace.warn(ColorWarning::CutoffOutOfReach { cutoff: self.cutoff, range: self.saliency.range() });
-        }
-        if !(10.0..=200.0).contains(&self.color_var) {
-            trace.warn(ColorWarning::UnusualVariance { color_var: self.color_var });
-        }
-        if !setup.schedule.steps().any(|step| self.covers(step.timestep)) {
-            trace.warn(ColorWarning::NeverActive { min: self.window.0, max: self.window.1 });
-        }
-        if gold.delta_e > 3.0 {
-            trace.warn(ColorWarning::ColorNotRepresentable { delta_e: gold.delta_e });
-        }
-        self.run = Some(Forcing { gold, mask, trace });
+        settings.doubts(setup, self.saliency.range(), &gold).into_iter().for_each(|doubt| trace.warn(doubt));
+        self.run = Some(Forcing { gold, mask, active: false, trace });
         Ok(())
     }
 
@@ -382,8 +422,12 @@ impl Guidance for ColorForce {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if step.eval == 0 {
+            run.active = self.settings.covers(step.timestep);
+        }
         // Outside the window nobody reads the saliency, so its branches are not worth an evaluation.
-        if self.covers(step.timestep) { self.saliency.plan(step, plan) } else { Ok(()) }
+        if run.active { self.saliency.plan(step, plan) } else { Ok(()) }
     }
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
@@ -391,34 +435,32 @@ impl Guidance for ColorForce {
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        self.saliency.predicted(step, predictions)
+        match &self.run {
+            Some(run) if run.active => self.saliency.predicted(step, predictions),
+            _ => Ok(()),
+        }
     }
 
     fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
         self.saliency.denoised(step, denoised)?;
-        if self.target == ForceTarget::Denoised
+        if self.settings.target == ForceTarget::Denoised
             && let Some(pull) = self.pull(step, step.eval == 0)?
         {
             let shift = pull.shift(&denoised.x0)?;
-            match self.overlap {
-                Overlap::Blend => denoised.pull(shift, pull.weight),
-                Overlap::Winner => denoised.pulls.add_ranked(shift, pull.weight, pull.saliency),
-            }
+            pull.add_to(&mut denoised.pulls, shift, self.settings.overlap);
         }
         Ok(())
     }
 
     fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
         self.saliency.transition(step, transition)?;
-        if self.target != ForceTarget::Denoised
+        let target = self.settings.target;
+        if target != ForceTarget::Denoised
             && let Some(pull) = self.pull(step, true)?
         {
-            let base = if self.target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
+            let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
             let shift = pull.shift(base)?;
-            match self.overlap {
-                Overlap::Blend => transition.pull(shift, pull.weight),
-                Overlap::Winner => transition.pulls.add_ranked(shift, pull.weight, pull.saliency),
-            }
+            pull.add_to(&mut transition.pulls, shift, self.settings.overlap);
         }
         Ok(())
     }
@@ -430,21 +472,20 @@ impl Guidance for ColorForce {
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
         self.saliency.decoded(picture)?;
         match &mut self.run {
-            Some(run) => run.trace.measure(picture, self.color),
+            Some(run) => run.trace.measure(picture, self.settings.color),
             None => Ok(()),
         }
     }
 
     fn notes(&self) -> Vec<String> {
-        let own = self.run.iter().flat_map(|run| run.trace.warnings().iter().map(ToString::to_string));
-        own.chain(self.saliency.notes()).collect()
+        let phrase = &self.settings.phrase;
+        let own = self.run.iter().flat_map(|run| run.trace.warnings());
+        own.map(|warning| format!("\"{phrase}\": {warning}")).chain(self.saliency.notes()).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        match &self.run {
-            Some(run) => Ok(Some(run.trace.summary(&self.phrase, self.color, &run.gold)?)),
-            None => Ok(None),
-        }
+        let Settings { phrase, color, .. } = &self.settings;
+        self.run.as_ref().map(|run| run.trace.summary(phrase, *color, &run.gold)).transpose()
     }
 
     fn name(&self) -> &'static str {

@@ -5,7 +5,6 @@ use crate::color::{Lab, Rgb, linear_mean};
 use crate::error::{Error, Result};
 use crate::guidance::Report;
 use crate::raster::Raster;
-use crate::step::Step;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -21,7 +20,7 @@ pub struct ColorReport {
     pub representable_delta_e: f64,
     /// Every forced step, in order.
     pub steps: Vec<ForcedStep>,
-    /// What came out, per image; empty if the picture was not decoded or nothing was forced.
+    /// What came out, for every image in which something was forced; empty if the pictures were not decoded.
     pub painted: Vec<PaintedColor>,
     /// What the user should know.
     pub warnings: Vec<ColorWarning>,
@@ -33,19 +32,25 @@ pub struct ColorReport {
 pub struct ForcedStep {
     /// Training timestep.
     pub timestep: f64,
+    /// Variance V of the step.
+    pub variance: f64,
     /// Color variance c.
     pub color_var: f64,
     /// Strength k = w/(1 + w) under a full mask, 0..1.
     pub strength: f64,
     /// Share of the picture that the mask covers, per image.
     pub areas: Vec<f64>,
+    /// Is the saliency of any image the same everywhere?
+    pub flat: bool,
 }
 
-/// The color of the forced region in one finished picture: the cells that at least half of the forced steps had in their
-/// mask.
+/// The color of the forced region in one finished picture: the cells that at least half of the forced steps had in
+/// their mask.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PaintedColor {
+    /// Index of the picture in the batch.
+    pub image: usize,
     /// Mean color, averaged in linear light.
     pub color: Rgb,
     /// CIEDE2000 to the color asked for.
@@ -88,29 +93,39 @@ pub enum ColorWarning {
         /// CIEDE2000 of the round trip.
         delta_e: f64,
     },
+    /// The saliency had no map when one was needed.
+    #[error("the saliency had no map at timestep {timestep:.0}; does its window cover that of the force?")]
+    NoSaliency {
+        /// Training timestep.
+        timestep: f64,
+    },
     /// Nothing was above the cutoff.
-    #[error("image {image}: nothing reached the cutoff at timestep {timestep}; lower saliency_cutoff")]
+    #[error("image {image}: nothing reached the cutoff in {steps} of {of} forced steps; lower saliency_cutoff")]
     EmptyMask {
         /// Index in the batch.
         image: usize,
-        /// Training timestep.
-        timestep: f64,
+        /// Number of steps with an empty mask.
+        steps: usize,
+        /// Number of forced steps.
+        of: usize,
     },
     /// The mask covers most of the picture.
-    #[error("image {image}: the mask covers {:.0} % at timestep {timestep}; raise saliency_cutoff", area * 100.0)]
+    #[error("image {image}: the mask covers more than 80 % in {steps} of {of} forced steps; raise saliency_cutoff")]
     LargeMask {
         /// Index in the batch.
         image: usize,
-        /// Training timestep.
-        timestep: f64,
-        /// Share of the picture.
-        area: f64,
+        /// Number of steps with such a mask.
+        steps: usize,
+        /// Number of forced steps.
+        of: usize,
     },
-    /// Saliency is the same everywhere.
-    #[error("saliency has no structure at timestep {timestep}: it is the same everywhere")]
+    /// Saliency is the same everywhere and reaches the cutoff nowhere.
+    #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
     FlatSaliency {
-        /// Training timestep.
-        timestep: f64,
+        /// Number of such steps.
+        steps: usize,
+        /// Number of forced steps.
+        of: usize,
     },
 }
 
@@ -139,34 +154,27 @@ impl Trace {
         }
     }
 
-    pub fn warnings(&self) -> &[ColorWarning] {
-        &self.warnings
+    /// What was doubtful before the run, then what the steps show.
+    pub fn warnings(&self) -> Vec<ColorWarning> {
+        let of = self.steps.len();
+        let count = |doubtful: &dyn Fn(&ForcedStep) -> bool| self.steps.iter().filter(|step| doubtful(step)).count();
+        let mut warnings = self.warnings.clone();
+        let flat = count(&|step| step.flat && step.areas.contains(&0.0));
+        warnings.extend((flat > 0).then_some(ColorWarning::FlatSaliency { steps: flat, of }));
+        for image in 0..self.images as usize {
+            let area = |step: &ForcedStep| step.areas.get(image).copied().unwrap_or_default();
+            let empty = count(&|step| area(step) == 0.0);
+            warnings.extend((empty > 0).then_some(ColorWarning::EmptyMask { image, steps: empty, of }));
+            // Where saliency is the same everywhere on purpose, a full mask is too.
+            let large = count(&|step| area(step) > 0.8 && !step.flat);
+            warnings.extend((large > 0).then_some(ColorWarning::LargeMask { image, steps: large, of }));
+        }
+        warnings
     }
 
     /// Records a forced step. `mask` and `saliency` are [n, 1, h, w].
-    #[allow(clippy::too_many_arguments)] // one call, all of them plain readings of the step
-    pub fn push(
-        &mut self,
-        step: &Step,
-        color_var: f64,
-        weight: f64,
-        areas: Vec<f64>,
-        flat: bool,
-        mask: &Tensor,
-        saliency: &Tensor,
-    ) -> Result<()> {
-        let timestep = step.timestep;
-        if flat {
-            self.warn(ColorWarning::FlatSaliency { timestep });
-        }
-        for (image, &area) in areas.iter().enumerate() {
-            if area == 0.0 {
-                self.warn(ColorWarning::EmptyMask { image, timestep });
-            } else if area > 0.8 {
-                self.warn(ColorWarning::LargeMask { image, timestep, area });
-            }
-        }
-        self.steps.push(ForcedStep { timestep, color_var, strength: weight / (1.0 + weight), areas });
+    pub fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor) -> Result<()> {
+        self.steps.push(step);
         let keep = |map: &Tensor, kind| -> Result<Tensor> {
             let map = map.f_squeeze_dim(1)?.f_expand([self.images, -1, -1], false)?;
             Ok(map.f_to_device(Device::Cpu)?.f_to_kind(kind)?)
@@ -185,8 +193,8 @@ impl Trace {
         stacked(&self.saliency)
     }
 
-    /// Measures the picture, [n, 3, H, W] in -1..=1, where at least half of the forced steps had the mask. (A single step's
-    /// mask flickers, the last one's most: attention says least when the picture is done.)
+    /// Measures the picture, [n, 3, H, W] in -1..=1, where at least half of the forced steps had the mask. (A single
+    /// step's mask flickers, the last one's most: attention says least when the picture is done.)
     pub fn measure(&mut self, picture: &Tensor, asked: Rgb) -> Result<()> {
         self.painted.clear();
         if self.masks.is_empty() {
@@ -208,7 +216,13 @@ impl Trace {
             let mean = linear_mean(&pixels)?;
             let within = pixels_within(&pixels, asked, 10.0)?;
             let delta_e = Lab::from_linear(mean).delta_e(asked.lab());
-            self.painted.push(PaintedColor { color: Rgb::from_linear(mean), delta_e, coverage: within, area });
+            self.painted.push(PaintedColor {
+                image: image as usize,
+                color: Rgb::from_linear(mean),
+                delta_e,
+                coverage: within,
+                area,
+            });
         }
         Ok(())
     }
@@ -232,19 +246,23 @@ impl Trace {
             representable_delta_e: gold.delta_e,
             steps: self.steps.clone(),
             painted: self.painted.clone(),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings(),
         })
     }
 
-    /// The report for files: figures as JSON, and the masks of the first image as pictures.
+    /// The report for files: figures as JSON, and the mask of every forced step and image as a picture.
     pub fn summary(&self, phrase: &str, asked: Rgb, gold: &Gold) -> Result<Report> {
         let data = serde_json::to_value(self.report(phrase, asked, gold)?)
             .map_err(|error| Error::Malformed { file: "color report".into(), problem: error.to_string() })?;
-        let masks = self.steps.iter().zip(&self.masks).map(|(step, mask)| {
-            let gray = mask.f_narrow(0, 0, 1)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-            Ok((format!("mask t={:.0}", step.timestep), Raster::from_tensor(&gray.f_expand([3, -1, -1], false)?)?))
-        });
-        Ok(Report { name: format!("ColorForce \"{phrase}\""), data, images: masks.collect::<Result<_>>()? })
+        let mut images = Vec::new();
+        for image in 0..self.images {
+            for (step, mask) in self.steps.iter().zip(&self.masks) {
+                let gray = mask.f_narrow(0, image, 1)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+                let picture = Raster::from_tensor(&gray.f_expand([3, -1, -1], false)?)?;
+                images.push((format!("image {image}, t = {:.0}", step.timestep), picture));
+            }
+        }
+        Ok(Report { name: format!("ColorForce \"{phrase}\""), data, images })
     }
 }
 

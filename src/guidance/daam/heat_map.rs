@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::raster::Raster;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// How much of the attention goes to something, cell by cell.
 #[derive(Debug)]
@@ -13,8 +13,9 @@ pub struct HeatMap {
 }
 
 impl HeatMap {
-    pub(super) fn new(label: &str, values: Tensor) -> Self {
-        Self { label: label.into(), values }
+    /// `values`: [h, w] on any device.
+    pub(super) fn new(label: &str, values: &Tensor) -> Result<Self> {
+        Ok(Self { label: label.into(), values: values.f_to_device(Device::Cpu)? })
     }
 
     /// What it is a map of.
@@ -22,7 +23,7 @@ impl HeatMap {
         &self.label
     }
 
-    /// [h, w] f32: mean share of attention, 0 or more.
+    /// [h, w] f32 on the CPU: mean share of attention, 0 or more.
     pub const fn values(&self) -> &Tensor {
         &self.values
     }
@@ -74,8 +75,8 @@ impl HeatMap {
             return Err(Error::parameter("alpha", alpha, "0..=1"));
         }
         let map = self.expand(picture.height() as i64, picture.width() as i64)?.f_clamp(0.0, 1.0)?;
-        let colors = colored(&map)?.to_tensor(tch::Device::Cpu)?;
-        let picture = picture.to_tensor(tch::Device::Cpu)?;
+        let colors = colored(&map)?.to_tensor(Device::Cpu)?;
+        let picture = picture.to_tensor(Device::Cpu)?;
         // A little of the colors everywhere, so that the cold parts are seen to be cold.
         let share = map.f_mul_scalar(0.75)?.f_add_scalar(0.25)?.f_mul_scalar(alpha)?;
         Raster::from_tensor(&picture.f_add(&colors.f_sub(&picture)?.f_mul(&share)?)?)

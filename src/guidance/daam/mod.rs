@@ -4,7 +4,7 @@ mod heat_map;
 mod package;
 
 pub use heat_map::HeatMap;
-pub use package::{KeyFilter, PackageDaam};
+pub use package::{KeyFilter, PackageDaam, PackageKey};
 
 use super::saliency::is_flat;
 use super::{Guidance, Normalize, Report, Saliency, Setup};
@@ -28,6 +28,29 @@ pub enum Accumulate {
     Ema(f64),
 }
 
+/// Which of a phrase's places in the prompt count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Occurrence {
+    /// Every place.
+    #[default]
+    All,
+    /// The nth, counted from 0.
+    Nth(usize),
+}
+
+impl Occurrence {
+    fn of(self, phrase: &str, places: Vec<TokenSpan>) -> Result<Vec<TokenSpan>> {
+        match self {
+            Self::All => Ok(places),
+            Self::Nth(n) => places.get(n).map(|place| vec![*place]).ok_or_else(|| {
+                let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
+                Error::parameter("occurrence Nth", n, expected)
+            }),
+        }
+    }
+}
+
 /// Saliency of a phrase: its share of the prompt branch's cross-attention, mean over heads, sites and the phrase's
 /// tokens, read beside the output (the picture keeps every bit).
 ///
@@ -45,11 +68,12 @@ pub enum Accumulate {
 /// # Ok(()) }
 /// ```
 ///
-/// Source: Tang et al., "What the DAAM" (ACL 2023). It differs from the authors' package where that is wrong for batches,
-/// pictures that are not square, runs without guidance and long prompts; [`PackageDaam`] reproduces the package.
-#[allow(missing_debug_implementations)]
+/// Source: Tang et al., "What the DAAM" (ACL 2023). It differs from the authors' package where that is wrong for
+/// batches, pictures that are not square, runs without guidance and long prompts; [`PackageDaam`] reproduces the
+/// package.
 pub struct Daam {
     phrase: String,
+    occurrence: Occurrence,
     sites: Box<dyn Fn(&AttentionSite) -> bool + Send>,
     accumulate: Accumulate,
     normalize: Normalize,
@@ -61,7 +85,8 @@ pub struct Daam {
 struct Recording {
     grid: Grid,
     images: i64,
-    spans: Vec<TokenSpan>,
+    /// Tokens of the phrase, each once.
+    tokens: Vec<TokenSpan>,
     /// The step being recorded.
     step: Sums,
     step_index: Option<usize>,
@@ -118,6 +143,7 @@ impl Daam {
     pub fn of(phrase: impl Into<String>) -> Self {
         Self {
             phrase: phrase.into(),
+            occurrence: Occurrence::default(),
             sites: Box::new(|site| matches!(site.place, Place::Down | Place::Up)),
             accumulate: Accumulate::default(),
             normalize: Normalize::default(),
@@ -126,7 +152,14 @@ impl Daam {
         }
     }
 
-    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
+    /// Which of the phrase's places in the prompt count. Default: all.
+    pub fn occurrence(mut self, occurrence: Occurrence) -> Self {
+        self.occurrence = occurrence;
+        self
+    }
+
+    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package
+    /// does.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.sites = Box::new(select);
         self
@@ -150,7 +183,8 @@ impl Daam {
         self
     }
 
-    /// The mean share of attention over all recorded steps for image `image` of the batch, raw, whatever `accumulate` says.
+    /// The mean share of attention over all recorded steps for image `image` of the batch, raw, whatever `accumulate`
+    /// says.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
@@ -165,7 +199,7 @@ impl Daam {
         if !map.f_isfinite()?.f_all()?.f_int64_value(&[])?.eq(&1) {
             return Err(Error::NonFinite { what: format!("the attention to \"{}\"", self.phrase), step: index });
         }
-        Ok(HeatMap::new(&self.phrase, map.f_narrow(0, image as i64, 1)?.f_reshape([run.grid.h, run.grid.w])?))
+        HeatMap::new(&self.phrase, &map.f_narrow(0, image as i64, 1)?.f_reshape([run.grid.h, run.grid.w])?)
     }
 }
 
@@ -220,9 +254,9 @@ impl CrossAttentionHook for Daam {
             run.close(self.accumulate)?;
             run.step_index = Some(at.step.index);
         }
-        let tokens: i64 = run.spans.iter().map(|span| span.len()).sum();
+        let tokens: i64 = run.tokens.iter().map(|span| span.len()).sum();
         let rows = (at.images.start, at.images.end - at.images.start);
-        for span in &run.spans {
+        for span in &run.tokens {
             // [n, heads, queries, span] → [n, 1, h, w]
             let heat = probs.columns(*span)?.f_sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Float)?;
             let heat = heat.f_div_scalar(tokens as f64)?.f_reshape([-1, 1, at.grid.h, at.grid.w])?;
@@ -245,18 +279,25 @@ impl Guidance for Daam {
             }
             _ => {}
         }
-        if self.window.0 <= self.window.1 {
+        let (min, max) = self.window;
+        if 0.0 <= min && min <= max && max <= 999.0 {
             return Ok(());
         }
-        let window = format!("{}..={}", self.window.0, self.window.1);
+        let window = format!("{min}..={max}");
         Err(Error::parameter("window", window, "training timesteps in 0..=999, the smaller one first"))
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        if !setup.sites.iter().any(|site| site.is_cross() && (self.sites)(site)) {
+            let cross = setup.sites.iter().filter(|site| site.is_cross());
+            return Err(Error::NoSites { names: cross.map(|site| site.name.clone()).collect() });
+        }
+        let places = setup.prompt.find(&self.phrase)?;
         self.run = Some(Recording {
             grid: setup.grid,
             images: setup.images,
-            spans: setup.prompt.find(&self.phrase)?,
+            tokens: TokenSpan::union(self.occurrence.of(&self.phrase, places)?),
             step: Sums::default(),
             step_index: None,
             past: Sums::default(),
@@ -270,12 +311,9 @@ impl Guidance for Daam {
     }
 
     fn notes(&self) -> Vec<String> {
-        let flat = |map: &Tensor| is_flat(map).and_then(|flat| Ok(flat.f_any()?.f_int64_value(&[])? == 1));
         let map = self.run.as_ref().and_then(|run| run.closed().ok()?.map(run.grid).ok()?);
-        match map.as_ref().map(flat) {
-            Some(Ok(true)) => {
-                vec![format!("the attention to \"{}\" has no structure: it is the same everywhere", self.phrase)]
-            }
+        match map.map(|map| is_flat(&map)) {
+            Some(Ok(true)) => vec![format!("the attention to \"{}\" is the same everywhere", self.phrase)],
             _ => Vec::new(),
         }
     }

@@ -1,11 +1,11 @@
 //! DAAM as its authors' package computes it, quirks included, for comparison.
 
-use super::super::{Guidance, Setup};
 use super::HeatMap;
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
 use crate::branch::Branch;
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Setup};
 use crate::prompt::Prompt;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
@@ -13,9 +13,9 @@ use tch::{Kind, Tensor};
 /// Resize factors that enter a global map; the package drops all others.
 const FACTORS: [i64; 8] = [0, 1, 2, 4, 8, 16, 32, 64];
 
-/// DAAM number by number as the package `daam` 0.2.0 computes it: per-head maps summed (not averaged) over steps, square
-/// pictures and one image only, the middle block left out, sites with a resize factor of 8 skipped, and without guidance
-/// only the second half of the heads. For everything but comparisons use [`Daam`](super::Daam).
+/// DAAM number by number as the package `daam` 0.2.0 computes it: per-head maps summed (not averaged) over steps,
+/// square pictures and one image only, the middle block left out, sites with a resize factor of 8 skipped, and without
+/// guidance only the second half of the heads. For everything but comparisons use [`Daam`](super::Daam).
 ///
 /// Source: castorini/daam 0.2.0 (`trace.py`, `heatmap.py`).
 #[derive(Debug)]
@@ -31,11 +31,22 @@ struct Record {
     guided: bool,
     /// Layer numbers in the package's order, by site name.
     layers: BTreeMap<String, i64>,
-    /// (factor, layer, head) → [tokens, side, side], summed over evaluations.
-    sums: BTreeMap<(i64, i64, i64), Tensor>,
+    /// [tokens, side, side] each, summed over evaluations.
+    sums: BTreeMap<PackageKey, Tensor>,
 }
 
-/// Which of the recorded (factor, layer, head) triples to average; `None` is all.
+/// What the package keeps a map for. Ordered as the package sorts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PackageKey {
+    /// How often the site's side goes into the map's.
+    pub factor: i64,
+    /// Position of the site among the up blocks' and then the down blocks'.
+    pub layer: i64,
+    /// Position among the heads the package keeps.
+    pub head: i64,
+}
+
+/// Which of the recorded keys to average; `None` is all.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFilter {
     /// Resize factors; all of 0, 1, 2, 4, 8, 16, 32, 64 if `None`.
@@ -47,14 +58,14 @@ pub struct KeyFilter {
 }
 
 impl PackageDaam {
-    /// `cells`: the package's `latent_hw`, the number of cells of its maps: 4096 for pictures of 512 and 1024 pixels, else
-    /// 9216. Maps have √cells rows and columns.
+    /// `cells`: the package's `latent_hw`, the number of cells of its maps: 4096 for pictures of 512 and 1024 pixels,
+    /// else 9216. Maps have √cells rows and columns.
     pub const fn new(cells: i64) -> Self {
         Self { cells, run: None }
     }
 
-    /// The recorded (factor, layer, head) triples with their sums, [tokens, side, side].
-    pub fn keys(&self) -> impl Iterator<Item = ((i64, i64, i64), &Tensor)> {
+    /// What was recorded, with its sums, [tokens, side, side].
+    pub fn keys(&self) -> impl Iterator<Item = (PackageKey, &Tensor)> {
         self.run.iter().flat_map(|run| run.sums.iter().map(|(key, sum)| (*key, sum)))
     }
 
@@ -64,7 +75,7 @@ impl PackageDaam {
     /// [`Error::NoMaps`] if nothing was recorded that `filter` accepts.
     pub fn heat_maps(&self, filter: &KeyFilter) -> Result<Tensor> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
-        let accepts = |(factor, layer, head): &(i64, i64, i64)| {
+        let accepts = |PackageKey { factor, layer, head }: &PackageKey| {
             let factors = filter.factors.as_deref().unwrap_or(&FACTORS);
             factors.contains(factor)
                 && filter.layer.is_none_or(|wanted| wanted == *layer)
@@ -109,7 +120,7 @@ impl PackageDaam {
         }
         let maps = self.heat_maps(&KeyFilter::default())?;
         let index = Tensor::f_from_slice(&rows)?.f_to_device(maps.device())?;
-        Ok(HeatMap::new(word, maps.f_index_select(0, &index)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?))
+        HeatMap::new(word, &maps.f_index_select(0, &index)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
     }
 
     fn side(&self) -> i64 {
@@ -151,7 +162,7 @@ impl CrossAttentionHook for PackageDaam {
         for (kept, head) in (first..heads).enumerate() {
             let map =
                 all.f_select(0, 0)?.f_select(0, head)?.f_transpose(0, 1)?.f_reshape([-1, at.grid.h, at.grid.w])?;
-            let key = (factor, layer, kept as i64);
+            let key = PackageKey { factor, layer, head: kept as i64 };
             let sum = match run.sums.get(&key) {
                 Some(sum) => sum.f_add(&map)?,
                 None => map.f_contiguous()?,
@@ -164,6 +175,10 @@ impl CrossAttentionHook for PackageDaam {
 
 impl Guidance for PackageDaam {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        if self.cells < 1 {
+            return Err(Error::parameter("cells", self.cells, "1 or more; 4096 for pictures of 512 pixels"));
+        }
         if setup.images != 1 {
             return Err(Error::parameter("images", setup.images, "1: the package mixes a batch's images; use Daam"));
         }

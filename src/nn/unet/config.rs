@@ -9,8 +9,8 @@ use serde::Deserialize;
 #[serde(default)]
 #[non_exhaustive]
 pub struct UnetConfig {
-    /// Side of the latent grid it was trained at.
-    pub sample_size: Option<i64>,
+    /// Side of the latent grid it was trained at, or its rows and columns.
+    pub sample_size: Option<PerLevel>,
     /// Channels of the input: 4, or 9 for inpainting.
     pub in_channels: i64,
     /// Channels of the prediction.
@@ -139,8 +139,9 @@ impl UnetConfig {
     /// Parses `config.json`; `file` is for messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if it is not JSON of this form; [`Error::Config`](crate::error::Error::Config) if
-    /// it contradicts itself or asks for something that changes the result and is not implemented.
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if it is not JSON of this form;
+    /// [`Error::Config`](crate::error::Error::Config) if it contradicts itself or asks for something that changes the
+    /// result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.levels(), file)?;
@@ -150,8 +151,8 @@ impl UnetConfig {
     /// The levels, from the largest grid to the smallest, with every number checked.
     ///
     /// # Errors
-    /// [`Error::Config`](crate::error::Error::Config) if lists differ in length, a number is not positive or does not divide
-    /// the channels.
+    /// [`Error::Config`](crate::error::Error::Config) if lists differ in length, a number is not positive or does not
+    /// divide the channels.
     pub fn levels(&self) -> Result<Vec<Level>> {
         let count = self.block_out_channels.len();
         let short = |field: &str, got: usize| refused(NAME, field, got, format!("expected {count} levels"));
@@ -169,6 +170,10 @@ impl UnetConfig {
         sizes(NAME, "in_channels", &[self.in_channels])?;
         sizes(NAME, "out_channels", &[self.out_channels])?;
         sizes(NAME, "time_cond_proj_dim", &[self.time_cond_proj_dim.unwrap_or(1)])?;
+        for side in 0..2 {
+            let cells = self.sample_size.as_ref().and_then(|size| size.level(side));
+            sizes(NAME, "sample_size", &[cells.unwrap_or(1)])?;
+        }
         if self.addition_embed_type.is_some() {
             // 0 is no size, so a missing one is refused.
             sizes(NAME, "addition_time_embed_dim", &[self.addition_time_embed_dim.unwrap_or(0)])?;

@@ -77,8 +77,8 @@ impl UNet {
     /// The prediction (ε, v or x0, as the checkpoint was trained) for `sample`, [b, out_channels, h, w] in its kind.
     ///
     /// `sample` is [b, in_channels, h, w] of any size, `timestep` one number or a vector of b,
-    /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides; others
-    /// ignore it.
+    /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides;
+    /// others ignore it.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::error::Error::Shape) if one of them has another shape,
