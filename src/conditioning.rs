@@ -1,8 +1,11 @@
 //! What a branch is conditioned on, and what a guidance may ask of a model.
 
-use crate::error::Result;
+use crate::color::Rgb;
+use crate::error::{Error, Result};
 use crate::prompt::Prompt;
-use tch::Tensor;
+use crate::raster::Raster;
+use crate::step::Grid;
+use tch::{Device, Tensor};
 
 /// What one branch is conditioned on.
 #[derive(Debug)]
@@ -32,15 +35,37 @@ pub trait Codec {
     /// What the text encoder makes of a prompt.
     fn text(&self, text: &str) -> Result<Conditioning>;
 
-    /// The latent of a picture: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32, the posterior's mode, in sampler
-    /// units (scaled).
+    /// The latent of a picture on any device: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32, the posterior's mode, in
+    /// sampler units (scaled).
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
 
     /// The picture of a latent, the reverse of [`Codec::encode`]; values may leave -1..=1.
     fn decode(&self, latent: &Tensor) -> Result<Tensor>;
 
+    /// The latent of a picture that is all `color`, [1, 4, h, w] f32 for a `grid` of h × w cells. A codec may keep it.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if [`Codec::encode`] does not do what [`Codec::cell`] says.
+    fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
+        flat(self, color, grid)
+    }
+
     /// Side of a latent cell in pixels.
     fn cell(&self) -> i64 {
         8
+    }
+}
+
+/// Encodes a flat picture; what [`Codec::flat`] is without keeping.
+pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Result<Tensor> {
+    let Grid { h, w } = grid;
+    let picture = Raster::flat(color, (h * codec.cell()) as u32, (w * codec.cell()) as u32);
+    let latent = codec.encode(&picture.to_tensor(Device::Cpu)?)?;
+    match latent.size().as_slice() {
+        [1, _, rows, columns] if (*rows, *columns) == (h, w) => Ok(latent),
+        got => {
+            let expected = format!("[1, 4, {h}, {w}], as Codec::cell says");
+            Err(Error::Shape { what: "what Codec::encode made", got: got.to_vec(), expected })
+        }
     }
 }

@@ -1,15 +1,18 @@
 //! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
 
 use crate::attention::{AttentionSite, Tap};
-use crate::conditioning::{Codec, Conditioning};
+use crate::color::Rgb;
+use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
 use crate::prompt::Prompt;
-use crate::step::Step;
+use crate::step::{Grid, Step};
 use crate::text::Tokenizer;
 use crate::weights::{Source, Weights};
 use serde::Deserialize;
+use std::cell::RefCell;
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
 /// How a checkpoint is loaded.
@@ -82,6 +85,8 @@ pub struct Model {
     kind: Kind,
     vae_kind: Kind,
     notes: Vec<String>,
+    /// Latents of flat pictures that were asked for; a color force asks for the same one at every run.
+    flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
 
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
@@ -155,7 +160,21 @@ impl Model {
             guidance_scale: own.guidance_scale.unwrap_or(7.5),
         };
         let tokenizer = tokenizer(source)?;
-        Ok(Self { tokenizer, text_encoder, unet, vae, scheduler, table, defaults, device, kind, vae_kind, notes })
+        let flats = RefCell::default();
+        Ok(Self {
+            tokenizer,
+            text_encoder,
+            unet,
+            vae,
+            scheduler,
+            table,
+            defaults,
+            device,
+            kind,
+            vae_kind,
+            notes,
+            flats,
+        })
     }
 
     /// The noise levels the model was trained on.
@@ -320,6 +339,15 @@ impl Codec for Model {
         let _no_grad = tch::no_grad_guard();
         let latent = self.vae.unscaled(&latent.f_to_device(self.device)?.f_to_kind(Kind::Float)?)?;
         Ok(self.vae.decode(&latent.f_to_kind(self.vae_kind)?)?.f_to_kind(Kind::Float)?)
+    }
+
+    fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
+        if let Some(latent) = self.flats.borrow().get(&(color, grid)) {
+            return Ok(latent.shallow_clone());
+        }
+        let latent = conditioning::flat(self, color, grid)?;
+        self.flats.borrow_mut().insert((color, grid), latent.shallow_clone());
+        Ok(latent)
     }
 
     fn cell(&self) -> i64 {

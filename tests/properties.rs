@@ -445,6 +445,20 @@ fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
 }
 
 #[test]
+fn a_token_share_is_the_phrases_part_of_the_attention_to_words() -> Result<()> {
+    let share = |phrase: &str| -> Result<Tensor> {
+        let mut look = Daam::of(phrase).normalize(impasto::guidance::Normalize::TokenShare);
+        let _ = latents(sampler().guide(&mut look), 2)?;
+        Ok(look.map()?.expect("there was a run"))
+    };
+    let parts = share("girl")? + share("with")? + share("gold eyes")?;
+    assert_eq!(parts.size(), [2, 1, 8, 6]);
+    assert!(apart(&parts, &Tensor::from(1f32)) < 1e-3, "all words have all of it");
+    assert!(apart(&share(PROMPT)?, &Tensor::from(1f32)) < 1e-3);
+    Ok(())
+}
+
+#[test]
 fn daam_averages_the_evaluations_of_a_step() -> Result<()> {
     let mut look = Daam::of("eyes");
     let _ = latent(Sampler::new(schedule(3), Twice).guide(&mut look))?;

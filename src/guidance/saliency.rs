@@ -115,6 +115,9 @@ pub enum Normalize {
     Max,
     /// As it is, clipped.
     Raw,
+    /// The phrase's share of the attention to all words, Σ phrase / (Σ words + 1e-6). Of a [`Daam`](super::Daam) only: maps
+    /// that know no other words are clipped as by `Raw`.
+    TokenShare,
     /// As `MinMax` between the quantiles p and 1 − p, clipped; p in 0..0.5.
     Quantile(f64),
 }
@@ -141,7 +144,7 @@ impl Normalize {
                 map.f_sub(&low)?.f_div(&spread)?
             }
             Self::Max => map.f_div(&map.f_amax(CELLS, true)?.f_add_scalar(1e-8)?)?,
-            Self::Raw => map.f_clamp(0.0, 1.0)?,
+            Self::Raw | Self::TokenShare => map.f_clamp(0.0, 1.0)?,
             Self::Quantile(p) => {
                 let flat = map.f_flatten(1, -1)?;
                 let at = |p: f64| -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use crate::color::{Lab, Rgb, linear_mean};
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
-use crate::raster::Raster;
+use crate::step::Grid;
 use tch::{Kind, Tensor};
 
 /// How the latent of a flat color is made.
@@ -30,23 +30,16 @@ pub(super) struct Gold {
 
 impl GoldMode {
     pub(super) fn latent(&self, color: Rgb, setup: &Setup<'_>) -> Result<Gold> {
-        let (grid, cell) = (setup.grid, setup.codec.cell());
-        let flat = |rows: i64, columns: i64| -> Result<Tensor> {
-            let picture = Raster::flat(color, (rows * cell) as u32, (columns * cell) as u32);
-            let latent = setup.codec.encode(&picture.to_tensor(setup.device)?)?;
-            match latent.size().as_slice() {
-                [1, _, h, w] if (*h, *w) == (rows, columns) => Ok(latent),
-                got => {
-                    let expected = format!("[1, 4, {rows}, {columns}], as Codec::cell says");
-                    Err(Error::Shape { what: "what Codec::encode made", got: got.to_vec(), expected })
-                }
-            }
-        };
+        let (grid, codec) = (setup.grid, setup.codec);
         let latent = match self {
-            Self::Full => flat(grid.h, grid.w)?,
+            Self::Full => codec.flat(color, grid)?,
             Self::Constant => {
-                let side = 256 / cell;
-                let middle = flat(side, side)?.f_narrow(2, side / 4, side / 2)?.f_narrow(3, side / 4, side / 2)?;
+                let side = 256 / codec.cell();
+                let middle = codec.flat(color, Grid::new(side, side))?.f_narrow(2, side / 4, side / 2)?.f_narrow(
+                    3,
+                    side / 4,
+                    side / 2,
+                )?;
                 let median = middle.f_flatten(2, -1)?.f_median_dim(2, false)?.0;
                 median.f_reshape([1, -1, 1, 1])?.f_expand([1, -1, grid.h, grid.w], false)?
             }
@@ -63,7 +56,7 @@ impl GoldMode {
         };
         // The round trip is measured in the middle of a small patch: flat pictures look the same at any size.
         let patch = latent.f_narrow(2, grid.h / 2, 1)?.f_narrow(3, grid.w / 2, 1)?.f_expand([1, -1, 8, 8], false)?;
-        let shown = setup.codec.decode(&patch)?;
+        let shown = codec.decode(&patch)?;
         let (_, _, height, width) = shown.size4()?;
         let shown = shown.f_narrow(2, height * 3 / 8, height / 4)?.f_narrow(3, width * 3 / 8, width / 4)?;
         let shown = linear_mean(&shown.f_reshape([3, -1])?)?;

@@ -87,6 +87,8 @@ struct Recording {
     images: i64,
     /// Tokens of the phrase, each once.
     tokens: Vec<TokenSpan>,
+    /// Tokens of all words of the prompt, if their attention is recorded too.
+    words: Option<TokenSpan>,
     /// The step being recorded.
     step: Sums,
     step_index: Option<usize>,
@@ -96,7 +98,7 @@ struct Recording {
     average: Option<Tensor>,
 }
 
-/// Attention summed per grid, each [n, 1, h, w] f32.
+/// Attention summed per grid, each [n, 1 or 2, h, w] f32: the phrase's, mean over its tokens; and all words', if asked for.
 #[derive(Default)]
 struct Sums {
     grids: Vec<(Grid, Tensor)>,
@@ -109,7 +111,8 @@ impl Sums {
         let position = match self.grids.iter().position(|(known, _)| *known == grid) {
             Some(position) => position,
             None => {
-                let zeros = Tensor::f_zeros([images, 1, grid.h, grid.w], (Kind::Float, heat.device()))?;
+                let shape = [images, heat.size4()?.1, grid.h, grid.w];
+                let zeros = Tensor::f_zeros(shape, (Kind::Float, heat.device()))?;
                 self.grids.push((grid, zeros));
                 self.grids.len() - 1
             }
@@ -199,11 +202,19 @@ impl Daam {
         if !map.f_isfinite()?.f_all()?.f_int64_value(&[])?.eq(&1) {
             return Err(Error::NonFinite { what: format!("the attention to \"{}\"", self.phrase), step: index });
         }
-        HeatMap::new(&self.phrase, &map.f_narrow(0, image as i64, 1)?.f_reshape([run.grid.h, run.grid.w])?)
+        HeatMap::new(
+            &self.phrase,
+            &map.f_narrow(0, image as i64, 1)?.f_narrow(1, 0, 1)?.f_reshape([run.grid.h, run.grid.w])?,
+        )
     }
 }
 
 impl Recording {
+    /// Number of the phrase's tokens.
+    fn phrase_length(&self) -> i64 {
+        self.tokens.iter().map(|span| span.len()).sum()
+    }
+
     /// All steps, the one being recorded included, each with weight one.
     fn closed(&self) -> Result<Sums> {
         let mut all = Sums { weight: self.past.weight, ..Sums::default() };
@@ -254,14 +265,19 @@ impl CrossAttentionHook for Daam {
             run.close(self.accumulate)?;
             run.step_index = Some(at.step.index);
         }
-        let tokens: i64 = run.tokens.iter().map(|span| span.len()).sum();
         let rows = (at.images.start, at.images.end - at.images.start);
-        for span in &run.tokens {
-            // [n, heads, queries, span] → [n, 1, h, w]
-            let heat = probs.columns(*span)?.f_sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Float)?;
-            let heat = heat.f_div_scalar(tokens as f64)?.f_reshape([-1, 1, at.grid.h, at.grid.w])?;
-            run.step.add(at.grid, run.images, rows, &heat)?;
+        // [n, heads, queries, span] → [n, 1, h, w]
+        let sum = |span: TokenSpan| -> Result<Tensor> {
+            let heat = probs.columns(span)?.f_sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Float)?;
+            Ok(heat.f_reshape([-1, 1, at.grid.h, at.grid.w])?)
+        };
+        let sums: Vec<Tensor> = run.tokens.iter().map(|span| sum(*span)).collect::<Result<_>>()?;
+        let mut heat = Tensor::f_cat(&sums, 1)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
+        heat = heat.f_div_scalar(run.phrase_length() as f64)?;
+        if let Some(words) = run.words {
+            heat = Tensor::f_cat(&[heat, sum(words)?], 1)?;
         }
+        run.step.add(at.grid, run.images, rows, &heat)?;
         // Every image adds the same weight; one of them is counted.
         if rows.0 == 0 {
             run.step.weight += at.site.heads as f64;
@@ -298,6 +314,7 @@ impl Guidance for Daam {
             grid: setup.grid,
             images: setup.images,
             tokens: TokenSpan::union(self.occurrence.of(&self.phrase, places)?),
+            words: (self.normalize == Normalize::TokenShare).then(|| setup.prompt.content()),
             step: Sums::default(),
             step_index: None,
             past: Sums::default(),
@@ -312,7 +329,7 @@ impl Guidance for Daam {
 
     fn notes(&self) -> Vec<String> {
         let map = self.run.as_ref().and_then(|run| run.closed().ok()?.map(run.grid).ok()?);
-        match map.map(|map| is_flat(&map)) {
+        match map.map(|map| is_flat(&map.f_narrow(1, 0, 1)?)) {
             Some(Ok(true)) => vec![format!("the attention to \"{}\" is the same everywhere", self.phrase)],
             _ => Vec::new(),
         }
@@ -343,6 +360,15 @@ impl Saliency for Daam {
             Accumulate::Mean => run.closed()?.map(run.grid)?,
             Accumulate::Ema(beta) => run.averaged(beta)?,
         };
-        raw.map(|raw| self.normalize.apply(&raw)).transpose()
+        let Some(raw) = raw else { return Ok(None) };
+        let phrase = raw.f_narrow(1, 0, 1)?;
+        let map = match run.words {
+            Some(_) => {
+                let words = raw.f_narrow(1, 1, 1)?.f_add_scalar(1e-6)?;
+                phrase.f_mul_scalar(run.phrase_length() as f64)?.f_div(&words)?
+            }
+            None => phrase,
+        };
+        self.normalize.apply(&map).map(Some)
     }
 }
