@@ -7,6 +7,7 @@
 mod color_force;
 mod combine;
 mod daam;
+mod differential;
 mod region;
 mod report;
 mod saliency;
@@ -17,6 +18,7 @@ pub use color_force::{
 };
 pub use combine::{Cfg, Combine};
 pub use daam::{Accumulate, Daam, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey};
+pub use differential::Differential;
 pub use region::Region;
 pub use report::Report;
 pub use saliency::{Normalize, Saliency};

@@ -49,6 +49,7 @@ pub const CAPABILITIES: &[&str] = &[
     "family:sdxl-refiner",
     "format:diffusers-legacy-vae",
     "guidance:color_force",
+    "guidance:differential",
     "guidance:several_forces",
     "images_per_prompt",
     "karras",

@@ -3,7 +3,7 @@
 use super::{Case, Outputs, Result};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Noise, Schedule};
-use impasto::guidance::{Cfg, ColorForce, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey};
+use impasto::guidance::{Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::{Codec, Grid, Model, Rgb, Source};
 use serde::Deserialize;
@@ -160,6 +160,8 @@ struct Force {
     rgb: [u8; 3],
     color_var: f64,
     cutoff: f64,
+    /// The word put before the phrase in the extra branch.
+    differential: Option<String>,
 }
 
 /// Color forcing on the trained tiny model.
@@ -175,8 +177,12 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
     let mut forces: Vec<ColorForce> = case
         .param::<Vec<Force>>("forces")?
         .into_iter()
-        .map(|Force { phrase, rgb: [r, g, b], color_var, cutoff }| {
-            let force = ColorForce::new(phrase, Rgb(r, g, b)).color_var(color_var).saliency_cutoff(cutoff);
+        .map(|Force { phrase, rgb: [r, g, b], color_var, cutoff, differential }| {
+            let force = ColorForce::new(&phrase, Rgb(r, g, b)).color_var(color_var).saliency_cutoff(cutoff);
+            let force = match differential {
+                Some(word) => force.saliency((Daam::of(&phrase), Differential::of(&phrase, word))),
+                None => force,
+            };
             force.min_timestep(window[0]).max_timestep(window[1])
         })
         .collect();
