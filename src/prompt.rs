@@ -72,6 +72,20 @@ impl Prompt {
         TokenSpan { start: 1, end: 1 + self.tokens.len().min(self.limit) as i64 }
     }
 
+    /// The distinct words of the prompt in lower case, in the order of their first places, each with the tokens of all its
+    /// places that the text encoder reads.
+    pub fn words(&self) -> Vec<(String, Vec<TokenSpan>)> {
+        let mut distinct: Vec<(String, Vec<TokenSpan>)> = Vec::new();
+        for word in words(&self.text) {
+            let Some(span) = self.span(&word.bytes) else { continue };
+            match distinct.iter_mut().find(|(known, _)| *known == word.lower) {
+                Some((_, spans)) => spans.push(span),
+                None => distinct.push((word.lower, vec![span])),
+            }
+        }
+        distinct
+    }
+
     /// The part of the prompt that is cut off because the text encoder reads no further, if any.
     pub fn cut(&self) -> Option<&str> {
         self.tokens.get(self.limit).and_then(|token| self.text.get(token.start..))

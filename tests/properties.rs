@@ -4,7 +4,8 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place,
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver};
 use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
 use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Daam, ForceTarget, Guidance, Overlap, Plan, Region, Report, Saliency, Setup,
+    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, Overlap, Plan, Region, Report, Saliency,
+    Setup,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -223,7 +224,11 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         ("Daam", Box::new(Daam::of("gold eyes"))),
         ("Daam, mean", Box::new(Daam::of("eyes").accumulate(Accumulate::Mean))),
         ("Daam, moving average", Box::new(Daam::of("eyes").accumulate(Accumulate::Ema(0.5)))),
+        ("Daam::words", Box::new(Daam::words())),
         ("ColorForce", Box::new(force())),
+        ("ColorForce with a differential", {
+            Box::new(force().saliency((Daam::of("eyes"), Differential::of("eyes", "pink"))))
+        }),
         ("ColorForce on the signal", Box::new(force().target(ForceTarget::SignalOnly))),
         ("ColorForce on x0", Box::new(force().target(ForceTarget::Denoised))),
         ("ColorForce with a moving average", {
@@ -455,6 +460,108 @@ fn a_token_share_is_the_phrases_part_of_the_attention_to_words() -> Result<()> {
     assert_eq!(parts.size(), [2, 1, 8, 6]);
     assert!(apart(&parts, &Tensor::from(1f32)) < 1e-3, "all words have all of it");
     assert!(apart(&share(PROMPT)?, &Tensor::from(1f32)) < 1e-3);
+    Ok(())
+}
+
+/// Keeps the predictions of the last evaluation, and counts branches.
+#[derive(Default)]
+struct Predicted(Vec<(Branch, Tensor)>);
+
+impl Guidance for Predicted {
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        let all = predictions.branches().map(|branch| Ok((branch, predictions.x0(branch)?.copy())));
+        self.0 = all.collect::<Result<_>>()?;
+        Ok(())
+    }
+}
+
+#[test]
+fn a_differential_leaves_the_other_branches_alone() -> Result<()> {
+    let one = |batching| Sampler::new(schedule(1), Euler).batching(batching);
+    for (batching, allowed) in [(Batching::OneByOne, 0.0), (Batching::Together, 1e-4)] {
+        let (mut with, mut without) = (Predicted::default(), Predicted::default());
+        let _ = latent(one(batching).guide(Differential::of("eyes", "pink")).guide(&mut with))?;
+        let _ = latent(one(batching).guide(&mut without))?;
+        let branches: Vec<Branch> = with.0.iter().map(|(branch, _)| *branch).collect();
+        assert_eq!(branches, [Branch::Extra(0), Branch::Uncond, Branch::Cond]);
+        for ((branch, with), (_, without)) in with.0.iter().skip(1).zip(&without.0) {
+            assert!(apart(with, without) <= allowed, "{batching:?} {branch:?}: {}", apart(with, without));
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn forces_share_a_differential_and_drop_it_outside_their_window() -> Result<()> {
+    /// Counts the branches of every evaluation.
+    #[derive(Default)]
+    struct Count(Vec<usize>);
+    impl Guidance for Count {
+        fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+            self.0.push(predictions.branches().count());
+            Ok(())
+        }
+    }
+    let force = |color, word: &str| {
+        ColorForce::new("eyes", color).saliency(Differential::of("eyes", word)).min_timestep(300.0).max_timestep(700.0)
+    };
+    let table = Table::stable_diffusion();
+    let run = |words: [&str; 2]| -> Result<Vec<usize>> {
+        let schedule = Schedule::from_timesteps(&table, &[900.0, 600.0, 400.0, 200.0], &SpacingOptions::default())?;
+        let mut count = Count::default();
+        let sampler = Sampler::new(schedule, Euler).guide(force(GOLD, words[0])).guide(force(Rgb(0, 0, 139), words[1]));
+        let _ = latent(sampler.guide(&mut count))?;
+        Ok(count.0)
+    };
+    assert_eq!(run(["pink", "pink"])?, [2, 3, 3, 2]);
+    assert_eq!(run(["pink", "blue"])?, [2, 4, 4, 2]);
+    Ok(())
+}
+
+#[test]
+fn what_is_done_to_the_prompt_is_done_to_its_variation() -> Result<()> {
+    /// Doubles the context of the prompt and of everything like it.
+    struct Louder;
+    impl Guidance for Louder {
+        fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+            if branch.like == Branch::Cond {
+                conditioning.context = &conditioning.context * 2.0;
+            }
+            Ok(())
+        }
+    }
+    let model = ToyModel::new(3)?;
+    let map = |louder_first: bool| -> Result<Tensor> {
+        let mut look = Differential::of("eyes", "pink");
+        let sampler = Sampler::new(schedule(1), Euler);
+        let sampler = match louder_first {
+            true => sampler.guide(Louder).guide(&mut look),
+            false => sampler.guide(&mut look).guide(Louder),
+        };
+        let _ = sampler.start(&model, start(1))?.finish()?;
+        Ok(look.map()?.expect("one step was taken"))
+    };
+    assert_eq!(map(true)?, map(false)?, "whoever was attached first");
+    Ok(())
+}
+
+#[test]
+fn the_varied_prompt_has_the_word_before_every_place() -> Result<()> {
+    /// Writes down the branches there are.
+    #[derive(Default)]
+    struct Names(Vec<String>);
+    impl Guidance for Names {
+        fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+            self.0.push(branch.prompt.clone());
+            Ok(())
+        }
+    }
+    let (model, mut names) = (ToyModel::new(3)?, Names::default());
+    let start = Start::new("eyes and Eyes", GRID, Noise::seeded(1));
+    let _ = sampler().guide(Differential::of("eyes", "pink")).guide(&mut names).start(&model, start)?;
+    assert_eq!(names.0, ["", "eyes and Eyes", "pink eyes and pink Eyes"]);
+    let weak = Differential::of("eyes", "pink").weight(-1.0);
+    assert!(latent(sampler().guide(weak)).expect_err("negative").to_string().contains("weight is -1"));
     Ok(())
 }
 

@@ -173,6 +173,40 @@ fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Re
 }
 
 #[test]
+fn the_heads_maps_average_to_the_map() -> Result<()> {
+    let mut look = Daam::of("one two").sites(|site| site.halvings < 3).per_head();
+    attended(&mut look)?;
+    let whole = look.heat_map(0)?.values().shallow_clone();
+    let heads = look.head_maps()?;
+    assert_eq!(heads.iter().map(|head| head.maps.size()).collect::<Vec<_>>(), [[1, 2, 4, 4], [1, 3, 8, 8]]);
+    let resized: Vec<Tensor> =
+        heads.iter().map(|head| head.maps.upsample_bicubic2d([8, 8], false, None, None).squeeze_dim(0)).collect();
+    let mean = Tensor::cat(&resized, 0).mean_dim([0i64].as_slice(), false, Kind::Float).clamp_min(0.0);
+    assert!((mean - whole).abs().max().double_value(&[]) < 1e-6);
+    assert!(Daam::of("one").head_maps().is_err());
+    Ok(())
+}
+
+#[test]
+fn the_maps_of_all_words_are_each_words_own() -> Result<()> {
+    let mut words = Daam::words();
+    attended(&mut words)?;
+    let maps = words.heat_maps(0)?;
+    assert_eq!(maps.iter().map(|map| map.label().to_owned()).collect::<Vec<_>>(), ["one", "two", "three"]);
+    for map in &maps {
+        let mut alone = Daam::of(map.label());
+        attended(&mut alone)?;
+        let apart = (alone.heat_map(0)?.values() - map.values()).abs().max().double_value(&[]);
+        assert!(apart < 1e-6, "{}: {apart:e}", map.label());
+        assert_eq!(words.heat_map(&map.label().to_uppercase(), 0)?.values(), map.values());
+    }
+    assert!(
+        words.heat_map("four", 0).expect_err("not in the prompt").to_string().contains("\"four\" is not in the prompt")
+    );
+    Ok(())
+}
+
+#[test]
 fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
     // Queries of zeros attend to all tokens alike; resizing 33 × 17, 17 × 9 and 9 × 5 must keep that.
     for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {

@@ -17,7 +17,7 @@ pub use color_force::{
     StepVariance,
 };
 pub use combine::{Cfg, Combine};
-pub use daam::{Accumulate, Daam, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey};
+pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, WordMaps};
 pub use differential::Differential;
 pub use region::Region;
 pub use report::Report;

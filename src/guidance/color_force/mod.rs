@@ -247,7 +247,7 @@ impl ColorForce {
         self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?.trace.masks()
     }
 
-    /// Saliency at the forced steps, [steps, n, h, w] f32 (kept in f16).
+    /// Saliency at the forced steps, [steps, n, h, w] f32.
     ///
     /// # Errors
     /// [`Error::NoMaps`] if no step was forced.

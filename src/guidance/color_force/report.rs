@@ -135,7 +135,7 @@ pub(super) struct Trace {
     images: i64,
     cell: i64,
     steps: Vec<ForcedStep>,
-    /// Per forced step [n, h, w] on the CPU: masks f32, saliency f16.
+    /// Per forced step [n, h, w] f32 on the CPU.
     masks: Vec<Tensor>,
     saliency: Vec<Tensor>,
     painted: Vec<PaintedColor>,
@@ -175,13 +175,12 @@ impl Trace {
     /// Records a forced step. `mask` and `saliency` are [n, 1, h, w].
     pub fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor) -> Result<()> {
         self.steps.push(step);
-        let keep = |map: &Tensor, kind| -> Result<Tensor> {
+        let keep = |map: &Tensor| -> Result<Tensor> {
             let map = map.f_squeeze_dim(1)?.f_expand([self.images, -1, -1], false)?;
-            Ok(map.f_to_device(Device::Cpu)?.f_to_kind(kind)?)
+            Ok(map.f_to_device(Device::Cpu)?)
         };
-        let (mask, saliency) = (keep(mask, Kind::Float)?, keep(saliency, Kind::Half)?);
-        self.masks.push(mask);
-        self.saliency.push(saliency);
+        self.masks.push(keep(mask)?);
+        self.saliency.push(keep(saliency)?);
         Ok(())
     }
 
@@ -285,5 +284,5 @@ fn stacked(steps: &[Tensor]) -> Result<Tensor> {
     if steps.is_empty() {
         return Err(Error::NoMaps("ColorForce"));
     }
-    Ok(Tensor::f_stack(steps, 0)?.f_to_kind(Kind::Float)?)
+    Ok(Tensor::f_stack(steps, 0)?)
 }

@@ -2,18 +2,22 @@
 
 mod heat_map;
 mod package;
+mod recording;
+mod words;
 
 pub use heat_map::HeatMap;
 pub use package::{KeyFilter, PackageDaam, PackageKey};
+pub use words::WordMaps;
 
 use super::saliency::is_flat;
 use super::{Guidance, Normalize, Report, Saliency, Setup};
-use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
+use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::prompt::TokenSpan;
-use crate::step::{Grid, Step};
-use tch::{Kind, Tensor};
+use crate::step::Step;
+use recording::{Merge, Recorder, Recording, Subjects};
+use tch::Tensor;
 
 /// What [`Daam::map`](Saliency::map) shows of the steps so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -74,71 +78,22 @@ impl Occurrence {
 pub struct Daam {
     phrase: String,
     occurrence: Occurrence,
-    sites: Box<dyn Fn(&AttentionSite) -> bool + Send>,
+    recorder: Recorder,
+    per_head: bool,
     accumulate: Accumulate,
     normalize: Normalize,
-    window: (f64, f64),
     run: Option<Recording>,
-}
-
-/// What one run has shown.
-struct Recording {
-    grid: Grid,
-    images: i64,
-    /// Tokens of the phrase, each once.
-    tokens: Vec<TokenSpan>,
-    /// Tokens of all words of the prompt, if their attention is recorded too.
-    words: Option<TokenSpan>,
-    /// The step being recorded.
-    step: Sums,
-    step_index: Option<usize>,
-    /// Earlier steps, each divided by its own weight.
-    past: Sums,
-    /// The moving average of earlier steps' maps.
+    /// The moving average of earlier steps' maps, [n, subjects, h, w].
     average: Option<Tensor>,
 }
 
-/// Attention summed per grid, each [n, 1 or 2, h, w] f32: the phrase's, mean over its tokens; and all words', if asked for.
-#[derive(Default)]
-struct Sums {
-    grids: Vec<(Grid, Tensor)>,
-    /// What to divide by: heads × calls, or steps.
-    weight: f64,
-}
-
-impl Sums {
-    fn add(&mut self, grid: Grid, images: i64, rows: (i64, i64), heat: &Tensor) -> Result<()> {
-        let position = match self.grids.iter().position(|(known, _)| *known == grid) {
-            Some(position) => position,
-            None => {
-                let shape = [images, heat.size4()?.1, grid.h, grid.w];
-                let zeros = Tensor::f_zeros(shape, (Kind::Float, heat.device()))?;
-                self.grids.push((grid, zeros));
-                self.grids.len() - 1
-            }
-        };
-        if let Some((_, sum)) = self.grids.get(position) {
-            let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(heat)?;
-        }
-        Ok(())
-    }
-
-    /// Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
-    fn map(&self, size: Grid) -> Result<Option<Tensor>> {
-        let mut total: Option<Tensor> = None;
-        for (grid, sum) in &self.grids {
-            let here = if *grid == size {
-                sum.shallow_clone()
-            } else {
-                sum.f_upsample_bicubic2d([size.h, size.w], false, None, None)?
-            };
-            total = Some(match total {
-                Some(total) => total.f_add(&here)?,
-                None => here,
-            });
-        }
-        Ok(total.map(|total| total.f_clamp_min(0.0)?.f_div_scalar(self.weight)).transpose()?)
-    }
+/// Attention of the heads of one site: [`Daam::head_maps`].
+#[derive(Debug)]
+pub struct HeadMaps {
+    /// The site.
+    pub site: AttentionSite,
+    /// Mean share of attention over all recorded evaluations, [n, heads, h, w] f32 on the site's own grid.
+    pub maps: Tensor,
 }
 
 impl Daam {
@@ -147,11 +102,12 @@ impl Daam {
         Self {
             phrase: phrase.into(),
             occurrence: Occurrence::default(),
-            sites: Box::new(|site| matches!(site.place, Place::Down | Place::Up)),
+            recorder: Recorder::default(),
+            per_head: false,
             accumulate: Accumulate::default(),
             normalize: Normalize::default(),
-            window: (0.0, 999.0),
             run: None,
+            average: None,
         }
     }
 
@@ -161,10 +117,15 @@ impl Daam {
         self
     }
 
-    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package
-    /// does.
+    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.sites = Box::new(select);
+        self.recorder.sites = Box::new(select);
+        self
+    }
+
+    /// Also keeps the maps of every head of every site, for [`Daam::head_maps`].
+    pub fn per_head(mut self) -> Self {
+        self.per_head = true;
         self
     }
 
@@ -182,144 +143,90 @@ impl Daam {
 
     /// Records only at training timesteps `min..=max`, 0..=999.
     pub fn window(mut self, min: f64, max: f64) -> Self {
-        self.window = (min, max);
+        self.recorder.window = (min, max);
         self
     }
 
-    /// The mean share of attention over all recorded steps for image `image` of the batch, raw, whatever `accumulate`
-    /// says.
+    /// The mean share of attention over all recorded steps for image `image` of the batch, raw, whatever `accumulate` says.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
     /// [`Error::NonFinite`] if the attention was.
     pub fn heat_map(&self, image: usize) -> Result<HeatMap> {
-        let run = self.run.as_ref().ok_or(Error::NoMaps("Daam"))?;
-        let Some(index) = run.step_index else { return Err(Error::NoMaps("Daam")) };
-        if image as i64 >= run.images {
-            return Err(Error::parameter("image", image, "the index of an image of the run"));
-        }
-        let map = run.closed()?.map(run.grid)?.ok_or(Error::NoMaps("Daam"))?;
-        if !map.f_isfinite()?.f_all()?.f_int64_value(&[])?.eq(&1) {
-            return Err(Error::NonFinite { what: format!("the attention to \"{}\"", self.phrase), step: index });
-        }
-        HeatMap::new(
-            &self.phrase,
-            &map.f_narrow(0, image as i64, 1)?.f_narrow(1, 0, 1)?.f_reshape([run.grid.h, run.grid.w])?,
-        )
-    }
-}
-
-impl Recording {
-    /// Number of the phrase's tokens.
-    fn phrase_length(&self) -> i64 {
-        self.tokens.iter().map(|span| span.len()).sum()
+        self.run.as_ref().ok_or(Error::NoMaps("Daam"))?.heat_map(PHRASE, image)
     }
 
-    /// All steps, the one being recorded included, each with weight one.
-    fn closed(&self) -> Result<Sums> {
-        let mut all = Sums { weight: self.past.weight, ..Sums::default() };
-        for (grid, sum) in &self.past.grids {
-            all.add(*grid, self.images, (0, self.images), sum)?;
-        }
-        if self.step.weight > 0.0 {
-            for (grid, sum) in &self.step.grids {
-                all.add(*grid, self.images, (0, self.images), &sum.f_div_scalar(self.step.weight)?)?;
-            }
-            all.weight += 1.0;
-        }
-        Ok(all)
+    /// The phrase's maps of every head, a row per site in the order they run. Their mean over all heads, resized to the
+    /// latent, is [`Daam::heat_map`].
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`] before the first run or without [`Daam::per_head`].
+    pub fn head_maps(&self) -> Result<Vec<HeadMaps>> {
+        let heads = self.run.as_ref().map(Recording::heads).transpose()?.flatten();
+        let heads = heads.ok_or(Error::NoMaps("Daam without per_head()"))?;
+        let of_phrase =
+            |(site, maps): (AttentionSite, Tensor)| Ok(HeadMaps { site, maps: maps.f_select(2, PHRASE as i64)? });
+        heads.into_iter().map(of_phrase).collect()
     }
 
-    /// Puts the recorded step among the earlier ones.
-    fn close(&mut self, accumulate: Accumulate) -> Result<()> {
-        if let Accumulate::Ema(beta) = accumulate {
-            self.average = self.averaged(beta)?;
-        }
-        self.past = self.closed()?;
-        self.step = Sums::default();
-        Ok(())
-    }
-
-    /// The moving average with the recorded step.
-    fn averaged(&self, beta: f64) -> Result<Option<Tensor>> {
-        let here = self.step.map(self.grid)?;
-        Ok(match (&self.average, here) {
+    /// The moving average of the steps' maps, this one included.
+    fn averaged(&self, run: &Recording, beta: f64) -> Result<Option<Tensor>> {
+        Ok(match (&self.average, run.this_step()?) {
             (Some(before), Some(here)) => Some(before.f_mul_scalar(beta)?.f_add(&here.f_mul_scalar(1.0 - beta)?)?),
             (before, here) => here.or_else(|| before.as_ref().map(Tensor::shallow_clone)),
         })
     }
 }
 
+/// What is recorded: the phrase's mean token; and, if its share of all words is wanted, the sums of both.
+const PHRASE: usize = 0;
+const PHRASE_SUM: i64 = 1;
+const WORDS_SUM: i64 = 2;
+
 impl CrossAttentionHook for Daam {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        if site.is_cross() && branch == Branch::Cond && (self.sites)(site) { Interest::PROBS } else { Interest::NONE }
+        self.recorder.interest(site, branch)
     }
 
     fn active(&self, step: &Step) -> bool {
-        (self.window.0..=self.window.1).contains(&step.timestep)
+        self.recorder.active(step)
     }
 
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        if let (Accumulate::Ema(beta), Some(run)) = (self.accumulate, &self.run)
+            && run.last != Some(at.step.index)
+        {
+            self.average = self.averaged(run, beta)?;
+        }
         let Some(run) = &mut self.run else { return Ok(()) };
-        if run.step_index != Some(at.step.index) {
-            run.close(self.accumulate)?;
-            run.step_index = Some(at.step.index);
-        }
-        let rows = (at.images.start, at.images.end - at.images.start);
-        // [n, heads, queries, span] → [n, 1, h, w]
-        let sum = |span: TokenSpan| -> Result<Tensor> {
-            let heat = probs.columns(span)?.f_sum_dim_intlist([1i64, 3].as_slice(), false, Kind::Float)?;
-            Ok(heat.f_reshape([-1, 1, at.grid.h, at.grid.w])?)
-        };
-        let sums: Vec<Tensor> = run.tokens.iter().map(|span| sum(*span)).collect::<Result<_>>()?;
-        let mut heat = Tensor::f_cat(&sums, 1)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
-        heat = heat.f_div_scalar(run.phrase_length() as f64)?;
-        if let Some(words) = run.words {
-            heat = Tensor::f_cat(&[heat, sum(words)?], 1)?;
-        }
-        run.step.add(at.grid, run.images, rows, &heat)?;
-        // Every image adds the same weight; one of them is counted.
-        if rows.0 == 0 {
-            run.step.weight += at.site.heads as f64;
-        }
-        Ok(())
+        run.turn_to(at.step.index)?;
+        run.add(at, probs)
     }
 }
 
 impl Guidance for Daam {
     fn check(&self) -> Result<()> {
         self.normalize.check()?;
+        self.recorder.check()?;
         match self.accumulate {
             Accumulate::Ema(beta) if !(beta > 0.0 && beta < 1.0) => {
-                return Err(Error::parameter("accumulate Ema", beta, "more than 0 and less than 1; .5 is usual"));
+                Err(Error::parameter("accumulate Ema", beta, "more than 0 and less than 1; .5 is usual"))
             }
-            _ => {}
+            _ => Ok(()),
         }
-        let (min, max) = self.window;
-        if 0.0 <= min && min <= max && max <= 999.0 {
-            return Ok(());
-        }
-        let window = format!("{min}..={max}");
-        Err(Error::parameter("window", window, "training timesteps in 0..=999, the smaller one first"))
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        self.run = None;
-        if !setup.sites.iter().any(|site| site.is_cross() && (self.sites)(site)) {
-            let cross = setup.sites.iter().filter(|site| site.is_cross());
-            return Err(Error::NoSites { names: cross.map(|site| site.name.clone()).collect() });
+        (self.run, self.average) = (None, None);
+        self.recorder.check_sites(setup.sites)?;
+        let places = self.occurrence.of(&self.phrase, setup.prompt.find(&self.phrase)?)?;
+        let places = TokenSpan::union(places);
+        let mut subjects = vec![(self.phrase.clone(), places.clone(), Merge::Mean)];
+        if self.normalize == Normalize::TokenShare {
+            subjects.push((self.phrase.clone(), places, Merge::Sum));
+            subjects.push(("all words".into(), vec![setup.prompt.content()], Merge::Sum));
         }
-        let places = setup.prompt.find(&self.phrase)?;
-        self.run = Some(Recording {
-            grid: setup.grid,
-            images: setup.images,
-            tokens: TokenSpan::union(self.occurrence.of(&self.phrase, places)?),
-            words: (self.normalize == Normalize::TokenShare).then(|| setup.prompt.content()),
-            step: Sums::default(),
-            step_index: None,
-            past: Sums::default(),
-            average: None,
-        });
+        self.run = Some(Recording::new(setup, Subjects::new(subjects, setup.device)?, self.per_head));
         Ok(())
     }
 
@@ -328,15 +235,15 @@ impl Guidance for Daam {
     }
 
     fn notes(&self) -> Vec<String> {
-        let map = self.run.as_ref().and_then(|run| run.closed().ok()?.map(run.grid).ok()?);
-        match map.map(|map| is_flat(&map.f_narrow(1, 0, 1)?)) {
+        let map = self.run.as_ref().and_then(|run| run.mean().ok()?);
+        match map.map(|map| is_flat(&map.f_narrow(1, PHRASE as i64, 1)?)) {
             Some(Ok(true)) => vec![format!("the attention to \"{}\" is the same everywhere", self.phrase)],
             _ => Vec::new(),
         }
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = self.run.as_ref().filter(|run| run.step_index.is_some()) else { return Ok(None) };
+        let Some(run) = self.run.as_ref().filter(|run| run.last.is_some()) else { return Ok(None) };
         let maps: Vec<HeatMap> = (0..run.images as usize).map(|image| self.heat_map(image)).collect::<Result<_>>()?;
         let peaks: Vec<f64> = maps.iter().map(HeatMap::max).collect::<Result<_>>()?;
         let images = maps.iter().enumerate().map(|(image, map)| Ok((format!("image {image}"), map.raster()?)));
@@ -356,18 +263,16 @@ impl Saliency for Daam {
     fn map(&self) -> Result<Option<Tensor>> {
         let Some(run) = &self.run else { return Ok(None) };
         let raw = match self.accumulate {
-            Accumulate::Step => run.step.map(run.grid)?,
-            Accumulate::Mean => run.closed()?.map(run.grid)?,
-            Accumulate::Ema(beta) => run.averaged(beta)?,
+            Accumulate::Step => run.this_step()?,
+            Accumulate::Mean => run.mean()?,
+            Accumulate::Ema(beta) => self.averaged(run, beta)?,
         };
         let Some(raw) = raw else { return Ok(None) };
-        let phrase = raw.f_narrow(1, 0, 1)?;
-        let map = match run.words {
-            Some(_) => {
-                let words = raw.f_narrow(1, 1, 1)?.f_add_scalar(1e-6)?;
-                phrase.f_mul_scalar(run.phrase_length() as f64)?.f_div(&words)?
+        let map = match self.normalize {
+            Normalize::TokenShare => {
+                raw.f_narrow(1, PHRASE_SUM, 1)?.f_div(&raw.f_narrow(1, WORDS_SUM, 1)?.f_add_scalar(1e-6)?)?
             }
-            None => phrase,
+            _ => raw.f_narrow(1, PHRASE as i64, 1)?,
         };
         self.normalize.apply(&map).map(Some)
     }

@@ -1,0 +1,259 @@
+//! What one run shows of the attention to some tokens.
+
+use super::HeatMap;
+use crate::attention::{At, AttentionSite, Interest, Place, Probs};
+use crate::branch::Branch;
+use crate::error::{Error, Result};
+use crate::guidance::Setup;
+use crate::prompt::TokenSpan;
+use crate::step::{Grid, Step};
+use tch::{Device, Kind, Tensor};
+
+/// Where and when attention is recorded.
+pub(super) struct Recorder {
+    pub sites: Box<dyn Fn(&AttentionSite) -> bool + Send>,
+    /// Training timesteps, both included.
+    pub window: (f64, f64),
+}
+
+impl Default for Recorder {
+    /// Everywhere but in the middle block, as the authors' package does; always.
+    fn default() -> Self {
+        Self { sites: Box::new(|site| matches!(site.place, Place::Down | Place::Up)), window: (0.0, 999.0) }
+    }
+}
+
+impl Recorder {
+    pub fn check(&self) -> Result<()> {
+        let (min, max) = self.window;
+        if 0.0 <= min && min <= max && max <= 999.0 {
+            return Ok(());
+        }
+        let window = format!("{min}..={max}");
+        Err(Error::parameter("window", window, "training timesteps in 0..=999, the smaller one first"))
+    }
+
+    /// Is there a site to record at?
+    pub fn check_sites(&self, sites: &[AttentionSite]) -> Result<()> {
+        let mut cross = sites.iter().filter(|site| site.is_cross());
+        if cross.clone().any(|site| (self.sites)(site)) {
+            return Ok(());
+        }
+        Err(Error::NoSites { names: cross.by_ref().map(|site| site.name.clone()).collect() })
+    }
+
+    pub fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let recorded = site.is_cross() && branch == Branch::Cond && (self.sites)(site);
+        if recorded { Interest::PROBS } else { Interest::NONE }
+    }
+
+    pub fn active(&self, step: &Step) -> bool {
+        (self.window.0..=self.window.1).contains(&step.timestep)
+    }
+}
+
+/// Tokens whose attention is recorded together, subject by subject.
+pub(super) struct Subjects {
+    pub labels: Vec<String>,
+    /// From the first to the last token of any of them.
+    hull: TokenSpan,
+    /// [tokens of the hull, subjects]: how much of a token counts for a subject.
+    share: Tensor,
+}
+
+impl Subjects {
+    /// `subjects`: a name and its tokens each; a map is the mean over them, or their sum.
+    pub fn new(subjects: Vec<(String, Vec<TokenSpan>, Merge)>, device: Device) -> Result<Self> {
+        let spans = || subjects.iter().flat_map(|(_, spans, _)| spans);
+        let hull = TokenSpan {
+            start: spans().map(|span| span.start).min().unwrap_or_default(),
+            end: spans().map(|span| span.end).max().unwrap_or_default(),
+        };
+        let share = Tensor::f_zeros([hull.len(), subjects.len() as i64], (Kind::Float, Device::Cpu))?;
+        for (column, (_, spans, merge)) in subjects.iter().enumerate() {
+            let tokens: i64 = spans.iter().map(|span| span.len()).sum();
+            let each = if *merge == Merge::Mean { 1.0 / tokens.max(1) as f64 } else { 1.0 };
+            for span in spans {
+                let mut rows = share.f_narrow(1, column as i64, 1)?.f_narrow(0, span.start - hull.start, span.len())?;
+                let _ = rows.f_fill_(each)?;
+            }
+        }
+        let labels = subjects.into_iter().map(|(label, ..)| label).collect();
+        Ok(Self { labels, hull, share: share.f_to_device(device)? })
+    }
+
+    /// [.., tokens] → [.., subjects].
+    fn of(&self, columns: &Tensor) -> Result<Tensor> {
+        Ok(columns.f_matmul(&self.share)?)
+    }
+}
+
+/// How the maps of a subject's tokens become one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Merge {
+    Mean,
+    Sum,
+}
+
+/// What one run has shown. Maps have a channel per subject.
+pub(super) struct Recording {
+    pub grid: Grid,
+    pub images: i64,
+    pub subjects: Subjects,
+    /// The last recorded step.
+    pub last: Option<usize>,
+    /// The step being recorded.
+    step: Sums,
+    /// Earlier steps, each divided by its own weight.
+    past: Sums,
+    /// Every head of every site by itself, if asked for: the sum of its maps, [n, heads, subjects, h, w], and their number.
+    heads: Option<Vec<(AttentionSite, Tensor, f64)>>,
+}
+
+impl Recording {
+    pub fn new(setup: &Setup<'_>, subjects: Subjects, per_head: bool) -> Self {
+        Self {
+            grid: setup.grid,
+            images: setup.images,
+            subjects,
+            last: None,
+            step: Sums::default(),
+            past: Sums::default(),
+            heads: per_head.then(Vec::new),
+        }
+    }
+
+    /// If this is another step than the recorded one, puts that among the earlier ones.
+    pub fn turn_to(&mut self, step: usize) -> Result<()> {
+        if self.last != Some(step) {
+            self.past = self.all()?;
+            self.step = Sums::default();
+            self.last = Some(step);
+        }
+        Ok(())
+    }
+
+    /// Adds one call's attention.
+    pub fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        let (Grid { h, w }, rows) = (at.grid, (at.images.start, at.images.end - at.images.start));
+        let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]
+        if let Some(heads) = &mut self.heads {
+            let maps = self.subjects.of(&columns)?.f_transpose(2, 3)?; // [n, heads, subjects, queries]
+            let (n, count, subjects, _) = maps.size4()?;
+            let maps = maps.f_reshape([n, count, subjects, h, w])?;
+            let known = heads.iter().position(|(site, ..)| site.index == at.site.index);
+            let position = match known {
+                Some(position) => position,
+                None => {
+                    let zeros = Tensor::f_zeros([self.images, count, subjects, h, w], (Kind::Float, maps.device()))?;
+                    heads.push((at.site.clone(), zeros, 0.0));
+                    heads.len() - 1
+                }
+            };
+            if let Some((_, sum, calls)) = heads.get_mut(position) {
+                let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(&maps)?;
+                *calls += if rows.0 == 0 { 1.0 } else { 0.0 };
+            }
+        }
+        let summed = columns.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?; // [n, queries, tokens]
+        let heat = self.subjects.of(&summed)?.f_transpose(1, 2)?.f_reshape([rows.1, -1, h, w])?;
+        self.step.add(at.grid, self.images, rows, &heat)?;
+        // Every image adds the same weight; one of them is counted.
+        if rows.0 == 0 {
+            self.step.weight += at.site.heads as f64;
+        }
+        Ok(())
+    }
+
+    /// This step's maps, [n, subjects, h, w]; `None` before the first.
+    pub fn this_step(&self) -> Result<Option<Tensor>> {
+        self.step.map(self.grid)
+    }
+
+    /// The mean of all steps' maps.
+    pub fn mean(&self) -> Result<Option<Tensor>> {
+        self.all()?.map(self.grid)
+    }
+
+    /// All steps, the one being recorded included, each with weight one.
+    fn all(&self) -> Result<Sums> {
+        let mut all = Sums { weight: self.past.weight, ..Sums::default() };
+        for (grid, sum) in &self.past.grids {
+            all.add(*grid, self.images, (0, self.images), sum)?;
+        }
+        if self.step.weight > 0.0 {
+            for (grid, sum) in &self.step.grids {
+                all.add(*grid, self.images, (0, self.images), &sum.f_div_scalar(self.step.weight)?)?;
+            }
+            all.weight += 1.0;
+        }
+        Ok(all)
+    }
+
+    /// The mean map of one subject and image.
+    pub fn heat_map(&self, subject: usize, image: usize) -> Result<HeatMap> {
+        let (Some(step), Some(label)) = (self.last, self.subjects.labels.get(subject)) else {
+            return Err(Error::NoMaps("Daam"));
+        };
+        if image as i64 >= self.images {
+            return Err(Error::parameter("image", image, "the index of an image of the run"));
+        }
+        let map = self.mean()?.ok_or(Error::NoMaps("Daam"))?;
+        let map = map.f_select(0, image as i64)?.f_select(0, subject as i64)?;
+        if map.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+            return Err(Error::NonFinite { what: format!("the attention to \"{label}\""), step });
+        }
+        HeatMap::new(label, &map)
+    }
+
+    /// Mean maps of the heads of every recorded site, [n, heads, subjects, h, w], in the order the sites run; `None` unless
+    /// they were asked for.
+    pub fn heads(&self) -> Result<Option<Vec<(AttentionSite, Tensor)>>> {
+        let Some(heads) = &self.heads else { return Ok(None) };
+        let means = heads.iter().map(|(site, sum, calls)| Ok((site.clone(), sum.f_div_scalar(*calls)?)));
+        means.collect::<Result<_>>().map(Some)
+    }
+}
+
+/// Attention summed per grid, each [n, subjects, h, w] f32.
+#[derive(Default)]
+struct Sums {
+    grids: Vec<(Grid, Tensor)>,
+    /// What to divide by: heads × calls, or steps.
+    weight: f64,
+}
+
+impl Sums {
+    fn add(&mut self, grid: Grid, images: i64, rows: (i64, i64), heat: &Tensor) -> Result<()> {
+        let position = match self.grids.iter().position(|(known, _)| *known == grid) {
+            Some(position) => position,
+            None => {
+                let shape = [images, heat.size4()?.1, grid.h, grid.w];
+                let zeros = Tensor::f_zeros(shape, (Kind::Float, heat.device()))?;
+                self.grids.push((grid, zeros));
+                self.grids.len() - 1
+            }
+        };
+        if let Some((_, sum)) = self.grids.get(position) {
+            let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(heat)?;
+        }
+        Ok(())
+    }
+
+    /// Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
+    fn map(&self, size: Grid) -> Result<Option<Tensor>> {
+        let mut total: Option<Tensor> = None;
+        for (grid, sum) in &self.grids {
+            let here = if *grid == size {
+                sum.shallow_clone()
+            } else {
+                sum.f_upsample_bicubic2d([size.h, size.w], false, None, None)?
+            };
+            total = Some(match total {
+                Some(total) => total.f_add(&here)?,
+                None => here,
+            });
+        }
+        Ok(total.map(|total| total.f_clamp_min(0.0)?.f_div_scalar(self.weight)).transpose()?)
+    }
+}
