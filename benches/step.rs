@@ -1,0 +1,45 @@
+//! A step of the sampler with each guidance: `cargo bench --bench step` (`-- sd15` also builds a network of that size).
+//!
+//! Criterion measures one row after the other; on a machine that others use, `benches/overhead.rs` compares them in turns.
+
+mod support;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
+use impasto::sampler::{Sampler, Start};
+use impasto::{Codec, Grid, Model, Source};
+use support::{PROMPT, ROWS, Unet, guidances};
+
+fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, grid: Grid) {
+    let mut group = criterion.benchmark_group(format!("step/{name}"));
+    for row in ROWS {
+        group.bench_function(BenchmarkId::from_parameter(row), |bencher| {
+            let schedule = Schedule::new(&Table::stable_diffusion(), 1000, Spacing::Leading).expect("1000 steps");
+            let mut sampler = Sampler::new(schedule, Euler);
+            for guidance in guidances(row) {
+                sampler = sampler.guide(guidance);
+            }
+            let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7))).expect("it starts");
+            let _ = run.step().expect("the first step fills what is kept for the run");
+            bencher.iter_batched(|| (), |()| run.step().expect("a step"), BatchSize::PerIteration);
+        });
+    }
+    group.finish();
+}
+
+fn all(criterion: &mut Criterion) {
+    tch::set_num_threads(1);
+    let model = Model::load(&Source::embedded()).expect("the embedded model");
+    steps(criterion, "tiny", &model, Grid::new(16, 16));
+    if std::env::args().any(|argument| argument.contains("sd15")) {
+        steps(criterion, "sd15", &Unet::sd15().expect("random weights"), Grid::new(32, 32));
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().sample_size(20);
+    targets = all
+}
+criterion_main!(benches);

@@ -1,0 +1,84 @@
+//! What the benches run on.
+#![allow(dead_code)] // every bench takes what it needs
+
+use impasto::attention::{AttentionSite, Tap};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions};
+use impasto::guidance::{ColorForce, Daam, Differential, GoldMode, Guidance};
+use impasto::nn::{UNet, UnetConfig};
+use impasto::testing::ToyModel;
+use impasto::weights::Weights;
+use impasto::{Codec, Conditioning, Prompt, Result, Rgb, Step};
+use tch::{Device, Kind, Tensor};
+
+/// What is painted; the words are in the tiny model's vocabulary.
+pub const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+
+/// A UNet of Stable Diffusion 1.5's size and nothing else: prompts are noise, pictures are latents.
+pub struct Unet {
+    unet: UNet,
+    words: ToyModel,
+}
+
+impl Unet {
+    pub fn sd15() -> Result<Self> {
+        let config = serde_json::json!({
+            "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2, "cross_attention_dim": 768,
+            "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "sample_size": 64,
+            "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+            "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
+        });
+        let config = UnetConfig::from_json("sd15", &config.to_string())?;
+        let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &config)?;
+        Ok(Self { unet, words: ToyModel::new(1)? })
+    }
+}
+
+impl Denoiser for Unet {
+    fn sites(&self) -> &[AttentionSite] {
+        self.unet.sites()
+    }
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        let x = Tensor::cat(&inputs.iter().map(|input| input.x).collect::<Vec<_>>(), 0);
+        let context = Tensor::cat(&inputs.iter().map(|input| &input.conditioning.context).collect::<Vec<_>>(), 0);
+        let sample = &x / (step.sigma * step.sigma + 1.0).sqrt();
+        let eps = self.unet.forward(&sample, &Tensor::from(step.timestep), &context, None, tap)?;
+        Ok(Predictions::new(step, inputs, (x - eps * step.sigma).chunk(inputs.len() as i64, 0)))
+    }
+}
+
+impl Codec for Unet {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.words.prompt(&text.replace(',', ""))
+    }
+    fn text(&self, _: &str) -> Result<Conditioning> {
+        Ok(Conditioning::new(Noise::shared(3).draw(&[1, 77, 768])?))
+    }
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        self.words.encode(picture)
+    }
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.words.decode(latent)
+    }
+    fn cell(&self) -> i64 {
+        1
+    }
+}
+
+/// The guidances of a row. Forces act at every step, so that every step is the same work.
+pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
+    let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
+    let force = |phrase: &str| -> Box<dyn Guidance> {
+        Box::new(ColorForce::new(phrase, Rgb(255, 215, 0)).gold(gold()).max_timestep(999.0))
+    };
+    match row {
+        "daam" => vec![Box::new(Daam::of("eyes"))],
+        "force" => vec![force("eyes")],
+        "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],
+        "differential" => vec![Box::new(Differential::of("hair", "pink"))],
+        "3 forces" => vec![force("eyes"), force("hair"), force("skin")],
+        _ => Vec::new(),
+    }
+}
+
+/// The rows of the benches, `none` first. `again` is `none` once more: what is not the guidances'.
+pub const ROWS: [&str; 7] = ["none", "again", "daam", "force", "daam + force", "3 forces", "differential"];
