@@ -3,10 +3,28 @@
 //! Everywhere q: [b, heads, queries, d], k: [b, heads, tokens, d], v: [b, heads, tokens, c].
 
 use crate::error::Result;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Scores held at once by a lazy view; bounds its memory to 64 MiB.
 pub(super) const CHUNK: i64 = 1 << 24;
+
+/// Tokens up to which attention by hand is as fast on a CPU as the fused operation: any prompt of one or two chunks, not a
+/// picture attending to itself.
+const FEW: i64 = 160;
+
+/// Is attention of these best computed by hand, whoever looks? On a CPU, over few tokens, it costs the same, and its
+/// probabilities are there for all readers (measured: `benches/attention.rs`). It depends on the shapes alone, never on
+/// hooks, so that none of them changes a bit by being there.
+pub(super) fn by_hand(q: &Tensor, k: &Tensor) -> Result<bool> {
+    let ((n, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
+    let cheap = q.device() == Device::Cpu && q.f_kind()? == Kind::Float && tokens <= FEW;
+    Ok(cheap && n * heads * queries * tokens <= CHUNK)
+}
+
+/// Attention without any hook → [b, queries, heads · c].
+pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    merge_heads(&if by_hand(q, k)? { weighted(&probs(&scores(q, k)?)?, v)? } else { fused(q, k, v, None)? })
+}
 
 /// softmax(q·kᵀ/√d + bias)·v by libtorch's fused operation.
 pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -23,10 +41,14 @@ pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     Ok(q.f_matmul(&k.f_to_kind(Kind::Float)?.f_transpose(2, 3)?)?)
 }
 
-/// softmax(scores)·v in f32, in v's kind again.
-pub(super) fn explicit(scores: &Tensor, v: &Tensor) -> Result<Tensor> {
-    count::kernel();
-    Ok(scores.f_softmax(-1, Kind::Float)?.f_matmul(&v.f_to_kind(Kind::Float)?)?.f_to_kind(v.kind())?)
+/// softmax(scores), f32.
+pub(super) fn probs(scores: &Tensor) -> Result<Tensor> {
+    Ok(scores.f_softmax(-1, Kind::Float)?)
+}
+
+/// probs·v, in v's kind.
+pub(super) fn weighted(probs: &Tensor, v: &Tensor) -> Result<Tensor> {
+    Ok(probs.f_matmul(&v.f_to_kind(Kind::Float)?)?.f_to_kind(v.kind())?)
 }
 
 /// (start, length) of the query rows to handle at once.

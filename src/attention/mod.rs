@@ -63,7 +63,7 @@ impl At<'_> {
     /// no hooks.
     pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
         let (k, v) = (self.project)(&context.f_to_kind(self.q.kind())?)?;
-        kernel::merge_heads(&kernel::fused(self.q, &k, &v, None)?)
+        kernel::plain(self.q, &k, &v)
     }
 }
 
@@ -135,7 +135,8 @@ pub trait CrossAttentionHook: Send {
         Ok(())
     }
 
-    /// Reads probabilities, as much as it asks for. They are computed beside the output: reading never changes it.
+    /// Reads probabilities, as much as it asks for. How the output is computed does not depend on it: reading never changes
+    /// a bit.
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         Ok(())
     }

@@ -110,7 +110,7 @@ impl<'a> Tap<'a> {
     ) -> Result<Tensor> {
         let Some(live) = &mut self.0 else {
             let (k, v) = project(context)?;
-            return kernel::merge_heads(&kernel::fused(q, &k, &v, None)?);
+            return kernel::plain(q, &k, &v);
         };
         let branches = live.call.branches;
         let spot = Spot { site, wanted: live.wanted(site, branches), project: &project };
@@ -204,19 +204,25 @@ impl Live<'_> {
             true => Some(self.edited(spot, branches, q, k, bias.as_ref())?),
             false => None,
         };
+        // Whole rows of probabilities, where the output is made of them anyway.
+        let whole = match (&edited, kernel::by_hand(q, k)?) {
+            (Some(scores), _) => Some(kernel::probs(scores)?),
+            (None, true) => Some(kernel::probs(&biased(kernel::scores(q, k)?, bias.as_ref())?)?),
+            (None, false) => None,
+        };
+        let output = match &whole {
+            Some(probs) => kernel::weighted(probs, v)?,
+            None => kernel::fused(q, k, v, bias.as_ref())?,
+        };
         if wants(Interest::PROBS) {
             for (row, &branch) in branches.iter().enumerate() {
                 let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
+                let whole = whole.as_ref().map(|whole| self.rows(whole, row)).transpose()?;
                 let bias = bias.as_ref().map(|bias| self.rows(bias, row)).transpose()?;
-                let edited = edited.as_ref().map(|edited| self.rows(edited, row)).transpose()?;
-                let probs = Probs::new(&q, &k, bias.as_ref(), edited.as_ref());
+                let probs = Probs::new(&q, &k, bias.as_ref(), whole, edited.is_some());
                 self.each(spot, branch, &q, Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
             }
         }
-        let output = match &edited {
-            Some(scores) => kernel::explicit(scores, v)?,
-            None => kernel::fused(q, k, v, bias.as_ref())?,
-        };
         let output = kernel::merge_heads(&output)?;
         if !wants(Interest::OUTPUT) {
             return Ok(output);
@@ -283,10 +289,7 @@ impl Live<'_> {
         k: &Tensor,
         bias: Option<&Tensor>,
     ) -> Result<Tensor> {
-        let mut scores = kernel::scores(q, k)?;
-        if let Some(bias) = bias {
-            scores = scores.f_add(bias)?;
-        }
+        let scores = biased(kernel::scores(q, k)?, bias)?;
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (mut part, q) = (self.rows(&scores, row)?, self.rows(q, row)?);
@@ -299,6 +302,14 @@ impl Live<'_> {
         }
         Ok(Tensor::f_cat(&parts, 0)?)
     }
+}
+
+/// Scores with a bias, if there is one.
+fn biased(scores: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match bias {
+        Some(bias) => scores.f_add(bias)?,
+        None => scores,
+    })
 }
 
 /// A hook returned something of another shape than it was given.
@@ -366,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn without_interest_there_is_one_fused_call_as_without_hooks() {
+    fn without_interest_there_is_one_kernel_call_as_without_hooks() {
         let (calls, projected, bare) = evaluate(Vec::new());
         assert_eq!((calls, projected), (2, 1), "one kernel an evaluation; keys and values once a run");
         let (calls, projected, idle) = evaluate(vec![Wants(Interest::NONE), Wants(Interest::NONE)]);
@@ -375,13 +386,38 @@ mod tests {
     }
 
     #[test]
-    fn readers_add_one_reading_however_many_they_are() {
+    fn readers_of_few_tokens_add_no_kernel_call_however_many_they_are() {
         let bare = evaluate(Vec::new()).2;
         for readers in [1, 10] {
             let hooks = (0..readers).map(|_| Wants(Interest::PROBS)).collect();
             let (calls, _, output) = evaluate(hooks);
-            assert_eq!(calls, 2 * 2, "{readers} readers: one reading beside one kernel");
+            assert_eq!(calls, 2, "{readers} readers: they look at what the output is made of");
             assert_eq!(output, bare);
+        }
+    }
+
+    #[test]
+    fn readers_of_many_tokens_add_one_reading_and_no_bit() {
+        let site = AttentionSite::new("attn1", SiteKind::SelfAttention, Place::Up, 0, 2);
+        let (q, k) = (wave(&[2, 2, 300, 4], 0.0), wave(&[2, 2, 300, 4], 1.0));
+        let project = |_: &Tensor| Ok((k.shallow_clone(), k.f_mul_scalar(0.5)?));
+        let step = Step::new(0, 1, 1.0, 0.0, 0.0);
+        let attend = |readers: usize| {
+            let mut hooks: Vec<Wants> = (0..readers).map(|_| Wants(Interest::PROBS)).collect();
+            let lend = |hooks: &mut [Wants]| -> Wiring {
+                let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
+                Wiring::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
+            };
+            let mut wiring = lend(&mut hooks);
+            let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
+            let call = Call { step: &step, branches: &BRANCHES, images: 0..1, grid: Grid::new(30, 10) };
+            let mut tap = Tap::new(call, lent, &mut wiring).unwrap();
+            kernel::count::during(|| tap.attend(&site, &q, &q, project).unwrap())
+        };
+        let (calls, bare) = attend(0);
+        assert_eq!(calls, 1);
+        for readers in [1, 10] {
+            assert_eq!(attend(readers), (2, bare.shallow_clone()), "one fused kernel, one reading beside it");
         }
     }
 

@@ -75,8 +75,8 @@ impl<'a> Scores<'a> {
 
 /// Attention probabilities of one branch, f32.
 ///
-/// The whole matrix is kept for the call's other readers where it has at most 64 MiB; above that only its softmax
-/// denominators are, and each read recomputes the columns it asks for.
+/// Where the output is made of them they are there; else the whole matrix is computed for the call's readers and kept where
+/// it has at most 64 MiB; above that only its softmax denominators are, and each read recomputes the columns it asks for.
 #[derive(Debug)]
 pub struct Probs<'a> {
     logits: Logits<'a>,
@@ -93,37 +93,37 @@ struct Logits<'a> {
     k: &'a Tensor,
     /// Additive, [n, 1 or heads, queries, tokens].
     bias: Option<&'a Tensor>,
-    /// Scores some hook edited; they replace q·k + bias.
-    edited: Option<&'a Tensor>,
 }
 
 impl Logits<'_> {
     /// Logits of `rows` (start, length) of the queries and `span` of the tokens, f32.
     fn part(&self, rows: (i64, i64), span: TokenSpan) -> Result<Tensor> {
-        let cut =
-            |x: &Tensor| -> Result<Tensor> { Ok(x.f_narrow(2, rows.0, rows.1)?.f_narrow(3, span.start, span.len())?) };
-        if let Some(edited) = self.edited {
-            return cut(edited);
-        }
         let k = self.k.f_narrow(2, span.start, span.len())?;
         let scores = kernel::scores(&self.q.f_narrow(2, rows.0, rows.1)?, &k)?;
         Ok(match self.bias {
-            Some(bias) => scores.f_add(&cut(bias)?)?,
+            Some(bias) => scores.f_add(&bias.f_narrow(2, rows.0, rows.1)?.f_narrow(3, span.start, span.len())?)?,
             None => scores,
         })
     }
 }
 
 impl<'a> Probs<'a> {
-    pub(super) fn new(q: &'a Tensor, k: &'a Tensor, bias: Option<&'a Tensor>, edited: Option<&'a Tensor>) -> Self {
-        let of = |bias, edited, before| Self {
-            logits: Logits { q, k, bias, edited },
+    /// `whole`: the probabilities, if the output was made of them; they must be there if scores were `edited`.
+    pub(super) fn new(
+        q: &'a Tensor,
+        k: &'a Tensor,
+        bias: Option<&'a Tensor>,
+        whole: Option<Tensor>,
+        edited: bool,
+    ) -> Self {
+        let of = |bias, whole: Option<Tensor>, before| Self {
+            logits: Logits { q, k, bias },
             before,
-            whole: OnceCell::new(),
+            whole: whole.map(OnceCell::from).unwrap_or_default(),
             denominator: OnceCell::new(),
         };
-        let touched = bias.is_some() || edited.is_some();
-        of(bias, edited, touched.then(|| Box::new(of(None, None, None))))
+        let touched = bias.is_some() || edited;
+        of(bias, whole, touched.then(|| Box::new(of(None, None, None))))
     }
 
     /// Every token of the context.
@@ -153,13 +153,14 @@ impl<'a> Probs<'a> {
         if self.fits()? {
             return Ok(self.whole()?.f_matmul(values)?);
         }
-        self.by_rows(|rows| {
-            let probs = self.logits.part(rows, self.tokens())?.f_softmax(-1, Kind::Float)?;
-            Ok(probs.f_matmul(values)?)
-        })
+        self.by_rows(|rows| Ok(kernel::probs(&self.logits.part(rows, self.tokens())?)?.f_matmul(values)?))
     }
 
+    /// Is the whole matrix there, or small enough to be made?
     fn fits(&self) -> Result<bool> {
+        if self.whole.get().is_some() {
+            return Ok(true);
+        }
         let (n, heads, queries, _) = self.logits.q.size4()?;
         Ok(n * heads * queries * self.tokens().end <= kernel::CHUNK)
     }
@@ -167,7 +168,7 @@ impl<'a> Probs<'a> {
     fn whole(&self) -> Result<Tensor> {
         kept(&self.whole, || {
             let queries = self.logits.q.size4()?.2;
-            Ok(self.logits.part((0, queries), self.tokens())?.f_softmax(-1, Kind::Float)?)
+            kernel::probs(&self.logits.part((0, queries), self.tokens())?)
         })
     }
 
@@ -231,7 +232,7 @@ mod tests {
     fn columns_are_the_softmax_also_where_the_matrix_is_not_kept() -> Result<()> {
         for (queries, tokens) in [(6, 5), (2048, 1024)] {
             let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
-            let probs = Probs::new(&q, &k, None, None);
+            let probs = Probs::new(&q, &k, None, None, false);
             assert_eq!(probs.fits()?, queries == 6);
             let full = kernel::scores(&q, &k)?.softmax(-1, Kind::Float);
             let span = TokenSpan { start: 1, end: 4 };
@@ -245,7 +246,7 @@ mod tests {
     #[test]
     fn ten_readers_of_one_call_compute_the_scores_once() -> Result<()> {
         let (q, k) = (randn(&[1, 2, 6, 4], 1), randn(&[1, 2, 5, 4], 2));
-        let probs = Probs::new(&q, &k, None, None);
+        let probs = Probs::new(&q, &k, None, None, false);
         let (calls, read) = kernel::count::during(|| -> Result<()> {
             for start in [0, 1, 2, 0, 1, 2, 0, 1, 2, 3] {
                 let _ = probs.columns(TokenSpan { start, end: start + 2 })?;
