@@ -48,7 +48,9 @@ pub use denoiser::{Denoiser, Input, Predictions};
 pub use noise::Noise;
 pub use prediction::Prediction;
 pub use pulls::Pulls;
-pub use schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, relabel};
+pub use schedule::{
+    Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, TimestepRule, relabel,
+};
 pub use scheduler_config::SchedulerConfig;
 pub use table::Table;
 pub use torch_rng::TorchRng;

@@ -17,6 +17,10 @@ pub enum Spacing {
     Trailing,
     /// Levels (not timesteps) by Karras et al. (2022), equation 5: fine steps near the picture.
     Karras,
+    /// Levels evenly in ln σ: still finer steps near the picture.
+    Exponential,
+    /// Levels by the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): fine steps at both ends.
+    Beta,
 }
 
 /// Which classes of diffusers a schedule is laid out like. They round the same spacing differently.
@@ -32,7 +36,7 @@ pub enum Family {
     Multistep,
 }
 
-/// Where [`Spacing::Karras`] begins and ends.
+/// Where spacings by level ([`Spacing::Karras`], `Exponential`, `Beta`) begin and end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ends {
@@ -41,6 +45,19 @@ pub enum Ends {
     Table,
     /// Where the levels of this spacing do (diffusers' Euler classes).
     Spaced(Spacing),
+}
+
+/// How spacings by level find a level's timestep, which lies between two of the table. The level stays.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TimestepRule {
+    /// Fractions (k-diffusion; diffusers' Euler classes).
+    #[default]
+    Interpolated,
+    /// The nearest whole timestep (diffusers' multistep classes, Karras).
+    Rounded,
+    /// The whole timestep below (diffusers' multistep classes, exponential and beta).
+    Truncated,
 }
 
 /// Where the last step of a run ends.
@@ -86,8 +103,10 @@ pub struct SpacingOptions {
     /// Added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. Less where the first timestep
     /// would leave the table.
     pub offset: usize,
-    /// Ends of [`Spacing::Karras`].
+    /// Ends of spacings by level.
     pub ends: Ends,
+    /// Timesteps of spacings by level.
+    pub timesteps: TimestepRule,
     /// ρ of [`Spacing::Karras`], positive; 7 is usual, larger makes finer steps near the picture.
     pub rho: f64,
     /// End of the last step.
@@ -104,6 +123,7 @@ impl Default for SpacingOptions {
             family: Family::default(),
             offset: 1,
             ends: Ends::default(),
+            timesteps: TimestepRule::default(),
             rho: 7.0,
             terminal: Terminal::default(),
             target: Target::default(),
@@ -305,29 +325,63 @@ fn levels(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOption
             let stride = table.len() as f64 / steps as f64;
             (0..steps).map(|i| (table.len() as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
         }
-        (Spacing::Karras, _) => return karras(table, steps, options),
+        (Spacing::Karras | Spacing::Exponential | Spacing::Beta, _) => return by_level(table, steps, spacing, options),
     };
     timesteps.into_iter().map(|timestep| (table.level(timestep), timestep)).collect()
 }
 
-/// σ_i = (M^(1/ρ) + i/(n − 1)·(m^(1/ρ) − M^(1/ρ)))^ρ, from M down to m.
-fn karras(table: &Table, steps: usize, options: &SpacingOptions) -> Vec<(f64, f64)> {
+/// Levels from M down to m, and the timesteps they have.
+fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
     let (max, min) = match options.ends {
-        Ends::Table | Ends::Spaced(Spacing::Karras) => (table.sigma_max(), table.sigma_min()),
-        Ends::Spaced(spacing) => {
-            let spaced = levels(table, steps, spacing, options);
+        Ends::Spaced(spaced @ (Spacing::Leading | Spacing::Linspace | Spacing::Trailing)) => {
+            let spaced = levels(table, steps, spaced, options);
             let level = |of: Option<&(f64, f64)>| of.map_or(0.0, |level| level.0);
             (level(spaced.first()), level(spaced.last()))
         }
+        _ => (table.sigma_max(), table.sigma_min()),
     };
-    let (top, bottom) = (max.powf(options.rho.recip()), min.powf(options.rho.recip()));
-    let ramp = |i: usize| i as f64 / (steps.max(2) - 1) as f64;
-    let sigmas = (0..steps).map(|i| (top + ramp(i) * (bottom - top)).powf(options.rho));
-    let whole = options.family == Family::Multistep;
-    sigmas
-        .map(|sigma| (sigma, table.t_of(sigma)))
-        .map(|(s, t)| (s, if whole { t.round_ties_even() } else { t }))
-        .collect()
+    let even = |way: f64, from: f64, to: f64| from + way * (to - from);
+    let level = |way: f64| match spacing {
+        // (M^(1/ρ) + i/(n − 1)·(m^(1/ρ) − M^(1/ρ)))^ρ
+        Spacing::Karras => {
+            let root = options.rho.recip();
+            even(way, max.powf(root), min.powf(root)).powf(options.rho)
+        }
+        Spacing::Beta => even(beta_quantile(1.0 - way), min, max),
+        _ => even(way, max.ln(), min.ln()).exp(),
+    };
+    let timestep = |sigma: f64| match options.timesteps {
+        TimestepRule::Interpolated => table.t_of(sigma),
+        TimestepRule::Rounded => table.t_of(sigma).round_ties_even(),
+        TimestepRule::Truncated => table.t_of(sigma).trunc(),
+    };
+    let sigmas = (0..steps).map(|i| level(i as f64 / (steps.max(2) - 1) as f64));
+    sigmas.map(|sigma| (sigma, timestep(sigma))).collect()
+}
+
+/// The value below which a beta distribution with α = β = 0.6 has the share `p`, 0..=1.
+fn beta_quantile(p: f64) -> f64 {
+    const SHAPE: f64 = 0.6;
+    if p > 0.5 {
+        return 1.0 - beta_quantile(1.0 - p); // the distribution is symmetric
+    }
+    // ∫₀ˣ (t(1 − t))^(α − 1) dt = Σₖ cₖ·x^(α + k)/(α + k), cₖ = (1 − α)(2 − α)…(k − α)/k!, fast for x ≤ ½
+    let share = |x: f64| {
+        let terms = (0..60).scan(x.powf(SHAPE), |term, k| {
+            let k = f64::from(k);
+            let value = *term / (SHAPE + k);
+            *term *= x * (k + 1.0 - SHAPE) / (k + 1.0);
+            Some(value)
+        });
+        terms.sum::<f64>()
+    };
+    let wanted = p * 2.0 * share(0.5);
+    let (mut below, mut above) = (0.0, 0.5);
+    for _ in 0..60 {
+        let middle = (below + above) / 2.0;
+        if share(middle) < wanted { below = middle } else { above = middle }
+    }
+    (below + above) / 2.0
 }
 
 #[cfg(test)]
@@ -395,6 +449,25 @@ mod tests {
     }
 
     #[test]
+    fn exponential_and_beta_levels_are_the_references() {
+        let (table, golden) = (Table::stable_diffusion(), golden());
+        for (spacing, name) in [(Spacing::Exponential, "exponential"), (Spacing::Beta, "beta_sigma")] {
+            let schedule = Schedule::new(&table, 10, spacing).unwrap();
+            let want = &golden["schedules"][name];
+            assert_near(&sigmas(&schedule), &numbers(&want["sigma"])[..10], name);
+            assert_near(&timesteps(&schedule), &numbers(&want["t"]), name);
+            let options = SpacingOptions { timesteps: TimestepRule::Truncated, ..Default::default() };
+            let whole = Schedule::with_options(&table, 10, spacing, &options).unwrap();
+            let below: Vec<f64> = timesteps(&schedule).into_iter().map(f64::trunc).collect();
+            assert_eq!((sigmas(&whole), timesteps(&whole)), (sigmas(&schedule), below));
+        }
+        let quantiles = [(0.0, 0.0), (0.05, 0.0125544569), (0.1, 0.0395844056), (0.25, 0.1756803787), (0.5, 0.5)];
+        for (p, want) in quantiles {
+            assert!((beta_quantile(p) - want).abs() < 1e-9 && (beta_quantile(1.0 - p) - 1.0 + want).abs() < 1e-9);
+        }
+    }
+
+    #[test]
     fn the_first_noise_has_the_variance_of_a_noised_picture() {
         let golden = golden();
         let mut schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Trailing).unwrap();
@@ -406,7 +479,8 @@ mod tests {
     #[test]
     fn steps_fall_and_meet() {
         let table = Table::stable_diffusion();
-        for spacing in [Spacing::Leading, Spacing::Linspace, Spacing::Trailing, Spacing::Karras] {
+        use Spacing::{Beta, Exponential, Karras, Leading, Linspace, Trailing};
+        for spacing in [Leading, Linspace, Trailing, Karras, Exponential, Beta] {
             for steps in [1, 2, 7, 50, 999, 1000] {
                 let schedule = Schedule::new(&table, steps, spacing).unwrap();
                 assert_eq!(schedule.steps().len(), steps);

@@ -1,11 +1,12 @@
 //! [`SchedulerConfig`]: `scheduler_config.json`, as diffusers writes it.
 
 use super::prediction::Prediction;
-use super::schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal};
-use super::solver::{Ddim, Ddpm, Euler, EulerAncestral, Solver, Variance};
+use super::schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
+use super::solver::{Correction, Ddim, Ddpm, Euler, EulerAncestral, Heun, Multistep, Solver, Variance};
 use super::table::Table;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 /// The file's name in a checkpoint.
 const FILE: &str = "scheduler_config.json";
@@ -61,10 +62,26 @@ pub struct SchedulerConfig {
     pub set_alpha_to_one: Option<bool>,
     /// DDPM: `fixed_small` (the default) or `fixed_large`.
     pub variance_type: Option<String>,
-    /// Not supported: exponential levels.
+    /// Exponential levels, likewise.
     pub use_exponential_sigmas: bool,
-    /// Not supported: levels by a beta distribution.
+    /// Levels by a beta distribution, likewise.
     pub use_beta_sigmas: bool,
+    /// DPM++: exponential levels with rounded timesteps.
+    pub use_lu_lambdas: bool,
+    /// DPM++: `dpmsolver++` (the default) or `sde-dpmsolver++`, with fresh noise.
+    pub algorithm_type: Option<String>,
+    /// DPM++: 1 to 3.
+    pub solver_order: usize,
+    /// DPM++: `midpoint` (the default) or `heun`.
+    pub solver_type: Option<String>,
+    /// DPM++: lower orders at the end of fewer than 15 steps?
+    pub lower_order_final: bool,
+    /// DPM++: the last step of first order?
+    pub euler_at_final: bool,
+    /// DPM++: not supported but for none (in the file, minus infinity).
+    pub lambda_min_clipped: Option<f64>,
+    /// Not supported: levels of flow matching.
+    pub use_flow_sigmas: bool,
     /// Not supported if true, as it is meant for pixels.
     pub clip_sample: bool,
     /// Not supported if true, as it is meant for pixels.
@@ -98,6 +115,14 @@ impl Default for SchedulerConfig {
             variance_type: None,
             use_exponential_sigmas: false,
             use_beta_sigmas: false,
+            use_lu_lambdas: false,
+            algorithm_type: None,
+            solver_order: 2,
+            solver_type: None,
+            lower_order_final: true,
+            euler_at_final: false,
+            lambda_min_clipped: None,
+            use_flow_sigmas: false,
             clip_sample: false,
             thresholding: false,
             interpolation_type: None,
@@ -114,7 +139,16 @@ impl SchedulerConfig {
     /// # Errors
     /// [`Error::Malformed`] if it is not JSON or a field has the wrong type.
     pub fn from_json(text: &str) -> Result<Self> {
-        serde_json::from_str(text).map_err(|source| Error::Malformed { file: FILE.into(), problem: source.to_string() })
+        let malformed = |source: serde_json::Error| Error::Malformed { file: FILE.into(), problem: source.to_string() };
+        // Python writes infinity, of `lambda_min_clipped`, as JSON does not know it.
+        let text = text.replace("-Infinity", "null");
+        let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
+        if fields.get("_class_name").is_some_and(|class| class == "HeunDiscreteScheduler") {
+            for (field, default) in [("beta_start", 0.00085), ("beta_end", 0.012)] {
+                fields.entry(field).or_insert(default.into());
+            }
+        }
+        serde_json::from_value(fields.into()).map_err(malformed)
     }
 
     /// Stable Diffusion's noise with another class: for checkpoints that come without the file. SD 1.x, 2.x base and
@@ -172,6 +206,8 @@ impl SchedulerConfig {
         Ok(match self.class_name.as_str() {
             "EulerDiscreteScheduler" => Box::new(Euler),
             "EulerAncestralDiscreteScheduler" => Box::new(EulerAncestral::default()),
+            "HeunDiscreteScheduler" => Box::new(Heun),
+            "DPMSolverMultistepScheduler" => self.multistep()?,
             "DDIMScheduler" => Box::new(Ddim::default()),
             "DDPMScheduler" => Box::new(Ddpm { variance }),
             other => {
@@ -181,19 +217,49 @@ impl SchedulerConfig {
         })
     }
 
-    /// The spacing: `use_karras_sigmas`, else `timestep_spacing`.
+    /// DPM++ multistep. Its first order is Euler's method.
+    fn multistep(&self) -> Result<Box<dyn Solver>> {
+        let eta = match self.algorithm_type.as_deref() {
+            None | Some("dpmsolver++") => 0.0,
+            Some("sde-dpmsolver++") => 1.0,
+            Some(other) => return Err(refused("algorithm_type", other, "expected dpmsolver++ or sde-dpmsolver++")),
+        };
+        let correction = match self.solver_type.as_deref() {
+            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Correction::Midpoint, // for diffusers too
+            Some("heun") => Correction::Heun,
+            Some(other) => return Err(refused("solver_type", other, "expected midpoint or heun")),
+        };
+        if let Some(least) = self.lambda_min_clipped {
+            return Err(refused("lambda_min_clipped", &least.to_string(), "expected null or -Infinity"));
+        }
+        match self.solver_order {
+            1 if eta == 0.0 => Ok(Box::new(Euler)),
+            1 => Ok(Box::new(EulerAncestral::with_eta(eta))),
+            order @ 2..=3 => {
+                let solver = Multistep::dpmpp_2m().order(order).eta(eta).correction(correction);
+                Ok(Box::new(solver.lower_order_final(self.lower_order_final).euler_at_final(self.euler_at_final)))
+            }
+            other => Err(refused("solver_order", &other.to_string(), "expected 1 to 3")),
+        }
+    }
+
+    /// The spacing: that of the `use_…` field that is set, else `timestep_spacing`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a spacing that is not supported.
+    /// [`Error::Config`] for a spacing that is not supported, or more than one.
     pub fn spacing(&self) -> Result<Spacing> {
-        for (field, set) in
-            [("use_exponential_sigmas", self.use_exponential_sigmas), ("use_beta_sigmas", self.use_beta_sigmas)]
-        {
-            if set {
-                return Err(refused(field, "true", "choose a spacing, for instance Spacing::Karras"));
-            }
+        let fields = [
+            ("use_karras_sigmas", self.use_karras_sigmas, Spacing::Karras),
+            ("use_exponential_sigmas", self.use_exponential_sigmas, Spacing::Exponential),
+            ("use_beta_sigmas", self.use_beta_sigmas, Spacing::Beta),
+            ("use_lu_lambdas", self.use_lu_lambdas, Spacing::Exponential),
+        ];
+        let mut set = fields.into_iter().filter(|(_, set, _)| *set);
+        match (set.next(), set.next()) {
+            (None, _) => self.timestep_spacing(),
+            (Some((.., spacing)), None) => Ok(spacing),
+            (Some((first, ..)), Some((second, ..))) => Err(refused(second, "true", &format!("{first} is set too"))),
         }
-        if self.use_karras_sigmas { Ok(Spacing::Karras) } else { self.timestep_spacing() }
     }
 
     /// The fine print of the spacing, as the class has it.
@@ -209,10 +275,17 @@ impl SchedulerConfig {
             Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
         };
         let scaled = family == Family::Euler && spacing != Spacing::Leading;
+        let rounded = self.use_karras_sigmas || self.use_lu_lambdas;
+        let timesteps = match family {
+            Family::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
+            Family::Multistep => TimestepRule::Truncated,
+            _ => TimestepRule::Interpolated,
+        };
         Ok(SpacingOptions {
             family,
             offset: self.steps_offset,
             ends: if family == Family::Euler { Ends::Spaced(spacing) } else { Ends::Table },
+            timesteps,
             terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
             target: if strides { Target::Stride } else { Target::Next },
             initial: if scaled { InitScale::Sigma } else { InitScale::WithSignal },
@@ -261,6 +334,7 @@ impl SchedulerConfig {
         let refusals = [
             ("clip_sample", flag(self.clip_sample), "only false makes sense for latents"),
             ("thresholding", flag(self.thresholding), "only false makes sense for latents"),
+            ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
             ("sigma_min", number(self.sigma_min), "expected null"),
@@ -329,7 +403,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(known, 3);
+        assert_eq!(known, 6);
     }
 
     #[test]
@@ -341,7 +415,6 @@ mod tests {
             ("interpolation_type", json!("log_linear")),
             ("timestep_type", json!("continuous")),
             ("sigma_max", json!(700.0)),
-            ("use_beta_sigmas", json!(true)),
             ("timestep_spacing", json!("random")),
             ("final_sigmas_type", json!("other")),
             ("beta_schedule", json!("sigmoid")),
@@ -353,6 +426,57 @@ mod tests {
         }
         let text = r#"{ "beta_start": "small" }"#;
         assert!(SchedulerConfig::from_json(text).unwrap_err().to_string().starts_with("scheduler_config.json: "));
+    }
+
+    #[test]
+    fn what_dpmpp_cannot_do_is_refused_by_name() {
+        let refusals = [
+            ("algorithm_type", json!("dpmsolver")),
+            ("algorithm_type", json!("sde-dpmsolver")),
+            ("solver_type", json!("euler")),
+            ("solver_order", json!(0)),
+            ("solver_order", json!(4)),
+            ("lambda_min_clipped", json!(-5.1)),
+            ("use_flow_sigmas", json!(true)),
+        ];
+        for (field, value) in refusals {
+            let config = config(json!({ "_class_name": "DPMSolverMultistepScheduler", field: value }));
+            let error = config.solver().err().unwrap().to_string();
+            assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
+        }
+        let both = config(json!({ "use_karras_sigmas": true, "use_beta_sigmas": true })).spacing().unwrap_err();
+        assert!(both.to_string().contains("use_karras_sigmas is set too"), "{both}");
+    }
+
+    #[test]
+    fn the_fields_of_dpmpp_are_read_as_python_writes_them() {
+        let config = SchedulerConfig::from_json(
+            r#"{ "_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "solver_type": "heun",
+                 "algorithm_type": "sde-dpmsolver++", "use_lu_lambdas": true, "final_sigmas_type": "sigma_min" }"#,
+        );
+        let config = config.unwrap();
+        assert_eq!(
+            (config.solver().unwrap().name(), config.spacing().unwrap()),
+            ("Dpmpp2MSdeHeun", Spacing::Exponential)
+        );
+        let options = config.spacing_options().unwrap();
+        assert_eq!((options.timesteps, options.terminal), (TimestepRule::Rounded, Terminal::Lowest));
+        let first = |order: usize, algorithm: &str| {
+            SchedulerConfig { solver_order: order, algorithm_type: Some(algorithm.into()), ..config.clone() }.solver()
+        };
+        assert_eq!(first(1, "dpmsolver++").unwrap().name(), "Euler");
+        assert_eq!(first(1, "sde-dpmsolver++").unwrap().name(), "EulerAncestral");
+        let cosine = SchedulerConfig { beta_schedule: "squaredcos_cap_v2".into(), ..config.clone() };
+        assert_eq!(cosine.spacing_options().unwrap().timesteps, TimestepRule::Truncated);
+    }
+
+    #[test]
+    fn absent_betas_are_those_of_the_class() {
+        let heun = config(json!({ "_class_name": "HeunDiscreteScheduler" }));
+        assert_eq!((heun.beta_start, heun.beta_end), (0.00085, 0.012));
+        let given = config(json!({ "_class_name": "HeunDiscreteScheduler", "beta_start": 0.001 }));
+        assert_eq!((given.beta_start, given.beta_end), (0.001, 0.012));
+        assert_eq!(config(json!({ "_class_name": "EulerDiscreteScheduler" })).beta_end, 0.02);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! `tests/golden.rs` runs them.
 
 mod case;
+mod comparison;
 mod networks;
 mod runs;
 mod schedulers;
@@ -24,6 +25,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("scheduler_math", schedulers::scheduler_math, &[]),
     ("scheduler_refused", schedulers::scheduler_refused, &[]),
     ("clip_text", networks::clip_text, &[]),
+    ("clip_text_sdxl", networks::clip_text_sdxl, &[]),
     ("unet", networks::unet, &[]),
     ("vae", networks::vae, &[]),
     ("single_file", networks::single_file, &[]),
@@ -38,11 +40,13 @@ pub const CAPABILITIES: &[&str] = &[
     "attention:bias",
     "attention:probs",
     "attention:self_probs",
+    "beta_sigmas",
     "betas:cosine",
     "betas:linear",
     "center_input_sample",
     "custom_timesteps",
     "eta",
+    "exponential",
     "family:sd15",
     "family:sd21",
     "family:sdxl",
@@ -54,6 +58,7 @@ pub const CAPABILITIES: &[&str] = &[
     "images_per_prompt",
     "karras",
     "long_context",
+    "lu_lambdas",
     "module:clip_text",
     "module:unet",
     "module:vae",
@@ -71,8 +76,15 @@ pub const CAPABILITIES: &[&str] = &[
     "sigma_min",
     "solver:ddim",
     "solver:ddpm",
+    "solver:dpmpp_2m",
+    "solver:dpmpp_2m_sde",
+    "solver:dpmpp_3m",
+    "solver:dpmpp_3m_sde",
+    "solver:dpmsolver",
+    "solver:dpmsolver_sde",
     "solver:euler",
     "solver:euler_ancestral",
+    "solver:heun",
     "spacing:leading",
     "spacing:linspace",
     "spacing:trailing",

@@ -1,4 +1,4 @@
-//! Networks: kinds `clip_text`, `unet`, `vae`, `single_file` and `real_configs`.
+//! Networks: kinds `clip_text`, `clip_text_sdxl`, `unet`, `vae`, `single_file` and `real_configs`.
 
 use super::{Case, Outputs, Result};
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
@@ -35,6 +35,22 @@ pub fn clip_text(case: &Case) -> Result<Outputs> {
         None => ("pooler_output".into(), states.pooler_output),
     });
     Ok(outputs)
+}
+
+/// SDXL's two towers: what a prompt becomes.
+pub fn clip_text_sdxl(case: &Case) -> Result<Outputs> {
+    let states = |role, ids| -> Result<_> {
+        let (config, w) = load(case.model(role)?)?;
+        let tower = ClipText::new(&w, &ClipTextConfig::from_json("config.json", &config)?)?;
+        assert_eq!(w.report().unused, []);
+        Ok(tower.forward(case.input(ids)?)?)
+    };
+    let (first, second) = (states("text_encoder", "input_ids")?, states("text_encoder_2", "input_ids_2")?);
+    let penultimate = [&first, &second].map(|states| states.before_last(1).unwrap());
+    Ok(vec![
+        ("prompt_embeds".into(), Tensor::cat(&penultimate, -1)),
+        ("pooled_prompt_embeds".into(), second.text_embeds.ok_or("the second tower has no projection")?),
+    ])
 }
 
 /// Records probabilities of some sites and adds biases at others.

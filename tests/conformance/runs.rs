@@ -104,7 +104,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
 /// variance-preserving.
 fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
-    let k = class.starts_with("Euler");
+    let k = ["Euler", "Heun"].iter().any(|start| class.starts_with(start));
     Ok(if k { latent.shallow_clone() } else { latent / (1.0 + level * level).sqrt() })
 }
 

@@ -1,5 +1,6 @@
 //! Noise, schedules and solvers: kinds `torch_rng`, `scheduler`, `scheduler_math` and `scheduler_refused`.
 
+use super::comparison::{DpmSolver, Dpmpp3MSdeOfDiffusers};
 use super::{Case, Outputs, Result};
 use impasto::diffusion::solver::{Ddim, Eval, Solver};
 use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, TorchRng, relabel};
@@ -58,11 +59,14 @@ fn preserves_variance(class: &str) -> bool {
 struct Sine<'a> {
     schedule: &'a Schedule,
     prediction: Prediction,
+    /// Latents it was asked about, with their levels.
+    seen: Vec<(f64, Tensor)>,
 }
 
 impl Eval for Sine<'_> {
     fn x0(&mut self, x: &Tensor, sigma: f64) -> impasto::Result<Tensor> {
         let out = (x * (0.7 * Prediction::input_scale(sigma)) + self.schedule.timestep(sigma) / 1000.0).sin();
+        self.seen.push((sigma, x.shallow_clone()));
         self.prediction.x0(&out, x, sigma)
     }
     fn noise(&mut self) -> impasto::Result<Tensor> {
@@ -72,9 +76,11 @@ impl Eval for Sine<'_> {
 
 fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let (id, class, config) = (run["id"].as_str().unwrap(), run["class"].as_str().unwrap(), config(run));
-    let mut solver: Box<dyn Solver> = match run["eta"].as_f64() {
-        Some(eta) => Box::new(Ddim { eta }),
-        None => config.solver()?,
+    let mut solver: Box<dyn Solver> = match (run["eta"].as_f64(), config.algorithm_type.as_deref()) {
+        (Some(eta), _) => Box::new(Ddim { eta }),
+        (_, Some("dpmsolver" | "sde-dpmsolver")) => Box::new(DpmSolver::new(&config)),
+        (_, Some("sde-dpmsolver++")) if config.solver_order == 3 => Box::new(Dpmpp3MSdeOfDiffusers::new(&config)),
+        _ => config.solver()?,
     };
     let whole = match run["set_timesteps"]["timesteps"].as_array() {
         Some(timesteps) => {
@@ -87,14 +93,18 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let coordinates = |sigma: f64| if vp { Prediction::input_scale(sigma) } else { 1.0 };
     let mut out = Outputs::new();
     let mut add = |name: &str, value: Tensor| out.push((format!("{id}.{name}"), value));
-    let timesteps =
-        |schedule: &Schedule| Tensor::from_slice(&schedule.steps().map(|step| step.timestep).collect::<Vec<_>>());
+    // Heun's tables have every level between the ends twice.
+    let calls = |i: usize| if class.starts_with("Heun") && i > 0 { 2 } else { 1 };
+    let table = |values: Vec<f64>| {
+        let all: Vec<f64> =
+            values.into_iter().enumerate().flat_map(|(i, v)| std::iter::repeat_n(v, calls(i))).collect();
+        Tensor::from_slice(&all)
+    };
+    let timesteps = |schedule: &Schedule| table(schedule.steps().map(|step| step.timestep).collect());
     add("timesteps", timesteps(&whole));
     add("init_noise_sigma", Tensor::from_slice(&[whole.initial_scale() * coordinates(whole.sigma_max())]));
-    if !vp {
-        let end = whole.steps().last().map(|step| step.to);
-        add("sigmas", Tensor::from_slice(&whole.steps().map(|step| step.from).chain(end).collect::<Vec<_>>()));
-    }
+    let end = Tensor::from_slice(&whole.steps().last().map(|step| step.to).into_iter().collect::<Vec<_>>());
+    add("sigmas", Tensor::cat(&[table(whole.steps().map(|step| step.from).collect()), end], 0));
 
     let (schedule, mut x) = match run["strength"].as_f64() {
         Some(strength) => {
@@ -109,7 +119,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
             (whole, x)
         }
     };
-    let mut eval = Sine { schedule: &schedule, prediction: config.prediction_type };
+    let mut eval = Sine { schedule: &schedule, prediction: config.prediction_type, seen: Vec::new() };
     let (mut latents, mut draws) = (vec![&x * coordinates(schedule.sigma_max())], Vec::new());
     let mut reached = schedule.sigma_max();
     for step in schedule.steps() {
@@ -120,8 +130,13 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
             "EulerAncestralDiscreteScheduler" => true,
             "DDPMScheduler" => step.timestep > 0.0,
             "DDIMScheduler" => run["eta"].as_f64().is_some_and(|eta| eta > 0.0),
-            _ => false,
+            _ => config.algorithm_type.as_ref().is_some_and(|algorithm| algorithm.starts_with("sde")),
         };
+        // Each call of the model is a step of diffusers.
+        for (sigma, inner) in eval.seen.drain(..).skip(1) {
+            latents.push(inner * coordinates(sigma));
+            draws.push(0);
+        }
         let noise = case.input("noise")?.get(draws.iter().sum());
         draws.push(i64::from(idle || transition.std > 0.0));
         x = transition.resolve()? + noise * transition.std;

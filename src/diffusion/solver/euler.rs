@@ -1,8 +1,8 @@
 //! Euler's method, without and with fresh noise.
 
-use super::{Eval, Solver, split, toward};
+use super::{Eval, Solver, check_noise, split, toward};
 use crate::diffusion::transition::Transition;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::step::Step;
 use tch::Tensor;
 
@@ -50,12 +50,7 @@ impl Default for EulerAncestral {
 
 impl Solver for EulerAncestral {
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
-        if !(0.0..f64::INFINITY).contains(&self.eta) {
-            return Err(Error::parameter("eta", self.eta, "0 (no fresh noise) or more; 1 is usual"));
-        }
-        if self.s_noise <= 0.0 || !self.s_noise.is_finite() {
-            return Err(Error::parameter("s_noise", self.s_noise, "a positive number; 1 is usual"));
-        }
+        check_noise(self.eta, self.s_noise)?;
         let x0 = eval.x0(x, step.from)?;
         let (down, up) = split(step.from, step.to, self.eta);
         Ok(Transition::new(toward(x, &x0, step.from, down)?, self.s_noise * up, down, x.shallow_clone(), x0))

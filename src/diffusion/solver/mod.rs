@@ -26,14 +26,18 @@
 
 mod ddim;
 mod euler;
+mod heun;
+mod multistep;
 mod names;
 
 pub use ddim::{Ddim, Ddpm, Variance};
 pub use euler::{Euler, EulerAncestral};
+pub use heun::Heun;
+pub use multistep::{Correction, Multistep, Taylor};
 pub use names::by_name;
 
 use super::transition::Transition;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::step::Step;
 use tch::Tensor;
 
@@ -62,6 +66,20 @@ pub trait Solver: Send {
     fn name(&self) -> &'static str;
 }
 
+impl<S: Solver + ?Sized> Solver for Box<S> {
+    fn reset(&mut self) {
+        (**self).reset();
+    }
+
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        (**self).step(step, x, eval)
+    }
+
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+}
+
 /// x at noise level `to`, on the line from x0 through `x` at level `from`: x0 + (x − x0)·to/from.
 pub fn toward(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor> {
     if to == 0.0 {
@@ -79,6 +97,17 @@ pub fn split(from: f64, to: f64, eta: f64) -> (f64, f64) {
     }
     let up = to.min(eta * to * (from * from - to * to).max(0.0).sqrt() / from);
     ((to * to - up * up).sqrt(), up)
+}
+
+/// Refuses strengths of fresh noise that are none.
+fn check_noise(eta: f64, s_noise: f64) -> Result<()> {
+    if !(0.0..f64::INFINITY).contains(&eta) {
+        return Err(Error::parameter("eta", eta, "0 (no fresh noise) or more; 1 is usual"));
+    }
+    if s_noise <= 0.0 || !s_noise.is_finite() {
+        return Err(Error::parameter("s_noise", s_noise, "a positive number; 1 is usual"));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

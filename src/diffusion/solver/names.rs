@@ -1,6 +1,6 @@
 //! Solvers by the names that A1111, ComfyUI, diffusers and k-diffusion give them.
 
-use super::{Ddim, Ddpm, Euler, EulerAncestral, Solver};
+use super::{Correction, Ddim, Ddpm, Euler, EulerAncestral, Heun, Multistep, Solver};
 use crate::diffusion::schedule::Spacing;
 use crate::error::{Error, Result};
 
@@ -8,17 +8,26 @@ use crate::error::{Error, Result};
 type Make = fn() -> Box<dyn Solver>;
 
 /// Every solver with its names in the form that [`words`] gives; the first is the one in messages.
-const SOLVERS: [(&[&str], Make); 4] = [
+const SOLVERS: [(&[&str], Make); 10] = [
     (&["euler", "eulerdiscretescheduler"], || Box::new(Euler)),
     (&["euler a", "eulerancestraldiscretescheduler"], || Box::new(EulerAncestral::default())),
+    (&["heun", "heundiscretescheduler"], || Box::new(Heun)),
+    (&["dpmpp 2m", "dpmsolvermultistepscheduler"], || Box::new(Multistep::dpmpp_2m())),
+    (&["dpmpp 2m sde"], || Box::new(Multistep::dpmpp_2m_sde())),
+    (&["dpmpp 2m sde heun"], || Box::new(Multistep::dpmpp_2m_sde().correction(Correction::Heun))),
+    (&["dpmpp 3m"], || Box::new(Multistep::dpmpp_3m())),
+    (&["dpmpp 3m sde"], || Box::new(Multistep::dpmpp_3m_sde())),
     (&["ddim", "ddimscheduler"], || Box::new(Ddim::default())),
     (&["ddpm", "ddpmscheduler"], || Box::new(Ddpm::default())),
 ];
 
 /// What may stand after a solver's name.
-const SPACINGS: [(&str, Option<Spacing>); 6] = [
+const SPACINGS: [(&str, Option<Spacing>); 9] = [
     ("karras", Some(Spacing::Karras)),
     ("ka", Some(Spacing::Karras)),
+    ("polyexponential", Some(Spacing::Exponential)),
+    ("exponential", Some(Spacing::Exponential)),
+    ("beta", Some(Spacing::Beta)),
     ("leading", Some(Spacing::Leading)),
     ("linspace", Some(Spacing::Linspace)),
     ("trailing", Some(Spacing::Trailing)),
@@ -80,8 +89,18 @@ mod tests {
     #[test]
     fn names_of_other_programs_are_understood() {
         let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/sampling.json")).unwrap();
-        let exist = ["Euler", "EulerAncestral", "Ddim", "Ddpm"];
-        let spacings = [("Karras", Spacing::Karras), ("Leading", Spacing::Leading), ("Trailing", Spacing::Trailing)];
+        let exist = [
+            "Euler",
+            "EulerAncestral",
+            "Heun",
+            "Dpmpp2M",
+            "Dpmpp2MSde",
+            "Dpmpp2MSdeHeun",
+            "Dpmpp3MSde",
+            "Ddim",
+            "Ddpm",
+        ];
+        let spacings = [("Karras", Spacing::Karras), ("Exponential", Spacing::Exponential), ("Beta", Spacing::Beta)];
         let mut known = 0;
         for (name, want) in golden["names"].as_object().unwrap() {
             let spacing = spacings.iter().find(|spacing| want[1] == spacing.0).map(|spacing| spacing.1);
@@ -96,7 +115,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(known, 8);
+        assert_eq!(known, 23);
         let (solver, spacing) = by_name("EulerAncestralDiscreteScheduler").unwrap();
         assert_eq!((solver.name(), spacing), ("EulerAncestral", None));
         assert_eq!(by_name("Euler a Automatic").unwrap().1, None);

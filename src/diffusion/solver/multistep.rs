@@ -1,0 +1,221 @@
+//! DPM-Solver++ in its multistep form, which remembers earlier steps.
+
+use super::{Eval, Solver, check_noise, toward};
+use crate::diffusion::transition::Transition;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next, so that one call per step gives the
+/// second order.
+///
+/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of it; [`by_name`](super::by_name) knows them. 15 to 30 steps are usual,
+/// with [`Spacing::Karras`](crate::diffusion::Spacing::Karras).
+///
+/// ```
+/// use impasto::diffusion::solver::{Correction, Multistep, Solver};
+///
+/// let solver = Multistep::dpmpp_2m().eta(0.5).correction(Correction::Heun);
+/// assert_eq!(solver.name(), "Dpmpp2MSdeHeun");
+/// ```
+///
+/// What is remembered is x0 as the solver was given it: pulls on [`Transition::mean`] come in by the latent alone.
+///
+/// Source: Lu et al. (2022), "DPM-Solver++", algorithm 2; k-diffusion's `sample_dpmpp_2m`, `_2m_sde` and `_3m_sde`;
+/// diffusers' `DPMSolverMultistepScheduler`, whose rules for the last steps these are.
+#[derive(Debug)]
+pub struct Multistep {
+    order: usize,
+    eta: f64,
+    s_noise: f64,
+    correction: Correction,
+    taylor: Taylor,
+    lower_order_final: bool,
+    euler_at_final: bool,
+    /// (level, x0) of the steps before, at most [`REMEMBERED`], the last one last.
+    history: Vec<(f64, Tensor)>,
+}
+
+/// How much of the change of x0 over the last step a step of second order adds (`solver_type`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Correction {
+    /// That at the middle of the step.
+    #[default]
+    Midpoint,
+    /// That over the step, integrated.
+    Heun,
+}
+
+/// The factor of the second difference in a step of third order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Taylor {
+    /// As k-diffusion and diffusers have it: half of Taylor's, so that 3M is of second order too.
+    #[default]
+    Library,
+    /// Taylor's: of third order, and other pictures than theirs.
+    Exact,
+}
+
+/// Earlier steps that the highest order looks back on.
+const REMEMBERED: usize = 2;
+
+/// Fewer steps than this end with lower orders.
+const FEW: usize = 15;
+
+impl Multistep {
+    /// DPM++ 2M: second order, without fresh noise.
+    pub const fn dpmpp_2m() -> Self {
+        Self {
+            order: 2,
+            eta: 0.0,
+            s_noise: 1.0,
+            correction: Correction::Midpoint,
+            taylor: Taylor::Library,
+            lower_order_final: true,
+            euler_at_final: false,
+            history: Vec::new(),
+        }
+    }
+
+    /// DPM++ 2M SDE: the same with fresh noise, η = 1.
+    pub const fn dpmpp_2m_sde() -> Self {
+        Self::dpmpp_2m().eta(1.0)
+    }
+
+    /// DPM++ 3M: looks back on two steps.
+    pub const fn dpmpp_3m() -> Self {
+        Self::dpmpp_2m().order(3)
+    }
+
+    /// DPM++ 3M SDE: the same with fresh noise, η = 1; its second step is Heun's, as in k-diffusion.
+    pub const fn dpmpp_3m_sde() -> Self {
+        Self::dpmpp_3m().eta(1.0).correction(Correction::Heun)
+    }
+
+    /// How many values of x0 a step uses, 1..=3. Order 1 is Euler, with η = 1 Euler ancestral.
+    pub const fn order(mut self, order: usize) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// How fast noise is renewed, 0 (never) or more; 1 is usual. Not the η of
+    /// [`EulerAncestral`](super::EulerAncestral): for short steps √η there is η here.
+    pub const fn eta(mut self, eta: f64) -> Self {
+        self.eta = eta;
+        self
+    }
+
+    /// Factor on the fresh noise, positive; 1 is the right amount.
+    pub const fn s_noise(mut self, s_noise: f64) -> Self {
+        self.s_noise = s_noise;
+        self
+    }
+
+    /// The form of steps of second order.
+    pub const fn correction(mut self, correction: Correction) -> Self {
+        self.correction = correction;
+        self
+    }
+
+    /// The form of steps of third order.
+    pub const fn taylor(mut self, taylor: Taylor) -> Self {
+        self.taylor = taylor;
+        self
+    }
+
+    /// Shall the last step be of first order, and the one before of second at most, in runs of fewer than 15 steps?
+    /// They are by default, as it makes few steps stable.
+    pub const fn lower_order_final(mut self, lower: bool) -> Self {
+        self.lower_order_final = lower;
+        self
+    }
+
+    /// Shall the last step be of first order in every run? One that ends at level 0 always is.
+    pub const fn euler_at_final(mut self, euler: bool) -> Self {
+        self.euler_at_final = euler;
+        self
+    }
+
+    /// The order of a step, of what is wanted, remembered and stable at the end.
+    fn order_of(&self, step: &Step) -> usize {
+        let few = self.lower_order_final && step.nominal < FEW;
+        // A last level that is repeated leaves nothing to extrapolate over.
+        let bare = step.to == 0.0 || step.from <= step.to * (1.0 + 1e-5);
+        let most = match step.count.saturating_sub(step.index) {
+            _ if bare => 1,
+            1 if self.euler_at_final || few => 1,
+            2 if few => 2,
+            _ => self.order,
+        };
+        self.order.min(most).min(self.history.len() + 1)
+    }
+
+    /// The end of a step, before fresh noise.
+    fn mean(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
+        let (from, to) = (step.from, step.to);
+        // h = ln(from/to), H = (1 + η)h, a = 1 − e^(−H), φ₂ = 1 − a/H, φ₃ = φ₂/H − ½
+        let h = (from / to).ln();
+        let stretched = (1.0 + self.eta) * h;
+        let a = -(-stretched).exp_m1();
+        let phi2 = 1.0 - a / stretched;
+        let phi3 = phi2 / stretched - 0.5;
+        // m = e^(−H)·x + a·x0
+        let mean = toward(x, x0, 1.0, (to / from).powf(1.0 + self.eta))?;
+        // (x0 − x0 before)/r, r = ln(σ before/σ)/h
+        let slope = |x0: &Tensor, before: &Tensor, r: f64| x0.f_sub(before)?.f_div_scalar(r);
+        match (self.order_of(step), self.history.as_slice()) {
+            (2, [.., (sigma1, x1)]) => {
+                let slope = slope(x0, x1, (sigma1 / from).ln() / h)?;
+                let weight = if self.correction == Correction::Heun { phi2 } else { a / 2.0 };
+                Ok(mean.f_add(&slope.f_mul_scalar(weight)?)?)
+            }
+            (3, [.., (sigma2, x2), (sigma1, x1)]) => {
+                let (r0, r1) = ((sigma1 / from).ln() / h, (sigma2 / sigma1).ln() / h);
+                let (d0, d1) = (slope(x0, x1, r0)?, slope(x1, x2, r1)?);
+                // q = (d₀ − d₁)/(r₀ + r₁), m + φ₂·(d₀ + r₀·q) − φ₃·q
+                let q = d0.f_sub(&d1)?.f_div_scalar(r0 + r1)?;
+                let whole = if self.taylor == Taylor::Exact { 2.0 } else { 1.0 };
+                let mean = mean.f_add(&d0.f_mul_scalar(phi2)?)?;
+                Ok(mean.f_add(&q.f_mul_scalar(phi2 * r0 - whole * phi3)?)?)
+            }
+            _ => Ok(mean),
+        }
+    }
+}
+
+impl Solver for Multistep {
+    fn reset(&mut self) {
+        self.history.clear();
+    }
+
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(1..=REMEMBERED + 1).contains(&self.order) {
+            return Err(Error::parameter("order", self.order, "1 to 3; 2 is usual"));
+        }
+        check_noise(self.eta, self.s_noise)?;
+        let x0 = eval.x0(x, step.from)?;
+        let mean = self.mean(step, x, &x0)?;
+        if self.history.len() == REMEMBERED {
+            drop(self.history.remove(0));
+        }
+        self.history.push((step.from, x0.shallow_clone()));
+        // down = to·e^(−ηh), std² = to² − down²
+        let left = (step.to / step.from).powf(self.eta);
+        let std = self.s_noise * step.to * (1.0 - left * left).max(0.0).sqrt();
+        Ok(Transition::new(mean, std, step.to * left, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        match (self.order, self.eta > 0.0, self.correction) {
+            (1, false, _) => "Dpmpp1M",
+            (1, true, _) => "Dpmpp1MSde",
+            (2, false, _) => "Dpmpp2M",
+            (2, true, Correction::Midpoint) => "Dpmpp2MSde",
+            (2, true, Correction::Heun) => "Dpmpp2MSdeHeun",
+            (_, false, _) => "Dpmpp3M",
+            (_, true, _) => "Dpmpp3MSde",
+        }
+    }
+}
