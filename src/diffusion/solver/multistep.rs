@@ -9,8 +9,8 @@ use tch::Tensor;
 /// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next, so that one call per step gives the
 /// second order.
 ///
-/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of it; [`by_name`](super::by_name) knows them. 15 to 30 steps are usual,
-/// with [`Spacing::Karras`](crate::diffusion::Spacing::Karras).
+/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of it; [`by_name`](super::by_name) knows them. 15 to 30 steps with
+/// [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
 ///
 /// ```
 /// use impasto::diffusion::solver::{Correction, Multistep, Solver};
