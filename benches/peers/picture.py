@@ -33,9 +33,9 @@ def main():
     pipe = StableDiffusionPipeline.from_pretrained(ROOT / "src/weights/tiny", safety_checker=None, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
     folder = tempfile.mkdtemp()
-    build = ["cargo", "bench", "--quiet", "--bench", "picture", "--no-run"]
+    build = ["cargo", "bench", "--quiet", "--bench", "peer", "--no-run"]
     subprocess.run(build, cwd=ROOT, check=True)
-    run = ["cargo", "bench", "--quiet", "--bench", "picture", "--", "--threads", str(args.threads), "--save", folder]
+    run = ["cargo", "bench", "--quiet", "--bench", "peer", "--", "--threads", str(args.threads), "--save", folder]
     ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def impasto():

@@ -1,0 +1,66 @@
+//! Does one piece of work per line of input and prints its seconds, so that a script can drive it in turns with another
+//! library: `benches/peers/picture.py`, `benches/peers/step.py`.
+//!
+//! A line is a prompt, for a picture of the embedded model (28 Euler steps; saved as `FOLDER/picture.png` under
+//! `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both branches.
+
+mod support;
+
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
+use impasto::sampler::{Sampler, Start};
+use impasto::{Codec, Grid, Model, Pipeline, Result, Source};
+use std::io::{BufRead, Write};
+use std::time::Instant;
+use support::{PROMPT, Unet, guidances};
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option =
+        |name: &str| -> Option<&String> { arguments.get(arguments.iter().position(|found| found == name)? + 1) };
+    tch::set_num_threads(option("--threads").and_then(|threads| threads.parse().ok()).unwrap_or(1));
+    match option("--step").map(String::as_str) {
+        None => pictures(option("--save").map(String::as_str)),
+        Some("sd15") => steps(&Unet::sd15()?, Grid::new(32, 32)),
+        Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(16, 16)),
+    }
+}
+
+/// The lines of the standard input.
+fn lines() -> impl Iterator<Item = String> {
+    std::io::stdin().lock().lines().map(|line| line.expect("a line of text"))
+}
+
+fn tell(seconds: f64) {
+    println!("{seconds}");
+    std::io::stdout().flush().expect("somebody listens");
+}
+
+fn pictures(folder: Option<&str>) -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    for prompt in lines() {
+        let begun = Instant::now();
+        let output = pipeline.request(&prompt).seed(0).steps(28).run()?;
+        tell(begun.elapsed().as_secs_f64());
+        if let Some(folder) = folder {
+            output.image(0)?.save(format!("{folder}/picture.png"))?;
+        }
+    }
+    Ok(())
+}
+
+fn steps<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<()> {
+    for row in lines() {
+        let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Leading)?;
+        let mut sampler = Sampler::new(schedule, Euler);
+        for guidance in guidances(&row) {
+            sampler = sampler.guide(guidance);
+        }
+        let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
+        run.step()?; // fills what is kept for the run
+        let begun = Instant::now();
+        run.step()?;
+        tell(begun.elapsed().as_secs_f64());
+    }
+    Ok(())
+}

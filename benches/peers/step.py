@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""One call of a UNet with both branches, bare and with guidance: diffusers and impasto in turns, as ratios.
+
+    python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
+    .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--threads 2] [--rounds 30]
+
+On diffusers' side, `daam` is an attention processor that computes every cross-attention's probabilities and sums the
+conditional half's maps per token, as the DAAM package's does; `paint` one that adds `w * ln(1 + sigma) * max(scores)` to
+the conditional half's scores, as paint-with-words-sd's does. Weights are random (`sd15`, 32x32 latents) or the embedded
+model's (`tiny`, 16x16). Every figure is the median over rounds of a ratio within a round.
+"""
+import argparse
+import pathlib
+import statistics
+import subprocess
+import time
+
+import torch
+from diffusers import UNet2DConditionModel
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SD15 = dict(sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280),
+            layers_per_block=2, cross_attention_dim=768, attention_head_dim=8)
+ROWS = ("none", "daam", "paint")
+
+
+class Processor:
+    """Attention by hand, with the maps of the conditional half summed, or its scores biased."""
+
+    def __init__(self, name, maps, weights=None):
+        self.name, self.maps, self.weights = name, maps, weights
+
+    def __call__(self, attn, hidden_states, encoder_hidden_states=None, attention_mask=None, **_):
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        q, k, v = (attn.head_to_batch_dim(f(x)) for f, x in ((attn.to_q, hidden_states), (attn.to_k, context), (attn.to_v, context)))
+        scores = torch.bmm(q, k.transpose(1, 2)) * attn.scale
+        half = scores.shape[0] // 2
+        if self.weights is not None:
+            scores[half:] += 0.4 * 1.8 * self.weights[scores.shape[1]] * scores[half:].max()
+        probs = scores.softmax(-1)
+        if self.maps is not None:
+            self.maps[self.name] = self.maps.get(self.name, 0) + probs[half:].permute(2, 0, 1)
+        out = attn.batch_to_head_dim(torch.bmm(probs, v))
+        return attn.to_out[1](attn.to_out[0](out))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--unet", choices=["sd15", "tiny"], default="sd15")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=30)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.unet == "sd15":
+        unet, side = UNet2DConditionModel(**SD15).eval(), 32
+    else:
+        unet, side = UNet2DConditionModel.from_pretrained(ROOT / "src/weights/tiny/unet", torch_dtype=torch.float32).eval(), 16
+    x, context = torch.randn(2, 4, side, side), torch.randn(2, 77, unet.config.cross_attention_dim)
+    plain = dict(unet.attn_processors)
+    weights = {}
+    for halvings in range(4):
+        cells = (side >> halvings) ** 2
+        weights[cells] = torch.zeros(cells, 77)
+        weights[cells][: cells // 2, 5] = 1
+
+    def processors(row):
+        made = dict(plain)
+        for name in made:
+            if row != "none" and "attn2" in name:
+                made[name] = Processor(name, {} if row == "daam" else None, weights if row == "paint" else None)
+        return made
+
+    def diffusers(row):
+        unet.set_attn_processor(processors(row))
+        with torch.inference_mode():
+            begun = time.perf_counter()
+            unet(x, torch.tensor(500), context)
+            return time.perf_counter() - begun
+
+    build = ["cargo", "bench", "--quiet", "--bench", "peer", "--no-run"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    run = ["cargo", "bench", "--quiet", "--bench", "peer", "--", "--threads", str(args.threads), "--step", args.unet]
+    ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def impasto(row):
+        ours.stdin.write(row + "\n")
+        ours.stdin.flush()
+        return float(ours.stdout.readline())
+
+    rounds = []
+    for number in range(args.rounds + 1):
+        times = {}
+        for row in ROWS:
+            times["diffusers", row], times["impasto", row] = diffusers(row), impasto(row)
+        if number:  # the first warms up
+            rounds.append(times)
+    ours.stdin.close()
+    print(f"{args.unet}, {args.threads} threads, {args.rounds} rounds in turns; median milliseconds, ratio to the own bare step:")
+    for who in ("diffusers", "impasto"):
+        for row in ROWS:
+            time_ = statistics.median(times[who, row] for times in rounds)
+            ratio = statistics.median(times[who, row] / times[who, "none"] for times in rounds)
+            print(f"  {who:<10} {row:<6} {1e3 * time_:9.1f}   {ratio:.3f}")
+    for row in ROWS:
+        ratio = statistics.median(times["impasto", row] / times["diffusers", row] for times in rounds)
+        print(f"  impasto / diffusers, {row:<6} {ratio:.3f}")
+
+
+if __name__ == "__main__":
+    main()
