@@ -1,6 +1,7 @@
 //! The one error type. A message says what happened, to which value, and what to try.
 
 use crate::branch::Branch;
+use crate::color::Rgb;
 use std::borrow::Cow;
 use std::path::PathBuf;
 
@@ -115,6 +116,14 @@ pub enum Error {
     /// A phrase without a letter or digit.
     #[error("the phrase is empty; name words of the prompt")]
     EmptyPhrase,
+    /// Colors that were given a phrase are not in the painted map.
+    #[error("{}; set tolerance if its edges are smooth; the map has {}", not_in_map(missing, palette), mixed(palette))]
+    ColorNotInMap {
+        /// All of them.
+        missing: Vec<MissingColor>,
+        /// The map's colors and their shares of it, the most frequent first; a message shows twelve.
+        palette: Vec<(Rgb, f64)>,
+    },
     /// Text could not be tokenised, or the tokenizer's files do not make one.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
@@ -182,6 +191,15 @@ pub enum Error {
     Cancelled,
 }
 
+/// A color that was asked for and is not there.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct MissingColor {
+    /// What was asked for.
+    pub asked: Rgb,
+    /// The nearest color that is there, and its Euclidean distance in RGB.
+    pub nearest: Option<(Rgb, f64)>,
+}
+
 impl Error {
     /// Was the run stopped on request? Looks through the guidance or hook that passed it on.
     pub fn is_cancelled(&self) -> bool {
@@ -211,6 +229,24 @@ fn did_you_mean(nearest: &[String]) -> String {
         return "; use words of the prompt, in its order".into();
     }
     format!("; did you mean {}?", quoted(nearest))
+}
+
+/// `color #fa0a00 is not in the map; the nearest is #ff0000, 22 % of it, distance 11.2`, and so on.
+fn not_in_map(missing: &[MissingColor], palette: &[(Rgb, f64)]) -> String {
+    let sentence = |MissingColor { asked, nearest }: &MissingColor| {
+        let Some((nearest, distance)) = nearest else { return format!("color {asked} is not in the map") };
+        let share = palette.iter().find(|(color, _)| color == nearest).map_or(0.0, |(_, share)| 100.0 * share);
+        format!("color {asked} is not in the map; the nearest is {nearest}, {share:.0} % of it, distance {distance:.1}")
+    };
+    missing.iter().map(sentence).collect::<Vec<_>>().join("; ")
+}
+
+/// `#808080 (52 %), #ff0000 (22 %)`; twelve at most.
+fn mixed(palette: &[(Rgb, f64)]) -> String {
+    let shown = palette.iter().take(12).map(|(color, share)| format!("{color} ({:.0} %)", 100.0 * share));
+    let more = palette.len().saturating_sub(12);
+    let more = (more > 0).then(|| format!("{more} more"));
+    shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
 /// What libtorch says, without the C++ stack that follows.

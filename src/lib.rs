@@ -15,6 +15,7 @@
 //! | to | see |
 //! |---|---|
 //! | force the color of a named thing | [`guidance::ColorForce`] |
+//! | put things where they are painted | [`guidance::PaintWithWords`] |
 //! | see where the picture attends to a word | [`guidance::Daam`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
@@ -51,7 +52,7 @@ pub mod weights;
 pub use branch::{Branch, BranchInfo};
 pub use color::{Lab, Rgb};
 pub use conditioning::{Codec, Conditioning};
-pub use error::{Error, Result};
+pub use error::{Error, MissingColor, Result};
 pub use model::{Defaults, LoadOptions, Model};
 pub use pipeline::{Output, Pipeline};
 pub use prompt::{Prompt, TokenSpan};

@@ -1,10 +1,11 @@
 //! Prompts with their tokens, and where phrases stand in them.
 
 use crate::error::{Error, Result};
+use serde::Serialize;
 use std::ops::Range;
 
 /// Tokens `start..end` of a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct TokenSpan {
     /// First token.
     pub start: i64,

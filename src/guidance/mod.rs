@@ -8,6 +8,7 @@ mod color_force;
 mod combine;
 mod daam;
 mod differential;
+mod paint_with_words;
 mod region;
 mod report;
 mod saliency;
@@ -19,6 +20,10 @@ pub use color_force::{
 pub use combine::{Cfg, Combine};
 pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, WordMaps};
 pub use differential::Differential;
+pub use paint_with_words::{
+    ColorShare, CustomLaw, PaintReport, PaintWarning, PaintWithWords, PaintedArea, PaintedStep, Palette, Resample,
+    WeightFn,
+};
 pub use region::Region;
 pub use report::Report;
 pub use saliency::{Normalize, Saliency};
@@ -32,6 +37,10 @@ use crate::prompt::Prompt;
 use crate::step::{Grid, Step};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
+
+/// Noise level that larger ones count as where a guidance weighs by it: zero-terminal-SNR schedules start at huge levels,
+/// and this is Stable Diffusion's usual largest.
+pub(crate) const LARGEST_LEVEL: f64 = 14.6146;
 
 /// What a guidance sees and may change before the first step.
 #[non_exhaustive]

@@ -29,24 +29,42 @@ impl Region {
         Self { values, map: None }
     }
 
+    /// As it was drawn, [1, 1, rows, columns] f32.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for values outside 0..=1.
+    pub(crate) fn drawn(&self) -> Result<Tensor> {
+        if let Some(bad) = self.values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+            return Err(Error::parameter("mask", bad, "values in 0..=1"));
+        }
+        let values: Vec<f32> = self.values.iter().copied().collect();
+        let (rows, columns) = (self.values.nrows() as i64, self.values.ncols() as i64);
+        Ok(Tensor::f_from_slice(&values)?.f_reshape([1, 1, rows, columns])?)
+    }
+
     /// [1, 1, h, w] f32 at latent resolution.
     ///
     /// # Errors
     /// [`Error::Shape`] if the aspect differs by more than 1 %, [`Error::Parameter`] for values outside 0..=1.
     pub(crate) fn on(&self, grid: Grid) -> Result<Tensor> {
         let (rows, columns) = (self.values.nrows() as i64, self.values.ncols() as i64);
-        let aspect = (rows * grid.w) as f64 / (columns * grid.h).max(1) as f64;
-        if !(0.99..=1.01).contains(&aspect) {
-            let expected = format!("{} rows × {} columns or the same aspect", grid.h, grid.w);
-            return Err(Error::Shape { what: "mask", got: vec![rows, columns], expected });
-        }
-        if let Some(bad) = self.values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
-            return Err(Error::parameter("mask", bad, "values in 0..=1"));
-        }
-        let values: Vec<f32> = self.values.iter().copied().collect();
-        let map = Tensor::f_from_slice(&values)?.f_reshape([1, 1, rows, columns])?;
+        same_aspect("mask", rows, columns, grid)?;
+        let map = self.drawn()?;
         Ok(if (rows, columns) == (grid.h, grid.w) { map } else { map.f_adaptive_avg_pool2d([grid.h, grid.w])? })
     }
+}
+
+/// Has a drawing of `rows` × `columns` the aspect of a grid, within 1 %?
+///
+/// # Errors
+/// [`Error::Shape`] if not, with `what` it is a drawing of.
+pub(crate) fn same_aspect(what: &'static str, rows: i64, columns: i64, grid: Grid) -> Result<()> {
+    let aspect = (rows * grid.w) as f64 / (columns * grid.h).max(1) as f64;
+    if (0.99..=1.01).contains(&aspect) {
+        return Ok(());
+    }
+    let expected = format!("{} rows × {} columns or the same aspect", grid.h, grid.w);
+    Err(Error::Shape { what, got: vec![rows, columns], expected })
 }
 
 impl Guidance for Region {

@@ -6,6 +6,7 @@
 use impasto::color::Rgb;
 use impasto::{Raster, Result};
 use std::collections::HashMap;
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// Classes of the net, in the order of its logits.
@@ -81,6 +82,17 @@ impl Seen {
     pub fn part(&self, part: &str) -> Tensor {
         let class = CLASSES.iter().position(|class| *class == part).expect("a class of the judge");
         self.labels.eq(class as i64)
+    }
+
+    /// A part's share of the picture, and of that what lies in columns `x` and rows `y` of 64 × 64; then its middle (x, y).
+    pub fn place(&self, part: &str, x: Range<i64>, y: Range<i64>) -> (f64, f64, (f64, f64)) {
+        let part = self.part(part).to_kind(Kind::Double);
+        let all = part.sum(Kind::Double).double_value(&[]);
+        let inside = part.narrow(0, y.start, y.end - y.start).narrow(1, x.start, x.end - x.start);
+        let axis = Tensor::arange(64, (Kind::Double, Device::Cpu)) + 0.5;
+        let middle = |dim: i64| (part.sum_dim_intlist([dim].as_slice(), false, Kind::Double) * &axis).sum(Kind::Double);
+        let middle = (middle(0).double_value(&[]) / all, middle(1).double_value(&[]) / all);
+        (all / 4096.0, inside.sum(Kind::Double).double_value(&[]) / all, middle)
     }
 
     /// Median color of a part; `None` if it is not in the picture.

@@ -7,7 +7,7 @@ pub use gold::GoldMode;
 pub use report::{ColorReport, ColorWarning, ForcedStep, PaintedColor};
 
 use super::saliency::is_flat;
-use super::{Daam, Guidance, Plan, Region, Report, Saliency, Setup};
+use super::{Daam, Guidance, LARGEST_LEVEL, Plan, Region, Report, Saliency, Setup};
 use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::color::Rgb;
@@ -123,8 +123,6 @@ struct Forcing {
     trace: Trace,
 }
 
-/// Zero-terminal-SNR schedules start at huge levels; the force treats them as Stable Diffusion's usual largest.
-const LARGEST_LEVEL: f64 = 14.6146;
 /// A force this much surer than the step is a block of color; beyond it f32 overflows.
 const LARGEST_WEIGHT: f64 = 1e6;
 

@@ -1,0 +1,93 @@
+//! How strongly a weight pulls attention, at a noise level and for the scores of a site.
+
+use crate::attention::Scores;
+use crate::error::{Error, Result};
+use crate::guidance::LARGEST_LEVEL;
+use tch::{Kind, Tensor};
+
+/// What is added to the scaled scores s = q·kᵀ/√d where the weight is w, at noise level σ.
+///
+/// The statistic of the scores is each image's own, over heads, cells and all tokens, and counts as 0 below 0: another
+/// sign would turn the paint around. It makes a gain mean the same at sites whose scores differ in size. σ counts as
+/// 14.6146 above that, Stable Diffusion's usual largest.
+///
+/// Source: paint-with-words-sd, whose laws are on q·kᵀ before scaling. Maximum and deviation grow with their scores, so
+/// on scaled ones they are the same law.
+#[non_exhaustive]
+pub enum WeightFn {
+    /// gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 what the package's pictures were made with.
+    LogMax(f64),
+    /// gain · w · ln(1 + σ) · std(s), with n − 1.
+    LogStd(f64),
+    /// gain · w · ln(1 + σ²) · std(s), with n − 1: let go sooner. .4 is the package's example.
+    LogSqStd(f64),
+    /// gain · w, whatever the noise level and scores; reads no scores.
+    Flat(f64),
+    /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1, 1, cells, tokens]
+    /// f32), the noise level and the scores.
+    Custom(CustomLaw),
+}
+
+/// Of a [`WeightFn::Custom`]: (w, σ, scores) → bias.
+pub type CustomLaw = Box<dyn Fn(&Tensor, f64, &Scores<'_>) -> Result<Tensor> + Send>;
+
+impl Default for WeightFn {
+    fn default() -> Self {
+        Self::LogMax(0.1)
+    }
+}
+
+/// What a law makes of weights at one call.
+pub(super) struct Bias {
+    /// Broadcastable to [n, heads, cells, tokens].
+    pub bias: Tensor,
+    /// What a weight of 1 adds, [n or 1, 1, 1, 1]; a custom law has no such number.
+    pub per_weight: Option<Tensor>,
+}
+
+impl WeightFn {
+    /// w · ln(1 + σ) · max(s), as the paper has it.
+    ///
+    /// Source: Balaji et al., eDiff-I (arXiv 2211.01324).
+    pub const fn paper() -> Self {
+        Self::LogMax(1.0)
+    }
+
+    /// Does it add anything at all?
+    pub(super) fn acts(&self) -> bool {
+        self.gain() != Some(0.0)
+    }
+
+    fn gain(&self) -> Option<f64> {
+        match self {
+            Self::LogMax(gain) | Self::LogStd(gain) | Self::LogSqStd(gain) | Self::Flat(gain) => Some(*gain),
+            Self::Custom(_) => None,
+        }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        match self.gain() {
+            Some(gain) if !(0.0..=10.0).contains(&gain) => {
+                Err(Error::parameter("gain", gain, "0..=10; .1 to 1 is usual, 0 is no paint"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The bias of `w`, [1, 1, cells, tokens], at noise level `sigma`.
+    pub(super) fn bias(&self, w: &Tensor, sigma: f64, scores: &Scores<'_>) -> Result<Bias> {
+        if !sigma.is_finite() {
+            return Err(Error::parameter("sigma", sigma, "a finite noise level"));
+        }
+        let sigma = sigma.min(LARGEST_LEVEL);
+        let scaled = |statistic: Tensor, factor: f64| statistic.f_clamp_min(0.0)?.f_mul_scalar(factor);
+        let per_weight = match self {
+            Self::LogMax(gain) => scaled(scores.max()?, gain * sigma.ln_1p())?,
+            Self::LogStd(gain) => scaled(scores.std()?, gain * sigma.ln_1p())?,
+            Self::LogSqStd(gain) => scaled(scores.std()?, gain * (sigma * sigma).ln_1p())?,
+            Self::Flat(gain) => Tensor::f_full([1, 1, 1, 1], *gain, (Kind::Float, w.device()))?,
+            Self::Custom(law) => return Ok(Bias { bias: law(w, sigma, scores)?, per_weight: None }),
+        };
+        Ok(Bias { bias: w.f_mul(&per_weight)?, per_weight: Some(per_weight) })
+    }
+}

@@ -1,0 +1,194 @@
+//! What a painting did.
+
+use super::canvas::{Area, Canvas};
+use super::palette::ColorShare;
+use crate::attention::At;
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::guidance::Report;
+use crate::prompt::TokenSpan;
+use crate::raster::Raster;
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+/// What a painting was and did in one run.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PaintReport {
+    /// What was painted, in the order it was added.
+    pub areas: Vec<PaintedArea>,
+    /// Colors of the map that count as nobody's, the most frequent first.
+    pub unused: Vec<ColorShare>,
+    /// Every step at which it acted, in order.
+    pub steps: Vec<PaintedStep>,
+    /// What the user should know.
+    pub warnings: Vec<PaintWarning>,
+}
+
+/// One painted area.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PaintedArea {
+    /// What it stands for.
+    pub phrase: String,
+    /// Its color in the map; `None` for a drawn mask.
+    pub color: Option<Rgb>,
+    /// As asked for.
+    pub strength: f64,
+    /// Where the phrase stands in the prompt.
+    pub tokens: Vec<TokenSpan>,
+    /// Its share of the picture, 0..=1.
+    pub share: f64,
+    /// The most it has of any one cell at the finest attention site, 0..=1.
+    pub largest_cell: f64,
+}
+
+/// One step at which the paint acted.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PaintedStep {
+    /// 0-based index of the step.
+    pub index: usize,
+    /// Noise level of its first evaluation.
+    pub sigma: f64,
+    /// What a weight of 1 added to the scaled scores, per image, mean over sites and evaluations; empty for a custom law.
+    pub per_weight: Vec<f64>,
+}
+
+/// What is doubtful about a painting, though not wrong. Displayed as a sentence.
+#[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum PaintWarning {
+    /// No step of the schedule is inside the window.
+    #[error("no step of this schedule has a noise level in {low}..={high}, so the paint did nothing")]
+    NeverActive {
+        /// Largest noise level.
+        high: f64,
+        /// Smallest noise level.
+        low: f64,
+    },
+    /// An area is smaller than a cell.
+    #[error("\"{phrase}\" has at most {:.0} % of any cell, so it acts weakly; paint it larger or use Resample::Cover", 100.0 * largest_cell)]
+    Thin {
+        /// What it stands for.
+        phrase: String,
+        /// The most it has of any one cell at the finest attention site.
+        largest_cell: f64,
+    },
+    /// Most of the map counts as nobody's, and it has many colors.
+    #[error("{:.0} % of the map, in {colors} colors, count as nobody's; if its edges are smooth, set tolerance", 100.0 * share)]
+    ManyColors {
+        /// Share of the map that counts as nobody's.
+        share: f64,
+        /// Number of such colors.
+        colors: usize,
+    },
+    /// A branch that varies the prompt has lost a phrase.
+    #[error("\"{phrase}\" is not in \"{prompt}\", so it is not painted in the branch \"{role}\"")]
+    NotInBranch {
+        /// The phrase.
+        phrase: String,
+        /// The branch's prompt.
+        prompt: String,
+        /// The branch's role.
+        role: &'static str,
+    },
+}
+
+/// Everything one run leaves behind.
+#[derive(Debug)]
+pub(super) struct Trace {
+    images: i64,
+    areas: Vec<PaintedArea>,
+    unused: Vec<ColorShare>,
+    steps: Vec<Sums>,
+    pub warnings: Vec<PaintWarning>,
+}
+
+/// One step's [`PaintedStep::per_weight`]: the sum [images] f32 on the run's device, and of how many calls.
+#[derive(Debug)]
+struct Sums {
+    index: usize,
+    sigma: f64,
+    sum: Option<Tensor>,
+    calls: usize,
+}
+
+impl Trace {
+    /// `tokens`: of each area's phrase; `masks`: on the finest grid, [areas, h, w].
+    pub fn new(canvas: &Canvas, tokens: &[Vec<TokenSpan>], masks: &Tensor, images: i64) -> Result<Self> {
+        let cells = [1i64, 2];
+        let shares = Vec::<f64>::try_from(&masks.f_mean_dim(cells.as_slice(), false, Kind::Double)?)?;
+        let largest = Vec::<f64>::try_from(&masks.f_amax(cells, false)?.f_to_kind(Kind::Double)?)?;
+        let areas = canvas.areas.iter().zip(tokens).zip(shares.into_iter().zip(largest));
+        let painted = |((area, tokens), (share, largest_cell)): ((&Area, &Vec<TokenSpan>), _)| PaintedArea {
+            phrase: area.phrase.clone(),
+            color: area.color(),
+            strength: area.strength,
+            tokens: tokens.clone(),
+            share,
+            largest_cell,
+        };
+        let areas: Vec<PaintedArea> = areas.map(painted).collect();
+        let unused = canvas.unused();
+        let mut warnings: Vec<PaintWarning> = Vec::new();
+        warnings.extend(
+            areas
+                .iter()
+                .filter(|area| area.largest_cell < 0.25)
+                .map(|area| PaintWarning::Thin { phrase: area.phrase.clone(), largest_cell: area.largest_cell }),
+        );
+        let share: f64 = unused.iter().map(|entry| entry.share).sum();
+        if share > 0.5 && unused.len() > 64 {
+            warnings.push(PaintWarning::ManyColors { share, colors: unused.len() });
+        }
+        Ok(Self { images, areas, unused, steps: Vec::new(), warnings })
+    }
+
+    /// Records a call of the prompt's branch; `per_weight` is [images of the call or 1, 1, 1, 1].
+    pub fn record(&mut self, at: &At<'_>, per_weight: Option<&Tensor>) -> Result<()> {
+        if self.steps.last().is_none_or(|step| step.index != at.step.index) {
+            self.steps.push(Sums { index: at.step.index, sigma: at.step.sigma, sum: None, calls: 0 });
+        }
+        let (Some(step), Some(per_weight)) = (self.steps.last_mut(), per_weight) else { return Ok(()) };
+        let sum = match &step.sum {
+            Some(sum) => sum,
+            None => step.sum.insert(Tensor::f_zeros([self.images], (Kind::Float, per_weight.device()))?),
+        };
+        let images = sum.f_narrow(0, at.images.start, at.images.end - at.images.start)?;
+        let _ = images.shallow_clone().f_add_(&per_weight.f_reshape([-1])?)?;
+        // Every image adds the same number of calls; those of one are counted.
+        step.calls += usize::from(at.images.start == 0);
+        Ok(())
+    }
+
+    pub fn report(&self) -> Result<PaintReport> {
+        let step = |sums: &Sums| -> Result<PaintedStep> {
+            let per_weight = match &sums.sum {
+                Some(sum) => Vec::<f64>::try_from(&sum.f_to_kind(Kind::Double)?.f_div_scalar(sums.calls as f64)?)?,
+                None => Vec::new(),
+            };
+            Ok(PaintedStep { index: sums.index, sigma: sums.sigma, per_weight })
+        };
+        Ok(PaintReport {
+            areas: self.areas.clone(),
+            unused: self.unused.clone(),
+            steps: self.steps.iter().map(step).collect::<Result<_>>()?,
+            warnings: self.warnings.clone(),
+        })
+    }
+
+    /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, h, w]) as a picture.
+    pub fn summary(&self, masks: &Tensor) -> Result<Report> {
+        let data = serde_json::to_value(self.report()?)
+            .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
+        let mut images = Vec::new();
+        for (index, area) in (0..).zip(&self.areas) {
+            let gray = masks.f_narrow(0, index, 1)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
+            let picture = Raster::from_tensor(&gray.f_expand([3, -1, -1], false)?)?;
+            images.push((format!("\"{}\", strength {}", area.phrase, area.strength), picture));
+        }
+        let phrases: Vec<String> = self.areas.iter().map(|area| format!("\"{}\"", area.phrase)).collect();
+        Ok(Report { name: format!("PaintWithWords {}", phrases.join(", ")), data, images })
+    }
+}
