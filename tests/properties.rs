@@ -4,8 +4,8 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place,
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver};
 use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
 use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, Overlap, Plan, Region, Report, Saliency,
-    Setup,
+    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, Overlap, PaintWithWords, Plan, Region,
+    Report, Saliency, Setup, WeightFn,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -217,6 +217,12 @@ fn batching_gives_the_same_picture_and_hooks_learn_which_images() -> Result<()> 
     Ok(())
 }
 
+/// Eyes above, fading out below.
+fn paint() -> PaintWithWords {
+    let above = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| 1.0 - row as f32 / 7.0));
+    PaintWithWords::default().mask(above, "eyes", 2.0)
+}
+
 /// Every guidance of the crate, made anew, with a name for messages.
 fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
     let force = || ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
@@ -237,6 +243,8 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         ("ColorForce in a region", {
             Box::new(force().saliency(Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0))))
         }),
+        ("PaintWithWords", Box::new(paint())),
+        ("PaintWithWords by deviation", Box::new(paint().weight(WeightFn::LogStd(1.0)))),
     ]
 }
 
@@ -257,14 +265,14 @@ fn the_same_value_gives_the_same_picture_and_report_twice() -> Result<()> {
 
 #[test]
 fn readings_do_not_outlive_a_failed_start() -> Result<()> {
-    let (mut look, mut force) = (Daam::of("eyes"), ColorForce::new("eyes", GOLD));
-    let _ = latent(sampler().guide(&mut look).guide(&mut force))?;
-    assert!(look.heat_map(0).is_ok() && force.details().is_ok());
+    let (mut look, mut force, mut paint) = (Daam::of("eyes"), ColorForce::new("eyes", GOLD), paint());
+    let _ = latent(sampler().guide(&mut look).guide(&mut force).guide(&mut paint))?;
+    assert!(look.heat_map(0).is_ok() && force.details().is_ok() && paint.details().is_ok());
     let model = ToyModel::new(3)?;
-    for guidance in [&mut look as &mut dyn Guidance, &mut force] {
+    for guidance in [&mut look as &mut dyn Guidance, &mut force, &mut paint] {
         assert!(sampler().guide(guidance).start(&model, Start::new("a dog", GRID, Noise::seeded(1))).is_err());
     }
-    assert!(look.heat_map(0).is_err() && force.details().is_err());
+    assert!(look.heat_map(0).is_err() && force.details().is_err() && paint.details().is_err());
     Ok(())
 }
 

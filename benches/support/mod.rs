@@ -3,11 +3,12 @@
 
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions};
-use impasto::guidance::{ColorForce, Daam, Differential, GoldMode, Guidance};
+use impasto::guidance::{ColorForce, Daam, Differential, GoldMode, Guidance, PaintWithWords, Region, WeightFn};
 use impasto::nn::{UNet, UnetConfig};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
 use impasto::{Codec, Conditioning, Prompt, Result, Rgb, Step};
+use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 /// What is painted; the words are in the tiny model's vocabulary.
@@ -70,7 +71,16 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
     let force = |phrase: &str| -> Box<dyn Guidance> {
         Box::new(ColorForce::new(phrase, Rgb(255, 215, 0)).gold(gold()).max_timestep(999.0))
     };
+    let paint = || {
+        let half = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
+        PaintWithWords::default().mask(half, "eyes", 1.5)
+    };
     match row {
+        "paint" => vec![Box::new(paint())],
+        "paint (std)" => vec![Box::new(paint().weight(WeightFn::LogStd(0.4)))],
+        "paint (flat)" => vec![Box::new(paint().weight(WeightFn::Flat(1.0)))],
+        "paint (idle)" => vec![Box::new(paint().sigmas(1e-6, 0.0))],
+        "all" => vec![force("eyes"), force("skin"), Box::new(paint()), Box::new(Daam::words())],
         "daam" => vec![Box::new(Daam::of("eyes"))],
         "force" => vec![force("eyes")],
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],
@@ -81,4 +91,17 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
 }
 
 /// The rows of the benches, `none` first. `again` is `none` once more: what is not the guidances'.
-pub const ROWS: [&str; 7] = ["none", "again", "daam", "force", "daam + force", "3 forces", "differential"];
+pub const ROWS: [&str; 12] = [
+    "none",
+    "again",
+    "daam",
+    "force",
+    "daam + force",
+    "3 forces",
+    "paint",
+    "paint (std)",
+    "paint (flat)",
+    "paint (idle)",
+    "all",
+    "differential",
+];

@@ -1,0 +1,51 @@
+//! Painting with words: a map says what goes where, and pictures that had it anywhere have it there.
+
+use impasto::guidance::{PaintWithWords, WeightFn};
+use impasto::raster::Filter;
+use impasto::{Pipeline, Raster, Result, Rgb, Sheet};
+
+const SKY: Rgb = Rgb(40, 50, 120);
+const GROUND: Rgb = Rgb(60, 130, 60);
+const HOUSE: Rgb = Rgb(200, 60, 50);
+const STAR: Rgb = Rgb(250, 220, 90);
+
+/// A sketch of 16 × 16 blocks with a house below and a star above, one on the left, the other on the right.
+fn map(house: u32, star: u32) -> Result<Raster> {
+    let mut map = Raster::flat(SKY, 16, 16);
+    map.paste(&Raster::flat(GROUND, 6, 16), 0, 10);
+    map.paste(&Raster::flat(HOUSE, 7, 7), house, 7);
+    map.paste(&Raster::flat(STAR, 5, 5), star, 1);
+    map.resize(128, 128, Filter::Nearest)
+}
+
+fn main() -> Result<()> {
+    let prompt = "a red house and a yellow star, green ground, navy sky";
+    let mut pipeline = Pipeline::builder().build()?;
+    let plain = pipeline.request(prompt).seed(6).images(3).run()?;
+    let mut painted = Vec::new();
+    for map in [map(1, 10)?, map(8, 1)?] {
+        let mut paint = PaintWithWords::new(&map)
+            .color(HOUSE, "red house", 1.5)
+            .color(STAR, "yellow star", 1.5)
+            .color(SKY, "navy sky", 1.0)
+            .color(GROUND, "green ground", 1.0)
+            .weight(WeightFn::LogMax(0.4))
+            .sigmas(f64::INFINITY, 1.0); // once things are in their places, the model draws them alone
+        painted.push((pipeline.request(prompt).seed(6).images(3).guide(&mut paint).run()?, map));
+        for area in paint.details()?.areas {
+            println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
+        }
+    }
+    let blank = Raster::flat(Rgb(235, 235, 235), 128, 128);
+    let rows = painted.iter().map(|(output, map)| ("the map", map, output));
+    let mut sheet = Sheet::new(4).magnify(2);
+    for (caption, map, output) in [("no map", &blank, &plain)].into_iter().chain(rows) {
+        sheet = sheet.add(caption, map);
+        for (seed, picture) in (6..).zip(output.images()) {
+            sheet = sheet.add(format!("seed {seed}"), picture);
+        }
+    }
+    sheet.draw()?.save("paint.png")?;
+    println!("paint.png");
+    Ok(())
+}
