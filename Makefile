@@ -13,7 +13,7 @@ demo: setup
 test: setup
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
-	$(CARGO) test
+	OMP_NUM_THREADS=1 $(CARGO) test # they run side by side, a core each
 	tests/downstream.sh
 
 # The reference's numbers alone.

@@ -1,0 +1,73 @@
+//! Everything at once, none of it knowing of the rest: two forced colors (one found by attention and a second prompt), a
+//! painted map, a reading of the attention, and a hook of our own.
+
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+use impasto::guidance::{ColorForce, Daam, Differential, PaintWithWords, WeightFn};
+use impasto::raster::Filter;
+use impasto::{Branch, Pipeline, Raster, Result, Rgb, Sheet};
+
+const PROMPT: &str = "a house and a star, green ground, navy sky";
+const TEAL: Rgb = Rgb(0, 150, 150);
+const PINK: Rgb = Rgb(255, 105, 180);
+
+/// Our own: how much of the attention goes to the prompt's first token, the one without meaning.
+#[derive(Default)]
+struct Idle {
+    share: f64,
+    calls: f64,
+}
+
+impl CrossAttentionHook for Idle {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+    }
+    fn probs(&mut self, _: &At, probs: &Probs) -> Result<()> {
+        let first = probs.columns(impasto::TokenSpan { start: 0, end: 1 })?;
+        self.share += first.f_mean(tch::Kind::Double)?.f_double_value(&[])?;
+        self.calls += 1.0;
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    // The star above on the right, the house below on the left.
+    let (sky, ground, house, star) = (Rgb(40, 50, 120), Rgb(60, 130, 60), Rgb(200, 60, 50), Rgb(250, 220, 90));
+    let mut map = Raster::flat(sky, 16, 16);
+    map.paste(&Raster::flat(ground, 6, 16), 0, 10);
+    map.paste(&Raster::flat(house, 7, 7), 1, 7);
+    map.paste(&Raster::flat(star, 5, 5), 10, 1);
+    let map = map.resize(128, 128, Filter::Nearest)?;
+
+    let mut paint = PaintWithWords::new(&map)
+        .color(house, "house", 1.5)
+        .color(star, "star", 1.5)
+        .color(sky, "navy sky", 1.0)
+        .color(ground, "green ground", 1.0)
+        .weight(WeightFn::LogMax(0.4))
+        .sigmas(f64::INFINITY, 1.0);
+    let mut teal = ColorForce::new("house", TEAL).color_var(15.0).saliency_cutoff(0.8);
+    teal = teal.saliency((Daam::of("house"), Differential::of("house", "pink")));
+    let mut pink = ColorForce::new("star", PINK).color_var(15.0).saliency_cutoff(0.4);
+    let (mut look, mut idle) = (Daam::of("house"), Idle::default());
+
+    let mut pipeline = Pipeline::builder().build()?;
+    let plain = pipeline.request(PROMPT).seed(7).run()?;
+    let request = pipeline.request(PROMPT).seed(7).guide(&mut paint).guide(&mut teal).guide(&mut pink);
+    let output = request.guide(&mut look).hook(&mut idle).run()?;
+
+    for force in [&teal, &pink] {
+        let details = force.details()?;
+        for painted in &details.painted {
+            let (phrase, asked, color) = (&details.phrase, details.asked, painted.color);
+            println!("{phrase}: asked for {asked}, painted {color} (CIEDE2000 {:.1})", painted.delta_e);
+        }
+    }
+    println!("{:.0} % of the attention has nothing to say", 100.0 * idle.share / idle.calls);
+    output.notes().iter().for_each(|note| println!("{note}"));
+    let overlay = look.heat_map(0)?.overlay(output.image(0)?, 0.7)?;
+    let sheet = Sheet::new(4).magnify(2).add("alone", plain.image(0)?).add("the map", &map);
+    let sheet = sheet.add("all at once", output.image(0)?).add("attention to the house", &overlay);
+    sheet.draw()?.save("compose.png")?;
+    println!("compose.png");
+    Ok(())
+}
