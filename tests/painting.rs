@@ -1,5 +1,5 @@
-//! Painting with words: the figures of `tests/golden/specs/paint_with_words.json`, which numpy made in double precision,
-//! its laws, and what bad input says.
+//! Painting with words: the figures of `tests/golden/specs/paint_with_words.json`, which numpy made in double
+//! precision, its laws, and what bad input says.
 
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Place, SiteKind, Tap, Wiring};
 use impasto::diffusion::solver::Euler;

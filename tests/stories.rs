@@ -147,8 +147,8 @@ const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "
 /// A law is used up by a run.
 type Law = fn() -> WeightFn;
 
-/// Of pictures of every object, its word painted over one quadrant: the shares in which the judge finds the object (1 % of
-/// the picture or more), and finds it in its place (its middle and at least half of it in the quadrant).
+/// Of pictures of every object, its word painted over one quadrant: the shares in which the judge finds the object (1 %
+/// of the picture or more), and finds it in its place (its middle and at least half of it in the quadrant).
 fn placement(objects: &[&str], seeds: usize, law: Law, strength: f64) -> Result<(f64, f64)> {
     let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
     let paper = Rgb(255, 255, 255);
@@ -188,7 +188,7 @@ fn things_are_where_their_word_is_painted() -> Result<()> {
 #[ignore = "the figures of docs/painting.md: cargo test --release --test stories painted -- --ignored --nocapture"]
 fn figures_of_painted_things() -> Result<()> {
     println!("law | strength | found | placed");
-    let rows: [(&str, Law, f64); 10] = [
+    let rows: [(&str, Law, f64); 11] = [
         ("LogMax(.4)", || WeightFn::LogMax(0.4), 1.5),
         ("unpainted", || WeightFn::LogMax(0.4), 0.0),
         ("LogMax(.4)", || WeightFn::LogMax(0.4), -1.5),
@@ -196,6 +196,7 @@ fn figures_of_painted_things() -> Result<()> {
         ("LogMax(.4)", || WeightFn::LogMax(0.4), 1.0),
         ("LogMax(.4)", || WeightFn::LogMax(0.4), 2.5),
         ("LogMax(.1)", || WeightFn::LogMax(0.1), 1.5),
+        ("LogMax(.2)", || WeightFn::LogMax(0.2), 1.5),
         ("LogStd(.4)", || WeightFn::LogStd(0.4), 1.5),
         ("LogSqStd(.4)", || WeightFn::LogSqStd(0.4), 1.5),
         ("Flat(1)", || WeightFn::Flat(1.0), 1.5),

@@ -38,8 +38,8 @@ use crate::step::{Grid, Step};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
 
-/// Noise level that larger ones count as where a guidance weighs by it: zero-terminal-SNR schedules start at huge levels,
-/// and this is Stable Diffusion's usual largest.
+/// Noise level that larger ones count as where a guidance weighs by it: zero-terminal-SNR schedules start at huge
+/// levels, and this is Stable Diffusion's usual largest.
 pub(crate) const LARGEST_LEVEL: f64 = 14.6146;
 
 /// What a guidance sees and may change before the first step.

@@ -84,7 +84,8 @@ impl Seen {
         self.labels.eq(class as i64)
     }
 
-    /// A part's share of the picture, and of that what lies in columns `x` and rows `y` of 64 × 64; then its middle (x, y).
+    /// A part's share of the picture, and of that what lies in columns `x` and rows `y` of 64 × 64; then its middle (x,
+    /// y).
     pub fn place(&self, part: &str, x: Range<i64>, y: Range<i64>) -> (f64, f64, (f64, f64)) {
         let part = self.part(part).to_kind(Kind::Double);
         let all = part.sum(Kind::Double).double_value(&[]);

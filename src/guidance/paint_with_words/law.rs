@@ -15,7 +15,8 @@ use tch::{Kind, Tensor};
 /// on scaled ones they are the same law.
 #[non_exhaustive]
 pub enum WeightFn {
-    /// gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 what the package's pictures were made with.
+    /// gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 what the package's pictures were made
+    /// with.
     LogMax(f64),
     /// gain · w · ln(1 + σ) · std(s), with n − 1.
     LogStd(f64),
@@ -23,8 +24,8 @@ pub enum WeightFn {
     LogSqStd(f64),
     /// gain · w, whatever the noise level and scores; reads no scores.
     Flat(f64),
-    /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1, 1, cells, tokens]
-    /// f32), the noise level and the scores.
+    /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1, 1, cells,
+    /// tokens] f32), the noise level and the scores.
     Custom(CustomLaw),
 }
 

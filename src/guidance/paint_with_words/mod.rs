@@ -29,10 +29,10 @@ use weights::Weights;
 
 /// Puts things where they are painted: the user colors areas of a map and gives each color a phrase of the prompt.
 ///
-/// At every cross-attention of the prompt, softmax(s + f(w, σ, s)): cells of an area look more, or with a strength below
-/// 0 less, at the tokens of its phrase. w is the strength where the area is painted, at every place where the phrase
-/// stands; f is the [`WeightFn`]. No training and no further call of the model. Variations of the prompt that other
-/// guidances add are painted alike, the negative prompt is not.
+/// At every cross-attention of the prompt, softmax(s + f(w, σ, s)): cells of an area look more, or with a strength
+/// below 0 less, at the tokens of its phrase. w is the strength where the area is painted, at every place where the
+/// phrase stands; f is the [`WeightFn`]. No training and no further call of the model. Variations of the prompt that
+/// other guidances add are painted alike, the negative prompt is not.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -87,8 +87,8 @@ impl PaintWithWords {
         Self { canvas, ..Self::default() }
     }
 
-    /// Says what the areas of a color stand for. `strength` is -10..=10: .2 to 2 is usual, below 0 keeps the phrase away.
-    /// A color may have several phrases; where several areas weigh the same word, their weights add up.
+    /// Says what the areas of a color stand for. `strength` is -10..=10: .2 to 2 is usual, below 0 keeps the phrase
+    /// away. A color may have several phrases; where several areas weigh the same word, their weights add up.
     pub fn color(mut self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
         self.canvas.areas.push(Area { paint: Paint::Color(color), phrase: phrase.into(), strength });
         self
@@ -112,15 +112,15 @@ impl PaintWithWords {
         self
     }
 
-    /// How far a pixel may be from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above it
-    /// each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
+    /// How far a pixel may be from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above
+    /// it each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
     pub fn tolerance(mut self, tolerance: f64) -> Self {
         self.canvas.tolerance = tolerance;
         self
     }
 
-    /// Softens the edges of the map's areas by a Gaussian of this standard deviation in pixels of the map, 0 to a quarter
-    /// of its shorter side. Default 0.
+    /// Softens the edges of the map's areas by a Gaussian of this standard deviation in pixels of the map, 0 to a
+    /// quarter of its shorter side. Default 0.
     pub fn blur(mut self, sigma: f64) -> Self {
         self.canvas.blur = sigma;
         self

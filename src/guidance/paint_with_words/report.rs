@@ -51,7 +51,8 @@ pub struct PaintedStep {
     pub index: usize,
     /// Noise level of its first evaluation.
     pub sigma: f64,
-    /// What a weight of 1 added to the scaled scores, per image, mean over sites and evaluations; empty for a custom law.
+    /// What a weight of 1 added to the scaled scores, per image, mean over sites and evaluations; empty for a custom
+    /// law.
     pub per_weight: Vec<f64>,
 }
 
@@ -68,7 +69,10 @@ pub enum PaintWarning {
         low: f64,
     },
     /// An area is smaller than a cell.
-    #[error("\"{phrase}\" has at most {:.0} % of any cell, so it acts weakly; paint it larger or use Resample::Cover", 100.0 * largest_cell)]
+    #[error(
+        "\"{phrase}\" has at most {:.0} % of any cell, so it acts weakly; paint it larger or use Resample::Cover",
+        100.0 * largest_cell
+    )]
     Thin {
         /// What it stands for.
         phrase: String,
@@ -76,7 +80,10 @@ pub enum PaintWarning {
         largest_cell: f64,
     },
     /// Most of the map counts as nobody's, and it has many colors.
-    #[error("{:.0} % of the map, in {colors} colors, count as nobody's; if its edges are smooth, set tolerance", 100.0 * share)]
+    #[error(
+        "{:.0} % of the map, in {colors} colors, count as nobody's; if its edges are smooth, set tolerance",
+        100.0 * share
+    )]
     ManyColors {
         /// Share of the map that counts as nobody's.
         share: f64,
@@ -178,7 +185,8 @@ impl Trace {
         })
     }
 
-    /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, h, w]) as a picture.
+    /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, h, w]) as a
+    /// picture.
     pub fn summary(&self, masks: &Tensor) -> Result<Report> {
         let data = serde_json::to_value(self.report()?)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
