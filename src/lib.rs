@@ -16,7 +16,9 @@
 //! |---|---|
 //! | force the color of a named thing | [`guidance::ColorForce`] |
 //! | put things where they are painted | [`guidance::PaintWithWords`] |
-//! | see where the picture attends to a word | [`guidance::Daam`] |
+//! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
+//! | find a thing by what another word before it would change | [`guidance::Differential`] |
+//! | put things where a painted map says | [`guidance::PaintWithWords`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
 //! | take one step at a time | [`sampler::Sampler`] |

@@ -471,6 +471,40 @@ fn a_token_share_is_the_phrases_part_of_the_attention_to_words() -> Result<()> {
     Ok(())
 }
 
+/// Two forces, one by a second prompt, a painted region, a reading, and a bare hook: everything in one run.
+fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
+    let half = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
+    let mut paint = PaintWithWords::default().mask(half, "girl", 1.5).weight(WeightFn::LogMax(0.4));
+    let force = |phrase: &str, color| ColorForce::new(phrase, color).color_var(15.0).max_timestep(999.0);
+    let mut gold = force("eyes", GOLD).saliency((Daam::of("eyes"), Differential::of("eyes", "pink")));
+    let mut blue = force("gold", Rgb(0, 0, 139)).saliency_cutoff(0.4);
+    let (mut look, mut probe) = (Daam::words(), Probe::wanting(Interest::PROBS));
+    let model = ToyModel::new(3)?;
+    let sampler = sampler().batching(batching).guide(&mut paint).guide(&mut gold).guide(&mut blue);
+    let start = Start::new(PROMPT, GRID, Noise::seeded(first_seed)).images(images);
+    let mut run = sampler.guide(&mut look).hook(&mut probe).start(&model, start)?;
+    let x = run.finish()?.shallow_clone();
+    drop(run);
+    let maps: Vec<Tensor> = look.heat_maps(0)?.iter().map(|map| map.values().shallow_clone()).collect();
+    Ok((x, maps))
+}
+
+#[test]
+fn everything_works_together_and_each_image_is_its_own() -> Result<()> {
+    let (all, maps) = everything(Batching::OneByOne, 3, 7)?;
+    assert_eq!(maps.len(), 4, "a map per word");
+    assert!(apart(&all, &latents(sampler(), 3)?) > 1e-2);
+    let (again, same_maps) = everything(Batching::OneByOne, 3, 7)?;
+    assert_eq!((&again, &same_maps), (&all, &maps));
+    for image in 0..3 {
+        let (alone, _) = everything(Batching::OneByOne, 1, 7 + image)?;
+        assert_eq!(all.narrow(0, image as i64, 1), alone, "image {image} of the batch is that image alone");
+    }
+    let (together, _) = everything(Batching::Together, 3, 7)?;
+    assert!(apart(&together, &all) < 1e-2, "{}", apart(&together, &all));
+    Ok(())
+}
+
 /// Keeps the predictions of the last evaluation, and counts branches.
 #[derive(Default)]
 struct Predicted(Vec<(Branch, Tensor)>);
