@@ -71,7 +71,7 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
 }
 
 #[test]
-#[ignore = "the figures of docs/color-forcing.md: cargo test --release --test stories figures -- --ignored --nocapture"]
+#[ignore = "the figures of docs/color-forcing.md: cargo test --release --test stories figures_of_the_documents -- --ignored --nocapture"]
 fn figures_of_the_documents_settings() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
     let rows: [(&str, Rgb, f64, f64); 6] = [
