@@ -34,19 +34,26 @@ fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) 
     Ok(begun.elapsed().as_secs_f64() / f64::from(taken))
 }
 
-fn group<M: Denoiser + Codec>(name: &str, model: &M, grid: Grid, steps: usize, rounds: usize) -> Result<()> {
-    for row in ROWS {
+fn group<M: Denoiser + Codec>(
+    name: &str,
+    model: &M,
+    grid: Grid,
+    steps: usize,
+    rounds: usize,
+    rows: &[&str],
+) -> Result<()> {
+    for row in rows {
         seconds(model, grid, steps, row)?; // warm
     }
-    let mut times: Vec<Vec<f64>> = vec![Vec::new(); ROWS.len()];
+    let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for _ in 0..rounds {
-        for (row, times) in ROWS.iter().zip(&mut times) {
+        for (row, times) in rows.iter().zip(&mut times) {
             times.push(seconds(model, grid, steps, row)?);
         }
     }
     println!("{name}: {rounds} rounds of {} steps, {} threads", steps - 1, tch::get_num_threads());
     let none = times[0].clone();
-    for (row, times) in ROWS.iter().zip(times) {
+    for (row, times) in rows.iter().zip(times) {
         let ratios: Vec<f64> = times.iter().zip(&none).map(|(time, none)| time / none).collect();
         let (low, high) = bootstrap(&ratios);
         let ratio = median(ratios);
@@ -86,13 +93,18 @@ fn main() -> Result<()> {
         let named = |name: &&str| arguments.iter().any(|argument| argument == *name);
         named(&group) || !["tiny", "sd15"].iter().any(named)
     };
+    let named = arguments.iter().position(|argument| argument == "--rows").and_then(|at| arguments.get(at + 1));
+    let chosen = |row: &&str| {
+        matches!(*row, "none" | "again") || named.is_none_or(|named| named.split(',').any(|one| one == *row))
+    };
+    let rows: Vec<&str> = ROWS.into_iter().filter(|row| chosen(row)).collect();
     tch::set_num_threads(option("--threads").unwrap_or(1) as i32);
     if wanted("tiny") {
         let model = Model::load(&Source::embedded())?;
-        group("tiny", &model, Grid::new(16, 16), 21, option("--rounds").unwrap_or(30))?;
+        group("tiny", &model, Grid::new(16, 16), 21, option("--rounds").unwrap_or(30), &rows)?;
     }
     if wanted("sd15") {
-        group("sd15", &Unet::sd15()?, Grid::new(32, 32), 2, option("--rounds").unwrap_or(30))?;
+        group("sd15", &Unet::sd15()?, Grid::new(32, 32), 2, option("--rounds").unwrap_or(30), &rows)?;
     }
     Ok(())
 }
