@@ -146,7 +146,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    /// Made with numpy by `shared/specs/golden/gen_color_forcing.py`.
+    /// Made with numpy in double precision.
     fn golden() -> Value {
         serde_json::from_str(include_str!("../tests/golden/specs/color.json")).unwrap()
     }
