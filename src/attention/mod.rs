@@ -124,7 +124,7 @@ pub trait CrossAttentionHook: Send {
         Ok(())
     }
 
-    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the fused kernel. Biases of
+    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the kernel. Biases of
     /// several hooks add up, so their order does not matter.
     fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
         Ok(None)
