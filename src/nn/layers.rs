@@ -18,6 +18,21 @@ impl Linear {
     }
 }
 
+/// Two linear layers stored as one, (values, gate): halves that lie in memory by themselves are cheaper to go on with than
+/// the halves of one wide result.
+#[derive(Debug)]
+pub struct Gated {
+    values: Linear,
+    gate: Linear,
+}
+
+impl Gated {
+    /// [.., inputs] → [.., outputs] twice.
+    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+        Ok((self.values.forward(x)?, self.gate.forward(x)?))
+    }
+}
+
 /// Kernel side, stride and padding of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conv {
@@ -96,6 +111,16 @@ impl Weights {
     /// A linear layer without bias.
     pub fn linear_without_bias(&self, inputs: i64, outputs: i64) -> Result<Linear> {
         Ok(Linear { weight: self.tensor("weight", &[outputs, inputs])?, bias: None })
+    }
+
+    /// A linear layer of twice `outputs`, values before gate.
+    pub fn gated(&self, inputs: i64, outputs: i64) -> Result<Gated> {
+        let both = self.linear(inputs, 2 * outputs)?;
+        let half = |start| -> Result<Linear> {
+            let rows = |x: &Tensor| x.f_narrow(0, start, outputs);
+            Ok(Linear { weight: rows(&both.weight)?, bias: both.bias.as_ref().map(rows).transpose()? })
+        };
+        Ok(Gated { values: half(0)?, gate: half(outputs)? })
     }
 
     /// A 1×1 convolution as what it is: a linear layer over the channels.

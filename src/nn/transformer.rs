@@ -1,6 +1,6 @@
 //! Transformers over the cells of a picture: where attention sites are.
 
-use super::layers::{GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
+use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::error::Result;
 use crate::weights::Weights;
@@ -147,19 +147,17 @@ impl Attention {
 /// GEGLU: half of the hidden values gate the other half.
 #[derive(Debug)]
 struct FeedForward {
-    proj: Linear,
+    proj: Gated,
     out: Linear,
 }
 
 impl FeedForward {
     fn new(w: &Weights, channels: i64) -> Result<Self> {
-        Ok(Self { proj: w.at("0.proj").linear(channels, 8 * channels)?, out: w.at(2).linear(4 * channels, channels)? })
+        Ok(Self { proj: w.at("0.proj").gated(channels, 4 * channels)?, out: w.at(2).linear(4 * channels, channels)? })
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let both = self.proj.forward(x)?;
-        let half = both.size().last().copied().unwrap_or_default() / 2;
-        let (hidden, gate) = (both.f_narrow(-1, 0, half)?, both.f_narrow(-1, half, half)?);
+        let (hidden, gate) = self.proj.forward(x)?;
         self.out.forward(&hidden.f_mul(&gate.f_gelu("none")?)?)
     }
 }
