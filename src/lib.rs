@@ -49,6 +49,9 @@ pub mod sheet;
 mod step;
 pub mod testing;
 pub mod text;
+#[cfg(feature = "train")]
+#[cfg_attr(docsrs, doc(cfg(feature = "train")))]
+pub mod train;
 pub mod weights;
 
 pub use branch::{Branch, BranchInfo};
