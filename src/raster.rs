@@ -10,11 +10,14 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod resample;
+
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use image::codecs::jpeg::JpegEncoder;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, imageops};
-use std::fs::{File, OpenOptions};
+use resample::{Size, resample};
+use std::fs::OpenOptions;
 use std::io::{self, Cursor, Write};
 use std::ops::Range;
 use std::path::Path;
@@ -30,15 +33,23 @@ const JPEG_QUALITY: u8 = 95;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Raster(RgbImage);
 
-/// How pixels between pixels are found.
+/// How pixels between pixels are found. The bytes are those of Pillow's filter of the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Filter {
     /// The pixel itself: no new colors appear. For maps whose colors mean something, and to magnify small pictures.
     Nearest,
+    /// The mean of all pixels that a smaller picture's pixel covers; magnified, pixels become blocks.
+    Box,
     /// Weighted by distance, over all pixels that a smaller picture's pixel covers.
     #[default]
     Bilinear,
+    /// A windowed sinc as wide as [`Filter::Bilinear`]: sharper where the picture becomes smaller.
+    Hamming,
+    /// Keys' cubic (a = −½) over twice the width; may overshoot beside edges. CLIP's pictures are resized by it.
+    Bicubic,
+    /// A windowed sinc over three times the width: the sharpest; overshoots beside edges.
+    Lanczos,
 }
 
 impl Raster {
@@ -102,12 +113,26 @@ impl Raster {
     /// # Errors
     /// [`Error::Io`] if it cannot be read, [`Error::Image`] if it cannot be decoded.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let read = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-        let reader = read.map_err(|source| Error::io(path, source))?;
-        decode(reader)
-            .map(|picture| Self(picture.into_rgb8()))
-            .map_err(|source| Error::Image { path: path.into(), source })
+        Ok(Self(decode(path.as_ref())?.into_rgb8()))
+    }
+
+    /// As [`open`](Self::open), with `background` behind what is transparent. On white it is what transformers shows to
+    /// CLIP.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
+        let picture = decode(path.as_ref())?.into_rgba8();
+        let (h, w) = (picture.height(), picture.width());
+        let mut whole = Self::flat(background, h, w);
+        for (below, image::Rgba([red, green, blue, alpha])) in whole.0.pixels_mut().zip(picture.pixels()) {
+            // (above·α + below·(255 − α))/255, to the nearest
+            let alpha = u32::from(*alpha);
+            for (below, above) in below.0.iter_mut().zip([red, green, blue]) {
+                *below = ((u32::from(*above) * alpha + u32::from(*below) * (255 - alpha) + 127) / 255) as u8;
+            }
+        }
+        Ok(whole)
     }
 
     /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
@@ -165,14 +190,29 @@ impl Raster {
     /// # Errors
     /// [`Error::Parameter`] if either is 0.
     pub fn resize(&self, h: u32, w: u32, filter: Filter) -> Result<Self> {
+        self.resized_part(h, w, 0..h, 0..w, filter)
+    }
+
+    /// Of the same picture with `h` rows and `w` columns the part `rows` × `columns`; the rest is not computed.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if either size is 0.
+    pub(crate) fn resized_part(
+        &self,
+        h: u32,
+        w: u32,
+        rows: Range<u32>,
+        columns: Range<u32>,
+        filter: Filter,
+    ) -> Result<Self> {
         if h == 0 || w == 0 {
             return Err(Error::parameter("size", format!("{h}×{w}"), "at least one row and one column"));
         }
-        let filter = match filter {
-            Filter::Nearest => imageops::FilterType::Nearest,
-            Filter::Bilinear => imageops::FilterType::Triangle,
-        };
-        Ok(Self(imageops::resize(&self.0, w, h, filter)))
+        let from = Size { h: self.height(), w: self.width() };
+        let (rows, columns) = (rows.start..rows.end.min(h), columns.start..columns.end.min(w));
+        let part = (rows.len() as u32, columns.len() as u32);
+        let bytes = resample(self.bytes(), from, Size { h, w }, (rows, columns), filter);
+        Self::from_bytes(bytes, part.0, part.1)
     }
 
     /// A part of the picture.
@@ -201,12 +241,18 @@ impl std::fmt::Debug for Raster {
     }
 }
 
-fn decode(reader: ImageReader<io::BufReader<File>>) -> image::ImageResult<DynamicImage> {
-    let mut decoder = reader.into_decoder()?;
-    let orientation = decoder.orientation()?;
-    let mut picture = DynamicImage::from_decoder(decoder)?;
-    picture.apply_orientation(orientation);
-    Ok(picture)
+/// Opens a picture, upright.
+fn decode(path: &Path) -> Result<DynamicImage> {
+    let read = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
+    let reader = read.map_err(|source| Error::io(path, source))?;
+    let upright = || -> image::ImageResult<DynamicImage> {
+        let mut decoder = reader.into_decoder()?;
+        let orientation = decoder.orientation()?;
+        let mut picture = DynamicImage::from_decoder(decoder)?;
+        picture.apply_orientation(orientation);
+        Ok(picture)
+    };
+    upright().map_err(|source| Error::Image { path: path.into(), source })
 }
 
 /// Writes a file that is complete or not there: beside its place first, then moved over what was there.
@@ -330,6 +376,23 @@ mod tests {
         assert!(Raster::open(&path).expect_err("missing").to_string().contains("a.png"));
         std::fs::write(&path, "text").unwrap();
         assert!(matches!(Raster::open(&path), Err(Error::Image { .. })));
+    }
+
+    #[test]
+    fn a_background_shows_where_a_picture_is_transparent() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let pixel = |alpha: u32| image::Rgba([200, 100, 0, [0, 51, 255][alpha as usize]]);
+        image::RgbaImage::from_fn(3, 1, |x, _| pixel(x)).save(&path).unwrap();
+        assert_eq!(Raster::open(&path)?.bytes(), [200, 100, 0].repeat(3));
+        let white = Raster::open_on(&path, Rgb(255, 255, 255))?;
+        assert_eq!(white.bytes(), [255, 255, 255, 244, 224, 204, 200, 100, 0]); // a fifth: 255 − 55/5, 155/5, 255/5
+        assert_eq!(Raster::open_on(&path, Rgb(0, 10, 9))?.bytes()[..6], [0, 10, 9, 40, 28, 7]);
+
+        slope(4, 4).save(&path)?;
+        assert_eq!(Raster::open_on(&path, Rgb(1, 2, 3))?, slope(4, 4));
+        assert!(matches!(Raster::open_on(folder.path().join("none"), Rgb(1, 2, 3)), Err(Error::Io { .. })));
+        Ok(())
     }
 
     #[test]

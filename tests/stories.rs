@@ -4,11 +4,16 @@ mod judge;
 
 use impasto::diffusion::solver::{self, Euler, EulerAncestral};
 use impasto::guidance::{ColorForce, Daam, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region, WeightFn};
+use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::sampler::CancelToken;
+use impasto::text::Tokenizer;
+use impasto::weights::Weights;
 use impasto::{Error, Model, Pipeline, Raster, Result, Rgb, Source};
 use judge::{Judge, median};
 use ndarray::Array2;
 use std::ops::ControlFlow;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
 
 const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
@@ -408,4 +413,40 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
             let _ = std::fs::copy(entry.path(), target).expect("copied");
         }
     }
+}
+
+#[test]
+fn pictures_and_captions_of_the_embedded_model_find_each_other() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect(file);
+    let weights = |part: &str| Weights::open(&folder.join(part).join("model.safetensors"), Kind::Float, Device::Cpu);
+    let config = ClipTextConfig::from_json("text", &text("text_encoder/config.json"))?;
+    let text_encoder = ClipText::new(&weights("text_encoder")?, &config)?;
+    let config = ClipVisionConfig::from_json("vision", &text("image_encoder/config.json"))?;
+    let image_encoder = ClipVision::new(&weights("image_encoder")?, &config)?;
+    let processor = ClipImageProcessor::from_json("pictures", &text("feature_extractor/preprocessor_config.json"))?;
+    let (vocab, merges) = (text("tokenizer/vocab.json"), text("tokenizer/merges.txt"));
+    let special = text("tokenizer/special_tokens_map.json");
+    let tokenizer = Tokenizer::from_vocab(vocab.as_bytes(), merges.as_bytes(), Some(special.as_bytes()), None)?;
+
+    let captions = [
+        "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background",
+        "1girl, green eyes, red hair bow, blue hair, brown skin, yellow shirt, white background",
+        "a red house and a yellow moon, green ground, navy sky",
+        "a blue boat and a white star, tan ground, black sky",
+    ];
+    let mut pipeline = Pipeline::builder().build()?;
+    let (mut texts, mut pictures) = (Vec::new(), Vec::new());
+    for caption in captions {
+        texts.push(Tensor::from_slice(&tokenizer.padded(caption)?).unsqueeze(0));
+        pictures.push(processor.pixels(pipeline.request(caption).seed(1).run()?.image(0)?)?);
+    }
+    let texts = text_encoder.forward(&Tensor::cat(&texts, 0))?.text_embeds.expect("a projection");
+    let pictures = image_encoder.forward(&Tensor::cat(&pictures, 0))?.image_embeds.expect("a projection");
+    let unit = |x: Tensor| &x / x.norm_scalaropt_dim(2.0, [-1], true);
+    let cosines = unit(pictures).matmul(&unit(texts).transpose(0, 1)); // [pictures, captions]
+    for axis in 0..2 {
+        assert_eq!(Vec::<i64>::try_from(cosines.argmax(axis, false))?, [0, 1, 2, 3], "{cosines}");
+    }
+    Ok(())
 }

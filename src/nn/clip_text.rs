@@ -1,7 +1,8 @@
 //! CLIP's text tower: what a prompt looks like to the UNet.
 
+use super::clip_encoder::{Activation, Encoder, EncoderConfig};
 use super::config::{Fixed, divides, in_file, read, sizes};
-use super::layers::{LayerNorm, Linear, attention};
+use super::layers::{LayerNorm, Linear};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 use serde::Deserialize;
@@ -37,26 +38,6 @@ pub struct ClipTextConfig {
     pub layer_norm_eps: f64,
     /// The end token, or 2 in files older than that field's meaning.
     pub eos_token_id: i64,
-}
-
-/// What lies between the two feed-forward layers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Activation {
-    /// x·σ(1.702·x), of OpenAI's CLIP.
-    QuickGelu,
-    /// x·Φ(x), of OpenCLIP.
-    Gelu,
-}
-
-impl Activation {
-    fn of(self, x: &Tensor) -> Result<Tensor> {
-        Ok(match self {
-            Self::QuickGelu => x.f_mul(&x.f_mul_scalar(1.702)?.f_sigmoid()?)?,
-            Self::Gelu => x.f_gelu("none")?,
-        })
-    }
 }
 
 impl Default for ClipTextConfig {
@@ -100,6 +81,18 @@ impl ClipTextConfig {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))
     }
 
+    fn encoder(&self) -> EncoderConfig {
+        EncoderConfig {
+            width: self.hidden_size,
+            inner: self.intermediate_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            activation: self.hidden_act,
+            eps: self.layer_norm_eps,
+            causal: true,
+        }
+    }
+
     fn check(&self) -> Result<()> {
         sizes(NAME, "vocab_size", &[self.vocab_size])?;
         sizes(NAME, "hidden_size", &[self.hidden_size])?;
@@ -135,7 +128,7 @@ impl TextStates {
 pub struct ClipText {
     token_embedding: Tensor,
     position_embedding: Tensor,
-    layers: Vec<Layer>,
+    encoder: Encoder,
     final_layer_norm: LayerNorm,
     text_projection: Option<Linear>,
     config: ClipTextConfig,
@@ -158,9 +151,7 @@ impl ClipText {
             position_embedding: embeddings
                 .at("position_embedding")
                 .tensor("weight", &[max_position_embeddings, width])?,
-            layers: (0..config.num_hidden_layers)
-                .map(|i| Layer::new(&model.at("encoder.layers").at(i), config))
-                .collect::<Result<_>>()?,
+            encoder: Encoder::new(&model.at("encoder"), config.encoder())?,
             final_layer_norm: model.at("final_layer_norm").layer_norm(width, layer_norm_eps)?,
             text_projection: config.projects().then(project).transpose()?,
             config: config.clone(),
@@ -182,13 +173,9 @@ impl ClipText {
     pub fn forward(&self, ids: &Tensor) -> Result<TextStates> {
         let ids = self.checked(ids)?;
         let positions = self.position_embedding.f_narrow(0, 0, ids.size2()?.1)?;
-        let mut x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
-        let mut hidden_states = vec![x.shallow_clone()];
-        for layer in &self.layers {
-            x = layer.forward(&x)?;
-            hidden_states.push(x.shallow_clone());
-        }
-        let last_hidden_state = self.normed(&x)?;
+        let x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
+        let (hidden_states, last) = self.encoder.forward(x)?;
+        let last_hidden_state = self.normed(&last)?;
         let pooler_output = self.pooled(&ids, &last_hidden_state)?;
         let text_embeds = self.text_projection.as_ref().map(|project| project.forward(&pooler_output)).transpose()?;
         Ok(TextStates { hidden_states, last_hidden_state, pooler_output, text_embeds })
@@ -229,77 +216,6 @@ impl ClipText {
         let order = Tensor::f_arange(t, (Kind::Int64, self.device))?.f_neg()?.f_add_scalar(t)?;
         let first = ends.f_to_kind(Kind::Int64)?.f_mul(&order)?.f_argmax(1, false)?;
         Ok(states.f_gather(1, &first.f_view([b, 1, 1])?.f_expand([b, 1, width], false)?, false)?.f_squeeze_dim(1)?)
-    }
-}
-
-#[derive(Debug)]
-struct Layer {
-    layer_norm1: LayerNorm,
-    self_attn: SelfAttention,
-    layer_norm2: LayerNorm,
-    mlp: Mlp,
-}
-
-impl Layer {
-    fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
-        let &ClipTextConfig { hidden_size: width, layer_norm_eps: eps, .. } = config;
-        Ok(Self {
-            layer_norm1: w.at("layer_norm1").layer_norm(width, eps)?,
-            self_attn: SelfAttention::new(&w.at("self_attn"), config)?,
-            layer_norm2: w.at("layer_norm2").layer_norm(width, eps)?,
-            mlp: Mlp::new(&w.at("mlp"), config)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.self_attn.forward(&self.layer_norm1.forward(x)?)?.f_add(x)?;
-        Ok(self.mlp.forward(&self.layer_norm2.forward(&x)?)?.f_add(&x)?)
-    }
-}
-
-#[derive(Debug)]
-struct SelfAttention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    heads: i64,
-}
-
-impl SelfAttention {
-    fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
-        let width = config.hidden_size;
-        Ok(Self {
-            q_proj: w.at("q_proj").linear(width, width)?,
-            k_proj: w.at("k_proj").linear(width, width)?,
-            v_proj: w.at("v_proj").linear(width, width)?,
-            out_proj: w.at("out_proj").linear(width, width)?,
-            heads: config.num_attention_heads,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (q, k, v) = (self.q_proj.forward(x)?, self.k_proj.forward(x)?, self.v_proj.forward(x)?);
-        self.out_proj.forward(&attention(&q, &k, &v, self.heads, true)?)
-    }
-}
-
-#[derive(Debug)]
-struct Mlp {
-    fc1: Linear,
-    activation: Activation,
-    fc2: Linear,
-}
-
-impl Mlp {
-    fn new(w: &Weights, config: &ClipTextConfig) -> Result<Self> {
-        let (width, inner) = (config.hidden_size, config.intermediate_size);
-        let activation = config.hidden_act;
-        Ok(Self { fc1: w.at("fc1").linear(width, inner)?, activation, fc2: w.at("fc2").linear(inner, width)? })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.fc2.forward(&self.activation.of(&self.fc1.forward(x)?)?)
     }
 }
 

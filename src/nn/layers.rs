@@ -53,11 +53,11 @@ impl Conv {
     pub const CELL: Self = Self { kernel: 1, stride: 1, padding: 0 };
 }
 
-/// A convolution with bias.
+/// A convolution.
 #[derive(Debug)]
 pub struct Conv2d {
     weight: Tensor,
-    bias: Tensor,
+    bias: Option<Tensor>,
     conv: Conv,
 }
 
@@ -65,7 +65,7 @@ impl Conv2d {
     /// [b, inputs, h, w] → [b, outputs, h', w'].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Conv { stride, padding, .. } = self.conv;
-        Ok(x.f_conv2d(&self.weight, Some(&self.bias), [stride, stride], [padding, padding], [1, 1], 1)?)
+        Ok(x.f_conv2d(&self.weight, self.bias.as_ref(), [stride, stride], [padding, padding], [1, 1], 1)?)
     }
 }
 
@@ -131,8 +131,14 @@ impl Weights {
 
     /// A convolution with bias.
     pub fn conv2d(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
+        let without = self.conv2d_without_bias(inputs, outputs, conv)?;
+        Ok(Conv2d { bias: Some(self.tensor("bias", &[outputs])?), ..without })
+    }
+
+    /// A convolution without bias.
+    pub fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
         let weight = self.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
-        Ok(Conv2d { weight, bias: self.tensor("bias", &[outputs])?, conv })
+        Ok(Conv2d { weight, bias: None, conv })
     }
 
     /// A group norm; `groups` divides `channels`.

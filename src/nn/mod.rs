@@ -23,7 +23,10 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod clip_encoder;
+mod clip_image;
 mod clip_text;
+mod clip_vision;
 mod config;
 mod layers;
 mod resnet;
@@ -32,7 +35,10 @@ mod transformer;
 mod unet;
 mod vae;
 
-pub use clip_text::{Activation, ClipText, ClipTextConfig, TextStates};
+pub use clip_encoder::Activation;
+pub use clip_image::{ClipImageProcessor, PictureSize};
+pub use clip_text::{ClipText, ClipTextConfig, TextStates};
+pub use clip_vision::{ClipVision, ClipVisionConfig, VisionStates};
 pub use config::PerLevel;
 pub use layers::{Conv, Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{Resnet, ResnetConfig};

@@ -2,9 +2,11 @@
 
 use super::{Case, Outputs, Result};
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
-use impasto::nn::{Added, ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
+use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
+use impasto::raster::Raster;
 use impasto::weights::{Tensors, Weights};
-use impasto::{Branch, Error, Grid, Step};
+use impasto::{Branch, Error, Grid, Rgb, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -51,6 +53,33 @@ pub fn clip_text_sdxl(case: &Case) -> Result<Outputs> {
         ("prompt_embeds".into(), Tensor::cat(&penultimate, -1)),
         ("pooled_prompt_embeds".into(), second.text_embeds.ok_or("the second tower has no projection")?),
     ])
+}
+
+/// CLIP vision towers.
+pub fn clip_vision(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let tower = ClipVision::new(&w, &ClipVisionConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let states = tower.forward(case.input("pixel_values")?)?;
+    Ok(vec![
+        ("hidden_states".into(), Tensor::stack(&states.hidden_states, 0)),
+        ("last_hidden_state".into(), states.last_hidden_state),
+        ("image_embeds".into(), states.image_embeds.ok_or("the tower has no projection")?),
+    ])
+}
+
+/// What a vision tower is shown of pictures.
+pub fn clip_preprocess(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Picture {
+        id: String,
+        file: String,
+    }
+    let processor = case.param::<serde_json::Value>("processor")?.to_string();
+    let processor = ClipImageProcessor::from_json("params.processor", &processor)?;
+    let pictures = case.param::<Vec<Picture>>("images")?.into_iter();
+    let open = |file| Raster::open_on(case.dir.join(file), Rgb(255, 255, 255)); // as the reference does, whatever it says
+    pictures.map(|Picture { id, file }| Ok((id, processor.pixels(&open(file)?)?))).collect()
 }
 
 /// Records probabilities of some sites and adds biases at others.
@@ -166,6 +195,8 @@ pub fn real_configs(case: &Case) -> Result<Outputs> {
         UNet::new(&w, &UnetConfig::from_json("", &config)?).map(drop)
     } else if has("decoder.conv_in.weight") {
         Vae::new(&w, &VaeConfig::from_json("", &config)?).map(drop)
+    } else if has("vision_model.embeddings.class_embedding") {
+        ClipVision::new(&w, &ClipVisionConfig::from_json("", &config)?).map(drop)
     } else {
         ClipText::new(&w, &ClipTextConfig::from_json("", &config)?).map(drop)
     };

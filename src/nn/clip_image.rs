@@ -1,0 +1,309 @@
+//! What CLIP's vision tower is shown of a picture: resized, cut to its middle, and normalised.
+
+use super::config::{read, refused, sizes};
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::raster::{Filter, Raster};
+use serde::{Deserialize, Deserializer, de};
+use std::ops::Range;
+use tch::{Kind, Tensor};
+
+/// The largest side that a configuration may ask for, so that a picture of that size fits into memory.
+const LARGEST: u32 = 1 << 14;
+
+/// `feature_extractor/preprocessor_config.json`; the names and the defaults are those of transformers'
+/// `CLIPImageProcessor`. The steps are taken in the order of the fields.
+///
+/// A transparent picture is shown on white there: open it with [`Raster::open_on`].
+///
+/// ```
+/// use impasto::nn::ClipImageProcessor;
+/// use impasto::{Rgb, raster::Raster};
+///
+/// let processor = ClipImageProcessor::from_json("preprocessor_config.json", r#"{ "size": 32, "crop_size": 32 }"#)?;
+/// let pixels = processor.pixels(&Raster::flat(Rgb(255, 215, 0), 480, 640))?;
+/// assert_eq!(pixels.size(), [1, 3, 32, 32]);
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ClipImageProcessor {
+    /// Is the picture resized?
+    pub do_resize: bool,
+    /// To what: an edge is the shorter one, and the longer one follows (rounded down).
+    pub size: PictureSize,
+    /// How, in the file as Pillow's number.
+    #[serde(deserialize_with = "filter")]
+    pub resample: Filter,
+    /// Is it cut to its middle?
+    pub do_center_crop: bool,
+    /// To what: an edge is both. Where the picture is smaller, black surrounds it.
+    pub crop_size: PictureSize,
+    /// Are its bytes scaled?
+    pub do_rescale: bool,
+    /// By what.
+    pub rescale_factor: f64,
+    /// Is each channel made (x − mean)/std?
+    pub do_normalize: bool,
+    /// With these means of red, green and blue, in the scale of the step before.
+    pub image_mean: [f64; 3],
+    /// And these standard deviations.
+    pub image_std: [f64; 3],
+}
+
+/// A size as preprocessors give it: `224`, `{"shortest_edge": 224}` or `{"height": 224, "width": 224}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(from = "Written")]
+pub enum PictureSize {
+    /// One number of pixels.
+    Edge(u32),
+    /// Rows and columns.
+    Exact {
+        /// Rows.
+        height: u32,
+        /// Columns.
+        width: u32,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "a size is a number of pixels, {shortest_edge} or {height, width}")]
+enum Written {
+    Edge(u32),
+    Shortest { shortest_edge: u32 },
+    Exact { height: u32, width: u32 },
+}
+
+impl From<Written> for PictureSize {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::Edge(edge) | Written::Shortest { shortest_edge: edge } => Self::Edge(edge),
+            Written::Exact { height, width } => Self::Exact { height, width },
+        }
+    }
+}
+
+/// Pillow's numbers of its filters.
+fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Filter, D::Error> {
+    Ok(match u32::deserialize(deserializer)? {
+        0 => Filter::Nearest,
+        1 => Filter::Lanczos,
+        2 => Filter::Bilinear,
+        3 => Filter::Bicubic,
+        4 => Filter::Box,
+        5 => Filter::Hamming,
+        other => return Err(de::Error::custom(format!("resample is {other}; Pillow's filters are 0 to 5"))),
+    })
+}
+
+impl Default for ClipImageProcessor {
+    fn default() -> Self {
+        Self {
+            do_resize: true,
+            size: PictureSize::Edge(224),
+            resample: Filter::Bicubic,
+            do_center_crop: true,
+            crop_size: PictureSize::Edge(224),
+            do_rescale: true,
+            rescale_factor: 1.0 / 255.0,
+            do_normalize: true,
+            image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            image_std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        }
+    }
+}
+
+impl ClipImageProcessor {
+    /// Parses `preprocessor_config.json`; `file` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not JSON of this form, [`Error::Config`] if a size is 0 or above 16384 or a
+    /// standard deviation is 0.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        let processor: Self = read(file, text, &[])?;
+        for (field, size) in [("size", processor.size), ("crop_size", processor.crop_size)] {
+            let (h, w) = size.square();
+            sizes(file, field, &[h.into(), w.into()])?;
+            if h.max(w) > LARGEST {
+                return Err(refused(file, field, h.max(w), format!("expected at most {LARGEST} pixels")));
+            }
+        }
+        if processor.image_std.contains(&0.0) {
+            return Err(refused(file, "image_std", processor.image_std, "expected what can be divided by"));
+        }
+        Ok(processor)
+    }
+
+    /// A picture as [`ClipVision::forward`](super::ClipVision::forward) takes it: [1, 3, h, w], f32 on the CPU, h and w
+    /// those of the crop. Several of the same size go together with `Tensor::cat(.., 0)`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the picture has no pixels, or so many along one side that the resized side cannot be
+    /// counted.
+    pub fn pixels(&self, picture: &Raster) -> Result<Tensor> {
+        let part = self.middle(picture)?;
+        let (h, w) = (part.height().into(), part.width().into());
+        let mut x = Tensor::f_from_data_size(part.bytes(), &[1, h, w, 3], Kind::Uint8)?
+            .f_permute([0, 3, 1, 2])?
+            .f_contiguous()?
+            .f_to_kind(Kind::Float)?;
+        if self.do_rescale {
+            x = x.f_mul_scalar(self.rescale_factor)?;
+        }
+        if self.do_normalize {
+            let channels = |values: &[f64; 3]| -> Result<Tensor> {
+                Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?.f_view([1, 3, 1, 1])?)
+            };
+            x = x.f_sub(&channels(&self.image_mean)?)?.f_div(&channels(&self.image_std)?)?;
+        }
+        Ok(x)
+    }
+
+    /// The picture resized and cut. What is cut off is not computed.
+    fn middle(&self, picture: &Raster) -> Result<Raster> {
+        let (h, w) = (picture.height(), picture.width());
+        let resized = if self.do_resize { self.size.with_ratio_of(h, w) } else { Some((h, w)) };
+        let Some((h, w)) = resized.filter(|_| h > 0 && w > 0) else {
+            let expected = "a picture with pixels, and with sides that can be resized to the preprocessor's";
+            return Err(Error::parameter("picture", format!("{h}×{w}"), expected));
+        };
+        if !self.do_center_crop {
+            return picture.resized_part(h, w, 0..h, 0..w, self.resample);
+        }
+        let (height, width) = self.crop_size.square();
+        let ((rows, above), (columns, left)) = (middle(h, height), middle(w, width));
+        let part = picture.resized_part(h, w, rows, columns, self.resample)?;
+        if (part.height(), part.width()) == (height, width) {
+            return Ok(part);
+        }
+        let mut whole = Raster::flat(Rgb(0, 0, 0), height, width);
+        whole.paste(&part, left, above);
+        Ok(whole)
+    }
+}
+
+impl PictureSize {
+    /// Rows and columns, where an edge is both.
+    fn square(self) -> (u32, u32) {
+        match self {
+            Self::Edge(edge) => (edge, edge),
+            Self::Exact { height, width } => (height, width),
+        }
+    }
+
+    /// Rows and columns, where an edge is the shorter side of a picture with the ratio h : w; `None` if there is none.
+    fn with_ratio_of(self, h: u32, w: u32) -> Option<(u32, u32)> {
+        let Self::Edge(edge) = self else { return Some(self.square()) };
+        let long = (u64::from(edge) * u64::from(h.max(w))).checked_div(h.min(w).into())?;
+        let long = u32::try_from(long).ok()?;
+        Some(if h < w { (edge, long) } else { (long, edge) })
+    }
+}
+
+/// Of `length` pixels the `wanted` ones in the middle, and how many are missing before them.
+fn middle(length: u32, wanted: u32) -> (Range<u32>, u32) {
+    match length.checked_sub(wanted) {
+        Some(rest) => (rest / 2..rest / 2 + wanted, 0),
+        None => (0..length, (wanted - length).div_ceil(2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn processor(json: &str) -> ClipImageProcessor {
+        ClipImageProcessor::from_json("preprocessor_config.json", json).unwrap()
+    }
+
+    /// `{"size": 4, "crop_size": ..}` and bytes as they are.
+    fn plain(crop_size: &str) -> ClipImageProcessor {
+        processor(&format!(
+            r#"{{ "size": {{ "shortest_edge": 4 }}, "crop_size": {crop_size}, "do_rescale": false, "do_normalize": false }}"#
+        ))
+    }
+
+    /// Red grows by 10 to the right, green by 10 downward.
+    fn slope(h: u32, w: u32) -> Raster {
+        let mut picture = Raster::flat(Rgb(0, 0, 0), h, w);
+        for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
+            picture.set(x, y, Rgb(10 * x as u8, 10 * y as u8, 7));
+        }
+        picture
+    }
+
+    #[test]
+    fn a_flat_picture_is_its_normalised_color() -> Result<()> {
+        let processor = processor("{}");
+        assert_eq!(processor, ClipImageProcessor::default());
+        let pixels = processor.pixels(&Raster::flat(Rgb(128, 0, 255), 200, 300))?;
+        assert_eq!((pixels.size(), pixels.kind()), (vec![1, 3, 224, 224], Kind::Float));
+        for (i, unit) in [128.0 / 255.0, 0.0, 1.0].into_iter().enumerate() {
+            let expected = (unit - processor.image_mean[i]) / processor.image_std[i];
+            let channel = pixels.select(1, i as i64);
+            assert!((channel - expected).abs().max().double_value(&[]) < 1e-5, "channel {i}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn the_middle_is_taken_and_half_a_pixel_goes_before() -> Result<()> {
+        // 4 × 9, of which columns 2 to 5: the left rest is rounded down.
+        let pixels = plain("4").pixels(&slope(4, 9))?;
+        assert_eq!(pixels.size(), [1, 3, 4, 4]);
+        assert_eq!(Vec::<f32>::try_from(pixels.get(0).get(0).get(0))?, [20.0, 30.0, 40.0, 50.0]);
+        assert_eq!(Vec::<f32>::try_from(pixels.get(0).get(1).select(1, 0))?, [0.0, 10.0, 20.0, 30.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn black_surrounds_what_is_smaller_than_the_crop() -> Result<()> {
+        let pixels = plain(r#"{ "height": 5, "width": 2 }"#).pixels(&Raster::flat(Rgb(9, 8, 7), 4, 4))?;
+        assert_eq!(pixels.size(), [1, 3, 5, 2]);
+        assert_eq!(Vec::<f32>::try_from(pixels.get(0).get(0).select(1, 0))?, [0.0, 9.0, 9.0, 9.0, 9.0]);
+        Ok(())
+    }
+
+    #[test]
+    fn the_shorter_side_is_resized_to_the_edge() {
+        let size = PictureSize::Edge(224);
+        assert_eq!(size.with_ratio_of(480, 641), Some((224, 299)));
+        assert_eq!(size.with_ratio_of(641, 480), Some((299, 224)));
+        assert_eq!(size.with_ratio_of(7, 7), Some((224, 224)));
+        assert_eq!(PictureSize::Exact { height: 3, width: 4 }.with_ratio_of(7, 7), Some((3, 4)));
+    }
+
+    #[test]
+    fn steps_can_be_left_out() -> Result<()> {
+        let none = r#"{ "do_resize": false, "do_center_crop": false, "do_rescale": false, "do_normalize": false }"#;
+        let pixels = processor(none).pixels(&slope(3, 5))?;
+        assert_eq!(pixels.size(), [1, 3, 3, 5]);
+        assert_eq!(pixels.get(0).select(0, 0).max(), Tensor::from(40f32));
+        Ok(())
+    }
+
+    #[test]
+    fn every_filter_has_its_number() {
+        use Filter::{Bicubic, Bilinear, Box, Hamming, Lanczos, Nearest};
+        for (number, filter) in [Nearest, Lanczos, Bilinear, Bicubic, Box, Hamming].into_iter().enumerate() {
+            assert_eq!(processor(&format!(r#"{{ "resample": {number} }}"#)).resample, filter);
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_done_is_named() {
+        let message = |json| ClipImageProcessor::from_json("p.json", json).expect_err(json).to_string();
+        assert!(message(r#"{ "resample": 6 }"#).contains("p.json: resample is 6; Pillow's filters are 0 to 5"));
+        assert!(message(r#"{ "size": {} }"#).contains("a size is a number of pixels, {shortest_edge} or"));
+        assert!(message(r#"{ "crop_size": 0 }"#).contains("p.json: crop_size is 0; expected a size of at least 1"));
+        assert!(message(r#"{ "size": 20000 }"#).contains("size is 20000; expected at most 16384"));
+        assert!(message(r#"{ "image_std": [1, 0, 1] }"#).contains("image_std"));
+        for (h, w) in [(0, 0), (0, 4), (4, 0)] {
+            for processor in [processor("{}"), processor(r#"{ "do_resize": false }"#)] {
+                let error = processor.pixels(&Raster::flat(Rgb(0, 0, 0), h, w)).expect_err("no pixels").to_string();
+                assert!(error.contains(&format!("picture is {h}×{w}; expected a picture with pixels")), "{error}");
+            }
+        }
+    }
+}

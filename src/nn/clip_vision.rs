@@ -1,0 +1,377 @@
+//! CLIP's vision tower: what a picture looks like beside texts.
+
+use super::clip_encoder::{Activation, Encoder, EncoderConfig};
+use super::config::{Fixed, divides, in_file, read, refused, sizes};
+use super::layers::{Conv, Conv2d, LayerNorm, Linear, cells};
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// How errors call a configuration that came from no file.
+const NAME: &str = "ClipVisionConfig";
+
+/// An image encoder as `image_encoder/config.json` describes it; the names and the defaults are transformers'.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ClipVisionConfig {
+    /// `CLIPVisionModel`, or `CLIPVisionModelWithProjection` if the pooled state is projected.
+    pub architectures: Vec<String>,
+    /// Width of the hidden states.
+    pub hidden_size: i64,
+    /// Width of the feed-forward layers.
+    pub intermediate_size: i64,
+    /// Width of the projected state, that of the text tower's.
+    pub projection_dim: i64,
+    /// Layers.
+    pub num_hidden_layers: i64,
+    /// Heads; divides the width.
+    pub num_attention_heads: i64,
+    /// Channels of a picture.
+    pub num_channels: i64,
+    /// Side of a picture, in pixels.
+    pub image_size: i64,
+    /// Side of a patch, in pixels. Pixels that fill no patch, on the right and below, are not seen.
+    pub patch_size: i64,
+    /// Activation of the feed-forward layers.
+    pub hidden_act: Activation,
+    /// Epsilon of the layer norms.
+    pub layer_norm_eps: f64,
+}
+
+impl Default for ClipVisionConfig {
+    fn default() -> Self {
+        Self {
+            architectures: vec!["CLIPVisionModel".into()],
+            hidden_size: 768,
+            intermediate_size: 3072,
+            projection_dim: 512,
+            num_hidden_layers: 12,
+            num_attention_heads: 12,
+            num_channels: 3,
+            image_size: 224,
+            patch_size: 32,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+        }
+    }
+}
+
+/// Fields that change the result, and the values that are implemented.
+const FIXED: &[Fixed] = &[
+    ("architectures", &["\"CLIPVisionModel\"", "\"CLIPVisionModelWithProjection\""]),
+    ("hidden_act", &["\"quick_gelu\"", "\"gelu\""]),
+];
+
+impl ClipVisionConfig {
+    /// Parses `config.json`; `file` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
+    /// something that changes the result and is not implemented.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        let config: Self = read(file, text, FIXED)?;
+        in_file(config.check(), file)?;
+        Ok(config)
+    }
+
+    /// Is the pooled state projected, whatever else the weights have?
+    pub fn projects(&self) -> bool {
+        self.architectures.iter().any(|name| name.ends_with("WithProjection"))
+    }
+
+    /// How many patches a picture has.
+    pub fn patches(&self) -> i64 {
+        self.image_size.checked_div(self.patch_size).unwrap_or(0).saturating_pow(2)
+    }
+
+    fn encoder(&self) -> EncoderConfig {
+        EncoderConfig {
+            width: self.hidden_size,
+            inner: self.intermediate_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            activation: self.hidden_act,
+            eps: self.layer_norm_eps,
+            causal: false,
+        }
+    }
+
+    fn check(&self) -> Result<()> {
+        sizes(NAME, "hidden_size", &[self.hidden_size])?;
+        sizes(NAME, "intermediate_size", &[self.intermediate_size])?;
+        sizes(NAME, "projection_dim", &[self.projection_dim])?;
+        sizes(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
+        sizes(NAME, "num_channels", &[self.num_channels])?;
+        sizes(NAME, "image_size", &[self.image_size])?;
+        sizes(NAME, "patch_size", &[self.patch_size])?;
+        if self.patch_size > self.image_size {
+            return Err(refused(NAME, "patch_size", self.patch_size, "it must not exceed image_size"));
+        }
+        divides(NAME, "num_attention_heads", self.num_attention_heads, self.hidden_size)
+    }
+}
+
+/// What the tower makes of pictures [b, 3, s, s], in their kind. A state's first row is that of the class token, which
+/// stands for the picture; one for each patch follows, row by row.
+#[derive(Debug)]
+pub struct VisionStates {
+    /// The embeddings and every layer's output, [b, 1 + patches, width] each, none of them after the final norm.
+    pub hidden_states: Vec<Tensor>,
+    /// The last of them. Unlike the text tower's it is not normed, as transformers has it.
+    pub last_hidden_state: Tensor,
+    /// Its first row after the final norm, [b, width].
+    pub pooler_output: Tensor,
+    /// That row projected, [b, projection_dim], if the checkpoint has a projection.
+    pub image_embeds: Option<Tensor>,
+}
+
+impl VisionStates {
+    /// The output of the layer `skip` before the last; `None` if there are not as many.
+    pub fn before_last(&self, skip: usize) -> Option<&Tensor> {
+        self.hidden_states.iter().rev().nth(skip)
+    }
+}
+
+/// transformers' `CLIPVisionModel`, with or without projection.
+///
+/// ```
+/// use impasto::nn::{ClipVision, ClipVisionConfig};
+/// use impasto::weights::Weights;
+/// use tch::{Device, Kind, Tensor};
+///
+/// let config = ClipVisionConfig::from_json("config.json", r#"{
+///     "architectures": ["CLIPVisionModelWithProjection"], "hidden_size": 8, "intermediate_size": 16,
+///     "num_hidden_layers": 2, "num_attention_heads": 2, "image_size": 8, "patch_size": 4, "projection_dim": 6
+/// }"#)?;
+/// let tower = ClipVision::new(&Weights::random(7, Kind::Float, Device::Cpu), &config)?;
+/// let pixels = Tensor::f_ones([1, 3, 8, 8], (Kind::Float, Device::Cpu))?;
+/// let states = tower.forward(&pixels)?;
+/// assert_eq!(states.last_hidden_state.size(), [1, 1 + 4, 8]);
+/// assert_eq!(states.image_embeds.expect("there is a projection").size(), [1, 6]);
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ClipVision {
+    class_embedding: Tensor,
+    patch_embedding: Conv2d,
+    position_embedding: Tensor,
+    pre_layrnorm: LayerNorm,
+    encoder: Encoder,
+    post_layernorm: LayerNorm,
+    visual_projection: Option<Linear>,
+    config: ClipVisionConfig,
+    options: (Kind, Device),
+}
+
+impl ClipVision {
+    /// Pulls a vision tower from `w`, its names beginning with `vision_model.` or not.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
+    pub fn new(w: &Weights, config: &ClipVisionConfig) -> Result<Self> {
+        config.check()?;
+        let &ClipVisionConfig { hidden_size: width, num_channels, patch_size, layer_norm_eps, .. } = config;
+        let project = || w.at("visual_projection").linear_without_bias(width, config.projection_dim);
+        let projects = config.projects() || w.has("visual_projection.weight");
+        let model = if w.has("embeddings.class_embedding") { w.clone() } else { w.at("vision_model") };
+        let embeddings = model.at("embeddings");
+        let patch = Conv { kernel: patch_size, stride: patch_size, padding: 0 };
+        let tower = Self {
+            class_embedding: embeddings.tensor("class_embedding", &[width])?,
+            patch_embedding: embeddings.at("patch_embedding").conv2d_without_bias(num_channels, width, patch)?,
+            position_embedding: embeddings.at("position_embedding").tensor("weight", &[1 + config.patches(), width])?,
+            pre_layrnorm: model.at("pre_layrnorm").layer_norm(width, layer_norm_eps)?,
+            encoder: Encoder::new(&model.at("encoder"), config.encoder())?,
+            post_layernorm: model.at("post_layernorm").layer_norm(width, layer_norm_eps)?,
+            visual_projection: projects.then(project).transpose()?,
+            config: config.clone(),
+            options: (w.kind(), w.device()),
+        };
+        w.finish()?;
+        Ok(tower)
+    }
+
+    /// What it was made from.
+    pub fn config(&self) -> &ClipVisionConfig {
+        &self.config
+    }
+
+    /// All states of pictures, [b, 3, s, s] with s = `image_size`, as
+    /// [`ClipImageProcessor::pixels`](super::ClipImageProcessor::pixels) prepares them: normalised, not −1..=1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they have other sizes.
+    pub fn forward(&self, pixels: &Tensor) -> Result<VisionStates> {
+        let (channels, side) = (self.config.num_channels, self.config.image_size);
+        let b = match pixels.size().as_slice() {
+            &[b, c, h, w] if b > 0 && (c, h, w) == (channels, side, side) => b,
+            got => {
+                let expected = format!("[b, {channels}, {side}, {side}]");
+                return Err(Error::Shape { what: "pixels", got: got.to_vec(), expected });
+            }
+        };
+        let pixels_here = pixels.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
+        let patches = cells(&self.patch_embedding.forward(&pixels_here)?)?; // [b, patches, width]
+        let class = self.class_embedding.f_expand([b, 1, self.config.hidden_size], false)?;
+        let x = Tensor::f_cat(&[class, patches], 1)?.f_add(&self.position_embedding)?;
+        let (hidden_states, last) = self.encoder.forward(self.pre_layrnorm.forward(&x)?)?;
+
+        let pooled = self.normed(&last.f_select(1, 0)?)?;
+        let embeds = self.projected(&pooled)?;
+        let back = |x: Tensor| -> Result<Tensor> { Ok(x.f_to_kind(pixels.kind())?) };
+        Ok(VisionStates {
+            hidden_states: hidden_states.into_iter().map(back).collect::<Result<_>>()?,
+            last_hidden_state: back(last)?,
+            pooler_output: back(pooled)?,
+            image_embeds: embeds.map(back).transpose()?,
+        })
+    }
+
+    /// The final norm of hidden states, [.., width]: of the class token's row, the pooled state.
+    pub fn normed(&self, states: &Tensor) -> Result<Tensor> {
+        let here = states.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
+        Ok(self.post_layernorm.forward(&here)?.f_to_kind(states.kind())?)
+    }
+
+    /// Normed states, [.., width] → [.., projection_dim], beside the texts; `None` if the checkpoint has no projection.
+    /// Of the whole last state normed it is one embedding for the picture and one for each patch.
+    pub fn projected(&self, normed: &Tensor) -> Result<Option<Tensor>> {
+        let Some(projection) = &self.visual_projection else { return Ok(None) };
+        let here = normed.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
+        Ok(Some(projection.forward(&here)?.f_to_kind(normed.kind())?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(feature = "tiny")]
+    use crate::{color::Rgb, nn::ClipImageProcessor, raster::Raster, weights::Source};
+
+    fn config() -> ClipVisionConfig {
+        ClipVisionConfig {
+            architectures: vec!["CLIPVisionModelWithProjection".into()],
+            hidden_size: 8,
+            intermediate_size: 16,
+            projection_dim: 6,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            image_size: 11,
+            patch_size: 4,
+            ..ClipVisionConfig::default()
+        }
+    }
+
+    fn tower(kind: Kind) -> Result<ClipVision> {
+        ClipVision::new(&Weights::random(3, kind, Device::Cpu), &config())
+    }
+
+    fn picture(kind: Kind) -> Tensor {
+        (Tensor::arange(2 * 3 * 11 * 11, (Kind::Float, Device::Cpu)) * 0.1).sin().reshape([2, 3, 11, 11]).to_kind(kind)
+    }
+
+    #[test]
+    fn every_patch_sees_every_other_and_the_edge_is_not_seen() -> Result<()> {
+        let tower = tower(Kind::Float)?;
+        let changed = |y: i64, x: i64| -> Result<f64> {
+            let other = picture(Kind::Float);
+            let _ = other.narrow(2, y, 1).narrow(3, x, 1).fill_(3.0);
+            let [a, b] = [picture(Kind::Float), other].map(|x| tower.forward(&x).unwrap().last_hidden_state);
+            Ok((a - b).abs().amin([0, 2], false).min().double_value(&[])) // the row that changed least
+        };
+        assert!(changed(0, 0)? > 1e-6 && changed(7, 7)? > 1e-6);
+        assert_eq!((changed(8, 0)?, changed(0, 10)?), (0.0, 0.0));
+        Ok(())
+    }
+
+    #[test]
+    fn the_class_token_is_pooled_and_every_token_can_be_projected() -> Result<()> {
+        let tower = tower(Kind::Float)?;
+        let states = tower.forward(&picture(Kind::Float))?;
+        assert_eq!(states.hidden_states.len(), 3);
+        assert_eq!(states.last_hidden_state.size(), [2, 1 + 4, 8]);
+        assert_eq!(states.before_last(0), Some(&states.last_hidden_state));
+        assert!(states.before_last(3).is_none());
+        let all = tower.projected(&tower.normed(&states.last_hidden_state)?)?.unwrap();
+        let embeds = states.image_embeds.unwrap();
+        assert_eq!((all.size(), embeds.size()), (vec![2, 5, 6], vec![2, 6]));
+        assert!((all.select(1, 0) - embeds).abs().max().double_value(&[]) < 1e-6);
+        Ok(())
+    }
+
+    #[test]
+    fn states_have_the_pictures_kind() -> Result<()> {
+        let states = tower(Kind::Double)?.forward(&picture(Kind::Half))?;
+        let VisionStates { hidden_states, last_hidden_state, pooler_output, image_embeds } = states;
+        for state in hidden_states.iter().chain([&last_hidden_state, &pooler_output]).chain(&image_embeds) {
+            assert_eq!(state.kind(), Kind::Half);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_projection_is_used_where_there_is_one() -> Result<()> {
+        let plain = ClipVisionConfig { architectures: vec!["CLIPVisionModel".into()], ..config() };
+        let without = ClipVision::new(&Weights::random(3, Kind::Float, Device::Cpu), &plain)?;
+        let states = without.forward(&picture(Kind::Float))?;
+        assert!(states.image_embeds.is_none() && without.projected(&states.pooler_output)?.is_none());
+
+        // The same tensors in a file, with and without their prefix, and a projection that the configuration leaves out.
+        let nothing = Weights::new("nothing", [].into(), Kind::Float, Device::Cpu);
+        let Err(Error::Weights(report)) = ClipVision::new(&nothing, &config()) else { panic!("nothing is there") };
+        let random = Weights::random(3, Kind::Float, Device::Cpu);
+        for prefix in ["vision_model.", ""] {
+            let named = report.missing.iter().map(|missing| {
+                let tensor = random.tensor(&missing.name, &missing.shape)?;
+                Ok((missing.name.replacen("vision_model.", prefix, 1), tensor))
+            });
+            let w = Weights::new("file", named.collect::<Result<_>>()?, Kind::Float, Device::Cpu);
+            let states = ClipVision::new(&w, &plain)?.forward(&picture(Kind::Float))?;
+            assert_eq!(states.image_embeds, tower(Kind::Float)?.forward(&picture(Kind::Float))?.image_embeds);
+            assert_eq!(w.report().unused, []);
+        }
+        Ok(())
+    }
+
+    #[cfg(feature = "tiny")]
+    #[test]
+    fn the_embedded_tower_tells_pictures_apart() -> Result<()> {
+        let source = Source::embedded();
+        let text = |file| -> Result<String> { Ok(source.text(file)?.unwrap()) };
+        let w = source.weights("image_encoder", Kind::Float, Device::Cpu)?;
+        let config = ClipVisionConfig::from_json("config.json", &text("image_encoder/config.json")?)?;
+        let tower = ClipVision::new(&w, &config)?;
+        assert_eq!(w.report().unused, []);
+        let file = "feature_extractor/preprocessor_config.json";
+        let processor = ClipImageProcessor::from_json(file, &text(file)?)?;
+
+        let house = |color, h, w| -> Result<Tensor> {
+            let mut picture = Raster::flat(Rgb(0, 0, 128), h, w);
+            picture.paste(&Raster::flat(color, h / 2, w / 2), w / 4, h / 4);
+            processor.pixels(&picture)
+        };
+        let (red, yellow) = (Rgb(255, 0, 0), Rgb(255, 255, 0));
+        let pixels = Tensor::f_cat(&[house(red, 128, 128)?, house(red, 200, 200)?, house(yellow, 128, 128)?], 0)?;
+        let embeds = tower.forward(&pixels)?.image_embeds.unwrap();
+        assert_eq!(embeds.size(), [3, config.projection_dim]);
+        let cosine = |i, j| Tensor::cosine_similarity(&embeds.get(i), &embeds.get(j), 0, 1e-8).double_value(&[]);
+        assert!(cosine(0, 1) > 0.99 && cosine(0, 2) < 0.9, "{} {}", cosine(0, 1), cosine(0, 2));
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() -> Result<()> {
+        let wrong = Tensor::zeros([1, 3, 11, 12], (Kind::Float, Device::Cpu));
+        let message = tower(Kind::Float)?.forward(&wrong).unwrap_err().to_string();
+        assert!(message.contains("pixels has shape [1, 3, 11, 12]; expected [b, 3, 11, 11]"), "{message}");
+        let message = |json| ClipVisionConfig::from_json("config.json", json).expect_err(json).to_string();
+        assert!(message(r#"{ "patch_size": 225 }"#).contains("config.json: patch_size is 225; it must not exceed"));
+        assert!(message(r#"{ "patch_size": 0 }"#).contains("patch_size is 0; expected a size of at least 1"));
+        assert!(message(r#"{ "num_attention_heads": 5 }"#).contains("it must divide 768 channels"));
+        assert!(message(r#"{ "architectures": ["CLIPTextModel"] }"#).contains("only \"CLIPVisionModel\" or"));
+        assert!(message(r#"{ "hidden_act": "relu" }"#).contains("hidden_act is \"relu\""));
+        Ok(())
+    }
+}
