@@ -247,8 +247,6 @@ impl ClipVision {
 #[cfg(test)]
 mod tests {
     use super::*;
-    #[cfg(feature = "tiny")]
-    use crate::{color::Rgb, nn::ClipImageProcessor, raster::Raster, weights::Source};
 
     fn config() -> ClipVisionConfig {
         ClipVisionConfig {
@@ -338,6 +336,11 @@ mod tests {
     #[cfg(feature = "tiny")]
     #[test]
     fn the_embedded_tower_tells_pictures_apart() -> Result<()> {
+        use crate::color::Rgb;
+        use crate::nn::ClipImageProcessor;
+        use crate::raster::Raster;
+        use crate::weights::Source;
+
         let source = Source::embedded();
         let text = |file| -> Result<String> { Ok(source.text(file)?.unwrap()) };
         let w = source.weights("image_encoder", Kind::Float, Device::Cpu)?;
