@@ -86,7 +86,7 @@ pub(super) fn resample(
     filter: Filter,
 ) -> Vec<u8> {
     let across = filter.mixes(from.w, to.w, columns);
-    let mut narrow = Vec::with_capacity(3 * across.len() * from.h as usize); // [from.h, columns, 3]
+    let mut narrow = Vec::new(); // [from.h, columns, 3]
     for line in bytes.chunks_exact((3 * from.w as usize).max(1)) {
         let (pixels, _) = line.as_chunks::<3>();
         for mix in &across {
