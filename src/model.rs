@@ -258,7 +258,7 @@ fn unused(weights: &Weights) -> Option<String> {
 }
 
 /// The tokenizer of a source: `tokenizer.json`, else vocabulary and merges.
-fn tokenizer(source: &Source) -> Result<Tokenizer> {
+pub(crate) fn tokenizer(source: &Source) -> Result<Tokenizer> {
     if let Some(json) = source.read("tokenizer/tokenizer.json")? {
         return Tokenizer::from_json(&json);
     }

@@ -1,5 +1,37 @@
-//! What the tiny model is made with.
+//! Training small models of the Stable Diffusion family, such as the embedded one (feature `train`).
 //!
-//! * [`dataset`]: drawn pictures with captions, masks and exact colors.
+//! * [`dataset`]: drawn pictures with captions, masks and exact colors, out of nothing but a seed.
+//! * [`Training`]: the loop. It takes a [`Task`] (what is trained, and its loss), shares every batch among workers, and survives
+//!   being killed.
+//! * [`VaeTask`], [`UnetTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between the first two,
+//!   [`ModelFolder`] behind them.
+//! * [`Optimizer`]: Muon and AdamW.
 
+mod checkpoint;
+mod curves;
 pub mod dataset;
+mod evaluator;
+mod export;
+mod journal;
+mod latents;
+mod optimizer;
+mod parameters;
+mod rate;
+mod task;
+mod training;
+mod unet;
+mod vae;
+
+pub use checkpoint::{Checkpoint, halved, write_safetensors};
+pub use curves::curves;
+pub use evaluator::{Evaluator, EvaluatorTask};
+pub use export::ModelFolder;
+pub use journal::Journal;
+pub use latents::Latents;
+pub use optimizer::{AdamW, Muon, Optimizer, Rule, clip};
+pub use parameters::Parameters;
+pub use rate::Rate;
+pub use task::{Loss, Shard, Task};
+pub use training::{Progress, Training};
+pub use unet::UnetTask;
+pub use vae::{HELD_OUT, VaeTask};

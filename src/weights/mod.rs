@@ -63,6 +63,7 @@ enum Origin {
 
 #[derive(Debug, Default)]
 struct Asked {
+    drawn: Tensors,
     used: BTreeSet<String>,
     missing: Vec<Named>,
     misshapen: Vec<Misshapen>,
@@ -140,7 +141,11 @@ impl Weights {
         let name = self.full(name);
         let tensors = match &store.origin {
             Origin::Tensors(tensors) => tensors,
-            Origin::Random(seed) => return self.placed(&random::tensor(*seed, &name, shape)?),
+            Origin::Random(seed) => {
+                let tensor = self.placed(&random::tensor(*seed, &name, shape)?)?;
+                store.asked.borrow_mut().drawn.insert(name, tensor.shallow_clone());
+                return Ok(tensor);
+            }
         };
         let mut asked = store.asked.borrow_mut();
         let Some(tensor) = tensors.get(&name) else {
@@ -162,6 +167,12 @@ impl Weights {
     /// As [`Weights::tensor`].
     pub fn optional(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
         if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
+    }
+
+    /// The tensors that random weights have handed out so far: all of a network's, once it is built. None of others'.
+    pub fn drawn(&self) -> Tensors {
+        let drawn = &self.store.asked.borrow().drawn;
+        drawn.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
     }
 
     /// What was asked for so far and how it fitted.

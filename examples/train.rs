@@ -1,0 +1,141 @@
+//! Trains a model like the embedded one, part after part:
+//!
+//! ```text
+//! cargo run --release --features train --example train -- vae OUT --steps 12000
+//! cargo run --release --features train --example train -- latents OUT --count 24576
+//! cargo run --release --features train --example train -- unet OUT --steps 20000
+//! ```
+//!
+//! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
+//! and sample sheets. Stop it whenever you like and start it again: it goes on. Options: `--minutes N` stops after a time,
+//! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, `--batch N` latents a worker (16).
+
+use impasto::nn::{UnetConfig, Vae, VaeConfig};
+use impasto::train::dataset::Dataset;
+use impasto::train::{HELD_OUT, Latents, ModelFolder, Progress, Rate, Training, UnetTask, VaeTask};
+use impasto::weights::{Tensors, Weights, read_safetensors};
+use impasto::{Error, Source};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind};
+
+/// Side of the pictures.
+const SIZE: u32 = 256;
+/// The embedded model's VAE.
+const VAE: &str = include_str!("train/vae.json");
+/// Its UNet.
+const UNET: &str = include_str!("train/unet.json");
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = "train vae|latents|unet OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
+    let (part, out) = (arguments.next().ok_or(usage)?, PathBuf::from(arguments.next().ok_or(usage)?));
+    let mut options = Options { steps: 12000, count: 16384, batch: 16, workers: 2, seed: 0, minutes: None, init: None };
+    while let Some(option) = arguments.next() {
+        let value = arguments.next().ok_or(usage)?;
+        match option.as_str() {
+            "--steps" => options.steps = value.parse()?,
+            "--count" => options.count = value.parse()?,
+            "--batch" => options.batch = value.parse()?,
+            "--workers" => options.workers = value.parse()?,
+            "--seed" => options.seed = value.parse()?,
+            "--minutes" => options.minutes = Some(value.parse()?),
+            "--init" => options.init = Some(value.into()),
+            _ => return Err(usage.into()),
+        }
+    }
+    let model = ModelFolder::new(out.join("model"), &Source::embedded())?;
+    match part.as_str() {
+        "vae" => vae(&out, &model, &options)?,
+        "latents" => drop(latents(&out, &model, &options)?),
+        "unet" => unet(&out, &model, &options)?,
+        _ => return Err(usage.into()),
+    }
+    Ok(())
+}
+
+struct Options {
+    steps: u64,
+    count: u64,
+    batch: usize,
+    workers: usize,
+    seed: u64,
+    minutes: Option<f64>,
+    init: Option<PathBuf>,
+}
+
+impl Options {
+    fn training(&self, folder: PathBuf, muon: f64, adamw: f64, hold: f64) -> Training {
+        Training {
+            folder,
+            seed: self.seed,
+            workers: self.workers,
+            rate: Rate { warm_up: 50, hold, steps: self.steps },
+            muon: (muon, 0.01),
+            adamw: (adamw, 1e-3),
+            clip: 1.0,
+            ema: 0.9985,
+            checkpoint: Duration::from_secs(180),
+            evaluate: 500,
+            until: self.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),
+        }
+    }
+
+    /// Weights to begin with: those of a file, or new ones.
+    fn initial(&self, new: impl FnOnce() -> Result<Tensors, Error>) -> Result<Tensors, Error> {
+        self.init.as_deref().map_or_else(new, read_safetensors)
+    }
+}
+
+fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (config, dataset) = (VaeConfig::from_json("vae/config.json", VAE)?, Dataset::new(SIZE)?);
+    let training = options.training(out.join("vae"), 0.03, 3e-3, 0.3);
+    let initial = || options.initial(|| VaeTask::initial(&config, options.seed));
+    let ema = training.run(initial, || Ok(VaeTask::new(config.clone(), dataset, Kind::Float)), report)?;
+    let scale = VaeTask::new(config, dataset, Kind::Float).scaling_factor(&ema)?;
+    model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)
+}
+
+fn latents(out: &Path, model: &ModelFolder, options: &Options) -> Result<(Latents, Latents), Error> {
+    let config = model.path().join("vae/config.json");
+    let json = std::fs::read_to_string(&config).map_err(|source| Error::Io { path: config.clone(), source })?;
+    let config = VaeConfig::from_json("vae/config.json", &json)?;
+    let weights = model.path().join("vae/diffusion_pytorch_model.safetensors");
+    let load = || Vae::new(&Weights::open(&weights, Kind::Float, Device::Cpu)?, &config);
+    let encode = |folder: &str, seeds| {
+        Latents::encode(&out.join(folder), Dataset::new(SIZE)?, load, seeds, options.workers as u64)
+    };
+    Ok((encode("latents", 0..options.count)?, encode("held-out", HELD_OUT..HELD_OUT + 256)?))
+}
+
+fn unet(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (latents, held_out) = latents(out, model, options)?;
+    let (latents, held_out) = (Arc::new(latents), Arc::new(held_out));
+    let training = options.training(out.join("unet"), 0.012, 2e-3, 0.5);
+    let config = UnetConfig::from_json("unet/config.json", UNET)?;
+    let initial = || options.initial(|| UnetTask::initial(&config, options.seed));
+    let make = || {
+        UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, Kind::BFloat16)
+    };
+    let ema = training.run(initial, make, report)?;
+    model.put("unet", UNET, &ema)
+}
+
+fn report(progress: &Progress<'_>) {
+    let evaluated = progress.figures.iter().any(|(name, _)| name.starts_with("held-out"));
+    if evaluated || progress.step % 20 == 0 {
+        let figures: Vec<_> = progress.figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let left = progress.left.as_secs();
+        println!(
+            "{:>6}/{}  {:.2}/s  {}:{:02}:{:02} left  {}",
+            progress.step,
+            progress.steps,
+            progress.speed,
+            left / 3600,
+            left / 60 % 60,
+            left % 60,
+            figures.join("  ")
+        );
+    }
+}

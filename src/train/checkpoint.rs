@@ -1,0 +1,92 @@
+//! Everything a training needs to go on, in one file.
+
+use super::{Optimizer, Parameters};
+use crate::error::{Error, Result};
+use crate::weights::{Tensors, read_safetensors};
+use std::fs::{self, File};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Where a training stands after some steps.
+#[derive(Debug)]
+pub struct Checkpoint {
+    /// Steps done.
+    pub step: u64,
+    /// The weights.
+    pub weights: Tensors,
+    /// Their running mean, which is what one uses.
+    pub ema: Tensors,
+    /// What the optimiser remembers.
+    pub optimizer: Tensors,
+}
+
+impl Checkpoint {
+    /// A view of a training that runs.
+    pub fn of(step: u64, parameters: &Parameters, ema: &Tensors, optimizer: &Optimizer) -> Self {
+        let weights = parameters.tensors().iter().map(|(name, x)| (name.clone(), x.detach())).collect();
+        let ema = ema.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect();
+        Self { step, weights, ema, optimizer: optimizer.state() }
+    }
+
+    /// Writes it whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Torch`] if the tensors cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let groups = [("weights", &self.weights), ("ema", &self.ema), ("optimizer", &self.optimizer)];
+        let named = groups.into_iter().flat_map(|(group, tensors)| {
+            tensors.iter().map(move |(name, x)| (format!("{group}/{name}"), x.shallow_clone()))
+        });
+        let step = Tensor::f_from_slice(&[self.step as i64])?;
+        write_safetensors(&named.chain([("step".into(), step)]).collect(), path)
+    }
+
+    /// Reads it back.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut groups = [Tensors::new(), Tensors::new(), Tensors::new()];
+        let mut step = None;
+        for (name, x) in read_safetensors(path)? {
+            let group = match name.split_once('/') {
+                Some(("weights", name)) => Some((0, name)),
+                Some(("ema", name)) => Some((1, name)),
+                Some(("optimizer", name)) => Some((2, name)),
+                _ => None,
+            };
+            match group {
+                Some((group, name)) => drop(groups[group].insert(name.into(), x)),
+                None => step = Some(x.f_int64_value(&[0])? as u64),
+            }
+        }
+        let missing = || Error::Malformed { file: path.display().to_string(), problem: "it names no step".into() };
+        let [weights, ema, optimizer] = groups;
+        Ok(Self { step: step.ok_or_else(missing)?, weights, ema, optimizer })
+    }
+}
+
+/// Writes tensors into a `.safetensors`, whole or not at all: a file of another name takes the place of the old one once it is
+/// on the disk.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Torch`] if the tensors cannot be written.
+pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
+    let at = |source| Error::Io { path: path.into(), source };
+    let partial = path.with_extension("partial");
+    let listed: Vec<(&str, Tensor)> = tensors
+        .iter()
+        .map(|(name, x)| Ok((name.as_str(), x.f_detach()?.f_to_device(tch::Device::Cpu)?.f_contiguous()?)))
+        .collect::<Result<_>>()?;
+    Tensor::write_safetensors(&listed, &partial)?;
+    File::open(&partial).and_then(|file| file.sync_all()).map_err(at)?;
+    fs::rename(&partial, path).map_err(at)
+}
+
+/// Tensors in half precision, as checkpoints are shared.
+///
+/// # Errors
+/// [`Error::Torch`] only.
+pub fn halved(tensors: &Tensors) -> Result<Tensors> {
+    tensors.iter().map(|(name, x)| Ok((name.clone(), x.f_to_kind(Kind::Half)?))).collect()
+}
