@@ -19,6 +19,9 @@ use tiny_skia::{
 /// Side of the picture in the coordinates of drawings.
 pub(super) const SIDE: f32 = 256.0;
 
+/// What shade is made of: darker and a little bluer.
+const SHADE: Rgb = Rgb(24, 10, 48);
+
 /// The hand that draws: the same lines, light and shade everywhere in one picture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
@@ -50,7 +53,7 @@ impl Look {
 
     /// `color` where no light falls.
     pub(super) fn dark(&self, color: Rgb) -> Rgb {
-        mixed(color, Rgb(24, 10, 48), self.shade.max(0.12))
+        mixed(color, SHADE, self.shade.max(0.12))
     }
 }
 
@@ -106,12 +109,13 @@ impl Canvas {
     /// Light and shade over a shape.
     pub(super) fn lit(&mut self, shape: &Shape, color: Rgb) {
         let Some(bounds) = shape.0.as_ref().map(|path| path.bounds()) else { return };
-        let at = |x: f32, y: f32| [bounds.left() + x * bounds.width(), bounds.top() + y * bounds.height()];
+        // In fractions of the bounds, so that the share is the same for flat and for tall shapes.
+        let place = Transform::from_row(bounds.width(), 0.0, 0.0, bounds.height(), bounds.left(), bounds.top());
         let (shade, light) = (self.look.shade, self.look.light);
-        self.fade(shape, at(0.66, 0.74), at(0.98, 1.0), Rgb(24, 10, 48), shade);
+        self.fade_in(place, shape, [[0.67, 0.73], [0.98, 1.0]], SHADE, shade);
         // What is nearly white has no room for light.
         if color.lab().l < 90.0 {
-            self.fade(shape, at(0.26, 0.2), at(0.02, 0.0), Rgb(255, 250, 235), light);
+            self.fade_in(place, shape, [[0.25, 0.2], [0.03, 0.0]], Rgb(255, 250, 235), light);
         }
     }
 
@@ -127,14 +131,19 @@ impl Canvas {
 
     /// Colors the picture, not the mask, from nothing at `from` to `opacity` at `to`, softly.
     pub(super) fn fade(&mut self, shape: &Shape, from: At, to: At, color: Rgb, opacity: f32) {
+        self.fade_in(Transform::identity(), shape, [from, to], color, opacity);
+    }
+
+    /// The same, the ends being in the coordinates of `place`.
+    fn fade_in(&mut self, place: Transform, shape: &Shape, ends: [At; 2], color: Rgb, opacity: f32) {
         if opacity > 0.0 {
             let stops = vec![
                 GradientStop::new(0.0, veil(color, 0.0)),
                 GradientStop::new(0.35, veil(color, 0.6 * opacity)),
                 GradientStop::new(1.0, veil(color, opacity)),
             ];
-            let [from, to] = [from, to].map(|[x, y]| Point::from_xy(x, y));
-            if let Some(shader) = LinearGradient::new(from, to, stops, SpreadMode::Pad, Transform::identity()) {
+            let [from, to] = ends.map(|[x, y]| Point::from_xy(x, y));
+            if let Some(shader) = LinearGradient::new(from, to, stops, SpreadMode::Pad, place) {
                 self.paint(shape, shader);
             }
         }

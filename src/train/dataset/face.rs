@@ -95,7 +95,7 @@ impl Face {
         if self.blush {
             let rose = if is_dark(skin) { Rgb(200, 80, 90) } else { Rgb(255, 90, 100) };
             for side in [-1.0, 1.0] {
-                canvas.glow([side * 0.64, 0.54], [0.22, 0.15], rose, 0.4);
+                canvas.glow([side * 0.64, 0.54], [0.19, 0.13], rose, 0.4);
             }
         }
         self.eyes(canvas, dice, colors);
@@ -160,7 +160,7 @@ impl Face {
 
     fn mouth(&self, canvas: &mut Canvas, dice: &mut Dice, color: Rgb, line: f32) {
         let [x, y] = self.mouth_at;
-        let w = dice.between(0.2, 0.28);
+        let w = dice.between(0.21, 0.29);
         let at = |across: f32, down: f32| [x + across * w, y + down];
         let shape = match self.mouth {
             Mouth::Laughing => {
@@ -173,7 +173,7 @@ impl Face {
             }
             Mouth::Round => Shape::ellipse(at(0.0, 0.08), [dice.between(0.19, 0.21), dice.between(0.13, 0.17)]),
             Mouth::Smiling => {
-                let (thick, bow) = (dice.between(0.22, 0.28), dice.between(0.1, 0.2));
+                let (thick, bow) = (dice.between(0.27, 0.34), dice.between(0.1, 0.18));
                 Shape::drawn(at(-1.1, -0.02), |pen| {
                     pen.bend(at(0.0, bow), at(1.1, -0.02)).bend(at(0.0, bow + thick), at(-1.1, -0.02));
                 })

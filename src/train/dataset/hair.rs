@@ -39,6 +39,8 @@ pub(super) struct Hair {
     /// Where the locks beside the face end; `None` without them.
     locks: Option<f32>,
     shine: bool,
+    /// Curls, for short hair; plaits, for two tails.
+    fancy: bool,
 }
 
 impl Hair {
@@ -56,7 +58,7 @@ impl Hair {
             HairStyle::Short => (who == Who::Girl && dice.chance(0.6)).then(|| dice.between(0.35, 0.6)),
             HairStyle::Spiky => None,
         };
-        Self { style, color, fringe, side: dice.sign(), locks, shine: dice.chance(0.7) }
+        Self { style, color, fringe, side: dice.sign(), locks, shine: dice.chance(0.7), fancy: dice.chance(0.3) }
     }
 
     pub(super) fn covers_ears(&self) -> bool {
@@ -67,6 +69,11 @@ impl Hair {
     pub(super) fn behind(&self, canvas: &mut Canvas, dice: &mut Dice) {
         let skull = Shape::ellipse(SKULL, RADII);
         match self.style {
+            HairStyle::Short if self.fancy => {
+                let curls = curls(dice);
+                let shapes: Vec<&Shape> = curls.iter().chain([&skull]).collect();
+                self.part(canvas, &shapes);
+            }
             HairStyle::Short => self.part(canvas, &[&skull, &nape(dice)]),
             HairStyle::Long => {
                 let fall = fall(dice);
@@ -78,6 +85,8 @@ impl Hair {
                 self.part(canvas, &[&cut, &skull]);
                 self.shadow(canvas, &cut);
             }
+            // Plaits hang before the body.
+            HairStyle::Twintails if self.fancy => self.part(canvas, &[&skull, &nape(dice)]),
             HairStyle::Twintails => {
                 let tail = twintail(dice);
                 for tail in [tail.mirrored(0.0), tail] {
@@ -97,6 +106,12 @@ impl Hair {
 
     /// Draws what is before the face.
     pub(super) fn before(&self, canvas: &mut Canvas, dice: &mut Dice) {
+        if self.style == HairStyle::Twintails && self.fancy {
+            for knot in plait(dice) {
+                canvas.solid(Class::Hair, self.color, &knot.mirrored(0.0));
+                canvas.solid(Class::Hair, self.color, &knot);
+            }
+        }
         let fringe = self.fringe(dice);
         let shadow = fringe.moved([0.0, 0.075]);
         canvas.tint(&shadow, Rgb(50, 8, 40), 0.2);
@@ -114,10 +129,11 @@ impl Hair {
         }
         if self.shine {
             let light = mixed(self.color, Rgb(255, 252, 240), if is_dark(self.color) { 0.25 } else { 0.42 });
-            let (from, to) = (dice.between(208.0, 218.0), dice.between(250.0, 262.0));
-            canvas.fill(&band(from, to, 0.12), light);
+            let (from, to) = (dice.between(212.0, 222.0), dice.between(240.0, 258.0));
+            let shine = |from: f32, to: f32| Shape::curve(&arc(SKULL, [0.88, 0.86], from, to, 7));
+            canvas.line(&shine(from, to), light, 6.0);
             if dice.chance(0.5) {
-                canvas.fill(&band(to + 9.0, to + 22.0, 0.1), light);
+                canvas.line(&shine(to + 11.0, to + 15.0), light, 6.0);
             }
         }
     }
@@ -199,19 +215,29 @@ fn side_lock(dice: &mut Dice, end: f32) -> Shape {
     })
 }
 
-/// Light on the crown, between two arcs that meet at their ends.
-fn band(from: f32, to: f32, thick: f32) -> Shape {
-    let mut points = arc(SKULL, [0.9, 0.87], from, to, 9);
-    let middle = around(SKULL, [0.9 - 2.0 * thick, 0.87 - 2.0 * thick], (from + to) / 2.0);
-    let start = points.first().copied().unwrap_or(SKULL);
-    let end = points.last().copied().unwrap_or(SKULL);
-    let shape = Shape::drawn(start, |pen| {
-        for point in points.drain(..) {
-            pen.line(point);
-        }
-        pen.line(end).bend(middle, start);
-    });
-    shape
+/// A cloud of curls around the skull.
+fn curls(dice: &mut Dice) -> Vec<Shape> {
+    let (count, radius) = (dice.pick([9u8, 10, 11]), dice.between(0.29, 0.34));
+    let step = 256.0 / f32::from(count - 1);
+    (0..count)
+        .map(|curl| around(SKULL, [1.08, 1.04], 142.0 + f32::from(curl) * step))
+        .map(|center| Shape::ellipse(center, [radius, radius]))
+        .collect()
+}
+
+/// The right one of two plaits that hang before the shoulders: knots one below the other, the last one pointed.
+fn plait(dice: &mut Dice) -> Vec<Shape> {
+    let out = dice.between(1.02, 1.16);
+    let mut knots: Vec<Shape> = [(0.55, 0.21), (0.84, 0.23), (1.13, 0.2)]
+        .into_iter()
+        .map(|(y, radius)| Shape::ellipse([out + 0.08 * y, y], [radius, 0.2]))
+        .collect();
+    let (x, y) = (out + 0.1, 1.28);
+    knots.push(Shape::drawn([x - 0.13, y], |pen| {
+        pen.curve([x - 0.22, y + 0.2], [x - 0.1, y + 0.34], [x, y + 0.44]);
+        pen.curve([x + 0.1, y + 0.34], [x + 0.22, y + 0.2], [x + 0.13, y]);
+    }));
+    knots
 }
 
 /// Short hair's ends beside the neck.

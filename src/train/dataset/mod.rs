@@ -30,6 +30,8 @@ mod portrait;
 mod record;
 mod scene;
 mod shape;
+#[cfg(test)]
+mod tests;
 
 pub use caption::Wording;
 pub use class::Class;

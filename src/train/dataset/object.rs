@@ -23,9 +23,8 @@ pub(super) fn reach(class: Class) -> [f32; 3] {
         Class::Boat => [0.97, 0.97, 0.8],
         Class::Fish => [0.99, 0.72, 0.62],
         Class::Flower => [0.72, 0.98, 0.98],
-        Class::Moon => [0.8, 0.92, 0.92],
         Class::Car => [0.98, 0.6, 0.64],
-        Class::Cup => [0.9, 0.72, 0.8],
+        Class::Cup => [0.96, 0.72, 0.8],
         _ => [0.98, 0.98, 0.98],
     }
 }
@@ -74,21 +73,28 @@ fn smile(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, size: f32, color: Rgb
 fn house(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let (class, look) = (Class::House, canvas.look);
     let side = dice.sign();
-    let roof_color = if is_dark(color) { mixed(color, Rgb(255, 255, 255), 0.16) } else { mixed(color, INK, 0.32) };
+    let line = look.edge(color);
     let smoke = rectangle([side * 0.5 - 0.11, -0.86], [side * 0.5 + 0.11, -0.3], 0.02);
-    canvas.part(class, roof_color, &[&smoke]);
+    canvas.part(class, color, &[&smoke]);
     let walls = rectangle([-0.64, -0.24], [0.64, 0.82], 0.03);
-    canvas.solid(class, color, &walls);
-    let eave = Shape::polygon(&[[-0.64, -0.2], [0.64, -0.2], [0.64, -0.1], [-0.64, -0.1]]);
-    canvas.tint(&eave, INK, 0.25);
+    canvas.part(class, color, &[&walls]);
+    canvas.fade(&walls, [0.48, 0.0], [0.62, 0.0], look.dark(color), 0.9);
+    let eave = Shape::polygon(&[[-0.64, -0.2], [0.64, -0.2], [0.64, -0.13], [-0.64, -0.13]]);
+    canvas.tint(&eave, INK, 0.3);
     let peak = dice.between(-0.9, -0.78);
     let roof = if dice.chance(0.7) {
         Shape::rounded(&[[-0.84, -0.2], [0.0, peak], [0.84, -0.2]], 0.08)
     } else {
         Shape::rounded(&[[-0.84, -0.2], [-0.52, -0.7], [0.52, -0.7], [0.84, -0.2]], 0.08)
     };
-    canvas.part(class, roof_color, &[&roof]);
-    let line = look.edge(color);
+    canvas.solid(class, color, &roof);
+    // Two rows of tiles.
+    for (y, tiles) in [(-0.36, [-0.4, 0.0, 0.4]), (-0.56, [-0.2, 0.2, f32::NAN])] {
+        for x in tiles.into_iter().filter(|x| x.is_finite()) {
+            let tile = Shape::curve(&[[x - 0.11, y - 0.03], [x, y + 0.03], [x + 0.11, y - 0.03]]);
+            canvas.line(&tile, mixed(color, line, 0.7), look.line);
+        }
+    }
     let door_at = if dice.chance(0.5) { 0.0 } else { side * -0.3 };
     let round = dice.chance(0.5);
     let door = Shape::drawn([door_at - 0.15, 0.8], |pen| {
@@ -106,7 +112,7 @@ fn house(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let lamp = dice.pick([Rgb(255, 244, 190), GLASS]);
     let windows = if door_at == 0.0 { [[-0.4, 0.16], [0.4, 0.16]] } else { [[side * 0.28, 0.16], [-side * 0.3, 0.02]] };
     for [x, y] in windows {
-        let pane = rectangle([x - 0.15, y - 0.13], [x + 0.15, y + 0.15], 0.03);
+        let pane = rectangle([x - 0.16, y - 0.13], [x + 0.16, y + 0.16], 0.03);
         canvas.line(&pane, line, 1.8 * look.line);
         canvas.detail(&pane, lamp);
         canvas.line(&Shape::curve(&[[x, y - 0.11], [x, y + 0.13]]), line, look.line);
@@ -217,7 +223,7 @@ fn fish(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
         pen.curve([0.6, -0.16], [0.75, -0.5], [0.95, -0.46]).bend([0.86, -0.1], [0.84, 0.02]);
         pen.bend([0.88, 0.2], [0.95, 0.5]).curve([0.75, 0.54], [0.6, 0.2], [0.42, 0.05]);
     }));
-    canvas.part(class, fin_color, &[&tail]);
+    canvas.solid(class, color, &tail);
     let back = turn(Shape::drawn([-0.4, -0.36], |pen| {
         pen.curve([-0.2, -0.74], [0.2, -0.74], [0.36, -0.56]).bend([0.28, -0.4], [0.36, -0.2]);
     }));
@@ -235,13 +241,13 @@ fn fish(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
                 pen.bend([x + 0.06, 0.0], [x - 0.06, deep]).line([x + 0.05, deep - 0.04]);
                 pen.bend([x + 0.17, 0.0], [x + 0.05, 0.04 - deep]);
             }));
-            canvas.fill(&stripe, mixed(color, CREAM, 0.7));
+            canvas.detail(&stripe, mixed(color, CREAM, 0.7));
         }
     } else {
         let wing = turn(Shape::drawn([-0.05, 0.08], |pen| {
             pen.curve([0.15, 0.0], [0.3, 0.1], [0.3, 0.26]).curve([0.14, 0.32], [0.0, 0.26], [-0.05, 0.08]);
         }));
-        canvas.part(class, fin_color, &[&wing]);
+        canvas.part(class, color, &[&wing]);
     }
     let gill = turn(Shape::curve(&[[-0.34, -0.3], [-0.24, 0.0], [-0.34, 0.3]]));
     canvas.line(&gill, look.edge(color), look.line);
@@ -264,6 +270,9 @@ fn flower(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     });
     let leaves = [leaf.mirrored(0.0).moved([0.0, dice.between(-0.12, 0.04)]), leaf];
     canvas.part(class, leaf_color, &[&stem, &leaves[0], &leaves[1]]);
+    for leaf in &leaves {
+        canvas.mark(leaf, Class::Detail);
+    }
     let (count, start) = (dice.pick([5u8, 6, 7]), dice.between(0.0, 70.0));
     let step = 360.0 / f32::from(count);
     let wide = [0.32, 0.28, 0.25].get(usize::from(count - 5)).copied().unwrap_or(0.25);
@@ -286,7 +295,7 @@ fn flower(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
         // Deeper toward the middle.
         let [x, y] = heading(start + f32::from(index) * step);
         let shade = canvas.look.dark(color);
-        canvas.fade(&petal, [x * 0.36, head[1] + y * 0.36], [x * 0.16, head[1] + y * 0.16], shade, 0.8);
+        canvas.fade(&petal, [x * 0.33, head[1] + y * 0.33], [x * 0.2, head[1] + y * 0.2], shade, 0.8);
     }
     let yellow = Rgb(255, 222, 84);
     let middle = if yellow.delta_e(color) < 22.0 { Rgb(128, 74, 36) } else { yellow };
@@ -298,7 +307,7 @@ fn flower(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
 fn moon(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     // A disc of radius R around the origin without one of radius r around (d, 0); their rims cross at (x, ±y) with
     // x = (d² + R² − r²)/2d.
-    let (outer, inner, apart) = (0.9f32, dice.between(0.7, 0.78), dice.between(0.4, 0.48));
+    let (outer, inner, apart) = (0.88f32, dice.between(0.7, 0.78), dice.between(0.4, 0.48));
     let x = (apart * apart + outer * outer - inner * inner) / (2.0 * apart);
     let y = (outer * outer - x * x).max(0.0).sqrt();
     let crescent = Shape::drawn([x, y], |pen| {
@@ -342,22 +351,16 @@ fn rim(center: At, radius: f32, tip: At) -> Vec<At> {
 fn sun(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let (count, start) = (dice.pick([8u8, 9, 10]), dice.between(0.0, 45.0));
     let step = 360.0 / f32::from(count);
-    let pointed = dice.chance(0.6);
-    let half = if count == 8 { 15.0 } else { 12.5 };
+    let (half, round) = (if count == 8 { 16.0 } else { 13.0 }, dice.pick([0.04, 0.12]));
     let rays: Vec<Shape> = (0..count)
         .map(|ray| {
             let middle = start + f32::from(ray) * step;
-            let foot = |degrees: f32| around([0.0, 0.0], [0.66, 0.66], middle + degrees);
-            let far = |degrees: f32| around([0.0, 0.0], [0.96, 0.96], middle + degrees);
-            if pointed {
-                Shape::rounded(&[foot(-half), far(0.0), foot(half)], 0.05)
-            } else {
-                Shape::rounded(&[foot(-half * 0.62), far(-half * 0.42), far(half * 0.42), foot(half * 0.62)], 0.09)
-            }
+            let foot = |degrees: f32| around([0.0, 0.0], [0.7, 0.7], middle + degrees);
+            Shape::rounded(&[foot(-half), around([0.0, 0.0], [0.98, 0.98], middle), foot(half)], round)
         })
         .collect();
     canvas.part(Class::Sun, color, &rays.iter().collect::<Vec<_>>());
-    let disc = Shape::ellipse([0.0, 0.0], [0.55, 0.55]);
+    let disc = Shape::ellipse([0.0, 0.0], [0.6, 0.6]);
     canvas.solid(Class::Sun, color, &disc);
     smile(canvas, dice, [0.0, -0.06], 0.95, color);
 }
@@ -406,7 +409,7 @@ fn cup(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let turn = |shape: Shape| if side < 0.0 { shape.mirrored(0.0) } else { shape };
     // A ring: the outer rim clockwise, the inner one against it, so that its middle stays open.
     let (mut rim, hole) =
-        (arc([0.4, 0.06], [0.44, 0.38], 0.0, 360.0, 33), arc([0.4, 0.06], [0.25, 0.2], 360.0, 0.0, 33));
+        (arc([0.54, 0.04], [0.4, 0.38], 0.0, 360.0, 33), arc([0.54, 0.04], [0.23, 0.21], 360.0, 0.0, 33));
     rim.extend(hole);
     canvas.part(class, color, &[&turn(Shape::polygon(&rim))]);
     let taper = dice.between(0.36, 0.52);

@@ -126,10 +126,10 @@ fn backdrop(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
         }
         ..0.3 => {
             let center = [dice.between(90.0, 166.0), dice.between(70.0, 120.0)];
-            let radius = dice.between(104.0, 116.0);
+            let radius = dice.between(96.0, 106.0);
             canvas.fill(&Shape::ellipse(center, [radius, radius]), faint);
         }
-        ..0.5 => canvas.vignette(dice.between(135.0, 150.0), Rgb(20, 10, 40), dice.between(0.15, 0.3)),
+        ..0.5 => canvas.vignette(dice.between(146.0, 156.0), Rgb(20, 10, 40), dice.between(0.15, 0.3)),
         _ => {}
     }
 }

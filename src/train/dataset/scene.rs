@@ -115,26 +115,29 @@ pub(super) fn measure(record: &mut Record, mask: &Array2<u8>) {
 /// One to three things of different classes that meet neither each other nor the border.
 fn place(dice: &mut Dice, horizon: f32) -> Vec<Placed> {
     let (count, sizes) = match dice.unit() {
-        ..0.35 => (1, [72.0, 98.0]),
-        ..0.85 => (2, [54.0, 70.0]),
-        _ => (3, [42.0, 54.0]),
+        ..0.35 => (1, [78.0, 102.0]),
+        ..0.85 => (2, [62.0, 80.0]),
+        _ => (3, [46.0, 56.0]),
     };
     let mut classes = Class::OBJECTS;
     dice.shuffle(&mut classes);
-    let mut placed: Vec<Placed> = Vec::new();
-    for class in classes.into_iter().take(count) {
-        let mut size = dice.between(sizes[0], sizes[1]);
-        // Where there is no room, it is tried a little smaller.
-        for _ in 0..80 {
+    let mut shrunk = 1.0;
+    loop {
+        let mut placed: Vec<Placed> = Vec::new();
+        for &class in classes.iter().take(count) {
+            let size = shrunk * dice.between(sizes[0], sizes[1]);
             let thing = Placed { class, at: spot(dice, class, size, horizon), size };
-            if !placed.iter().any(|other| thing.meets(other)) {
-                placed.push(thing);
+            if placed.iter().any(|other| thing.meets(other)) {
                 break;
             }
-            size = (0.99 * size).max(0.8 * sizes[0]);
+            placed.push(thing);
         }
+        // Where there is no room for all, they are tried a little smaller; at a third there always is for one.
+        if placed.len() == count || shrunk < 0.33 {
+            return placed;
+        }
+        shrunk *= 0.998;
     }
-    placed
 }
 
 /// Somewhere inside the picture: mostly where it belongs, above the horizon or below.

@@ -43,20 +43,6 @@ impl Shape {
         Pen(pen).closed()
     }
 
-    /// A smooth closed curve through all points (Catmull and Rom's spline).
-    pub(super) fn blob(points: &[At]) -> Self {
-        let around = |skip: usize| points.iter().copied().cycle().skip(skip);
-        let mut pen = PathBuilder::new();
-        if let Some([x, y]) = points.first() {
-            pen.move_to(*x, *y);
-        }
-        let neighbors = around(points.len().saturating_sub(1)).zip(around(0)).zip(around(1)).zip(around(2));
-        for (((before, from), to), after) in neighbors.take(points.len()) {
-            spline(&mut pen, before, from, to, after);
-        }
-        Pen(pen).closed()
-    }
-
     /// A smooth open curve through all points, to be stroked.
     pub(super) fn curve(points: &[At]) -> Self {
         let (Some(&first), Some(&last)) = (points.first(), points.last()) else { return Self(None) };
@@ -223,7 +209,7 @@ mod tests {
 
     #[test]
     fn shapes_without_points_are_nothing() {
-        for shape in [Shape::polygon(&[]), Shape::rounded(&[], 1.0), Shape::blob(&[]), Shape::curve(&[])] {
+        for shape in [Shape::polygon(&[]), Shape::rounded(&[], 1.0), Shape::curve(&[])] {
             assert!(shape.0.is_none());
         }
     }

@@ -1,0 +1,143 @@
+//! What every drawing promises.
+
+use super::*;
+use crate::color::Rgb;
+use std::collections::{HashMap, HashSet};
+
+const SEEDS: std::ops::Range<u64> = 0..200;
+
+fn drawings(size: u32) -> impl Iterator<Item = (u64, Drawing)> {
+    let dataset = Dataset::new(size).unwrap();
+    SEEDS.map(move |seed| (seed, dataset.draw(seed).unwrap()))
+}
+
+/// The pixels of a class whose neighbors up to two pixels away are of that class, too.
+fn interior(drawing: &Drawing, class: Class) -> Vec<Rgb> {
+    let (h, w) = drawing.mask.dim();
+    let inside = |y: usize, x: usize| {
+        let window = |at: usize, end: usize| at.saturating_sub(2)..(at + 3).min(end);
+        window(y, h).all(|y| window(x, w).all(|x| drawing.mask[[y, x]] == class.index()))
+    };
+    let pixels = (0..h).flat_map(|y| (0..w).map(move |x| (y, x))).filter(|&(y, x)| inside(y, x));
+    pixels.map(|(y, x)| drawing.picture.pixel(x as u32, y as u32).unwrap()).collect()
+}
+
+fn median(pixels: &[Rgb]) -> Rgb {
+    let channel = |channel: fn(&Rgb) -> u8| {
+        let mut values: Vec<u8> = pixels.iter().map(channel).collect();
+        values.sort_unstable();
+        values[values.len() / 2]
+    };
+    Rgb(channel(|color| color.0), channel(|color| color.1), channel(|color| color.2))
+}
+
+fn count(drawing: &Drawing, class: Class) -> usize {
+    drawing.mask.iter().filter(|index| **index == class.index()).count()
+}
+
+#[test]
+fn a_seed_gives_the_same_drawing() {
+    let dataset = Dataset::new(256).unwrap();
+    for seed in 0..8 {
+        let (first, second) = (dataset.draw(seed).unwrap(), dataset.draw(seed).unwrap());
+        assert_eq!((first.picture, first.mask, first.record), (second.picture, second.mask, second.record));
+    }
+}
+
+#[test]
+fn parts_have_the_recorded_color() {
+    let mut wrong = Vec::new();
+    let mut flat: HashMap<Class, Vec<f64>> = HashMap::new();
+    for (seed, drawing) in drawings(256) {
+        for (class, color) in drawing.record.colors() {
+            let pixels = interior(&drawing, class);
+            if pixels.len() < 60 {
+                continue;
+            }
+            let exact = pixels.iter().filter(|pixel| **pixel == color.rgb).count();
+            flat.entry(class).or_default().push(exact as f64 / pixels.len() as f64);
+            let difference = median(&pixels).delta_e(color.rgb);
+            if difference > 1.5 {
+                wrong.push(format!("seed {seed}: {class} is off by {difference:.1}"));
+            }
+        }
+    }
+    for (class, shares) in &flat {
+        let least = shares.iter().copied().fold(1.0, f64::min);
+        println!(
+            "{class}: flat {:.2} at least, {:.2} on average, {}",
+            least,
+            shares.iter().sum::<f64>() / shares.len() as f64,
+            shares.len()
+        );
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(flat.len(), 19, "every class but details was seen");
+}
+
+#[test]
+fn parts_are_large_enough_to_color() {
+    for (seed, drawing) in drawings(256) {
+        let Record::Portrait { parts, .. } = &drawing.record else { continue };
+        for part in parts {
+            // Of 65536 pixels.
+            let least = match part.class {
+                Class::Eyes => 656,
+                Class::HairBow => 900,
+                Class::Mouth => 120,
+                Class::Shirt => 1500,
+                _ => 4000,
+            };
+            let pixels = count(&drawing, part.class);
+            assert!(pixels >= least, "seed {seed}: {} has {pixels} pixels", part.class);
+        }
+    }
+}
+
+#[test]
+fn objects_are_where_the_record_says() {
+    let (mut pictures, mut objects_of) = (0, [0; 4]);
+    for (seed, drawing) in drawings(256) {
+        let Record::Scene { objects, .. } = &drawing.record else { continue };
+        pictures += 1;
+        objects_of[objects.len()] += 1;
+        let classes: HashSet<Class> = objects.iter().map(|object| object.class).collect();
+        assert_eq!(classes.len(), objects.len());
+        for Object { class, bounds, .. } in objects {
+            let edges = [
+                bounds.center_x - bounds.width / 2.0,
+                bounds.center_y - bounds.height / 2.0,
+                1.0 - bounds.center_x - bounds.width / 2.0,
+                1.0 - bounds.center_y - bounds.height / 2.0,
+            ];
+            assert!(edges.iter().all(|edge| *edge > 2.0 / 256.0), "seed {seed}: {class} is at the border: {edges:?}");
+            assert!(bounds.width.max(bounds.height) > 0.2, "seed {seed}: {class} is small");
+        }
+    }
+    assert!((60..=100).contains(&pictures) && objects_of[0] == 0, "{pictures}: {objects_of:?}");
+    assert!(objects_of[3] < objects_of[1] + objects_of[2]);
+}
+
+#[test]
+fn every_size_shows_the_same() {
+    for size in [64, 200, 512] {
+        let (small, usual) = (Dataset::new(size).unwrap(), Dataset::new(256).unwrap());
+        for seed in 0..6 {
+            let (small, usual) = (small.draw(seed).unwrap(), usual.draw(seed).unwrap());
+            assert_eq!(small.record.parts(), usual.record.parts());
+            assert_eq!((small.picture.width(), small.mask.dim()), (size, (size as usize, size as usize)));
+            for (class, _) in usual.record.colors() {
+                let share = |drawing: &Drawing| count(drawing, class) as f64 / drawing.mask.len() as f64;
+                assert!((share(&small) - share(&usual)).abs() < 0.01, "{class} at {size}");
+            }
+        }
+    }
+}
+
+#[test]
+fn other_sizes_are_refused() {
+    for size in [0, 63, 513] {
+        let message = Dataset::new(size).unwrap_err().to_string();
+        assert!(message.contains("64..=512 pixels"), "{message}");
+    }
+}
