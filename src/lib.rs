@@ -24,6 +24,7 @@
 //! | take one step at a time | [`sampler::Sampler`] |
 //! | write the loop yourself | [`Model`], [`diffusion`] |
 //! | try your guidance without a model | [`testing::ToyModel`] |
+//! | draw what the tiny model is trained on | `train::dataset`, with the feature `train` |
 //!
 //! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what
 //! is doubtful is in [`Output::notes`](pipeline::Output::notes).

@@ -16,6 +16,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("model", &["text", "model"], &["nn", "weights", "diffusion", "attention", "vocabulary"]),
     ("pipeline", &["pipeline"], &["model", "sampler", "guidance", "diffusion", "attention", "weights", "vocabulary"]),
     ("testing", &["testing"], &["diffusion", "attention", "vocabulary"]),
+    (
+        "train",
+        &["train"],
+        &["pipeline", "model", "sampler", "guidance", "diffusion", "nn", "attention", "weights", "vocabulary"],
+    ),
 ];
 
 fn layer_of(module: &str) -> Option<&'static (&'static str, &'static [&'static str], &'static [&'static str])> {

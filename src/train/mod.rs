@@ -3,11 +3,12 @@
 //! * [`dataset`]: drawn pictures with captions, masks and exact colors, out of nothing but a seed.
 //! * [`Training`]: the loop. It takes a [`Task`] (what is trained, and its loss), shares every batch among workers, and survives
 //!   being killed.
-//! * [`VaeTask`], [`UnetTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between the first two,
-//!   [`ModelFolder`] behind them.
+//! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
+//!   the VAE and the UNet, [`ModelFolder`] behind all.
 //! * [`Optimizer`]: Muon and AdamW.
 
 mod checkpoint;
+mod clip;
 mod curves;
 pub mod dataset;
 mod evaluator;
@@ -23,6 +24,7 @@ mod unet;
 mod vae;
 
 pub use checkpoint::{Checkpoint, halved, write_safetensors};
+pub use clip::ClipTask;
 pub use curves::curves;
 pub use evaluator::{Evaluator, EvaluatorTask};
 pub use export::ModelFolder;

@@ -115,3 +115,99 @@ fn listed(things: &[String]) -> String {
         _ => things.concat(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Class, Dataset, PALETTE};
+    use super::*;
+    use crate::text::Tokenizer;
+    use std::collections::HashSet;
+
+    fn records() -> Vec<Record> {
+        let dataset = Dataset::new(64).unwrap();
+        (0..200).map(|seed| dataset.draw(seed).unwrap().record).collect()
+    }
+
+    fn captions(wording: Wording) -> Vec<(Record, String)> {
+        let described = |(index, record): (u64, Record)| {
+            (20 * index..20 * (index + 1)).map(move |seed| (record.clone(), record.caption(wording, seed)))
+        };
+        (0..).zip(records()).flat_map(described).collect()
+    }
+
+    #[test]
+    fn every_word_is_one_token_of_the_tiny_model() {
+        let vocabulary = include_bytes!("../../weights/tiny/tokenizer/vocab.json");
+        let merges = include_bytes!("../../weights/tiny/tokenizer/merges.txt");
+        let tokenizer = Tokenizer::from_vocab(vocabulary, merges, None, None).unwrap();
+        let mut words: HashSet<String> = HashSet::new();
+        for (_, caption) in captions(Wording::default()) {
+            words.extend(caption.split([',', ' ']).filter(|word| !word.is_empty()).map(str::to_owned));
+        }
+        let spelled =
+            Class::OF_PORTRAITS.iter().chain(&Class::OF_SCENES).chain(&Class::OBJECTS).map(|class| class.name());
+        let spelled = spelled.chain(PALETTE.iter().map(|color| color.name)).chain(ALIASES.map(|(_, alias)| alias));
+        words.extend(spelled.flat_map(|name| name.split(' ')).map(str::to_owned));
+        for word in words {
+            let tokens = tokenizer.encode(&word).unwrap().tokens;
+            // Between start and end. Numbers are words of their own: `1girl` is `1` and `girl`.
+            let pieces = tokens[1..tokens.len() - 1].iter().map(String::as_str);
+            let digits = word.chars().filter(char::is_ascii_digit).count();
+            assert!(
+                pieces.clone().count() == 1 + digits && pieces.clone().all(|piece| piece.ends_with("</w>")),
+                "{tokens:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn full_wording_names_everything_in_its_color() {
+        for (record, caption) in captions(Wording::FULL) {
+            for (class, color) in record.colors() {
+                let alias = ALIASES.iter().find(|(name, _)| *name == color.name).map_or("-", |(_, alias)| alias);
+                let named = [color.name, alias].iter().any(|name| caption.contains(&format!("{name} {class}")));
+                assert!(named, "{caption}: {} {class}", color.name);
+            }
+        }
+    }
+
+    #[test]
+    fn probabilities_are_those_of_the_wording() {
+        let captions = captions(Wording::default());
+        let share = |of: &dyn Fn(&Record, &str) -> Option<bool>| {
+            let answers: Vec<bool> = captions.iter().filter_map(|(record, caption)| of(record, caption)).collect();
+            answers.iter().filter(|answer| **answer).count() as f64 / answers.len() as f64
+        };
+        let portrait = |record: &Record| matches!(record, Record::Portrait { .. });
+        let near = |got: f64, want: f64, what: &str| assert!((got - want).abs() < 0.03, "{what}: {got}, not {want}");
+        let named =
+            |word: &'static str| share(&move |record, caption| portrait(record).then(|| caption.contains(word)));
+        near(named("mouth"), 0.4, "mouth");
+        near(named("shirt"), 0.12 + 0.88 * 0.85, "shirt");
+        let styled = |record: &Record, caption: &str| match record {
+            Record::Portrait { style, .. } => Some(caption.split(", ").any(|tag| tag == style.name())),
+            Record::Scene { .. } => None,
+        };
+        near(share(&styled), 0.35, "hair style");
+        let colored = share(&|record, caption| {
+            let tag = caption.split(", ").find(|tag| *tag == "shirt" || tag.ends_with(" shirt"))?;
+            portrait(record).then_some(tag != "shirt")
+        });
+        // Named: in full captions, then in those that are neither full nor plain; weighted by how often shirts are named.
+        let (full, usual) = (0.12 * 0.94, 0.88 * 0.85);
+        near(colored, (full + usual * 0.94 * 0.6) / (0.12 + usual), "color of the shirt");
+        let ground = share(&|record, caption| (!portrait(record)).then(|| caption.contains("ground")));
+        near(ground, 0.12 + 0.88 * 0.7, "ground");
+        let phrase = share(&|record, caption| {
+            (!portrait(record)).then(|| caption.starts_with("a ") || caption.starts_with("an "))
+        });
+        near(phrase, 0.75, "phrases");
+    }
+
+    #[test]
+    fn lists_are_english() {
+        let listed = |things: &[&str]| listed(&things.iter().map(|thing| (*thing).to_owned()).collect::<Vec<_>>());
+        assert_eq!(listed(&["cup"]), "a cup");
+        assert_eq!(listed(&["cup", "orange fish", "star"]), "a cup, an orange fish and a star");
+    }
+}

@@ -65,7 +65,7 @@ impl Face {
         let winged = dice.chance(if who == Who::Girl { 0.75 } else { 0.15 });
         let mouth = match dice.unit() {
             ..0.35 => Mouth::Laughing,
-            ..0.5 => Mouth::Round,
+            ..0.45 => Mouth::Round,
             ..0.8 => Mouth::Smiling,
             _ => Mouth::Lips,
         };
@@ -114,7 +114,7 @@ impl Face {
         let lash = if is_dark(colors.hair) || dice.chance(0.5) { INK } else { mixed(colors.hair, INK, 0.72) };
         let lash = if is_dark(colors.skin) { mixed(lash, WHITE, 0.12) } else { lash };
         let pupil = [w * dice.between(0.34, 0.42), h * dice.between(0.36, 0.44)];
-        let (brow, lift) = (dice.between(0.0, 0.06), dice.between(1.42, 1.55));
+        let (brow, lift) = (dice.between(0.0, 0.06), dice.between(1.55, 1.68));
         let twinkle = dice.chance(0.6);
         let rim = canvas.look.edge(colors.eyes);
         for side in [-1.0, 1.0] {
@@ -145,12 +145,12 @@ impl Face {
         let ([x, y], [w, h]) = (self.eye, self.iris);
         let mut points = arc([x, y], [w * 1.32, h * 1.1], 196.0, 352.0, 14);
         let (thick, outer) = match self.lashes {
-            Lashes::Winged => (0.055, arc([x, y], [w * 1.42, h * 1.3], 346.0, 200.0, 14)),
-            Lashes::Plain => (0.04, arc([x, y], [w * 1.38, h * 1.26], 350.0, 198.0, 14)),
+            Lashes::Winged => (0.055, arc([x, y], [w * 1.46, h * 1.42], 344.0, 202.0, 14)),
+            Lashes::Plain => (0.04, arc([x, y], [w * 1.4, h * 1.33], 348.0, 198.0, 14)),
         };
         if matches!(self.lashes, Lashes::Winged) {
             points.push([x + w * 1.5, y - h * 0.02]);
-            points.push([x + w * 1.78, y - h * 0.5]);
+            points.push([x + w * 1.82, y - h * 0.56]);
         }
         points.extend(outer.into_iter().map(|[x, y]| [x, y - thick * 0.4]));
         let lid = Shape::polygon(&points);

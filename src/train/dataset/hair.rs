@@ -10,9 +10,8 @@ use super::record::{HairStyle, Who};
 use super::shape::{At, Pen, Shape, arc, around};
 use crate::color::Rgb;
 
-/// The middle of the skull, and half its width and height with hair on it.
+/// The middle of the skull.
 const SKULL: At = [0.0, -0.12];
-const RADII: At = [1.17, 1.14];
 
 /// How the hair over the forehead is cut.
 #[derive(Clone, Copy, PartialEq)]
@@ -67,7 +66,7 @@ impl Hair {
 
     /// Draws what is behind head and body.
     pub(super) fn behind(&self, canvas: &mut Canvas, dice: &mut Dice) {
-        let skull = Shape::ellipse(SKULL, RADII);
+        let skull = skull();
         match self.style {
             HairStyle::Short if self.fancy => {
                 let curls = curls(dice);
@@ -209,9 +208,18 @@ fn points(pen: &mut Pen, dice: &mut Dice, count: u8, [parting, tip]: At, lean: f
 fn side_lock(dice: &mut Dice, end: f32) -> Shape {
     let wide = dice.between(0.74, 0.82);
     let tip = if end > 1.1 { dice.between(0.92, 1.1) } else { dice.between(0.86, 1.0) };
-    Shape::drawn([1.14, -0.45], |pen| {
-        pen.curve([1.28, 0.1], [1.3, end * 0.62], [tip, end]);
+    Shape::drawn([0.98, -0.6], |pen| {
+        pen.curve([1.2, -0.3], [1.34, end * 0.62], [tip, end]);
         pen.curve([wide + 0.12, end * 0.66], [wide + 0.1, 0.1], [wide, -0.4]);
+    })
+}
+
+/// Short hair all over the head; it ends where the jaw begins.
+fn skull() -> Shape {
+    Shape::drawn([-1.17, -0.1], |pen| {
+        pen.curve([-1.17, -0.75], [-0.66, -1.26], [0.0, -1.26]).curve([0.66, -1.26], [1.17, -0.75], [1.17, -0.1]);
+        pen.curve([1.17, 0.2], [1.08, 0.42], [0.8, 0.5]).line([-0.8, 0.5]);
+        pen.curve([-1.08, 0.42], [-1.17, 0.2], [-1.17, -0.1]);
     })
 }
 

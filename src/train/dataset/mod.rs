@@ -35,7 +35,7 @@ mod tests;
 
 pub use caption::Wording;
 pub use class::Class;
-pub use palette::{NamedColor, PALETTE};
+pub use palette::{ALIASES, NamedColor, PALETTE};
 pub use record::{Bounds, HairStyle, Object, Part, Record, Who};
 
 use crate::error::{Error, Result};

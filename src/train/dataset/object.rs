@@ -351,7 +351,7 @@ fn rim(center: At, radius: f32, tip: At) -> Vec<At> {
 fn sun(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let (count, start) = (dice.pick([8u8, 9, 10]), dice.between(0.0, 45.0));
     let step = 360.0 / f32::from(count);
-    let (half, round) = (if count == 8 { 16.0 } else { 13.0 }, dice.pick([0.04, 0.12]));
+    let (half, round) = (if count == 8 { 16.0 } else { 13.0 }, dice.pick([0.03, 0.07]));
     let rays: Vec<Shape> = (0..count)
         .map(|ray| {
             let middle = start + f32::from(ray) * step;

@@ -44,7 +44,7 @@ pub const PALETTE: [NamedColor; 24] = [
 ];
 
 /// Other spellings, which captions use now and then.
-pub(super) const ALIASES: [(&str, &str); 4] =
+pub const ALIASES: [(&str, &str); 4] =
     [("navy", "dark blue"), ("azure", "light blue"), ("pink", "hot pink"), ("gold", "golden")];
 
 /// Standard deviation of a palette color's channels, in 0..=255.

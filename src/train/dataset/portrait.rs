@@ -204,10 +204,11 @@ fn body(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, half: f32, colors: &Co
         }
         // A stripe across the chest.
         ..0.65 => {
-            let stripe = top + depth + dice.between(12.0, 18.0);
-            let stripe = [[x - wide - 7.0, stripe], [x + wide + 7.0, stripe]];
-            let [from, to] = stripe;
-            let bar = Shape::polygon(&[from, to, [to[0], to[1] + 9.0], [from[0], from[1] + 9.0]]);
+            // Between the sides, which lean outward below the shoulders.
+            let y = (top + depth + 10.0).max(top + 34.0) + dice.between(0.0, 6.0);
+            let reach = wide + 3.0 + 8.0 * (y - top - 34.0) / (SIDE - top - 22.0);
+            let bar = [[x - reach, y], [x + reach, y], [x + reach + 1.0, y + 9.0], [x - reach - 1.0, y + 9.0]];
+            let bar = Shape::polygon(&bar);
             canvas.fill(&bar, pale);
         }
         _ => {}

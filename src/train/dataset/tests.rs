@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::color::Rgb;
-use std::collections::{HashMap, HashSet};
+use sha2::{Digest, Sha256};
+use std::collections::HashSet;
 
 const SEEDS: std::ops::Range<u64> = 0..200;
 
@@ -47,32 +48,22 @@ fn a_seed_gives_the_same_drawing() {
 #[test]
 fn parts_have_the_recorded_color() {
     let mut wrong = Vec::new();
-    let mut flat: HashMap<Class, Vec<f64>> = HashMap::new();
+    let mut seen = HashSet::new();
     for (seed, drawing) in drawings(256) {
         for (class, color) in drawing.record.colors() {
             let pixels = interior(&drawing, class);
             if pixels.len() < 60 {
                 continue;
             }
-            let exact = pixels.iter().filter(|pixel| **pixel == color.rgb).count();
-            flat.entry(class).or_default().push(exact as f64 / pixels.len() as f64);
+            seen.insert(class);
             let difference = median(&pixels).delta_e(color.rgb);
             if difference > 1.5 {
                 wrong.push(format!("seed {seed}: {class} is off by {difference:.1}"));
             }
         }
     }
-    for (class, shares) in &flat {
-        let least = shares.iter().copied().fold(1.0, f64::min);
-        println!(
-            "{class}: flat {:.2} at least, {:.2} on average, {}",
-            least,
-            shares.iter().sum::<f64>() / shares.len() as f64,
-            shares.len()
-        );
-    }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert_eq!(flat.len(), 19, "every class but details was seen");
+    assert_eq!(seen.len(), 19, "every class but details was seen");
 }
 
 #[test]
@@ -86,7 +77,7 @@ fn parts_are_large_enough_to_color() {
                 Class::HairBow => 900,
                 Class::Mouth => 120,
                 Class::Shirt => 1500,
-                _ => 4000,
+                _ => 3000,
             };
             let pixels = count(&drawing, part.class);
             assert!(pixels >= least, "seed {seed}: {} has {pixels} pixels", part.class);
@@ -140,4 +131,18 @@ fn other_sizes_are_refused() {
         let message = Dataset::new(size).unwrap_err().to_string();
         assert!(message.contains("64..=512 pixels"), "{message}");
     }
+}
+
+/// Masks and records are made of integers and of operations that IEEE 754 defines; pictures are blended in ways that may
+/// differ by processor.
+#[test]
+fn drawings_stay_what_they_are() {
+    let mut digest = Sha256::new();
+    for seed in 0..32 {
+        let drawing = Dataset::new(256).unwrap().draw(seed).unwrap();
+        digest.update(serde_json::to_string(&drawing.record).unwrap());
+        digest.update(drawing.mask.as_slice().unwrap());
+    }
+    let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, "PINNED");
 }
