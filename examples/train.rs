@@ -4,15 +4,20 @@
 //! cargo run --release --features train --example train -- vae OUT --steps 12000
 //! cargo run --release --features train --example train -- latents OUT --count 24576
 //! cargo run --release --features train --example train -- unet OUT --steps 20000
+//! cargo run --release --features train --example train -- clip OUT --steps 1500
+//! cargo run --release --features train --example train -- evaluator OUT --steps 2000
 //! ```
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
 //! and sample sheets. Stop it whenever you like and start it again: it goes on. Options: `--minutes N` stops after a time,
-//! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, `--batch N` latents a worker (16).
+//! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, `--batch N` samples a worker (16).
+//! `clip` teaches the vision tower to meet the text tower, which the UNet depends on; `evaluator` is the judge of the result.
 
-use impasto::nn::{UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::train::dataset::Dataset;
-use impasto::train::{HELD_OUT, Latents, ModelFolder, Progress, Rate, Training, UnetTask, VaeTask};
+use impasto::train::{
+    ClipTask, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, Training, UnetTask, VaeTask,
+};
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto::{Error, Source};
 use std::path::{Path, PathBuf};
@@ -29,7 +34,7 @@ const UNET: &str = include_str!("train/unet.json");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "train vae|latents|unet OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
+    let usage = "train vae|latents|unet|clip|evaluator OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
     let (part, out) = (arguments.next().ok_or(usage)?, PathBuf::from(arguments.next().ok_or(usage)?));
     let mut options = Options { steps: 12000, count: 16384, batch: 16, workers: 2, seed: 0, minutes: None, init: None };
     while let Some(option) = arguments.next() {
@@ -50,6 +55,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "vae" => vae(&out, &model, &options)?,
         "latents" => drop(latents(&out, &model, &options)?),
         "unet" => unet(&out, &model, &options)?,
+        "clip" => clip(&out, &model, &options)?,
+        "evaluator" => evaluator(&out, &model, &options)?,
         _ => return Err(usage.into()),
     }
     Ok(())
@@ -97,14 +104,18 @@ fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> 
     model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)
 }
 
-fn latents(out: &Path, model: &ModelFolder, options: &Options) -> Result<(Latents, Latents), Error> {
-    let config = model.path().join("vae/config.json");
-    let json = std::fs::read_to_string(&config).map_err(|source| Error::Io { path: config.clone(), source })?;
-    let config = VaeConfig::from_json("vae/config.json", &json)?;
+/// The VAE that was trained before, in f32.
+fn trained_vae(model: &ModelFolder) -> Result<Vae, Error> {
+    let path = model.path().join("vae/config.json");
+    let config = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
     let weights = model.path().join("vae/diffusion_pytorch_model.safetensors");
-    let load = || Vae::new(&Weights::open(&weights, Kind::Float, Device::Cpu)?, &config);
+    let config = VaeConfig::from_json("vae/config.json", &config)?;
+    Vae::new(&Weights::open(&weights, Kind::Float, Device::Cpu)?, &config)
+}
+
+fn latents(out: &Path, model: &ModelFolder, options: &Options) -> Result<(Latents, Latents), Error> {
     let encode = |folder: &str, seeds| {
-        Latents::encode(&out.join(folder), Dataset::new(SIZE)?, load, seeds, options.workers as u64)
+        Latents::encode(&out.join(folder), Dataset::new(SIZE)?, || trained_vae(model), seeds, options.workers as u64)
     };
     Ok((encode("latents", 0..options.count)?, encode("held-out", HELD_OUT..HELD_OUT + 256)?))
 }
@@ -115,11 +126,48 @@ fn unet(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let training = options.training(out.join("unet"), 0.012, 2e-3, 0.5);
     let config = UnetConfig::from_json("unet/config.json", UNET)?;
     let initial = || options.initial(|| UnetTask::initial(&config, options.seed));
-    let make = || {
-        UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, Kind::BFloat16)
-    };
+    let make = || UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, Kind::BFloat16);
     let ema = training.run(initial, make, report)?;
     model.put("unet", UNET, &ema)
+}
+
+fn clip(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let read = |file: &str| {
+        let path = model.path().join(file);
+        std::fs::read_to_string(&path).map_err(|source| Error::Io { path, source })
+    };
+    let json = read("image_encoder/config.json")?;
+    let configs = || -> Result<_, Error> {
+        let text = ClipTextConfig::from_json("text_encoder/config.json", &read("text_encoder/config.json")?)?;
+        Ok((text, ClipVisionConfig::from_json("image_encoder/config.json", &json)?))
+    };
+    let processor = read("feature_extractor/preprocessor_config.json")?;
+    let processor = ClipImageProcessor::from_json("preprocessor_config.json", &processor)?;
+    let make = || {
+        let (tokenizer, dataset) = (model.text()?.0, Dataset::new(SIZE)?);
+        Ok(ClipTask::new(configs()?, processor.clone(), tokenizer, dataset, options.batch, true))
+    };
+    let initial = || {
+        let (text, vision) = configs()?;
+        let mut weights = ClipTask::initial(&text, &vision, options.seed)?;
+        for tower in ["text", "image"] {
+            let file = model.path().join(format!("{tower}_encoder/model.safetensors"));
+            let prefix = if tower == "image" { "vision" } else { tower };
+            let known = read_safetensors(&file)?.into_iter().map(|(name, x)| (format!("{prefix}.{name}"), x));
+            weights.extend(known);
+        }
+        Ok(weights)
+    };
+    let training = options.training(out.join("clip"), 0.01, 1.5e-3, 0.3);
+    let ema = training.run(|| options.initial(initial), make, report)?;
+    model.put("image_encoder", &json, &ClipTask::tower(&ema, "vision"))
+}
+
+fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let training = options.training(out.join("evaluator"), 0.02, 4e-3, 0.0);
+    let make = || Ok(EvaluatorTask::new(Dataset::new(SIZE)?, Some(trained_vae(model)?), options.batch));
+    let initial = || options.initial(|| EvaluatorTask::initial(options.seed));
+    training.run(initial, make, report).map(drop)
 }
 
 fn report(progress: &Progress<'_>) {

@@ -79,7 +79,8 @@ impl ClipTask {
     fn embeddings(&self, parameters: &Parameters, drawings: &[Drawing], captions: &[String]) -> Result<[Tensor; 2]> {
         let (text, vision) = (parameters.weights("text", Kind::Float), parameters.weights("vision", Kind::Float));
         let (text, vision) = (ClipText::new(&text, &self.text)?, ClipVision::new(&vision, &self.vision)?);
-        let pixels = drawings.iter().map(|drawing| self.processor.pixels(&drawing.picture)).collect::<Result<Vec<_>>>()?;
+        let pixels =
+            drawings.iter().map(|drawing| self.processor.pixels(&drawing.picture)).collect::<Result<Vec<_>>>()?;
         let tokens = captions.iter().map(|text| self.tokenizer.padded_to(text, LENGTH)).collect::<Result<Vec<_>>>()?;
         let tokens = Tensor::f_from_slice(&tokens.concat())?.f_view([captions.len() as i64, LENGTH as i64])?;
         let pictures = vision.forward(&Tensor::f_cat(&pixels, 0)?)?;
@@ -97,8 +98,7 @@ impl Task for ClipTask {
     fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
         let mut rng = shard.rng();
         let draw = |seed: u64| self.dataset.draw(seed);
-        let drawings =
-            (0..self.batch).map(|_| draw(rng.random_range(0..HELD_OUT))).collect::<Result<Vec<_>>>()?;
+        let drawings = (0..self.batch).map(|_| draw(rng.random_range(0..HELD_OUT))).collect::<Result<Vec<_>>>()?;
         let captions: Vec<String> =
             drawings.iter().map(|drawing| drawing.record.caption(Wording::default(), rng.random())).collect();
         let [pictures, words] = self.embeddings(parameters, &drawings, &captions)?;

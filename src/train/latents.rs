@@ -130,7 +130,8 @@ fn write(folder: &Path, shard: u64, dataset: Dataset, vae: &Vae) -> Result<()> {
         latents.push(vae.scaled(&posterior.mean)?.f_to_kind(Kind::Half)?);
     }
     let path = file(folder, shard);
-    let malformed = |e: serde_json::Error| Error::Malformed { file: path.display().to_string(), problem: e.to_string() };
+    let malformed =
+        |e: serde_json::Error| Error::Malformed { file: path.display().to_string(), problem: e.to_string() };
     let captions = serde_json::to_vec(&captions).map_err(malformed)?;
     let tensors = [("latents", Tensor::f_cat(&latents, 0)?), ("captions", Tensor::f_from_slice(&captions)?)];
     write_safetensors(&tensors.map(|(name, x)| (name.into(), x)).into_iter().collect::<Tensors>(), &path)

@@ -259,7 +259,8 @@ mod tests {
         }
 
         fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
-            let off = parameters.weights("", Kind::Float).tensor("matrix", &[4, 4])? - Tensor::eye(4, tch::kind::FLOAT_CPU) * 3.0;
+            let off = parameters.weights("", Kind::Float).tensor("matrix", &[4, 4])?
+                - Tensor::eye(4, tch::kind::FLOAT_CPU) * 3.0;
             Ok(vec![("held-out off", off.abs().max().double_value(&[]))])
         }
 

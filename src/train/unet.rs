@@ -2,6 +2,7 @@
 
 use super::export::ModelFolder;
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
+use crate::Pipeline;
 use crate::attention::Tap;
 use crate::diffusion::Table;
 use crate::error::Result;
@@ -10,7 +11,6 @@ use crate::raster::Raster;
 use crate::sheet::Sheet;
 use crate::text::Tokenizer;
 use crate::weights::{Source, Tensors};
-use crate::Pipeline;
 use rand::Rng;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
@@ -84,7 +84,14 @@ impl UnetTask {
     }
 
     /// Mean squared errors of the predicted noise, [n].
-    fn errors(&self, unet: &UNet, x0: &Tensor, noise: &Tensor, timesteps: &[usize], captions: &[&str]) -> Result<Tensor> {
+    fn errors(
+        &self,
+        unet: &UNet,
+        x0: &Tensor,
+        noise: &Tensor,
+        timesteps: &[usize],
+        captions: &[&str],
+    ) -> Result<Tensor> {
         let abars = self.table.abars();
         let column = |f: fn(f32) -> f32| -> Result<Tensor> {
             let values: Vec<f32> = timesteps.iter().map(|&t| f(abars[t])).collect();
@@ -151,7 +158,8 @@ impl Task for UnetTask {
             all.extend(timesteps.into_iter().zip(Vec::<f32>::try_from(errors)?));
         }
         let mean = |level: Option<usize>| {
-            let chosen = all.iter().filter(|(t, _)| level.is_none_or(|level| t * LEVELS.len() / self.table.len() == level));
+            let chosen =
+                all.iter().filter(|(t, _)| level.is_none_or(|level| t * LEVELS.len() / self.table.len() == level));
             let (sum, n) = chosen.fold((0.0, 0), |(sum, n), (_, error)| (sum + f64::from(*error), n + 1));
             sum / f64::from(n.max(1))
         };
