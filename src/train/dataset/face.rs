@@ -145,8 +145,8 @@ impl Face {
         let ([x, y], [w, h]) = (self.eye, self.iris);
         let mut points = arc([x, y], [w * 1.32, h * 1.1], 196.0, 352.0, 14);
         let (thick, outer) = match self.lashes {
-            Lashes::Winged => (0.055, arc([x, y], [w * 1.46, h * 1.42], 344.0, 202.0, 14)),
-            Lashes::Plain => (0.04, arc([x, y], [w * 1.4, h * 1.33], 348.0, 198.0, 14)),
+            Lashes::Winged => (0.055, arc([x, y], [w * 1.44, h * 1.36], 344.0, 202.0, 14)),
+            Lashes::Plain => (0.04, arc([x, y], [w * 1.39, h * 1.29], 348.0, 198.0, 14)),
         };
         if matches!(self.lashes, Lashes::Winged) {
             points.push([x + w * 1.5, y - h * 0.02]);

@@ -124,12 +124,7 @@ fn backdrop(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
                 }
             }
         }
-        ..0.3 => {
-            let center = [dice.between(90.0, 166.0), dice.between(70.0, 120.0)];
-            let radius = dice.between(96.0, 106.0);
-            canvas.fill(&Shape::ellipse(center, [radius, radius]), faint);
-        }
-        ..0.5 => canvas.vignette(dice.between(146.0, 156.0), Rgb(20, 10, 40), dice.between(0.15, 0.3)),
+        ..0.4 => canvas.vignette(dice.between(146.0, 156.0), Rgb(20, 10, 40), dice.between(0.15, 0.3)),
         _ => {}
     }
 }
@@ -226,9 +221,9 @@ fn body(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, half: f32, colors: &Co
     }
 }
 
-/// A bow around the origin, 46 to 60 of 256 wide.
+/// A bow around the origin, 48 to 60 of 256 wide.
 fn tie(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
-    let (w, h) = (dice.between(25.0, 30.0), dice.between(14.0, 18.5));
+    let (w, h) = (dice.between(24.0, 28.5), dice.between(14.0, 18.0));
     let pinch = dice.between(0.85, 1.3);
     let loop_of = Shape::drawn([2.0, -4.0], |pen| {
         pen.curve([w * 0.35, -h * pinch], [w * 0.9, -h * 1.3], [w, -h * 0.7]);

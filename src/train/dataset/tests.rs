@@ -36,6 +36,13 @@ fn count(drawing: &Drawing, class: Class) -> usize {
     drawing.mask.iter().filter(|index| **index == class.index()).count()
 }
 
+/// From the leftmost to the rightmost pixel of a class.
+fn width(drawing: &Drawing, class: Class) -> usize {
+    let columns = drawing.mask.indexed_iter().filter(|(_, index)| **index == class.index()).map(|((_, x), _)| x);
+    let (least, most) = columns.fold((usize::MAX, 0), |(least, most), x| (least.min(x), most.max(x)));
+    most + 1 - least
+}
+
 #[test]
 fn a_seed_gives_the_same_drawing() {
     let dataset = Dataset::new(256).unwrap();
@@ -81,6 +88,12 @@ fn parts_are_large_enough_to_color() {
             };
             let pixels = count(&drawing, part.class);
             assert!(pixels >= least, "seed {seed}: {} has {pixels} pixels", part.class);
+            let wide = width(&drawing, part.class);
+            match part.class {
+                Class::HairBow => assert!((40..=70).contains(&wide), "seed {seed}: the bow is {wide} pixels wide"),
+                Class::Mouth => assert!(wide >= 20, "seed {seed}: the mouth is {wide} pixels wide"),
+                _ => {}
+            }
         }
     }
 }
@@ -144,5 +157,5 @@ fn drawings_stay_what_they_are() {
         digest.update(drawing.mask.as_slice().unwrap());
     }
     let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "PINNED");
+    assert_eq!(hex, "f2a324790858efcf86417a91b50302943ac29e9cda64aab2413c5e75d0fc28f6");
 }
