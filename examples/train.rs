@@ -172,7 +172,7 @@ fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), E
 
 fn report(progress: &Progress<'_>) {
     let evaluated = progress.figures.iter().any(|(name, _)| name.starts_with("held-out"));
-    if evaluated || progress.step % 20 == 0 {
+    if evaluated || progress.step.is_multiple_of(20) {
         let figures: Vec<_> = progress.figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
         let left = progress.left.as_secs();
         println!(

@@ -6,6 +6,8 @@ use std::process::Command;
 
 /// Examples that are built with the feature `train` only.
 const NEED_TRAIN: [&str; 1] = ["dataset"];
+/// Examples that take hours, or what those have made; `tests/training.rs` runs what they call.
+const NEED_HOURS: [&str; 2] = ["figures", "train"];
 
 /// Where cargo puts built examples, found from this test's own place.
 fn examples() -> PathBuf {
@@ -23,6 +25,7 @@ fn every_example_runs() {
     if !cfg!(feature = "train") {
         names.retain(|name| !NEED_TRAIN.contains(&name.as_str()));
     }
+    names.retain(|name| !NEED_HOURS.contains(&name.as_str()));
     names.sort();
     assert!(names.len() >= 6, "{names:?}");
     for name in names {

@@ -46,22 +46,20 @@ impl Checkpoint {
     /// # Errors
     /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut groups = [Tensors::new(), Tensors::new(), Tensors::new()];
-        let mut step = None;
+        let (mut weights, mut ema, mut optimizer, mut step) = (Tensors::new(), Tensors::new(), Tensors::new(), None);
         for (name, x) in read_safetensors(path)? {
-            let group = match name.split_once('/') {
-                Some(("weights", name)) => Some((0, name)),
-                Some(("ema", name)) => Some((1, name)),
-                Some(("optimizer", name)) => Some((2, name)),
-                _ => None,
+            let (group, name) = match name.split_once('/') {
+                Some(("weights", name)) => (&mut weights, name),
+                Some(("ema", name)) => (&mut ema, name),
+                Some(("optimizer", name)) => (&mut optimizer, name),
+                _ => {
+                    step = Some(x.f_int64_value(&[0])? as u64);
+                    continue;
+                }
             };
-            match group {
-                Some((group, name)) => drop(groups[group].insert(name.into(), x)),
-                None => step = Some(x.f_int64_value(&[0])? as u64),
-            }
+            group.insert(name.into(), x);
         }
         let missing = || Error::Malformed { file: path.display().to_string(), problem: "it names no step".into() };
-        let [weights, ema, optimizer] = groups;
         Ok(Self { step: step.ok_or_else(missing)?, weights, ema, optimizer })
     }
 }

@@ -159,7 +159,7 @@ impl Task for EvaluatorTask {
                 }
             }
             let iou = |class: &Class| {
-                let (both, either) = counts[*class as usize];
+                let (both, either) = counts.get(usize::from(class.index())).copied().unwrap_or_default();
                 both as f64 / either.max(1) as f64
             };
             let mean = |classes: &[Class]| classes.iter().map(iou).sum::<f64>() / classes.len() as f64;

@@ -41,25 +41,24 @@ impl Latents {
     ) -> Result<Self> {
         fs::create_dir_all(folder).map_err(|source| Error::Io { path: folder.into(), source })?;
         let shards: Vec<u64> = (seeds.start / SHARD..seeds.end.div_ceil(SHARD)).collect();
-        let shards = &shards;
+        let missing: Vec<u64> = shards.iter().copied().filter(|&shard| !file(folder, shard).exists()).collect();
         std::thread::scope(|scope| {
             let make = &make;
-            let threads: Vec<_> = (0..workers.max(1))
-                .map(|worker| {
+            let threads: Vec<_> = missing
+                .chunks(missing.len().div_ceil(workers.max(1) as usize).max(1))
+                .map(|mine| {
                     scope.spawn(move || -> Result<()> {
                         tch::set_num_threads(1);
                         let _no_grad = tch::no_grad_guard();
                         let vae = make()?;
-                        let mine = shards.iter().filter(|&&shard| shard % workers.max(1) == worker);
-                        mine.filter(|&&shard| !file(folder, shard).exists())
-                            .try_for_each(|&shard| write(folder, shard, dataset, &vae))
+                        mine.iter().try_for_each(|&shard| write(folder, shard, dataset, &vae))
                     })
                 })
                 .collect();
             threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Cancelled)))
         })?;
         let mut latents = Self::default();
-        for &shard in shards {
+        for shard in shards {
             latents.read(&file(folder, shard))?;
         }
         Ok(latents)
@@ -103,8 +102,8 @@ impl Latents {
         let [channels, h, w] = self.shape;
         let size = (channels * h * w) as usize;
         let latent = |&index: &usize| {
-            let at = index % self.len().max(1) * size;
-            self.values[at..at + size].iter().map(|value| value.to_f32())
+            let values = self.values.chunks_exact(size.max(1)).nth(index % self.len().max(1));
+            values.into_iter().flatten().map(|value| value.to_f32())
         };
         let values: Vec<f32> = indices.iter().flat_map(latent).collect();
         Ok(Tensor::f_from_slice(&values)?.f_view([indices.len() as i64, channels, h, w])?)

@@ -92,9 +92,8 @@ impl UnetTask {
         timesteps: &[usize],
         captions: &[&str],
     ) -> Result<Tensor> {
-        let abars = self.table.abars();
         let column = |f: fn(f32) -> f32| -> Result<Tensor> {
-            let values: Vec<f32> = timesteps.iter().map(|&t| f(abars[t])).collect();
+            let values: Vec<f32> = timesteps.iter().map(|&t| f(self.abar(t))).collect();
             Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?)
         };
         let x = x0.f_mul(&column(f32::sqrt)?)?.f_add(&noise.f_mul(&column(|abar| (1.0 - abar).sqrt())?)?)?;
@@ -102,6 +101,10 @@ impl UnetTask {
         let context = self.context(captions)?;
         let eps = unet.forward(&x, &Tensor::f_from_slice(&times)?, &context, None, &mut Tap::none())?;
         Ok(eps.f_sub(noise)?.f_square()?.f_mean_dim([1, 2, 3].as_slice(), false, Kind::Float)?)
+    }
+
+    fn abar(&self, timestep: usize) -> f32 {
+        self.table.abars().get(timestep).copied().unwrap_or_default()
     }
 
     /// What the text encoder makes of captions, [n, 77, width].
@@ -133,7 +136,7 @@ impl Task for UnetTask {
         let weights: Vec<f32> = timesteps
             .iter()
             .map(|&t| {
-                let abar = self.table.abars()[t];
+                let abar = self.abar(t);
                 let snr = abar / (1.0 - abar);
                 snr.min(SNR) / snr
             })

@@ -1,0 +1,234 @@
+//! How good a small model is, in figures, models side by side:
+//!
+//! ```text
+//! cargo run --release --features train --example figures -- embedded=tests/data/evaluator/evaluator.safetensors \
+//!     OUT/model=OUT/evaluator/ema.safetensors [--count 64]
+//! ```
+//!
+//! Every model comes with the evaluator that was trained on its kind of picture. Drawings have the model's own size and are held
+//! out; prompts name every color, and a part counts as painted right if the palette's color nearest to its median is the named
+//! one.
+
+use impasto::diffusion::{Denoiser, Input, Noise, Table};
+use impasto::train::dataset::{Class, Dataset, Drawing, NamedColor, PALETTE, Record, Wording};
+use impasto::train::{Evaluator, HELD_OUT};
+use impasto::weights::Weights;
+use impasto::{Branch, Codec, Pipeline, Raster, Result, Rgb, Source, Step, attention::Tap};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Figures by name, in the order they were measured.
+type Column = Vec<(String, f64)>;
+
+fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
+    let _no_grad = tch::no_grad_guard();
+    let (mut count, mut models) = (64, Vec::new());
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.split_once('=') {
+            _ if argument == "--count" => count = arguments.next().ok_or("--count needs a number")?.parse()?,
+            Some((model, evaluator)) => models.push((model.to_owned(), evaluator.to_owned())),
+            None => return Err("figures MODEL=EVALUATOR ... [--count N]".into()),
+        }
+    }
+    let columns =
+        models.iter().map(|(model, evaluator)| measure(model, evaluator, count)).collect::<Result<Vec<_>>>()?;
+    let names: Vec<&str> = models.iter().map(|(model, _)| model.as_str()).collect();
+    println!("| figure | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+    for (row, (name, _)) in columns.first().into_iter().flatten().enumerate() {
+        let cells: Vec<_> = columns.iter().map(|column| format!("{:.3}", column[row].1)).collect();
+        println!("| {name} | {} |", cells.join(" | "));
+    }
+    Ok(())
+}
+
+fn measure(model: &str, evaluator: &str, count: u64) -> Result<Column> {
+    let source = if model == "embedded" { Source::embedded() } else { Source::dir(model) };
+    let mut pipeline = Pipeline::builder().source(source).build()?;
+    let evaluator = Evaluator::new(&Weights::open(Path::new(evaluator), Kind::Float, Device::Cpu)?)?;
+    let dataset = Dataset::new(pipeline.model().defaults().width)?;
+    let drawings = (0..count).map(|i| dataset.draw(HELD_OUT + i)).collect::<Result<Vec<_>>>()?;
+    let mut column = autoencoder(&pipeline, &drawings)?;
+    column.extend(noise(&pipeline, &drawings)?);
+    column.extend(evaluators(&pipeline, &evaluator, &drawings)?);
+    column.extend(painted(&mut pipeline, &evaluator, &drawings)?);
+    Ok(column)
+}
+
+/// What decoding what was encoded changes.
+fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
+    let model = pipeline.model();
+    let round = |x: &Tensor| Ok::<_, impasto::Error>(model.decode(&model.encode(x)?)?.clamp(-1.0, 1.0));
+    let (mut psnr, mut parts) = (0.0, BTreeMap::<Class, Vec<f64>>::new());
+    for drawing in drawings {
+        let x = drawing.picture.to_tensor(Device::Cpu)?;
+        let y = round(&x)?;
+        psnr += 10.0 * (4.0 / (&y - &x).square().mean(Kind::Double).double_value(&[])).log10();
+        let (decoded, labels) = (Raster::from_tensor(&y)?, drawing.mask.iter().copied().collect::<Vec<_>>());
+        for (class, color) in drawing.record.colors() {
+            if let Some(got) = median_color(&decoded, &labels, class, drawing.mask.dim().1) {
+                parts.entry(class).or_default().push(color.rgb.delta_e(got));
+            }
+        }
+    }
+    let flats: Vec<f64> = (0..64u32)
+        .map(|i| {
+            // A walk through the cube of colors that comes near every one of them.
+            let color = Rgb((i * 73 % 256) as u8, (i * 151 % 256) as u8, (i * 199 % 256) as u8);
+            let x = Raster::flat(color, 64, 64).to_tensor(Device::Cpu)?;
+            Ok(Raster::from_tensor(&round(&x)?)?.pixel(32, 32).map_or(f64::NAN, |got| color.delta_e(got)))
+        })
+        .collect::<Result<_>>()?;
+    let mut column = vec![
+        ("VAE: PSNR, dB".into(), psnr / drawings.len() as f64),
+        ("VAE: 64 flat colors, mean CIEDE2000".into(), mean(&flats)),
+        ("VAE: the worst of them".into(), flats.iter().copied().fold(0.0, f64::max)),
+    ];
+    let portraits = Class::OF_PORTRAITS.map(|class| (class.name(), parts.remove(&class).unwrap_or_default()));
+    let others = ("sky, ground, objects", parts.into_values().flatten().collect());
+    let row =
+        |(name, off): (&str, Vec<f64>)| (format!("VAE: {name}, median CIEDE2000 after the round trip"), median(off));
+    column.extend(portraits.into_iter().chain([others]).map(row));
+    Ok(column)
+}
+
+/// Held-out error of the predicted noise, by quarters of the timesteps.
+fn noise(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
+    let (model, table) = (pipeline.model(), Table::stable_diffusion());
+    let mut errors = [const { Vec::new() }; 4];
+    for (i, drawing) in drawings.iter().enumerate() {
+        let x0 = model.encode(&drawing.picture.to_tensor(Device::Cpu)?)?;
+        let condition = model.text(&drawing.record.caption(Wording::FULL, i as u64))?;
+        let noise = Noise::seeded(i as u64).draw(&x0.size())?;
+        for (level, errors) in errors.iter_mut().enumerate() {
+            let timestep = (250 * level + (i * 89) % 250) as f64;
+            let sigma = table.sigma_of(timestep);
+            let x = &x0 + &noise * sigma;
+            let step = Step::new(0, 1, sigma, 0.0, timestep);
+            let predictions = model.denoise(&step, &[Input::new(Branch::Cond, &x, &condition)], &mut Tap::none())?;
+            let off = predictions.eps(Branch::Cond)? - &noise;
+            errors.push(off.square().mean(Kind::Double).double_value(&[]));
+        }
+    }
+    let row = |(level, errors): (usize, Vec<f64>)| {
+        (format!("UNet: error at timesteps {}..{}", 250 * level, 250 * (level + 1)), mean(&errors))
+    };
+    Ok(errors.into_iter().enumerate().map(row).collect())
+}
+
+/// How well the evaluator finds what was drawn, in drawings and in what the VAE makes of them.
+fn evaluators(pipeline: &Pipeline, evaluator: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
+    let model = pipeline.model();
+    let mut column = Vec::new();
+    for decoded in [false, true] {
+        let mut counts = BTreeMap::<Class, (f64, f64)>::new();
+        for drawing in drawings {
+            let x = drawing.picture.to_tensor(Device::Cpu)?;
+            let x = if decoded { model.decode(&model.encode(&x)?)?.clamp(-1.0, 1.0) } else { x };
+            let found = labels(evaluator, &x)?;
+            let side = drawing.mask.dim().1;
+            let drawn = drawing.mask.indexed_iter().filter(|((y, x), _)| y % 2 == 1 && x % 2 == 1 && *x < side);
+            for (found, (_, &drawn)) in found.into_iter().zip(drawn) {
+                for class in Class::ALL {
+                    let (found, drawn) = (found == class.index(), drawn == class.index());
+                    let (both, either) = counts.entry(class).or_default();
+                    *both += f64::from(u8::from(found && drawn));
+                    *either += f64::from(u8::from(found || drawn));
+                }
+            }
+        }
+        let iou = |class: &Class| counts.get(class).map_or(0.0, |(both, either)| both / either.max(1.0));
+        let of = if decoded { "decoded" } else { "drawn" };
+        let mut row = |name: &str, classes: &[Class]| {
+            let value = mean(&classes.iter().map(iou).collect::<Vec<_>>());
+            column.push((format!("evaluator: IoU of {name}, {of}"), value));
+        };
+        row("parts", &Class::OF_PORTRAITS);
+        row("eyes", &[Class::Eyes]);
+        row("objects", &Class::OBJECTS);
+    }
+    Ok(column)
+}
+
+/// Does the model paint what captions name, in the colors they name?
+fn painted(pipeline: &mut Pipeline, evaluator: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
+    let mut right = BTreeMap::<Class, (f64, f64)>::new();
+    let mut present = (0.0, 0.0);
+    for (seed, drawing) in drawings.iter().enumerate() {
+        let record = palette_colors(&drawing.record, seed);
+        let output = pipeline.request(&record.caption(Wording::FULL, seed as u64)).seed(seed as u64).run()?;
+        let picture = output.image(0)?;
+        let found = labels(evaluator, &picture.to_tensor(Device::Cpu)?)?;
+        let half = picture.width() as usize / 2;
+        let small = picture.resize(picture.height() / 2, picture.width() / 2, impasto::raster::Filter::Bilinear)?;
+        for (class, color) in record.colors() {
+            let got = median_color(&small, &found, class, half);
+            let (hits, all) = right.entry(class).or_default();
+            *all += 1.0;
+            *hits += f64::from(u8::from(got.is_some_and(|got| NamedColor::nearest(got).name == color.name)));
+            if Class::OBJECTS.contains(&class) {
+                present.1 += 1.0;
+                present.0 += f64::from(u8::from(got.is_some()));
+            }
+        }
+    }
+    let share = |(hits, all): (f64, f64)| hits / all.max(1.0);
+    let mut column: Column = Class::OF_PORTRAITS
+        .iter()
+        .chain(&Class::OF_SCENES)
+        .map(|class| (format!("binding: {class}"), share(right.get(class).copied().unwrap_or_default())))
+        .collect();
+    let objects = Class::OBJECTS.iter().filter_map(|class| right.get(class));
+    column
+        .push(("binding: objects".into(), share(objects.fold((0.0, 0.0), |sum, one| (sum.0 + one.0, sum.1 + one.1)))));
+    column.push(("objects present".into(), share(present)));
+    Ok(column)
+}
+
+/// The record with colors in the middle of their names, so that a name says them exactly.
+fn palette_colors(record: &Record, seed: usize) -> Record {
+    let mut record = record.clone();
+    let mut next = seed;
+    let mut pick = || {
+        next += 7;
+        PALETTE[next % PALETTE.len()]
+    };
+    match &mut record {
+        Record::Portrait { parts, .. } => parts.iter_mut().for_each(|part| part.color = pick()),
+        Record::Scene { parts, objects } => {
+            parts.iter_mut().for_each(|part| part.color = pick());
+            objects.iter_mut().for_each(|object| object.color = pick());
+        }
+        _ => {}
+    }
+    record
+}
+
+/// The evaluator's class of every second pixel, row by row.
+fn labels(evaluator: &Evaluator, picture: &Tensor) -> Result<Vec<u8>> {
+    let classes = evaluator.forward(picture)?.argmax(1, false).to_kind(Kind::Uint8).flatten(0, -1);
+    Ok(Vec::try_from(classes)?)
+}
+
+/// The median color, channel by channel, of the pixels that `labels` gives to a class; `None` below a thousandth of them.
+fn median_color(picture: &Raster, labels: &[u8], class: Class, width: usize) -> Option<Rgb> {
+    let of = labels.iter().enumerate().filter(|(_, label)| **label == class.index());
+    let pixels: Vec<Rgb> = of.filter_map(|(i, _)| picture.pixel((i % width) as u32, (i / width) as u32)).collect();
+    let middle = |channel: fn(&Rgb) -> u8| {
+        let mut values: Vec<u8> = pixels.iter().map(channel).collect();
+        values.sort_unstable();
+        values.get(values.len() / 2).copied()
+    };
+    (pixels.len() * 1000 > labels.len()).then_some(())?;
+    Some(Rgb(middle(|c| c.0)?, middle(|c| c.1)?, middle(|c| c.2)?))
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
