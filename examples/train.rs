@@ -4,6 +4,7 @@
 //! cargo run --release --features train --example train -- vae OUT --steps 12000
 //! cargo run --release --features train --example train -- latents OUT --count 24576
 //! cargo run --release --features train --example train -- unet OUT --steps 20000
+//! cargo run --release --features train --example train -- decoder OUT --steps 4000
 //! cargo run --release --features train --example train -- clip OUT --steps 1500
 //! cargo run --release --features train --example train -- evaluator OUT --steps 2000
 //! ```
@@ -34,7 +35,7 @@ const UNET: &str = include_str!("train/unet.json");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "train vae|latents|unet|clip|evaluator OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
+    let usage = "train vae|latents|unet|decoder|clip|evaluator OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
     let (part, out) = (arguments.next().ok_or(usage)?, PathBuf::from(arguments.next().ok_or(usage)?));
     let mut options = Options { steps: 12000, count: 16384, batch: 16, workers: 2, seed: 0, minutes: None, init: None };
     while let Some(option) = arguments.next() {
@@ -53,6 +54,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let model = ModelFolder::new(out.join("model"), &Source::embedded())?;
     match part.as_str() {
         "vae" => vae(&out, &model, &options)?,
+        "decoder" => decoder(&out, &model, &options)?,
         "latents" => drop(latents(&out, &model, &options)?),
         "unet" => unet(&out, &model, &options)?,
         "clip" => clip(&out, &model, &options)?,
@@ -99,9 +101,22 @@ fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> 
     let (config, dataset) = (VaeConfig::from_json("vae/config.json", VAE)?, Dataset::new(SIZE)?);
     let training = options.training(out.join("vae"), 0.03, 3e-3, 0.3);
     let initial = || options.initial(|| VaeTask::initial(&config, options.seed));
-    let ema = training.run(initial, || Ok(VaeTask::new(config.clone(), dataset, Kind::Float)), report)?;
-    let scale = VaeTask::new(config, dataset, Kind::Float).scaling_factor(&ema)?;
+    let task = || VaeTask::new(config.clone(), dataset, Kind::Float);
+    let ema = training.run(initial, || Ok(task()), report)?;
+    let scale = task().scaling_factor(&ema)?;
     model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)
+}
+
+/// The decoder alone, longer: latents stay as they are.
+fn decoder(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (config, dataset) = (VaeConfig::from_json("vae/config.json", VAE)?, Dataset::new(SIZE)?);
+    let training = options.training(out.join("decoder"), 0.012, 1e-3, 0.2);
+    let initial = || options.initial(|| read_safetensors(&out.join("vae/ema.safetensors")));
+    let task = || Ok(VaeTask::new(config.clone(), dataset, Kind::Float).frozen_encoder());
+    let ema = training.run(initial, task, report)?;
+    let path = model.path().join("vae/config.json");
+    let json = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    model.put("vae", &json, &ema)
 }
 
 /// The VAE that was trained before, in f32.

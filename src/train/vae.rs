@@ -29,12 +29,19 @@ pub struct VaeTask {
     dataset: Dataset,
     /// Kind of the arithmetic.
     kind: Kind,
+    /// Does the encoder stay as it is?
+    frozen_encoder: bool,
 }
 
 impl VaeTask {
     /// A task over `dataset`.
     pub const fn new(config: VaeConfig, dataset: Dataset, kind: Kind) -> Self {
-        Self { config, dataset, kind }
+        Self { config, dataset, kind, frozen_encoder: false }
+    }
+
+    /// Trains the decoder alone, on whole pictures: latents, and what a UNet knows of them, stay as they are.
+    pub fn frozen_encoder(self) -> Self {
+        Self { frozen_encoder: true, ..self }
     }
 
     /// Weights to begin with: residual branches silent, latents nearly without noise.
@@ -71,8 +78,9 @@ impl VaeTask {
         let mut rng = shard.rng();
         let side = i64::from(self.dataset.size());
         let (crop, count) = match shard.progress {
-            p if p < 0.6 => (CROP, 8),
-            p if p < 0.85 => (2 * CROP, 3),
+            _ if self.frozen_encoder => (side, 1),
+            p if p < 0.35 => (CROP, 8),
+            p if p < 0.65 => (2 * CROP, 3),
             _ => (side, 1),
         };
         let crop = crop.min(side);
@@ -164,7 +172,11 @@ impl Task for VaeTask {
     }
 
     fn rule(&self, name: &str, shape: &[i64]) -> Rule {
+        let encodes = name.starts_with("encoder.") || name.starts_with("quant_conv");
         let ends = ["conv_in", "conv_out", "quant_conv"];
+        if self.frozen_encoder && encodes {
+            return Rule::Frozen;
+        }
         if ends.iter().any(|end| name.contains(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
     }
 }
