@@ -12,7 +12,7 @@
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
 //! and sample sheets. Stop it whenever you like and start it again: it goes on. Options: `--minutes N` stops after a time,
 //! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, `--batch N` samples a worker (16).
-//! `clip` teaches the vision tower to meet the text tower, which the UNet depends on; `evaluator` is the judge of the result.
+//! `--kind bf16` computes the UNet in bf16. `clip` teaches the vision tower to meet the text tower, which the UNet depends on; `evaluator` is the judge of the result.
 
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::train::dataset::Dataset;
@@ -37,13 +37,24 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let usage = "train vae|latents|unet|decoder|clip|evaluator OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
     let (part, out) = (arguments.next().ok_or(usage)?, PathBuf::from(arguments.next().ok_or(usage)?));
-    let mut options = Options { steps: 12000, count: 16384, batch: 16, workers: 2, seed: 0, minutes: None, init: None };
+    let mut options = Options {
+        steps: 12000,
+        count: 16384,
+        batch: 16,
+        workers: 2,
+        kind: Kind::Float,
+        seed: 0,
+        minutes: None,
+        init: None,
+    };
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or(usage)?;
         match option.as_str() {
             "--steps" => options.steps = value.parse()?,
             "--count" => options.count = value.parse()?,
             "--batch" => options.batch = value.parse()?,
+            "--kind" if value == "bf16" => options.kind = Kind::BFloat16,
+            "--kind" if value == "f32" => options.kind = Kind::Float,
             "--workers" => options.workers = value.parse()?,
             "--seed" => options.seed = value.parse()?,
             "--minutes" => options.minutes = Some(value.parse()?),
@@ -69,6 +80,7 @@ struct Options {
     count: u64,
     batch: usize,
     workers: usize,
+    kind: Kind,
     seed: u64,
     minutes: Option<f64>,
     init: Option<PathBuf>,
@@ -141,7 +153,7 @@ fn unet(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let training = options.training(out.join("unet"), 0.012, 2e-3, 0.5);
     let config = UnetConfig::from_json("unet/config.json", UNET)?;
     let initial = || options.initial(|| UnetTask::initial(&config, options.seed));
-    let make = || UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, Kind::BFloat16);
+    let make = || UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind);
     let ema = training.run(initial, make, report)?;
     model.put("unet", UNET, &ema)
 }

@@ -14,11 +14,12 @@ const FEW: i64 = 160;
 
 /// Is attention of these best computed by hand, whoever looks? On a CPU, over few tokens, it costs the same, and its
 /// probabilities are there for all readers (measured: `benches/attention.rs`). It depends on the shapes alone, never on
-/// hooks, so that none of them changes a bit by being there.
+/// hooks, so that none of them changes a bit by being there. In training it is faster over a picture's cells too: the fused
+/// operation's gradient is slow on a CPU.
 pub(super) fn by_hand(q: &Tensor, k: &Tensor) -> Result<bool> {
     let ((n, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
-    let cheap = q.device() == Device::Cpu && q.f_kind()? == Kind::Float && tokens <= FEW;
-    Ok(cheap && n * heads * queries * tokens <= CHUNK)
+    let cheap = q.requires_grad() || (q.f_kind()? == Kind::Float && tokens <= FEW);
+    Ok(cheap && q.device() == Device::Cpu && n * heads * queries * tokens <= CHUNK)
 }
 
 /// Attention without any hook → [b, queries, heads · c].

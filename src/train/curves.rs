@@ -46,7 +46,7 @@ fn panel(name: &str, points: &[(f64, f64)]) -> (String, Raster) {
     };
     let mut means = Vec::new();
     for (i, &value) in values.iter().enumerate() {
-        let forget = (1.0 / (i + 1) as f64).max(10.0 / values.len().max(10) as f64 / 2.0);
+        let forget = (1.0 / (i + 1) as f64).max((30.0 / values.len() as f64).min(1.0));
         let before = means.last().copied().unwrap_or(value);
         means.push(before + forget * (value - before));
     }
