@@ -43,7 +43,7 @@ pub mod guidance;
 mod model;
 pub mod nn;
 pub mod pipeline;
-mod prompt;
+pub mod prompt;
 pub mod raster;
 pub mod sampler;
 pub mod sheet;

@@ -1,5 +1,9 @@
 //! Prompts with their tokens, and where phrases stand in them.
 
+mod grammar;
+
+pub use grammar::{Piece, parse};
+
 use crate::error::{Error, Result};
 use serde::Serialize;
 use std::ops::Range;

@@ -8,6 +8,7 @@ use impasto::guidance::{
     ColorForce, Daam, ForceTarget, GoldMode, Guidance, KeyFilter, MaskEdge, Normalize, PackageDaam, Region,
     StepVariance,
 };
+use impasto::prompt::Piece;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
@@ -438,4 +439,39 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
     let run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
     assert!(run.notes().iter().any(|note| note.contains("nothing was forced")), "{:?}", run.notes());
     Ok(())
+}
+
+// ---- prompts ----
+
+#[test]
+fn emphasis_is_read_as_its_users_write_it() {
+    let golden = golden("prompt_grammar");
+    let cases = golden["cases"].as_array().expect("cases");
+    assert!(cases.len() > 60);
+    for case in cases {
+        let prompt = case["prompt"].as_str().expect("a prompt");
+        let pieces = impasto::prompt::parse(prompt);
+        let wanted = case["parsed"].as_array().expect("pieces");
+        assert_eq!(pieces.len(), wanted.len(), "{prompt:?}: {pieces:?}");
+        for (piece, wanted) in pieces.iter().zip(wanted) {
+            let Piece::Text { text, weight, source } = piece else {
+                assert!(wanted[1].is_null(), "{prompt:?}: {wanted} is no break");
+                continue;
+            };
+            assert_eq!(wanted[0], text.as_str(), "{prompt:?}");
+            let apart = (wanted[1].as_f64().expect("a weight") - weight).abs();
+            assert!(apart < 1e-12, "{prompt:?}: {text:?} weighs {weight}");
+            // Which letters of the prompt, one by one: in bytes here, in scalars there.
+            let ours: Vec<usize> = source.iter().flat_map(|range| range.clone()).collect();
+            let starts: Vec<usize> = prompt.char_indices().map(|(at, _)| at).collect();
+            let theirs = wanted[2].as_array().expect("spans").iter().flat_map(|span| {
+                let ends = numbers(span);
+                ends[0] as usize..ends[1] as usize
+            });
+            let theirs: Vec<usize> = theirs
+                .flat_map(|scalar| starts[scalar]..starts.get(scalar + 1).copied().unwrap_or(prompt.len()))
+                .collect();
+            assert_eq!(ours, theirs, "{prompt:?}: {text:?}");
+        }
+    }
 }
