@@ -424,8 +424,22 @@ type Row = (Branch, Option<Tensor>);
 
 impl Eval for Evaluation<'_, '_> {
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
-        self.step.sigma = sigma;
-        self.step.timestep = self.schedule.timestep(sigma);
+        self.evaluate(x, sigma, self.schedule.timestep(sigma))
+    }
+
+    fn x0_between(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.evaluate(x, sigma, self.schedule.timestep_between(sigma))
+    }
+
+    fn noise(&mut self) -> Result<Tensor> {
+        Ok(self.noise.draw(&self.shape)?.f_to_device(self.model.device())?)
+    }
+}
+
+impl Evaluation<'_, '_> {
+    /// Asks everybody about a latent.
+    fn evaluate(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> Result<Tensor> {
+        (self.step.sigma, self.step.timestep) = (sigma, timestep);
         let mut plan = Plan::default();
         self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
         let (step, shape) = (self.step, x.size());
@@ -443,12 +457,6 @@ impl Eval for Evaluation<'_, '_> {
         denoised.resolve()
     }
 
-    fn noise(&mut self) -> Result<Tensor> {
-        Ok(self.noise.draw(&self.shape)?.f_to_device(self.model.device())?)
-    }
-}
-
-impl Evaluation<'_, '_> {
     /// Calls the model as often as the batching asks.
     fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
         let images = x.size4()?.0;

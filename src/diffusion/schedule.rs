@@ -21,6 +21,21 @@ pub enum Spacing {
     Exponential,
     /// Levels by the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): fine steps at both ends.
     Beta,
+    /// Timesteps evenly from the last to the first, fractions included (ComfyUI's and A1111's "normal", "uniform").
+    Normal,
+    /// Timesteps evenly from the last, the first left out (Stability's generative models: "SGM uniform").
+    SgmUniform,
+    /// Every ⌊N/n⌋th level from the highest down (ComfyUI's "simple").
+    Simple,
+    /// Every ⌊N/n⌋th level from the second lowest up (ComfyUI's "ddim_uniform"). Not always the number of steps that was
+    /// asked for: 28 become 29.
+    DdimUniform,
+    /// Levels evenly in arctan σ (ComfyUI's "kl_optimal").
+    KlOptimal,
+    /// Levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers.
+    AlignYourSteps,
+    /// The same, tuned for SDXL.
+    AlignYourStepsXl,
 }
 
 /// Which classes of diffusers a schedule is laid out like. They round the same spacing differently.
@@ -34,6 +49,8 @@ pub enum Family {
     Ddim,
     /// DPM++ multistep, UniPC, DEIS: n of n + 1 points, whole timesteps.
     Multistep,
+    /// LCM, TCD: some of the timesteps that models are distilled at ([`SpacingOptions::original`]), whatever the spacing.
+    Lcm,
 }
 
 /// Where spacings by level ([`Spacing::Karras`], `Exponential`, `Beta`) begin and end.
@@ -115,6 +132,10 @@ pub struct SpacingOptions {
     pub target: Target,
     /// Scale of the first noise.
     pub initial: InitScale,
+    /// [`Family::Lcm`]: number of timesteps that the model was distilled at, of which a schedule takes some; 50 is usual.
+    pub original: usize,
+    /// Leaves out the level before the end, which is a small one (A1111's DPM2 and DPM2 a, ComfyUI's UniPC).
+    pub drop_penultimate: bool,
 }
 
 impl Default for SpacingOptions {
@@ -128,6 +149,8 @@ impl Default for SpacingOptions {
             terminal: Terminal::default(),
             target: Target::default(),
             initial: InitScale::default(),
+            original: 50,
+            drop_penultimate: false,
         }
     }
 }
@@ -171,7 +194,8 @@ impl Schedule {
     /// The same with the fine print.
     ///
     /// # Errors
-    /// As [`Schedule::new`], and if ρ is not positive.
+    /// As [`Schedule::new`], and if ρ is not positive, or for more steps than [`SpacingOptions::original`] where that
+    /// counts.
     pub fn with_options(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Result<Self> {
         if !(1..=table.len()).contains(&steps) {
             let expected = format!("1 to {} (the timesteps of the model's table); 20 to 50 is usual", table.len());
@@ -180,8 +204,15 @@ impl Schedule {
         if !(options.rho > 0.0 && options.rho.is_finite()) {
             return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
         }
-        let levels = levels(table, steps, spacing, options);
-        Self::of(table, &levels, steps, options)
+        if options.family == Family::Lcm && !(steps..=table.len()).contains(&options.original) {
+            let expected = format!("1 to {}, the timesteps the model was distilled at; 4 is usual", options.original);
+            return Err(Error::parameter("steps", steps, expected));
+        }
+        let mut levels = levels(table, steps + usize::from(options.drop_penultimate), spacing, options);
+        if options.drop_penultimate {
+            levels.pop();
+        }
+        Self::of(table, &levels, levels.len(), options)
             .ok_or_else(|| Error::parameter("steps", steps, "fewer steps: two noise levels of this spacing coincide"))
     }
 
@@ -274,6 +305,11 @@ impl Schedule {
         stored.map_or_else(|| self.table.t_of(sigma), |interval| interval.timestep)
     }
 
+    /// The timestep of a level as the table says, whatever is stored for levels of this schedule.
+    pub fn timestep_between(&self, sigma: f64) -> f64 {
+        self.table.t_of(sigma)
+    }
+
     /// The level the first step begins at.
     pub fn sigma_max(&self) -> f64 {
         self.intervals.first().map_or(0.0, |interval| interval.from)
@@ -309,6 +345,10 @@ fn levels(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOption
         (0..points).rev().map(move |i| i as f64 * stride).collect::<Vec<_>>()
     };
     let timesteps: Vec<f64> = match (spacing, options.family) {
+        (_, Family::Lcm) => {
+            let stride = table.len() / options.original;
+            (0..steps).map(|i| ((options.original - i * options.original / steps) * stride - 1) as f64).collect()
+        }
         (Spacing::Leading, family) => {
             let skipped = usize::from(family == Family::Multistep);
             let stride = table.len() / (steps + skipped);
@@ -325,9 +365,44 @@ fn levels(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOption
             let stride = table.len() as f64 / steps as f64;
             (0..steps).map(|i| (table.len() as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
         }
-        (Spacing::Karras | Spacing::Exponential | Spacing::Beta, _) => return by_level(table, steps, spacing, options),
+        (Spacing::Simple, _) => (0..steps).map(|i| (last - i * table.len() / steps) as f64).collect(),
+        (Spacing::DdimUniform, _) => {
+            let mut rising: Vec<f64> = (1..=last).step_by(table.len() / steps).map(|t| t as f64).collect();
+            rising.reverse();
+            rising
+        }
+        (Spacing::Normal, _) => return between(table, even(steps)),
+        (Spacing::SgmUniform, _) => return between(table, even(steps + 1).into_iter().take(steps)),
+        (
+            Spacing::Karras
+            | Spacing::Exponential
+            | Spacing::Beta
+            | Spacing::KlOptimal
+            | Spacing::AlignYourSteps
+            | Spacing::AlignYourStepsXl,
+            _,
+        ) => return by_level(table, steps, spacing, options),
     };
     timesteps.into_iter().map(|timestep| (table.level(timestep), timestep)).collect()
+}
+
+/// The levels of timesteps that may be fractions, as k-diffusion reads its tables.
+fn between(table: &Table, timesteps: impl IntoIterator<Item = f64>) -> Vec<(f64, f64)> {
+    timesteps.into_iter().map(|timestep| (table.sigma_of(timestep), timestep)).collect()
+}
+
+/// Eleven levels for ten steps, the last one being where an interpolation to other numbers ends. Sabour et al. (2024),
+/// "Align Your Steps"; digits of diffusers and A1111.
+const ALIGNED: [f64; 11] = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029];
+/// The same for SDXL.
+const ALIGNED_XL: [f64; 11] = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029];
+
+/// Linear in ln σ between eleven levels, `way` from 0 to 1.
+fn aligned(levels: &[f64; 11], way: f64) -> f64 {
+    let place = way * 10.0;
+    let (below, part) = ((place.floor() as usize).min(9), place - place.floor().min(9.0));
+    let log = |i: usize| levels.get(i).map_or(0.0, |level| level.ln());
+    (log(below) + part * (log(below + 1) - log(below))).exp()
 }
 
 /// Levels from M down to m, and the timesteps they have.
@@ -348,6 +423,7 @@ fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOpti
             even(way, max.powf(root), min.powf(root)).powf(options.rho)
         }
         Spacing::Beta => even(beta_quantile(1.0 - way), min, max),
+        Spacing::KlOptimal => even(way, max.atan(), min.atan()).tan(),
         _ => even(way, max.ln(), min.ln()).exp(),
     };
     let timestep = |sigma: f64| match options.timesteps {
@@ -355,7 +431,11 @@ fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOpti
         TimestepRule::Rounded => table.t_of(sigma).round_ties_even(),
         TimestepRule::Truncated => table.t_of(sigma).trunc(),
     };
-    let sigmas = (0..steps).map(|i| level(i as f64 / (steps.max(2) - 1) as f64));
+    let sigmas = (0..steps).map(|i| match spacing {
+        Spacing::AlignYourSteps => aligned(&ALIGNED, i as f64 / steps as f64),
+        Spacing::AlignYourStepsXl => aligned(&ALIGNED_XL, i as f64 / steps as f64),
+        _ => level(i as f64 / (steps.max(2) - 1) as f64),
+    });
     sigmas.map(|sigma| (sigma, timestep(sigma))).collect()
 }
 
@@ -451,6 +531,22 @@ mod tests {
     #[test]
     fn exponential_and_beta_levels_are_the_references() {
         let (table, golden) = (Table::stable_diffusion(), golden());
+        let further = [
+            (Spacing::Normal, "normal", 10),
+            (Spacing::SgmUniform, "sgm_uniform", 10),
+            (Spacing::Simple, "simple", 10),
+            (Spacing::DdimUniform, "ddim_uniform", 10),
+            (Spacing::KlOptimal, "kl_optimal", 10),
+            (Spacing::AlignYourSteps, "ays_sd15", 10),
+            (Spacing::AlignYourStepsXl, "ays_sdxl", 10),
+            (Spacing::AlignYourStepsXl, "ays_sdxl_16", 16),
+        ];
+        for (spacing, name, steps) in further {
+            let schedule = Schedule::new(&table, steps, spacing).unwrap();
+            let want = &golden["schedules"][name];
+            assert_near(&sigmas(&schedule), &numbers(&want["sigma"])[..steps], name);
+            assert_near(&timesteps(&schedule), &numbers(&want["t"]), name);
+        }
         for (spacing, name) in [(Spacing::Exponential, "exponential"), (Spacing::Beta, "beta_sigma")] {
             let schedule = Schedule::new(&table, 10, spacing).unwrap();
             let want = &golden["schedules"][name];
@@ -479,8 +575,11 @@ mod tests {
     #[test]
     fn steps_fall_and_meet() {
         let table = Table::stable_diffusion();
-        use Spacing::{Beta, Exponential, Karras, Leading, Linspace, Trailing};
-        for spacing in [Leading, Linspace, Trailing, Karras, Exponential, Beta] {
+        use Spacing::{AlignYourSteps, AlignYourStepsXl, Beta, Exponential, Karras, KlOptimal, Leading, Linspace};
+        use Spacing::{Normal, SgmUniform, Simple, Trailing};
+        let even = [Leading, Linspace, Trailing, Normal, SgmUniform, Simple];
+        for spacing in even.into_iter().chain([Karras, Exponential, Beta, KlOptimal, AlignYourSteps, AlignYourStepsXl])
+        {
             for steps in [1, 2, 7, 50, 999, 1000] {
                 let schedule = Schedule::new(&table, steps, spacing).unwrap();
                 assert_eq!(schedule.steps().len(), steps);
@@ -491,6 +590,42 @@ mod tests {
                 assert!(all.iter().all(|step| schedule.timestep(step.from) == step.timestep));
             }
         }
+    }
+
+    #[test]
+    fn ddim_uniform_makes_the_steps_that_fit() {
+        let table = Table::stable_diffusion();
+        for (asked, made) in [(10, 10), (28, 29), (1, 1), (1000, 999)] {
+            let schedule = Schedule::new(&table, asked, Spacing::DdimUniform).unwrap();
+            assert_eq!((schedule.steps().len(), timesteps(&schedule).last()), (made, Some(&1.0)));
+            assert!(schedule.steps().all(|step| step.nominal == made));
+        }
+    }
+
+    #[test]
+    fn distilled_models_have_timesteps_of_their_own() {
+        let table = Table::stable_diffusion();
+        let lcm = |steps, spacing, original| {
+            let options = SpacingOptions { family: Family::Lcm, original, ..Default::default() };
+            Schedule::with_options(&table, steps, spacing, &options)
+        };
+        let four = lcm(4, Spacing::Leading, 50).unwrap();
+        assert_eq!(timesteps(&four), [999.0, 759.0, 499.0, 259.0]);
+        assert_eq!(lcm(4, Spacing::Karras, 50).unwrap(), four);
+        assert_eq!(timesteps(&lcm(2, Spacing::Leading, 25).unwrap()), [999.0, 519.0]);
+        for (steps, original) in [(51, 50), (4, 0), (4, 1001)] {
+            assert!(matches!(lcm(steps, Spacing::Leading, original), Err(Error::Parameter { name: "steps", .. })));
+        }
+    }
+
+    #[test]
+    fn the_level_before_the_end_can_be_left_out() {
+        let table = Table::stable_diffusion();
+        let options = SpacingOptions { drop_penultimate: true, ..Default::default() };
+        let dropped = Schedule::with_options(&table, 10, Spacing::Karras, &options).unwrap();
+        let whole = Schedule::new(&table, 11, Spacing::Karras).unwrap();
+        assert_eq!(sigmas(&dropped), sigmas(&whole)[..10]);
+        assert_eq!(dropped.steps().last().map(|step| (step.to, step.nominal)), Some((0.0, 10)));
     }
 
     #[test]

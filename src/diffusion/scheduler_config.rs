@@ -2,7 +2,10 @@
 
 use super::prediction::Prediction;
 use super::schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
-use super::solver::{Correction, Ddim, Ddpm, Euler, EulerAncestral, Heun, Multistep, Solver, Variance};
+use super::solver::{
+    Correction, Ddim, Ddpm, Deis, Dpm2, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep, Pndm, Singlestep,
+    Solver, Tcd, UniPc, Variance,
+};
 use super::table::Table;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -58,7 +61,7 @@ pub struct SchedulerConfig {
     pub use_karras_sigmas: bool,
     /// `zero` or `sigma_min`: where the last step ends.
     pub final_sigmas_type: Option<String>,
-    /// DDIM: the last step ends at 0 (the default) or at the lowest level.
+    /// DDIM and PNDM: the last step ends at 0 (DDIM's default) or at the lowest level (PNDM's).
     pub set_alpha_to_one: Option<bool>,
     /// DDPM: `fixed_small` (the default) or `fixed_large`.
     pub variance_type: Option<String>,
@@ -68,16 +71,26 @@ pub struct SchedulerConfig {
     pub use_beta_sigmas: bool,
     /// DPM++: exponential levels with rounded timesteps.
     pub use_lu_lambdas: bool,
-    /// DPM++: `dpmsolver++` (the default) or `sde-dpmsolver++`, with fresh noise.
+    /// DPM++: `dpmsolver++` (the default) or `sde-dpmsolver++`, with fresh noise. DEIS: `deis`.
     pub algorithm_type: Option<String>,
-    /// DPM++: 1 to 3.
+    /// DPM++, UniPC, DEIS: 1 to 3.
     pub solver_order: usize,
-    /// DPM++: `midpoint` (the default) or `heun`.
+    /// DPM++: `midpoint` (the default) or `heun`. UniPC: `bh1` or `bh2` (the default). DEIS: `logrho`.
     pub solver_type: Option<String>,
-    /// DPM++: lower orders at the end of fewer than 15 steps?
+    /// DPM++, UniPC, DEIS: lower orders at the end of few steps?
     pub lower_order_final: bool,
     /// DPM++: the last step of first order?
     pub euler_at_final: bool,
+    /// UniPC: steps, by index, that are not corrected.
+    pub disable_corrector: Vec<usize>,
+    /// UniPC: not supported if false.
+    pub predict_x0: bool,
+    /// PNDM: not supported if false, which asks for steps of Runge and Kutta.
+    pub skip_prk_steps: bool,
+    /// LCM, TCD: number of timesteps the model was distilled at.
+    pub original_inference_steps: usize,
+    /// LCM: how fast the share of the latent falls with the timestep.
+    pub timestep_scaling: f64,
     /// DPM++: not supported but for none (in the file, minus infinity).
     pub lambda_min_clipped: Option<f64>,
     /// Not supported: levels of flow matching.
@@ -121,6 +134,11 @@ impl Default for SchedulerConfig {
             solver_type: None,
             lower_order_final: true,
             euler_at_final: false,
+            disable_corrector: Vec::new(),
+            predict_x0: true,
+            skip_prk_steps: true,
+            original_inference_steps: 50,
+            timestep_scaling: 10.0,
             lambda_min_clipped: None,
             use_flow_sigmas: false,
             clip_sample: false,
@@ -143,10 +161,20 @@ impl SchedulerConfig {
         // Python writes infinity, of `lambda_min_clipped`, as JSON does not know it.
         let text = text.replace("-Infinity", "null");
         let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
-        if fields.get("_class_name").is_some_and(|class| class == "HeunDiscreteScheduler") {
-            for (field, default) in [("beta_start", 0.00085), ("beta_end", 0.012)] {
-                fields.entry(field).or_insert(default.into());
+        let class = fields.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let stable = [("beta_start", 0.00085), ("beta_end", 0.012)];
+        let mut absent = |field: &str, default: Value| _ = fields.entry(field).or_insert(default);
+        match class.as_str() {
+            "HeunDiscreteScheduler"
+            | "KDPM2DiscreteScheduler"
+            | "KDPM2AncestralDiscreteScheduler"
+            | "DPMSolverSDEScheduler" => stable.iter().for_each(|(field, beta)| absent(field, (*beta).into())),
+            "LCMScheduler" | "TCDScheduler" => {
+                stable.iter().for_each(|(field, beta)| absent(field, (*beta).into()));
+                absent("beta_schedule", "scaled_linear".into());
             }
+            "DPMSolverSinglestepScheduler" => absent("lower_order_final", false.into()),
+            _ => {}
         }
         serde_json::from_value(fields.into()).map_err(malformed)
     }
@@ -187,7 +215,7 @@ impl SchedulerConfig {
         };
         match (self.rescale_betas_zero_snr, self.family()) {
             (false, _) => Ok(table),
-            (true, Family::Ddim) => table.zero_terminal_snr(1e-14),
+            (true, Family::Ddim | Family::Lcm) => table.zero_terminal_snr(1e-14),
             (true, _) => table.zero_terminal_snr(2f32.powi(-24)),
         }
     }
@@ -207,14 +235,41 @@ impl SchedulerConfig {
             "EulerDiscreteScheduler" => Box::new(Euler),
             "EulerAncestralDiscreteScheduler" => Box::new(EulerAncestral::default()),
             "HeunDiscreteScheduler" => Box::new(Heun),
+            "LMSDiscreteScheduler" => Box::new(Lms::default()),
+            "KDPM2DiscreteScheduler" => Box::new(Dpm2::default()),
+            "KDPM2AncestralDiscreteScheduler" => Box::new(Dpm2::ancestral()),
             "DPMSolverMultistepScheduler" => self.multistep()?,
+            "DPMSolverSinglestepScheduler" => self.singlestep()?,
+            "DPMSolverSDEScheduler" => Box::new(DpmppSde::default()),
+            "UniPCMultistepScheduler" => self.unipc()?,
+            "DEISMultistepScheduler" => self.deis()?,
             "DDIMScheduler" => Box::new(Ddim::default()),
             "DDPMScheduler" => Box::new(Ddpm { variance }),
+            "PNDMScheduler" => Box::new(Pndm::default()),
+            "LCMScheduler" => Box::new(Lcm { scaling: self.timestep_scaling }),
+            "TCDScheduler" => Box::new(Tcd::new(self.table()?)),
             other => {
                 let expected = "choose a solver, for instance Euler or EulerAncestral::default()";
                 return Err(refused("_class_name", other, expected));
             }
         })
+    }
+
+    /// `solver_order`, 1 to 3.
+    fn order(&self) -> Result<usize> {
+        match self.solver_order {
+            order @ 1..=3 => Ok(order),
+            other => Err(refused("solver_order", &other.to_string(), "expected 1 to 3")),
+        }
+    }
+
+    /// `solver_type` of DPM++.
+    fn correction(&self) -> Result<Correction> {
+        match self.solver_type.as_deref() {
+            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Correction::Midpoint), // for diffusers too
+            Some("heun") => Ok(Correction::Heun),
+            Some(other) => Err(refused("solver_type", other, "expected midpoint or heun")),
+        }
     }
 
     /// DPM++ multistep. Its first order is Euler's method.
@@ -224,22 +279,47 @@ impl SchedulerConfig {
             Some("sde-dpmsolver++") => 1.0,
             Some(other) => return Err(refused("algorithm_type", other, "expected dpmsolver++ or sde-dpmsolver++")),
         };
-        let correction = match self.solver_type.as_deref() {
-            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Correction::Midpoint, // for diffusers too
-            Some("heun") => Correction::Heun,
-            Some(other) => return Err(refused("solver_type", other, "expected midpoint or heun")),
-        };
-        if let Some(least) = self.lambda_min_clipped {
-            return Err(refused("lambda_min_clipped", &least.to_string(), "expected null or -Infinity"));
-        }
-        match self.solver_order {
+        match self.order()? {
             1 if eta == 0.0 => Ok(Box::new(Euler)),
             1 => Ok(Box::new(EulerAncestral::with_eta(eta))),
-            order @ 2..=3 => {
-                let solver = Multistep::dpmpp_2m().order(order).eta(eta).correction(correction);
+            order => {
+                let solver = Multistep::dpmpp_2m().order(order).eta(eta).correction(self.correction()?);
                 Ok(Box::new(solver.lower_order_final(self.lower_order_final).euler_at_final(self.euler_at_final)))
             }
-            other => Err(refused("solver_order", &other.to_string(), "expected 1 to 3")),
+        }
+    }
+
+    /// DPM++ singlestep, which diffusers ends with a lower order wherever the last step ends at 0.
+    fn singlestep(&self) -> Result<Box<dyn Solver>> {
+        if let Some(other) = self.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
+            return Err(refused("algorithm_type", other, "expected dpmsolver++"));
+        }
+        let solver = Singlestep::dpmpp_2s().order(self.order()?).correction(self.correction()?);
+        Ok(Box::new(solver.lower_order_final(self.lower_order_final)))
+    }
+
+    fn unipc(&self) -> Result<Box<dyn Solver>> {
+        if !self.predict_x0 {
+            return Err(refused("predict_x0", "false", "expected true"));
+        }
+        let solver = match self.solver_type.as_deref() {
+            Some("bh1") => UniPc::bh1(),
+            None | Some("bh2" | "midpoint" | "heun" | "logrho") => UniPc::bh2(), // for diffusers too
+            Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
+        };
+        let solver = solver.order(self.order()?).lower_order_final(self.lower_order_final);
+        Ok(Box::new(solver.uncorrected(self.disable_corrector.iter().copied())))
+    }
+
+    fn deis(&self) -> Result<Box<dyn Solver>> {
+        match (self.algorithm_type.as_deref(), self.solver_type.as_deref()) {
+            (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
+                Err(refused("algorithm_type", other, "expected deis"))
+            }
+            (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
+                Err(refused("solver_type", other, "expected logrho"))
+            }
+            _ => Ok(Box::new(Deis::order(self.order()?).lower_order_final(self.lower_order_final))),
         }
     }
 
@@ -268,9 +348,11 @@ impl SchedulerConfig {
     /// As [`SchedulerConfig::spacing`], and [`Error::Config`] for an unknown `final_sigmas_type`.
     pub fn spacing_options(&self) -> Result<SpacingOptions> {
         let (family, spacing) = (self.family(), self.timestep_spacing()?);
-        let strides = matches!(self.class_name.as_str(), "DDIMScheduler" | "PNDMScheduler");
+        let class = self.class_name.as_str();
+        let strides = matches!(class, "DDIMScheduler" | "PNDMScheduler");
         let lowest = match self.final_sigmas_type.as_deref() {
-            None | Some("zero") => strides && !self.set_alpha_to_one.unwrap_or(self.class_name == "DDIMScheduler"),
+            _ if matches!(class, "TCDScheduler" | "DEISMultistepScheduler") => true, // these never reach 0
+            None | Some("zero") => strides && !self.set_alpha_to_one.unwrap_or(class == "DDIMScheduler"),
             Some("sigma_min") => true,
             Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
         };
@@ -279,6 +361,7 @@ impl SchedulerConfig {
         let timesteps = match family {
             Family::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
             Family::Multistep => TimestepRule::Truncated,
+            _ if self.use_karras_sigmas && class.starts_with("KDPM2") => TimestepRule::Rounded,
             _ => TimestepRule::Interpolated,
         };
         Ok(SpacingOptions {
@@ -289,6 +372,7 @@ impl SchedulerConfig {
             terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
             target: if strides { Target::Stride } else { Target::Next },
             initial: if scaled { InitScale::Sigma } else { InitScale::WithSignal },
+            original: self.original_inference_steps,
             ..SpacingOptions::default()
         })
     }
@@ -314,15 +398,16 @@ impl SchedulerConfig {
         Ok(schedule)
     }
 
-    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, without the fine
-    /// print of its class.
+    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, laid out for the
+    /// solver's `family`, without the fine print of the file's class.
     ///
     /// # Errors
     /// Those of [`SchedulerConfig::table`] and, without `spacing`, of [`SchedulerConfig::spacing`];
     /// [`Error::Parameter`] for `steps`.
-    pub fn schedule_for_another(&self, steps: usize, spacing: Option<Spacing>) -> Result<Schedule> {
+    pub fn schedule_for_another(&self, family: Family, steps: usize, spacing: Option<Spacing>) -> Result<Schedule> {
         let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
-        let options = SpacingOptions { offset: self.steps_offset, ..SpacingOptions::default() };
+        let (offset, original) = (self.steps_offset, self.original_inference_steps);
+        let options = SpacingOptions { family, offset, original, ..SpacingOptions::default() };
         self.sighted(Schedule::with_options(&self.table()?, steps, spacing, &options)?)
     }
 
@@ -331,12 +416,20 @@ impl SchedulerConfig {
         let text = |value: &Option<String>, only: &str| value.clone().filter(|value| value != only);
         let number = |value: Option<f64>| value.map(|value| value.to_string());
         let flag = |value: bool| value.then(|| "true".to_owned());
+        let plms = self.class_name == "PNDMScheduler";
         let refusals = [
             ("clip_sample", flag(self.clip_sample), "only false makes sense for latents"),
             ("thresholding", flag(self.thresholding), "only false makes sense for latents"),
             ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
+            ("skip_prk_steps", (plms && !self.skip_prk_steps).then(|| "false".to_owned()), "expected true"),
+            (
+                "timestep_spacing",
+                self.timestep_spacing.clone().filter(|spacing| plms && spacing == "linspace"),
+                "PNDM would miss its own levels; expected leading or trailing",
+            ),
+            ("lambda_min_clipped", number(self.lambda_min_clipped), "expected null or -Infinity"),
             ("sigma_min", number(self.sigma_min), "expected null"),
             ("sigma_max", number(self.sigma_max), "expected null"),
         ];
@@ -348,11 +441,12 @@ impl SchedulerConfig {
 
     fn timestep_spacing(&self) -> Result<Spacing> {
         match self.timestep_spacing.as_deref() {
+            _ if self.class_name == "DPMSolverSinglestepScheduler" => Ok(Spacing::Linspace), // it has no such field
             Some("leading") => Ok(Spacing::Leading),
             Some("linspace") => Ok(Spacing::Linspace),
             Some("trailing") => Ok(Spacing::Trailing),
             Some(other) => Err(refused("timestep_spacing", other, "expected leading, linspace or trailing")),
-            None if self.family() == Family::Ddim => Ok(Spacing::Leading),
+            None if matches!(self.family(), Family::Ddim | Family::Lcm) => Ok(Spacing::Leading),
             None => Ok(Spacing::Linspace),
         }
     }
@@ -360,7 +454,9 @@ impl SchedulerConfig {
     /// How the class rounds timesteps.
     fn family(&self) -> Family {
         match self.class_name.as_str() {
-            "DDIMScheduler" | "DDPMScheduler" | "PNDMScheduler" | "LCMScheduler" | "TCDScheduler" => Family::Ddim,
+            "DDIMScheduler" | "DDPMScheduler" | "PNDMScheduler" => Family::Ddim,
+            "LCMScheduler" | "TCDScheduler" => Family::Lcm,
+            "DPMSolverSDEScheduler" => Family::Euler,
             class if class.starts_with("DPMSolver") || class.starts_with("UniPC") || class.starts_with("DEIS") => {
                 Family::Multistep
             }
@@ -403,7 +499,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(known, 6);
+        assert_eq!(known, 9);
     }
 
     #[test]
@@ -446,6 +542,40 @@ mod tests {
         }
         let both = config(json!({ "use_karras_sigmas": true, "use_beta_sigmas": true })).spacing().unwrap_err();
         assert!(both.to_string().contains("use_karras_sigmas is set too"), "{both}");
+    }
+
+    #[test]
+    fn every_class_has_its_solver_or_says_which_field_is_in_the_way() {
+        let classes = [
+            ("LMSDiscreteScheduler", "Lms", Spacing::Linspace, Terminal::Zero),
+            ("KDPM2DiscreteScheduler", "Dpm2", Spacing::Linspace, Terminal::Zero),
+            ("DPMSolverSinglestepScheduler", "Dpmpp2S", Spacing::Linspace, Terminal::Zero),
+            ("DPMSolverSDEScheduler", "DpmppSde", Spacing::Linspace, Terminal::Zero),
+            ("DEISMultistepScheduler", "Deis", Spacing::Linspace, Terminal::Lowest),
+            ("PNDMScheduler", "Pndm", Spacing::Leading, Terminal::Lowest),
+            ("TCDScheduler", "Tcd", Spacing::Leading, Terminal::Lowest),
+            ("LCMScheduler", "Lcm", Spacing::Leading, Terminal::Zero),
+        ];
+        for (class, name, spacing, terminal) in classes {
+            let config = config(json!({ "_class_name": class }));
+            assert_eq!((config.solver().unwrap().name(), config.spacing().unwrap()), (name, spacing));
+            assert_eq!(config.spacing_options().unwrap().terminal, terminal, "{class}");
+            assert_eq!(config.schedule(5).unwrap().steps().len(), 5);
+        }
+        let refusals = [
+            ("PNDMScheduler", "skip_prk_steps", json!(false)),
+            ("PNDMScheduler", "timestep_spacing", json!("linspace")),
+            ("UniPCMultistepScheduler", "predict_x0", json!(false)),
+            ("UniPCMultistepScheduler", "solver_type", json!("bh3")),
+            ("UniPCMultistepScheduler", "solver_order", json!(4)),
+            ("DEISMultistepScheduler", "algorithm_type", json!("sde-dpmsolver++")),
+            ("DEISMultistepScheduler", "solver_type", json!("euler")),
+            ("DPMSolverSinglestepScheduler", "algorithm_type", json!("dpmsolver")),
+        ];
+        for (class, field, value) in refusals {
+            let error = config(json!({ "_class_name": class, field: value })).solver().err().unwrap().to_string();
+            assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
+        }
     }
 
     #[test]

@@ -199,13 +199,14 @@ impl<'p> Request<'p> {
     fn start(self, seed: u64) -> Result<Run<'p, 'p>> {
         let grid = self.grid()?;
         let scheduler = self.model.scheduler();
-        let schedule = match (&self.solver, self.spacing) {
-            (None, None) => scheduler.schedule(self.steps)?,
-            (_, spacing) => scheduler.schedule_for_another(self.steps, spacing)?,
-        };
+        let own = self.solver.is_none() && self.spacing.is_none();
         let solver = match self.solver {
             Some(solver) => solver,
             None => scheduler.solver()?,
+        };
+        let schedule = match own {
+            true => scheduler.schedule(self.steps)?,
+            false => scheduler.schedule_for_another(solver.family(), self.steps, self.spacing)?,
         };
         let combine = self.combine.unwrap_or_else(|| Box::new(Cfg(self.model.defaults().guidance_scale)));
         let mut sampler =

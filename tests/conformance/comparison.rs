@@ -1,6 +1,6 @@
 //! What diffusers does and this crate does not offer, to reproduce its numbers.
 
-use impasto::diffusion::solver::{Correction, Eval, Multistep, Solver};
+use impasto::diffusion::solver::{Correction, Eval, Multistep, Solver, toward};
 use impasto::diffusion::{SchedulerConfig, Transition};
 use impasto::{Result, Step};
 use tch::Tensor;
@@ -100,5 +100,208 @@ impl Solver for Dpmpp3MSdeOfDiffusers {
 
     fn name(&self) -> &'static str {
         "Dpmpp3MSdeOfDiffusers"
+    }
+}
+
+/// LMS started inside its schedule: the order counts the steps that were skipped, whose slopes are left out of the sum.
+pub struct LmsFromInside {
+    skipped: Vec<f64>,
+    history: History,
+}
+
+impl LmsFromInside {
+    pub fn new(skipped: &[f64]) -> Self {
+        Self { skipped: skipped.to_vec(), history: Vec::new() }
+    }
+}
+
+impl Solver for LmsFromInside {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let x0 = eval.x0(x, step.from)?;
+        self.history.insert(0, (step.from, (x - &x0) / step.from));
+        self.history.truncate(4);
+        let levels = self.history.iter().map(|(level, _)| *level).chain(self.skipped.iter().rev().copied());
+        let levels: Vec<f64> = levels.take(4).collect();
+        // the integral of a polynomial of third degree, by the two points of Gauss and Legendre
+        let half = (step.to - step.from) / 2.0;
+        let basis = |j: usize, at: f64| -> f64 {
+            let others = levels.iter().enumerate().filter(|(other, _)| *other != j);
+            others.map(|(_, other)| (at - other) / (levels[j] - other)).product()
+        };
+        let mut mean = x.shallow_clone();
+        for (j, (_, slope)) in self.history.iter().enumerate() {
+            let middle = (step.from + step.to) / 2.0;
+            let points = [-1.0, 1.0].map(|side| basis(j, middle + side * half / 3f64.sqrt()));
+            mean += slope * (half * (points[0] + points[1]));
+        }
+        Ok(Transition::new(mean, 0.0, step.to, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "LmsFromInside"
+    }
+}
+
+/// PNDM that averages v instead of the slope, and converts with the latent of the step.
+#[derive(Default)]
+pub struct PndmOnV(Vec<Tensor>);
+
+impl Solver for PndmOnV {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let (from, to) = (step.from, step.to);
+        let v = |x: &Tensor, x0: &Tensor, s: f64| ((x - x0) / s - x0 * s) / s.hypot(1.0);
+        let slope = |v: &Tensor| (v + x * (from / from.hypot(1.0))) / from.hypot(1.0);
+        let x0 = eval.x0(x, from)?;
+        self.0.insert(0, v(x, &x0, from));
+        self.0.truncate(4);
+        let mean = match self.0.as_slice() {
+            [a] if step.count > 1 => {
+                let y = x + slope(a) * (to - from);
+                let there = eval.x0(&y, to)?;
+                (a + v(&y, &there, to)) / 2.0
+            }
+            [a] => a.shallow_clone(),
+            [a, b] => (a * 3.0 - b) / 2.0,
+            [a, b, c] => (a * 23.0 - b * 16.0 + c * 5.0) / 12.0,
+            [a, b, c, d, ..] => (a * 55.0 - b * 59.0 + c * 37.0 - d * 9.0) / 24.0,
+            [] => unreachable!("one was inserted"),
+        };
+        Ok(Transition::new(x + slope(&mean) * (to - from), 0.0, to, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "PndmOnV"
+    }
+}
+
+/// UniPC in noise space (`predict_x0` false), of second order with B(h) = e^h − 1.
+pub struct UniPcOfNoise {
+    history: History,
+    /// The latent and the prediction of the step before, and its order.
+    before: Option<(Tensor, Tensor, usize)>,
+}
+
+impl UniPcOfNoise {
+    pub fn new(config: &SchedulerConfig) -> Self {
+        assert!(config.solver_order == 2 && config.lower_order_final && config.solver_type.is_none());
+        Self { history: Vec::new(), before: None }
+    }
+}
+
+impl Solver for UniPcOfNoise {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let (s, u) = (step.from, step.to);
+        let x0 = eval.x0(x, s)?;
+        let e = (x - &x0) / s;
+        let mut corrected = x.shallow_clone();
+        if let Some((x_before, mean, order)) = &self.before {
+            let (q, e_before) = &self.history[0];
+            // base − u·B·(ρ₁·(e₁ − e)/r₁ + ρ₂·(e⁺ − e)), B = e^h − 1
+            let h = (q / s).ln();
+            let b = h.exp_m1();
+            let mut sum = (&e - e_before) * 0.5;
+            if *order == 2 {
+                let (far, e_far) = &self.history[1];
+                let r = (q / far).ln() / h;
+                // ρ₁ + ρ₂ = b₁, r·ρ₁ + ρ₂ = b₂
+                let phi = b / h - 1.0;
+                let (b1, b2) = (phi / b, (phi / h - 0.5) * 2.0 / b);
+                let rho1 = (b1 - b2) / (1.0 - r);
+                sum = (&e - e_before) * (b1 - rho1) + (e_far - e_before) * (rho1 / r);
+            }
+            corrected = x_before - e_before * (s * b) - sum * (s * b) + (x - mean);
+        }
+        self.history.insert(0, (s, e));
+        let order = 2.min(step.count - step.index).min(self.history.len());
+        let h = (s / u).ln();
+        let e = &self.history[0].1;
+        let mut mean = &corrected - e * (u * h.exp_m1());
+        if order == 2 {
+            let (far, e_far) = &self.history[1];
+            mean -= (e_far - e) * (u * h.exp_m1() * 0.5 / ((s / far).ln() / h));
+        }
+        self.before = Some((corrected, mean.shallow_clone(), order));
+        Ok(Transition::new(mean, 0.0, u, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "UniPcOfNoise"
+    }
+}
+
+/// DPM-Solver singlestep in noise space (`dpmsolver`), of second order. Its last level must be above 0.
+pub struct SinglestepOfNoise {
+    history: History,
+    block: Tensor,
+}
+
+impl SinglestepOfNoise {
+    pub fn new(config: &SchedulerConfig) -> Self {
+        assert!(config.solver_order == 2 && config.solver_type.is_none());
+        Self { history: Vec::new(), block: Tensor::new() }
+    }
+}
+
+impl Solver for SinglestepOfNoise {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let (s, u) = (step.from, step.to);
+        let x0 = eval.x0(x, s)?;
+        self.history.insert(0, (s, (x - &x0) / s));
+        let mean = if step.index.is_multiple_of(2) {
+            self.block = x.shallow_clone();
+            toward(x, &x0, s, u)?
+        } else {
+            let ((_, e), (begin, first)) = (&self.history[0], &self.history[1]);
+            let d = (e - first) / ((begin / s).ln() / (begin / u).ln());
+            &self.block - (begin - u) * (first + 0.5 * d)
+        };
+        Ok(Transition::new(mean, 0.0, u, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "SinglestepOfNoise"
+    }
+}
+
+/// DPM2 a with the levels as diffusers forms them, in f32: nearly all of `down` cancels where a step is a long one, so
+/// that the last bit of torch's levels shows.
+pub struct Dpm2AncestralInSingle {
+    levels: Vec<f32>,
+}
+
+impl Dpm2AncestralInSingle {
+    /// From torch's levels.
+    pub fn new(levels: Vec<f32>) -> Self {
+        Self { levels }
+    }
+
+    /// (middle, down, up) of a step.
+    pub fn split(&self, from: f64, to: f64) -> (f64, f64, f64) {
+        let nearest = |level: f64| {
+            let level = level as f32;
+            self.levels.iter().copied().min_by(|a, b| (a - level).abs().total_cmp(&(b - level).abs())).unwrap_or(level)
+        };
+        let (s, u) = (nearest(from), nearest(to));
+        let up = (u * u * (s * s - u * u) / (s * s)).sqrt();
+        let down = (u * u - up * up).sqrt();
+        let middle = (s.ln() + 0.5 * (down.ln() - s.ln())).exp();
+        (f64::from(middle), f64::from(down), f64::from(up))
+    }
+}
+
+impl Solver for Dpm2AncestralInSingle {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let x0 = eval.x0(x, step.from)?;
+        if step.to == 0.0 {
+            return Ok(Transition::new(x0.shallow_clone(), 0.0, 0.0, x.shallow_clone(), x0));
+        }
+        let (middle, down, up) = self.split(step.from, step.to);
+        let y = toward(x, &x0, step.from, middle)?;
+        let slope = (&y - eval.x0_between(&y, middle)?) / middle;
+        Ok(Transition::new(x + slope * (down - step.from), up, down, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "Dpm2AncestralInSingle"
     }
 }

@@ -2,10 +2,10 @@
 
 use super::{Case, Outputs, Result};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
-use impasto::diffusion::{Noise, Schedule};
+use impasto::diffusion::{Noise, Predictions, Schedule};
 use impasto::guidance::{Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey};
 use impasto::sampler::{Run, Sampler, Start};
-use impasto::{Codec, Grid, Model, Rgb, Source};
+use impasto::{Branch, Codec, Grid, Model, Rgb, Source, Step};
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -75,16 +75,26 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
         let prompt = prompts.at(i);
         let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
-        let mut run = sampler(case, &model)?.start(&model, start)?;
-        let mut seen = Vec::new();
+        let mut inner = Inner::default();
+        let mut run = sampler(case, &model)?.guide(&mut inner).start(&model, start)?;
+        let mut ends = Vec::new();
         while let Some(progress) = run.step()? {
-            seen.push(observed(case, run.latent(), progress.step.to)?);
+            ends.push((progress.step, run.latent().shallow_clone()));
         }
-        steps.push(Tensor::stack(&seen, 0));
         latents.push(run.finish()?.shallow_clone());
         if case.wanted.contains_key("image") {
             pictures.push(((run.decode()? + 1.0) / 2.0).clamp(0.0, 1.0));
         }
+        drop(run);
+        let mut seen = Vec::new();
+        for (step, latent) in ends {
+            let calls = inner.0.iter().filter(|(call, _)| call.index == step.index);
+            for (call, x) in calls {
+                seen.push(observed(case, x, call.sigma)?);
+            }
+            seen.push(observed(case, &latent, step.to)?);
+        }
+        steps.push(Tensor::stack(&seen, 0));
         embeds[0].push(model.text(&prompt)?.context.expand([images as i64, -1, -1], false));
         embeds[1].push(model.text(&negative)?.context.expand([images as i64, -1, -1], false));
     }
@@ -98,6 +108,20 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         outputs.push(("image".to_owned(), Tensor::cat(&pictures, 0)));
     }
     Ok(outputs)
+}
+
+/// The latents of calls within a step, each of which is a step of diffusers.
+#[derive(Default)]
+struct Inner(Vec<(Step, Tensor)>);
+
+impl Guidance for Inner {
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> impasto::Result<()> {
+        if step.eval > 0 {
+            let (x0, eps) = (predictions.x0(Branch::Cond)?, predictions.eps(Branch::Cond)?);
+            self.0.push((*step, x0 + eps * step.sigma));
+        }
+        Ok(())
+    }
 }
 
 /// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others

@@ -1,9 +1,12 @@
 //! Noise, schedules and solvers: kinds `torch_rng`, `scheduler`, `scheduler_math` and `scheduler_refused`.
 
-use super::comparison::{DpmSolver, Dpmpp3MSdeOfDiffusers};
+use super::comparison::{
+    Dpm2AncestralInSingle, DpmSolver, Dpmpp3MSdeOfDiffusers, LmsFromInside, PndmOnV, SinglestepOfNoise, UniPcOfNoise,
+};
 use super::{Case, Outputs, Result};
-use impasto::diffusion::solver::{Ddim, Eval, Solver};
-use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, TorchRng, relabel};
+use impasto::Step;
+use impasto::diffusion::solver::{Ddim, Eval, Solver, Tcd};
+use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, Table, TorchRng, relabel};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -47,7 +50,73 @@ pub fn torch_rng(case: &Case) -> Result<Outputs> {
 fn config(run: &Value) -> SchedulerConfig {
     let mut config = run["config"].clone();
     config["_class_name"] = run["class"].clone();
+    if let Some(original) = run["set_timesteps"].get("original_inference_steps") {
+        config["original_inference_steps"] = original.clone();
+    }
     SchedulerConfig::from_json(&config.to_string()).unwrap()
+}
+
+/// The crate's solver, or the one that does what diffusers does and the crate does not. `skipped`: levels of the
+/// schedule before the first of the run.
+fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto::Result<Box<dyn Solver>> {
+    let (class, algorithm) = (config.class_name.as_str(), config.algorithm_type.as_deref());
+    Ok(match (class, run["eta"].as_f64(), algorithm) {
+        ("TCDScheduler", eta, _) => Box::new(Tcd::new(config.table()?).gamma(eta.unwrap_or(0.3))),
+        (_, Some(eta), _) => Box::new(Ddim { eta }),
+        ("DPMSolverSinglestepScheduler", _, Some("dpmsolver")) => Box::new(SinglestepOfNoise::new(config)),
+        ("DPMSolverMultistepScheduler", _, Some("dpmsolver" | "sde-dpmsolver")) => Box::new(DpmSolver::new(config)),
+        (_, _, Some("sde-dpmsolver++")) if config.solver_order == 3 => Box::new(Dpmpp3MSdeOfDiffusers::new(config)),
+        ("LMSDiscreteScheduler", ..) if !skipped.is_empty() => Box::new(LmsFromInside::new(skipped)),
+        ("PNDMScheduler", ..) if config.prediction_type == Prediction::V => Box::new(PndmOnV::default()),
+        ("UniPCMultistepScheduler", ..) if !config.predict_x0 => Box::new(UniPcOfNoise::new(config)),
+        _ => config.solver()?,
+    })
+}
+
+/// How often diffusers' tables have an entry: second-order classes twice but for the first, PNDM the second twice.
+fn times(class: &str, index: usize) -> usize {
+    match index {
+        0 => 1,
+        _ if class.starts_with("Heun") => 2,
+        1 if class.starts_with("PNDM") => 2,
+        _ => 1,
+    }
+}
+
+/// Timesteps as diffusers lists them, one per call of the model.
+fn timesteps(class: &str, schedule: &Schedule, table: &Table, torch: &Dpm2AncestralInSingle) -> Vec<f64> {
+    let steps: Vec<Step> = schedule.steps().collect();
+    let mut all = Vec::new();
+    for (i, step) in steps.iter().enumerate() {
+        all.extend(std::iter::repeat_n(step.timestep, times(class, i)));
+        if class.starts_with("KDPM2") && i + 1 < steps.len() {
+            all.push(table.t_of(match class.contains("Ancestral") {
+                true => torch.split(step.from, step.to).0,
+                false => (step.from * step.to).sqrt(),
+            }));
+        }
+    }
+    all
+}
+
+/// The steps of PNDM started inside its schedule, whose list has the second entry twice and is cut by index: the first
+/// step goes to the next level, the second begins one further.
+fn pndm_inside(whole: &Schedule, count: usize) -> Vec<Step> {
+    let steps: Vec<Step> = whole.steps().collect();
+    let list: Vec<usize> = [0, 1].into_iter().chain(1..steps.len()).skip(steps.len() - count).collect();
+    if list[0] == 0 {
+        return steps;
+    }
+    let kept: Vec<Step> = list.iter().take(1).chain(&list[2..]).map(|&i| steps[i]).collect();
+    let (count, second) = (kept.len(), steps[list[1]].from);
+    let numbered = kept.into_iter().enumerate().map(|(index, mut step)| {
+        (step.index, step.count) = (index, count);
+        if index == 0 {
+            step.to = second;
+        }
+        step
+    });
+    numbered.collect()
 }
 
 /// Does the class keep latents in variance-preserving form?
@@ -63,11 +132,20 @@ struct Sine<'a> {
     seen: Vec<(f64, Tensor)>,
 }
 
-impl Eval for Sine<'_> {
-    fn x0(&mut self, x: &Tensor, sigma: f64) -> impasto::Result<Tensor> {
-        let out = (x * (0.7 * Prediction::input_scale(sigma)) + self.schedule.timestep(sigma) / 1000.0).sin();
+impl Sine<'_> {
+    fn ask(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> impasto::Result<Tensor> {
+        let out = (x * (0.7 * Prediction::input_scale(sigma)) + timestep / 1000.0).sin();
         self.seen.push((sigma, x.shallow_clone()));
         self.prediction.x0(&out, x, sigma)
+    }
+}
+
+impl Eval for Sine<'_> {
+    fn x0(&mut self, x: &Tensor, sigma: f64) -> impasto::Result<Tensor> {
+        self.ask(x, sigma, self.schedule.timestep(sigma))
+    }
+    fn x0_between(&mut self, x: &Tensor, sigma: f64) -> impasto::Result<Tensor> {
+        self.ask(x, sigma, self.schedule.timestep_between(sigma))
     }
     fn noise(&mut self) -> impasto::Result<Tensor> {
         unimplemented!("no solver here draws inside a step")
@@ -76,12 +154,6 @@ impl Eval for Sine<'_> {
 
 fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let (id, class, config) = (run["id"].as_str().unwrap(), run["class"].as_str().unwrap(), config(run));
-    let mut solver: Box<dyn Solver> = match (run["eta"].as_f64(), config.algorithm_type.as_deref()) {
-        (Some(eta), _) => Box::new(Ddim { eta }),
-        (_, Some("dpmsolver" | "sde-dpmsolver")) => Box::new(DpmSolver::new(&config)),
-        (_, Some("sde-dpmsolver++")) if config.solver_order == 3 => Box::new(Dpmpp3MSdeOfDiffusers::new(&config)),
-        _ => config.solver()?,
-    };
     let whole = match run["set_timesteps"]["timesteps"].as_array() {
         Some(timesteps) => {
             let timesteps: Vec<f64> = timesteps.iter().map(|timestep| timestep.as_f64().unwrap()).collect();
@@ -93,36 +165,55 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let coordinates = |sigma: f64| if vp { Prediction::input_scale(sigma) } else { 1.0 };
     let mut out = Outputs::new();
     let mut add = |name: &str, value: Tensor| out.push((format!("{id}.{name}"), value));
-    // Heun's tables have every level between the ends twice.
-    let calls = |i: usize| if class.starts_with("Heun") && i > 0 { 2 } else { 1 };
-    let table = |values: Vec<f64>| {
-        let all: Vec<f64> =
-            values.into_iter().enumerate().flat_map(|(i, v)| std::iter::repeat_n(v, calls(i))).collect();
-        Tensor::from_slice(&all)
-    };
-    let timesteps = |schedule: &Schedule| table(schedule.steps().map(|step| step.timestep).collect());
-    add("timesteps", timesteps(&whole));
+    let table = config.table()?;
+    let torch = case.wanted.get(&format!("{id}.sigmas")).map(|wanted| Vec::<f32>::try_from(&wanted.tensor));
+    let torch = Dpm2AncestralInSingle::new(torch.transpose()?.unwrap_or_default());
+    add("timesteps", Tensor::from_slice(&timesteps(class, &whole, &table, &torch)));
     add("init_noise_sigma", Tensor::from_slice(&[whole.initial_scale() * coordinates(whole.sigma_max())]));
-    let end = Tensor::from_slice(&whole.steps().last().map(|step| step.to).into_iter().collect::<Vec<_>>());
-    add("sigmas", Tensor::cat(&[table(whole.steps().map(|step| step.from).collect()), end], 0));
+    let levels: Vec<f64> = whole.steps().map(|step| step.from).collect();
+    let end = whole.steps().last().map(|step| step.to);
+    let mut sigmas: Vec<f64> =
+        levels.iter().enumerate().flat_map(|(i, sigma)| std::iter::repeat_n(*sigma, times(class, i))).collect();
+    if class.starts_with("KDPM2") {
+        let twice = levels[1..].iter().copied().chain(end).flat_map(|sigma| [sigma; 2]);
+        sigmas = levels[..1].iter().copied().chain(twice).collect();
+    }
+    sigmas.extend(end);
+    add("sigmas", Tensor::from_slice(&sigmas));
 
+    let n = levels.len();
     let (schedule, mut x) = match run["strength"].as_f64() {
         Some(strength) => {
-            let n = whole.steps().len();
-            let inside = whole.last(((n as f64 * strength) as usize).min(n))?;
-            add("start_timesteps", timesteps(&inside));
+            let count = ((n as f64 * strength) as usize).min(n);
+            let all = timesteps(class, &whole, &table, &torch);
+            let inside = whole.last(count)?;
+            let order = if ["Heun", "KDPM2"].iter().any(|start| class.starts_with(start)) { 2 } else { 1 };
+            add("start_timesteps", Tensor::from_slice(&all[(n - count) * order..]));
             let x = case.input("original")? + case.input("sample")? * inside.sigma_max();
             (inside, x)
         }
         None => {
             let x = case.input("sample")? * whole.initial_scale();
-            (whole, x)
+            (whole.clone(), x)
         }
     };
-    let mut eval = Sine { schedule: &schedule, prediction: config.prediction_type, seen: Vec::new() };
-    let (mut latents, mut draws) = (vec![&x * coordinates(schedule.sigma_max())], Vec::new());
-    let mut reached = schedule.sigma_max();
-    for step in schedule.steps() {
+    let steps: Vec<Step> = match run["strength"].as_f64() {
+        Some(_) if class.starts_with("PNDM") => pndm_inside(&whole, schedule.steps().len()),
+        _ => schedule.steps().collect(),
+    };
+    // the first level may be one that the run skips
+    x = match (run["strength"].is_number(), steps.first()) {
+        (true, Some(first)) => case.input("original")? + case.input("sample")? * first.from,
+        _ => x,
+    };
+    let mut solver = match class.contains("KDPM2A") && n == 2 {
+        true => Box::new(torch),
+        false => solver_of(run, &config, &levels[..n - schedule.steps().len()])?,
+    };
+    let mut eval = Sine { schedule: &whole, prediction: config.prediction_type, seen: Vec::new() };
+    let mut reached = steps.first().map_or(0.0, |step| step.from);
+    let (mut latents, mut draws) = (vec![&x * coordinates(reached)], Vec::new());
+    for step in steps {
         x = relabel(&x, reached, step.from)?;
         let transition = solver.step(&step, &x, &mut eval)?;
         // Some classes also draw where the noise has no effect.
@@ -173,10 +264,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
                 let steps = run["num_inference_steps"].as_u64().unwrap() as usize;
                 let (spacing, options) = (config.spacing().unwrap(), config.spacing_options().unwrap());
                 let schedule = Schedule::with_options(&table, steps, spacing, &options).unwrap();
-                // Heun's table has every entry but the first twice.
-                let times = |i: usize| if class.starts_with("Heun") && i > 0 { 2 } else { 1 };
-                let all = schedule.steps().map(|step| step.timestep).enumerate();
-                let all: Vec<f64> = all.flat_map(|(i, t)| std::iter::repeat_n(t, times(i))).collect();
+                let all = timesteps(class, &schedule, &table, &Dpm2AncestralInSingle::new(Vec::new()));
                 at.iter().map(|i| all[i.as_u64().unwrap() as usize]).collect()
             }
         };

@@ -25,17 +25,37 @@
 //! ```
 
 mod ddim;
+mod deis;
+mod dpm2;
+mod dpmpp_2s;
+mod dpmpp_sde;
 mod euler;
 mod heun;
+mod history;
+mod lcm;
+mod lms;
 mod multistep;
 mod names;
+mod pndm;
+mod singlestep;
+mod unipc;
 
 pub use ddim::{Ddim, Ddpm, Variance};
+pub use deis::Deis;
+pub use dpm2::Dpm2;
+pub use dpmpp_2s::Dpmpp2SAncestral;
+pub use dpmpp_sde::{DpmppSde, SdeNoise};
 pub use euler::{Euler, EulerAncestral};
 pub use heun::Heun;
+pub use lcm::{Lcm, Tcd};
+pub use lms::Lms;
 pub use multistep::{Correction, Multistep, Taylor};
 pub use names::by_name;
+pub use pndm::Pndm;
+pub use singlestep::Singlestep;
+pub use unipc::UniPc;
 
+use super::schedule::Family;
 use super::transition::Transition;
 use crate::error::{Error, Result};
 use crate::step::Step;
@@ -45,6 +65,12 @@ use tch::Tensor;
 pub trait Eval {
     /// The combined clean picture for a latent at noise level `sigma`: a call of the model.
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor>;
+
+    /// The same for a level in between those of the schedule, should it by chance equal one: its timestep is
+    /// interpolated, whatever the schedule rounds its own to. Default: [`Eval::x0`].
+    fn x0_between(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.x0(x, sigma)
+    }
 
     /// Standard normal noise of the latent's shape, on its device. (Noise that is added *after* a step is not the
     /// solver's business: it is the [`Transition`]'s `std`.)
@@ -62,6 +88,12 @@ pub trait Solver: Send {
     /// From `x` at noise level `step.from` to the distribution at `step.to`.
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
 
+    /// How a schedule is laid out for it if nobody says otherwise. [`Family::Lcm`] for solvers of distilled models, whose
+    /// timesteps are theirs whatever the spacing.
+    fn family(&self) -> Family {
+        Family::default()
+    }
+
     /// Its name, for messages and reports; [`by_name`] knows those of this crate.
     fn name(&self) -> &'static str;
 }
@@ -73,6 +105,10 @@ impl<S: Solver + ?Sized> Solver for Box<S> {
 
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         (**self).step(step, x, eval)
+    }
+
+    fn family(&self) -> Family {
+        (**self).family()
     }
 
     fn name(&self) -> &'static str {
@@ -110,5 +146,7 @@ fn check_noise(eta: f64, s_noise: f64) -> Result<()> {
     Ok(())
 }
 
+#[cfg(test)]
+mod convergence;
 #[cfg(test)]
 mod tests;

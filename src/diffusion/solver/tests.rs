@@ -5,19 +5,25 @@ use crate::diffusion::{Denoised, Noise, Schedule, Spacing, SpacingOptions, Table
 use serde_json::Value;
 use tch::{Device, Kind};
 
-type Picture = fn(&Tensor, f64, f64) -> Tensor;
+pub(super) type Picture = fn(&Tensor, f64, f64) -> Tensor;
 
 /// A picture known in closed form, the golden's "noise", and counters.
-struct Fake<'a> {
+pub(super) struct Fake<'a> {
     picture: Picture,
     schedule: &'a Schedule,
     calls: usize,
     draws: usize,
+    /// Are draws all zeros?
+    silent: bool,
 }
 
 impl<'a> Fake<'a> {
-    fn new(picture: Picture, schedule: &'a Schedule) -> Self {
-        Self { picture, schedule, calls: 0, draws: 0 }
+    pub(super) fn new(picture: Picture, schedule: &'a Schedule) -> Self {
+        Self { picture, schedule, calls: 0, draws: 0, silent: false }
+    }
+
+    pub(super) fn silent(picture: Picture, schedule: &'a Schedule) -> Self {
+        Self { silent: true, ..Self::new(picture, schedule) }
     }
 }
 
@@ -28,7 +34,7 @@ impl Eval for Fake<'_> {
     }
     fn noise(&mut self) -> Result<Tensor> {
         self.draws += 1;
-        Ok(wave(self.draws))
+        Ok(if self.silent { Tensor::from(0.0) } else { wave(self.draws) })
     }
 }
 
@@ -51,11 +57,11 @@ fn wavy(x: &Tensor, sigma: f64, t: f64) -> Tensor {
     x - sigma * (x * (0.7 / sigma.hypot(1.0)) + t / 1000.0).sin()
 }
 
-fn tanh(x: &Tensor, sigma: f64, _: f64) -> Tensor {
+pub(super) fn tanh(x: &Tensor, sigma: f64, _: f64) -> Tensor {
     (x / (1.0 + sigma)).tanh()
 }
 
-fn golden(file: &str) -> Value {
+pub(super) fn golden(file: &str) -> Value {
     serde_json::from_str(match file {
         "sampling" => include_str!("../../../tests/golden/specs/sampling.json"),
         _ => include_str!("../../../tests/golden/specs/forcing.json"),
@@ -77,11 +83,34 @@ fn assert_near(got: &Tensor, want: &Value, what: &str) {
 #[test]
 fn trajectories_are_the_references() {
     let golden = golden("sampling");
-    let schedule = Schedule::from_sigmas(&Table::stable_diffusion(), &numbers(&golden["karras6"]["sigma"])).unwrap();
-    for (step, t) in schedule.steps().zip(numbers(&golden["karras6"]["t"])) {
-        assert!((step.timestep - t).abs() < 1e-5);
-    }
-    let solvers: [(&str, Box<dyn Solver>); 15] = [
+    let table = Table::stable_diffusion();
+    let of = |name: &str, terminal: f64| {
+        let mut sigmas = numbers(&golden[name]["sigma"]);
+        *sigmas.last_mut().unwrap() = terminal;
+        let schedule = Schedule::from_sigmas(&table, &sigmas).unwrap();
+        for (step, t) in schedule.steps().zip(numbers(&golden[name]["t"])) {
+            assert!((step.timestep - t).abs() < 3e-5, "{} {t}", step.timestep);
+        }
+        schedule
+    };
+    // TCD ends at the lowest level
+    let (karras, lcm, tcd) = (of("karras6", 0.0), of("lcm6", 0.0), of("lcm6", table.sigma_min()));
+    let independent = DpmppSde { noise: SdeNoise::Independent, ..DpmppSde::default() };
+    let solvers: [(&str, Box<dyn Solver>); 29] = [
+        ("dpm2", Box::new(Dpm2::default())),
+        ("dpm2_a", Box::new(Dpm2::ancestral())),
+        ("lms4", Box::new(Lms::default())),
+        ("pndm", Box::new(Pndm::default())),
+        ("dpmpp_sde", Box::new(DpmppSde::default())),
+        ("dpmpp_sde_independent", Box::new(independent)),
+        ("dpmpp_2s_a", Box::new(Dpmpp2SAncestral::default())),
+        ("unipc2_bh1", Box::new(UniPc::bh1())),
+        ("unipc2_bh2", Box::new(UniPc::bh2())),
+        ("unipc3_bh2", Box::new(UniPc::bh2().order(3))),
+        ("deis2", Box::new(Deis::default())),
+        ("deis3", Box::new(Deis::order(3))),
+        ("lcm", Box::new(Lcm::default())),
+        ("tcd_gamma0.3", Box::new(Tcd::default())),
         ("heun", Box::new(Heun)),
         ("dpmpp_2m", Box::new(Multistep::dpmpp_2m())),
         ("dpmpp_2m_heun", Box::new(Multistep::dpmpp_2m().correction(Correction::Heun))),
@@ -100,10 +129,15 @@ fn trajectories_are_the_references() {
     ];
     let pictures: [(&str, Picture); 3] = [("linear", linear), ("wave", wavy), ("tanh", tanh)];
     for (name, mut solver) in solvers {
+        let schedule = match name {
+            "lcm" => &lcm,
+            "tcd_gamma0.3" => &tcd,
+            _ => &karras,
+        };
         for (picture, f) in pictures {
             for forced in [false, true] {
                 let want = &golden["trajectories"][name][picture];
-                let mut eval = Fake::new(f, &schedule);
+                let mut eval = Fake::new(f, schedule);
                 let mut x = schedule.sigma_max() * wave(0);
                 solver.reset();
                 for step in schedule.steps() {
@@ -146,7 +180,7 @@ fn trajectories_are_the_references() {
 fn a_force_moves_a_run_as_far_as_in_the_reference() {
     let golden = golden("sampling");
     for (name, shift) in
-        golden["force_shift_linear"].as_object().unwrap().iter().filter(|(name, _)| !name.contains("uni"))
+        golden["force_shift_linear"].as_object().unwrap().iter().filter(|(name, _)| !name.contains("forgetting"))
     {
         let want = &golden["trajectories"][name]["linear"];
         let (forced, free) = (numbers(&want["forced_x"][5]), numbers(&want["x"][5]));
@@ -168,13 +202,40 @@ fn end(solver: &mut dyn Solver, schedule: &Schedule) -> Tensor {
 #[test]
 fn what_a_solver_remembers_ends_with_the_run() {
     let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).unwrap();
-    let mut boxed = Box::new(Multistep::dpmpp_3m_sde());
-    let first = end(&mut boxed, &schedule);
-    assert_eq!(end(&mut boxed, &schedule), first);
-    // what follows another run without a reset is another picture
-    let (mut fresh, last) = (Multistep::dpmpp_3m_sde(), schedule.steps().nth(4).unwrap());
-    let step = |solver: &mut Multistep| solver.step(&last, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap().mean;
-    assert_ne!(step(&mut boxed), step(&mut fresh));
+    let solvers: [fn() -> Box<dyn Solver>; 6] = [
+        || Box::new(Multistep::dpmpp_3m_sde()),
+        || Box::new(Lms::default()),
+        || Box::new(Pndm::default()),
+        || Box::new(Deis::order(3)),
+        || Box::new(UniPc::bh1().order(3)),
+        || Box::new(Singlestep::dpmpp_3s()),
+    ];
+    for make in solvers {
+        let (mut used, mut fresh) = (make(), make());
+        let first = end(&mut used, &schedule);
+        assert_eq!(end(&mut used, &schedule), first, "{}", used.name());
+        // what follows another run without a reset is another picture
+        let inside = schedule.steps().nth(4).unwrap();
+        let step =
+            |solver: &mut dyn Solver| solver.step(&inside, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap().mean;
+        assert_ne!(step(&mut used), step(&mut fresh), "{}", used.name());
+    }
+}
+
+#[test]
+fn a_force_inside_a_block_is_not_lost_when_the_block_begins_again() {
+    // the second step of a block starts from the first one's latent; what was added in between is added again
+    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).unwrap();
+    let run = |push: f64| {
+        let mut solver = Singlestep::dpmpp_2s();
+        let steps: Vec<Step> = schedule.steps().take(2).collect();
+        let mut step =
+            |i: usize, x: &Tensor| solver.step(&steps[i], x, &mut Fake::new(linear, &schedule)).unwrap().mean;
+        let middle = step(0, &(schedule.sigma_max() * wave(0))) + push;
+        step(1, &middle)
+    };
+    let moved = run(1.0) - run(0.0);
+    assert!(moved.min().double_value(&[]) > 0.5, "{moved}");
 }
 
 #[test]
@@ -186,6 +247,13 @@ fn first_order_is_eulers() {
     };
     same(&mut Multistep::dpmpp_2m().order(1), &mut Euler);
     same(&mut Multistep::dpmpp_3m_sde().order(1), &mut EulerAncestral::default());
+    same(&mut Deis::order(1), &mut Euler);
+    same(&mut Lms::order(1), &mut Euler);
+    same(&mut Singlestep::dpmpp_2s().order(1), &mut Euler);
+    same(&mut UniPc::bh2().order(1).uncorrected(0..9), &mut Euler);
+    same(&mut UniPc::bh2().uncorrected(0..9), &mut Multistep::dpmpp_2m());
+    same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
+    same(&mut Tcd::default().gamma(0.0), &mut Euler);
     let mut two = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Karras).unwrap();
     assert_ne!(end(&mut Heun, &two), end(&mut Euler, &two));
     two = two.last(1).unwrap();
@@ -222,7 +290,14 @@ fn a_repeated_last_level_changes_nothing() {
     let schedule = Schedule::with_options(&Table::stable_diffusion(), 20, Spacing::Exponential, &options).unwrap();
     let last = schedule.steps().last().unwrap();
     assert!((last.from / last.to - 1.0).abs() < 1e-12);
-    for mut solver in [Multistep::dpmpp_2m(), Multistep::dpmpp_3m_sde()] {
+    let solvers: [Box<dyn Solver>; 5] = [
+        Box::new(Multistep::dpmpp_2m()),
+        Box::new(Multistep::dpmpp_3m_sde()),
+        Box::new(Deis::order(3)),
+        Box::new(UniPc::bh1().uncorrected(0..20)),
+        Box::new(Singlestep::dpmpp_2s()),
+    ];
+    for mut solver in solvers {
         for step in schedule.steps() {
             let transition = solver.step(&step, &wave(step.index), &mut Fake::new(tanh, &schedule)).unwrap();
             if step.index + 1 == step.count {
@@ -292,81 +367,20 @@ impl Eval for Forced<'_> {
     }
 }
 
-/// Error of the mean after `count` even steps in ln σ from 10 to 0.05, starting at 8. `seeds` steps before them, on the
-/// exact path, fill the solver's memory.
-fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, count: usize, seeds: usize) -> f64 {
-    let (high, low) = (10f64.ln(), 0.05f64.ln());
-    let level = |i: usize| (high + (i as f64 - seeds as f64) / count as f64 * (low - high)).exp();
-    let sigmas: Vec<f64> = (0..=seeds + count).map(level).collect();
-    let schedule = Schedule::from_sigmas(&Table::stable_diffusion(), &sigmas).unwrap();
-    solver.reset();
-    let mut eval = Fake::new(picture, &schedule);
-    let end = schedule.steps().fold(Tensor::from(8.0), |x, step| {
-        let x = if step.index <= seeds { Tensor::from(path(step.from)) } else { x };
-        solver.step(&step, &x, &mut eval).unwrap().mean
-    });
-    (end.double_value(&[]) - path(0.05)).abs()
-}
-
-#[test]
-fn errors_shrink_as_the_order_says() {
-    // D = μ + v/(v + σ²)(x − μ), μ = 0.7, v = 1: exactly x − μ ∝ (v + σ²)^((1 + e)/2), where e is η² or for SDEs η
-    let bell: Picture = |x, sigma, _| 0.7 + 1.0 / (1.0 + sigma * sigma) * (x - 0.7);
-    let heun = |solver: Multistep| solver.correction(Correction::Heun);
-    let exact = |solver: Multistep| heun(solver).taylor(Taylor::Exact);
-    let (half, third) = (|| Multistep::dpmpp_2m().eta(0.5), || Multistep::dpmpp_3m().eta(0.5));
-    let solvers: [(&str, Box<dyn Solver>, f64); 13] = [
-        ("euler", Box::new(Euler), 0.0),
-        ("euler_a eta .5 (mean)", Box::new(EulerAncestral::with_eta(0.5)), 0.25),
-        ("heun", Box::new(Heun), 0.0),
-        ("dpmpp_2m", Box::new(Multistep::dpmpp_2m()), 0.0),
-        ("dpmpp_3m", Box::new(heun(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_3m seeded", Box::new(heun(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_3m exact", Box::new(exact(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_3m exact seeded", Box::new(exact(Multistep::dpmpp_3m())), 0.0),
-        ("dpmpp_2m_sde eta .5 (mean)", Box::new(half()), 0.5),
-        ("dpmpp_2m_sde_heun eta .5 (mean)", Box::new(heun(half())), 0.5),
-        ("dpmpp_3m_sde eta .5 (mean)", Box::new(heun(third())), 0.5),
-        ("dpmpp_3m_sde eta .5 seeded (mean)", Box::new(heun(third())), 0.5),
-        ("dpmpp_3m_sde exact eta .5 seeded (mean)", Box::new(exact(third())), 0.5),
-    ];
-    for (name, mut solver, renewed) in solvers {
-        let path = |sigma: f64| 0.7 + 7.3 * ((1.0 + sigma * sigma) / 101.0).powf((1.0 + renewed) / 2.0);
-        let seeds = if name.contains("seeded") { 3 } else { 0 };
-        converges(name, solver.as_mut(), bell, &path, seeds);
-    }
-    let curved: [(&str, Box<dyn Solver>); 3] = [
-        ("tanh: euler_a", Box::new(EulerAncestral::default())),
-        ("tanh: dpmpp_2m_sde", Box::new(Multistep::dpmpp_2m_sde())),
-        ("tanh: dpmpp_3m_sde", Box::new(Multistep::dpmpp_3m_sde())),
-    ];
-    for (name, mut solver) in curved {
-        let end = golden("sampling")["convergence"][name]["exact"].as_f64().unwrap();
-        converges(name, solver.as_mut(), tanh, &|sigma| if sigma > 1.0 { 8.0 } else { end }, 0);
-    }
-}
-
-/// Checks errors and order against the golden.
-fn converges(name: &str, solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, seeds: usize) {
-    let want = &golden("sampling")["convergence"][name];
-    let mut errors = [20, 160, 320].map(|count| error(solver, picture, path, count, seeds));
-    for (error, count) in errors.iter().zip(["20", "160", "320"]) {
-        let want = want["error"][count].as_f64().unwrap();
-        assert!((error - want).abs() < 2e-9 + 1e-6 * want, "{name}, {count} steps: {error:e} {want:e}");
-    }
-    errors.sort_by(f64::total_cmp);
-    let order = (errors[1] / errors[0]).log2();
-    let expected = want["expected"].as_f64().unwrap();
-    match expected {
-        3.0 => assert!(order > 2.6, "{name}: {order}"),
-        _ => assert!((order - expected).abs() < 0.15, "{name}: {order}"),
-    }
-}
-
 #[test]
 fn noise_left_and_noise_added_make_the_next_level() {
     let schedule = Schedule::new(&Table::stable_diffusion(), 12, Spacing::Karras).unwrap();
-    let solvers: [Box<dyn Solver>; 10] = [
+    let solvers: [Box<dyn Solver>; 20] = [
+        Box::new(Dpm2::default()),
+        Box::new(Dpm2 { eta: 0.7, s_noise: 1.0 }),
+        Box::new(Dpmpp2SAncestral::default()),
+        Box::new(DpmppSde { noise: SdeNoise::Independent, ..Default::default() }),
+        Box::new(Lms::default()),
+        Box::new(Pndm::default()),
+        Box::new(UniPc::bh2()),
+        Box::new(Lcm::default()),
+        Box::new(Tcd::default()),
+        Box::new(Singlestep::dpmpp_3s()),
         Box::new(Heun),
         Box::new(Multistep::dpmpp_2m()),
         Box::new(Multistep::dpmpp_2m_sde().eta(0.4)),
@@ -417,7 +431,19 @@ fn a_mean_that_nobody_pulls_on_is_the_next_latent_itself() {
 fn order_eta_and_noise_have_ranges() {
     let schedule = Schedule::new(&Table::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
-    let wrong: [Box<dyn Solver>; 9] = [
+    let wrong: [Box<dyn Solver>; 21] = [
+        Box::new(Lms::order(0)),
+        Box::new(Lms::order(5)),
+        Box::new(Deis::order(4)),
+        Box::new(UniPc::bh1().order(0)),
+        Box::new(Singlestep::dpmpp_2s().order(0)),
+        Box::new(Dpm2 { eta: -1.0, s_noise: 1.0 }),
+        Box::new(Dpmpp2SAncestral { eta: 1.0, s_noise: 0.0 }),
+        Box::new(DpmppSde { eta: f64::NAN, ..Default::default() }),
+        Box::new(DpmppSde { r: 0.0, ..Default::default() }),
+        Box::new(Lcm { scaling: 0.0 }),
+        Box::new(Tcd::default().gamma(1.1)),
+        Box::new(Tcd::default().gamma(f64::NAN)),
         Box::new(Multistep::dpmpp_2m().order(0)),
         Box::new(Multistep::dpmpp_2m().order(4)),
         Box::new(Multistep::dpmpp_2m().eta(-1.0)),
@@ -430,6 +456,6 @@ fn order_eta_and_noise_have_ranges() {
     ];
     for mut solver in wrong {
         let error = solver.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap_err();
-        assert!(matches!(error, crate::error::Error::Parameter { name: "eta" | "s_noise" | "order", .. }), "{error}");
+        assert!(matches!(error, crate::error::Error::Parameter { .. }), "{error}");
     }
 }

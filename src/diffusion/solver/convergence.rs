@@ -1,0 +1,96 @@
+//! How fast errors of solvers shrink with the number of steps.
+
+use super::tests::{Fake, Picture, golden, tanh};
+use super::*;
+use crate::diffusion::{Schedule, Table};
+
+/// Error of the mean after `count` even steps in ln σ from 10 to 0.05, starting at 8. `seeds` steps before them, on the
+/// exact path, fill the solver's memory.
+fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, count: usize, seeds: usize) -> f64 {
+    let (high, low) = (10f64.ln(), 0.05f64.ln());
+    let level = |i: usize| (high + (i as f64 - seeds as f64) / count as f64 * (low - high)).exp();
+    let sigmas: Vec<f64> = (0..=seeds + count).map(level).collect();
+    let schedule = Schedule::from_sigmas(&Table::stable_diffusion(), &sigmas).unwrap();
+    solver.reset();
+    let mut eval = Fake::silent(picture, &schedule);
+    let end = schedule.steps().fold(Tensor::from(8.0), |x, step| {
+        let x = if step.index <= seeds { Tensor::from(path(step.from)) } else { x };
+        solver.step(&step, &x, &mut eval).unwrap().mean
+    });
+    (end.double_value(&[]) - path(0.05)).abs()
+}
+
+#[test]
+fn errors_shrink_as_the_order_says() {
+    // D = μ + v/(v + σ²)(x − μ), μ = 0.7, v = 1: exactly x − μ ∝ (v + σ²)^((1 + e)/2), where e is η² or for SDEs η
+    let bell: Picture = |x, sigma, _| 0.7 + 1.0 / (1.0 + sigma * sigma) * (x - 0.7);
+    let heun = |solver: Multistep| solver.correction(Correction::Heun);
+    let exact = |solver: Multistep| heun(solver).taylor(Taylor::Exact);
+    let (half, third) = (|| Multistep::dpmpp_2m().eta(0.5), || Multistep::dpmpp_3m().eta(0.5));
+    let plain = |solver: UniPc| solver.lower_order_final(false);
+    let (dpm2, two_s) = (|eta| Dpm2 { eta, s_noise: 1.0 }, |eta| Dpmpp2SAncestral { eta, s_noise: 1.0 });
+    let solvers: [(&str, Box<dyn Solver>, f64); 30] = [
+        ("dpm2", Box::new(dpm2(0.0)), 0.0),
+        ("lms4", Box::new(Lms::default()), 0.0),
+        ("lms4 seeded", Box::new(Lms::default()), 0.0),
+        ("pndm", Box::new(Pndm::default()), 0.0),
+        ("dpmpp_2s", Box::new(two_s(0.0)), 0.0),
+        ("unipc2_bh1", Box::new(plain(UniPc::bh1())), 0.0),
+        ("unipc2_bh2", Box::new(plain(UniPc::bh2())), 0.0),
+        ("unipc3_bh2", Box::new(plain(UniPc::bh2().order(3))), 0.0),
+        ("unipc2_no_corrector", Box::new(plain(UniPc::bh2().uncorrected(0..320))), 0.0),
+        ("deis2", Box::new(Deis::order(2).lower_order_final(false)), 0.0),
+        ("deis3", Box::new(Deis::order(3).lower_order_final(false)), 0.0),
+        ("deis3 seeded", Box::new(Deis::order(3).lower_order_final(false)), 0.0),
+        ("dpm2_a eta .5 (mean)", Box::new(dpm2(0.5)), 0.25),
+        ("dpmpp_2s_a eta .5 (mean)", Box::new(two_s(0.5)), 0.25),
+        ("dpm2_a eta 1 (mean)", Box::new(dpm2(1.0)), 1.0),
+        ("dpmpp_2s_a eta 1 (mean)", Box::new(two_s(1.0)), 1.0),
+        ("dpmpp_sde eta .5 (mean)", Box::new(DpmppSde { eta: 0.5, ..Default::default() }), 0.25),
+        ("euler", Box::new(Euler), 0.0),
+        ("euler_a eta .5 (mean)", Box::new(EulerAncestral::with_eta(0.5)), 0.25),
+        ("heun", Box::new(Heun), 0.0),
+        ("dpmpp_2m", Box::new(Multistep::dpmpp_2m()), 0.0),
+        ("dpmpp_3m", Box::new(heun(Multistep::dpmpp_3m())), 0.0),
+        ("dpmpp_3m seeded", Box::new(heun(Multistep::dpmpp_3m())), 0.0),
+        ("dpmpp_3m exact", Box::new(exact(Multistep::dpmpp_3m())), 0.0),
+        ("dpmpp_3m exact seeded", Box::new(exact(Multistep::dpmpp_3m())), 0.0),
+        ("dpmpp_2m_sde eta .5 (mean)", Box::new(half()), 0.5),
+        ("dpmpp_2m_sde_heun eta .5 (mean)", Box::new(heun(half())), 0.5),
+        ("dpmpp_3m_sde eta .5 (mean)", Box::new(heun(third())), 0.5),
+        ("dpmpp_3m_sde eta .5 seeded (mean)", Box::new(heun(third())), 0.5),
+        ("dpmpp_3m_sde exact eta .5 seeded (mean)", Box::new(exact(third())), 0.5),
+    ];
+    for (name, mut solver, renewed) in solvers {
+        let path = |sigma: f64| 0.7 + 7.3 * ((1.0 + sigma * sigma) / 101.0).powf((1.0 + renewed) / 2.0);
+        let seeds = if name.contains("seeded") { 3 } else { 0 };
+        converges(name, solver.as_mut(), bell, &path, seeds);
+    }
+    let curved: [(&str, Box<dyn Solver>); 4] = [
+        ("tanh: dpmpp_sde", Box::new(DpmppSde::default())),
+        ("tanh: euler_a", Box::new(EulerAncestral::default())),
+        ("tanh: dpmpp_2m_sde", Box::new(Multistep::dpmpp_2m_sde())),
+        ("tanh: dpmpp_3m_sde", Box::new(Multistep::dpmpp_3m_sde())),
+    ];
+    for (name, mut solver) in curved {
+        let end = golden("sampling")["convergence"][name]["exact"].as_f64().unwrap();
+        converges(name, solver.as_mut(), tanh, &|sigma| if sigma > 1.0 { 8.0 } else { end }, 0);
+    }
+}
+
+/// Checks errors and order against the golden.
+fn converges(name: &str, solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, seeds: usize) {
+    let want = &golden("sampling")["convergence"][name];
+    let mut errors = [20, 160, 320].map(|count| error(solver, picture, path, count, seeds));
+    for (error, count) in errors.iter().zip(["20", "160", "320"]) {
+        let want = want["error"][count].as_f64().unwrap();
+        assert!((error - want).abs() < 2e-9 + 1e-6 * want, "{name}, {count} steps: {error:e} {want:e}");
+    }
+    errors.sort_by(f64::total_cmp);
+    let order = (errors[1] / errors[0]).log2();
+    let (expected, seen) = (want["expected"].as_f64().unwrap(), want["order"].as_f64().unwrap());
+    match expected {
+        3.0 => assert!(order > 2.6, "{name}: {order}"),
+        _ => assert!((order - seen).abs() < 0.15 && order > expected - 0.15, "{name}: {order}"),
+    }
+}

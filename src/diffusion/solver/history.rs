@@ -1,0 +1,79 @@
+//! What a solver remembers of earlier steps, and polynomials through it.
+
+use std::collections::VecDeque;
+use tch::Tensor;
+
+/// (level, value) of the last steps, the newest first.
+#[derive(Debug, Default)]
+pub(super) struct History(VecDeque<(f64, Tensor)>);
+
+impl History {
+    /// None.
+    pub(super) const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    /// Remembers one more, of `most` at most.
+    pub(super) fn push(&mut self, level: f64, value: Tensor, most: usize) {
+        self.0.push_front((level, value));
+        self.0.truncate(most);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// That of `steps` steps ago; 0 is the newest.
+    pub(super) fn ago(&self, steps: usize) -> Option<(f64, &Tensor)> {
+        self.0.get(steps).map(|(level, value)| (*level, value))
+    }
+
+    /// The newest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (f64, &Tensor)> {
+        self.0.iter().map(|(level, value)| (*level, value))
+    }
+}
+
+/// For every node the coefficients, the constant first, of the polynomial that is 1 there and 0 at the other nodes.
+pub(super) fn lagrange(nodes: &[f64]) -> impl Iterator<Item = Vec<f64>> {
+    nodes.iter().enumerate().map(|(at, node)| {
+        let others = nodes.iter().enumerate().filter(|(other, _)| *other != at);
+        others.fold(vec![1.0], |p, (_, other)| {
+            // (p₀ + p₁·x + …)·(x − other)/(node − other)
+            let (lower, upper) =
+                (p.iter().map(|c| -c * other).chain([0.0]), [0.0].into_iter().chain(p.iter().copied()));
+            lower.zip(upper).map(|(a, b)| (a + b) / (node - other)).collect()
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_polynomial_is_one_at_its_node_and_zero_at_the_others() {
+        let nodes = [2.0, -1.0, 0.5, 3.0];
+        for (at, coefficients) in lagrange(&nodes).enumerate() {
+            for (place, x) in nodes.iter().enumerate() {
+                let value = coefficients.iter().rev().fold(0.0, |sum, c| sum * x + c);
+                assert!((value - f64::from(u8::from(at == place))).abs() < 1e-12);
+            }
+        }
+        assert_eq!(lagrange(&[7.0]).collect::<Vec<_>>(), [[1.0]]);
+    }
+
+    #[test]
+    fn the_newest_is_first_and_the_oldest_is_forgotten() {
+        let mut history = History::new();
+        (0..5).for_each(|i| history.push(f64::from(i), Tensor::from(i), 3));
+        assert_eq!(history.iter().map(|(level, _)| level).collect::<Vec<_>>(), [4.0, 3.0, 2.0]);
+        assert_eq!((history.ago(1).map(|(level, _)| level), history.len()), (Some(3.0), 3));
+        history.clear();
+        assert!(history.ago(0).is_none());
+    }
+}

@@ -1,0 +1,103 @@
+//! LCM and TCD: for models distilled to a few steps.
+
+use super::{Eval, Solver, toward};
+use crate::diffusion::schedule::Family;
+use crate::diffusion::table::Table;
+use crate::diffusion::transition::Transition;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// LCM: every step goes to a clean picture, and the next begins with it noised again. For latent consistency models and
+/// LCM LoRAs; 2 to 8 steps and a guidance scale of 1 to 2 are usual.
+///
+/// A force is a force on the clean picture: nothing of the noise is left in the mean.
+///
+/// Source: Luo et al. (2023), "Latent Consistency Models"; diffusers' `LCMScheduler`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Lcm {
+    /// How fast the share of x falls with the timestep, positive; 10 is what models are distilled with.
+    pub scaling: f64,
+}
+
+impl Default for Lcm {
+    fn default() -> Self {
+        Self { scaling: 10.0 }
+    }
+}
+
+impl Solver for Lcm {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(self.scaling > 0.0 && self.scaling.is_finite()) {
+            return Err(Error::parameter("scaling", self.scaling, "a positive number; 10 is usual"));
+        }
+        // c_skip = ¼/(q² + ¼), c_out = q/√(q² + ¼), q = scaling·t; of the variance-preserving x/√(1 + σ²)
+        let q = self.scaling * step.timestep;
+        let total = q * q + 0.25;
+        let x0 = eval.x0(x, step.from)?;
+        let kept = x.f_mul_scalar(0.25 / total / step.from.hypot(1.0))?;
+        let mean = x0.f_mul_scalar(q / total.sqrt())?.f_add(&kept)?;
+        Ok(Transition::new(mean, step.to, 0.0, x.shallow_clone(), x0))
+    }
+
+    fn family(&self) -> Family {
+        Family::Lcm
+    }
+
+    fn name(&self) -> &'static str {
+        "Lcm"
+    }
+}
+
+/// TCD: as [`Lcm`], but a step goes only down to a level below the next and is noised up to that. For trajectory
+/// consistency models and TCD LoRAs; 2 to 8 steps are usual, more do not harm.
+///
+/// Source: Zheng et al. (2024), "Trajectory Consistency Distillation"; diffusers' `TCDScheduler`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tcd {
+    gamma: f64,
+    table: Table,
+}
+
+impl Tcd {
+    /// With the levels of a model; γ is 0.3.
+    pub const fn new(table: Table) -> Self {
+        Self { gamma: 0.3, table }
+    }
+
+    /// How much of the noise is renewed, 0 (none, which is Euler) to 1; 0.3 is usual, less for more steps.
+    pub const fn gamma(mut self, gamma: f64) -> Self {
+        self.gamma = gamma;
+        self
+    }
+}
+
+impl Default for Tcd {
+    /// With Stable Diffusion's levels.
+    fn default() -> Self {
+        Self::new(Table::stable_diffusion())
+    }
+}
+
+impl Solver for Tcd {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(0.0..=1.0).contains(&self.gamma) {
+            return Err(Error::parameter("gamma", self.gamma, "0 (no fresh noise) to 1; 0.3 is usual"));
+        }
+        // down = σ[⌊(1 − γ)·t⌋], t = the timestep of the step's end
+        let next = self.table.t_of(step.to).round();
+        let down = self.table.level(((1.0 - self.gamma) * next).floor());
+        let down = if self.gamma > 0.0 { down.min(step.to) } else { step.to };
+        let x0 = eval.x0(x, step.from)?;
+        let std = (step.to * step.to - down * down).max(0.0).sqrt();
+        Ok(Transition::new(toward(x, &x0, step.from, down)?, std, down, x.shallow_clone(), x0))
+    }
+
+    fn family(&self) -> Family {
+        Family::Lcm
+    }
+
+    fn name(&self) -> &'static str {
+        "Tcd"
+    }
+}

@@ -1,0 +1,57 @@
+//! PNDM, also called PLMS.
+
+use super::history::History;
+use super::{Eval, Solver, toward};
+use crate::diffusion::transition::Transition;
+use crate::error::Result;
+use crate::step::Step;
+use tch::Tensor;
+
+/// PNDM without Runge-Kutta steps (PLMS): Adams-Bashforth with fixed weights on the slopes of up to four steps, as if
+/// steps were even in σ. The first step is Heun's. One call per step but for that one; what Stable Diffusion 1.x names
+/// in its files.
+///
+/// Source: Liu et al. (2022), "Pseudo Numerical Methods for Diffusion Models on Manifolds", equation 12; diffusers'
+/// `PNDMScheduler` with `skip_prk_steps`.
+#[derive(Debug, Default)]
+pub struct Pndm {
+    /// (level, slope).
+    history: History,
+}
+
+impl Solver for Pndm {
+    fn reset(&mut self) {
+        self.history.clear();
+    }
+
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        let (from, to) = (step.from, step.to);
+        let slope = |x: &Tensor, x0: &Tensor, level: f64| -> Result<Tensor> { Ok(x.f_sub(x0)?.f_div_scalar(level)?) };
+        let x0 = eval.x0(x, from)?;
+        self.history.push(from, slope(x, &x0, from)?, 4);
+        let mut mean = x.shallow_clone();
+        let mut add = |slope: &Tensor, weight: f64| -> Result<()> {
+            mean = mean.f_add(&slope.f_mul_scalar(weight * (to - from))?)?;
+            Ok(())
+        };
+        let weights: &[f64] = match self.history.len() {
+            1 if step.count > 1 && to > 0.0 => {
+                let y = toward(x, &x0, from, to)?;
+                add(&slope(&y, &eval.x0(&y, to)?, to)?, 0.5)?;
+                &[0.5]
+            }
+            1 => &[1.0],
+            2 => &[3.0 / 2.0, -1.0 / 2.0],
+            3 => &[23.0 / 12.0, -16.0 / 12.0, 5.0 / 12.0],
+            _ => &[55.0 / 24.0, -59.0 / 24.0, 37.0 / 24.0, -9.0 / 24.0],
+        };
+        for (weight, (_, slope)) in weights.iter().zip(self.history.iter()) {
+            add(slope, *weight)?;
+        }
+        Ok(Transition::new(mean, 0.0, to, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        "Pndm"
+    }
+}

@@ -1,0 +1,137 @@
+//! DPM-Solver++ in its singlestep form, one call per step.
+
+use super::history::History;
+use super::{Correction, Eval, Solver, toward};
+use crate::diffusion::transition::Transition;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// DPM-Solver++ singlestep: steps come in blocks of `order`, and the second and third of a block begin again where the
+/// block began, with what is known since. One call per step.
+///
+/// [`Dpmpp2SAncestral`](super::Dpmpp2SAncestral) is the same idea with a block inside each step.
+///
+/// What guidances did to a mean inside a block is added to the next one.
+///
+/// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; diffusers' `DPMSolverSinglestepScheduler`.
+#[derive(Debug)]
+pub struct Singlestep {
+    order: usize,
+    correction: Correction,
+    lower_order_final: bool,
+    /// (level, x0).
+    history: History,
+    block: Option<Block>,
+}
+
+/// Where a block began, and the mean that the step before returned.
+#[derive(Debug)]
+struct Block {
+    x: Tensor,
+    mean: Tensor,
+}
+
+impl Singlestep {
+    /// Blocks of two steps.
+    pub const fn dpmpp_2s() -> Self {
+        Self {
+            order: 2,
+            correction: Correction::Midpoint,
+            lower_order_final: true,
+            history: History::new(),
+            block: None,
+        }
+    }
+
+    /// Blocks of three steps.
+    pub const fn dpmpp_3s() -> Self {
+        Self::dpmpp_2s().order(3)
+    }
+
+    /// Length of blocks, 1..=3; 1 is Euler.
+    pub const fn order(mut self, order: usize) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// The form of steps of second and third order.
+    pub const fn correction(mut self, correction: Correction) -> Self {
+        self.correction = correction;
+        self
+    }
+
+    /// Shall the last step be of first order where the number of steps is a multiple of the order? It is by default.
+    pub const fn lower_order_final(mut self, lower: bool) -> Self {
+        self.lower_order_final = lower;
+        self
+    }
+
+    /// The place of a step in its block, from 1.
+    fn place(&self, step: &Step) -> usize {
+        let last = step.index + 1 == step.count;
+        if last && (step.to == 0.0 || self.lower_order_final && step.nominal.is_multiple_of(self.order)) {
+            return 1;
+        }
+        // where the whole schedule's blocks are, whatever part of it is run
+        (step.nominal.saturating_sub(step.count) + step.index) % self.order + 1
+    }
+
+    /// The end of the `order`th step of a block.
+    fn mean(&self, order: usize, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
+        let known = (order > 1).then(|| self.history.ago(order - 1)).flatten();
+        let (Some(block), Some((begin, first))) = (&self.block, known) else {
+            return toward(x, x0, step.from, step.to);
+        };
+        // h = ln(begin/to), r = ln(begin/from)/h, d = (x0 − first)/r, a = 1 − e^(−h), φ₂ = 1 − a/h, φ₃ = φ₂/h − ½
+        let h = (begin / step.to).ln();
+        let slope = |level: f64, x0: &Tensor| -> Result<(f64, Tensor)> {
+            let r = (begin / level).ln() / h;
+            Ok((r, x0.f_sub(first)?.f_div_scalar(r)?))
+        };
+        let (r, d) = slope(step.from, x0)?;
+        let a = -(-h).exp_m1();
+        let phi2 = 1.0 - a / h;
+        let added = match (order, self.correction, self.history.ago(1)) {
+            (2, Correction::Midpoint, _) => d.f_mul_scalar(a / 2.0)?,
+            (3, Correction::Heun, Some((level, second))) => {
+                // φ₂·(r·d' − r'·d)/(r − r') − 2φ₃·(d − d')/(r − r'), r', d' of the block's second step
+                let (r1, d1) = slope(level, second)?;
+                let (even, change) = (d1.f_mul_scalar(r)?.f_sub(&d.f_mul_scalar(r1)?)?, d.f_sub(&d1)?);
+                let phi3 = phi2 / h - 0.5;
+                even.f_mul_scalar(phi2)?.f_sub(&change.f_mul_scalar(2.0 * phi3)?)?.f_div_scalar(r - r1)?
+            }
+            _ => d.f_mul_scalar(phi2)?,
+        };
+        let edit = x.f_sub(&block.mean)?;
+        Ok(toward(&block.x, first, begin, step.to)?.f_add(&added)?.f_add(&edit)?)
+    }
+}
+
+impl Solver for Singlestep {
+    fn reset(&mut self) {
+        self.history.clear();
+        self.block = None;
+    }
+
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(1..=3).contains(&self.order) {
+            return Err(Error::parameter("order", self.order, "1 to 3; 2 is usual"));
+        }
+        let x0 = eval.x0(x, step.from)?;
+        self.history.push(step.from, x0.shallow_clone(), 3);
+        let order = self.place(step).min(self.history.len());
+        let mean = self.mean(order, step, x, &x0)?;
+        let began = self.block.take().filter(|_| order > 1).map_or_else(|| x.shallow_clone(), |block| block.x);
+        self.block = Some(Block { x: began, mean: mean.shallow_clone() });
+        Ok(Transition::new(mean, 0.0, step.to, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        match self.order {
+            1 => "Dpmpp1S",
+            2 => "Dpmpp2S",
+            _ => "Dpmpp3S",
+        }
+    }
+}

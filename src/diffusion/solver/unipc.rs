@@ -1,0 +1,166 @@
+//! UniPC: predictor and corrector.
+
+use super::history::{History, lagrange};
+use super::{Eval, Solver, toward};
+use crate::diffusion::transition::Transition;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// UniPC: a multistep prediction, corrected at the next step with what the model says there. One call per step, one
+/// order more than the prediction has alone.
+///
+/// The correction goes back to the latent before; what guidances did to the prediction since is added to it again.
+///
+/// ```
+/// use impasto::diffusion::solver::{Solver, UniPc};
+///
+/// assert_eq!(UniPc::bh2().order(3).name(), "UniPcBh2");
+/// ```
+///
+/// Source: Zhao et al. (2023), "UniPC: A Unified Predictor-Corrector Framework"; diffusers' `UniPCMultistepScheduler`.
+#[derive(Debug)]
+pub struct UniPc {
+    order: usize,
+    bh2: bool,
+    lower_order_final: bool,
+    uncorrected: Vec<usize>,
+    /// (level, x0).
+    history: History,
+    predicted: Option<Predicted>,
+}
+
+/// A step that has been predicted and not yet corrected.
+#[derive(Debug)]
+struct Predicted {
+    /// The latent it came from.
+    x: Tensor,
+    mean: Tensor,
+    order: usize,
+}
+
+/// Longest memory.
+const MOST: usize = 3;
+
+impl UniPc {
+    /// With B(h) = h, of second order: A1111's and ComfyUI's UniPC.
+    pub const fn bh1() -> Self {
+        Self::with(false)
+    }
+
+    /// With B(h) = e^h − 1, of second order: diffusers' default.
+    pub const fn bh2() -> Self {
+        Self::with(true)
+    }
+
+    const fn with(bh2: bool) -> Self {
+        Self {
+            order: 2,
+            bh2,
+            lower_order_final: true,
+            uncorrected: Vec::new(),
+            history: History::new(),
+            predicted: None,
+        }
+    }
+
+    /// How many values of x0 a prediction uses, 1..=3; 2 is usual with guidance, 3 without.
+    pub const fn order(mut self, order: usize) -> Self {
+        self.order = order;
+        self
+    }
+
+    /// Shall orders fall to 1 with the steps that remain? They do by default, as it makes few steps stable.
+    pub const fn lower_order_final(mut self, lower: bool) -> Self {
+        self.lower_order_final = lower;
+        self
+    }
+
+    /// Steps, by index, that are not corrected (`disable_corrector`); none by default.
+    pub fn uncorrected(mut self, steps: impl IntoIterator<Item = usize>) -> Self {
+        self.uncorrected = steps.into_iter().collect();
+        self
+    }
+
+    /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, over the x0 of
+    /// other levels.
+    fn over(&self, levels: (f64, f64), x: &Tensor, x0: &Tensor, others: &[(f64, &Tensor)]) -> Result<Tensor> {
+        let (from, to) = levels;
+        let h = (from / to).ln();
+        let b = if self.bh2 { (-h).exp_m1() } else { -h };
+        // rⱼ = ln(from/σⱼ)/h
+        let places: Vec<f64> = others.iter().map(|(level, _)| (from / level).ln() / h).collect();
+        let mut end = toward(x, x0, from, to)?;
+        for ((weight, place), (_, other)) in weights(&places, -h, b).iter().zip(&places).zip(others) {
+            end = end.f_sub(&other.f_sub(x0)?.f_mul_scalar(b * weight / place)?)?;
+        }
+        Ok(end)
+    }
+
+    /// `x`, which the step before predicted, corrected by what the model says there.
+    fn corrected(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
+        let (Some(Predicted { x: before, mean, order }), Some((from, known))) = (&self.predicted, self.history.ago(0))
+        else {
+            return Ok(x.shallow_clone());
+        };
+        let index = step.nominal.saturating_sub(step.count) + step.index;
+        if index.checked_sub(1).is_none_or(|before| self.uncorrected.contains(&before)) {
+            return Ok(x.shallow_clone());
+        }
+        let earlier = self.history.iter().take(*order).skip(1);
+        let others: Vec<(f64, &Tensor)> = earlier.chain([(step.from, x0)]).collect();
+        let edit = x.f_sub(mean)?;
+        Ok(self.over((from, step.from), before, known, &others)?.f_add(&edit)?)
+    }
+}
+
+/// ρ: Σⱼ ρⱼ·rⱼ^(i − 1) = φᵢ·i!/B for i = 1, 2, …; a single one is ½.
+fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
+    if places.len() == 1 {
+        return vec![0.5];
+    }
+    // φ₁ = (e^hh − 1)/hh − 1, φᵢ₊₁ = φᵢ/hh − 1/(i + 1)!
+    let rights: Vec<f64> = (1..=places.len())
+        .scan((hh.exp_m1() / hh - 1.0, 1.0), |(phi, factorial), i| {
+            let right = *phi * *factorial / b;
+            *factorial *= (i + 1) as f64;
+            *phi = *phi / hh - 1.0 / *factorial;
+            Some(right)
+        })
+        .collect();
+    // Lagrange's polynomials invert a matrix of powers.
+    lagrange(places).map(|basis| basis.iter().zip(&rights).map(|(c, right)| c * right).sum()).collect()
+}
+
+impl Solver for UniPc {
+    fn reset(&mut self) {
+        self.history.clear();
+        self.predicted = None;
+    }
+
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        if !(1..=MOST).contains(&self.order) {
+            return Err(Error::parameter("order", self.order, "1 to 3; 2 is usual"));
+        }
+        let (from, to) = (step.from, step.to);
+        let x0 = eval.x0(x, from)?;
+        let corrected = self.corrected(step, x, &x0)?;
+        self.history.push(from, x0.shallow_clone(), MOST);
+        let left = if self.lower_order_final { step.count.saturating_sub(step.index).max(1) } else { MOST };
+        let order = self.order.min(left).min(self.history.len());
+        let mean = if to == 0.0 {
+            x0.shallow_clone()
+        } else if from <= to * (1.0 + 1e-5) {
+            corrected.shallow_clone() // a last level that is repeated
+        } else {
+            let others: Vec<(f64, &Tensor)> = self.history.iter().take(order).skip(1).collect();
+            self.over((from, to), &corrected, &x0, &others)?
+        };
+        self.predicted = Some(Predicted { x: corrected, mean: mean.shallow_clone(), order });
+        Ok(Transition::new(mean, 0.0, to, x.shallow_clone(), x0))
+    }
+
+    fn name(&self) -> &'static str {
+        if self.bh2 { "UniPcBh2" } else { "UniPc" }
+    }
+}
