@@ -13,17 +13,21 @@ use tch::{Device, Tensor};
 pub struct Conditioning {
     /// The text encoder's states, [1 or n, tokens, dim] f32; one row serves every image.
     pub context: Tensor,
+    /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, mask and
+    /// masked picture. `None` for most; a run fills it in.
+    pub concat: Option<Tensor>,
 }
 
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context }
+        Self { context, concat: None }
     }
 
     /// A second handle on the same tensors.
     pub fn share(&self) -> Self {
-        Self::new(self.context.shallow_clone())
+        let concat = self.concat.as_ref().map(Tensor::shallow_clone);
+        Self { context: self.context.shallow_clone(), concat }
     }
 }
 
@@ -38,6 +42,14 @@ pub trait Codec {
     /// The latent of a picture on any device: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32, the posterior's mode, in
     /// sampler units (scaled).
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
+
+    /// The Gaussian that a picture's latents are drawn from: its mean, as [`Codec::encode`] gives it, and its standard
+    /// deviation, of the same shape. A codec without randomness has 0, which is the default.
+    fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+        let mean = self.encode(picture)?;
+        let std = mean.f_zeros_like()?;
+        Ok((mean, std))
+    }
 
     /// The picture of a latent, the reverse of [`Codec::encode`]; values may leave -1..=1.
     fn decode(&self, latent: &Tensor) -> Result<Tensor>;

@@ -210,10 +210,12 @@ fn fits(unet: &UnetConfig, vae: &VaeConfig, text: &ClipTextConfig) -> std::resul
         let expected = "models with a second text encoder (SDXL) are not supported yet; use SD 1.x or 2.x".into();
         return Err(Misfit { field: "addition_embed_type", value: added.clone(), expected });
     }
-    if unet.in_channels != vae.latent_channels {
-        let channels = vae.latent_channels;
-        let expected =
-            format!("expected {channels}, the VAE's latent_channels (inpainting models are not supported yet)");
+    let channels = vae.latent_channels;
+    if ![channels, 2 * channels + 1].contains(&unet.in_channels) {
+        let expected = format!(
+            "expected {channels}, the VAE's latent_channels, or {} for a network that repaints",
+            2 * channels + 1
+        );
         return misfit("in_channels", unet.in_channels, expected);
     }
     if unet.out_channels != vae.latent_channels {
@@ -285,6 +287,10 @@ impl Denoiser for Model {
         self.device
     }
 
+    fn inpaints(&self) -> bool {
+        self.unet.config().in_channels > self.vae.config().latent_channels
+    }
+
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
         if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
@@ -308,12 +314,18 @@ impl Denoiser for Model {
             .collect::<Result<_>>()?;
         let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(self.kind)?;
         // The network sees the variance-preserving latent; casts are here and nowhere else.
-        let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
+        let mut sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
+        let beside = inputs.iter().filter_map(|input| Some((input.x, input.conditioning.concat.as_ref()?)));
+        let beside = beside.map(|(x, concat)| Ok(concat.f_expand([x.size4()?.0, -1, -1, -1], false)?));
+        let beside: Vec<Tensor> = beside.collect::<Result<_>>()?;
+        if !beside.is_empty() {
+            sample = Tensor::f_cat(&[sample, Tensor::f_cat(&beside, 0)?.f_to_kind(self.kind)?], 1)?;
+        }
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
         let out = self.unet.forward(&sample, &timestep, &context, None, tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, &x, step.sigma)?;
         let each = x0.f_chunk(inputs.len() as i64, 0)?;
-        Ok(Predictions::new(step, inputs, each))
+        Ok(Predictions::new(step, inputs, each).of(self.prediction()))
     }
 }
 
@@ -333,6 +345,13 @@ impl Codec for Model {
         let _no_grad = tch::no_grad_guard();
         let posterior = self.vae.encode(&picture.f_to_device(self.device)?.f_to_kind(self.vae_kind)?)?;
         self.vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)
+    }
+
+    fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+        let _no_grad = tch::no_grad_guard();
+        let posterior = self.vae.encode(&picture.f_to_device(self.device)?.f_to_kind(self.vae_kind)?)?;
+        let std = posterior.std()?.f_to_kind(Kind::Float)?.f_mul_scalar(self.vae.config().scaling_factor)?;
+        Ok((self.vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std))
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {

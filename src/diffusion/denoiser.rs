@@ -3,6 +3,7 @@
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;
+use crate::diffusion::prediction::Prediction;
 use crate::error::{Error, Result};
 use crate::step::Step;
 use tch::{Device, Tensor};
@@ -15,6 +16,12 @@ pub trait Denoiser {
     /// Where it runs; latents are made there. Default: the CPU.
     fn device(&self) -> Device {
         Device::Cpu
+    }
+
+    /// Does the network take a mask and the masked picture's latent beside the latent it denoises
+    /// ([`Conditioning::concat`], 1 + 4 channels)? Default: no, as most.
+    fn inpaints(&self) -> bool {
+        false
     }
 
     /// x0 of each input at noise level `step.sigma`, all evaluated in one batch. `tap` goes through to the attention
@@ -51,6 +58,7 @@ struct Evaluated {
     x: Tensor,
     sigma: f64,
     x0: Tensor,
+    prediction: Prediction,
 }
 
 impl Predictions {
@@ -62,8 +70,16 @@ impl Predictions {
             x: input.x.shallow_clone(),
             sigma: step.sigma,
             x0,
+            prediction: Prediction::default(),
         };
         Self(rows.map(evaluated).collect())
+    }
+
+    /// Says what the network predicts, if that is not noise: what is linear in x0 does not care, the rest does
+    /// ([`Predictions::output`]).
+    pub fn of(mut self, prediction: Prediction) -> Self {
+        self.0.iter_mut().for_each(|row| row.prediction = prediction);
+        self
     }
 
     /// Adds branches that were evaluated in another call.
@@ -86,7 +102,8 @@ impl Predictions {
             let cat = |side: fn(&Evaluated) -> &Tensor| {
                 Tensor::f_cat(&rows.iter().map(|row| side(row)).collect::<Vec<_>>(), 0)
             };
-            Ok(Evaluated { branch: row.branch, x: cat(|row| &row.x)?, sigma: row.sigma, x0: cat(|row| &row.x0)? })
+            let (x, x0) = (cat(|row| &row.x)?, cat(|row| &row.x0)?);
+            Ok(Evaluated { x, x0, ..*row })
         });
         joined.collect::<Result<_>>().map(Self)
     }
@@ -120,6 +137,25 @@ impl Predictions {
     pub fn eps(&self, branch: Branch) -> Result<Tensor> {
         let row = self.row(branch)?;
         Ok(row.x.f_sub(&row.x0)?.f_div_scalar(row.sigma)?)
+    }
+
+    /// What the network would have to put out at a branch's latent for its prediction to be `x0`.
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] if it was not evaluated.
+    pub fn output(&self, branch: Branch, x0: &Tensor) -> Result<Tensor> {
+        let row = self.row(branch)?;
+        row.prediction.output(x0, &row.x, row.sigma)
+    }
+
+    /// What clean picture an output of the network would mean at a branch's latent, the reverse of
+    /// [`Predictions::output`].
+    ///
+    /// # Errors
+    /// [`Error::NoPrediction`] if it was not evaluated.
+    pub fn meaning(&self, branch: Branch, output: &Tensor) -> Result<Tensor> {
+        let row = self.row(branch)?;
+        row.prediction.x0(output, &row.x, row.sigma)
     }
 
     fn row(&self, branch: Branch) -> Result<&Evaluated> {

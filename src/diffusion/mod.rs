@@ -40,6 +40,7 @@ mod pulls;
 mod schedule;
 mod scheduler_config;
 pub mod solver;
+mod strength;
 mod table;
 mod torch_rng;
 mod transition;
@@ -52,6 +53,7 @@ pub use schedule::{
     Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, TimestepRule, relabel,
 };
 pub use scheduler_config::SchedulerConfig;
+pub use strength::Strength;
 pub use table::Table;
 pub use torch_rng::TorchRng;
 pub use transition::{Denoised, Transition};

@@ -63,6 +63,11 @@ impl Noise {
         Self { generators, format: Format::Float }
     }
 
+    /// Do all images share a generator?
+    pub(crate) const fn is_shared(&self) -> bool {
+        matches!(self.generators, Generators::Shared(_))
+    }
+
     /// Draws in another kind, `Float` being the default; results are f32 whatever the kind. `Half` gives the noise of
     /// a diffusers run in half precision, which has nothing in common with that of a run in f32.
     ///

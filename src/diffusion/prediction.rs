@@ -41,6 +41,17 @@ impl Prediction {
         })
     }
 
+    /// The output that means clean picture `x0` for a latent `x` at noise level `sigma`, the reverse of
+    /// [`Prediction::x0`].
+    pub fn output(self, x0: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        let total = 1.0 + sigma * sigma;
+        Ok(match self {
+            Self::Epsilon => x.f_sub(x0)?.f_div_scalar(sigma)?,
+            Self::V => x.f_div_scalar(total)?.f_sub(x0)?.f_mul_scalar(total.sqrt() / sigma)?,
+            Self::Sample => x0.shallow_clone(),
+        })
+    }
+
     /// What a latent in sigma space is multiplied by before the network sees it: 1/√(1 + σ²).
     pub fn input_scale(sigma: f64) -> f64 {
         sigma.hypot(1.0).recip()
@@ -63,6 +74,8 @@ mod tests {
             for (prediction, out) in [(Prediction::Epsilon, &noise), (Prediction::V, &v), (Prediction::Sample, &x0)] {
                 let got = prediction.x0(out, &x, sigma).unwrap();
                 assert!(got.allclose(&x0, 1e-12, 1e-12, false), "{prediction:?} {sigma}");
+                let back = prediction.output(&x0, &x, sigma).unwrap();
+                assert!(back.allclose(out, 1e-10, 1e-10, false), "{prediction:?} {sigma}");
             }
         }
     }

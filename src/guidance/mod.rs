@@ -17,7 +17,7 @@ pub use color_force::{
     ColorForce, ColorReport, ColorWarning, ForceTarget, ForcedStep, GoldMode, MaskEdge, Overlap, PaintedColor,
     StepVariance,
 };
-pub use combine::{Cfg, Combine};
+pub use combine::{Cfg, Combine, RescaledCfg};
 pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, WordMaps};
 pub use differential::Differential;
 pub use paint_with_words::{

@@ -5,16 +5,17 @@ use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::solver::Solver;
-use crate::diffusion::{Noise, Spacing};
+use crate::diffusion::{Noise, Spacing, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{Cfg, ColorForce, Combine, Guidance, HookOnly};
+use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, RescaledCfg};
 use crate::model::Model;
-use crate::raster::Raster;
+use crate::raster::{Filter, Raster};
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::step::Grid;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::time::Instant;
+use tch::{Device, Kind, Tensor};
 
 /// What a picture should be. Setters cannot fail; [`Request::run`] says what is wrong.
 ///
@@ -26,6 +27,8 @@ use std::time::Instant;
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
 /// | [`negative`](Self::negative) | empty |
+/// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
+/// | [`variation`](Self::variation), [`guidance_rescale`](Self::guidance_rescale) | none |
 pub struct Request<'p> {
     model: &'p Model,
     attached: &'p mut Vec<Box<dyn Guidance>>,
@@ -40,6 +43,11 @@ pub struct Request<'p> {
     solver: Option<Box<dyn Solver>>,
     spacing: Option<Spacing>,
     combine: Option<Box<dyn Combine>>,
+    scale: Option<f64>,
+    rescale: f64,
+    picture: Option<(&'p Raster, Strength)>,
+    mask: Option<&'p Raster>,
+    variation: Option<(u64, f64)>,
     batching: Batching,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
@@ -63,6 +71,11 @@ impl<'p> Request<'p> {
             solver: None,
             spacing: None,
             combine: None,
+            scale: None,
+            rescale: 0.0,
+            picture: None,
+            mask: None,
+            variation: None,
             batching: Batching::default(),
             cancel: CancelToken::default(),
             on_step: None,
@@ -75,7 +88,8 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Width and height in pixels: multiples of 8 in 8..=4096.
+    /// Width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start) from and its mask
+    /// are resized to it; without a size, theirs is taken.
     pub fn size(mut self, width: u32, height: u32) -> Self {
         self.size = Some((width, height));
         self
@@ -119,8 +133,47 @@ impl<'p> Request<'p> {
     }
 
     /// Classifier-free guidance scale, 0 or more; 1 and below is no guidance.
-    pub fn guidance_scale(self, scale: f64) -> Self {
-        self.combine(Cfg(scale))
+    pub fn guidance_scale(mut self, scale: f64) -> Self {
+        (self.scale, self.combine) = (Some(scale), None);
+        self
+    }
+
+    /// How far guidance's contrast is scaled back to the unguided prediction's, 0 (not at all) to 1: see
+    /// [`RescaledCfg`]. Another [`combine`](Self::combine) does without.
+    pub fn guidance_rescale(mut self, rescale: f64) -> Self {
+        self.rescale = rescale;
+        self
+    }
+
+    /// Image to image: begins with `picture`, noised to a level inside the schedule. `strength` says how much of the
+    /// schedule is run, 0..=1; 0.5 to 0.8 is usual, and a number is a [`Strength::Portion`].
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// # let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let boat = pipeline.request("a red boat, sky, ground").seed(7).steps(8).run()?;
+    /// let again = pipeline.request("a blue boat, sky, ground").start(boat.image(0)?, 0.75).steps(8).run()?;
+    /// assert_eq!(again.timing().steps.len(), 6);
+    /// # Ok(()) }
+    /// ```
+    pub fn start(mut self, picture: &'p Raster, strength: impl Into<Strength>) -> Self {
+        self.picture = Some((picture, strength.into()));
+        self
+    }
+
+    /// Inpainting: repaints the picture given to [`start`](Self::start) only where `mask` is lighter than mid-gray. A
+    /// checkpoint made for it (nine input channels) sees mask and picture; with another, what is to stay is put back
+    /// after every step. At strength 1 nothing of the old picture is left inside the mask.
+    pub fn mask(mut self, mask: &'p Raster) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// A variation: the first noise is between the seed's and that of `seed`, `strength` 0..=1 of the way along a
+    /// circle; 0.05 to 0.3 is usual.
+    pub fn variation(mut self, seed: u64, strength: f64) -> Self {
+        self.variation = Some((seed, strength));
+        self
     }
 
     /// Another way to combine branches.
@@ -166,7 +219,8 @@ impl<'p> Request<'p> {
     /// Makes the pictures.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a size, number of steps or images out of range; [`Error::Config`] if the checkpoint
+    /// [`Error::Parameter`] for a size, number of steps or images, strength or scale out of range, or a mask without a
+    /// picture; [`Error::Config`] if the checkpoint
     /// names a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
     /// [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
@@ -176,7 +230,7 @@ impl<'p> Request<'p> {
             None => Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32)),
         };
         let model = self.model;
-        let mut run = self.start(seed.unwrap_or_default())?;
+        let mut run = self.begin(seed.unwrap_or_default())?;
         let mut steps = Vec::new();
         let mut begun = Instant::now();
         while let Some(progress) = run.step()? {
@@ -196,19 +250,29 @@ impl<'p> Request<'p> {
     }
 
     /// Checks the request and prepares the run.
-    fn start(self, seed: u64) -> Result<Run<'p, 'p>> {
+    fn begin(self, seed: u64) -> Result<Run<'p, 'p>> {
         let grid = self.grid()?;
+        let (steps, run) = match self.picture {
+            Some((_, strength)) => strength.steps(self.steps)?,
+            None => (self.steps, self.steps),
+        };
         let scheduler = self.model.scheduler();
         let own = self.solver.is_none() && self.spacing.is_none();
         let solver = match self.solver {
             Some(solver) => solver,
             None => scheduler.solver()?,
         };
-        let schedule = match own {
-            true => scheduler.schedule(self.steps)?,
-            false => scheduler.schedule_for_another(solver.family(), self.steps, self.spacing)?,
+        let mut schedule = match own {
+            true => scheduler.schedule(steps)?,
+            false => scheduler.schedule_for_another(solver.family(), steps, self.spacing)?,
         };
-        let combine = self.combine.unwrap_or_else(|| Box::new(Cfg(self.model.defaults().guidance_scale)));
+        if run < steps {
+            schedule = schedule.last(run)?;
+        }
+        let combine = self.combine.unwrap_or_else(|| {
+            let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
+            Box::new(RescaledCfg { scale, rescale: self.rescale })
+        });
         let mut sampler =
             Sampler::boxed(schedule, solver).combine(combine).batching(self.batching).cancel(&self.cancel);
         for guidance in self.attached.iter_mut() {
@@ -218,12 +282,26 @@ impl<'p> Request<'p> {
             sampler = sampler.guide(guidance);
         }
         let noise = self.noise.unwrap_or_else(|| Noise::seeded(seed));
-        sampler.start(self.model, Start::new(self.prompt, grid, noise).negative(self.negative).images(self.images))
+        let mut start = Start::new(self.prompt, grid, noise).negative(self.negative).images(self.images);
+        if let Some((seed, strength)) = self.variation {
+            start = start.variation(Noise::seeded(seed), strength);
+        }
+        let size = ((grid.h * self.model.cell()) as u32, (grid.w * self.model.cell()) as u32);
+        let picture = self.picture.map(|(picture, _)| sized(picture, size, Filter::Lanczos)).transpose()?;
+        let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
+        if let Some(picture) = &picture {
+            start = start.picture(picture);
+        }
+        if let Some(mask) = &mask {
+            start = start.mask(mask);
+        }
+        sampler.start(self.model, start)
     }
 
     fn grid(&self) -> Result<Grid> {
         let defaults = self.model.defaults();
-        let (width, height) = self.size.unwrap_or((defaults.width, defaults.height));
+        let own = self.picture.map_or((defaults.width, defaults.height), |(own, _)| (own.width(), own.height()));
+        let (width, height) = self.size.unwrap_or(own);
         let cell = self.model.cell() as u32;
         for (name, side) in [("width", width), ("height", height)] {
             if side == 0 || side % 8 != 0 || side % cell != 0 || side > 4096 {
@@ -232,4 +310,20 @@ impl<'p> Request<'p> {
         }
         Ok(Grid::new(i64::from(height / cell), i64::from(width / cell)))
     }
+}
+
+/// A picture as a tensor of a size, (height, width).
+fn sized(picture: &Raster, size: (u32, u32), filter: Filter) -> Result<Tensor> {
+    if (picture.height(), picture.width()) == size {
+        return picture.to_tensor(Device::Cpu);
+    }
+    picture.resize(size.0, size.1, filter)?.to_tensor(Device::Cpu)
+}
+
+/// How light a picture's pixels are, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.
+fn light(picture: &Tensor) -> Result<Tensor> {
+    // ITU-R 601, as Pillow's "L"
+    let weights = Tensor::f_from_slice(&[0.299f32, 0.587, 0.114])?.f_reshape([1, 3, 1, 1])?;
+    let luma = picture.f_mul(&weights)?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?;
+    Ok(luma.f_div_scalar(2.0)?.f_add_scalar(0.5)?)
 }

@@ -2,8 +2,10 @@
 
 use super::{Case, Outputs, Result};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
-use impasto::diffusion::{Noise, Predictions, Schedule};
-use impasto::guidance::{Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey};
+use impasto::diffusion::{Noise, Predictions, Schedule, Strength};
+use impasto::guidance::{
+    Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey, RescaledCfg,
+};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::{Branch, Codec, Grid, Model, Rgb, Source, Step};
 use serde::Deserialize;
@@ -48,19 +50,28 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     let steps: usize = case.param("num_inference_steps")?;
     let scale: Option<f64> = case.param("guidance_scale")?;
     let eta: Option<f64> = case.param("eta")?;
-    let schedule = model.scheduler().schedule(steps)?;
+    let rescale: Option<f64> = case.param("guidance_rescale")?;
+    let mut schedule = model.scheduler().schedule(steps)?;
+    if let Some(strength) = case.param::<Option<f64>>("strength")? {
+        schedule = schedule.last(Strength::Portion(strength).steps(steps)?.1)?;
+    }
     let solver: Box<dyn Solver> = match eta {
         Some(eta) => Box::new(EulerAncestral::with_eta(eta)),
         None => model.scheduler().solver()?,
     };
-    Ok(Sampler::boxed(schedule, solver).combine(Cfg(scale.unwrap_or(7.5))))
+    Ok(Sampler::boxed(schedule, solver)
+        .combine(RescaledCfg { scale: scale.unwrap_or(7.5), rescale: rescale.unwrap_or(0.0) }))
 }
 
 fn grid(case: &Case) -> Result<Grid> {
+    if let Some(image) = case.inputs.get("image") {
+        let (.., height, width) = image.size4()?;
+        return Ok(Grid::new(height / 8, width / 8));
+    }
     Ok(Grid::new(case.param::<i64>("height")? / 8, case.param::<i64>("width")? / 8))
 }
 
-/// Text to image. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the
+/// Text to image, image to image and inpainting. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the
 /// same.
 pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (_folder, model) = assembled(case)?;
@@ -69,12 +80,15 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let seeds: Several<u64> = case.param("seed")?;
     let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
     let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
+    let (picture, mask) = (case.inputs.get("image").map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
     let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let mut embeds = [Vec::new(), Vec::new()];
     for i in 0..count {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
         let prompt = prompts.at(i);
         let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
+        let start = picture.iter().fold(start, |start, picture| start.picture(picture));
+        let start = mask.iter().fold(start, |start, mask| start.mask(mask));
         let mut inner = Inner::default();
         let mut run = sampler(case, &model)?.guide(&mut inner).start(&model, start)?;
         let mut ends = Vec::new();

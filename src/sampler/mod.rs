@@ -16,16 +16,22 @@
 //! # Ok(()) }
 //! ```
 
-use crate::attention::{Call, CrossAttentionHook, Tap, Wiring};
+mod evaluation;
+mod start;
+
+pub use start::Start;
+
+use crate::attention::{CrossAttentionHook, Wiring};
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
-use crate::diffusion::solver::{Eval, Solver};
-use crate::diffusion::{Denoised, Denoiser, Input, Noise, Predictions, Schedule, relabel};
+use crate::diffusion::solver::Solver;
+use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
 use crate::error::{Error, Result, blame};
-use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Plan, Report, Setup};
+use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::step::{Grid, Step};
+use evaluation::Evaluation;
+use start::{Begun, Kept};
 use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
@@ -63,35 +69,6 @@ impl CancelToken {
 
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
-    }
-}
-
-/// What a run starts from.
-#[derive(Clone, Debug)]
-pub struct Start<'a> {
-    prompt: &'a str,
-    negative: &'a str,
-    grid: Grid,
-    images: usize,
-    noise: Noise,
-}
-
-impl<'a> Start<'a> {
-    /// One image of `prompt` on a latent of `grid` cells, from `noise`.
-    pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
-        Self { prompt, negative: "", grid, images: 1, noise }
-    }
-
-    /// What the picture should not look like; empty by default.
-    pub fn negative(mut self, negative: &'a str) -> Self {
-        self.negative = negative;
-        self
-    }
-
-    /// Number of images, 1 or more.
-    pub fn images(mut self, images: usize) -> Self {
-        self.images = images;
-        self
     }
 }
 
@@ -155,10 +132,11 @@ impl<'g> Sampler<'g> {
     /// Encodes the prompts, lets every guidance prepare, and draws the first latent. No model call yet.
     ///
     /// # Errors
-    /// What guidances find wrong, named after them; [`Error::Parameter`] for no images.
+    /// What guidances find wrong, named after them; [`Error::Parameter`] for no images or a mask without a picture;
+    /// [`Error::Shape`] for a picture or mask of another size than the grid's.
     pub fn start<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
-        let Start { prompt, negative, grid, images, mut noise } = start;
+        let Start { prompt, negative, grid, images, .. } = start;
         let images = match i64::try_from(images) {
             Ok(count) if (1..=MOST_IMAGES).contains(&count) => count,
             _ => return Err(Error::parameter("images", images, format!("1 to {MOST_IMAGES}"))),
@@ -200,15 +178,18 @@ impl<'g> Sampler<'g> {
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
         let wiring = Wiring::new(&hooks, model.sites(), &names)?;
-        let scale = self.schedule.initial_scale();
-        let x = noise.draw(&[images, 4, grid.h, grid.w])?.f_mul_scalar(scale)?.f_to_device(model.device())?;
+        let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images)?;
+        let seen = |conditioning: Conditioning| Conditioning {
+            concat: conditioning.concat.or_else(|| concat.as_ref().map(Tensor::shallow_clone)),
+            ..conditioning
+        };
         let steps: Vec<Step> = self.schedule.steps().collect();
         Ok(Run {
             state: State::Going,
             sampler: self,
             model,
             codec: model,
-            conditionings: names.into_iter().zip(conditionings).collect(),
+            conditionings: names.into_iter().zip(conditionings.into_iter().map(seen)).collect(),
             wiring,
             noise,
             grid,
@@ -216,6 +197,7 @@ impl<'g> Sampler<'g> {
             level: None,
             x,
             x0: None,
+            kept,
             notes,
         })
     }
@@ -245,6 +227,7 @@ pub struct Run<'g, 'm> {
     level: Option<f64>,
     x: Tensor,
     x0: Option<Tensor>,
+    kept: Option<Kept>,
     state: State,
     notes: Vec<String>,
 }
@@ -319,6 +302,9 @@ impl Run<'_, '_> {
             let what = format!("the latent that {} made", self.sampler.solver.name());
             return Err(Error::NonFinite { what, step: step.index });
         }
+        if let Some(kept) = &self.kept {
+            self.x = kept.after(&step, &self.x)?;
+        }
         self.level = Some(step.to);
         Ok(Progress { step, std })
     }
@@ -340,6 +326,9 @@ impl Run<'_, '_> {
             self.guarded(|run| {
                 // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
                 run.x = relabel(&run.x, run.level.unwrap_or_default(), 0.0)?;
+                if let Some(kept) = &run.kept {
+                    run.x = kept.at_end(&run.x)?;
+                }
                 let (shape, codec, x) = (run.x.size(), run.codec, &mut run.x);
                 each(&mut run.sampler.guidances, None, |guidance| {
                     guidance.finish(x, codec)?;
@@ -400,103 +389,4 @@ fn keeps(what: &'static str, latent: &Tensor, shape: &[i64]) -> Result<()> {
         return Ok(());
     }
     Err(Error::Shape { what, got: latent.size(), expected: format!("{shape:?}, the run's latent") })
-}
-
-/// What the solver asks within one step, answered by everybody who takes part.
-struct Evaluation<'r, 'g> {
-    step: Step,
-    schedule: &'r Schedule,
-    combine: &'r mut dyn Combine,
-    guidances: &'r mut Vec<Box<dyn Guidance + 'g>>,
-    batching: Batching,
-    cancel: &'r CancelToken,
-    model: &'r dyn Denoiser,
-    conditionings: &'r HashMap<Branch, Conditioning>,
-    wiring: &'r mut Wiring,
-    noise: &'r mut Noise,
-    /// The latent's.
-    shape: Vec<i64>,
-    grid: Grid,
-}
-
-/// A branch to evaluate, and its own latent if it has one.
-type Row = (Branch, Option<Tensor>);
-
-impl Eval for Evaluation<'_, '_> {
-    fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
-        self.evaluate(x, sigma, self.schedule.timestep(sigma))
-    }
-
-    fn x0_between(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
-        self.evaluate(x, sigma, self.schedule.timestep_between(sigma))
-    }
-
-    fn noise(&mut self) -> Result<Tensor> {
-        Ok(self.noise.draw(&self.shape)?.f_to_device(self.model.device())?)
-    }
-}
-
-impl Evaluation<'_, '_> {
-    /// Asks everybody about a latent.
-    fn evaluate(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> Result<Tensor> {
-        (self.step.sigma, self.step.timestep) = (sigma, timestep);
-        let mut plan = Plan::default();
-        self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
-        let (step, shape) = (self.step, x.size());
-        each(self.guidances, Some(step.index), |guidance| guidance.plan(&step, &mut plan))?;
-        let mut predictions = self.predictions(&plan.into_rows(), x)?;
-        each(self.guidances, Some(step.index), |guidance| guidance.predicted(&step, &mut predictions))?;
-        let combined = self.combine.combine(&step, &predictions)?;
-        keeps("the combined x0", &combined, &shape)?;
-        let mut denoised = Denoised::new(combined);
-        each(self.guidances, Some(step.index), |guidance| {
-            guidance.denoised(&step, &mut denoised)?;
-            keeps("Denoised::x0", &denoised.x0, &shape)
-        })?;
-        self.step.eval += 1;
-        denoised.resolve()
-    }
-
-    /// Calls the model as often as the batching asks.
-    fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
-        let images = x.size4()?.0;
-        match self.batching {
-            Batching::Together => self.denoise(rows, x, 0..images),
-            Batching::OneByOne => {
-                let mut all = Predictions::default();
-                for row in rows {
-                    let each: Vec<Predictions> = (0..images)
-                        .map(|image| self.denoise(std::slice::from_ref(row), x, image..image + 1))
-                        .collect::<Result<_>>()?;
-                    all.extend(Predictions::join(each)?);
-                }
-                Ok(all)
-            }
-        }
-    }
-
-    /// One call of the model: some branches of some images.
-    fn denoise(&mut self, rows: &[Row], x: &Tensor, images: Range<i64>) -> Result<Predictions> {
-        self.cancel.check()?;
-        let count = images.end - images.start;
-        let cut = |of: &Tensor| of.f_narrow(0, images.start, count);
-        let mut parts = Vec::with_capacity(rows.len());
-        for (branch, own) in rows {
-            if let Some(own) = own {
-                keeps("the latent given to Plan::evaluate_at", own, &self.shape)?;
-            }
-            let conditioning = self.conditionings.get(branch).ok_or(Error::NoConditioning(*branch))?;
-            let context = &conditioning.context;
-            // One row of conditioning serves every image.
-            let context = if context.size3()?.0 == 1 { context.shallow_clone() } else { cut(context)? };
-            parts.push((*branch, cut(own.as_ref().unwrap_or(x))?, Conditioning::new(context)));
-        }
-        let inputs: Vec<Input<'_>> =
-            parts.iter().map(|(branch, x, conditioning)| Input::new(*branch, x, conditioning)).collect();
-        let branches: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
-        let call = Call { step: &self.step, branches: &branches, images, grid: self.grid };
-        let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let mut tap = Tap::new(call, hooks, self.wiring)?;
-        self.model.denoise(&self.step, &inputs, &mut tap)
-    }
 }

@@ -1,0 +1,84 @@
+//! [`Strength`]: how much of a schedule is run from a picture.
+
+use crate::error::{Error, Result};
+
+/// How much of a schedule a run that starts from a picture takes: 0 leaves the picture alone, 1 leaves next to nothing
+/// of it. Both count from the end of the schedule.
+///
+/// ```
+/// use impasto::diffusion::Strength;
+///
+/// assert_eq!(Strength::Portion(0.6).steps(10)?, (10, 6));        // the last 6 of 10 steps
+/// assert_eq!(Strength::FullSteps(0.6).steps(10)?, (16, 10));     // the last 10 of 16
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Strength {
+    /// That portion of the steps that are asked for, rounded down (diffusers).
+    Portion(f64),
+    /// As many steps as are asked for, of a schedule that is longer by 1/strength (ComfyUI's "denoise").
+    FullSteps(f64),
+}
+
+impl Strength {
+    /// Of `steps` steps that are asked for: the number of steps of the schedule, and how many of its last ones are run.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless the strength is in 0..=1 and a step is left to run.
+    pub fn steps(self, steps: usize) -> Result<(usize, usize)> {
+        let (Self::Portion(strength) | Self::FullSteps(strength)) = self;
+        if !(0.0..=1.0).contains(&strength) {
+            return Err(Error::parameter("strength", strength, "0 to 1; 0.5 to 0.8 is usual"));
+        }
+        let asked = steps as f64;
+        let (schedule, run) = match self {
+            Self::Portion(_) => (steps, ((asked * strength) as usize).min(steps)),
+            Self::FullSteps(_) if strength > 0.9999 => (steps, steps),
+            Self::FullSteps(_) => ((asked / strength) as usize, if strength > 0.0 { steps } else { 0 }),
+        };
+        if run == 0 {
+            let expected = format!("more: of {steps} steps it leaves none to run");
+            return Err(Error::parameter("strength", strength, expected));
+        }
+        Ok((schedule, run))
+    }
+}
+
+impl From<f64> for Strength {
+    /// [`Strength::Portion`].
+    fn from(strength: f64) -> Self {
+        Self::Portion(strength)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn steps_are_those_of_diffusers_and_comfyui() {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap();
+        for (name, want) in golden["strength"].as_object().unwrap() {
+            let (steps, strength) = name.split_once('@').unwrap();
+            let (steps, strength): (usize, f64) = (steps.parse().unwrap(), strength.parse().unwrap());
+            let want = |field: &str| want[field].as_u64().unwrap() as usize;
+            assert_eq!(Strength::from(strength).steps(steps).unwrap(), (steps, want("diffusers_steps")), "{name}");
+            let comfy = (want("comfy_schedule"), want("comfy_steps"));
+            assert_eq!(Strength::FullSteps(strength).steps(steps).unwrap(), comfy, "{name}");
+        }
+        assert_eq!(Strength::Portion(0.29).steps(100).unwrap(), (100, 28)); // in f64
+    }
+
+    #[test]
+    fn a_strength_that_leaves_nothing_to_do_says_so() {
+        for strength in [-0.1, 1.1, f64::NAN] {
+            let error = Strength::Portion(strength).steps(10).unwrap_err().to_string();
+            assert!(error.starts_with("strength is ") && error.contains("0 to 1"), "{error}");
+        }
+        let error = Strength::Portion(0.05).steps(10).unwrap_err().to_string();
+        assert_eq!(error, "strength is 0.05; expected more: of 10 steps it leaves none to run");
+        assert!(Strength::FullSteps(0.0).steps(10).is_err());
+    }
+}

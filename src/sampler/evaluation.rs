@@ -1,0 +1,114 @@
+//! What a solver asks within one step.
+
+use super::{Batching, CancelToken, each, keeps};
+use crate::attention::{Call, CrossAttentionHook, Tap, Wiring};
+use crate::branch::Branch;
+use crate::conditioning::Conditioning;
+use crate::diffusion::solver::Eval;
+use crate::diffusion::{Denoised, Denoiser, Input, Noise, Predictions, Schedule};
+use crate::error::{Error, Result};
+use crate::guidance::{Combine, Guidance, Plan};
+use crate::step::{Grid, Step};
+use std::collections::HashMap;
+use std::ops::Range;
+use tch::Tensor;
+
+/// What the solver asks within one step, answered by everybody who takes part.
+pub(super) struct Evaluation<'r, 'g> {
+    pub(super) step: Step,
+    pub(super) schedule: &'r Schedule,
+    pub(super) combine: &'r mut dyn Combine,
+    pub(super) guidances: &'r mut Vec<Box<dyn Guidance + 'g>>,
+    pub(super) batching: Batching,
+    pub(super) cancel: &'r CancelToken,
+    pub(super) model: &'r dyn Denoiser,
+    pub(super) conditionings: &'r HashMap<Branch, Conditioning>,
+    pub(super) wiring: &'r mut Wiring,
+    pub(super) noise: &'r mut Noise,
+    /// The latent's.
+    pub(super) shape: Vec<i64>,
+    pub(super) grid: Grid,
+}
+
+/// A branch to evaluate, and its own latent if it has one.
+type Row = (Branch, Option<Tensor>);
+
+impl Eval for Evaluation<'_, '_> {
+    fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.evaluate(x, sigma, self.schedule.timestep(sigma))
+    }
+
+    fn x0_between(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
+        self.evaluate(x, sigma, self.schedule.timestep_between(sigma))
+    }
+
+    fn noise(&mut self) -> Result<Tensor> {
+        Ok(self.noise.draw(&self.shape)?.f_to_device(self.model.device())?)
+    }
+}
+
+impl Evaluation<'_, '_> {
+    /// Asks everybody about a latent.
+    fn evaluate(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> Result<Tensor> {
+        (self.step.sigma, self.step.timestep) = (sigma, timestep);
+        let mut plan = Plan::default();
+        self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
+        let (step, shape) = (self.step, x.size());
+        each(self.guidances, Some(step.index), |guidance| guidance.plan(&step, &mut plan))?;
+        let mut predictions = self.predictions(&plan.into_rows(), x)?;
+        each(self.guidances, Some(step.index), |guidance| guidance.predicted(&step, &mut predictions))?;
+        let combined = self.combine.combine(&step, &predictions)?;
+        keeps("the combined x0", &combined, &shape)?;
+        let mut denoised = Denoised::new(combined);
+        each(self.guidances, Some(step.index), |guidance| {
+            guidance.denoised(&step, &mut denoised)?;
+            keeps("Denoised::x0", &denoised.x0, &shape)
+        })?;
+        self.step.eval += 1;
+        denoised.resolve()
+    }
+
+    /// Calls the model as often as the batching asks.
+    fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
+        let images = x.size4()?.0;
+        match self.batching {
+            Batching::Together => self.denoise(rows, x, 0..images),
+            Batching::OneByOne => {
+                let mut all = Predictions::default();
+                for row in rows {
+                    let each: Vec<Predictions> = (0..images)
+                        .map(|image| self.denoise(std::slice::from_ref(row), x, image..image + 1))
+                        .collect::<Result<_>>()?;
+                    all.extend(Predictions::join(each)?);
+                }
+                Ok(all)
+            }
+        }
+    }
+
+    /// One call of the model: some branches of some images.
+    fn denoise(&mut self, rows: &[Row], x: &Tensor, images: Range<i64>) -> Result<Predictions> {
+        self.cancel.check()?;
+        let count = images.end - images.start;
+        let cut = |of: &Tensor| of.f_narrow(0, images.start, count);
+        let mut parts = Vec::with_capacity(rows.len());
+        for (branch, own) in rows {
+            if let Some(own) = own {
+                keeps("the latent given to Plan::evaluate_at", own, &self.shape)?;
+            }
+            let conditioning = self.conditionings.get(branch).ok_or(Error::NoConditioning(*branch))?;
+            // One row of conditioning serves every image.
+            let some = |of: &Tensor| if of.size().first() == Some(&1) { Ok(of.shallow_clone()) } else { cut(of) };
+            let context = some(&conditioning.context)?;
+            let concat = conditioning.concat.as_ref().map(some).transpose()?;
+            parts.push((*branch, cut(own.as_ref().unwrap_or(x))?, Conditioning { context, concat }));
+        }
+        let inputs: Vec<Input<'_>> =
+            parts.iter().map(|(branch, x, conditioning)| Input::new(*branch, x, conditioning)).collect();
+        let branches: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
+        let call = Call { step: &self.step, branches: &branches, images, grid: self.grid };
+        let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
+        let mut tap = Tap::new(call, hooks, self.wiring)?;
+        self.model.denoise(&self.step, &inputs, &mut tap)
+    }
+}

@@ -1,0 +1,300 @@
+//! [`Start`]: what a run starts from, and what it keeps of that.
+
+use crate::conditioning::Codec;
+use crate::diffusion::{Denoiser, Noise, Schedule};
+use crate::error::{Error, Result};
+use crate::step::{Grid, Step};
+use tch::{Device, Kind, Tensor};
+
+/// What a run starts from.
+///
+/// Text to image starts from noise alone. With [`picture`](Self::picture) it is image to image: give the sampler the
+/// last steps of a schedule ([`Schedule::last`]), and the run begins with the picture noised to their level. With
+/// [`mask`](Self::mask) too it is inpainting.
+#[derive(Clone, Debug)]
+pub struct Start<'a> {
+    pub(super) prompt: &'a str,
+    pub(super) negative: &'a str,
+    pub(super) grid: Grid,
+    pub(super) images: usize,
+    pub(super) noise: Noise,
+    origin: Option<Origin<'a>>,
+    mask: Option<&'a Tensor>,
+    variation: Option<(Noise, f64)>,
+}
+
+/// What there is before the noise.
+#[derive(Clone, Copy, Debug)]
+enum Origin<'a> {
+    Picture(&'a Tensor),
+    Latent(&'a Tensor),
+}
+
+impl<'a> Start<'a> {
+    /// One image of `prompt` on a latent of `grid` cells, from `noise`.
+    pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
+        Self { prompt, negative: "", grid, images: 1, noise, origin: None, mask: None, variation: None }
+    }
+
+    /// What the picture should not look like; empty by default.
+    pub fn negative(mut self, negative: &'a str) -> Self {
+        self.negative = negative;
+        self
+    }
+
+    /// Number of images, 1 or more.
+    pub fn images(mut self, images: usize) -> Self {
+        self.images = images;
+        self
+    }
+
+    /// Begins with a picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. Its latent is drawn from the
+    /// VAE's posterior, before any other noise.
+    pub fn picture(mut self, picture: &'a Tensor) -> Self {
+        self.origin = Some(Origin::Picture(picture));
+        self
+    }
+
+    /// Begins with a clean latent, [1 or n, 4, h, w] in sampler units, such as that of another run.
+    pub fn latent(mut self, latent: &'a Tensor) -> Self {
+        self.origin = Some(Origin::Latent(latent));
+        self
+    }
+
+    /// Repaints the picture only where `mask`, [1 or n, 1, H, W] of the picture's size, is 0.5 or more.
+    ///
+    /// A network that knows of masks ([`Denoiser::inpaints`]) is told; with another, what is to stay is put back after
+    /// every step, at that step's noise level. If the schedule is a whole one, the run begins with noise alone.
+    pub fn mask(mut self, mask: &'a Tensor) -> Self {
+        self.mask = Some(mask);
+        self
+    }
+
+    /// Begins with noise between the run's own and the first of `other`: `strength` 0 is the run's, 1 the other; small
+    /// ones make variations of a picture. Interpolated along a circle, image by image, so that its variance stays.
+    pub fn variation(mut self, other: Noise, strength: f64) -> Self {
+        self.variation = Some((other, strength));
+        self
+    }
+
+    /// Draws the first latent, in diffusers' order: picture, noise, masked picture. Returns the noise as it then is.
+    pub(super) fn begin<M: Denoiser + Codec>(self, model: &M, schedule: &Schedule, images: i64) -> Result<Begun> {
+        let Self { grid, mut noise, origin, mask, variation, .. } = self;
+        let shape = [images, 4, grid.h, grid.w];
+        let mask = mask.map(|mask| Mask::new(mask, grid, model, images)).transpose()?;
+        if mask.is_some() && origin.is_none() {
+            return Err(Error::parameter("mask", "given without a picture", "a picture to repaint: Start::picture"));
+        }
+        let whole = schedule.steps().next().is_none_or(|first| first.count == first.nominal);
+        let afresh = mask.is_some() && whole;
+        let clean = match origin {
+            _ if afresh && model.inpaints() => None,
+            Some(origin) => Some(origin.latent(model, grid, images, &mut noise)?),
+            None => None,
+        };
+        let mut drawn = noise.draw(&shape)?;
+        if let Some((mut other, strength)) = variation {
+            drawn = slerp(&drawn, &other.draw(&shape)?, strength)?;
+        }
+        let drawn = drawn.f_to_device(model.device())?;
+        let x = match &clean {
+            Some(clean) if !afresh => clean.f_add(&drawn.f_mul_scalar(schedule.sigma_max())?)?,
+            _ => drawn.f_mul_scalar(schedule.initial_scale())?,
+        };
+        let concat = match (model.inpaints(), &mask, origin) {
+            (true, Some(mask), Some(origin)) => Some(mask.beside(origin, model, grid, images, &mut noise)?),
+            (true, ..) => Some(all_repainted(model, grid)?),
+            (false, Some(_), Some(Origin::Picture(_))) => {
+                // diffusers draws for the masked picture and does not use it
+                let _ = noise.draw(&of_pictures(&noise, images, grid))?;
+                None
+            }
+            _ => None,
+        };
+        let kept = match (model.inpaints(), mask, clean) {
+            (false, Some(mask), Some(latent)) => Some(Kept { latent, noise: drawn, repainted: mask.cells }),
+            _ => None,
+        };
+        Ok(Begun { x, kept, concat, noise })
+    }
+}
+
+/// What [`Start::begin`] made.
+pub(super) struct Begun {
+    /// The first latent.
+    pub(super) x: Tensor,
+    pub(super) kept: Option<Kept>,
+    /// What the network sees beside every latent, [1 or n, 5, h, w].
+    pub(super) concat: Option<Tensor>,
+    pub(super) noise: Noise,
+}
+
+/// What of a picture is to stay, where the network does not know.
+pub(super) struct Kept {
+    /// The clean latent, [1 or n, 4, h, w].
+    latent: Tensor,
+    /// The first noise.
+    noise: Tensor,
+    /// [1 or n, 1, h, w] booleans.
+    repainted: Tensor,
+}
+
+impl Kept {
+    /// Puts back what is to stay into the latent after `step`, at the level it has reached.
+    pub(super) fn after(&self, step: &Step, x: &Tensor) -> Result<Tensor> {
+        let known = if step.index + 1 == step.count {
+            self.latent.f_mul_scalar(step.to.hypot(1.0))? // finishing divides by that
+        } else {
+            self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?
+        };
+        Ok(x.f_where_self(&self.repainted, &known)?)
+    }
+
+    /// Puts back what is to stay into the finished latent, bit for bit.
+    pub(super) fn at_end(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_where_self(&self.repainted, &self.latent)?)
+    }
+}
+
+impl Origin<'_> {
+    /// The clean latent, [1 or n, 4, h, w] on the model's device.
+    fn latent<M: Denoiser + Codec>(self, model: &M, grid: Grid, images: i64, noise: &mut Noise) -> Result<Tensor> {
+        match self {
+            Self::Picture(picture) => drawn(model, picture, grid, images, noise),
+            Self::Latent(latent) => {
+                has_size("the latent to start from", latent, 4, (grid.h, grid.w), images)?;
+                Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
+            }
+        }
+    }
+}
+
+/// Where to repaint.
+struct Mask {
+    /// [1 or n, 1, H, W] booleans.
+    pixels: Tensor,
+    /// [1 or n, 1, h, w] booleans, on the model's device: each cell as its first pixel.
+    cells: Tensor,
+}
+
+impl Mask {
+    fn new<M: Denoiser + Codec>(mask: &Tensor, grid: Grid, model: &M, images: i64) -> Result<Self> {
+        has_size("the mask", mask, 1, pixels(model, grid), images)?;
+        let pixels = mask.f_to_kind(Kind::Float)?.f_ge(0.5)?;
+        let size = [grid.h, grid.w];
+        let cells = pixels.f_to_kind(Kind::Float)?.f_upsample_nearest2d(size, None, None)?.f_to_kind(Kind::Bool)?;
+        Ok(Self { pixels, cells: cells.f_to_device(model.device())? })
+    }
+
+    /// What a network that knows of masks sees: the mask and the latent of what is to stay, on gray.
+    fn beside<M: Denoiser + Codec>(
+        &self,
+        origin: Origin<'_>,
+        model: &M,
+        grid: Grid,
+        images: i64,
+        noise: &mut Noise,
+    ) -> Result<Tensor> {
+        let Origin::Picture(picture) = origin else {
+            let expected = "a picture: this network sees the masked picture's own latent";
+            return Err(Error::parameter("start", "a latent with a mask", expected));
+        };
+        let stays = self.pixels.f_logical_not()?.f_to_kind(Kind::Float)?.f_to_device(picture.device())?;
+        let latent = drawn(model, &picture.f_mul(&stays)?, grid, images, noise)?;
+        beside(&self.cells.f_to_kind(Kind::Float)?, &latent)
+    }
+}
+
+/// What a network that knows of masks sees where there is none: everything is repainted.
+fn all_repainted<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<Tensor> {
+    let (height, width) = pixels(model, grid);
+    let gray = model.encode(&Tensor::f_zeros([1, 3, height, width], (Kind::Float, Device::Cpu))?)?;
+    beside(&Tensor::f_ones([1, 1, grid.h, grid.w], (Kind::Float, model.device()))?, &gray)
+}
+
+/// [1 or n, 1, h, w] and [1 or n, 4, h, w] → [n, 5, h, w].
+fn beside(mask: &Tensor, latent: &Tensor) -> Result<Tensor> {
+    let images = mask.size4()?.0.max(latent.size4()?.0);
+    let (mask, latent) = (mask.f_expand([images, -1, -1, -1], false)?, latent.f_expand([images, -1, -1, -1], false)?);
+    Ok(Tensor::f_cat(&[mask, latent], 1)?)
+}
+
+/// A latent of a picture, drawn from the VAE's posterior.
+fn drawn<M: Denoiser + Codec>(
+    model: &M,
+    picture: &Tensor,
+    grid: Grid,
+    images: i64,
+    noise: &mut Noise,
+) -> Result<Tensor> {
+    has_size("the picture to start from", picture, 3, pixels(model, grid), images)?;
+    let (mean, std) = model.posterior(picture)?;
+    let rows = of_pictures(noise, images, grid);
+    let shape = if picture.size4()?.0 > 1 { [images, 4, grid.h, grid.w] } else { rows };
+    let noise = noise.draw(&shape)?.f_to_device(mean.device())?;
+    Ok(mean.f_add(&std.f_mul(&noise)?)?.f_to_device(model.device())?)
+}
+
+/// The shape of the noise for one picture that all images share: a generator per image draws for each.
+fn of_pictures(noise: &Noise, images: i64, grid: Grid) -> [i64; 4] {
+    [if noise.is_shared() { 1 } else { images }, 4, grid.h, grid.w]
+}
+
+/// The grid's size in pixels.
+fn pixels(codec: &impl Codec, grid: Grid) -> (i64, i64) {
+    (grid.h * codec.cell(), grid.w * codec.cell())
+}
+
+/// Is a tensor [1 or n, channels, h, w]?
+fn has_size(what: &'static str, tensor: &Tensor, channels: i64, size: (i64, i64), images: i64) -> Result<()> {
+    let (height, width) = size;
+    match *tensor.size() {
+        [n, c, h, w] if (n == 1 || n == images) && c == channels && (h, w) == size => Ok(()),
+        _ => {
+            let expected = format!("[1 or {images}, {channels}, {height}, {width}]");
+            Err(Error::Shape { what, got: tensor.size(), expected })
+        }
+    }
+}
+
+/// From `a` to `b`, both [n, …], along the circle through them, image by image: sin((1 − s)·ω)/sin ω·a +
+/// sin(s·ω)/sin ω·b, ω being the angle between them.
+fn slerp(a: &Tensor, b: &Tensor, strength: f64) -> Result<Tensor> {
+    if !(0.0..=1.0).contains(&strength) {
+        return Err(Error::parameter("variation strength", strength, "0 (the seed) to 1 (the other seed)"));
+    }
+    let sum = |product: Tensor| product.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Double);
+    let length = |x: &Tensor| sum(x.f_mul(x)?)?.f_sqrt();
+    let cosine = sum(a.f_mul(b)?)?.f_div(&length(a)?.f_mul(&length(b)?)?)?.f_clamp(-1.0, 1.0)?;
+    let angle = cosine.f_acos()?;
+    let sine = angle.f_sin()?;
+    // nearly parallel noise, the same seed for instance, has no circle; a line is as good
+    let line = sine.f_lt(1e-4)?;
+    let weight = |way: f64| -> Result<Tensor> {
+        let bent = angle.f_mul_scalar(way)?.f_sin()?.f_div(&sine)?;
+        Ok(sine.f_full_like(way)?.f_where_self(&line, &bent)?.f_to_kind(Kind::Float)?)
+    };
+    Ok(a.f_mul(&weight(1.0 - strength)?)?.f_add(&b.f_mul(&weight(strength)?)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noise_between_two_seeds_is_noise() {
+        let [a, b] = [1, 2].map(|seed| Noise::seeded(seed).draw(&[2, 4, 8, 8]).unwrap());
+        let near = |x: &Tensor, y: &Tensor| x.allclose(y, 1e-5, 1e-5, false);
+        assert!(near(&slerp(&a, &b, 0.0).unwrap(), &a) && near(&slerp(&a, &b, 1.0).unwrap(), &b));
+        let half = slerp(&a, &b, 0.5).unwrap();
+        let variance = half.var(true).double_value(&[]);
+        assert!((variance - (a.var(true) + b.var(true)).double_value(&[]) / 2.0).abs() < 0.05, "{variance}");
+        // image by image, and none for the same seed
+        let first = slerp(&a.narrow(0, 0, 1), &b.narrow(0, 0, 1), 0.5).unwrap();
+        assert!(near(&half.narrow(0, 0, 1), &first));
+        assert!(near(&slerp(&a, &a, 0.3).unwrap(), &a));
+        for strength in [-0.1, 1.1, f64::NAN] {
+            assert!(matches!(slerp(&a, &b, strength), Err(Error::Parameter { name: "variation strength", .. })));
+        }
+    }
+}
