@@ -18,13 +18,17 @@
 //! | put things where they are painted | [`guidance::PaintWithWords`] |
 //! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
 //! | find a thing by what another word before it would change | [`guidance::Differential`] |
-//! | put things where a painted map says | [`guidance::PaintWithWords`] |
+//! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
+//! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::sampler`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
 //! | take one step at a time | [`sampler::Sampler`] |
 //! | write the loop yourself | [`Model`], [`diffusion`] |
 //! | try your guidance without a model | [`testing::ToyModel`] |
 //! | draw what the tiny model is trained on | `train::dataset`, with the feature `train` |
+//!
+//! [`mask`]: pipeline::Request::mask
+//! [`variation`]: pipeline::Request::variation
 //!
 //! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what
 //! is doubtful is in [`Output::notes`](pipeline::Output::notes).

@@ -4,8 +4,8 @@ use super::{Output, Timing};
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
-use crate::diffusion::solver::Solver;
-use crate::diffusion::{Noise, Spacing, Strength};
+use crate::diffusion::solver::{self, Solver};
+use crate::diffusion::{Family, Noise, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, RescaledCfg};
 use crate::model::Model;
@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// | setter | default |
 /// |---|---|
-/// | [`solver`](Self::solver), [`spacing`](Self::spacing) | as the checkpoint's `scheduler_config.json` says |
+/// | [`solver`](Self::solver) or [`sampler`](Self::sampler), [`spacing`](Self::spacing) | as the checkpoint's `scheduler_config.json` says |
 /// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | the checkpoint's `impasto.json`, else 7.5, its own size |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
@@ -41,6 +41,7 @@ pub struct Request<'p> {
     noise: Option<Noise>,
     images: usize,
     solver: Option<Box<dyn Solver>>,
+    sampler: Option<&'p str>,
     spacing: Option<Spacing>,
     combine: Option<Box<dyn Combine>>,
     scale: Option<f64>,
@@ -69,6 +70,7 @@ impl<'p> Request<'p> {
             noise: None,
             images: 1,
             solver: None,
+            sampler: None,
             spacing: None,
             combine: None,
             scale: None,
@@ -123,6 +125,14 @@ impl<'p> Request<'p> {
     /// Another sampling method.
     pub fn solver(mut self, solver: impl Solver + 'static) -> Self {
         self.solver = Some(Box::new(solver));
+        self.sampler = None;
+        self
+    }
+
+    /// Another sampling method, and spacing if it is named with it, by a name of A1111, ComfyUI or diffusers, such as
+    /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](Self::spacing) of your own wins.
+    pub fn sampler(mut self, name: &'p str) -> Self {
+        (self.solver, self.sampler) = (None, Some(name));
         self
     }
 
@@ -220,7 +230,7 @@ impl<'p> Request<'p> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size, number of steps or images, strength or scale out of range, or a mask without a
-    /// picture; [`Error::Config`] if the checkpoint
+    /// picture; [`Error::UnknownSolver`] for a sampler's name; [`Error::Config`] if the checkpoint
     /// names a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
     /// [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
@@ -230,7 +240,7 @@ impl<'p> Request<'p> {
             None => Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32)),
         };
         let model = self.model;
-        let mut run = self.begin(seed.unwrap_or_default())?;
+        let (mut run, note) = self.begin(seed.unwrap_or_default())?;
         let mut steps = Vec::new();
         let mut begun = Instant::now();
         while let Some(progress) = run.step()? {
@@ -245,30 +255,14 @@ impl<'p> Request<'p> {
         let images = (0..pictures.size4()?.0)
             .map(|image| Raster::from_tensor(&pictures.f_select(0, image)?))
             .collect::<Result<_>>()?;
-        let notes = model.notes().iter().cloned().chain(run.notes()).collect();
+        let notes = model.notes().iter().cloned().chain(note).chain(run.notes()).collect();
         Ok(Output::new(images, run.latent().shallow_clone(), seed, notes, run.reports()?, timing))
     }
 
-    /// Checks the request and prepares the run.
-    fn begin(self, seed: u64) -> Result<Run<'p, 'p>> {
+    /// Checks the request and prepares the run; also says what is doubtful.
+    fn begin(mut self, seed: u64) -> Result<(Run<'p, 'p>, Option<String>)> {
         let grid = self.grid()?;
-        let (steps, run) = match self.picture {
-            Some((_, strength)) => strength.steps(self.steps)?,
-            None => (self.steps, self.steps),
-        };
-        let scheduler = self.model.scheduler();
-        let own = self.solver.is_none() && self.spacing.is_none();
-        let solver = match self.solver {
-            Some(solver) => solver,
-            None => scheduler.solver()?,
-        };
-        let mut schedule = match own {
-            true => scheduler.schedule(steps)?,
-            false => scheduler.schedule_for_another(solver.family(), steps, self.spacing)?,
-        };
-        if run < steps {
-            schedule = schedule.last(run)?;
-        }
+        let (solver, schedule, note) = self.sampling()?;
         let combine = self.combine.unwrap_or_else(|| {
             let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
             Box::new(RescaledCfg { scale, rescale: self.rescale })
@@ -295,7 +289,36 @@ impl<'p> Request<'p> {
         if let Some(mask) = &mask {
             start = start.mask(mask);
         }
-        sampler.start(self.model, start)
+        Ok((sampler.start(self.model, start)?, note))
+    }
+
+    /// Solver and levels, and what is doubtful about them.
+    fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<String>)> {
+        let (steps, run) = match self.picture {
+            Some((_, strength)) => strength.steps(self.steps)?,
+            None => (self.steps, self.steps),
+        };
+        let scheduler = self.model.scheduler();
+        let (solver, named) = match (self.solver.take(), self.sampler) {
+            (Some(solver), _) => (Some(solver), None),
+            (None, Some(name)) => solver::by_name(name).map(|(solver, spacing)| (Some(solver), spacing))?,
+            (None, None) => (None, None),
+        };
+        let spacing = self.spacing.or(named);
+        let (solver, schedule) = match (solver, spacing) {
+            (None, None) => (scheduler.solver()?, scheduler.schedule(steps)?),
+            (solver, spacing) => {
+                let solver = solver.map_or_else(|| scheduler.solver(), Ok)?;
+                let schedule = scheduler.schedule_for_another(solver.family(), steps, spacing)?;
+                (solver, schedule)
+            }
+        };
+        let schedule = if run < steps { schedule.last(run)? } else { schedule };
+        let ignored = spacing.filter(|_| solver.family() == Family::Lcm);
+        let name = solver.name();
+        let note =
+            ignored.map(|spacing| format!("{name} has timesteps of its own; the spacing {spacing:?} is ignored"));
+        Ok((solver, schedule, note))
     }
 
     fn grid(&self) -> Result<Grid> {

@@ -1,5 +1,20 @@
 //! Sampling methods.
 //!
+//! | solver | calls per step | what for |
+//! |---|---|---|
+//! | [`Euler`], [`Ddim`] | 1 | the plain one; the same curve by two names |
+//! | [`EulerAncestral`], [`Ddpm`] | 1 | fresh noise in every step: forgives errors, never settles |
+//! | [`Multistep`]: DPM++ 2M, 3M, and their SDE forms | 1 | the usual choice for 15 to 30 steps |
+//! | [`UniPc`], [`Deis`] | 1 | as good in 10 to 20 steps |
+//! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; PNDM is what SD 1.x names in its files |
+//! | [`Singlestep`]: DPM++ 2S, 3S | 1 | diffusers' singlestep form |
+//! | [`Heun`], [`Dpm2`] | 2 | second order without a memory |
+//! | [`Dpm2::ancestral`], [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | the same with fresh noise |
+//! | [`Lcm`], [`Tcd`] | 1 | distilled models, 2 to 8 steps |
+//!
+//! [`by_name`] finds them by the names of A1111, ComfyUI, k-diffusion and diffusers. Many are the same in sigma space:
+//! `DDIM(η)` is Euler ancestral with that η, and DPM++, DEIS, LMS and UniPC of first order are Euler.
+//!
 //! A solver knows levels and clean pictures, never a model: it asks an [`Eval`] and answers with a [`Transition`]. One
 //! of your own is a struct and a method:
 //!
@@ -80,7 +95,8 @@ pub trait Eval {
 /// A sampling method: one step, as the Gaussian it implies (given the noise drawn inside it).
 ///
 /// A solver that remembers earlier steps keeps what the model said, and forgets it in [`Solver::reset`]. If it goes
-/// back to an earlier latent, it adds what others did to the mean it returned since.
+/// back to an earlier latent, as [`UniPc`] and [`Singlestep`] do, it adds what others did to the mean it returned since:
+/// otherwise it would take back forces and what a mask keeps.
 pub trait Solver: Send {
     /// Forgets earlier steps. Called at the start of a run.
     fn reset(&mut self) {}
