@@ -1,7 +1,7 @@
 //! Laws that hold for every hook and guidance, on a toy model.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs, Scores, SiteKind, Wiring};
-use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver};
+use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver, by_name};
 use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
 use impasto::guidance::{
     Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, Overlap, PaintWithWords, Plan, Region,
@@ -1032,5 +1032,49 @@ fn phrases_count_wherever_they_stand() -> Result<()> {
     let model = ToyModel::new(3)?;
     let spans = model.prompt("gold eyes and gold hair")?.find("gold")?;
     assert_eq!(spans, [TokenSpan { start: 1, end: 2 }, TokenSpan { start: 4, end: 5 }]);
+    Ok(())
+}
+
+/// Pulls hard toward nothing in particular, where there is nothing to pull.
+struct Weightless;
+
+impl Guidance for Weightless {
+    fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
+        let none = transition.mean.zeros_like();
+        transition.pull(none.shallow_clone(), none);
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pull_without_weight_changes_no_bit_whatever_the_solver() -> Result<()> {
+    let names = [
+        "Euler a",
+        "Heun",
+        "LMS",
+        "DPM2",
+        "DPM2 a",
+        "DPM++ 2S a",
+        "dpmpp_2s",
+        "DPM++ 2M",
+        "DPM++ 3M SDE",
+        "DPM++ SDE",
+        "DDIM",
+        "PLMS",
+        "DEIS",
+        "UniPC",
+        "uni_pc_bh2",
+        "LCM",
+        "TCD",
+    ];
+    for name in names {
+        let run = |guidance: Option<Weightless>| -> Result<Tensor> {
+            let sampler = Sampler::boxed(schedule(6), by_name(name)?.0);
+            latent(guidance.into_iter().fold(sampler, Sampler::guide))
+        };
+        let plain = run(None)?;
+        assert_eq!(run(Some(Weightless))?, plain, "{name}");
+        assert_eq!(plain.isfinite().all(), Tensor::from(true), "{name}");
+    }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 mod judge;
 
-use impasto::diffusion::solver::{self, Euler, EulerAncestral};
+use impasto::diffusion::solver::{Euler, EulerAncestral};
 use impasto::guidance::{ColorForce, Daam, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region, WeightFn};
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::sampler::CancelToken;
@@ -52,15 +52,23 @@ fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
 fn every_solver_makes_gold_eyes() -> Result<()> {
     let judge = Judge::new()?;
     let mut pipeline = Pipeline::builder().build()?;
-    for name in ["Euler", "Euler a", "DDIM", "Heun", "DPM++ 2M", "DPM++ 2M Karras"] {
+    let names = [
+        "Euler",
+        "Euler a",
+        "DDIM",
+        "Heun",
+        "DPM++ 2M",
+        "DPM++ 2M Karras",
+        "UniPC",
+        "PLMS",
+        "DEIS",
+        "DPM++ SDE Karras",
+    ];
+    for name in names {
         let mut eyes = |color_var: Option<f64>| -> Result<f64> {
             let mut apart = Vec::new();
             for seed in 0..3 {
-                let (solver, spacing) = solver::by_name(name)?;
-                let mut request = pipeline.request(PORTRAIT).seed(seed).solver(solver);
-                if let Some(spacing) = spacing {
-                    request = request.spacing(spacing);
-                }
+                let mut request = pipeline.request(PORTRAIT).seed(seed).sampler(name);
                 if let Some(color_var) = color_var {
                     request = request.guide(ColorForce::new("eyes", GOLD).color_var(color_var));
                 }

@@ -174,8 +174,9 @@ impl Solver for PndmOnV {
     }
 }
 
-/// UniPC in noise space (`predict_x0` false), of second order with B(h) = e^h − 1.
+/// UniPC in noise space (`predict_x0` false). Its last level must be above 0.
 pub struct UniPcOfNoise {
+    config: SchedulerConfig,
     history: History,
     /// The latent and the prediction of the step before, and its order.
     before: Option<(Tensor, Tensor, usize)>,
@@ -183,9 +184,45 @@ pub struct UniPcOfNoise {
 
 impl UniPcOfNoise {
     pub fn new(config: &SchedulerConfig) -> Self {
-        assert!(config.solver_order == 2 && config.lower_order_final && config.solver_type.is_none());
-        Self { history: Vec::new(), before: None }
+        Self { config: config.clone(), history: Vec::new(), before: None }
     }
+
+    /// x − u(e^h − 1)·e − u·B·Σ ρⱼ·(eⱼ − e)/rⱼ over a step from s to u, eⱼ at other levels.
+    fn over(&self, (s, u): (f64, f64), x: &Tensor, e: &Tensor, others: &[(f64, &Tensor)]) -> Tensor {
+        let h = (s / u).ln();
+        let b = if self.config.solver_type.as_deref() == Some("bh1") { h } else { h.exp_m1() };
+        let places: Vec<f64> = others.iter().map(|(level, _)| (s / level).ln() / h).collect();
+        let mut end = x - e * (u * h.exp_m1());
+        for ((weight, place), (_, other)) in weights(&places, h, b).iter().zip(&places).zip(others) {
+            end -= (*other - e) * (u * b * weight / place);
+        }
+        end
+    }
+}
+
+/// ρ of up to three places: Σⱼ ρⱼ·rⱼ^(i − 1) = φᵢ·i!/B, by elimination. A single one is ½.
+fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
+    let n = places.len();
+    if n == 1 {
+        return vec![0.5];
+    }
+    let (mut phi, mut factorial) = (hh.exp_m1() / hh - 1.0, 1.0);
+    let mut rows: Vec<Vec<f64>> = Vec::new();
+    for i in 1..=n {
+        let row = places.iter().map(|place| place.powi(i as i32 - 1)).chain([phi * factorial / b]);
+        rows.push(row.collect());
+        factorial *= (i + 1) as f64;
+        phi = phi / hh - 1.0 / factorial;
+    }
+    for pivot in 0..n {
+        let row: Vec<f64> = rows[pivot].iter().map(|value| value / rows[pivot][pivot]).collect();
+        for (_, other) in rows.iter_mut().enumerate().filter(|(i, _)| *i != pivot) {
+            let factor = other[pivot];
+            other.iter_mut().zip(&row).for_each(|(value, by)| *value -= factor * by);
+        }
+        rows[pivot] = row;
+    }
+    rows.iter().map(|row| row[n]).collect()
 }
 
 impl Solver for UniPcOfNoise {
@@ -193,33 +230,25 @@ impl Solver for UniPcOfNoise {
         let (s, u) = (step.from, step.to);
         let x0 = eval.x0(x, s)?;
         let e = (x - &x0) / s;
-        let mut corrected = x.shallow_clone();
-        if let Some((x_before, mean, order)) = &self.before {
-            let (q, e_before) = &self.history[0];
-            // base − u·B·(ρ₁·(e₁ − e)/r₁ + ρ₂·(e⁺ − e)), B = e^h − 1
-            let h = (q / s).ln();
-            let b = h.exp_m1();
-            let mut sum = (&e - e_before) * 0.5;
-            if *order == 2 {
-                let (far, e_far) = &self.history[1];
-                let r = (q / far).ln() / h;
-                // ρ₁ + ρ₂ = b₁, r·ρ₁ + ρ₂ = b₂
-                let phi = b / h - 1.0;
-                let (b1, b2) = (phi / b, (phi / h - 0.5) * 2.0 / b);
-                let rho1 = (b1 - b2) / (1.0 - r);
-                sum = (&e - e_before) * (b1 - rho1) + (e_far - e_before) * (rho1 / r);
+        let index = step.nominal - step.count + step.index;
+        let corrects = index > 0 && !self.config.disable_corrector.contains(&(index - 1));
+        let corrected = match (&self.before, self.history.first()) {
+            (Some((start, mean, order)), Some((q, known))) if corrects => {
+                let earlier = self.history[1..*order].iter().map(|(level, e)| (*level, e));
+                let others: Vec<(f64, &Tensor)> = earlier.chain([(s, &e)]).collect();
+                self.over((*q, s), start, known, &others) + (x - mean)
             }
-            corrected = x_before - e_before * (s * b) - sum * (s * b) + (x - mean);
-        }
+            _ => x.shallow_clone(),
+        };
         self.history.insert(0, (s, e));
-        let order = 2.min(step.count - step.index).min(self.history.len());
-        let h = (s / u).ln();
-        let e = &self.history[0].1;
-        let mut mean = &corrected - e * (u * h.exp_m1());
-        if order == 2 {
-            let (far, e_far) = &self.history[1];
-            mean -= (e_far - e) * (u * h.exp_m1() * 0.5 / ((s / far).ln() / h));
-        }
+        self.history.truncate(3);
+        let left = if self.config.lower_order_final { step.count - step.index } else { 3 };
+        let order = self.config.solver_order.min(left).min(self.history.len());
+        let others: Vec<(f64, &Tensor)> = self.history[1..order].iter().map(|(level, e)| (*level, e)).collect();
+        let mean = match (s / u).ln().abs() < 1e-5 {
+            true => corrected.shallow_clone(),
+            false => self.over((s, u), &corrected, &self.history[0].1, &others),
+        };
         self.before = Some((corrected, mean.shallow_clone(), order));
         Ok(Transition::new(mean, 0.0, u, x.shallow_clone(), x0))
     }
@@ -229,31 +258,40 @@ impl Solver for UniPcOfNoise {
     }
 }
 
-/// DPM-Solver singlestep in noise space (`dpmsolver`), of second order. Its last level must be above 0.
+/// DPM-Solver singlestep in noise space (`dpmsolver`), of order 1 or 2. Its last level must be above 0.
 pub struct SinglestepOfNoise {
+    config: SchedulerConfig,
     history: History,
     block: Tensor,
 }
 
 impl SinglestepOfNoise {
     pub fn new(config: &SchedulerConfig) -> Self {
-        assert!(config.solver_order == 2 && config.solver_type.is_none());
-        Self { history: Vec::new(), block: Tensor::new() }
+        assert!(config.solver_order < 3, "order 3 in noise space is not modelled");
+        Self { config: config.clone(), history: Vec::new(), block: Tensor::new() }
     }
 }
 
 impl Solver for SinglestepOfNoise {
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
-        let (s, u) = (step.from, step.to);
+        let (s, u, order) = (step.from, step.to, self.config.solver_order);
         let x0 = eval.x0(x, s)?;
         self.history.insert(0, (s, (x - &x0) / s));
-        let mean = if step.index.is_multiple_of(2) {
-            self.block = x.shallow_clone();
-            toward(x, &x0, s, u)?
-        } else {
-            let ((_, e), (begin, first)) = (&self.history[0], &self.history[1]);
-            let d = (e - first) / ((begin / s).ln() / (begin / u).ln());
-            &self.block - (begin - u) * (first + 0.5 * d)
+        self.history.truncate(2);
+        let last = step.index + 1 == step.count && self.config.lower_order_final && step.nominal.is_multiple_of(order);
+        let place = if last { 0 } else { (step.nominal - step.count + step.index) % order };
+        let mean = match (place, self.history.as_slice()) {
+            (1, [(_, e), (begin, first)]) => {
+                let h = (begin / u).ln();
+                let d = (e - first) / ((begin / s).ln() / h);
+                let heun = self.config.solver_type.as_deref() == Some("heun");
+                let weight = if heun { u * (h.exp_m1() / h - 1.0) } else { 0.5 * (begin - u) };
+                &self.block - (begin - u) * first - weight * d
+            }
+            _ => {
+                self.block = x.shallow_clone();
+                toward(x, &x0, s, u)?
+            }
         };
         Ok(Transition::new(mean, 0.0, u, x.shallow_clone(), x0))
     }

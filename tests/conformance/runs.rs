@@ -1,6 +1,6 @@
 //! Whole runs: kinds `pipeline`, `daam` and `color_force`.
 
-use super::{Case, Outputs, Result};
+use super::{Case, Outputs, Result, schedulers};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{
@@ -142,8 +142,11 @@ impl Guidance for Inner {
 /// variance-preserving.
 fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
-    let k = ["Euler", "Heun"].iter().any(|start| class.starts_with(start));
-    Ok(if k { latent.shallow_clone() } else { latent / (1.0 + level * level).sqrt() })
+    Ok(if schedulers::preserves_variance(&class) {
+        latent / (1.0 + level * level).sqrt()
+    } else {
+        latent.shallow_clone()
+    })
 }
 
 /// The package's DAAM on a run without decoding.

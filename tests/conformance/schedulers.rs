@@ -108,7 +108,8 @@ fn pndm_inside(whole: &Schedule, count: usize) -> Vec<Step> {
         return steps;
     }
     let kept: Vec<Step> = list.iter().take(1).chain(&list[2..]).map(|&i| steps[i]).collect();
-    let (count, second) = (kept.len(), steps[list[1]].from);
+    // a run of one step has two calls too
+    let (count, second) = (list.len(), steps[list[1]].from);
     let numbered = kept.into_iter().enumerate().map(|(index, mut step)| {
         (step.index, step.count) = (index, count);
         if index == 0 {
@@ -119,8 +120,8 @@ fn pndm_inside(whole: &Schedule, count: usize) -> Vec<Step> {
     numbered.collect()
 }
 
-/// Does the class keep latents in variance-preserving form?
-fn preserves_variance(class: &str) -> bool {
+/// Does a class keep latents in variance-preserving form?
+pub fn preserves_variance(class: &str) -> bool {
     !["Euler", "Heun", "LMS", "KDPM2"].iter().any(|start| class.starts_with(start))
 }
 
@@ -206,7 +207,8 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
         (true, Some(first)) => case.input("original")? + case.input("sample")? * first.from,
         _ => x,
     };
-    let mut solver = match class.contains("KDPM2A") && n == 2 {
+    let long = schedule.steps().any(|step| step.to > 0.0 && step.to < step.from / 100.0);
+    let mut solver: Box<dyn Solver> = match class.contains("KDPM2A") && long {
         true => Box::new(torch),
         false => solver_of(run, &config, &levels[..n - schedule.steps().len()])?,
     };
