@@ -21,6 +21,8 @@ pub enum Spacing {
     Exponential,
     /// Levels by the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): fine steps at both ends.
     Beta,
+    /// The same of whole timesteps (ComfyUI's "beta"). Fewer steps than were asked for where two timesteps are one.
+    BetaTimesteps,
     /// Timesteps evenly from the last to the first, fractions included (ComfyUI's and A1111's "normal", "uniform").
     Normal,
     /// Timesteps evenly from the last, the first left out (Stability's generative models: "SGM uniform").
@@ -30,7 +32,8 @@ pub enum Spacing {
     /// Every ⌊N/n⌋th level from the second lowest up (ComfyUI's "ddim_uniform"). Not always the number of steps that was
     /// asked for: 28 become 29.
     DdimUniform,
-    /// Levels evenly in arctan σ (ComfyUI's "kl_optimal").
+    /// Levels evenly in arctan σ down to the lowest, then the end (ComfyUI's "kl_optimal"); with [`Terminal::Lowest`] the
+    /// lowest is the end (A1111's).
     KlOptimal,
     /// Levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers.
     AlignYourSteps,
@@ -365,6 +368,12 @@ fn levels(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOption
             let stride = table.len() as f64 / steps as f64;
             (0..steps).map(|i| (table.len() as f64 - i as f64 * stride).round_ties_even() - 1.0).collect()
         }
+        (Spacing::BetaTimesteps, _) => {
+            let timestep = |i: usize| (last as f64 * beta_quantile(1.0 - i as f64 / steps as f64)).round_ties_even();
+            let mut timesteps: Vec<f64> = (0..steps).map(timestep).collect();
+            timesteps.dedup();
+            timesteps
+        }
         (Spacing::Simple, _) => (0..steps).map(|i| (last - i * table.len() / steps) as f64).collect(),
         (Spacing::DdimUniform, _) => {
             let mut rising: Vec<f64> = (1..=last).step_by(table.len() / steps).map(|t| t as f64).collect();
@@ -432,6 +441,7 @@ fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOpti
         TimestepRule::Truncated => table.t_of(sigma).trunc(),
     };
     let sigmas = (0..steps).map(|i| match spacing {
+        Spacing::KlOptimal if options.terminal == Terminal::Lowest => level(i as f64 / steps as f64),
         Spacing::AlignYourSteps => aligned(&ALIGNED, i as f64 / steps as f64),
         Spacing::AlignYourStepsXl => aligned(&ALIGNED_XL, i as f64 / steps as f64),
         _ => level(i as f64 / (steps.max(2) - 1) as f64),
@@ -442,8 +452,8 @@ fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOpti
 /// The value below which a beta distribution with α = β = 0.6 has the share `p`, 0..=1.
 fn beta_quantile(p: f64) -> f64 {
     const SHAPE: f64 = 0.6;
-    if p > 0.5 {
-        return 1.0 - beta_quantile(1.0 - p); // the distribution is symmetric
+    if p >= 0.5 {
+        return if p > 0.5 { 1.0 - beta_quantile(1.0 - p) } else { 0.5 }; // the distribution is symmetric
     }
     // ∫₀ˣ (t(1 − t))^(α − 1) dt = Σₖ cₖ·x^(α + k)/(α + k), cₖ = (1 − α)(2 − α)…(k − α)/k!, fast for x ≤ ½
     let share = |x: f64| {
@@ -537,6 +547,7 @@ mod tests {
             (Spacing::Simple, "simple", 10),
             (Spacing::DdimUniform, "ddim_uniform", 10),
             (Spacing::KlOptimal, "kl_optimal", 10),
+            (Spacing::BetaTimesteps, "beta_timestep", 10),
             (Spacing::AlignYourSteps, "ays_sd15", 10),
             (Spacing::AlignYourStepsXl, "ays_sdxl", 10),
             (Spacing::AlignYourStepsXl, "ays_sdxl_16", 16),
@@ -547,6 +558,10 @@ mod tests {
             assert_near(&sigmas(&schedule), &numbers(&want["sigma"])[..steps], name);
             assert_near(&timesteps(&schedule), &numbers(&want["t"]), name);
         }
+        let options = SpacingOptions { terminal: Terminal::Lowest, ..Default::default() };
+        let schedule = Schedule::with_options(&table, 10, Spacing::KlOptimal, &options).unwrap();
+        let levels: Vec<f64> = schedule.steps().map(|step| step.from).chain([table.sigma_min()]).collect();
+        assert_near(&levels, &numbers(&golden["schedules"]["kl_optimal_a1111"]["sigma"]), "kl_optimal_a1111");
         for (spacing, name) in [(Spacing::Exponential, "exponential"), (Spacing::Beta, "beta_sigma")] {
             let schedule = Schedule::new(&table, 10, spacing).unwrap();
             let want = &golden["schedules"][name];
@@ -593,8 +608,10 @@ mod tests {
     }
 
     #[test]
-    fn ddim_uniform_makes_the_steps_that_fit() {
+    fn some_spacings_make_the_steps_that_fit() {
         let table = Table::stable_diffusion();
+        let many = Schedule::new(&table, 900, Spacing::BetaTimesteps).unwrap();
+        assert!(many.steps().len() < 900 && many.steps().all(|step| step.nominal == many.steps().len()));
         for (asked, made) in [(10, 10), (28, 29), (1, 1), (1000, 999)] {
             let schedule = Schedule::new(&table, asked, Spacing::DdimUniform).unwrap();
             assert_eq!((schedule.steps().len(), timesteps(&schedule).last()), (made, Some(&1.0)));

@@ -80,7 +80,10 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let seeds: Several<u64> = case.param("seed")?;
     let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
     let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
-    let (picture, mask) = (case.inputs.get("image").map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
+    let class: String = case.param("pipeline")?;
+    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task)); // else it is a ControlNet's
+    let image = case.inputs.get("image").filter(|_| starts);
+    let (picture, mask) = (image.map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
     let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
     let mut embeds = [Vec::new(), Vec::new()];
     for i in 0..count {

@@ -11,6 +11,9 @@ use tch::Tensor;
 /// LCM: every step goes to a clean picture, and the next begins with it noised again. For latent consistency models and
 /// LCM LoRAs; 2 to 8 steps and a guidance scale of 1 to 2 are usual.
 ///
+/// It goes through timesteps of its own: requests see to that, by hand it is [`Family::Lcm`] of
+/// [`SpacingOptions`](crate::diffusion::SpacingOptions).
+///
 /// A force is a force on the clean picture: nothing of the noise is left in the mean.
 ///
 /// Source: Luo et al. (2023), "Latent Consistency Models"; diffusers' `LCMScheduler`.
@@ -50,7 +53,8 @@ impl Solver for Lcm {
 }
 
 /// TCD: as [`Lcm`], but a step goes only down to a level below the next and is noised up to that. For trajectory
-/// consistency models and TCD LoRAs; 2 to 8 steps are usual, more do not harm.
+/// consistency models and TCD LoRAs; 2 to 8 steps are usual, more do not harm. Its timesteps are those of [`Lcm`], and its
+/// last step ends at the lowest level or at 0, as the schedule says.
 ///
 /// Source: Zheng et al. (2024), "Trajectory Consistency Distillation"; diffusers' `TCDScheduler`.
 #[derive(Clone, Debug, PartialEq)]

@@ -37,7 +37,7 @@ const SOLVERS: [(&[&str], Make); 22] = [
 ];
 
 /// What may stand after a solver's name, the longer of two endings first.
-const SPACINGS: [(&str, Option<Spacing>); 20] = [
+const SPACINGS: [(&str, Option<Spacing>); 21] = [
     ("karras", Some(Spacing::Karras)),
     ("ka", Some(Spacing::Karras)),
     ("polyexponential", Some(Spacing::Exponential)),
@@ -48,6 +48,7 @@ const SPACINGS: [(&str, Option<Spacing>); 20] = [
     ("uniform", Some(Spacing::Normal)),
     ("normal", Some(Spacing::Normal)),
     ("simple", Some(Spacing::Simple)),
+    ("beta timesteps", Some(Spacing::BetaTimesteps)),
     ("beta", Some(Spacing::Beta)),
     ("kl optimal", Some(Spacing::KlOptimal)),
     ("align your steps xl", Some(Spacing::AlignYourStepsXl)),
