@@ -34,12 +34,14 @@
 //! ```
 
 mod denoiser;
+mod levels;
 mod noise;
 mod prediction;
 mod pulls;
 mod schedule;
 mod scheduler_config;
 pub mod solver;
+mod spacing;
 mod strength;
 mod table;
 mod torch_rng;
@@ -49,10 +51,9 @@ pub use denoiser::{Denoiser, Input, Predictions};
 pub use noise::Noise;
 pub use prediction::Prediction;
 pub use pulls::Pulls;
-pub use schedule::{
-    Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, TimestepRule, relabel,
-};
+pub use schedule::{Schedule, relabel};
 pub use scheduler_config::SchedulerConfig;
+pub use spacing::{Ends, Family, InitScale, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
 pub use strength::Strength;
 pub use table::Table;
 pub use torch_rng::TorchRng;

@@ -1,11 +1,12 @@
 //! [`SchedulerConfig`]: `scheduler_config.json`, as diffusers writes it.
 
 use super::prediction::Prediction;
-use super::schedule::{Ends, Family, InitScale, Schedule, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
+use super::schedule::Schedule;
 use super::solver::{
     Correction, Ddim, Ddpm, Deis, Dpm2, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep, Pndm, Singlestep,
     Solver, Tcd, UniPc, Variance,
 };
+use super::spacing::{Ends, Family, InitScale, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
 use super::table::Table;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -470,161 +471,4 @@ fn refused(field: &str, value: &str, expected: &str) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn config(value: Value) -> SchedulerConfig {
-        SchedulerConfig::from_json(&value.to_string()).unwrap()
-    }
-
-    #[test]
-    fn published_files_give_their_solver_and_spacing() {
-        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap();
-        let mut known = 0;
-        for pair in golden["configs"].as_array().unwrap() {
-            let config = config(pair[0].clone());
-            match config.solver() {
-                Ok(solver) => {
-                    let spacing = format!("{:?}", config.spacing().unwrap());
-                    assert_eq!(json!([solver.name(), spacing]), pair[1]);
-                    known += 1;
-                }
-                Err(error) => {
-                    let (class, error) = (config.class_name.as_str(), error.to_string());
-                    assert!(
-                        error.contains("_class_name") && error.contains(class) && error.contains("choose a solver")
-                    );
-                    assert!(config.table().is_ok());
-                }
-            }
-        }
-        assert_eq!(known, 9);
-    }
-
-    #[test]
-    fn what_would_change_the_picture_silently_is_refused_by_name() {
-        let refusals = [
-            ("clip_sample", json!(true)),
-            ("thresholding", json!(true)),
-            ("variance_type", json!("fixed_small_log")),
-            ("interpolation_type", json!("log_linear")),
-            ("timestep_type", json!("continuous")),
-            ("sigma_max", json!(700.0)),
-            ("timestep_spacing", json!("random")),
-            ("final_sigmas_type", json!("other")),
-            ("beta_schedule", json!("sigmoid")),
-        ];
-        for (field, value) in refusals {
-            let config = config(json!({ "_class_name": "DDPMScheduler", field: value }));
-            let error = config.solver().err().or_else(|| config.schedule(5).err()).unwrap().to_string();
-            assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
-        }
-        let text = r#"{ "beta_start": "small" }"#;
-        assert!(SchedulerConfig::from_json(text).unwrap_err().to_string().starts_with("scheduler_config.json: "));
-    }
-
-    #[test]
-    fn what_dpmpp_cannot_do_is_refused_by_name() {
-        let refusals = [
-            ("algorithm_type", json!("dpmsolver")),
-            ("algorithm_type", json!("sde-dpmsolver")),
-            ("solver_type", json!("euler")),
-            ("solver_order", json!(0)),
-            ("solver_order", json!(4)),
-            ("lambda_min_clipped", json!(-5.1)),
-            ("use_flow_sigmas", json!(true)),
-        ];
-        for (field, value) in refusals {
-            let config = config(json!({ "_class_name": "DPMSolverMultistepScheduler", field: value }));
-            let error = config.solver().err().unwrap().to_string();
-            assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
-        }
-        let both = config(json!({ "use_karras_sigmas": true, "use_beta_sigmas": true })).spacing().unwrap_err();
-        assert!(both.to_string().contains("use_karras_sigmas is set too"), "{both}");
-    }
-
-    #[test]
-    fn every_class_has_its_solver_or_says_which_field_is_in_the_way() {
-        let classes = [
-            ("LMSDiscreteScheduler", "Lms", Spacing::Linspace, Terminal::Zero),
-            ("KDPM2DiscreteScheduler", "Dpm2", Spacing::Linspace, Terminal::Zero),
-            ("DPMSolverSinglestepScheduler", "Dpmpp2S", Spacing::Linspace, Terminal::Zero),
-            ("DPMSolverSDEScheduler", "DpmppSde", Spacing::Linspace, Terminal::Zero),
-            ("DEISMultistepScheduler", "Deis", Spacing::Linspace, Terminal::Lowest),
-            ("PNDMScheduler", "Pndm", Spacing::Leading, Terminal::Lowest),
-            ("TCDScheduler", "Tcd", Spacing::Leading, Terminal::Lowest),
-            ("LCMScheduler", "Lcm", Spacing::Leading, Terminal::Zero),
-        ];
-        for (class, name, spacing, terminal) in classes {
-            let config = config(json!({ "_class_name": class }));
-            assert_eq!((config.solver().unwrap().name(), config.spacing().unwrap()), (name, spacing));
-            assert_eq!(config.spacing_options().unwrap().terminal, terminal, "{class}");
-            assert_eq!(config.schedule(5).unwrap().steps().len(), 5);
-        }
-        let refusals = [
-            ("PNDMScheduler", "skip_prk_steps", json!(false)),
-            ("PNDMScheduler", "timestep_spacing", json!("linspace")),
-            ("UniPCMultistepScheduler", "predict_x0", json!(false)),
-            ("UniPCMultistepScheduler", "solver_type", json!("bh3")),
-            ("UniPCMultistepScheduler", "solver_order", json!(4)),
-            ("DEISMultistepScheduler", "algorithm_type", json!("sde-dpmsolver++")),
-            ("DEISMultistepScheduler", "solver_type", json!("euler")),
-            ("DPMSolverSinglestepScheduler", "algorithm_type", json!("dpmsolver")),
-        ];
-        for (class, field, value) in refusals {
-            let error = config(json!({ "_class_name": class, field: value })).solver().err().unwrap().to_string();
-            assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
-        }
-    }
-
-    #[test]
-    fn the_fields_of_dpmpp_are_read_as_python_writes_them() {
-        let config = SchedulerConfig::from_json(
-            r#"{ "_class_name": "DPMSolverMultistepScheduler", "lambda_min_clipped": -Infinity, "solver_type": "heun",
-                 "algorithm_type": "sde-dpmsolver++", "use_lu_lambdas": true, "final_sigmas_type": "sigma_min" }"#,
-        );
-        let config = config.unwrap();
-        assert_eq!(
-            (config.solver().unwrap().name(), config.spacing().unwrap()),
-            ("Dpmpp2MSdeHeun", Spacing::Exponential)
-        );
-        let options = config.spacing_options().unwrap();
-        assert_eq!((options.timesteps, options.terminal), (TimestepRule::Rounded, Terminal::Lowest));
-        let first = |order: usize, algorithm: &str| {
-            SchedulerConfig { solver_order: order, algorithm_type: Some(algorithm.into()), ..config.clone() }.solver()
-        };
-        assert_eq!(first(1, "dpmsolver++").unwrap().name(), "Euler");
-        assert_eq!(first(1, "sde-dpmsolver++").unwrap().name(), "EulerAncestral");
-        let cosine = SchedulerConfig { beta_schedule: "squaredcos_cap_v2".into(), ..config.clone() };
-        assert_eq!(cosine.spacing_options().unwrap().timesteps, TimestepRule::Truncated);
-    }
-
-    #[test]
-    fn absent_betas_are_those_of_the_class() {
-        let heun = config(json!({ "_class_name": "HeunDiscreteScheduler" }));
-        assert_eq!((heun.beta_start, heun.beta_end), (0.00085, 0.012));
-        let given = config(json!({ "_class_name": "HeunDiscreteScheduler", "beta_start": 0.001 }));
-        assert_eq!((given.beta_start, given.beta_end), (0.001, 0.012));
-        assert_eq!(config(json!({ "_class_name": "EulerDiscreteScheduler" })).beta_end, 0.02);
-    }
-
-    #[test]
-    fn a_network_that_predicts_noise_is_not_asked_about_pure_noise() {
-        let mut config = SchedulerConfig::stable_diffusion("EulerDiscreteScheduler", Prediction::Epsilon);
-        config.rescale_betas_zero_snr = true;
-        assert!(config.schedule(10).is_ok());
-        config.timestep_spacing = Some("trailing".into());
-        assert!(config.schedule(10).unwrap_err().to_string().contains("use v-prediction"));
-        config.prediction_type = Prediction::V;
-        assert!((config.schedule(10).unwrap().sigma_max() - 4096.0).abs() < 1.0);
-    }
-
-    #[test]
-    fn without_a_file_the_noise_is_stable_diffusions() {
-        let config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::Epsilon);
-        assert_eq!(config.table().unwrap(), Table::stable_diffusion());
-        let last = config.schedule(10).unwrap().steps().last().unwrap();
-        assert_eq!((last.timestep, last.to), (1.0, Table::stable_diffusion().sigma_min()));
-    }
-}
+mod tests;

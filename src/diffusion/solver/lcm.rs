@@ -1,7 +1,7 @@
 //! LCM and TCD: for models distilled to a few steps.
 
 use super::{Eval, Solver, toward};
-use crate::diffusion::schedule::Family;
+use crate::diffusion::spacing::Family;
 use crate::diffusion::table::Table;
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};

@@ -70,7 +70,7 @@ pub use pndm::Pndm;
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;
 
-use super::schedule::Family;
+use super::spacing::Family;
 use super::transition::Transition;
 use crate::error::{Error, Result};
 use crate::step::Step;

@@ -4,7 +4,7 @@ use super::{
     Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep,
     Pndm, Singlestep, Solver, Tcd, UniPc,
 };
-use crate::diffusion::schedule::Spacing;
+use crate::diffusion::spacing::Spacing;
 use crate::error::{Error, Result};
 
 /// Makes a solver.
