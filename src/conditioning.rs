@@ -5,29 +5,61 @@ use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
 use crate::step::Grid;
+use std::ops::Range;
 use tch::{Device, Tensor};
 
-/// What one branch is conditioned on.
+/// What one branch is conditioned on. One row serves every image.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Conditioning {
-    /// The text encoder's states, [1 or n, tokens, dim] f32; one row serves every image.
+    /// The text encoder's states, [1 or n, tokens, dim] f32.
     pub context: Tensor,
-    /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, mask and
-    /// masked picture. `None` for most; a run fills it in.
+    /// The whole text as one vector, [1 or n, width] f32, for models that read one (SDXL and its refiner).
+    pub pooled: Option<Tensor>,
+    /// What such a model is told about sizes, [1 or n, 6] f32: height and width of the original, top and left of the
+    /// crop, height and width of the target, in pixels; the refiner's, [1 or n, 5]: an aesthetic score (0 to 10) for
+    /// the last two. `None`: the picture's own size, not cropped; scores 6.0, and 2.5 for `Branch::Uncond`.
+    pub sizes: Option<Tensor>,
+    /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
+    /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
     pub concat: Option<Tensor>,
 }
 
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context, concat: None }
+        Self { context, pooled: None, sizes: None, concat: None }
     }
 
     /// A second handle on the same tensors.
     pub fn share(&self) -> Self {
-        let concat = self.concat.as_ref().map(Tensor::shallow_clone);
-        Self { context: self.context.shallow_clone(), concat }
+        let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
+        Self {
+            context: self.context.shallow_clone(),
+            pooled: share(&self.pooled),
+            sizes: share(&self.sizes),
+            concat: share(&self.concat),
+        }
+    }
+
+    /// That of some images of a batch, as views.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if there are not as many.
+    pub fn images(&self, images: Range<i64>) -> Result<Self> {
+        let cut = |tensor: &Tensor| -> Result<Tensor> {
+            Ok(match tensor.size().first() {
+                Some(1) => tensor.shallow_clone(),
+                _ => tensor.f_narrow(0, images.start, images.end - images.start)?,
+            })
+        };
+        let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(cut).transpose();
+        Ok(Self {
+            context: cut(&self.context)?,
+            pooled: optional(&self.pooled)?,
+            sizes: optional(&self.sizes)?,
+            concat: optional(&self.concat)?,
+        })
     }
 }
 

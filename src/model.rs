@@ -1,32 +1,74 @@
 //! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
 
+mod text_encoders;
+
 use crate::attention::{AttentionSite, Tap};
+use crate::branch::Branch;
 use crate::color::Rgb;
 use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
 use crate::error::{Error, Result};
-use crate::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use crate::nn::{Added, UNet, UnetConfig, Vae, VaeConfig};
 use crate::prompt::Prompt;
 use crate::step::{Grid, Step};
-use crate::text::Tokenizer;
-use crate::weights::{Source, Weights};
+use crate::weights::{Checkpoint, Family, Reading, Source, Tensors, Weights};
 use serde::Deserialize;
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
+use text_encoders::TextEncoders;
 
 /// How a checkpoint is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+///
+/// ```
+/// use impasto::{LoadOptions, Model, Source};
+/// use tch::{Device, Kind};
+///
+/// let options = LoadOptions { kind: Some(Kind::BFloat16), ..LoadOptions::default() };
+/// let model = Model::load_with(&Source::embedded(), options)?;
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
     /// Where it runs. Default: the CPU.
     pub device: Device,
     /// What the network computes in, whatever the files hold; `None`: f16 on CUDA, else f32.
     pub kind: Option<Kind>,
+    /// What the VAE computes in; `None`: f32 if its configuration says that it overflows, else as the others.
+    pub vae_kind: Option<Kind>,
+    /// Another VAE: a file, a model's folder or a VAE's own.
+    pub vae: Option<Source>,
+    /// Another text encoder, likewise.
+    pub text_encoder: Option<Source>,
+    /// Another second text encoder (SDXL), likewise.
+    pub text_encoder_2: Option<Source>,
+    /// What the network's output means, if the checkpoint does not say or says it wrongly.
+    pub prediction: Option<Prediction>,
+    /// Was it trained to the level of pure noise? `None`: as the checkpoint says.
+    pub zero_snr: Option<bool>,
+    /// What a single file is, if its tensors do not tell.
+    pub family: Option<Family>,
+    /// Which weights of a folder, such as `fp16`; `None`: plain ones, else any. They are converted anyway.
+    pub variant: Option<String>,
+    /// The moving averages of a single file's UNet, if it has them, instead of its weights.
+    pub averages: bool,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { device: Device::Cpu, kind: None }
+        Self {
+            device: Device::Cpu,
+            kind: None,
+            vae_kind: None,
+            vae: None,
+            text_encoder: None,
+            text_encoder_2: None,
+            prediction: None,
+            zero_snr: None,
+            family: None,
+            variant: None,
+            averages: false,
+        }
     }
 }
 
@@ -49,6 +91,13 @@ struct OwnDefaults {
     width: Option<u32>,
     height: Option<u32>,
     guidance_scale: Option<f64>,
+}
+
+/// `model_index.json`, as far as it matters.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ModelIndex {
+    force_zeros_for_empty_prompt: Option<bool>,
 }
 
 /// A loaded checkpoint: text encoder, UNet and VAE. Immutable; runs borrow it.
@@ -74,10 +123,12 @@ struct OwnDefaults {
 /// ```
 #[derive(Debug)]
 pub struct Model {
-    tokenizer: Tokenizer,
-    text_encoder: ClipText,
+    text_encoders: TextEncoders,
     unet: UNet,
+    unet_config: UnetConfig,
     vae: Vae,
+    /// The tensors of the networks that a LoRA may change, by part.
+    parts: BTreeMap<&'static str, Tensors>,
     scheduler: SchedulerConfig,
     table: Table,
     defaults: Defaults,
@@ -101,55 +152,73 @@ impl Model {
         Self::load_with(source, LoadOptions::default())
     }
 
-    /// Loads a checkpoint to a device, in a kind.
+    /// Loads a checkpoint as `options` say. Files are mapped and converted tensor by tensor; on a CPU, tensors that are
+    /// in their kind already stay in their file, which must not be shortened meanwhile.
     ///
     /// # Errors
     /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
     pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
-        let LoadOptions { device, kind } = options;
-        let kind = kind.unwrap_or(if device.is_cuda() { Kind::Half } else { Kind::Float });
-        let computes = match kind {
-            Kind::Float | Kind::BFloat16 => true,
-            Kind::Half => device.is_cuda(),
-            _ => false,
-        };
-        if !computes {
-            let value = format!("{kind:?} on {device:?}");
-            return Err(Error::parameter(
-                "kind",
-                value,
-                "Float or BFloat16; Half on CUDA only (CPUs compute it slowly)",
-            ));
-        }
-        source.check()?;
+        let device = options.device;
+        let kind = options.kind.unwrap_or(if device.is_cuda() { Kind::Half } else { Kind::Float });
+        computes("kind", kind, device)?;
         let _no_grad = tch::no_grad_guard();
+        let reading = Reading { family: options.family, variant: options.variant.clone(), averages: options.averages };
+        let main = Checkpoint::open(source, reading)?;
+        // A part that comes from elsewhere is read as one of the same family.
+        let reading = Reading { family: options.family.or(main.family()), ..Reading::default() };
+        let other = |source: &Option<Source>| {
+            source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
+        };
+        let [vae, text_encoder, text_encoder_2] =
+            [other(&options.vae)?, other(&options.text_encoder)?, other(&options.text_encoder_2)?];
         let mut notes = Vec::new();
+        let mut parts = BTreeMap::new();
 
-        let weights = |part: &str, kind| -> Result<Weights> { source.weights(part, kind, device) };
-
-        let config = configured(source, "text_encoder/config.json", ClipTextConfig::from_json)?;
-        let w = weights("text_encoder", kind)?;
-        let text_encoder = ClipText::new(&w, &config)?;
+        let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
+        let xl = unet_config.addition_embed_type.is_some();
+        let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
+        let base = xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?); // and not the refiner
+        let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base));
+        for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
+            let place = other.as_ref().unwrap_or(&main);
+            // SDXL has both, its refiner the second, the others the first.
+            let wanted = if part == "text_encoder" { base || !xl } else { xl };
+            if wanted {
+                let w = text_encoders.load(part, place, &main, kind, device)?;
+                notes.extend(unused(&w));
+                parts.insert(part, w.handed_out());
+            }
+        }
+        let w = main.weights("unet", kind, device)?;
+        let unet = UNet::new(&w, &unet_config)?;
         notes.extend(unused(&w));
-        let config = configured(source, "unet/config.json", UnetConfig::from_json)?;
-        let w = weights("unet", kind)?;
-        let unet = UNet::new(&w, &config)?;
-        notes.extend(unused(&w));
-        let unet_config = config;
-        let config = configured(source, "vae/config.json", VaeConfig::from_json)?;
+        parts.insert("unet", w.handed_out());
+        let place = vae.as_ref().unwrap_or(&main);
+        let vae_config = configured(place, "vae", VaeConfig::from_json)?;
         // Published VAEs overflow in half precision, and say so.
-        let vae_kind = if config.force_upcast { Kind::Float } else { kind };
-        let w = weights("vae", vae_kind)?;
-        let vae = Vae::new(&w, &config)?;
+        let vae_kind = options.vae_kind.unwrap_or(if vae_config.force_upcast { Kind::Float } else { kind });
+        computes("vae_kind", vae_kind, device)?;
+        let w = place.weights("vae", vae_kind, device)?;
+        notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
+        let vae = Vae::new(&w, &vae_config)?;
         notes.extend(unused(&w));
-        fits(&unet_config, &config, text_encoder.config()).map_err(|problem| problem.of(source))?;
+        if place.family().is_none()
+            && let Some(family) = main.family()
+            && family.is_xl() != (vae_config.scaling_factor < 0.15)
+        {
+            let scale = vae_config.scaling_factor;
+            notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
+        }
+        fits(&unet_config, &vae_config, &text_encoders).map_err(|problem| problem.of(&main))?;
 
-        let scheduler = match source.text(SCHEDULER)? {
+        let mut scheduler = match main.text(SCHEDULER)? {
             Some(text) => SchedulerConfig::from_json(&text)?,
             None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
         };
+        scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
+        scheduler.rescale_betas_zero_snr = options.zero_snr.unwrap_or(scheduler.rescale_betas_zero_snr);
         let table = scheduler.table()?;
-        let own: OwnDefaults = source.json("impasto.json")?.unwrap_or_default();
+        let own: OwnDefaults = main.json("impasto.json")?.unwrap_or_default();
         let side = |index| {
             let cells = unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
             u32::try_from(cells * vae.config().factor()).unwrap_or(u32::MAX) // refused when a picture is asked for
@@ -157,15 +226,17 @@ impl Model {
         let defaults = Defaults {
             width: own.width.unwrap_or_else(|| side(1)),
             height: own.height.unwrap_or_else(|| side(0)),
-            guidance_scale: own.guidance_scale.unwrap_or(7.5),
+            guidance_scale: own.guidance_scale.unwrap_or(if xl { 5.0 } else { 7.5 }),
         };
-        let tokenizer = tokenizer(source)?;
+        let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
+        notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes));
         let flats = RefCell::default();
         Ok(Self {
-            tokenizer,
-            text_encoder,
+            text_encoders,
             unet,
+            unet_config,
             vae,
+            parts,
             scheduler,
             table,
             defaults,
@@ -197,37 +268,75 @@ impl Model {
         self.defaults
     }
 
+    /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
+    pub const fn inpaints(&self) -> bool {
+        self.unet_config.in_channels > self.unet_config.out_channels
+    }
+
+    /// What the text encoders of SDXL make of a prompt each; other models have one, which reads `first`.
+    ///
+    /// [`Codec::text`] gives both the same prompt.
+    ///
+    /// # Errors
+    /// As [`Codec::text`].
+    pub fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+        let _no_grad = tch::no_grad_guard();
+        self.text_encoders.encode([first, second], self.device)
+    }
+
+    /// The tensors of a network under diffusers' names, as they compute: `unet`, `text_encoder`, `text_encoder_2`.
+    pub fn tensors(&self, part: &str) -> Option<&Tensors> {
+        self.parts.get(part)
+    }
+
     /// What was noticed while loading, in sentences.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 }
 
-/// Do the parts belong together, and is what they make a text-to-image model of one text encoder?
-fn fits(unet: &UnetConfig, vae: &VaeConfig, text: &ClipTextConfig) -> std::result::Result<(), Misfit> {
-    let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
-    if let Some(added) = &unet.addition_embed_type {
-        let expected = "models with a second text encoder (SDXL) are not supported yet; use SD 1.x or 2.x".into();
-        return Err(Misfit { field: "addition_embed_type", value: added.clone(), expected });
+/// Can `kind` compute on `device`? `name` is the option's.
+fn computes(name: &'static str, kind: Kind, device: Device) -> Result<()> {
+    match kind {
+        Kind::Float | Kind::BFloat16 => Ok(()),
+        Kind::Half if device.is_cuda() => Ok(()),
+        _ => {
+            let value = format!("{kind:?} on {device:?}");
+            Err(Error::parameter(name, value, "Float or BFloat16; Half on CUDA only (CPUs compute it slowly)"))
+        }
     }
+}
+
+/// Do the parts belong together, and is what they make a text-to-image model?
+fn fits(unet: &UnetConfig, vae: &VaeConfig, text: &TextEncoders) -> std::result::Result<(), Misfit> {
+    let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
     let channels = vae.latent_channels;
-    if ![channels, 2 * channels + 1].contains(&unet.in_channels) {
-        let expected = format!(
-            "expected {channels}, the VAE's latent_channels, or {} for a network that repaints",
-            2 * channels + 1
-        );
+    if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
+        let expected = format!("expected {channels}, the VAE's latent_channels, or {} to inpaint", 2 * channels + 1);
         return misfit("in_channels", unet.in_channels, expected);
     }
     if unet.out_channels != vae.latent_channels {
-        let expected = format!("expected {}, the VAE's latent_channels", vae.latent_channels);
+        let expected = format!("expected {channels}, the VAE's latent_channels");
         return misfit("out_channels", unet.out_channels, expected);
     }
     let widths = (0..unet.block_out_channels.len()).filter_map(|level| unet.cross_attention_dim.level(level));
-    if let Some(width) = widths.into_iter().find(|width| *width != text.hidden_size) {
-        let expected = format!("expected {}, the text encoder's hidden_size", text.hidden_size);
+    if let Some(width) = widths.into_iter().find(|width| *width != text.width()) {
+        let expected = format!("expected {}, the width of the text encoders' states", text.width());
         return misfit("cross_attention_dim", width, expected);
     }
+    if unet.addition_embed_type.is_some() && size_numbers(unet, text).is_none() {
+        let width = unet.projection_class_embeddings_input_dim.unwrap_or_default();
+        let expected = "expected the pooled text's width and 5 or 6 sinusoids of addition_time_embed_dim".into();
+        return misfit("projection_class_embeddings_input_dim", width, expected);
+    }
     Ok(())
+}
+
+/// How many numbers about sizes a UNet wants beside the pooled text: 6, the refiner's 5.
+fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
+    let sinusoids = unet.projection_class_embeddings_input_dim? - text.pooled_width()?;
+    let each = unet.addition_time_embed_dim?;
+    [5, 6].into_iter().find(|count| count * each == sinusoids)
 }
 
 /// A field of the UNet's configuration that does not fit the other parts.
@@ -238,44 +347,103 @@ struct Misfit {
 }
 
 impl Misfit {
-    fn of(self, source: &Source) -> Error {
+    fn of(self, checkpoint: &Checkpoint) -> Error {
         let Self { field, value, expected } = self;
-        Error::Config { file: source.name("unet/config.json"), field: field.into(), value, expected }
+        Error::Config { file: checkpoint.name("unet/config.json"), field: field.into(), value, expected }
     }
 }
 
 /// A part's configuration, which must be there.
-fn configured<T>(source: &Source, file: &str, parse: fn(&str, &str) -> Result<T>) -> Result<T> {
-    let text = source.text(file)?.ok_or_else(|| source.missing(file, "a diffusers folder has it"))?;
-    parse(&source.name(file), &text)
+fn configured<T>(checkpoint: &Checkpoint, part: &str, parse: fn(&str, &str) -> Result<T>) -> Result<T> {
+    let file = format!("{part}/config.json");
+    let missing = || match checkpoint.family() {
+        Some(_) => checkpoint.lacks(part),
+        None => checkpoint.missing(&file, "a diffusers folder has it"),
+    };
+    let text = checkpoint.text(&file)?.ok_or_else(missing)?;
+    parse(&checkpoint.name(&file), &text)
 }
 
-/// What of a file a part did not ask for, in a sentence.
-fn unused(weights: &Weights) -> Option<String> {
+/// What is odd about a part's weights, in sentences.
+fn unused(weights: &Weights) -> Vec<String> {
     let report = weights.report();
-    // Text encoders of pipelines that never project carry their projection all the same.
-    let mut names = report.unused.iter().map(|unused| &unused.name).filter(|name| *name != "text_projection.weight");
-    let first = names.next()?;
-    Some(format!("{}: {} tensors are not used, {first} among them", report.file, 1 + names.count()))
+    let mut notes = Vec::new();
+    if let Some(first) = report.not_finite.first() {
+        let count = report.not_finite.len();
+        notes.push(format!("{}: {count} tensors hold NaNs or infinities, {first} among them", report.file));
+    }
+    // Text encoders carry a projection that nobody asks for, and SD 2.x a last layer.
+    let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
+    let mut names = report.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
+    if let Some(first) = names.next() {
+        notes.push(format!("{}: {} tensors are not used, {first} among them", report.file, 1 + names.count()));
+    }
+    notes
 }
 
-/// The tokenizer of a source: `tokenizer.json`, else vocabulary and merges.
-pub(crate) fn tokenizer(source: &Source) -> Result<Tokenizer> {
-    if let Some(json) = source.read("tokenizer/tokenizer.json")? {
-        return Tokenizer::from_json(&json);
-    }
-    let file = |name: &str| source.read(&format!("tokenizer/{name}"));
-    match (file("vocab.json")?, file("merges.txt")?) {
-        (Some(vocab), Some(merges)) => {
-            let (special, config) = (file("special_tokens_map.json")?, file("tokenizer_config.json")?);
-            Tokenizer::from_vocab(&vocab, &merges, special.as_deref(), config.as_deref())
+/// The first tokenizer of a checkpoint.
+#[cfg(feature = "train")]
+pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<crate::text::Tokenizer> {
+    text_encoders::tokenizer(checkpoint, "tokenizer")
+}
+
+impl Model {
+    /// What the network reads of latents in sigma space: variance-preserving, and what an inpainting model sees beside.
+    fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
+        // Casts are here and nowhere else.
+        let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
+        if !self.inpaints() {
+            return Ok(sample);
         }
-        _ => Err(Error::MissingFile {
-            file: "tokenizer/tokenizer.json, or vocab.json and merges.txt,".into(),
-            place: source.to_string(),
-            hint: "a diffusers folder has them",
-        }),
+        let beside = rows(inputs, "Conditioning::concat", |conditioning| conditioning.concat.as_ref())?;
+        Ok(Tensor::f_cat(&[sample, beside.f_to_device(self.device)?.f_to_kind(self.kind)?], 1)?)
     }
+
+    /// What SDXL is told beside the prompt.
+    fn added(&self, inputs: &[Input<'_>]) -> Result<Option<Added>> {
+        let Some(count) = size_numbers(&self.unet_config, &self.text_encoders) else { return Ok(None) };
+        let pooled = rows(inputs, "Conditioning::pooled", |conditioning| conditioning.pooled.as_ref())?;
+        let mut sizes = Vec::with_capacity(inputs.len());
+        for Input { branch, x, conditioning } in inputs {
+            let (images, _, h, w) = x.size4()?;
+            let sizes_of = match &conditioning.sizes {
+                Some(sizes) => sizes.f_to_device(self.device)?.f_to_kind(Kind::Float)?,
+                None => {
+                    let [h, w] = [h, w].map(|cells| (cells * self.vae.config().factor()) as f32);
+                    let score = if *branch == Branch::Uncond { 2.5 } else { 6.0 };
+                    let all = if count == 5 { vec![h, w, 0.0, 0.0, score] } else { vec![h, w, 0.0, 0.0, h, w] };
+                    Tensor::f_from_slice(&all)?.f_to_device(self.device)?.f_unsqueeze(0)?
+                }
+            };
+            match sizes_of.size().as_slice() {
+                &[n, numbers] if numbers == count && (n == 1 || n == images) => {
+                    sizes.push(sizes_of.f_expand([images, count], false)?);
+                }
+                got => {
+                    let expected = format!("[1 or {images}, {count}]");
+                    return Err(Error::Shape { what: "Conditioning::sizes", got: got.to_vec(), expected });
+                }
+            }
+        }
+        Ok(Some(Added { text_embeds: Some(pooled), time_ids: Some(Tensor::f_cat(&sizes, 0)?), timestep_cond: None }))
+    }
+}
+
+/// A tensor of every input's conditioning, a row for each image.
+fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> Option<&Tensor>) -> Result<Tensor> {
+    let mut all = Vec::with_capacity(inputs.len());
+    for Input { branch, x, conditioning } in inputs {
+        let Some(tensor) = of(conditioning) else {
+            let expected = format!("a tensor: this checkpoint needs one, and branch {branch:?} has none");
+            return Err(Error::parameter(what, "missing", expected));
+        };
+        let (images, mut shape) = (x.size4()?.0, tensor.size());
+        if let Some(n) = shape.first_mut().filter(|n| **n == 1) {
+            *n = images;
+        }
+        all.push(tensor.f_expand(shape, false)?);
+    }
+    Ok(Tensor::f_cat(&all, 0)?)
 }
 
 impl Denoiser for Model {
@@ -301,28 +469,11 @@ impl Denoiser for Model {
             return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
         }
         let x = Tensor::f_cat(&latents, 0)?;
-        let contexts: Vec<Tensor> = inputs
-            .iter()
-            .map(|input| {
-                let (images, context) = (input.x.size4()?.0, &input.conditioning.context);
-                Ok(if context.size3()?.0 == images {
-                    context.shallow_clone()
-                } else {
-                    context.f_expand([images, -1, -1], false)?
-                })
-            })
-            .collect::<Result<_>>()?;
-        let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(self.kind)?;
-        // The network sees the variance-preserving latent; casts are here and nowhere else.
-        let mut sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
-        let beside = inputs.iter().filter_map(|input| Some((input.x, input.conditioning.concat.as_ref()?)));
-        let beside = beside.map(|(x, concat)| Ok(concat.f_expand([x.size4()?.0, -1, -1, -1], false)?));
-        let beside: Vec<Tensor> = beside.collect::<Result<_>>()?;
-        if !beside.is_empty() {
-            sample = Tensor::f_cat(&[sample, Tensor::f_cat(&beside, 0)?.f_to_kind(self.kind)?], 1)?;
-        }
+        let context = rows(inputs, "Conditioning::context", |conditioning| Some(&conditioning.context))?;
+        let (context, sample) = (context.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
+        let added = self.added(inputs)?;
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
-        let out = self.unet.forward(&sample, &timestep, &context, None, tap)?.f_to_kind(Kind::Float)?;
+        let out = self.unet.forward(&sample, &timestep, &context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, &x, step.sigma)?;
         let each = x0.f_chunk(inputs.len() as i64, 0)?;
         Ok(Predictions::new(step, inputs, each).of(self.prediction()))
@@ -331,14 +482,11 @@ impl Denoiser for Model {
 
 impl Codec for Model {
     fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.tokenizer.prompt(text)
+        self.text_encoders.prompt(text)
     }
 
     fn text(&self, text: &str) -> Result<Conditioning> {
-        let _no_grad = tch::no_grad_guard();
-        let ids = Tensor::f_from_slice(&self.tokenizer.padded(text)?)?.f_unsqueeze(0)?;
-        let states = self.text_encoder.forward(&ids.f_to_device(self.device)?)?;
-        Ok(Conditioning::new(states.last_hidden_state.f_to_kind(Kind::Float)?))
+        self.text_pair(text, text)
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {

@@ -339,9 +339,9 @@ mod tests {
         use crate::color::Rgb;
         use crate::nn::ClipImageProcessor;
         use crate::raster::Raster;
-        use crate::weights::Source;
+        use crate::weights::{Checkpoint, Reading, Source};
 
-        let source = Source::embedded();
+        let source = Checkpoint::open(&Source::embedded(), Reading::default())?;
         let text = |file| -> Result<String> { Ok(source.text(file)?.unwrap()) };
         let w = source.weights("image_encoder", Kind::Float, Device::Cpu)?;
         let config = ClipVisionConfig::from_json("config.json", &text("image_encoder/config.json")?)?;

@@ -8,6 +8,7 @@ pub use request::Request;
 
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
+use crate::diffusion::Prediction;
 use crate::error::{Result, blame};
 use crate::guidance::{ColorForce, Guidance, HookOnly};
 use crate::model::{LoadOptions, Model};
@@ -77,6 +78,36 @@ impl Builder {
     /// What it computes in. Default: f16 on CUDA, f32 elsewhere.
     pub fn kind(mut self, kind: Kind) -> Self {
         self.options.kind = Some(kind);
+        self
+    }
+
+    /// Another VAE: a file, a model's folder or a VAE's own.
+    pub fn vae(mut self, vae: Source) -> Self {
+        self.options.vae = Some(vae);
+        self
+    }
+
+    /// Another text encoder, likewise.
+    pub fn text_encoder(mut self, text_encoder: Source) -> Self {
+        self.options.text_encoder = Some(text_encoder);
+        self
+    }
+
+    /// Another second text encoder (SDXL), likewise.
+    pub fn text_encoder_2(mut self, text_encoder: Source) -> Self {
+        self.options.text_encoder_2 = Some(text_encoder);
+        self
+    }
+
+    /// What the network's output means, where the checkpoint does not say or says it wrongly.
+    pub fn prediction(mut self, prediction: Prediction) -> Self {
+        self.options.prediction = Some(prediction);
+        self
+    }
+
+    /// How the checkpoint is loaded, instead of the setters above.
+    pub fn options(mut self, options: LoadOptions) -> Self {
+        self.options = options;
         self
     }
 

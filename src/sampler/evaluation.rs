@@ -97,11 +97,7 @@ impl Evaluation<'_, '_> {
                 keeps("the latent given to Plan::evaluate_at", own, &self.shape)?;
             }
             let conditioning = self.conditionings.get(branch).ok_or(Error::NoConditioning(*branch))?;
-            // One row of conditioning serves every image.
-            let some = |of: &Tensor| if of.size().first() == Some(&1) { Ok(of.shallow_clone()) } else { cut(of) };
-            let context = some(&conditioning.context)?;
-            let concat = conditioning.concat.as_ref().map(some).transpose()?;
-            parts.push((*branch, cut(own.as_ref().unwrap_or(x))?, Conditioning { context, concat }));
+            parts.push((*branch, cut(own.as_ref().unwrap_or(x))?, conditioning.images(images.clone())?));
         }
         let inputs: Vec<Input<'_>> =
             parts.iter().map(|(branch, x, conditioning)| Input::new(*branch, x, conditioning)).collect();

@@ -4,7 +4,7 @@ use super::checkpoint::{halved, write_safetensors};
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig};
 use crate::text::Tokenizer;
-use crate::weights::{Source, Tensors};
+use crate::weights::{Checkpoint, Reading, Source, Tensors};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};
@@ -37,7 +37,7 @@ impl ModelFolder {
     /// # Errors
     /// [`Error::Io`]; those of reading `base`.
     pub fn new(folder: impl Into<PathBuf>, base: &Source) -> Result<Self> {
-        let model = Self { folder: folder.into() };
+        let (model, base) = (Self { folder: folder.into() }, Checkpoint::open(base, Reading::default())?);
         for file in KEPT {
             if !model.folder.join(file).exists()
                 && let Some(bytes) = base.read(file)?
@@ -68,7 +68,7 @@ impl ModelFolder {
     /// # Errors
     /// Those of loading them.
     pub fn text(&self) -> Result<(Tokenizer, ClipText)> {
-        let source = Source::dir(&self.folder);
+        let source = Checkpoint::open(&Source::dir(&self.folder), Reading::default())?;
         let file = "text_encoder/config.json";
         let text = source.text(file)?.ok_or_else(|| source.missing(file, "the folder was made without a base"))?;
         let config = ClipTextConfig::from_json(&source.name(file), &text)?;

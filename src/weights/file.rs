@@ -4,7 +4,10 @@
 
 use super::Tensors;
 use crate::error::{Error, Result};
-use serde::Deserialize;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
@@ -26,6 +29,59 @@ type Checked<T> = std::result::Result<T, String>;
 /// [`Error::Io`], or [`Error::Malformed`] with what the file looks like instead: cut off, an HTML page, a git-lfs
 /// pointer.
 pub fn read_safetensors(path: &Path) -> Result<Tensors> {
+    let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
+    let (entries, _, total) = read_entries(path)?;
+    let name = path.to_str().ok_or_else(|| malformed("libtorch opens only paths in UTF-8; rename it".into()))?;
+    views(entries, &Tensor::f_from_file(name, false, total as i64, (Kind::Uint8, Device::Cpu))?)
+}
+
+/// What a safetensors file holds, without its tensors.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Header {
+    /// How messages call the file.
+    pub file: String,
+    /// Shape and kind of every tensor, by name.
+    pub tensors: BTreeMap<String, Stored>,
+    /// What its writer noted.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// A tensor in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stored {
+    /// Its shape.
+    pub shape: Vec<i64>,
+    /// What its numbers are stored as.
+    pub kind: Kind,
+}
+
+impl Header {
+    /// Reads and checks the header of a file; its tensors stay where they are.
+    ///
+    /// # Errors
+    /// As [`read_safetensors`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let (entries, metadata, _) = read_entries(path)?;
+        let stored = |Entry { name, shape, kind, .. }| (name, Stored { shape, kind });
+        Ok(Self { file: path.display().to_string(), tensors: entries.into_iter().map(stored).collect(), metadata })
+    }
+
+    /// The header of tensors that are in memory already. `file` is for messages.
+    pub fn of(file: impl Into<String>, tensors: &Tensors) -> Self {
+        let stored = |(name, x): (&String, &Tensor)| (name.clone(), Stored { shape: x.size(), kind: x.kind() });
+        Self { file: file.into(), tensors: tensors.iter().map(stored).collect(), metadata: BTreeMap::new() }
+    }
+
+    /// The shape of a tensor; `None` if there is none of that name.
+    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+        self.tensors.get(name).map(|stored| stored.shape.as_slice())
+    }
+}
+
+/// What the header of a file describes, checked; what its writer noted; and the file's size.
+fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>, u64)> {
     let io = |source| Error::io(path, source);
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
     let mut file = File::open(path).map_err(io)?;
@@ -37,10 +93,8 @@ pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     let mut header = Vec::new();
     file.seek(SeekFrom::Start(LENGTH)).map_err(io)?;
     file.take(length).read_to_end(&mut header).map_err(io)?;
-    let entries = entries(&header, LENGTH + length, total).map_err(malformed)?;
-
-    let name = path.to_str().ok_or_else(|| malformed("libtorch opens only paths in UTF-8; rename it".into()))?;
-    views(entries, &Tensor::f_from_file(name, false, total as i64, (Kind::Uint8, Device::Cpu))?)
+    let (entries, metadata) = entries(&header, LENGTH + length, total).map_err(malformed)?;
+    Ok((entries, metadata, total))
 }
 
 /// The tensors of a safetensors file that is in memory already; the bytes are copied once. `file` is for messages.
@@ -52,7 +106,7 @@ pub fn parse_safetensors(file: &str, bytes: &[u8]) -> Result<Tensors> {
     let total = bytes.len() as u64;
     let length = header_length(bytes, total).map_err(malformed)?;
     let header = bytes.get(LENGTH as usize..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default();
-    let entries = entries(header, LENGTH + length, total).map_err(malformed)?;
+    let (entries, _) = entries(header, LENGTH + length, total).map_err(malformed)?;
     views(entries, &Tensor::f_from_data_size(bytes, &[total as i64], Kind::Uint8)?)
 }
 
@@ -116,18 +170,48 @@ fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
     looks.into()
 }
 
-/// The tensors that `header` lists, in the order of their bytes, which begin at `start` and end with the file.
-fn entries(header: &[u8], start: u64, total: u64) -> Checked<Vec<Entry>> {
-    let mut written: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_slice(header).map_err(|error| format!("its header is not JSON: {error}"))?;
-    written.remove("__metadata__");
-    let mut written = written
-        .into_iter()
-        .map(|(name, value)| match serde_json::from_value::<Written>(value) {
-            Ok(entry) => Ok((name, entry)),
-            Err(error) => Err(format!("its header describes {name} wrongly: {error}")),
-        })
-        .collect::<Checked<Vec<_>>>()?;
+/// A JSON object with its fields in order; the same name twice is an error.
+struct Fields(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Collect;
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Fields;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> std::result::Result<Fields, M::Error> {
+                let (mut fields, mut names) = (Vec::new(), std::collections::HashSet::new());
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if !names.insert(name.clone()) {
+                        return Err(serde::de::Error::custom(format_args!("{name} is there twice")));
+                    }
+                    fields.push((name, value));
+                }
+                Ok(Fields(fields))
+            }
+        }
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+/// The tensors that `header` lists, in the order of their bytes, which begin at `start` and end with the file; and its
+/// metadata.
+fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeMap<String, String>)> {
+    let Fields(fields) =
+        serde_json::from_slice(header).map_err(|error| format!("its header is not JSON of this format: {error}"))?;
+    let mut metadata = BTreeMap::new();
+    let mut written = Vec::with_capacity(fields.len());
+    for (name, value) in fields {
+        let wrong = |error| format!("its header describes {name} wrongly: {error}");
+        if name == "__metadata__" {
+            metadata = serde_json::from_value(value).map_err(wrong)?;
+        } else {
+            let entry: Written = serde_json::from_value(value).map_err(wrong)?;
+            written.push((name, entry));
+        }
+    }
     written.sort_by_key(|(_, entry)| entry.data_offsets);
 
     let room = total.saturating_sub(start);
@@ -152,7 +236,7 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<Vec<Entry>> {
     if end != room {
         return Err(format!("has {} bytes behind its last tensor", room - end));
     }
-    Ok(entries)
+    Ok((entries, metadata))
 }
 
 /// Kind and bytes of a number that the format calls `dtype`.
@@ -262,6 +346,20 @@ mod tests {
             problem(&file(&PAIR.replace("[8,12]", "[4,8]"), 3)).contains("b has bytes 4..8, expected to begin at 8")
         );
         assert!(problem(&file("{\"a\":", 3)).contains("its header is not JSON"));
+        let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+        assert!(problem(&file(twice, 1)).contains("a is there twice"));
+        assert!(problem(&file(r#"{"__metadata__":{"n":1}}"#, 0)).contains("describes __metadata__ wrongly"));
+    }
+
+    #[test]
+    fn a_header_says_what_a_file_holds_without_its_tensors() -> Result<()> {
+        let mut stored = tempfile::NamedTempFile::new().unwrap();
+        let header = PAIR.replace(r#"{"a""#, r#"{"__metadata__":{"format":"pt"},"a""#);
+        stored.write_all(&file(&header, 3)).unwrap();
+        let header = Header::open(stored.path())?;
+        assert_eq!((header.shape("b"), header.shape("c")), (Some([1, 1].as_slice()), None));
+        assert_eq!((header.tensors["a"].kind, header.metadata["format"].as_str()), (Kind::Float, "pt"));
+        Ok(())
     }
 
     #[test]

@@ -16,15 +16,24 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod checkpoint;
 mod file;
+mod names;
 mod random;
+mod recognize;
 mod report;
+mod single;
 mod source;
 #[cfg(feature = "tiny")]
 mod tiny;
+mod vocabulary;
 
-pub use file::{parse_safetensors, read_safetensors};
+pub use checkpoint::read_folder;
+pub(crate) use checkpoint::{Checkpoint, Reading};
+pub use file::{Header, Stored, parse_safetensors, read_safetensors};
+pub use recognize::{Contents, Family};
 pub use report::{LoadReport, Misshapen, Named};
+pub use single::{Evidence, SingleFile};
 pub use source::Source;
 
 use crate::error::{Error, Result};
@@ -63,7 +72,9 @@ enum Origin {
 
 #[derive(Debug, Default)]
 struct Asked {
-    drawn: Tensors,
+    handed_out: Tensors,
+    not_finite: Vec<String>,
+    overflown: Vec<String>,
     used: BTreeSet<String>,
     missing: Vec<Named>,
     misshapen: Vec<Misshapen>,
@@ -143,7 +154,7 @@ impl Weights {
             Origin::Tensors(tensors) => tensors,
             Origin::Random(seed) => {
                 let tensor = self.placed(&random::tensor(*seed, &name, shape)?)?;
-                store.asked.borrow_mut().drawn.insert(name, tensor.shallow_clone());
+                store.asked.borrow_mut().handed_out.insert(name, tensor.shallow_clone());
                 return Ok(tensor);
             }
         };
@@ -158,7 +169,14 @@ impl Weights {
             asked.misshapen.push(Misshapen { name, expected: shape.to_vec(), got, kind });
             return self.placeholder(shape);
         }
-        self.placed(&tensor.f_reshape(shape)?)
+        let placed = self.placed(&tensor.f_reshape(shape)?)?;
+        if !is_finite(tensor)? {
+            asked.not_finite.push(name.clone());
+        } else if store.kind == Kind::Half && kind != Kind::Half && !is_finite(&placed)? {
+            asked.overflown.push(name.clone());
+        }
+        asked.handed_out.insert(name, placed.shallow_clone());
+        Ok(placed)
     }
 
     /// The tensor `name` if there is one; not there is not missing.
@@ -171,8 +189,15 @@ impl Weights {
 
     /// The tensors that random weights have handed out so far: all of a network's, once it is built. None of others'.
     pub fn drawn(&self) -> Tensors {
-        let drawn = &self.store.asked.borrow().drawn;
-        drawn.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+        match self.store.origin {
+            Origin::Tensors(_) => Tensors::new(),
+            Origin::Random(_) => self.handed_out(),
+        }
+    }
+
+    /// Handles on every tensor that was handed out so far, as it was handed out.
+    pub(crate) fn handed_out(&self) -> Tensors {
+        share(&self.store.asked.borrow().handed_out)
     }
 
     /// What was asked for so far and how it fitted.
@@ -181,7 +206,7 @@ impl Weights {
         let unused = match &self.store.origin {
             Origin::Tensors(tensors) => tensors
                 .iter()
-                .filter(|(name, _)| !asked.used.contains(*name) && !name.ends_with("position_ids"))
+                .filter(|(name, _)| !asked.used.contains(*name) && !is_leftover(name))
                 .map(|(name, tensor)| Named { name: name.clone(), shape: tensor.size() })
                 .collect(),
             Origin::Random(_) => Vec::new(),
@@ -192,17 +217,19 @@ impl Weights {
             missing: asked.missing.clone(),
             misshapen: asked.misshapen.clone(),
             unused,
+            not_finite: asked.not_finite.clone(),
+            overflown: asked.overflown.clone(),
         }
     }
 
     /// Has everything been found? Networks ask at the end of their constructors. Unused tensors are no error.
     ///
     /// # Errors
-    /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen.
+    /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen, or too large for f16.
     pub fn finish(&self) -> Result<()> {
         {
             let asked = self.store.asked.borrow();
-            if asked.missing.is_empty() && asked.misshapen.is_empty() {
+            if asked.missing.is_empty() && asked.misshapen.is_empty() && asked.overflown.is_empty() {
                 return Ok(());
             }
         }
@@ -222,10 +249,27 @@ impl Weights {
     }
 }
 
-/// [o, i, 1, 1] → [o, i]; other shapes as they are.
+/// Second handles on the same tensors.
+pub(crate) fn share(tensors: &Tensors) -> Tensors {
+    tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
+}
+
+/// Are there neither infinities nor NaNs? Almost always one sum tells.
+fn is_finite(tensor: &Tensor) -> Result<bool> {
+    let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
+    Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
+}
+
+/// Does a checkpoint carry the tensor `name` without anybody missing it?
+fn is_leftover(name: &str) -> bool {
+    const ENDS: [&str; 3] = ["position_ids", "logit_scale", "attn_mask"];
+    ENDS.iter().any(|end| name.ends_with(end))
+}
+
+/// [o, i, 1, 1] and [o, i, 1] → [o, i]; other shapes as they are.
 fn matrix(shape: &[i64]) -> &[i64] {
     match shape {
-        [matrix @ .., 1, 1] if matrix.len() == 2 => matrix,
+        [matrix @ .., 1, 1] | [matrix @ .., 1] if matrix.len() == 2 => matrix,
         other => other,
     }
 }
@@ -272,6 +316,24 @@ mod tests {
         assert_eq!(report.misshapen.iter().map(|m| &*m.name).collect::<Vec<_>>(), ["a.weight", "b.weight"]);
         assert_eq!(report.loaded, 0);
         assert!(matches!(w.finish(), Err(Error::Weights(found)) if *found == report));
+        Ok(())
+    }
+
+    #[test]
+    fn weights_that_are_not_finite_are_told_and_too_large_ones_refused() -> Result<()> {
+        let load = |value: f32, kind| -> Result<LoadReport> {
+            let w =
+                Weights::new("x", Tensors::from([("a".into(), Tensor::from_slice(&[1.0, value]))]), kind, Device::Cpu);
+            let _ = w.tensor("a", &[2])?;
+            let report = w.report();
+            assert_eq!(w.finish().is_err(), !report.overflown.is_empty());
+            Ok(report)
+        };
+        assert_eq!(load(f32::NAN, Kind::Float)?.not_finite, ["a"]);
+        assert_eq!(load(f32::MAX, Kind::Float)?.not_finite, [""; 0], "a sum may overflow, the weights do not");
+        let report = load(1e5, Kind::Half)?;
+        assert_eq!((report.overflown.len(), report.not_finite.len()), (1, 0));
+        assert!(report.to_string().contains("too large for f16:\n  a"), "{report}");
         Ok(())
     }
 

@@ -42,6 +42,10 @@ pub struct LoadReport {
     pub misshapen: Vec<Misshapen>,
     /// There, and not asked for by anybody.
     pub unused: Vec<Named>,
+    /// Holding a NaN or an infinity.
+    pub not_finite: Vec<String>,
+    /// Holding numbers that f16, which was asked for, cannot.
+    pub overflown: Vec<String>,
 }
 
 impl LoadReport {
@@ -60,7 +64,7 @@ impl LoadReport {
 
 impl Display for LoadReport {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
-        let Self { file, loaded, missing, misshapen, unused } = self;
+        let Self { file, loaded, missing, misshapen, unused, not_finite, overflown } = self;
         let (lost, wrong, left) = (missing.len(), misshapen.len(), unused.len());
         write!(f, "{file}: {loaded} tensors loaded, {lost} missing, {wrong} misshapen, {left} unused")?;
         section(f, "missing", missing, |f, missing| {
@@ -74,6 +78,8 @@ impl Display for LoadReport {
             true => write!(f, "{name}: numbers are {kind:?}, expected floating-point"),
             false => write!(f, "{name}: expected {expected:?}, got {got:?}"),
         })?;
+        section(f, "not finite", not_finite, |f, name| f.write_str(name))?;
+        section(f, "too large for f16", overflown, |f, name| f.write_str(name))?;
         section(f, "unused", unused, |f, unused| write!(f, "{} {:?}", unused.name, unused.shape))
     }
 }
@@ -117,6 +123,7 @@ mod tests {
                 Misshapen { name: "conv_in.bias".into(), expected: vec![8], got: vec![8], kind: Kind::Int8 },
             ],
             unused: vec![named("mid_block.to_k.00", &[5]), named("mid_block.key.0", &[4, 4])],
+            ..LoadReport::default()
         };
         let text = report.to_string();
         assert!(text.starts_with("unet.safetensors: 3 tensors loaded, 12 missing, 2 misshapen, 2 unused"), "{text}");

@@ -5,7 +5,7 @@ use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, 
 use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
-use impasto::weights::{Tensors, Weights};
+use impasto::weights::{SingleFile, Tensors, Weights, read_folder};
 use impasto::{Branch, Error, Grid, Rgb, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -167,21 +167,76 @@ pub fn vae(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// A VAE with the attention names of the first releases.
-fn legacy_vae(case: &Case) -> Result<Outputs> {
-    let (config, w) = load(&case.dir.join(case.param::<String>("directory")?))?;
-    let vae = Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?;
-    assert_eq!(w.report().unused, []);
-    let mean = vae.encode(case.input("image")?)?.mean;
-    Ok(vec![("mean".into(), mean), ("decoded".into(), vae.decode(case.input("latents")?)?)])
+/// What networks make of a case's inputs: `tensors` gives the weights of a part, `models` the configurations.
+fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Result<Outputs> {
+    let mut outputs = Outputs::new();
+    let roles: Vec<&String> = case.models.keys().filter(|role| *role != "tokenizer").collect();
+    for role in roles {
+        let config = std::fs::read_to_string(case.model(role)?.join("config.json"))?;
+        let w = Weights::new(role.as_str(), tensors(role)?, Kind::Float, Device::Cpu);
+        match role.as_str() {
+            "unet" => {
+                let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+                outputs.push(("eps".into(), eps(case, &unet)?));
+            }
+            "vae" => {
+                let vae = Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?;
+                outputs.push(("mean".into(), vae.encode(case.input("image")?)?.mean));
+                outputs.push(("decoded".into(), vae.decode(case.input("latents")?)?));
+            }
+            _ => {
+                let tower = ClipText::new(&w, &ClipTextConfig::from_json("config.json", &config)?)?;
+                let (ids, name) = match role.as_str() {
+                    "text_encoder" => ("input_ids", "text"),
+                    _ => ("input_ids_2", "text_2"),
+                };
+                let states = tower.forward(case.input(ids)?)?;
+                outputs.push((format!("{name}.penultimate"), states.before_last(1).unwrap().shallow_clone()));
+                outputs.push((format!("{name}.last_hidden_state"), states.last_hidden_state));
+                outputs.extend(states.text_embeds.map(|embeds| (format!("{name}.text_embeds"), embeds)));
+            }
+        }
+        // SD 2.x files carry a last layer that is not read, and some towers a projection.
+        let unused = w.report().unused.into_iter().map(|unused| unused.name);
+        let unused: Vec<String> =
+            unused.filter(|name| !name.contains(".layers.") && !name.starts_with("text_projection")).collect();
+        assert!(unused.is_empty(), "{role}: {unused:?}");
+    }
+    Ok(outputs)
+}
+
+/// A UNet on the inputs of a case.
+fn eps(case: &Case, unet: &UNet) -> Result<Tensor> {
+    let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
+    let added = Added { text_embeds: optional("text_embeds"), time_ids: optional("time_ids"), timestep_cond: None };
+    let (sample, context) = (case.input("sample")?, case.input("encoder_hidden_states")?);
+    Ok(unet.forward(sample, case.input("timestep")?, context, Some(&added), &mut Tap::none())?)
 }
 
 /// A checkpoint in another layout than today's diffusers folders.
 pub fn single_file(case: &Case) -> Result<Outputs> {
-    match case.param::<String>("format")?.as_str() {
-        "diffusers-legacy-vae" => legacy_vae(case),
-        other => Err(format!("format {other}").into()),
+    let folder: Option<String> = case.param("directory")?;
+    if let Some(folder) = folder {
+        return outputs(case, |_| Ok(read_folder(&case.dir.join(&folder), None)?.ok_or("no weights")?.1));
     }
+    let files: Vec<String> = case.param("files")?;
+    let file = SingleFile::open(&case.dir.join(&files[0]))?;
+    outputs(case, |part| {
+        let tensors = file.part(part)?.ok_or_else(|| format!("no {part} in the file"))?;
+        same_tensors(case, part, &tensors)?;
+        Ok(tensors)
+    })
+}
+
+/// A file in another layout holds the tensors of the folder it was made from, but for their precision.
+fn same_tensors(case: &Case, part: &str, tensors: &Tensors) -> Result<()> {
+    let (_, folder, _) = read_folder(case.model(part)?, None)?.ok_or("no weights")?;
+    for (name, wanted) in folder.iter().filter(|(name, _)| !name.ends_with("position_ids")) {
+        let got = tensors.get(name).ok_or_else(|| format!("{part} has no {name}"))?;
+        assert_eq!(got.size(), wanted.size(), "{name}");
+        assert_eq!(*got, wanted.to_kind(got.kind()), "{name}");
+    }
+    Ok(())
 }
 
 /// Is every parameter of a full-size model asked for, in its shape, and no other?

@@ -1,13 +1,14 @@
 //! Whole runs: kinds `pipeline`, `daam` and `color_force`.
 
 use super::{Case, Outputs, Result, schedulers};
+use impasto::attention::Tap;
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
-use impasto::diffusion::{Noise, Predictions, Schedule, Strength};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{
     Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey, RescaledCfg,
 };
 use impasto::sampler::{Run, Sampler, Start};
-use impasto::{Branch, Codec, Grid, Model, Rgb, Source, Step};
+use impasto::{Branch, Codec, Conditioning, Grid, Model, Rgb, Source, Step};
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Kind, Tensor};
@@ -33,7 +34,10 @@ impl<T: Clone> Several<T> {
 /// Parts from several folders, and the case's own scheduler, as one diffusers folder.
 fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     let folder = tempfile::tempdir()?;
-    for part in ["unet", "vae", "text_encoder", "tokenizer"] {
+    for part in ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"] {
+        if !case.models.contains_key(part) {
+            continue;
+        }
         std::os::unix::fs::symlink(std::fs::canonicalize(case.model(part)?)?, folder.path().join(part))?;
     }
     let scheduler: Value = case.param("scheduler")?;
@@ -75,6 +79,9 @@ fn grid(case: &Case) -> Result<Grid> {
 /// same.
 pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (_folder, model) = assembled(case)?;
+    if case.models.contains_key("text_encoder_2") {
+        return sdxl(case, &model);
+    }
     let prompts: Several<String> = case.param("prompt")?;
     let negatives: Option<Several<String>> = case.param("negative_prompt")?;
     let seeds: Several<u64> = case.param("seed")?;
@@ -139,6 +146,52 @@ impl Guidance for Inner {
         }
         Ok(())
     }
+}
+
+/// SDXL's text to image by hand: Euler steps between two conditionings of one picture.
+fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
+    let text = |role: &str| -> Result<Option<Conditioning>> {
+        let first: Option<String> = case.param(role)?;
+        let second: Option<String> = case.param(&format!("{role}_2"))?;
+        let first = first.unwrap_or_default();
+        let mut conditioning = model.text_pair(&first, second.as_deref().unwrap_or(&first))?;
+        let pair = |name: &str, usual: [f32; 2]| {
+            Ok::<_, Box<dyn std::error::Error>>(case.param::<Option<[f32; 2]>>(name)?.unwrap_or(usual))
+        };
+        let own = [case.param("height")?, case.param("width")?];
+        let [original, crop, target] =
+            [pair("original_size", own)?, pair("crops_coords_top_left", [0.0; 2])?, pair("target_size", own)?];
+        let sizes = Tensor::from_slice(&[original, crop, target].concat()).unsqueeze(0);
+        // Without them the picture's own size stands in.
+        conditioning.sizes = (original != own || crop != [0.0; 2] || target != own).then_some(sizes);
+        Ok(Some(conditioning))
+    };
+    let [cond, uncond] = [text("prompt")?.ok_or("no prompt")?, text("negative_prompt")?.ok_or("no prompt")?];
+    let scale: f64 = case.param("guidance_scale")?;
+    let schedule = model.scheduler().schedule(case.param("num_inference_steps")?)?;
+    let grid = grid(case)?;
+    let mut x = Noise::shared(case.param("seed")?).draw(&[1, 4, grid.h, grid.w])? * schedule.initial_scale();
+    let mut steps = Vec::new();
+    for step in schedule.steps() {
+        let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
+        let predictions = model.denoise(&step, &inputs, &mut Tap::none())?;
+        let [uncond, cond] = [predictions.x0(Branch::Uncond)?, predictions.x0(Branch::Cond)?];
+        let x0 = uncond + (cond - uncond) * scale;
+        x = &x0 + (&x - &x0) * (step.to / step.from);
+        steps.push(x.shallow_clone());
+    }
+    let picture = ((model.decode(&x)? + 1.0) / 2.0).clamp(0.0, 1.0);
+    let pooled =
+        |conditioning: &Conditioning| conditioning.pooled.as_ref().map(Tensor::shallow_clone).ok_or("no pooled text");
+    Ok(vec![
+        ("pooled_prompt_embeds".into(), pooled(&cond)?),
+        ("negative_pooled_prompt_embeds".into(), pooled(&uncond)?),
+        ("prompt_embeds".into(), cond.context),
+        ("negative_prompt_embeds".into(), uncond.context),
+        ("step_latents".into(), Tensor::stack(&steps, 0)),
+        ("latents".into(), x),
+        ("image".into(), picture),
+    ])
 }
 
 /// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others

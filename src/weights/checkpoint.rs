@@ -1,0 +1,423 @@
+//! A source, opened: whatever it is, its files by their paths in a diffusers folder.
+
+use super::recognize::{Contents, Family};
+use super::single::SingleFile;
+use super::source::{Source, embedded};
+use super::{Tensors, Weights, parse_safetensors, read_safetensors};
+use crate::error::{Error, Result};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use tch::{Device, Kind};
+
+/// What a part's weights are called, without their ending.
+const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+/// Variants that are read where nothing else is there.
+const VARIANTS: [&str; 2] = ["fp16", "bf16"];
+/// The same as pickles, which can run code and are not read.
+const PICKLES: [&str; 3] = ["diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"];
+
+/// What a caller knows better than the files.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reading {
+    /// What a single file is, whatever it looks like.
+    pub family: Option<Family>,
+    /// Which files of a folder: `fp16`.
+    pub variant: Option<String>,
+    /// The moving averages of a single file's UNet instead of its weights.
+    pub averages: bool,
+}
+
+/// A source, opened.
+#[derive(Debug)]
+pub(crate) struct Checkpoint {
+    place: Place,
+    reading: Reading,
+    notes: RefCell<Vec<String>>,
+}
+
+#[derive(Debug)]
+enum Place {
+    Embedded,
+    Folder {
+        path: PathBuf,
+        /// Is it a part's folder, without the other parts?
+        alone: bool,
+    },
+    File {
+        file: Box<SingleFile>,
+        family: Family,
+    },
+}
+
+impl Checkpoint {
+    /// Opens a source of a whole model.
+    pub fn open(source: &Source, reading: Reading) -> Result<Self> {
+        let mut notes = Vec::new();
+        let place = match source {
+            Source::Embedded => Place::Embedded,
+            Source::Dir(path) => {
+                let alone = path.join("config.json").is_file() && !path.join("model_index.json").is_file();
+                Place::Folder { path: path.clone(), alone }
+            }
+            Source::File(path) => {
+                let file = SingleFile::open(path)?;
+                let family = match (reading.family, file.contents()) {
+                    (Some(family), _) => family,
+                    (None, Ok(Contents::Model { family, .. })) => family,
+                    // Beside another model they are a part of it.
+                    (None, Ok(Contents::Vae)) => Family::Sd1,
+                    (None, Ok(Contents::TextEncoder { width })) => Family::of_context(width).unwrap_or(Family::Sd1),
+                    (None, Ok(other)) => return Err(misused(&file.header().file, other)),
+                    (None, Err(error)) => return Err(error),
+                };
+                notes.extend(disagreement(&file, family));
+                Place::File { file: Box::new(file), family }
+            }
+        };
+        let checkpoint = Self { place, reading, notes: RefCell::new(notes) };
+        checkpoint.check()?;
+        Ok(checkpoint)
+    }
+
+    /// Is anything there at all?
+    fn check(&self) -> Result<()> {
+        match (&self.place, &self.reading.variant) {
+            (Place::Embedded, _) if embedded("model_index.json").is_none() => {
+                Err(self.missing("model_index.json", "build with the default feature `tiny`, or name a source"))
+            }
+            (Place::Folder { path, .. }, _) if !path.is_dir() => {
+                let hint = "name a folder with model_index.json, unet/, vae/, text_encoder/ and tokenizer/";
+                Err(self.missing("the folder", hint))
+            }
+            (Place::Folder { path, .. }, Some(variant)) => {
+                let files = weight_files(path);
+                let marks = [format!(".{variant}."), format!(".{variant}-")];
+                if files.iter().any(|file| marks.iter().any(|mark| file.contains(mark))) {
+                    return Ok(());
+                }
+                Err(Error::Parameter {
+                    name: "variant",
+                    value: variant.clone(),
+                    expected: format!("one that {self} has: {}; weights are converted anyway", files.join(", ")).into(),
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The family of a single file; `None` for a folder, whose configurations say everything.
+    pub fn family(&self) -> Option<Family> {
+        match &self.place {
+            Place::File { family, .. } => Some(*family),
+            _ => None,
+        }
+    }
+
+    /// What was noticed so far, in sentences.
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
+
+    /// Is there such a file?
+    pub fn has(&self, file: &str) -> Result<bool> {
+        match &self.place {
+            Place::Folder { .. } => Ok(self.path(file).is_some_and(|path| path.is_file())),
+            _ => Ok(self.read(file)?.is_some()),
+        }
+    }
+
+    /// The contents of a file, by its path inside the checkpoint; `None` if there is none.
+    pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
+        match &self.place {
+            Place::Embedded => Ok(embedded(file).map(Cow::Borrowed)),
+            Place::Folder { .. } => {
+                let Some(path) = self.path(file) else { return Ok(None) };
+                match std::fs::read(&path) {
+                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
+                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(Error::io(path, error)),
+                }
+            }
+            Place::File { file: single, family } => single.text(file, *family),
+        }
+    }
+
+    /// A JSON file; `None` if there is none.
+    pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
+        let Some(bytes) = self.read(file)? else { return Ok(None) };
+        let parsed = serde_json::from_slice(&bytes);
+        parsed.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
+    }
+
+    /// A text file; `None` if there is none.
+    pub fn text(&self, file: &str) -> Result<Option<String>> {
+        let Some(bytes) = self.read(file)? else { return Ok(None) };
+        let text = String::from_utf8(bytes.into_owned());
+        text.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
+    }
+
+    /// The weights of a part, such as `unet`, as tensors of `kind` on `device`.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], also where only a pickle is there; [`Error::Malformed`].
+    pub fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
+        let (file, tensors) = match &self.place {
+            Place::Embedded => self.embedded_tensors(part)?,
+            Place::Folder { .. } => self.folder_tensors(part)?,
+            Place::File { file, .. } => {
+                let averages = if self.reading.averages && part == "unet" { file.averages()? } else { None };
+                let tensors = averages.map_or_else(|| file.part(part), |averages| Ok(Some(averages)))?;
+                (file.header().file.clone(), tensors.ok_or_else(|| self.lacks(part))?)
+            }
+        };
+        Ok(Weights::new(file, tensors, kind, device))
+    }
+
+    fn embedded_tensors(&self, part: &str) -> Result<(String, Tensors)> {
+        for stem in STEMS {
+            let file = format!("{part}/{stem}.safetensors");
+            if let Some(bytes) = embedded(&file) {
+                return Ok((self.name(&file), parse_safetensors(&self.name(&file), bytes)?));
+            }
+        }
+        Err(self.lacks(part))
+    }
+
+    fn folder_tensors(&self, part: &str) -> Result<(String, Tensors)> {
+        let Some(folder) = self.path(part) else { return Err(self.lacks(part)) };
+        let wanted = self.reading.variant.as_deref();
+        if let Some((path, tensors, notes)) = read_folder(&folder, wanted)? {
+            let mut said = self.notes.borrow_mut();
+            said.extend(notes);
+            if let Some(variant) = wanted.filter(|variant| !path.to_string_lossy().contains(&format!(".{variant}"))) {
+                said.push(format!("{part} has no {variant} files; {} was read", path.display()));
+            }
+            return Ok((path.display().to_string(), tensors));
+        }
+        if let Some(pickle) = PICKLES.iter().find(|name| folder.join(name).is_file()) {
+            let hint = "pickles can run code and are not read; convert it in Python with \
+                        `pipeline.save_pretrained(folder, safe_serialization=True)`";
+            return Err(self.missing(&format!("{part}/*.safetensors (beside {pickle})"), hint));
+        }
+        Err(self.lacks(part))
+    }
+
+    /// Where a file of a folder is. A part's own folder has no other parts.
+    fn path(&self, file: &str) -> Option<PathBuf> {
+        match &self.place {
+            Place::Folder { path, alone: true } => match file.split_once('/') {
+                Some((_, inside)) => Some(path.join(inside)),
+                None => Some(path.clone()),
+            },
+            Place::Folder { path, alone: false } => Some(path.join(file)),
+            _ => None,
+        }
+    }
+
+    /// How messages call a file.
+    pub fn name(&self, file: &str) -> String {
+        match &self.place {
+            Place::Embedded => format!("{file} of the embedded model"),
+            Place::Folder { path, .. } => self.path(file).unwrap_or_else(|| path.join(file)).display().to_string(),
+            Place::File { file: single, .. } => format!("{file} made for {}", single.header().file),
+        }
+    }
+
+    /// The error for a file that is not there.
+    pub fn missing(&self, file: &str, hint: &'static str) -> Error {
+        Error::MissingFile { file: file.into(), place: self.to_string(), hint }
+    }
+
+    /// The error for a part that is not there.
+    pub fn lacks(&self, part: &str) -> Error {
+        let Place::File { .. } = self.place else {
+            let files = STEMS.map(|stem| format!("{part}/{stem}.safetensors")).join(" or ");
+            return self.missing(&files, "a diffusers folder has one of them");
+        };
+        match part {
+            "vae" => self.missing("the VAE", "the file was pruned; give one with `vae(source)`"),
+            "text_encoder" => self.missing("the text encoder", "give one with `text_encoder(source)`"),
+            "text_encoder_2" => self.missing("the second text encoder", "give one with `text_encoder_2(source)`"),
+            _ => self.missing("the UNet", "name a file with one; what this is says `Contents`"),
+        }
+    }
+}
+
+impl std::fmt::Display for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.place {
+            Place::Embedded => f.write_str("the embedded model"),
+            Place::Folder { path, .. } => path.display().fmt(f),
+            Place::File { file, .. } => f.write_str(&file.header().file),
+        }
+    }
+}
+
+/// The error for a file that is something else than a model.
+fn misused(file: &str, contents: Contents) -> Error {
+    let way = match contents {
+        Contents::Lora { .. } => "load a model and add it with `Model::with_lora`",
+        Contents::TextualInversion { .. } => "load a model and add it with `Model::with_embedding`",
+        _ => "name a model here",
+    };
+    Error::Malformed { file: file.into(), problem: format!("is {contents}; {way}") }
+}
+
+/// Where a file's own words and its shapes disagree.
+fn disagreement(file: &SingleFile, family: Family) -> Option<String> {
+    let said = file.header().metadata.get("modelspec.architecture")?;
+    let start = match family {
+        Family::Sd1 => "stable-diffusion-v1",
+        Family::Sd2 => "stable-diffusion-v2",
+        Family::Sdxl => "stable-diffusion-xl-v1-base",
+        Family::SdxlRefiner => "stable-diffusion-xl-v1-refiner",
+    };
+    let name = &file.header().file;
+    (!said.starts_with(start)).then(|| format!("{name} calls itself {said}, but its tensors are those of {family}"))
+}
+
+/// The safetensors files in a folder and in the folders inside, by their names, in order.
+fn weight_files(folder: &Path) -> Vec<String> {
+    let list = |folder: &Path| -> Vec<PathBuf> {
+        std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
+    };
+    let inside = list(folder).into_iter().flat_map(|path| if path.is_dir() { list(&path) } else { vec![path] });
+    let weights = inside.filter(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
+    let names: BTreeSet<String> =
+        weights.map(|path| path.strip_prefix(folder).unwrap_or(&path).display().to_string()).collect();
+    names.into_iter().collect()
+}
+
+/// `*.safetensors.index.json`
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+/// The weights in a part's folder, whole or in several files: those of `variant`, else plain ones, else any. Also the
+/// file they were found by, and what is doubtful. `None`: there are none.
+///
+/// # Errors
+/// [`Error::Malformed`] if files and index do not fit together, and as [`read_safetensors`].
+pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathBuf, Tensors, Vec<String>)>> {
+    let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
+    for variant in variants {
+        let mark = variant.map(|variant| format!(".{variant}")).unwrap_or_default();
+        for stem in STEMS {
+            let whole = folder.join(format!("{stem}{mark}.safetensors"));
+            if whole.is_file() {
+                let tensors = read_safetensors(&whole)?;
+                return Ok(Some((whole, tensors, Vec::new())));
+            }
+            let indices = [
+                format!("{stem}.safetensors.index{mark}.json"),
+                format!("{stem}.safetensors{mark}.index.json"),
+                format!("{stem}{mark}.safetensors.index.json"),
+            ];
+            if let Some(index) = indices.iter().map(|name| folder.join(name)).find(|path| path.is_file()) {
+                let (tensors, notes) = read_shards(folder, &index)?;
+                return Ok(Some((index, tensors, notes)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The tensors of several files, which an index lists.
+fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
+    let malformed = |problem: String| Error::Malformed { file: index.display().to_string(), problem };
+    let text = std::fs::read(index).map_err(|error| Error::io(index, error))?;
+    let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
+    let files: BTreeSet<&String> = weight_map.values().collect();
+    let (mut tensors, mut extra) = (Tensors::new(), 0);
+    for file in files {
+        let inside: Vec<Component<'_>> = Path::new(file).components().collect();
+        if !matches!(inside.as_slice(), [Component::Normal(_)]) {
+            return Err(malformed(format!("names {file}, which is not a file beside it")));
+        }
+        let path = folder.join(file);
+        if !path.is_file() {
+            return Err(malformed(format!("names {file}, which is not there; download it")));
+        }
+        let mut shard = read_safetensors(&path)?;
+        let stored = shard.len();
+        let names = weight_map.iter().filter(|(_, other)| *other == file).map(|(name, _)| name);
+        let before = tensors.len();
+        for name in names {
+            let tensor = shard.remove(name).ok_or_else(|| malformed(format!("says that {name} is in {file}")))?;
+            tensors.insert(name.clone(), tensor);
+        }
+        extra += stored + before - tensors.len();
+    }
+    let note = format!("{}: its files have {extra} tensors that it does not list", index.display());
+    Ok((tensors, if extra > 0 { vec![note] } else { Vec::new() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use tch::Tensor;
+
+    fn write(path: &Path, names: &[&str]) {
+        let tensors: Vec<_> = names.iter().map(|name| (*name, Tensor::from_slice(&[1f32]))).collect();
+        Tensor::write_safetensors(&tensors, path).unwrap();
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_way_out() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let source = Source::dir(folder.path());
+        fs::create_dir(folder.path().join("unet")).expect("a folder");
+        let error = source.weights("unet", Kind::Float, Device::Cpu).expect_err("empty").to_string();
+        assert!(error.contains("unet/diffusion_pytorch_model.safetensors"), "{error}");
+        fs::write(folder.path().join("unet/diffusion_pytorch_model.bin"), b"pickle").expect("written");
+        let error = source.weights("unet", Kind::Float, Device::Cpu).expect_err("a pickle").to_string();
+        assert!(error.contains("convert it"), "{error}");
+        let nowhere = Checkpoint::open(&Source::dir("nowhere"), Reading::default()).expect_err("no folder");
+        assert!(nowhere.to_string().contains("nowhere"));
+    }
+
+    #[test]
+    fn an_index_and_its_files_must_fit() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        let problem = |map: &str| {
+            fs::write(&index, format!(r#"{{"weight_map": {map}}}"#)).unwrap();
+            read_folder(folder.path(), None).map(|found| found.unwrap().1.len()).map_err(|error| error.to_string())
+        };
+        write(&folder.path().join("a.safetensors"), &["x", "y"]);
+        assert_eq!(problem(r#"{"x": "a.safetensors", "y": "a.safetensors"}"#), Ok(2));
+        assert!(problem(r#"{"x": "b.safetensors"}"#).unwrap_err().contains("b.safetensors, which is not there"));
+        assert!(problem(r#"{"x": "../a.safetensors"}"#).unwrap_err().contains("is not a file beside it"));
+        assert!(problem(r#"{"z": "a.safetensors"}"#).unwrap_err().contains("says that z is in a.safetensors"));
+        assert!(problem("3").unwrap_err().contains("invalid type"));
+        problem(r#"{"x": "a.safetensors"}"#).unwrap();
+        let (_, _, notes) = read_folder(folder.path(), None).unwrap().unwrap();
+        assert!(notes[0].contains("have 1 tensors that it does not list"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_variant_is_read_where_it_is_and_the_mix_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        for part in ["unet", "vae"] {
+            fs::create_dir(folder.path().join(part)).unwrap();
+            write(&folder.path().join(part).join("diffusion_pytorch_model.safetensors"), &["plain"]);
+        }
+        let open = |variant: &str| {
+            let reading = Reading { variant: Some(variant.into()), ..Reading::default() };
+            Checkpoint::open(&Source::dir(folder.path()), reading)
+        };
+        let error = open("fp16").unwrap_err().to_string();
+        assert!(error.contains("variant is fp16") && error.contains("unet/diffusion_pytorch_model.safetensors"));
+        write(&folder.path().join("unet/diffusion_pytorch_model.fp16.safetensors"), &["half"]);
+        let checkpoint = open("fp16").unwrap();
+        assert!(checkpoint.weights("unet", Kind::Float, Device::Cpu).unwrap().has("half"));
+        assert!(checkpoint.weights("vae", Kind::Float, Device::Cpu).unwrap().has("plain"));
+        assert!(checkpoint.notes()[0].contains("vae has no fp16 files"), "{:?}", checkpoint.notes());
+    }
+}

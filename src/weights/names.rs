@@ -1,0 +1,233 @@
+//! Names of single files (LDM and SGM layout) and what diffusers calls the same tensors.
+//!
+//! A rule per part, no tables: `tests/checkpoints.rs` holds them against every name of the published files.
+
+use super::Tensors;
+use crate::error::Result;
+use tch::Tensor;
+
+/// How a tensor's values are stored in a single file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    /// As they are.
+    Same,
+    /// A matrix as a convolution of one cell.
+    Cell,
+    /// As the transposed matrix.
+    Transposed,
+    /// As this third of the rows.
+    Third(i64),
+}
+
+impl Storage {
+    /// The tensor as diffusers has it; a view.
+    pub fn take(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match (self, x.size().as_slice()) {
+            (Self::Cell, &[o, i, 1, 1] | &[o, i, 1]) => x.f_view([o, i])?,
+            (Self::Transposed, &[_, _]) => x.f_transpose(0, 1)?,
+            (Self::Third(third), &[rows, ..]) => x.f_narrow(0, third * (rows / 3), rows / 3)?,
+            _ => x.shallow_clone(),
+        })
+    }
+}
+
+/// Counts that the numbers in a single file's names depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout {
+    /// Blocks per level of a UNet: its resnets and the step to the next level.
+    pub unet_blocks: usize,
+    /// Levels of a VAE.
+    pub vae_levels: usize,
+}
+
+impl Default for Layout {
+    /// Those of every published model.
+    fn default() -> Self {
+        Self { unet_blocks: 3, vae_levels: 4 }
+    }
+}
+
+impl Layout {
+    /// The counts of a file with these names, prefixes included.
+    pub fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+        let (mut blocks, mut halvings, mut levels) = (0, 0, 0);
+        for name in names {
+            let number = |after: &str| {
+                let (_, rest) = name.split_once(after)?;
+                rest.split('.').next()?.parse::<usize>().ok().filter(|&number| number < 1000)
+            };
+            blocks = blocks.max(number("input_blocks.").map_or(0, |i| i + 1));
+            halvings += usize::from(name.contains("input_blocks.") && name.ends_with(".op.weight"));
+            levels = levels.max(number("decoder.up.").map_or(0, |i| i + 1));
+        }
+        let usual = Self::default();
+        let unet_blocks = if blocks > halvings { blocks / (halvings + 1) } else { usual.unet_blocks };
+        Self { unet_blocks: unet_blocks.max(1), vae_levels: if levels > 0 { levels } else { usual.vae_levels } }
+    }
+}
+
+/// `a.b.c` of its first part and the others.
+fn joined(start: impl AsRef<str>, rest: &[&str]) -> String {
+    let mut name = start.as_ref().to_owned();
+    for part in rest {
+        name.push('.');
+        name.push_str(part);
+    }
+    name
+}
+
+/// diffusers' name of a UNet's or ControlNet's tensor, of its name without prefix. `None`: there is none.
+pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let per_level = layout.unet_blocks;
+    let at = |index: &str| index.parse::<usize>().ok();
+    let down = |index: &str| at(index)?.checked_sub(1).map(|i| (i / per_level, i % per_level));
+    let up = |index: &str| at(index).map(|i| (i / per_level, i % per_level));
+    Some(match parts.as_slice() {
+        ["time_embed", "0", rest @ ..] => joined("time_embedding.linear_1", rest),
+        ["time_embed", "2", rest @ ..] => joined("time_embedding.linear_2", rest),
+        ["label_emb", "0", "0", rest @ ..] => joined("add_embedding.linear_1", rest),
+        ["label_emb", "0", "2", rest @ ..] => joined("add_embedding.linear_2", rest),
+        ["input_blocks", "0", "0", rest @ ..] => joined("conv_in", rest),
+        ["out", "0", rest @ ..] => joined("conv_norm_out", rest),
+        ["out", "2", rest @ ..] => joined("conv_out", rest),
+        ["input_blocks", index, "0", "op", rest @ ..] => {
+            joined(format!("down_blocks.{}.downsamplers.0.conv", down(index)?.0), rest)
+        }
+        ["input_blocks", index, "0", rest @ ..] => {
+            let (level, i) = down(index)?;
+            resnet(format!("down_blocks.{level}.resnets.{i}"), rest)?
+        }
+        ["input_blocks", index, "1", rest @ ..] => {
+            let (level, i) = down(index)?;
+            joined(format!("down_blocks.{level}.attentions.{i}"), rest)
+        }
+        ["middle_block", "0", rest @ ..] => resnet("mid_block.resnets.0", rest)?,
+        ["middle_block", "1", rest @ ..] => joined("mid_block.attentions.0", rest),
+        ["middle_block", "2", rest @ ..] => resnet("mid_block.resnets.1", rest)?,
+        ["output_blocks", index, "1" | "2", "conv", rest @ ..] => {
+            joined(format!("up_blocks.{}.upsamplers.0.conv", up(index)?.0), rest)
+        }
+        ["output_blocks", index, "0", rest @ ..] => {
+            let (level, i) = up(index)?;
+            resnet(format!("up_blocks.{level}.resnets.{i}"), rest)?
+        }
+        ["output_blocks", index, "1", rest @ ..] => {
+            let (level, i) = up(index)?;
+            joined(format!("up_blocks.{level}.attentions.{i}"), rest)
+        }
+        ["zero_convs", index, "0", rest @ ..] => joined(format!("controlnet_down_blocks.{index}"), rest),
+        ["middle_block_out", "0", rest @ ..] => joined("controlnet_mid_block", rest),
+        ["input_hint_block", "0", rest @ ..] => joined("controlnet_cond_embedding.conv_in", rest),
+        ["input_hint_block", "14", rest @ ..] => joined("controlnet_cond_embedding.conv_out", rest),
+        ["input_hint_block", index, rest @ ..] => {
+            joined(format!("controlnet_cond_embedding.blocks.{}", (at(index)? / 2).checked_sub(1)?), rest)
+        }
+        _ => return None,
+    })
+}
+
+/// Inside a UNet's resnet.
+fn resnet(at: impl AsRef<str>, rest: &[&str]) -> Option<String> {
+    let (layer, rest) = match rest {
+        ["in_layers", "0", rest @ ..] => ("norm1", rest),
+        ["in_layers", "2", rest @ ..] => ("conv1", rest),
+        ["emb_layers", "1", rest @ ..] => ("time_emb_proj", rest),
+        ["out_layers", "0", rest @ ..] => ("norm2", rest),
+        ["out_layers", "3", rest @ ..] => ("conv2", rest),
+        ["skip_connection", rest @ ..] => ("conv_shortcut", rest),
+        _ => return None,
+    };
+    Some(joined(joined(at, &[layer]), rest))
+}
+
+/// diffusers' name of a VAE's tensor, of its name without prefix.
+pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let (half, inside) = match parts.as_slice() {
+        [half @ ("encoder" | "decoder"), inside @ ..] => (*half, inside),
+        ["quant_conv" | "post_quant_conv", ..] => return Some((name.into(), Storage::Same)),
+        _ => return None,
+    };
+    let same = |name: String| Some((joined(half, &[&name]), Storage::Same));
+    let level = |index: &str| match half {
+        "encoder" => Some(format!("down_blocks.{index}")),
+        // Decoders of single files count from the picture, diffusers' from the latent.
+        _ => Some(format!("up_blocks.{}", layout.vae_levels.checked_sub(1 + index.parse::<usize>().ok()?)?)),
+    };
+    match inside {
+        ["conv_in" | "conv_out", ..] => same(inside.join(".")),
+        ["norm_out", rest @ ..] => same(joined("conv_norm_out", rest)),
+        ["down" | "up", index, "block", i, rest @ ..] => {
+            same(joined(format!("{}.resnets.{i}", level(index)?), &shortcut(rest)))
+        }
+        ["down", index, "downsample", rest @ ..] => same(joined(format!("{}.downsamplers.0", level(index)?), rest)),
+        ["up", index, "upsample", rest @ ..] => same(joined(format!("{}.upsamplers.0", level(index)?), rest)),
+        ["mid", "block_1", rest @ ..] => same(joined("mid_block.resnets.0", &shortcut(rest))),
+        ["mid", "block_2", rest @ ..] => same(joined("mid_block.resnets.1", &shortcut(rest))),
+        ["mid", "attn_1", layer, rest @ ..] => {
+            let layer = match *layer {
+                "norm" => "group_norm",
+                "q" => "to_q",
+                "k" => "to_k",
+                "v" => "to_v",
+                "proj_out" => "to_out.0",
+                _ => return None,
+            };
+            let stored = if rest == ["weight"] && layer != "group_norm" { Storage::Cell } else { Storage::Same };
+            Some((joined(half, &[&joined(joined("mid_block.attentions.0", &[layer]), rest)]), stored))
+        }
+        _ => None,
+    }
+}
+
+/// Inside a VAE's resnet.
+fn shortcut<'n>(rest: &[&'n str]) -> Vec<&'n str> {
+    rest.iter().map(|part| if *part == "nin_shortcut" { "conv_shortcut" } else { part }).collect()
+}
+
+/// transformers' names of what OpenCLIP stores under `name`, without prefix.
+pub(super) fn open_clip(name: &str) -> Vec<(String, Storage)> {
+    let parts: Vec<&str> = name.split('.').collect();
+    let same = |name: String| vec![(name, Storage::Same)];
+    match parts.as_slice() {
+        ["token_embedding", "weight"] => same("text_model.embeddings.token_embedding.weight".into()),
+        ["positional_embedding"] => same("text_model.embeddings.position_embedding.weight".into()),
+        ["ln_final", rest @ ..] => same(joined("text_model.final_layer_norm", rest)),
+        ["text_projection"] => vec![("text_projection.weight".into(), Storage::Transposed)],
+        ["text_projection", "weight"] => same(name.into()),
+        ["transformer", "resblocks", layer, inside @ ..] => {
+            let layer = format!("text_model.encoder.layers.{layer}");
+            let at = |inner: &str, rest: &[&str]| same(joined(joined(&layer, &[inner]), rest));
+            match inside {
+                ["ln_1", rest @ ..] => at("layer_norm1", rest),
+                ["ln_2", rest @ ..] => at("layer_norm2", rest),
+                ["mlp", "c_fc", rest @ ..] => at("mlp.fc1", rest),
+                ["mlp", "c_proj", rest @ ..] => at("mlp.fc2", rest),
+                ["attn", "out_proj", rest @ ..] => at("self_attn.out_proj", rest),
+                ["attn", all @ ("in_proj_weight" | "in_proj_bias")] => {
+                    let kind = all.trim_start_matches("in_proj_");
+                    let third = |(i, name)| (format!("{layer}.self_attn.{name}_proj.{kind}"), Storage::Third(i));
+                    [(0, "q"), (1, "k"), (2, "v")].map(third).into()
+                }
+                _ => Vec::new(),
+            }
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Renames the tensors that begin with `prefix` and have a name in diffusers.
+pub(super) fn renamed<I: IntoIterator<Item = (String, Storage)>>(
+    tensors: &Tensors,
+    prefix: &str,
+    rename: impl Fn(&str) -> I,
+) -> Result<Tensors> {
+    let mut renamed = Tensors::new();
+    for (name, x) in tensors {
+        for (name, stored) in name.strip_prefix(prefix).into_iter().flat_map(&rename) {
+            renamed.insert(name, stored.take(x)?);
+        }
+    }
+    Ok(renamed)
+}

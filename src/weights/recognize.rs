@@ -1,0 +1,321 @@
+//! What a file is, from the names and shapes of its tensors.
+
+use super::file::Header;
+use crate::error::{Error, Result};
+use std::fmt;
+
+/// A generation of Stable Diffusion; files of different ones do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Family {
+    /// SD 1.x: CLIP-L, 768 wide.
+    Sd1,
+    /// SD 2.x: OpenCLIP-H, 1024 wide.
+    Sd2,
+    /// SDXL: CLIP-L and OpenCLIP-bigG side by side, 2048 wide.
+    Sdxl,
+    /// SDXL's refiner: OpenCLIP-bigG alone, 1280 wide.
+    SdxlRefiner,
+}
+
+impl Family {
+    /// The family whose context is `width` wide.
+    pub fn of_context(width: i64) -> Option<Self> {
+        Some(match width {
+            768 => Self::Sd1,
+            1024 => Self::Sd2,
+            2048 => Self::Sdxl,
+            1280 => Self::SdxlRefiner,
+            _ => return None,
+        })
+    }
+
+    /// Is it SDXL or its refiner?
+    pub const fn is_xl(self) -> bool {
+        matches!(self, Self::Sdxl | Self::SdxlRefiner)
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sd1 => "SD 1.x",
+            Self::Sd2 => "SD 2.x",
+            Self::Sdxl => "SDXL",
+            Self::SdxlRefiner => "SDXL refiner",
+        })
+    }
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Contents {
+    /// A UNet, and most often VAE and text encoders beside it.
+    Model {
+        /// Its family.
+        family: Family,
+        /// Does the UNet read a mask and a masked picture too?
+        inpaint: bool,
+    },
+    /// A ControlNet.
+    ControlNet {
+        /// The family it belongs to.
+        family: Family,
+        /// Channels of the picture it is shown.
+        hint: i64,
+    },
+    /// A VAE alone.
+    Vae,
+    /// A tiny autoencoder; that of SD 1.x and of SDXL look alike.
+    Taesd,
+    /// A text encoder alone.
+    TextEncoder {
+        /// Of its states: 768 (L), 1024 (H), 1280 (bigG).
+        width: i64,
+    },
+    /// A LoRA or a relative of it.
+    Lora {
+        /// The family it was trained on, where it touches cross-attention.
+        family: Option<Family>,
+    },
+    /// An embedding of a word (textual inversion).
+    TextualInversion {
+        /// The family it was trained on.
+        family: Family,
+        /// Tokens that the word becomes.
+        vectors: i64,
+    },
+}
+
+impl fmt::Display for Contents {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Model { family, inpaint: false } => write!(f, "a {family} model"),
+            Self::Model { family, inpaint: true } => write!(f, "a {family} inpainting model"),
+            Self::ControlNet { family, hint } => write!(f, "a ControlNet for {family} with {hint} hint channels"),
+            Self::Vae => f.write_str("a VAE"),
+            Self::Taesd => f.write_str("a tiny autoencoder (TAESD)"),
+            Self::TextEncoder { width } => write!(f, "a text encoder, {width} wide"),
+            Self::Lora { family: Some(family) } => write!(f, "a LoRA for {family}"),
+            Self::Lora { family: None } => f.write_str("a LoRA"),
+            Self::TextualInversion { family, vectors } => write!(f, "an embedding of {vectors} tokens for {family}"),
+        }
+    }
+}
+
+/// Names of SD UNets in single files begin so, if with anything.
+pub(super) const UNET: &str = "model.diffusion_model.";
+
+/// Which names give something away, and what.
+type Sign = (fn(&str) -> bool, &'static str);
+
+/// Names of what this crate does not run.
+const OTHERS: &[Sign] = &[
+    (|name| name == "lora_controlnet", "a Control-LoRA"),
+    (|name| name == "difference", "a difference ControlNet"),
+    (|name| name.starts_with("adapter.body.") || name.starts_with("body.0."), "a T2I adapter"),
+    (|name| name == "task_embedding" || name.starts_with("control_add_embedding."), "a ControlNet union"),
+    (|name| name.starts_with("ip_adapter.") || name.starts_with("image_proj."), "an IP-Adapter"),
+    (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
+];
+
+/// Likewise, once it is known to be no ControlNet.
+const OTHER_MODELS: &[Sign] = &[
+    (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
+    (|name| name.contains("double_blocks."), "a Flux model"),
+    (|name| name.contains(".attn.add_k_proj") || name.contains(".txt_in."), "a transformer of another family"),
+    (|name| name == "clip_txt_mapper.weight", "a Stable Cascade model"),
+    (|name| name.contains("double_layers."), "an AuraFlow model"),
+    (|name| name == "head.modulation", "a Wan model"),
+    (|name| name.starts_with("cond_stage_model.roberta."), "an AltDiffusion model"),
+    (|name| name == "edm_mean" || name == "edm_std", "Playground 2.5"),
+    (|name| name == "edm_vpred.sigma_max", "CosXL"),
+    (|name| name == "scaled_fp8" || name.ends_with(".scale_weight"), "a model in scaled fp8"),
+];
+
+/// Does a LoRA or a relative use that name?
+fn adapts(name: &str) -> bool {
+    let ends = [".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight"];
+    ends.iter().any(|end| name.ends_with(end))
+        || [".lora_A", ".hada_w1_a", ".lokr_w1", ".oft_", ".diff"].iter().any(|part| match name.split_once(part) {
+            Some((_, rest)) => *part != ".diff" || rest.is_empty() || rest == "_b",
+            None => false,
+        })
+}
+
+impl Contents {
+    /// Recognises a file by the names and shapes of its tensors.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] with what the file is instead, if it is nothing this crate can use.
+    ///
+    /// Source: the tables of diffusers' `single_file_utils`, ComfyUI and stable-diffusion-webui.
+    pub fn of(header: &Header) -> Result<Self> {
+        let refuse = |problem: String| Error::Malformed { file: header.file.clone(), problem };
+        let is = |what: &str| refuse(format!("is {what}, which is not supported"));
+        let names = || header.tensors.keys().map(String::as_str);
+        let first = |signs: &[Sign]| signs.iter().find(|(test, _)| names().any(test)).map(|(_, what)| *what);
+        if header.tensors.is_empty() {
+            return Err(refuse("has no tensors".into()));
+        }
+        if names().any(adapts) {
+            return Self::adapter(header).ok_or_else(|| refuse("is a LoRA for another model family".into()));
+        }
+        if let Some(contents) = Self::embedding(header) {
+            return Ok(contents);
+        }
+        if let Some(what) = first(OTHERS) {
+            return Err(is(what));
+        }
+        for (prefix, hint) in [
+            ("control_model.", "control_model.input_hint_block.0.weight"),
+            ("", "input_hint_block.0.weight"),
+            ("", "controlnet_cond_embedding.conv_in.weight"),
+        ] {
+            if let Some([_, hint, ..]) = header.shape(hint) {
+                let Some(family) = Facts::of(header, prefix).family() else {
+                    return Err(is("a ControlNet for an unknown model"));
+                };
+                return Ok(Self::ControlNet { family, hint: *hint });
+            }
+        }
+        if let Some(what) = first(OTHER_MODELS) {
+            return Err(is(what));
+        }
+        if let Some(model) = Facts::find(header).model() {
+            return model.map_err(|what| is(&what));
+        }
+        match Self::part(header) {
+            Some(part) => part.map_err(|what| is(&what)),
+            None => Err(refuse(format!("is not a Stable Diffusion file; it has {}", few(header)))),
+        }
+    }
+
+    /// A LoRA; `None` if it is for a model that this crate does not run.
+    fn adapter(header: &Header) -> Option<Self> {
+        let foreign = |name: &str| {
+            ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))
+                || name.contains("double_blocks")
+                || name.contains("joint_blocks")
+        };
+        if header.tensors.keys().any(|name| foreign(name)) {
+            return None;
+        }
+        let reads_context = |name: &str| {
+            let attends =
+                name.contains("attn2.to_") || name.contains("attn2_to_") || name.contains("attn2.processor.to_");
+            let key = name.contains("to_k") || name.contains("to_v");
+            attends && key && (name.contains("down.weight") || name.contains("lora_A"))
+        };
+        let width = header.tensors.iter().find(|(name, _)| reads_context(name));
+        Some(Self::Lora { family: width.and_then(|(_, stored)| Family::of_context(*stored.shape.get(1)?)) })
+    }
+
+    /// A textual inversion, in one of its layouts.
+    fn embedding(header: &Header) -> Option<Self> {
+        if header.tensors.len() > 4 {
+            return None;
+        }
+        let vectors = |shape: &[i64]| match *shape {
+            [width] => Some((1, width)),
+            [n, width] if (1..=75).contains(&n) => Some((n, width)),
+            _ => None,
+        };
+        if let Some(shape) = header.shape("clip_l").or_else(|| header.shape("clip_g")) {
+            return vectors(shape).map(|(vectors, _)| Self::TextualInversion { family: Family::Sdxl, vectors });
+        }
+        let only = || header.tensors.values().next().filter(|_| header.tensors.len() == 1).map(|only| &*only.shape);
+        let (vectors, width) = vectors(header.shape("emb_params").or_else(only)?)?;
+        Some(Self::TextualInversion { family: Family::of_context(width).filter(|_| width != 2048)?, vectors })
+    }
+
+    /// A part of a model in a file of its own.
+    fn part(header: &Header) -> Option<std::result::Result<Self, String>> {
+        for prefix in ["first_stage_model.", "vae.", ""] {
+            if let Some([_, channels, ..]) = header.shape(&format!("{prefix}decoder.conv_in.weight")) {
+                return Some(match channels {
+                    4 => Ok(Self::Vae),
+                    other => Err(format!("a VAE with {other} latent channels")),
+                });
+            }
+        }
+        let tiny = ["decoder.layers.0.weight", "encoder.layers.0.weight", "1.weight", "0.weight"];
+        match tiny.iter().find_map(|name| header.shape(name)) {
+            Some([64, 3 | 4, _, _]) => return Some(Ok(Self::Taesd)),
+            Some([64, channels, _, _]) => return Some(Err(format!("a tiny VAE with {channels} latent channels"))),
+            _ => {}
+        }
+        let ends = ["embeddings.token_embedding.weight", "model.token_embedding.weight"];
+        let table = header.tensors.iter().find(|(name, _)| ends.iter().any(|end| name.ends_with(end)));
+        table.and_then(|(_, stored)| Some(Ok(Self::TextEncoder { width: *stored.shape.get(1)? })))
+    }
+}
+
+/// What decides about a UNet or ControlNet.
+#[derive(Clone, Copy, Debug, Default)]
+struct Facts {
+    /// Channels of its input.
+    inputs: Option<i64>,
+    /// Width of its context.
+    context: Option<i64>,
+    /// Width of what is added to the timestep.
+    added: Option<i64>,
+    /// Is there a class for each level of noise?
+    classes: bool,
+}
+
+impl Facts {
+    /// Those of tensors that begin with `prefix`, in either layout.
+    fn of(header: &Header, prefix: &str) -> Self {
+        let second = |names: [&str; 2]| {
+            let shape = names.iter().find_map(|name| header.shape(&format!("{prefix}{name}")))?;
+            shape.get(1).copied()
+        };
+        let keys = header.tensors.iter().filter(|(name, _)| name.starts_with(prefix));
+        let mut contexts = keys.filter(|(name, _)| name.ends_with("attn2.to_k.weight"));
+        Self {
+            inputs: second(["input_blocks.0.0.weight", "conv_in.weight"]),
+            context: contexts.find_map(|(_, stored)| stored.shape.get(1).copied()),
+            added: second(["label_emb.0.0.weight", "add_embedding.linear_1.weight"]),
+            classes: header.shape(&format!("{prefix}label_emb.weight")).is_some(),
+        }
+    }
+
+    /// Those of a single file's UNet.
+    fn find(header: &Header) -> Self {
+        let prefixed = header.tensors.keys().any(|name| name.starts_with(UNET));
+        Self::of(header, if prefixed { UNET } else { "" })
+    }
+
+    fn family(&self) -> Option<Family> {
+        let family = Family::of_context(self.context?)?;
+        let added = match family {
+            Family::Sd1 | Family::Sd2 => None,
+            Family::Sdxl => Some(2816),
+            Family::SdxlRefiner => Some(2560),
+        };
+        (self.added == added).then_some(family)
+    }
+
+    /// The model, or what it is instead; `None` if there is no UNet.
+    fn model(&self) -> Option<std::result::Result<Contents, String>> {
+        let (inputs, context) = (self.inputs?, self.context?);
+        let inpaint = match inputs {
+            _ if self.classes => return Some(Err("an upscaler".into())),
+            4 => false,
+            9 => true,
+            other => return Some(Err(format!("a model with {other} input channels"))),
+        };
+        Some(match (self.family(), self.added) {
+            (Some(family), _) => Ok(Contents::Model { family, inpaint }),
+            (None, Some(_)) if matches!(context, 768 | 1024) => Err("an unCLIP model".into()),
+            (None, _) => Err(format!("a model of an unknown kind, its context {context} wide")),
+        })
+    }
+}
+
+/// Some of a file's names.
+fn few(header: &Header) -> String {
+    header.tensors.keys().take(3).map(String::as_str).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,368 @@
+//! Single files: a whole checkpoint, or a part of one, in one `.safetensors` file, seen as a diffusers folder.
+
+use super::file::{Header, read_safetensors};
+use super::names::{self, Layout, Storage, renamed};
+use super::recognize::{Contents, Family, UNET};
+use super::{Tensors, vocabulary};
+use crate::error::{Error, Result};
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use tch::Kind;
+
+/// A single file in LDM, SGM or diffusers layout.
+///
+/// ```no_run
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::weights::SingleFile;
+///
+/// let file = SingleFile::open("model.safetensors".as_ref())?; // reads the header; tensors stay in the file
+/// println!("{}", file.contents()?); // a SDXL model
+/// let unet = file.part("unet")?.expect("there is one"); // by diffusers' names
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct SingleFile {
+    header: Header,
+    tensors: Tensors,
+    layout: Layout,
+    /// What a file `<name>.yaml` beside it says.
+    beside: Option<String>,
+}
+
+/// What a network's output means, and why that is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Evidence {
+    /// Does it predict v rather than noise?
+    pub v: bool,
+    /// Was it trained to the level of pure noise?
+    pub zero_snr: bool,
+    /// Where that is from, to be read after "prediction:".
+    pub because: String,
+}
+
+/// Where text encoders are in single files: what their names begin with, and whether the rest is OpenCLIP's.
+const TEXT: [(&str, bool); 7] = [
+    ("cond_stage_model.transformer.", false),
+    ("cond_stage_model.model.", true),
+    ("conditioner.embedders.0.transformer.", false),
+    ("conditioner.embedders.0.model.", true),
+    ("conditioner.embedders.1.model.", true),
+    ("", false),
+    ("model.", true),
+];
+
+/// Above this spread of one layer's biases an SD 2.x model predicts v. ComfyUI found it by looking at models.
+const SPREAD_OF_V: f64 = 0.09;
+
+impl SingleFile {
+    /// Opens a file; its tensors are views of it and cost no memory yet.
+    ///
+    /// # Errors
+    /// As [`read_safetensors`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let header = Header::open(path)?;
+        let beside = std::fs::read_to_string(path.with_extension("yaml")).ok();
+        Ok(Self { beside, ..Self::new(header, read_safetensors(path)?) })
+    }
+
+    /// Tensors that are in memory already; `file` is for messages.
+    pub fn of(file: impl Into<String>, tensors: Tensors) -> Self {
+        Self::new(Header::of(file, &tensors), tensors)
+    }
+
+    fn new(header: Header, tensors: Tensors) -> Self {
+        let layout = Layout::of(header.tensors.keys().map(String::as_str));
+        Self { header, tensors, layout, beside: None }
+    }
+
+    /// Names, shapes and metadata.
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// What the file is.
+    ///
+    /// # Errors
+    /// As [`Contents::of`].
+    pub fn contents(&self) -> Result<Contents> {
+        Contents::of(&self.header)
+    }
+
+    /// The tensors of a part under diffusers' names: `unet`, `controlnet`, `vae`, `text_encoder`, `text_encoder_2`.
+    /// `None`: the file has no such part.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only.
+    pub fn part(&self, part: &str) -> Result<Option<Tensors>> {
+        let tensors = match part {
+            "unet" => self.unet(&[UNET, ""])?,
+            "controlnet" => self.unet(&["control_model.", ""])?,
+            "vae" => self.vae()?,
+            _ => self.text_encoder(part)?,
+        };
+        Ok(Some(tensors).filter(|tensors| !tensors.is_empty()))
+    }
+
+    /// The moving averages of a UNet's weights, which some files have beside the weights. `None`: it has none.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only.
+    pub fn averages(&self) -> Result<Option<Tensors>> {
+        let average = |name: &str| {
+            let plain: String = name.strip_prefix("model.").unwrap_or(name).split('.').collect();
+            self.tensors.get(&format!("model_ema.{plain}"))
+        };
+        let names = self.tensors.keys().filter(|name| name.starts_with(UNET));
+        let found = names.filter_map(|name| Some((name.clone(), average(name)?.shallow_clone())));
+        let averages = Self { tensors: found.collect(), header: Header::default(), layout: self.layout, beside: None };
+        averages.part("unet")
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    fn unet(&self, prefixes: &[&str]) -> Result<Tensors> {
+        for prefix in prefixes {
+            if self.has(&format!("{prefix}input_blocks.0.0.weight")) {
+                let rename = |name: &str| names::unet(name, self.layout).map(|name| (name, Storage::Same));
+                return renamed(&self.tensors, prefix, rename);
+            }
+            if self.has(&format!("{prefix}conv_in.weight")) {
+                return renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]);
+            }
+        }
+        Ok(Tensors::new())
+    }
+
+    fn vae(&self) -> Result<Tensors> {
+        for prefix in ["first_stage_model.", "vae.", ""] {
+            if self.has(&format!("{prefix}decoder.mid.block_1.conv1.weight")) {
+                return renamed(&self.tensors, prefix, |name| names::vae(name, self.layout));
+            }
+            if self.has(&format!("{prefix}decoder.mid_block.resnets.0.conv1.weight")) {
+                return renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]);
+            }
+        }
+        Ok(Tensors::new())
+    }
+
+    fn text_encoder(&self, part: &str) -> Result<Tensors> {
+        for (prefix, open_clip) in TEXT {
+            let names = ["token_embedding.weight", "text_model.embeddings.token_embedding.weight"];
+            let names = if open_clip { [names[0], names[0]] } else { [names[1], "embeddings.token_embedding.weight"] };
+            let Some(table) = names.iter().find_map(|name| self.header.shape(&format!("{prefix}{name}"))) else {
+                continue;
+            };
+            // bigG is the second one of SDXL wherever it stands.
+            let second = prefix == "conditioner.embedders.1.model." || matches!(table, [_, 1280]);
+            if (part == "text_encoder_2") != second || !part.starts_with("text_encoder") {
+                continue;
+            }
+            return match open_clip {
+                true => renamed(&self.tensors, prefix, names::open_clip),
+                false => renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]),
+            };
+        }
+        Ok(Tensors::new())
+    }
+
+    /// What the UNet predicts.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only.
+    pub fn prediction(&self) -> Result<Evidence> {
+        let said = |name: &str| self.header.metadata.get(name).map_or("", String::as_str);
+        let zero_snr = self.has("ztsnr") || self.last_level()?.is_some_and(|level| level < 1e-4);
+        let evidence = |v, because: String| Ok(Evidence { v, zero_snr, because });
+        if let Some(line) =
+            self.beside.iter().flat_map(|text| text.lines()).find(|line| line.contains("parameterization:"))
+        {
+            return evidence(line.contains("\"v\""), format!("{}, as the .yaml file beside it says", line.trim()));
+        }
+        match (said("modelspec.prediction_type"), said("modelspec.architecture")) {
+            (kind @ ("v" | "epsilon"), _) => return evidence(kind == "v", format!("{kind}, as its metadata says")),
+            (_, architecture) if architecture.ends_with("-v") => {
+                return evidence(true, format!("v, as its architecture {architecture} says"));
+            }
+            _ => {}
+        }
+        if self.has("v_pred") {
+            return evidence(true, "v, as the tensor v_pred says".into());
+        }
+        if let Ok(Contents::Model { family: Family::Sd2, inpaint: false }) = self.contents() {
+            let unet = self.part("unet")?.unwrap_or_default();
+            let Some(biases) = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias") else {
+                return evidence(false, "epsilon (default; the layer that would tell is not there)".into());
+            };
+            let spread = biases.f_to_kind(Kind::Double)?.f_std(false)?.f_double_value(&[])?;
+            let v = spread > SPREAD_OF_V;
+            let kind = if v { "v" } else { "epsilon" };
+            return evidence(v, format!("{kind}, guessed from the spread {spread:.3} of its biases"));
+        }
+        evidence(false, "epsilon (default; no marker was found)".into())
+    }
+
+    /// ᾱ of the last timestep, where the file has it.
+    fn last_level(&self) -> Result<Option<f64>> {
+        let Some(levels) = self.tensors.get("alphas_cumprod").filter(|levels| levels.size() == [1000]) else {
+            return Ok(None);
+        };
+        Ok(Some(levels.f_double_value(&[999])?))
+    }
+
+    /// A text file of the diffusers folder that this file stands for, of a model of `family`. `None`: it has none.
+    pub(super) fn text(&self, file: &str, family: Family) -> Result<Option<Cow<'static, [u8]>>> {
+        let json = |value: Value| Ok(Some(Cow::Owned(value.to_string().into_bytes())));
+        match file {
+            "model_index.json" => json(json!({
+                "force_zeros_for_empty_prompt": family == Family::Sdxl,
+                "requires_aesthetics_score": family == Family::SdxlRefiner,
+            })),
+            "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
+            "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
+            "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
+            "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),
+            "tokenizer/special_tokens_map.json" if family == Family::Sd2 => json(json!({ "pad_token": "!" })),
+            _ => match file.strip_suffix("/config.json") {
+                Some(part) => Ok(self.config(part, family)?.map(|config| Cow::Owned(config.into_bytes()))),
+                None => Ok(None),
+            },
+        }
+    }
+
+    /// The `config.json` of a part of a model of `family`, from the shapes of its tensors. `None`: there is no such
+    /// part.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a UNet that no such file describes.
+    pub fn config(&self, part: &str, family: Family) -> Result<Option<String>> {
+        let Some(tensors) = self.part(part)? else { return Ok(None) };
+        let config = match part {
+            "unet" | "controlnet" => self.unet_config(&tensors, family)?,
+            "vae" => vae_config(&tensors, family),
+            _ => text_config(&tensors, family),
+        };
+        Ok(Some(config.to_string()))
+    }
+
+    /// What the publishers of a family sample with. SD 1.x came with PNDM, whose place DDIM takes.
+    fn scheduler(&self, family: Family) -> Result<Value> {
+        let Evidence { v, zero_snr, .. } = self.prediction()?;
+        let class = if family.is_xl() { "EulerDiscreteScheduler" } else { "DDIMScheduler" };
+        let prediction = if v { "v_prediction" } else { "epsilon" };
+        let spacing = if zero_snr { "trailing" } else { "leading" };
+        Ok(json!({
+            "_class_name": class, "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
+            "beta_end": 0.012, "clip_sample": false, "set_alpha_to_one": false, "steps_offset": 1,
+            "timestep_spacing": spacing, "prediction_type": prediction, "rescale_betas_zero_snr": zero_snr,
+        }))
+    }
+
+    /// A UNet's configuration, from the shapes of its tensors. Heads leave no trace there: 8, or 64 channels each.
+    fn unet_config(&self, tensors: &Tensors, family: Family) -> Result<Value> {
+        let shapes = Shapes(tensors);
+        let levels = shapes.count("down_blocks.");
+        let channels: Vec<i64> =
+            (0..levels).map(|i| shapes.side(&format!("down_blocks.{i}.resnets.0.conv2.weight"), 0)).collect();
+        let depth = |at: String| shapes.count(&format!("{at}.attentions.0.transformer_blocks."));
+        let depths: Vec<usize> = (0..levels).map(|i| depth(format!("down_blocks.{i}"))).collect();
+        let middle = depth("mid_block".into());
+        let types = |cross: bool, half: &str| format!("{}{half}Block2D", if cross { "CrossAttn" } else { "" });
+        let downs = depths.iter().map(|&depth| types(depth > 0, "Down"));
+        let ups = (0..levels).map(|i| types(depth(format!("up_blocks.{i}")) > 0, "Up"));
+        let last = depths.last().copied().unwrap_or_default();
+        if middle == 0 || (last != 0 && last != middle) {
+            let expected = "expected as many as the last level has; SSD-1B and Vega are not supported".into();
+            let field = "blocks of mid_block.attentions.0".into();
+            return Err(Error::Config { file: self.header.file.clone(), field, value: middle.to_string(), expected });
+        }
+        // The level without attention that has the middle takes its depth; elsewhere the number means nothing.
+        let count = depths.len();
+        let whole: Vec<usize> =
+            depths.iter().enumerate().map(|(i, &depth)| if i + 1 == count { middle } else { depth.max(1) }).collect();
+        let heads = match family {
+            Family::Sd1 => json!(8),
+            _ => json!(channels.iter().map(|channels| (channels / 64).max(1)).collect::<Vec<_>>()),
+        };
+        let context = shapes.side("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1);
+        let linear = tensors.get("mid_block.attentions.0.proj_in.weight").is_some_and(|x| x.dim() == 2);
+        let side = match family {
+            Family::Sd1 => 64,
+            Family::Sd2 if self.prediction()?.v => 96,
+            Family::Sd2 => 64,
+            Family::Sdxl | Family::SdxlRefiner => 128,
+        };
+        let mut config = json!({
+            "sample_size": side, "in_channels": shapes.side("conv_in.weight", 1), "block_out_channels": channels,
+            "layers_per_block": shapes.count("down_blocks.0.resnets."), "cross_attention_dim": context,
+            "down_block_types": downs.collect::<Vec<_>>(), "up_block_types": ups.collect::<Vec<_>>(),
+            "transformer_layers_per_block": whole, "attention_head_dim": heads, "use_linear_projection": linear,
+        });
+        if tensors.contains_key("conv_out.weight")
+            && let Some(config) = config.as_object_mut()
+        {
+            config.insert("out_channels".into(), shapes.side("conv_out.weight", 0).into());
+        }
+        if let (true, Some(config)) = (tensors.contains_key("add_embedding.linear_1.weight"), config.as_object_mut()) {
+            config.insert("addition_embed_type".into(), "text_time".into());
+            config.insert("addition_time_embed_dim".into(), 256.into());
+            let width = shapes.side("add_embedding.linear_1.weight", 1);
+            config.insert("projection_class_embeddings_input_dim".into(), width.into());
+        }
+        Ok(config)
+    }
+}
+
+/// A VAE's configuration. How latents are scaled leaves no trace: it is the family's.
+fn vae_config(tensors: &Tensors, family: Family) -> Value {
+    let shapes = Shapes(tensors);
+    let levels = shapes.count("encoder.down_blocks.");
+    let channels = (0..levels).map(|i| shapes.side(&format!("encoder.down_blocks.{i}.resnets.0.conv2.weight"), 0));
+    json!({
+        "block_out_channels": channels.collect::<Vec<_>>(),
+        "layers_per_block": shapes.count("encoder.down_blocks.0.resnets."),
+        "latent_channels": shapes.side("decoder.conv_in.weight", 1),
+        "scaling_factor": if family.is_xl() { 0.13025 } else { 0.18215 },
+        "force_upcast": family.is_xl(),
+        "use_quant_conv": tensors.contains_key("quant_conv.weight"),
+        "use_post_quant_conv": tensors.contains_key("post_quant_conv.weight"),
+    })
+}
+
+/// A text encoder's configuration. SD 2.x reads the last layer but one, so the last is left out.
+fn text_config(tensors: &Tensors, family: Family) -> Value {
+    let at = if tensors.contains_key("embeddings.token_embedding.weight") { "" } else { "text_model." };
+    let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
+    let (width, layers) = (shapes.side(&table, 1), shapes.count(&format!("{at}encoder.layers.")));
+    let layers = if family == Family::Sd2 && layers == 24 { 23 } else { layers };
+    let projects = width == 1280 && tensors.contains_key("text_projection.weight");
+    json!({
+        "architectures": [if projects { "CLIPTextModelWithProjection" } else { "CLIPTextModel" }],
+        "vocab_size": shapes.side(&table, 0), "hidden_size": width, "num_hidden_layers": layers,
+        "intermediate_size": shapes.side(&format!("{at}encoder.layers.0.mlp.fc1.weight"), 0),
+        "num_attention_heads": (width / 64).max(1),
+        "max_position_embeddings": shapes.side(&format!("{at}embeddings.position_embedding.weight"), 0),
+        "hidden_act": if width == 768 { "quick_gelu" } else { "gelu" },
+        "projection_dim": shapes.side("text_projection.weight", 0).max(1), "eos_token_id": 49407,
+    })
+}
+
+/// Questions about the shapes of tensors.
+struct Shapes<'t>(&'t BTreeMap<String, tch::Tensor>);
+
+impl Shapes<'_> {
+    /// A side of a tensor; 0, which no configuration accepts, if it is not there.
+    fn side(&self, name: &str, side: usize) -> i64 {
+        self.0.get(name).and_then(|x| x.size().get(side).copied()).unwrap_or_default()
+    }
+
+    /// How many different numbers follow `start`.
+    fn count(&self, start: &str) -> usize {
+        let names = self.0.range(start.to_owned()..).map(|(name, _)| name).take_while(|name| name.starts_with(start));
+        names.filter_map(|name| name.get(start.len()..)?.split('.').next()).collect::<BTreeSet<_>>().len()
+    }
+}
