@@ -1,5 +1,6 @@
 //! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
 
+mod adapt;
 mod text_encoders;
 
 use crate::attention::{AttentionSite, Tap};
@@ -11,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::nn::{Added, UNet, UnetConfig, Vae, VaeConfig};
 use crate::prompt::Prompt;
 use crate::step::{Grid, Step};
-use crate::weights::{Checkpoint, Family, Reading, Source, Tensors, Weights};
+use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights};
 use serde::Deserialize;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 use text_encoders::TextEncoders;
 
@@ -127,8 +128,8 @@ pub struct Model {
     unet: UNet,
     unet_config: UnetConfig,
     vae: Vae,
-    /// The tensors of the networks that a LoRA may change, by part.
-    parts: BTreeMap<&'static str, Tensors>,
+    /// The tensors of the networks, by part: to change some and share the others.
+    parts: Parts,
     scheduler: SchedulerConfig,
     table: Table,
     defaults: Defaults,
@@ -172,7 +173,7 @@ impl Model {
         let [vae, text_encoder, text_encoder_2] =
             [other(&options.vae)?, other(&options.text_encoder)?, other(&options.text_encoder_2)?];
         let mut notes = Vec::new();
-        let mut parts = BTreeMap::new();
+        let mut parts = Parts::new();
 
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
         let xl = unet_config.addition_embed_type.is_some();
@@ -186,13 +187,13 @@ impl Model {
             if wanted {
                 let w = text_encoders.load(part, place, &main, kind, device)?;
                 notes.extend(unused(&w));
-                parts.insert(part, w.handed_out());
+                parts.insert(part.into(), w.handed_out());
             }
         }
         let w = main.weights("unet", kind, device)?;
         let unet = UNet::new(&w, &unet_config)?;
         notes.extend(unused(&w));
-        parts.insert("unet", w.handed_out());
+        parts.insert("unet".into(), w.handed_out());
         let place = vae.as_ref().unwrap_or(&main);
         let vae_config = configured(place, "vae", VaeConfig::from_json)?;
         // Published VAEs overflow in half precision, and say so.
@@ -202,6 +203,7 @@ impl Model {
         notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
         let vae = Vae::new(&w, &vae_config)?;
         notes.extend(unused(&w));
+        parts.insert("vae".into(), w.handed_out());
         if place.family().is_none()
             && let Some(family) = main.family()
             && family.is_xl() != (vae_config.scaling_factor < 0.15)
@@ -215,6 +217,9 @@ impl Model {
             Some(text) => SchedulerConfig::from_json(&text)?,
             None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
         };
+        if options.prediction.is_none() {
+            notes.extend(main.prediction()?.map(|because| format!("prediction: {because}")));
+        }
         scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
         scheduler.rescale_betas_zero_snr = options.zero_snr.unwrap_or(scheduler.rescale_betas_zero_snr);
         let table = scheduler.table()?;
@@ -284,7 +289,8 @@ impl Model {
         self.text_encoders.encode([first, second], self.device)
     }
 
-    /// The tensors of a network under diffusers' names, as they compute: `unet`, `text_encoder`, `text_encoder_2`.
+    /// The tensors of a network under diffusers' names, as they compute: `unet`, `vae`, `text_encoder`,
+    /// `text_encoder_2`.
     pub fn tensors(&self, part: &str) -> Option<&Tensors> {
         self.parts.get(part)
     }

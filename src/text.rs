@@ -16,6 +16,7 @@ use crate::prompt::Prompt;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::Arc;
 
 /// Number of tokens that CLIP's text encoders read, start and end token among them.
 pub const LENGTH: usize = 77;
@@ -34,9 +35,13 @@ pub struct Tokens {
     pub tokens: Vec<String>,
 }
 
-/// Splits text as a text encoder was trained to read it.
+/// Splits text as a text encoder was trained to read it. Cloning is cheap.
+#[derive(Clone)]
 pub struct Tokenizer {
-    inner: tokenizers::Tokenizer,
+    inner: Arc<tokenizers::Tokenizer>,
+    /// Words of the caller, each of which becomes tokens of its own.
+    words: Vec<(String, Range<i64>)>,
+    start: i64,
     end: i64,
     pad: i64,
 }
@@ -123,7 +128,7 @@ impl Tokenizer {
         let padding = inner.get_padding().map(|padding| padding.pad_id);
         inner.with_padding(None).with_truncation(None).map_err(failed)?;
         let ends = inner.encode("", true).map_err(failed)?;
-        let &[_, end] = ends.get_ids() else {
+        let &[start, end] = ends.get_ids() else {
             let message = "an empty text must become a start and an end token; is this the tokenizer of a CLIP text \
                            encoder?";
             return Err(Error::Tokenizer(message.into()));
@@ -133,7 +138,64 @@ impl Tokenizer {
             added.into_iter().find(|(_, token)| token.special && token.content == "!").map(|(id, _)| id)
         };
         let pad = padding.or_else(exclamation).unwrap_or(end);
-        Ok(Self { end: end.into(), pad: pad.into(), inner })
+        Ok(Self { start: start.into(), end: end.into(), pad: pad.into(), inner: Arc::new(inner), words: Vec::new() })
+    }
+
+    /// The same with a word that becomes the tokens `ids`, wherever it stands by itself: rows that were added to the
+    /// text encoder's table. Upper and lower case are the same; of two words that fit, the longer counts.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the word is empty, or one already.
+    pub fn with_word(&self, word: &str, ids: Range<i64>) -> Result<Self> {
+        let lower = word.trim().to_lowercase();
+        let known = self.words.iter().any(|(other, _)| *other == lower)
+            || [format!("{lower}</w>"), lower.clone()].iter().any(|token| self.inner.token_to_id(token).is_some());
+        if lower.is_empty() || known {
+            let problem = if known { "is a word of this tokenizer already" } else { "is not a word" };
+            return Err(Error::Tokenizer(format!("\"{word}\" {problem}; give it another name")));
+        }
+        let mut tokenizer = self.clone();
+        tokenizer.words.push((lower, ids));
+        Ok(tokenizer)
+    }
+
+    /// A text cut at the words of the caller: bytes, and the word that stands there.
+    fn pieces(&self, text: &str) -> Vec<(Range<usize>, Option<&Range<i64>>)> {
+        let (mut pieces, mut begun, mut at) = (Vec::new(), 0, 0);
+        while let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) {
+            let found = self.words.iter().filter_map(|(word, ids)| Some((standing(text, at, word)?, ids)));
+            match found.max_by_key(|(end, _)| *end) {
+                Some((end, ids)) => {
+                    pieces.extend([(begun..at, None), (at..end, Some(ids))]);
+                    (begun, at) = (end, end);
+                }
+                None => at += next.len_utf8(),
+            }
+        }
+        pieces.push((begun..text.len(), None));
+        pieces.retain(|(bytes, _)| !bytes.is_empty());
+        pieces
+    }
+
+    /// Every token with its bytes and its spelling, start and end token among them.
+    fn spans(&self, text: &str) -> Result<Vec<(i64, Range<usize>, String)>> {
+        let special = |id: i64| (id, 0..0, self.inner.id_to_token(id as u32).unwrap_or_default());
+        let mut spans = vec![special(self.start)];
+        for (bytes, word) in self.pieces(text) {
+            let piece = text.get(bytes.clone()).unwrap_or_default();
+            match word {
+                Some(ids) => spans.extend(ids.clone().map(|id| (id, bytes.clone(), piece.to_lowercase()))),
+                None => {
+                    let encoding = self.inner.encode(piece, false).map_err(failed)?; // offsets in bytes
+                    let places = encoding.get_offsets().iter().map(|&(a, b)| bytes.start + a..bytes.start + b);
+                    let ids = encoding.get_ids().iter().copied().map(i64::from);
+                    let tokens = encoding.get_tokens().iter().cloned();
+                    spans.extend(ids.zip(places).zip(tokens).map(|((id, place), token)| (id, place, token)));
+                }
+            }
+        }
+        spans.push(special(self.end));
+        Ok(spans)
     }
 
     /// All tokens of a text, with the start and end token.
@@ -141,6 +203,15 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text and none for unknown ones.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
+        if !self.words.is_empty() {
+            let spans = self.spans(text)?;
+            let chars = |byte: usize| text.get(..byte).map_or(0, |before| before.chars().count());
+            return Ok(Tokens {
+                ids: spans.iter().map(|(id, ..)| *id).collect(),
+                offsets: spans.iter().map(|(_, bytes, _)| chars(bytes.start)..chars(bytes.end)).collect(),
+                tokens: spans.into_iter().map(|(.., token)| token).collect(),
+            });
+        }
         let encoding = self.inner.encode_char_offsets(text, true).map_err(failed)?;
         Ok(Tokens {
             ids: encoding.get_ids().iter().copied().map(i64::from).collect(),
@@ -176,6 +247,12 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn prompt(&self, text: &str) -> Result<Prompt> {
+        if !self.words.is_empty() {
+            let spans = self.spans(text)?;
+            let content = spans.len().saturating_sub(2);
+            let places = spans.into_iter().skip(1).take(content).map(|(_, bytes, _)| bytes);
+            return Ok(Prompt::new(text, places.collect(), LENGTH - 2));
+        }
         let encoding = self.inner.encode(text, true).map_err(failed)?; // offsets in bytes
         let content = encoding.get_offsets().len().saturating_sub(2);
         let places = encoding.get_offsets().iter().skip(1).take(content).map(|&(start, end)| start..end);
@@ -187,6 +264,30 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({} tokens)", self.inner.get_vocab_size(true))
     }
+}
+
+/// Where `word`, in lower case, ends if it stands in `text` at `at` by itself: next to no letter or digit that its own
+/// letters or digits would run into.
+fn standing(text: &str, at: usize, word: &str) -> Option<usize> {
+    let mut wanted = word.chars();
+    let mut end = at;
+    for letter in text.get(at..)?.chars() {
+        if wanted.as_str().is_empty() {
+            break;
+        }
+        for lower in letter.to_lowercase() {
+            if wanted.next() != Some(lower) {
+                return None;
+            }
+        }
+        end += letter.len_utf8();
+    }
+    let joins =
+        |a: Option<char>, b: Option<char>| a.zip(b).is_some_and(|(a, b)| a.is_alphanumeric() && b.is_alphanumeric());
+    let before = text.get(..at)?.chars().next_back();
+    let after = text.get(end..)?.chars().next();
+    let whole = wanted.as_str().is_empty();
+    (whole && !joins(before, word.chars().next()) && !joins(word.chars().next_back(), after)).then_some(end)
 }
 
 /// A token with a role, as `special_tokens_map.json` describes it.
@@ -319,6 +420,23 @@ mod tests {
                 assert_eq!(same.padded(text)?, tokenizer.padded(text)?);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_word_of_the_caller_becomes_its_own_tokens_and_keeps_its_place() -> Result<()> {
+        let tokenizer = tokenizer(None)?.with_word("BadEyes", 300..302)?.with_word("<x>", 302..303)?;
+        let (start, cat, end) = (193, 192, 194);
+        assert_eq!(tokenizer.encode("cat badeyes <X>cat")?.ids, [start, cat, 300, 301, 302, cat, end]);
+        let within = tokenizer.encode("badeyesight")?.ids;
+        assert!(!within.contains(&300), "inside a longer word it is letters: {within:?}");
+        let prompt = tokenizer.prompt("é BADEYES cat")?;
+        assert_eq!(prompt.find("badeyes")?, [TokenSpan { start: 3, end: 5 }]);
+        assert_eq!(tokenizer.encode("é BADEYES")?.offsets[3..5], [2..9, 2..9]);
+        assert_eq!(tokenizer.encode("cat's eyes")?, super::tests::tokenizer(None)?.encode("cat's eyes")?);
+        let taken = |word: &str| tokenizer.with_word(word, 0..1).map(drop).unwrap_err().to_string();
+        assert!(taken("cat").contains("\"cat\" is a word") && taken("badeyes").contains("already"));
+        assert!(taken(" ").contains("is not a word"));
         Ok(())
     }
 

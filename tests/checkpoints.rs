@@ -2,12 +2,13 @@
 //! the names, with the scripts that wrote them.
 
 use flate2::read::GzDecoder;
-use impasto::nn::{ClipTextConfig, UnetConfig, VaeConfig};
-use impasto::weights::{Contents, Family, SingleFile, Tensors};
-use impasto::{Error, Result};
+use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::weights::{Contents, Embedding, Family, Lora, Parts, SingleFile, Tensors, Weights};
+use impasto::{Codec, Error, Model, Pipeline, Result, Source};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 fn golden(file: &str) -> Value {
@@ -228,5 +229,167 @@ fn shapes_give_the_published_configurations() -> Result<()> {
             assert_eq!(got, want, "{name}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn every_published_lora_name_finds_its_module() -> Result<()> {
+    type Module = (String, String, Vec<i64>, Vec<String>);
+    let table: BTreeMap<String, Vec<Module>> =
+        serde_json::from_value(golden("lora_names.json.gz")).expect("models of modules");
+    for (kind, modules) in table {
+        let mut parts = Parts::new();
+        let (zero, mut names) = (Tensor::from(0f32), 0);
+        for (part, path, shape, _) in &modules {
+            // Nothing but the name matters: every weight is one number.
+            let shape = vec![1; shape.len()];
+            parts.entry(part.clone()).or_default().insert(format!("{path}.weight"), zero.reshape(shape));
+        }
+        let longest = modules.iter().map(|(.., names)| names.len()).max().unwrap_or_default();
+        for style in 0..longest {
+            // Every module has its own number, so that each name must find the right one.
+            let mut tensors = Tensors::new();
+            for (i, (_, _, _, names)) in modules.iter().enumerate() {
+                let name = names.get(style).unwrap_or(&names[0]);
+                tensors
+                    .insert(format!("{name}.lora_down.weight"), Tensor::from_slice(&[i as f32 + 1.0]).reshape([1, 1]));
+                tensors.insert(format!("{name}.lora_up.weight"), Tensor::ones([1, 1], (Kind::Float, Device::Cpu)));
+            }
+            names += tensors.len() / 2;
+            let mut merged: Parts = parts
+                .iter()
+                .map(|(part, tensors)| {
+                    (part.clone(), tensors.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect())
+                })
+                .collect();
+            let notes = Lora::merge(&[Lora::of(kind.as_str(), tensors)?], &mut merged)?;
+            assert!(notes.is_empty(), "{notes:?}");
+            for (i, (part, path, ..)) in modules.iter().enumerate() {
+                let got = merged[part][&format!("{path}.weight")].double_value(&[0]);
+                assert_eq!(got, i as f64 + 1.0, "{kind}: {path}");
+            }
+        }
+        assert!(names >= modules.len());
+    }
+    Ok(())
+}
+
+/// A small SD 1.x model as a single file: its tensors by their old names, and by diffusers' names in their parts.
+fn small_model() -> Result<(Tensors, BTreeMap<&'static str, Tensors>)> {
+    let random = |seed| Weights::random(seed, Kind::Float, Device::Cpu);
+    let [unet, vae, text] = [random(1), random(2), random(3)];
+    let config = r#"{ "block_out_channels": [32, 64], "cross_attention_dim": 768, "attention_head_dim": 8,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"] }"#;
+    let _ = UNet::new(&unet, &UnetConfig::from_json("unet", config)?)?;
+    let config = r#"{ "block_out_channels": [32, 32, 32, 32], "layers_per_block": 2 }"#;
+    let _ = Vae::new(&vae, &VaeConfig::from_json("vae", config)?)?;
+    let config = r#"{ "vocab_size": 1, "hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 1,
+        "intermediate_size": 64 }"#;
+    let _ = ClipText::new(&text, &ClipTextConfig::from_json("text", config)?)?;
+    let mut parts = BTreeMap::from([("unet", unet.drawn()), ("vae", vae.drawn()), ("text_encoder", text.drawn())]);
+    let table = Tensor::zeros([49408, 768], (Kind::Half, Device::Cpu));
+    drop(parts.get_mut("text_encoder").unwrap().insert("text_model.embeddings.token_embedding.weight".into(), table));
+    let mut file = Tensors::new();
+    for (part, rows) in key_map("sd15") {
+        for (name, old_shape, renamed, ..) in rows {
+            let Some(x) = parts[&*part].get(&renamed) else { continue };
+            let x =
+                if old_shape.len() == 4 && x.dim() == 2 { x.unsqueeze(-1).unsqueeze(-1) } else { x.shallow_clone() };
+            file.insert(name, x);
+        }
+    }
+    assert_eq!(file.len(), parts.values().map(|tensors| tensors.len()).sum::<usize>());
+    Ok((file, parts))
+}
+
+fn write(path: &Path, tensors: &Tensors) {
+    let tensors: Vec<(&String, &Tensor)> = tensors.iter().collect();
+    Tensor::write_safetensors(&tensors, path).expect("written");
+}
+
+#[test]
+fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut tensors, parts) = small_model()?;
+    drop(tensors.insert("v_pred".into(), Tensor::zeros([0], (Kind::Float, Device::Cpu))));
+    let path = folder.path().join("whole.safetensors");
+    write(&path, &tensors);
+    let mut pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
+    for (part, tensors) in &parts {
+        let loaded = pipeline.model().tensors(part).expect(part);
+        assert_eq!(loaded.len(), tensors.len(), "{part}");
+        assert!(tensors.iter().all(|(name, x)| loaded[name].to_kind(x.kind()) == *x), "{part}");
+    }
+    let output = pipeline.request("a cat, (very) ANGRY!").size(64, 64).steps(2).seed(1).run()?;
+    assert_eq!(output.image(0)?.width(), 64);
+    assert!(
+        output.notes().iter().any(|note| note == "prediction: v, as the tensor v_pred says"),
+        "{:?}",
+        output.notes()
+    );
+    assert_eq!(pipeline.model().defaults().width, 512);
+
+    tensors.retain(|name, _| !name.starts_with("first_stage_model."));
+    let (pruned, vae) = (folder.path().join("pruned.safetensors"), folder.path().join("vae.safetensors"));
+    write(&pruned, &tensors);
+    write(&vae, &parts["vae"]);
+    let message = Model::load(&Source::file(&pruned)).map(drop).expect_err("no VAE").to_string();
+    assert!(message.contains("the VAE is missing in") && message.contains("vae(source)"), "{message}");
+    let same = Pipeline::builder().source(Source::file(&pruned)).vae(Source::file(&vae)).build()?;
+    let x = Tensor::ones([1, 4, 4, 4], (Kind::Float, Device::Cpu));
+    assert_eq!(same.model().decode(&x)?, pipeline.model().decode(&x)?);
+    let message = Model::load(&Source::file(&vae)).map(drop).expect_err("a VAE").to_string();
+    assert!(message.contains("is a VAE"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_lora_changes_a_copy_that_shares_the_rest() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Model::load(&Source::embedded())?;
+    let unet = model.tensors("unet").expect("a UNet");
+    let key = unet.keys().find(|name| name.ends_with("attn2.to_k.weight")).expect("cross-attention").clone();
+    let (rows, columns) = unet[&key].size2()?;
+    let path = folder.path().join("ink.safetensors");
+    let name = key.trim_end_matches(".weight");
+    let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    let tensors = [("lora_A", ones([1, columns])), ("lora_B", ones([rows, 1]))];
+    write(&path, &tensors.map(|(end, x)| (format!("unet.{name}.{end}.weight"), x)).into());
+    let before: Tensors = unet.iter().map(|(name, x)| (name.clone(), x.copy())).collect();
+    let inked = model.with_lora(&[Lora::open(&path)?.scale(0.5)])?;
+    let after = inked.tensors("unet").expect("a UNet");
+    assert!(unet.iter().all(|(name, x)| *x == before[name]), "the base is as it was");
+    for (name, x) in after {
+        assert_eq!(x.data_ptr() == unet[name].data_ptr(), *name != key, "{name}");
+    }
+    assert_eq!(after[&key], &unet[&key] + 0.5);
+    let text = |model: &Model| model.text("a cat").map(|text| text.context);
+    assert_eq!(text(&inked)?, text(&model)?);
+    let message = Model::load(&Source::file(&path)).map(drop).expect_err("a LoRA").to_string();
+    assert!(message.contains("Model::with_lora"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_learnt_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Model::load(&Source::embedded())?;
+    let text = model.tensors("text_encoder").expect("a text encoder");
+    let width = text["text_model.embeddings.token_embedding.weight"].size()[1];
+    let path = folder.path().join("zzqx.safetensors");
+    let file = |shape: &[i64]| {
+        write(&path, &Tensors::from([("emb_params".to_owned(), Tensor::ones(shape, (Kind::Float, Device::Cpu)))]));
+        Embedding::open(&path)
+    };
+    let learnt = model.with_embedding(&file(&[3, width])?)?;
+    let prompt = learnt.prompt("a ZZQX boat")?;
+    assert_eq!(prompt.find("zzqx")?[0].len(), 3);
+    assert_eq!(prompt.find("boat")?[0].start, prompt.find("zzqx")?[0].end);
+    assert_eq!(learnt.text("a boat")?.context, model.text("a boat")?.context);
+    let message = model.with_embedding(&file(&[3, 768])?).map(drop).expect_err("too wide").to_string();
+    assert!(
+        message.contains(&format!("the embedding is 768 wide (SD 1.x); this model's text encoder is {width} wide")),
+        "{message}"
+    );
     Ok(())
 }

@@ -20,9 +20,11 @@ pub(super) struct TextEncoders {
 }
 
 #[derive(Debug)]
-struct TextEncoder {
-    tokenizer: Tokenizer,
-    tower: ClipText,
+pub(super) struct TextEncoder {
+    /// `text_encoder` or `text_encoder_2`.
+    pub part: String,
+    pub tokenizer: Tokenizer,
+    pub tower: ClipText,
 }
 
 impl TextEncoders {
@@ -52,13 +54,23 @@ impl TextEncoders {
             Err(Error::MissingFile { .. }) => tokenizer(main, folder)?,
             other => other?,
         };
-        self.encoders.push(TextEncoder { tokenizer, tower });
+        self.encoders.push(TextEncoder { part: part.into(), tokenizer, tower });
         Ok(w)
+    }
+
+    /// The same with other encoders, made of these.
+    pub fn map(&self, change: impl FnMut(&TextEncoder) -> Result<TextEncoder>) -> Result<Self> {
+        Ok(Self { encoders: self.encoders.iter().map(change).collect::<Result<_>>()?, ..*self })
+    }
+
+    /// The width of each one's states.
+    pub fn widths(&self) -> Vec<i64> {
+        self.encoders.iter().map(|encoder| encoder.tower.config().hidden_size).collect()
     }
 
     /// Width of the context.
     pub fn width(&self) -> i64 {
-        self.encoders.iter().map(|encoder| encoder.tower.config().hidden_size).sum()
+        self.widths().iter().sum()
     }
 
     /// Width of the pooled text, where there is one.

@@ -117,6 +117,14 @@ impl Checkpoint {
         }
     }
 
+    /// What a single file predicts and why that is believed; `None` for a folder, which says it.
+    pub fn prediction(&self) -> Result<Option<String>> {
+        match &self.place {
+            Place::File { file, .. } => Ok(Some(file.prediction()?.because)),
+            _ => Ok(None),
+        }
+    }
+
     /// What was noticed so far, in sentences.
     pub fn notes(&self) -> Vec<String> {
         self.notes.borrow().clone()
@@ -234,7 +242,7 @@ impl Checkpoint {
 
     /// The error for a part that is not there.
     pub fn lacks(&self, part: &str) -> Error {
-        let Place::File { .. } = self.place else {
+        let Place::File { file, .. } = &self.place else {
             let files = STEMS.map(|stem| format!("{part}/{stem}.safetensors")).join(" or ");
             return self.missing(&files, "a diffusers folder has one of them");
         };
@@ -242,7 +250,10 @@ impl Checkpoint {
             "vae" => self.missing("the VAE", "the file was pruned; give one with `vae(source)`"),
             "text_encoder" => self.missing("the text encoder", "give one with `text_encoder(source)`"),
             "text_encoder_2" => self.missing("the second text encoder", "give one with `text_encoder_2(source)`"),
-            _ => self.missing("the UNet", "name a file with one; what this is says `Contents`"),
+            _ => match file.contents() {
+                Ok(contents) => misused(&file.header().file, contents),
+                Err(error) => error,
+            },
         }
     }
 }

@@ -17,7 +17,9 @@
 //! ```
 
 mod checkpoint;
+mod embedding;
 mod file;
+mod lora;
 mod names;
 mod random;
 mod recognize;
@@ -30,7 +32,9 @@ mod vocabulary;
 
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading};
+pub use embedding::Embedding;
 pub use file::{Header, Stored, parse_safetensors, read_safetensors};
+pub use lora::{Lora, Parts};
 pub use recognize::{Contents, Family};
 pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};

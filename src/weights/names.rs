@@ -127,6 +127,27 @@ pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
     })
 }
 
+/// As [`unet`], of a module's path with `_` for `.`; where it does not end in a number, the rest stays as it is.
+pub(super) fn unet_joined(path: &str, layout: Layout) -> Option<String> {
+    // Numbers before the first word that is none belong to the place, the others to the layer.
+    const PLACES: [&str; 6] = ["input_blocks", "output_blocks", "middle_block", "time_embed", "label_emb", "out"];
+    let place = PLACES.iter().find(|place| path.strip_prefix(**place).is_some_and(|rest| rest.starts_with('_')))?;
+    let mut rest = path.get(place.len()..)?;
+    let mut name = (*place).to_owned();
+    while let Some(next) = rest.strip_prefix('_') {
+        let digits = next.len() - next.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        if digits == 0 {
+            let (layer, number) = next.rsplit_once('_').unwrap_or((next, ""));
+            let splits = ["in_layers", "emb_layers", "out_layers"].contains(&layer);
+            name = if splits { joined(name, &[layer, number]) } else { joined(name, &[next]) };
+            break;
+        }
+        let (number, after) = next.split_at_checked(digits)?;
+        (name, rest) = (joined(name, &[number]), after);
+    }
+    unet(&name, layout)
+}
+
 /// Inside a UNet's resnet.
 fn resnet(at: impl AsRef<str>, rest: &[&str]) -> Option<String> {
     let (layer, rest) = match rest {

@@ -5,7 +5,7 @@ use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, 
 use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
-use impasto::weights::{SingleFile, Tensors, Weights, read_folder};
+use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
 use impasto::{Branch, Error, Grid, Rgb, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -237,6 +237,58 @@ fn same_tensors(case: &Case, part: &str, tensors: &Tensors) -> Result<()> {
         assert_eq!(*got, wanted.to_kind(got.kind()), "{name}");
     }
     Ok(())
+}
+
+/// Models changed by LoRAs.
+pub fn lora(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Scaled {
+        file: String,
+        scale: f64,
+    }
+    let mut parts = Parts::new();
+    for (role, folder) in &case.models {
+        let (_, mut tensors, _) = read_folder(folder, None)?.ok_or("no weights")?;
+        tensors.retain(|name, _| !name.ends_with("position_ids"));
+        parts.insert(role.clone(), tensors);
+    }
+    let files = case.param::<Vec<Scaled>>("files")?.into_iter();
+    let loras = files.map(|Scaled { file, scale }| Ok(Lora::open(case.dir.join(file))?.scale(scale)));
+    assert_eq!(Lora::merge(&loras.collect::<Result<Vec<_>>>()?, &mut parts)?, [""; 0]);
+    outputs(case, |part| Ok(parts.remove(part).ok_or("no such part")?))
+}
+
+/// Words that a text encoder learnt.
+pub fn textual_inversion(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Learnt {
+        file: String,
+        token: String,
+    }
+    let (_, mut tensors, _) = read_folder(case.model("text_encoder")?, None)?.ok_or("no weights")?;
+    let folder = case.model("tokenizer")?;
+    let mut tokenizer = super::tokenize::open(folder, folder)?;
+    let config = std::fs::read_to_string(case.model("text_encoder")?.join("config.json"))?;
+    let mut config = ClipTextConfig::from_json("config.json", &config)?;
+    for Learnt { file, token } in case.param::<Vec<Learnt>>("embeddings")? {
+        let embedding = Embedding::open(case.dir.join(file))?.called(token);
+        let rows = embedding.append(&mut tensors)?.ok_or("another width")?;
+        config.vocab_size = rows.end;
+        tokenizer = tokenizer.with_word(embedding.word(), rows)?;
+    }
+    let tower = ClipText::new(&Weights::new("text", tensors, Kind::Float, Device::Cpu), &config)?;
+    let ids = case
+        .param::<Vec<String>>("texts")?
+        .iter()
+        .map(|text| Ok(Tensor::from_slice(&tokenizer.padded(text)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let ids = Tensor::stack(&ids, 0);
+    let states = tower.forward(&ids)?;
+    Ok(vec![
+        ("input_ids".into(), ids),
+        ("last_hidden_state".into(), states.last_hidden_state),
+        ("pooler_output".into(), states.pooler_output),
+    ])
 }
 
 /// Is every parameter of a full-size model asked for, in its shape, and no other?

@@ -45,7 +45,7 @@ pub fn run(case: &Case) -> Result<Outputs> {
 }
 
 /// The tokenizer of a folder, its special tokens from a folder that may be another.
-fn open(folder: &Path, special: &Path) -> Result<Tokenizer> {
+pub fn open(folder: &Path, special: &Path) -> Result<Tokenizer> {
     let optional = |name: &str| Some(special.join(name)).filter(|path| path.exists()).map(|path| case::read(&path));
     let map = optional("special_tokens_map.json").transpose()?;
     let config = optional("tokenizer_config.json").transpose()?;

@@ -1,0 +1,90 @@
+//! Models made of a model: with LoRAs, with words that were learnt.
+
+use super::Model;
+use super::text_encoders::TextEncoder;
+use crate::error::Result;
+use crate::nn::{ClipText, UNet, Vae};
+use crate::weights::{Embedding, Lora, Parts, Weights, share};
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ops::Range;
+use tch::Kind;
+
+impl Model {
+    /// This model changed by LoRAs, all at once. What they leave alone is shared, and this model stays as it is: to be
+    /// rid of a LoRA, drop the result.
+    ///
+    /// # Errors
+    /// As [`Lora::merge`].
+    pub fn with_lora(&self, loras: &[Lora]) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let mut parts = self.shared();
+        let notes = Lora::merge(loras, &mut parts)?;
+        self.remade(parts, &BTreeMap::new(), None, notes)
+    }
+
+    /// This model with a word that its text encoders learnt, which becomes as many tokens as the file has rows. Of
+    /// SDXL's encoders, one that the file has nothing for goes on reading the word's letters.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if it is made for text encoders of another width,
+    /// [`Error::Tokenizer`](crate::error::Error::Tokenizer) if the word is one already.
+    pub fn with_embedding(&self, embedding: &Embedding) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let mut parts = self.shared();
+        let mut rows = BTreeMap::new();
+        for (part, tensors) in parts.iter_mut().filter(|(part, _)| part.starts_with("text_encoder")) {
+            if let Some(added) = embedding.append(tensors)? {
+                rows.insert(part.clone(), added);
+            }
+        }
+        if rows.is_empty() {
+            return Err(embedding.misfit(&self.text_encoders.widths()));
+        }
+        self.remade(parts, &rows, Some(embedding.word()), Vec::new())
+    }
+
+    fn shared(&self) -> Parts {
+        self.parts.iter().map(|(part, tensors)| (part.clone(), share(tensors))).collect()
+    }
+
+    /// The model with other tensors, and with a `word` whose tokens are `rows` of some text encoders.
+    fn remade(
+        &self,
+        parts: Parts,
+        rows: &BTreeMap<String, Range<i64>>,
+        word: Option<&str>,
+        notes: Vec<String>,
+    ) -> Result<Self> {
+        let weights = |part: &str, kind: Kind| {
+            let tensors = parts.get(part).map(share).unwrap_or_default();
+            Weights::new(part, tensors, kind, self.device)
+        };
+        let text_encoders = self.text_encoders.map(|TextEncoder { part, tokenizer, tower }| {
+            let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
+            if let (Some(word), Some(rows)) = (word, rows.get(part)) {
+                config.vocab_size = rows.end;
+                tokenizer = tokenizer.with_word(word, rows.clone())?;
+            }
+            let tower = ClipText::new(&weights(part, self.kind), &config)?;
+            Ok(TextEncoder { part: part.clone(), tokenizer, tower })
+        })?;
+        let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
+        let vae = Vae::new(&weights("vae", self.vae_kind), self.vae.config())?;
+        Ok(Self {
+            text_encoders,
+            unet,
+            unet_config: self.unet_config.clone(),
+            vae,
+            parts,
+            scheduler: self.scheduler.clone(),
+            table: self.table.clone(),
+            defaults: self.defaults,
+            device: self.device,
+            kind: self.kind,
+            vae_kind: self.vae_kind,
+            notes: self.notes.iter().cloned().chain(notes).collect(),
+            flats: RefCell::default(),
+        })
+    }
+}

@@ -1,0 +1,121 @@
+//! [`Embedding`]: a word that a text encoder learnt (textual inversion).
+
+use super::Tensors;
+use super::file::{Header, read_safetensors};
+use super::recognize::{Contents, Family};
+use crate::error::{Error, Result};
+use std::ops::Range;
+use std::path::Path;
+use tch::Tensor;
+
+/// A word that a text encoder learnt: one or more rows of its table of tokens, and how prompts write it.
+///
+/// Files of stable-diffusion-webui (`emb_params`, called as the file is), of diffusers (called as their tensor is) and
+/// of SDXL (`clip_l`, `clip_g`) are read.
+///
+/// ```no_run
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::weights::Embedding;
+/// use impasto::{Model, Source};
+///
+/// let model = Model::load(&Source::file("model.safetensors"))?;
+/// let model = model.with_embedding(&Embedding::open("badhands.safetensors")?)?; // now "badhands" is a word
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Embedding {
+    file: String,
+    word: String,
+    /// [n, width] for each text encoder it was made for.
+    vectors: Vec<Tensor>,
+}
+
+/// A text encoder's table of tokens, with the prefix and without.
+const TABLES: [&str; 2] = ["text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"];
+
+impl Embedding {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// As [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if it is no embedding.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let header = Header::open(path)?;
+        let tensors = read_safetensors(path)?;
+        let named = |name: &str| tensors.get(name).map(Tensor::shallow_clone);
+        let known: Vec<Tensor> = ["emb_params", "clip_l", "clip_g"].into_iter().filter_map(named).collect();
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let (word, vectors) = match (known.is_empty(), tensors.len()) {
+            (false, _) => (stem, known),
+            (true, 1) => tensors.into_iter().fold((stem, Vec::new()), |_, (name, x)| (name, vec![x])),
+            _ => (stem, Vec::new()),
+        };
+        let table = |x: &Tensor| match x.size().as_slice() {
+            [_] => Ok(x.f_unsqueeze(0)?),
+            [1..=75, _] => Ok(x.shallow_clone()),
+            _ => Err(Error::Malformed { file: header.file.clone(), problem: "is no embedding of words".into() }),
+        };
+        let vectors: Vec<Tensor> = vectors.iter().map(table).collect::<Result<_>>()?;
+        let same = vectors.windows(2).all(|pair| matches!(pair, [a, b] if a.size().first() == b.size().first()));
+        if vectors.is_empty() || !same || vectors.iter().any(|x| !x.is_floating_point()) {
+            let problem = match Contents::of(&header) {
+                Ok(contents) => format!("is {contents}, not an embedding of a word"),
+                Err(_) => "is no embedding of a word: it needs one tensor of [n, width], or clip_l and clip_g".into(),
+            };
+            return Err(Error::Malformed { file: header.file, problem });
+        }
+        Ok(Self { file: header.file, word, vectors })
+    }
+
+    /// Calls it differently in prompts.
+    pub fn called(mut self, word: impl Into<String>) -> Self {
+        self.word = word.into();
+        self
+    }
+
+    /// How prompts write it. Upper and lower case are the same.
+    pub fn word(&self) -> &str {
+        &self.word
+    }
+
+    /// How messages call its file.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// How wide it is for each text encoder it was made for.
+    pub fn widths(&self) -> Vec<i64> {
+        self.vectors.iter().filter_map(|x| x.size().get(1).copied()).collect()
+    }
+
+    /// Adds its rows to a text encoder's table of tokens and says which they are. `None`: it is not made for an encoder
+    /// of this width.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if the tensors are no text encoder's.
+    pub fn append(&self, tensors: &mut Tensors) -> Result<Option<Range<i64>>> {
+        let Some((name, table)) = TABLES.iter().find_map(|name| Some((*name, tensors.get(*name)?))) else {
+            let problem = "there is no table of tokens to add it to".into();
+            return Err(Error::Malformed { file: self.file.clone(), problem });
+        };
+        let (rows, width) = table.size2()?;
+        let Some(vectors) = self.vectors.iter().find(|x| x.size().get(1) == Some(&width)) else { return Ok(None) };
+        let added = vectors.f_to_device(table.device())?.f_to_kind(table.f_kind()?)?;
+        let longer = Tensor::f_cat(&[table, &added], 0)?;
+        let end = rows + added.size2()?.0;
+        tensors.insert(name.into(), longer);
+        Ok(Some(rows..end))
+    }
+
+    /// The error for a model none of whose text encoders is `widths` wide.
+    pub(crate) fn misfit(&self, widths: &[i64]) -> Error {
+        let name = |width: &i64| match Family::of_context(*width) {
+            Some(family) => format!("{width} wide ({family})"),
+            None => format!("{width} wide"),
+        };
+        let list = |widths: &[i64]| widths.iter().map(name).collect::<Vec<_>>().join(" and ");
+        let problem =
+            format!("the embedding is {}; this model's text encoder is {}", list(&self.widths()), list(widths));
+        Error::Malformed { file: self.file.clone(), problem }
+    }
+}
