@@ -42,6 +42,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A repository of a hub could not be fetched.
+    #[error("{repository}: {problem}")]
+    Hub {
+        /// `owner/name`.
+        repository: String,
+        /// What went wrong, and what to do.
+        problem: String,
+    },
     /// A configuration asks for something this crate does not do, or contradicts itself.
     #[error("{file}: {field} is {value}; {expected}")]
     Config {

@@ -14,9 +14,9 @@ use std::path::{Component, Path, PathBuf};
 use tch::{Device, Kind};
 
 /// What a part's weights are called, without their ending.
-const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
+pub(super) const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
 /// Variants that are read where nothing else is there.
-const VARIANTS: [&str; 2] = ["fp16", "bf16"];
+pub(super) const VARIANTS: [&str; 2] = ["fp16", "bf16"];
 /// The same as pickles, which can run code and are not read.
 const PICKLES: [&str; 3] = ["diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"];
 
@@ -56,6 +56,10 @@ enum Place {
 impl Checkpoint {
     /// Opens a source of a whole model.
     pub fn open(source: &Source, reading: Reading) -> Result<Self> {
+        #[cfg(feature = "hub")]
+        if let Source::Hub(hub) = source {
+            return Self::open(&hub.fetch(reading.variant.as_deref())?, reading);
+        }
         let mut notes = Vec::new();
         let place = match source {
             Source::Embedded => Place::Embedded,
@@ -77,6 +81,8 @@ impl Checkpoint {
                 notes.extend(disagreement(&file, family));
                 Place::File { file: Box::new(file), family }
             }
+            #[cfg(feature = "hub")]
+            Source::Hub(hub) => return Err(hub.error("could not be fetched")), // it was, above
         };
         let checkpoint = Self { place, reading, notes: RefCell::new(notes) };
         checkpoint.check()?;

@@ -19,6 +19,8 @@
 mod checkpoint;
 mod embedding;
 mod file;
+#[cfg(feature = "hub")]
+mod hub;
 mod lora;
 mod names;
 mod random;
@@ -34,6 +36,9 @@ pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading};
 pub use embedding::Embedding;
 pub use file::{Header, Stored, parse_safetensors, read_safetensors};
+#[cfg(feature = "hub")]
+#[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
+pub use hub::Hub;
 pub use lora::{Lora, Parts};
 pub use recognize::{Contents, Family};
 pub use report::{LoadReport, Misshapen, Named};

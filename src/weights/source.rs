@@ -1,5 +1,7 @@
 //! Where a checkpoint comes from.
 
+#[cfg(feature = "hub")]
+use super::hub::Hub;
 use std::fmt;
 use std::path::PathBuf;
 
@@ -14,6 +16,16 @@ pub enum Source {
     Dir(PathBuf),
     /// A single `.safetensors` file.
     File(PathBuf),
+    /// A repository of the Hugging Face hub (feature `hub`).
+    #[cfg(feature = "hub")]
+    Hub(Hub),
+}
+
+#[cfg(feature = "hub")]
+impl From<Hub> for Source {
+    fn from(hub: Hub) -> Self {
+        Self::Hub(hub)
+    }
 }
 
 impl fmt::Display for Source {
@@ -21,6 +33,8 @@ impl fmt::Display for Source {
         match self {
             Self::Embedded => f.write_str("the embedded model"),
             Self::Dir(path) | Self::File(path) => path.display().fmt(f),
+            #[cfg(feature = "hub")]
+            Self::Hub(hub) => f.write_str(hub.repository()),
         }
     }
 }
@@ -40,6 +54,24 @@ impl Source {
     /// is is recognised by its tensors; the tokenizer is CLIP's published one.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::File(path.into())
+    }
+
+    /// A repository of the Hugging Face hub, `owner/name`: what is missing is fetched when it is loaded, into the cache
+    /// that Python uses too. [`Hub`] has revision, token and other options.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::weights::Hub;
+    /// use impasto::{Model, Source};
+    ///
+    /// let model = Model::load(&Source::hub("owner/name"))?;
+    /// let older = Model::load(&Hub::new("owner/name").revision("v1.0").into())?;
+    /// # Ok(()) }
+    /// ```
+    #[cfg(feature = "hub")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
+    pub fn hub(repository: impl Into<String>) -> Self {
+        Self::Hub(Hub::new(repository))
     }
 }
 

@@ -1,0 +1,213 @@
+//! Which files of a repository are needed.
+
+use super::{Hub, is_inside};
+use crate::error::{Error, Result};
+use crate::weights::checkpoint::{STEMS, VARIANTS};
+use crate::weights::source::Source;
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The files to fetch, and what they are.
+pub(super) enum Choice {
+    Folder(Vec<String>),
+    File(String),
+}
+
+/// Parts that nothing here reads.
+const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
+/// Small files of a part.
+const SMALL: [&str; 7] = [
+    "config.json",
+    "scheduler_config.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+];
+
+impl Choice {
+    /// What is needed of the files `listed`, by their sizes. `read` fetches and reads a small one.
+    pub fn of(
+        hub: &Hub,
+        listed: &BTreeMap<String, u64>,
+        variant: Option<&str>,
+        read: impl FnOnce(&str) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
+        if let Some(file) = &hub.file {
+            return match listed.contains_key(file) {
+                true => Ok(Self::File(file.clone())),
+                false => Err(hub.error(format!("has no {file}; it has {}", singles(listed).join(", ")))),
+            };
+        }
+        let index = "model_index.json";
+        if listed.contains_key(index) {
+            let parts: Map<String, Value> = serde_json::from_slice(&read(index)?).map_err(|error| {
+                Error::Malformed { file: format!("{index} of {}", hub.repository), problem: error.to_string() }
+            })?;
+            let used = |value: &Value| value.as_array().is_some_and(|pair| pair.iter().all(Value::is_string));
+            let parts: Vec<&String> = parts
+                .iter()
+                .filter(|(part, value)| used(value) && !IGNORED.contains(&part.as_str()) && is_inside(part))
+                .map(|(part, _)| part)
+                .collect();
+            let (mut files, mut varied) = (vec![index.to_owned()], false);
+            for part in parts {
+                let start = format!("{part}/");
+                let (chosen, other) = weights(hub, listed, &start, variant)?;
+                varied |= other;
+                files.extend(small(listed, &start).chain(chosen));
+            }
+            return match variant {
+                Some(variant) if !varied => Err(hub.error(format!(
+                    "has no {variant} files; it has {}; weights are converted on loading anyway",
+                    weight_names(listed, "").join(", ")
+                ))),
+                _ => Ok(Self::Folder(files)),
+            };
+        }
+        if listed.contains_key("config.json") {
+            let chosen = weights(hub, listed, "", variant)?.0;
+            return Ok(Self::Folder(small(listed, "").chain(chosen).collect()));
+        }
+        match singles(listed).as_slice() {
+            [] => Err(hub.error("has neither model_index.json nor a .safetensors file")),
+            [file] => Ok(Self::File((*file).into())),
+            several => Err(hub.error(format!("has several files; name one with `Hub::file`: {}", several.join(", ")))),
+        }
+    }
+
+    pub fn files(&self) -> &[String] {
+        match self {
+            Self::Folder(files) => files,
+            Self::File(file) => std::slice::from_ref(file),
+        }
+    }
+
+    /// The same in the cache.
+    pub fn source(&self, snapshot: &Path) -> Source {
+        match self {
+            Self::Folder(_) => Source::Dir(snapshot.into()),
+            Self::File(file) => Source::File(snapshot.join(file)),
+        }
+    }
+}
+
+/// The single files at the root.
+fn singles(listed: &BTreeMap<String, u64>) -> Vec<&str> {
+    let files = listed.keys().map(String::as_str);
+    files.filter(|file| file.ends_with(".safetensors") && !file.contains('/')).collect()
+}
+
+fn small<'l>(listed: &'l BTreeMap<String, u64>, start: &'l str) -> impl Iterator<Item = String> + 'l {
+    SMALL.iter().map(move |name| format!("{start}{name}")).filter(|file| listed.contains_key(file))
+}
+
+/// The weights at `start`, without it.
+fn weight_names<'l>(listed: &'l BTreeMap<String, u64>, start: &str) -> Vec<&'l str> {
+    let inside = listed.keys().filter_map(|file| file.strip_prefix(start));
+    inside.filter(|name| name.ends_with(".safetensors")).collect()
+}
+
+/// The weights of the part whose files begin with `start`, and whether they are those of `variant`.
+fn weights(
+    hub: &Hub,
+    listed: &BTreeMap<String, u64>,
+    start: &str,
+    variant: Option<&str>,
+) -> Result<(Vec<String>, bool)> {
+    let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
+    for chosen in variants {
+        let mark = chosen.map(|variant| format!(".{variant}")).unwrap_or_default();
+        for stem in STEMS {
+            let whole = format!("{start}{stem}{mark}.safetensors");
+            let same = chosen == variant && variant.is_some();
+            if listed.contains_key(&whole) {
+                return Ok((vec![whole], same));
+            }
+            let indices = [
+                format!("{start}{stem}.safetensors.index{mark}.json"),
+                format!("{start}{stem}.safetensors{mark}.index.json"),
+                format!("{start}{stem}{mark}.safetensors.index.json"),
+            ];
+            if let Some(index) = indices.into_iter().find(|index| listed.contains_key(index)) {
+                let ends = [format!("{stem}{mark}-"), format!("{stem}-")];
+                let shard = |name: &&str| {
+                    let middle = ends.iter().find_map(|start| name.strip_prefix(start.as_str()));
+                    let middle = middle.and_then(|rest| rest.strip_suffix(".safetensors"));
+                    let middle = middle.map(|rest| rest.strip_suffix(mark.as_str()).unwrap_or(rest));
+                    middle.is_some_and(|middle| middle.chars().all(|c| c.is_ascii_digit() || "-of".contains(c)))
+                };
+                let shards = weight_names(listed, start).into_iter().filter(shard);
+                return Ok((shards.map(|name| format!("{start}{name}")).chain([index]).collect(), same));
+            }
+        }
+    }
+    let pickle = |file: &&String| file.starts_with(start) && (file.ends_with(".bin") || file.ends_with(".ckpt"));
+    match listed.keys().find(pickle) {
+        Some(pickle) => {
+            Err(hub.error(format!("has only pickle weights ({pickle}), which can run code and are not read")))
+        }
+        None => Ok((Vec::new(), false)), // a scheduler, a tokenizer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn choose(files: &[&str], variant: Option<&str>, hub: Hub) -> Result<Vec<String>> {
+        let listed = files.iter().map(|file| ((*file).to_owned(), 1)).collect();
+        let index = r#"{"_class_name": "X", "unet": ["diffusers", "U"], "vae": ["diffusers", "V"], "tokenizer": ["t", "T"],
+            "safety_checker": ["s", "S"], "text_encoder_2": [null, null], "force_zeros_for_empty_prompt": true}"#;
+        Choice::of(&hub, &listed, variant, |_| Ok(index.into())).map(|choice| choice.files().to_vec())
+    }
+
+    const FOLDER: [&str; 10] = [
+        "model_index.json",
+        "model.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "unet/diffusion_pytorch_model.fp16.safetensors",
+        "unet/diffusion_pytorch_model.bin",
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "tokenizer/vocab.json",
+        "safety_checker/model.safetensors",
+    ];
+
+    #[test]
+    fn only_what_is_read_is_fetched() {
+        let hub = || Hub::new("owner/name");
+        let wanted =
+            ["model_index.json", "tokenizer/vocab.json", "unet/config.json", FOLDER[3], "vae/config.json", FOLDER[7]];
+        assert_eq!(choose(&FOLDER, None, hub()).unwrap(), wanted);
+        let half = choose(&FOLDER, Some("fp16"), hub()).unwrap();
+        assert!(half.contains(&FOLDER[4].to_owned()) && half.contains(&FOLDER[7].to_owned()) && half.len() == 6);
+        let message = choose(&FOLDER, Some("bf16"), hub()).unwrap_err().to_string();
+        assert!(message.contains("owner/name: has no bf16 files") && message.contains("vae/diffusion"), "{message}");
+        let single = choose(&FOLDER, None, hub().file("model.safetensors")).unwrap();
+        assert_eq!(single, ["model.safetensors"]);
+        assert!(choose(&FOLDER, None, hub().file("x.safetensors")).unwrap_err().to_string().contains("has no x"));
+    }
+
+    #[test]
+    fn shards_pickles_and_single_files_are_found() {
+        let hub = || Hub::new("owner/name");
+        let shards = [
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "model.fp16-00001-of-00001.safetensors",
+        ];
+        assert_eq!(choose(&shards, None, hub()).unwrap(), [shards[0], shards[1], shards[2], shards[3]]);
+        let message = choose(&["config.json", "pytorch_model.bin"], None, hub()).unwrap_err().to_string();
+        assert!(message.contains("has only pickle weights"), "{message}");
+        assert_eq!(choose(&["a.safetensors", "README.md"], None, hub()).unwrap(), ["a.safetensors"]);
+        let message = choose(&["a.safetensors", "b.safetensors"], None, hub()).unwrap_err().to_string();
+        assert!(message.contains("a.safetensors, b.safetensors"), "{message}");
+        assert!(choose(&["README.md"], None, hub()).is_err());
+    }
+}

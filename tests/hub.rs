@@ -1,0 +1,329 @@
+//! Checkpoints from a hub: a server on this machine that behaves as the real one does, or badly in one way.
+
+use impasto::weights::Hub;
+use impasto::{Codec, Model, Result, Source};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+const COMMIT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// How the server behaves.
+#[derive(Clone, Copy, PartialEq)]
+enum Mode {
+    Fine,
+    /// `Range` is ignored.
+    NoRanges,
+    /// The content's host refuses.
+    Refused,
+    /// Fewer bytes than announced, and no word about it.
+    Short,
+    /// The first download ends at 30 %.
+    Dropped,
+    /// Every download sends 30 % and no more.
+    Silent,
+    /// Another content than the hash says.
+    Altered,
+    /// The name of the content is a path out of the cache.
+    Traversing,
+    /// No X-Repo-Commit.
+    Mirror,
+    /// Not for everybody.
+    Gated,
+}
+
+struct Server {
+    port: u16,
+    /// `METHOD host path range auth`, in order.
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    /// Serves `files` as `owner/name`. The hub is 127.0.0.1, and large files are at localhost.
+    fn start(files: BTreeMap<String, Vec<u8>>, mode: Mode) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (shared, files, cut) = (Arc::clone(&log), Arc::new(files), Arc::new(Mutex::new(0)));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let (log, files, cut) = (Arc::clone(&shared), Arc::clone(&files), Arc::clone(&cut));
+                std::thread::spawn(move || answer(stream, port, &files, mode, &log, &cut));
+            }
+        });
+        Self { port, log }
+    }
+
+    fn hub(&self, cache: &Path) -> Hub {
+        let hub = Hub::new("owner/name").endpoint(format!("http://127.0.0.1:{}", self.port)).cache(cache);
+        hub.offline(false).token("secret").patience(Duration::from_millis(500))
+    }
+
+    /// The requests since the last call that have `part` in them.
+    fn requests(&self, part: &str) -> Vec<String> {
+        let all = std::mem::take(&mut *self.log.lock().unwrap());
+        all.into_iter().filter(|line| line.contains(part)).collect()
+    }
+}
+
+fn sha(content: &[u8]) -> String {
+    Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn answer(
+    stream: TcpStream,
+    port: u16,
+    files: &BTreeMap<String, Vec<u8>>,
+    mode: Mode,
+    log: &Mutex<Vec<String>>,
+    cut: &Mutex<u32>,
+) -> Option<()> {
+    let mut reader = BufReader::new(stream.try_clone().ok()?);
+    let mut lines = Vec::new();
+    loop {
+        let mut line = String::new();
+        let _ = reader.read_line(&mut line).ok()?;
+        if line.trim().is_empty() {
+            break;
+        }
+        lines.push(line.trim().to_owned());
+    }
+    let header = |name: &str| {
+        let of = |line: &String| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim().to_owned())
+        };
+        lines.iter().skip(1).find_map(of)
+    };
+    let mut words = lines.first()?.split(' ');
+    let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
+    let (host, range) = (header("host")?, header("range"));
+    let auth = if header("authorization").is_some() { "auth" } else { "-" };
+    log.lock().unwrap().push(format!("{method} {host} {path} {} {auth}", range.as_deref().unwrap_or("-")));
+    let mut out = stream;
+    let mut send = |status: u16, headers: &[(&str, String)], body: &[u8], announced: usize| -> Option<()> {
+        let mut head = format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {announced}\r\n");
+        headers.iter().for_each(|(name, value)| head.push_str(&format!("{name}: {value}\r\n")));
+        out.write_all(format!("{head}\r\n").as_bytes()).ok()?;
+        if method != "HEAD" { out.write_all(body).ok() } else { Some(()) }
+    };
+    let json = |value: serde_json::Value| value.to_string().into_bytes();
+
+    if mode == Mode::Gated {
+        return send(401, &[("X-Error-Code", "GatedRepo".into())], b"", 0);
+    }
+    if path.starts_with("/api/models/owner/name/revision/main") {
+        let body = json(serde_json::json!({ "sha": COMMIT }));
+        return send(200, &[], &body, body.len());
+    }
+    if path.starts_with("/api/models/owner/name/tree/") {
+        // Two pages.
+        let entries: Vec<serde_json::Value> = files
+            .iter()
+            .map(|(path, content)| serde_json::json!({ "type": "file", "path": path, "size": content.len(), "oid": "0" }))
+            .collect();
+        let half = entries.len() / 2;
+        let second = path.contains("cursor");
+        let body = json(if second { entries[half..].into() } else { entries[..half].into() });
+        let next = format!("</api/models/owner/name/tree/{COMMIT}?recursive=true&cursor=1>; rel=\"next\"");
+        let headers = if second { vec![] } else { vec![("Link", next)] };
+        return send(200, &headers, &body, body.len());
+    }
+    let is_content = path.starts_with("/cdn/");
+    let name = path.strip_prefix("/cdn/").or_else(|| path.strip_prefix(&format!("/owner/name/resolve/{COMMIT}/")));
+    let Some(content) = name.and_then(|name| files.get(name)) else {
+        return send(404, &[("X-Error-Code", "EntryNotFound".into())], b"", 0);
+    };
+    let commit = if mode == Mode::Mirror { vec![] } else { vec![("X-Repo-Commit", COMMIT.to_owned())] };
+    if !is_content && name?.ends_with(".safetensors") {
+        let etag = match mode {
+            Mode::Traversing => "\"../../escaped\"".to_owned(),
+            _ => format!("\"{}\"", sha(content)),
+        };
+        let place = ("Location", format!("http://localhost:{port}/cdn/{}", name?));
+        let linked = [("X-Linked-ETag", etag), ("X-Linked-Size", content.len().to_string()), place];
+        return send(302, &[commit, linked.into()].concat(), b"", 0);
+    }
+    if !is_content {
+        let etag = ("ETag", format!("W/\"{}\"", &sha(content)[..40]));
+        return send(200, &[commit, vec![etag]].concat(), content, content.len());
+    }
+    let altered: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
+    let content = if mode == Mode::Altered { &altered } else { content };
+    let cuts = {
+        let mut cut = cut.lock().unwrap();
+        *cut += 1;
+        *cut
+    };
+    let third = content.len() * 3 / 10;
+    match mode {
+        Mode::Refused => return send(403, &[], b"<Error>expired</Error>", 22),
+        Mode::Short => return send(200, &[], &content[..third], third),
+        Mode::Dropped if cuts == 1 => return send(200, &[], &content[..third], content.len()),
+        Mode::Silent => {
+            send(200, &[], &content[..third], content.len())?;
+            std::thread::sleep(Duration::from_secs(10));
+            return Some(());
+        }
+        _ => {}
+    }
+    match range.filter(|_| mode != Mode::NoRanges) {
+        Some(range) => {
+            let from: usize = range.trim_start_matches("bytes=").trim_end_matches('-').parse().ok()?;
+            let total = ("Content-Range", format!("bytes {from}-{}/{}", content.len() - 1, content.len()));
+            send(206, &[total], &content[from..], content.len() - from)
+        }
+        None => send(200, &[], content, content.len()),
+    }
+}
+
+/// Something large enough to be cut in pieces.
+fn one_file() -> BTreeMap<String, Vec<u8>> {
+    BTreeMap::from([("one.safetensors".to_owned(), (0..1_000_000u32).map(|i| (i % 251) as u8).collect())])
+}
+
+fn fetched(source: Source) -> Vec<u8> {
+    let Source::File(path) = source else { panic!("{source}") };
+    std::fs::read(path).expect("the file")
+}
+
+/// Blobs of the cache.
+fn blobs(cache: &Path) -> Vec<String> {
+    let files = std::fs::read_dir(cache.join("models--owner--name/blobs"));
+    files.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+}
+
+#[test]
+fn a_model_of_a_hub_is_the_model() -> Result<()> {
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let mut files = BTreeMap::from([("README.md".to_owned(), b"not needed".to_vec())]);
+    for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+        for entry in
+            std::fs::read_dir(tiny.join(part)).expect("a folder").flatten().filter(|entry| entry.path().is_file())
+        {
+            let path = Path::new(part).join(entry.file_name()).display().to_string();
+            files.insert(path, std::fs::read(entry.path()).expect("a file"));
+        }
+    }
+    let (server, cache) = (Server::start(files, Mode::Fine), tempfile::tempdir().expect("a folder"));
+    let hub = server.hub(cache.path());
+    let text = |model: &Model| model.text("a red boat").map(|text| text.context);
+    let model = Model::load(&hub.clone().into())?;
+    assert_eq!(text(&model)?, text(&Model::load(&Source::embedded())?)?);
+
+    // The token is told to the hub and to nobody else.
+    let requests = server.requests("");
+    assert!(requests.iter().all(|line| line.contains("127.0.0.1") == line.ends_with(" auth")), "{requests:#?}");
+    assert!(!requests.iter().any(|line| line.contains("README")));
+    // Python's layout.
+    let repository = cache.path().join("models--owner--name");
+    assert_eq!(std::fs::read_to_string(repository.join("refs/main")).expect("a reference"), COMMIT);
+    let pointer = repository.join(format!("snapshots/{COMMIT}/unet/diffusion_pytorch_model.safetensors"));
+    #[cfg(unix)]
+    assert!(std::fs::read_link(&pointer).expect("a link").starts_with("../../../blobs"));
+    assert!(pointer.is_file());
+
+    // What is there is not asked for again, and needs no hub at all.
+    Model::load(&hub.clone().into())?;
+    assert_eq!(server.requests("resolve"), [""; 0]);
+    let offline = hub.clone().endpoint("http://127.0.0.1:9").offline(true);
+    assert_eq!(text(&Model::load(&offline.clone().into())?)?, text(&model)?);
+    let message = offline.revision("v2").fetch(None).unwrap_err().to_string();
+    assert!(
+        message.contains("revision v2 is not in the cache") && message.contains("hf download owner/name"),
+        "{message}"
+    );
+    Ok(())
+}
+
+#[test]
+fn a_file_arrives_whole_whatever_the_server_does() -> Result<()> {
+    let whole = one_file()["one.safetensors"].clone();
+    for (mode, gets, ranges) in [(Mode::Fine, 1, 0), (Mode::Dropped, 2, 1), (Mode::NoRanges, 1, 0)] {
+        let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
+        assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), whole);
+        let requests = server.requests("GET localhost");
+        assert_eq!(requests.len(), gets, "{requests:#?}");
+        let ranged: Vec<&String> = requests.iter().filter(|line| line.contains("bytes=300000-")).collect();
+        assert_eq!(ranged.len(), ranges, "{requests:#?}");
+        assert_eq!(blobs(cache.path()), [sha(&whole)]);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_download_goes_on_where_another_process_stopped() -> Result<()> {
+    let whole = one_file()["one.safetensors"].clone();
+    for mode in [Mode::Fine, Mode::NoRanges] {
+        let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
+        let folder = cache.path().join("models--owner--name/blobs");
+        std::fs::create_dir_all(&folder).expect("a folder");
+        std::fs::write(folder.join(format!("{}.incomplete", sha(&whole))), &whole[..1000]).expect("written");
+        assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), whole);
+        assert_eq!(server.requests("bytes=1000-").iter().filter(|line| line.contains("localhost")).count(), 1);
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_not_the_file_is_an_error_and_is_not_kept() {
+    for (mode, words) in [
+        (Mode::Refused, "answered 403"),
+        (Mode::Short, "300000 bytes arrived, and the hub says 1000000"),
+        (Mode::Altered, "its SHA-256 is"),
+        (Mode::Traversing, "\"../../escaped\", which is none"),
+        (Mode::Mirror, "does not send X-Repo-Commit; use another"),
+        (Mode::Gated, "gated or private"),
+    ] {
+        let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
+        let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
+        assert!(message.contains("owner/name") && message.contains(words), "{message}");
+        assert!(!message.contains("secret"));
+        assert_eq!(blobs(cache.path()), [""; 0], "{words}");
+    }
+}
+
+#[test]
+fn a_silent_server_is_given_up_and_what_came_is_kept() {
+    let (server, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
+    let begun = Instant::now();
+    let hub = server.hub(cache.path()).patience(Duration::from_millis(100));
+    let message = hub.fetch(None).unwrap_err().to_string();
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert!(message.contains("cut off") && message.contains("300000 of 1000000 bytes are kept"), "{message}");
+    assert_eq!(blobs(cache.path()).len(), 1);
+}
+
+#[test]
+fn two_at_once_download_once() {
+    let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
+    std::thread::scope(|scope| {
+        let both = [0, 1].map(|_| scope.spawn(|| server.hub(cache.path()).fetch(None).map(fetched)));
+        for each in both {
+            assert_eq!(each.join().expect("no panic").expect("fetched"), one_file()["one.safetensors"]);
+        }
+    });
+    assert_eq!(server.requests("GET localhost").len(), 1);
+}
+
+#[test]
+fn what_is_no_name_is_not_asked_for() {
+    let names = ["one", "a/b/c", "a/../b", "../b", "a b/c", "/b", "a/", "a/.."];
+    for hub in names.map(Hub::new).into_iter().chain([
+        Hub::new("a/b").revision("../x"),
+        Hub::new("a/b").revision(""),
+        Hub::new("a/b").file("../x.safetensors"),
+        Hub::new("a/b").file("model.ckpt"),
+    ]) {
+        let hub = hub.endpoint("http://127.0.0.1:9").offline(false);
+        let message = hub.fetch(None).unwrap_err().to_string();
+        assert!(message.contains(" no "), "{message}");
+    }
+    let nobody = Hub::new("a/b").endpoint("http://127.0.0.1:9").cache("/nowhere").offline(false).fetch(None);
+    assert!(nobody.unwrap_err().to_string().starts_with("a/b: "));
+    assert!(!format!("{:?}", Hub::new("a/b").token("secret")).contains("secret"));
+}
