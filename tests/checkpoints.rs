@@ -393,3 +393,17 @@ fn a_learnt_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn moving_averages_are_found_by_their_names_without_dots() -> Result<()> {
+    let plain = "model.diffusion_model.input_blocks.0.0.weight";
+    let tensors = Tensors::from([
+        (plain.to_owned(), Tensor::zeros([2, 4, 3, 3], (Kind::Float, Device::Cpu))),
+        ("model_ema.diffusion_modelinput_blocks00weight".to_owned(), stand_in(&[2, 4, 3, 3])),
+    ]);
+    let file = SingleFile::of("with averages", tensors);
+    let weight = |tensors: Option<Tensors>| tensors.expect("a UNet")["conv_in.weight"].double_value(&[1, 0, 0, 0]);
+    assert_eq!((weight(file.part("unet")?), weight(file.averages()?)), (0.0, 1.0));
+    assert!(SingleFile::of("without", Tensors::new()).averages()?.is_none());
+    Ok(())
+}

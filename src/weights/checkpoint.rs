@@ -388,12 +388,15 @@ mod tests {
     #[test]
     fn what_is_missing_is_named_with_the_way_out() {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let source = Source::dir(folder.path());
+        let weights = || {
+            let checkpoint = Checkpoint::open(&Source::dir(folder.path()), Reading::default())?;
+            checkpoint.weights("unet", Kind::Float, Device::Cpu)
+        };
         fs::create_dir(folder.path().join("unet")).expect("a folder");
-        let error = source.weights("unet", Kind::Float, Device::Cpu).expect_err("empty").to_string();
+        let error = weights().expect_err("empty").to_string();
         assert!(error.contains("unet/diffusion_pytorch_model.safetensors"), "{error}");
         fs::write(folder.path().join("unet/diffusion_pytorch_model.bin"), b"pickle").expect("written");
-        let error = source.weights("unet", Kind::Float, Device::Cpu).expect_err("a pickle").to_string();
+        let error = weights().expect_err("a pickle").to_string();
         assert!(error.contains("convert it"), "{error}");
         let nowhere = Checkpoint::open(&Source::dir("nowhere"), Reading::default()).expect_err("no folder");
         assert!(nowhere.to_string().contains("nowhere"));

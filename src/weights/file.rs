@@ -374,4 +374,30 @@ mod tests {
         assert!(problem(b"").contains("is empty"));
         assert!(matches!(read_safetensors(Path::new("/nowhere/at/all")), Err(Error::Io { .. })));
     }
+    #[test]
+    fn no_header_makes_it_fall_over() {
+        let whole = file(PAIR, 3);
+        let mut state = 7u64;
+        let mut random = |below: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) as usize % below
+        };
+        for _ in 0..20_000 {
+            let mut bytes = whole.clone();
+            for _ in 0..=random(3) {
+                let at = random(bytes.len());
+                match random(3) {
+                    0 => bytes[at] = random(256) as u8,
+                    1 => bytes.truncate(at + 1),
+                    _ => bytes.insert(at, b"0123456789[]{}\",:-"[random(18)]),
+                }
+            }
+            let _ = parse_safetensors("bytes", &bytes); // right or an error
+        }
+        // Lengths that only claim to be: nothing is reserved on a header's word.
+        for claimed in [1, 2, 99_999_999, 100_000_001, u64::MAX - 7, u64::MAX] {
+            let bytes = [claimed.to_le_bytes().as_slice(), b"{\"a\":1}"].concat();
+            problem(&bytes);
+        }
+    }
 }
