@@ -48,21 +48,42 @@ impl TokenSpan {
 /// phrase alone (which may split differently inside a prompt).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
+    /// Without markup.
     text: String,
     /// Bytes of `text` that each content token covers, in order; the start token is not among them.
     tokens: Vec<Range<usize>>,
-    /// Number of content tokens that reach the text encoder.
-    limit: usize,
+    /// Where in the context each of them is; `None` if it does not reach the text encoder.
+    places: Vec<Option<i64>>,
+    written: Option<Written>,
+}
+
+/// A prompt with its markup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub text: String,
+    /// Where each byte of the text without markup comes from; `None` for what stands for markup.
+    pub source: Vec<Option<usize>>,
 }
 
 impl Prompt {
     /// `tokens`: the bytes of `text` that each token covers, start and end tokens left out; `limit`: how many of them
     /// the text encoder reads (75 for CLIP).
     pub fn new(text: impl Into<String>, tokens: Vec<Range<usize>>, limit: usize) -> Self {
-        Self { text: text.into(), tokens, limit }
+        let places = (0..tokens.len()).map(|at| (at < limit).then_some(at as i64 + 1)).collect();
+        Self { text: text.into(), tokens, places, written: None }
     }
 
-    /// As written.
+    /// A prompt with markup; `tokens` are bytes of the `text` without it, `places` theirs in the context.
+    pub(crate) const fn written(
+        written: Written,
+        text: String,
+        tokens: Vec<Range<usize>>,
+        places: Vec<Option<i64>>,
+    ) -> Self {
+        Self { text, tokens, places, written: Some(written) }
+    }
+
+    /// What the text encoder reads: without brackets, weights and backslashes.
     pub fn text(&self) -> &str {
         &self.text
     }
@@ -72,9 +93,9 @@ impl Prompt {
         &self.tokens
     }
 
-    /// The tokens that stand for words, without start, end and padding.
-    pub fn content(&self) -> TokenSpan {
-        TokenSpan { start: 1, end: 1 + self.tokens.len().min(self.limit) as i64 }
+    /// The tokens that stand for words, without start, end and padding: a span for each chunk of a long prompt.
+    pub fn content(&self) -> Vec<TokenSpan> {
+        runs(self.places.iter().copied().flatten())
     }
 
     /// The distinct words of the prompt in lower case, in the order of their first places, each with the tokens of all its
@@ -82,10 +103,10 @@ impl Prompt {
     pub fn words(&self) -> Vec<(String, Vec<TokenSpan>)> {
         let mut distinct: Vec<(String, Vec<TokenSpan>)> = Vec::new();
         for word in words(&self.text) {
-            let Some(span) = self.span(&word.bytes) else { continue };
+            let Some(here) = self.spans(&word.bytes) else { continue };
             match distinct.iter_mut().find(|(known, _)| *known == word.lower) {
-                Some((_, spans)) => spans.push(span),
-                None => distinct.push((word.lower, vec![span])),
+                Some((_, spans)) => spans.extend(here),
+                None => distinct.push((word.lower, here)),
             }
         }
         distinct
@@ -93,15 +114,46 @@ impl Prompt {
 
     /// The part of the prompt that is cut off because the text encoder reads no further, if any.
     pub fn cut(&self) -> Option<&str> {
-        self.tokens.get(self.limit).and_then(|token| self.text.get(token.start..))
+        let unseen = self.places.iter().position(Option::is_none)?;
+        self.tokens.get(unseen).and_then(|token| self.text.get(token.start..))
     }
 
-    /// Every place where `phrase` stands at word boundaries, letters' case aside, as spans of the context.
+    /// Every place where `phrase` stands at word boundaries, letters' case aside, as spans of the context; a place that two
+    /// chunks share is two spans.
     ///
     /// # Errors
     /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all
     /// of its places, or parts of them, are beyond the text encoder's limit.
     pub fn find(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
+        let spans: Vec<TokenSpan> =
+            self.places(phrase)?.iter().filter_map(|place| self.spans(place)).flatten().collect();
+        if spans.is_empty() {
+            let limit = self.places.iter().flatten().count();
+            return Err(Error::PhraseTruncated { phrase: phrase.into(), limit });
+        }
+        Ok(spans)
+    }
+
+    /// The prompt as it was written, with a word put before every place of a phrase; it weighs what the phrase weighs.
+    ///
+    /// # Errors
+    /// As [`Prompt::find`].
+    pub fn with_word_before(&self, phrase: &str, word: &str) -> Result<String> {
+        self.find(phrase)?;
+        let mut text = self.written.as_ref().map_or(&self.text, |written| &written.text).clone();
+        // From the last place to the first, so that earlier ones stay where they are.
+        for place in self.places(phrase)?.iter().rev() {
+            let at = match &self.written {
+                Some(written) => written.source.get(place.start).copied().flatten().unwrap_or(text.len()),
+                None => place.start,
+            };
+            text.insert_str(at, &format!("{word} "));
+        }
+        Ok(text)
+    }
+
+    /// The bytes of every place where `phrase` stands.
+    fn places(&self, phrase: &str) -> Result<Vec<Range<usize>>> {
         let (wanted, present) = (words(phrase), words(&self.text));
         let Some((first, rest)) = wanted.split_first() else { return Err(Error::EmptyPhrase) };
         // "hair bow" is not in "hair, bow": what stands between the words must agree too.
@@ -118,20 +170,28 @@ impl Prompt {
             let (phrase, prompt) = (phrase.to_owned(), self.text.clone());
             return Err(Error::PhraseNotFound { nearest: nearest(&phrase, wanted.len(), &present), phrase, prompt });
         }
-        let spans: Vec<TokenSpan> = places.iter().filter_map(|place| self.span(place)).collect();
-        if spans.is_empty() {
-            return Err(Error::PhraseTruncated { phrase: phrase.into(), limit: self.limit });
-        }
-        Ok(spans)
+        Ok(places)
     }
 
-    /// The tokens that cover some bytes of the text; `None` if one of them is beyond the limit.
-    fn span(&self, bytes: &Range<usize>) -> Option<TokenSpan> {
+    /// The tokens that cover some bytes of the text; `None` if there is none, or if one of them does not reach the text encoder.
+    fn spans(&self, bytes: &Range<usize>) -> Option<Vec<TokenSpan>> {
         let covers = |token: &Range<usize>| token.start < bytes.end && bytes.start < token.end;
-        let first = self.tokens.iter().position(covers)?;
-        let last = self.tokens.iter().rposition(covers)?;
-        (last < self.limit).then_some(TokenSpan { start: first as i64 + 1, end: last as i64 + 2 })
+        let covering = self.tokens.iter().zip(&self.places).filter(|(token, _)| covers(token));
+        let places: Vec<i64> = covering.map(|(_, place)| *place).collect::<Option<_>>()?;
+        (!places.is_empty()).then(|| runs(places))
     }
+}
+
+/// Tokens in rising order as spans.
+fn runs(places: impl IntoIterator<Item = i64>) -> Vec<TokenSpan> {
+    let mut runs: Vec<TokenSpan> = Vec::new();
+    for place in places {
+        match runs.last_mut() {
+            Some(last) if last.end == place => last.end += 1,
+            _ => runs.push(TokenSpan { start: place, end: place + 1 }),
+        }
+    }
+    runs
 }
 
 /// A run of letters and digits.
@@ -219,6 +279,6 @@ mod tests {
         assert_eq!(prompt.cut(), Some("c d"));
         assert!(matches!(prompt.find("c"), Err(Error::PhraseTruncated { limit: 2, .. })));
         assert!(matches!(prompt.find(" , "), Err(Error::EmptyPhrase)));
-        assert_eq!(prompt.content(), TokenSpan { start: 1, end: 3 });
+        assert_eq!(prompt.content(), [TokenSpan { start: 1, end: 3 }]);
     }
 }

@@ -11,6 +11,12 @@
 //! The rules are those of the fast tokenizer of `transformers`: NFC, white space to one space, lower case, CLIP's split
 //! pattern, byte-level BPE with `</w>`.
 
+mod chunks;
+mod emphasis;
+
+pub use chunks::{Chunks, Long};
+pub use emphasis::Emphasis;
+
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use serde_json::{Value, json};
@@ -247,16 +253,30 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn prompt(&self, text: &str) -> Result<Prompt> {
-        if !self.words.is_empty() {
-            let spans = self.spans(text)?;
-            let content = spans.len().saturating_sub(2);
-            let places = spans.into_iter().skip(1).take(content).map(|(_, bytes, _)| bytes);
-            return Ok(Prompt::new(text, places.collect(), LENGTH - 2));
+        Ok(self.chunks(text, false, Long::Truncate)?.prompt)
+    }
+
+    /// The tokens of a text with their bytes; those of a word of the caller stay together.
+    fn groups(&self, text: &str) -> Result<Vec<Vec<(i64, Range<usize>)>>> {
+        let mut groups = Vec::new();
+        for (bytes, word) in self.pieces(text) {
+            match word {
+                Some(ids) => groups.push(ids.clone().map(|id| (id, bytes.clone())).collect()),
+                None => {
+                    let piece = text.get(bytes.clone()).unwrap_or_default();
+                    let encoding = self.inner.encode(piece, false).map_err(failed)?; // offsets in bytes
+                    let places = encoding.get_offsets().iter().map(|&(a, b)| bytes.start + a..bytes.start + b);
+                    groups
+                        .extend(encoding.get_ids().iter().zip(places).map(|(&id, place)| vec![(i64::from(id), place)]));
+                }
+            }
         }
-        let encoding = self.inner.encode(text, true).map_err(failed)?; // offsets in bytes
-        let content = encoding.get_offsets().len().saturating_sub(2);
-        let places = encoding.get_offsets().iter().skip(1).take(content).map(|&(start, end)| start..end);
-        Ok(Prompt::new(text, places.collect(), LENGTH - 2))
+        Ok(groups)
+    }
+
+    /// The number of a token by the vocabulary's spelling.
+    fn id(&self, token: &str) -> Option<i64> {
+        self.inner.token_to_id(token).map(i64::from)
     }
 }
 

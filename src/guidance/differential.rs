@@ -5,7 +5,6 @@ use super::{Guidance, Normalize, Plan, Report, Saliency, Setup};
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
 use crate::step::Step;
 use tch::{Kind, Tensor};
 
@@ -57,18 +56,6 @@ impl Differential {
         self.weight = weight;
         self
     }
-
-    /// The prompt with the word before the phrase.
-    fn varied(&self, prompt: &Prompt) -> Result<String> {
-        let mut text = prompt.text().to_owned();
-        // From the last place to the first, so that earlier ones stay where they are.
-        for span in prompt.find(&self.phrase)?.iter().rev() {
-            if let Some(token) = usize::try_from(span.start - 1).ok().and_then(|first| prompt.tokens().get(first)) {
-                text.insert_str(token.start, &format!("{} ", self.word));
-            }
-        }
-        Ok(text)
-    }
 }
 
 impl Guidance for Differential {
@@ -88,7 +75,7 @@ impl Guidance for Differential {
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
-        let text = self.varied(setup.prompt)?;
+        let text = setup.prompt.with_word_before(&self.phrase, &self.word)?;
         let conditioning = setup.codec.text(&text)?;
         let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
         self.run = Some(Varied { branch, map: None });

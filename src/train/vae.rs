@@ -96,7 +96,7 @@ impl VaeTask {
                 weights.push(window(&counts)?);
             }
         }
-        if crop < side || rng.random_bool(0.2) {
+        if crop < side || rng.random_bool(0.5) {
             let flat: [f32; 3] = std::array::from_fn(|_| rng.random_range(-1.0..=1.0));
             pictures.push(Tensor::f_from_slice(&flat)?.f_view([1, 3, 1, 1])?.f_expand([1, 3, crop, crop], false)?);
             weights.push(Tensor::f_full([1, 1, crop, crop], 1.5, (Kind::Float, Device::Cpu))?);

@@ -224,7 +224,7 @@ impl Guidance for Daam {
         let mut subjects = vec![(self.phrase.clone(), places.clone(), Merge::Mean)];
         if self.normalize == Normalize::TokenShare {
             subjects.push((self.phrase.clone(), places, Merge::Sum));
-            subjects.push(("all words".into(), vec![setup.prompt.content()], Merge::Sum));
+            subjects.push(("all words".into(), setup.prompt.content(), Merge::Sum));
         }
         self.run = Some(Recording::new(setup, Subjects::new(subjects, setup.device)?, self.per_head));
         Ok(())

@@ -1,0 +1,161 @@
+//! Prompts of any length: chunks of 75 tokens, each with a start and an end of its own.
+
+use super::{LENGTH, Tokenizer};
+use crate::error::Result;
+use crate::prompt::{Piece, Prompt, Written, parse};
+use std::ops::Range;
+
+/// Tokens of a chunk without its start and end.
+const CONTENT: usize = LENGTH - 2;
+/// A chunk that would end within a phrase ends at the last comma instead, if that is at most so many tokens back.
+const BACK_TO_COMMA: usize = 20;
+
+/// What becomes of a prompt of more than 75 tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Long {
+    /// Chunks of 75 that are encoded one by one, and stand one after the other: the context has 77·n tokens. A chunk that would
+    /// end within a phrase ends at its last comma, as in the AUTOMATIC1111 web UI.
+    #[default]
+    Chunks,
+    /// What is beyond the 75th token is cut off, as in diffusers.
+    Truncate,
+}
+
+/// A prompt as a text encoder reads it.
+#[derive(Debug)]
+pub struct Chunks {
+    /// Rows of the embedding table, [`LENGTH`] for each chunk; at least one chunk.
+    pub ids: Vec<Vec<i64>>,
+    /// How much of each token, beside `ids`; 1 for start, end and padding.
+    pub weights: Vec<Vec<f32>>,
+    /// The prompt with the places of its tokens in the context.
+    pub prompt: Prompt,
+}
+
+/// A token on its way into a chunk.
+struct Token {
+    id: i64,
+    weight: f32,
+    /// Bytes of the text without markup.
+    bytes: Range<usize>,
+}
+
+impl Tokenizer {
+    /// A prompt in chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` mean what [`parse`] says; without, they are
+    /// text.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn chunks(&self, text: &str, markup: bool, long: Long) -> Result<Chunks> {
+        let whole = || Piece::Text { text: text.into(), weight: 1.0, source: vec![0..text.len()] };
+        let pieces = if markup { parse(text) } else { vec![whole()] };
+        let (mut plain, mut source) = (String::new(), Vec::new());
+        let mut packing = Packing { chunks: vec![Vec::new()], comma: None, long };
+        let comma = self.id(",</w>");
+        for piece in pieces {
+            let Piece::Text { text, weight, source: written } = piece else {
+                packing.next();
+                plain.push(' '); // words on both sides of a break stay two
+                source.push(None);
+                continue;
+            };
+            let begun = plain.len();
+            plain.push_str(&text);
+            source.extend(written.into_iter().flatten().map(Some));
+            for group in self.groups(&text)? {
+                let tokens: Vec<Token> = group
+                    .into_iter()
+                    .map(|(id, bytes)| Token {
+                        id,
+                        weight: weight as f32,
+                        bytes: begun + bytes.start..begun + bytes.end,
+                    })
+                    .collect();
+                packing.push(tokens, comma);
+            }
+        }
+        let chunks = packing.finish();
+        let placed = chunks.iter().enumerate().flat_map(|(chunk, tokens)| {
+            let seen = move |at: &usize| long == Long::Chunks || *at < CONTENT;
+            let place = move |at: usize| Some(at).filter(seen).map(|at| (chunk * LENGTH + 1 + at) as i64);
+            tokens.iter().enumerate().map(move |(at, token)| (token.bytes.clone(), place(at)))
+        });
+        let (bytes, places) = placed.unzip();
+        let prompt = Prompt::written(Written { text: text.into(), source }, plain, bytes, places);
+        let (ids, weights) = chunks.into_iter().map(|tokens| self.filled(&tokens)).unzip();
+        Ok(Chunks { ids, weights, prompt })
+    }
+
+    /// A chunk of nothing.
+    pub fn empty_chunk(&self) -> Vec<i64> {
+        self.filled(&[]).0
+    }
+
+    /// Start, tokens, end and padding.
+    fn filled(&self, tokens: &[Token]) -> (Vec<i64>, Vec<f32>) {
+        let tokens = tokens.iter().take(CONTENT);
+        let (mut ids, mut weights) = (vec![self.start], vec![1.0]);
+        for token in tokens {
+            ids.push(token.id);
+            weights.push(token.weight);
+        }
+        ids.push(self.end);
+        ids.resize(LENGTH, self.pad);
+        weights.resize(LENGTH, 1.0);
+        (ids, weights)
+    }
+}
+
+/// Tokens being shared out to chunks.
+struct Packing {
+    chunks: Vec<Vec<Token>>,
+    /// Where the last comma of the present chunk is.
+    comma: Option<usize>,
+    long: Long,
+}
+
+impl Packing {
+    fn current(&self) -> usize {
+        self.chunks.last().map_or(0, Vec::len)
+    }
+
+    fn next(&mut self) {
+        if self.long == Long::Chunks {
+            self.chunks.push(Vec::new());
+            self.comma = None;
+        }
+    }
+
+    /// Adds tokens that stay together: one, or all of a learnt word.
+    fn push(&mut self, tokens: Vec<Token>, comma: Option<i64>) {
+        let full = self.current();
+        if self.long == Long::Chunks && full + tokens.len() > CONTENT && full > 0 {
+            let is_comma = tokens.first().map(|token| token.id) == comma;
+            let moved = match self.comma {
+                Some(at) if full == CONTENT && !is_comma && full - at <= BACK_TO_COMMA => {
+                    self.chunks.last_mut().map(|chunk| chunk.split_off((at + 1).min(chunk.len())))
+                }
+                _ => None,
+            };
+            self.next();
+            if let (Some(chunk), Some(moved)) = (self.chunks.last_mut(), moved) {
+                *chunk = moved;
+            }
+        }
+        let at = self.current();
+        if tokens.first().is_some_and(|token| Some(token.id) == comma) && at > 0 {
+            self.comma = Some(at);
+        }
+        if let Some(chunk) = self.chunks.last_mut() {
+            chunk.extend(tokens);
+        }
+    }
+
+    /// All chunks; one that a break at the end has begun for nothing is none.
+    fn finish(mut self) -> Vec<Vec<Token>> {
+        if self.chunks.len() > 1 && self.current() == 0 {
+            self.chunks.pop();
+        }
+        self.chunks
+    }
+}

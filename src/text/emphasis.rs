@@ -1,0 +1,72 @@
+//! What weights of words do to a text encoder's states.
+
+use crate::error::Result;
+use tch::{Kind, Tensor};
+
+/// What weights of words do to a text encoder's states. All weights 1 do nothing, bit for bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Emphasis {
+    /// States are multiplied by their weights, and then all of a chunk by one number that gives it back its mean: the
+    /// AUTOMATIC1111 web UI's way.
+    #[default]
+    Original,
+    /// The same without giving the mean back.
+    NoNorm,
+    /// States move away from those of an empty prompt, or towards them: empty + (state − empty)·weight. ComfyUI's way.
+    Interpolate,
+}
+
+impl Emphasis {
+    /// Weighs `states`, [chunks, 77, width] f32, by `weights`, [chunks, 77]. `empty` is the empty prompt's, [1, 77, width].
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::Error::Torch) only.
+    pub fn apply(self, states: &Tensor, weights: &Tensor, empty: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+        let weights = weights.f_unsqueeze(-1)?;
+        match self {
+            Self::Interpolate => {
+                let empty = empty()?;
+                Ok(empty.f_add(&states.f_sub(&empty)?.f_mul(&weights)?)?)
+            }
+            Self::NoNorm => Ok(states.f_mul(&weights)?),
+            Self::Original => {
+                let weighed = states.f_mul(&weights)?;
+                let mean = |x: &Tensor| x.f_mean_dim([1i64, 2].as_slice(), true, Kind::Float);
+                let (before, after) = (mean(states)?, mean(&weighed)?);
+                // A mean that has vanished cannot be given back.
+                let lost = after.f_abs()?.f_lt_tensor(&before.f_abs()?.f_mul_scalar(1e-6)?)?;
+                let back = before.f_div(&after)?.f_masked_fill(&lost, 1.0)?;
+                Ok(weighed.f_mul(&back)?)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::Noise;
+
+    #[test]
+    fn each_way_does_what_it_says() -> Result<()> {
+        let states = Noise::shared(1).draw(&[2, 77, 8])? + 0.5;
+        let empty = || Noise::shared(2).draw(&[1, 77, 8]);
+        let mut weights = Tensor::ones([2, 77], tch::kind::FLOAT_CPU);
+        let _ = weights.narrow(0, 0, 1).narrow(1, 3, 1).fill_(1.5);
+        let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        let word = |x: &Tensor| x.narrow(0, 0, 1).narrow(1, 3, 1);
+
+        let plain = Emphasis::NoNorm.apply(&states, &weights, empty)?;
+        assert!(apart(&word(&plain), &(word(&states) * 1.5)) < 1e-6);
+        assert_eq!(plain.get(1), states.get(1), "the other chunk stays");
+
+        let original = Emphasis::Original.apply(&states, &weights, empty)?;
+        let mean = |x: &Tensor| x.mean(Kind::Double).double_value(&[]);
+        assert!((mean(&original.get(0)) - mean(&states.get(0))).abs() < 1e-6);
+
+        let between = Emphasis::Interpolate.apply(&states, &weights, empty)?;
+        let e = empty()?.narrow(1, 3, 1);
+        assert!(apart(&word(&between), &(&e + (word(&states) - &e) * 1.5)) < 1e-5);
+        Ok(())
+    }
+}
