@@ -165,8 +165,13 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let reading = Reading { family: options.family, variant: options.variant.clone(), averages: options.averages };
         let main = Checkpoint::open(source, reading)?;
+        let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
+        let xl = unet_config.addition_embed_type.is_some();
         // A part that comes from elsewhere is read as one of the same family.
-        let reading = Reading { family: options.family.or(main.family()), ..Reading::default() };
+        let usual = if xl { Family::Sdxl } else { Family::Sd1 };
+        let width = unet_config.cross_attention_dim.level(0).and_then(Family::of_context);
+        let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
+        let reading = Reading { family: Some(family), ..Reading::default() };
         let other = |source: &Option<Source>| {
             source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
         };
@@ -175,10 +180,11 @@ impl Model {
         let mut notes = Vec::new();
         let mut parts = Parts::new();
 
-        let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
-        let xl = unet_config.addition_embed_type.is_some();
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
-        let base = xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?); // and not the refiner
+        let base = match main.family() {
+            Some(family) => family == Family::Sdxl,
+            None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
+        };
         let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base));
         for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
             let place = other.as_ref().unwrap_or(&main);
@@ -204,10 +210,7 @@ impl Model {
         let vae = Vae::new(&w, &vae_config)?;
         notes.extend(unused(&w));
         parts.insert("vae".into(), w.handed_out());
-        if place.family().is_none()
-            && let Some(family) = main.family()
-            && family.is_xl() != (vae_config.scaling_factor < 0.15)
-        {
+        if options.vae.is_some() && xl != (vae_config.scaling_factor < 0.15) {
             let scale = vae_config.scaling_factor;
             notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
         }
@@ -221,7 +224,12 @@ impl Model {
             notes.extend(main.prediction()?.map(|because| format!("prediction: {because}")));
         }
         scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
-        scheduler.rescale_betas_zero_snr = options.zero_snr.unwrap_or(scheduler.rescale_betas_zero_snr);
+        if let Some(zero_snr) = options.zero_snr {
+            scheduler.rescale_betas_zero_snr = zero_snr;
+            if zero_snr {
+                scheduler.timestep_spacing = Some("trailing".into()); // others never visit that level
+            }
+        }
         let table = scheduler.table()?;
         let own: OwnDefaults = main.json("impasto.json")?.unwrap_or_default();
         let side = |index| {

@@ -4,7 +4,7 @@
 use flate2::read::GzDecoder;
 use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Contents, Embedding, Family, Lora, Parts, SingleFile, Tensors, Weights};
-use impasto::{Codec, Error, Model, Pipeline, Result, Source};
+use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -338,6 +338,9 @@ fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() 
     let same = Pipeline::builder().source(Source::file(&pruned)).vae(Source::file(&vae)).build()?;
     let x = Tensor::ones([1, 4, 4, 4], (Kind::Float, Device::Cpu));
     assert_eq!(same.model().decode(&x)?, pipeline.model().decode(&x)?);
+    let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"));
+    let wrong = Model::load_with(&wrong, LoadOptions { vae: Some(Source::file(&vae)), ..LoadOptions::default() })?;
+    assert_eq!(wrong.tensors("vae").expect("a VAE").len(), parts["vae"].len(), "of another width than the tiny one's");
     let message = Model::load(&Source::file(&vae)).map(drop).expect_err("a VAE").to_string();
     assert!(message.contains("is a VAE"), "{message}");
     Ok(())

@@ -128,7 +128,12 @@ impl SingleFile {
     fn unet(&self, prefixes: &[&str]) -> Result<Tensors> {
         for prefix in prefixes {
             if self.has(&format!("{prefix}input_blocks.0.0.weight")) {
-                let rename = |name: &str| names::unet(name, self.layout).map(|name| (name, Storage::Same));
+                // What has no name in diffusers keeps its own, to be told as unused.
+                let own = |name: &str| Some(name.to_owned()).filter(|_| !prefix.is_empty());
+                let rename = |name: &str| {
+                    let name = names::unet(name, self.layout).or_else(|| own(name));
+                    name.map(|name| (name, Storage::Same))
+                };
                 return renamed(&self.tensors, prefix, rename);
             }
             if self.has(&format!("{prefix}conv_in.weight")) {

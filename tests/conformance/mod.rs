@@ -41,6 +41,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
 
 /// What may stand in a case's `needs`; a case that needs more is skipped.
 pub const CAPABILITIES: &[&str] = &[
+    "aesthetic_score",
     "attention:bias",
     "attention:probs",
     "attention:self_probs",
@@ -143,6 +144,8 @@ pub fn missing(kind: &str, needs: &[String]) -> Vec<String> {
     let Some((.., lacks)) = KINDS.iter().find(|(known, ..)| *known == kind) else {
         return vec![format!("kind {kind}")];
     };
-    let met = |need: &str| CAPABILITIES.contains(&need) && !lacks.contains(&need);
+    // SDXL starts from a picture already: its runs are made by hand.
+    let by_hand = |need: &str| need == "task:img2img" && needs.iter().any(|need| need.starts_with("family:sdxl"));
+    let met = |need: &str| (CAPABILITIES.contains(&need) && !lacks.contains(&need)) || by_hand(need);
     needs.iter().filter(|need| !met(need)).cloned().collect()
 }

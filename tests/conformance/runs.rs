@@ -7,11 +7,13 @@ use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength
 use impasto::guidance::{
     Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey, RescaledCfg,
 };
+use impasto::nn::{Vae, VaeConfig};
 use impasto::sampler::{Run, Sampler, Start};
+use impasto::weights::{Weights, read_folder};
 use impasto::{Branch, Codec, Conditioning, Grid, Model, Rgb, Source, Step};
 use serde::Deserialize;
 use serde_json::Value;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// One value or one per prompt.
 #[derive(Clone, Deserialize)]
@@ -148,7 +150,7 @@ impl Guidance for Inner {
     }
 }
 
-/// SDXL's text to image by hand: Euler steps between two conditionings of one picture.
+/// SDXL and its refiner by hand, from noise or from a picture: Euler steps between two conditionings.
 fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
     let text = |role: &str| -> Result<Option<Conditioning>> {
         let first: Option<String> = case.param(role)?;
@@ -158,7 +160,11 @@ fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
         let pair = |name: &str, usual: [f32; 2]| {
             Ok::<_, Box<dyn std::error::Error>>(case.param::<Option<[f32; 2]>>(name)?.unwrap_or(usual))
         };
-        let own = [case.param("height")?, case.param("width")?];
+        let side = |name: &str, axis: usize| -> Result<f32> {
+            let picture = case.inputs.get("image").map(|picture| picture.size()[axis] as f32);
+            picture.map_or_else(|| case.param(name), Ok)
+        };
+        let own = [side("height", 2)?, side("width", 3)?];
         let [original, crop, target] =
             [pair("original_size", own)?, pair("crops_coords_top_left", [0.0; 2])?, pair("target_size", own)?];
         let sizes = Tensor::from_slice(&[original, crop, target].concat()).unsqueeze(0);
@@ -168,9 +174,23 @@ fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
     };
     let [cond, uncond] = [text("prompt")?.ok_or("no prompt")?, text("negative_prompt")?.ok_or("no prompt")?];
     let scale: f64 = case.param("guidance_scale")?;
-    let schedule = model.scheduler().schedule(case.param("num_inference_steps")?)?;
-    let grid = grid(case)?;
-    let mut x = Noise::shared(case.param("seed")?).draw(&[1, 4, grid.h, grid.w])? * schedule.initial_scale();
+    let whole = model.scheduler().schedule(case.param("num_inference_steps")?)?;
+    let mut noise = Noise::shared(case.param("seed")?);
+    let (schedule, mut x) = match case.inputs.get("image") {
+        None => {
+            let grid = grid(case)?;
+            let x = noise.draw(&[1, 4, grid.h, grid.w])? * whole.initial_scale();
+            (whole, x)
+        }
+        Some(picture) => {
+            let count = whole.steps().len();
+            let schedule = whole.last(((count as f64 * case.param::<f64>("strength")?) as usize).min(count))?;
+            let posterior = vae(case)?.encode(&(picture * 2.0 - 1.0))?;
+            let latent = vae(case)?.scaled(&posterior.sample(&noise.draw(&posterior.mean.size())?)?)?;
+            let x = &latent + noise.draw(&latent.size())? * schedule.sigma_max();
+            (schedule, x)
+        }
+    };
     let mut steps = Vec::new();
     for step in schedule.steps() {
         let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
@@ -192,6 +212,15 @@ fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
         ("latents".into(), x),
         ("image".into(), picture),
     ])
+}
+
+/// The VAE of a case by itself: a model's gives the likeliest latent, diffusers draws one.
+fn vae(case: &Case) -> Result<Vae> {
+    let folder = case.model("vae")?;
+    let (_, tensors, _) = read_folder(folder, None)?.ok_or("no weights")?;
+    let config = std::fs::read_to_string(folder.join("config.json"))?;
+    let w = Weights::new("vae", tensors, Kind::Float, Device::Cpu);
+    Ok(Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?)
 }
 
 /// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others
