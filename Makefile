@@ -12,8 +12,8 @@ demo: setup
 # Everything that must pass before a change goes in. One recipe, so that -j leaves its order alone.
 test: setup
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --features train -- -D warnings
-	OMP_NUM_THREADS=1 $(CARGO) test --features train # they run side by side, a core each
+	$(CARGO) clippy --all-targets --features train,hub -- -D warnings
+	OMP_NUM_THREADS=1 $(CARGO) test --features train,hub # they run side by side, a core each
 	tests/downstream.sh
 
 # The reference's numbers alone.

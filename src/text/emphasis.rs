@@ -51,7 +51,7 @@ mod tests {
     fn each_way_does_what_it_says() -> Result<()> {
         let states = Noise::shared(1).draw(&[2, 77, 8])? + 0.5;
         let empty = || Noise::shared(2).draw(&[1, 77, 8]);
-        let mut weights = Tensor::ones([2, 77], tch::kind::FLOAT_CPU);
+        let weights = Tensor::ones([2, 77], tch::kind::FLOAT_CPU);
         let _ = weights.narrow(0, 0, 1).narrow(1, 3, 1).fill_(1.5);
         let apart = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         let word = |x: &Tensor| x.narrow(0, 0, 1).narrow(1, 3, 1);
