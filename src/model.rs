@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::nn::{Added, UNet, UnetConfig, Vae, VaeConfig};
 use crate::prompt::Prompt;
 use crate::step::{Grid, Step};
+use crate::text::TextOptions;
 use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights};
 use serde::Deserialize;
 use std::cell::RefCell;
@@ -53,6 +54,8 @@ pub struct LoadOptions {
     pub variant: Option<String>,
     /// The moving averages of a single file's UNet, if it has them, instead of its weights.
     pub averages: bool,
+    /// How prompts are read.
+    pub text: TextOptions,
 }
 
 impl Default for LoadOptions {
@@ -69,6 +72,7 @@ impl Default for LoadOptions {
             family: None,
             variant: None,
             averages: false,
+            text: TextOptions::default(),
         }
     }
 }
@@ -185,7 +189,7 @@ impl Model {
             Some(family) => family == Family::Sdxl,
             None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
         };
-        let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base));
+        let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
         for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
             let place = other.as_ref().unwrap_or(&main);
             // SDXL has both, its refiner the second, the others the first.
@@ -214,6 +218,7 @@ impl Model {
             let scale = vae_config.scaling_factor;
             notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
         }
+        text_encoders.check()?;
         fits(&unet_config, &vae_config, &text_encoders).map_err(|problem| problem.of(&main))?;
 
         let mut scheduler = match main.text(SCHEDULER)? {
@@ -402,6 +407,28 @@ pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<crate::text::Tokenize
 }
 
 impl Model {
+    /// The contexts of all inputs, [rows, tokens, width]: a shorter one is followed by chunks of the empty prompt.
+    fn contexts(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
+        let tokens = |input: &Input<'_>| input.conditioning.context.size().get(1).copied().unwrap_or_default();
+        let longest = inputs.iter().map(tokens).max().unwrap_or_default();
+        let mut all = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let (images, context) = (input.x.size4()?.0, &input.conditioning.context);
+            let mut parts = vec![context.shallow_clone()];
+            if tokens(input) < longest {
+                let empty = self.text("")?.context;
+                let missing = (longest - tokens(input)) / empty.size3()?.1;
+                parts.extend((0..missing).map(|_| empty.shallow_clone()));
+            }
+            let rows = parts.iter().map(|part| match part.size().first() {
+                Some(1) => part.f_expand([images, -1, -1], false),
+                _ => Ok(part.shallow_clone()),
+            });
+            all.push(Tensor::f_cat(&rows.collect::<std::result::Result<Vec<_>, _>>()?, 1)?);
+        }
+        Ok(Tensor::f_cat(&all, 0)?)
+    }
+
     /// What the network reads of latents in sigma space: variance-preserving, and what an inpainting model sees beside.
     fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
         // Casts are here and nowhere else.
@@ -483,8 +510,7 @@ impl Denoiser for Model {
             return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
         }
         let x = Tensor::f_cat(&latents, 0)?;
-        let context = rows(inputs, "Conditioning::context", |conditioning| Some(&conditioning.context))?;
-        let (context, sample) = (context.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
+        let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
         let added = self.added(inputs)?;
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
         let out = self.unet.forward(&sample, &timestep, &context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;

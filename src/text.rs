@@ -13,9 +13,11 @@
 
 mod chunks;
 mod emphasis;
+mod options;
 
 pub use chunks::{Chunks, Long};
 pub use emphasis::Emphasis;
+pub use options::TextOptions;
 
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;

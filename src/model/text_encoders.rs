@@ -5,7 +5,7 @@ use crate::conditioning::Conditioning;
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig};
 use crate::prompt::Prompt;
-use crate::text::Tokenizer;
+use crate::text::{Chunks, LENGTH, TextOptions, Tokenizer};
 use crate::weights::{Checkpoint, Weights};
 use tch::{Device, Kind, Tensor};
 
@@ -17,6 +17,8 @@ pub(super) struct TextEncoders {
     xl: bool,
     /// Is an empty prompt nothing at all, rather than what the encoders make of it?
     zero_if_empty: bool,
+    /// How prompts are read.
+    options: TextOptions,
 }
 
 #[derive(Debug)]
@@ -29,8 +31,8 @@ pub(super) struct TextEncoder {
 
 impl TextEncoders {
     /// None yet.
-    pub const fn new(xl: bool, zero_if_empty: bool) -> Self {
-        Self { encoders: Vec::new(), xl, zero_if_empty }
+    pub const fn new(xl: bool, zero_if_empty: bool, options: TextOptions) -> Self {
+        Self { encoders: Vec::new(), xl, zero_if_empty, options }
     }
 
     /// Adds the encoder `part` from `place`, and its tokenizer from there or from `main`.
@@ -82,28 +84,43 @@ impl TextEncoders {
     /// The text with the places of the first encoder's tokens.
     pub fn prompt(&self, text: &str) -> Result<Prompt> {
         match self.encoders.first() {
-            Some(encoder) => encoder.tokenizer.prompt(text),
+            Some(encoder) => Ok(encoder.chunks(text, self.options)?.prompt),
             None => Err(Error::Tokenizer("the model has no text encoder".into())),
         }
     }
 
-    /// What they make of a text each. The states stand side by side.
+    /// Are there as many layers as the options skip?
+    pub fn check(&self) -> Result<()> {
+        let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
+        match (self.options.clip_skip, layers) {
+            (Some(skip), Some(layers)) if !(1..=layers).contains(&skip) => {
+                Err(Error::parameter("clip_skip", skip, format!("1 to {layers}, the text encoder's layers")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What they make of a text each, [1, 77 · chunks, width]. The states stand side by side; the pooled text is the first
+    /// chunk's.
     pub fn encode(&self, texts: [&str; 2], device: Device) -> Result<Conditioning> {
-        let mut parts = Vec::with_capacity(self.encoders.len());
-        let mut pooled = None;
-        let count = self.encoders.len();
-        for (encoder, text) in self.encoders.iter().zip(if count == 1 { [texts[0]; 2] } else { texts }) {
-            let ids = Tensor::f_from_slice(&encoder.tokenizer.padded(text)?)?.f_unsqueeze(0)?;
-            let states = encoder.tower.forward(&ids.f_to_device(device)?)?;
-            let read = match states.before_last(1) {
-                Some(state) if self.xl => state.shallow_clone(),
-                _ => states.last_hidden_state,
-            };
-            parts.push(read.f_to_kind(Kind::Float)?);
-            pooled = states.text_embeds;
+        let texts = if self.encoders.len() == 1 { [texts[0]; 2] } else { texts };
+        let read = self.encoders.iter().zip(texts).map(|(encoder, text)| encoder.chunks(text, self.options));
+        let mut read = read.collect::<Result<Vec<_>>>()?;
+        let count = read.iter().map(|chunks| chunks.ids.len()).max().unwrap_or(1);
+        let (mut parts, mut pooled) = (Vec::with_capacity(self.encoders.len()), None);
+        for (encoder, chunks) in self.encoders.iter().zip(&mut read) {
+            chunks.ids.resize(count, encoder.tokenizer.empty_chunk());
+            chunks.weights.resize(count, vec![1.0; LENGTH]);
+            let (mut states, first) = self.states(encoder, &chunks.ids, device)?;
+            if chunks.weights.iter().flatten().any(|weight| *weight != 1.0) {
+                let weights = Tensor::f_from_slice(&chunks.weights.concat())?.f_view([count as i64, LENGTH as i64])?;
+                let empty = || Ok(self.states(encoder, &[encoder.tokenizer.empty_chunk()], device)?.0);
+                states = self.options.emphasis.apply(&states, &weights.f_to_device(device)?, empty)?;
+            }
+            parts.push(states.f_flatten(0, 1)?.f_unsqueeze(0)?);
+            pooled = first;
         }
         let mut context = Tensor::f_cat(&parts, -1)?;
-        let mut pooled = pooled.map(|pooled| pooled.f_to_kind(Kind::Float)).transpose()?;
         if self.zero_if_empty && texts == [""; 2] {
             context = context.f_zeros_like()?;
             pooled = pooled.map(|pooled| pooled.f_zeros_like()).transpose()?;
@@ -111,6 +128,28 @@ impl TextEncoders {
         let mut conditioning = Conditioning::new(context);
         conditioning.pooled = pooled.filter(|_| self.xl);
         Ok(conditioning)
+    }
+
+    /// The states that a UNet reads of chunks, [chunks, 77, width], and the first one's text as one vector, f32.
+    fn states(&self, encoder: &TextEncoder, ids: &[Vec<i64>], device: Device) -> Result<(Tensor, Option<Tensor>)> {
+        let ids = Tensor::f_from_slice(&ids.concat())?.f_view([ids.len() as i64, -1])?;
+        let states = encoder.tower.forward(&ids.f_to_device(device)?)?;
+        let pooled = states.text_embeds.as_ref();
+        let pooled = pooled.map(|pooled| pooled.f_narrow(0, 0, 1)?.f_to_kind(Kind::Float)).transpose()?;
+        // SDXL was trained on the last layer but one, without the norm after the last.
+        let skipped = self.options.clip_skip.filter(|skip| *skip > 1).map_or(usize::from(self.xl), |skip| skip - 1);
+        let read = match states.before_last(skipped) {
+            Some(state) if self.xl => state.shallow_clone(),
+            Some(state) if skipped > 0 => encoder.tower.normed(state)?,
+            _ => states.last_hidden_state,
+        };
+        Ok((read.f_to_kind(Kind::Float)?, pooled))
+    }
+}
+
+impl TextEncoder {
+    fn chunks(&self, text: &str, options: TextOptions) -> Result<Chunks> {
+        self.tokenizer.chunks(text, options.markup, options.long)
     }
 }
 

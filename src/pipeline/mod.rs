@@ -12,6 +12,7 @@ use crate::diffusion::Prediction;
 use crate::error::{Result, blame};
 use crate::guidance::{ColorForce, Guidance, HookOnly};
 use crate::model::{LoadOptions, Model};
+use crate::text::TextOptions;
 use crate::weights::Source;
 use tch::{Device, Kind};
 
@@ -102,6 +103,12 @@ impl Builder {
     /// What the network's output means, where the checkpoint does not say or says it wrongly.
     pub fn prediction(mut self, prediction: Prediction) -> Self {
         self.options.prediction = Some(prediction);
+        self
+    }
+
+    /// How prompts are read: markup, length, emphasis, clip skip.
+    pub fn text(mut self, text: TextOptions) -> Self {
+        self.options.text = text;
         self
     }
 

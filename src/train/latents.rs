@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 /// Drawings in a file.
 const SHARD: u64 = 256;
 /// Drawings encoded at once.
-const BATCH: u64 = 8;
+const BATCH: u64 = 4;
 
 /// Descriptions of a drawing that are kept, each in other words.
 pub(super) const CAPTIONS: u64 = 32;

@@ -35,7 +35,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("textual_inversion", networks::textual_inversion, &[]),
     ("real_configs", networks::real_configs, &[]),
     ("pipeline", runs::pipeline, &[]),
-    ("daam", runs::daam, &["family:sdxl"]),
+    ("daam", runs::daam, &[]),
     ("color_force", runs::color_force, &[]),
 ];
 
@@ -49,6 +49,7 @@ pub const CAPABILITIES: &[&str] = &[
     "betas:cosine",
     "betas:linear",
     "center_input_sample",
+    "clip_skip",
     "custom_timesteps",
     "eta",
     "exponential",
@@ -144,8 +145,6 @@ pub fn missing(kind: &str, needs: &[String]) -> Vec<String> {
     let Some((.., lacks)) = KINDS.iter().find(|(known, ..)| *known == kind) else {
         return vec![format!("kind {kind}")];
     };
-    // SDXL starts from a picture already: its runs are made by hand.
-    let by_hand = |need: &str| need == "task:img2img" && needs.iter().any(|need| need.starts_with("family:sdxl"));
-    let met = |need: &str| (CAPABILITIES.contains(&need) && !lacks.contains(&need)) || by_hand(need);
+    let met = |need: &str| CAPABILITIES.contains(&need) && !lacks.contains(&need);
     needs.iter().filter(|need| !met(need)).cloned().collect()
 }

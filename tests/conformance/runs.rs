@@ -9,8 +9,9 @@ use impasto::guidance::{
 };
 use impasto::nn::{Vae, VaeConfig};
 use impasto::sampler::{Run, Sampler, Start};
+use impasto::text::TextOptions;
 use impasto::weights::{Weights, read_folder};
-use impasto::{Branch, Codec, Conditioning, Grid, Model, Rgb, Source, Step};
+use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Rgb, Source, Step};
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -47,7 +48,9 @@ fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     config["_class_name"] = scheduler["class"].clone();
     std::fs::create_dir(folder.path().join("scheduler"))?;
     std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string())?;
-    let model = Model::load(&Source::dir(folder.path()))?;
+    let skip: Option<usize> = case.param("clip_skip")?;
+    let text = TextOptions { clip_skip: skip.map(|skip| skip + 1), ..TextOptions::PLAIN };
+    let model = Model::load_with(&Source::dir(folder.path()), LoadOptions { text, ..LoadOptions::default() })?;
     Ok((folder, model))
 }
 
