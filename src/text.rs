@@ -21,6 +21,7 @@ pub use options::TextOptions;
 
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
+use crate::weights::vocabulary;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -127,6 +128,14 @@ impl Tokenizer {
                 "end_of_word_suffix": "</w>", "vocab": vocab, "merges": merges,
             },
         }))
+    }
+
+    /// CLIP's published vocabulary of 49,408 tokens, as SD 1.x reads it.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] only if the crate is broken.
+    pub fn clip() -> Result<Self> {
+        Self::from_vocab(&vocabulary::vocab()?, &vocabulary::merges()?, None, None)
     }
 
     /// From a `tokenizer.json`, parsed.

@@ -11,7 +11,8 @@ use impasto::guidance::{
 use impasto::prompt::Piece;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
+use impasto::text::{Long, Tokenizer};
+use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, TokenSpan};
 use ndarray::Array2;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -474,4 +475,53 @@ fn emphasis_is_read_as_its_users_write_it() {
             assert_eq!(ours, theirs, "{prompt:?}: {text:?}");
         }
     }
+}
+
+#[test]
+fn long_prompts_break_where_their_users_expect() -> Result<()> {
+    let tokenizer = Tokenizer::clip()?;
+    let golden = golden("prompt_grammar");
+    for case in golden["chunking"]["cases"].as_array().expect("cases") {
+        let (name, prompt) = (&case["name"], case["prompt"].as_str().expect("a prompt"));
+        let chunks = tokenizer.chunks(prompt, true, Long::Chunks)?;
+        let wanted = case["chunks"].as_array().expect("chunks");
+        assert_eq!(chunks.ids.len(), wanted.len(), "{name}");
+        for ((ids, weights), wanted) in chunks.ids.iter().zip(&chunks.weights).zip(wanted) {
+            let content = wanted["ids"].as_array().expect("ids").len();
+            let ids: Vec<f64> = ids.iter().skip(1).take(content).map(|id| *id as f64).collect();
+            assert_eq!(ids, numbers(&wanted["ids"]), "{name}");
+            let apart = weights.iter().skip(1).zip(numbers(&wanted["weights"]));
+            assert!(apart.map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max) < 1e-6, "{name}");
+        }
+        // Start, content, end, padding.
+        let (first, content) = (&chunks.ids[0], wanted[0]["ids"].as_array().expect("ids").len());
+        assert_eq!((first.len(), first[0], first[content + 1]), (77, 49406, 49407), "{name}");
+        assert!(first[content + 1..].iter().all(|id| *id == 49407), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn phrases_are_exact_through_markup_and_chunks() -> Result<()> {
+    let tokenizer = Tokenizer::clip()?;
+    let prompt = |text: &str| Ok::<_, impasto::Error>(tokenizer.chunks(text, true, Long::Chunks)?.prompt);
+    let span = |start, end| TokenSpan { start, end };
+
+    let weighed = prompt(r"((golden eyes)), [hair:2] \(eyes\) BREAK eyes")?;
+    assert_eq!(weighed.text(), "golden eyes, hair:2 (eyes) eyes");
+    // golden eyes , hair : 2 ( eyes ) | eyes
+    assert_eq!(weighed.find("golden eyes")?, [span(1, 3)]);
+    assert_eq!(weighed.find("eyes")?, [span(2, 3), span(8, 9), span(78, 79)]);
+    assert_eq!(weighed.with_word_before("eyes", "red")?, r"((golden red eyes)), [hair:2] \(red eyes\) BREAK red eyes");
+
+    // A phrase that two chunks share has a span in each; a chunk's end and start stand between them.
+    let across = prompt(&format!("{}golden eyes", "cat ".repeat(74)))?;
+    assert_eq!(across.find("golden eyes")?, [span(75, 76), span(78, 79)]);
+    assert_eq!(across.content(), [span(1, 76), span(78, 79)]);
+    assert_eq!(across.cut(), None);
+
+    let cut = tokenizer.chunks(&format!("{}golden eyes", "cat ".repeat(74)), true, Long::Truncate)?;
+    assert_eq!((cut.ids.len(), cut.prompt.cut()), (1, Some("eyes")));
+    assert!(matches!(cut.prompt.find("eyes"), Err(impasto::Error::PhraseTruncated { limit: 75, .. })));
+    Ok(())
 }

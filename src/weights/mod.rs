@@ -30,7 +30,7 @@ mod single;
 mod source;
 #[cfg(feature = "tiny")]
 mod tiny;
-mod vocabulary;
+pub(crate) mod vocabulary;
 
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading};

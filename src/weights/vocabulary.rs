@@ -10,14 +10,14 @@ use std::io::Read;
 const MERGES: &[u8] = include_bytes!("clip/merges.txt.gz");
 
 /// `merges.txt`.
-pub(super) fn merges() -> Result<Vec<u8>> {
+pub(crate) fn merges() -> Result<Vec<u8>> {
     let mut merges = Vec::new();
     GzDecoder::new(MERGES).read_to_end(&mut merges).map_err(|error| Error::io("merges.txt", error))?;
     Ok(merges)
 }
 
 /// `vocab.json`: the 256 bytes, the same at the end of a word, what merging makes of them, and the two ends of a text.
-pub(super) fn vocab() -> Result<Vec<u8>> {
+pub(crate) fn vocab() -> Result<Vec<u8>> {
     let merges = merges()?;
     let merges = String::from_utf8_lossy(&merges);
     let bytes: Vec<String> = bytes().map(String::from).collect();

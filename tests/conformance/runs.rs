@@ -1,7 +1,7 @@
 //! Whole runs: kinds `pipeline`, `daam` and `color_force`.
 
 use super::{Case, Outputs, Result, schedulers};
-use impasto::attention::Tap;
+use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{
@@ -11,7 +11,7 @@ use impasto::nn::{Vae, VaeConfig};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::weights::{Weights, read_folder};
-use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Rgb, Source, Step};
+use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Prompt, Rgb, Source, Step};
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -31,6 +31,45 @@ impl<T: Clone> Several<T> {
             Self::One(value) => value.clone(),
             Self::Each(values) => values[i].clone(),
         }
+    }
+}
+
+/// diffusers skips the text encoder's last layers for the prompt, but not for the negative one. This crate skips them for
+/// both, as the web UIs do.
+struct SkipsForThePrompt {
+    model: Model,
+    /// The same without skipping.
+    whole: Model,
+    negative: String,
+}
+
+impl Denoiser for SkipsForThePrompt {
+    fn sites(&self) -> &[AttentionSite] {
+        self.model.sites()
+    }
+    fn inpaints(&self) -> bool {
+        Denoiser::inpaints(&self.model)
+    }
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> impasto::Result<Predictions> {
+        self.model.denoise(step, inputs, tap)
+    }
+}
+
+impl Codec for SkipsForThePrompt {
+    fn prompt(&self, text: &str) -> impasto::Result<Prompt> {
+        self.model.prompt(text)
+    }
+    fn text(&self, text: &str) -> impasto::Result<Conditioning> {
+        if text == self.negative { self.whole.text(text) } else { self.model.text(text) }
+    }
+    fn encode(&self, picture: &Tensor) -> impasto::Result<Tensor> {
+        self.model.encode(picture)
+    }
+    fn posterior(&self, picture: &Tensor) -> impasto::Result<(Tensor, Tensor)> {
+        self.model.posterior(picture)
+    }
+    fn decode(&self, latent: &Tensor) -> impasto::Result<Tensor> {
+        self.model.decode(latent)
     }
 }
 
@@ -83,10 +122,13 @@ fn grid(case: &Case) -> Result<Grid> {
 /// Text to image, image to image and inpainting. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the
 /// same.
 pub fn pipeline(case: &Case) -> Result<Outputs> {
-    let (_folder, model) = assembled(case)?;
+    let (folder, model) = assembled(case)?;
     if case.models.contains_key("text_encoder_2") {
         return sdxl(case, &model);
     }
+    let whole = LoadOptions { text: TextOptions::PLAIN, ..LoadOptions::default() };
+    let whole = Model::load_with(&Source::dir(folder.path()), whole)?;
+    let mut model = SkipsForThePrompt { model, whole, negative: String::new() };
     let prompts: Several<String> = case.param("prompt")?;
     let negatives: Option<Several<String>> = case.param("negative_prompt")?;
     let seeds: Several<u64> = case.param("seed")?;
@@ -101,11 +143,12 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     for i in 0..count {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
         let prompt = prompts.at(i);
+        model.negative.clone_from(&negative);
         let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
         let start = picture.iter().fold(start, |start, picture| start.picture(picture));
         let start = mask.iter().fold(start, |start, mask| start.mask(mask));
         let mut inner = Inner::default();
-        let mut run = sampler(case, &model)?.guide(&mut inner).start(&model, start)?;
+        let mut run = sampler(case, &model.model)?.guide(&mut inner).start(&model, start)?;
         let mut ends = Vec::new();
         while let Some(progress) = run.step()? {
             ends.push((progress.step, run.latent().shallow_clone()));
