@@ -6,7 +6,7 @@ use impasto::diffusion::solver::{Euler, EulerAncestral};
 use impasto::guidance::{ColorForce, Daam, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region, WeightFn};
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::sampler::CancelToken;
-use impasto::text::Tokenizer;
+use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
 use impasto::{Error, Model, Pipeline, Raster, Result, Rgb, Source};
 use judge::{Judge, median};
@@ -344,13 +344,47 @@ fn every_gold_decodes_to_its_color() -> Result<()> {
 }
 
 #[test]
-fn a_long_prompt_is_cut_and_says_so() -> Result<()> {
+fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()> {
+    let long = format!("1girl, {}gold hair, eyes, shirt", "simple picture, ".repeat(28));
     let mut pipeline = Pipeline::builder().build()?;
-    let prompt = format!("{} gold eyes", "red hair, ".repeat(30));
-    let output = pipeline.request(&prompt).steps(1).seed(1).run()?;
-    assert!(output.notes().iter().any(|note| note.contains("does not see") && note.contains("gold eyes")));
-    let error = pipeline.request(&prompt).steps(1).guide(Daam::of("gold eyes")).run().map(drop).expect_err("cut off");
-    assert!(error.to_string().contains("cut off after 75 tokens"), "{error}");
+    let (mut force, mut words, mut daam) = (ColorForce::new("eyes", GOLD), Daam::words(), Daam::of("eyes"));
+    let half = Region::new(Array2::from_shape_fn((16, 16), |(_, x)| if x < 8 { 1.0 } else { 0.0 }));
+    let paint = PaintWithWords::default().mask(half, "shirt", 1.0);
+    // The negative prompt is one chunk, the prompt two.
+    let request = pipeline.request(&long).negative("a car").steps(2).guide(&mut force).guide(&mut words);
+    let output = request.guide(&mut daam).guide(paint).run()?;
+    assert!(output.notes().iter().all(|note| !note.contains("too long")), "{:?}", output.notes());
+    words.heat_map("shirt", 0)?; // a word of the second chunk
+    let apart = (output.image(0)?, pipeline.request(&long).negative("a car").steps(2).run()?);
+    assert_ne!(apart.0, apart.1.image(0)?);
+
+    let mut pipeline = Pipeline::builder().text(TextOptions::PLAIN).build()?;
+    let output = pipeline.request(&long).steps(1).run()?;
+    let note = output.notes().iter().find(|note| note.contains("too long")).expect("a note");
+    assert!(note.contains("eyes, shirt"), "{note}");
+    Ok(())
+}
+
+#[test]
+fn weights_of_words_change_the_picture_and_a_weight_of_one_does_not() -> Result<()> {
+    let prompt = "1girl, gold eyes, red hair";
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut picture = |prompt: &str| Ok::<_, Error>(pipeline.request(prompt).steps(4).seed(1).run()?.image(0)?.clone());
+    let plain = picture(prompt)?;
+    assert_eq!(picture("1girl, (gold eyes:1.0), red hair")?, plain);
+    assert_ne!(picture("1girl, (gold eyes:1.5), red hair")?, plain);
+    // Without markup, brackets are signs of the prompt.
+    let mut unmarked = Pipeline::builder().text(TextOptions { markup: false, ..TextOptions::default() }).build()?;
+    assert_eq!(unmarked.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    assert_ne!(unmarked.request("1girl, (gold eyes:1.0), red hair").steps(4).seed(1).run()?.image(0)?, &plain);
+    // The embedded model's text encoder has three layers.
+    let skipped = |clip_skip| {
+        Pipeline::builder().text(TextOptions { clip_skip: Some(clip_skip), ..TextOptions::default() }).build()
+    };
+    assert_ne!(skipped(2)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    assert_eq!(skipped(1)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    let message = skipped(4).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("clip_skip is 4; expected 1 to 3"), "{message}");
     Ok(())
 }
 
