@@ -44,6 +44,9 @@ pub struct Tokens {
     pub tokens: Vec<String>,
 }
 
+/// Tokens that stay together, with the bytes they come from.
+type Group = Vec<(i64, Range<usize>)>;
+
 /// Splits text as a text encoder was trained to read it. Cloning is cheap.
 #[derive(Clone)]
 pub struct Tokenizer {
@@ -268,7 +271,7 @@ impl Tokenizer {
     }
 
     /// The tokens of a text with their bytes; those of a word of the caller stay together.
-    fn groups(&self, text: &str) -> Result<Vec<Vec<(i64, Range<usize>)>>> {
+    fn groups(&self, text: &str) -> Result<Vec<Group>> {
         let mut groups = Vec::new();
         for (bytes, word) in self.pieces(text) {
             match word {

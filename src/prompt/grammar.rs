@@ -147,7 +147,8 @@ impl Scanner<'_> {
     }
 
     fn pieces(self) -> Vec<Piece> {
-        let empty = |at: usize| Piece::Text { text: String::new(), weight: 1.0, source: vec![at..at] };
+        let empty =
+            |at: usize| Piece::Text { text: String::new(), weight: 1.0, source: std::iter::once(at..at).collect() };
         let mut pieces: Vec<Piece> = Vec::new();
         for Run { bytes, weight, breaks } in self.runs {
             if breaks {

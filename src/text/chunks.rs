@@ -47,7 +47,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`encode`](Self::encode).
     pub fn chunks(&self, text: &str, markup: bool, long: Long) -> Result<Chunks> {
-        let whole = || Piece::Text { text: text.into(), weight: 1.0, source: vec![0..text.len()] };
+        let whole = || Piece::Text { text: text.into(), weight: 1.0, source: std::iter::once(0..text.len()).collect() };
         let pieces = if markup { parse(text) } else { vec![whole()] };
         let (mut plain, mut source) = (String::new(), Vec::new());
         let mut packing = Packing { chunks: vec![Vec::new()], comma: None, long };
