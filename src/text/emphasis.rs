@@ -20,7 +20,7 @@ impl Emphasis {
     /// Weighs `states`, [chunks, 77, width] f32, by `weights`, [chunks, 77]. `empty` is the empty prompt's, [1, 77, width].
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) only.
+    /// [`Error::Torch`](crate::error::Error::Torch) only.
     pub fn apply(self, states: &Tensor, weights: &Tensor, empty: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
         let weights = weights.f_unsqueeze(-1)?;
         match self {

@@ -16,7 +16,7 @@ const PANEL: (usize, usize) = (320, 140);
 /// smallest to the largest on a logarithmic scale where all are positive. Captions have the first and the last mean.
 ///
 /// # Errors
-/// [`Error::Io`](crate::Error::Io) if the journal cannot be read.
+/// [`Error::Io`](crate::error::Error::Io) if the journal cannot be read.
 pub fn curves(journal: &Path) -> Result<Raster> {
     let mut figures: BTreeMap<String, Vec<(f64, f64)>> = BTreeMap::new();
     for line in Journal::read(journal)? {

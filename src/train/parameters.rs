@@ -16,7 +16,7 @@ impl Parameters {
     /// Leaves of the autograd graph over copies of `tensors`, in f32.
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) only, such as out of memory.
+    /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
     pub fn new(tensors: &Tensors, device: Device) -> Result<Self> {
         let leaf = |x: &Tensor| -> Result<Tensor> {
             let mut copy = Tensor::f_zeros(x.size(), (Kind::Float, device))?;
@@ -40,7 +40,7 @@ impl Parameters {
     /// The same memory as other leaves: gradients of their own, for a worker of its own.
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) only.
+    /// [`Error::Torch`](crate::error::Error::Torch) only.
     pub fn share(&self) -> Result<Self> {
         let leaf = |x: &Tensor| -> Result<Tensor> { Ok(x.f_detach()?.f_set_requires_grad(true)?) };
         let tensors = self.tensors.iter().map(|(name, x)| Ok((name.clone(), leaf(x)?))).collect::<Result<_>>()?;
@@ -62,7 +62,7 @@ impl Parameters {
     /// The gradients of the scalar `loss`, in the order of the names: zeros where none arrive. The graph behind `loss` is used up.
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) only.
+    /// [`Error::Torch`](crate::error::Error::Torch) only.
     pub fn gradients(&self, loss: &Tensor) -> Result<Vec<Tensor>> {
         let leaves: Vec<&Tensor> = self.tensors.values().collect();
         let gradients = Tensor::f_run_backward(&[loss], &leaves, false, false)?;

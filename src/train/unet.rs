@@ -2,11 +2,11 @@
 
 use super::export::ModelFolder;
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
-use crate::Pipeline;
 use crate::attention::Tap;
 use crate::diffusion::Table;
 use crate::error::Result;
 use crate::nn::{ClipText, UNet, UnetConfig};
+use crate::pipeline::Pipeline;
 use crate::raster::Raster;
 use crate::sheet::Sheet;
 use crate::text::Tokenizer;

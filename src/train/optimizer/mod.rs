@@ -42,7 +42,7 @@ impl Optimizer {
     /// An optimiser that remembers nothing yet.
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) only, such as out of memory.
+    /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
     pub fn new(muon: Muon, adamw: AdamW, parameters: &Parameters, rule: impl Fn(&str, &[i64]) -> Rule) -> Result<Self> {
         let mut optimizer = Self { muon, adamw, rules: BTreeMap::new() };
         for (name, x) in parameters.tensors() {
@@ -61,7 +61,7 @@ impl Optimizer {
     /// rates, `step` counts from 0.
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) only.
+    /// [`Error::Torch`](crate::error::Error::Torch) only.
     pub fn step(&mut self, parameters: &Parameters, gradients: &[Tensor], step: u64, rate: f64) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let (mut matrices, mut others) = (Vec::new(), Vec::new());
@@ -84,7 +84,7 @@ impl Optimizer {
     /// Takes the memory of [`Optimizer::state`] back; what is missing there stays zero.
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::Error::Torch) if a shape differs.
+    /// [`Error::Torch`](crate::error::Error::Torch) if a shape differs.
     pub fn restore(&mut self, state: &Tensors) -> Result<()> {
         for (name, mut mine) in self.state() {
             if let Some(saved) = state.get(&name) {
@@ -98,7 +98,7 @@ impl Optimizer {
 /// Scales gradients down together so that their joint norm is at most `limit`, and tells the norm they had.
 ///
 /// # Errors
-/// [`Error::Torch`](crate::Error::Torch) only.
+/// [`Error::Torch`](crate::error::Error::Torch) only.
 pub fn clip(gradients: &mut [Tensor], limit: f64) -> Result<f64> {
     let norms = gradients.iter().map(|x| Ok(x.f_norm()?)).collect::<Result<Vec<_>>>()?;
     let norm = Tensor::f_stack(&norms, 0)?.f_norm()?.f_double_value(&[])?;
