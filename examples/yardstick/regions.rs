@@ -1,0 +1,96 @@
+//! Regions of a picture: growing, shrinking, comparing them.
+
+use ndarray::{Array2, Axis, Zip};
+
+/// Pixels that belong to something.
+pub type Mask = Array2<bool>;
+/// The class of every pixel.
+pub type Labels = Array2<u8>;
+
+pub fn area(mask: &Mask) -> usize {
+    mask.iter().filter(|inside| **inside).count()
+}
+
+pub fn of_class(labels: &Labels, class: u8) -> Mask {
+    labels.mapv(|label| label == class)
+}
+
+pub fn and(a: &Mask, b: &Mask) -> Mask {
+    Zip::from(a).and(b).map_collect(|a, b| *a && *b)
+}
+
+pub fn or(a: &Mask, b: &Mask) -> Mask {
+    Zip::from(a).and(b).map_collect(|a, b| *a || *b)
+}
+
+pub fn not(mask: &Mask) -> Mask {
+    mask.mapv(|inside| !inside)
+}
+
+/// Keeps the pixels whose (2r+1)² box lies inside; what is beyond the frame counts as inside.
+pub fn erode(mask: &Mask, r: usize) -> Mask {
+    // A box is a row of columns: along one axis, then along the other.
+    [Axis(0), Axis(1)].into_iter().fold(mask.clone(), |mask, axis| {
+        let mut eroded = mask.clone();
+        for (mut lane, from) in eroded.lanes_mut(axis).into_iter().zip(mask.lanes(axis)) {
+            for (i, inside) in lane.iter_mut().enumerate() {
+                let near = i.saturating_sub(r)..(i + r + 1).min(from.len());
+                *inside = near.into_iter().all(|j| from[j]);
+            }
+        }
+        eroded
+    })
+}
+
+/// Adds the pixels whose (2r+1)² box touches the mask.
+pub fn dilate(mask: &Mask, r: usize) -> Mask {
+    not(&erode(&not(mask), r))
+}
+
+/// The largest erosion of 2, 1 or 0 units that keeps 30 % of the mask and 24 square units, and its radius in units.
+pub fn core(mask: &Mask, unit: usize) -> (usize, Mask) {
+    for k in [2, 1] {
+        let eroded = erode(mask, k * unit);
+        let left = area(&eroded);
+        if left as f64 >= 0.3 * area(mask) as f64 && left >= least_core(unit) {
+            return (k, eroded);
+        }
+    }
+    (0, mask.clone())
+}
+
+/// Pixels that a core must have, 24 square units.
+pub const fn least_core(unit: usize) -> usize {
+    24 * unit * unit
+}
+
+/// Pixels in both over pixels in either; two empty masks are equal.
+pub fn iou(a: &Mask, b: &Mask) -> f64 {
+    let either = area(&or(a, b));
+    if either == 0 { 1.0 } else { area(&and(a, b)) as f64 / either as f64 }
+}
+
+/// The best IoU of any union of `cell` × `cell` squares with the mask, and how many squares that takes.
+///
+/// Exact: squares by falling coverage, the best prefix.
+pub fn ceiling(mask: &Mask, cell: usize) -> (f64, usize) {
+    let mut covered: Vec<usize> =
+        mask.exact_chunks((cell, cell)).into_iter().map(|square| square.iter().filter(|i| **i).count()).collect();
+    covered.sort_unstable_by(|a, b| b.cmp(a));
+    let (all, square) = (area(mask), cell * cell);
+    let (mut inside, mut best) = (0, (0.0, 0));
+    for (count, here) in covered.into_iter().enumerate() {
+        inside += here;
+        let iou = inside as f64 / (all + (count + 1) * square - inside) as f64;
+        if iou > best.0 {
+            best = (iou, count + 1);
+        }
+    }
+    best
+}
+
+/// Each label `by` × `by` times.
+pub fn magnified(labels: &Labels, by: usize) -> Labels {
+    let (h, w) = labels.dim();
+    Array2::from_shape_fn((by * h, by * w), |(y, x)| labels[(y / by, x / by)])
+}

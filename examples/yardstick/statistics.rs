@@ -1,0 +1,91 @@
+//! Medians, quantiles and how sure they are.
+
+use crate::suite::Rng;
+use serde::{Deserialize, Serialize};
+
+/// Rounds of the bootstrap.
+pub const ROUNDS: usize = 2000;
+
+/// A figure with its 95 % interval and the number of runs it is of.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// `None` stands for +∞: more runs failed than the quantile leaves out.
+    pub value: Option<f64>,
+    pub low: Option<f64>,
+    pub high: Option<f64>,
+    pub n: usize,
+}
+
+impl std::fmt::Display for Figure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let number = |x: Option<f64>| x.map_or("∞".into(), short);
+        write!(f, "{} [{}, {}] n={}", number(self.value), number(self.low), number(self.high), self.n)
+    }
+}
+
+/// Three digits that matter, no more than two behind the point.
+pub fn short(x: f64) -> String {
+    match x.abs() {
+        100.0.. => format!("{x:.0}"),
+        10.0.. => format!("{x:.1}"),
+        _ => format!("{x:.2}"),
+    }
+}
+
+/// What is asked of all runs' values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Statistic {
+    Mean,
+    Quantile(f64),
+}
+
+impl Statistic {
+    pub const MEDIAN: Self = Self::Quantile(0.5);
+
+    fn of(self, values: &mut [f64]) -> f64 {
+        match self {
+            Self::Mean => values.iter().sum::<f64>() / values.len() as f64,
+            Self::Quantile(p) => quantile(values, p),
+        }
+    }
+}
+
+/// Quantile of type 7, numpy's default. NaN of nothing.
+pub fn quantile(values: &mut [f64], p: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
+    let place = last as f64 * p;
+    let (low, high) = (values[place as usize], values[(place as usize + 1).min(last)]);
+    let share = place.fract();
+    // A share of zero of infinity is none of it.
+    if share == 0.0 || low == high { low } else { low + share * (high - low) }
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    quantile(&mut values, 0.5)
+}
+
+/// The 95 % interval of a statistic, resampling whole groups (seeds).
+pub fn bootstrap(groups: &[Vec<f64>], statistic: Statistic, label: &str, rounds: usize) -> (f64, f64) {
+    let mut rng = Rng::new(label);
+    let mut results: Vec<f64> = (0..rounds)
+        .map(|_| {
+            let mut values: Vec<f64> =
+                groups.iter().flat_map(|_| groups[rng.below(groups.len() as u64) as usize].iter().copied()).collect();
+            statistic.of(&mut values)
+        })
+        .filter(|value| !value.is_nan())
+        .collect();
+    (quantile(&mut results, 0.025), quantile(&mut results, 0.975))
+}
+
+/// A statistic of all values with its interval; `None` of nothing.
+pub fn figure(groups: &[Vec<f64>], statistic: Statistic) -> Option<Figure> {
+    let mut all: Vec<f64> = groups.concat();
+    if all.is_empty() {
+        return None;
+    }
+    let (low, high) = bootstrap(groups, statistic, "yardstick-1/boot", ROUNDS);
+    let finite = |x: f64| x.is_finite().then_some(x);
+    Some(Figure { n: all.len(), value: finite(statistic.of(&mut all)), low: finite(low), high: finite(high) })
+}

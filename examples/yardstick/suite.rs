@@ -1,0 +1,605 @@
+//! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
+
+use impasto::Rgb;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+/// Changes with the meaning of any figure: old and new ones never share a table.
+pub const LABEL: &str = "yardstick-1";
+/// The parts that acceptance is about, in the order of tags.
+pub const PARTS: [&str; 6] = ["eyes", "hair bow", "hair", "skin", "shirt", "background"];
+/// Their colors in captions, and the middle of what each means.
+pub const PALETTE: [(&str, Rgb); 24] = [
+    ("black", Rgb(25, 25, 30)),
+    ("white", Rgb(245, 245, 245)),
+    ("gray", Rgb(128, 128, 128)),
+    ("red", Rgb(215, 20, 35)),
+    ("tomato", Rgb(255, 99, 71)),
+    ("orange", Rgb(255, 140, 0)),
+    ("gold", Rgb(255, 215, 0)),
+    ("yellow", Rgb(250, 250, 90)),
+    ("lime", Rgb(150, 230, 40)),
+    ("green", Rgb(30, 140, 50)),
+    ("olive", Rgb(120, 125, 30)),
+    ("teal", Rgb(0, 128, 128)),
+    ("cyan", Rgb(30, 220, 230)),
+    ("azure", Rgb(110, 185, 250)),
+    ("blue", Rgb(35, 90, 230)),
+    ("navy", Rgb(0, 0, 139)),
+    ("purple", Rgb(125, 30, 150)),
+    ("lavender", Rgb(190, 155, 240)),
+    ("magenta", Rgb(230, 30, 210)),
+    ("pink", Rgb(255, 105, 180)),
+    ("brown", Rgb(125, 72, 30)),
+    ("tan", Rgb(215, 175, 130)),
+    ("pale", Rgb(252, 228, 208)),
+    ("maroon", Rgb(110, 10, 35)),
+];
+const SKINS: [&str; 3] = ["pale", "tan", "brown"];
+const HAIR_OF_BOYS: [&str; 2] = ["short hair", "spiky hair"];
+const HAIR: [&str; 6] = ["short hair", "long hair", "twintails", "bob", "ponytail", "spiky hair"];
+/// The things of scenes.
+pub const OBJECTS: [&str; 10] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun", "car", "cup"];
+/// The named colors of the public split.
+const PUBLIC: [(&str, Rgb); 8] = [
+    ("gold", Rgb(255, 215, 0)),
+    ("hotpink", Rgb(255, 105, 180)),
+    ("tomato", Rgb(255, 99, 71)),
+    ("darkblue", Rgb(0, 0, 139)),
+    ("teal", Rgb(0, 128, 128)),
+    ("darkorange", Rgb(255, 140, 0)),
+    ("gray", Rgb(128, 128, 128)),
+    ("mediumseagreen", Rgb(60, 179, 113)),
+];
+/// Pairs of a prompt and a seed that a suite has; a quarter of them is wanted, the others stand in.
+pub const PAIRS: usize = 1000;
+/// How often a pair that does not show the part is replaced, the first try included.
+pub const TRIES: usize = 4;
+
+/// FNV-1a, 64 bits.
+pub fn fnv(text: &str) -> u64 {
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// SplitMix64, seeded by a label.
+pub struct Rng(SplitMix64);
+
+impl Rng {
+    pub fn new(label: &str) -> Self {
+        Self(SplitMix64::seed_from_u64(fnv(label)))
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Uniform in 0..n.
+    pub fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.u64()) * u128::from(n)) >> 64) as u64
+    }
+
+    /// Uniform in 0..1.
+    pub fn unit(&mut self) -> f64 {
+        (self.u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+/// Public things are even, all others odd: the two never meet.
+fn on_side(split: &str, number: u64) -> bool {
+    (number & 1 == 0) == (split == "public")
+}
+
+/// The noise seeds of a suite.
+pub fn seeds(split: &str, suite: u64, n: usize) -> Vec<u64> {
+    if split == "public" {
+        return (0..n as u64).map(|i| 1000 * suite + i).collect();
+    }
+    let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/seeds"));
+    let mut seeds = Vec::with_capacity(n);
+    while seeds.len() < n {
+        let seed = (1 << 32) + (rng.u64() >> 33);
+        if !seeds.contains(&seed) {
+            seeds.push(seed);
+        }
+    }
+    seeds
+}
+
+/// Whether portraits have color words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    Plain,
+    Dressed,
+    /// No portrait at all.
+    Scene,
+}
+
+impl Style {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Dressed => "dressed",
+            Self::Scene => "scene",
+        }
+    }
+}
+
+/// The portraits of a suite, as the training captions are worded.
+pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String> {
+    let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/portrait-{}", style.name()));
+    let names = PALETTE.map(|(name, _)| name);
+    let mut prompts: Vec<String> = Vec::with_capacity(n);
+    while prompts.len() < n {
+        let boy = rng.unit() < 0.3;
+        let mut tags: Vec<String> = Vec::new();
+        for part in PARTS {
+            let colored = style == Style::Dressed && rng.unit() < 0.7;
+            tags.push(match colored {
+                true => format!("{} {part}", rng.pick(if part == "skin" { &SKINS } else { &names })),
+                false => part.to_owned(),
+            });
+        }
+        if rng.unit() < 0.4 {
+            tags.push("mouth".to_owned());
+        }
+        if rng.unit() < 0.35 {
+            tags.push(rng.pick(if boy { &HAIR_OF_BOYS } else { &HAIR }).to_owned());
+        }
+        rng.shuffle(&mut tags);
+        let prompt = format!("{}, {}", if boy { "1boy" } else { "1girl" }, tags.join(", "));
+        if on_side(split, Rng::new(&prompt).u64()) && !prompts.contains(&prompt) {
+            prompts.push(prompt);
+        }
+    }
+    prompts
+}
+
+/// L* from and to, C* from and to, and whether a channel is at its end.
+const BANDS: [(f64, f64, f64, f64, bool); 8] = [
+    (20.0, 45.0, 50.0, 999.0, false),
+    (45.0, 70.0, 50.0, 999.0, false),
+    (70.0, 95.0, 50.0, 999.0, false),
+    (20.0, 45.0, 25.0, 50.0, false),
+    (45.0, 70.0, 25.0, 50.0, false),
+    (70.0, 95.0, 25.0, 50.0, false),
+    (45.0, 80.0, 0.0, 25.0, false),
+    (20.0, 95.0, 50.0, 999.0, true),
+];
+
+/// Has a channel so near to its end that texture pulls the mean inward?
+pub fn is_corner(Rgb(r, g, b): Rgb) -> bool {
+    r.min(g).min(b) <= 8 || r.max(g).max(b) >= 247
+}
+
+/// Colors without names, one of each band in turn.
+pub fn numeric(split: &str, suite: u64, n: usize) -> Vec<Rgb> {
+    let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/colours"));
+    let fixed = if split == "public" { &[][..] } else { &PUBLIC };
+    let mut colors: Vec<Rgb> = Vec::with_capacity(n);
+    while colors.len() < n {
+        let (l0, l1, c0, c1, corner) = BANDS[colors.len() % 8];
+        let mut channel = || rng.below(256) as u8;
+        let color = Rgb(channel(), channel(), channel());
+        let Rgb(r, g, b) = color;
+        let lab = color.lab();
+        let fits = (l0..l1).contains(&lab.l) && (c0..c1).contains(&lab.a.hypot(lab.b));
+        let interior = r.min(g).min(b) >= 24 && r.max(g).max(b) <= 231;
+        let in_place = if corner { is_corner(color) } else { interior };
+        let sum = u64::from(r) + u64::from(g) + u64::from(b);
+        if fits
+            && in_place
+            && on_side(split, sum)
+            && colors.iter().all(|other| color.delta_e(*other) >= 12.0)
+            && fixed.iter().all(|(_, other)| color.delta_e(*other) >= 5.0)
+        {
+            colors.push(color);
+        }
+    }
+    colors
+}
+
+/// CSS keywords: the public eight, or eight others away from them and from each other.
+pub fn named(split: &str, suite: u64) -> Vec<(String, Rgb)> {
+    if split == "public" {
+        return PUBLIC.map(|(name, color)| (name.to_owned(), color)).to_vec();
+    }
+    let mut all: Vec<(&str, Rgb)> =
+        palette::named::entries().map(|(name, color)| (name, Rgb(color.red, color.green, color.blue))).collect();
+    all.sort_unstable_by_key(|(name, _)| *name);
+    let mut keywords: Vec<(&str, Rgb)> = Vec::new();
+    for (name, color) in all {
+        if keywords.iter().all(|(_, known)| *known != color) {
+            keywords.push((name, color));
+        }
+    }
+    Rng::new(&format!("{LABEL}/{split}/{suite}/named")).shuffle(&mut keywords);
+    let mut chosen: Vec<(String, Rgb)> = Vec::new();
+    for (name, color) in keywords {
+        let new = PUBLIC.iter().all(|(_, other)| color.delta_e(*other) >= 5.0);
+        if chosen.len() < 8 && new && chosen.iter().all(|(_, other)| color.delta_e(*other) >= 12.0) {
+            chosen.push((name.to_owned(), color));
+        }
+    }
+    chosen
+}
+
+/// The palette's name nearest to a color, by Euclidean distance in CIELAB, as captions do.
+pub fn nearest_name(color: impasto::Lab) -> &'static str {
+    let distance = |other: Rgb| {
+        let other = other.lab();
+        (color.l - other.l).powi(2) + (color.a - other.a).powi(2) + (color.b - other.b).powi(2)
+    };
+    let nearest = PALETTE.iter().min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
+    nearest.map_or("gray", |(name, _)| name)
+}
+
+/// A color that is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Color {
+    pub rgb: Rgb,
+    /// Of CSS; `None` of a color by number.
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// One part, a CSS color.
+    Named,
+    /// One part, a color by number.
+    Numeric,
+    /// One part, where other parts have color words.
+    Binding,
+    /// Two to four parts, each its color.
+    Many,
+    /// One color on two parts.
+    Same,
+    /// Attention against the judge's regions.
+    Saliency,
+    /// One object into one quadrant.
+    Place,
+    /// Two objects left and right, then mirrored.
+    Swap,
+}
+
+impl Task {
+    pub const ALL: [Self; 8] =
+        [Self::Named, Self::Numeric, Self::Binding, Self::Many, Self::Same, Self::Saliency, Self::Place, Self::Swap];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Numeric => "numeric",
+            Self::Binding => "binding",
+            Self::Many => "many",
+            Self::Same => "same",
+            Self::Saliency => "saliency",
+            Self::Place => "place",
+            Self::Swap => "swap",
+        }
+    }
+
+    /// Is it about colors?
+    pub fn colors(self) -> bool {
+        matches!(self, Self::Named | Self::Numeric | Self::Binding | Self::Many | Self::Same)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Unforced,
+    Word,
+    Doc,
+    DocParts,
+    Tuned,
+    Recolor,
+    Paste,
+    PwwOff,
+    Pww,
+}
+
+impl Method {
+    pub const ALL: [Self; 9] = [
+        Self::Unforced,
+        Self::Word,
+        Self::Doc,
+        Self::DocParts,
+        Self::Tuned,
+        Self::Recolor,
+        Self::Paste,
+        Self::PwwOff,
+        Self::Pww,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unforced => "unforced",
+            Self::Word => "word",
+            Self::Doc => "doc",
+            Self::DocParts => "doc-parts",
+            Self::Tuned => "tuned",
+            Self::Recolor => "recolor",
+            Self::Paste => "paste",
+            Self::PwwOff => "pww-off",
+            Self::Pww => "pww",
+        }
+    }
+
+    /// Can it do this task?
+    pub fn does(self, task: Task) -> bool {
+        match self {
+            Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
+            Self::Unforced => task.colors() || task == Task::Saliency,
+            _ => task.colors(),
+        }
+    }
+}
+
+/// A part of the picture and the color that it is asked to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub part: String,
+    pub rgb: Rgb,
+}
+
+/// An object and where it is painted, as shares of the picture: left, top, right, bottom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Painted {
+    pub object: &'static str,
+    pub area: [f64; 4],
+}
+
+/// One thing to be measured: everything but which of its pairs shows the part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    pub task: Task,
+    pub method: Method,
+    pub style: Style,
+    /// Number of the wanted pair, the unit that is resampled.
+    pub wanted: usize,
+    pub asked: Vec<Asked>,
+    pub painted: Vec<Painted>,
+    /// Prompt and seed, the first choice first.
+    pub pairs: Vec<(String, u64)>,
+}
+
+impl Job {
+    /// What it is about, as keys and tables say it.
+    pub fn part(&self) -> String {
+        if !self.painted.is_empty() {
+            let place = |painted: &Painted| format!("{}@{:.1},{:.1}", painted.object, painted.area[0], painted.area[1]);
+            return self.painted.iter().map(place).collect::<Vec<_>>().join("+");
+        }
+        self.asked.iter().map(|asked| asked.part.as_str()).collect::<Vec<_>>().join("+")
+    }
+
+    /// The colors as keys say them: `255,215,0`.
+    pub fn colors(&self) -> String {
+        let color = |asked: &Asked| format!("{},{},{}", asked.rgb.0, asked.rgb.1, asked.rgb.2);
+        self.asked.iter().map(color).collect::<Vec<_>>().join("+")
+    }
+
+    /// The key of its record, with one of its pairs.
+    pub fn key(&self, suite: &Suite, pair: usize) -> String {
+        let (prompt, seed) = &self.pairs[pair];
+        let (task, method, style) = (self.task.name(), self.method.name(), self.style.name());
+        let (part, colors) = (self.part(), self.colors());
+        let text =
+            format!("{LABEL}|{}|{}|{task}|{method}|{style}|{part}|{colors}|{prompt}|{seed}", suite.split, suite.number);
+        format!("{:016x}", fnv(&text))
+    }
+}
+
+/// What a suite is asked for beside its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub tasks: Vec<Task>,
+    pub methods: Vec<Method>,
+    pub parts: Vec<String>,
+    /// All colors on all parts, and `binding` of all parts.
+    pub full: bool,
+}
+
+/// All that can be asked of one split and number.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    pub split: String,
+    pub number: u64,
+    pub seeds: Vec<u64>,
+    pub plain: Vec<String>,
+    pub dressed: Vec<String>,
+    pub colors: Vec<Color>,
+}
+
+impl Suite {
+    pub fn new(split: &str, number: u64) -> Self {
+        let named = named(split, number).into_iter().take(4).map(|(name, rgb)| Color { rgb, name: Some(name) });
+        let bands = numeric(split, number, 8).into_iter().step_by(2).map(|rgb| Color { rgb, name: None });
+        Self {
+            split: split.to_owned(),
+            number,
+            seeds: seeds(split, number, PAIRS),
+            plain: portraits(split, number, PAIRS, Style::Plain),
+            dressed: portraits(split, number, PAIRS, Style::Dressed),
+            colors: named.chain(bands).collect(),
+        }
+    }
+
+    /// All sixteen colors.
+    pub fn with_all_colors(mut self) -> Self {
+        let named = named(&self.split, self.number).into_iter().map(|(name, rgb)| Color { rgb, name: Some(name) });
+        let numeric = numeric(&self.split, self.number, 8).into_iter().map(|rgb| Color { rgb, name: None });
+        self.colors = named.chain(numeric).collect();
+        self
+    }
+
+    /// Wanted pairs that there are.
+    pub fn len(&self) -> usize {
+        if self.seeds.len() == PAIRS { PAIRS / TRIES } else { self.seeds.len() }
+    }
+
+    /// The pairs of wanted pair `i`: itself, then those that stand in for it.
+    fn pairs(&self, i: usize, prompts: &[String]) -> Vec<(String, u64)> {
+        let pair = |t: usize| {
+            let at = i + t * self.len();
+            Some((prompts.get(at % prompts.len())?.clone(), *self.seeds.get(at)?))
+        };
+        (0..TRIES).map_while(pair).collect()
+    }
+
+    fn label(&self, what: &str) -> Rng {
+        Rng::new(&format!("{LABEL}/{}/{}/{what}", self.split, self.number))
+    }
+
+    /// Every job of wanted pair `i`, the unforced ones first.
+    pub fn jobs(&self, i: usize, choice: &Choice) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for task in &choice.tasks {
+            for (style, asked, painted, pairs) in self.asks(*task, i, choice) {
+                for method in choice.methods.iter().filter(|method| method.does(*task)) {
+                    jobs.push(Job {
+                        task: *task,
+                        method: *method,
+                        style,
+                        wanted: i,
+                        asked: asked.clone(),
+                        painted: painted.clone(),
+                        pairs: pairs.clone(),
+                    });
+                }
+            }
+        }
+        jobs
+    }
+
+    fn asks(&self, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
+        let parts = || PARTS.iter().enumerate().filter(|(_, part)| choice.parts.iter().any(|chosen| chosen == *part));
+        let colors = |part: usize| -> Vec<&Color> {
+            let n = self.colors.len();
+            if choice.full {
+                self.colors.iter().collect()
+            } else {
+                self.colors[(i + part) % n..].iter().take(1).collect()
+            }
+        };
+        let asked = |part: &str, color: &Color| vec![Asked { part: part.to_owned(), rgb: color.rgb }];
+        match task {
+            Task::Named | Task::Numeric => parts()
+                .flat_map(|(number, part)| colors(number).into_iter().map(move |color| (*part, color)))
+                .filter(|(_, color)| color.name.is_some() == (task == Task::Named))
+                .map(|(part, color)| (Style::Plain, asked(part, color), vec![], self.pairs(i, &self.plain)))
+                .collect(),
+            Task::Binding => parts()
+                .filter(|(number, _)| choice.full || *number == i % PARTS.len())
+                .map(|(number, part)| {
+                    let color = &self.colors[(i + number) % self.colors.len()];
+                    let mut pairs = self.pairs(i, &self.dressed);
+                    pairs.iter_mut().for_each(|(prompt, _)| *prompt = undressed(prompt, part));
+                    (Style::Dressed, asked(part, color), vec![], pairs)
+                })
+                .collect(),
+            Task::Many => (2..=4)
+                .map(|count| {
+                    let mut rng = self.label(&format!("many-{i}-{count}"));
+                    let asked = self.different(&mut rng, count);
+                    (Style::Plain, asked, vec![], self.pairs(i, &self.plain))
+                })
+                .collect(),
+            Task::Same => {
+                let mut rng = self.label(&format!("same-{i}"));
+                let color = self.colors[rng.below(self.colors.len() as u64) as usize].rgb;
+                let mut parts = PARTS;
+                rng.shuffle(&mut parts);
+                let asked = parts[..2].iter().map(|part| Asked { part: (*part).to_owned(), rgb: color }).collect();
+                vec![(Style::Plain, asked, vec![], self.pairs(i, &self.plain))]
+            }
+            Task::Saliency => vec![(Style::Plain, vec![], vec![], self.pairs(i, &self.plain))],
+            Task::Place => {
+                let object = self.object("place", i);
+                let prompt = [format!("a {object}, ground, sky")];
+                (0..4)
+                    .map(|quadrant| {
+                        let (left, top) = (f64::from(quadrant % 2) / 2.0, f64::from(quadrant / 2) / 2.0);
+                        let painted = vec![Painted { object, area: [left, top, left + 0.5, top + 0.5] }];
+                        (Style::Scene, vec![], painted, self.pairs(i, &prompt)[..1].to_vec())
+                    })
+                    .collect()
+            }
+            Task::Swap => {
+                let mut rng = self.label(&format!("swap-{i}"));
+                let mut objects = OBJECTS;
+                rng.shuffle(&mut objects);
+                let [a, b, ..] = objects;
+                let names = PALETTE.map(|(name, _)| name);
+                let mut word =
+                    |place: &str| if i % 2 == 1 { format!("{} {place}", rng.pick(&names)) } else { place.to_owned() };
+                let prompt = [format!("a {a} and a {b}, {}, {}", word("ground"), word("sky"))];
+                let halves = |left, right| {
+                    let left = Painted { object: left, area: [0.0, 0.0, 0.5, 1.0] };
+                    vec![left, Painted { object: right, area: [0.5, 0.0, 1.0, 1.0] }]
+                };
+                let pairs = self.pairs(i, &prompt)[..1].to_vec();
+                [halves(a, b), halves(b, a)].map(|painted| (Style::Scene, vec![], painted, pairs.clone())).to_vec()
+            }
+        }
+    }
+
+    /// `count` parts, each with a color 20 or more from the others'.
+    fn different(&self, rng: &mut Rng, count: usize) -> Vec<Asked> {
+        let (mut parts, mut colors) = (PARTS, self.colors.clone());
+        rng.shuffle(&mut parts);
+        rng.shuffle(&mut colors);
+        let mut chosen: Vec<Rgb> = Vec::new();
+        for color in &colors {
+            if chosen.iter().all(|other| color.rgb.delta_e(*other) >= 20.0) {
+                chosen.push(color.rgb);
+            }
+        }
+        parts.iter().zip(chosen).take(count).map(|(part, rgb)| Asked { part: (*part).to_owned(), rgb }).collect()
+    }
+
+    /// The object of wanted pair `i`: every ten of them meet all ten objects.
+    fn object(&self, what: &str, i: usize) -> &'static str {
+        let mut objects = OBJECTS;
+        self.label(&format!("{what}-{}", i / objects.len())).shuffle(&mut objects);
+        objects[i % objects.len()]
+    }
+}
+
+type Ask = (Style, Vec<Asked>, Vec<Painted>, Vec<(String, u64)>);
+
+/// The color word before a tag, if it has one.
+pub fn color_word<'a>(prompt: &'a str, part: &str) -> Option<&'a str> {
+    let word = prompt.split(", ").find_map(|tag| tag.strip_suffix(part)?.strip_suffix(' '))?;
+    PALETTE.iter().any(|(name, _)| *name == word).then_some(word)
+}
+
+/// The prompt without the color word of a tag.
+pub fn undressed(prompt: &str, part: &str) -> String {
+    match color_word(prompt, part) {
+        Some(word) => replaced(prompt, &format!("{word} {part}"), part),
+        None => prompt.to_owned(),
+    }
+}
+
+/// The prompt with a color word before a tag.
+pub fn dressed(prompt: &str, part: &str, word: &str) -> String {
+    replaced(prompt, part, &format!("{word} {part}"))
+}
+
+fn replaced(prompt: &str, tag: &str, by: &str) -> String {
+    prompt.split(", ").map(|each| if each == tag { by } else { each }).collect::<Vec<_>>().join(", ")
+}
