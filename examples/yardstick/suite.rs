@@ -305,6 +305,8 @@ pub enum Method {
     Doc,
     DocParts,
     Tuned,
+    Exact,
+    Oracle,
     Recolor,
     Paste,
     PwwOff,
@@ -312,12 +314,14 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Unforced,
         Self::Word,
         Self::Doc,
         Self::DocParts,
         Self::Tuned,
+        Self::Exact,
+        Self::Oracle,
         Self::Recolor,
         Self::Paste,
         Self::PwwOff,
@@ -331,6 +335,8 @@ impl Method {
             Self::Doc => "doc",
             Self::DocParts => "doc-parts",
             Self::Tuned => "tuned",
+            Self::Exact => "exact",
+            Self::Oracle => "oracle",
             Self::Recolor => "recolor",
             Self::Paste => "paste",
             Self::PwwOff => "pww-off",

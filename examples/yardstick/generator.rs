@@ -1,0 +1,275 @@
+//! Pictures of a real model, by every method of the table.
+
+use crate::metrics::{self, Picture};
+use crate::regions::Mask;
+use crate::runner::{Failure, Generator, Own, Request, Shot};
+use crate::suite::{Method, dressed, fnv, nearest_name};
+use impasto::color::linear_mean;
+use impasto::diffusion::solver;
+use impasto::guidance::{ColorForce, Daam, Differential, PaintWithWords, WeightFn};
+use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+/// How a part is forced.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preset {
+    pub color_var: f64,
+    pub cutoff: f64,
+    /// Adds the saliency of a second prompt with "pink" before the phrase.
+    pub differential: bool,
+}
+
+/// The document's first example.
+const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
+/// Strength and gain of `pww`.
+const PAINT: (f64, f64) = (1.5, 0.4);
+
+/// The document's example for a part; shirt and background as its hair.
+pub fn doc_parts(part: &str) -> Preset {
+    match part {
+        "eyes" => DOC,
+        "hair bow" => Preset { color_var: 15.0, cutoff: 0.17, differential: false },
+        "skin" => Preset { color_var: 20.0, cutoff: 0.12, differential: true },
+        _ => Preset { color_var: 25.0, cutoff: 0.20, differential: true },
+    }
+}
+
+/// How pictures are made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// A folder in diffusers' layout; `None` is the embedded model.
+    pub model: Option<PathBuf>,
+    pub solver: String,
+    pub steps: usize,
+    pub scale: Option<f64>,
+    pub size: Option<(u32, u32)>,
+    /// What `tune` found.
+    pub tuned: BTreeMap<String, Preset>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let solver = "Euler a".to_owned();
+        Self { model: None, solver, steps: 28, scale: None, size: None, tuned: BTreeMap::new() }
+    }
+}
+
+impl Settings {
+    /// Says all that pictures depend on but the model, as a hash.
+    pub fn hash(&self, judge: &str) -> String {
+        let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
+        let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}", self.tuned);
+        let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
+        format!("{:016x}", fnv(&format!("{run}|{methods}|{judge}")))
+    }
+
+    pub fn source(&self) -> Source {
+        self.model.as_ref().map_or(Source::embedded(), Source::dir)
+    }
+
+    /// Says which weights it is: of every file its size, its header and samples of the rest.
+    pub fn fingerprint(&self) -> Result<String, Failure> {
+        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+        let folder = self.model.as_deref().unwrap_or(&embedded);
+        let mut files = Vec::new();
+        for part in ["unet", "vae", "text_encoder"] {
+            let read = std::fs::read_dir(folder.join(part));
+            let read = read.map_err(|error| format!("{}: {error}", folder.join(part).display()))?;
+            files.extend(read.filter_map(|entry| Some(entry.ok()?.path())));
+        }
+        files.sort();
+        let mut hash = String::new();
+        for file in files.iter().filter(|file| file.is_file()) {
+            hash = format!("{:016x}", fnv(&format!("{hash}{}", fingerprint(file)?)));
+        }
+        Ok(hash)
+    }
+}
+
+/// Size, the first 64 KiB and sixteen samples of 4 KiB.
+pub fn fingerprint(file: &Path) -> Result<String, Failure> {
+    let mut open = std::fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let size = open.metadata()?.len();
+    let mut bytes = vec![0; 65536];
+    let mut text = format!("{size}");
+    for place in 0..=16 {
+        let _ = open.seek(SeekFrom::Start(size * place / 17))?;
+        let piece = if place == 0 { 65536 } else { 4096 };
+        let read = open.by_ref().take(piece).read(&mut bytes)?;
+        text.extend(bytes[..read].iter().map(|byte| char::from(*byte)));
+    }
+    Ok(format!("{:016x}", fnv(&text)))
+}
+
+/// A model with what it takes to run every method.
+pub struct Real {
+    pipeline: Pipeline,
+    settings: Settings,
+    round_trips: HashMap<Rgb, f64>,
+}
+
+impl Real {
+    pub fn new(settings: &Settings) -> Result<Self, Failure> {
+        let pipeline = Pipeline::builder().source(settings.source()).build()?;
+        let _ = solver::by_name(&settings.solver)?;
+        Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new() })
+    }
+
+    fn preset(&self, method: Method, part: &str) -> Result<Preset, Failure> {
+        match method {
+            Method::Doc => Ok(DOC),
+            Method::DocParts => Ok(doc_parts(part)),
+            Method::Tuned => {
+                let tuned = self.settings.tuned.get(part);
+                tuned.copied().ok_or_else(|| format!("tuned: nothing is tuned for {part}; run `tune` first").into())
+            }
+            _ => Err(format!("{}: this version has no ColorForce::exact", method.name()).into()),
+        }
+    }
+
+    /// A picture that is no method's: `force` decides.
+    pub fn picture(&mut self, prompt: &str, seed: u64, force: Option<ColorForce>) -> Result<Picture, Failure> {
+        let Self { pipeline, settings, .. } = self;
+        let mut request = request(pipeline, settings, prompt, seed)?;
+        if let Some(force) = force {
+            request = request.guide(force);
+        }
+        Ok(picture(request.run()?.image(0)?)?)
+    }
+}
+
+/// A force on a part with these settings.
+pub fn force(part: &str, color: Rgb, preset: Preset) -> ColorForce {
+    let force = ColorForce::new(part, color).color_var(preset.color_var).saliency_cutoff(preset.cutoff);
+    match preset.differential {
+        true => force.saliency((Daam::of(part), Differential::of(part, "pink"))),
+        false => force,
+    }
+}
+
+fn request<'p>(
+    pipeline: &'p mut Pipeline,
+    settings: &Settings,
+    prompt: &'p str,
+    seed: u64,
+) -> Result<impasto::pipeline::Request<'p>, Failure> {
+    let (solver, spacing) = solver::by_name(&settings.solver)?;
+    let mut request = pipeline.request(prompt).seed(seed).steps(settings.steps).solver(solver);
+    if let Some(spacing) = spacing {
+        request = request.spacing(spacing);
+    }
+    if let Some(scale) = settings.scale {
+        request = request.guidance_scale(scale);
+    }
+    if let Some((width, height)) = settings.size {
+        request = request.size(width, height);
+    }
+    Ok(request)
+}
+
+impl Generator for Real {
+    fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
+        let mut prompt = asked.prompt.to_owned();
+        let mut forces = Vec::new();
+        match asked.method {
+            Method::Unforced | Method::PwwOff | Method::Pww => {}
+            Method::Word => {
+                for each in asked.asked {
+                    prompt = dressed(&prompt, &each.part, nearest_name(metrics::lab(each.rgb)));
+                }
+            }
+            method => {
+                for each in asked.asked {
+                    forces.push(force(&each.part, each.rgb, self.preset(method, &each.part)?));
+                }
+            }
+        }
+        let mut looks: Vec<Daam> = asked.phrases.iter().map(|phrase| Daam::of(*phrase)).collect();
+        let paint = (asked.method == Method::Pww).then(|| paint(asked));
+
+        let Self { pipeline, settings, .. } = self;
+        let mut request = request(pipeline, settings, &prompt, asked.seed)?;
+        for force in &mut forces {
+            request = request.guide(force);
+        }
+        for look in &mut looks {
+            request = request.guide(look);
+        }
+        if let Some(paint) = paint {
+            request = request.guide(paint);
+        }
+        let output = request.run()?;
+        let picture = picture(output.image(0)?)?;
+
+        let mut own = Vec::new();
+        for force in &forces {
+            let delta_e = force.details()?.painted.first().map(|painted| painted.delta_e);
+            own.push(Own { delta_e, converged: None, mask: Some(last_mask(force, picture.dim())?) });
+        }
+        let mut maps = Vec::new();
+        for (phrase, look) in asked.phrases.iter().zip(&looks) {
+            let map = look.heat_map(0)?.expand(64, 64)?;
+            let values = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
+            maps.push(((*phrase).to_owned(), Array2::from_shape_vec((64, 64), values)?));
+        }
+        Ok(Shot { picture, own, maps })
+    }
+
+    fn round_trip(&mut self, color: Rgb) -> Option<f64> {
+        if let Some(known) = self.round_trips.get(&color) {
+            return Some(*known);
+        }
+        let model = self.pipeline.model();
+        let shown = || -> Result<f64, Failure> {
+            let latent = model.flat(color, Grid::new(16, 16))?;
+            let middle = model.decode(&latent)?.f_slice(2, 32, 96, 1)?.f_slice(3, 32, 96, 1)?;
+            let light = linear_mean(&middle.f_reshape([3, -1])?.f_to_kind(Kind::Float)?)?;
+            Ok(Lab::from_linear(light).delta_e(metrics::lab(color)))
+        };
+        let shown = shown().ok()?;
+        let _ = self.round_trips.insert(color, shown);
+        Some(shown)
+    }
+}
+
+/// Every object painted in its area, in a color of its own, on white.
+fn paint(asked: &Request<'_>) -> PaintWithWords {
+    const SIDE: f64 = 128.0;
+    let color = |i: usize| Rgb(200, 40 * i as u8, 30);
+    let mut map = Raster::flat(Rgb(255, 255, 255), SIDE as u32, SIDE as u32);
+    for (i, painted) in asked.painted.iter().enumerate() {
+        let [left, top, right, bottom] = painted.area.map(|share| (SIDE * share) as u32);
+        map.paste(&Raster::flat(color(i), bottom - top, right - left), left, top);
+    }
+    let (strength, gain) = PAINT;
+    let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(gain));
+    let each = asked.painted.iter().enumerate();
+    each.fold(paint, |paint, (i, painted)| paint.color(color(i), painted.object, strength))
+}
+
+/// The mask of the last forced step at the picture's size.
+fn last_mask(force: &ColorForce, (h, w): (usize, usize)) -> Result<Mask, Failure> {
+    let masks = force.masks()?; // [steps, 1, h, w]
+    let last: Tensor =
+        masks.f_narrow(0, masks.size()[0] - 1, 1)?.f_upsample_nearest2d([h as i64, w as i64], None, None)?;
+    let values = Vec::<f32>::try_from(&last.f_flatten(0, -1)?)?;
+    Ok(Array2::from_shape_vec((h, w), values.into_iter().map(|value| value >= 0.5).collect())?)
+}
+
+/// A raster as an array.
+pub fn picture(raster: &Raster) -> Result<Picture, Failure> {
+    let pixels = raster.bytes().chunks_exact(3).map(|c| Rgb(c[0], c[1], c[2])).collect();
+    Ok(Array2::from_shape_vec((raster.height() as usize, raster.width() as usize), pixels)?)
+}
+
+/// An array as a raster.
+pub fn raster(picture: &Picture) -> Result<Raster, Failure> {
+    let (h, w) = picture.dim();
+    let bytes = picture.iter().flat_map(|pixel| [pixel.0, pixel.1, pixel.2]).collect();
+    Ok(Raster::from_bytes(bytes, h as u32, w as u32)?)
+}

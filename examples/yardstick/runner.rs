@@ -1,0 +1,522 @@
+//! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
+
+use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
+use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
+use crate::regions::{Labels, Mask, area, ceiling, core, iou, of_class};
+use crate::suite::{self, Asked, Choice, Job, LABEL, Method, OBJECTS, PARTS, Painted, Style, Suite, Task};
+use impasto::Rgb;
+use ndarray::Array2;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// The judge's classes, in the order of their numbers.
+pub const CLASSES: [&str; 20] = [
+    "background",
+    "skin",
+    "hair",
+    "eyes",
+    "hair bow",
+    "mouth",
+    "shirt",
+    "detail",
+    "sky",
+    "ground",
+    "house",
+    "tree",
+    "boat",
+    "star",
+    "fish",
+    "flower",
+    "moon",
+    "sun",
+    "car",
+    "cup",
+];
+/// Thresholds at which attention is compared with regions, in hundredths.
+pub const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
+/// Side of the grid on which it is.
+const GRID: usize = 64;
+/// Side of a latent cell in pixels.
+const CELL: usize = 8;
+/// Whole seeds that every tier runs.
+pub const LEAST_SEEDS: usize = 8;
+
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a generator is asked for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    pub prompt: &'a str,
+    pub seed: u64,
+    pub method: Method,
+    pub asked: &'a [Asked],
+    pub painted: &'a [Painted],
+    /// Phrases whose attention is wanted.
+    pub phrases: &'a [&'a str],
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Shot {
+    pub picture: Picture,
+    /// One for each color that was asked for, if the method has an opinion.
+    pub own: Vec<Own>,
+    /// Attention to each phrase, 64 × 64 in 0..=1.
+    pub maps: Vec<(String, Array2<f32>)>,
+}
+
+/// What a guidance says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    pub delta_e: Option<f64>,
+    pub converged: Option<bool>,
+    /// Where the last forced step forced, at the picture's size.
+    pub mask: Option<Mask>,
+}
+
+/// Makes pictures.
+pub trait Generator {
+    fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
+
+    /// What a flat picture of a color loses in the decoder, CIEDE2000.
+    fn round_trip(&mut self, _: Rgb) -> Option<f64> {
+        None
+    }
+}
+
+/// Sees a picture, and nothing of what was asked.
+pub trait Judge {
+    fn look(&mut self, picture: &Picture) -> Result<Seen, Failure>;
+}
+
+/// A picture as the judge sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// At the picture's size.
+    pub labels: Labels,
+    /// How sure the judge is of each class it found, 0..=1.
+    pub sure: BTreeMap<u8, f64>,
+}
+
+pub fn class(name: &str) -> u8 {
+    CLASSES.iter().position(|class| *class == name).unwrap_or(usize::from(metrics::DETAIL)) as u8
+}
+
+/// How long to go on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seeds {
+    /// These many.
+    Exactly(usize),
+    /// As many as fit, at least [`LEAST_SEEDS`].
+    Within(Duration),
+}
+
+/// Is there time for another seed, after `done` of them took `elapsed`?
+pub fn another(next: usize, done: usize, elapsed: Duration, workers: usize, seeds: Seeds) -> bool {
+    match seeds {
+        Seeds::Exactly(seeds) => next < seeds,
+        Seeds::Within(_) if next < LEAST_SEEDS => true,
+        Seeds::Within(budget) => {
+            // Every worker has one seed in hand.
+            let each = elapsed.as_secs_f64() * workers as f64 / done.max(1) as f64;
+            elapsed.as_secs_f64() + each <= budget.as_secs_f64()
+        }
+    }
+}
+
+/// A plan of work.
+pub struct Plan<'a> {
+    pub suite: &'a Suite,
+    pub choice: Choice,
+    pub made: Made,
+    pub seeds: Seeds,
+    /// Ends the run between two pictures.
+    pub limit: Option<Duration>,
+    pub workers: usize,
+    /// Which seeds are ours: i of n.
+    pub shard: (usize, usize),
+}
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub seeds: usize,
+    pub elapsed: Duration,
+    /// The time was up before everything that was begun was done.
+    pub stopped: bool,
+}
+
+/// A picture for people beside its record: unforced, forced, regions, mask in one strip.
+pub struct Strip(pub Vec<Picture>);
+
+/// Runs a plan. `bench` makes a generator and a judge for each worker; `keep` sees every new record with its pictures.
+pub fn run<G: Generator, J: Judge>(
+    plan: &Plan<'_>,
+    done: &[Record],
+    records: &mut Records,
+    bench: impl Fn() -> Result<(G, J), Failure> + Sync,
+    mut keep: impl FnMut(&Record, Option<Strip>, &Progress) -> Result<(), Failure>,
+) -> Result<Progress, Failure> {
+    let known: HashMap<&str, Status> = done
+        .iter()
+        .filter(|record| record.made == plan.made)
+        .map(|record| (record.key.as_str(), record.status))
+        .collect();
+    let begun = Instant::now();
+    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
+    let broken: Mutex<Option<Failure>> = Mutex::new(None);
+    let (shard, shards) = plan.shard;
+    let (send, receive) = mpsc::sync_channel::<(Record, Option<Strip>)>(64);
+
+    std::thread::scope(|scope| -> Result<(), Failure> {
+        for _ in 0..plan.workers {
+            let (send, known, next, finished, stop, stopped, broken, bench) =
+                (send.clone(), &known, &next, &finished, &stop, &stopped, &broken, &bench);
+            let work = move || -> Result<(), Failure> {
+                let (mut generator, mut judge) = bench()?;
+                loop {
+                    let ours = next.fetch_add(1, Ordering::Relaxed);
+                    let i = ours * shards + shard;
+                    let time =
+                        another(ours, finished.load(Ordering::Relaxed), begun.elapsed(), plan.workers, plan.seeds);
+                    let more = match plan.seeds {
+                        Seeds::Exactly(seeds) => i < seeds,
+                        Seeds::Within(_) => time,
+                    };
+                    if !more || i >= plan.suite.len() {
+                        return Ok(());
+                    }
+                    let mut unit = Unit::new(plan, &mut generator, &mut judge);
+                    for job in plan.suite.jobs(i, &plan.choice) {
+                        for pair in 0..job.pairs.len() {
+                            let key = job.key(plan.suite, pair);
+                            match known.get(key.as_str()) {
+                                Some(Status::Missing) => continue,
+                                Some(_) => break,
+                                None => {}
+                            }
+                            if stop.load(Ordering::Relaxed) || plan.limit.is_some_and(|limit| begun.elapsed() >= limit)
+                            {
+                                stopped.store(true, Ordering::Relaxed);
+                                return Ok(());
+                            }
+                            let (record, strip) = unit.measured(&job, pair, key);
+                            let missing = record.status == Status::Missing;
+                            if send.send((record, strip)).is_err() {
+                                return Ok(());
+                            }
+                            if !missing {
+                                break;
+                            }
+                        }
+                    }
+                    let _ = finished.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let _ = scope.spawn(move || {
+                if let Err(failure) = work() {
+                    stop.store(true, Ordering::Relaxed);
+                    let _ = broken.lock().map(|mut broken| broken.get_or_insert(failure).to_string());
+                }
+            });
+        }
+        drop(send);
+        let written = (|| {
+            for (record, strip) in &receive {
+                records.append(&record)?;
+                let progress =
+                    Progress { seeds: finished.load(Ordering::Relaxed), elapsed: begun.elapsed(), stopped: false };
+                keep(&record, strip, &progress)?;
+            }
+            Ok::<(), Failure>(records.sync()?)
+        })();
+        if written.is_err() {
+            stop.store(true, Ordering::Relaxed);
+            receive.into_iter().for_each(drop); // so that nobody waits for us
+        }
+        written
+    })?;
+    if let Some(failure) = broken.into_inner().ok().flatten() {
+        return Err(failure);
+    }
+    let (seeds, elapsed) = (finished.into_inner(), begun.elapsed());
+    Ok(Progress { seeds, elapsed, stopped: stopped.into_inner() })
+}
+
+/// The pictures of one seed: unforced ones are made once.
+struct Unit<'a, G, J> {
+    plan: &'a Plan<'a>,
+    generator: &'a mut G,
+    judge: &'a mut J,
+    unforced: HashMap<(String, u64), Result<Rc<Known>, String>>,
+}
+
+struct Known {
+    shot: Shot,
+    seen: Seen,
+    ms: f64,
+}
+
+impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
+    fn new(plan: &'a Plan<'a>, generator: &'a mut G, judge: &'a mut J) -> Self {
+        Self { plan, generator, judge, unforced: HashMap::new() }
+    }
+
+    fn measured(&mut self, job: &Job, pair: usize, key: String) -> (Record, Option<Strip>) {
+        let (prompt, seed) = job.pairs[pair].clone();
+        let mut record = Record {
+            key,
+            label: LABEL.into(),
+            split: self.plan.suite.split.clone(),
+            suite: self.plan.suite.number,
+            task: job.task,
+            method: job.method,
+            style: job.style,
+            part: job.part(),
+            rgb: job.colors(),
+            prompt,
+            seed,
+            wanted: job.wanted,
+            made: self.plan.made.clone(),
+            status: Status::Measured,
+            error: None,
+            parts: Vec::new(),
+            names: None,
+            found: Vec::new(),
+            things: Vec::new(),
+            left_out: None,
+            ms: 0.0,
+            ms_unforced: None,
+        };
+        match self.fill(job, &mut record) {
+            Ok(strip) => (record, strip),
+            Err(failure) => {
+                record.status = Status::Failed;
+                record.error = Some(failure.to_string());
+                (record, None)
+            }
+        }
+    }
+
+    fn fill(&mut self, job: &Job, record: &mut Record) -> Result<Option<Strip>, Failure> {
+        let unforced = self.unforced(job, &record.prompt, record.seed)?;
+        record.ms_unforced = Some(unforced.ms);
+        let classes: Vec<u8> = job.asked.iter().map(|asked| class(&asked.part)).collect();
+        let shown = |class: &u8| {
+            core(&of_class(&unforced.seen.labels, *class), metrics::unit(unforced.shot.picture.dim())).0 >= 1
+        };
+        if !classes.iter().all(shown) {
+            record.status = Status::Missing;
+            record.ms = unforced.ms;
+            return Ok(None);
+        }
+        let known = self.forced(job, record, &unforced)?;
+        record.ms = known.ms;
+        let (h, w) = known.shot.picture.dim();
+        if known.shot.picture.dim() != unforced.shot.picture.dim() {
+            return Err(format!("the picture is {h}×{w}, its unforced twin is not").into());
+        }
+        if known.shot.picture.iter().all(|pixel| *pixel == known.shot.picture[(0, 0)]) {
+            return Err("the picture is of one color".into());
+        }
+        let pair = Pair {
+            unforced: &unforced.shot.picture,
+            forced: &known.shot.picture,
+            labels_unforced: &unforced.seen.labels,
+            labels_forced: &known.seen.labels,
+            unit: metrics::unit((h, w)),
+        };
+        for (i, asked) in job.asked.iter().enumerate() {
+            let class = classes[i];
+            let others: Vec<u8> = classes.iter().copied().filter(|other| *other != class).collect();
+            let region = of_class(&unforced.seen.labels, class);
+            let own = known.shot.own.get(i);
+            record.parts.push(PartFigures {
+                part: asked.part.clone(),
+                target: asked.rgb,
+                corner: suite::is_corner(asked.rgb),
+                round_trip: self.generator.round_trip(asked.rgb),
+                uncertain: known.seen.sure.get(&class).is_some_and(|sure| *sure < 0.6),
+                ceiling: ceiling(&region, CELL).0,
+                iou_mask: own.and_then(|own| own.mask.as_ref()).map(|mask| iou(mask, &region)),
+                own_delta_e: own.and_then(|own| own.delta_e),
+                converged: own.and_then(|own| own.converged),
+                measure: metrics::measure(&pair, class, asked.rgb, &others),
+            });
+        }
+        if job.task == Task::Binding {
+            record.names = Some(names(&record.prompt, &classes, &pair));
+        }
+        if job.task == Task::Saliency {
+            record.found = found(&known.shot, &known.seen.labels);
+        }
+        for painted in &job.painted {
+            let placement =
+                metrics::placement(&known.seen.labels, class(painted.object), &painted_area(painted, (h, w)));
+            record.things.push(Thing { object: painted.object.to_owned(), placement });
+        }
+        if !job.painted.is_empty() {
+            record.left_out = Some(!has_stranger(&known.seen.labels, &record.prompt));
+        }
+        Ok((!job.asked.is_empty()).then(|| strip(job, &unforced, &known)))
+    }
+
+    /// The picture without guidance, with everything that anybody wants to see of it.
+    fn unforced(&mut self, job: &Job, prompt: &str, seed: u64) -> Result<Rc<Known>, Failure> {
+        let at = (prompt.to_owned(), seed);
+        if let Some(known) = self.unforced.get(&at) {
+            return known.clone().map_err(Into::into);
+        }
+        let look = job.style == Style::Plain && self.plan.choice.tasks.contains(&Task::Saliency);
+        let phrases: &[&str] = if look { &PARTS } else { &[] };
+        let request = Request { prompt, seed, method: Method::Unforced, asked: &[], painted: &[], phrases };
+        let known = self.made(&request).map(Rc::new).map_err(|failure| failure.to_string());
+        let _ = self.unforced.insert(at, known.clone());
+        known.map_err(Into::into)
+    }
+
+    fn forced(&mut self, job: &Job, record: &Record, unforced: &Rc<Known>) -> Result<Rc<Known>, Failure> {
+        let begun = Instant::now();
+        let picture = match job.method {
+            Method::Unforced | Method::PwwOff => return Ok(unforced.clone()),
+            Method::Recolor => recolored(&unforced.shot.picture, &unforced.seen.labels, &job.asked),
+            Method::Paste => pasted(&unforced.shot.picture, &unforced.seen.labels, &job.asked),
+            method => {
+                let (prompt, seed) = (record.prompt.as_str(), record.seed);
+                let request = Request { prompt, seed, method, asked: &job.asked, painted: &job.painted, phrases: &[] };
+                return Ok(Rc::new(self.made(&request)?));
+            }
+        };
+        let seen = self.judge.look(&picture)?;
+        let shot = Shot { picture, ..Shot::default() };
+        Ok(Rc::new(Known { shot, seen, ms: begun.elapsed().as_secs_f64() * 1e3 }))
+    }
+
+    fn made(&mut self, request: &Request<'_>) -> Result<Known, Failure> {
+        let begun = Instant::now();
+        let shot = self.generator.make(request)?;
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        Ok(Known { seen: self.judge.look(&shot.picture)?, shot, ms })
+    }
+}
+
+/// What a picture editor would do: every asked region times target / mean in linear light.
+fn recolored(u: &Picture, labels: &Labels, asked: &[Asked]) -> Picture {
+    let mut picture = u.clone();
+    for Asked { part, rgb } in asked {
+        let region = of_class(labels, class(part));
+        let mean = mean_linear(u, &core(&region, metrics::unit(u.dim())).1);
+        let goal = metrics::light(*rgb);
+        for (pixel, _) in picture.iter_mut().zip(&region).filter(|(_, inside)| **inside) {
+            let light = metrics::light(*pixel);
+            // A channel without light has no shading to keep.
+            let scaled = [0, 1, 2].map(|c| if mean[c] > 1e-4 { light[c] / mean[c] * goal[c] } else { goal[c] });
+            let [r, g, b] = metrics::encoded(scaled).map(|channel| channel.round() as u8);
+            *pixel = Rgb(r, g, b);
+        }
+    }
+    picture
+}
+
+fn pasted(u: &Picture, labels: &Labels, asked: &[Asked]) -> Picture {
+    let mut picture = u.clone();
+    for Asked { part, rgb } in asked {
+        let class = class(part);
+        picture.iter_mut().zip(labels).filter(|(_, label)| **label == class).for_each(|(pixel, _)| *pixel = *rgb);
+    }
+    picture
+}
+
+/// Do the parts that have color words keep them?
+fn names(prompt: &str, forced: &[u8], pair: &Pair<'_>) -> Names {
+    let mut names = Names::default();
+    for part in PARTS.iter().filter(|part| !forced.contains(&class(part))) {
+        let Some(word) = suite::color_word(prompt, part) else { continue };
+        let name = |picture: &Picture, labels: &Labels| {
+            let (k, inside) = core(&of_class(labels, class(part)), pair.unit);
+            (k >= 1).then(|| suite::nearest_name(mean_lab(picture, &inside)))
+        };
+        if name(pair.unforced, pair.labels_unforced) == Some(word) {
+            names.right += 1;
+            names.kept += usize::from(name(pair.forced, pair.labels_forced) == Some(word));
+        }
+    }
+    names
+}
+
+fn found(shot: &Shot, labels: &Labels) -> Vec<Found> {
+    let (h, w) = labels.dim();
+    let unit = metrics::unit((h, w));
+    let mut all = Vec::new();
+    for (part, map) in &shot.maps {
+        let region = of_class(labels, class(part));
+        if core(&region, unit).0 == 0 {
+            continue;
+        }
+        let small = Array2::from_shape_fn((GRID, GRID), |(y, x)| region[(y * h / GRID, x * w / GRID)]);
+        let at = |threshold: u8| {
+            (threshold, iou(&map.mapv(|value| f64::from(value) > f64::from(threshold) / 100.0), &small))
+        };
+        let iou = THRESHOLDS.into_iter().map(at).collect();
+        all.push(Found { part: part.clone(), iou, ceiling: ceiling(&region, CELL).0 });
+    }
+    all
+}
+
+/// Where an object is painted.
+pub fn painted_area(painted: &Painted, (h, w): (usize, usize)) -> Mask {
+    let [left, top, right, bottom] = painted.area;
+    Array2::from_shape_fn((h, w), |(y, x)| {
+        let (y, x) = ((y as f64 + 0.5) / h as f64, (x as f64 + 0.5) / w as f64);
+        (left..right).contains(&x) && (top..bottom).contains(&y)
+    })
+}
+
+/// Is there an object on 1 % of the picture that the prompt does not name?
+fn has_stranger(labels: &Labels, prompt: &str) -> bool {
+    let named = |object: &str| prompt.split(|c: char| !c.is_alphanumeric()).any(|word| word == object);
+    let seen = |object: &str| area(&of_class(labels, class(object))) as f64 / labels.len() as f64 >= 0.01;
+    OBJECTS.iter().any(|object| !named(object) && seen(object))
+}
+
+/// A color for each class, where regions are shown.
+pub fn class_color(class: u8) -> Rgb {
+    const COLORS: [Rgb; 20] = [
+        Rgb(235, 235, 235),
+        Rgb(255, 205, 165),
+        Rgb(120, 70, 30),
+        Rgb(0, 120, 255),
+        Rgb(255, 60, 160),
+        Rgb(200, 0, 40),
+        Rgb(60, 170, 120),
+        Rgb(20, 20, 20),
+        Rgb(170, 215, 255),
+        Rgb(125, 190, 90),
+        Rgb(190, 80, 60),
+        Rgb(20, 110, 40),
+        Rgb(110, 60, 160),
+        Rgb(255, 200, 0),
+        Rgb(255, 130, 40),
+        Rgb(240, 120, 220),
+        Rgb(250, 245, 150),
+        Rgb(255, 230, 40),
+        Rgb(30, 60, 200),
+        Rgb(0, 170, 180),
+    ];
+    COLORS.get(usize::from(class)).copied().unwrap_or(Rgb(0, 0, 0))
+}
+
+fn strip(job: &Job, unforced: &Known, forced: &Known) -> Strip {
+    let mut mask = forced.seen.labels.mapv(|_| Rgb(24, 24, 24));
+    for (own, asked) in forced.shot.own.iter().zip(&job.asked) {
+        for (pixel, inside) in mask.iter_mut().zip(own.mask.iter().flatten()) {
+            *pixel = if *inside { asked.rgb } else { *pixel };
+        }
+    }
+    let pictures = [&unforced.shot.picture, &forced.shot.picture].map(Clone::clone);
+    Strip(pictures.into_iter().chain([forced.seen.labels.mapv(class_color), mask]).collect())
+}
