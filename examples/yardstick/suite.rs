@@ -609,3 +609,28 @@ pub fn dressed(prompt: &str, part: &str, word: &str) -> String {
 fn replaced(prompt: &str, tag: &str, by: &str) -> String {
     prompt.split(", ").map(|each| if each == tag { by } else { each }).collect::<Vec<_>>().join(", ")
 }
+
+/// The prompts of a file, one a line; each must have all the parts as tags.
+pub fn prompts(file: &std::path::Path, parts: &[String]) -> Result<Vec<String>, String> {
+    let name = file.display();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let mut prompts: Vec<String> = Vec::new();
+    for (line, prompt) in text.lines().enumerate().map(|(line, prompt)| (line + 1, prompt.trim())) {
+        if prompt.is_empty() {
+            return Err(format!("{name}, line {line}, column 1: no prompt"));
+        }
+        if prompts.iter().any(|known| known == prompt) {
+            return Err(format!("{name}, line {line}, column 1: \"{prompt}\" is there twice"));
+        }
+        for part in parts {
+            let tag =
+                |tag: &str| tag == part || tag.strip_suffix(part.as_str()).is_some_and(|rest| rest.ends_with(' '));
+            if !prompt.split(", ").any(tag) {
+                let end = prompt.chars().count() + 1;
+                return Err(format!("{name}, line {line}, column {end}: phrase \"{part}\" is not in \"{prompt}\""));
+            }
+        }
+        prompts.push(prompt.to_owned());
+    }
+    if prompts.is_empty() { Err(format!("{name}: there are no prompts")) } else { Ok(prompts) }
+}

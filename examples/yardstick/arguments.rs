@@ -1,0 +1,373 @@
+//! The command line. What is wrong with it is said before anything runs.
+
+use crate::suite::{Choice, Color, Method, PARTS, Task};
+use impasto::Rgb;
+use lexopt::prelude::*;
+use std::ffi::OsString;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub const USAGE: &str = "\
+yardstick run|calibrate|tune|report|list [OPTIONS]
+
+  run                measure (the default)
+  calibrate          the judge's own error on drawn pictures (needs --features train)
+  tune               find the best color_var, cutoff and saliency for each part on the public split
+  report A.jsonl …   figures of records that are there, merged
+  list               the tasks, methods, parts and colors of a suite
+
+  --model embedded|DIR              the model (embedded)
+  --judge evaluator                 who finds the parts
+  --task, --method, --part A,B,…    what is measured
+  --split NAME, --suite N           public, 0
+  --seeds A..B, --colors A,B, --prompts FILE
+                                    instead of the suite's own
+  --quick, --full, --limit-minutes M, --seeds-of-suite N
+                                    10, 90 or, without either, 20 minutes; or so many seeds
+  --solver NAME, --steps N, --scale X, --size WxH
+  --out DIR, --fresh, --yes         target/yardstick/NAME; begin anew
+  --workers N, --threads N, --shard I/N
+  --pictures worst:N|all|none       worst:24
+  --check                           print only the verdicts";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    Run,
+    Calibrate,
+    Tune,
+    Report,
+    List,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pictures {
+    Worst(usize),
+    All,
+    None,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arguments {
+    pub command: Command,
+    pub files: Vec<PathBuf>,
+    pub model: Option<PathBuf>,
+    pub choice: Choice,
+    pub split: String,
+    pub suite: u64,
+    pub seeds: Option<Range<u64>>,
+    pub seeds_of_suite: Option<usize>,
+    pub colors: Option<Vec<Color>>,
+    pub prompts: Option<PathBuf>,
+    pub budget: Duration,
+    pub limit: Option<Duration>,
+    pub solver: String,
+    pub steps: usize,
+    pub scale: Option<f64>,
+    pub size: Option<(u32, u32)>,
+    pub out: Option<PathBuf>,
+    pub fresh: bool,
+    pub yes: bool,
+    pub workers: usize,
+    pub threads: Option<i32>,
+    pub shard: (usize, usize),
+    pub pictures: Pictures,
+    pub check: bool,
+}
+
+fn minutes(minutes: f64) -> Duration {
+    Duration::from_secs_f64(60.0 * minutes)
+}
+
+impl Default for Arguments {
+    fn default() -> Self {
+        let choice = Choice {
+            tasks: Task::ALL.to_vec(),
+            methods: vec![Method::Unforced, Method::Word, Method::Doc, Method::DocParts, Method::PwwOff, Method::Pww],
+            parts: PARTS.map(str::to_owned).to_vec(),
+            full: false,
+        };
+        Self {
+            command: Command::Run,
+            files: Vec::new(),
+            model: None,
+            choice,
+            split: "public".into(),
+            suite: 0,
+            seeds: None,
+            seeds_of_suite: None,
+            colors: None,
+            prompts: None,
+            budget: minutes(20.0),
+            limit: None,
+            solver: "Euler a".into(),
+            steps: 28,
+            scale: None,
+            size: None,
+            out: None,
+            fresh: false,
+            yes: false,
+            workers: std::thread::available_parallelism().map_or(1, usize::from),
+            threads: None,
+            shard: (0, 1),
+            pictures: Pictures::Worst(24),
+            check: false,
+        }
+    }
+}
+
+impl Arguments {
+    /// Reads the command line, without the program's name; `None` if help was asked for.
+    pub fn parse(arguments: impl IntoIterator<Item = impl Into<OsString>>) -> Result<Option<Self>, String> {
+        let mut all = Self::default();
+        let mut parser = lexopt::Parser::from_args(arguments);
+        let (mut quick, mut full, mut named) = (false, false, false);
+        let wrong = |error: lexopt::Error| error.to_string();
+        while let Some(argument) = parser.next().map_err(wrong)? {
+            let name = match &argument {
+                Long(name) => (*name).to_owned(),
+                Short(letter) => letter.to_string(),
+                Value(value) => {
+                    let text = value.to_string_lossy().into_owned();
+                    match all.command {
+                        Command::Report => all.files.push(text.into()),
+                        _ if named => return Err(format!("{text}: one command at a time")),
+                        _ => all.command = one_of("command", &text, &COMMANDS)?,
+                    }
+                    named = true;
+                    continue;
+                }
+            };
+            let mut value =
+                || -> Result<String, String> { Ok(parser.value().map_err(wrong)?.to_string_lossy().into_owned()) };
+            match name.as_str() {
+                "h" | "help" => return Ok(None),
+                "quick" => quick = true,
+                "full" => full = true,
+                "fresh" => all.fresh = true,
+                "resume" => all.fresh = false,
+                "yes" => all.yes = true,
+                "check" => all.check = true,
+                "model" => all.model = Some(value()?).filter(|model| model != "embedded").map(PathBuf::from),
+                "judge" => judge(&value()?)?,
+                "task" => all.choice.tasks = list("task", &value()?, task)?,
+                "method" => all.choice.methods = list("method", &value()?, method)?,
+                "part" => all.choice.parts = list("part", &value()?, part)?,
+                "split" => all.split = split(value()?)?,
+                "suite" => all.suite = number("suite", &value()?)?,
+                "seeds" => all.seeds = Some(range(&value()?)?),
+                "seeds-of-suite" => all.seeds_of_suite = Some(at_least_one("seeds-of-suite", &value()?)?),
+                "colors" => all.colors = colors(&value()?)?,
+                "prompts" => all.prompts = Some(value()?.into()),
+                "limit-minutes" => all.limit = Some(minutes(positive("limit-minutes", &value()?)?)),
+                "solver" => all.solver = value()?,
+                "steps" => all.steps = number("steps", &value()?)?,
+                "scale" => all.scale = Some(number("scale", &value()?)?),
+                "size" => all.size = Some(size(&value()?)?),
+                "out" => all.out = Some(value()?.into()),
+                "batch" => batch(&value()?)?,
+                "workers" => all.workers = at_least_one("workers", &value()?)?,
+                "threads" => all.threads = Some(at_least_one("threads", &value()?)? as i32),
+                "shard" => all.shard = shard(&value()?)?,
+                "pictures" => all.pictures = pictures(&value()?)?,
+                "gencolorbench" => return Err("gencolorbench: this version does not read GenColorBench's files".into()),
+                "saliency" => {
+                    return Err("saliency: this version offers one, `daam`; the report has every threshold".into());
+                }
+                _ => return Err(format!("--{name} is no option{}", did_you_mean(&name, OPTIONS))),
+            }
+        }
+        if quick && full {
+            return Err("--quick and --full: one of them".into());
+        }
+        if quick {
+            all.budget = minutes(10.0);
+        }
+        if full {
+            all.budget = minutes(90.0);
+            all.choice.full = true;
+        }
+        if all.choice.tasks.iter().all(|task| all.choice.methods.iter().all(|method| !method.does(*task))) {
+            return Err("none of the methods does any of the tasks; see `yardstick list`".into());
+        }
+        Ok(Some(all))
+    }
+}
+
+const COMMANDS: [(&str, Command); 5] = [
+    ("run", Command::Run),
+    ("calibrate", Command::Calibrate),
+    ("tune", Command::Tune),
+    ("report", Command::Report),
+    ("list", Command::List),
+];
+const OPTIONS: [&str; 30] = [
+    "help",
+    "quick",
+    "full",
+    "fresh",
+    "resume",
+    "yes",
+    "check",
+    "model",
+    "judge",
+    "task",
+    "method",
+    "part",
+    "split",
+    "suite",
+    "seeds",
+    "seeds-of-suite",
+    "colors",
+    "prompts",
+    "limit-minutes",
+    "solver",
+    "steps",
+    "scale",
+    "size",
+    "out",
+    "batch",
+    "workers",
+    "threads",
+    "shard",
+    "pictures",
+    "gencolorbench",
+];
+
+/// ` ; did you mean "x"?`, with the most similar name.
+fn did_you_mean<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let nearest = names.into_iter().min_by_key(|known| strsim::damerau_levenshtein(name, known));
+    nearest.map(|nearest| format!("; did you mean \"{nearest}\"?")).unwrap_or_default()
+}
+
+fn one_of<T: Copy>(what: &str, name: &str, all: &[(&str, T)]) -> Result<T, String> {
+    let found = all.iter().find(|(known, _)| *known == name).map(|(_, value)| *value);
+    found.ok_or_else(|| {
+        format!("{what} \"{name}\" is not known{}", did_you_mean(name, all.iter().map(|(name, _)| *name)))
+    })
+}
+
+fn list<T: PartialEq>(what: &str, text: &str, each: impl Fn(&str) -> Result<T, String>) -> Result<Vec<T>, String> {
+    let mut values = Vec::new();
+    let mut column = 1;
+    for piece in text.split(',') {
+        let name = piece.trim();
+        if name.is_empty() {
+            return Err(format!("{what}: nothing at column {column} of \"{text}\""));
+        }
+        let value = each(name).map_err(|error| format!("{error} (column {column})"))?;
+        if values.contains(&value) {
+            return Err(format!("{what}: \"{name}\" at column {column} of \"{text}\" is there twice"));
+        }
+        values.push(value);
+        column += piece.chars().count() + 1;
+    }
+    Ok(values)
+}
+
+fn task(name: &str) -> Result<Task, String> {
+    match name {
+        "image" => Err("task \"image\" needs ImageGuidance, which this version does not have".into()),
+        "speed" => Err("task \"speed\" has no runs of its own: every report has the times".into()),
+        _ => one_of("task", name, &Task::ALL.map(|task| (task.name(), task))),
+    }
+}
+
+fn method(name: &str) -> Result<Method, String> {
+    match name {
+        "exact" | "oracle" => {
+            Err(format!("method \"{name}\" needs ColorForce::exact, which this version does not have"))
+        }
+        _ => {
+            let known: Vec<_> = Method::ALL.map(|method| (method.name(), method)).to_vec();
+            one_of("method", name, &known)
+        }
+    }
+}
+
+fn part(name: &str) -> Result<String, String> {
+    one_of("part", name, &PARTS.map(|part| (part, part))).map(str::to_owned)
+}
+
+fn judge(name: &str) -> Result<(), String> {
+    let kind = name.split(':').next().unwrap_or_default();
+    match kind {
+        "evaluator" => Ok(()),
+        "saliency" | "masks" | "cmd" => Err(format!("judge \"{name}\": this version has the evaluator only")),
+        _ => one_of("judge", kind, &["evaluator", "saliency", "masks", "cmd"].map(|name| (name, ()))),
+    }
+}
+
+fn split(name: String) -> Result<String, String> {
+    let fits = !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if fits { Ok(name) } else { Err(format!("split \"{name}\"; expected a name of a-z, 0-9 and -")) }
+}
+
+fn number<T: std::str::FromStr>(what: &str, text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("{what} \"{text}\" is no number that it can be"))
+}
+
+fn positive(what: &str, text: &str) -> Result<f64, String> {
+    let value: f64 = number(what, text)?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err(format!("{what} is {text}; expected more than 0")) }
+}
+
+fn at_least_one(what: &str, text: &str) -> Result<usize, String> {
+    match number(what, text)? {
+        0 => Err(format!("{what} is 0; expected 1 or more")),
+        value => Ok(value),
+    }
+}
+
+fn batch(text: &str) -> Result<(), String> {
+    match at_least_one("batch", text)? {
+        1 => Ok(()),
+        n => Err(format!(
+            "batch is {n}: every seed has a prompt of its own, and a request one prompt; use --workers, and --batch 1"
+        )),
+    }
+}
+
+fn range(text: &str) -> Result<Range<u64>, String> {
+    let (from, to) = text.split_once("..").ok_or_else(|| format!("seeds \"{text}\"; expected A..B"))?;
+    let (from, to): (u64, u64) = (number("seeds", from)?, number("seeds", to)?);
+    if from >= to { Err(format!("seeds \"{text}\" are none; expected A..B with A below B")) } else { Ok(from..to) }
+}
+
+fn shard(text: &str) -> Result<(usize, usize), String> {
+    let (which, of) = text.split_once('/').ok_or_else(|| format!("shard \"{text}\"; expected I/N, such as 0/2"))?;
+    let (which, of) = (number("shard", which)?, at_least_one("shard", of)?);
+    if which < of {
+        Ok((which, of))
+    } else {
+        Err(format!("shard \"{text}\"; the first of {of} is 0, the last {}", of - 1))
+    }
+}
+
+fn size(text: &str) -> Result<(u32, u32), String> {
+    let (w, h) = text.split_once('x').unwrap_or((text, text));
+    Ok((number("size", w)?, number("size", h)?))
+}
+
+fn pictures(text: &str) -> Result<Pictures, String> {
+    match text.split_once(':') {
+        Some(("worst", n)) => Ok(Pictures::Worst(number("pictures", n)?)),
+        _ => one_of(
+            "pictures",
+            text,
+            &[("all", Pictures::All), ("none", Pictures::None), ("worst:24", Pictures::Worst(24))],
+        ),
+    }
+}
+
+/// An empty list stands for all sixteen of the suite.
+fn colors(text: &str) -> Result<Option<Vec<Color>>, String> {
+    if text == "all" {
+        return Ok(Some(Vec::new()));
+    }
+    let color = |name: &str| -> Result<Color, String> {
+        let rgb: Rgb = name.parse().map_err(|error: impasto::Error| error.to_string())?;
+        Ok(Color { rgb, name: (!name.starts_with('#')).then(|| name.to_owned()) })
+    };
+    list("colors", text, color).map(Some)
+}

@@ -1,0 +1,79 @@
+//! Which pictures are kept: the worst, and a sample to choose ordinary ones from.
+
+use crate::arguments::Pictures;
+use crate::generator::raster;
+use crate::record::{PartFigures, Record};
+use crate::runner::{Failure, Strip};
+use crate::suite::{Method, fnv};
+use impasto::{Raster, Rgb};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// One of so many runs is kept whatever it shows.
+const SAMPLED: u64 = 31;
+
+pub struct Gallery {
+    folder: PathBuf,
+    which: Pictures,
+    /// Badness in thousandths and key, the least bad first.
+    worst: BTreeSet<(u64, String)>,
+}
+
+/// How bad a run is, in CIEDE2000; `None` of methods that nobody is responsible for.
+pub fn badness(record: &Record) -> Option<f64> {
+    let ours = matches!(record.method, Method::Doc | Method::DocParts | Method::Tuned | Method::Exact | Method::Oracle);
+    let part = |part: &PartFigures| part.delta_e().min(200.0) + part.measure.leak_median.unwrap_or(0.0);
+    record.parts.iter().filter(|_| ours).map(part).reduce(f64::max)
+}
+
+pub fn path(folder: &Path, key: &str) -> PathBuf {
+    folder.join("pictures").join(format!("{key}.png"))
+}
+
+impl Gallery {
+    /// In `folder`, going on with what is there of these records.
+    pub fn open(folder: &Path, which: Pictures, records: &[Record]) -> Result<Self, Failure> {
+        if which != Pictures::None {
+            std::fs::create_dir_all(folder.join("pictures"))?;
+        }
+        let known = records.iter().filter(|record| path(folder, &record.key).exists());
+        let worst = known.filter_map(|record| Some(((1e3 * badness(record)?) as u64, record.key.clone()))).collect();
+        Ok(Self { folder: folder.to_owned(), which, worst })
+    }
+
+    /// Keeps the pictures of a run, if they are among the worst so far or in the sample.
+    pub fn keep(&mut self, record: &Record, strip: Option<Strip>) -> Result<(), Failure> {
+        let (Some(strip), Some(badness)) = (strip, badness(record)) else { return Ok(()) };
+        match self.which {
+            Pictures::None => return Ok(()),
+            Pictures::All => {}
+            Pictures::Worst(n) => {
+                let _ = self.worst.insert(((1e3 * badness) as u64, record.key.clone()));
+                let mut dropped = None;
+                if self.worst.len() > n {
+                    dropped = self.worst.pop_first().map(|(_, key)| key);
+                }
+                let sampled = |key: &str| fnv(key) % SAMPLED == 0;
+                if let Some(key) = dropped.as_ref().filter(|key| !sampled(key)) {
+                    if *key == record.key {
+                        return Ok(());
+                    }
+                    std::fs::remove_file(path(&self.folder, key)).ok();
+                }
+            }
+        }
+        Ok(joined(&strip)?.save(path(&self.folder, &record.key))?)
+    }
+}
+
+/// Side by side.
+fn joined(Strip(pictures): &Strip) -> Result<Raster, Failure> {
+    const GAP: u32 = 4;
+    let rasters = pictures.iter().map(raster).collect::<Result<Vec<_>, _>>()?;
+    let (h, w) = rasters.first().map_or((1, 1), |first| (first.height(), first.width()));
+    let mut whole = Raster::flat(Rgb(255, 255, 255), h, (w + GAP) * rasters.len() as u32 - GAP);
+    for (i, raster) in (0..).zip(&rasters) {
+        whole.paste(raster, i * (w + GAP), 0);
+    }
+    Ok(whole)
+}

@@ -1,0 +1,378 @@
+//! From records to figures, verdicts and sentences.
+
+use crate::record::{Made, PartFigures, Record, Status};
+use crate::runner::THRESHOLDS;
+use crate::statistics::{Figure, Statistic, figure};
+use crate::suite::{LABEL, Method, PARTS, Task};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything that a report says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub label: String,
+    pub split: String,
+    pub suite: u64,
+    #[serde(flatten)]
+    pub made: Made,
+    pub about: About,
+    /// Wanted pairs that anything was recorded of.
+    pub seeds: usize,
+    pub runs: usize,
+    pub failed: usize,
+    /// Share of pairs whose unforced picture does not show the part.
+    pub model_missing: Option<f64>,
+    /// Asked colors that the decoder shows no closer than 3.
+    pub unrepresentable: Vec<String>,
+    pub verdicts: Vec<Verdict>,
+    /// Why parts are missed, a sentence each.
+    pub reasons: Vec<String>,
+    pub rows: Vec<Row>,
+    /// Median wall time in ms.
+    pub speed: BTreeMap<String, f64>,
+}
+
+/// How the records came about.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct About {
+    /// The command line that makes it again.
+    pub command: String,
+    /// Share of the runs that are done, if the time was up before all were.
+    pub incomplete: Option<f64>,
+    /// Minutes beyond the budget that the least number of seeds took.
+    pub beyond_budget: Option<f64>,
+}
+
+/// The figures of one method on one part.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// Of which tasks or kinds of runs.
+    pub group: String,
+    pub method: Method,
+    pub part: String,
+    pub figures: BTreeMap<String, Figure>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub what: String,
+    pub method: Method,
+    pub value: Figure,
+    /// `at most` or `at least`.
+    pub bound: String,
+    pub target: f64,
+    pub met: bool,
+    /// The interval has the target inside.
+    pub tight: bool,
+    pub note: String,
+}
+
+/// Named and numeric: one part, plain prompt.
+const COLOR: &str = "color";
+/// All parts together.
+pub const ALL: &str = "all";
+
+/// Values by the pair they are of.
+#[derive(Default)]
+struct Groups(BTreeMap<usize, Vec<f64>>);
+
+impl Groups {
+    fn add(&mut self, wanted: usize, value: f64) {
+        self.0.entry(wanted).or_default().push(value);
+    }
+
+    fn figure(&self, statistic: Statistic) -> Option<Figure> {
+        figure(&self.0.values().cloned().collect::<Vec<_>>(), statistic)
+    }
+}
+
+/// Collects values for one row.
+#[derive(Default)]
+struct Columns(BTreeMap<&'static str, (Groups, Vec<(&'static str, Statistic)>)>);
+
+impl Columns {
+    /// Adds a value; the figures that it goes into are named with it.
+    fn add(&mut self, name: &'static str, wanted: usize, value: Option<f64>, into: &[(&'static str, Statistic)]) {
+        let column = self.0.entry(name).or_insert_with(|| (Groups::default(), into.to_vec()));
+        if let Some(value) = value {
+            column.0.add(wanted, value);
+        }
+    }
+
+    fn figures(&self) -> BTreeMap<String, Figure> {
+        let each = self.0.values().flat_map(|(groups, into)| {
+            into.iter().filter_map(|(name, statistic)| Some(((*name).to_owned(), groups.figure(*statistic)?)))
+        });
+        each.collect()
+    }
+}
+
+const MEDIAN: Statistic = Statistic::MEDIAN;
+const P90: Statistic = Statistic::Quantile(0.9);
+const MEAN: Statistic = Statistic::Mean;
+
+fn yes(value: bool) -> Option<f64> {
+    Some(f64::from(u8::from(value)))
+}
+
+/// What a part of a run adds; a failed run has no part.
+fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
+    let painted = part.and_then(|part| part.measure.painted.as_ref());
+    let measure = part.map(|part| &part.measure);
+    let delta_e = part.map_or(f64::INFINITY, PartFigures::delta_e);
+    columns.add("delta_e", wanted, Some(delta_e), &[("delta_e", MEDIAN), ("delta_e_p90", P90)]);
+    columns.add("within_5", wanted, yes(delta_e <= 5.0), &[("within_5", MEAN)]);
+    columns.add("retry", wanted, yes(measure.is_none_or(|measure| measure.retry)), &[("retry", MEAN)]);
+    columns.add("vanished", wanted, yes(measure.is_some_and(|measure| measure.vanished)), &[("vanished", MEAN)]);
+    let leak = measure.and_then(|measure| measure.leak_median);
+    columns.add("leak", wanted, leak, &[("leak", MEDIAN), ("leak_p90", P90)]);
+    let worst = measure.and_then(|measure| measure.leak_max);
+    columns.add("leak_worst", wanted, worst, &[("leak_worst", Statistic::Quantile(1.0))]);
+    let background = measure.and_then(|measure| measure.leak.get(&0).copied());
+    columns.add("leak_background", wanted, background, &[("leak_background", MEDIAN)]);
+    columns.add("layout_iou", wanted, measure.map(|measure| measure.layout_iou), &[("layout_iou", MEDIAN)]);
+    columns.add("dyed", wanted, measure.and_then(|measure| measure.dyed), &[("dyed", MEDIAN)]);
+    columns.add("halo", wanted, measure.and_then(|measure| measure.halo), &[("halo", MEDIAN)]);
+    columns.add("coverage", wanted, painted.map(|painted| painted.coverage), &[("coverage", MEDIAN)]);
+    columns.add("texture", wanted, painted.and_then(|painted| painted.texture), &[("texture", MEDIAN)]);
+    columns.add("block", wanted, painted.and_then(|painted| yes(painted.block)), &[("block", MEAN)]);
+    columns.add("gcb", wanted, painted.and_then(|painted| yes(painted.gcb.matches)), &[("gcb", MEAN)]);
+    columns.add("trimmed", wanted, painted.map(|painted| painted.delta_e_trimmed), &[("delta_e_trimmed", MEDIAN)]);
+    let median_rgb = painted.map(|painted| painted.delta_e_median_rgb);
+    columns.add("median_rgb", wanted, median_rgb, &[("delta_e_median_rgb", MEDIAN)]);
+    columns.add("rgb_mean", wanted, painted.map(|painted| painted.rgb_mean), &[("rgb_mean", MEDIAN)]);
+    columns.add("iou_mask", wanted, part.and_then(|part| part.iou_mask), &[("iou_mask", MEAN)]);
+    columns.add("uncertain", wanted, part.and_then(|part| yes(part.uncertain)), &[("uncertain", MEAN)]);
+    if let Some(part) = part {
+        columns.add("sure", wanted, (!part.uncertain).then_some(delta_e), &[("delta_e_sure", MEDIAN)]);
+        let wrong = part.converged.and_then(|converged| yes(converged && delta_e > 5.0));
+        columns.add("false_converged", wanted, wrong, &[("false_converged", MEAN)]);
+        let own = part.own_delta_e.filter(|_| delta_e.is_finite()).map(|own| own - delta_e);
+        columns.add("own", wanted, own, &[("own_minus_judged", MEDIAN)]);
+    }
+}
+
+impl Summary {
+    /// Of the records of one maker.
+    pub fn new(records: &[Record], about: About) -> Option<Self> {
+        let first = records.first()?;
+        let mut table: BTreeMap<(String, Method, String), Columns> = BTreeMap::new();
+        for record in records.iter().filter(|record| record.status != Status::Missing) {
+            add(&mut table, record);
+        }
+        let rows: Vec<Row> = table
+            .into_iter()
+            .map(|((group, method, part), columns)| Row { group, method, part, figures: columns.figures() })
+            .collect();
+        let verdicts = verdicts(&rows);
+        let pairs = |missing: bool| {
+            let of = records.iter().filter(|record| !missing || record.status == Status::Missing);
+            of.filter(|record| record.task.colors())
+                .map(|r| (r.task, &r.part, &r.prompt, r.seed))
+                .collect::<BTreeSet<_>>()
+                .len()
+        };
+        let mut times: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for record in records.iter().filter(|record| record.status == Status::Measured) {
+            times.entry(record.method.name().into()).or_default().push(record.ms);
+        }
+        Some(Self {
+            label: LABEL.into(),
+            split: first.split.clone(),
+            suite: first.suite,
+            made: first.made.clone(),
+            about,
+            seeds: records.iter().map(|record| record.wanted).collect::<BTreeSet<_>>().len(),
+            runs: records.iter().filter(|record| record.status != Status::Missing).count(),
+            failed: records.iter().filter(|record| record.status == Status::Failed).count(),
+            model_missing: (pairs(false) > 0).then(|| pairs(true) as f64 / pairs(false) as f64),
+            unrepresentable: records
+                .iter()
+                .flat_map(|record| &record.parts)
+                .filter(|part| part.round_trip.is_some_and(|delta_e| delta_e > 3.0))
+                .map(|part| part.target.to_string())
+                .collect::<BTreeSet<_>>()
+                .into_iter()
+                .collect(),
+            reasons: reasons(&rows),
+            verdicts,
+            rows,
+            speed: times.into_iter().map(|(method, times)| (method, crate::statistics::median(times))).collect(),
+        })
+    }
+
+    pub fn row(&self, group: &str, method: Method, part: &str) -> Option<&Row> {
+        row(&self.rows, group, method, part)
+    }
+
+    /// Were all targets met?
+    pub fn met(&self) -> bool {
+        self.verdicts.iter().all(|verdict| verdict.met)
+    }
+}
+
+fn row<'a>(rows: &'a [Row], group: &str, method: Method, part: &str) -> Option<&'a Row> {
+    rows.iter().find(|row| (row.group.as_str(), row.method, row.part.as_str()) == (group, method, part))
+}
+
+fn add(table: &mut BTreeMap<(String, Method, String), Columns>, record: &Record) {
+    let wanted = record.wanted;
+    let mut columns = |group: &str, part: &str, fill: &mut dyn FnMut(&mut Columns)| {
+        fill(table.entry((group.to_owned(), record.method, part.to_owned())).or_default());
+    };
+    match record.task {
+        Task::Named | Task::Numeric => {
+            let part = record.parts.first();
+            let corner = part.is_some_and(|part| part.corner);
+            let mut fill = |columns: &mut Columns| add_part(columns, wanted, part);
+            columns(COLOR, ALL, &mut fill);
+            columns(COLOR, &record.part, &mut fill);
+            columns(record.task.name(), ALL, &mut fill);
+            columns(if corner { "corner" } else { "interior" }, ALL, &mut fill);
+            let size = match record.part.as_str() {
+                "eyes" | "hair bow" => "small",
+                "skin" | "shirt" => "middle",
+                _ => "large",
+            };
+            columns(size, ALL, &mut fill);
+        }
+        Task::Binding => columns("binding", ALL, &mut |columns| {
+            add_part(columns, wanted, record.parts.first());
+            for (number, right) in record.names.iter().flat_map(|names| (0..names.right).map(move |n| (n, names))) {
+                columns.add("names", wanted, yes(number < right.kept), &[("names_kept", MEAN)]);
+            }
+        }),
+        Task::Many | Task::Same => {
+            let group = match record.task {
+                Task::Many => format!("many {}", record.part.split('+').count()),
+                _ => "same".to_owned(),
+            };
+            columns(&group, ALL, &mut |columns| {
+                let all = !record.parts.is_empty() && record.parts.iter().all(|part| part.delta_e() <= 5.0);
+                columns.add("all", wanted, yes(all), &[("all_within_5", MEAN)]);
+                for part in &record.parts {
+                    add_part(columns, wanted, Some(part));
+                }
+                if record.parts.is_empty() {
+                    add_part(columns, wanted, None);
+                }
+            });
+        }
+        Task::Saliency => {
+            for found in &record.found {
+                columns("saliency", &found.part, &mut |columns| {
+                    for threshold in THRESHOLDS {
+                        let name = IOU_NAMES[THRESHOLDS.iter().position(|t| *t == threshold).unwrap_or(0)];
+                        columns.add(name, wanted, found.iou.get(&threshold).copied(), &[(name, MEAN)]);
+                    }
+                    columns.add("ceiling", wanted, Some(found.ceiling), &[("ceiling", MEAN)]);
+                });
+            }
+        }
+        Task::Place | Task::Swap => {
+            let all = !record.things.is_empty() && record.things.iter().all(|thing| thing.placement.placed);
+            columns(record.task.name(), ALL, &mut |columns| {
+                columns.add("placed", wanted, yes(all), &[("placed", MEAN)]);
+                for thing in &record.things {
+                    columns.add("detected", wanted, yes(thing.placement.detected), &[("detected", MEAN)]);
+                }
+                columns.add("left_out", wanted, record.left_out.and_then(yes), &[("left_out", MEAN)]);
+            });
+        }
+    }
+}
+
+const IOU_NAMES: [&str; 8] = ["iou_15", "iou_20", "iou_25", "iou_30", "iou_35", "iou_40", "iou_50", "iou_60"];
+
+/// The threshold of attention, one for all parts: the best mean over parts.
+pub fn best_threshold(rows: &[Row]) -> Option<(&'static str, Vec<Figure>)> {
+    let figures = |name: &str| -> Vec<Figure> {
+        let of = PARTS.iter().filter_map(|part| row(rows, "saliency", Method::Unforced, part));
+        of.filter_map(|row| row.figures.get(name).copied()).collect()
+    };
+    let mean = |figures: &[Figure]| figures.iter().filter_map(|f| f.value).sum::<f64>() / figures.len() as f64;
+    let all = IOU_NAMES.into_iter().map(|name| (name, figures(name))).filter(|(_, figures)| !figures.is_empty());
+    all.max_by(|a, b| mean(&a.1).total_cmp(&mean(&b.1)))
+}
+
+/// What acceptance asks of the rows that there are.
+fn verdicts(rows: &[Row]) -> Vec<Verdict> {
+    let mut verdicts = Vec::new();
+    let mut hold = |what: String, method: Method, value: Option<Figure>, most: bool, target: f64, note: &str| {
+        let Some(value) = value else { return };
+        // No value at all is +∞.
+        let met = value.value.is_some_and(|x| if most { x <= target } else { x >= target });
+        let inside = |low: f64, high: f64| low < target && target < high;
+        let tight = inside(value.low.unwrap_or(f64::INFINITY), value.high.unwrap_or(f64::INFINITY));
+        let bound = if most { "at most" } else { "at least" }.to_owned();
+        verdicts.push(Verdict { what, method, value, bound, target, met, tight, note: note.to_owned() });
+    };
+    let of = |group: &str, method, part: &str, name: &str| row(rows, group, method, part)?.figures.get(name).copied();
+
+    let all = |name: &str, method| of(COLOR, method, ALL, name);
+    hold("ΔE, median".into(), Method::DocParts, all("delta_e", Method::DocParts), true, 15.0, "");
+    let exact = Method::Exact;
+    hold("ΔE, median".into(), exact, all("delta_e", exact), true, 1.5, "");
+    for part in PARTS {
+        hold(format!("ΔE of {part}, median"), exact, of(COLOR, exact, part, "delta_e"), true, 2.0, "");
+    }
+    hold("ΔE, 90th percentile".into(), exact, all("delta_e_p90", exact), true, 5.0, "");
+    hold("leakage, median".into(), exact, all("leak", exact), true, 2.0, "");
+    hold("texture, median".into(), exact, all("texture", exact), false, 0.5, "");
+    hold("retry".into(), exact, all("retry", exact), true, 0.05, "");
+    hold("false converged".into(), exact, all("false_converged", exact), true, 0.02, "");
+    hold("color names kept".into(), exact, of("binding", exact, ALL, "names_kept"), false, 0.9, "");
+    if let Some((name, figures)) = best_threshold(rows) {
+        let mean = |of: fn(&Figure) -> Option<f64>| {
+            figures.iter().map(of).sum::<Option<f64>>().map(|sum| sum / figures.len() as f64)
+        };
+        let n = figures.iter().map(|figure| figure.n).sum();
+        let value = Figure { value: mean(|f| f.value), low: mean(|f| f.low), high: mean(|f| f.high), n };
+        let note = format!("threshold .{}", name.trim_start_matches("iou_"));
+        hold("IoU of attention, mean over parts".into(), Method::Unforced, Some(value), false, 0.75, &note);
+    }
+    hold("placed".into(), Method::Pww, of("place", Method::Pww, ALL, "placed"), false, 0.93, "");
+    hold("both placed".into(), Method::Pww, of("swap", Method::Pww, ALL, "placed"), false, 0.8, "");
+    let strangers = |method| of("place", method, ALL, "left_out");
+    if let Some(Figure { value: Some(off), .. }) = strangers(Method::PwwOff) {
+        hold("nothing added".into(), Method::Pww, strangers(Method::Pww), false, off - 0.03, "pww-off less 3 points");
+    }
+    verdicts
+}
+
+/// Where the error comes from, by the columns that are there.
+fn reasons(rows: &[Row]) -> Vec<String> {
+    let figure = |method, part: &str| row(rows, COLOR, method, part)?.figures.get("delta_e")?.value;
+    let good = |value: Option<f64>| value.is_some_and(|value| value <= 2.0);
+    let mut sentences = Vec::new();
+    for part in PARTS {
+        let (exact, oracle, recolor) =
+            (figure(Method::Exact, part), figure(Method::Oracle, part), figure(Method::Recolor, part));
+        let best = [Method::DocParts, Method::Doc].into_iter().find_map(|m| Some((m, figure(m, part)?)));
+        let because = match (exact, oracle, recolor, best) {
+            (Some(_), ..) if good(exact) => continue,
+            (Some(_), Some(_), ..) if good(oracle) => {
+                "the mask: with the judge's region given, the color is right".into()
+            }
+            (Some(_), Some(_), Some(_), _) if good(recolor) => {
+                "the sampler or the decoder: with the region given it misses too, a picture editor does not".into()
+            }
+            (Some(_), Some(_), Some(_), _) => "reach or judge: even a picture editor misses".into(),
+            (None, _, Some(editor), Some((method, value))) if value > 5.0 && editor <= 5.0 => {
+                format!(
+                    "the mask, the sampler or the decoder: {} is {value:.1} off, a picture editor {editor:.1}",
+                    method.name()
+                )
+            }
+            (None, _, Some(editor), Some((method, value))) if value > 5.0 => {
+                format!(
+                    "reach or judge as well: {} is {value:.1} off, even a picture editor {editor:.1}",
+                    method.name()
+                )
+            }
+            _ => continue,
+        };
+        sentences.push(format!("{part}: {because}."));
+    }
+    sentences
+}
