@@ -29,6 +29,7 @@ yardstick run|calibrate|tune|report|list [OPTIONS]
   --out DIR, --fresh, --yes         target/yardstick/NAME; begin anew
   --workers N, --threads N, --shard I/N
   --pictures worst:N|all|none       worst:24
+  --key KEY                         repeats the one run with that key, and keeps its pictures
   --check                           print only the verdicts";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +74,7 @@ pub struct Arguments {
     pub shard: (usize, usize),
     pub pictures: Pictures,
     pub check: bool,
+    pub key: Option<String>,
 }
 
 fn minutes(minutes: f64) -> Duration {
@@ -112,6 +114,7 @@ impl Default for Arguments {
             shard: (0, 1),
             pictures: Pictures::Worst(24),
             check: false,
+            key: None,
         }
     }
 }
@@ -148,6 +151,7 @@ impl Arguments {
                 "resume" => all.fresh = false,
                 "yes" => all.yes = true,
                 "check" => all.check = true,
+                "key" => all.key = Some(value()?),
                 "model" => all.model = Some(value()?).filter(|model| model != "embedded").map(PathBuf::from),
                 "judge" => judge(&value()?)?,
                 "task" => all.choice.tasks = list("task", &value()?, task)?,
@@ -187,6 +191,14 @@ impl Arguments {
             all.budget = minutes(90.0);
             all.choice.full = true;
         }
+        if all.key.is_some() {
+            // Whatever it is, it is among these.
+            let tuned = all.choice.methods.contains(&Method::Tuned);
+            all.choice = Choice { full: true, ..Self::default().choice };
+            all.choice.methods.extend([Method::Recolor, Method::Paste]);
+            all.choice.methods.extend(tuned.then_some(Method::Tuned));
+            all.pictures = Pictures::All;
+        }
         if all.choice.tasks.iter().all(|task| all.choice.methods.iter().all(|method| !method.does(*task))) {
             return Err("none of the methods does any of the tasks; see `yardstick list`".into());
         }
@@ -201,8 +213,9 @@ const COMMANDS: [(&str, Command); 5] = [
     ("report", Command::Report),
     ("list", Command::List),
 ];
-const OPTIONS: [&str; 30] = [
+const OPTIONS: [&str; 31] = [
     "help",
+    "key",
     "quick",
     "full",
     "fresh",

@@ -1,7 +1,214 @@
-//! The judge's own error.
+//! The judge's own error, on drawings whose truth is known: with a faultless guidance, what would the yardstick say?
+
 use crate::generator::Settings;
 use crate::runner::Failure;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::Path;
+
+/// What the table shows, for reports.
+pub const ABOUT: &str = "A faultless guidance (drawings, one part in another color) seen by this judge. IoU with the truth; \
+    IoU of the judge's regions between the two pictures of a pair, whose truth is equal; median ΔE and share of retries. \
+    Decoded: after the model's encoder and decoder. Floors are shown beside the figures, never subtracted.";
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    pub pairs: usize,
+    pub parts: BTreeMap<String, Row>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub iou: Option<f64>,
+    pub iou_decoded: Option<f64>,
+    pub pair: Option<f64>,
+    pub pair_decoded: Option<f64>,
+    pub delta_e: Option<f64>,
+    pub delta_e_decoded_truth: Option<f64>,
+    pub delta_e_decoded: Option<f64>,
+    pub leak_decoded: Option<f64>,
+    pub retry: Option<f64>,
+    pub retry_decoded: Option<f64>,
+}
+
+impl Row {
+    /// Columns in order.
+    pub fn cells(&self) -> [(&'static str, Option<f64>); 10] {
+        [
+            ("IoU", self.iou),
+            ("decoded", self.iou_decoded),
+            ("pair", self.pair),
+            ("decoded", self.pair_decoded),
+            ("ΔE", self.delta_e),
+            ("decoded, true regions", self.delta_e_decoded_truth),
+            ("decoded", self.delta_e_decoded),
+            ("leakage decoded", self.leak_decoded),
+            ("retry", self.retry),
+            ("retry decoded", self.retry_decoded),
+        ]
+    }
+}
+
+#[cfg(not(feature = "train"))]
 pub fn run(_: &Path, _: &Settings, _: usize) -> Result<(), Failure> {
-    Err("calibrate: not there".into())
+    Err("calibrate draws pictures; build with --features train".into())
+}
+
+#[cfg(feature = "train")]
+pub use drawn::run;
+
+#[cfg(feature = "train")]
+mod drawn {
+    use super::{Calibration, Row};
+    use crate::generator::{Settings, picture, raster};
+    use crate::judge::Evaluator;
+    use crate::metrics::{self, Measure, Pair, Picture, measure};
+    use crate::regions::{Labels, core, iou, of_class};
+    use crate::runner::{Failure, Judge, class};
+    use crate::statistics::{median, short};
+    use crate::suite::{PARTS, Suite};
+    use impasto::train::dataset::{Class, Dataset};
+    use impasto::{Codec, Model, Raster, Rgb};
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use tch::Device;
+
+    /// Beyond every seed that anything was trained on.
+    const FIRST: u64 = 940_000_000;
+    /// Drawings are larger than what the model makes.
+    const DRAWN: u32 = 256;
+    const SIDE: u32 = 128;
+
+    #[derive(Default)]
+    struct Values(BTreeMap<&'static str, Vec<f64>>);
+
+    impl Values {
+        fn add(&mut self, name: &'static str, value: f64) {
+            self.0.entry(name).or_default().push(value);
+        }
+
+        fn median(&self, name: &str) -> Option<f64> {
+            self.0.get(name).map(|values| median(values.clone()))
+        }
+
+        fn mean(&self, name: &str) -> Option<f64> {
+            self.0.get(name).map(|values| values.iter().sum::<f64>() / values.len() as f64)
+        }
+    }
+
+    /// Measures `pairs` pairs of every part and writes `calibration.json`.
+    pub fn run(folder: &Path, settings: &Settings, pairs: usize) -> Result<(), Failure> {
+        let (model, mut judge) = (Model::load(&settings.source())?, Evaluator::open()?);
+        let suite = Suite::new("public", 0).with_all_colors();
+        let dataset = Dataset::new(DRAWN)?;
+        let mut values: BTreeMap<&str, Values> = BTreeMap::new();
+        let mut done = 0;
+        for seed in FIRST.. {
+            if done == pairs {
+                break;
+            }
+            let drawing = dataset.draw(seed)?;
+            if drawing.record.color_of(Class::Hair).is_none() {
+                continue;
+            }
+            done += 1;
+            let u = small(&drawing.picture)?;
+            let step = (DRAWN / SIDE) as usize;
+            // Truth on the judge's own grid, every second pixel.
+            let truth = Labels::from_shape_fn((128, 128), |(y, x)| drawing.mask[(y / 2 * 2 * step, x / 2 * 2 * step)]);
+            let (decoded_u, seen_u) = (decoded(&model, &u)?, judge.look(&u)?.labels);
+            let seen_decoded_u = judge.look(&decoded_u)?.labels;
+            for (number, part) in PARTS.iter().enumerate() {
+                let class = class(part);
+                let Some(color) = drawing.record.colors().find(|(of, _)| of.index() == class) else { continue };
+                if core(&of_class(&truth, class), 1).0 == 0 {
+                    continue;
+                }
+                let target = suite.colors[(done + number) % suite.colors.len()].rgb;
+                let repainted = repainted(&drawing.picture, |y, x| drawing.mask[(y, x)] == class, color.1.rgb, target)?;
+                let f = small(&repainted)?;
+                let decoded_f = decoded(&model, &f)?;
+                let (seen_f, seen_decoded_f) = (judge.look(&f)?.labels, judge.look(&decoded_f)?.labels);
+                let all = values.entry(part).or_default();
+                let overlap = |a: &Labels, b: &Labels| iou(&of_class(a, class), &of_class(b, class));
+                all.add("iou", overlap(&seen_f, &truth));
+                all.add("iou decoded", overlap(&seen_decoded_f, &truth));
+                all.add("pair", overlap(&seen_f, &seen_u));
+                all.add("pair decoded", overlap(&seen_decoded_f, &seen_decoded_u));
+                let of = |unforced: &Picture,
+                          forced: &Picture,
+                          labels_unforced: &Labels,
+                          labels_forced: &Labels|
+                 -> Option<Measure> {
+                    let pair = Pair { unforced, forced, labels_unforced, labels_forced, unit: 1 };
+                    let shown = core(&of_class(labels_unforced, class), 1).0 >= 1;
+                    shown.then(|| measure(&pair, class, target, &[]))
+                };
+                let delta_e = |measure: &Measure| measure.painted.as_ref().map_or(f64::INFINITY, |p| p.delta_e);
+                if let Some(drawn) = of(&u, &f, &seen_u, &seen_f) {
+                    all.add("delta_e", delta_e(&drawn));
+                    all.add("retry", f64::from(u8::from(drawn.retry)));
+                }
+                if let Some(known) = of(&decoded_u, &decoded_f, &truth, &truth) {
+                    all.add("delta_e decoded truth", delta_e(&known));
+                }
+                if let Some(judged) = of(&decoded_u, &decoded_f, &seen_decoded_u, &seen_decoded_f) {
+                    all.add("delta_e decoded", delta_e(&judged));
+                    all.add("retry decoded", f64::from(u8::from(judged.retry)));
+                    judged.leak_median.into_iter().for_each(|leak| all.add("leak decoded", leak));
+                }
+            }
+        }
+        let row = |values: &Values| Row {
+            iou: values.median("iou"),
+            iou_decoded: values.median("iou decoded"),
+            pair: values.median("pair"),
+            pair_decoded: values.median("pair decoded"),
+            delta_e: values.median("delta_e"),
+            delta_e_decoded_truth: values.median("delta_e decoded truth"),
+            delta_e_decoded: values.median("delta_e decoded"),
+            leak_decoded: values.median("leak decoded"),
+            retry: values.mean("retry"),
+            retry_decoded: values.mean("retry decoded"),
+        };
+        let parts = values.iter().map(|(part, values)| ((*part).to_owned(), row(values))).collect();
+        let calibration = Calibration { pairs, parts };
+        for (part, row) in &calibration.parts {
+            let cells = row.cells().map(|(name, value)| format!("{name} {}", value.map_or("–".into(), short)));
+            println!("{part}: {}", cells.join(", "));
+        }
+        let path = folder.join("calibration.json");
+        std::fs::write(&path, serde_json::to_vec_pretty(&calibration)?)?;
+        println!("{}", path.display());
+        Ok(())
+    }
+
+    fn small(drawing: &Raster) -> Result<Picture, Failure> {
+        picture(&drawing.resize(SIDE, SIDE, impasto::raster::Filter::Box)?)
+    }
+
+    /// The same drawing with one part in another color: every pixel of it moves as far as the color does.
+    fn repainted(
+        drawing: &Raster,
+        inside: impl Fn(usize, usize) -> bool,
+        from: Rgb,
+        to: Rgb,
+    ) -> Result<Raster, Failure> {
+        let mut pixels = picture(drawing)?;
+        for ((y, x), pixel) in pixels.indexed_iter_mut().filter(|((y, x), _)| inside(*y, *x)) {
+            let _ = (y, x);
+            let moved =
+                |pixel: u8, from: u8, to: u8| (i16::from(pixel) + i16::from(to) - i16::from(from)).clamp(0, 255) as u8;
+            *pixel = Rgb(moved(pixel.0, from.0, to.0), moved(pixel.1, from.1, to.1), moved(pixel.2, from.2, to.2));
+        }
+        raster(&pixels)
+    }
+
+    /// Through the model's encoder and decoder.
+    fn decoded(model: &Model, drawn: &Picture) -> Result<Picture, Failure> {
+        let _no_grad = tch::no_grad_guard();
+        let latent = model.encode(&raster(drawn)?.to_tensor(Device::Cpu)?)?;
+        let _ = metrics::unit((1, 1));
+        picture(&Raster::from_tensor(&model.decode(&latent)?)?)
+    }
 }

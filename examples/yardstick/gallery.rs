@@ -53,7 +53,7 @@ impl Gallery {
                 if self.worst.len() > n {
                     dropped = self.worst.pop_first().map(|(_, key)| key);
                 }
-                let sampled = |key: &str| fnv(key) % SAMPLED == 0;
+                let sampled = |key: &str| fnv(key).is_multiple_of(SAMPLED);
                 if let Some(key) = dropped.as_ref().filter(|key| !sampled(key)) {
                     if *key == record.key {
                         return Ok(());

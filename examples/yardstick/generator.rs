@@ -139,7 +139,7 @@ impl Real {
         if let Some(force) = force {
             request = request.guide(force);
         }
-        Ok(picture(request.run()?.image(0)?)?)
+        picture(request.run()?.image(0)?)
     }
 }
 

@@ -111,7 +111,8 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
 
 /// Where records and reports go.
 fn folder_of(arguments: &Arguments, suite: &Suite) -> Result<PathBuf, Failure> {
-    let named = || Path::new("target/yardstick").join(format!("{}-{}", suite.split, suite.number));
+    let name = arguments.key.clone().unwrap_or_else(|| format!("{}-{}", suite.split, suite.number));
+    let named = || Path::new("target/yardstick").join(name);
     let folder = arguments.out.clone().unwrap_or_else(named);
     if arguments.fresh && folder.exists() {
         let full = std::fs::read_dir(&folder)?.next().is_some();
@@ -141,8 +142,17 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let made = made_by(&settings)?;
     tch::set_num_threads(arguments.threads.unwrap_or(1));
     let (mut records, mut known) = Records::open(&folder.join("runs.jsonl"))?;
+    let only = match &arguments.key {
+        Some(key) => {
+            let wanted = runner::wanted_of(&suite, &arguments.choice, key);
+            let missing = || format!("key {key}: no run of {}, suite {} has it", suite.split, suite.number);
+            Some((wanted.ok_or_else(missing)?, key.clone()))
+        }
+        None => None,
+    };
     let seeds = match (&arguments.seeds, arguments.seeds_of_suite) {
         (Some(seeds), _) => Seeds::Exactly((seeds.end - seeds.start) as usize),
+        _ if only.is_some() => Seeds::Exactly(suite.len()),
         (_, Some(seeds)) => Seeds::Exactly(seeds.min(suite.len())),
         _ => Seeds::Within(arguments.budget),
     };
@@ -154,6 +164,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         limit: arguments.limit,
         workers: arguments.workers,
         shard: arguments.shard,
+        only,
     };
     let mut gallery = Gallery::open(&folder, arguments.pictures, &of_maker(known.clone(), &made))?;
     let bar = bar(&plan);

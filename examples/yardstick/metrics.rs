@@ -28,8 +28,8 @@ pub struct Measure {
     pub eligible: bool,
     /// Less than a quarter of the part is left.
     pub vanished: bool,
-    /// How far each other class moved, by CIEDE2000 of its means.
-    pub leak: BTreeMap<u8, f64>,
+    /// How far each other class moved, by CIEDE2000 of its means. (By its number in words: serde flattens no others.)
+    pub leak: BTreeMap<String, f64>,
     pub leak_median: Option<f64>,
     pub leak_max: Option<f64>,
     /// Share of the rest that came nearer to the target by 10 or more.
@@ -113,7 +113,7 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
         let both = and(&of_class(pair.labels_unforced, class), &of_class(pair.labels_forced, class));
         // Too thin to tell from its neighbors' edges: not counted.
         if let (1.., inside) = core(&both, unit) {
-            let _ = leak.insert(class, mean_lab(u, &inside).delta_e(mean_lab(f, &inside)));
+            let _ = leak.insert(class.to_string(), mean_lab(u, &inside).delta_e(mean_lab(f, &inside)));
         }
     }
 
@@ -379,6 +379,7 @@ pub fn placement(labels: &Labels, class: u8, region: &Mask) -> Placement {
 }
 
 /// Sliced 1-Wasserstein distance of two equally large clouds of colors, along 16 directions of a golden spiral.
+#[allow(dead_code)] // the task `image` will ask for it
 pub fn sliced(a: &[Lab], b: &[Lab]) -> f64 {
     const DIRECTIONS: usize = 16;
     let along = |cloud: &[Lab], [l, x, y]: [f64; 3]| {

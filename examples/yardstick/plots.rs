@@ -1,1 +1,183 @@
-//! Plots.
+//! Plots as SVG for a page that is light or dark: what is not data has the text's color, and there is no background.
+
+use crate::metrics;
+use crate::record::{PartFigures, Record};
+use crate::runner::Failure;
+use crate::statistics::Figure;
+use crate::suite::Method;
+use impasto::Rgb;
+use plotters::prelude::*;
+use std::collections::BTreeMap;
+
+/// Stands for the text's color until the page is made.
+const INK: RGBColor = RGBColor(1, 2, 3);
+
+/// Each method's own color, on light and dark.
+pub fn color(method: Method) -> Rgb {
+    match method {
+        Method::Unforced | Method::PwwOff => Rgb(138, 138, 138),
+        Method::Word => Rgb(176, 122, 72),
+        Method::Doc => Rgb(66, 133, 200),
+        Method::DocParts => Rgb(235, 130, 30),
+        Method::Tuned => Rgb(220, 70, 85),
+        Method::Exact | Method::Pww => Rgb(60, 160, 80),
+        Method::Oracle => Rgb(60, 170, 175),
+        Method::Recolor => Rgb(170, 105, 180),
+        Method::Paste => Rgb(150, 160, 60),
+    }
+}
+
+const fn rgb(Rgb(r, g, b): Rgb) -> RGBColor {
+    RGBColor(r, g, b)
+}
+
+/// Takes the plot's fixed size and colors off.
+fn for_pages(svg: String, (w, h): (u32, u32)) -> String {
+    svg.replace(&format!("width=\"{w}\" height=\"{h}\" "), "role=\"img\" ").replace("#010203", "currentColor")
+}
+
+/// An empty chart with labels.
+macro_rules! chart {
+    ($area:expr, $x:expr, $y:expr, $x_name:expr, $y_name:expr) => {{
+        let mut chart = ChartBuilder::on(&$area)
+            .margin(8)
+            .x_label_area_size(40)
+            .y_label_area_size(52)
+            .build_cartesian_2d($x, $y)?;
+        chart
+            .configure_mesh()
+            .axis_style(INK.mix(0.5))
+            .bold_line_style(INK.mix(0.12))
+            .light_line_style(INK.mix(0.0))
+            .label_style(("sans-serif", 14, &INK))
+            .axis_desc_style(("sans-serif", 15, &INK))
+            .x_desc($x_name)
+            .y_desc($y_name)
+            .draw()?;
+        chart
+    }};
+}
+
+/// What share of the runs is within each ΔE, for every method.
+pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
+    const SIZE: (u32, u32) = (640, 380);
+    const FAR: f64 = 40.0;
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = chart!(area, 0.0..FAR, 0.0..1.0, "ΔE2000 to the asked color", "share of runs");
+        for (method, mut values) in deltas(records) {
+            values.sort_by(f64::total_cmp);
+            let n = values.len() as f64;
+            let mut line = vec![(0.0, 0.0)];
+            for (i, value) in values.iter().enumerate().take_while(|(_, value)| **value <= FAR) {
+                line.extend([(*value, i as f64 / n), (*value, (i + 1) as f64 / n)]);
+            }
+            line.push((FAR, line.last().map_or(0.0, |last| last.1)));
+            let _ = chart.draw_series(LineSeries::new(line, rgb(color(method)).stroke_width(2)))?;
+        }
+        area.present()?;
+    }
+    Ok(for_pages(svg, SIZE))
+}
+
+/// ΔE against leakage, a point a run.
+pub fn scatter(records: &[Record]) -> Result<String, Failure> {
+    const SIZE: (u32, u32) = (640, 380);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart =
+            chart!(area, 0.0..60.0, 0.0..25.0, "ΔE2000 to the asked color", "leakage, median of the other parts");
+        for (record, part) in singles(records).filter(|(record, _)| record.method != Method::Unforced) {
+            let Some(leak) = part.measure.leak_median else { continue };
+            let place = (part.delta_e().min(60.0), leak.min(25.0));
+            let _ = chart.draw_series([Circle::new(place, 3, rgb(color(record.method)).mix(0.55).filled())])?;
+        }
+        area.present()?;
+    }
+    Ok(for_pages(svg, SIZE))
+}
+
+/// The asked colors on the a*b* plane; the larger, the farther what one method painted.
+pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
+    const SIZE: (u32, u32) = (520, 480);
+    let mut by_color: BTreeMap<[u8; 3], Vec<f64>> = BTreeMap::new();
+    for (_, part) in singles(records).filter(|(record, _)| record.method == method) {
+        let Rgb(r, g, b) = part.target;
+        by_color.entry([r, g, b]).or_default().push(part.delta_e());
+    }
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = chart!(area, -80.0..100.0, -110.0..100.0, "a*", "b*");
+        for ([r, g, b], values) in by_color {
+            let lab = metrics::lab(Rgb(r, g, b));
+            let median = crate::statistics::median(values);
+            let radius = 5.0 + median.min(60.0) / 2.0;
+            let place = (lab.a, lab.b);
+            let _ = chart.draw_series([Circle::new(place, radius as i32, RGBColor(r, g, b).filled())])?;
+            let _ = chart.draw_series([Circle::new(place, radius as i32, INK.mix(0.6).stroke_width(1))])?;
+            let text = if median.is_finite() { format!("{median:.1}") } else { "∞".into() };
+            let style = ("sans-serif", 13).into_font().color(&INK);
+            let _ = chart.draw_series([Text::new(text, (lab.a + 1.5 + radius / 3.0, lab.b + 3.0), style)])?;
+        }
+        area.present()?;
+    }
+    Ok(for_pages(svg, SIZE))
+}
+
+/// A bar for each part with what could be reached at best behind it.
+pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
+    const SIZE: (u32, u32) = (640, 300);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let parts = values.len() as f64;
+        let mut chart = ChartBuilder::on(&area)
+            .margin(8)
+            .x_label_area_size(30)
+            .y_label_area_size(46)
+            .build_cartesian_2d(0.0..parts, 0.0..1.0)?;
+        chart
+            .configure_mesh()
+            .disable_x_mesh()
+            .disable_x_axis()
+            .axis_style(INK.mix(0.5))
+            .bold_line_style(INK.mix(0.12))
+            .light_line_style(INK.mix(0.0))
+            .label_style(("sans-serif", 14, &INK))
+            .draw()?;
+        for (i, (part, figure, ceiling)) in values.iter().enumerate() {
+            let x = i as f64;
+            let bar = |from: f64, to: f64, top: f64| [(x + from, 0.0), (x + to, top)];
+            let _ = chart.draw_series([Rectangle::new(bar(0.12, 0.88, *ceiling), INK.mix(0.15).filled())])?;
+            let value = figure.value.unwrap_or(0.0);
+            let _ = chart.draw_series([Rectangle::new(bar(0.24, 0.76, value), RGBColor(66, 133, 200).filled())])?;
+            if let (Some(low), Some(high)) = (figure.low, figure.high) {
+                let line = [(x + 0.5, low), (x + 0.5, high)];
+                let _ = chart.draw_series(LineSeries::new(line, INK.stroke_width(2)))?;
+            }
+            let style = ("sans-serif", 14).into_font().color(&INK);
+            let text = format!("{part} {value:.2}");
+            let _ = chart.draw_series([Text::new(text, (x + 0.12, ceiling.max(value) + 0.07), style)])?;
+        }
+        area.present()?;
+    }
+    Ok(for_pages(svg, SIZE))
+}
+
+/// Runs of one part and one color.
+fn singles(records: &[Record]) -> impl Iterator<Item = (&Record, &PartFigures)> {
+    use crate::suite::Task;
+    let of = records.iter().filter(|record| matches!(record.task, Task::Named | Task::Numeric));
+    of.filter_map(|record| Some((record, record.parts.first()?)))
+}
+
+fn deltas(records: &[Record]) -> BTreeMap<Method, Vec<f64>> {
+    let mut deltas: BTreeMap<Method, Vec<f64>> = BTreeMap::new();
+    for (record, part) in singles(records) {
+        deltas.entry(record.method).or_default().push(part.delta_e());
+    }
+    deltas
+}

@@ -112,7 +112,7 @@ pub struct Names {
 pub struct Found {
     pub part: String,
     /// By the threshold in hundredths.
-    pub iou: BTreeMap<u8, f64>,
+    pub iou: BTreeMap<String, f64>,
     pub ceiling: f64,
 }
 

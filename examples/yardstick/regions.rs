@@ -88,9 +88,3 @@ pub fn ceiling(mask: &Mask, cell: usize) -> (f64, usize) {
     }
     best
 }
-
-/// Each label `by` × `by` times.
-pub fn magnified(labels: &Labels, by: usize) -> Labels {
-    let (h, w) = labels.dim();
-    Array2::from_shape_fn((by * h, by * w), |(y, x)| labels[(y / by, x / by)])
-}

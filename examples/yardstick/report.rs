@@ -1,21 +1,544 @@
 //! What people and programs read: `summary.json`, `runs.csv`, `report.html`, and the table on the screen.
 
-use crate::record::Record;
+use crate::gallery::{badness, path};
+use crate::plots;
+use crate::record::{PartFigures, Record};
 use crate::runner::Failure;
-use crate::summary::Summary;
+use crate::statistics::{Figure, median, short};
+use crate::suite::{Method, PARTS, Task};
+use crate::summary::{ALL, Summary, Verdict, best_threshold};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use impasto::Rgb;
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::Path;
 
-pub fn write(folder: &Path, summary: &Summary, _records: &[Record]) -> Result<(), Failure> {
-    std::fs::write(folder.join("summary.json"), serde_json::to_vec_pretty(summary)?)?;
+/// Runs shown of the worst, and of the ordinary.
+const SHOWN: (usize, usize) = (24, 12);
+
+pub fn write(folder: &Path, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
+    whole(&folder.join("summary.json"), &serde_json::to_vec_pretty(summary)?)?;
+    whole(&folder.join("runs.csv"), csv(records).as_bytes())?;
+    whole(&folder.join("report.html"), html(folder, summary, records)?.as_bytes())
+}
+
+/// Writes a file that is complete or not there.
+fn whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let part = path.with_extension("part");
+    std::fs::write(&part, bytes).map_err(|error| format!("{}: {error}", part.display()))?;
+    Ok(std::fs::rename(&part, path)?)
+}
+
+/// The headline on the screen.
+pub fn print(summary: &Summary, check: bool) {
+    for verdict in &summary.verdicts {
+        println!("{}", line(verdict));
+    }
+    if check {
+        return;
+    }
+    println!("\n{:<10} {:>26} {:>8} {:>22} {:>7} {:>9}", "method", "ΔE median", "p90", "leakage", "retry", "coverage");
+    for method in Method::ALL {
+        let Some(row) = summary.row("color", method, ALL) else { continue };
+        let text = |name: &str| row.figures.get(name).map_or("–".into(), ToString::to_string);
+        let value = |name: &str| row.figures.get(name).map_or("–".into(), |figure| number(figure.value));
+        let (delta_e, leak) = (text("delta_e"), text("leak"));
+        let (p90, retry, coverage) = (value("delta_e_p90"), value("retry"), value("coverage"));
+        println!("{:<10} {delta_e:>26} {p90:>8} {leak:>22} {retry:>7} {coverage:>9}", method.name());
+    }
+    println!("\n{} seeds, {} runs, {} failed", summary.seeds, summary.runs, summary.failed);
+    for reason in &summary.reasons {
+        println!("{reason}");
+    }
+}
+
+fn number(value: Option<f64>) -> String {
+    value.map_or("∞".into(), short)
+}
+
+fn line(verdict: &Verdict) -> String {
+    let Verdict { what, value, bound, target, note, .. } = verdict;
+    let note = if note.is_empty() { String::new() } else { format!(" ({note})") };
+    format!("{:<7} {}: {what} {value}, {bound} {}{note}", word(verdict), verdict.method.name(), short(*target))
+}
+
+fn word(verdict: &Verdict) -> &'static str {
+    if verdict.met { "met" } else { "missed" }
+}
+
+// ---- CSV ----
+
+/// A column of [`csv`] of the part that was missed most.
+type Column = (&'static str, fn(&PartFigures) -> Option<f64>);
+
+const COLUMNS: [Column; 12] = [
+    ("delta_e", |part| Some(part.delta_e()).filter(|delta_e| delta_e.is_finite())),
+    ("delta_e_unforced", |part| Some(part.measure.painted.as_ref()?.delta_e_unforced)),
+    ("coverage", |part| Some(part.measure.painted.as_ref()?.coverage)),
+    ("leak_median", |part| part.measure.leak_median),
+    ("leak_max", |part| part.measure.leak_max),
+    ("layout_iou", |part| Some(part.measure.layout_iou)),
+    ("dyed", |part| part.measure.dyed),
+    ("halo", |part| part.measure.halo),
+    ("texture", |part| part.measure.painted.as_ref()?.texture),
+    ("retry", |part| Some(f64::from(u8::from(part.measure.retry)))),
+    ("vanished", |part| Some(f64::from(u8::from(part.measure.vanished)))),
+    ("own_delta_e", |part| part.own_delta_e),
+];
+
+/// One row a run; of several parts the one that was missed most.
+pub fn csv(records: &[Record]) -> String {
+    let mut text = String::from("key,task,method,style,part,rgb,prompt,seed,wanted,status");
+    COLUMNS.iter().for_each(|(name, _)| text.extend([",", name]));
+    text.push_str(",placed,left_out,ms\n");
+    for record in records {
+        let status = serde_json::to_value(record.status).ok().and_then(|status| Some(status.as_str()?.to_owned()));
+        let words: [&str; 10] = [
+            &record.key,
+            record.task.name(),
+            record.method.name(),
+            record.style.name(),
+            &record.part,
+            &record.rgb,
+            &record.prompt,
+            &record.seed.to_string(),
+            &record.wanted.to_string(),
+            &status.unwrap_or_default(),
+        ];
+        text.push_str(&words.map(quoted).join(","));
+        let worst = record.parts.iter().max_by(|a, b| a.delta_e().total_cmp(&b.delta_e()));
+        let mut cell = |value: Option<f64>| {
+            text.push(',');
+            text.extend(value.map(|value| value.to_string()));
+        };
+        COLUMNS.iter().for_each(|(_, of)| cell(worst.and_then(of)));
+        let yes = |yes: bool| f64::from(u8::from(yes));
+        let all = record.things.iter().all(|thing| thing.placement.placed);
+        cell((!record.things.is_empty()).then_some(yes(all)));
+        cell(record.left_out.map(yes));
+        cell(Some(record.ms));
+        text.push('\n');
+    }
+    text
+}
+
+fn quoted(word: &str) -> String {
+    if word.contains([',', '"', '\n']) { format!("\"{}\"", word.replace('"', "\"\"")) } else { word.to_owned() }
+}
+
+// ---- HTML ----
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+fn html(folder: &Path, summary: &Summary, records: &[Record]) -> Result<String, Failure> {
+    let mut page = String::new();
+    let title = format!("Yardstick: {}, suite {}", escaped(&summary.split), summary.suite);
+    write!(
+        page,
+        "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n<title>{title}</title>\n\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<style>\n{}</style></head>\n<body><main>\n",
+        include_str!("page.css")
+    )?;
+    head(&mut page, summary)?;
+    verdicts(&mut page, summary)?;
+    methods(&mut page, summary)?;
+    color_plots(&mut page, records)?;
+    kinds(&mut page, summary)?;
+    saliency(&mut page, summary)?;
+    places(&mut page, summary, records)?;
+    several(&mut page, summary)?;
+    calibration(&mut page, folder)?;
+    runs(&mut page, folder, summary, records)?;
+    let all = serde_json::to_string(summary)?.replace('<', "\\u003c");
+    write!(page, "<script type=\"application/json\" id=\"summary\">{all}</script>\n</main></body></html>\n")?;
+    Ok(page)
+}
+
+fn head(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let met = summary.verdicts.iter().filter(|verdict| verdict.met).count();
+    let targets = summary.verdicts.len();
+    writeln!(page, "<h1>How well guidance guides</h1>")?;
+    write!(
+        page,
+        "<p class=\"soft\">{}, suite {}: {met} of {targets} targets met. ",
+        escaped(&summary.split),
+        summary.suite
+    )?;
+    write!(page, "{} seeds, {} runs, {} failed", summary.seeds, summary.runs, summary.failed)?;
+    if let Some(missing) = summary.model_missing {
+        write!(page, "; the model left out {:.1} % of the asked parts", 100.0 * missing)?;
+    }
+    writeln!(page, ".</p>")?;
+    let about = &summary.about;
+    if let Some(done) = about.incomplete {
+        writeln!(page, "<p><strong>Incomplete: {:.0} %</strong> of the runs are in.</p>", 100.0 * done)?;
+    }
+    if let Some(over) = about.beyond_budget {
+        writeln!(page, "<p>The least number of seeds took {over:.1} minutes more than the budget.</p>")?;
+    }
+    if summary.unrepresentable.len() > 1 {
+        let colors = summary.unrepresentable.join(", ");
+        writeln!(page, "<p>The decoder cannot show {} of the colors: {colors}.</p>", summary.unrepresentable.len())?;
+    }
+    let made = &summary.made;
+    writeln!(
+        page,
+        "<p class=\"small soft\"><code>yardstick {}</code><br>{} · version {} · model <code>{}</code> · settings <code>{}</code></p>",
+        escaped(&about.command),
+        summary.label,
+        escaped(&made.version),
+        made.model,
+        made.settings
+    )?;
     Ok(())
 }
 
-pub fn print(summary: &Summary, _check: bool) {
-    for row in &summary.rows {
-        for name in ["delta_e", "leak", "retry", "placed", "iou_40"] {
-            if let Some(figure) = row.figures.get(name) {
-                println!("{} {} {} {name} {figure}", row.group, row.method.name(), row.part);
-            }
+fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    writeln!(page, "<div class=\"score\">")?;
+    for verdict in &summary.verdicts {
+        let Verdict { what, value, bound, target, note, met, tight, .. } = verdict;
+        let sign = if bound == "at most" { "≤" } else { "≥" };
+        let tight = if *tight { " <span class=\"tight\">tight</span>" } else { "" };
+        let note = if note.is_empty() { String::new() } else { format!("<br>{}", escaped(note)) };
+        writeln!(
+            page,
+            "<div class=\"verdict{}\"><code>{}</code> {}<b>{}</b><span class=\"small soft\">{value}</span><br>\
+             <span class=\"word\">{}</span> {sign} {}{tight}<span class=\"small soft\">{note}</span></div>",
+            if *met { " met" } else { "" },
+            verdict.method.name(),
+            escaped(what),
+            number(value.value),
+            word(verdict),
+            short(*target)
+        )?;
+    }
+    writeln!(page, "</div>")?;
+    if !summary.reasons.is_empty() {
+        writeln!(page, "<h2>Where the error comes from</h2><ul>")?;
+        summary.reasons.iter().try_for_each(|reason| writeln!(page, "<li>{}</li>", escaped(reason)))?;
+        writeln!(page, "</ul>")?;
+    }
+    Ok(())
+}
+
+fn dot(method: Method) -> String {
+    format!("<span class=\"dot\" style=\"background:{}\"></span>{}", plots::color(method), method.name())
+}
+
+fn cell(figure: Option<&Figure>) -> String {
+    match figure {
+        None => "<td>–</td>".into(),
+        Some(figure) => {
+            let (low, high) = (number(figure.low), number(figure.high));
+            format!("<td title=\"{figure}\">{}<small>{low} – {high}</small></td>", number(figure.value))
         }
     }
+}
+
+/// A table with a row for each of `rows`.
+fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Result<(), Failure> {
+    write!(page, "<div class=\"wide\"><table><tr><th>{corner}</th>")?;
+    heads.iter().try_for_each(|head| write!(page, "<th>{head}</th>"))?;
+    writeln!(page, "</tr>")?;
+    for (name, cells) in rows {
+        writeln!(page, "<tr><td>{name}</td>{}</tr>", cells.concat())?;
+    }
+    writeln!(page, "</table></div>")?;
+    Ok(())
+}
+
+const FIGURES: [(&str, &str); 12] = [
+    ("ΔE", "delta_e"),
+    ("ΔE p90", "delta_e_p90"),
+    ("within 5", "within_5"),
+    ("leakage", "leak"),
+    ("leakage p90", "leak_p90"),
+    ("worst part", "leak_worst"),
+    ("coverage", "coverage"),
+    ("layout", "layout_iou"),
+    ("texture", "texture"),
+    ("halo", "halo"),
+    ("gcb", "gcb"),
+    ("retry", "retry"),
+];
+
+fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let there: Vec<Method> =
+        Method::ALL.into_iter().filter(|method| summary.row("color", *method, ALL).is_some()).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Distance to the asked color</h2>")?;
+    writeln!(
+        page,
+        "<p>Median CIEDE2000 of a part's mean color, as the judge finds the part; below, the 95 % interval. 1 is \
+        just visible side by side, 5 asks for another try.</p>"
+    )?;
+    let by_part = |method: &Method| {
+        let figure = |part: &str| cell(summary.row("color", *method, part).and_then(|row| row.figures.get("delta_e")));
+        (dot(*method), PARTS.iter().chain([&ALL]).map(|part| figure(part)).collect())
+    };
+    let heads: Vec<&str> = PARTS.into_iter().chain(["all parts"]).collect();
+    table(page, "method", &heads, &there.iter().map(by_part).collect::<Vec<_>>())?;
+
+    writeln!(page, "<h2>Everything else about a color</h2>")?;
+    writeln!(
+        page,
+        "<p>Leakage: how far the other parts moved. Coverage: share of the part that is within 10. Texture: \
+        shading left, 1 is all of it. <code>gcb</code>: right by GenColorBench's rule. Retry: what would make a person press \
+        the button again.</p>"
+    )?;
+    let by_figure = |method: &Method| {
+        let row = summary.row("color", *method, ALL);
+        (dot(*method), FIGURES.iter().map(|(_, name)| cell(row.and_then(|row| row.figures.get(*name)))).collect())
+    };
+    table(page, "method", &FIGURES.map(|(head, _)| head), &there.iter().map(by_figure).collect::<Vec<_>>())
+}
+
+fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
+    let methods: BTreeSet<Method> = records
+        .iter()
+        .filter(|record| matches!(record.task, Task::Named | Task::Numeric) && !record.parts.is_empty())
+        .map(|record| record.method)
+        .collect();
+    if methods.is_empty() {
+        return Ok(());
+    }
+    write!(page, "<h2>All runs</h2><div class=\"legend\">")?;
+    methods.iter().try_for_each(|method| write!(page, "<span>{}</span>", dot(*method)))?;
+    writeln!(page, "</div><div class=\"plots\">")?;
+    let figure = |svg: String, text: &str| format!("<figure>{svg}<figcaption>{text}</figcaption></figure>\n");
+    page.push_str(&figure(
+        plots::cumulative(records)?,
+        "Share of runs within a distance; the more to the left, the better.",
+    ));
+    page.push_str(&figure(
+        plots::scatter(records)?,
+        "Distance against leakage, a point a run; the corner is the goal.",
+    ));
+    let best = [Method::Exact, Method::Tuned, Method::DocParts, Method::Doc].into_iter().find(|m| methods.contains(m));
+    if let Some(method) = best {
+        let text =
+            format!("The asked colors; circles grow with the median distance of <code>{}</code>.", method.name());
+        page.push_str(&figure(plots::plane(records, method)?, &text));
+    }
+    writeln!(page, "</div>")?;
+    Ok(())
+}
+
+/// Small and large parts, colors at the edge of the gamut and inside.
+fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    const KINDS: [(&str, &str); 7] = [
+        ("small", "small parts"),
+        ("middle", "middle"),
+        ("large", "large parts"),
+        ("corner", "corner colors"),
+        ("interior", "interior colors"),
+        ("named", "named"),
+        ("numeric", "by number"),
+    ];
+    let row = |method: &Method| -> Option<(String, Vec<String>)> {
+        let figure = |group: &str| summary.row(group, *method, ALL).and_then(|row| row.figures.get("delta_e"));
+        let any = KINDS.iter().any(|(group, _)| figure(group).is_some());
+        any.then(|| (dot(*method), KINDS.iter().map(|(group, _)| cell(figure(group))).collect()))
+    };
+    let rows: Vec<_> = Method::ALL.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Where it is easy and where not</h2>")?;
+    writeln!(
+        page,
+        "<p>Median distance. Corner colors have a channel at its end, where shading pulls the mean inward.</p>"
+    )?;
+    table(page, "method", &KINDS.map(|(_, head)| head), &rows)
+}
+
+fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let Some((name, _)) = best_threshold(&summary.rows) else { return Ok(()) };
+    let mut values = Vec::new();
+    for part in PARTS {
+        let Some(row) = summary.row("saliency", Method::Unforced, part) else { continue };
+        let ceiling = row.figures.get("ceiling").and_then(|figure| figure.value).unwrap_or(0.0);
+        values.extend(row.figures.get(name).map(|figure| (part.to_owned(), *figure, ceiling)));
+    }
+    writeln!(page, "<h2>Does attention find the part?</h2>")?;
+    writeln!(
+        page,
+        "<p>IoU of attention above .{} with the judge's region; behind it, the best that whole cells of the latent reach.</p>",
+        name.trim_start_matches("iou_")
+    )?;
+    writeln!(page, "<figure>{}</figure>", plots::bars(&values)?)?;
+    Ok(())
+}
+
+fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for group in ["place", "swap"] {
+        for method in [Method::PwwOff, Method::Pww] {
+            let Some(row) = summary.row(group, method, ALL) else { continue };
+            let cells = ["placed", "detected", "left_out"].map(|name| cell(row.figures.get(name)));
+            rows.push((format!("{}, {group}", dot(method)), cells.to_vec()));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Things where they are painted</h2>")?;
+    table(page, "method", &["placed", "detected", "nothing added"], &rows)?;
+    for method in [Method::PwwOff, Method::Pww] {
+        let share = |corner: &str| {
+            let of = records.iter().filter(|r| r.task == Task::Place && r.method == method && r.part.ends_with(corner));
+            let placed: Vec<bool> = of.flat_map(|record| &record.things).map(|thing| thing.placement.placed).collect();
+            let hits = placed.iter().filter(|placed| **placed).count();
+            if placed.is_empty() { "–".to_owned() } else { short(hits as f64 / placed.len() as f64) }
+        };
+        let corners =
+            ["@0.0,0.0", "@0.5,0.0", "@0.0,0.5", "@0.5,0.5"].map(|corner| format!("<div>{}</div>", share(corner)));
+        writeln!(page, "<p>{}, by quadrant<br><span class=\"grid4\">{}</span></p>", dot(method), corners.concat())?;
+    }
+    Ok(())
+}
+
+/// Several colors at once, and parts with words of their own.
+fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    for group in ["binding", "many 2", "many 3", "many 4", "same"] {
+        for method in Method::ALL {
+            let Some(row) = summary.row(group, method, ALL) else { continue };
+            let names = ["delta_e", "delta_e_p90", "leak", "all_within_5", "names_kept", "retry"];
+            rows.push((format!("{}, {group}", dot(method)), names.map(|name| cell(row.figures.get(name))).to_vec()));
+        }
+    }
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Among other colors, and several at once</h2>")?;
+    table(page, "method", &["ΔE", "ΔE p90", "leakage", "all within 5", "names kept", "retry"], &rows)
+}
+
+fn calibration(page: &mut String, folder: &Path) -> Result<(), Failure> {
+    let Ok(text) = std::fs::read(folder.join("calibration.json")) else { return Ok(()) };
+    let all: crate::calibration::Calibration = serde_json::from_slice(&text)?;
+    let rows: Vec<(String, Vec<String>)> = all
+        .parts
+        .iter()
+        .map(|(part, row)| {
+            let cells = row.cells().map(|(_, value)| format!("<td>{}</td>", value.map_or("–".into(), short)));
+            (escaped(part), cells.to_vec())
+        })
+        .collect();
+    writeln!(page, "<h2>The judge's own error</h2>")?;
+    writeln!(page, "<p>{}</p>", escaped(crate::calibration::ABOUT))?;
+    table(page, "part", &crate::calibration::Row::default().cells().map(|(name, _)| name), &rows)
+}
+
+fn runs(page: &mut String, folder: &Path, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
+    let mut shown: Vec<(f64, &Record)> = records
+        .iter()
+        .filter(|record| path(folder, &record.key).exists())
+        .filter_map(|record| Some((badness(record)?, record)))
+        .collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    shown.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| a.1.key.cmp(&b.1.key)));
+    let everybody: Vec<f64> = records.iter().filter_map(badness).collect();
+    let rank =
+        |badness: f64| everybody.iter().filter(|other| **other <= badness).count() as f64 / everybody.len() as f64;
+    let ordinary = median(everybody.clone());
+    let worst: Vec<_> = shown.iter().take(SHOWN.0).copied().collect();
+    shown.drain(..worst.len());
+    shown.sort_by(|a, b| (a.0 - ordinary).abs().total_cmp(&(b.0 - ordinary).abs()));
+    shown.truncate(SHOWN.1);
+    for (title, about, list) in [
+        ("The worst runs", "Of all forced runs, the farthest from what was asked.", worst),
+        ("Ordinary runs", "The nearest to the median, of a sample that does not depend on how they look.", shown),
+    ] {
+        if list.is_empty() {
+            continue;
+        }
+        writeln!(page, "<h2>{title}</h2><p>{about}</p><div class=\"runs\">")?;
+        for (badness, record) in list {
+            run(page, folder, summary, record, 100.0 * rank(badness))?;
+        }
+        writeln!(page, "</div>")?;
+    }
+    Ok(())
+}
+
+fn run(page: &mut String, folder: &Path, summary: &Summary, record: &Record, percentile: f64) -> Result<(), Failure> {
+    let picture = BASE64_STANDARD.encode(std::fs::read(path(folder, &record.key))?);
+    let name = format!("{} on {}, {}", record.method.name(), escaped(&record.part), record.task.name());
+    writeln!(page, "<div class=\"run\"><img alt=\"{name}\" src=\"data:image/png;base64,{picture}\">")?;
+    writeln!(
+        page,
+        "<div class=\"under\"><span>unforced</span><span>forced</span><span>as judged</span><span>mask</span></div>"
+    )?;
+    writeln!(
+        page,
+        "<div>{}, {} <span class=\"soft small\">{}, {percentile:.0}th percentile</span></div>",
+        dot(record.method),
+        escaped(&record.part),
+        record.task.name()
+    )?;
+    for part in &record.parts {
+        figures(page, part)?;
+    }
+    let command = repeat(&summary.about.command, &record.key);
+    writeln!(
+        page,
+        "<details><summary>{} · seed {}</summary><code>{}</code></details></div>",
+        escaped(&record.prompt),
+        record.seed,
+        escaped(&command)
+    )?;
+    Ok(())
+}
+
+fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
+    let swatch = |color: Rgb| format!("<span class=\"swatch\" style=\"background:{color}\" title=\"{color}\"></span>");
+    write!(page, "<div class=\"figures\"><span>asked{}", swatch(part.target))?;
+    if let Some(painted) = &part.measure.painted {
+        write!(page, "painted{}", swatch(Rgb::from_linear(painted.mean_linear)))?;
+    }
+    write!(page, "</span>")?;
+    let painted = part.measure.painted.as_ref();
+    let values = [
+        ("ΔE", Some(part.delta_e())),
+        ("before", painted.map(|painted| painted.delta_e_unforced)),
+        ("own", part.own_delta_e),
+        ("coverage", painted.map(|painted| painted.coverage)),
+        ("leakage", part.measure.leak_median),
+        ("worst", part.measure.leak_max),
+        ("layout", Some(part.measure.layout_iou)),
+        ("mask", part.iou_mask),
+        ("texture", painted.and_then(|painted| painted.texture)),
+    ];
+    for (name, value) in values {
+        if let Some(value) = value {
+            let value = if value.is_finite() { short(value) } else { "vanished".into() };
+            write!(page, "<span>{name} {value}</span>")?;
+        }
+    }
+    writeln!(page, "</div>")?;
+    Ok(())
+}
+
+/// The command that repeats one run.
+fn repeat(command: &str, key: &str) -> String {
+    let mut words = command.split(' ').peekable();
+    let mut kept = vec!["cargo run --release --example yardstick -- run"];
+    let _ = words.next_if(|word| *word == "run");
+    while let Some(word) = words.next() {
+        match word {
+            "--out" | "--shard" | "--seeds-of-suite" | "--limit-minutes" | "--pictures" | "--key" => drop(words.next()),
+            "--quick" | "--full" | "--fresh" | "--yes" | "--check" | "--resume" => {}
+            word => kept.push(word),
+        }
+    }
+    format!("{} --key {key}", kept.join(" "))
 }

@@ -138,6 +138,14 @@ pub struct Plan<'a> {
     pub workers: usize,
     /// Which seeds are ours: i of n.
     pub shard: (usize, usize),
+    /// Nothing but the run with this key, of this wanted pair.
+    pub only: Option<(usize, String)>,
+}
+
+/// The wanted pair that has the run with this key.
+pub fn wanted_of(suite: &Suite, choice: &Choice, key: &str) -> Option<usize> {
+    let has = |job: &Job| (0..job.pairs.len()).any(|pair| job.key(suite, pair) == key);
+    (0..suite.len()).find(|i| suite.jobs(*i, choice).iter().any(has))
 }
 
 /// How far it came.
@@ -190,10 +198,16 @@ pub fn run<G: Generator, J: Judge>(
                     if !more || i >= plan.suite.len() {
                         return Ok(());
                     }
+                    if plan.only.as_ref().is_some_and(|(wanted, _)| *wanted != i) {
+                        continue;
+                    }
                     let mut unit = Unit::new(plan, &mut generator, &mut judge);
                     for job in plan.suite.jobs(i, &plan.choice) {
                         for pair in 0..job.pairs.len() {
                             let key = job.key(plan.suite, pair);
+                            if plan.only.as_ref().is_some_and(|(_, only)| *only != key) {
+                                continue;
+                            }
                             match known.get(key.as_str()) {
                                 Some(Status::Missing) => continue,
                                 Some(_) => break,
@@ -459,7 +473,7 @@ fn found(shot: &Shot, labels: &Labels) -> Vec<Found> {
         }
         let small = Array2::from_shape_fn((GRID, GRID), |(y, x)| region[(y * h / GRID, x * w / GRID)]);
         let at = |threshold: u8| {
-            (threshold, iou(&map.mapv(|value| f64::from(value) > f64::from(threshold) / 100.0), &small))
+            (threshold.to_string(), iou(&map.mapv(|value| f64::from(value) > f64::from(threshold) / 100.0), &small))
         };
         let iou = THRESHOLDS.into_iter().map(at).collect();
         all.push(Found { part: part.clone(), iou, ceiling: ceiling(&region, CELL).0 });

@@ -88,7 +88,10 @@ impl Groups {
 
 /// Collects values for one row.
 #[derive(Default)]
-struct Columns(BTreeMap<&'static str, (Groups, Vec<(&'static str, Statistic)>)>);
+struct Columns(BTreeMap<&'static str, Column>);
+
+/// Values, and the figures that are made of them.
+type Column = (Groups, Vec<(&'static str, Statistic)>);
 
 impl Columns {
     /// Adds a value; the figures that it goes into are named with it.
@@ -128,7 +131,7 @@ fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
     columns.add("leak", wanted, leak, &[("leak", MEDIAN), ("leak_p90", P90)]);
     let worst = measure.and_then(|measure| measure.leak_max);
     columns.add("leak_worst", wanted, worst, &[("leak_worst", Statistic::Quantile(1.0))]);
-    let background = measure.and_then(|measure| measure.leak.get(&0).copied());
+    let background = measure.and_then(|measure| measure.leak.get("0").copied());
     columns.add("leak_background", wanted, background, &[("leak_background", MEDIAN)]);
     columns.add("layout_iou", wanted, measure.map(|measure| measure.layout_iou), &[("layout_iou", MEDIAN)]);
     columns.add("dyed", wanted, measure.and_then(|measure| measure.dyed), &[("dyed", MEDIAN)]);
@@ -263,7 +266,7 @@ fn add(table: &mut BTreeMap<(String, Method, String), Columns>, record: &Record)
                 columns("saliency", &found.part, &mut |columns| {
                     for threshold in THRESHOLDS {
                         let name = IOU_NAMES[THRESHOLDS.iter().position(|t| *t == threshold).unwrap_or(0)];
-                        columns.add(name, wanted, found.iou.get(&threshold).copied(), &[(name, MEAN)]);
+                        columns.add(name, wanted, found.iou.get(&threshold.to_string()).copied(), &[(name, MEAN)]);
                     }
                     columns.add("ceiling", wanted, Some(found.ceiling), &[("ceiling", MEAN)]);
                 });
