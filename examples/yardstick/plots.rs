@@ -41,6 +41,7 @@ macro_rules! chart {
     ($area:expr, $x:expr, $y:expr, $x_name:expr, $y_name:expr) => {{
         let mut chart = ChartBuilder::on(&$area)
             .margin(8)
+            .margin_right(22)
             .x_label_area_size(40)
             .y_label_area_size(52)
             .build_cartesian_2d($x, $y)?;
@@ -49,8 +50,8 @@ macro_rules! chart {
             .axis_style(INK.mix(0.5))
             .bold_line_style(INK.mix(0.12))
             .light_line_style(INK.mix(0.0))
-            .label_style(("sans-serif", 14, &INK))
-            .axis_desc_style(("sans-serif", 15, &INK))
+            .label_style(("sans-serif", 15, &INK))
+            .axis_desc_style(("sans-serif", 16, &INK))
             .x_desc($x_name)
             .y_desc($y_name)
             .draw()?;
@@ -60,7 +61,7 @@ macro_rules! chart {
 
 /// What share of the runs is within each ΔE, for every method.
 pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
-    const SIZE: (u32, u32) = (640, 380);
+    const SIZE: (u32, u32) = (540, 360);
     const FAR: f64 = 40.0;
     let mut svg = String::new();
     {
@@ -83,7 +84,7 @@ pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
 
 /// ΔE against leakage, a point a run.
 pub fn scatter(records: &[Record]) -> Result<String, Failure> {
-    const SIZE: (u32, u32) = (640, 380);
+    const SIZE: (u32, u32) = (540, 360);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -101,7 +102,7 @@ pub fn scatter(records: &[Record]) -> Result<String, Failure> {
 
 /// The asked colors on the a*b* plane; the larger, the farther what one method painted.
 pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
-    const SIZE: (u32, u32) = (520, 480);
+    const SIZE: (u32, u32) = (540, 470);
     let mut by_color: BTreeMap<[u8; 3], Vec<f64>> = BTreeMap::new();
     for (_, part) in singles(records).filter(|(record, _)| record.method == method) {
         let Rgb(r, g, b) = part.target;
@@ -111,9 +112,12 @@ pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart = chart!(area, -80.0..100.0, -110.0..100.0, "a*", "b*");
-        for ([r, g, b], values) in by_color {
+        let medians = by_color.into_iter().map(|(color, values)| (color, crate::statistics::median(values)));
+        let mut medians: Vec<([u8; 3], f64)> = medians.collect();
+        // Small circles lie on large ones.
+        medians.sort_by(|a, b| b.1.total_cmp(&a.1));
+        for ([r, g, b], median) in medians {
             let lab = metrics::lab(Rgb(r, g, b));
-            let median = crate::statistics::median(values);
             let radius = 5.0 + median.min(60.0) / 2.0;
             let place = (lab.a, lab.b);
             let _ = chart.draw_series([Circle::new(place, radius as i32, RGBColor(r, g, b).filled())])?;
@@ -136,6 +140,7 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
         let parts = values.len() as f64;
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
+            .margin_right(22)
             .x_label_area_size(30)
             .y_label_area_size(46)
             .build_cartesian_2d(0.0..parts, 0.0..1.0)?;
@@ -146,7 +151,7 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
             .axis_style(INK.mix(0.5))
             .bold_line_style(INK.mix(0.12))
             .light_line_style(INK.mix(0.0))
-            .label_style(("sans-serif", 14, &INK))
+            .label_style(("sans-serif", 15, &INK))
             .draw()?;
         for (i, (part, figure, ceiling)) in values.iter().enumerate() {
             let x = i as f64;

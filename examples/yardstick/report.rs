@@ -371,7 +371,7 @@ fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         "<p>IoU of attention above .{} with the judge's region; behind it, the best that whole cells of the latent reach.</p>",
         name.trim_start_matches("iou_")
     )?;
-    writeln!(page, "<figure>{}</figure>", plots::bars(&values)?)?;
+    writeln!(page, "<figure class=\"middle\">{}</figure>", plots::bars(&values)?)?;
     Ok(())
 }
 
@@ -398,7 +398,12 @@ fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<()
         };
         let corners =
             ["@0.0,0.0", "@0.5,0.0", "@0.0,0.5", "@0.5,0.5"].map(|corner| format!("<div>{}</div>", share(corner)));
-        writeln!(page, "<p>{}, by quadrant<br><span class=\"grid4\">{}</span></p>", dot(method), corners.concat())?;
+        writeln!(
+            page,
+            "<div class=\"quadrants\">{}, by quadrant<div class=\"grid4\">{}</div></div>",
+            dot(method),
+            corners.concat()
+        )?;
     }
     Ok(())
 }

@@ -50,15 +50,15 @@ impl Statistic {
     }
 }
 
-/// Quantile of type 7, numpy's default. NaN of nothing.
+/// Quantile of type 7, numpy's default. NaN of nothing. Changes the order of the values.
 pub fn quantile(values: &mut [f64], p: f64) -> f64 {
-    values.sort_by(f64::total_cmp);
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
     let place = last as f64 * p;
-    let (low, high) = (values[place as usize], values[(place as usize + 1).min(last)]);
+    let (_, low, above) = values.select_nth_unstable_by(place as usize, f64::total_cmp);
+    let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(*low);
     let share = place.fract();
     // A share of zero of infinity is none of it.
-    if share == 0.0 || low == high { low } else { low + share * (high - low) }
+    if share == 0.0 || *low == high { *low } else { *low + share * (high - *low) }
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {
@@ -67,6 +67,10 @@ pub fn median(mut values: Vec<f64>) -> f64 {
 
 /// The 95 % interval of a statistic, resampling whole groups (seeds).
 pub fn bootstrap(groups: &[Vec<f64>], statistic: Statistic, label: &str, rounds: usize) -> (f64, f64) {
+    let first = groups.iter().flatten().next().copied();
+    if let Some(all) = first.filter(|first| groups.iter().flatten().all(|value| value == first)) {
+        return (all, all); // as every sample would say
+    }
     let mut rng = Rng::new(label);
     let mut results: Vec<f64> = (0..rounds)
         .map(|_| {
