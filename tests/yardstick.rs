@@ -29,6 +29,8 @@ mod statistics;
 mod suite;
 #[path = "../examples/yardstick/summary.rs"]
 mod summary;
+#[path = "../examples/yardstick/tuning.rs"]
+mod tuning;
 
 use arguments::{Arguments, Pictures};
 use gallery::Gallery;
@@ -552,7 +554,7 @@ fn ran(plan: &Plan<'_>, folder: &Path, mock: Mock) -> Vec<Record> {
 /// A summary without times.
 fn timeless(mut records: Vec<Record>) -> String {
     records.iter_mut().for_each(|record| (record.ms, record.ms_unforced) = (0.0, None));
-    serde_json::to_string(&Summary::new(&records, About::default()).unwrap()).unwrap()
+    serde_json::to_string(&Summary::new(&records, About::default(), None).unwrap()).unwrap()
 }
 
 const METHODS: [Method; 5] = [Method::Unforced, Method::DocParts, Method::Exact, Method::PwwOff, Method::Pww];
@@ -561,7 +563,7 @@ const METHODS: [Method; 5] = [Method::Unforced, Method::DocParts, Method::Exact,
 fn a_perfect_generator_meets_every_target() {
     let folder = tempfile::tempdir().unwrap();
     let records = ran(&plan(&Suite::new("public", 3), &METHODS), folder.path(), Mock::Perfect);
-    let summary = Summary::new(&records, About::default()).unwrap();
+    let summary = Summary::new(&records, About::default(), None).unwrap();
     for verdict in &summary.verdicts {
         assert!(verdict.met, "{verdict:?}");
     }
@@ -573,7 +575,7 @@ fn a_perfect_generator_meets_every_target() {
 fn a_generator_that_does_nothing_misses_every_color() {
     let folder = tempfile::tempdir().unwrap();
     let records = ran(&plan(&Suite::new("public", 3), &METHODS), folder.path(), Mock::Null);
-    let summary = Summary::new(&records, About::default()).unwrap();
+    let summary = Summary::new(&records, About::default(), None).unwrap();
     let colors = summary.verdicts.iter().filter(|verdict| verdict.what.starts_with("ΔE") || verdict.what == "retry");
     assert!(colors.clone().count() >= 9 && colors.clone().all(|verdict| !verdict.met));
     assert!(summary.verdicts.iter().any(|verdict| verdict.what == "placed" && !verdict.met));
@@ -585,7 +587,7 @@ fn a_generator_that_fails_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let records = ran(&plan(&Suite::new("public", 3), &[Method::Doc]), folder.path(), Mock::Fails);
     assert!(records.iter().all(|record| record.status == Status::Failed));
-    let summary = Summary::new(&records, About::default()).unwrap();
+    let summary = Summary::new(&records, About::default(), None).unwrap();
     assert_eq!(summary.row("color", Method::Doc, ALL).unwrap().figures["delta_e"].value, None, "+∞");
     report::write(folder.path(), &summary, &records).unwrap();
     assert!(folder.path().join("report.html").exists());
@@ -639,6 +641,26 @@ fn shards_and_workers_change_nothing() {
 }
 
 #[test]
+fn a_limit_ends_with_a_report() {
+    let mut plan = plan(&Suite::new("public", 5), &METHODS);
+    plan.limit = Some(Duration::ZERO);
+    let records = ran(&plan, tempfile::tempdir().unwrap().path(), Mock::Perfect);
+    assert_eq!(records.len(), 1);
+    assert!(Summary::new(&records, About::default(), None).is_some());
+}
+
+#[test]
+fn the_judges_own_error_moves_targets_below_it() {
+    let records = ran(&plan(&Suite::new("public", 5), &METHODS), tempfile::tempdir().unwrap().path(), Mock::Perfect);
+    let row = calibration::Row { delta_e_decoded: Some(4.5), retry_decoded: Some(0.2), ..Default::default() };
+    let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into() };
+    let summary = Summary::new(&records, About::default(), Some(&calibration)).unwrap();
+    let target =
+        |what: &str| summary.verdicts.iter().find(|v| v.what == what && v.method == Method::Exact).unwrap().target;
+    assert_eq!((target("ΔE of eyes, median"), target("ΔE of hair, median"), target("retry")), (4.5, 2.0, 0.22));
+}
+
+#[test]
 fn a_run_is_repeated_by_its_key() {
     let suite = Suite::new("public", 5);
     let mut plan = plan(&suite, &METHODS);
@@ -665,7 +687,7 @@ fn what_is_no_record_is_named() {
 fn the_page_says_what_the_figures_say() {
     let folder = tempfile::tempdir().unwrap();
     let records = ran(&plan(&Suite::new("public", 3), &METHODS), folder.path(), Mock::Null);
-    let summary = Summary::new(&records, About::default()).unwrap();
+    let summary = Summary::new(&records, About::default(), None).unwrap();
     report::write(folder.path(), &summary, &records).unwrap();
     let read = |name: &str| std::fs::read_to_string(folder.path().join(name)).unwrap();
     let page = read("report.html");
@@ -775,7 +797,7 @@ fn four_seeds_of_the_real_model() {
         Ok(())
     })
     .unwrap();
-    let summary = Summary::new(&of_maker(all, &plan.made), About::default()).unwrap();
+    let summary = Summary::new(&of_maker(all, &plan.made), About::default(), None).unwrap();
     report::print(&summary, false);
     let figure = |method, name: &str| summary.row("color", method, ALL).unwrap().figures[name].value.unwrap();
     assert!(figure(Method::Doc, "delta_e") < 0.7 * figure(Method::Unforced, "delta_e"));

@@ -17,6 +17,15 @@ pub struct Calibration {
     pub parts: BTreeMap<String, Row>,
 }
 
+impl Calibration {
+    /// What `calibrate` left in a folder or in the one above; `None` if it was never run.
+    pub fn near(folder: &Path) -> Result<Option<Self>, Failure> {
+        let Some(path) = crate::tuning::near(folder, "calibration.json") else { return Ok(None) };
+        let text = std::fs::read(&path)?;
+        Ok(Some(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?))
+    }
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub iou: Option<f64>,
@@ -62,7 +71,7 @@ mod drawn {
     use super::{Calibration, Row};
     use crate::generator::{Settings, picture, raster};
     use crate::judge::Evaluator;
-    use crate::metrics::{self, Measure, Pair, Picture, measure};
+    use crate::metrics::{Measure, Pair, Picture, measure};
     use crate::regions::{Labels, core, iou, of_class};
     use crate::runner::{Failure, Judge, class};
     use crate::statistics::{median, short};
@@ -195,8 +204,7 @@ mod drawn {
         to: Rgb,
     ) -> Result<Raster, Failure> {
         let mut pixels = picture(drawing)?;
-        for ((y, x), pixel) in pixels.indexed_iter_mut().filter(|((y, x), _)| inside(*y, *x)) {
-            let _ = (y, x);
+        for (_, pixel) in pixels.indexed_iter_mut().filter(|((y, x), _)| inside(*y, *x)) {
             let moved =
                 |pixel: u8, from: u8, to: u8| (i16::from(pixel) + i16::from(to) - i16::from(from)).clamp(0, 255) as u8;
             *pixel = Rgb(moved(pixel.0, from.0, to.0), moved(pixel.1, from.1, to.1), moved(pixel.2, from.2, to.2));
@@ -208,7 +216,6 @@ mod drawn {
     fn decoded(model: &Model, drawn: &Picture) -> Result<Picture, Failure> {
         let _no_grad = tch::no_grad_guard();
         let latent = model.encode(&raster(drawn)?.to_tensor(Device::Cpu)?)?;
-        let _ = metrics::unit((1, 1));
         picture(&Raster::from_tensor(&model.decode(&latent)?)?)
     }
 }

@@ -96,7 +96,7 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         .into());
     }
     let tuned = match arguments.choice.methods.contains(&suite::Method::Tuned) {
-        true => tuning::read(&tuning::path(folder))?,
+        true => tuning::read(folder)?,
         false => Default::default(),
     };
     Ok(Settings {
@@ -112,7 +112,12 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
 /// Where records and reports go.
 fn folder_of(arguments: &Arguments, suite: &Suite) -> Result<PathBuf, Failure> {
     let name = arguments.key.clone().unwrap_or_else(|| format!("{}-{}", suite.split, suite.number));
-    let named = || Path::new("target/yardstick").join(name);
+    let all = Path::new("target/yardstick");
+    // What is tuned or calibrated serves every suite.
+    let named = || match arguments.command {
+        Command::Calibrate | Command::Tune => all.to_owned(),
+        _ => all.join(name),
+    };
     let folder = arguments.out.clone().unwrap_or_else(named);
     if arguments.fresh && folder.exists() {
         let full = std::fs::read_dir(&folder)?.next().is_some();
@@ -230,7 +235,8 @@ fn about(plan: &Plan<'_>, all: &[Record], progress: &Progress) -> About {
 
 /// Writes everything that is made of records, and says the headline.
 fn finish(arguments: &Arguments, folder: &Path, records: &[Record], about: About) -> Result<bool, Failure> {
-    let summary = Summary::new(records, about).ok_or("there are no records to report")?;
+    let calibration = calibration::Calibration::near(folder)?;
+    let summary = Summary::new(records, about, calibration.as_ref()).ok_or("there are no records to report")?;
     report::write(folder, &summary, records)?;
     report::print(&summary, arguments.check);
     if !arguments.check {

@@ -295,7 +295,13 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         let row = summary.row("color", *method, ALL);
         (dot(*method), FIGURES.iter().map(|(_, name)| cell(row.and_then(|row| row.figures.get(*name)))).collect())
     };
-    table(page, "method", &FIGURES.map(|(head, _)| head), &there.iter().map(by_figure).collect::<Vec<_>>())
+    table(page, "method", &FIGURES.map(|(head, _)| head), &there.iter().map(by_figure).collect::<Vec<_>>())?;
+    if !summary.against_doc.is_empty() {
+        let less = |(method, figure): (&String, &Figure)| format!("<code>{method}</code> {figure}");
+        let all = summary.against_doc.iter().map(less).collect::<Vec<_>>().join(", ");
+        writeln!(page, "<p class=\"small soft\">Median difference to <code>doc</code> of the same runs: {all}.</p>")?;
+    }
+    Ok(())
 }
 
 fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
@@ -331,7 +337,7 @@ fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
 
 /// Small and large parts, colors at the edge of the gamut and inside.
 fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    const KINDS: [(&str, &str); 7] = [
+    const KINDS: [(&str, &str); 8] = [
         ("small", "small parts"),
         ("middle", "middle"),
         ("large", "large parts"),
@@ -339,6 +345,7 @@ fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         ("interior", "interior colors"),
         ("named", "named"),
         ("numeric", "by number"),
+        ("unrepresentable", "out of reach"),
     ];
     let row = |method: &Method| -> Option<(String, Vec<String>)> {
         let figure = |group: &str| summary.row(group, *method, ALL).and_then(|row| row.figures.get("delta_e"));
@@ -426,8 +433,7 @@ fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
 }
 
 fn calibration(page: &mut String, folder: &Path) -> Result<(), Failure> {
-    let Ok(text) = std::fs::read(folder.join("calibration.json")) else { return Ok(()) };
-    let all: crate::calibration::Calibration = serde_json::from_slice(&text)?;
+    let Some(all) = crate::calibration::Calibration::near(folder)? else { return Ok(()) };
     let rows: Vec<(String, Vec<String>)> = all
         .parts
         .iter()

@@ -186,6 +186,7 @@ pub fn run<G: Generator, J: Judge>(
                 (send.clone(), &known, &next, &finished, &stop, &stopped, &broken, &bench);
             let work = move || -> Result<(), Failure> {
                 let (mut generator, mut judge) = bench()?;
+                let mut begun_any = false;
                 loop {
                     let ours = next.fetch_add(1, Ordering::Relaxed);
                     let i = ours * shards + shard;
@@ -202,31 +203,21 @@ pub fn run<G: Generator, J: Judge>(
                         continue;
                     }
                     let mut unit = Unit::new(plan, &mut generator, &mut judge);
-                    for job in plan.suite.jobs(i, &plan.choice) {
-                        for pair in 0..job.pairs.len() {
-                            let key = job.key(plan.suite, pair);
-                            if plan.only.as_ref().is_some_and(|(_, only)| *only != key) {
-                                continue;
-                            }
-                            match known.get(key.as_str()) {
-                                Some(Status::Missing) => continue,
-                                Some(_) => break,
-                                None => {}
-                            }
-                            if stop.load(Ordering::Relaxed) || plan.limit.is_some_and(|limit| begun.elapsed() >= limit)
-                            {
-                                stopped.store(true, Ordering::Relaxed);
-                                return Ok(());
-                            }
-                            let (record, strip) = unit.measured(&job, pair, key);
-                            let missing = record.status == Status::Missing;
-                            if send.send((record, strip)).is_err() {
-                                return Ok(());
-                            }
-                            if !missing {
-                                break;
-                            }
+                    // A report of one run is a report, of none it is not.
+                    let time_is_up = |begun_any| begun_any && plan.limit.is_some_and(|limit| begun.elapsed() >= limit);
+                    let whole = unit.all(i, known, |made| match made {
+                        None if stop.load(Ordering::Relaxed) || time_is_up(begun_any) => {
+                            stopped.store(true, Ordering::Relaxed);
+                            false
                         }
+                        None => {
+                            begun_any = true;
+                            true
+                        }
+                        Some(made) => send.send(made).is_ok(),
+                    });
+                    if !whole {
+                        return Ok(());
                     }
                     let _ = finished.fetch_add(1, Ordering::Relaxed);
                 }
@@ -278,6 +269,41 @@ struct Known {
 impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
     fn new(plan: &'a Plan<'a>, generator: &'a mut G, judge: &'a mut J) -> Self {
         Self { plan, generator, judge, unforced: HashMap::new() }
+    }
+
+    /// Measures every job of a wanted pair that is not known. `go_on` is asked before each, and gets what was made; with
+    /// `false` it ends this.
+    fn all(
+        &mut self,
+        i: usize,
+        known: &HashMap<&str, Status>,
+        mut go_on: impl FnMut(Option<(Record, Option<Strip>)>) -> bool,
+    ) -> bool {
+        let plan = self.plan;
+        for job in plan.suite.jobs(i, &plan.choice) {
+            for pair in 0..job.pairs.len() {
+                let key = job.key(plan.suite, pair);
+                if plan.only.as_ref().is_some_and(|(_, only)| *only != key) {
+                    continue;
+                }
+                let status = match known.get(key.as_str()) {
+                    Some(status) => *status,
+                    None if !go_on(None) => return false,
+                    None => {
+                        let made = self.measured(&job, pair, key);
+                        let status = made.0.status;
+                        if !go_on(Some(made)) {
+                            return false;
+                        }
+                        status
+                    }
+                };
+                if status != Status::Missing {
+                    break;
+                }
+            }
+        }
+        true
     }
 
     fn measured(&mut self, job: &Job, pair: usize, key: String) -> (Record, Option<Strip>) {

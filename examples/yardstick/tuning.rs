@@ -28,16 +28,21 @@ struct Best {
     leak: f64,
 }
 
+/// What `tune` writes.
+const NAME: &str = "tuned.json";
 /// Leakage that a setting may have.
 const MOST_LEAK: f64 = 6.0;
 
-pub fn path(folder: &Path) -> PathBuf {
-    folder.parent().unwrap_or(folder).join("tuned.json")
+/// A file of this folder or of the one above.
+pub fn near(folder: &Path, name: &str) -> Option<PathBuf> {
+    [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(name)).find(|path| path.exists())
 }
 
-pub fn read(path: &Path) -> Result<BTreeMap<String, Preset>, Failure> {
-    let text = std::fs::read(path).map_err(|error| format!("{}: {error}; run `tune` first", path.display()))?;
-    let tuned: Tuned = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+pub fn read(folder: &Path) -> Result<BTreeMap<String, Preset>, Failure> {
+    let path =
+        near(folder, NAME).ok_or_else(|| format!("tuned: {} has no {NAME}; run `tune` first", folder.display()))?;
+    let tuned: Tuned =
+        serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(tuned.parts.into_iter().map(|(part, best)| (part, best.preset)).collect())
 }
 
@@ -89,7 +94,7 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
         }
     }
     let tuned = Tuned { split: suite.split.clone(), suite: suite.number, seeds, parts: found };
-    let path = path(folder);
+    let path = folder.join(NAME);
     std::fs::write(&path, serde_json::to_vec_pretty(&tuned)?)?;
     println!("{}", path.display());
     Ok(())
