@@ -1,5 +1,5 @@
 //! Is the yardstick straight? The reference's numbers, what they must say, and the bookkeeping around them.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)] // of the example's modules, each test takes what it needs
 
 #[path = "../examples/yardstick/arguments.rs"]
 mod arguments;

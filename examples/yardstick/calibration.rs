@@ -1,6 +1,5 @@
 //! The judge's own error, on drawings whose truth is known: with a faultless guidance, what would the yardstick say?
 
-use crate::generator::Settings;
 use crate::runner::Failure;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -59,7 +58,7 @@ impl Row {
 }
 
 #[cfg(not(feature = "train"))]
-pub fn run(_: &Path, _: &Settings, _: usize) -> Result<(), Failure> {
+pub fn run(_: &Path, _: &crate::generator::Settings, _: usize) -> Result<(), Failure> {
     Err("calibrate draws pictures; build with --features train".into())
 }
 
