@@ -19,6 +19,7 @@
 //! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
 //! | find a thing by what another word before it would change | [`guidance::Differential`] |
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
+//! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::sampler`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
@@ -63,7 +64,7 @@ pub use branch::{Branch, BranchInfo};
 pub use color::{Lab, Rgb};
 pub use conditioning::{Codec, Conditioning};
 pub use error::{Error, MissingColor, Result};
-pub use model::{Defaults, LoadOptions, Model};
+pub use model::{Control, Controlled, Defaults, Guess, LoadOptions, Model};
 pub use pipeline::{Output, Pipeline};
 pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;

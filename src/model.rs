@@ -1,7 +1,10 @@
 //! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
 
 mod adapt;
+mod controlled;
 mod text_encoders;
+
+pub use controlled::{Control, Controlled, Guess};
 
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
@@ -406,7 +409,43 @@ pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<crate::text::Tokenize
     text_encoders::tokenizer(checkpoint, "tokenizer")
 }
 
+/// What the network reads for some inputs, stacked.
+#[derive(Debug)]
+struct Given {
+    /// The latents in sigma space, f32.
+    x: Tensor,
+    sample: Tensor,
+    timestep: Tensor,
+    context: Tensor,
+    added: Option<Added>,
+}
+
 impl Model {
+    /// What the network reads for some inputs.
+    fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<Given> {
+        let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
+        if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
+            [a, b] if a.size() != b.size() => Some([a, b]),
+            _ => None,
+        }) {
+            let expected = format!("{:?}, as the other inputs", first.size());
+            return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
+        }
+        let x = Tensor::f_cat(&latents, 0)?;
+        let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
+        let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
+        Ok(Given { x, sample, timestep, context, added: self.added(inputs)? })
+    }
+
+    /// What the network predicts of that.
+    fn predictions(&self, step: &Step, inputs: &[Input<'_>], given: &Given, tap: &mut Tap<'_>) -> Result<Predictions> {
+        let Given { x, sample, timestep, context, added } = given;
+        let out = self.unet.forward(sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
+        let x0 = self.prediction().x0(&out, x, step.sigma)?;
+        let each = x0.f_chunk(inputs.len() as i64, 0)?;
+        Ok(Predictions::new(step, inputs, each).of(self.prediction()))
+    }
+
     /// The contexts of all inputs, [rows, tokens, width]: a shorter one is followed by chunks of the empty prompt.
     fn contexts(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
         let tokens = |input: &Input<'_>| input.conditioning.context.size().get(1).copied().unwrap_or_default();
@@ -466,7 +505,7 @@ impl Model {
                 }
             }
         }
-        Ok(Some(Added { text_embeds: Some(pooled), time_ids: Some(Tensor::f_cat(&sizes, 0)?), timestep_cond: None }))
+        Ok(Some(Added { text_embeds: Some(pooled), time_ids: Some(Tensor::f_cat(&sizes, 0)?), ..Added::default() }))
     }
 }
 
@@ -501,22 +540,7 @@ impl Denoiser for Model {
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
-        let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
-        if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
-            [a, b] if a.size() != b.size() => Some([a, b]),
-            _ => None,
-        }) {
-            let expected = format!("{:?}, as the other inputs", first.size());
-            return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
-        }
-        let x = Tensor::f_cat(&latents, 0)?;
-        let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
-        let added = self.added(inputs)?;
-        let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
-        let out = self.unet.forward(&sample, &timestep, &context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
-        let x0 = self.prediction().x0(&out, &x, step.sigma)?;
-        let each = x0.f_chunk(inputs.len() as i64, 0)?;
-        Ok(Predictions::new(step, inputs, each).of(self.prediction()))
+        self.predictions(step, inputs, &self.given(step, inputs)?, tap)
     }
 }
 

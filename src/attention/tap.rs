@@ -98,6 +98,11 @@ impl<'a> Tap<'a> {
         Ok(Self(Some(Live { call, hooks, wiring })))
     }
 
+    /// The images of the run that this evaluation is of; `None` for [`Tap::none`].
+    pub fn images(&self) -> Option<Range<i64>> {
+        self.0.as_ref().map(|live| live.call.images.clone())
+    }
+
     /// One attention call with all its phases → [b, queries, heads · head_dim].
     ///
     /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.

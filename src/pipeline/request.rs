@@ -8,7 +8,7 @@ use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Family, Noise, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, RescaledCfg};
-use crate::model::Model;
+use crate::model::{Control, Controlled, Guess, Model};
 use crate::raster::{Filter, Raster};
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::step::Grid;
@@ -28,6 +28,7 @@ use tch::{Device, Kind, Tensor};
 /// | [`images`](Self::images) | 1 |
 /// | [`negative`](Self::negative) | empty |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
+/// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](Self::guidance_rescale) | none |
 pub struct Request<'p> {
     model: &'p Model,
@@ -49,6 +50,8 @@ pub struct Request<'p> {
     picture: Option<(&'p Raster, Strength)>,
     mask: Option<&'p Raster>,
     variation: Option<(u64, f64)>,
+    controls: Vec<Control<'p>>,
+    guess: Option<Guess>,
     batching: Batching,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
@@ -78,6 +81,8 @@ impl<'p> Request<'p> {
             picture: None,
             mask: None,
             variation: None,
+            controls: Vec::new(),
+            guess: None,
             batching: Batching::default(),
             cancel: CancelToken::default(),
             on_step: None,
@@ -208,6 +213,20 @@ impl<'p> Request<'p> {
         self.guide(HookOnly(hook))
     }
 
+    /// Attaches a ControlNet, loaded with [`Model::controlnet`]; several add up. Pictures shown to it are resized to this
+    /// one's size. See [`Control`] for an example.
+    pub fn control(mut self, control: Control<'p>) -> Self {
+        self.controls.push(control);
+        self
+    }
+
+    /// Lets the ControlNets guess what their hints show: a prompt is hardly needed then, and a
+    /// [`guidance_scale`](Self::guidance_scale) of 3 to 5 is usual. See [`Guess`].
+    pub fn guess(mut self, guess: Guess) -> Self {
+        self.guess = Some(guess);
+        self
+    }
+
     /// How branches and images are batched.
     pub fn batching(mut self, batching: Batching) -> Self {
         self.batching = batching;
@@ -230,7 +249,7 @@ impl<'p> Request<'p> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size, number of steps or images, strength or scale out of range, or a mask without a
-    /// picture; [`Error::UnknownSolver`] for a sampler's name; [`Error::Config`] if the checkpoint
+    /// picture; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name; [`Error::Config`] if the checkpoint
     /// names a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
     /// [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
@@ -239,8 +258,13 @@ impl<'p> Request<'p> {
             Some(_) => None,
             None => Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32)),
         };
-        let model = self.model;
-        let (mut run, note) = self.begin(seed.unwrap_or_default())?;
+        let (model, grid) = (self.model, self.grid()?);
+        let size = ((grid.h * model.cell()) as u32, (grid.w * model.cell()) as u32);
+        let mut controlled = Controlled::sized(model, &self.controls, Some(size))?;
+        if let Some(guess) = self.guess {
+            controlled = controlled.guess(guess);
+        }
+        let (mut run, note) = self.begin(seed.unwrap_or_default(), grid, &controlled)?;
         let mut steps = Vec::new();
         let mut begun = Instant::now();
         while let Some(progress) = run.step()? {
@@ -260,8 +284,7 @@ impl<'p> Request<'p> {
     }
 
     /// Checks the request and prepares the run; also says what is doubtful.
-    fn begin(mut self, seed: u64) -> Result<(Run<'p, 'p>, Option<String>)> {
-        let grid = self.grid()?;
+    fn begin<'m>(mut self, seed: u64, grid: Grid, model: &'m Controlled<'p>) -> Result<(Run<'p, 'm>, Option<String>)> {
         let (solver, schedule, note) = self.sampling()?;
         let combine = self.combine.unwrap_or_else(|| {
             let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
@@ -289,7 +312,7 @@ impl<'p> Request<'p> {
         if let Some(mask) = &mask {
             start = start.mask(mask);
         }
-        Ok((sampler.start(self.model, start)?, note))
+        Ok((sampler.start(model, start)?, note))
     }
 
     /// Solver and levels, and what is doubtful about them.

@@ -89,6 +89,22 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
+    /// Opens a source of a ControlNet: its own folder, or a file that holds one.
+    pub fn open_controlnet(source: &Source) -> Result<Self> {
+        #[cfg(feature = "hub")]
+        if let Source::Hub(hub) = source {
+            return Self::open_controlnet(&hub.fetch(None)?);
+        }
+        let Source::File(path) = source else { return Self::open(source, Reading::default()) };
+        let file = SingleFile::open(path)?;
+        match file.contents()? {
+            Contents::ControlNet { family, .. } => {
+                Self::open(source, Reading { family: Some(family), ..Reading::default() })
+            }
+            other => Err(misused(&file.header().file, other)),
+        }
+    }
+
     /// Is anything there at all?
     fn check(&self) -> Result<()> {
         match (&self.place, &self.reading.variant) {
@@ -279,6 +295,8 @@ fn misused(file: &str, contents: Contents) -> Error {
     let way = match contents {
         Contents::Lora { .. } => "load a model and add it with `Model::with_lora`",
         Contents::TextualInversion { .. } => "load a model and add it with `Model::with_embedding`",
+        Contents::ControlNet { .. } => "load a model and give it this with `Model::controlnet`",
+        Contents::Model { .. } | Contents::Vae | Contents::TextEncoder { .. } => "name it where models are loaded",
         _ => "name a model here",
     };
     Error::Malformed { file: file.into(), problem: format!("is {contents}; {way}") }

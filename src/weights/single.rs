@@ -247,7 +247,8 @@ impl SingleFile {
     pub fn config(&self, part: &str, family: Family) -> Result<Option<String>> {
         let Some(tensors) = self.part(part)? else { return Ok(None) };
         let config = match part {
-            "unet" | "controlnet" => self.unet_config(&tensors, family)?,
+            "unet" => self.unet_config(&tensors, family)?,
+            "controlnet" => self.controlnet_config(&tensors, family)?,
             "vae" => vae_config(&tensors, family),
             _ => text_config(&tensors, family),
         };
@@ -317,6 +318,25 @@ impl SingleFile {
             config.insert("addition_time_embed_dim".into(), 256.into());
             let width = shapes.side("add_embedding.linear_1.weight", 1);
             config.insert("projection_class_embeddings_input_dim".into(), width.into());
+        }
+        Ok(config)
+    }
+}
+
+/// A ControlNet's configuration: a UNet's, and the sizes of what reads the hint.
+impl SingleFile {
+    fn controlnet_config(&self, tensors: &Tensors, family: Family) -> Result<Value> {
+        const HINT: &str = "controlnet_cond_embedding";
+        let (shapes, mut config) = (Shapes(tensors), self.unet_config(tensors, family)?);
+        // Of two convolutions the second one is the step to the next size.
+        let sizes = shapes.count(&format!("{HINT}.blocks.")) / 2;
+        let steps = (0..sizes).map(|i| shapes.side(&format!("{HINT}.blocks.{}.weight", 2 * i + 1), 0));
+        let first = shapes.side(&format!("{HINT}.conv_in.weight"), 0);
+        if let Some(config) = config.as_object_mut() {
+            let widths: Vec<i64> = [first].into_iter().chain(steps).collect();
+            config.insert("conditioning_embedding_out_channels".into(), widths.into());
+            let channels = shapes.side(&format!("{HINT}.conv_in.weight"), 1);
+            config.insert("conditioning_channels".into(), channels.into());
         }
         Ok(config)
     }

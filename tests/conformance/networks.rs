@@ -3,7 +3,7 @@
 use super::{Case, Outputs, Result};
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
 use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
-use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ControlNet, ControlNetConfig, Residuals, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
 use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
 use impasto::{Branch, Error, Grid, Rgb, Step};
@@ -117,6 +117,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         text_embeds: optional("text_embeds"),
         time_ids: optional("time_ids"),
         timestep_cond: optional("timestep_cond"),
+        residuals: None,
     };
     let (b, _, h, w) = sample.size4()?;
     let run = |spy: &mut Spy| -> Result<Tensor> {
@@ -146,6 +147,56 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         let mut biased = Spy { record: biases.keys().cloned().collect(), biases, ..Spy::default() };
         outputs.push(("eps_biased".into(), run(&mut biased)?));
         outputs.extend(biased.probs.into_iter().map(|(site, probs)| (format!("probs_biased.{site}"), probs)));
+    }
+    Ok(outputs)
+}
+
+/// ControlNets, and the UNet with what they add.
+pub fn controlnet(case: &Case) -> Result<Outputs> {
+    #[derive(serde::Deserialize)]
+    struct Strength {
+        id: String,
+        conditioning_scale: f64,
+        guess_mode: bool,
+    }
+    let (config, w) = load(case.model("controlnet")?)?;
+    let net = ControlNet::new(&w, &ControlNetConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let (config, w) = load(case.model("unet")?)?;
+    let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
+    let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
+    let context = case.input("encoder_hidden_states")?;
+    let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
+    let added = |residuals| {
+        let (text_embeds, time_ids) = (optional("text_embeds"), optional("time_ids"));
+        Added { text_embeds, time_ids, residuals, ..Added::default() }
+    };
+    let hint = net.embed(case.input("controlnet_cond")?)?;
+    let residuals = net.forward(sample, timestep, context, Some(&added(None)), &hint)?;
+    let n = residuals.skips.len() as f64;
+    let mut outputs = Outputs::new();
+    for Strength { id, conditioning_scale, guess_mode } in case.param::<Vec<Strength>>("runs")? {
+        let weight = |i: usize| if guess_mode { 10f64.powf(i as f64 / n - 1.0) } else { 1.0 };
+        let weighed = residuals.map(|i, x| Ok(x * (conditioning_scale * weight(i))))?;
+        for (i, skip) in weighed.skips.iter().enumerate() {
+            outputs.push((format!("{id}.down.{i}"), skip.shallow_clone()));
+        }
+        outputs.push((format!("{id}.mid"), weighed.mid.shallow_clone()));
+        let run = |sample: &Tensor, context: &Tensor, residuals: Residuals| {
+            unet.forward(sample, timestep, context, Some(&added(Some(residuals))), &mut Tap::none())
+        };
+        let twice = |x: &Tensor, first: &Tensor| Tensor::cat(&[first, x], 0);
+        outputs.push((
+            format!("{id}.eps"),
+            match guess_mode {
+                true => run(
+                    &twice(sample, sample),
+                    &twice(context, &context.zeros_like()),
+                    weighed.map(|_, x| Ok(twice(x, &x.zeros_like())))?,
+                )?,
+                false => run(sample, context, weighed)?,
+            },
+        ));
     }
     Ok(outputs)
 }
@@ -208,7 +259,7 @@ fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Res
 /// A UNet on the inputs of a case.
 fn eps(case: &Case, unet: &UNet) -> Result<Tensor> {
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
-    let added = Added { text_embeds: optional("text_embeds"), time_ids: optional("time_ids"), timestep_cond: None };
+    let added = Added { text_embeds: optional("text_embeds"), time_ids: optional("time_ids"), ..Added::default() };
     let (sample, context) = (case.input("sample")?, case.input("encoder_hidden_states")?);
     Ok(unet.forward(sample, case.input("timestep")?, context, Some(&added), &mut Tap::none())?)
 }
@@ -298,7 +349,9 @@ pub fn real_configs(case: &Case) -> Result<Outputs> {
     // Without weights the report of what is missing is the list of what was asked for.
     let w = Weights::new("nothing", Tensors::new(), Kind::Float, Device::Cpu);
     let has = |name: &str| manifest.iter().any(|(parameter, ..)| parameter == name);
-    let made = if has("time_embedding.linear_1.weight") {
+    let made = if has("controlnet_mid_block.weight") {
+        ControlNet::new(&w, &ControlNetConfig::from_json("", &config)?).map(drop)
+    } else if has("time_embedding.linear_1.weight") {
         UNet::new(&w, &UnetConfig::from_json("", &config)?).map(drop)
     } else if has("decoder.conv_in.weight") {
         Vae::new(&w, &VaeConfig::from_json("", &config)?).map(drop)

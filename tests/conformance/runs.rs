@@ -7,11 +7,13 @@ use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength
 use impasto::guidance::{
     Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey, RescaledCfg,
 };
-use impasto::nn::{Vae, VaeConfig};
+use impasto::nn::{ControlNet, Vae, VaeConfig};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::weights::{Weights, read_folder};
-use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Prompt, Rgb, Source, Step};
+use impasto::{
+    Branch, Codec, Conditioning, Control, Controlled, Grid, Guess, LoadOptions, Model, Prompt, Rgb, Source, Step,
+};
 use serde::Deserialize;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -36,26 +38,26 @@ impl<T: Clone> Several<T> {
 
 /// diffusers skips the text encoder's last layers for the prompt, but not for the negative one. This crate skips them for
 /// both, as the web UIs do.
-struct SkipsForThePrompt {
-    model: Model,
+struct SkipsForThePrompt<'m, M> {
+    model: &'m M,
     /// The same without skipping.
     whole: Model,
     negative: String,
 }
 
-impl Denoiser for SkipsForThePrompt {
+impl<M: Denoiser + Codec> Denoiser for SkipsForThePrompt<'_, M> {
     fn sites(&self) -> &[AttentionSite] {
         self.model.sites()
     }
     fn inpaints(&self) -> bool {
-        Denoiser::inpaints(&self.model)
+        self.model.inpaints()
     }
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> impasto::Result<Predictions> {
         self.model.denoise(step, inputs, tap)
     }
 }
 
-impl Codec for SkipsForThePrompt {
+impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     fn prompt(&self, text: &str) -> impasto::Result<Prompt> {
         self.model.prompt(text)
     }
@@ -119,16 +121,38 @@ fn grid(case: &Case) -> Result<Grid> {
     Ok(Grid::new(case.param::<i64>("height")? / 8, case.param::<i64>("width")? / 8))
 }
 
+/// The ControlNet of a case, if it has one.
+fn controlnet(case: &Case, model: &Model) -> Result<Option<ControlNet>> {
+    let Ok(folder) = case.model("controlnet") else { return Ok(None) };
+    Ok(Some(model.controlnet(&Source::dir(folder))?))
+}
+
+/// The model with the ControlNet that a case has, if it has one.
+fn controlled<'m>(case: &'m Case, model: &'m Model, net: Option<&'m ControlNet>) -> Result<Controlled<'m>> {
+    let Some(net) = net else { return Ok(Controlled::new(model, &[])?) };
+    let share = |name, usual| Ok::<_, Box<dyn std::error::Error>>(case.param::<Option<f64>>(name)?.unwrap_or(usual));
+    let window = share("control_guidance_start", 0.0)?..=share("control_guidance_end", 1.0)?;
+    let control = Control::new(net, case.input("image")?);
+    let control = control.scale(share("controlnet_conditioning_scale", 1.0)?).window(window);
+    let controlled = Controlled::new(model, &[control])?;
+    Ok(match case.param::<Option<bool>>("guess_mode")? {
+        Some(true) => controlled.guess(Guess::Diffusers),
+        _ => controlled,
+    })
+}
+
 /// Text to image, image to image and inpainting. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the
 /// same.
 pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (folder, model) = assembled(case)?;
+    let net = controlnet(case, &model)?;
+    let controlled = controlled(case, &model, net.as_ref())?;
     if case.models.contains_key("text_encoder_2") {
-        return sdxl(case, &model);
+        return sdxl(case, &model, &controlled);
     }
     let whole = LoadOptions { text: TextOptions::PLAIN, ..LoadOptions::default() };
     let whole = Model::load_with(&Source::dir(folder.path()), whole)?;
-    let mut model = SkipsForThePrompt { model, whole, negative: String::new() };
+    let mut codec = SkipsForThePrompt { model: &controlled, whole, negative: String::new() };
     let prompts: Several<String> = case.param("prompt")?;
     let negatives: Option<Several<String>> = case.param("negative_prompt")?;
     let seeds: Several<u64> = case.param("seed")?;
@@ -143,12 +167,12 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     for i in 0..count {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
         let prompt = prompts.at(i);
-        model.negative.clone_from(&negative);
+        codec.negative.clone_from(&negative);
         let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
         let start = picture.iter().fold(start, |start, picture| start.picture(picture));
         let start = mask.iter().fold(start, |start, mask| start.mask(mask));
         let mut inner = Inner::default();
-        let mut run = sampler(case, &model.model)?.guide(&mut inner).start(&model, start)?;
+        let mut run = sampler(case, &model)?.guide(&mut inner).start(&codec, start)?;
         let mut ends = Vec::new();
         while let Some(progress) = run.step()? {
             ends.push((progress.step, run.latent().shallow_clone()));
@@ -167,8 +191,8 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
             seen.push(observed(case, &latent, step.to)?);
         }
         steps.push(Tensor::stack(&seen, 0));
-        embeds[0].push(model.text(&prompt)?.context.expand([images as i64, -1, -1], false));
-        embeds[1].push(model.text(&negative)?.context.expand([images as i64, -1, -1], false));
+        embeds[0].push(codec.text(&prompt)?.context.expand([images as i64, -1, -1], false));
+        embeds[1].push(codec.text(&negative)?.context.expand([images as i64, -1, -1], false));
     }
     let mut outputs = vec![
         ("latents".to_owned(), Tensor::cat(&latents, 0)),
@@ -197,7 +221,7 @@ impl Guidance for Inner {
 }
 
 /// SDXL and its refiner by hand, from noise or from a picture: Euler steps between two conditionings.
-fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
+fn sdxl(case: &Case, model: &Model, controlled: &Controlled<'_>) -> Result<Outputs> {
     let text = |role: &str| -> Result<Option<Conditioning>> {
         let first: Option<String> = case.param(role)?;
         let second: Option<String> = case.param(&format!("{role}_2"))?;
@@ -222,7 +246,8 @@ fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
     let scale: f64 = case.param("guidance_scale")?;
     let whole = model.scheduler().schedule(case.param("num_inference_steps")?)?;
     let mut noise = Noise::shared(case.param("seed")?);
-    let (schedule, mut x) = match case.inputs.get("image") {
+    let picture = case.inputs.get("image").filter(|_| !case.models.contains_key("controlnet"));
+    let (schedule, mut x) = match picture {
         None => {
             let grid = grid(case)?;
             let x = noise.draw(&[1, 4, grid.h, grid.w])? * whole.initial_scale();
@@ -240,7 +265,7 @@ fn sdxl(case: &Case, model: &Model) -> Result<Outputs> {
     let mut steps = Vec::new();
     for step in schedule.steps() {
         let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
-        let predictions = model.denoise(&step, &inputs, &mut Tap::none())?;
+        let predictions = controlled.denoise(&step, &inputs, &mut Tap::none())?;
         let [uncond, cond] = [predictions.x0(Branch::Uncond)?, predictions.x0(Branch::Cond)?];
         let x0 = uncond + (cond - uncond) * scale;
         x = &x0 + (&x - &x0) * (step.to / step.from);

@@ -16,7 +16,7 @@ pub(super) struct Told<'a> {
 }
 
 /// Makes resnets and transformers of one network.
-pub(super) struct Maker<'a> {
+pub(in crate::nn) struct Maker<'a> {
     pub config: &'a UnetConfig,
     /// Width of the time embedding.
     pub time: i64,

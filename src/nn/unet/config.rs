@@ -83,7 +83,7 @@ impl Default for UnetConfig {
 }
 
 /// Fields that change the result, and the values that are implemented.
-const FIXED: &[Fixed] = &[
+pub(in crate::nn) const FIXED: &[Fixed] = &[
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("addition_embed_type", &["\"text_time\""]),
     ("attention_type", &["\"default\""]),

@@ -71,12 +71,14 @@ impl Contracting {
         &self.config
     }
 
+    /// As a UNet's; `hint` is what a ControlNet adds to the first layer, [1 or b, channels, h, w].
     pub fn forward(
         &self,
         sample: &Tensor,
         timestep: &Tensor,
         context: &Tensor,
         added: Option<&Added>,
+        hint: Option<&Tensor>,
         tap: &mut Tap<'_>,
     ) -> Result<Contracted> {
         self.check(sample, timestep, context)?;
@@ -89,6 +91,15 @@ impl Contracting {
             x = x.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
         }
         x = self.conv_in.forward(&x)?;
+        if let Some(hint) = hint {
+            let (b, channels, h, w) = x.size4()?;
+            if !matches!(*hint.size(), [n, c, rows, columns] if (n == 1 || n == b) && (c, rows, columns) == (channels, h, w))
+            {
+                let expected = format!("[1 or {b}, {channels}, {h}, {w}]");
+                return Err(Error::Shape { what: "the embedded hint", got: hint.size(), expected });
+            }
+            x = x.f_add(&self.cast(hint)?)?;
+        }
         let mut skips = vec![x.shallow_clone()];
         for block in &self.down_blocks {
             x = block.forward(x, told, &mut skips, tap)?;

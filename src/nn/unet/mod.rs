@@ -1,10 +1,12 @@
 //! The UNet of the Stable-Diffusion family: predicts what is noise in a latent.
 
-mod blocks;
-mod config;
-mod contracting;
+pub(super) mod blocks;
+pub(super) mod config;
+pub(super) mod contracting;
+mod residuals;
 
 pub use config::{Level, UnetConfig};
+pub use residuals::Residuals;
 
 use super::layers::{Conv, Conv2d, GroupNorm};
 use super::transformer::Sites;
@@ -15,7 +17,7 @@ use blocks::{Maker, Told, UpBlock};
 use contracting::{Contracted, Contracting};
 use tch::Tensor;
 
-/// What some checkpoints are told beside the prompt.
+/// What a network is told beside the prompt.
 #[derive(Debug, Default)]
 pub struct Added {
     /// Pooled text of the second encoder (SDXL), [b, width].
@@ -24,6 +26,8 @@ pub struct Added {
     pub time_ids: Option<Tensor>,
     /// An embedded guidance scale (LCM), [b, `time_cond_proj_dim`].
     pub timestep_cond: Option<Tensor>,
+    /// What ControlNets add to the UNet; they themselves do not read it.
+    pub residuals: Option<Residuals>,
 }
 
 /// diffusers' `UNet2DConditionModel`: SD 1.x, 2.x, inpainting, SDXL and its refiner.
@@ -77,12 +81,13 @@ impl UNet {
     /// The prediction (ε, v or x0, as the checkpoint was trained) for `sample`, [b, out_channels, h, w] in its kind.
     ///
     /// `sample` is [b, in_channels, h, w] of any size, `timestep` one number or a vector of b,
-    /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides;
-    /// others ignore it.
+    /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides, which
+    /// others ignore, and what ControlNets add.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::error::Error::Shape) if one of them has another shape,
-    /// [`Error::Parameter`](crate::error::Error::Parameter) if the checkpoint needs `added`.
+    /// [`Error::Parameter`](crate::error::Error::Parameter) if the checkpoint needs `added`, or there are not as many
+    /// residuals as it keeps on the way down.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -92,7 +97,10 @@ impl UNet {
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let Contracted { mut x, mut skips, time, context } =
-            self.contracting.forward(sample, timestep, context, added, tap)?;
+            self.contracting.forward(sample, timestep, context, added, None, tap)?;
+        if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
+            (x, skips) = residuals.onto(&x, &skips)?;
+        }
         let told = Told { time: &time, context: &context };
         for block in &self.up_blocks {
             x = block.forward(x, told, &mut skips, tap)?;

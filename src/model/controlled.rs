@@ -1,0 +1,402 @@
+//! [`Controlled`]: a model that ControlNets add to.
+
+use super::{Given, Model, configured};
+use crate::attention::{AttentionSite, Tap};
+use crate::branch::Branch;
+use crate::color::Rgb;
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoiser, Input, Predictions};
+use crate::error::{Error, Result};
+use crate::nn::{Added, ControlNet, ControlNetConfig, Residuals};
+use crate::prompt::Prompt;
+use crate::raster::{Filter, Raster};
+use crate::step::{Grid, Step};
+use crate::weights::{Checkpoint, Source};
+use std::ops::{Range, RangeInclusive};
+use tch::{Device, Kind, Tensor};
+
+/// A ControlNet at work: what it is shown, how strongly it acts and when. Setters cannot fail; [`Controlled::new`] says
+/// what is wrong.
+///
+/// ```no_run
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::{Control, Pipeline, Raster, Source};
+///
+/// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+/// let canny = pipeline.model().controlnet(&Source::dir("sd-controlnet-canny"))?;
+/// let edges = Raster::open("edges.png")?; // white lines on black, as this ControlNet was trained on
+/// let control = Control::picture(&canny, &edges).scale(0.9).window(0.0..=0.8);
+/// let output = pipeline.request("a fox in a garden").size(512, 512).control(control).run()?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Control<'c> {
+    net: &'c ControlNet,
+    hint: Hint<'c>,
+    scale: f64,
+    window: RangeInclusive<f64>,
+}
+
+/// What a ControlNet is shown.
+#[derive(Clone, Copy, Debug)]
+enum Hint<'c> {
+    Tensor(&'c Tensor),
+    Picture(&'c Raster),
+}
+
+impl<'c> Control<'c> {
+    /// Shows `net` a hint of as many channels as it was made for, [1 or n, channels, H, W] in 0..=1 of the picture's size:
+    /// for one row, every image's; for n, each image's own.
+    pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
+        Self { net, hint: Hint::Tensor(hint), scale: 1.0, window: 0.0..=1.0 }
+    }
+
+    /// Shows `net`, which has three channels, a picture. By hand it must have the picture's size; a request resizes it.
+    pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
+        Self { net, hint: Hint::Picture(picture), scale: 1.0, window: 0.0..=1.0 }
+    }
+
+    /// What everything it adds is multiplied by; 1 by default. 0.5 to 1 is usual, and 0 evaluates nothing.
+    pub const fn scale(mut self, scale: f64) -> Self {
+        self.scale = scale;
+        self
+    }
+
+    /// The part of the run in which it acts, as shares of its steps; all of it, 0..=1, by default. It acts in a step that
+    /// lies inside as a whole, as in diffusers, and is not evaluated elsewhere.
+    pub const fn window(mut self, window: RangeInclusive<f64>) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// The hint as the network reads it, [1 or n, channels, H, W], checked. Pictures are brought to `size`, (height,
+    /// width), if there is one.
+    fn hint(&self, size: Option<(u32, u32)>) -> Result<Tensor> {
+        let hint = match (self.hint, size) {
+            (Hint::Tensor(hint), _) => hint.shallow_clone(),
+            (Hint::Picture(picture), Some((h, w))) if (picture.height(), picture.width()) != (h, w) => {
+                light(&picture.resize(h, w, Filter::Lanczos)?)?
+            }
+            (Hint::Picture(picture), _) => light(picture)?,
+        };
+        let channels = self.net.config().conditioning_channels;
+        match (self.hint, hint.size().as_slice()) {
+            (Hint::Picture(_), _) if channels != 3 => {
+                let expected = "a ControlNet for pictures, of 3; give the others a tensor with Control::new";
+                return Err(Error::parameter("conditioning_channels", channels, expected));
+            }
+            (_, &[_, c, _, _]) if c == channels => {}
+            (_, got) => {
+                let expected = format!("[1 or n, {channels}, height, width], as the ControlNet was made for");
+                return Err(Error::Shape { what: "the ControlNet's hint", got: got.to_vec(), expected });
+            }
+        }
+        let hint = hint.f_to_kind(Kind::Float)?;
+        let [least, most] = [hint.f_min()?, hint.f_max()?].map(|end| end.f_double_value(&[]));
+        let (least, most) = (least?, most?);
+        if least.is_nan() || most.is_nan() || least < -1e-3 || most > 1.0 + 1e-3 {
+            let range = format!("in {least}..={most}");
+            return Err(Error::parameter("the ControlNet's hint", range, "values in 0..=1; bytes are divided by 255"));
+        }
+        Ok(hint)
+    }
+}
+
+/// A picture in 0..=1.
+fn light(picture: &Raster) -> Result<Tensor> {
+    Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
+}
+
+/// How residuals are weighed when a ControlNet is to guess what its hint shows, with a prompt that says little or nothing.
+/// The branch [`Branch::Uncond`] goes without control then, so that guidance strengthens what the hint says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Guess {
+    /// diffusers': from 0.1 at the largest grid to 1 in the middle, 10^(i/n − 1).
+    Diffusers,
+    /// The first release's: 0.825^(n − i). (Its app also evaluates the ControlNet on an empty hint for `Uncond`.)
+    Original,
+}
+
+impl Guess {
+    /// The weight of residual `i` of n + 1; the middle's comes last.
+    fn weight(self, i: usize, n: usize) -> f64 {
+        let (i, n) = (i as f64, n.max(1) as f64);
+        match self {
+            Self::Diffusers => 10f64.powf(i / n - 1.0),
+            Self::Original => 0.825f64.powf(n - i),
+        }
+    }
+}
+
+/// A model that ControlNets add to; a [`Denoiser`] and [`Codec`] itself. Without any, and in steps in which none acts, it is
+/// the model bit for bit.
+///
+/// A net is evaluated for every branch, with the branch's own prompt and the same hint, before the UNet; what several of them
+/// put out is added up. Hooks see the UNet's attention alone.
+///
+/// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
+#[derive(Debug)]
+pub struct Controlled<'m> {
+    model: &'m Model,
+    acting: Vec<Acting<'m>>,
+    guess: Option<Guess>,
+}
+
+/// A [`Control`] whose hint was read.
+#[derive(Debug)]
+struct Acting<'m> {
+    net: &'m ControlNet,
+    /// [1 or n, channels, h, w]
+    embedded: Tensor,
+    scale: f64,
+    window: RangeInclusive<f64>,
+}
+
+impl<'m> Controlled<'m> {
+    /// Adds `controls` to a model. Hints are read here, once.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a scale that is not finite, a window outside 0..=1 or a hint outside 0..=1;
+    /// [`Error::Shape`] for a hint of other channels or sides that are no multiples of 8; [`Error::Config`] for a
+    /// ControlNet of another model.
+    pub fn new(model: &'m Model, controls: &[Control<'m>]) -> Result<Self> {
+        Self::sized(model, controls, None)
+    }
+
+    /// As [`Controlled::new`], with pictures brought to a size, (height, width).
+    pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<(u32, u32)>) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        let acting = controls.iter().map(|control| {
+            let &Control { net, scale, ref window, .. } = control;
+            if !scale.is_finite() {
+                return Err(Error::parameter(
+                    "the ControlNet's scale",
+                    scale,
+                    "a finite number; 1 is as it was trained",
+                ));
+            }
+            let inside = |end: &f64| (0.0..=1.0).contains(end);
+            if !(inside(window.start()) && inside(window.end()) && window.start() <= window.end()) {
+                let value = format!("{window:?}");
+                return Err(Error::parameter("the ControlNet's window", value, "shares of the run, 0..=1 in order"));
+            }
+            fits(net.config(), model, "the ControlNet")?;
+            Ok(Acting { net, embedded: net.embed(&control.hint(size)?)?, scale, window: window.clone() })
+        });
+        Ok(Self { model, acting: acting.collect::<Result<_>>()?, guess: None })
+    }
+
+    /// Lets all nets guess what their hints show; off by default. A ControlNet that pools (`global_pool_conditions`) goes
+    /// without `Uncond` in any case, and its residuals are not weighed.
+    pub const fn guess(mut self, guess: Guess) -> Self {
+        self.guess = Some(guess);
+        self
+    }
+
+    /// The model.
+    pub const fn model(&self) -> &'m Model {
+        self.model
+    }
+
+    /// What all nets that act at this step add up to; `None` if none does.
+    fn residuals(
+        &self,
+        step: &Step,
+        inputs: &[Input<'_>],
+        given: &Given,
+        images: Option<Range<i64>>,
+    ) -> Result<Option<Residuals>> {
+        let mut sum: Option<Residuals> = None;
+        for acting in self.acting.iter().filter(|acting| acting.active(step)) {
+            let Some(residuals) = acting.residuals(self.guess, inputs, given, images.clone())? else { continue };
+            sum = Some(match sum {
+                Some(sum) => sum.plus(&residuals)?,
+                None => residuals,
+            });
+        }
+        Ok(sum)
+    }
+}
+
+impl Acting<'_> {
+    /// Does it act at this step? Not if the step begins before the window or ends after it.
+    fn active(&self, step: &Step) -> bool {
+        let (i, n) = (step.index as f64, step.count as f64);
+        self.scale != 0.0 && !(i / n < *self.window.start() || (i + 1.0) / n > *self.window.end())
+    }
+
+    /// What it adds, in rows as the inputs are stacked; `None` if it acts on none of them.
+    fn residuals(
+        &self,
+        guess: Option<Guess>,
+        inputs: &[Input<'_>],
+        given: &Given,
+        images: Option<Range<i64>>,
+    ) -> Result<Option<Residuals>> {
+        let pools = self.net.config().global_pool_conditions;
+        let n = given.x.size4()?.0 / inputs.len().max(1) as i64;
+        let embedded = self.embedded(n, images)?;
+        let goes_without = |input: &Input<'_>| (guess.is_some() || pools) && input.branch == Branch::Uncond;
+        let with: Vec<i64> = (0..).zip(inputs).filter(|(_, input)| !goes_without(input)).map(|(i, _)| i).collect();
+        if with.is_empty() {
+            return Ok(None);
+        }
+        let rows: Vec<i64> = with.iter().flat_map(|i| i * n..(i + 1) * n).collect();
+        let index = Tensor::f_from_slice(&rows)?.f_to_device(given.x.device())?;
+        let cut = |x: &Tensor| x.f_index_select(0, &index);
+        let optional = |x: &Option<Tensor>| x.as_ref().map(cut).transpose();
+        let added = given.added.as_ref().map(|added| -> Result<Added> {
+            let Added { text_embeds, time_ids, timestep_cond, .. } = added;
+            let (text_embeds, time_ids) = (optional(text_embeds)?, optional(time_ids)?);
+            Ok(Added { text_embeds, time_ids, timestep_cond: optional(timestep_cond)?, residuals: None })
+        });
+        // Beside the latent an inpainting model sees what a ControlNet does not.
+        let sample = cut(&given.sample)?.f_narrow(1, 0, self.net.config().unet.in_channels)?;
+        let hints = embedded.f_repeat([with.len() as i64, 1, 1, 1])?;
+        let put_out =
+            self.net.forward(&sample, &given.timestep, &cut(&given.context)?, added.transpose()?.as_ref(), &hints)?;
+        let count = put_out.skips.len();
+        let all = given.x.size4()?.0;
+        let weighed = put_out.map(|i, residual| {
+            let weight = guess.filter(|_| !pools).map_or(1.0, |guess| guess.weight(i, count));
+            let residual = residual.f_mul_scalar(self.scale * weight)?;
+            if with.len() == inputs.len() {
+                return Ok(residual);
+            }
+            let mut shape = residual.size();
+            if let Some(rows) = shape.first_mut() {
+                *rows = all;
+            }
+            let none = Tensor::f_zeros(shape, (residual.f_kind()?, residual.device()))?;
+            Ok(none.f_index_copy(0, &index, &residual)?)
+        });
+        weighed.map(Some)
+    }
+
+    /// The embedded hints of `n` images, [n, channels, h, w]: which of the run's they are, `images` says.
+    fn embedded(&self, n: i64, images: Option<Range<i64>>) -> Result<Tensor> {
+        let rows = self.embedded.size4()?.0;
+        Ok(match images {
+            _ if rows == 1 => self.embedded.f_expand([n, -1, -1, -1], false)?,
+            _ if rows == n => self.embedded.shallow_clone(),
+            Some(images) if images.end <= rows => self.embedded.f_narrow(0, images.start, n)?,
+            _ => {
+                let expected = format!("1 or {n} rows, one for each image");
+                return Err(Error::Shape { what: "the ControlNet's hint", got: vec![rows], expected });
+            }
+        })
+    }
+}
+
+impl Model {
+    /// Loads a ControlNet for this model, in its kind and on its device: a diffusers folder, or a file in diffusers' or the
+    /// original layout (`control_model.…`, alone or beside a model).
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::Config`] if it belongs to another model, [`Error::Malformed`] for something else than
+    /// a ControlNet, such as a T2I adapter or a ControlNet union.
+    pub fn controlnet(&self, source: &Source) -> Result<ControlNet> {
+        const PART: &str = "controlnet";
+        let _no_grad = tch::no_grad_guard();
+        let checkpoint = Checkpoint::open_controlnet(source)?;
+        let config = configured(&checkpoint, PART, ControlNetConfig::from_json)?;
+        fits(&config, self, &checkpoint.name("controlnet/config.json"))?;
+        let w = checkpoint.weights(PART, self.kind, self.device)?;
+        let net = ControlNet::new(&w, &config)?;
+        let report = w.report();
+        let problem = match (report.unused.first(), report.not_finite.first()) {
+            (Some(unused), _) => format!("has tensors that a ControlNet does not have, {} among them", unused.name),
+            (None, Some(name)) => format!("has weights that are NaN or infinite, in {name} for one"),
+            (None, None) => return Ok(net),
+        };
+        Err(Error::Malformed { file: report.file, problem })
+    }
+}
+
+/// Does a ControlNet belong to a model? `file` is for messages.
+fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
+    let (net, unet) = (&config.unet, &model.unet_config);
+    let misfit = |field: &str, value: String, expected: String| {
+        let expected = format!("expected {expected}, as the model has; this ControlNet is for another one");
+        Err(Error::Config { file: file.into(), field: field.into(), value, expected })
+    };
+    let per_level = |of: fn(&crate::nn::Level) -> i64| -> Result<[Vec<i64>; 2]> {
+        Ok([net.levels()?.iter().map(of).collect(), unet.levels()?.iter().map(of).collect()])
+    };
+    let latent = model.vae.config().latent_channels;
+    if net.in_channels != latent {
+        return misfit("in_channels", net.in_channels.to_string(), latent.to_string());
+    }
+    for (field, [own, wanted]) in [
+        ("block_out_channels", per_level(|level| level.channels)?),
+        ("layers_per_block", per_level(|level| level.layers)?),
+        ("cross_attention_dim", per_level(|level| level.context)?),
+    ] {
+        if own != wanted {
+            return misfit(field, format!("{own:?}"), format!("{wanted:?}"));
+        }
+    }
+    if net.projection_class_embeddings_input_dim != unet.projection_class_embeddings_input_dim {
+        let [own, wanted] = [net, unet].map(|config| format!("{:?}", config.projection_class_embeddings_input_dim));
+        return misfit("projection_class_embeddings_input_dim", own, wanted);
+    }
+    let factor = model.vae.config().factor();
+    if config.factor() != factor {
+        let own = format!("one to {} of the latent", config.factor());
+        return misfit("conditioning_embedding_out_channels", own, format!("one to {factor}"));
+    }
+    Ok(())
+}
+
+impl Denoiser for Controlled<'_> {
+    fn sites(&self) -> &[AttentionSite] {
+        self.model.sites()
+    }
+
+    fn device(&self) -> Device {
+        Denoiser::device(self.model)
+    }
+
+    fn inpaints(&self) -> bool {
+        Denoiser::inpaints(self.model)
+    }
+
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        let mut given = self.model.given(step, inputs)?;
+        if let Some(residuals) = self.residuals(step, inputs, &given, tap.images())? {
+            given.added.get_or_insert_default().residuals = Some(residuals);
+        }
+        self.model.predictions(step, inputs, &given, tap)
+    }
+}
+
+impl Codec for Controlled<'_> {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.model.prompt(text)
+    }
+
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        self.model.text(text)
+    }
+
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        self.model.encode(picture)
+    }
+
+    fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.model.posterior(picture)
+    }
+
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.model.decode(latent)
+    }
+
+    fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
+        self.model.flat(color, grid)
+    }
+
+    fn cell(&self) -> i64 {
+        self.model.cell()
+    }
+}

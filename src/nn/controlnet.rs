@@ -1,0 +1,292 @@
+//! ControlNets: a copy of a UNet's contracting half that is shown a picture and tells the UNet what to add.
+
+use super::config::{Fixed, in_file, read, refused, sizes};
+use super::layers::{Conv, Conv2d};
+use super::unet::blocks::Maker;
+use super::unet::config::FIXED as UNET_FIXED;
+use super::unet::contracting::{Contracted, Contracting};
+use super::unet::{Added, Residuals, UnetConfig};
+use crate::attention::Tap;
+use crate::error::{Error, Result};
+use crate::nn::transformer::Sites;
+use crate::weights::Weights;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// How errors call a configuration that came from no file.
+const NAME: &str = "ControlNetConfig";
+
+/// A ControlNet as its `config.json` describes it; the names and the defaults are diffusers'.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default)]
+#[non_exhaustive]
+pub struct ControlNetConfig {
+    /// What it shares with the UNet it was made from. `up_block_types` mirrors `down_block_types`, whatever it says.
+    #[serde(flatten)]
+    pub unet: UnetConfig,
+    /// Channels of the hint: 3 for pictures, others for layers beside each other (1 of edges and 4 of strokes).
+    pub conditioning_channels: i64,
+    /// Channels of the hint's embedding at each size, from the picture's to the latent's.
+    pub conditioning_embedding_out_channels: Vec<i64>,
+    /// `rgb`, or `bgr`: the hint's three channels are turned around first.
+    pub controlnet_conditioning_channel_order: String,
+    /// Is each residual replaced by its mean over the picture?
+    pub global_pool_conditions: bool,
+}
+
+impl Default for ControlNetConfig {
+    fn default() -> Self {
+        Self {
+            unet: UnetConfig::default(),
+            conditioning_channels: 3,
+            conditioning_embedding_out_channels: vec![16, 32, 96, 256],
+            controlnet_conditioning_channel_order: "rgb".into(),
+            global_pool_conditions: false,
+        }
+    }
+}
+
+/// Fields that change the result, beside the UNet's, and the values that are implemented.
+const FIXED: Fixed = ("controlnet_conditioning_channel_order", &["\"rgb\"", "\"bgr\""]);
+
+impl ControlNetConfig {
+    /// Parses `config.json`; `file` is for messages.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
+    /// something that changes the result and is not implemented.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        let fixed: Vec<Fixed> = UNET_FIXED.iter().copied().chain([FIXED]).collect();
+        let mut config: Self = read(file, text, &fixed)?;
+        let mirrored = config.unet.down_block_types.iter().rev().map(|block| block.replace("Down", "Up"));
+        config.unet.up_block_types = mirrored.collect();
+        in_file(config.check(), file)?;
+        Ok(config)
+    }
+
+    /// Cells of a hint per cell of a latent, in each direction: 8 for Stable Diffusion.
+    pub fn factor(&self) -> i64 {
+        1 << self.conditioning_embedding_out_channels.len().saturating_sub(1).min(62)
+    }
+
+    fn bgr(&self) -> bool {
+        self.controlnet_conditioning_channel_order == "bgr"
+    }
+
+    fn check(&self) -> Result<()> {
+        self.unet.levels()?;
+        sizes(NAME, "conditioning_channels", &[self.conditioning_channels])?;
+        sizes(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
+        if self.conditioning_embedding_out_channels.is_empty() {
+            return Err(refused(NAME, "conditioning_embedding_out_channels", [0; 0], "expected at least one size"));
+        }
+        if self.bgr() && self.conditioning_channels != 3 {
+            let expected = "expected 3, as controlnet_conditioning_channel_order is bgr";
+            return Err(refused(NAME, "conditioning_channels", self.conditioning_channels, expected));
+        }
+        Ok(())
+    }
+}
+
+/// diffusers' `ControlNetModel`, for SD 1.x, 2.x and SDXL and hints of any number of channels.
+///
+/// It is evaluated before the UNet, on the same sample, timestep and context; what it puts out goes into
+/// [`Added::residuals`].
+///
+/// Source: "Adding Conditional Control to Text-to-Image Diffusion Models" (arXiv 2302.05543).
+#[derive(Debug)]
+pub struct ControlNet {
+    contracting: Contracting,
+    controlnet_cond_embedding: HintEmbedding,
+    controlnet_down_blocks: Vec<Conv2d>,
+    controlnet_mid_block: Conv2d,
+    config: ControlNetConfig,
+    options: (Kind, Device),
+}
+
+impl ControlNet {
+    /// Pulls a ControlNet from `w`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
+    pub fn new(w: &Weights, config: &ControlNetConfig) -> Result<Self> {
+        config.check()?;
+        let levels = config.unet.levels()?;
+        let ends = |level: Option<&super::Level>| level.map(|level| level.channels).unwrap_or_default();
+        let (first, last) = (ends(levels.first()), ends(levels.last()));
+        let mut make = Maker { config: &config.unet, time: 4 * first, sites: Sites::default() };
+        let (contracting, skips) = Contracting::new(w, &mut make, &levels)?;
+        let zero = |w: Weights, channels: i64| w.conv2d(channels, channels, Conv::CELL);
+        let down = |(i, &channels): (usize, &i64)| zero(w.at("controlnet_down_blocks").at(i), channels);
+        let net = Self {
+            contracting,
+            controlnet_cond_embedding: HintEmbedding::new(&w.at("controlnet_cond_embedding"), config, first)?,
+            controlnet_down_blocks: skips.iter().enumerate().map(down).collect::<Result<_>>()?,
+            controlnet_mid_block: zero(w.at("controlnet_mid_block"), last)?,
+            config: config.clone(),
+            options: (w.kind(), w.device()),
+        };
+        w.finish()?;
+        Ok(net)
+    }
+
+    /// What it was made from.
+    pub const fn config(&self) -> &ControlNetConfig {
+        &self.config
+    }
+
+    /// What the network makes of a hint, the same at every step: [b, conditioning_channels, 8h, 8w] in 0..=1 →
+    /// [b, channels, h, w] in this network's kind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if it has other channels, or sides that are no multiples of [`ControlNetConfig::factor`].
+    pub fn embed(&self, hint: &Tensor) -> Result<Tensor> {
+        let (channels, factor) = (self.config.conditioning_channels, self.config.factor());
+        match hint.size().as_slice() {
+            &[_, c, h, w] if c == channels && h % factor == 0 && w % factor == 0 => {}
+            got => {
+                let expected = format!("[b, {channels}, h, w] with sides that are multiples of {factor}");
+                return Err(Error::Shape { what: "hint", got: got.to_vec(), expected });
+            }
+        }
+        let hint = hint.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
+        let hint = if self.config.bgr() { hint.f_flip([1])? } else { hint };
+        self.controlnet_cond_embedding.forward(&hint)
+    }
+
+    /// What to add to a UNet that is given the same `sample`, `timestep`, `context` and `added`; see
+    /// [`UNet::forward`](super::UNet::forward). `embedded` is what [`ControlNet::embed`] made of the hint, of one row or
+    /// as many as the sample's. The residuals have this network's kind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if one of them has another shape, [`Error::Parameter`] if the checkpoint needs `added`.
+    pub fn forward(
+        &self,
+        sample: &Tensor,
+        timestep: &Tensor,
+        context: &Tensor,
+        added: Option<&Added>,
+        embedded: &Tensor,
+    ) -> Result<Residuals> {
+        let told = Some(embedded);
+        let Contracted { x, skips, .. } =
+            self.contracting.forward(sample, timestep, context, added, told, &mut Tap::none())?;
+        let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {
+            let residual = zero.forward(x)?;
+            match self.config.global_pool_conditions {
+                true => Ok(residual.f_mean_dim([2i64, 3].as_slice(), true, None)?),
+                false => Ok(residual),
+            }
+        };
+        let skips = self.controlnet_down_blocks.iter().zip(&skips).map(|(zero, skip)| put_out(zero, skip));
+        Ok(Residuals { skips: skips.collect::<Result<_>>()?, mid: put_out(&self.controlnet_mid_block, &x)? })
+    }
+}
+
+/// Convolutions from the hint's size to the latent's, a SiLU after each but the last.
+#[derive(Debug)]
+struct HintEmbedding {
+    conv_in: Conv2d,
+    blocks: Vec<Conv2d>,
+    conv_out: Conv2d,
+}
+
+impl HintEmbedding {
+    fn new(w: &Weights, config: &ControlNetConfig, outputs: i64) -> Result<Self> {
+        let widths = &config.conditioning_embedding_out_channels;
+        let (first, last) = (widths.first().copied().unwrap_or_default(), widths.last().copied().unwrap_or_default());
+        let mut blocks = Vec::new();
+        for (i, (&from, &to)) in widths.iter().zip(widths.iter().skip(1)).enumerate() {
+            let w = w.at("blocks");
+            blocks.push(w.at(2 * i).conv2d(from, from, Conv::SAME)?);
+            blocks.push(w.at(2 * i + 1).conv2d(from, to, Conv::HALVE)?);
+        }
+        Ok(Self {
+            conv_in: w.at("conv_in").conv2d(config.conditioning_channels, first, Conv::SAME)?,
+            blocks,
+            conv_out: w.at("conv_out").conv2d(last, outputs, Conv::SAME)?,
+        })
+    }
+
+    fn forward(&self, hint: &Tensor) -> Result<Tensor> {
+        let mut x = self.conv_in.forward(hint)?.f_silu()?;
+        for block in &self.blocks {
+            x = block.forward(&x)?.f_silu()?;
+        }
+        self.conv_out.forward(&x)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::UNet;
+
+    const SMALL: &str = r#"{"block_out_channels": [8, 16], "norm_num_groups": 4, "attention_head_dim": 2,
+        "cross_attention_dim": 12, "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "conditioning_channels": 5, "conditioning_embedding_out_channels": [4, 8], "layers_per_block": 1"#;
+
+    fn small(more: &str) -> Result<ControlNetConfig> {
+        ControlNetConfig::from_json("config.json", &format!("{SMALL}{more}}}"))
+    }
+
+    fn ones(shape: &[i64]) -> Tensor {
+        Tensor::ones(shape, (Kind::Float, Device::Cpu))
+    }
+
+    fn run(config: &ControlNetConfig, w: &Weights, hint: &Tensor) -> Result<Residuals> {
+        let net = ControlNet::new(w, config)?;
+        net.forward(&ones(&[2, 4, 6, 4]), &Tensor::from(7.0), &ones(&[2, 3, 12]), None, &net.embed(hint)?)
+    }
+
+    #[test]
+    fn zero_convolutions_change_no_bit_of_the_unet() -> Result<()> {
+        let (config, random) = (small("")?, Weights::random(1, Kind::Float, Device::Cpu));
+        ControlNet::new(&random, &config)?;
+        let mut tensors = random.drawn();
+        for (name, tensor) in &mut tensors {
+            if name.starts_with("controlnet_down") || name.starts_with("controlnet_mid") {
+                *tensor = tensor.zeros_like();
+            }
+        }
+        let residuals = run(&config, &Weights::new("zero", tensors, Kind::Float, Device::Cpu), &ones(&[1, 5, 12, 8]))?;
+        assert_eq!(residuals.skips.len(), 4);
+        let unet = UNet::new(&Weights::random(2, Kind::Float, Device::Cpu), &config.unet)?;
+        let eps = |residuals| {
+            let added = Added { residuals, ..Added::default() };
+            let (x, context) = (ones(&[2, 4, 6, 4]), ones(&[2, 3, 12]));
+            unet.forward(&x, &Tensor::from(7.0), &context, Some(&added), &mut Tap::none())
+        };
+        assert_eq!(eps(Some(residuals))?, eps(None)?);
+        Ok(())
+    }
+
+    #[test]
+    fn the_order_of_colors_and_pooling_are_the_configurations() -> Result<()> {
+        let w = Weights::random(1, Kind::Float, Device::Cpu);
+        let hint = Tensor::arange(3 * 96, (Kind::Float, Device::Cpu)).reshape([1, 3, 12, 8]) / 288.0;
+        let rgb = SMALL.replace("\"conditioning_channels\": 5", "\"conditioning_channels\": 3");
+        let config = |more: &str| ControlNetConfig::from_json("", &format!("{rgb}{more}}}"));
+        let plain = run(&config("")?, &w, &hint)?;
+        let turned = run(&config(r#", "controlnet_conditioning_channel_order": "bgr""#)?, &w, &hint.flip([1]))?;
+        assert_eq!(plain.mid, turned.mid);
+        let pooled = run(&config(r#", "global_pool_conditions": true"#)?, &w, &hint)?;
+        assert_eq!(pooled.skips[0].size(), [2, 8, 1, 1]);
+        assert!(pooled.mid.allclose(&plain.mid.mean_dim([2i64, 3].as_slice(), true, None), 1e-5, 1e-6, false));
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() -> Result<()> {
+        let error = small(r#", "controlnet_conditioning_channel_order": "bgr""#).unwrap_err().to_string();
+        assert!(error.contains("config.json: conditioning_channels is 5; expected 3"), "{error}");
+        let w = Weights::random(1, Kind::Float, Device::Cpu);
+        let message = |shape: &[i64]| run(&small("").unwrap(), &w, &ones(shape)).unwrap_err().to_string();
+        assert!(message(&[1, 3, 12, 8]).contains("hint has shape [1, 3, 12, 8]; expected [b, 5, h, w]"));
+        assert!(message(&[1, 5, 13, 8]).contains("multiples of 2"));
+        assert!(
+            message(&[1, 5, 24, 8]).contains("the embedded hint has shape [1, 8, 12, 4]; expected [1 or 2, 8, 6, 4]")
+        );
+        Ok(())
+    }
+}
