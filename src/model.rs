@@ -1,6 +1,7 @@
 //! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
 
 mod adapt;
+mod autoencoder;
 mod controlled;
 mod text_encoders;
 
@@ -12,11 +13,12 @@ use crate::color::Rgb;
 use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
 use crate::error::{Error, Result};
-use crate::nn::{Added, UNet, UnetConfig, Vae, VaeConfig};
+use crate::nn::{Added, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::step::{Grid, Step};
 use crate::text::TextOptions;
 use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights};
+use autoencoder::{Autoencoder, AutoencoderConfig};
 use serde::Deserialize;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -41,8 +43,10 @@ pub struct LoadOptions {
     pub kind: Option<Kind>,
     /// What the VAE computes in; `None`: f32 if its configuration says that it overflows, else as the others.
     pub vae_kind: Option<Kind>,
-    /// Another VAE: a file, a model's folder or a VAE's own.
+    /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
+    /// Decodes large pictures in tiles, to save memory; `None`: all at once.
+    pub tiling: Option<Tiling>,
     /// Another text encoder, likewise.
     pub text_encoder: Option<Source>,
     /// Another second text encoder (SDXL), likewise.
@@ -68,6 +72,7 @@ impl Default for LoadOptions {
             kind: None,
             vae_kind: None,
             vae: None,
+            tiling: None,
             text_encoder: None,
             text_encoder_2: None,
             prediction: None,
@@ -134,7 +139,7 @@ pub struct Model {
     text_encoders: TextEncoders,
     unet: UNet,
     unet_config: UnetConfig,
-    vae: Vae,
+    vae: Autoencoder,
     /// The tensors of the networks, by part: to change some and share the others.
     parts: Parts,
     scheduler: SchedulerConfig,
@@ -208,21 +213,21 @@ impl Model {
         notes.extend(unused(&w));
         parts.insert("unet".into(), w.handed_out());
         let place = vae.as_ref().unwrap_or(&main);
-        let vae_config = configured(place, "vae", VaeConfig::from_json)?;
+        let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
         // Published VAEs overflow in half precision, and say so.
-        let vae_kind = options.vae_kind.unwrap_or(if vae_config.force_upcast { Kind::Float } else { kind });
+        let vae_kind = options.vae_kind.unwrap_or(if vae_config.overflows() { Kind::Float } else { kind });
         computes("vae_kind", vae_kind, device)?;
         let w = place.weights("vae", vae_kind, device)?;
         notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
-        let vae = Vae::new(&w, &vae_config)?;
+        let vae = Autoencoder::new(&w, &vae_config, options.tiling)?;
         notes.extend(unused(&w));
         parts.insert("vae".into(), w.handed_out());
-        if options.vae.is_some() && xl != (vae_config.scaling_factor < 0.15) {
-            let scale = vae_config.scaling_factor;
+        let scale = vae_config.scale().filter(|scale| options.vae.is_some() && xl != (*scale < 0.15));
+        if let Some(scale) = scale {
             notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
         }
         text_encoders.check()?;
-        fits(&unet_config, &vae_config, &text_encoders).map_err(|problem| problem.of(&main))?;
+        fits(&unet_config, vae_config.latent_channels(), &text_encoders).map_err(|problem| problem.of(&main))?;
 
         let mut scheduler = match main.text(SCHEDULER)? {
             Some(text) => SchedulerConfig::from_json(&text)?,
@@ -305,6 +310,47 @@ impl Model {
         self.text_encoders.encode([first, second], self.device)
     }
 
+    /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device: a diffusers
+    /// folder, or a file with both halves in either layout. (To decode with it in place of the VAE, name it in
+    /// [`LoadOptions::vae`].) That of SD 1.x and 2.x and that of SDXL look alike; the wrong one gives odd colors.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::diffusion::{Noise, Schedule, Spacing, solver::Euler};
+    /// use impasto::sampler::{Sampler, Start};
+    /// use impasto::{Grid, Model, Raster, Source};
+    ///
+    /// let model = Model::load(&Source::file("sd15.safetensors"))?;
+    /// let taesd = model.taesd(&Source::dir("taesd"))?;
+    /// let schedule = Schedule::new(model.table(), 20, Spacing::Leading)?;
+    /// let start = Start::new("a fox in a garden", Grid::new(64, 64), Noise::seeded(7));
+    /// let mut run = Sampler::new(schedule, Euler).start(&model, start)?;
+    /// while let Some(progress) = run.step()? {
+    ///     if let Some(x0) = run.x0() {
+    ///         Raster::from_tensor(&taesd.decode(x0)?)?.save(format!("step_{}.png", progress.step.index))?;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::Config`] for another number of latent channels than the model's.
+    pub fn taesd(&self, source: &Source) -> Result<Taesd> {
+        let _no_grad = tch::no_grad_guard();
+        let checkpoint = Checkpoint::open(source, Reading { family: Some(Family::Sd1), ..Reading::default() })?;
+        let config = configured(&checkpoint, "vae", TaesdConfig::from_json)?;
+        let channels = self.vae.config().latent_channels();
+        if config.latent_channels != channels {
+            return Err(Error::Config {
+                file: checkpoint.name("vae/config.json"),
+                field: "latent_channels".into(),
+                value: config.latent_channels.to_string(),
+                expected: format!("expected {channels}, as the model has"),
+            });
+        }
+        Taesd::new(&checkpoint.weights("vae", self.kind, self.device)?, &config)
+    }
+
     /// The tensors of a network under diffusers' names, as they compute: `unet`, `vae`, `text_encoder`,
     /// `text_encoder_2`.
     pub fn tensors(&self, part: &str) -> Option<&Tensors> {
@@ -330,14 +376,13 @@ fn computes(name: &'static str, kind: Kind, device: Device) -> Result<()> {
 }
 
 /// Do the parts belong together, and is what they make a text-to-image model?
-fn fits(unet: &UnetConfig, vae: &VaeConfig, text: &TextEncoders) -> std::result::Result<(), Misfit> {
+fn fits(unet: &UnetConfig, channels: i64, text: &TextEncoders) -> std::result::Result<(), Misfit> {
     let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
-    let channels = vae.latent_channels;
     if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
         let expected = format!("expected {channels}, the VAE's latent_channels, or {} to inpaint", 2 * channels + 1);
         return misfit("in_channels", unet.in_channels, expected);
     }
-    if unet.out_channels != vae.latent_channels {
+    if unet.out_channels != channels {
         let expected = format!("expected {channels}, the VAE's latent_channels");
         return misfit("out_channels", unet.out_channels, expected);
     }
@@ -536,7 +581,7 @@ impl Denoiser for Model {
     }
 
     fn inpaints(&self) -> bool {
-        self.unet.config().in_channels > self.vae.config().latent_channels
+        self.unet.config().in_channels > self.vae.config().latent_channels()
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
@@ -555,21 +600,17 @@ impl Codec for Model {
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
-        let posterior = self.vae.encode(&picture.f_to_device(self.device)?.f_to_kind(self.vae_kind)?)?;
-        self.vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)
+        Ok(self.vae.encode(picture)?.0)
     }
 
     fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let _no_grad = tch::no_grad_guard();
-        let posterior = self.vae.encode(&picture.f_to_device(self.device)?.f_to_kind(self.vae_kind)?)?;
-        let std = posterior.std()?.f_to_kind(Kind::Float)?.f_mul_scalar(self.vae.config().scaling_factor)?;
-        Ok((self.vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std))
+        self.vae.encode(picture)
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
-        let latent = self.vae.unscaled(&latent.f_to_device(self.device)?.f_to_kind(Kind::Float)?)?;
-        Ok(self.vae.decode(&latent.f_to_kind(self.vae_kind)?)?.f_to_kind(Kind::Float)?)
+        self.vae.decode(latent)
     }
 
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {

@@ -2,7 +2,8 @@
 //! the names, with the scripts that wrote them.
 
 use flate2::read::GzDecoder;
-use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ClipText, ClipTextConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig};
+use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Contents, Embedding, Family, Lora, Parts, SingleFile, Tensors, Weights};
 use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::Value;
@@ -408,5 +409,69 @@ fn moving_averages_are_found_by_their_names_without_dots() -> Result<()> {
     let weight = |tensors: Option<Tensors>| tensors.expect("a UNet")["conv_in.weight"].double_value(&[1, 0, 0, 0]);
     assert_eq!((weight(file.part("unet")?), weight(file.averages()?)), (0.0, 1.0));
     assert!(SingleFile::of("without", Tensors::new()).averages()?.is_none());
+    Ok(())
+}
+
+#[test]
+fn a_tiny_autoencoder_stands_in_for_the_vae_in_every_layout() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let random = Weights::random(5, Kind::Float, Device::Cpu);
+    let taesd = Taesd::new(&random, &TaesdConfig::default())?;
+    let ours = random.drawn();
+    // The original counts the decoder's first layer, which has no weights.
+    let original = ours.iter().map(|(name, x)| {
+        let [half, _, layer, rest] = *name.splitn(4, '.').collect::<Vec<_>>() else { panic!("{name}") };
+        let layer = layer.parse::<usize>().expect("a number") + usize::from(half == "decoder");
+        (format!("taesd_{half}.{layer}.{rest}"), x.shallow_clone())
+    });
+    let [diffusers, single] = ["diffusers", "single"].map(|name| folder.path().join(format!("{name}.safetensors")));
+    write(&diffusers, &ours);
+    write(&single, &original.collect());
+    let latent = Tensor::ones([1, 4, 3, 2], (Kind::Float, Device::Cpu)) * 0.7;
+    let picture = taesd.decode(&latent)?;
+    for path in [&diffusers, &single] {
+        let options = LoadOptions { vae: Some(Source::file(path)), ..LoadOptions::default() };
+        let model = Model::load_with(&Source::embedded(), options)?;
+        assert_eq!(model.decode(&latent)?, picture);
+        assert_eq!(model.encode(&picture)?, taesd.encode(&picture)?);
+        assert_eq!(model.taesd(&Source::file(path))?.decode(&latent)?, picture);
+        assert!(!model.notes().iter().any(|note| note.contains("scales latents")), "{:?}", model.notes());
+    }
+    Ok(())
+}
+
+#[test]
+fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = r#"{ "block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 768, "attention_head_dim": 8,
+        "conditioning_channels": 5 }"#;
+    let config = ControlNetConfig::from_json("config.json", config)?;
+    let random = Weights::random(5, Kind::Float, Device::Cpu);
+    let net = ControlNet::new(&random, &config)?;
+    let mut tensors = random.drawn();
+    let rows: BTreeMap<String, Rows> = key_map("controlnet_sd15");
+    let mut file = Tensors::new();
+    for (name, _, renamed, ..) in rows.values().flatten() {
+        file.extend(tensors.remove(renamed).map(|x| (name.clone(), x)));
+    }
+    assert!(tensors.is_empty(), "{:?}", tensors.keys());
+    let path = folder.path().join("control.safetensors");
+    write(&path, &file);
+    let single = SingleFile::open(&path)?;
+    let read = ControlNetConfig::from_json("", &single.config("controlnet", Family::Sd1)?.expect("one"))?;
+    assert_eq!(read.conditioning_channels, 5);
+    assert_eq!(read.conditioning_embedding_out_channels, config.conditioning_embedding_out_channels);
+    let again = Weights::new("again", single.part("controlnet")?.expect("one"), Kind::Float, Device::Cpu);
+    let again = ControlNet::new(&again, &read)?;
+    let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    let run = |net: &ControlNet| {
+        let (x, context, hint) = (ones(&[1, 4, 8, 8]), ones(&[1, 3, 768]), ones(&[1, 5, 64, 64]));
+        net.forward(&x, &Tensor::from(7.0), &context, None, &net.embed(&hint)?)
+    };
+    assert_eq!(run(&again)?.mid, run(&net)?.mid);
+    let message = Model::load(&Source::embedded())?.controlnet(&Source::file(&path)).unwrap_err().to_string();
+    assert!(message.contains("block_out_channels") && message.contains("is for another one"), "{message}");
+    let message = Model::load(&Source::file(&path)).map(drop).unwrap_err().to_string();
+    assert!(message.contains("is a ControlNet for SD 1.x with 5 hint channels"), "{message}");
     Ok(())
 }

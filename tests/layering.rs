@@ -14,7 +14,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
     ("model", &["text", "model"], &["nn", "weights", "diffusion", "attention", "vocabulary"]),
-    ("pipeline", &["pipeline"], &["model", "sampler", "guidance", "diffusion", "attention", "weights", "vocabulary"]),
+    (
+        "pipeline",
+        &["pipeline"],
+        &["model", "nn", "sampler", "guidance", "diffusion", "attention", "weights", "vocabulary"],
+    ),
     ("testing", &["testing"], &["diffusion", "attention", "vocabulary"]),
     (
         "train",

@@ -3,7 +3,7 @@
 use super::Model;
 use super::text_encoders::TextEncoder;
 use crate::error::Result;
-use crate::nn::{ClipText, UNet, Vae};
+use crate::nn::{ClipText, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -70,7 +70,7 @@ impl Model {
             Ok(TextEncoder { part: part.clone(), tokenizer, tower })
         })?;
         let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
-        let vae = Vae::new(&weights("vae", self.vae_kind), self.vae.config())?;
+        let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
         Ok(Self {
             text_encoders,
             unet,

@@ -45,8 +45,8 @@ enum Hint<'c> {
 }
 
 impl<'c> Control<'c> {
-    /// Shows `net` a hint of as many channels as it was made for, [1 or n, channels, H, W] in 0..=1 of the picture's size:
-    /// for one row, every image's; for n, each image's own.
+    /// Shows `net` a hint of as many channels as it was made for, [1 or n, channels, H, W] in 0..=1 of the picture's
+    /// size: for one row, every image's; for n, each image's own.
     pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
         Self { net, hint: Hint::Tensor(hint), scale: 1.0, window: 0.0..=1.0 }
     }
@@ -62,8 +62,8 @@ impl<'c> Control<'c> {
         self
     }
 
-    /// The part of the run in which it acts, as shares of its steps; all of it, 0..=1, by default. It acts in a step that
-    /// lies inside as a whole, as in diffusers, and is not evaluated elsewhere.
+    /// The part of the run in which it acts, as shares of its steps; all of it, 0..=1, by default. It acts in a step
+    /// that lies inside as a whole, as in diffusers, and is not evaluated elsewhere.
     pub const fn window(mut self, window: RangeInclusive<f64>) -> Self {
         self.window = window;
         self
@@ -107,8 +107,8 @@ fn light(picture: &Raster) -> Result<Tensor> {
     Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
 }
 
-/// How residuals are weighed when a ControlNet is to guess what its hint shows, with a prompt that says little or nothing.
-/// The branch [`Branch::Uncond`] goes without control then, so that guidance strengthens what the hint says.
+/// How residuals are weighed when a ControlNet is to guess what its hint shows, with a prompt that says little or
+/// nothing. The branch [`Branch::Uncond`] goes without control then, so that guidance strengthens what the hint says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Guess {
@@ -129,11 +129,11 @@ impl Guess {
     }
 }
 
-/// A model that ControlNets add to; a [`Denoiser`] and [`Codec`] itself. Without any, and in steps in which none acts, it is
-/// the model bit for bit.
+/// A model that ControlNets add to; a [`Denoiser`] and [`Codec`] itself. Without any, and in steps in which none acts,
+/// it is the model bit for bit.
 ///
-/// A net is evaluated for every branch, with the branch's own prompt and the same hint, before the UNet; what several of them
-/// put out is added up. Hooks see the UNet's attention alone.
+/// A net is evaluated for every branch, with the branch's own prompt and the same hint, before the UNet; what several
+/// of them put out is added up. Hooks see the UNet's attention alone.
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
 #[derive(Debug)]
@@ -182,13 +182,17 @@ impl<'m> Controlled<'m> {
                 return Err(Error::parameter("the ControlNet's window", value, "shares of the run, 0..=1 in order"));
             }
             fits(net.config(), model, "the ControlNet")?;
-            Ok(Acting { net, embedded: net.embed(&control.hint(size)?)?, scale, window: window.clone() })
+            let hint = control.hint(size)?;
+            // Row by row, so that an image's hint is the same whatever it is batched with.
+            let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
+            let embedded = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
+            Ok(Acting { net, embedded, scale, window: window.clone() })
         });
         Ok(Self { model, acting: acting.collect::<Result<_>>()?, guess: None })
     }
 
-    /// Lets all nets guess what their hints show; off by default. A ControlNet that pools (`global_pool_conditions`) goes
-    /// without `Uncond` in any case, and its residuals are not weighed.
+    /// Lets all nets guess what their hints show; off by default. A ControlNet that pools (`global_pool_conditions`)
+    /// goes without `Uncond` in any case, and its residuals are not weighed.
     pub const fn guess(mut self, guess: Guess) -> Self {
         self.guess = Some(guess);
         self
@@ -290,12 +294,12 @@ impl Acting<'_> {
 }
 
 impl Model {
-    /// Loads a ControlNet for this model, in its kind and on its device: a diffusers folder, or a file in diffusers' or the
-    /// original layout (`control_model.…`, alone or beside a model).
+    /// Loads a ControlNet for this model, in its kind and on its device: a diffusers folder, or a file in diffusers' or
+    /// the original layout (`control_model.…`, alone or beside a model).
     ///
     /// # Errors
-    /// As [`Model::load`]; [`Error::Config`] if it belongs to another model, [`Error::Malformed`] for something else than
-    /// a ControlNet, such as a T2I adapter or a ControlNet union.
+    /// As [`Model::load`]; [`Error::Config`] if it belongs to another model, [`Error::Malformed`] for something else
+    /// than a ControlNet, such as a T2I adapter or a ControlNet union.
     pub fn controlnet(&self, source: &Source) -> Result<ControlNet> {
         const PART: &str = "controlnet";
         let _no_grad = tch::no_grad_guard();
@@ -324,7 +328,7 @@ fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     let per_level = |of: fn(&crate::nn::Level) -> i64| -> Result<[Vec<i64>; 2]> {
         Ok([net.levels()?.iter().map(of).collect(), unet.levels()?.iter().map(of).collect()])
     };
-    let latent = model.vae.config().latent_channels;
+    let latent = model.vae.config().latent_channels();
     if net.in_channels != latent {
         return misfit("in_channels", net.in_channels.to_string(), latent.to_string());
     }
@@ -398,5 +402,21 @@ impl Codec for Controlled<'_> {
 
     fn cell(&self) -> i64 {
         self.model.cell()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn guesses_are_weighed_as_both_originals_do() {
+        let weights = |guess: Guess, n| (0..=n).map(|i| guess.weight(i, n)).collect::<Vec<_>>();
+        let near = |got: &[f64], want: &[f64]| got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-12);
+        // tests/golden/specs/controlnet.json: guess_scales, original_guess_scales_strength_1
+        let four = [0.1, 0.1778279410038923, 0.31622776601683794, 0.5623413251903491, 1.0];
+        assert!(near(&weights(Guess::Diffusers, 4), &four));
+        let original = weights(Guess::Original, 12);
+        assert!(near(&original[..2], &[0.09941396206337118, 0.12050177219802567]) && original[12] == 1.0);
     }
 }

@@ -155,8 +155,8 @@ impl ControlNet {
     }
 
     /// What to add to a UNet that is given the same `sample`, `timestep`, `context` and `added`; see
-    /// [`UNet::forward`](super::UNet::forward). `embedded` is what [`ControlNet::embed`] made of the hint, of one row or
-    /// as many as the sample's. The residuals have this network's kind.
+    /// [`UNet::forward`](super::UNet::forward). `embedded` is what [`ControlNet::embed`] made of the hint, of one row
+    /// or as many as the sample's. The residuals have this network's kind.
     ///
     /// # Errors
     /// [`Error::Shape`] if one of them has another shape, [`Error::Parameter`] if the checkpoint needs `added`.

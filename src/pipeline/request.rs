@@ -21,8 +21,10 @@ use tch::{Device, Kind, Tensor};
 ///
 /// | setter | default |
 /// |---|---|
-/// | [`solver`](Self::solver) or [`sampler`](Self::sampler), [`spacing`](Self::spacing) | as the checkpoint's `scheduler_config.json` says |
-/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | the checkpoint's `impasto.json`, else 7.5, its own size |
+/// | [`solver`](Self::solver) or [`sampler`](Self::sampler), [`spacing`](Self::spacing) | as the checkpoint's
+/// `scheduler_config.json` says |
+/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | the checkpoint's `impasto.json`, else 7.5, its
+/// own size |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
@@ -213,8 +215,8 @@ impl<'p> Request<'p> {
         self.guide(HookOnly(hook))
     }
 
-    /// Attaches a ControlNet, loaded with [`Model::controlnet`]; several add up. Pictures shown to it are resized to this
-    /// one's size. See [`Control`] for an example.
+    /// Attaches a ControlNet, loaded with [`Model::controlnet`]; several add up. Pictures shown to it are resized to
+    /// this one's size. See [`Control`] for an example.
     pub fn control(mut self, control: Control<'p>) -> Self {
         self.controls.push(control);
         self
@@ -249,9 +251,9 @@ impl<'p> Request<'p> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size, number of steps or images, strength or scale out of range, or a mask without a
-    /// picture; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name; [`Error::Config`] if the checkpoint
-    /// names a sampler this crate does not have and none was chosen; whatever guidances find wrong, named after them;
-    /// [`Error::Cancelled`].
+    /// picture; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
+    /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
+    /// guidances find wrong, named after them; [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
         let mut on_step = self.on_step.take();
         let seed = match self.noise {

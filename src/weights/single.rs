@@ -152,7 +152,28 @@ impl SingleFile {
                 return renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]);
             }
         }
-        Ok(Tensors::new())
+        self.taesd()
+    }
+
+    /// A tiny autoencoder's halves. The original counts the decoder's bend to ±3, which has no weights, as its first
+    /// layer.
+    fn taesd(&self) -> Result<Tensors> {
+        let mut all = Tensors::new();
+        for (half, first) in [("encoder", 0), ("decoder", 1)] {
+            for prefix in [format!("taesd_{half}."), format!("{half}.")] {
+                let original = |name: &str| -> Option<(String, Storage)> {
+                    let (layer, rest) = name.split_once('.')?;
+                    let layer = layer.parse::<usize>().ok()?.checked_sub(first)?;
+                    Some((format!("{half}.layers.{layer}.{rest}"), Storage::Same))
+                };
+                if self.has(&format!("{prefix}layers.0.weight")) {
+                    all.extend(renamed(&self.tensors, &prefix, |name| [(format!("{half}.{name}"), Storage::Same)])?);
+                } else if self.has(&format!("{prefix}{first}.weight")) {
+                    all.extend(renamed(&self.tensors, &prefix, original)?);
+                }
+            }
+        }
+        Ok(all)
     }
 
     fn text_encoder(&self, part: &str) -> Result<Tensors> {
@@ -249,6 +270,7 @@ impl SingleFile {
         let config = match part {
             "unet" => self.unet_config(&tensors, family)?,
             "controlnet" => self.controlnet_config(&tensors, family)?,
+            "vae" if tensors.contains_key("decoder.layers.0.weight") => taesd_config(&tensors),
             "vae" => vae_config(&tensors, family),
             _ => text_config(&tensors, family),
         };
@@ -323,8 +345,8 @@ impl SingleFile {
     }
 }
 
-/// A ControlNet's configuration: a UNet's, and the sizes of what reads the hint.
 impl SingleFile {
+    /// A ControlNet's configuration: a UNet's, and the sizes of what reads the hint.
     fn controlnet_config(&self, tensors: &Tensors, family: Family) -> Result<Value> {
         const HINT: &str = "controlnet_cond_embedding";
         let (shapes, mut config) = (Shapes(tensors), self.unet_config(tensors, family)?);
@@ -355,6 +377,33 @@ fn vae_config(tensors: &Tensors, family: Family) -> Value {
         "force_upcast": family.is_xl(),
         "use_quant_conv": tensors.contains_key("quant_conv.weight"),
         "use_post_quant_conv": tensors.contains_key("post_quant_conv.weight"),
+    })
+}
+
+/// A tiny autoencoder's configuration. Where the size changes stand, only the layers without bias tell.
+fn taesd_config(tensors: &Tensors) -> Value {
+    let shapes = Shapes(tensors);
+    let blocks = |half: &str| -> Vec<i64> {
+        let layers = (0..shapes.count(&format!("{half}.layers.")) as i64 * 2).map(|i| format!("{half}.layers.{i}"));
+        let mut blocks = vec![0];
+        for layer in layers {
+            if tensors.contains_key(&format!("{layer}.conv.0.weight")) {
+                blocks.last_mut().into_iter().for_each(|count| *count += 1);
+            } else if tensors.contains_key(&format!("{layer}.weight"))
+                && !tensors.contains_key(&format!("{layer}.bias"))
+            {
+                blocks.push(0);
+            }
+        }
+        blocks
+    };
+    let (encoder, decoder) = (blocks("encoder"), blocks("decoder"));
+    let channels = |half: &str, sizes: &[i64]| vec![shapes.side(&format!("{half}.layers.0.weight"), 0); sizes.len()];
+    json!({
+        "_class_name": "AutoencoderTiny",
+        "encoder_block_out_channels": channels("encoder", &encoder), "num_encoder_blocks": encoder,
+        "decoder_block_out_channels": channels("decoder", &decoder), "num_decoder_blocks": decoder,
+        "latent_channels": shapes.side("decoder.layers.0.weight", 1),
     })
 }
 

@@ -3,7 +3,7 @@
 use super::{Case, Outputs, Result};
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
 use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
-use impasto::nn::{ControlNet, ControlNetConfig, Residuals, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
 use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
 use impasto::{Branch, Error, Grid, Rgb, Step};
@@ -218,6 +218,21 @@ pub fn vae(case: &Case) -> Result<Outputs> {
     ])
 }
 
+/// Tiny autoencoders.
+pub fn taesd(case: &Case) -> Result<Outputs> {
+    let (config, w) = load(case.model("model")?)?;
+    let taesd = Taesd::new(&w, &TaesdConfig::from_json("config.json", &config)?)?;
+    assert_eq!(w.report().unused, []);
+    let encoded = taesd.encode(case.input("image")?)?;
+    let latents = case.input("latents")?;
+    Ok(vec![
+        ("decoded".into(), taesd.decode(latents)?),
+        ("scaled".into(), taesd.compressed(latents)?),
+        ("unscaled".into(), taesd.expanded(&taesd.compressed(&encoded)?)?),
+        ("encoded".into(), encoded),
+    ])
+}
+
 /// What networks make of a case's inputs: `tensors` gives the weights of a part, `models` the configurations.
 fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Result<Outputs> {
     let mut outputs = Outputs::new();
@@ -353,6 +368,8 @@ pub fn real_configs(case: &Case) -> Result<Outputs> {
         ControlNet::new(&w, &ControlNetConfig::from_json("", &config)?).map(drop)
     } else if has("time_embedding.linear_1.weight") {
         UNet::new(&w, &UnetConfig::from_json("", &config)?).map(drop)
+    } else if has("decoder.layers.0.weight") {
+        Taesd::new(&w, &TaesdConfig::from_json("", &config)?).map(drop)
     } else if has("decoder.conv_in.weight") {
         Vae::new(&w, &VaeConfig::from_json("", &config)?).map(drop)
     } else if has("vision_model.embeddings.class_embedding") {

@@ -1,0 +1,131 @@
+//! Between pictures and latents: a VAE, or a tiny autoencoder in its place.
+
+use crate::error::Result;
+use crate::nn::{Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
+use crate::weights::Weights;
+use serde::Deserialize;
+use tch::{Device, Kind, Tensor};
+
+/// What an autoencoder is made from.
+#[derive(Clone, Debug)]
+pub(super) enum AutoencoderConfig {
+    Vae(VaeConfig),
+    Tiny(TaesdConfig),
+}
+
+impl AutoencoderConfig {
+    /// Parses `config.json` of either kind, told by its `_class_name`.
+    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Class {
+            _class_name: Option<String>,
+        }
+        let class: Class = serde_json::from_str(text).unwrap_or_default(); // what is wrong is told below
+        match class._class_name.as_deref() {
+            Some("AutoencoderTiny") => TaesdConfig::from_json(file, text).map(Self::Tiny),
+            _ => VaeConfig::from_json(file, text).map(Self::Vae),
+        }
+    }
+
+    /// Channels of a latent.
+    pub const fn latent_channels(&self) -> i64 {
+        match self {
+            Self::Vae(config) => config.latent_channels,
+            Self::Tiny(config) => config.latent_channels,
+        }
+    }
+
+    /// Pixels per cell, in each direction.
+    pub fn factor(&self) -> i64 {
+        match self {
+            Self::Vae(config) => config.factor(),
+            Self::Tiny(config) => config.factor(),
+        }
+    }
+
+    /// Does it overflow in half precision?
+    pub const fn overflows(&self) -> bool {
+        match self {
+            Self::Vae(config) => config.force_upcast,
+            Self::Tiny(config) => config.force_upcast,
+        }
+    }
+
+    /// What latents are multiplied by, which tells families apart. Tiny ones are made in the diffusion's units.
+    pub const fn scale(&self) -> Option<f64> {
+        match self {
+            Self::Vae(config) => Some(config.scaling_factor),
+            Self::Tiny(_) => None,
+        }
+    }
+}
+
+/// A model's autoencoder, between pictures in −1..=1 and latents in the diffusion's units, f32 both.
+#[derive(Debug)]
+pub(super) struct Autoencoder {
+    network: Network,
+    config: AutoencoderConfig,
+    options: (Kind, Device),
+    tiling: Option<Tiling>,
+}
+
+#[derive(Debug)]
+enum Network {
+    Vae(Box<Vae>),
+    Tiny(Box<Taesd>),
+}
+
+impl Autoencoder {
+    /// Pulls it from `w`; large latents are decoded in tiles.
+    pub fn new(w: &Weights, config: &AutoencoderConfig, tiling: Option<Tiling>) -> Result<Self> {
+        let network = match config {
+            AutoencoderConfig::Vae(config) => Network::Vae(Box::new(Vae::new(w, config)?)),
+            AutoencoderConfig::Tiny(config) => Network::Tiny(Box::new(Taesd::new(w, config)?)),
+        };
+        Ok(Self { network, config: config.clone(), options: (w.kind(), w.device()), tiling })
+    }
+
+    /// The same with other weights.
+    pub fn remade(&self, w: &Weights) -> Result<Self> {
+        Self::new(w, &self.config, self.tiling)
+    }
+
+    pub const fn config(&self) -> &AutoencoderConfig {
+        &self.config
+    }
+
+    /// Mean and standard deviation of the latents of pictures.
+    pub fn encode(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+        let picture = picture.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
+        match &self.network {
+            Network::Vae(vae) => {
+                let posterior = vae.encode(&picture)?;
+                let std = posterior.std()?.f_to_kind(Kind::Float)?.f_mul_scalar(vae.config().scaling_factor)?;
+                Ok((vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std))
+            }
+            Network::Tiny(taesd) => {
+                let latent = taesd.encode(&picture)?.f_to_kind(Kind::Float)?;
+                let std = latent.f_zeros_like()?;
+                Ok((latent, std))
+            }
+        }
+    }
+
+    /// The pictures of latents.
+    pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        let latent = latent.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
+        match self.tiling {
+            Some(tiling) => tiling.decode(&latent, self.config.factor(), |tile| self.decode_whole(tile)),
+            None => self.decode_whole(&latent),
+        }
+    }
+
+    fn decode_whole(&self, latent: &Tensor) -> Result<Tensor> {
+        let picture = match &self.network {
+            Network::Vae(vae) => vae.decode(&vae.unscaled(latent)?.f_to_kind(self.options.0)?)?,
+            Network::Tiny(taesd) => taesd.decode(&latent.f_to_kind(self.options.0)?)?,
+        };
+        Ok(picture.f_to_kind(Kind::Float)?)
+    }
+}

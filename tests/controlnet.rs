@@ -1,0 +1,269 @@
+//! ControlNets on the embedded model: random ones, as what they add matters here and not what it looks like.
+
+use impasto::attention::Tap;
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoiser, Input, Noise, Schedule, Spacing};
+use impasto::nn::{Added, ControlNet, ControlNetConfig, Tiling, UNet};
+use impasto::sampler::{Batching, Sampler, Start};
+use impasto::weights::{Tensors, Weights};
+use impasto::{
+    Branch, Codec, Control, Controlled, Error, Grid, Guess, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source,
+    Step,
+};
+use serde_json::Value;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const GRID: Grid = Grid::new(8, 6);
+
+/// A ControlNet of `channels` for the embedded model.
+fn net(seed: u64, channels: i64) -> Result<ControlNet> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny/unet/config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON");
+    config["conditioning_channels"] = channels.into();
+    config["conditioning_embedding_out_channels"] = vec![4, 8, 8, 16].into();
+    let config = ControlNetConfig::from_json("config.json", &config.to_string())?;
+    ControlNet::new(&Weights::random(seed, Kind::Float, Device::Cpu), &config)
+}
+
+/// A hint of `rows`, each another.
+fn hint(rows: i64, channels: i64) -> Tensor {
+    let shape = [rows, channels, 8 * GRID.h, 8 * GRID.w];
+    let count = shape.iter().product::<i64>();
+    ((Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.013).sin() + 1.0).reshape(shape) / 2.0
+}
+
+/// x0 of Uncond and Cond at the fifth step of 10.
+fn x0(model: &impl Denoiser, codec: &Model) -> Result<[Tensor; 2]> {
+    x0_at(model, codec, 4, 10)
+}
+
+fn x0_at(model: &impl Denoiser, codec: &Model, index: usize, count: usize) -> Result<[Tensor; 2]> {
+    let x = Noise::seeded(3).draw(&[1, 4, GRID.h, GRID.w])? * 4.0;
+    let [uncond, cond] = [codec.text("")?, codec.text("a red boat")?];
+    let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
+    let step = Step::new(index, count, 4.0, 3.0, 700.0);
+    let predictions = tch::no_grad(|| model.denoise(&step, &inputs, &mut Tap::none()))?;
+    Ok([Branch::Uncond, Branch::Cond].map(|branch| predictions.x0(branch).unwrap().shallow_clone()))
+}
+
+#[test]
+fn without_nets_or_at_scale_zero_it_is_the_model_bit_for_bit() -> Result<()> {
+    let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 5)?, hint(1, 5));
+    let bare = x0(&model, &model)?;
+    let with = |control: Control| x0(&Controlled::new(&model, &[control])?, &model);
+    assert_eq!(x0(&Controlled::new(&model, &[])?, &model)?, bare);
+    assert_ne!(with(Control::new(&net, &hint))?, bare);
+    assert_eq!(with(Control::new(&net, &hint).scale(0.0))?, bare);
+    Ok(())
+}
+
+fn golden() -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/specs/controlnet.json");
+    serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON")
+}
+
+#[test]
+fn windows_hold_the_steps_that_diffusers_runs() -> Result<()> {
+    let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
+    for case in golden()["windows"].as_array().expect("cases") {
+        let [start, end] = ["start", "end"].map(|end| case[end].as_f64().expect("a share"));
+        let control = Control::new(&net, &hint).window(start..=end);
+        let controlled = Controlled::new(&model, &[control])?;
+        let steps = case["active"].as_array().expect("a list");
+        for (index, active) in steps.iter().enumerate() {
+            let acts = x0_at(&controlled, &model, index, steps.len())? != x0_at(&model, &model, index, steps.len())?;
+            assert_eq!(acts, active.as_bool().expect("yes or no"), "{case}, step {index}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn several_nets_add_up_in_any_order() -> Result<()> {
+    let (model, nets, hint) = (Model::load(&Source::embedded())?, [net(1, 3)?, net(2, 3)?], hint(1, 3));
+    let run = |controls: &[Control]| x0(&Controlled::new(&model, controls)?, &model);
+    let near = |a: &[Tensor; 2], b: &[Tensor; 2]| a.iter().zip(b).all(|(a, b)| a.allclose(b, 1e-4, 1e-4, false));
+    let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
+    assert!(near(&run(&[first.clone(), second.clone()])?, &run(&[second, first.clone()])?));
+    let half = first.clone().scale(0.5);
+    assert!(near(&run(&[half.clone(), half])?, &run(&[first])?));
+    Ok(())
+}
+
+#[test]
+fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
+    let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
+    let [uncond, cond] = x0(&model, &model)?;
+    let mut seen = Vec::new();
+    for guess in [Guess::Diffusers, Guess::Original] {
+        let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(guess);
+        let [without, with] = x0(&guessing, &model)?;
+        assert!(without.allclose(&uncond, 1e-5, 1e-5, false));
+        assert!(!with.allclose(&cond, 1e-3, 1e-3, false));
+        seen.push(with);
+    }
+    assert_ne!(seen[0], seen[1]);
+    Ok(())
+}
+
+#[test]
+fn each_image_may_have_its_own_hint_however_images_are_batched() -> Result<()> {
+    let (model, net, hints) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(2, 3));
+    let run = |hint: &Tensor, images, batching| -> Result<Tensor> {
+        let controlled = Controlled::new(&model, &[Control::new(&net, hint)])?;
+        let schedule = Schedule::new(model.table(), 2, Spacing::Leading)?;
+        let start = Start::new("a red boat", GRID, Noise::seeded(7)).images(images);
+        let sampler = Sampler::new(schedule, Euler).batching(batching);
+        Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())
+    };
+    let each = run(&hints, 2, Batching::OneByOne)?;
+    assert_eq!(each.narrow(0, 0, 1), run(&hints.narrow(0, 0, 1), 1, Batching::OneByOne)?);
+    assert!(run(&hints, 2, Batching::Together)?.allclose(&each, 1e-3, 1e-3, false));
+    let error = run(&hints, 3, Batching::Together).unwrap_err().to_string();
+    assert!(error.contains("the ControlNet's hint has shape [2]; expected 1 or 3 rows"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn a_request_shows_a_net_its_picture_at_the_right_size() -> Result<()> {
+    let (mut pipeline, net) = (Pipeline::builder().build()?, net(1, 3)?);
+    let picture = Raster::flat(Rgb(255, 0, 0), 40, 30);
+    let mut run = |control: Option<Control>| {
+        let request = pipeline.request("a red boat").size(48, 64).steps(2).seed(7);
+        Ok::<_, Error>(
+            control
+                .into_iter()
+                .fold(request, |request, control| request.control(control))
+                .run()?
+                .latents()
+                .shallow_clone(),
+        )
+    };
+    assert_ne!(run(Some(Control::picture(&net, &picture)))?, run(None)?);
+    assert_eq!(run(Some(Control::picture(&net, &picture).scale(0.0)))?, run(None)?);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_is_named() -> Result<()> {
+    let (model, net) = (Model::load(&Source::embedded())?, net(1, 5)?);
+    let message = |control: Control| Controlled::new(&model, &[control]).map(drop).unwrap_err().to_string();
+    let (good, wide) = (hint(1, 5), hint(1, 3));
+    assert!(message(Control::new(&net, &wide)).contains("expected [1 or n, 5, height, width]"));
+    assert!(message(Control::new(&net, &(&good * 255.0))).contains("bytes are divided by 255"));
+    assert!(message(Control::new(&net, &(&good * f64::NAN))).contains("hint"));
+    assert!(message(Control::new(&net, &good).scale(f64::NAN)).contains("scale is NaN"));
+    #[allow(clippy::reversed_empty_ranges)]
+    let backward = Control::new(&net, &good).window(0.8..=0.2);
+    assert!(message(backward).contains("window is 0.8..=0.2"));
+    assert!(message(Control::picture(&net, &Raster::flat(Rgb(0, 0, 0), 64, 48))).contains("Control::new"));
+    let other = good.narrow(2, 0, 32);
+    let error = x0(&Controlled::new(&model, &[Control::new(&net, &other)])?, &model).unwrap_err().to_string();
+    assert!(error.contains("the embedded hint has shape"), "{error}");
+    Ok(())
+}
+
+/// 24 × 20 cells in tiles of 16, the most that this model has seen at once.
+#[test]
+fn a_picture_in_tiles_is_nearly_the_whole_one() -> Result<()> {
+    let whole = Model::load(&Source::embedded())?;
+    let options = LoadOptions { tiling: Some(Tiling::new(16, 8)?), ..LoadOptions::default() };
+    let tiled = Model::load_with(&Source::embedded(), options)?;
+    let small = Noise::seeded(7).draw(&[1, 4, 16, 16])?;
+    assert_eq!(tiled.decode(&small)?, whole.decode(&small)?, "one tile is the whole");
+    let mut picture = Raster::flat(Rgb(90, 140, 200), 192, 160);
+    picture.paste(&Raster::flat(Rgb(220, 60, 40), 70, 90), 30, 50);
+    let latent = whole.encode(&picture.to_tensor(Device::Cpu)?)?;
+    let off = (tiled.decode(&latent)?.clamp(-1.0, 1.0) - whole.decode(&latent)?.clamp(-1.0, 1.0)).abs();
+    let (mean, most) = (off.mean(Kind::Float).double_value(&[]), off.max().double_value(&[]));
+    println!("off by {mean} on average, {most} at most");
+    assert!(mean < 0.02 && most < 0.3, "off by {mean} on average, {most} at most");
+    Ok(())
+}
+
+// ---- Numbers of diffusers on weights in closed form; tests/golden/specs/gen_controlnet.py ----
+
+/// Uniform numbers in 0..1, the `n`th stream of SplitMix64.
+fn unit(n: u64, count: i64) -> Vec<f64> {
+    let mix = |k: u64| {
+        let z = ((n << 32) + k).wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
+    };
+    (0..count as u64).map(mix).collect()
+}
+
+fn shape(value: &Value) -> Vec<i64> {
+    value.as_array().expect("a shape").iter().map(|side| side.as_i64().expect("a side")).collect()
+}
+
+fn weights(keys: &Value) -> Weights {
+    let keys = keys.as_array().expect("names and shapes").iter().zip(1..);
+    let tensor = |(key, n): (&Value, u64)| {
+        let (name, shape) = (key[0].as_str().expect("a name").to_owned(), shape(&key[1]));
+        let (count, inputs) = (shape.iter().product::<i64>(), shape[1..].iter().product::<i64>());
+        let gain = if shape.len() > 1 { (3.0 / inputs as f64).sqrt() } else { 0.1 };
+        let shift = if shape.len() == 1 && name.contains("norm") && name.ends_with(".weight") { 1.0 } else { 0.0 };
+        let values: Vec<f32> = unit(n, count).iter().map(|u| ((2.0 * u - 1.0) * gain + shift) as f32).collect();
+        (name, Tensor::from_slice(&values).reshape(shape))
+    };
+    Weights::new("closed form", keys.map(tensor).collect::<Tensors>(), Kind::Float, Device::Cpu)
+}
+
+fn input(case: &Value, name: &str) -> Tensor {
+    let input = &case["inputs"][name];
+    let shape = shape(&input["shape"]);
+    let u = unit(1_000_000 + input["stream"].as_u64().expect("a stream"), shape.iter().product());
+    let u = Tensor::from_slice(&u).reshape(shape);
+    let wave = if input["range"].is_null() { (u * 2.0 - 1.0) * 3f64.sqrt() } else { u };
+    wave.to_kind(Kind::Float) * input["gain"].as_f64().unwrap_or(1.0)
+}
+
+#[track_caller]
+fn summed(got: &Tensor, want: &Value) {
+    assert_eq!(got.size(), shape(&want["shape"]));
+    let got = got.to_kind(Kind::Double).reshape([-1]);
+    let ends = |name: &str| {
+        Tensor::from_slice(&want[name].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>())
+    };
+    assert!(got.narrow(0, 0, 8).allclose(&ends("first"), 1e-5, 5e-5, false));
+    assert!(got.narrow(0, got.numel() as i64 - 8, 8).allclose(&ends("last"), 1e-5, 5e-5, false));
+    let total = got.abs().sum(Kind::Double).double_value(&[]);
+    let wanted = want["abs_sum"].as_f64().unwrap();
+    assert!((total - wanted).abs() <= 1e-4 * wanted, "{total}, expected {wanted}");
+}
+
+#[test]
+fn a_five_channel_net_puts_out_the_numbers_of_diffusers() -> Result<()> {
+    let case = &golden()["tiny"];
+    let config = r#"{ "block_out_channels": [16, 32], "layers_per_block": 1, "norm_num_groups": 8,
+        "cross_attention_dim": 24, "attention_head_dim": 2, "conditioning_channels": 5,
+        "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"],
+        "conditioning_embedding_out_channels": [8, 12, 16, 24] }"#;
+    let config = ControlNetConfig::from_json("config.json", config)?;
+    let (w, unet) = (weights(&case["control_keys"]), weights(&case["unet_keys"]));
+    let (net, unet) = (ControlNet::new(&w, &config)?, UNet::new(&unet, &config.unet)?);
+    assert_eq!(w.report().unused, []);
+    let [x, context, hint] = ["sample", "context", "hint"].map(|name| input(case, name));
+    let (timestep, embedded) = (Tensor::from(321.0), net.embed(&hint)?);
+    summed(&embedded, &case["cond_embedding"]);
+    let residuals = net.forward(&x, &timestep, &context, None, &embedded)?;
+    let all = |residuals: &impasto::nn::Residuals, down: &str, mid: &str| {
+        let wanted = case[down].as_array().expect("residuals");
+        assert_eq!(residuals.skips.len(), wanted.len());
+        residuals.skips.iter().zip(wanted).for_each(|(got, want)| summed(got, want));
+        summed(&residuals.mid, &case[mid]);
+    };
+    all(&residuals, "down", "mid");
+    let scales = golden()["guess_scales"]["4"].as_array().expect("scales").clone();
+    all(&residuals.map(|i, x| Ok(x * scales[i].as_f64().unwrap()))?, "guess_down", "guess_mid");
+    let eps = |residuals| {
+        let added = Added { residuals, ..Added::default() };
+        unet.forward(&x, &timestep, &context, Some(&added), &mut Tap::none())
+    };
+    summed(&eps(None)?, &case["unet_plain"]);
+    summed(&eps(Some(residuals))?, &case["unet_controlled"]);
+    Ok(())
+}
