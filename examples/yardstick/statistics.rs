@@ -26,6 +26,7 @@ impl std::fmt::Display for Figure {
 /// Three digits that matter, no more than two behind the point.
 pub fn short(x: f64) -> String {
     match x.abs() {
+        f64::INFINITY => "∞".into(),
         100.0.. => format!("{x:.0}"),
         10.0.. => format!("{x:.1}"),
         _ => format!("{x:.2}"),
