@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
 /// Decodes a latent in overlapping tiles that are blended into each other, so that memory is that of one tile and the
-/// picture: a VAE needs about 6 kB for every pixel that it decodes at once.
+/// picture.
 ///
 /// A latent that fits into a tile is decoded whole. Otherwise a pixel that one tile covers is that tile's, bit for bit;
 /// where tiles overlap it is a weighted mean of theirs, so it is never further from the whole picture's than the worst
