@@ -7,6 +7,7 @@ use crate::nn::Vae;
 use crate::weights::{Tensors, read_safetensors};
 use half::f16;
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -55,7 +56,8 @@ impl Latents {
                     })
                 })
                 .collect();
-            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or(Err(Error::Cancelled)))
+            // A thread's panic is its caller's.
+            threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })?;
         let mut latents = Self::default();
         for shard in shards {
