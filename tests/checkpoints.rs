@@ -287,7 +287,7 @@ fn small_model() -> Result<(Tensors, BTreeMap<&'static str, Tensors>)> {
     let config = r#"{ "vocab_size": 1, "hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 1,
         "intermediate_size": 64 }"#;
     let _ = ClipText::new(&text, &ClipTextConfig::from_json("text", config)?)?;
-    let mut parts = BTreeMap::from([("unet", unet.drawn()), ("vae", vae.drawn()), ("text_encoder", text.drawn())]);
+    let mut parts = BTreeMap::from([("unet", unet.drawn()?), ("vae", vae.drawn()?), ("text_encoder", text.drawn()?)]);
     let table = Tensor::zeros([49408, 768], (Kind::Half, Device::Cpu));
     drop(parts.get_mut("text_encoder").unwrap().insert("text_model.embeddings.token_embedding.weight".into(), table));
     let mut file = Tensors::new();
@@ -417,7 +417,7 @@ fn a_tiny_autoencoder_stands_in_for_the_vae_in_every_layout() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let random = Weights::random(5, Kind::Float, Device::Cpu);
     let taesd = Taesd::new(&random, &TaesdConfig::default())?;
-    let ours = random.drawn();
+    let ours = random.drawn()?;
     // The original counts the decoder's first layer, which has no weights.
     let original = ours.iter().map(|(name, x)| {
         let [half, _, layer, rest] = *name.splitn(4, '.').collect::<Vec<_>>() else { panic!("{name}") };
@@ -448,7 +448,7 @@ fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
     let config = ControlNetConfig::from_json("config.json", config)?;
     let random = Weights::random(5, Kind::Float, Device::Cpu);
     let net = ControlNet::new(&random, &config)?;
-    let mut tensors = random.drawn();
+    let mut tensors = random.drawn()?;
     let rows: BTreeMap<String, Rows> = key_map("controlnet_sd15");
     let mut file = Tensors::new();
     for (name, _, renamed, ..) in rows.values().flatten() {

@@ -114,7 +114,7 @@ impl<'a> Tap<'a> {
         project: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<Tensor> {
         let Some(live) = &mut self.0 else {
-            let (k, v) = project(context)?;
+            let (k, v) = keys_values(site, context, &project)?;
             return kernel::plain(q, &k, &v);
         };
         let branches = live.call.branches;
@@ -135,7 +135,7 @@ impl<'a> Tap<'a> {
                     got => Err(misshapen("context", got, format!("[{n}, tokens, {dim}]"))),
                 }
             })?;
-            let (k, v) = project(&context.f_to_kind(q.kind())?)?;
+            let (k, v) = keys_values(site, &context.f_to_kind(q.kind())?, &project)?;
             let wanted = live.wanted(site, &[branch]);
             parts.push(live.hooked(&Spot { wanted, ..spot }, &[branch], &q, &k, &v)?);
         }
@@ -190,13 +190,13 @@ impl Live<'_> {
         project: &Project<'_>,
     ) -> Result<(Tensor, Tensor)> {
         if !site.is_cross() {
-            return project(context);
+            return keys_values(site, context, project);
         }
         let key = (site.index, self.call.images.clone(), self.call.branches.to_vec());
         if let Some((k, v)) = self.wiring.keys_values.get(&key) {
             return Ok((k.shallow_clone(), v.shallow_clone()));
         }
-        let (k, v) = project(context)?;
+        let (k, v) = keys_values(site, context, project)?;
         self.wiring.keys_values.insert(key, (k.shallow_clone(), v.shallow_clone()));
         Ok((k, v))
     }
@@ -307,6 +307,12 @@ impl Live<'_> {
         }
         Ok(Tensor::f_cat(&parts, 0)?)
     }
+}
+
+/// Keys and values; those of a prompt are laid out by head, so that no step lays them out again.
+fn keys_values(site: &AttentionSite, context: &Tensor, project: &Project<'_>) -> Result<(Tensor, Tensor)> {
+    let (k, v) = project(context)?;
+    Ok(if site.is_cross() { (k.f_contiguous()?, v.f_contiguous()?) } else { (k, v) })
 }
 
 /// Scores with a bias, if there is one.

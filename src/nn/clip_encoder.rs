@@ -85,8 +85,8 @@ impl Layer {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = self.self_attn.forward(&self.layer_norm1.forward(x)?)?.f_add(x)?;
-        Ok(self.mlp.forward(&self.layer_norm2.forward(&x)?)?.f_add(&x)?)
+        let x = self.self_attn.forward(&self.layer_norm1.forward(x)?)?.f_add_(x)?;
+        Ok(self.mlp.forward(&self.layer_norm2.forward(&x)?)?.f_add_(&x)?)
     }
 }
 

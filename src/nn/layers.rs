@@ -1,4 +1,6 @@
 //! The layers everything is made of, and how weights become layers: `w.at("linear_1").linear(channels, width)?`.
+//!
+//! What a layer has just made is nobody else's yet, so activations and sums go on in its memory (`f_silu_`, `f_add_`).
 
 use crate::error::Result;
 use crate::weights::Weights;
@@ -82,6 +84,11 @@ impl GroupNorm {
     /// [b, channels, ..], the same shape out.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+
+    /// And SiLU after it, in the memory of the norm.
+    pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.forward(x)?.f_silu_()?)
     }
 }
 

@@ -48,14 +48,14 @@ impl Resnet {
 
     /// [b, inputs, h, w] → [b, outputs, h, w]. `time` is the time embedding after its SiLU, [1 or b, width].
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut h = self.conv1.forward(&self.norm1.forward(x)?.f_silu()?)?;
+        let mut h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
         if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
-            h = h.f_add(&project.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?; // [1 or b, outputs, 1, 1]
+            h = h.f_add_(&project.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?; // [1 or b, outputs, 1, 1]
         }
-        let h = self.conv2.forward(&self.norm2.forward(&h)?.f_silu()?)?;
+        let mut h = self.conv2.forward(&self.norm2.forward_silu(&h)?)?;
         match &self.conv_shortcut {
-            Some(shortcut) => Ok(shortcut.forward(x)?.f_add(&h)?),
-            None => Ok(x.f_add(&h)?),
+            Some(shortcut) => Ok(h.f_add_(&shortcut.forward(x)?)?),
+            None => Ok(h.f_add_(x)?),
         }
     }
 }

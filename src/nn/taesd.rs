@@ -131,8 +131,8 @@ impl Layer {
             Self::Conv(conv) => conv.forward(x)?,
             Self::Relu => x.f_relu()?,
             Self::Block([first, second, third]) => {
-                let h = second.forward(&first.forward(x)?.f_relu()?)?.f_relu()?;
-                third.forward(&h)?.f_add(x)?.f_relu()?
+                let h = second.forward(&first.forward(x)?.f_relu_()?)?.f_relu_()?;
+                third.forward(&h)?.f_add_(x)?.f_relu_()?
             }
             Self::Double => {
                 let (_, _, h, w) = x.size4()?;
@@ -154,6 +154,7 @@ impl Taesd {
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
     pub fn new(w: &Weights, config: &TaesdConfig) -> Result<Self> {
         config.check()?;
+        let w = &w.channels_last();
         let autoencoder = Self {
             encoder: encoder(&w.at("encoder.layers"), config)?,
             decoder: decoder(&w.at("decoder.layers"), config)?,

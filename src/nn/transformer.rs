@@ -78,7 +78,7 @@ impl Transformer {
         for block in &self.transformer_blocks {
             h = block.forward(&h, context, tap)?;
         }
-        Ok(picture(&self.proj_out.forward(&h)?, x)?.f_add(x)?)
+        Ok(picture(&self.proj_out.forward(&h)?, x)?.f_add_(x)?)
     }
 }
 
@@ -107,9 +107,9 @@ impl Block {
 
     fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
-        let x = self.attn1.forward(&normed, &normed, tap)?.f_add(x)?;
-        let x = self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?.f_add(&x)?;
-        Ok(self.ff.forward(&self.norm3.forward(&x)?)?.f_add(&x)?)
+        let x = self.attn1.forward(&normed, &normed, tap)?.f_add_(x)?;
+        let x = self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?.f_add_(&x)?;
+        Ok(self.ff.forward(&self.norm3.forward(&x)?)?.f_add_(&x)?)
     }
 }
 
@@ -157,7 +157,7 @@ impl FeedForward {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (hidden, gate) = self.proj.forward(x)?;
-        self.out.forward(&hidden.f_mul(&gate.f_gelu("none")?)?)
+        let (mut hidden, mut gate) = self.proj.forward(x)?;
+        self.out.forward(&hidden.f_mul_(&gate.f_gelu_("none")?)?)
     }
 }

@@ -147,6 +147,7 @@ impl Vae {
     /// [`Error::Weights`] if the weights do not fit it.
     pub fn new(w: &Weights, config: &VaeConfig) -> Result<Self> {
         config.check()?;
+        let w = &w.channels_last();
         let latent = config.latent_channels;
         let cellwise = |name, n| w.at(name).conv2d(n, n, Conv::CELL);
         let vae = Self {
@@ -266,7 +267,7 @@ impl Encoder {
             }
         }
         x = self.mid_block.forward(&x)?;
-        self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)
     }
 }
 
@@ -316,7 +317,7 @@ impl Decoder {
                 x = upsample.forward(&x, (2 * h, 2 * w))?;
             }
         }
-        self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)
+        self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)
     }
 }
 
@@ -377,7 +378,7 @@ impl Attention {
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let h = cells(&self.group_norm.forward(x)?)?; // [b, h·w, channels]
         let (q, k, v) = (self.to_q.forward(&h)?, self.to_k.forward(&h)?, self.to_v.forward(&h)?);
-        Ok(picture(&self.to_out.forward(&attention(&q, &k, &v, 1, false)?)?, x)?.f_add(x)?)
+        Ok(picture(&self.to_out.forward(&attention(&q, &k, &v, 1, false)?)?, x)?.f_add_(x)?)
     }
 }
 

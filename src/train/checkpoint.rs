@@ -2,8 +2,7 @@
 
 use super::{Optimizer, Parameters};
 use crate::error::{Error, Result};
-use crate::weights::{Tensors, read_safetensors};
-use std::fs::{self, File};
+use crate::weights::{Tensors, read_safetensors, write_safetensors};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -62,23 +61,6 @@ impl Checkpoint {
         let missing = || Error::Malformed { file: path.display().to_string(), problem: "it names no step".into() };
         Ok(Self { step: step.ok_or_else(missing)?, weights, ema, optimizer })
     }
-}
-
-/// Writes tensors into a `.safetensors`, whole or not at all: a file of another name takes the place of the old one once it is
-/// on the disk.
-///
-/// # Errors
-/// [`Error::Io`], or [`Error::Torch`] if the tensors cannot be written.
-pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
-    let at = |source| Error::Io { path: path.into(), source };
-    let partial = path.with_extension("partial");
-    let listed: Vec<(&str, Tensor)> = tensors
-        .iter()
-        .map(|(name, x)| Ok((name.as_str(), x.f_detach()?.f_to_device(tch::Device::Cpu)?.f_contiguous()?)))
-        .collect::<Result<_>>()?;
-    Tensor::write_safetensors(&listed, &partial)?;
-    File::open(&partial).and_then(|file| file.sync_all()).map_err(at)?;
-    fs::rename(&partial, path).map_err(at)
 }
 
 /// Tensors in half precision, as checkpoints are shared.

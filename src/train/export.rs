@@ -1,10 +1,10 @@
 //! Trained weights as a checkpoint that anybody can load.
 
-use super::checkpoint::{halved, write_safetensors};
+use super::checkpoint::halved;
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig};
 use crate::text::Tokenizer;
-use crate::weights::{Checkpoint, Reading, Source, Tensors};
+use crate::weights::{Checkpoint, Reading, Source, Tensors, write_safetensors};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind};

@@ -1,10 +1,9 @@
 //! Drawings encoded once: encoding takes longer than a step of the UNet that learns from it.
 
-use super::checkpoint::write_safetensors;
 use super::dataset::{Dataset, Wording};
 use crate::error::{Error, Result};
 use crate::nn::Vae;
-use crate::weights::{Tensors, read_safetensors};
+use crate::weights::{Tensors, read_safetensors, write_safetensors};
 use half::f16;
 use std::fs;
 use std::panic::resume_unwind;

@@ -23,7 +23,7 @@ mod training;
 mod unet;
 mod vae;
 
-pub use checkpoint::{Checkpoint, halved, write_safetensors};
+pub use checkpoint::{Checkpoint, halved};
 pub use clip::ClipTask;
 pub use curves::curves;
 pub use evaluator::{Evaluator, EvaluatorTask};

@@ -34,7 +34,7 @@ impl Parameters {
     pub fn random<T>(seed: u64, build: impl FnOnce(&Weights) -> Result<T>) -> Result<Tensors> {
         let weights = Weights::random(seed, Kind::Float, Device::Cpu);
         build(&weights)?;
-        Ok(weights.drawn())
+        weights.drawn()
     }
 
     /// The same memory as other leaves: gradients of their own, for a worker of its own.

@@ -1,9 +1,9 @@
 //! The loop: batches over workers, steps, checkpoints, figures.
 
-use super::checkpoint::{Checkpoint, halved, write_safetensors};
+use super::checkpoint::{Checkpoint, halved};
 use super::{AdamW, Journal, Loss, Muon, Optimizer, Parameters, Rate, Shard, Task, clip, curves};
 use crate::error::{Error, Result};
-use crate::weights::Tensors;
+use crate::weights::{Tensors, write_safetensors};
 use std::fs;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -8,7 +8,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -20,6 +20,23 @@ const LENGTH: u64 = 8;
 
 /// What is wrong with a file, as a sentence.
 type Checked<T> = std::result::Result<T, String>;
+
+/// Writes tensors into a `.safetensors`, whole or not at all: a file of another name takes the place of the old one once it is
+/// on the disk.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::Torch`] if the tensors cannot be written.
+pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
+    let at = |source| Error::Io { path: path.into(), source };
+    let partial = path.with_extension("partial");
+    let listed: Vec<(&str, Tensor)> = tensors
+        .iter()
+        .map(|(name, x)| Ok((name.as_str(), x.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?)))
+        .collect::<Result<_>>()?;
+    Tensor::write_safetensors(&listed, &partial)?;
+    File::open(&partial).and_then(|file| file.sync_all()).map_err(at)?;
+    fs::rename(&partial, path).map_err(at)
+}
 
 /// The tensors of a safetensors file, on the CPU and in the kinds they are stored in.
 ///

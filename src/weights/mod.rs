@@ -35,7 +35,7 @@ pub(crate) mod vocabulary;
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading};
 pub use embedding::Embedding;
-pub use file::{Header, Stored, parse_safetensors, read_safetensors};
+pub use file::{Header, Stored, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::Hub;
@@ -61,6 +61,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 #[derive(Clone, Debug)]
 pub struct Weights {
     path: String,
+    channels_last: bool,
     store: Rc<Store>,
 }
 
@@ -112,12 +113,19 @@ impl Weights {
 
     fn of(file: String, origin: Origin, kind: Kind, device: Device) -> Self {
         let store = Store { file, origin, kind, device, asked: RefCell::default() };
-        Self { path: String::new(), store: Rc::new(store) }
+        Self { path: String::new(), channels_last: false, store: Rc::new(store) }
     }
 
     /// The same tensors, seen from `name` below here: `w.at("resnets").at(0)`.
     pub fn at(&self, name: impl Display) -> Self {
-        Self { path: self.full(name), store: Rc::clone(&self.store) }
+        Self { path: self.full(name), ..self.clone() }
+    }
+
+    /// The same tensors, with the kernels of convolutions laid out channels last on a CPU: convolutions and norms then
+    /// keep pictures in that layout too. For networks that are convolutions all the way; where attention wants cells in
+    /// between, changing the layout to and fro costs more than it gives (measured: `docs/performance.md`).
+    pub fn channels_last(&self) -> Self {
+        Self { channels_last: true, ..self.clone() }
     }
 
     /// Where this view stands, `down_blocks.0`; empty at the root.
@@ -196,11 +204,17 @@ impl Weights {
         if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
     }
 
-    /// The tensors that random weights have handed out so far: all of a network's, once it is built. None of others'.
-    pub fn drawn(&self) -> Tensors {
+    /// The tensors that random weights have handed out so far: all of a network's, once it is built. None of others'. Laid out
+    /// as files have them.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] only, such as out of memory.
+    pub fn drawn(&self) -> Result<Tensors> {
         match self.store.origin {
-            Origin::Tensors(_) => Tensors::new(),
-            Origin::Random(_) => self.handed_out(),
+            Origin::Tensors(_) => Ok(Tensors::new()),
+            Origin::Random(_) => {
+                self.handed_out().into_iter().map(|(name, tensor)| Ok((name, tensor.f_contiguous()?))).collect()
+            }
         }
     }
 
@@ -250,7 +264,11 @@ impl Weights {
     }
 
     fn placed(&self, tensor: &Tensor) -> Result<Tensor> {
-        Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.store.kind)?)
+        let placed = tensor.f_to_device(self.store.device)?.f_to_kind(self.store.kind)?;
+        if !self.channels_last || placed.dim() != 4 || self.store.device != Device::Cpu {
+            return Ok(placed);
+        }
+        Ok(placed.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
     }
 
     fn placeholder(&self, shape: &[i64]) -> Result<Tensor> {

@@ -105,7 +105,7 @@ impl UNet {
         for block in &self.up_blocks {
             x = block.forward(x, told, &mut skips, tap)?;
         }
-        let x = self.conv_out.forward(&self.conv_norm_out.forward(&x)?.f_silu()?)?;
+        let x = self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)?;
         Ok(x.f_to_kind(sample.kind())?)
     }
 }
