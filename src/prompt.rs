@@ -1,6 +1,7 @@
 //! Prompts with their tokens, and where phrases stand in them.
 
 mod grammar;
+mod things;
 
 pub use grammar::{Piece, parse};
 

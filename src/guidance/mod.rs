@@ -9,21 +9,23 @@ mod combine;
 mod daam;
 mod differential;
 mod paint_with_words;
+mod recorded;
 mod region;
 mod report;
 mod saliency;
 
 pub use color_force::{
-    ColorForce, ColorReport, ColorWarning, ForceTarget, ForcedStep, GoldMode, MaskEdge, Overlap, PaintedColor,
-    StepVariance,
+    ColorForce, ColorReport, ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ForcedStep, GoldMode, MaskEdge,
+    Overlap, PaintedColor, ProtectMode, StepVariance, Texture, Trimmed,
 };
 pub use combine::{Cfg, Combine, RescaledCfg};
-pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, WordMaps};
+pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps};
 pub use differential::Differential;
 pub use paint_with_words::{
     ColorShare, CustomLaw, PaintReport, PaintWarning, PaintWithWords, PaintedArea, PaintedStep, Palette, Resample,
     WeightFn,
 };
+pub use recorded::Recorded;
 pub use region::Region;
 pub use report::Report;
 pub use saliency::{Normalize, Saliency};
@@ -59,6 +61,8 @@ pub struct Setup<'a> {
     pub sites: &'a [AttentionSite],
     /// Tokenizer, text encoder, VAE.
     pub codec: &'a dyn Codec,
+    /// Is this the pass before the run, in which guidances look and force nothing? See [`Guidance::rehearsal`].
+    pub rehearsal: bool,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
 }
 
@@ -115,7 +119,7 @@ impl Plan {
 
 /// Steers a run. Every method has a default; override what you need.
 ///
-/// The order of calls: `check`; `begin` of every guidance, then `condition` of every branch; per evaluation `plan`, the
+/// The order of calls: `check`; `rehearsal`; `begin` of every guidance, then `condition` of every branch; per evaluation `plan`, the
 /// hooks, `predicted`, `denoised`; per step `transition`; after the last step `finish` and, if the picture is decoded,
 /// `decoded`. Several guidances are called in attach order.
 #[allow(unused_variables)]
@@ -123,6 +127,13 @@ pub trait Guidance: Send {
     /// Is what was configured possible at all? Asked when a pipeline is built and before `begin`.
     fn check(&self) -> Result<()> {
         Ok(())
+    }
+
+    /// The training timestep down to which the guidance wants a rehearsal: the same run over the same noise, before the run
+    /// itself, to look at. `begin` is called for each; what was learned in the first is used in the second. 0 is all of the
+    /// run; of several wishes the longest counts, `None` is none. After a rehearsal there is no `finish` and no `decoded`.
+    fn rehearsal(&self) -> Option<f64> {
+        None
     }
 
     /// Before the first step: look up phrases, encode, add branches. Forget earlier runs.
@@ -192,6 +203,9 @@ macro_rules! forward_guidance {
         impl<$($generics)*> Guidance for $wrapper {
             fn check(&self) -> Result<()> {
                 (**self).check()
+            }
+            fn rehearsal(&self) -> Option<f64> {
+                (**self).rehearsal()
             }
             fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
                 (**self).begin(setup)

@@ -129,12 +129,29 @@ impl<'g> Sampler<'g> {
         self
     }
 
-    /// Encodes the prompts, lets every guidance prepare, and draws the first latent. No model call yet.
+    /// Encodes the prompts, lets every guidance prepare, and draws the first latent. No model call yet, but for the rehearsal
+    /// that a guidance may want ([`Guidance::rehearsal`]).
     ///
     /// # Errors
     /// What guidances find wrong, named after them; [`Error::Parameter`] for no images or a mask without a picture;
     /// [`Error::Shape`] for a picture or mask of another size than the grid's.
     pub fn start<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
+        if let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.rehearsal()).reduce(f64::min) {
+            let mut rehearsal = self.begin(model, start.clone(), true)?;
+            while rehearsal.steps.as_slice().first().is_some_and(|next| next.timestep >= until) {
+                rehearsal.step()?;
+            }
+            self = rehearsal.sampler;
+        }
+        self.begin(model, start, false)
+    }
+
+    fn begin<'m, M: Denoiser + Codec>(
+        mut self,
+        model: &'m M,
+        start: Start<'_>,
+        rehearsal: bool,
+    ) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
         let Start { prompt, negative, grid, images, .. } = start;
         let images = match i64::try_from(images) {
@@ -166,6 +183,7 @@ impl<'g> Sampler<'g> {
                 schedule: &self.schedule,
                 sites: model.sites(),
                 codec: model,
+                rehearsal,
                 branches: &mut branches,
             })
         })?;

@@ -1,6 +1,7 @@
 //! The latent of a flat color.
 
 use crate::color::{Lab, Rgb, linear_mean};
+use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::step::Grid;
@@ -28,21 +29,20 @@ pub(super) struct Gold {
     pub delta_e: f64,
 }
 
+/// The latent of a color without edges, [1, 4, 1, 1]: the median of the middle of a 256-pixel picture.
+pub(super) fn constant(color: Rgb, codec: &dyn Codec) -> Result<Tensor> {
+    let side = 256 / codec.cell();
+    let middle = codec.flat(color, Grid::new(side, side))?;
+    let middle = middle.f_narrow(2, side / 4, side / 2)?.f_narrow(3, side / 4, side / 2)?;
+    Ok(middle.f_flatten(2, -1)?.f_median_dim(2, false)?.0.f_reshape([1, -1, 1, 1])?)
+}
+
 impl GoldMode {
     pub(super) fn latent(&self, color: Rgb, setup: &Setup<'_>) -> Result<Gold> {
         let (grid, codec) = (setup.grid, setup.codec);
         let latent = match self {
             Self::Full => codec.flat(color, grid)?,
-            Self::Constant => {
-                let side = 256 / codec.cell();
-                let middle = codec.flat(color, Grid::new(side, side))?.f_narrow(2, side / 4, side / 2)?.f_narrow(
-                    3,
-                    side / 4,
-                    side / 2,
-                )?;
-                let median = middle.f_flatten(2, -1)?.f_median_dim(2, false)?.0;
-                median.f_reshape([1, -1, 1, 1])?.f_expand([1, -1, grid.h, grid.w], false)?
-            }
+            Self::Constant => constant(color, codec)?.f_expand([1, -1, grid.h, grid.w], false)?,
             Self::Latent(latent) => match latent.size().as_slice() {
                 [1, _, h, w] if (*h, *w) == (grid.h, grid.w) || (*h, *w) == (1, 1) => latent
                     .f_to_kind(Kind::Float)?

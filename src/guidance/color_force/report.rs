@@ -1,7 +1,11 @@
 //! What a color force did: recorded per forced step, measured in the finished picture.
 
 use super::gold::Gold;
-use crate::color::{Lab, Rgb, linear_mean};
+use super::measure::{MET, measure, pixels, within};
+use super::settings::Settings;
+use super::trim::{Trimmed, trim};
+use crate::color::Rgb;
+use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::Report;
 use crate::raster::Raster;
@@ -22,6 +26,11 @@ pub struct ColorReport {
     pub steps: Vec<ForcedStep>,
     /// What came out, for every image in which something was forced; empty if the pictures were not decoded.
     pub painted: Vec<PaintedColor>,
+    /// What trimming did, for every image in which something was forced; empty without trimming.
+    pub trimmed: Vec<Trimmed>,
+    /// Was the color met to CIEDE2000 2, in every image? It concerns the region that was forced; whether that is the right one,
+    /// the masks show.
+    pub converged: bool,
     /// What the user should know.
     pub warnings: Vec<ColorWarning>,
 }
@@ -51,7 +60,7 @@ pub struct ForcedStep {
 pub struct PaintedColor {
     /// Index of the picture in the batch.
     pub image: usize,
-    /// Mean color, averaged in linear light.
+    /// Its color, as [`ColorForce::stat`](super::ColorForce::stat) says: by default the mean in linear light.
     pub color: Rgb,
     /// CIEDE2000 to the color asked for.
     pub delta_e: f64,
@@ -119,6 +128,34 @@ pub enum ColorWarning {
         /// Number of forced steps.
         of: usize,
     },
+    /// An automatic cutoff would have left almost nothing, or almost everything.
+    #[error("the automatic cutoff was moved to leave between .1 % and 70 % of the picture; look at the masks")]
+    AreaClamped,
+    /// What is protected covers most of what is forced.
+    #[error("more than half of the mask is protected and was left alone; look at the masks")]
+    MostlyProtected,
+    /// Feedback cannot see colors through this VAE.
+    #[error("feedback does not work with this VAE: its colors are seen with an error of CIEDE2000 {delta_e:.1}")]
+    FeedbackBlind {
+        /// Root mean square over 64 colors.
+        delta_e: f64,
+    },
+    /// The color got worse as the force grew.
+    #[error(
+        "image {image}: the color got worse as the force grew, so feedback went back to its best; look at the mask"
+    )]
+    FeedbackDiverged {
+        /// Index in the batch.
+        image: usize,
+    },
+    /// Trimming did not reach the color.
+    #[error("image {image}: the color was met to CIEDE2000 {delta_e:.1} only")]
+    NotConverged {
+        /// Index in the batch.
+        image: usize,
+        /// The best that was reached.
+        delta_e: f64,
+    },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
     FlatSaliency {
@@ -139,13 +176,15 @@ pub(super) struct Trace {
     masks: Vec<Tensor>,
     saliency: Vec<Tensor>,
     painted: Vec<PaintedColor>,
+    trimmed: Vec<Trimmed>,
     warnings: Vec<ColorWarning>,
 }
 
 impl Trace {
     pub fn new(images: i64, cell: i64) -> Self {
-        let (steps, painted) = (Vec::new(), Vec::new());
-        Self { images, cell, steps, masks: Vec::new(), saliency: Vec::new(), painted, warnings: Vec::new() }
+        let (steps, masks, saliency) = (Vec::new(), Vec::new(), Vec::new());
+        let (painted, trimmed, warnings) = (Vec::new(), Vec::new(), Vec::new());
+        Self { images, cell, steps, masks, saliency, painted, trimmed, warnings }
     }
 
     pub fn warn(&mut self, warning: ColorWarning) {
@@ -169,6 +208,8 @@ impl Trace {
             let large = count(&|step| area(step) > 0.8 && !step.flat);
             warnings.extend((large > 0).then_some(ColorWarning::LargeMask { image, steps: large, of }));
         }
+        let missed = self.trimmed.iter().filter(|one| one.after > MET);
+        warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.after }));
         warnings
     }
 
@@ -184,6 +225,11 @@ impl Trace {
         Ok(())
     }
 
+    /// Training timesteps of the forced steps.
+    pub fn timesteps(&self) -> Vec<f64> {
+        self.steps.iter().map(|step| step.timestep).collect()
+    }
+
     pub fn masks(&self) -> Result<Tensor> {
         stacked(&self.masks)
     }
@@ -192,50 +238,51 @@ impl Trace {
         stacked(&self.saliency)
     }
 
-    /// Measures the picture, [n, 3, H, W] in -1..=1, where at least half of the forced steps had the mask. (A single
+    /// Where at least half of the forced steps had the mask, [n, h, w] of 0 and 1; `None` if no step was forced. (A single
     /// step's mask flickers, the last one's most: attention says least when the picture is done.)
-    pub fn measure(&mut self, picture: &Tensor, asked: Rgb) -> Result<()> {
-        self.painted.clear();
+    pub fn region(&self) -> Result<Option<Tensor>> {
         if self.masks.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let mask = stacked(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        let mean = stacked(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
+    }
+
+    /// Measures the picture, [n, 3, H, W] in -1..=1, in the region.
+    pub fn measure(&mut self, picture: &Tensor, settings: &Settings) -> Result<()> {
+        self.painted.clear();
+        let Some(region) = self.region()? else { return Ok(()) };
         let picture = picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
-        let (_, _, height, width) = picture.size4()?;
-        let masks = mask.f_ge(0.5)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?;
-        let masks = masks.f_upsample_nearest2d([height, width], None, None)?;
         for image in 0..self.images {
-            let mask = masks.f_narrow(0, image, 1)?;
-            let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
-            if area == 0.0 {
-                continue;
-            }
-            let inside = self.interior(&mask)?.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
-            let pixels = picture.f_select(0, image)?.f_flatten(1, -1)?.f_index_select(1, &inside)?; // [3, pixels]
-            let mean = linear_mean(&pixels)?;
-            let within = pixels_within(&pixels, asked, 10.0)?;
-            let delta_e = Lab::from_linear(mean).delta_e(asked.lab());
+            let mask = region.f_select(0, image)?;
+            let Some(pixels) = pixels(&picture.f_select(0, image)?, &mask, self.cell)? else { continue };
+            let measured = measure(&pixels, settings.stat, settings.color)?;
             self.painted.push(PaintedColor {
                 image: image as usize,
-                color: Rgb::from_linear(mean),
-                delta_e,
-                coverage: within,
-                area,
+                color: Rgb::from_linear(measured.light),
+                delta_e: measured.delta_e,
+                coverage: within(&pixels, settings.color, 10.0)?,
+                area: mask.f_mean(Kind::Double)?.f_double_value(&[])?,
             });
         }
         Ok(())
     }
 
-    /// The mask without a border of one latent cell, if that leaves at least half of it: decoders blend neighbours.
-    fn interior(&self, mask: &Tensor) -> Result<Tensor> {
-        let border = self.cell;
-        // Eroding is dilating the outside; beyond the picture there is no outside.
-        let outside = mask.f_neg()?.f_add_scalar(1.0)?;
-        let outside = outside.f_max_pool2d([2 * border + 1; 2], [1, 1], [border; 2], [1, 1], false)?;
-        let eroded = outside.f_neg()?.f_add_scalar(1.0)?;
-        let left = eroded.f_sum(Kind::Double)?.f_double_value(&[])?;
-        let all = mask.f_sum(Kind::Double)?.f_double_value(&[])?;
-        Ok(if left >= 0.5 * all { eroded } else { mask.shallow_clone() })
+    /// Trims every image of a finished latent, [n, 4, h, w], in the region.
+    pub fn trim(&mut self, latent: &mut Tensor, settings: &Settings, codec: &dyn Codec) -> Result<()> {
+        self.trimmed.clear();
+        let Some(region) = self.region()? else { return Ok(()) };
+        for image in 0..self.images {
+            let mask = region.f_select(0, image)?;
+            if mask.f_sum(Kind::Double)?.f_double_value(&[])? == 0.0 {
+                continue;
+            }
+            let one = latent.f_narrow(0, image, 1)?;
+            let (moved, trimmed) = trim(&one, &mask, image as usize, settings, codec)?;
+            let _ = latent.f_narrow(0, image, 1)?.f_copy_(&moved)?;
+            self.trimmed.push(trimmed);
+        }
+        Ok(())
     }
 
     pub fn report(&self, phrase: &str, asked: Rgb, gold: &Gold) -> Result<ColorReport> {
@@ -245,6 +292,8 @@ impl Trace {
             representable_delta_e: gold.delta_e,
             steps: self.steps.clone(),
             painted: self.painted.clone(),
+            trimmed: self.trimmed.clone(),
+            converged: self.painted.len() == self.images as usize && self.painted.iter().all(|one| one.delta_e <= MET),
             warnings: self.warnings(),
         })
     }
@@ -263,21 +312,6 @@ impl Trace {
         }
         Ok(Report { name: format!("ColorForce \"{phrase}\""), data, images })
     }
-}
-
-/// Share of pixels ([3, pixels] in -1..=1) within a CIEDE2000 of a color.
-fn pixels_within(pixels: &Tensor, asked: Rgb, delta_e: f64) -> Result<f64> {
-    let bytes = pixels.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let bytes = Vec::<u8>::try_from(&bytes.f_transpose(0, 1)?.f_contiguous()?.f_flatten(0, -1)?)?;
-    let asked = asked.lab();
-    let (mut near, mut all) = (0usize, 0usize);
-    for pixel in bytes.chunks_exact(3) {
-        if let [r, g, b] = *pixel {
-            all += 1;
-            near += usize::from(Rgb(r, g, b).lab().delta_e(asked) <= delta_e);
-        }
-    }
-    Ok(near as f64 / all.max(1) as f64)
 }
 
 fn stacked(steps: &[Tensor]) -> Result<Tensor> {

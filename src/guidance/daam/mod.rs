@@ -3,10 +3,13 @@
 mod heat_map;
 mod package;
 mod recording;
+mod refine;
+mod series;
 mod words;
 
 pub use heat_map::HeatMap;
 pub use package::{KeyFilter, PackageDaam, PackageKey};
+pub use refine::Refine;
 pub use words::WordMaps;
 
 use super::saliency::is_flat;
@@ -17,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::prompt::TokenSpan;
 use crate::step::Step;
 use recording::{Merge, Recorder, Recording, Subjects};
+use refine::Refining;
 use tch::Tensor;
 
 /// What [`Daam::map`](Saliency::map) shows of the steps so far.
@@ -82,9 +86,10 @@ pub struct Daam {
     per_head: bool,
     accumulate: Accumulate,
     normalize: Normalize,
+    refine: Refine,
+    among: Vec<String>,
     run: Option<Recording>,
-    /// The moving average of earlier steps' maps, [n, subjects, h, w].
-    average: Option<Tensor>,
+    refining: Option<Refining>,
 }
 
 /// Attention of the heads of one site: [`Daam::head_maps`].
@@ -106,8 +111,10 @@ impl Daam {
             per_head: false,
             accumulate: Accumulate::default(),
             normalize: Normalize::default(),
+            refine: Refine::default(),
+            among: Vec::new(),
             run: None,
-            average: None,
+            refining: None,
         }
     }
 
@@ -141,6 +148,18 @@ impl Daam {
         self
     }
 
+    /// How [`Saliency::map`] is brought to the shape of the thing. With anything but `Off`, `normalize` has no say.
+    pub fn refine(mut self, refine: Refine) -> Self {
+        self.refine = refine;
+        self
+    }
+
+    /// What the phrase competes with under [`Refine::Compete`], if not with everything else that the prompt names.
+    pub fn among<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
+        self.among = phrases.into_iter().map(Into::into).collect();
+        self
+    }
+
     /// Records only at training timesteps `min..=max`, 0..=999.
     pub fn window(mut self, min: f64, max: f64) -> Self {
         self.recorder.window = (min, max);
@@ -169,12 +188,18 @@ impl Daam {
         heads.into_iter().map(of_phrase).collect()
     }
 
-    /// The moving average of the steps' maps, this one included.
-    fn averaged(&self, run: &Recording, beta: f64) -> Result<Option<Tensor>> {
-        Ok(match (&self.average, run.this_step()?) {
-            (Some(before), Some(here)) => Some(before.f_mul_scalar(beta)?.f_add(&here.f_mul_scalar(1.0 - beta)?)?),
-            (before, here) => here.or_else(|| before.as_ref().map(Tensor::shallow_clone)),
-        })
+    /// The things that are told apart, the phrase's first.
+    fn things(&self, setup: &Setup<'_>) -> Result<Vec<(String, Vec<TokenSpan>)>> {
+        let own = self.occurrence.of(&self.phrase, setup.prompt.thing(&self.phrase)?)?;
+        let apart =
+            |spans: &[TokenSpan]| spans.iter().all(|a| own.iter().all(|b| a.end <= b.start || b.end <= a.start));
+        let others: Vec<(String, Vec<TokenSpan>)> = if self.among.is_empty() {
+            setup.prompt.things().into_iter().filter(|(_, spans)| apart(spans)).collect()
+        } else {
+            let others = self.among.iter().filter(|other| !other.eq_ignore_ascii_case(&self.phrase));
+            others.map(|other| Ok((other.clone(), setup.prompt.thing(other)?))).collect::<Result<_>>()?
+        };
+        Ok(std::iter::once((self.phrase.clone(), own)).chain(others).collect())
     }
 }
 
@@ -185,7 +210,8 @@ const WORDS_SUM: i64 = 2;
 
 impl CrossAttentionHook for Daam {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        self.recorder.interest(site, branch)
+        let looks = branch == Branch::Cond && self.refining.as_ref().is_some_and(|refining| refining.looks_at(site));
+        if looks { Interest::PROBS } else { self.recorder.interest(site, branch) }
     }
 
     fn active(&self, step: &Step) -> bool {
@@ -193,20 +219,20 @@ impl CrossAttentionHook for Daam {
     }
 
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
-        if let (Accumulate::Ema(beta), Some(run)) = (self.accumulate, &self.run)
-            && run.last != Some(at.step.index)
-        {
-            self.average = self.averaged(run, beta)?;
+        if let Some(refining) = &mut self.refining {
+            refining.add(at, probs)?;
         }
-        let Some(run) = &mut self.run else { return Ok(()) };
-        run.turn_to(at.step.index)?;
-        run.add(at, probs)
+        match &mut self.run {
+            Some(run) if at.site.is_cross() => run.add(at, probs),
+            _ => Ok(()),
+        }
     }
 }
 
 impl Guidance for Daam {
     fn check(&self) -> Result<()> {
         self.normalize.check()?;
+        self.refine.check()?;
         self.recorder.check()?;
         match self.accumulate {
             Accumulate::Ema(beta) if !(beta > 0.0 && beta < 1.0) => {
@@ -217,7 +243,7 @@ impl Guidance for Daam {
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        (self.run, self.average) = (None, None);
+        (self.run, self.refining) = (None, None);
         self.recorder.check_sites(setup.sites)?;
         let places = self.occurrence.of(&self.phrase, setup.prompt.find(&self.phrase)?)?;
         let places = TokenSpan::union(places);
@@ -226,7 +252,11 @@ impl Guidance for Daam {
             subjects.push((self.phrase.clone(), places, Merge::Sum));
             subjects.push(("all words".into(), setup.prompt.content(), Merge::Sum));
         }
-        self.run = Some(Recording::new(setup, Subjects::new(subjects, setup.device)?, self.per_head));
+        let subjects = Subjects::new(subjects, setup.device)?;
+        self.run = Some(Recording::new(setup, subjects, self.accumulate, self.per_head));
+        let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Vec::new() };
+        let refining = || Refining::new(self.refine, setup, self.accumulate, things);
+        self.refining = self.refine.looks().then(refining).transpose()?;
         Ok(())
     }
 
@@ -235,7 +265,7 @@ impl Guidance for Daam {
     }
 
     fn notes(&self) -> Vec<String> {
-        let map = self.run.as_ref().and_then(|run| run.mean().ok()?);
+        let map = self.run.as_ref().and_then(|run| run.maps.mean().ok()?);
         match map.map(|map| is_flat(&map.f_narrow(1, PHRASE as i64, 1)?)) {
             Some(Ok(true)) => vec![format!("the attention to \"{}\" is the same everywhere", self.phrase)],
             _ => Vec::new(),
@@ -243,7 +273,7 @@ impl Guidance for Daam {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = self.run.as_ref().filter(|run| run.last.is_some()) else { return Ok(None) };
+        let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
         let maps: Vec<HeatMap> = (0..run.images as usize).map(|image| self.heat_map(image)).collect::<Result<_>>()?;
         let peaks: Vec<f64> = maps.iter().map(HeatMap::max).collect::<Result<_>>()?;
         let images = maps.iter().enumerate().map(|(image, map)| Ok((format!("image {image}"), map.raster()?)));
@@ -262,12 +292,10 @@ impl Guidance for Daam {
 impl Saliency for Daam {
     fn map(&self) -> Result<Option<Tensor>> {
         let Some(run) = &self.run else { return Ok(None) };
-        let raw = match self.accumulate {
-            Accumulate::Step => run.this_step()?,
-            Accumulate::Mean => run.mean()?,
-            Accumulate::Ema(beta) => self.averaged(run, beta)?,
-        };
-        let Some(raw) = raw else { return Ok(None) };
+        let Some(raw) = run.maps.read()? else { return Ok(None) };
+        if let Some(refining) = &self.refining {
+            return refining.map(&raw.f_narrow(1, PHRASE as i64, 1)?, run.maps.grid());
+        }
         let map = match self.normalize {
             Normalize::TokenShare => {
                 raw.f_narrow(1, PHRASE_SUM, 1)?.f_div(&raw.f_narrow(1, WORDS_SUM, 1)?.f_add_scalar(1e-6)?)?

@@ -1,6 +1,7 @@
 //! What one run shows of the attention to some tokens.
 
-use super::HeatMap;
+use super::series::Series;
+use super::{Accumulate, HeatMap};
 use crate::attention::{At, AttentionSite, Interest, Place, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
@@ -97,46 +98,28 @@ pub(super) enum Merge {
 
 /// What one run has shown. Maps have a channel per subject.
 pub(super) struct Recording {
-    pub grid: Grid,
     pub images: i64,
     pub subjects: Subjects,
-    /// The last recorded step.
-    pub last: Option<usize>,
-    /// The step being recorded.
-    step: Sums,
-    /// Earlier steps, each divided by its own weight.
-    past: Sums,
+    pub maps: Series,
     /// Every head of every site by itself, if asked for: the sum of its maps, [n, heads, subjects, h, w], and their number.
     heads: Option<Vec<(AttentionSite, Tensor, f64)>>,
 }
 
 impl Recording {
-    pub fn new(setup: &Setup<'_>, subjects: Subjects, per_head: bool) -> Self {
+    pub fn new(setup: &Setup<'_>, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
         Self {
-            grid: setup.grid,
             images: setup.images,
             subjects,
-            last: None,
-            step: Sums::default(),
-            past: Sums::default(),
+            maps: Series::new(setup.grid, setup.images, accumulate),
             heads: per_head.then(Vec::new),
         }
-    }
-
-    /// If this is another step than the recorded one, puts that among the earlier ones.
-    pub fn turn_to(&mut self, step: usize) -> Result<()> {
-        if self.last != Some(step) {
-            self.past = self.all()?;
-            self.step = Sums::default();
-            self.last = Some(step);
-        }
-        Ok(())
     }
 
     /// Adds one call's attention.
     pub fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         let (Grid { h, w }, rows) = (at.grid, (at.images.start, at.images.end - at.images.start));
         let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]
+        self.maps.turn_to(at.step.index)?;
         if let Some(heads) = &mut self.heads {
             let maps = self.subjects.of(&columns)?.f_transpose(2, 3)?; // [n, heads, subjects, queries]
             let (n, count, subjects, _) = maps.size4()?;
@@ -157,48 +140,18 @@ impl Recording {
         }
         let summed = columns.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?; // [n, queries, tokens]
         let heat = self.subjects.of(&summed)?.f_transpose(1, 2)?.f_reshape([rows.1, -1, h, w])?;
-        self.step.add(at.grid, self.images, rows, &heat)?;
-        // Every image adds the same weight; one of them is counted.
-        if rows.0 == 0 {
-            self.step.weight += at.site.heads as f64;
-        }
-        Ok(())
-    }
-
-    /// This step's maps, [n, subjects, h, w]; `None` before the first.
-    pub fn this_step(&self) -> Result<Option<Tensor>> {
-        self.step.map(self.grid)
-    }
-
-    /// The mean of all steps' maps.
-    pub fn mean(&self) -> Result<Option<Tensor>> {
-        self.all()?.map(self.grid)
-    }
-
-    /// All steps, the one being recorded included, each with weight one.
-    fn all(&self) -> Result<Sums> {
-        let mut all = Sums { weight: self.past.weight, ..Sums::default() };
-        for (grid, sum) in &self.past.grids {
-            all.add(*grid, self.images, (0, self.images), sum)?;
-        }
-        if self.step.weight > 0.0 {
-            for (grid, sum) in &self.step.grids {
-                all.add(*grid, self.images, (0, self.images), &sum.f_div_scalar(self.step.weight)?)?;
-            }
-            all.weight += 1.0;
-        }
-        Ok(all)
+        self.maps.add(at.grid, rows, &heat, at.site.heads)
     }
 
     /// The mean map of one subject and image.
     pub fn heat_map(&self, subject: usize, image: usize) -> Result<HeatMap> {
-        let (Some(step), Some(label)) = (self.last, self.subjects.labels.get(subject)) else {
+        let (Some(step), Some(label)) = (self.maps.last(), self.subjects.labels.get(subject)) else {
             return Err(Error::NoMaps("Daam"));
         };
         if image as i64 >= self.images {
             return Err(Error::parameter("image", image, "the index of an image of the run"));
         }
-        let map = self.mean()?.ok_or(Error::NoMaps("Daam"))?;
+        let map = self.maps.mean()?.ok_or(Error::NoMaps("Daam"))?;
         let map = map.f_select(0, image as i64)?.f_select(0, subject as i64)?;
         if map.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
             return Err(Error::NonFinite { what: format!("the attention to \"{label}\""), step });
@@ -212,48 +165,5 @@ impl Recording {
         let Some(heads) = &self.heads else { return Ok(None) };
         let means = heads.iter().map(|(site, sum, calls)| Ok((site.clone(), sum.f_div_scalar(*calls)?)));
         means.collect::<Result<_>>().map(Some)
-    }
-}
-
-/// Attention summed per grid, each [n, subjects, h, w] f32.
-#[derive(Default)]
-struct Sums {
-    grids: Vec<(Grid, Tensor)>,
-    /// What to divide by: heads × calls, or steps.
-    weight: f64,
-}
-
-impl Sums {
-    fn add(&mut self, grid: Grid, images: i64, rows: (i64, i64), heat: &Tensor) -> Result<()> {
-        let position = match self.grids.iter().position(|(known, _)| *known == grid) {
-            Some(position) => position,
-            None => {
-                let shape = [images, heat.size4()?.1, grid.h, grid.w];
-                let zeros = Tensor::f_zeros(shape, (Kind::Float, heat.device()))?;
-                self.grids.push((grid, zeros));
-                self.grids.len() - 1
-            }
-        };
-        if let Some((_, sum)) = self.grids.get(position) {
-            let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(heat)?;
-        }
-        Ok(())
-    }
-
-    /// Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
-    fn map(&self, size: Grid) -> Result<Option<Tensor>> {
-        let mut total: Option<Tensor> = None;
-        for (grid, sum) in &self.grids {
-            let here = if *grid == size {
-                sum.shallow_clone()
-            } else {
-                sum.f_upsample_bicubic2d([size.h, size.w], false, None, None)?
-            };
-            total = Some(match total {
-                Some(total) => total.f_add(&here)?,
-                None => here,
-            });
-        }
-        Ok(total.map(|total| total.f_clamp_min(0.0)?.f_div_scalar(self.weight)).transpose()?)
     }
 }

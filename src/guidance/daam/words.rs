@@ -1,7 +1,7 @@
 //! DAAM of all words of the prompt at once.
 
 use super::recording::{Merge, Recorder, Recording, Subjects};
-use super::{Daam, HeatMap};
+use super::{Accumulate, Daam, HeatMap};
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
@@ -87,7 +87,6 @@ impl CrossAttentionHook for WordMaps {
 
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         let Some(run) = &mut self.run else { return Ok(()) };
-        run.turn_to(at.step.index)?;
         run.add(at, probs)
     }
 }
@@ -105,7 +104,7 @@ impl Guidance for WordMaps {
             return Err(Error::EmptyPhrase);
         }
         let subjects = words.into_iter().map(|(word, spans)| (word, TokenSpan::union(spans), Merge::Mean)).collect();
-        self.run = Some(Recording::new(setup, Subjects::new(subjects, setup.device)?, false));
+        self.run = Some(Recording::new(setup, Subjects::new(subjects, setup.device)?, Accumulate::Mean, false));
         Ok(())
     }
 
@@ -114,7 +113,7 @@ impl Guidance for WordMaps {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        let Some(run) = self.run.as_ref().filter(|run| run.last.is_some()) else { return Ok(None) };
+        let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
         let mut images = Vec::new();
         for image in 0..run.images as usize {
             for map in self.heat_maps(image)? {

@@ -1,0 +1,291 @@
+//! A color variance that is found while the picture is made.
+
+use super::measure::{Measured, measure};
+use super::settings::Settings;
+use crate::color::{Lab, Rgb};
+use crate::conditioning::Codec;
+use crate::error::{Error, Result};
+use crate::guidance::Setup;
+use crate::step::{Grid, Step};
+use tch::{Device, Kind, Tensor};
+
+/// Makes a force stronger while its color is far off, and slowly weaker once it is met: after each forced step the color of the
+/// clean picture is measured under the mask, as the model sees it without the force, and changes the next step's color
+/// variance: u = clip((e − goal)/span, −1, 1), times `relax` if negative, and c ← c·exp(−gain·u).
+///
+/// The color is seen by a linear map from latents to linear light, fitted to the latents of 64 flat colors when a run begins: exact
+/// for flat regions, and free. Where it fits badly, c stays as it is, with a warning.
+///
+/// With [`Texture::Off`](super::Texture::Off) c stays above 15: below, regions turn into solid blocks.
+///
+/// ```
+/// use impasto::guidance::{ColorForce, Feedback, Texture};
+/// use impasto::Rgb;
+/// let feedback = Feedback { goal: 2.0, ..Feedback::default() };
+/// let force = ColorForce::new("hair", Rgb(255, 99, 71)).texture(Texture::MaskedMean).feedback(feedback);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Feedback {
+    /// CIEDE2000 to come to, .1..=20.
+    pub goal: f64,
+    /// CIEDE2000 above the goal from which on c changes as fast as it can; above 0.
+    pub span: f64,
+    /// How fast it changes: at most e^gain per step; above 0, up to 2.
+    pub gain: f64,
+    /// How much slower it grows than it falls, 0..=1; 0 is never.
+    pub relax: f64,
+    /// Smallest and largest c; above 0.
+    pub limits: (f64, f64),
+}
+
+impl Default for Feedback {
+    fn default() -> Self {
+        let limits = (0.02, 1e4);
+        Self { goal: 0.75, span: 5.0, gain: 1.0, relax: 0.25, limits }
+    }
+}
+
+/// Cells below which a region says too little about its color.
+const LEAST: f64 = 8.0;
+/// The floor of c without texture.
+const FLAT_FLOOR: f64 = 15.0;
+/// CIEDE2000, root mean square over the 64 colors, above which the linear map fits badly.
+const MISFIT: f64 = 12.0;
+/// Timestep below which a color that is met thrice stays as it is.
+const SETTLED: f64 = 100.0;
+
+impl Feedback {
+    pub(super) fn check(&self) -> Result<()> {
+        let (low, high) = self.limits;
+        let rows = [
+            ("feedback goal", self.goal, (0.1..=20.0).contains(&self.goal), "CIEDE2000 of .1 to 20; .75 is usual"),
+            ("feedback span", self.span, self.span.is_finite() && self.span > 0.0, "a number above 0; 5 is usual"),
+            ("feedback gain", self.gain, self.gain > 0.0 && self.gain <= 2.0, "above 0 and up to 2; 1 is usual"),
+            ("feedback relax", self.relax, (0.0..=1.0).contains(&self.relax), "0 to 1; .25 is usual"),
+            ("feedback limits", low, low > 0.0 && low <= high && high.is_finite(), "above 0, the smaller one first"),
+        ];
+        match rows.into_iter().find(|(_, _, fits, _)| !fits) {
+            Some((name, value, _, expected)) => Err(Error::parameter(name, value, expected)),
+            None => Ok(()),
+        }
+    }
+
+    /// These limits, raised where a force flattens.
+    pub(super) fn floored(mut self, flattens: bool) -> Self {
+        if flattens {
+            self.limits = (self.limits.0.max(FLAT_FLOOR), self.limits.1.max(FLAT_FLOOR));
+        }
+        self
+    }
+}
+
+/// The feedback of one run.
+#[derive(Debug)]
+pub(super) struct Controlled {
+    feedback: Feedback,
+    images: Vec<Controller>,
+    colors: LinearColors,
+}
+
+/// One image's color variance.
+#[derive(Clone, Debug)]
+struct Controller {
+    color_var: f64,
+    /// The last measurements: CIEDE2000 and the c that led there.
+    last: Option<(f64, f64)>,
+    best: Option<(f64, f64)>,
+    /// How often in a row it was met, and how often it got worse although c fell.
+    met: u32,
+    worse: u32,
+    frozen: bool,
+    diverged: bool,
+}
+
+impl Controller {
+    const fn new(color_var: f64) -> Self {
+        Self { color_var, last: None, best: None, met: 0, worse: 0, frozen: false, diverged: false }
+    }
+
+    /// Takes in what was measured under its present c.
+    fn update(&mut self, feedback: &Feedback, delta_e: f64, timestep: f64) {
+        if self.frozen {
+            return;
+        }
+        self.met = if delta_e <= feedback.goal { self.met + 1 } else { 0 };
+        let fell = self.last.is_some_and(|(_, before)| self.color_var < before);
+        let grew = self.last.is_some_and(|(before, _)| delta_e > before);
+        self.worse = if grew && fell { self.worse + 1 } else { 0 };
+        if self.best.is_none_or(|(best, _)| delta_e < best) {
+            self.best = Some((delta_e, self.color_var));
+        }
+        self.last = Some((delta_e, self.color_var));
+        if self.worse >= 4 {
+            self.color_var = self.best.map_or(self.color_var, |(_, color_var)| color_var);
+            (self.frozen, self.diverged) = (true, true);
+            return;
+        }
+        if self.met >= 3 && timestep < SETTLED {
+            self.frozen = true;
+            return;
+        }
+        let u = ((delta_e - feedback.goal) / feedback.span).clamp(-1.0, 1.0);
+        let u = if u < 0.0 { u * feedback.relax } else { u };
+        let (low, high) = feedback.limits;
+        self.color_var = (self.color_var * (-feedback.gain * u).exp()).clamp(low, high);
+    }
+}
+
+impl Controlled {
+    /// Every image begins with `color_var`.
+    pub fn new(feedback: Feedback, color_var: f64, setup: &Setup<'_>) -> Result<Self> {
+        let images = vec![Controller::new(color_var); setup.images as usize];
+        Ok(Self { feedback, images, colors: LinearColors::fit(setup.codec)? })
+    }
+
+    /// CIEDE2000 by which the linear map misses, if that is too much to go by.
+    pub fn misfit(&self) -> Option<f64> {
+        Some(self.colors.misfit).filter(|misfit| *misfit > MISFIT)
+    }
+
+    /// Every image's c.
+    pub fn color_vars(&self) -> Vec<f64> {
+        self.images.iter().map(|image| image.color_var).collect()
+    }
+
+    /// Images whose color got worse as the force grew, so that it was left alone.
+    pub fn diverged(&self) -> impl Iterator<Item = usize> {
+        self.images.iter().enumerate().filter(|(_, image)| image.diverged).map(|(image, _)| image)
+    }
+
+    /// Measures the clean latent that the model saw, [n, 4, h, w], under `mask`, [n, 1, h, w].
+    pub fn look(&mut self, x0: &Tensor, mask: &Tensor, step: &Step, settings: &Settings) -> Result<()> {
+        if self.misfit().is_some() {
+            return Ok(());
+        }
+        let rows = mask.size4()?.0;
+        for (image, controller) in (0i64..).zip(&mut self.images) {
+            let mask = mask.f_select(0, image.min(rows - 1))?.f_select(0, 0)?.f_ge(0.5)?;
+            if mask.f_sum(Kind::Double)?.f_double_value(&[])? < LEAST {
+                continue;
+            }
+            let measured = self.colors.measure(&x0.f_select(0, image)?, &mask, settings)?;
+            if !measured.delta_e.is_finite() {
+                let what = format!("the color of \"{}\" that feedback measures", settings.phrase);
+                return Err(Error::NonFinite { what, step: step.index });
+            }
+            controller.update(&self.feedback, measured.delta_e, step.timestep);
+        }
+        Ok(())
+    }
+}
+
+/// A linear map from latents to linear light.
+#[derive(Debug)]
+struct LinearColors {
+    /// [channels + 1, 3]; the last row is what a latent of 0 is.
+    map: Tensor,
+    /// CIEDE2000 over the fitted colors, root mean square.
+    misfit: f64,
+}
+
+impl LinearColors {
+    /// Least squares over the flat colors of a 4×4×4 cube, 64 pixels wide.
+    fn fit(codec: &dyn Codec) -> Result<Self> {
+        let side = (64 / codec.cell()).max(1);
+        let levels = [0u8, 85, 170, 255];
+        let level = |i: usize| levels.get(i % 4).copied().unwrap_or_default();
+        let colors: Vec<Rgb> = (0..64).map(|i| Rgb(level(i / 16), level(i / 4), level(i))).collect();
+        let (mut latents, mut lights) = (Vec::new(), Vec::new());
+        for color in &colors {
+            let flat = codec.flat(*color, Grid::new(side, side))?;
+            latents.push(flat.f_flatten(2, -1)?.f_median_dim(2, false)?.0.f_flatten(0, -1)?.f_to_device(Device::Cpu)?);
+            lights.push(Tensor::f_from_slice(&color.to_linear())?);
+        }
+        let latents = Tensor::f_stack(&latents, 0)?.f_to_kind(Kind::Double)?;
+        let ones = Tensor::f_ones([colors.len() as i64, 1], (Kind::Double, Device::Cpu))?;
+        let latents = Tensor::f_cat(&[latents, ones], 1)?;
+        let lights = Tensor::f_stack(&lights, 0)?;
+        let map = latents.f_linalg_lstsq(&lights, None, "gelsd")?.0;
+        let fitted = Vec::<f64>::try_from(&latents.f_matmul(&map)?.f_clamp(0.0, 1.0)?.f_flatten(0, -1)?)?;
+        let squares = fitted.chunks_exact(3).zip(&colors).map(|(fitted, color)| {
+            let light =
+                [fitted.first(), fitted.get(1), fitted.get(2)].map(|channel| channel.copied().unwrap_or_default());
+            Lab::from_linear(light).delta_e(color.lab()).powi(2)
+        });
+        let misfit = (squares.sum::<f64>() / colors.len() as f64).sqrt();
+        Ok(Self { map, misfit })
+    }
+
+    /// The color of one image's latent, [4, h, w], under `mask`, [h, w] booleans.
+    fn measure(&self, latent: &Tensor, mask: &Tensor, settings: &Settings) -> Result<Measured> {
+        let inside = mask.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
+        let cells = latent.f_flatten(1, -1)?.f_index_select(1, &inside)?; // [4, cells]
+        let cells = cells.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_transpose(0, 1)?;
+        let channels = cells.size2()?.1;
+        let light = cells.f_matmul(&self.map.f_narrow(0, 0, channels)?)?.f_add(&self.map.f_narrow(0, channels, 1)?)?;
+        let light = light.f_clamp(0.0, 1.0)?;
+        // Cells as pixels: the statistics are those of the picture.
+        let dark = light.f_mul_scalar(12.92)?;
+        let bright =
+            light.f_clamp_min(1e-12)?.f_pow_tensor_scalar(1.0 / 2.4)?.f_mul_scalar(1.055)?.f_sub_scalar(0.055)?;
+        let srgb = bright.f_where_self(&light.f_gt(0.003_130_8)?, &dark)?;
+        measure(&srgb.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_transpose(0, 1)?, settings.stat, settings.color)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn the_controller_equals_the_reference_row_by_row() {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/forcing.json")).unwrap();
+        let trace = golden["controller"][0]["trace"].as_array().unwrap();
+        let feedback = Feedback::default();
+        let mut controller = Controller::new(40.0);
+        for row in trace {
+            let [c, e, next] = ["c", "e", "c_next"].map(|name| row[name].as_f64().unwrap());
+            assert!((controller.color_var - c).abs() < 1e-6 * c);
+            // The reference has no stops.
+            (controller.met, controller.worse) = (0, 0);
+            controller.update(&feedback, e, 500.0);
+            assert!((controller.color_var - next).abs() < 1e-6 * next, "{} is not {next}", controller.color_var);
+        }
+        assert!(trace.len() > 10);
+    }
+
+    #[test]
+    fn it_stops_when_the_color_is_met_late_and_when_it_gets_worse() {
+        let feedback = Feedback::default();
+        let mut met = Controller::new(1.0);
+        for timestep in [150.0, 110.0, 90.0] {
+            met.update(&feedback, 0.5, timestep);
+        }
+        let stays = met.color_var;
+        met.update(&feedback, 30.0, 50.0);
+        assert_eq!((met.frozen, met.color_var), (true, stays));
+
+        let mut worse = Controller::new(40.0);
+        worse.update(&feedback, 10.0, 600.0);
+        worse.update(&feedback, 9.0, 570.0); // the best
+        for delta_e in [11.0, 13.0, 15.0, 17.0] {
+            worse.update(&feedback, delta_e, 500.0);
+        }
+        assert!(worse.diverged && worse.frozen);
+        assert_eq!(Some(worse.color_var), worse.best.map(|(_, color_var)| color_var));
+        assert_eq!(worse.best.map(|(delta_e, _)| delta_e), Some(9.0));
+    }
+
+    #[test]
+    fn without_texture_it_never_makes_a_block() {
+        let feedback = Feedback::default().floored(true);
+        let mut controller = Controller::new(40.0);
+        (0..20).for_each(|_| controller.update(&feedback, 60.0, 500.0));
+        assert_eq!(controller.color_var, 15.0);
+        assert!(Feedback { goal: 0.0, ..feedback }.check().is_err());
+        assert!(Feedback { limits: (2.0, 1.0), ..feedback }.check().is_err());
+        assert!(Feedback { gain: f64::NAN, ..feedback }.check().is_err());
+        assert!(feedback.check().is_ok());
+    }
+}

@@ -1,0 +1,295 @@
+//! A color force at work.
+
+use super::feedback::Controlled;
+use super::gold::Gold;
+use super::protect::Protected;
+use super::report::Trace;
+use super::settings::Settings;
+use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
+use crate::attention::CrossAttentionHook;
+use crate::branch::BranchInfo;
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
+use crate::error::{Error, Result};
+use crate::guidance::saliency::is_flat;
+use crate::guidance::{Daam, Guidance, Plan, Report, Saliency, Setup};
+use crate::step::Step;
+use tch::{Kind, Tensor};
+
+/// One run's state.
+pub(super) struct Forcing {
+    pub gold: Gold,
+    /// The user's mask at latent resolution, [1, 1, h, w].
+    mask: Option<Tensor>,
+    /// Is the step inside the window? A step is, or is not, with all its evaluations.
+    active: bool,
+    look: Look,
+    /// The images' last cutoffs, [n, 1, 1, 1].
+    levels: Option<Tensor>,
+    feedback: Option<Controlled>,
+    pub trace: Trace,
+}
+
+/// Where a run's maps come from.
+pub(super) enum Look {
+    /// The saliency, step by step.
+    Live,
+    /// The same, in a pass that forces nothing.
+    Rehearsal,
+    /// The rehearsal's last map, [n, 1, h, w], and those of what is protected.
+    Rehearsed(Tensor, Vec<Option<Tensor>>),
+}
+
+impl ColorForce {
+    /// The saliency, and those of what is protected, unless the run knows their maps already.
+    fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
+        if self.run.as_ref().is_some_and(|run| matches!(run.look, Look::Rehearsed(..))) {
+            return Vec::new();
+        }
+        let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
+        std::iter::once(&mut *self.saliency).chain(protected).collect()
+    }
+
+    /// Lets feedback see the clean latent before the force moves it, and find the next step's color variance.
+    fn observe(&mut self, step: &Step, x0: &Tensor, mask: &Tensor) -> Result<()> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        let Some(feedback) = &mut run.feedback else { return Ok(()) };
+        feedback.look(x0, mask, step, &self.settings)?;
+        feedback.diverged().for_each(|image| run.trace.warn(ColorWarning::FeedbackDiverged { image }));
+        Ok(())
+    }
+
+    /// The pull of this step; recorded at its first evaluation, or where it acts once per step.
+    fn pull(&mut self, step: &Step, record: bool) -> Result<Option<Pull>> {
+        let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
+        let (map, others) = match &run.look {
+            Look::Rehearsal => return Ok(None),
+            Look::Rehearsed(map, others) => {
+                let share = |map: &Option<Tensor>| map.as_ref().map(Tensor::shallow_clone);
+                (Some(map.shallow_clone()), others.iter().map(share).collect())
+            }
+            Look::Live => (self.saliency.map()?, maps(&self.protected)?),
+        };
+        let Some(map) = map else {
+            run.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
+            return Ok(None);
+        };
+        let (levels, clamped) = self.settings.cutoff.levels(&map, self.saliency.range(), run.levels.as_ref())?;
+        if clamped {
+            run.trace.warn(ColorWarning::AreaClamped);
+        }
+        let mut mask = self.settings.mask(&map, &levels, run.mask.as_ref())?;
+        run.levels = Some(levels);
+        let whole = mask.f_sum(Kind::Double)?.f_double_value(&[])?;
+        for (protected, other) in self.protected.iter_mut().zip(&others) {
+            if let Some(other) = other {
+                let Settings { protect_mode, protect_grow, .. } = self.settings;
+                mask = protected.spare(&mask, other, &map, protect_mode, protect_grow)?;
+            }
+        }
+        if !self.protected.is_empty() && mask.f_sum(Kind::Double)?.f_double_value(&[])? < 0.5 * whole {
+            run.trace.warn(ColorWarning::MostlyProtected);
+        }
+        let variance = self.settings.variance(step)?;
+        let color_vars = match &run.feedback {
+            Some(feedback) => feedback.color_vars(),
+            None => vec![self.settings.color_var],
+        };
+        let weights: Vec<f64> = color_vars.iter().map(|c| self.settings.weight(step, variance, *c)).collect();
+        let areas = Vec::<f64>::try_from(&mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?)?;
+        let empty = areas.iter().all(|area| *area == 0.0);
+        if record {
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let (timestep, color_var, weight) = (step.timestep, mean(&color_vars), mean(&weights));
+            let flat = is_flat(&map)?;
+            let forced = ForcedStep { timestep, variance, color_var, strength: weight / (1.0 + weight), areas, flat };
+            run.trace.push(forced, &mask, &map)?;
+        }
+        if empty || weights.iter().all(|weight| *weight == 0.0) {
+            return Ok(None);
+        }
+        let gold = run.gold.latent.shallow_clone();
+        let weight = match weights.as_slice() {
+            [weight] => mask.f_mul_scalar(*weight)?,
+            each => {
+                let each = Tensor::f_from_slice(each)?.f_to_kind(Kind::Float)?.f_reshape([-1, 1, 1, 1])?;
+                mask.f_mul(&each.f_to_device(mask.device())?)?
+            }
+        };
+        Ok(Some(Pull { gold, weight, mask, saliency: map }))
+    }
+}
+
+/// Where what is protected is now.
+fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
+    protected.iter().map(|protected| protected.saliency.map()).collect()
+}
+
+/// A force at one step.
+struct Pull {
+    gold: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    saliency: Tensor,
+}
+
+impl Pull {
+    /// w times the part of gold − base that the texture leaves.
+    fn shift(&self, base: &Tensor, texture: Texture) -> Result<Tensor> {
+        Ok(texture.part(&self.gold.f_sub(base)?, &self.mask)?.f_mul(&self.weight)?)
+    }
+
+    fn add_to(self, pulls: &mut Pulls, shift: Tensor, overlap: Overlap) {
+        match overlap {
+            Overlap::Blend => pulls.add(shift, self.weight),
+            Overlap::Winner => pulls.add_ranked(shift, self.weight, self.saliency),
+        }
+    }
+}
+
+impl Guidance for ColorForce {
+    fn check(&self) -> Result<()> {
+        self.settings.check()?;
+        for protected in &self.protected {
+            protected.cutoff.check()?;
+            protected.saliency.check()?;
+            if protected.phrase.eq_ignore_ascii_case(&self.settings.phrase) {
+                let expected = "another phrase than the one that is forced";
+                return Err(Error::parameter("protect", format!("{:?}", protected.phrase), expected));
+            }
+        }
+        self.saliency.check()
+    }
+
+    fn rehearsal(&self) -> Option<f64> {
+        self.settings.rehearsal
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        let rehearsed = match self.run.take().map(|run| run.look) {
+            Some(Look::Rehearsal) if !setup.rehearsal => self.saliency.map()?.zip(Some(maps(&self.protected)?)),
+            _ => None,
+        };
+        self.protected.iter_mut().for_each(Protected::forget);
+        let settings = &self.settings;
+        if self.chosen {
+            // Nobody reads the attention outside the window.
+            let (min, max) = settings.window;
+            self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
+        }
+        let look = match rehearsed {
+            Some((map, others)) => Look::Rehearsed(map, others),
+            None => {
+                self.saliency.begin(setup)?;
+                self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
+                if setup.rehearsal { Look::Rehearsal } else { Look::Live }
+            }
+        };
+        let gold = settings.gold.latent(settings.color, setup)?;
+        let mask = match &settings.mask {
+            Some(region) => Some(region.on(setup.grid)?.f_to_device(setup.device)?),
+            None => None,
+        };
+        let mut trace = Trace::new(setup.images, setup.codec.cell());
+        settings.doubts(setup, self.saliency.range(), &gold).into_iter().for_each(|doubt| trace.warn(doubt));
+        let controlled = |feedback: Feedback| {
+            Controlled::new(feedback.floored(settings.texture == Texture::Off), settings.color_var, setup)
+        };
+        let feedback = settings.feedback.filter(|_| !setup.rehearsal).map(controlled).transpose()?;
+        if let Some(misfit) = feedback.as_ref().and_then(Controlled::misfit) {
+            trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
+        }
+        self.run = Some(Forcing { gold, mask, active: false, look, levels: None, feedback, trace });
+        Ok(())
+    }
+
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        self.looking().into_iter().try_for_each(|saliency| saliency.condition(branch, conditioning, codec))
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if step.eval == 0 {
+            run.active = self.settings.covers(step.timestep);
+        }
+        // Outside the window nobody reads the saliency, so its branches are not worth an evaluation.
+        let active = run.active;
+        self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.plan(step, plan))
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.looking().into_iter().flat_map(|saliency| saliency.hooks()).collect()
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        let active = self.run.as_ref().is_some_and(|run| run.active);
+        self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.predicted(step, predictions))
+    }
+
+    fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.denoised(step, denoised)?;
+        }
+        if self.settings.target == ForceTarget::Denoised
+            && let Some(pull) = self.pull(step, step.eval == 0)?
+        {
+            if step.eval == 0 {
+                self.observe(step, &denoised.x0, &pull.mask)?;
+            }
+            let shift = pull.shift(&denoised.x0, self.settings.texture)?;
+            pull.add_to(&mut denoised.pulls, shift, self.settings.overlap);
+        }
+        Ok(())
+    }
+
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.transition(step, transition)?;
+        }
+        let target = self.settings.target;
+        if target != ForceTarget::Denoised
+            && let Some(pull) = self.pull(step, true)?
+        {
+            self.observe(step, &transition.x0, &pull.mask)?;
+            let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
+            let shift = pull.shift(base, self.settings.texture)?;
+            pull.add_to(&mut transition.pulls, shift, self.settings.overlap);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.finish(latent, codec)?;
+        }
+        match &mut self.run {
+            Some(run) if self.settings.trim > 0 => run.trace.trim(latent, &self.settings, codec),
+            _ => Ok(()),
+        }
+    }
+
+    fn decoded(&mut self, picture: &Tensor) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.decoded(picture)?;
+        }
+        match &mut self.run {
+            Some(run) => run.trace.measure(picture, &self.settings),
+            None => Ok(()),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let phrase = &self.settings.phrase;
+        let own = self.run.iter().flat_map(|run| run.trace.warnings());
+        own.map(|warning| format!("\"{phrase}\": {warning}")).chain(self.saliency.notes()).collect()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        let Settings { phrase, color, .. } = &self.settings;
+        self.run.as_ref().map(|run| run.trace.summary(phrase, *color, &run.gold)).transpose()
+    }
+
+    fn name(&self) -> &'static str {
+        "ColorForce"
+    }
+}

@@ -1,0 +1,110 @@
+//! Moving a color without flattening what it is on.
+
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// Which part of the way to the color a force goes: d = gold − base, cell by cell.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Texture {
+    /// All of it: the region becomes flat, as the method is described.
+    #[default]
+    Off,
+    /// Its mean over the mask, Σ m·d / Σ m per channel and image: the region's mean moves as far as it would, and what varies
+    /// around it stays as it is.
+    MaskedMean,
+    /// Its slow part, G∗(m·d) / (G∗m) with a Gaussian of this many cells (above 0; 2 is usual): what is finer stays.
+    LowPass(f64),
+}
+
+impl Texture {
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Self::LowPass(sigma) if !(sigma > 0.0 && sigma <= 64.0) => {
+                Err(Error::parameter("texture LowPass", sigma, "cells above 0 and up to 64; 2 is usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The part of `way`, [n, c, h, w], under `mask`, [n, 1, h, w].
+    pub(super) fn part(self, way: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        const CELLS: [i64; 2] = [2, 3];
+        Ok(match self {
+            Self::Off => way.shallow_clone(),
+            Self::MaskedMean => {
+                let sum = |x: &Tensor| x.f_sum_dim_intlist(CELLS.as_slice(), true, Kind::Float);
+                // An empty mask moves nothing; it must not make 0/0 of it.
+                sum(&way.f_mul(mask)?)?.f_div(&sum(mask)?.f_clamp_min(1e-6)?)?.f_expand_as(way)?
+            }
+            Self::LowPass(sigma) => blur(&way.f_mul(mask)?, sigma)?.f_div(&blur(mask, sigma)?.f_add_scalar(1e-6)?)?,
+        })
+    }
+}
+
+/// A Gaussian of `sigma` cells over [n, c, h, w], cut off at three sigmas; zeros outside.
+pub(super) fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
+    let radius = (3.0 * sigma).ceil() as i64;
+    let offsets = Tensor::f_arange_start(-radius, radius + 1, (Kind::Float, x.device()))?;
+    let kernel = offsets.f_square()?.f_mul_scalar(-0.5 / (sigma * sigma))?.f_softmax(0, Kind::Float)?;
+    let (n, c, h, w) = x.size4()?;
+    let each = x.f_to_kind(Kind::Float)?.f_reshape([n * c, 1, h, w])?;
+    let [one, side] = [[1, 1], [radius, 0]];
+    let along =
+        |x: &Tensor, kernel: Tensor, padding: [i64; 2]| x.f_conv2d(&kernel, None::<&Tensor>, one, padding, one, 1);
+    let down = along(&each, kernel.f_reshape([1, 1, -1, 1])?, side)?;
+    Ok(along(&down, kernel.f_reshape([1, 1, 1, -1])?, [0, radius])?.f_reshape([n, c, h, w])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn textures_equal_the_reference() -> Result<()> {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/saliency.json")).unwrap();
+        let want = &golden["texture"];
+        let map: Vec<Vec<f64>> = serde_json::from_value(golden["minmax"].clone()).unwrap();
+        let mask = Tensor::from_slice(&map.concat()).ge(0.3).to_kind(Kind::Float).reshape([1, 1, 8, 8]);
+        let base: Vec<f64> = (0..64)
+            .map(|i| (f64::from(i / 8), f64::from(i % 8)))
+            .map(|(y, x)| 0.3 * (1.1 * x).sin() * (0.7 * y).cos() + 0.1 * x)
+            .collect();
+        let base = Tensor::from_slice(&base).to_kind(Kind::Float).reshape([1, 1, 8, 8]);
+        let (gold, strength) = (want["g"].as_f64().unwrap(), want["k"].as_f64().unwrap());
+        let moved = |texture: Texture| -> Result<Tensor> {
+            Ok(&base + strength * &mask * texture.part(&(gold - &base), &mask)?)
+        };
+        let inside = |x: &Tensor| x.masked_select(&mask.gt(0.5));
+        let close = |got: f64, name: &str| {
+            let want = want[name].as_f64().unwrap();
+            assert!((got - want).abs() < 1e-5, "{name}: {got} is not {want}");
+        };
+        let spread = |x: &Tensor| inside(x).std(false).double_value(&[]);
+        let (mean, low) = (moved(Texture::MaskedMean)?, moved(Texture::LowPass(2.0))?);
+        close(inside(&mean).mean(Kind::Double).double_value(&[]), "masked_mean_out");
+        close(spread(&base), "std_in");
+        close(spread(&mean), "std_out_mean_shift");
+        close(spread(&low), "std_out_lowpass_sigma2");
+        close(spread(&moved(Texture::Off)?), "std_out_plain");
+        for (got, name) in [(&mean, "row2_mean_shift"), (&low, "row2_lowpass")] {
+            let row: Vec<f64> = serde_json::from_value(want[name].clone()).unwrap();
+            let apart = (got.select(2, 2).flatten(0, -1) - Tensor::from_slice(&row)).abs().max().double_value(&[]);
+            assert!(apart < 1e-5, "{name}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_empty_mask_has_no_way_to_go() -> Result<()> {
+        let (way, mask) = (
+            Tensor::ones([2, 4, 3, 3], (Kind::Float, tch::Device::Cpu)),
+            Tensor::zeros([2, 1, 3, 3], (Kind::Float, tch::Device::Cpu)),
+        );
+        for texture in [Texture::MaskedMean, Texture::LowPass(1.0)] {
+            assert_eq!(texture.part(&way, &mask)?.abs().max().double_value(&[]), 0.0);
+        }
+        Ok(())
+    }
+}

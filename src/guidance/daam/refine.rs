@@ -1,0 +1,259 @@
+//! From attention to the shape of a thing, with the picture's attention to itself.
+
+use super::recording::{Merge, Recording, Subjects};
+use super::series::Series;
+use super::{Accumulate, Normalize};
+use crate::attention::{At, AttentionSite, Probs};
+use crate::error::{Error, Result};
+use crate::guidance::Setup;
+use crate::prompt::TokenSpan;
+use crate::step::Grid;
+use tch::{Kind, Tensor};
+
+/// How the map of a phrase is brought to the shape of what it names.
+///
+/// Both ways use the picture's self-attention A (mean over heads, sites and whatever
+/// [`accumulate`](super::Daam::accumulate) says), which leads from a cell to those that belong to the same thing. It is read
+/// at the finest grid of the network that has at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[non_exhaustive]
+pub enum Refine {
+    /// The map as it is.
+    #[default]
+    Off,
+    /// Aᵖ·map: what a cell attends to in the picture shows what it is. `power` p in 0..=8; 4 is usual, and maps get wider
+    /// with it.
+    ///
+    /// Source: Nguyen et al., "Dataset Diffusion" (NeurIPS 2023).
+    SelfAttention {
+        /// p.
+        power: u32,
+    },
+    /// The phrase's share among the things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
+    /// one's map at that grid as deviations from its mean in standard deviations, after one step of self-attention; of these
+    /// softmax(β·) in every cell. `beta` above 0; 1.5 is usual. .5 is a cutoff that suits things of any size.
+    ///
+    /// A prompt that names nothing else has no competition: `SelfAttention { power: 1 }`, then.
+    Compete {
+        /// β.
+        beta: f64,
+    },
+}
+
+/// Cells of the largest grid whose self-attention is read.
+const CELLS: i64 = 1024;
+
+impl Refine {
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Self::SelfAttention { power } if power > 8 => Err(Error::parameter("refine power", power, "0 to 8")),
+            Self::Compete { beta } if !(beta.is_finite() && beta > 0.0) => {
+                Err(Error::parameter("refine beta", beta, "a number above 0; 1.5 is usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does it read how the picture attends to itself?
+    pub(super) const fn looks(self) -> bool {
+        matches!(self, Self::SelfAttention { power: 1.. } | Self::Compete { .. })
+    }
+}
+
+/// How the picture attends to itself, at one grid, and there to the things that compete.
+pub(super) struct Refining {
+    how: Refine,
+    /// How often the grid was halved.
+    halvings: u32,
+    grid: Grid,
+    /// A channel for every cell that is attended to.
+    attention: Series,
+    /// The phrase's thing first; `None` without competition.
+    things: Option<Recording>,
+}
+
+impl Refining {
+    /// Reads at the finest grid of the network that is small enough. `things` compete, the first one is the phrase's.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the network has no such grid.
+    pub fn new(
+        how: Refine,
+        setup: &Setup<'_>,
+        accumulate: Accumulate,
+        things: Vec<(String, Vec<TokenSpan>)>,
+    ) -> Result<Self> {
+        let levels = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
+        let cells = |halvings: u32| setup.grid.halved(halvings).cells();
+        let halvings = levels.filter(|halvings| cells(*halvings) <= CELLS).min().ok_or_else(|| {
+            let expected = format!("a network with self-attention at {CELLS} cells or fewer, or a smaller picture");
+            Error::parameter("refine", "self-attention", expected)
+        })?;
+        let grid = setup.grid.halved(halvings);
+        let subjects = things.into_iter().map(|(name, spans)| (name, spans, Merge::Mean)).collect::<Vec<_>>();
+        let compete = matches!(how, Refine::Compete { .. }) && subjects.len() > 1;
+        let things = compete.then(|| -> Result<Recording> {
+            Ok(Recording::new(setup, Subjects::new(subjects, setup.device)?, accumulate, false))
+        });
+        let attention = Series::new(grid, setup.images, accumulate);
+        Ok(Self { how, halvings, grid, attention, things: things.transpose()? })
+    }
+
+    /// Does it read how the picture attends to itself at `site`?
+    pub fn looks_at(&self, site: &AttentionSite) -> bool {
+        !site.is_cross() && site.halvings == self.halvings
+    }
+
+    /// Adds one call's attention, of a site where it looks or of any to the prompt.
+    pub fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        if at.site.halvings != self.halvings {
+            return Ok(());
+        }
+        if at.site.is_cross() {
+            return self.things.as_mut().map_or(Ok(()), |things| things.add(at, probs));
+        }
+        let Grid { h, w } = self.grid;
+        let probs = probs.columns(probs.tokens())?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
+        let heat = probs.f_transpose(1, 2)?.f_unflatten(2, [h, w])?; // [rows, attended, h, w]
+        self.attention.turn_to(at.step.index)?;
+        self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
+    }
+
+    /// The refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `map`, [n, 1, h, w], is its own. `None` before the first
+    /// step.
+    pub fn map(&self, map: &Tensor, to: Grid) -> Result<Option<Tensor>> {
+        let Some(attention) = self.attention.read()? else { return Ok(None) };
+        let things = self.things.as_ref().map(|things| things.maps.read()).transpose()?.flatten();
+        self.how.apply(map, things.as_ref(), &attention.f_flatten(2, 3)?, self.grid, to).map(Some)
+    }
+}
+
+impl Refine {
+    /// `map` [n, 1, h, w], `things` [n, things, h, w], the self-attention [n, attended, cells] of `grid`.
+    fn apply(self, map: &Tensor, things: Option<&Tensor>, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
+        let widened = |power| -> Result<Tensor> {
+            let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
+            Ok(resized(&map, to)?.f_clamp(0.0, 1.0)?)
+        };
+        match (self, things) {
+            (Self::Off, _) => resized(map, to),
+            (Self::SelfAttention { power }, _) => widened(power),
+            (Self::Compete { .. }, None) => widened(1),
+            (Self::Compete { beta }, Some(things)) => {
+                let scores = deviations(&attend(&deviations(&resized(things, grid)?)?, attention, 1)?)?;
+                let shares = resized(&scores, to)?.f_mul_scalar(beta)?.f_softmax(1, Kind::Float)?;
+                Ok(shares.f_narrow(1, 0, 1)?)
+            }
+        }
+    }
+}
+
+/// Aᵖ·maps: maps [n, channels, h, w], A [n, attended, cells].
+fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
+    let mut cells = maps.f_flatten(2, 3)?;
+    for _ in 0..power {
+        cells = cells.f_matmul(attention)?;
+    }
+    Ok(cells.f_reshape(maps.size())?)
+}
+
+/// (m − mean) / deviation of every map, over its cells.
+fn deviations(maps: &Tensor) -> Result<Tensor> {
+    let centred = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
+    let deviation = centred.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;
+    Ok(centred.f_div(&deviation.f_add_scalar(1e-8)?)?)
+}
+
+fn resized(maps: &Tensor, to: Grid) -> Result<Tensor> {
+    let (_, _, h, w) = maps.size4()?;
+    if (h, w) == (to.h, to.w) {
+        return Ok(maps.shallow_clone());
+    }
+    Ok(maps.f_upsample_bicubic2d([to.h, to.w], false, None, None)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+    use tch::Device;
+
+    const GRID: Grid = Grid::new(8, 8);
+
+    /// A map and a self-attention by formulas, as `saliency.json` has them.
+    fn example() -> (Tensor, Tensor) {
+        let cell = |i: i64| ((i / 8) as f64, (i % 8) as f64);
+        let map: Vec<f64> = (0..64)
+            .map(|i| {
+                let (y, x) = cell(i);
+                (-((y - 2.5).powi(2) + (x - 3.0).powi(2)) / 4.0).exp()
+                    + 0.3 * (-((y - 6.0).powi(2) + (x - 6.0).powi(2)) / 2.0).exp()
+                    + 0.02 * (3.0 * x + 5.0 * y).sin()
+            })
+            .collect();
+        let side = |i: i64| if cell(i).0 + cell(i).1 < 7.0 { 1.0 } else { -1.0 };
+        let logits: Vec<f64> = (0..64 * 64)
+            .map(|i| {
+                let ((y, x), (v, u)) = (cell(i / 64), cell(i % 64));
+                1.5 * side(i / 64) * side(i % 64) - 0.15 * ((y - v).powi(2) + (x - u).powi(2))
+            })
+            .collect();
+        let attention = Tensor::from_slice(&logits).reshape([1, 64, 64]).softmax(-1, Kind::Float);
+        let map = Tensor::from_slice(&map).to_kind(Kind::Float).reshape([1, 1, 8, 8]);
+        (map, attention.transpose(1, 2))
+    }
+
+    #[test]
+    fn powers_of_self_attention_equal_the_reference() -> Result<()> {
+        let golden: Value = serde_json::from_str(include_str!("../../../tests/golden/specs/saliency.json")).unwrap();
+        let (map, attention) = example();
+        for power in [0, 1, 4] {
+            let want: Vec<Vec<f64>> =
+                serde_json::from_value(golden["self_attention_refined"][power.to_string()].clone()).unwrap();
+            let got = Refine::SelfAttention { power }.apply(&map, None, &attention, GRID, GRID)?;
+            let want = Tensor::from_slice(&want.concat()).reshape([1, 1, 8, 8]);
+            assert!((&got - want).abs().max().double_value(&[]) < 1e-5, "power {power}");
+            let area = golden["refined_area_at_0.3"][power.to_string()].as_i64().unwrap();
+            assert_eq!(got.ge(0.3).sum(Kind::Int64).int64_value(&[]), area, "power {power}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn things_share_every_cell_and_a_clear_one_wins_its_own() -> Result<()> {
+        let (map, attention) = example();
+        let other = map.flip([2, 3]); // highest where the first one is not
+        let both = Tensor::cat(&[&map, &other], 1);
+        let swapped = Tensor::cat(&[&other, &map], 1);
+        let how = Refine::Compete { beta: 1.5 };
+        let [first, second] = [both, swapped].map(|maps| how.apply(&map, Some(&maps), &attention, GRID, GRID).unwrap());
+        assert!((&first + &second - 1.0).abs().max().double_value(&[]) < 1e-6);
+        assert!(first.double_value(&[0, 0, 2, 3]) > 0.8 && second.double_value(&[0, 0, 5, 4]) > 0.8);
+        // Brightness does not matter: a map is compared with itself only.
+        let brighter = Tensor::cat(&[&map * 3.0 + 1.0, other], 1);
+        let again = how.apply(&map, Some(&brighter), &attention, GRID, GRID)?;
+        assert!((again - first).abs().max().double_value(&[]) < 1e-4);
+        Ok(())
+    }
+
+    #[test]
+    fn without_competition_it_is_one_step_of_self_attention() -> Result<()> {
+        let (map, attention) = example();
+        let one_step = |to| Refine::SelfAttention { power: 1 }.apply(&map, None, &attention, GRID, to);
+        assert_eq!(Refine::Compete { beta: 1.5 }.apply(&map, None, &attention, GRID, GRID)?, one_step(GRID)?);
+        let larger = one_step(Grid::new(12, 20))?;
+        assert_eq!((larger.size(), larger.max().double_value(&[]) <= 1.0), (vec![1, 1, 12, 20], true));
+        Ok(())
+    }
+
+    #[test]
+    fn flat_maps_and_bad_numbers() {
+        assert_eq!(
+            deviations(&Tensor::ones([1, 2, 4, 4], (Kind::Float, Device::Cpu))).unwrap().abs().max().double_value(&[]),
+            0.0
+        );
+        assert!(Refine::SelfAttention { power: 9 }.check().is_err());
+        assert!(Refine::Compete { beta: 0.0 }.check().is_err());
+        assert!(Refine::Compete { beta: 1.5 }.check().is_ok());
+    }
+}

@@ -1,0 +1,114 @@
+//! What a prompt names, so that the names can be told apart in a picture.
+
+use super::{Prompt, TokenSpan, Word, words};
+use crate::error::{Error, Result};
+
+/// Words between commas that are still a name, not a sentence.
+const NAME: usize = 3;
+
+/// Words that stand for nothing to be seen.
+const UNSEEN: [&str; 24] = [
+    "a", "an", "and", "are", "as", "at", "by", "for", "from", "has", "her", "his", "in", "is", "its", "of", "on", "or",
+    "that", "the", "their", "to", "wearing", "with",
+];
+
+impl Prompt {
+    /// The things that the prompt names, in lower case and in the order of their first places, each with the tokens it is
+    /// read at.
+    ///
+    /// Up to three words between commas are a name, read at its last word: the `bow` of "hair bow". More are a sentence, and
+    /// each of its words is a thing, but for words such as "the" and the names of colors.
+    pub fn things(&self) -> Vec<(String, Vec<TokenSpan>)> {
+        let mut things: Vec<(String, Vec<TokenSpan>)> = Vec::new();
+        for word in self.heads() {
+            let Some(here) = self.spans(&word.bytes) else { continue };
+            match things.iter_mut().find(|(known, _)| *known == word.lower) {
+                Some((_, spans)) => spans.extend(here),
+                None => things.push((word.lower, here)),
+            }
+        }
+        things
+    }
+
+    /// The tokens that `phrase` is read at as a thing: its last word's, at the places where that is what a name is about,
+    /// if there are such places. "hair" is not read in "hair bow" if it also stands by itself.
+    ///
+    /// # Errors
+    /// As [`Prompt::find`].
+    pub fn thing(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
+        let heads = self.heads();
+        let last: Vec<Word> = words(&self.text)
+            .into_iter()
+            .filter(|word| self.places(phrase).is_ok_and(|places| places.iter().any(|at| at.end == word.bytes.end)))
+            .collect();
+        let is_head = |word: &&Word| heads.iter().any(|head| head.bytes == word.bytes);
+        let named: Vec<&Word> = last.iter().filter(is_head).collect();
+        let read: Vec<&Word> = if named.is_empty() { last.iter().collect() } else { named };
+        let spans: Vec<TokenSpan> = read.iter().filter_map(|word| self.spans(&word.bytes)).flatten().collect();
+        if spans.is_empty() {
+            self.find(phrase)?; // says what is wrong
+            let limit = self.places.iter().flatten().count();
+            return Err(Error::PhraseTruncated { phrase: phrase.into(), limit });
+        }
+        Ok(TokenSpan::union(spans))
+    }
+
+    /// The words that names and sentences are about, in order.
+    fn heads(&self) -> Vec<Word> {
+        let mut heads = Vec::new();
+        for part in parts(words(&self.text)) {
+            let mut seen: Vec<Word> = part.into_iter().filter(|word| !UNSEEN.contains(&word.lower.as_str())).collect();
+            if seen.len() <= NAME {
+                heads.extend(seen.pop());
+            } else {
+                heads.extend(seen.into_iter().filter(|word| palette::named::from_str(&word.lower).is_none()));
+            }
+        }
+        heads
+    }
+}
+
+/// Words between punctuation that separates; hyphens and apostrophes do not.
+fn parts(words: Vec<Word>) -> Vec<Vec<Word>> {
+    let mut parts: Vec<Vec<Word>> = Vec::new();
+    for word in words {
+        let separate = word.gap.chars().any(|mark| !"-'’_/".contains(mark));
+        match parts.last_mut().filter(|_| !separate) {
+            Some(part) => part.push(word),
+            None => parts.push(vec![word]),
+        }
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(text: &str) -> Prompt {
+        Prompt::new(text, words(text).into_iter().map(|word| word.bytes).collect(), 75)
+    }
+
+    fn names(text: &str) -> Vec<String> {
+        prompt(text).things().into_iter().map(|(name, _)| name).collect()
+    }
+
+    #[test]
+    fn names_are_read_at_their_last_word_and_sentences_at_all() {
+        assert_eq!(names("1girl, gold eyes, hair bow, hair"), ["1girl", "eyes", "bow", "hair"]);
+        assert_eq!(names("a girl with blue eyes and long hair"), ["girl", "eyes", "long", "hair"]);
+        assert_eq!(names("a red-haired girl"), ["girl"]);
+        assert_eq!(names("hair, the hair"), ["hair"]);
+    }
+
+    #[test]
+    fn a_phrase_is_read_where_it_is_what_is_meant() -> Result<()> {
+        let span = |at| TokenSpan { start: at, end: at + 1 };
+        let tags = prompt("1girl, eyes, hair bow, hair");
+        assert_eq!(tags.thing("hair")?, [span(5)]);
+        assert_eq!(tags.thing("hair bow")?, [span(4)]);
+        assert_eq!(prompt("1girl, hair bow").thing("hair")?, [span(2)]);
+        assert!(matches!(tags.thing("ear"), Err(Error::PhraseNotFound { .. })));
+        Ok(())
+    }
+}

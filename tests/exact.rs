@@ -1,0 +1,281 @@
+//! Laws of exact color forcing, on a toy model.
+
+use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
+use impasto::diffusion::solver::EulerAncestral;
+use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::guidance::{
+    ColorForce, ColorStat, ColorWarning, Cutoff, Daam, Feedback, ForceTarget, Guidance, Plan, ProtectMode, Recorded,
+    Refine, Region, Saliency, Setup, Texture,
+};
+use impasto::sampler::{Batching, Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Branch, Grid, Result, Rgb, Step};
+use ndarray::Array2;
+use std::sync::{Arc, Mutex};
+use tch::{Device, Kind, Tensor};
+
+const PROMPT: &str = "girl, gold eyes, hair";
+const GRID: Grid = Grid::new(8, 6);
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+fn sampler<'g>() -> Sampler<'g> {
+    steps(6)
+}
+
+fn steps<'g>(count: usize) -> Sampler<'g> {
+    let schedule = Schedule::new(&Table::stable_diffusion(), count, Spacing::Karras).expect("steps in range");
+    Sampler::new(schedule, EulerAncestral::default())
+}
+
+/// The finished latent of `images` images.
+fn latents(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
+    let model = ToyModel::new(3)?;
+    let mut run = sampler.start(&model, Start::new(PROMPT, GRID, Noise::seeded(seed)).images(images))?;
+    let _ = run.decode()?;
+    Ok(run.latent().copy())
+}
+
+fn exact() -> ColorForce {
+    ColorForce::exact("eyes", GOLD).max_timestep(999.0)
+}
+
+/// 1 in the rows that `inside` accepts.
+fn rows(inside: impl Fn(usize) -> bool) -> Region {
+    Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if inside(row) { 1.0 } else { 0.0 }))
+}
+
+#[test]
+fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> {
+    /// Writes down what it is asked to.
+    #[derive(Clone, Default)]
+    struct Diary(Arc<Mutex<Vec<String>>>);
+    impl Diary {
+        fn note(&self, what: String) {
+            self.0.lock().expect("one thread").push(what);
+        }
+    }
+    impl Guidance for Diary {
+        fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+            self.note(format!("begin {}", setup.rehearsal));
+            Ok(())
+        }
+        fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
+            self.note(format!("{}", step.index));
+            Ok(())
+        }
+        fn finish(&mut self, _: &mut Tensor, _: &dyn impasto::Codec) -> Result<()> {
+            self.note("finish".into());
+            Ok(())
+        }
+    }
+    let (diary, mut force) = (Diary::default(), exact());
+    let forced = latents(sampler().guide(&mut force).guide(diary.clone()), 1, 7)?;
+    let noted = diary.0.lock().expect("one thread").join(" ");
+    assert_eq!(noted, "begin true 0 1 2 3 4 5 begin false 0 1 2 3 4 5 finish");
+    let maps = force.saliency_maps()?;
+    for step in 1..maps.size()[0] {
+        assert_eq!(maps.select(0, step), maps.select(0, 0), "one map for all steps");
+    }
+    // Without strength the second pass is the first one.
+    let weak = exact().color_var(1e30).trim(0);
+    assert_eq!(latents(sampler().guide(weak), 1, 7)?, latents(sampler(), 1, 7)?);
+    assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the value again, the picture again");
+    Ok(())
+}
+
+#[test]
+fn a_rehearsal_stops_where_nobody_wants_more() -> Result<()> {
+    struct Count(usize);
+    impl CrossAttentionHook for Count {
+        fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+            if site.index == 1 && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+        }
+        fn probs(&mut self, _: &impasto::attention::At, _: &impasto::attention::Probs) -> Result<()> {
+            self.0 += 1;
+            Ok(())
+        }
+    }
+    let steps: Vec<Step> = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras)?.steps().collect();
+    for (until, rehearsed) in [(steps[2].timestep, 3), (steps[4].timestep, 5), (0.0, 6)] {
+        let mut count = Count(0);
+        let _ = latents(sampler().guide(exact().two_pass(until)).hook(&mut count), 1, 7)?;
+        assert_eq!(count.0, rehearsed + 6, "until {until}");
+    }
+    // The longest wish counts.
+    let mut count = Count(0);
+    let both = sampler().guide(exact().two_pass(steps[4].timestep)).guide(exact().two_pass(steps[2].timestep));
+    let _ = latents(both.hook(&mut count), 1, 7)?;
+    assert_eq!(count.0, 5 + 6);
+    Ok(())
+}
+
+#[test]
+fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
+    let mut force = exact();
+    let forced = latents(sampler().guide(&mut force), 2, 7)?;
+    let file = tempfile::tempdir().expect("a folder");
+    let path = file.path().join("maps.safetensors");
+    force.recorded()?.save(&path)?;
+    let replayed = exact().replay(Recorded::load(&path)?);
+    assert_eq!(latents(sampler().guide(replayed), 2, 7)?, forced);
+    // Step by step too, for a force without rehearsal.
+    let live = || ColorForce::new("eyes", GOLD).max_timestep(999.0);
+    let mut once = live();
+    let forced = latents(sampler().guide(&mut once), 2, 7)?;
+    assert_eq!(latents(sampler().guide(live().replay(once.recorded()?)), 2, 7)?, forced);
+    let other = Start::new(PROMPT, Grid::new(4, 4), Noise::seeded(7)).images(2);
+    let error = sampler().guide(live().replay(once.recorded()?)).start(&ToyModel::new(3)?, other).err();
+    let message = error.expect("another size").to_string();
+    assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 2, 4, 4]"), "{message}");
+    assert!(Recorded::new(vec![1.0], Tensor::zeros([2, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0).is_err());
+    Ok(())
+}
+
+#[test]
+fn what_is_protected_keeps_its_bits() -> Result<()> {
+    let step = |force: Option<ColorForce>| -> Result<Tensor> {
+        let model = ToyModel::new(3)?;
+        let sampler = force.into_iter().fold(sampler(), Sampler::guide);
+        let mut run = sampler.start(&model, Start::new(PROMPT, GRID, Noise::seeded(7)))?;
+        run.step()?;
+        Ok(run.latent().copy())
+    };
+    let everywhere = || ColorForce::new("eyes", GOLD).saliency(rows(|_| true)).max_timestep(999.0);
+    let protect = |force: ColorForce| force.protect_where("below", rows(|row| row >= 4), 0.5);
+    let plain = step(None)?;
+    let part = |x: &Tensor, from: i64, count: i64| x.narrow(2, from, count).copy();
+    let spared = step(Some(protect(everywhere()).protect_grow(0)))?;
+    assert_eq!(part(&spared, 4, 4), part(&plain, 4, 4));
+    assert_ne!(part(&spared, 3, 1), part(&plain, 3, 1));
+    let grown = step(Some(protect(everywhere()).protect_grow(2)))?;
+    assert_eq!(part(&grown, 2, 6), part(&plain, 2, 6));
+    assert_ne!(part(&grown, 1, 1), part(&plain, 1, 1));
+    // The force's saliency is larger than half, so it has its cells; but not from what is protected always.
+    let half = || Region::new(Array2::from_elem((8, 6), 0.5));
+    let unsure = |mode| everywhere().protect_where("all", half(), 0.4).protect_mode(mode).protect_grow(0);
+    assert_eq!(step(Some(unsure(ProtectMode::Compete)))?, step(Some(everywhere()))?);
+    assert_eq!(step(Some(unsure(ProtectMode::Always)))?, plain);
+    let mut mostly = unsure(ProtectMode::Always);
+    let _ = latents(sampler().guide(&mut mostly), 1, 7)?;
+    assert!(mostly.details()?.warnings.contains(&ColorWarning::MostlyProtected));
+    Ok(())
+}
+
+#[test]
+fn words_are_protected_in_both_passes() -> Result<()> {
+    let mut force = exact().saliency_cutoff(0.0).protect("hair");
+    let forced = latents(sampler().guide(&mut force), 1, 7)?;
+    let mut hair = exact_map("hair")?;
+    let masks = force.masks()?;
+    // Where hair has more than half of the cell, grown by one, nothing is forced.
+    hair = hair.ge(0.5).to_kind(Kind::Float).max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false).squeeze_dim(1);
+    for step in 0..masks.size()[0] {
+        assert_eq!((masks.select(0, step) * &hair).sum(Kind::Double).double_value(&[]), 0.0);
+    }
+    assert!(apart(&forced, &latents(sampler(), 1, 7)?) > 1e-3);
+    Ok(())
+}
+
+fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+/// The share of `phrase` among what the prompt names, over a whole run without forces.
+fn exact_map(phrase: &str) -> Result<Tensor> {
+    let mut look = Daam::of(phrase)
+        .accumulate(impasto::guidance::Accumulate::Mean)
+        .refine(Refine::Compete { beta: 1.5 })
+        .window(0.0, 700.0);
+    let _ = latents(sampler().guide(&mut look), 1, 7)?;
+    Ok(look.map()?.expect("there was a run"))
+}
+
+#[test]
+fn shares_of_everything_add_up_to_one() -> Result<()> {
+    let mut sum = Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu));
+    for thing in ["girl", "eyes", "hair"] {
+        sum += exact_map(thing)?;
+    }
+    assert!(apart(&sum, &sum.ones_like()) < 1e-5);
+    let among = |others: &[&str]| -> Result<Tensor> {
+        let mut look = Daam::of("eyes").refine(Refine::Compete { beta: 1.5 }).among(others.iter().copied());
+        let _ = latents(sampler().guide(&mut look), 1, 7)?;
+        Ok(look.map()?.expect("there was a run"))
+    };
+    assert!(apart(&among(&["hair"])?, &among(&["hair", "girl"])?) > 1e-3);
+    assert!(
+        latents(sampler().guide(Daam::of("eyes").refine(Refine::Compete { beta: 1.5 }).among(["ears"])), 1, 7).is_err()
+    );
+    Ok(())
+}
+
+#[test]
+fn one_image_of_a_batch_is_that_image_alone() -> Result<()> {
+    let force = || exact().feedback(Feedback::default()).saliency_cutoff(Cutoff::Auto).protect("hair");
+    let run = |images, seed| latents(sampler().batching(Batching::OneByOne).guide(force()), images, seed);
+    let all = run(3, 7)?;
+    for image in 0..3 {
+        assert_eq!(all.narrow(0, image as i64, 1), run(1, 7 + image)?, "image {image}");
+    }
+    let together = latents(sampler().guide(force()), 3, 7)?;
+    assert!(apart(&together, &all) < 1e-2, "{}", apart(&together, &all));
+    Ok(())
+}
+
+#[test]
+fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()> {
+    let region = || rows(|row| row < 4);
+    let force = |force: ColorForce| {
+        force.saliency(region()).max_timestep(999.0).texture(Texture::MaskedMean).target(ForceTarget::SignalOnly)
+    };
+    let mut closed = force(ColorForce::new("above", GOLD)).feedback(Feedback::default());
+    let _ = latents(steps(28).guide(&mut closed), 2, 7)?;
+    let forced = closed.details()?.steps;
+    let [first, last] = [forced.first(), forced.last()].map(|step| step.expect("forced").color_var);
+    assert_eq!((first, last), (40.0, Feedback::default().limits.0), "what this model does not do is forced ever more");
+    let mut flat = force(ColorForce::new("above", GOLD)).texture(Texture::Off).feedback(Feedback::default());
+    let _ = latents(steps(28).guide(&mut flat), 2, 7)?;
+    assert_eq!(flat.details()?.steps.last().expect("forced").color_var, 15.0, "no solid blocks");
+    let mut trimmed = force(ColorForce::new("above", GOLD)).color_var(1000.0).trim(3).stat(ColorStat::Median);
+    let _ = latents(sampler().guide(&mut trimmed), 2, 7)?;
+    let details = trimmed.details()?;
+    assert_eq!(details.trimmed.len(), 2);
+    for (trimmed, painted) in details.trimmed.iter().zip(&details.painted) {
+        assert!(trimmed.after <= trimmed.before, "{trimmed:?}");
+        assert!((trimmed.after - painted.delta_e).abs() < 1e-3, "what is said is what is there");
+    }
+    let converged = details.painted.iter().all(|painted| painted.delta_e <= 2.0);
+    let noted = details.warnings.iter().any(|warning| matches!(warning, ColorWarning::NotConverged { .. }));
+    assert_eq!((details.converged, noted), (converged, !converged));
+    Ok(())
+}
+
+#[test]
+fn bad_settings_say_what_is_expected() {
+    let force = || ColorForce::new("eyes", GOLD);
+    let feedback = Feedback::default();
+    let rows = [
+        (force().saliency_cutoff(f64::NAN), "saliency_cutoff"),
+        (force().texture(Texture::LowPass(0.0)), "texture LowPass"),
+        (force().stat(ColorStat::Trimmed(0.5)), "stat Trimmed"),
+        (force().two_pass(1000.0), "two_pass until"),
+        (force().two_pass(f64::NAN), "two_pass until"),
+        (force().trim(11), "trim"),
+        (force().protect("Eyes"), "another phrase than the one that is forced"),
+        (force().protect("hair").protect_grow(-1), "protect_grow"),
+        (force().protect_where("hair", Region::new(Array2::zeros((8, 6))), -1.0), "saliency_cutoff"),
+        (force().feedback(Feedback { goal: 21.0, ..feedback }), "feedback goal"),
+        (force().feedback(Feedback { span: 0.0, ..feedback }), "feedback span"),
+        (force().feedback(Feedback { gain: 2.5, ..feedback }), "feedback gain"),
+        (force().feedback(Feedback { relax: -0.1, ..feedback }), "feedback relax"),
+        (force().feedback(Feedback { limits: (0.0, 1.0), ..feedback }), "feedback limits"),
+        (force().saliency(Daam::of("eyes").refine(Refine::SelfAttention { power: 9 })), "refine power"),
+        (force().saliency(Daam::of("eyes").refine(Refine::Compete { beta: f64::NAN })), "refine beta"),
+    ];
+    for (force, expected) in rows {
+        let message = latents(sampler().guide(force), 1, 7).expect_err(expected).to_string();
+        assert!(message.contains(expected), "{message}");
+    }
+    let message = latents(sampler().guide(exact().protect("ears")), 1, 7).expect_err("not there").to_string();
+    assert!(message.contains("\"ears\" is not in the prompt"), "{message}");
+}
