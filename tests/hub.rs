@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ enum Mode {
     Mirror,
     /// Not for everybody.
     Gated,
+    /// Too many requests.
+    Busy,
 }
 
 struct Server {
@@ -115,6 +118,9 @@ fn answer(
 
     if mode == Mode::Gated {
         return send(401, &[("X-Error-Code", "GatedRepo".into())], b"", 0);
+    }
+    if mode == Mode::Busy {
+        return send(429, &[("Retry-After", "30".into())], b"", 0);
     }
     if path.starts_with("/api/models/owner/name/revision/main") {
         let body = json(serde_json::json!({ "sha": COMMIT }));
@@ -278,6 +284,7 @@ fn what_is_not_the_file_is_an_error_and_is_not_kept() {
         (Mode::Traversing, "\"../../escaped\", which is none"),
         (Mode::Mirror, "does not send X-Repo-Commit; use another"),
         (Mode::Gated, "gated or private"),
+        (Mode::Busy, "answered 429 X; try again in 30 s"),
     ] {
         let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
         let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
@@ -299,7 +306,61 @@ fn a_silent_server_is_given_up_and_what_came_is_kept() {
 }
 
 #[test]
-fn two_at_once_download_once() {
+fn who_waits_is_told_how_far_it_is() -> Result<()> {
+    let (server, cache) = (Server::start(one_file(), Mode::Dropped), tempfile::tempdir().expect("a folder"));
+    let mut told = Vec::new();
+    server.hub(cache.path()).fetch_with(None, |download| {
+        assert_eq!((download.file.as_str(), download.size), ("one.safetensors", Some(1_000_000)));
+        told.push(download.bytes);
+    })?;
+    assert!(told.is_sorted() && told.len() > 10 && told.contains(&300_000), "{told:?}");
+    assert_eq!(told.last(), Some(&1_000_000));
+    Ok(())
+}
+
+/// What the processes of the tests below do: fetch from the hub at a port into a cache.
+const PLACE: &str = "IMPASTO_TEST_HUB";
+
+#[test]
+#[ignore = "is run by the tests below, in processes of its own"]
+fn fetch_for_another_test() {
+    let Ok(place) = std::env::var(PLACE) else { return };
+    let (port, cache) = place.split_once(' ').expect("a port and a cache");
+    let server = Server { port: port.parse().expect("a port"), log: Arc::default() };
+    match server.hub(Path::new(cache)).patience(Duration::from_secs(5)).fetch(None) {
+        Ok(source) => println!("fetched {} bytes", fetched(source).len()),
+        Err(error) => println!("failed: {error}"),
+    }
+}
+
+/// A process that fetches; `before` is what a shell does first.
+fn process(server: &Server, cache: &Path, before: &str) -> std::process::Child {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("{before} exec \"$0\" \"$@\"")]).arg(std::env::current_exe().expect("this program"));
+    command.args(["--exact", "fetch_for_another_test", "--ignored", "--nocapture"]);
+    command.env(PLACE, format!("{} {}", server.port, cache.display())).stdout(Stdio::piped());
+    command.spawn().expect("started")
+}
+
+/// What it says at its end.
+fn said(process: std::process::Child) -> String {
+    String::from_utf8(process.wait_with_output().expect("an end").stdout).expect("text")
+}
+
+#[test]
+#[cfg(unix)]
+fn two_processes_at_once_download_once() {
+    let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
+    for process in [0, 1].map(|_| process(&server, cache.path(), "")) {
+        let said = said(process);
+        assert!(said.contains("fetched 1000000 bytes"), "{said}");
+    }
+    assert_eq!(server.requests("GET localhost").len(), 1);
+    assert_eq!(blobs(cache.path()).len(), 1);
+}
+
+#[test]
+fn two_threads_at_once_download_once() {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     std::thread::scope(|scope| {
         let both = [0, 1].map(|_| scope.spawn(|| server.hub(cache.path()).fetch(None).map(fetched)));
@@ -308,6 +369,58 @@ fn two_at_once_download_once() {
         }
     });
     assert_eq!(server.requests("GET localhost").len(), 1);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_process_that_was_killed_keeps_nobody_waiting() -> Result<()> {
+    let (silent, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
+    let mut process = process(&silent, cache.path(), "");
+    let part = cache.path().join(format!("models--owner--name/blobs/{}.incomplete", sha(&one_file()["one.safetensors"])));
+    let begun = Instant::now();
+    while std::fs::metadata(&part).map_or(0, |part| part.len()) < 300_000 {
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    process.kill().expect("killed");
+    process.wait().expect("an end");
+    let (server, begun) = (Server::start(one_file(), Mode::Fine), Instant::now());
+    assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), one_file()["one.safetensors"]);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let ranged = server.requests("bytes=300000-");
+    assert_eq!(ranged.iter().filter(|line| line.contains("localhost")).count(), 1, "{ranged:?}");
+    Ok(())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_leaves_no_file_and_is_told() {
+    let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
+    let repository = cache.path().join("models--owner--name");
+    let part = repository.join(format!("blobs/{}.incomplete", sha(&one_file()["one.safetensors"])));
+    std::fs::create_dir_all(part.parent().expect("a folder")).expect("a folder");
+    std::os::unix::fs::symlink("/dev/full", &part).expect("a link"); // every write there finds the disk full
+    let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
+    assert!(message.contains("the disk is full") && message.contains("make room"), "{message}");
+    assert_eq!(blobs(cache.path()).len(), 1, "the part alone");
+    assert!(!repository.join(format!("snapshots/{COMMIT}/one.safetensors")).exists());
+    assert!(!repository.join("refs/main").exists());
+}
+
+#[test]
+#[cfg(unix)]
+fn what_came_before_no_more_could_be_written_is_kept() -> Result<()> {
+    let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
+    // 800 blocks are 409600 or 819200 bytes.
+    let said = said(process(&server, cache.path(), "trap '' XFSZ; ulimit -f 800;"));
+    assert!(said.contains("files may not be that large") && said.contains("what came is kept"), "{said}");
+    let part = blobs(cache.path());
+    assert!(part.len() == 1 && part[0].ends_with(".incomplete"), "{part:?}");
+    drop(server.requests(""));
+    assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), one_file()["one.safetensors"]);
+    assert_eq!(server.requests("bytes=").iter().filter(|line| line.contains("localhost")).count(), 1);
+    assert_eq!(blobs(cache.path()).len(), 1);
+    Ok(())
 }
 
 #[test]

@@ -333,6 +333,34 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
+impl Index {
+    /// Parses what `path` holds; the files that it names are beside it.
+    fn parse(path: &Path, text: &[u8]) -> Result<Self> {
+        let malformed = |problem: String| Error::Malformed { file: path.display().to_string(), problem };
+        let index: Self = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
+        for file in index.weight_map.values() {
+            let inside: Vec<Component<'_>> = Path::new(file).components().collect();
+            if !matches!(inside.as_slice(), [Component::Normal(_)]) {
+                return Err(malformed(format!("names {file}, which is not a file beside it")));
+            }
+        }
+        Ok(index)
+    }
+
+    fn files(&self) -> BTreeSet<&String> {
+        self.weight_map.values().collect()
+    }
+}
+
+/// The files that an index names, which are beside it.
+///
+/// # Errors
+/// [`Error::Malformed`] if it is no index, or names others.
+#[cfg(feature = "hub")]
+pub(super) fn shards(path: &Path, text: &[u8]) -> Result<Vec<String>> {
+    Ok(Index::parse(path, text)?.files().into_iter().cloned().collect())
+}
+
 /// The weights in a part's folder, whole or in several files: those of `variant`, else plain ones, else any. Also the
 /// file they were found by, and what is doubtful. `None`: there are none.
 ///
@@ -366,21 +394,16 @@ pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathB
 fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
     let malformed = |problem: String| Error::Malformed { file: index.display().to_string(), problem };
     let text = std::fs::read(index).map_err(|error| Error::io(index, error))?;
-    let Index { weight_map } = serde_json::from_slice(&text).map_err(|error| malformed(error.to_string()))?;
-    let files: BTreeSet<&String> = weight_map.values().collect();
+    let listed = Index::parse(index, &text)?;
     let (mut tensors, mut extra) = (Tensors::new(), 0);
-    for file in files {
-        let inside: Vec<Component<'_>> = Path::new(file).components().collect();
-        if !matches!(inside.as_slice(), [Component::Normal(_)]) {
-            return Err(malformed(format!("names {file}, which is not a file beside it")));
-        }
+    for file in listed.files() {
         let path = folder.join(file);
         if !path.is_file() {
             return Err(malformed(format!("names {file}, which is not there; download it")));
         }
         let mut shard = read_safetensors(&path)?;
         let stored = shard.len();
-        let names = weight_map.iter().filter(|(_, other)| *other == file).map(|(name, _)| name);
+        let names = listed.weight_map.iter().filter(|(_, other)| *other == file).map(|(name, _)| name);
         let before = tensors.len();
         for name in names {
             let tensor = shard.remove(name).ok_or_else(|| malformed(format!("says that {name} is in {file}")))?;

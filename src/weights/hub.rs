@@ -10,7 +10,8 @@ mod settings;
 use super::source::Source;
 use crate::error::{Error, Result};
 use choice::Choice;
-use download::Client;
+pub use download::Download;
+use download::{Client, Progress};
 use serde::Deserialize;
 use settings::Settings;
 use std::fmt;
@@ -129,6 +130,26 @@ impl Hub {
     /// [`Error::Hub`] with what the hub said and what to do; [`Error::Io`]. What arrived otherwise than the hub says it is
     /// is deleted; what was cut off stays, and the next call goes on there.
     pub fn fetch(&self, variant: Option<&str>) -> Result<Source> {
+        self.fetch_with(variant, |_| {})
+    }
+
+    /// As [`fetch`](Self::fetch), and tells how far it has come: some times for every MiB that arrives, file by file.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Model, weights::Hub};
+    ///
+    /// let source = Hub::new("owner/name").fetch_with(None, |download| {
+    ///     eprint!("\r{}: {:.0} MB", download.file, download.bytes as f64 / 1e6);
+    /// })?;
+    /// let model = Model::load(&source)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_with(&self, variant: Option<&str>, mut progress: impl FnMut(&Download)) -> Result<Source> {
+        let progress: &mut Progress<'_> = &mut progress;
         self.check()?;
         let settings = Settings::of(self, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
         let cache = settings.cache.ok_or_else(|| self.error("there is no home folder; say where with `cache`"))?;
@@ -147,11 +168,11 @@ impl Hub {
         let listed = client.list(&sha)?;
         let snapshot = folder.join("snapshots").join(&sha);
         let choice = Choice::of(self, &listed, variant, |file| {
-            client.fetch(&sha, file, listed.get(file).copied())?;
+            client.fetch(&sha, file, listed.get(file).copied(), progress)?;
             std::fs::read(snapshot.join(file)).map_err(|error| Error::io(snapshot.join(file), error))
         })?;
         for file in choice.files() {
-            client.fetch(&sha, file, listed.get(file).copied())?;
+            client.fetch(&sha, file, listed.get(file).copied(), progress)?;
         }
         if self.revision != sha {
             cached.create_ref(&sha).map_err(|error| Error::io(folder.join("refs"), error))?;

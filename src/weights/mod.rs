@@ -38,7 +38,7 @@ pub use embedding::Embedding;
 pub use file::{Header, Stored, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
-pub use hub::Hub;
+pub use hub::{Download, Hub};
 pub use lora::{Lora, Parts};
 pub use recognize::{Contents, Family};
 pub use report::{LoadReport, Misshapen, Named};

@@ -2,7 +2,7 @@
 
 use super::{Hub, is_inside};
 use crate::error::{Error, Result};
-use crate::weights::checkpoint::{STEMS, VARIANTS};
+use crate::weights::checkpoint::{STEMS, VARIANTS, shards};
 use crate::weights::source::Source;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
@@ -33,7 +33,7 @@ impl Choice {
         hub: &Hub,
         listed: &BTreeMap<String, u64>,
         variant: Option<&str>,
-        read: impl FnOnce(&str) -> Result<Vec<u8>>,
+        mut read: impl FnMut(&str) -> Result<Vec<u8>>,
     ) -> Result<Self> {
         if let Some(file) = &hub.file {
             return match listed.contains_key(file) {
@@ -55,7 +55,7 @@ impl Choice {
             let (mut files, mut varied) = (vec![index.to_owned()], false);
             for part in parts {
                 let start = format!("{part}/");
-                let (chosen, other) = weights(hub, listed, &start, variant)?;
+                let (chosen, other) = weights(hub, listed, &start, variant, &mut read)?;
                 varied |= other;
                 files.extend(small(listed, &start).chain(chosen));
             }
@@ -68,7 +68,7 @@ impl Choice {
             };
         }
         if listed.contains_key("config.json") {
-            let chosen = weights(hub, listed, "", variant)?.0;
+            let chosen = weights(hub, listed, "", variant, &mut read)?.0;
             return Ok(Self::Folder(small(listed, "").chain(chosen).collect()));
         }
         match singles(listed).as_slice() {
@@ -116,6 +116,7 @@ fn weights(
     listed: &BTreeMap<String, u64>,
     start: &str,
     variant: Option<&str>,
+    read: &mut impl FnMut(&str) -> Result<Vec<u8>>,
 ) -> Result<(Vec<String>, bool)> {
     let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
     for chosen in variants {
@@ -132,15 +133,8 @@ fn weights(
                 format!("{start}{stem}{mark}.safetensors.index.json"),
             ];
             if let Some(index) = indices.into_iter().find(|index| listed.contains_key(index)) {
-                let ends = [format!("{stem}{mark}-"), format!("{stem}-")];
-                let shard = |name: &&str| {
-                    let middle = ends.iter().find_map(|start| name.strip_prefix(start.as_str()));
-                    let middle = middle.and_then(|rest| rest.strip_suffix(".safetensors"));
-                    let middle = middle.map(|rest| rest.strip_suffix(mark.as_str()).unwrap_or(rest));
-                    middle.is_some_and(|middle| middle.chars().all(|c| c.is_ascii_digit() || "-of".contains(c)))
-                };
-                let shards = weight_names(listed, start).into_iter().filter(shard);
-                return Ok((shards.map(|name| format!("{start}{name}")).chain([index]).collect(), same));
+                let shards = shards(Path::new(&index), &read(&index)?)?;
+                return Ok((shards.iter().map(|shard| format!("{start}{shard}")).chain([index]).collect(), same));
             }
         }
     }
@@ -161,7 +155,10 @@ mod tests {
         let listed = files.iter().map(|file| ((*file).to_owned(), 1)).collect();
         let index = r#"{"_class_name": "X", "unet": ["diffusers", "U"], "vae": ["diffusers", "V"], "tokenizer": ["t", "T"],
             "safety_checker": ["s", "S"], "text_encoder_2": [null, null], "force_zeros_for_empty_prompt": true}"#;
-        Choice::of(&hub, &listed, variant, |_| Ok(index.into())).map(|choice| choice.files().to_vec())
+        let shards = r#"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors",
+            "c": "model-00001-of-00002.safetensors"}}"#;
+        let read = |file: &str| Ok(if file == "model_index.json" { index.into() } else { shards.into() });
+        Choice::of(&hub, &listed, variant, read).map(|choice| choice.files().to_vec())
     }
 
     const FOLDER: [&str; 10] = [

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 use ureq::{Agent, Response};
 
 /// How often a download that was cut off goes on.
@@ -21,6 +21,18 @@ const PAGES: usize = 100;
 /// Longest answer that is not a file.
 const LONGEST: u64 = 64 << 20;
 
+/// How far a download has come: see [`Hub::fetch_with`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Download {
+    /// The file, by its path in the repository.
+    pub file: String,
+    /// Bytes of it that are there.
+    pub bytes: u64,
+    /// Bytes it has; `None` if the hub does not say.
+    pub size: Option<u64>,
+}
+
 pub(super) struct Client<'h> {
     hub: &'h Hub,
     agent: Agent,
@@ -29,6 +41,9 @@ pub(super) struct Client<'h> {
     /// The repository's folder in the cache.
     folder: PathBuf,
 }
+
+/// Who is told how far downloads have come.
+pub(super) type Progress<'p> = dyn FnMut(&Download) + 'p;
 
 /// An entry of a repository.
 #[derive(Deserialize)]
@@ -61,7 +76,8 @@ impl<'h> Client<'h> {
 
     /// An answer as JSON, by its path below the endpoint.
     pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.parsed(self.follow("GET", &format!("{}/{path}", self.endpoint), None)?)
+        let answer = self.follow("GET", &format!("{}/{path}", self.endpoint), None);
+        self.parsed(answer.map_err(|stop| self.told(stop))?)
     }
 
     fn parsed<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
@@ -77,7 +93,7 @@ impl<'h> Client<'h> {
         let mut url = format!("{}/api/models/{}/tree/{commit}?recursive=true", self.endpoint, self.hub.repository);
         let mut files = BTreeMap::new();
         for _ in 0..PAGES {
-            let response = self.follow("GET", &url, None)?;
+            let response = self.follow("GET", &url, None).map_err(|stop| self.told(stop))?;
             let next = response.header("link").and_then(|link| {
                 let (address, _) = link.split(',').find(|link| link.contains("rel=\"next\""))?.split_once('>')?;
                 Some(address.trim().trim_start_matches('<').to_owned())
@@ -94,7 +110,7 @@ impl<'h> Client<'h> {
     }
 
     /// Puts a file of a commit into the cache, unless it is there. `size` is what the list says.
-    pub fn fetch(&self, commit: &str, file: &str, size: Option<u64>) -> Result<()> {
+    pub fn fetch(&self, commit: &str, file: &str, size: Option<u64>, progress: &mut Progress<'_>) -> Result<()> {
         let pointer = self.folder.join("snapshots").join(commit).join(file);
         if fs::metadata(&pointer).is_ok_and(|there| there.is_file() && size.is_none_or(|size| there.len() == size)) {
             return Ok(());
@@ -102,26 +118,36 @@ impl<'h> Client<'h> {
         let address: Vec<String> = file.split('/').map(encoded).collect();
         let url = format!("{}/{}/resolve/{commit}/{}", self.endpoint, self.hub.repository, address.join("/"));
         let known = self.known(&url, file)?;
+        let known = Known { size: known.size.or(size), ..known };
         let blobs = self.folder.join("blobs");
         fs::create_dir_all(&blobs).map_err(|error| Error::io(&blobs, error))?;
         let blob = blobs.join(&known.etag);
-        let whole =
-            |blob: &Path| fs::metadata(blob).is_ok_and(|there| known.size.is_none_or(|size| there.len() == size));
-        if !whole(&blob) {
-            let turn = Turn::take(&blob, self.hub)?;
-            if !whole(&blob) {
-                self.download(&url, file, &known, &blob)?;
-            }
-            drop(turn);
+        let _turn = self.turn(&known.etag)?;
+        if !fs::metadata(&blob).is_ok_and(|there| known.size.is_none_or(|size| there.len() == size)) {
+            self.download(&url, file, &known, &blob, progress)?;
         }
         link(&blob, &pointer, file)
+    }
+
+    /// Waits for the right to make a blob: of several processes, Python's among them, one does. It ends with the value,
+    /// or with the process.
+    fn turn(&self, etag: &str) -> Result<File> {
+        let name = self.folder.file_name().unwrap_or_default();
+        let locks = self.folder.with_file_name(".locks").join(name);
+        fs::create_dir_all(&locks).map_err(|error| Error::io(&locks, error))?;
+        let path = locks.join(format!("{etag}.lock"));
+        let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| Error::io(&path, error))?;
+        match lock.lock() {
+            Err(error) if error.kind() != ErrorKind::Unsupported => Err(Error::io(path, error)),
+            _ => Ok(lock), // where files cannot be locked, nobody can wait
+        }
     }
 
     /// Asks what a file is, without its content.
     fn known(&self, url: &str, file: &str) -> Result<Known> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
-            let response = self.request("HEAD", &url, None)?;
+            let response = self.request("HEAD", &url, None).map_err(|stop| self.told(stop))?;
             let location = response.header("location").map(str::to_owned);
             // A redirect within the hub is a renamed repository; one to elsewhere is where the content is.
             if let (300..=399, Some(location)) = (response.status(), &location)
@@ -150,14 +176,22 @@ impl<'h> Client<'h> {
     }
 
     /// Fetches a file's content, going on where an earlier try was cut off, and checks it.
-    fn download(&self, url: &str, file: &str, known: &Known, blob: &Path) -> Result<()> {
+    fn download(
+        &self,
+        url: &str,
+        file: &str,
+        known: &Known,
+        blob: &Path,
+        progress: &mut Progress<'_>,
+    ) -> Result<()> {
         let part = PathBuf::from(format!("{}.incomplete", blob.display()));
         let mut last = None;
         for attempt in 0..TRIES {
             if attempt > 0 {
                 std::thread::sleep(Duration::from_millis(100 << attempt).min(self.hub.patience));
             }
-            match self.go_on(url, known, &part) {
+            let mut tell = |bytes| progress(&Download { file: file.into(), bytes, size: known.size });
+            match self.go_on(url, known, &part, &mut tell) {
                 Ok(()) => return self.finish(file, known, &part, blob),
                 Err(Stop::Again(problem)) => last = Some(problem),
                 Err(Stop::Error(error)) => return Err(error),
@@ -169,14 +203,24 @@ impl<'h> Client<'h> {
         Err(self.hub.error(format!("{file}: {problem}; {got}{size} bytes are kept, and the next try goes on there")))
     }
 
-    /// One try.
-    fn go_on(&self, url: &str, known: &Known, part: &Path) -> std::result::Result<(), Stop> {
-        let io = |error: std::io::Error| match error.kind() {
-            ErrorKind::StorageFull => {
-                let needs = known.size.map_or("more".into(), |size| format!("{:.1} GB", size as f64 / 1e9));
-                Stop::Error(self.hub.error(format!("the disk is full: {} needs {needs}", part.display())))
-            }
-            _ => Stop::Error(Error::io(part, error)),
+    /// One try. `tell` is called with the bytes that are there.
+    fn go_on(
+        &self,
+        url: &str,
+        known: &Known,
+        part: &Path,
+        tell: &mut dyn FnMut(u64),
+    ) -> std::result::Result<(), Stop> {
+        let io = |error: std::io::Error| {
+            let needs = known.size.map_or(String::new(), |size| format!(" of {:.1} GB", size as f64 / 1e9));
+            let full = match error.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full",
+                ErrorKind::FileTooLarge => "files may not be that large there",
+                _ => return Stop::Error(Error::io(part, error)),
+            };
+            let problem = format!("{full}: {} would be a file{needs}", part.display());
+            let way = "make room or name another cache; what came is kept, and the next try goes on there";
+            Stop::Error(self.hub.error(format!("{problem}; {way}")))
         };
         let mut there = fs::metadata(part).map_or(0, |part| part.len());
         if known.size.is_some_and(|size| there > size) {
@@ -192,7 +236,8 @@ impl<'h> Client<'h> {
         let mut out = if goes_on {
             OpenOptions::new().append(true).open(part).map_err(io)?
         } else {
-            File::create(part).map_err(io)? // the server knows no ranges: all of it comes
+            there = 0; // the server knows no ranges: all of it comes
+            File::create(part).map_err(io)?
         };
         let (mut content, mut buffer) = (response.into_reader(), vec![0; 1 << 16]);
         loop {
@@ -203,6 +248,8 @@ impl<'h> Client<'h> {
                 Err(error) => return Err(Stop::Again(format!("the download was cut off ({error})"))),
             };
             out.write_all(buffer.get(..count).unwrap_or_default()).map_err(io)?;
+            there += count as u64;
+            tell(there);
         }
     }
 
@@ -229,7 +276,7 @@ impl<'h> Client<'h> {
     }
 
     /// A request, following redirects.
-    fn follow(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response> {
+    fn follow(&self, method: &str, url: &str, from: Option<u64>) -> std::result::Result<Response, Stop> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
             let response = self.request(method, &url, from)?;
@@ -238,35 +285,50 @@ impl<'h> Client<'h> {
                 _ => return Ok(response),
             }
         }
-        Err(self.hub.error(format!("{url} is redirected in circles")))
+        Err(Stop::Error(self.hub.error(format!("{url} is redirected in circles"))))
     }
 
     /// One request. The token is told to the endpoint alone.
-    fn request(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response> {
+    fn request(&self, method: &str, url: &str, from: Option<u64>) -> std::result::Result<Response, Stop> {
+        let ours = url.starts_with(&format!("{}/", self.endpoint));
         let mut request = self.agent.request(method, url).set("Accept-Encoding", "identity");
         request = request.set("User-Agent", concat!("impasto/", env!("CARGO_PKG_VERSION")));
         if let Some(from) = from {
             request = request.set("Range", &format!("bytes={from}-"));
         }
-        if let Some(token) = self.token.as_ref().filter(|_| url.starts_with(&format!("{}/", self.endpoint))) {
+        if let Some(token) = self.token.as_ref().filter(|_| ours) {
             request = request.set("Authorization", &format!("Bearer {token}"));
         }
-        let problem = match request.call() {
+        let (status, response) = match request.call() {
             Ok(response) => return Ok(response),
-            Err(ureq::Error::Transport(error)) => format!("{error}"),
-            Err(ureq::Error::Status(status, response)) => match status {
-                401 | 403 if url.starts_with(&format!("{}/", self.endpoint)) => {
-                    "gated or private, or the name is wrong; accept the terms on its page and set HF_TOKEN".into()
-                }
-                404 => {
-                    let what = response.header("x-error-code").unwrap_or("NotFound").to_owned();
-                    format!("{what} at {url}; is the name or the revision right?")
-                }
-                416 => "the server has less of it than is here already; delete the .incomplete file".into(),
-                _ => format!("{url} answered {status} {}", response.status_text()),
-            },
+            Err(ureq::Error::Transport(error)) => return Err(Stop::Again(error.to_string())),
+            Err(ureq::Error::Status(status, response)) => (status, response),
         };
-        Err(self.hub.error(problem))
+        let answered = format!("{url} answered {status} {}", response.status_text());
+        let problem = match status {
+            401 | 403 if ours => {
+                "gated or private, or the name is wrong; accept the terms on its page and set HF_TOKEN".into()
+            }
+            404 => {
+                let what = response.header("x-error-code").unwrap_or("NotFound");
+                format!("{what} at {url}; is the name or the revision right?")
+            }
+            416 => "the server has less of it than is here already; delete the .incomplete file".into(),
+            429 | 500..=599 => {
+                let wait = response.header("retry-after").map(|wait| format!(" in {wait} s")).unwrap_or_default();
+                return Err(Stop::Again(format!("{answered}; try again{wait}")));
+            }
+            _ => answered,
+        };
+        Err(Stop::Error(self.hub.error(problem)))
+    }
+
+    /// The error for a request that is not tried again.
+    fn told(&self, stop: Stop) -> Error {
+        match stop {
+            Stop::Again(problem) => self.hub.error(problem),
+            Stop::Error(error) => error,
+        }
     }
 
     /// A redirect's address, which may leave out the host.
@@ -280,80 +342,34 @@ impl<'h> Client<'h> {
     }
 }
 
-/// Why a try ended.
+/// Why a request or a download ended.
 enum Stop {
+    /// The next try may do better.
     Again(String),
     Error(Error),
 }
 
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        match error {
-            // A server that does not answer may do so next time.
-            Error::Hub { problem, .. }
-                if problem.contains("Network Error") || problem.contains("Connection Failed") =>
-            {
-                Self::Again(problem)
-            }
-            error => Self::Error(error),
-        }
-    }
-}
-
-/// The right to download a blob: of several processes one does.
-struct Turn(PathBuf);
-
-impl Turn {
-    fn take(blob: &Path, hub: &Hub) -> Result<Self> {
-        let (mark, part) =
-            (PathBuf::from(format!("{}.turn", blob.display())), format!("{}.incomplete", blob.display()));
-        let quiet = |path: &Path| {
-            let changed = fs::metadata(path).and_then(|file| file.modified());
-            changed.map_or(true, |time| SystemTime::now().duration_since(time).unwrap_or_default() > 2 * hub.patience)
-        };
-        loop {
-            match OpenOptions::new().write(true).create_new(true).open(&mark) {
-                Ok(_) => return Ok(Self(mark)),
-                // Who took it writes all the time, or is gone.
-                Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                    if quiet(&mark) && quiet(Path::new(&part)) {
-                        let _ = fs::remove_file(&mark);
-                    }
-                    std::thread::sleep(Duration::from_millis(50));
-                }
-                Err(error) => return Err(Error::io(mark, error)),
-            }
-        }
-    }
-}
-
-impl Drop for Turn {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
-/// Puts a blob under a file's name, as Python does: a relative link where links are common.
+/// Puts a blob under a file's name, as Python does: a relative link where links are common. Who reads meanwhile finds
+/// the old one or the new one.
 fn link(blob: &Path, pointer: &Path, file: &str) -> Result<()> {
     let io = |error| Error::io(pointer, error);
     if let Some(parent) = pointer.parent() {
         fs::create_dir_all(parent).map_err(io)?;
     }
-    let _ = fs::remove_file(pointer); // of another blob, if there is one
+    let new = PathBuf::from(format!("{}.new", pointer.display()));
     #[cfg(unix)]
     {
         let up = "../".repeat(file.split('/').count() + 1);
         let name = blob.file_name().unwrap_or_default();
-        match std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), pointer) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(io(error)),
-            _ => Ok(()),
-        }
+        let _ = fs::remove_file(&new); // of a process that is gone
+        std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), &new).map_err(io)?;
     }
     #[cfg(not(unix))]
     {
         let _ = file;
-        fs::copy(blob, pointer).map(drop).map_err(io)
+        fs::copy(blob, &new).map_err(io)?;
     }
+    fs::rename(&new, pointer).map_err(io)
 }
 
 /// A part of an address: what is neither letter, digit nor one of `-._~` is written as its bytes.
