@@ -1,29 +1,194 @@
-//! Loading: the embedded model, the same from a folder, and to the first picture.
+//! Loading: its time against reading the same bytes and libtorch's own conversion of them, and the memory it takes at most.
+//! `cargo bench --bench load [-- tiny|small|large] [--rounds N]`; without a name, all but `large`.
+//!
+//! `small` and `large` are diffusers folders of random f16 weights, made in a temporary folder: a UNet of SD 1.5's build
+//! with a quarter of its channels, and the UNet of SD 1.5 itself (1.7 GB), beside a small VAE and text encoder. Each
+//! measurement is a process of its own, so that its peak is its own too; the files are in the system's cache.
+//!
+//! * `floor`: reading the files once, and `to_kind` of each tensor, which stays as a model's does.
+//! * `load`: `Model::load_with`. The ratio is to the same round's floor.
+//! * `peak`: most resident memory while loading, over what was resident before; as a multiple of the model's bytes.
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use impasto::{Model, Pipeline, Source};
+mod support;
 
-fn load(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("load");
-    group.bench_function("embedded", |bencher| {
-        bencher.iter(|| Model::load(&Source::embedded()).expect("the embedded model"));
-    });
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/weights/tiny");
-    group.bench_function("folder", |bencher| {
-        bencher.iter(|| Model::load(&Source::dir(folder)).expect("the same files"));
-    });
-    group.bench_function("to a first picture of one step", |bencher| {
-        bencher.iter(|| {
-            let mut pipeline = Pipeline::builder().build().expect("the embedded model");
-            pipeline.request("a red boat").seed(7).steps(1).run().expect("a picture")
+use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::weights::{Tensors, Weights};
+use impasto::{LoadOptions, Model, Pipeline, Result, Source};
+use serde_json::json;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+use support::statistics::{bootstrap, median};
+use tch::{Device, Kind, Tensor};
+
+/// Where the embedded model's files are.
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/weights/tiny");
+/// The parts that have weights.
+const PARTS: [&str; 3] = ["unet", "vae", "text_encoder"];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let after = |name: &str| arguments.get(arguments.iter().position(|argument| argument == name)? + 1);
+    tch::set_num_threads(1);
+    if let (Some(work), Some(folder)) = (after("--work"), after("--folder")) {
+        let kind = if arguments.iter().any(|argument| argument == "bf16") { Kind::BFloat16 } else { Kind::Float };
+        return match work.as_str() {
+            "make small" => make(Path::new(folder), 4),
+            "make large" => make(Path::new(folder), 1),
+            "floor" => measured(|| floor(Path::new(folder), kind)),
+            _ => measured(|| {
+                let options = LoadOptions { kind: Some(kind), ..LoadOptions::default() };
+                let begun = Instant::now();
+                let model = Model::load_with(&Source::dir(folder), options)?;
+                let seconds = begun.elapsed().as_secs_f64();
+                let bytes = PARTS.iter().filter_map(|part| model.tensors(part)).map(bytes).sum();
+                Ok((seconds, bytes))
+            }),
+        };
+    }
+    let rounds = after("--rounds").and_then(|rounds| rounds.parse().ok()).unwrap_or(5);
+    let named = |group: &str| arguments.iter().any(|argument| argument == group);
+    let wanted = |group: &str| named(group) || (group != "large" && !["tiny", "small", "large"].into_iter().any(named));
+    if wanted("tiny") {
+        tiny(rounds)?;
+    }
+    for group in ["small", "large"].into_iter().filter(|group| wanted(group)) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        work(&format!("make {group}"), folder.path(), "f32");
+        for kind in ["f32", "bf16"] {
+            compare(group, folder.path(), kind, rounds);
+        }
+    }
+    Ok(())
+}
+
+/// The embedded model: loaded, loaded from a folder, and to a first picture.
+fn tiny(rounds: usize) -> Result<()> {
+    let time = |row: &str, act: &dyn Fn() -> Result<()>| -> Result<()> {
+        act()?; // warm
+        let times = (0..rounds).map(|_| {
+            let begun = Instant::now();
+            act().map(|()| 1e3 * begun.elapsed().as_secs_f64())
         });
-    });
-    group.finish();
+        println!("tiny: {row:<32} {:8.1} ms", median(times.collect::<Result<_>>()?));
+        Ok(())
+    };
+    time("embedded", &|| Model::load(&Source::embedded()).map(drop))?;
+    time("folder", &|| Model::load(&Source::dir(TINY)).map(drop))?;
+    time("to a first picture of one step", &|| {
+        Pipeline::builder().build()?.request("a red boat").seed(7).steps(1).run().map(drop)
+    })
 }
 
-criterion_group! {
-    name = benches;
-    config = Criterion::default().sample_size(10);
-    targets = load
+/// Floor and load in turns.
+fn compare(group: &str, folder: &Path, kind: &str, rounds: usize) {
+    let (mut floors, mut loads, mut peaks, mut whole) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..rounds {
+        floors.push(work("floor", folder, kind)[0]);
+        let [seconds, bytes, before, peak] = work("load", folder, kind)[..] else { panic!("four numbers") };
+        loads.push(seconds);
+        peaks.push((peak - before) / bytes);
+        whole.push(peak / bytes);
+    }
+    let ratios: Vec<f64> = loads.iter().zip(&floors).map(|(load, floor)| load / floor).collect();
+    let (low, high) = bootstrap(&ratios);
+    println!(
+        "{group}, f16 to {kind}: floor {:.2} s, load {:.2} s, ratio {:.3} [{low:.3}, {high:.3}], peak {:.3} of the model \
+         ({:.3} with the process)",
+        median(floors),
+        median(loads),
+        median(ratios),
+        median(peaks),
+        median(whole)
+    );
 }
-criterion_main!(benches);
+
+/// Does some work in a process of its own; the numbers that it prints.
+fn work(work: &str, folder: &Path, kind: &str) -> Vec<f64> {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let output = command.args(["--work", work, "--folder"]).arg(folder).arg(kind).output().expect("started");
+    assert!(output.status.success(), "{work}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+}
+
+/// Prints the seconds and bytes of some work, and how much was resident before it and at most.
+fn measured(act: impl FnOnce() -> Result<(f64, f64)>) -> Result<()> {
+    drop(Model::load(&Source::embedded())?); // libtorch's own start
+    let before = resident("VmRSS");
+    let (seconds, bytes) = act()?;
+    println!("{seconds} {bytes} {before} {}", resident("VmHWM"));
+    Ok(())
+}
+
+/// A line of `/proc/self/status`, in bytes; NaN on other systems.
+fn resident(name: &str) -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).map_or(f64::NAN, |kb: f64| 1024.0 * kb)
+}
+
+fn bytes(tensors: &Tensors) -> f64 {
+    tensors.values().map(|x| (x.numel() * x.kind().elt_size_in_bytes()) as f64).sum()
+}
+
+/// Seconds of reading the weights of a folder and of converting them, and what they take then.
+fn floor(folder: &Path, kind: Kind) -> Result<(f64, f64)> {
+    let mut seconds = 0.0;
+    let mut buffer = vec![0; 1 << 20];
+    let mut kept = Vec::new();
+    for part in PARTS {
+        let file = weights(folder, part);
+        let begun = Instant::now();
+        let mut content = File::open(&file).expect("the weights");
+        while content.read(&mut buffer).expect("read") > 0 {}
+        seconds += begun.elapsed().as_secs_f64();
+        let tensors = Tensor::read_safetensors(&file)?;
+        let begun = Instant::now();
+        kept.extend(tensors.iter().map(|(name, x)| (name.clone(), x.to_kind(kind))));
+        seconds += begun.elapsed().as_secs_f64();
+    }
+    Ok((seconds, bytes(&kept.into_iter().collect())))
+}
+
+fn weights(folder: &Path, part: &str) -> PathBuf {
+    let stem = if part == "text_encoder" { "model" } else { "diffusion_pytorch_model" };
+    folder.join(part).join(format!("{stem}.safetensors"))
+}
+
+/// A diffusers folder of random f16 weights, whose UNet is SD 1.5's with `1 / thinner` of its channels.
+fn make(folder: &Path, thinner: i64) -> Result<()> {
+    let channels = [320, 640, 1280, 1280].map(|channels| channels / thinner);
+    let unet = json!({
+        "block_out_channels": channels, "layers_per_block": 2, "cross_attention_dim": 768, "attention_head_dim": 8,
+        "norm_num_groups": 16, "in_channels": 4, "out_channels": 4, "sample_size": 64,
+        "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+        "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
+    });
+    let vae = json!({ "block_out_channels": [32, 32, 32, 32], "layers_per_block": 2 });
+    let text = json!({
+        "vocab_size": 779, "hidden_size": 768, "num_attention_heads": 12, "num_hidden_layers": 2,
+        "intermediate_size": 768, "eos_token_id": 778
+    });
+    for (part, config) in PARTS.into_iter().zip([&unet, &vae, &text].map(ToString::to_string)) {
+        let random = Weights::random(1, Kind::Half, Device::Cpu);
+        match part {
+            "unet" => UNet::new(&random, &UnetConfig::from_json(part, &config)?).map(drop)?,
+            "vae" => Vae::new(&random, &VaeConfig::from_json(part, &config)?).map(drop)?,
+            _ => ClipText::new(&random, &ClipTextConfig::from_json(part, &config)?).map(drop)?,
+        }
+        fs::create_dir(folder.join(part)).expect("a folder");
+        fs::write(folder.join(part).join("config.json"), config).expect("written");
+        let tensors: Vec<(String, Tensor)> = random.drawn().into_iter().collect();
+        Tensor::write_safetensors(&tensors, weights(folder, part))?;
+    }
+    fs::create_dir(folder.join("tokenizer")).expect("a folder");
+    for file in ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"] {
+        let file = Path::new("tokenizer").join(file);
+        fs::copy(Path::new(TINY).join(&file), folder.join(&file)).expect("copied");
+    }
+    fs::copy(Path::new(TINY).join("model_index.json"), folder.join("model_index.json")).expect("copied");
+    Ok(())
+}

@@ -376,7 +376,8 @@ fn two_threads_at_once_download_once() {
 fn a_process_that_was_killed_keeps_nobody_waiting() -> Result<()> {
     let (silent, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
     let mut process = process(&silent, cache.path(), "");
-    let part = cache.path().join(format!("models--owner--name/blobs/{}.incomplete", sha(&one_file()["one.safetensors"])));
+    let part =
+        cache.path().join(format!("models--owner--name/blobs/{}.incomplete", sha(&one_file()["one.safetensors"])));
     let begun = Instant::now();
     while std::fs::metadata(&part).map_or(0, |part| part.len()) < 300_000 {
         assert!(begun.elapsed() < Duration::from_secs(60));

@@ -1,6 +1,8 @@
 //! What the benches run on.
 #![allow(dead_code)] // every bench takes what it needs
 
+pub mod statistics;
+
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions};
 use impasto::guidance::{ColorForce, Daam, Differential, GoldMode, Guidance, PaintWithWords, Region, WeightFn};

@@ -1,4 +1,4 @@
-//! Safetensors, without copying: the file is mapped and its tensors are views of it.
+//! Safetensors, without copying: the file is mapped, stretch by stretch, and its tensors are views of it.
 //!
 //! Nothing in the header is trusted before it is checked; libtorch is only asked for ranges that are inside the file.
 
@@ -17,6 +17,9 @@ use tch::{Device, Kind, Tensor};
 const LONGEST_HEADER: u64 = 100_000_000;
 /// Bytes the header's length takes.
 const LENGTH: u64 = 8;
+/// Bytes of a file whose tensors share a mapping. What was read of it is resident until the last of them is dropped, so
+/// that a model is made in little more memory than its own.
+const STRETCH: i64 = 32 << 20;
 
 /// What is wrong with a file, as a sentence.
 type Checked<T> = std::result::Result<T, String>;
@@ -41,15 +44,21 @@ pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
 /// The tensors of a safetensors file, on the CPU and in the kinds they are stored in.
 ///
 /// They are views of the mapped file: reading costs no memory, and the file must not be shortened while they are used.
+/// Neighbours share a mapping of some 32 MiB, which ends with the last of them.
 ///
 /// # Errors
 /// [`Error::Io`], or [`Error::Malformed`] with what the file looks like instead: cut off, an HTML page, a git-lfs
 /// pointer.
 pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
-    let (entries, _, total) = read_entries(path)?;
+    let (entries, _) = read_entries(path)?;
     let name = path.to_str().ok_or_else(|| malformed("libtorch opens only paths in UTF-8; rename it".into()))?;
-    views(entries, &Tensor::f_from_file(name, false, total as i64, (Kind::Uint8, Device::Cpu))?)
+    let mut tensors = Tensors::new();
+    for stretch in entries.chunk_by(|a, b| a.start / STRETCH == b.start / STRETCH) {
+        let end = stretch.last().map_or(0, |last| last.start + last.length);
+        views(stretch, &Tensor::f_from_file(name, false, end, (Kind::Uint8, Device::Cpu))?, &mut tensors)?;
+    }
+    Ok(tensors)
 }
 
 /// What a safetensors file holds, without its tensors.
@@ -80,7 +89,7 @@ impl Header {
     /// # Errors
     /// As [`read_safetensors`].
     pub fn open(path: &Path) -> Result<Self> {
-        let (entries, metadata, _) = read_entries(path)?;
+        let (entries, metadata) = read_entries(path)?;
         let stored = |Entry { name, shape, kind, .. }| (name, Stored { shape, kind });
         Ok(Self { file: path.display().to_string(), tensors: entries.into_iter().map(stored).collect(), metadata })
     }
@@ -97,8 +106,8 @@ impl Header {
     }
 }
 
-/// What the header of a file describes, checked; what its writer noted; and the file's size.
-fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>, u64)> {
+/// What the header of a file describes, checked, and what its writer noted.
+fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>)> {
     let io = |source| Error::io(path, source);
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
     let mut file = File::open(path).map_err(io)?;
@@ -110,8 +119,7 @@ fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>, u6
     let mut header = Vec::new();
     file.seek(SeekFrom::Start(LENGTH)).map_err(io)?;
     file.take(length).read_to_end(&mut header).map_err(io)?;
-    let (entries, metadata) = entries(&header, LENGTH + length, total).map_err(malformed)?;
-    Ok((entries, metadata, total))
+    entries(&header, LENGTH + length, total).map_err(malformed)
 }
 
 /// The tensors of a safetensors file that is in memory already; the bytes are copied once. `file` is for messages.
@@ -124,7 +132,9 @@ pub fn parse_safetensors(file: &str, bytes: &[u8]) -> Result<Tensors> {
     let length = header_length(bytes, total).map_err(malformed)?;
     let header = bytes.get(LENGTH as usize..).and_then(|rest| rest.get(..length as usize)).unwrap_or_default();
     let (entries, _) = entries(header, LENGTH + length, total).map_err(malformed)?;
-    views(entries, &Tensor::f_from_data_size(bytes, &[total as i64], Kind::Uint8)?)
+    let mut tensors = Tensors::new();
+    views(&entries, &Tensor::f_from_data_size(bytes, &[total as i64], Kind::Uint8)?, &mut tensors)?;
+    Ok(tensors)
 }
 
 /// A tensor as the header describes it, after checking.
@@ -133,8 +143,11 @@ struct Entry {
     name: String,
     kind: Kind,
     shape: Vec<i64>,
-    /// First byte in the file, and their number.
-    bytes: (i64, i64),
+    /// First byte in the file.
+    start: i64,
+    /// Bytes it has.
+    length: i64,
+    /// Bytes of one number.
     item: i64,
 }
 
@@ -146,16 +159,15 @@ struct Written {
     data_offsets: (u64, u64),
 }
 
-/// The entries as tensors that share the memory of `file`, the whole file as bytes.
-fn views(entries: Vec<Entry>, file: &Tensor) -> Result<Tensors> {
-    let mut tensors = Tensors::new();
-    for Entry { name, kind, shape, bytes: (start, length), item } in entries {
-        let bytes = file.f_narrow(0, start, length)?;
+/// Adds the entries as tensors that share the memory of `file`, its bytes from the first to at least their last.
+fn views(entries: &[Entry], file: &Tensor, tensors: &mut Tensors) -> Result<()> {
+    for Entry { name, kind, shape, start, length, item } in entries {
+        let bytes = file.f_narrow(0, *start, *length)?;
         // Writers pad the header to 8 bytes; where one did not, numbers would straddle their alignment.
         let bytes = if start % item == 0 { bytes } else { bytes.f_alias_copy()? };
-        tensors.insert(name, bytes.f_view_dtype(kind)?.f_view(shape.as_slice())?);
+        tensors.insert(name.clone(), bytes.f_view_dtype(*kind)?.f_view(shape.as_slice())?);
     }
-    Ok(tensors)
+    Ok(())
 }
 
 /// Length of the header of a file of `total` bytes that begins with `start`.
@@ -248,7 +260,8 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeM
             return Err(format!("{name} has shape {shape:?} of {dtype} in {} bytes", to - from));
         }
         end = to;
-        entries.push(Entry { name, kind, shape, bytes: ((start + from) as i64, (to - from) as i64), item });
+        let (start, length) = ((start + from) as i64, (to - from) as i64);
+        entries.push(Entry { name, kind, shape, start, length, item });
     }
     if end != room {
         return Err(format!("has {} bytes behind its last tensor", room - end));
@@ -325,6 +338,26 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_dropped_is_no_longer_mapped() -> Result<()> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("large.safetensors");
+        let bytes = |value: i64| Tensor::full([STRETCH + 5], value, (Kind::Uint8, Device::Cpu));
+        Tensor::write_safetensors(&[("a", bytes(1)), ("b", bytes(2)), ("c", bytes(3))], &path)?;
+        let mut tensors = read_safetensors(&path)?;
+        assert_eq!(["a", "b", "c"].map(|name| tensors[name].int64_value(&[STRETCH + 4])), [1, 2, 3]);
+        let mappings = || {
+            let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+            maps.lines().filter(|line| line.ends_with("large.safetensors")).count()
+        };
+        for left in [2, 1, 0] {
+            drop(tensors.pop_first());
+            assert_eq!(mappings(), left);
+        }
+        Ok(())
+    }
+
+    #[test]
     fn a_header_that_is_not_padded_is_read_too() -> Result<()> {
         for spaces in 0..8 {
             let bytes = file(&format!("{PAIR}{}", " ".repeat(spaces)), 3);
@@ -391,6 +424,7 @@ mod tests {
         assert!(problem(b"").contains("is empty"));
         assert!(matches!(read_safetensors(Path::new("/nowhere/at/all")), Err(Error::Io { .. })));
     }
+
     #[test]
     fn no_header_makes_it_fall_over() {
         let whole = file(PAIR, 3);

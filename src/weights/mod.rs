@@ -47,7 +47,7 @@ pub use source::Source;
 
 use crate::error::{Error, Result};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::rc::Rc;
@@ -76,7 +76,8 @@ struct Store {
 
 #[derive(Debug)]
 enum Origin {
-    Tensors(Tensors),
+    /// Those that nobody has asked for yet. The others are let go, and with them what of their file is in memory.
+    Tensors(RefCell<Tensors>),
     Random(u64),
 }
 
@@ -85,7 +86,6 @@ struct Asked {
     handed_out: Tensors,
     not_finite: Vec<String>,
     overflown: Vec<String>,
-    used: BTreeSet<String>,
     missing: Vec<Named>,
     misshapen: Vec<Misshapen>,
 }
@@ -93,7 +93,7 @@ struct Asked {
 impl Weights {
     /// Hands out `tensors`, converted to `kind` and moved to `device`. `file` is how messages call them.
     pub fn new(file: impl Into<String>, tensors: Tensors, kind: Kind, device: Device) -> Self {
-        Self::of(file.into(), Origin::Tensors(tensors), kind, device)
+        Self::of(file.into(), Origin::Tensors(tensors.into()), kind, device)
     }
 
     /// The tensors of a safetensors file; see [`read_safetensors`].
@@ -150,8 +150,11 @@ impl Weights {
 
     /// Is there a tensor of this name? Asks without using it. Random weights have none until they are asked for.
     pub fn has(&self, name: &str) -> bool {
+        let name = self.full(name);
         match &self.store.origin {
-            Origin::Tensors(tensors) => tensors.contains_key(&self.full(name)),
+            Origin::Tensors(left) => {
+                left.borrow().contains_key(&name) || self.store.asked.borrow().handed_out.contains_key(&name)
+            }
             Origin::Random(_) => false,
         }
     }
@@ -167,31 +170,29 @@ impl Weights {
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let store = &*self.store;
         let name = self.full(name);
-        let tensors = match &store.origin {
-            Origin::Tensors(tensors) => tensors,
-            Origin::Random(seed) => {
-                let tensor = self.placed(&random::tensor(*seed, &name, shape)?)?;
-                store.asked.borrow_mut().handed_out.insert(name, tensor.shallow_clone());
-                return Ok(tensor);
-            }
-        };
         let mut asked = store.asked.borrow_mut();
-        let Some(tensor) = tensors.get(&name) else {
+        let found = match &store.origin {
+            Origin::Tensors(left) => left.borrow_mut().remove(&name),
+            Origin::Random(seed) => Some(random::tensor(*seed, &name, shape)?),
+        };
+        // Who asks again gets what the first one got.
+        let Some(tensor) = found.or_else(|| asked.handed_out.get(&name).map(Tensor::shallow_clone)) else {
             asked.missing.push(Named { name, shape: shape.to_vec() });
             return self.placeholder(shape);
         };
-        asked.used.insert(name.clone());
         let (got, kind) = (tensor.size(), tensor.f_kind()?);
         if matrix(&got) != matrix(shape) || !is_float(kind) {
             asked.misshapen.push(Misshapen { name, expected: shape.to_vec(), got, kind });
             return self.placeholder(shape);
         }
-        let placed = self.placed(&tensor.f_reshape(shape)?)?;
-        if !is_finite(tensor)? {
-            asked.not_finite.push(name.clone());
-        } else if store.kind == Kind::Half && kind != Kind::Half && !is_finite(&placed)? {
-            asked.overflown.push(name.clone());
+        let placed = tensor.f_reshape(shape)?.f_to_device(store.device)?.f_to_kind(store.kind)?;
+        if !is_finite(&placed)? {
+            match is_finite(&tensor.f_to_kind(Kind::Double)?)? {
+                true => asked.overflown.push(name.clone()),
+                false => asked.not_finite.push(name.clone()),
+            }
         }
+        let placed = self.laid_out(placed)?;
         asked.handed_out.insert(name, placed.shallow_clone());
         Ok(placed)
     }
@@ -227,16 +228,17 @@ impl Weights {
     pub fn report(&self) -> LoadReport {
         let asked = self.store.asked.borrow();
         let unused = match &self.store.origin {
-            Origin::Tensors(tensors) => tensors
+            Origin::Tensors(left) => left
+                .borrow()
                 .iter()
-                .filter(|(name, _)| !asked.used.contains(*name) && !is_leftover(name))
+                .filter(|(name, _)| !is_leftover(name))
                 .map(|(name, tensor)| Named { name: name.clone(), shape: tensor.size() })
                 .collect(),
             Origin::Random(_) => Vec::new(),
         };
         LoadReport {
             file: self.store.file.clone(),
-            loaded: asked.used.len().saturating_sub(asked.misshapen.len()),
+            loaded: asked.handed_out.len(),
             missing: asked.missing.clone(),
             misshapen: asked.misshapen.clone(),
             unused,
@@ -248,7 +250,7 @@ impl Weights {
     /// Has everything been found? Networks ask at the end of their constructors. Unused tensors are no error.
     ///
     /// # Errors
-    /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen, or too large for f16.
+    /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen, or too large for its kind.
     pub fn finish(&self) -> Result<()> {
         {
             let asked = self.store.asked.borrow();
@@ -263,12 +265,12 @@ impl Weights {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
-    fn placed(&self, tensor: &Tensor) -> Result<Tensor> {
-        let placed = tensor.f_to_device(self.store.device)?.f_to_kind(self.store.kind)?;
-        if !self.channels_last || placed.dim() != 4 || self.store.device != Device::Cpu {
-            return Ok(placed);
+    /// As convolutions want it here.
+    fn laid_out(&self, tensor: Tensor) -> Result<Tensor> {
+        if !self.channels_last || tensor.dim() != 4 || self.store.device != Device::Cpu {
+            return Ok(tensor);
         }
-        Ok(placed.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+        Ok(tensor.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
     }
 
     fn placeholder(&self, shape: &[i64]) -> Result<Tensor> {
@@ -281,9 +283,10 @@ pub(crate) fn share(tensors: &Tensors) -> Tensors {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }
 
-/// Are there neither infinities nor NaNs? Almost always one sum tells.
+/// Are there neither infinities nor NaNs? Almost always one sum tells. It is taken in the tensor's own kind, since
+/// libtorch would convert the whole of it for another.
 fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let sum = tensor.f_sum(Kind::Float)?.f_double_value(&[])?;
+    let sum = tensor.f_sum(tensor.f_kind()?)?.f_double_value(&[])?;
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
@@ -357,11 +360,24 @@ mod tests {
             Ok(report)
         };
         assert_eq!(load(f32::NAN, Kind::Float)?.not_finite, ["a"]);
+        assert_eq!(load(f32::INFINITY, Kind::Half)?.not_finite, ["a"]);
         assert_eq!(load(f32::MAX, Kind::Float)?.not_finite, [""; 0], "a sum may overflow, the weights do not");
+        assert_eq!(load(65504.0, Kind::Half)?.overflown, [""; 0], "likewise");
         let report = load(1e5, Kind::Half)?;
         assert_eq!((report.overflown.len(), report.not_finite.len()), (1, 0));
-        assert!(report.to_string().contains("too large for f16:\n  a"), "{report}");
+        assert!(report.to_string().contains("too large for the kind asked for:\n  a"), "{report}");
         Ok(())
+    }
+
+    #[test]
+    fn what_was_handed_out_is_let_go_and_handed_out_again() -> Result<()> {
+        let w = weights(&[("a.weight", &[3, 2], Kind::Half)]);
+        let first = w.at("a").tensor("weight", &[3, 2])?;
+        assert!(matches!(&w.store.origin, Origin::Tensors(left) if left.borrow().is_empty()));
+        assert!(w.has("a.weight"));
+        assert_eq!(w.at("a").tensor("weight", &[3, 2, 1, 1])?.data_ptr(), first.data_ptr());
+        assert_eq!((w.report().loaded, w.report().unused.len()), (1, 0));
+        w.finish()
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub struct LoadReport {
     pub unused: Vec<Named>,
     /// Holding a NaN or an infinity.
     pub not_finite: Vec<String>,
-    /// Holding numbers that f16, which was asked for, cannot.
+    /// Holding numbers that the kind asked for, such as f16, cannot.
     pub overflown: Vec<String>,
 }
 
@@ -79,7 +79,7 @@ impl Display for LoadReport {
             false => write!(f, "{name}: expected {expected:?}, got {got:?}"),
         })?;
         section(f, "not finite", not_finite, |f, name| f.write_str(name))?;
-        section(f, "too large for f16", overflown, |f, name| f.write_str(name))?;
+        section(f, "too large for the kind asked for", overflown, |f, name| f.write_str(name))?;
         section(f, "unused", unused, |f, unused| write!(f, "{} {:?}", unused.name, unused.shape))
     }
 }

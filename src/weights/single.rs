@@ -3,12 +3,12 @@
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout, Storage, renamed};
 use super::recognize::{Contents, Family, UNET};
-use super::{Tensors, vocabulary};
+use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::Kind;
 
 /// A single file in LDM, SGM or diffusers layout.
@@ -25,10 +25,18 @@ use tch::Kind;
 #[derive(Debug)]
 pub struct SingleFile {
     header: Header,
-    tensors: Tensors,
+    place: Place,
     layout: Layout,
     /// What a file `<name>.yaml` beside it says.
     beside: Option<String>,
+}
+
+/// Where the tensors are.
+#[derive(Debug)]
+enum Place {
+    /// There, to be mapped anew for every part, so that a part's mappings end with it.
+    File(PathBuf),
+    Memory(Tensors),
 }
 
 /// What a network's output means, and why that is believed.
@@ -58,24 +66,32 @@ const TEXT: [(&str, bool); 7] = [
 const SPREAD_OF_V: f64 = 0.09;
 
 impl SingleFile {
-    /// Opens a file; its tensors are views of it and cost no memory yet.
+    /// Opens a file; its tensors stay there.
     ///
     /// # Errors
     /// As [`read_safetensors`].
     pub fn open(path: &Path) -> Result<Self> {
         let header = Header::open(path)?;
         let beside = std::fs::read_to_string(path.with_extension("yaml")).ok();
-        Ok(Self { beside, ..Self::new(header, read_safetensors(path)?) })
+        Ok(Self { beside, ..Self::new(header, Place::File(path.into())) })
     }
 
     /// Tensors that are in memory already; `file` is for messages.
     pub fn of(file: impl Into<String>, tensors: Tensors) -> Self {
-        Self::new(Header::of(file, &tensors), tensors)
+        Self::new(Header::of(file, &tensors), Place::Memory(tensors))
     }
 
-    fn new(header: Header, tensors: Tensors) -> Self {
+    fn new(header: Header, place: Place) -> Self {
         let layout = Layout::of(header.tensors.keys().map(String::as_str));
-        Self { header, tensors, layout, beside: None }
+        Self { header, place, layout, beside: None }
+    }
+
+    /// The tensors by their own names.
+    fn tensors(&self) -> Result<Tensors> {
+        match &self.place {
+            Place::File(path) => read_safetensors(path),
+            Place::Memory(tensors) => Ok(share(tensors)),
+        }
     }
 
     /// Names, shapes and metadata.
@@ -95,7 +111,7 @@ impl SingleFile {
     /// `None`: the file has no such part.
     ///
     /// # Errors
-    /// [`Error::Torch`] only.
+    /// As [`read_safetensors`], if the file is another one by now.
     pub fn part(&self, part: &str) -> Result<Option<Tensors>> {
         let tensors = match part {
             "unet" => self.unet(&[UNET, ""])?,
@@ -111,18 +127,18 @@ impl SingleFile {
     /// # Errors
     /// [`Error::Torch`] only.
     pub fn averages(&self) -> Result<Option<Tensors>> {
+        let tensors = self.tensors()?;
         let average = |name: &str| {
             let plain: String = name.strip_prefix("model.").unwrap_or(name).split('.').collect();
-            self.tensors.get(&format!("model_ema.{plain}"))
+            tensors.get(&format!("model_ema.{plain}"))
         };
-        let names = self.tensors.keys().filter(|name| name.starts_with(UNET));
+        let names = tensors.keys().filter(|name| name.starts_with(UNET));
         let found = names.filter_map(|name| Some((name.clone(), average(name)?.shallow_clone())));
-        let averages = Self { tensors: found.collect(), header: Header::default(), layout: self.layout, beside: None };
-        averages.part("unet")
+        Self { layout: self.layout, ..Self::of("averages", found.collect()) }.part("unet")
     }
 
     fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+        self.header.tensors.contains_key(name)
     }
 
     fn unet(&self, prefixes: &[&str]) -> Result<Tensors> {
@@ -134,10 +150,10 @@ impl SingleFile {
                     let name = names::unet(name, self.layout).or_else(|| own(name));
                     name.map(|name| (name, Storage::Same))
                 };
-                return renamed(&self.tensors, prefix, rename);
+                return renamed(&self.tensors()?, prefix, rename);
             }
             if self.has(&format!("{prefix}conv_in.weight")) {
-                return renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]);
+                return renamed(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]);
             }
         }
         Ok(Tensors::new())
@@ -146,10 +162,10 @@ impl SingleFile {
     fn vae(&self) -> Result<Tensors> {
         for prefix in ["first_stage_model.", "vae.", ""] {
             if self.has(&format!("{prefix}decoder.mid.block_1.conv1.weight")) {
-                return renamed(&self.tensors, prefix, |name| names::vae(name, self.layout));
+                return renamed(&self.tensors()?, prefix, |name| names::vae(name, self.layout));
             }
             if self.has(&format!("{prefix}decoder.mid_block.resnets.0.conv1.weight")) {
-                return renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]);
+                return renamed(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]);
             }
         }
         self.taesd()
@@ -167,9 +183,9 @@ impl SingleFile {
                     Some((format!("{half}.layers.{layer}.{rest}"), Storage::Same))
                 };
                 if self.has(&format!("{prefix}layers.0.weight")) {
-                    all.extend(renamed(&self.tensors, &prefix, |name| [(format!("{half}.{name}"), Storage::Same)])?);
+                    all.extend(renamed(&self.tensors()?, &prefix, |name| [(format!("{half}.{name}"), Storage::Same)])?);
                 } else if self.has(&format!("{prefix}{first}.weight")) {
-                    all.extend(renamed(&self.tensors, &prefix, original)?);
+                    all.extend(renamed(&self.tensors()?, &prefix, original)?);
                 }
             }
         }
@@ -189,8 +205,8 @@ impl SingleFile {
                 continue;
             }
             return match open_clip {
-                true => renamed(&self.tensors, prefix, names::open_clip),
-                false => renamed(&self.tensors, prefix, |name| [(name.to_owned(), Storage::Same)]),
+                true => renamed(&self.tensors()?, prefix, names::open_clip),
+                false => renamed(&self.tensors()?, prefix, |name| [(name.to_owned(), Storage::Same)]),
             };
         }
         Ok(Tensors::new())
@@ -234,10 +250,11 @@ impl SingleFile {
 
     /// ᾱ of the last timestep, where the file has it.
     fn last_level(&self) -> Result<Option<f64>> {
-        let Some(levels) = self.tensors.get("alphas_cumprod").filter(|levels| levels.size() == [1000]) else {
+        if self.header.shape("alphas_cumprod") != Some(&[1000]) {
             return Ok(None);
-        };
-        Ok(Some(levels.f_double_value(&[999])?))
+        }
+        let levels = self.tensors()?.remove("alphas_cumprod");
+        Ok(levels.map(|levels| levels.f_double_value(&[999])).transpose()?)
     }
 
     /// A text file of the diffusers folder that this file stands for, of a model of `family`. `None`: it has none.

@@ -176,14 +176,7 @@ impl<'h> Client<'h> {
     }
 
     /// Fetches a file's content, going on where an earlier try was cut off, and checks it.
-    fn download(
-        &self,
-        url: &str,
-        file: &str,
-        known: &Known,
-        blob: &Path,
-        progress: &mut Progress<'_>,
-    ) -> Result<()> {
+    fn download(&self, url: &str, file: &str, known: &Known, blob: &Path, progress: &mut Progress<'_>) -> Result<()> {
         let part = PathBuf::from(format!("{}.incomplete", blob.display()));
         let mut last = None;
         for attempt in 0..TRIES {
@@ -204,13 +197,7 @@ impl<'h> Client<'h> {
     }
 
     /// One try. `tell` is called with the bytes that are there.
-    fn go_on(
-        &self,
-        url: &str,
-        known: &Known,
-        part: &Path,
-        tell: &mut dyn FnMut(u64),
-    ) -> std::result::Result<(), Stop> {
+    fn go_on(&self, url: &str, known: &Known, part: &Path, tell: &mut dyn FnMut(u64)) -> std::result::Result<(), Stop> {
         let io = |error: std::io::Error| {
             let needs = known.size.map_or(String::new(), |size| format!(" of {:.1} GB", size as f64 / 1e9));
             let full = match error.kind() {
