@@ -475,3 +475,36 @@ fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
     assert!(message.contains("is a ControlNet for SD 1.x with 5 hint channels"), "{message}");
     Ok(())
 }
+
+#[test]
+fn single_files_sample_as_their_family_was_published() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut tensors, _) = small_model()?;
+    let path = folder.path().join("whole.safetensors");
+    let sampler = |tensors: &Tensors| -> Result<String> {
+        write(&path, tensors);
+        let model = Model::load(&Source::file(&path))?;
+        assert_eq!(model.scheduler().schedule(4)?.steps().len(), 4);
+        Ok(model.scheduler().solver()?.name().to_owned())
+    };
+    assert_eq!(sampler(&tensors)?, "Pndm");
+    drop(tensors.insert("v_pred".into(), Tensor::zeros([0], (Kind::Float, Device::Cpu))));
+    assert_eq!(sampler(&tensors)?, "Ddim");
+    Ok(())
+}
+
+#[test]
+fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
+    let half = |options: LoadOptions| Model::load_with(&Source::embedded(), options).unwrap_err().to_string();
+    let message = half(LoadOptions { kind: Some(Kind::Half), ..LoadOptions::default() });
+    assert!(message.contains("kind is Half on Cpu; expected Float or BFloat16"), "{message}");
+    let message = half(LoadOptions { vae_kind: Some(Kind::Half), ..LoadOptions::default() });
+    assert!(message.contains("vae_kind is Half on Cpu"), "{message}");
+    let plain = Model::load(&Source::embedded())?; // its files are f16
+    assert!(plain.tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::Float));
+    let mut pipeline = Pipeline::builder().kind(Kind::BFloat16).build()?;
+    assert!(pipeline.model().tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
+    let output = pipeline.request("a red boat").seed(7).steps(2).run()?;
+    assert_eq!(output.image(0)?.width(), 128);
+    Ok(())
+}

@@ -36,6 +36,8 @@ pub struct Lora {
     /// Width of the context it was trained with.
     context: Option<i64>,
     adapter: Value,
+    /// Words that its file brings along.
+    words: BTreeSet<String>,
     scale: f64,
     text_scale: Option<f64>,
 }
@@ -137,13 +139,17 @@ impl Lora {
                 context = context.or(width);
             }
         }
-        strange.retain(|name| !name.starts_with("bundle_emb."));
+        let mut words = BTreeSet::new();
+        strange.retain(|name| {
+            let word = name.strip_prefix("bundle_emb.").map(|rest| rest.split('.').next().unwrap_or(rest).to_owned());
+            word.map(|word| words.insert(word)).is_none()
+        });
         if let Some(name) = strange.first() {
             return Err(malformed(format!("has {name}, which belongs to no LoRA that is known")));
         }
         let adapter = header.metadata.get("lora_adapter_metadata");
         let adapter = adapter.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
-        Ok(Self { file: header.file, modules, family, context, adapter, scale: 1.0, text_scale: None })
+        Ok(Self { file: header.file, modules, family, context, adapter, words, scale: 1.0, text_scale: None })
     }
 
     /// How strongly it changes the model; 1 is as trained, 0 not at all. Default: 1.
@@ -183,6 +189,11 @@ impl Lora {
                 return Err(Error::parameter("scale", scale, "a finite number; 0 to 1 is usual"));
             }
             lora.check_context(parts)?;
+            if !lora.words.is_empty() {
+                let words = lora.words.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+                let way = "load them from files of their own with `Model::with_embedding`";
+                notes.push(format!("{}: the words it brings are not loaded ({words}); {way}", lora.file));
+            }
             let mut unmatched = Vec::new();
             for (key, module) in &lora.modules {
                 match index.find(key) {
@@ -415,6 +426,20 @@ mod tests {
         let name = "mid_block.resnets.0.conv1.weight";
         let apart = (&model["unet"][name] - &before["unet"][name] - delta * 1.5).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "{apart}");
+        Ok(())
+    }
+
+    #[test]
+    fn words_that_a_lora_brings_are_told() -> Result<()> {
+        let lora = lora(&[
+            (&format!("{KEY}.lora_A.weight"), wave(&[2, 8])),
+            (&format!("{KEY}.lora_B.weight"), wave(&[6, 2])),
+            ("bundle_emb.badhands.string_to_param.*", wave(&[3, 8])),
+            ("bundle_emb.ink.clip_l", wave(&[1, 8])),
+        ])?;
+        let notes = Lora::merge(&[lora], &mut parts(&[4, 5, 3, 3]))?;
+        assert_eq!(notes.len(), 1);
+        assert!(notes[0].contains("ink.safetensors: the words it brings are not loaded (badhands, ink)"), "{notes:?}");
         Ok(())
     }
 

@@ -294,15 +294,20 @@ impl SingleFile {
         Ok(Some(config.to_string()))
     }
 
-    /// What the publishers of a family sample with. SD 1.x came with PNDM, whose place DDIM takes.
+    /// What the publishers of a family sample with: SD 1.x and 2.x with PNDM, but those that predict v with DDIM, which
+    /// alone of the two knows of zero terminal SNR.
     fn scheduler(&self, family: Family) -> Result<Value> {
         let Evidence { v, zero_snr, .. } = self.prediction()?;
-        let class = if family.is_xl() { "EulerDiscreteScheduler" } else { "DDIMScheduler" };
+        let class = match family {
+            Family::Sdxl | Family::SdxlRefiner => "EulerDiscreteScheduler",
+            Family::Sd1 | Family::Sd2 if v || zero_snr => "DDIMScheduler",
+            Family::Sd1 | Family::Sd2 => "PNDMScheduler",
+        };
         let prediction = if v { "v_prediction" } else { "epsilon" };
         let spacing = if zero_snr { "trailing" } else { "leading" };
         Ok(json!({
             "_class_name": class, "num_train_timesteps": 1000, "beta_schedule": "scaled_linear", "beta_start": 0.00085,
-            "beta_end": 0.012, "clip_sample": false, "set_alpha_to_one": false, "steps_offset": 1,
+            "beta_end": 0.012, "clip_sample": false, "set_alpha_to_one": false, "steps_offset": 1, "skip_prk_steps": true,
             "timestep_spacing": spacing, "prediction_type": prediction, "rescale_betas_zero_snr": zero_snr,
         }))
     }
