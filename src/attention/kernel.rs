@@ -27,7 +27,8 @@ pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     merge_heads(&if by_hand(q, k)? { weighted(&probs(&scores(q, k)?)?, v)? } else { fused(q, k, v, None)? })
 }
 
-/// softmax(q·kᵀ/√d + bias)·v by libtorch's fused operation.
+/// softmax(q·kᵀ/√d + bias)·v by libtorch's fused operation. Its scores and its softmax are f32 whatever q and k are, so
+/// that SD 2.x, whose configurations ask for it (`upcast_attention`), does not overflow in half precision.
 pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     count::kernel();
     let bias = bias.map(|bias| bias.f_to_kind(q.kind())).transpose()?;
@@ -83,5 +84,35 @@ pub(super) mod count {
         let before = CALLS.with(std::cell::Cell::get);
         let value = f();
         (CALLS.with(std::cell::Cell::get) - before, value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of queries and keys whose scores are some hundreds, in `kind`.
+    fn steep(shape: &[i64], phase: f64, kind: Kind) -> Tensor {
+        let count = shape.iter().product::<i64>();
+        let wave = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7391 + phase).sin() * 12.0;
+        wave.reshape(shape).to_kind(kind)
+    }
+
+    #[test]
+    fn scores_are_f32_where_the_network_is_not() -> Result<()> {
+        // A prompt's tokens, and more than are computed by hand.
+        for tokens in [77, 400] {
+            let [q, k] = [(64, 0.0), (tokens, 1.0)].map(|(n, phase)| steep(&[1, 2, n, 64], phase, Kind::BFloat16));
+            let v = steep(&[1, 2, tokens, 64], 2.0, Kind::BFloat16) / 12.0;
+            let out = |scores: &Tensor| -> Result<Tensor> { merge_heads(&weighted(&probs(scores)?, &v)?) };
+            let exact = scores(&q, &k)?;
+            assert!(exact.abs().max().double_value(&[]) > 256.0, "bf16 rounds them to even numbers");
+            let apart = |a: &Tensor, b: &Tensor| (a - b).to_kind(Kind::Float).abs().max().double_value(&[]);
+            let want = out(&exact)?;
+            let rounded = apart(&out(&exact.to_kind(Kind::BFloat16).to_kind(Kind::Float))?, &want);
+            let ours = apart(&plain(&q, &k, &v)?, &want);
+            assert!(ours < 0.01 && rounded > 5.0 * ours, "{tokens} tokens: {ours}, and with rounded scores {rounded}");
+        }
+        Ok(())
     }
 }
