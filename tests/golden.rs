@@ -2,7 +2,8 @@
 //!
 //! Cases are the folders with a `case.json` in `tests/golden` and in the folders that the environment variable
 //! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them. Arguments are those of
-//! `cargo test`: parts of names, `--exact`, `--skip`, `--list`.
+//! `cargo test`: parts of names, `--exact`, `--skip`, `--list`. `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) says
+//! where networks run.
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -14,7 +15,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What the last panic said, and where.
 static PANIC: Mutex<String> = Mutex::new(String::new());
@@ -35,6 +36,10 @@ fn main() -> ExitCode {
     if arguments.list {
         chosen.for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
+    }
+    if let Some(Err(error)) = std::env::var("IMPASTO_DEVICE").ok().map(|name| conformance::choose(&name)) {
+        println!("FAILED: {error}");
+        return ExitCode::FAILURE;
     }
     panic::set_hook(Box::new(|info| *PANIC.lock().unwrap() = info.to_string()));
     let (mut passed, mut failed, mut skipped) = (0, 0, 0);
@@ -92,7 +97,8 @@ fn run(dir: &Path) -> Result<Verdict> {
     if let Stance::Skip(why) = stance {
         return Ok(Verdict::Skipped(why));
     }
-    case.load()?;
+    let networks = !conformance::ON_CPU.contains(&case.kind.as_str());
+    case.load(if networks { conformance::device() } else { Device::Cpu })?;
     let (_, compute, _) = KINDS.iter().find(|(kind, ..)| *kind == case.kind).ok_or("unknown kind")?;
     compare(&case.wanted, compute(&case)?).map(Verdict::Passed)
 }
@@ -131,13 +137,14 @@ fn distance(got: &Tensor, want: &Wanted) -> Result<Distance> {
         return Ok(Distance { error: 0.0, tolerance: *atol });
     }
     if !tensor.is_floating_point() {
+        let got = got.f_to_device(Device::Cpu)?;
         let differing = got.f_not_equal_tensor(tensor)?.f_sum(Kind::Int64)?.f_int64_value(&[])?;
         return match differing {
             0 => Ok(Distance { error: 0.0, tolerance: 0.0 }),
             _ => Err(format!("{differing} of {numel} integers differ").into()),
         };
     }
-    let flat = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_to_device(tch::Device::Cpu)?.f_reshape([-1]);
+    let flat = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_reshape([-1]);
     let (got, want) = (flat(got)?, flat(tensor)?);
     let equal = got.f_eq_tensor(&want)?; // infinities too
     let error = got.f_sub(&want)?.f_abs()?.f_masked_fill(&equal, 0)?;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 /// Any failure, with its message.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -94,13 +94,14 @@ impl Case {
         Ok((case, stance))
     }
 
-    /// Reads the tensors. Outputs with a tolerance and outputs with a tensor must be the same ones.
-    pub fn load(&mut self) -> Result<()> {
+    /// Reads the tensors, the inputs onto `device`. Outputs with a tolerance and outputs with a tensor must be the same
+    /// ones.
+    pub fn load(&mut self, device: Device) -> Result<()> {
         let path = self.dir.join("tensors.safetensors");
         let tensors = if path.exists() { Tensor::read_safetensors(path)? } else { Vec::new() };
         for (name, tensor) in tensors {
             if let Some(input) = name.strip_prefix("in.") {
-                self.inputs.insert(input.into(), tensor);
+                self.inputs.insert(input.into(), tensor.to_device(device));
             } else if let Some(wanted) = name.strip_prefix("out.").and_then(|name| self.wanted.get_mut(name)) {
                 wanted.tensor = tensor;
             } else {

@@ -3,12 +3,14 @@
 
 mod case;
 mod comparison;
+mod device;
 mod networks;
 mod runs;
 mod schedulers;
 mod tokenize;
 
 pub use case::{Case, Result, Stance, Wanted};
+pub use device::{choose, device};
 use tch::Tensor;
 
 /// What a kind computes: outputs by name, `<name>` for the case's `out.<name>`.
@@ -16,6 +18,10 @@ pub type Outputs = Vec<(String, Tensor)>;
 
 /// Computes the outputs of a case, or says what of its other files (`expected.json`, a manifest) is not met.
 pub type Run = fn(&Case) -> Result<Outputs>;
+
+/// Kinds without a network: they stay on the CPU.
+pub const ON_CPU: &[&str] =
+    &["tokenize", "torch_rng", "scheduler", "scheduler_math", "scheduler_refused", "clip_preprocess", "real_configs"];
 
 /// What is run: the kind, how, and which [`CAPABILITIES`] do not extend to it yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[

@@ -1,6 +1,6 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `unet`, `vae`, `single_file` and `real_configs`.
 
-use super::{Case, Outputs, Result};
+use super::{Case, Outputs, Result, device};
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
 use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
@@ -9,7 +9,7 @@ use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, rea
 use impasto::{Branch, Error, Grid, Rgb, Step};
 use std::collections::BTreeMap;
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// The configuration and weights of a model's folder.
 fn load(folder: &Path) -> Result<(String, Weights)> {
@@ -17,7 +17,7 @@ fn load(folder: &Path) -> Result<(String, Weights)> {
     let file = files.find(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     let file = file.ok_or_else(|| format!("no safetensors in {}", folder.display()))?;
     let config = std::fs::read_to_string(folder.join("config.json"))?;
-    Ok((config, Weights::open(&file, Kind::Float, Device::Cpu)?))
+    Ok((config, Weights::open(&file, Kind::Float, device())?))
 }
 
 /// CLIP text towers.
@@ -239,7 +239,7 @@ fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Res
     let roles: Vec<&String> = case.models.keys().filter(|role| *role != "tokenizer").collect();
     for role in roles {
         let config = std::fs::read_to_string(case.model(role)?.join("config.json"))?;
-        let w = Weights::new(role.as_str(), tensors(role)?, Kind::Float, Device::Cpu);
+        let w = Weights::new(role.as_str(), tensors(role)?, Kind::Float, device());
         match role.as_str() {
             "unet" => {
                 let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
@@ -342,13 +342,13 @@ pub fn textual_inversion(case: &Case) -> Result<Outputs> {
         config.vocab_size = rows.end;
         tokenizer = tokenizer.with_word(embedding.word(), rows)?;
     }
-    let tower = ClipText::new(&Weights::new("text", tensors, Kind::Float, Device::Cpu), &config)?;
+    let tower = ClipText::new(&Weights::new("text", tensors, Kind::Float, device()), &config)?;
     let ids = case
         .param::<Vec<String>>("texts")?
         .iter()
         .map(|text| Ok(Tensor::from_slice(&tokenizer.padded(text)?)))
         .collect::<Result<Vec<_>>>()?;
-    let ids = Tensor::stack(&ids, 0);
+    let ids = Tensor::stack(&ids, 0).to_device(device());
     let states = tower.forward(&ids)?;
     Ok(vec![
         ("input_ids".into(), ids),
@@ -362,7 +362,7 @@ pub fn real_configs(case: &Case) -> Result<Outputs> {
     let config = String::from_utf8(case.read("config.json")?)?;
     let manifest: Vec<(String, Vec<i64>, String)> = case.json("manifest.json.gz")?;
     // Without weights the report of what is missing is the list of what was asked for.
-    let w = Weights::new("nothing", Tensors::new(), Kind::Float, Device::Cpu);
+    let w = Weights::new("nothing", Tensors::new(), Kind::Float, device());
     let has = |name: &str| manifest.iter().any(|(parameter, ..)| parameter == name);
     let made = if has("controlnet_mid_block.weight") {
         ControlNet::new(&w, &ControlNetConfig::from_json("", &config)?).map(drop)

@@ -1,6 +1,6 @@
 //! Whole runs: kinds `pipeline`, `daam` and `color_force`.
 
-use super::{Case, Outputs, Result, schedulers};
+use super::{Case, Outputs, Result, device, schedulers};
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
@@ -16,7 +16,8 @@ use impasto::{
 };
 use serde::Deserialize;
 use serde_json::Value;
-use tch::{Device, Kind, Tensor};
+use std::path::Path;
+use tch::{Kind, Tensor};
 
 /// One value or one per prompt.
 #[derive(Clone, Deserialize)]
@@ -91,8 +92,14 @@ fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     std::fs::write(folder.path().join("scheduler/scheduler_config.json"), config.to_string())?;
     let skip: Option<usize> = case.param("clip_skip")?;
     let text = TextOptions { clip_skip: skip.map(|skip| skip + 1), ..TextOptions::PLAIN };
-    let model = Model::load_with(&Source::dir(folder.path()), LoadOptions { text, ..LoadOptions::default() })?;
+    let model = load(folder.path(), text)?;
     Ok((folder, model))
+}
+
+/// A folder's model in f32, where cases are run.
+fn load(folder: &Path, text: TextOptions) -> Result<Model> {
+    let options = LoadOptions { device: device(), kind: Some(Kind::Float), text, ..LoadOptions::default() };
+    Ok(Model::load_with(&Source::dir(folder), options)?)
 }
 
 /// The sampler and the start that diffusers' parameters describe, for the `i`th prompt.
@@ -150,8 +157,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     if case.models.contains_key("text_encoder_2") {
         return sdxl(case, &model, &controlled);
     }
-    let whole = LoadOptions { text: TextOptions::PLAIN, ..LoadOptions::default() };
-    let whole = Model::load_with(&Source::dir(folder.path()), whole)?;
+    let whole = load(folder.path(), TextOptions::PLAIN)?;
     let mut codec = SkipsForThePrompt { model: &controlled, whole, negative: String::new() };
     let prompts: Several<String> = case.param("prompt")?;
     let negatives: Option<Several<String>> = case.param("negative_prompt")?;
@@ -251,14 +257,15 @@ fn sdxl(case: &Case, model: &Model, controlled: &Controlled<'_>) -> Result<Outpu
         None => {
             let grid = grid(case)?;
             let x = noise.draw(&[1, 4, grid.h, grid.w])? * whole.initial_scale();
-            (whole, x)
+            (whole, x.to_device(device()))
         }
         Some(picture) => {
             let count = whole.steps().len();
             let schedule = whole.last(((count as f64 * case.param::<f64>("strength")?) as usize).min(count))?;
             let posterior = vae(case)?.encode(&(picture * 2.0 - 1.0))?;
-            let latent = vae(case)?.scaled(&posterior.sample(&noise.draw(&posterior.mean.size())?)?)?;
-            let x = &latent + noise.draw(&latent.size())? * schedule.sigma_max();
+            let latent =
+                vae(case)?.scaled(&posterior.sample(&noise.draw(&posterior.mean.size())?.to_device(device()))?)?;
+            let x = &latent + noise.draw(&latent.size())?.to_device(device()) * schedule.sigma_max();
             (schedule, x)
         }
     };
@@ -290,7 +297,7 @@ fn vae(case: &Case) -> Result<Vae> {
     let folder = case.model("vae")?;
     let (_, tensors, _) = read_folder(folder, None)?.ok_or("no weights")?;
     let config = std::fs::read_to_string(folder.join("config.json"))?;
-    let w = Weights::new("vae", tensors, Kind::Float, Device::Cpu);
+    let w = Weights::new("vae", tensors, Kind::Float, device());
     Ok(Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?)
 }
 
@@ -363,7 +370,7 @@ struct Force {
 
 /// Color forcing on the trained tiny model.
 pub fn color_force(case: &Case) -> Result<Outputs> {
-    let model = Model::load(&Source::dir(case.model("model")?))?;
+    let model = load(case.model("model")?, TextOptions::default())?;
     let (prompt, negative): (String, String) = (case.param("prompt")?, case.param("negative")?);
     let window: [f64; 2] = case.param("window")?;
     let solver: Box<dyn Solver> = match case.param::<String>("solver")?.as_str() {

@@ -1,0 +1,41 @@
+//! Where cases are run: `IMPASTO_DEVICE`.
+
+use super::Result;
+use std::sync::OnceLock;
+use tch::{Cuda, Device, utils};
+
+static CHOSEN: OnceLock<Device> = OnceLock::new();
+
+/// The device that [`choose`] was told; the CPU without.
+pub fn device() -> Device {
+    *CHOSEN.get().unwrap_or(&Device::Cpu)
+}
+
+/// Runs cases on the device of that name: `cpu`, `cuda`, `cuda:1`, `mps`.
+pub fn choose(name: &str) -> Result<()> {
+    let device = parse(name)?;
+    let there = match device {
+        Device::Cuda(index) => (index as i64) < Cuda::device_count(),
+        Device::Mps => utils::has_mps(),
+        _ => true,
+    };
+    match there {
+        true => Ok(_ = CHOSEN.set(device)),
+        false => {
+            let found =
+                format!("{} CUDA devices, {}", Cuda::device_count(), if utils::has_mps() { "MPS" } else { "no MPS" });
+            Err(format!("IMPASTO_DEVICE is {name}, which libtorch does not find here ({found})").into())
+        }
+    }
+}
+
+fn parse(name: &str) -> Result<Device> {
+    let index = |index: &str| index.parse().ok().map(Device::Cuda);
+    let device = match name {
+        "cpu" => Some(Device::Cpu),
+        "cuda" => Some(Device::Cuda(0)),
+        "mps" => Some(Device::Mps),
+        _ => name.strip_prefix("cuda:").and_then(index),
+    };
+    device.ok_or_else(|| format!("IMPASTO_DEVICE is {name:?}; expected cpu, cuda, cuda:1 or mps").into())
+}
