@@ -71,6 +71,22 @@ pub trait Codec {
     /// What the text encoder makes of a prompt.
     fn text(&self, text: &str) -> Result<Conditioning>;
 
+    /// As [`prompt`](Self::prompt), where a second text encoder reads a prompt of its own (SDXL).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for another second prompt if there is one encoder, as there is by default.
+    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+        if first == second { self.prompt(first) } else { Err(one_encoder(second)) }
+    }
+
+    /// As [`text`](Self::text), likewise.
+    ///
+    /// # Errors
+    /// As [`prompt_pair`](Self::prompt_pair).
+    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+        if first == second { self.text(first) } else { Err(one_encoder(second)) }
+    }
+
     /// The latent of a picture on any device: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32, the posterior's mode, in
     /// sampler units (scaled).
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
@@ -98,6 +114,11 @@ pub trait Codec {
     fn cell(&self) -> i64 {
         8
     }
+}
+
+/// The error for a second prompt that nobody reads.
+pub(crate) fn one_encoder(second: &str) -> Error {
+    Error::parameter("second prompt", format!("{second:?}"), "none: this model has one text encoder")
 }
 
 /// Encodes a flat picture; what [`Codec::flat`] is without keeping.

@@ -19,6 +19,7 @@
 //! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
 //! | find a thing by what another word before it would change | [`guidance::Differential`] |
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
+//! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::sampler`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
@@ -30,6 +31,7 @@
 //!
 //! [`mask`]: pipeline::Request::mask
 //! [`variation`]: pipeline::Request::variation
+//! [`until`]: pipeline::Request::until
 //!
 //! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what
 //! is doubtful is in [`Output::notes`](pipeline::Output::notes).

@@ -190,6 +190,9 @@ impl Model {
         let [vae, text_encoder, text_encoder_2] =
             [other(&options.vae)?, other(&options.text_encoder)?, other(&options.text_encoder_2)?];
         let mut notes = Vec::new();
+        if kind == Kind::BFloat16 && device == Device::Cpu && !has_bf16() {
+            notes.push("this CPU does not compute in bf16, and is slower in it than in f32".to_owned());
+        }
         let mut parts = Parts::new();
 
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
@@ -299,17 +302,6 @@ impl Model {
         self.unet_config.in_channels > self.unet_config.out_channels
     }
 
-    /// What the text encoders of SDXL make of a prompt each; other models have one, which reads `first`.
-    ///
-    /// [`Codec::text`] gives both the same prompt.
-    ///
-    /// # Errors
-    /// As [`Codec::text`].
-    pub fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
-        let _no_grad = tch::no_grad_guard();
-        self.text_encoders.encode([first, second], self.device)
-    }
-
     /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device: a diffusers
     /// folder, or a file with both halves in either layout. (To decode with it in place of the VAE, name it in
     /// [`LoadOptions::vae`].) That of SD 1.x and 2.x and that of SDXL look alike; the wrong one gives odd colors.
@@ -367,12 +359,22 @@ impl Model {
 fn computes(name: &'static str, kind: Kind, device: Device) -> Result<()> {
     match kind {
         Kind::Float | Kind::BFloat16 => Ok(()),
-        Kind::Half if device.is_cuda() => Ok(()),
+        Kind::Half if device.is_cuda() || device == Device::Mps => Ok(()),
         _ => {
             let value = format!("{kind:?} on {device:?}");
-            Err(Error::parameter(name, value, "Float or BFloat16; Half on CUDA only (CPUs compute it slowly)"))
+            Err(Error::parameter(name, value, "Float or BFloat16; Half on a GPU only (CPUs compute it slowly)"))
         }
     }
+}
+
+/// Does this machine's processor compute in bf16? Others convert back and forth.
+fn has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }
 
 /// Do the parts belong together, and is what they make a text-to-image model?
@@ -591,11 +593,20 @@ impl Denoiser for Model {
 
 impl Codec for Model {
     fn prompt(&self, text: &str) -> Result<Prompt> {
-        self.text_encoders.prompt(text)
+        self.prompt_pair(text, text)
     }
 
     fn text(&self, text: &str) -> Result<Conditioning> {
         self.text_pair(text, text)
+    }
+
+    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+        self.text_encoders.prompt([first, second])
+    }
+
+    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+        let _no_grad = tch::no_grad_guard();
+        self.text_encoders.encode([first, second], self.device)
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {

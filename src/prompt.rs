@@ -56,6 +56,8 @@ pub struct Prompt {
     /// Where in the context each of them is; `None` if it does not reach the text encoder.
     places: Vec<Option<i64>>,
     written: Option<Written>,
+    /// What a second text encoder reads; its tokens lie beside the first one's in the context.
+    second: Option<Box<Prompt>>,
 }
 
 /// A prompt with its markup.
@@ -71,7 +73,12 @@ impl Prompt {
     /// the text encoder reads (75 for CLIP).
     pub fn new(text: impl Into<String>, tokens: Vec<Range<usize>>, limit: usize) -> Self {
         let places = (0..tokens.len()).map(|at| (at < limit).then_some(at as i64 + 1)).collect();
-        Self { text: text.into(), tokens, places, written: None }
+        Self { text: text.into(), tokens, places, written: None, second: None }
+    }
+
+    /// The same beside what a second text encoder reads (SDXL): phrases are found in both.
+    pub fn beside(self, second: Self) -> Self {
+        Self { second: Some(Box::new(second)), ..self }
     }
 
     /// A prompt with markup; `tokens` are bytes of the `text` without it, `places` theirs in the context.
@@ -81,7 +88,7 @@ impl Prompt {
         tokens: Vec<Range<usize>>,
         places: Vec<Option<i64>>,
     ) -> Self {
-        Self { text, tokens, places, written: Some(written) }
+        Self { text, tokens, places, written: Some(written), second: None }
     }
 
     /// What the text encoder reads: without brackets, weights and backslashes.
@@ -96,36 +103,49 @@ impl Prompt {
 
     /// The tokens that stand for words, without start, end and padding: a span for each chunk of a long prompt.
     pub fn content(&self) -> Vec<TokenSpan> {
-        runs(self.places.iter().copied().flatten())
+        let second = self.second.iter().flat_map(|second| second.content());
+        TokenSpan::union(runs(self.places.iter().copied().flatten()).into_iter().chain(second).collect())
     }
 
     /// The distinct words of the prompt in lower case, in the order of their first places, each with the tokens of all its
     /// places that the text encoder reads.
     pub fn words(&self) -> Vec<(String, Vec<TokenSpan>)> {
+        let own = words(&self.text);
+        let own = own.into_iter().filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
+        let second = self.second.iter().flat_map(|second| second.words());
         let mut distinct: Vec<(String, Vec<TokenSpan>)> = Vec::new();
-        for word in words(&self.text) {
-            let Some(here) = self.spans(&word.bytes) else { continue };
-            match distinct.iter_mut().find(|(known, _)| *known == word.lower) {
+        for (word, here) in own.chain(second) {
+            match distinct.iter_mut().find(|(known, _)| *known == word) {
                 Some((_, spans)) => spans.extend(here),
-                None => distinct.push((word.lower, here)),
+                None => distinct.push((word, here)),
             }
+        }
+        if self.second.is_some() {
+            distinct.iter_mut().for_each(|(_, spans)| *spans = TokenSpan::union(std::mem::take(spans)));
         }
         distinct
     }
 
     /// The part of the prompt that is cut off because the text encoder reads no further, if any.
     pub fn cut(&self) -> Option<&str> {
-        let unseen = self.places.iter().position(Option::is_none)?;
-        self.tokens.get(unseen).and_then(|token| self.text.get(token.start..))
+        let unseen = self.places.iter().position(Option::is_none);
+        let own = unseen.and_then(|unseen| self.text.get(self.tokens.get(unseen)?.start..));
+        own.or_else(|| self.second.as_ref()?.cut())
     }
 
     /// Every place where `phrase` stands at word boundaries, letters' case aside, as spans of the context; a place that two
-    /// chunks share is two spans.
+    /// chunks share is two spans. Where a second text encoder reads another prompt, its places are among them.
     ///
     /// # Errors
     /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all
     /// of its places, or parts of them, are beyond the text encoder's limit.
     pub fn find(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
+        let own = self.find_own(phrase);
+        let Some(Ok(second)) = self.second.as_ref().map(|second| second.find(phrase)) else { return own };
+        Ok(TokenSpan::union(own.into_iter().flatten().chain(second).collect()))
+    }
+
+    fn find_own(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
         let spans: Vec<TokenSpan> =
             self.places(phrase)?.iter().filter_map(|place| self.spans(place)).flatten().collect();
         if spans.is_empty() {
@@ -135,12 +155,13 @@ impl Prompt {
         Ok(spans)
     }
 
-    /// The prompt as it was written, with a word put before every place of a phrase; it weighs what the phrase weighs.
+    /// The prompt as it was written, with a word put before every place of a phrase; it weighs what the phrase weighs. A
+    /// second encoder's prompt stays as it is.
     ///
     /// # Errors
     /// As [`Prompt::find`].
     pub fn with_word_before(&self, phrase: &str, word: &str) -> Result<String> {
-        self.find(phrase)?;
+        self.find_own(phrase)?;
         let mut text = self.written.as_ref().map_or(&self.text, |written| &written.text).clone();
         // From the last place to the first, so that earlier ones stay where they are.
         for place in self.places(phrase)?.iter().rev() {
@@ -256,6 +277,22 @@ mod tests {
         let places = prompt("a a a, b, a a", 75).find("a a")?;
         assert_eq!(places.len(), 3);
         assert_eq!(TokenSpan::union(places), [TokenSpan { start: 1, end: 4 }, TokenSpan { start: 5, end: 7 }]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_phrase_is_found_in_what_a_second_encoder_reads() -> Result<()> {
+        let both = prompt("a red hat, blue sky", 75).beside(prompt("an old red hat and boots", 75));
+        let span = |start, end| TokenSpan { start, end };
+        assert_eq!(both.find("boots")?, [span(6, 7)]);
+        assert_eq!(both.find("sky")?, [span(5, 6)]);
+        assert_eq!(both.find("red hat")?, [span(2, 5)], "2..4 in the first, 3..5 in the second");
+        assert!(matches!(both.find("cat"), Err(Error::PhraseNotFound { prompt, .. }) if prompt.starts_with("a red")));
+        let words = both.words();
+        assert_eq!(words[2], ("hat".to_owned(), vec![span(3, 5)]));
+        assert_eq!(words.last().unwrap().0, "boots");
+        assert_eq!(both.content(), [span(1, 7)]);
+        assert_eq!(both.with_word_before("hat", "wide")?, "a red wide hat, blue sky");
         Ok(())
     }
 

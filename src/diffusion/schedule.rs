@@ -141,6 +141,48 @@ impl Schedule {
         }
     }
 
+    /// The steps that begin in the first `share` of the training timesteps, counted from noise; [`Schedule::after`] has
+    /// the others, for another model to go on: SDXL's base and its refiner share a run at 0.8. [`Step::nominal`] stays the
+    /// number of all.
+    ///
+    /// ```
+    /// use impasto::diffusion::{Schedule, Spacing, Table};
+    ///
+    /// let schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Leading)?;
+    /// assert_eq!((schedule.until(0.8)?.steps().len(), schedule.after(0.8)?.steps().len()), (8, 2));
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless the share is in 0..=1 and leaves a step.
+    ///
+    /// Source: `denoising_end` of diffusers' SDXL pipelines.
+    pub fn until(&self, share: f64) -> Result<Self> {
+        self.parted(share, |timestep, cut| timestep >= cut)
+    }
+
+    /// The steps that begin after the first `share` of the training timesteps.
+    ///
+    /// # Errors
+    /// As [`Schedule::until`].
+    ///
+    /// Source: `denoising_start` of diffusers' SDXL pipelines.
+    pub fn after(&self, share: f64) -> Result<Self> {
+        self.parted(share, |timestep, cut| timestep < cut)
+    }
+
+    /// The steps whose timesteps are on one side of a share's.
+    fn parted(&self, share: f64, side: impl Fn(f64, f64) -> bool) -> Result<Self> {
+        let all = self.table.len() as f64;
+        let cut = (all - share * all).round_ties_even(); // as Python rounds
+        let intervals: Vec<_> = self.intervals.iter().filter(|step| side(step.timestep, cut)).copied().collect();
+        if !(0.0..=1.0).contains(&share) || intervals.is_empty() {
+            let expected = "a part of the run in 0..=1 that leaves steps to take; 0.8 is usual";
+            return Err(Error::parameter("share", share, expected));
+        }
+        Ok(Self { intervals, ..self.clone() })
+    }
+
     /// The steps, in order. Each begins at the level the one before ends at, except under [`Target::Stride`]: see
     /// [`relabel`].
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
@@ -195,6 +237,33 @@ mod tests {
 
     fn golden() -> Value {
         serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap()
+    }
+
+    #[test]
+    fn two_models_share_a_run_where_diffusers_cuts_it() -> Result<()> {
+        let table = Table::stable_diffusion();
+        for steps in [1, 7, 25, 40, 999] {
+            let schedule = Schedule::new(&table, steps, Spacing::Leading)?;
+            for share in [0.1, 0.3, 0.75, 0.8, 0.8005] {
+                // len([t for t in timesteps if t >= int(round(1000 - share * 1000))])
+                let cut = (1000.0 - share * 1000.0f64).round_ties_even();
+                let first = schedule.steps().filter(|step| step.timestep >= cut).count();
+                let counts =
+                    [schedule.until(share), schedule.after(share)].map(|part| part.map_or(0, |p| p.steps().len()));
+                assert_eq!(counts, [first, steps - first], "{steps} steps, {share}");
+            }
+        }
+        let forty = Schedule::new(&table, 40, Spacing::Leading)?;
+        assert_eq!(forty.until(0.8)?.steps().last().map(|step| (step.timestep, step.nominal)), Some((201.0, 40)));
+        assert_eq!(
+            forty.until(0.8)?.steps().last().map(|step| step.to),
+            forty.after(0.8)?.steps().next().map(|step| step.from)
+        );
+        assert_eq!(forty.until(1.0)?, forty);
+        for share in [-0.1, 1.1, f64::NAN, 0.0] {
+            assert!(matches!(forty.until(share), Err(Error::Parameter { name: "share", .. })), "{share}");
+        }
+        Ok(())
     }
 
     fn assert_near(got: &[f64], want: &[f64], what: &str) {

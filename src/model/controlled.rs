@@ -384,6 +384,14 @@ impl Codec for Controlled<'_> {
         self.model.text(text)
     }
 
+    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+        self.model.prompt_pair(first, second)
+    }
+
+    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+        self.model.text_pair(first, second)
+    }
+
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         self.model.encode(picture)
     }

@@ -1,7 +1,7 @@
 //! The text encoders of a model, each with its tokenizer, and what they make of a prompt together.
 
 use super::configured;
-use crate::conditioning::Conditioning;
+use crate::conditioning::{Conditioning, one_encoder};
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig};
 use crate::prompt::Prompt;
@@ -81,11 +81,14 @@ impl TextEncoders {
         (self.xl && config.projects()).then_some(config.projection_dim)
     }
 
-    /// The text with the places of the first encoder's tokens.
-    pub fn prompt(&self, text: &str) -> Result<Prompt> {
-        match self.encoders.first() {
-            Some(encoder) => Ok(encoder.chunks(text, self.options)?.prompt),
-            None => Err(Error::Tokenizer("the model has no text encoder".into())),
+    /// The texts with the places of their encoder's tokens. Where both are the same, so are the places.
+    pub fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
+        let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
+        match self.encoders.as_slice() {
+            [] => Err(Error::Tokenizer("the model has no text encoder".into())),
+            [_] if first != second => Err(one_encoder(second)),
+            [encoder, other] if first != second => Ok(read(encoder, first)?.beside(read(other, second)?)),
+            [encoder, ..] => read(encoder, first),
         }
     }
 
@@ -103,7 +106,11 @@ impl TextEncoders {
     /// What they make of a text each, [1, 77 · chunks, width]. The states stand side by side; the pooled text is the first
     /// chunk's.
     pub fn encode(&self, texts: [&str; 2], device: Device) -> Result<Conditioning> {
-        let texts = if self.encoders.len() == 1 { [texts[0]; 2] } else { texts };
+        if let ([_], [first, second]) = (self.encoders.as_slice(), texts)
+            && first != second
+        {
+            return Err(one_encoder(second));
+        }
         let read = self.encoders.iter().zip(texts).map(|(encoder, text)| encoder.chunks(text, self.options));
         let mut read = read.collect::<Result<Vec<_>>>()?;
         let count = read.iter().map(|chunks| chunks.ids.len()).max().unwrap_or(1);

@@ -48,7 +48,8 @@ impl Output {
         Self { images, latents, seed, notes, reports, timing }
     }
 
-    /// The pictures, in the order of their seeds.
+    /// The pictures, in the order of their seeds; none of a run that ended early
+    /// ([`Request::until`](super::Request::until)).
     pub fn images(&self) -> &[Raster] {
         &self.images
     }
@@ -61,7 +62,8 @@ impl Output {
         self.images.get(index).ok_or_else(|| Error::parameter("image", index, "the index of an image of the batch"))
     }
 
-    /// The finished latents, [n, 4, h, w] f32, in sampler units.
+    /// The finished latents, [n, 4, h, w] f32, in sampler units; of a run that ended early, as they are at its last level,
+    /// variance-preserving.
     pub const fn latents(&self) -> &Tensor {
         &self.latents
     }

@@ -29,7 +29,9 @@ use tch::{Device, Kind, Tensor};
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
 /// | [`negative`](Self::negative) | empty |
+/// | [`second_prompt`](Self::second_prompt), [`second_negative`](Self::second_negative) | those of the first |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
+/// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](Self::guidance_rescale) | none |
 pub struct Request<'p> {
@@ -37,7 +39,9 @@ pub struct Request<'p> {
     attached: &'p mut Vec<Box<dyn Guidance>>,
     guidances: Vec<Box<dyn Guidance + 'p>>,
     prompt: &'p str,
+    second: Option<&'p str>,
     negative: &'p str,
+    second_negative: Option<&'p str>,
     size: Option<(u32, u32)>,
     steps: usize,
     seed: Option<u64>,
@@ -52,6 +56,8 @@ pub struct Request<'p> {
     picture: Option<(&'p Raster, Strength)>,
     mask: Option<&'p Raster>,
     variation: Option<(u64, f64)>,
+    until: Option<f64>,
+    resumed: Option<(&'p Tensor, f64)>,
     controls: Vec<Control<'p>>,
     guess: Option<Guess>,
     batching: Batching,
@@ -68,7 +74,9 @@ impl<'p> Request<'p> {
             attached,
             guidances: Vec::new(),
             prompt,
+            second: None,
             negative: "",
+            second_negative: None,
             size: None,
             steps: 28,
             seed: None,
@@ -83,6 +91,8 @@ impl<'p> Request<'p> {
             picture: None,
             mask: None,
             variation: None,
+            until: None,
+            resumed: None,
             controls: Vec::new(),
             guess: None,
             batching: Batching::default(),
@@ -94,6 +104,18 @@ impl<'p> Request<'p> {
     /// What the picture should not look like.
     pub fn negative(mut self, negative: &'p str) -> Self {
         self.negative = negative;
+        self
+    }
+
+    /// What SDXL's second text encoder reads instead of the prompt. Guidances find phrases of both.
+    pub fn second_prompt(mut self, prompt: &'p str) -> Self {
+        self.second = Some(prompt);
+        self
+    }
+
+    /// What it reads instead of the negative prompt.
+    pub fn second_negative(mut self, negative: &'p str) -> Self {
+        self.second_negative = Some(negative);
         self
     }
 
@@ -193,6 +215,33 @@ impl<'p> Request<'p> {
         self
     }
 
+    /// Ends after the first `share` of the noise levels, 0..=1, and leaves the rest to another model that has the same
+    /// latents: [`resume`](Self::resume) takes [`Output::latents`] up. There are no pictures then. diffusers calls it
+    /// `denoising_end`.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Pipeline, Source};
+    ///
+    /// let mut base = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
+    /// let mut refiner = Pipeline::builder().source(Source::file("sd_xl_refiner.safetensors")).build()?;
+    /// let prompt = "a fox in a garden";
+    /// let rough = base.request(prompt).seed(7).steps(40).until(0.8).run()?;
+    /// let output = refiner.request(prompt).steps(40).resume(rough.latents(), 0.8).run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn until(mut self, share: f64) -> Self {
+        self.until = Some(share);
+        self
+    }
+
+    /// Goes on with what another request left, [n, 4, h, w], [`until`](Self::until) the same share; `steps` are those of
+    /// the whole run here too, and size and number of images are the latents'. diffusers calls it `denoising_start`.
+    pub fn resume(mut self, latents: &'p Tensor, share: f64) -> Self {
+        self.resumed = Some((latents, share));
+        self
+    }
+
     /// Another way to combine branches.
     pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
         self.combine = Some(Box::new(combine));
@@ -250,8 +299,8 @@ impl<'p> Request<'p> {
     /// Makes the pictures.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a size, number of steps or images, strength or scale out of range, or a mask without a
-    /// picture; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
+    /// [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range, a mask without
+    /// a picture, or a second prompt for a model of one text encoder; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
     /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
     /// guidances find wrong, named after them; [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
@@ -266,6 +315,7 @@ impl<'p> Request<'p> {
         if let Some(guess) = self.guess {
             controlled = controlled.guess(guess);
         }
+        let ends_early = self.until.is_some();
         let (mut run, note) = self.begin(seed.unwrap_or_default(), grid, &controlled)?;
         let mut steps = Vec::new();
         let mut begun = Instant::now();
@@ -276,11 +326,13 @@ impl<'p> Request<'p> {
                 return Err(Error::Cancelled);
             }
         }
-        let pictures = run.decode()?;
+        run.finish()?;
+        let pictures = if ends_early { None } else { Some(run.decode()?) };
         let timing = Timing { steps, decode: begun.elapsed() };
-        let images = (0..pictures.size4()?.0)
-            .map(|image| Raster::from_tensor(&pictures.f_select(0, image)?))
-            .collect::<Result<_>>()?;
+        let of = |pictures: &Tensor| -> Result<Vec<Raster>> {
+            (0..pictures.size4()?.0).map(|image| Raster::from_tensor(&pictures.f_select(0, image)?)).collect()
+        };
+        let images = pictures.as_ref().map(of).transpose()?.unwrap_or_default();
         let notes = model.notes().iter().cloned().chain(note).chain(run.notes()).collect();
         Ok(Output::new(images, run.latent().shallow_clone(), seed, notes, run.reports()?, timing))
     }
@@ -301,7 +353,12 @@ impl<'p> Request<'p> {
             sampler = sampler.guide(guidance);
         }
         let noise = self.noise.unwrap_or_else(|| Noise::seeded(seed));
-        let mut start = Start::new(self.prompt, grid, noise).negative(self.negative).images(self.images);
+        let left = self.resumed.map(|(latents, _)| latents);
+        let rows = left.and_then(|latents| latents.size().first().copied()).unwrap_or(1);
+        let images = self.images.max(usize::try_from(rows).unwrap_or(1));
+        let mut start = Start::new(self.prompt, grid, noise).negative(self.negative).images(images);
+        start = self.second.into_iter().fold(start, Start::second);
+        start = self.second_negative.into_iter().fold(start, Start::second_negative);
         if let Some((seed, strength)) = self.variation {
             start = start.variation(Noise::seeded(seed), strength);
         }
@@ -310,6 +367,14 @@ impl<'p> Request<'p> {
         let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
         if let Some(picture) = &picture {
             start = start.picture(picture);
+        }
+        match (left, &picture) {
+            (Some(_), Some(_)) => {
+                let expected = "no picture to start from beside it";
+                return Err(Error::parameter("resume", "another request's latents", expected));
+            }
+            (Some(latents), None) => start = start.resume(latents),
+            (None, _) => {}
         }
         if let Some(mask) = &mask {
             start = start.mask(mask);
@@ -339,6 +404,8 @@ impl<'p> Request<'p> {
             }
         };
         let schedule = if run < steps { schedule.last(run)? } else { schedule };
+        let schedule = if let Some(share) = self.until { schedule.until(share)? } else { schedule };
+        let schedule = if let Some((_, share)) = self.resumed { schedule.after(share)? } else { schedule };
         let ignored = spacing.filter(|_| solver.family() == Family::Lcm);
         let name = solver.name();
         let note =
@@ -349,6 +416,11 @@ impl<'p> Request<'p> {
     fn grid(&self) -> Result<Grid> {
         let defaults = self.model.defaults();
         let own = self.picture.map_or((defaults.width, defaults.height), |(own, _)| (own.width(), own.height()));
+        if let (None, Some((latents, _))) = (self.size, self.resumed)
+            && let &[_, _, h, w] = latents.size().as_slice()
+        {
+            return Ok(Grid::new(h, w));
+        }
         let (width, height) = self.size.unwrap_or(own);
         let cell = self.model.cell() as u32;
         for (name, side) in [("width", width), ("height", height)] {

@@ -17,6 +17,7 @@
 //! ```
 
 mod evaluation;
+mod paired;
 mod start;
 
 pub use start::Start;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result, blame};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::step::{Grid, Step};
 use evaluation::Evaluation;
+use paired::Paired;
 use start::{Begun, Kept};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -133,8 +135,9 @@ impl<'g> Sampler<'g> {
     /// that a guidance may want ([`Guidance::rehearsal`]).
     ///
     /// # Errors
-    /// What guidances find wrong, named after them; [`Error::Parameter`] for no images or a mask without a picture;
-    /// [`Error::Shape`] for a picture or mask of another size than the grid's.
+    /// What guidances find wrong, named after them; [`Error::Parameter`] for no images, a mask without a picture,
+    /// or a second prompt for a model of one text encoder; [`Error::Shape`] for a picture, mask or latent of another size
+    /// than the grid's.
     pub fn start<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
         if let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.rehearsal()).reduce(f64::min) {
             let mut rehearsal = self.begin(model, start.clone(), true)?;
@@ -153,7 +156,7 @@ impl<'g> Sampler<'g> {
         rehearsal: bool,
     ) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
-        let Start { prompt, negative, grid, images, .. } = start;
+        let Start { prompt, second, negative, second_negative, grid, images, .. } = start;
         let images = match i64::try_from(images) {
             Ok(count) if (1..=MOST_IMAGES).contains(&count) => count,
             _ => return Err(Error::parameter("images", images, format!("1 to {MOST_IMAGES}"))),
@@ -163,17 +166,20 @@ impl<'g> Sampler<'g> {
             return Err(Error::parameter("grid", size, "one row and column or more"));
         }
         each(&mut self.guidances, None, |guidance| guidance.check())?;
-        let tokens = model.prompt(prompt)?;
+        let codec = Paired { codec: model, second };
+        let against = Paired { codec: model, second: second_negative };
+        let tokens = codec.prompt(prompt)?;
         let mut notes = Vec::new();
-        for (name, tokens) in [("prompt", &tokens), ("negative prompt", &model.prompt(negative)?)] {
+        for (name, tokens) in [("prompt", &tokens), ("negative prompt", &against.prompt(negative)?)] {
             if let Some(cut) = tokens.cut() {
                 notes.push(format!("the {name} is too long for the text encoder, which does not see \"{cut}\""));
             }
         }
-        let own = |branch, role, prompt: &str| -> Result<(BranchInfo, Conditioning)> {
-            Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into() }, model.text(prompt)?))
+        let own = |branch, role, prompt: &str, codec: &Paired<'_>| -> Result<(BranchInfo, Conditioning)> {
+            Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into() }, codec.text(prompt)?))
         };
-        let mut branches = vec![own(Branch::Uncond, "uncond", negative)?, own(Branch::Cond, "cond", prompt)?];
+        let mut branches =
+            vec![own(Branch::Uncond, "uncond", negative, &against)?, own(Branch::Cond, "cond", prompt, &codec)?];
         each(&mut self.guidances, None, |guidance| {
             guidance.begin(&mut Setup {
                 prompt: &tokens,
@@ -182,13 +188,14 @@ impl<'g> Sampler<'g> {
                 device: model.device(),
                 schedule: &self.schedule,
                 sites: model.sites(),
-                codec: model,
+                codec: &codec,
                 rehearsal,
                 branches: &mut branches,
             })
         })?;
         for (info, conditioning) in &mut branches {
-            each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, model))?;
+            let codec = if info.like == Branch::Uncond { &against } else { &codec };
+            each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, codec))?;
         }
         let (infos, conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         self.combine.begin(&infos)?;

@@ -1,7 +1,7 @@
 //! [`Start`]: what a run starts from, and what it keeps of that.
 
 use crate::conditioning::Codec;
-use crate::diffusion::{Denoiser, Noise, Schedule};
+use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
 use crate::error::{Error, Result};
 use crate::step::{Grid, Step};
 use tch::{Device, Kind, Tensor};
@@ -10,11 +10,13 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Text to image starts from noise alone. With [`picture`](Self::picture) it is image to image: give the sampler the
 /// last steps of a schedule ([`Schedule::last`]), and the run begins with the picture noised to their level. With
-/// [`mask`](Self::mask) too it is inpainting.
+/// [`mask`](Self::mask) too it is inpainting. [`resume`](Self::resume) goes on with what another run left unfinished.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
     pub(super) prompt: &'a str,
+    pub(super) second: Option<&'a str>,
     pub(super) negative: &'a str,
+    pub(super) second_negative: Option<&'a str>,
     pub(super) grid: Grid,
     pub(super) images: usize,
     pub(super) noise: Noise,
@@ -28,12 +30,37 @@ pub struct Start<'a> {
 enum Origin<'a> {
     Picture(&'a Tensor),
     Latent(&'a Tensor),
+    /// Not clean yet.
+    Unfinished(&'a Tensor),
 }
 
 impl<'a> Start<'a> {
     /// One image of `prompt` on a latent of `grid` cells, from `noise`.
     pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
-        Self { prompt, negative: "", grid, images: 1, noise, origin: None, mask: None, variation: None }
+        Self {
+            prompt,
+            second: None,
+            negative: "",
+            second_negative: None,
+            grid,
+            images: 1,
+            noise,
+            origin: None,
+            mask: None,
+            variation: None,
+        }
+    }
+
+    /// What a second text encoder (SDXL's) reads instead of the prompt.
+    pub fn second(mut self, prompt: &'a str) -> Self {
+        self.second = Some(prompt);
+        self
+    }
+
+    /// What it reads instead of the negative prompt.
+    pub fn second_negative(mut self, negative: &'a str) -> Self {
+        self.second_negative = Some(negative);
+        self
     }
 
     /// What the picture should not look like; empty by default.
@@ -61,6 +88,14 @@ impl<'a> Start<'a> {
         self
     }
 
+    /// Goes on with a latent, [1 or n, 4, h, w], that another run of a model with the same latents left at the level at
+    /// which this one's schedule begins: that run had the steps before ([`Schedule::until`]), this one has the others
+    /// ([`Schedule::after`]). It is as [`Run::finish`](super::Run::finish) gives it, variance-preserving; nothing is drawn.
+    pub fn resume(mut self, latent: &'a Tensor) -> Self {
+        self.origin = Some(Origin::Unfinished(latent));
+        self
+    }
+
     /// Repaints the picture only where `mask`, [1 or n, 1, H, W] of the picture's size, is 0.5 or more.
     ///
     /// A network that knows of masks ([`Denoiser::inpaints`]) is told; with another, what is to stay is put back after
@@ -81,6 +116,15 @@ impl<'a> Start<'a> {
     pub(super) fn begin<M: Denoiser + Codec>(self, model: &M, schedule: &Schedule, images: i64) -> Result<Begun> {
         let Self { grid, mut noise, origin, mask, variation, .. } = self;
         let shape = [images, 4, grid.h, grid.w];
+        if let Some(Origin::Unfinished(latent)) = origin {
+            if mask.is_some() || variation.is_some() {
+                let expected = "neither mask nor variation: a run that goes on begins with what it was left";
+                return Err(Error::parameter("start", "an unfinished latent", expected));
+            }
+            let x = relabel(&given(latent, model, grid, images)?, 0.0, schedule.sigma_max())?;
+            let concat = if model.inpaints() { Some(all_repainted(model, grid)?) } else { None };
+            return Ok(Begun { x: x.f_expand(shape, false)?, kept: None, concat, noise });
+        }
         let mask = mask.map(|mask| Mask::new(mask, grid, model, images)).transpose()?;
         if mask.is_some() && origin.is_none() {
             return Err(Error::parameter("mask", "given without a picture", "a picture to repaint: Start::picture"));
@@ -161,12 +205,15 @@ impl Origin<'_> {
     fn latent<M: Denoiser + Codec>(self, model: &M, grid: Grid, images: i64, noise: &mut Noise) -> Result<Tensor> {
         match self {
             Self::Picture(picture) => drawn(model, picture, grid, images, noise),
-            Self::Latent(latent) => {
-                has_size("the latent to start from", latent, 4, (grid.h, grid.w), images)?;
-                Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
-            }
+            Self::Latent(latent) | Self::Unfinished(latent) => given(latent, model, grid, images),
         }
     }
+}
+
+/// A latent that somebody brought, [1 or n, 4, h, w] on the model's device.
+fn given(latent: &Tensor, model: &impl Denoiser, grid: Grid, images: i64) -> Result<Tensor> {
+    has_size("the latent to start from", latent, 4, (grid.h, grid.w), images)?;
+    Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
 }
 
 /// Where to repaint.

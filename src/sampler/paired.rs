@@ -1,0 +1,54 @@
+//! [`Paired`]: a codec whose second text encoder reads a prompt of its own.
+
+use crate::color::Rgb;
+use crate::conditioning::{Codec, Conditioning};
+use crate::error::Result;
+use crate::prompt::Prompt;
+use crate::step::Grid;
+use tch::Tensor;
+
+/// A codec as a guidance sees it in a run with a second prompt: whatever the first text encoder reads, the second one
+/// reads that.
+pub(super) struct Paired<'a> {
+    pub(super) codec: &'a dyn Codec,
+    /// `None`: both read the same.
+    pub(super) second: Option<&'a str>,
+}
+
+impl Codec for Paired<'_> {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.codec.prompt_pair(text, self.second.unwrap_or(text))
+    }
+
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        self.codec.text_pair(text, self.second.unwrap_or(text))
+    }
+
+    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+        self.codec.prompt_pair(first, second)
+    }
+
+    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+        self.codec.text_pair(first, second)
+    }
+
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        self.codec.encode(picture)
+    }
+
+    fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+        self.codec.posterior(picture)
+    }
+
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        self.codec.decode(latent)
+    }
+
+    fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
+        self.codec.flat(color, grid)
+    }
+
+    fn cell(&self) -> i64 {
+        self.codec.cell()
+    }
+}

@@ -1,0 +1,176 @@
+//! SDXL's two prompts, and a run that base and refiner share: small random models.
+
+use impasto::diffusion::solver::Euler;
+use impasto::guidance::Daam;
+use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::pipeline::Request;
+use impasto::prompt::TokenSpan;
+use impasto::weights::Weights;
+use impasto::{Codec, Error, Model, Pipeline, Result, Source};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/weights/tiny");
+
+/// A part's folder with random weights.
+fn part(folder: &Path, part: &str, config: &Value) -> Result<()> {
+    let (w, text) = (Weights::random(part.len() as u64, Kind::Float, Device::Cpu), config.to_string());
+    let stem = match part {
+        "unet" => UNet::new(&w, &UnetConfig::from_json(part, &text)?).map(|_| "diffusion_pytorch_model")?,
+        "vae" => Vae::new(&w, &VaeConfig::from_json(part, &text)?).map(|_| "diffusion_pytorch_model")?,
+        _ => ClipText::new(&w, &ClipTextConfig::from_json(part, &text)?).map(|_| "model")?,
+    };
+    let folder = folder.join(part);
+    fs::create_dir(&folder).expect("a folder");
+    fs::write(folder.join("config.json"), text).expect("written");
+    let tensors: Vec<(String, Tensor)> = w.drawn().into_iter().collect();
+    Ok(Tensor::write_safetensors(&tensors, folder.join(format!("{stem}.safetensors")))?)
+}
+
+/// A small model of SDXL's build, or of its refiner's, in diffusers' layout.
+fn model(refiner: bool) -> Result<tempfile::TempDir> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (context, numbers) = if refiner { (24, 5) } else { (16 + 24, 6) };
+    let unet = json!({
+        "block_out_channels": [16, 32], "layers_per_block": 1, "cross_attention_dim": context, "attention_head_dim": [2, 4],
+        "norm_num_groups": 8, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"], "sample_size": 8,
+        "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"], "use_linear_projection": true,
+        "addition_embed_type": "text_time", "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": 24 + 8 * numbers
+    });
+    part(folder.path(), "unet", &unet)?;
+    part(
+        folder.path(),
+        "vae",
+        &json!({ "block_out_channels": [8, 8, 8, 8], "norm_num_groups": 4, "layers_per_block": 1 }),
+    )?;
+    let text = |width: i64, architecture: &str| {
+        json!({ "vocab_size": 779, "hidden_size": width, "num_attention_heads": 2, "num_hidden_layers": 2, "projection_dim": 24,
+                "intermediate_size": 32, "eos_token_id": 778, "architectures": [architecture] })
+    };
+    if !refiner {
+        part(folder.path(), "text_encoder", &text(16, "CLIPTextModel"))?;
+    }
+    part(folder.path(), "text_encoder_2", &text(24, "CLIPTextModelWithProjection"))?;
+    for tokenizer in ["tokenizer", "tokenizer_2"] {
+        fs::create_dir(folder.path().join(tokenizer)).expect("a folder");
+        for file in ["vocab.json", "merges.txt", "special_tokens_map.json", "tokenizer_config.json"] {
+            let from = Path::new(TINY).join("tokenizer").join(file);
+            fs::copy(from, folder.path().join(tokenizer).join(file)).expect("copied");
+        }
+    }
+    Ok(folder)
+}
+
+fn load(refiner: bool) -> Result<Pipeline> {
+    Pipeline::builder().source(Source::dir(model(refiner)?.path())).build()
+}
+
+fn near(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[]) / b.abs().max().double_value(&[])
+}
+
+const FIRST: &str = "1girl, eyes, hair bow";
+const SECOND: &str = "a red boat, eyes, sky";
+
+#[test]
+fn each_encoder_reads_its_own_prompt() -> Result<()> {
+    let folder = model(false)?;
+    let model = Model::load(&Source::dir(folder.path()))?;
+    let (both, first, second) = (model.text_pair(FIRST, SECOND)?, model.text(FIRST)?, model.text(SECOND)?);
+    assert_eq!(both.context.narrow(2, 0, 16), first.context.narrow(2, 0, 16));
+    assert_eq!(both.context.narrow(2, 16, 24), second.context.narrow(2, 16, 24));
+    assert_eq!(both.pooled, second.pooled);
+    assert_ne!(both.pooled, first.pooled);
+
+    // Phrases of either prompt, at the tokens of the encoder that reads it.
+    let prompt = model.prompt_pair(FIRST, SECOND)?;
+    let find = |text: &str, phrase: &str| model.prompt(text).and_then(|prompt| prompt.find(phrase));
+    assert_eq!(prompt.find("bow")?, find(FIRST, "bow")?);
+    assert_eq!(prompt.find("boat")?, find(SECOND, "boat")?);
+    let eyes = [find(FIRST, "eyes")?, find(SECOND, "eyes")?].concat();
+    assert_ne!(eyes[0], eyes[1]);
+    assert_eq!(prompt.find("eyes")?, TokenSpan::union(eyes));
+    Ok(())
+}
+
+#[test]
+fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let run =
+        |pipeline: &mut Pipeline, second: Option<&'static str>, negative: Option<&'static str>| -> Result<Tensor> {
+            let mut look = Daam::of(if second.is_some() { "boat" } else { "bow" });
+            let mut request = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size(64, 64).guide(&mut look);
+            request = second.into_iter().fold(request, Request::second_prompt);
+            request = negative.into_iter().fold(request, Request::second_negative);
+            let latents = request.run()?.latents().shallow_clone();
+            assert_eq!(look.heat_map(0)?.values().size(), [8, 8]);
+            Ok(latents)
+        };
+    let plain = run(&mut pipeline, None, None)?;
+    assert_ne!(run(&mut pipeline, Some(SECOND), None)?, plain);
+    assert_ne!(run(&mut pipeline, None, Some("shirt"))?, plain);
+    let same = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size(64, 64);
+    let same = same.second_prompt(FIRST).second_negative("hat").run()?;
+    assert_eq!(*same.latents(), plain);
+
+    // One that nobody would read.
+    let mut tiny = Pipeline::builder().build()?;
+    let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
+    assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected none"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_run_in_two_parts_is_the_whole_run() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let request = |pipeline: &mut Pipeline| -> Result<Tensor> {
+        let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size(64, 48).solver(Euler).run()?;
+        assert_eq!(whole.images().len(), 2);
+        Ok(whole.latents().shallow_clone())
+    };
+    let whole = request(&mut pipeline)?;
+    for share in [0.3, 0.8] {
+        let first =
+            pipeline.request(FIRST).seed(3).images(2).steps(10).size(64, 48).solver(Euler).until(share).run()?;
+        assert_eq!((first.images().len(), first.timing().steps.len()), (0, (10.0 * share) as usize));
+        let rest = pipeline.request(FIRST).steps(10).solver(Euler).resume(first.latents(), share).run()?;
+        assert_eq!((rest.images().len(), rest.image(0)?.width()), (2, 64));
+        let apart = near(rest.latents(), &whole);
+        assert!(apart < 1e-5, "{share}: {apart}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
+    let (mut base, mut refiner) = (load(false)?, load(true)?);
+    let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size(64, 64).until(0.8).run()?;
+    assert_eq!(rough.timing().steps.len(), 8);
+    let output = refiner.request(FIRST).steps(10).resume(rough.latents(), 0.8).run()?;
+    assert_eq!((output.timing().steps.len(), output.image(0)?.height()), (2, 64));
+    let alone = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size(64, 64).run()?;
+    assert!(near(output.latents(), alone.latents()) > 1e-3, "another model took the last steps");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let first = pipeline.request(FIRST).seed(3).steps(4).size(64, 64).until(0.5).run()?;
+    let (latents, picture) = (first.latents(), impasto::Raster::flat(impasto::Rgb(0, 0, 0), 64, 64));
+    let mut message = |share: f64, change: fn(Request<'_>) -> Request<'_>| {
+        change(pipeline.request(FIRST).steps(4).resume(latents, share)).run().unwrap_err()
+    };
+    assert!(matches!(message(1.5, |request| request), Error::Parameter { name: "share", .. }));
+    assert!(matches!(message(1.0, |request| request), Error::Parameter { name: "share", .. }));
+    assert!(message(0.5, |request| request.variation(1, 0.5)).to_string().contains("neither mask nor variation"));
+    assert!(message(0.5, |request| request.size(128, 64)).to_string().contains("the latent to start from has shape"));
+    let both =
+        pipeline.request(FIRST).steps(4).resume(latents, 0.5).start(&picture, 0.5).run().unwrap_err().to_string();
+    assert!(both.contains("resume is another request's latents; expected no picture"), "{both}");
+    assert!(first.image(0).is_err());
+    Ok(())
+}
