@@ -17,7 +17,7 @@ use crate::nn::{Added, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::step::{Grid, Step};
 use crate::text::TextOptions;
-use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights};
+use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights, way};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use serde::Deserialize;
 use std::cell::RefCell;
@@ -427,7 +427,7 @@ fn configured<T>(checkpoint: &Checkpoint, part: &str, parse: fn(&str, &str) -> R
     let file = format!("{part}/config.json");
     let missing = || match checkpoint.family() {
         Some(_) => checkpoint.lacks(part),
-        None => checkpoint.missing(&file, "a diffusers folder has it"),
+        None => checkpoint.missing(&file, way(part)),
     };
     let text = checkpoint.text(&file)?.ok_or_else(missing)?;
     parse(&checkpoint.name(&file), &text)
@@ -437,9 +437,11 @@ fn configured<T>(checkpoint: &Checkpoint, part: &str, parse: fn(&str, &str) -> R
 fn unused(weights: &Weights) -> Vec<String> {
     let report = weights.report();
     let mut notes = Vec::new();
-    if let Some(first) = report.not_finite.first() {
-        let count = report.not_finite.len();
-        notes.push(format!("{}: {count} tensors hold NaNs or infinities, {first} among them", report.file));
+    let broken = &report.not_finite;
+    if !broken.is_empty() {
+        let names = broken.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if broken.len() > 10 { format!(", … ({} in all)", broken.len()) } else { String::new() };
+        notes.push(format!("{}: NaNs or infinities in {names}{more}", report.file));
     }
     // Text encoders carry a projection that nobody asks for, and SD 2.x a last layer.
     let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");

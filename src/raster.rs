@@ -87,7 +87,11 @@ impl Raster {
         };
         let picture = picture.f_reshape([3, h, w])?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
         if picture.f_isnan()?.f_any()?.f_int64_value(&[])? != 0 {
-            return Err(Error::parameter("picture", "not a number in places", "numbers; decode with the VAE in f32"));
+            return Err(Error::parameter(
+                "picture",
+                "not a number in places",
+                "numbers; decode in f32 (LoadOptions::vae_kind)",
+            ));
         }
         let unit = picture.f_div_scalar(2)?.f_add_scalar(0.5)?.f_clamp(0, 1)?;
         let rows = unit.f_mul_scalar(255)?.f_round()?.f_to_kind(Kind::Uint8)?.f_permute([1, 2, 0])?.f_contiguous()?;

@@ -508,3 +508,46 @@ fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
     assert_eq!(output.image(0)?.width(), 128);
     Ok(())
 }
+
+#[test]
+fn a_folder_without_a_part_says_which_and_how_to_give_it() -> Result<()> {
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    for (missing, words) in [
+        ("unet", "unet/config.json is missing in"),
+        ("vae", "give one with `vae(source)`"),
+        ("text_encoder", "give one with `text_encoder(source)`"),
+        ("tokenizer", "tokenizer/tokenizer.json, or vocab.json and merges.txt, is missing in"),
+    ] {
+        let folder = tempfile::tempdir().expect("a folder");
+        for part in
+            ["unet", "vae", "text_encoder", "tokenizer", "scheduler"].into_iter().filter(|part| *part != missing)
+        {
+            std::fs::create_dir(folder.path().join(part)).expect("a folder");
+            for file in std::fs::read_dir(tiny.join(part)).expect("a folder").flatten() {
+                std::fs::copy(file.path(), folder.path().join(part).join(file.file_name())).expect("copied");
+            }
+        }
+        let message = Model::load(&Source::dir(folder.path())).map(drop).expect_err(missing).to_string();
+        assert!(message.contains(words) && message.contains(&folder.path().display().to_string()), "{message}");
+        let options = LoadOptions { vae: Some(Source::embedded()), ..LoadOptions::default() };
+        assert_eq!(Model::load_with(&Source::dir(folder.path()), options).is_ok(), missing == "vae");
+    }
+    Ok(())
+}
+
+#[test]
+fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (mut tensors, _) = small_model()?;
+    let name = "first_stage_model.decoder.conv_out.bias";
+    tensors.insert(name.into(), Tensor::full([3], f64::NAN, (Kind::Float, Device::Cpu)));
+    let path = folder.path().join("broken.safetensors");
+    write(&path, &tensors);
+    let mut pipeline = Pipeline::builder().source(Source::file(&path)).build()?;
+    let notes = pipeline.model().notes();
+    let told = |note: &String| note.contains("broken.safetensors: NaNs or infinities in decoder.conv_out.bias");
+    assert!(notes.iter().any(told), "{notes:?}");
+    let message = pipeline.request("a cat").size(64, 64).steps(1).run().unwrap_err().to_string();
+    assert!(message.contains("not a number in places") && message.contains("vae_kind"), "{message}");
+    Ok(())
+}

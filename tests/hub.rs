@@ -37,6 +37,8 @@ enum Mode {
     Gated,
     /// Too many requests.
     Busy,
+    /// Its name was another one; the hub answers the old one with a path on the same host.
+    Renamed,
 }
 
 struct Server {
@@ -115,6 +117,10 @@ fn answer(
         if method != "HEAD" { out.write_all(body).ok() } else { Some(()) }
     };
     let json = |value: serde_json::Value| value.to_string().into_bytes();
+    if mode == Mode::Renamed && path.contains("owner/name") {
+        return send(307, &[("Location", path.replace("owner/name", "owner/renamed"))], b"", 0);
+    }
+    let path = path.replace("owner/renamed", "owner/name");
 
     if mode == Mode::Gated {
         return send(401, &[("X-Error-Code", "GatedRepo".into())], b"", 0);
@@ -249,7 +255,9 @@ fn a_model_of_a_hub_is_the_model() -> Result<()> {
 #[test]
 fn a_file_arrives_whole_whatever_the_server_does() -> Result<()> {
     let whole = one_file()["one.safetensors"].clone();
-    for (mode, gets, ranges) in [(Mode::Fine, 1, 0), (Mode::Dropped, 2, 1), (Mode::NoRanges, 1, 0)] {
+    for (mode, gets, ranges) in
+        [(Mode::Fine, 1, 0), (Mode::Dropped, 2, 1), (Mode::NoRanges, 1, 0), (Mode::Renamed, 1, 0)]
+    {
         let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
         assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), whole);
         let requests = server.requests("GET localhost");
@@ -422,6 +430,20 @@ fn what_came_before_no_more_could_be_written_is_kept() -> Result<()> {
     assert_eq!(server.requests("bytes=").iter().filter(|line| line.contains("localhost")).count(), 1);
     assert_eq!(blobs(cache.path()).len(), 1);
     Ok(())
+}
+
+#[test]
+fn what_the_hub_does_not_have_is_named() {
+    let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
+    let message = |hub: Hub| hub.fetch(None).unwrap_err().to_string();
+    let message_of_revision = message(server.hub(cache.path()).revision("v9"));
+    assert!(message_of_revision.contains("revision/v9; is the name or the revision right?"), "{message_of_revision}");
+    let none = Hub::new("owner/none").endpoint(format!("http://127.0.0.1:{}", server.port)).cache(cache.path());
+    let message_of_name = message(none.offline(false));
+    assert!(message_of_name.starts_with("owner/none: EntryNotFound at"), "{message_of_name}");
+    let message_of_file = message(server.hub(cache.path()).file("two.safetensors"));
+    assert!(message_of_file.contains("has no two.safetensors; it has one.safetensors"), "{message_of_file}");
+    assert_eq!(std::fs::read_dir(cache.path()).expect("a folder").count(), 0, "nothing is left behind");
 }
 
 #[test]

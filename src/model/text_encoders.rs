@@ -174,7 +174,7 @@ pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokeniz
         _ => Err(Error::MissingFile {
             file: format!("{folder}/tokenizer.json, or vocab.json and merges.txt,"),
             place: checkpoint.to_string(),
-            hint: "a diffusers folder has them",
+            hint: "copy it from another model of its family",
         }),
     }
 }

@@ -266,12 +266,12 @@ impl Checkpoint {
     pub fn lacks(&self, part: &str) -> Error {
         let Place::File { file, .. } = &self.place else {
             let files = STEMS.map(|stem| format!("{part}/{stem}.safetensors")).join(" or ");
-            return self.missing(&files, "a diffusers folder has one of them");
+            return self.missing(&files, way(part));
         };
         match part {
-            "vae" => self.missing("the VAE", "the file was pruned; give one with `vae(source)`"),
-            "text_encoder" => self.missing("the text encoder", "give one with `text_encoder(source)`"),
-            "text_encoder_2" => self.missing("the second text encoder", "give one with `text_encoder_2(source)`"),
+            "vae" => self.missing("the VAE", way(part)),
+            "text_encoder" => self.missing("the text encoder", way(part)),
+            "text_encoder_2" => self.missing("the second text encoder", way(part)),
             _ => match file.contents() {
                 Ok(contents) => misused(&file.header().file, contents),
                 Err(error) => error,
@@ -287,6 +287,19 @@ impl std::fmt::Display for Checkpoint {
             Place::Folder { path, .. } => path.display().fmt(f),
             Place::File { file, .. } => f.write_str(&file.header().file),
         }
+    }
+}
+
+/// How to come by a part that a checkpoint lacks.
+pub(crate) fn way(part: &str) -> &'static str {
+    match part {
+        "vae" => "it was left out; give one with `vae(source)`",
+        "text_encoder" => "it was left out; give one with `text_encoder(source)`",
+        "text_encoder_2" => "it was left out; give one with `text_encoder_2(source)`",
+        "unet" => {
+            "name a whole model, as diffusers writes it: model_index.json, unet/, vae/, text_encoder/, tokenizer/"
+        }
+        _ => "a diffusers folder has it",
     }
 }
 

@@ -190,7 +190,13 @@ fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
             "is an HTML page, such as a login or error page saved as weights; download it again"
         }
         _ if text.starts_with("version https://git-lfs") => "is a git-lfs pointer, not the weights; run `git lfs pull`",
-        [b'P', b'K', ..] | [0x80, 2..=5, ..] => "is a pickled PyTorch checkpoint; convert it to safetensors",
+        [b'P', b'K', ..] | [0x80, 2..=5, ..] => {
+            "is a pickled PyTorch checkpoint, which can run code when it is opened; convert it once, in Python: \
+             from torch import load; from safetensors.torch import save_file; \
+             model = load(\"model.ckpt\", map_location=\"cpu\", weights_only=True); \
+             save_file({k: v.clone().contiguous() for k, v in model.get(\"state_dict\", model).items() \
+             if hasattr(v, \"dtype\")}, \"model.safetensors\")"
+        }
         [b'G', b'G', b'U', b'F', ..] => "is a GGUF file; only safetensors are read",
         _ if text.starts_with('{') => "is JSON, not weights",
         _ if length == Some(0) => "begins with zeros, as an unfinished download does; download it again",
@@ -418,7 +424,7 @@ mod tests {
         assert!(problem(page.as_bytes()).contains("is an HTML page"));
         let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n";
         assert!(problem(pointer.as_bytes()).contains("git lfs pull"));
-        assert!(problem(b"PK\x03\x04 archive/data.pkl").contains("pickled PyTorch checkpoint"));
+        assert!(problem(b"PK\x03\x04 archive/data.pkl").contains("pickled PyTorch checkpoint, which can run code"));
         assert!(problem(br#"{"error": "Repository not found"}"#).contains("is JSON"));
         assert!(problem(&[0; 1000]).contains("unfinished download"));
         assert!(problem(b"").contains("is empty"));

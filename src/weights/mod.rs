@@ -33,7 +33,7 @@ mod tiny;
 pub(crate) mod vocabulary;
 
 pub use checkpoint::read_folder;
-pub(crate) use checkpoint::{Checkpoint, Reading};
+pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
 pub use file::{Header, Stored, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
