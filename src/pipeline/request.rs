@@ -354,8 +354,8 @@ impl<'p> Request<'p> {
         }
         let noise = self.noise.unwrap_or_else(|| Noise::seeded(seed));
         let left = self.resumed.map(|(latents, _)| latents);
-        let rows = left.and_then(|latents| latents.size().first().copied()).unwrap_or(1);
-        let images = self.images.max(usize::try_from(rows).unwrap_or(1));
+        let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
+        let images = rows.map_or(self.images, |rows| self.images.max(rows));
         let mut start = Start::new(self.prompt, grid, noise).negative(self.negative).images(images);
         start = self.second.into_iter().fold(start, Start::second);
         start = self.second_negative.into_iter().fold(start, Start::second_negative);
