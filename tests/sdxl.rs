@@ -6,7 +6,7 @@ use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
 use impasto::weights::Weights;
-use impasto::{Codec, Error, Model, Pipeline, Result, Source};
+use impasto::{Codec, Error, Model, Pipeline, Raster, Result, Rgb, Source};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -145,6 +145,18 @@ fn a_run_in_two_parts_is_the_whole_run() -> Result<()> {
 }
 
 #[test]
+fn forces_act_in_both_parts_of_a_run() -> Result<()> {
+    let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+    let whole = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).run()?;
+    let first = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).until(0.5).run()?;
+    assert_eq!(first.reports().len(), 1);
+    let rest = pipeline.request(FIRST).steps(6).solver(Euler).resume(first.latents(), 0.5).run()?;
+    let apart = near(rest.latents(), whole.latents());
+    assert!(apart < 1e-4, "{apart}");
+    Ok(())
+}
+
+#[test]
 fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
     let (mut base, mut refiner) = (load(false)?, load(true)?);
     let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size(64, 64).until(0.8).run()?;
@@ -160,7 +172,7 @@ fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
 fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
     let mut pipeline = load(false)?;
     let first = pipeline.request(FIRST).seed(3).steps(4).size(64, 64).until(0.5).run()?;
-    let (latents, picture) = (first.latents(), impasto::Raster::flat(impasto::Rgb(0, 0, 0), 64, 64));
+    let (latents, picture) = (first.latents(), Raster::flat(Rgb(0, 0, 0), 64, 64));
     let mut message = |share: f64, change: fn(Request<'_>) -> Request<'_>| {
         change(pipeline.request(FIRST).steps(4).resume(latents, share)).run().unwrap_err()
     };
