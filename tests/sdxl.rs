@@ -25,7 +25,7 @@ fn part(folder: &Path, part: &str, config: &Value) -> Result<()> {
     let folder = folder.join(part);
     fs::create_dir(&folder).expect("a folder");
     fs::write(folder.join("config.json"), text).expect("written");
-    let tensors: Vec<(String, Tensor)> = w.drawn().into_iter().collect();
+    let tensors: Vec<(String, Tensor)> = w.drawn()?.into_iter().collect();
     Ok(Tensor::write_safetensors(&tensors, folder.join(format!("{stem}.safetensors")))?)
 }
 

@@ -1,7 +1,7 @@
 //! What a prompt names, so that the names can be told apart in a picture.
 
 use super::{Prompt, TokenSpan, Word, words};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Words between commas that are still a name, not a sentence.
 const NAME: usize = 3;
@@ -19,15 +19,16 @@ impl Prompt {
     /// Up to three words between commas are a name, read at its last word: the `bow` of "hair bow". More are a sentence, and
     /// each of its words is a thing, but for words such as "the" and the names of colors.
     pub fn things(&self) -> Vec<(String, Vec<TokenSpan>)> {
+        let own = self.heads().into_iter().filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
+        let second = self.second.iter().flat_map(|second| second.things());
         let mut things: Vec<(String, Vec<TokenSpan>)> = Vec::new();
-        for word in self.heads() {
-            let Some(here) = self.spans(&word.bytes) else { continue };
-            match things.iter_mut().find(|(known, _)| *known == word.lower) {
+        for (name, here) in own.chain(second) {
+            match things.iter_mut().find(|(known, _)| *known == name) {
                 Some((_, spans)) => spans.extend(here),
-                None => things.push((word.lower, here)),
+                None => things.push((name, here)),
             }
         }
-        things
+        things.into_iter().map(|(name, spans)| (name, TokenSpan::union(spans))).collect()
     }
 
     /// The tokens that `phrase` is read at as a thing: its last word's, at the places where that is what a name is about,
@@ -36,21 +37,21 @@ impl Prompt {
     /// # Errors
     /// As [`Prompt::find`].
     pub fn thing(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
+        let own = self.own_thing(phrase);
+        let Some(Ok(second)) = self.second.as_ref().map(|second| second.thing(phrase)) else { return own };
+        Ok(TokenSpan::union(own.into_iter().flatten().chain(second).collect()))
+    }
+
+    fn own_thing(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
+        self.find_own(phrase)?; // says what is wrong
+        let places = self.places(phrase)?;
+        let ends = |word: &Word| places.iter().any(|place| place.end == word.bytes.end);
+        let last: Vec<Word> = words(&self.text).into_iter().filter(ends).collect();
         let heads = self.heads();
-        let last: Vec<Word> = words(&self.text)
-            .into_iter()
-            .filter(|word| self.places(phrase).is_ok_and(|places| places.iter().any(|at| at.end == word.bytes.end)))
-            .collect();
         let is_head = |word: &&Word| heads.iter().any(|head| head.bytes == word.bytes);
         let named: Vec<&Word> = last.iter().filter(is_head).collect();
-        let read: Vec<&Word> = if named.is_empty() { last.iter().collect() } else { named };
-        let spans: Vec<TokenSpan> = read.iter().filter_map(|word| self.spans(&word.bytes)).flatten().collect();
-        if spans.is_empty() {
-            self.find(phrase)?; // says what is wrong
-            let limit = self.places.iter().flatten().count();
-            return Err(Error::PhraseTruncated { phrase: phrase.into(), limit });
-        }
-        Ok(TokenSpan::union(spans))
+        let read = if named.is_empty() { last.iter().collect() } else { named };
+        Ok(TokenSpan::union(read.iter().filter_map(|word| self.spans(&word.bytes)).flatten().collect()))
     }
 
     /// The words that names and sentences are about, in order.
@@ -84,6 +85,7 @@ fn parts(words: Vec<Word>) -> Vec<Vec<Word>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Error;
 
     fn prompt(text: &str) -> Prompt {
         Prompt::new(text, words(text).into_iter().map(|word| word.bytes).collect(), 75)
@@ -109,6 +111,9 @@ mod tests {
         assert_eq!(tags.thing("hair bow")?, [span(4)]);
         assert_eq!(prompt("1girl, hair bow").thing("hair")?, [span(2)]);
         assert!(matches!(tags.thing("ear"), Err(Error::PhraseNotFound { .. })));
+        let both = tags.beside(prompt("a hat, hair"));
+        assert_eq!(both.thing("hair")?, [span(3), span(5)]);
+        assert_eq!(both.things().last().map(|(name, _)| name.clone()), Some("hat".into()));
         Ok(())
     }
 }
