@@ -22,7 +22,7 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 
 /// Median CIEDE2000 of the eyes to gold, mask area, and change outside, over seeds.
 fn eyes(seeds: std::ops::Range<u64>, color_var: f64) -> Result<(f64, f64, f64, f64)> {
-    let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut before, mut after, mut areas, mut outside) = (vec![], vec![], vec![], vec![]);
     for seed in seeds {
         let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
@@ -52,7 +52,7 @@ fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
 
 #[test]
 fn every_solver_makes_gold_eyes() -> Result<()> {
-    let judge = Judge::new()?;
+    let judge = Judge::new();
     let mut pipeline = Pipeline::builder().build()?;
     let names = [
         "Euler",
@@ -88,7 +88,7 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
 #[test]
 #[ignore = "the figures of docs/color-forcing.md: cargo test --release --test stories figures_of_the_documents -- --ignored --nocapture"]
 fn figures_of_the_documents_settings() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let rows: [(&str, Rgb, f64, f64); 6] = [
         ("eyes", GOLD, 40.0, 0.15),
         ("eyes", GOLD, 15.0, 0.15),
@@ -195,7 +195,7 @@ fn figures_of_exact_forces() -> Result<()> {
 
 #[test]
 fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
-    let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let mut inside = Vec::new();
     for seed in 0..4 {
         let mut look = Daam::of("eyes");
@@ -236,7 +236,7 @@ type Law = fn() -> WeightFn;
 /// Of pictures of every object, its word painted over one quadrant: the shares in which the judge finds the object (1 %
 /// of the picture or more), and finds it in its place (its middle and at least half of it in the quadrant).
 fn placement(objects: &[&str], seeds: usize, law: Law, strength: f64) -> Result<(f64, f64)> {
-    let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let paper = Rgb(255, 255, 255);
     let (mut found, mut placed, mut all) = (0.0, 0.0, 0.0);
     for (number, object) in objects.iter().enumerate() {
@@ -392,7 +392,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
     let _ = request.run()?;
     assert!(look.heat_map(0)?.max()? > 0.0);
     let forced = pipeline.request(PORTRAIT).seed(7).guide(&mut force).run()?;
-    assert!(Judge::new()?.look(forced.image(0)?)?.color("eyes").is_some_and(|eyes| eyes.delta_e(GOLD) < 20.0));
+    assert!(Judge::new().look(forced.image(0)?)?.color("eyes").is_some_and(|eyes| eyes.delta_e(GOLD) < 20.0));
     Ok(())
 }
 

@@ -9,8 +9,10 @@ mod calibration;
 mod gallery;
 #[path = "../examples/yardstick/generator.rs"]
 mod generator;
-#[path = "../examples/yardstick/judge.rs"]
+#[path = "../examples/yardstick/judge/mod.rs"]
 mod judge;
+#[path = "../examples/yardstick/listing.rs"]
+mod listing;
 #[path = "../examples/yardstick/metrics.rs"]
 mod metrics;
 #[path = "../examples/yardstick/plots.rs"]
@@ -36,12 +38,12 @@ use arguments::{Arguments, Pictures};
 use gallery::Gallery;
 use generator::{Real, Settings};
 use impasto::Rgb;
-use judge::Evaluator;
+use judge::{Evaluator, Judge, Seen, View, network};
 use metrics::{Measure, Pair, Picture, measure};
 use ndarray::Array2;
 use record::{Made, Record, Records, Status, of_maker};
 use regions::{Labels, area, core, erode, of_class};
-use runner::{Failure, Generator, Judge, LEAST_SEEDS, Own, Plan, Request, Seeds, Seen, Shot, class, class_color};
+use runner::{Failure, Generator, LEAST_SEEDS, Own, Plan, Request, Seeds, Shot, class_color};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -75,6 +77,10 @@ fn same(at: &str, got: &Value, want: &Value, tolerance: f64) {
         }
         _ => assert_eq!(got, want, "{at}"),
     }
+}
+
+fn class(name: &str) -> u8 {
+    judge::class(name, &[])
 }
 
 // ---- The six synthetic pairs ----
@@ -400,11 +406,11 @@ fn pairs_with_true_labels_equal_the_reference() {
 
 #[test]
 fn the_judge_sees_the_pairs() {
-    let mut judge = Evaluator::open().unwrap();
+    let judge = Evaluator::open().unwrap();
     let (mut deltas, mut leaks, mut retries) = (Vec::new(), Vec::new(), 0);
     for (pair, u, f, _) in atlas() {
         let (part, target) = target_of(&pair);
-        let (seen_u, seen_f) = (judge.look(&u).unwrap(), judge.look(&f).unwrap());
+        let (seen_u, seen_f) = (judge.see(&u).unwrap(), judge.see(&f).unwrap());
         let (labels_unforced, labels_forced) = (&seen_u.labels, &seen_f.labels);
         let both = Pair { unforced: &u, forced: &f, labels_unforced, labels_forced, unit: 1 };
         let got = measure(&both, part, target, &[]);
@@ -456,7 +462,7 @@ impl Generator for Mock {
         let labels = portrait();
         let shade = |(y, x): (usize, usize)| 1.0 + 0.06 * (0.9 * x as f64 + 0.4 * y as f64 + request.seed as f64).sin();
         let base = |class: u8| {
-            let part = runner::CLASSES[usize::from(class)];
+            let part = network::CLASSES[usize::from(class)];
             let word = suite::color_word(request.prompt, part);
             let named = word.and_then(|word| suite::PALETTE.iter().find(|(name, _)| *name == word));
             named.map_or(Rgb(90 + 15 * class, 120, 160 - 10 * class), |(_, color)| *color)
@@ -482,8 +488,8 @@ impl Generator for Mock {
             converged: Some(true),
             mask: Some(of_class(&labels, class(&asked.part))),
         };
-        let map = |phrase: &&str| {
-            ((*phrase).to_owned(), of_class(&labels, class(phrase)).mapv(|inside| f32::from(u8::from(inside))))
+        let map = |phrase: &String| {
+            (phrase.clone(), of_class(&labels, class(phrase)).mapv(|inside| f32::from(u8::from(inside))))
         };
         let maps = request.phrases.iter().map(map).collect();
         Ok(Shot { picture, own: request.asked.iter().map(own).collect(), maps })
@@ -512,17 +518,15 @@ fn scene(mock: Mock, request: &Request<'_>) -> Picture {
 struct MockJudge;
 
 impl Judge for MockJudge {
-    fn look(&mut self, picture: &Picture) -> Result<Seen, Failure> {
-        if picture[(0, 0)] != SKY {
-            return Ok(Seen { labels: portrait(), sure: BTreeMap::new() });
-        }
-        let seen = |pixel: &Rgb| (8..20).find(|class| class_color(*class) == *pixel).unwrap_or(8);
-        Ok(Seen { labels: picture.map(seen), sure: BTreeMap::new() })
+    fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure> {
+        let class = |pixel: &Rgb| (8..20).find(|class| class_color(*class) == *pixel).unwrap_or(8);
+        let labels = if view.picture[(0, 0)] == SKY { view.picture.map(class) } else { portrait() };
+        Ok(Some(Seen { labels, sure: BTreeMap::new() }))
     }
 }
 
 fn made() -> Made {
-    Made { model: "mock".into(), settings: "s".into(), version: "0".into() }
+    Made { model: "mock".into(), judge: "mock".into(), settings: "s".into(), version: "0".into() }
 }
 
 fn plan(suite: &Suite, methods: &[Method]) -> Plan<'static> {
@@ -722,16 +726,21 @@ fn the_page_says_what_the_figures_say() {
 
 #[test]
 fn what_is_wrong_with_the_command_line_is_said() {
-    let rows: [(&[&str], &[&str]); 29] = [
+    let rows: [(&[&str], &[&str]); 34] = [
         (&["--task", "nmaed"], &["task \"nmaed\"", "\"named\""]),
         (&["--task", "image"], &["ImageGuidance"]),
         (&["--method", "dco"], &["\"doc\""]),
         (&["--method", "exact"], &["ColorForce::exact", "this version"]),
-        (&["--method", "doc,oracle"], &["oracle", "column 5"]),
+        (&["--method", "doc,exact"], &["exact", "column 5"]),
         (&["--part", "eyes,,hair"], &["nothing at column 6"]),
         (&["--part", "eyes,eyes"], &["twice", "column 6"]),
         (&["--part", "nose"], &["part \"nose\""]),
-        (&["--judge", "cmd:sam"], &["the evaluator only"]),
+        (&["--judge", "cmd:"], &["cmd:PROGRAM"]),
+        (&["--judge", "evaluator:x"], &["stands alone"]),
+        (&["--model", "some/folder", "--judge", "evaluator"], &["hair bow", "saliency"]),
+        (&["--gencolorbench", "folder"], &["judge evaluator"]),
+        (&["--gencolorbench", "a", "--prompts", "b", "--judge", "saliency"], &["one of them"]),
+        (&["--judge", "saliency", "--task", "place"], &["task place", "unforced picture only"]),
         (&["--judge", "evaluater"], &["\"evaluator\""]),
         (&["--split", "Held out"], &["a-z, 0-9 and -"]),
         (&["--suite", "x"], &["suite \"x\""]),
@@ -768,7 +777,7 @@ fn a_list_of_prompts_is_checked_before_the_first_run() {
     let parts = ["eyes".to_owned()];
     let message = |text: &str| {
         std::fs::write(&path, text).unwrap();
-        suite::prompts(&path, &parts).unwrap_err()
+        listing::portraits(&path, &parts).unwrap_err()
     };
     assert!(message("1girl, eyes\n\n").contains("line 2, column 1"));
     assert!(message("1girl, hair\n").contains("phrase \"eyes\" is not in"));

@@ -1,11 +1,12 @@
 //! The command line. What is wrong with it is said before anything runs.
 
+use crate::judge;
 use crate::suite::{Choice, Color, Method, PARTS, Task};
 use impasto::Rgb;
 use lexopt::prelude::*;
 use std::ffi::OsString;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub const USAGE: &str = "\
@@ -17,11 +18,13 @@ yardstick run|calibrate|tune|report|list [OPTIONS]
   report A.jsonl …   figures of records that are there, merged
   list               the tasks, methods, parts and colors of a suite
 
-  --model embedded|DIR              the model (embedded)
-  --judge evaluator                 who finds the parts
+  --model embedded|DIR|FILE|OWNER/NAME
+                                    the model: embedded, a folder, a file, or of the hub (needs --features hub)
+  --judge evaluator|saliency|masks:DIR|cmd:PROGRAM
+                                    who finds the parts: the evaluator, or for other models their own attention
   --task, --method, --part A,B,…    what is measured
   --split NAME, --suite N           public, 0
-  --seeds A..B, --colors A,B, --prompts FILE
+  --seeds A..B, --colors A,B, --prompts FILE, --gencolorbench DIR
                                     instead of the suite's own
   --quick, --full, --limit-minutes M, --seeds-of-suite N
                                     10, 90 or, without either, 20 minutes; or so many seeds
@@ -52,7 +55,8 @@ pub enum Pictures {
 pub struct Arguments {
     pub command: Command,
     pub files: Vec<PathBuf>,
-    pub model: Option<PathBuf>,
+    pub model: String,
+    pub judge: judge::Choice,
     pub choice: Choice,
     pub split: String,
     pub suite: u64,
@@ -60,6 +64,7 @@ pub struct Arguments {
     pub seeds_of_suite: Option<usize>,
     pub colors: Option<Vec<Color>>,
     pub prompts: Option<PathBuf>,
+    pub gencolorbench: Option<PathBuf>,
     pub budget: Duration,
     pub limit: Option<Duration>,
     pub solver: String,
@@ -85,14 +90,18 @@ impl Default for Arguments {
     fn default() -> Self {
         let choice = Choice {
             tasks: Task::ALL.to_vec(),
-            methods: vec![Method::Unforced, Method::Word, Method::Doc, Method::DocParts, Method::PwwOff, Method::Pww],
+            methods: [Method::Unforced, Method::Word, Method::Doc, Method::DocParts, Method::Oracle]
+                .into_iter()
+                .chain([Method::PwwOff, Method::Pww])
+                .collect(),
             parts: PARTS.map(str::to_owned).to_vec(),
             full: false,
         };
         Self {
             command: Command::Run,
             files: Vec::new(),
-            model: None,
+            model: "embedded".into(),
+            judge: judge::Choice::Evaluator,
             choice,
             split: "public".into(),
             suite: 0,
@@ -100,6 +109,7 @@ impl Default for Arguments {
             seeds_of_suite: None,
             colors: None,
             prompts: None,
+            gencolorbench: None,
             budget: minutes(20.0),
             limit: None,
             solver: "Euler a".into(),
@@ -125,6 +135,7 @@ impl Arguments {
         let mut all = Self::default();
         let mut parser = lexopt::Parser::from_args(arguments);
         let (mut quick, mut full, mut named) = (false, false, false);
+        let (mut asked_tasks, mut asked_judge) = (false, None);
         let wrong = |error: lexopt::Error| error.to_string();
         while let Some(argument) = parser.next().map_err(wrong)? {
             let name = match &argument {
@@ -152,9 +163,9 @@ impl Arguments {
                 "yes" => all.yes = true,
                 "check" => all.check = true,
                 "key" => all.key = Some(value()?),
-                "model" => all.model = Some(value()?).filter(|model| model != "embedded").map(PathBuf::from),
-                "judge" => judge(&value()?)?,
-                "task" => all.choice.tasks = list("task", &value()?, task)?,
+                "model" => all.model = value()?,
+                "judge" => asked_judge = Some(judge(&value()?)?),
+                "task" => (all.choice.tasks, asked_tasks) = (list("task", &value()?, task)?, true),
                 "method" => all.choice.methods = list("method", &value()?, method)?,
                 "part" => all.choice.parts = list("part", &value()?, part)?,
                 "split" => all.split = split(value()?)?,
@@ -174,7 +185,7 @@ impl Arguments {
                 "threads" => all.threads = Some(at_least_one("threads", &value()?)? as i32),
                 "shard" => all.shard = shard(&value()?)?,
                 "pictures" => all.pictures = pictures(&value()?)?,
-                "gencolorbench" => return Err("gencolorbench: this version does not read GenColorBench's files".into()),
+                "gencolorbench" => all.gencolorbench = Some(value()?.into()),
                 "saliency" => {
                     return Err("saliency: this version offers one, `daam`; the report has every threshold".into());
                 }
@@ -183,6 +194,25 @@ impl Arguments {
         }
         if quick && full {
             return Err("--quick and --full: one of them".into());
+        }
+        if all.prompts.is_some() && all.gencolorbench.is_some() {
+            return Err("--prompts and --gencolorbench: one of them".into());
+        }
+        let embedded = all.model == "embedded";
+        all.judge = asked_judge.unwrap_or(if embedded { judge::Choice::Evaluator } else { judge::Choice::Saliency });
+        let listed = !embedded || all.gencolorbench.is_some() || all.prompts.as_deref().is_some_and(is_csv);
+        if all.judge == judge::Choice::Evaluator && listed {
+            return Err(format!(
+                "judge evaluator: it knows {} in the embedded model's pictures; choose saliency, masks:DIR or cmd:PROGRAM",
+                judge::network::CLASSES.join(", ")
+            ));
+        }
+        match all.choice.tasks.iter().find(|task| !all.judge.judges(**task)) {
+            Some(task) if asked_tasks => {
+                let task = task.name();
+                return Err(format!("task {task}: the judge saliency sees the unforced picture only; use another one"));
+            }
+            _ => all.choice.tasks.retain(|task| all.judge.judges(*task)),
         }
         if quick {
             all.budget = minutes(10.0);
@@ -196,6 +226,7 @@ impl Arguments {
             let tuned = all.choice.methods.contains(&Method::Tuned);
             all.choice = Choice { full: true, ..Self::default().choice };
             all.choice.methods.extend([Method::Recolor, Method::Paste]);
+            all.choice.tasks.retain(|task| all.judge.judges(*task));
             all.choice.methods.extend(tuned.then_some(Method::Tuned));
             all.pictures = Pictures::All;
         }
@@ -288,9 +319,7 @@ fn task(name: &str) -> Result<Task, String> {
 
 fn method(name: &str) -> Result<Method, String> {
     match name {
-        "exact" | "oracle" => {
-            Err(format!("method \"{name}\" needs ColorForce::exact, which this version does not have"))
-        }
+        "exact" => Err("method \"exact\" needs ColorForce::exact, which this version does not have".into()),
         _ => {
             let known: Vec<_> = Method::ALL.map(|method| (method.name(), method)).to_vec();
             one_of("method", name, &known)
@@ -302,12 +331,16 @@ fn part(name: &str) -> Result<String, String> {
     one_of("part", name, &PARTS.map(|part| (part, part))).map(str::to_owned)
 }
 
-fn judge(name: &str) -> Result<(), String> {
-    let kind = name.split(':').next().unwrap_or_default();
-    match kind {
-        "evaluator" => Ok(()),
-        "saliency" | "masks" | "cmd" => Err(format!("judge \"{name}\": this version has the evaluator only")),
-        _ => one_of("judge", kind, &["evaluator", "saliency", "masks", "cmd"].map(|name| (name, ()))),
+fn judge(name: &str) -> Result<judge::Choice, String> {
+    let (kind, which) = name.split_once(':').unwrap_or((name, ""));
+    let names = ["evaluator", "saliency", "masks", "cmd"].map(|name| (name, name));
+    match (one_of("judge", kind, &names)?, which) {
+        ("evaluator", "") => Ok(judge::Choice::Evaluator),
+        ("saliency", "") => Ok(judge::Choice::Saliency),
+        ("masks" | "cmd", "") => Err(format!("judge \"{name}\"; expected masks:DIR or cmd:PROGRAM")),
+        ("masks", folder) => Ok(judge::Choice::Masks(folder.into())),
+        ("cmd", program) => Ok(judge::Choice::Program(program.to_owned())),
+        _ => Err(format!("judge \"{name}\": {kind} stands alone")),
     }
 }
 
@@ -371,6 +404,11 @@ fn pictures(text: &str) -> Result<Pictures, String> {
             &[("all", Pictures::All), ("none", Pictures::None), ("worst:24", Pictures::Worst(24))],
         ),
     }
+}
+
+/// A list of prompts with their phrases, rather than portraits in tags?
+pub fn is_csv(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "csv")
 }
 
 /// An empty list stands for all sixteen of the suite.

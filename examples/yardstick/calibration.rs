@@ -69,10 +69,10 @@ pub use drawn::run;
 mod drawn {
     use super::{Calibration, Row};
     use crate::generator::{Settings, picture, raster};
-    use crate::judge::Evaluator;
+    use crate::judge::{Evaluator, class};
     use crate::metrics::{Measure, Pair, Picture, measure};
     use crate::regions::{Labels, core, iou, of_class};
-    use crate::runner::{Failure, Judge, class};
+    use crate::runner::Failure;
     use crate::statistics::{median, short};
     use crate::suite::{PARTS, Suite};
     use impasto::train::dataset::{Class, Dataset};
@@ -106,7 +106,7 @@ mod drawn {
 
     /// Measures `pairs` pairs of every part and writes `calibration.json`.
     pub fn run(folder: &Path, settings: &Settings, pairs: usize) -> Result<(), Failure> {
-        let (model, mut judge) = (Model::load(&settings.source())?, Evaluator::open()?);
+        let (model, judge) = (Model::load(&settings.model)?, Evaluator::open()?);
         let suite = Suite::new("public", 0).with_all_colors();
         let dataset = Dataset::new(DRAWN)?;
         let mut values: BTreeMap<&str, Values> = BTreeMap::new();
@@ -124,10 +124,10 @@ mod drawn {
             let step = (DRAWN / SIDE) as usize;
             // Truth on the judge's own grid, every second pixel.
             let truth = Labels::from_shape_fn((128, 128), |(y, x)| drawing.mask[(y / 2 * 2 * step, x / 2 * 2 * step)]);
-            let (decoded_u, seen_u) = (decoded(&model, &u)?, judge.look(&u)?.labels);
-            let seen_decoded_u = judge.look(&decoded_u)?.labels;
+            let (decoded_u, seen_u) = (decoded(&model, &u)?, judge.see(&u)?.labels);
+            let seen_decoded_u = judge.see(&decoded_u)?.labels;
             for (number, part) in PARTS.iter().enumerate() {
-                let class = class(part);
+                let class = class(part, &[]);
                 let Some(color) = drawing.record.colors().find(|(of, _)| of.index() == class) else { continue };
                 if core(&of_class(&truth, class), 1).0 == 0 {
                     continue;
@@ -136,7 +136,7 @@ mod drawn {
                 let repainted = repainted(&drawing.picture, |y, x| drawing.mask[(y, x)] == class, color.1.rgb, target)?;
                 let f = small(&repainted)?;
                 let decoded_f = decoded(&model, &f)?;
-                let (seen_f, seen_decoded_f) = (judge.look(&f)?.labels, judge.look(&decoded_f)?.labels);
+                let (seen_f, seen_decoded_f) = (judge.see(&f)?.labels, judge.see(&decoded_f)?.labels);
                 let all = values.entry(part).or_default();
                 let overlap = |a: &Labels, b: &Labels| iou(&of_class(a, class), &of_class(b, class));
                 all.add("iou", overlap(&seen_f, &truth));

@@ -3,16 +3,16 @@
 use crate::metrics::{self, Picture};
 use crate::regions::Mask;
 use crate::runner::{Failure, Generator, Own, Request, Shot};
-use crate::suite::{Method, dressed, fnv, nearest_name};
+use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
-use impasto::guidance::{ColorForce, Daam, Differential, PaintWithWords, WeightFn};
+use impasto::guidance::{ColorForce, Daam, Differential, PaintWithWords, Region, WeightFn};
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use std::io::{Read, Seek, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Kind, Tensor};
 
 /// How a part is forced.
@@ -26,6 +26,8 @@ pub struct Preset {
 
 /// The document's first example.
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
+/// `oracle` forces the cells of the latent that are covered by half or more.
+const MOST_OF_A_CELL: f64 = 0.5;
 /// Strength and gain of `pww`.
 const PAINT: (f64, f64) = (1.5, 0.4);
 
@@ -42,8 +44,7 @@ pub fn doc_parts(part: &str) -> Preset {
 /// How pictures are made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
-    /// A folder in diffusers' layout; `None` is the embedded model.
-    pub model: Option<PathBuf>,
+    pub model: Source,
     pub solver: String,
     pub steps: usize,
     pub scale: Option<f64>,
@@ -55,7 +56,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let solver = "Euler a".to_owned();
-        Self { model: None, solver, steps: 28, scale: None, size: None, tuned: BTreeMap::new() }
+        Self { model: Source::embedded(), solver, steps: 28, scale: None, size: None, tuned: BTreeMap::new() }
     }
 }
 
@@ -65,30 +66,51 @@ impl Settings {
         let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
-        format!("{:016x}", fnv(&format!("{run}|{methods}|{judge}")))
-    }
-
-    pub fn source(&self) -> Source {
-        self.model.as_ref().map_or(Source::embedded(), Source::dir)
+        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}")))
     }
 
     /// Says which weights it is: of every file its size, its header and samples of the rest.
     pub fn fingerprint(&self) -> Result<String, Failure> {
-        let embedded = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
-        let folder = self.model.as_deref().unwrap_or(&embedded);
+        let folder = match &self.model {
+            Source::File(path) => return fingerprint(path),
+            Source::Dir(folder) => folder.clone(),
+            _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"),
+        };
         let mut files = Vec::new();
-        for part in ["unet", "vae", "text_encoder"] {
-            let read = std::fs::read_dir(folder.join(part));
-            let read = read.map_err(|error| format!("{}: {error}", folder.join(part).display()))?;
-            files.extend(read.filter_map(|entry| Some(entry.ok()?.path())));
+        for part in ["unet", "vae", "text_encoder", "text_encoder_2"].map(|part| folder.join(part)) {
+            if part.is_dir() {
+                files.extend(std::fs::read_dir(&part)?.filter_map(|entry| Some(entry.ok()?.path())));
+            }
         }
         files.sort();
         let mut hash = String::new();
         for file in files.iter().filter(|file| file.is_file()) {
-            hash = format!("{:016x}", fnv(&format!("{hash}{}", fingerprint(file)?)));
+            hash = format!("{:016x}", fnv(format!("{hash}{}", fingerprint(file)?)));
         }
         Ok(hash)
     }
+}
+
+/// What `--model` names: a folder, a file, or a repository of the hub, which is fetched.
+pub fn model(name: &str) -> Result<Source, Failure> {
+    let path = Path::new(name);
+    match () {
+        () if name == "embedded" => Ok(Source::embedded()),
+        () if path.is_dir() => Ok(Source::dir(path)),
+        () if path.is_file() => Ok(Source::file(path)),
+        () if name.split('/').count() == 2 && !name.starts_with(['.', '/']) => hub(name),
+        () => Err(format!("model {name}: no folder, no file; and a repository of the hub is owner/name").into()),
+    }
+}
+
+#[cfg(feature = "hub")]
+fn hub(name: &str) -> Result<Source, Failure> {
+    Ok(impasto::weights::Hub::new(name).fetch(None)?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn hub(name: &str) -> Result<Source, Failure> {
+    Err(format!("model {name}: no folder and no file; for the hub build with --features hub").into())
 }
 
 /// Size, the first 64 KiB and sixteen samples of 4 KiB.
@@ -103,7 +125,7 @@ pub fn fingerprint(file: &Path) -> Result<String, Failure> {
         let read = open.by_ref().take(piece).read(&mut bytes)?;
         text.extend(bytes[..read].iter().map(|byte| char::from(*byte)));
     }
-    Ok(format!("{:016x}", fnv(&text)))
+    Ok(format!("{:016x}", fnv(text)))
 }
 
 /// A model with what it takes to run every method.
@@ -115,19 +137,24 @@ pub struct Real {
 
 impl Real {
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
-        let pipeline = Pipeline::builder().source(settings.source()).build()?;
+        let pipeline = Pipeline::builder().source(settings.model.clone()).build()?;
         let _ = solver::by_name(&settings.solver)?;
         Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new() })
     }
 
-    fn preset(&self, method: Method, part: &str) -> Result<Preset, Failure> {
+    /// What a method forces a part with. A method more is a line more.
+    fn force(&self, method: Method, asked: &Asked, region: &Mask) -> Result<ColorForce, Failure> {
+        let Asked { part, rgb } = asked;
         match method {
-            Method::Doc => Ok(DOC),
-            Method::DocParts => Ok(doc_parts(part)),
-            Method::Tuned => {
-                let tuned = self.settings.tuned.get(part);
-                tuned.copied().ok_or_else(|| format!("tuned: nothing is tuned for {part}; run `tune` first").into())
+            Method::Doc => Ok(force(part, *rgb, DOC)),
+            Method::DocParts => Ok(force(part, *rgb, doc_parts(part))),
+            Method::Oracle => {
+                Ok(force(part, *rgb, doc_parts(part)).saliency(drawn(region)).saliency_cutoff(MOST_OF_A_CELL))
             }
+            Method::Tuned => match self.settings.tuned.get(part) {
+                Some(preset) => Ok(force(part, *rgb, *preset)),
+                None => Err(format!("tuned: nothing is tuned for {part}; run `tune` first").into()),
+            },
             _ => Err(format!("{}: this version has no ColorForce::exact", method.name()).into()),
         }
     }
@@ -174,26 +201,20 @@ fn request<'p>(
 
 impl Generator for Real {
     fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
-        let mut prompt = asked.prompt.to_owned();
         let mut forces = Vec::new();
         match asked.method {
-            Method::Unforced | Method::PwwOff | Method::Pww => {}
-            Method::Word => {
-                for each in asked.asked {
-                    prompt = dressed(&prompt, &each.part, nearest_name(metrics::lab(each.rgb)));
-                }
-            }
+            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww => {}
             method => {
-                for each in asked.asked {
-                    forces.push(force(&each.part, each.rgb, self.preset(method, &each.part)?));
+                for (each, region) in asked.asked.iter().zip(asked.regions) {
+                    forces.push(self.force(method, each, region)?);
                 }
             }
         }
-        let mut looks: Vec<Daam> = asked.phrases.iter().map(|phrase| Daam::of(*phrase)).collect();
+        let mut looks: Vec<Daam> = asked.phrases.iter().map(Daam::of).collect();
         let paint = (asked.method == Method::Pww).then(|| paint(asked));
 
         let Self { pipeline, settings, .. } = self;
-        let mut request = request(pipeline, settings, &prompt, asked.seed)?;
+        let mut request = request(pipeline, settings, asked.prompt, asked.seed)?;
         for force in &mut forces {
             request = request.guide(force);
         }
@@ -215,7 +236,7 @@ impl Generator for Real {
         for (phrase, look) in asked.phrases.iter().zip(&looks) {
             let map = look.heat_map(0)?.expand(64, 64)?;
             let values = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
-            maps.push(((*phrase).to_owned(), Array2::from_shape_vec((64, 64), values)?));
+            maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));
         }
         Ok(Shot { picture, own, maps })
     }
@@ -235,6 +256,11 @@ impl Generator for Real {
         let _ = self.round_trips.insert(color, shown);
         Some(shown)
     }
+}
+
+/// A part's place as a saliency.
+fn drawn(mask: &Mask) -> Region {
+    Region::new(mask.mapv(|inside| f32::from(u8::from(inside))))
 }
 
 /// Every object painted in its area, in a color of its own, on white.

@@ -12,6 +12,7 @@ mod calibration;
 mod gallery;
 mod generator;
 mod judge;
+mod listing;
 mod metrics;
 mod plots;
 mod record;
@@ -27,7 +28,6 @@ use arguments::{Arguments, Command, USAGE};
 use gallery::Gallery;
 use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
-use judge::Evaluator;
 use record::{Made, Record, Records, Status, of_maker};
 use runner::{Failure, Plan, Progress, Seeds};
 use std::path::{Path, PathBuf};
@@ -67,7 +67,8 @@ fn main() -> ExitCode {
 /// The suite that the command line asks for.
 fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
     let mut suite = Suite::new(&arguments.split, arguments.suite);
-    let custom = arguments.seeds.is_some() || arguments.prompts.is_some();
+    let custom = arguments.seeds.is_some() || arguments.prompts.is_some() || arguments.gencolorbench.is_some();
+    let embedded = arguments.model == "embedded";
     match &arguments.colors {
         Some(colors) if colors.is_empty() => suite = suite.with_all_colors(),
         Some(colors) => suite.colors = colors.clone(),
@@ -76,9 +77,15 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
     if let Some(seeds) = &arguments.seeds {
         suite.seeds = seeds.clone().collect();
     }
-    if let Some(file) = &arguments.prompts {
-        let prompts = suite::prompts(file, &arguments.choice.parts)?;
-        (suite.plain, suite.dressed) = (prompts.clone(), prompts);
+    match (&arguments.prompts, &arguments.gencolorbench) {
+        (_, Some(folder)) => suite.listed = Some(listing::gencolorbench(folder)?),
+        (Some(file), _) if arguments::is_csv(file) => suite.listed = Some(listing::own(file)?),
+        (Some(file), _) => {
+            let prompts = listing::portraits(file, &arguments.choice.parts)?;
+            (suite.plain, suite.dressed) = (prompts.clone(), prompts);
+        }
+        (None, None) if !embedded => suite.listed = Some(listing::usual()?),
+        (None, None) => {}
     }
     if custom || arguments.colors.as_ref().is_some_and(|colors| !colors.is_empty()) {
         suite.split = "custom".into();
@@ -87,20 +94,12 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
 }
 
 fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure> {
-    if let Some(model) = &arguments.model {
-        return Err(format!(
-            "model {}: the evaluator judges pictures of the embedded model; it knows {}",
-            model.display(),
-            judge::classes()
-        )
-        .into());
-    }
     let tuned = match arguments.choice.methods.contains(&suite::Method::Tuned) {
         true => tuning::read(folder)?,
         false => Default::default(),
     };
     Ok(Settings {
-        model: arguments.model.clone(),
+        model: generator::model(&arguments.model)?,
         solver: arguments.solver.clone(),
         steps: arguments.steps,
         scale: arguments.scale,
@@ -133,18 +132,17 @@ fn folder_of(arguments: &Arguments, suite: &Suite) -> Result<PathBuf, Failure> {
     Ok(folder)
 }
 
-fn made_by(settings: &Settings) -> Result<Made, Failure> {
-    let judge = generator::fingerprint(&Evaluator::path())?;
+fn made_by(settings: &Settings, judge: &judge::Choice) -> Result<Made, Failure> {
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    Ok(Made { model: settings.fingerprint()?, settings: settings.hash(&judge), version })
+    let all = settings.hash(&judge.fingerprint()?);
+    Ok(Made { model: settings.fingerprint()?, judge: judge.name().into(), settings: all, version })
 }
 
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
-    let _ = Evaluator::open()?;
     let suite = suite_of(arguments)?;
     let folder = folder_of(arguments, &suite)?;
     let settings = settings_of(arguments, &folder)?;
-    let made = made_by(&settings)?;
+    let made = made_by(&settings, &arguments.judge)?;
     tch::set_num_threads(arguments.threads.unwrap_or(1));
     let (mut records, mut known) = Records::open(&folder.join("runs.jsonl"))?;
     let only = match &arguments.key {
@@ -175,7 +173,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let bar = bar(&plan);
     let mut deltas: Vec<f64> = Vec::new();
     let mut fresh: Vec<Record> = Vec::new();
-    let bench = || Ok((Real::new(&settings)?, Evaluator::open()?));
+    let bench = || Ok((Real::new(&settings)?, arguments.judge.open()?));
     let progress = runner::run(&plan, &known, &mut records, bench, |record, strip, progress| {
         gallery.keep(record, strip)?;
         deltas.extend(gallery::badness(record).and_then(|_| Some(record.parts.first()?.delta_e())));
@@ -187,6 +185,17 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     known.append(&mut fresh);
     let all = of_maker(known, &made);
     let about = about(&plan, &all, &progress);
+    match (&arguments.judge, progress.waiting) {
+        (judge::Choice::Masks(masks), 1..) => {
+            let (n, masks) = (progress.waiting, masks.display());
+            let todo = format!("{n} runs wait: draw KEY.PHRASE.png for every KEY.png of {masks}, then run this again");
+            if all.is_empty() {
+                return Err(todo.into());
+            }
+            println!("{todo}");
+        }
+        _ => {}
+    }
     finish(arguments, &folder, &all, about)
 }
 

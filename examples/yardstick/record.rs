@@ -54,6 +54,7 @@ pub struct Record {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Made {
     pub model: String,
+    pub judge: String,
     pub settings: String,
     pub version: String,
 }

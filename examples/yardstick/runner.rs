@@ -1,40 +1,18 @@
 //! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
 
+use crate::judge::{Judge, Seen, View, class};
 use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
 use crate::regions::{Labels, Mask, area, ceiling, core, iou, of_class};
-use crate::suite::{self, Asked, Choice, Job, LABEL, Method, OBJECTS, PARTS, Painted, Style, Suite, Task};
+use crate::suite::{self, Asked, Choice, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
 use impasto::Rgb;
 use ndarray::Array2;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-/// The judge's classes, in the order of their numbers.
-pub const CLASSES: [&str; 20] = [
-    "background",
-    "skin",
-    "hair",
-    "eyes",
-    "hair bow",
-    "mouth",
-    "shirt",
-    "detail",
-    "sky",
-    "ground",
-    "house",
-    "tree",
-    "boat",
-    "star",
-    "fish",
-    "flower",
-    "moon",
-    "sun",
-    "car",
-    "cup",
-];
 /// Thresholds at which attention is compared with regions, in hundredths.
 pub const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
 /// Side of the grid on which it is.
@@ -55,7 +33,9 @@ pub struct Request<'a> {
     pub asked: &'a [Asked],
     pub painted: &'a [Painted],
     /// Phrases whose attention is wanted.
-    pub phrases: &'a [&'a str],
+    pub phrases: &'a [String],
+    /// Where each asked part is in the unforced picture, for a method that is told.
+    pub regions: &'a [Mask],
 }
 
 /// What came of it.
@@ -85,24 +65,6 @@ pub trait Generator {
     fn round_trip(&mut self, _: Rgb) -> Option<f64> {
         None
     }
-}
-
-/// Sees a picture, and nothing of what was asked.
-pub trait Judge {
-    fn look(&mut self, picture: &Picture) -> Result<Seen, Failure>;
-}
-
-/// A picture as the judge sees it.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// At the picture's size.
-    pub labels: Labels,
-    /// How sure the judge is of each class it found, 0..=1.
-    pub sure: BTreeMap<u8, f64>,
-}
-
-pub fn class(name: &str) -> u8 {
-    CLASSES.iter().position(|class| *class == name).unwrap_or(usize::from(metrics::DETAIL)) as u8
 }
 
 /// How long to go on.
@@ -152,6 +114,8 @@ pub fn wanted_of(suite: &Suite, choice: &Choice, key: &str) -> Option<usize> {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     pub seeds: usize,
+    /// Runs of which nothing was written, as the judge has not seen their pictures yet.
+    pub waiting: usize,
     pub elapsed: Duration,
     /// The time was up before everything that was begun was done.
     pub stopped: bool,
@@ -174,7 +138,7 @@ pub fn run<G: Generator, J: Judge>(
         .map(|record| (record.key.as_str(), record.status))
         .collect();
     let begun = Instant::now();
-    let (next, finished) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let (next, finished, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
     let broken: Mutex<Option<Failure>> = Mutex::new(None);
     let (shard, shards) = plan.shard;
@@ -182,8 +146,8 @@ pub fn run<G: Generator, J: Judge>(
 
     std::thread::scope(|scope| -> Result<(), Failure> {
         for _ in 0..plan.workers {
-            let (send, known, next, finished, stop, stopped, broken, bench) =
-                (send.clone(), &known, &next, &finished, &stop, &stopped, &broken, &bench);
+            let (send, known, next, finished, waiting, stop, stopped, broken, bench) =
+                (send.clone(), &known, &next, &finished, &waiting, &stop, &stopped, &broken, &bench);
             let work = move || -> Result<(), Failure> {
                 let (mut generator, mut judge) = bench()?;
                 let mut begun_any = false;
@@ -215,7 +179,8 @@ pub fn run<G: Generator, J: Judge>(
                             true
                         }
                         Some(made) => send.send(made).is_ok(),
-                    });
+                    })?;
+                    let _ = waiting.fetch_add(unit.waiting, Ordering::Relaxed);
                     if !whole {
                         return Ok(());
                     }
@@ -233,8 +198,8 @@ pub fn run<G: Generator, J: Judge>(
         let written = (|| {
             for (record, strip) in &receive {
                 records.append(&record)?;
-                let progress =
-                    Progress { seeds: finished.load(Ordering::Relaxed), elapsed: begun.elapsed(), stopped: false };
+                let (seeds, waiting) = (finished.load(Ordering::Relaxed), waiting.load(Ordering::Relaxed));
+                let progress = Progress { seeds, waiting, elapsed: begun.elapsed(), stopped: false };
                 keep(&record, strip, &progress)?;
             }
             Ok::<(), Failure>(records.sync()?)
@@ -248,8 +213,25 @@ pub fn run<G: Generator, J: Judge>(
     if let Some(failure) = broken.into_inner().ok().flatten() {
         return Err(failure);
     }
-    let (seeds, elapsed) = (finished.into_inner(), begun.elapsed());
-    Ok(Progress { seeds, elapsed, stopped: stopped.into_inner() })
+    let (seeds, waiting, elapsed) = (finished.into_inner(), waiting.into_inner(), begun.elapsed());
+    Ok(Progress { seeds, waiting, elapsed, stopped: stopped.into_inner() })
+}
+
+/// Why there is nothing to measure.
+#[derive(Clone, Debug)]
+enum Trouble {
+    /// The method's error, which is what its record says.
+    Failed(String),
+    /// The judge has not seen the picture yet.
+    Waiting,
+    /// The judge's error: nobody's record, and the end of the run.
+    Broken(String),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure.to_string())
+    }
 }
 
 /// The pictures of one seed: unforced ones are made once.
@@ -257,7 +239,8 @@ struct Unit<'a, G, J> {
     plan: &'a Plan<'a>,
     generator: &'a mut G,
     judge: &'a mut J,
-    unforced: HashMap<(String, u64), Result<Rc<Known>, String>>,
+    unforced: HashMap<(String, u64), Result<Rc<Known>, Trouble>>,
+    waiting: usize,
 }
 
 struct Known {
@@ -268,7 +251,7 @@ struct Known {
 
 impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
     fn new(plan: &'a Plan<'a>, generator: &'a mut G, judge: &'a mut J) -> Self {
-        Self { plan, generator, judge, unforced: HashMap::new() }
+        Self { plan, generator, judge, unforced: HashMap::new(), waiting: 0 }
     }
 
     /// Measures every job of a wanted pair that is not known. `go_on` is asked before each, and gets what was made; with
@@ -278,7 +261,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         i: usize,
         known: &HashMap<&str, Status>,
         mut go_on: impl FnMut(Option<(Record, Option<Strip>)>) -> bool,
-    ) -> bool {
+    ) -> Result<bool, Failure> {
         let plan = self.plan;
         for job in plan.suite.jobs(i, &plan.choice) {
             for pair in 0..job.pairs.len() {
@@ -288,12 +271,15 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 }
                 let status = match known.get(key.as_str()) {
                     Some(status) => *status,
-                    None if !go_on(None) => return false,
+                    None if !go_on(None) => return Ok(false),
                     None => {
-                        let made = self.measured(&job, pair, key);
+                        let Some(made) = self.measured(&job, pair, key)? else {
+                            self.waiting += 1;
+                            break;
+                        };
                         let status = made.0.status;
                         if !go_on(Some(made)) {
-                            return false;
+                            return Ok(false);
                         }
                         status
                     }
@@ -303,10 +289,11 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 }
             }
         }
-        true
+        Ok(true)
     }
 
-    fn measured(&mut self, job: &Job, pair: usize, key: String) -> (Record, Option<Strip>) {
+    /// `None` while the judge has not seen the pictures.
+    fn measured(&mut self, job: &Job, pair: usize, key: String) -> Result<Option<(Record, Option<Strip>)>, Failure> {
         let (prompt, seed) = job.pairs[pair].clone();
         let mut record = Record {
             key,
@@ -333,18 +320,21 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             ms_unforced: None,
         };
         match self.fill(job, &mut record) {
-            Ok(strip) => (record, strip),
-            Err(failure) => {
+            Ok(strip) => Ok(Some((record, strip))),
+            Err(Trouble::Failed(error)) => {
                 record.status = Status::Failed;
-                record.error = Some(failure.to_string());
-                (record, None)
+                record.error = Some(error);
+                Ok(Some((record, None)))
             }
+            Err(Trouble::Waiting) => Ok(None),
+            Err(Trouble::Broken(error)) => Err(error.into()),
         }
     }
 
-    fn fill(&mut self, job: &Job, record: &mut Record) -> Result<Option<Strip>, Failure> {
+    fn fill(&mut self, job: &Job, record: &mut Record) -> Result<Option<Strip>, Trouble> {
         let unforced = self.unforced(job, &record.prompt, record.seed)?;
         record.ms_unforced = Some(unforced.ms);
+        let class = |phrase: &str| class(phrase, &job.phrases);
         let classes: Vec<u8> = job.asked.iter().map(|asked| class(&asked.part)).collect();
         let shown = |class: &u8| {
             core(&of_class(&unforced.seen.labels, *class), metrics::unit(unforced.shot.picture.dim())).0 >= 1
@@ -358,10 +348,10 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         record.ms = known.ms;
         let (h, w) = known.shot.picture.dim();
         if known.shot.picture.dim() != unforced.shot.picture.dim() {
-            return Err(format!("the picture is {h}×{w}, its unforced twin is not").into());
+            return Err(Trouble::Failed(format!("the picture is {w}×{h}, its unforced twin is not")));
         }
         if known.shot.picture.iter().all(|pixel| *pixel == known.shot.picture[(0, 0)]) {
-            return Err("the picture is of one color".into());
+            return Err(Trouble::Failed("the picture is of one color".into()));
         }
         let pair = Pair {
             unforced: &unforced.shot.picture,
@@ -389,10 +379,10 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             });
         }
         if job.task == Task::Binding {
-            record.names = Some(names(&record.prompt, &classes, &pair));
+            record.names = Some(names(job, &record.prompt, &pair));
         }
         if job.task == Task::Saliency {
-            record.found = found(&known.shot, &known.seen.labels);
+            record.found = found(&known.shot, &known.seen.labels, class);
         }
         for painted in &job.painted {
             let placement =
@@ -400,58 +390,77 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             record.things.push(Thing { object: painted.object.to_owned(), placement });
         }
         if !job.painted.is_empty() {
-            record.left_out = Some(!has_stranger(&known.seen.labels, &record.prompt));
+            record.left_out = Some(!has_stranger(&known.seen.labels, &record.prompt, class));
         }
         Ok((!job.asked.is_empty()).then(|| strip(job, &unforced, &known)))
     }
 
     /// The picture without guidance, with everything that anybody wants to see of it.
-    fn unforced(&mut self, job: &Job, prompt: &str, seed: u64) -> Result<Rc<Known>, Failure> {
+    fn unforced(&mut self, job: &Job, prompt: &str, seed: u64) -> Result<Rc<Known>, Trouble> {
         let at = (prompt.to_owned(), seed);
         if let Some(known) = self.unforced.get(&at) {
-            return known.clone().map_err(Into::into);
+            return known.clone();
         }
-        let look = job.style == Style::Plain && self.plan.choice.tasks.contains(&Task::Saliency);
-        let phrases: &[&str] = if look { &PARTS } else { &[] };
-        let request = Request { prompt, seed, method: Method::Unforced, asked: &[], painted: &[], phrases };
-        let known = self.made(&request).map(Rc::new).map_err(|failure| failure.to_string());
+        let measured = matches!(job.style, Style::Plain | Style::Listed);
+        let look = self.judge.wants_attention() || measured && self.plan.choice.tasks.contains(&Task::Saliency);
+        let phrases: &[String] = if look { &job.phrases } else { &[] };
+        let request =
+            Request { prompt, seed, method: Method::Unforced, asked: &[], painted: &[], phrases, regions: &[] };
+        let known = self.made(&request, job, None).map(Rc::new);
         let _ = self.unforced.insert(at, known.clone());
-        known.map_err(Into::into)
+        known
     }
 
-    fn forced(&mut self, job: &Job, record: &Record, unforced: &Rc<Known>) -> Result<Rc<Known>, Failure> {
+    fn forced(&mut self, job: &Job, record: &Record, unforced: &Rc<Known>) -> Result<Rc<Known>, Trouble> {
+        let region = |asked: &Asked| of_class(&unforced.seen.labels, class(&asked.part, &job.phrases));
+        let regions: Vec<Mask> = job.asked.iter().map(region).collect();
         let begun = Instant::now();
         let picture = match job.method {
             Method::Unforced | Method::PwwOff => return Ok(unforced.clone()),
-            Method::Recolor => recolored(&unforced.shot.picture, &unforced.seen.labels, &job.asked),
-            Method::Paste => pasted(&unforced.shot.picture, &unforced.seen.labels, &job.asked),
+            Method::Recolor => recolored(&unforced.shot.picture, &job.asked, &regions),
+            Method::Paste => pasted(&unforced.shot.picture, &job.asked, &regions),
             method => {
-                let (prompt, seed) = (record.prompt.as_str(), record.seed);
-                let request = Request { prompt, seed, method, asked: &job.asked, painted: &job.painted, phrases: &[] };
-                return Ok(Rc::new(self.made(&request)?));
+                let worded = (method == Method::Word).then(|| job.worded(&record.prompt));
+                let request = Request {
+                    prompt: worded.as_ref().unwrap_or(&record.prompt),
+                    seed: record.seed,
+                    method,
+                    asked: &job.asked,
+                    painted: &job.painted,
+                    phrases: &[],
+                    regions: &regions,
+                };
+                return Ok(Rc::new(self.made(&request, job, Some(unforced))?));
             }
         };
-        let seen = self.judge.look(&picture)?;
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
         let shot = Shot { picture, ..Shot::default() };
-        Ok(Rc::new(Known { shot, seen, ms: begun.elapsed().as_secs_f64() * 1e3 }))
+        Ok(Rc::new(Known { seen: self.seen(&shot.picture, job, &unforced.shot)?, shot, ms }))
     }
 
-    fn made(&mut self, request: &Request<'_>) -> Result<Known, Failure> {
+    /// A picture and what the judge sees in it; attention is that of the unforced twin, or its own if it is one.
+    fn made(&mut self, request: &Request<'_>, job: &Job, unforced: Option<&Known>) -> Result<Known, Trouble> {
         let begun = Instant::now();
         let shot = self.generator.make(request)?;
         let ms = begun.elapsed().as_secs_f64() * 1e3;
-        Ok(Known { seen: self.judge.look(&shot.picture)?, shot, ms })
+        let seen = self.seen(&shot.picture, job, unforced.map_or(&shot, |known| &known.shot))?;
+        Ok(Known { seen, shot, ms })
+    }
+
+    fn seen(&mut self, picture: &Picture, job: &Job, unforced: &Shot) -> Result<Seen, Trouble> {
+        let view = View { picture, phrases: &job.phrases, attention: &unforced.maps };
+        let seen = self.judge.look(&view).map_err(|failure| Trouble::Broken(failure.to_string()))?;
+        seen.ok_or(Trouble::Waiting)
     }
 }
 
 /// What a picture editor would do: every asked region times target / mean in linear light.
-fn recolored(u: &Picture, labels: &Labels, asked: &[Asked]) -> Picture {
+fn recolored(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
     let mut picture = u.clone();
-    for Asked { part, rgb } in asked {
-        let region = of_class(labels, class(part));
-        let mean = mean_linear(u, &core(&region, metrics::unit(u.dim())).1);
+    for (Asked { rgb, .. }, region) in asked.iter().zip(regions) {
+        let mean = mean_linear(u, &core(region, metrics::unit(u.dim())).1);
         let goal = metrics::light(*rgb);
-        for (pixel, _) in picture.iter_mut().zip(&region).filter(|(_, inside)| **inside) {
+        for (pixel, _) in picture.iter_mut().zip(region).filter(|(_, inside)| **inside) {
             let light = metrics::light(*pixel);
             // A channel without light has no shading to keep.
             let scaled = [0, 1, 2].map(|c| if mean[c] > 1e-4 { light[c] / mean[c] * goal[c] } else { goal[c] });
@@ -462,22 +471,21 @@ fn recolored(u: &Picture, labels: &Labels, asked: &[Asked]) -> Picture {
     picture
 }
 
-fn pasted(u: &Picture, labels: &Labels, asked: &[Asked]) -> Picture {
+fn pasted(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
     let mut picture = u.clone();
-    for Asked { part, rgb } in asked {
-        let class = class(part);
-        picture.iter_mut().zip(labels).filter(|(_, label)| **label == class).for_each(|(pixel, _)| *pixel = *rgb);
+    for (Asked { rgb, .. }, region) in asked.iter().zip(regions) {
+        picture.iter_mut().zip(region).filter(|(_, inside)| **inside).for_each(|(pixel, _)| *pixel = *rgb);
     }
     picture
 }
 
 /// Do the parts that have color words keep them?
-fn names(prompt: &str, forced: &[u8], pair: &Pair<'_>) -> Names {
+fn names(job: &Job, prompt: &str, pair: &Pair<'_>) -> Names {
     let mut names = Names::default();
-    for part in PARTS.iter().filter(|part| !forced.contains(&class(part))) {
+    for part in job.phrases.iter().filter(|part| job.asked.iter().all(|asked| asked.part != **part)) {
         let Some(word) = suite::color_word(prompt, part) else { continue };
         let name = |picture: &Picture, labels: &Labels| {
-            let (k, inside) = core(&of_class(labels, class(part)), pair.unit);
+            let (k, inside) = core(&of_class(labels, class(part, &job.phrases)), pair.unit);
             (k >= 1).then(|| suite::nearest_name(mean_lab(picture, &inside)))
         };
         if name(pair.unforced, pair.labels_unforced) == Some(word) {
@@ -488,7 +496,7 @@ fn names(prompt: &str, forced: &[u8], pair: &Pair<'_>) -> Names {
     names
 }
 
-fn found(shot: &Shot, labels: &Labels) -> Vec<Found> {
+fn found(shot: &Shot, labels: &Labels, class: impl Fn(&str) -> u8) -> Vec<Found> {
     let (h, w) = labels.dim();
     let unit = metrics::unit((h, w));
     let mut all = Vec::new();
@@ -517,7 +525,7 @@ pub fn painted_area(painted: &Painted, (h, w): (usize, usize)) -> Mask {
 }
 
 /// Is there an object on 1 % of the picture that the prompt does not name?
-fn has_stranger(labels: &Labels, prompt: &str) -> bool {
+fn has_stranger(labels: &Labels, prompt: &str, class: impl Fn(&str) -> u8) -> bool {
     let named = |object: &str| prompt.split(|c: char| !c.is_alphanumeric()).any(|word| word == object);
     let seen = |object: &str| area(&of_class(labels, class(object))) as f64 / labels.len() as f64 >= 0.01;
     OBJECTS.iter().any(|object| !named(object) && seen(object))
@@ -547,7 +555,9 @@ pub fn class_color(class: u8) -> Rgb {
         Rgb(30, 60, 200),
         Rgb(0, 170, 180),
     ];
-    COLORS.get(usize::from(class)).copied().unwrap_or(Rgb(0, 0, 0))
+    // Phrases that the evaluator does not know have the colors of things.
+    let class = usize::from(class);
+    COLORS[if class < COLORS.len() { class } else { 8 + class % 12 }]
 }
 
 fn strip(job: &Job, unforced: &Known, forced: &Known) -> Strip {

@@ -1,5 +1,6 @@
 //! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
 
+use crate::listing::Listed;
 use impasto::Rgb;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -58,8 +59,9 @@ pub const PAIRS: usize = 1000;
 pub const TRIES: usize = 4;
 
 /// FNV-1a, 64 bits.
-pub fn fnv(text: &str) -> u64 {
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+pub fn fnv(bytes: impl AsRef<[u8]>) -> u64 {
+    let bytes = bytes.as_ref().iter();
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// SplitMix64, seeded by a label.
@@ -124,6 +126,8 @@ pub enum Style {
     Dressed,
     /// No portrait at all.
     Scene,
+    /// A prompt of a file.
+    Listed,
 }
 
 impl Style {
@@ -132,6 +136,7 @@ impl Style {
             Self::Plain => "plain",
             Self::Dressed => "dressed",
             Self::Scene => "scene",
+            Self::Listed => "listed",
         }
     }
 }
@@ -378,11 +383,21 @@ pub struct Job {
     pub wanted: usize,
     pub asked: Vec<Asked>,
     pub painted: Vec<Painted>,
+    /// Everything that can be named in the picture.
+    pub phrases: Vec<String>,
     /// Prompt and seed, the first choice first.
     pub pairs: Vec<(String, u64)>,
+    /// The prompt that says the colors, of a list that has one.
+    worded: Option<String>,
 }
 
 impl Job {
+    /// The prompt with the nearest color words before the parts, as the method `word` has it.
+    pub fn worded(&self, prompt: &str) -> String {
+        let word = |prompt: String, asked: &Asked| dressed(&prompt, &asked.part, nearest_name(asked.rgb.lab()));
+        self.worded.clone().unwrap_or_else(|| self.asked.iter().fold(prompt.to_owned(), word))
+    }
+
     /// What it is about, as keys and tables say it.
     pub fn part(&self) -> String {
         if !self.painted.is_empty() {
@@ -405,7 +420,7 @@ impl Job {
         let (part, colors) = (self.part(), self.colors());
         let text =
             format!("{LABEL}|{}|{}|{task}|{method}|{style}|{part}|{colors}|{prompt}|{seed}", suite.split, suite.number);
-        format!("{:016x}", fnv(&text))
+        format!("{:016x}", fnv(text))
     }
 }
 
@@ -428,6 +443,30 @@ pub struct Suite {
     pub plain: Vec<String>,
     pub dressed: Vec<String>,
     pub colors: Vec<Color>,
+    /// Prompts of a file, in place of portraits and scenes.
+    pub listed: Option<Vec<Listed>>,
+}
+
+/// What is asked at once: a job for each method that does it.
+struct Ask {
+    style: Style,
+    asked: Vec<Asked>,
+    painted: Vec<Painted>,
+    phrases: Vec<String>,
+    pairs: Vec<(String, u64)>,
+    worded: Option<String>,
+}
+
+impl Ask {
+    fn of(style: Style, asked: Vec<Asked>, pairs: Vec<(String, u64)>) -> Self {
+        let phrases = PARTS.map(str::to_owned).to_vec();
+        Self { style, asked, painted: Vec::new(), phrases, pairs, worded: None }
+    }
+
+    fn scene(painted: Vec<Painted>, pairs: Vec<(String, u64)>) -> Self {
+        let phrases = OBJECTS.iter().chain(&["ground", "sky"]).map(|phrase| (*phrase).to_owned()).collect();
+        Self { style: Style::Scene, asked: Vec::new(), painted, phrases, pairs, worded: None }
+    }
 }
 
 impl Suite {
@@ -441,6 +480,7 @@ impl Suite {
             plain: portraits(split, number, PAIRS, Style::Plain),
             dressed: portraits(split, number, PAIRS, Style::Dressed),
             colors: named.chain(bands).collect(),
+            listed: None,
         }
     }
 
@@ -474,16 +514,22 @@ impl Suite {
     pub fn jobs(&self, i: usize, choice: &Choice) -> Vec<Job> {
         let mut jobs = Vec::new();
         for task in &choice.tasks {
-            for (style, asked, painted, pairs) in self.asks(*task, i, choice) {
+            let asks = match &self.listed {
+                Some(list) => self.asks_of(&list[i % list.len()], *task, i, choice),
+                None => self.asks(*task, i, choice),
+            };
+            for ask in asks {
                 for method in choice.methods.iter().filter(|method| method.does(*task)) {
                     jobs.push(Job {
                         task: *task,
                         method: *method,
-                        style,
+                        style: ask.style,
                         wanted: i,
-                        asked: asked.clone(),
-                        painted: painted.clone(),
-                        pairs: pairs.clone(),
+                        asked: ask.asked.clone(),
+                        painted: ask.painted.clone(),
+                        phrases: ask.phrases.clone(),
+                        pairs: ask.pairs.clone(),
+                        worded: ask.worded.clone(),
                     });
                 }
             }
@@ -493,20 +539,12 @@ impl Suite {
 
     fn asks(&self, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
         let parts = || PARTS.iter().enumerate().filter(|(_, part)| choice.parts.iter().any(|chosen| chosen == *part));
-        let colors = |part: usize| -> Vec<&Color> {
-            let n = self.colors.len();
-            if choice.full {
-                self.colors.iter().collect()
-            } else {
-                self.colors[(i + part) % n..].iter().take(1).collect()
-            }
-        };
         let asked = |part: &str, color: &Color| vec![Asked { part: part.to_owned(), rgb: color.rgb }];
         match task {
             Task::Named | Task::Numeric => parts()
-                .flat_map(|(number, part)| colors(number).into_iter().map(move |color| (*part, color)))
+                .flat_map(|(number, part)| self.colors_at(i + number, choice).map(move |color| (*part, color)))
                 .filter(|(_, color)| color.name.is_some() == (task == Task::Named))
-                .map(|(part, color)| (Style::Plain, asked(part, color), vec![], self.pairs(i, &self.plain)))
+                .map(|(part, color)| Ask::of(Style::Plain, asked(part, color), self.pairs(i, &self.plain)))
                 .collect(),
             Task::Binding => parts()
                 .filter(|(number, _)| choice.full || *number == i % PARTS.len())
@@ -514,25 +552,14 @@ impl Suite {
                     let color = &self.colors[(i + number) % self.colors.len()];
                     let mut pairs = self.pairs(i, &self.dressed);
                     pairs.iter_mut().for_each(|(prompt, _)| *prompt = undressed(prompt, part));
-                    (Style::Dressed, asked(part, color), vec![], pairs)
+                    Ask::of(Style::Dressed, asked(part, color), pairs)
                 })
                 .collect(),
             Task::Many => (2..=4)
-                .map(|count| {
-                    let mut rng = self.label(&format!("many-{i}-{count}"));
-                    let asked = self.different(&mut rng, count);
-                    (Style::Plain, asked, vec![], self.pairs(i, &self.plain))
-                })
+                .map(|count| Ask::of(Style::Plain, self.many(i, count, &PARTS), self.pairs(i, &self.plain)))
                 .collect(),
-            Task::Same => {
-                let mut rng = self.label(&format!("same-{i}"));
-                let color = self.colors[rng.below(self.colors.len() as u64) as usize].rgb;
-                let mut parts = PARTS;
-                rng.shuffle(&mut parts);
-                let asked = parts[..2].iter().map(|part| Asked { part: (*part).to_owned(), rgb: color }).collect();
-                vec![(Style::Plain, asked, vec![], self.pairs(i, &self.plain))]
-            }
-            Task::Saliency => vec![(Style::Plain, vec![], vec![], self.pairs(i, &self.plain))],
+            Task::Same => vec![Ask::of(Style::Plain, self.same(i, &PARTS), self.pairs(i, &self.plain))],
+            Task::Saliency => vec![Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain))],
             Task::Place => {
                 let object = self.object("place", i);
                 let prompt = [format!("a {object}, ground, sky")];
@@ -540,7 +567,7 @@ impl Suite {
                     .map(|quadrant| {
                         let (left, top) = (f64::from(quadrant % 2) / 2.0, f64::from(quadrant / 2) / 2.0);
                         let painted = vec![Painted { object, area: [left, top, left + 0.5, top + 0.5] }];
-                        (Style::Scene, vec![], painted, self.pairs(i, &prompt)[..1].to_vec())
+                        Ask::scene(painted, self.pairs(i, &prompt)[..1].to_vec())
                     })
                     .collect()
             }
@@ -558,14 +585,59 @@ impl Suite {
                     vec![left, Painted { object: right, area: [0.5, 0.0, 1.0, 1.0] }]
                 };
                 let pairs = self.pairs(i, &prompt)[..1].to_vec();
-                [halves(a, b), halves(b, a)].map(|painted| (Style::Scene, vec![], painted, pairs.clone())).to_vec()
+                [halves(a, b), halves(b, a)].map(|painted| Ask::scene(painted, pairs.clone())).into()
             }
         }
     }
 
+    /// What is asked with a prompt of a file.
+    fn asks_of(&self, listed: &Listed, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
+        // The next picture of a prompt stands in for one that does not show the part.
+        let seeds = (0..TRIES).map_while(|t| self.seeds.get(i + t * self.len()));
+        let pairs: Vec<(String, u64)> = seeds.map(|seed| (listed.prompt.clone(), *seed)).collect();
+        let ask = |asked: Vec<Asked>| Ask {
+            style: Style::Listed,
+            asked,
+            painted: Vec::new(),
+            phrases: listed.phrases.clone(),
+            pairs: pairs.clone(),
+            worded: listed.worded.clone(),
+        };
+        if let Some((its, asked)) = &listed.fixed {
+            return if *its == task { vec![ask(asked.clone())] } else { Vec::new() };
+        }
+        let phrases: Vec<&str> = listed.phrases.iter().map(String::as_str).collect();
+        match task {
+            Task::Named | Task::Numeric => self
+                .colors_at(i, choice)
+                .filter(|color| color.name.is_some() == (task == Task::Named))
+                .map(|color| ask(vec![Asked { part: listed.phrases[0].clone(), rgb: color.rgb }]))
+                .collect(),
+            Task::Many => (2..=phrases.len().min(4)).map(|count| ask(self.many(i, count, &phrases))).collect(),
+            Task::Same if phrases.len() > 1 => vec![ask(self.same(i, &phrases))],
+            Task::Saliency => vec![ask(Vec::new())],
+            Task::Same | Task::Binding | Task::Place | Task::Swap => Vec::new(),
+        }
+    }
+
+    /// All colors, or the one whose turn it is.
+    fn colors_at(&self, turn: usize, choice: &Choice) -> impl Iterator<Item = &Color> {
+        let (from, count) = if choice.full { (0, self.colors.len()) } else { (turn % self.colors.len(), 1) };
+        self.colors[from..].iter().take(count)
+    }
+
+    fn same(&self, i: usize, parts: &[&str]) -> Vec<Asked> {
+        let mut rng = self.label(&format!("same-{i}"));
+        let rgb = self.colors[rng.below(self.colors.len() as u64) as usize].rgb;
+        let mut parts = parts.to_vec();
+        rng.shuffle(&mut parts);
+        parts[..2].iter().map(|part| Asked { part: (*part).to_owned(), rgb }).collect()
+    }
+
     /// `count` parts, each with a color 20 or more from the others'.
-    fn different(&self, rng: &mut Rng, count: usize) -> Vec<Asked> {
-        let (mut parts, mut colors) = (PARTS, self.colors.clone());
+    fn many(&self, i: usize, count: usize, parts: &[&str]) -> Vec<Asked> {
+        let mut rng = self.label(&format!("many-{i}-{count}"));
+        let (mut parts, mut colors) = (parts.to_vec(), self.colors.clone());
         rng.shuffle(&mut parts);
         rng.shuffle(&mut colors);
         let mut chosen: Vec<Rgb> = Vec::new();
@@ -585,8 +657,6 @@ impl Suite {
     }
 }
 
-type Ask = (Style, Vec<Asked>, Vec<Painted>, Vec<(String, u64)>);
-
 /// The color word before a tag, if it has one.
 pub fn color_word<'a>(prompt: &'a str, part: &str) -> Option<&'a str> {
     let word = prompt.split(", ").find_map(|tag| tag.strip_suffix(part)?.strip_suffix(' '))?;
@@ -601,36 +671,15 @@ pub fn undressed(prompt: &str, part: &str) -> String {
     }
 }
 
-/// The prompt with a color word before a tag.
+/// The prompt with a color word before a tag, or before the phrase where it first is.
 pub fn dressed(prompt: &str, part: &str, word: &str) -> String {
-    replaced(prompt, part, &format!("{word} {part}"))
+    let by = format!("{word} {part}");
+    match prompt.split(", ").any(|tag| tag == part) {
+        true => replaced(prompt, part, &by),
+        false => prompt.replacen(part, &by, 1),
+    }
 }
 
 fn replaced(prompt: &str, tag: &str, by: &str) -> String {
     prompt.split(", ").map(|each| if each == tag { by } else { each }).collect::<Vec<_>>().join(", ")
-}
-
-/// The prompts of a file, one a line; each must have all the parts as tags.
-pub fn prompts(file: &std::path::Path, parts: &[String]) -> Result<Vec<String>, String> {
-    let name = file.display();
-    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
-    let mut prompts: Vec<String> = Vec::new();
-    for (line, prompt) in text.lines().enumerate().map(|(line, prompt)| (line + 1, prompt.trim())) {
-        if prompt.is_empty() {
-            return Err(format!("{name}, line {line}, column 1: no prompt"));
-        }
-        if prompts.iter().any(|known| known == prompt) {
-            return Err(format!("{name}, line {line}, column 1: \"{prompt}\" is there twice"));
-        }
-        for part in parts {
-            let tag =
-                |tag: &str| tag == part || tag.strip_suffix(part.as_str()).is_some_and(|rest| rest.ends_with(' '));
-            if !prompt.split(", ").any(tag) {
-                let end = prompt.chars().count() + 1;
-                return Err(format!("{name}, line {line}, column {end}: phrase \"{part}\" is not in \"{prompt}\""));
-            }
-        }
-        prompts.push(prompt.to_owned());
-    }
-    if prompts.is_empty() { Err(format!("{name}: there are no prompts")) } else { Ok(prompts) }
 }

@@ -381,36 +381,29 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
 /// Where the error comes from, by the columns that are there.
 fn reasons(rows: &[Row]) -> Vec<String> {
     let figure = |method, part: &str| row(rows, COLOR, method, part)?.figures.get("delta_e")?.value;
-    let good = |value: Option<f64>| value.is_some_and(|value| value <= 2.0);
+    let parts: BTreeSet<&str> = rows.iter().filter(|row| row.group == COLOR).map(|row| row.part.as_str()).collect();
     let mut sentences = Vec::new();
-    for part in PARTS {
-        let (exact, oracle, recolor) =
-            (figure(Method::Exact, part), figure(Method::Oracle, part), figure(Method::Recolor, part));
-        let best = [Method::DocParts, Method::Doc].into_iter().find_map(|m| Some((m, figure(m, part)?)));
-        let because = match (exact, oracle, recolor, best) {
-            (Some(_), ..) if good(exact) => continue,
-            (Some(_), Some(_), ..) if good(oracle) => {
-                "the mask: with the judge's region given, the color is right".into()
-            }
-            (Some(_), Some(_), Some(_), _) if good(recolor) => {
-                "the sampler or the decoder: with the region given it misses too, a picture editor does not".into()
-            }
-            (Some(_), Some(_), Some(_), _) => "reach or judge: even a picture editor misses".into(),
-            (None, _, Some(editor), Some((method, value))) if value > 5.0 && editor <= 5.0 => {
+    for part in parts.into_iter().filter(|part| *part != ALL) {
+        // `exact` promises more than the others.
+        let ours = [(Method::Exact, 2.0), (Method::DocParts, 5.0), (Method::Doc, 5.0)];
+        let ours = ours.into_iter().find_map(|(method, good)| Some((method, figure(method, part)?, good)));
+        let Some((method, value, good)) = ours.filter(|(_, value, good)| value > good) else { continue };
+        let (oracle, editor) = (figure(Method::Oracle, part), figure(Method::Recolor, part));
+        let because = match (oracle, editor) {
+            (Some(oracle), _) if oracle <= good => format!("the mask: told where the part is, it is {oracle:.1} off"),
+            (Some(oracle), Some(editor)) if editor <= good => {
                 format!(
-                    "the mask, the sampler or the decoder: {} is {value:.1} off, a picture editor {editor:.1}",
-                    method.name()
+                    "the sampler or the decoder: told where the part is, it is {oracle:.1} off, a picture editor {editor:.1}"
                 )
             }
-            (None, _, Some(editor), Some((method, value))) if value > 5.0 => {
-                format!(
-                    "reach or judge as well: {} is {value:.1} off, even a picture editor {editor:.1}",
-                    method.name()
-                )
+            (None, Some(editor)) if editor <= good => {
+                format!("the mask, the sampler or the decoder: a picture editor is {editor:.1} off")
             }
-            _ => continue,
+            (_, Some(editor)) => format!("reach or judge as well: even a picture editor is {editor:.1} off"),
+            (Some(oracle), None) => format!("not the mask alone: told where the part is, it is {oracle:.1} off"),
+            (None, None) => continue,
         };
-        sentences.push(format!("{part}: {because}."));
+        sentences.push(format!("{part}: {} is {value:.1} off. {because}.", method.name()));
     }
     sentences
 }

@@ -1,10 +1,10 @@
 //! The best settings for each part, found on the public split.
 
 use crate::generator::{Preset, Real, Settings, force};
-use crate::judge::Evaluator;
+use crate::judge::{Evaluator, class};
 use crate::metrics::{self, Pair, measure};
 use crate::regions::{core, of_class};
-use crate::runner::{Failure, Judge, class};
+use crate::runner::Failure;
 use crate::statistics::{median, short};
 use crate::suite::{PARTS, Suite};
 use serde::{Deserialize, Serialize};
@@ -49,12 +49,12 @@ pub fn read(folder: &Path) -> Result<BTreeMap<String, Preset>, Failure> {
 /// c {15, 25, 40, 70} × cutoff {.1, .15, .2, .3} × differential {off, on}: of those with leakage ≤ 6 the lowest median
 /// ΔE, and if there is none the lowest leakage.
 pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], seeds: usize) -> Result<(), Failure> {
-    let (mut real, mut judge) = (Real::new(settings)?, Evaluator::open()?);
+    let (mut real, judge) = (Real::new(settings)?, Evaluator::open()?);
     let seeds = seeds.min(suite.len());
     let mut unforced = Vec::new();
     for i in 0..seeds {
         let picture = real.picture(&suite.plain[i], suite.seeds[i], None)?;
-        let seen = judge.look(&picture)?;
+        let seen = judge.see(&picture)?;
         unforced.push((picture, seen));
     }
     let mut found = BTreeMap::new();
@@ -65,15 +65,15 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
             let (mut deltas, mut leaks) = (Vec::new(), Vec::new());
             for (i, (u, seen_u)) in unforced.iter().enumerate() {
                 let unit = metrics::unit(u.dim());
-                if core(&of_class(&seen_u.labels, class(part)), unit).0 == 0 {
+                if core(&of_class(&seen_u.labels, class(part, &[])), unit).0 == 0 {
                     continue;
                 }
                 let target = suite.colors[(i + number) % suite.colors.len()].rgb;
                 let f = real.picture(&suite.plain[i], suite.seeds[i], Some(force(part, target, preset)))?;
-                let seen_f = judge.look(&f)?;
+                let seen_f = judge.see(&f)?;
                 let (labels_unforced, labels_forced) = (&seen_u.labels, &seen_f.labels);
                 let pair = Pair { unforced: u, forced: &f, labels_unforced, labels_forced, unit };
-                let measure = measure(&pair, class(part), target, &[]);
+                let measure = measure(&pair, class(part, &[]), target, &[]);
                 deltas.push(measure.painted.map_or(f64::INFINITY, |painted| painted.delta_e));
                 leaks.extend(measure.leak_median);
             }

@@ -3,39 +3,19 @@
 //! The net was trained on drawn pictures of the same kind (`docs/tiny-model.md`); nothing in the crate knows it.
 #![allow(dead_code)] // every test takes what it needs
 
+#[path = "../../examples/yardstick/judge/network.rs"]
+mod network;
+
 use impasto::color::Rgb;
 use impasto::{Raster, Result};
-use std::collections::HashMap;
+use network::{CLASSES, Network};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// Classes of the net, in the order of its logits.
-const CLASSES: [&str; 20] = [
-    "background",
-    "skin",
-    "hair",
-    "eyes",
-    "hair bow",
-    "mouth",
-    "shirt",
-    "detail",
-    "sky",
-    "ground",
-    "house",
-    "tree",
-    "boat",
-    "star",
-    "fish",
-    "flower",
-    "moon",
-    "sun",
-    "car",
-    "cup",
-];
 /// A part of fewer cells (of 64 × 64) counts as absent.
 const LEAST: i64 = 6;
 
-pub struct Judge(HashMap<String, Tensor>);
+pub struct Judge(Network);
 
 /// A picture seen by the judge.
 pub struct Seen {
@@ -46,32 +26,15 @@ pub struct Seen {
 }
 
 impl Judge {
-    pub fn new() -> Result<Self> {
-        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/evaluator/evaluator.safetensors");
-        Ok(Self(Tensor::read_safetensors(file)?.into_iter().collect()))
-    }
-
-    fn conv(&self, name: &str, x: &Tensor, stride: i64) -> Tensor {
-        let (weight, bias) = (&self.0[&format!("{name}.weight")], &self.0[&format!("{name}.bias")]);
-        let padding = weight.size()[3] / 2;
-        x.conv2d(weight, Some(bias), [stride, stride], [padding, padding], [1, 1], 1)
+    pub fn new() -> Self {
+        Self(Network::open().expect("the repository has the judge's weights"))
     }
 
     /// Looks at a picture of 128 × 128 pixels.
     pub fn look(&self, picture: &Raster) -> Result<Seen> {
         let x = picture.to_tensor(Device::Cpu)?;
         assert_eq!(x.size(), [1, 3, 128, 128], "the judge knows one size");
-        let block = |name: &str, x: &Tensor, stride| self.conv(name, x, stride).relu();
-        let down = |n: usize, x: &Tensor| block(&format!("e{n}b"), &block(&format!("e{n}"), x, 2), 1);
-        let x1 = down(1, &x);
-        let x2 = down(2, &x1);
-        let x3 = down(3, &x2);
-        let mut y = down(4, &x3);
-        for (name, skip) in [("d3", &x3), ("d2", &x2), ("d1", &x1)] {
-            let (h, w) = (skip.size()[2], skip.size()[3]);
-            y = block(name, &Tensor::cat(&[&y.upsample_nearest2d([h, w], None, None), skip], 1), 1);
-        }
-        let labels = self.conv("out", &y, 1).argmax(1, false).squeeze_dim(0);
+        let labels = self.0.logits(&x).expect("the weights are the network's").argmax(1, false).squeeze_dim(0);
         let colors = ((x + 1.0) * 127.5).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None);
         Ok(Seen { labels, colors: colors.squeeze_dim(0).permute([1, 2, 0]) })
     }

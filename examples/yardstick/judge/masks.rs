@@ -1,0 +1,39 @@
+//! The judge that is somebody else's: masks in a folder, drawn by hand or by any segmenter.
+//!
+//! A picture is named by its pixels. One whose masks are not all there is put into the folder as `KEY.png`, and waits;
+//! its masks are `KEY.PHRASE.png`, white inside, black all over where the thing is not in the picture.
+
+use super::{Judge, Seen, View, name, read_mask};
+use crate::generator::raster;
+use crate::runner::Failure;
+use std::path::{Path, PathBuf};
+
+pub struct Masks(PathBuf);
+
+impl Masks {
+    pub fn open(folder: &Path) -> Result<Self, Failure> {
+        std::fs::create_dir_all(folder).map_err(|error| format!("masks {}: {error}", folder.display()))?;
+        Ok(Self(folder.to_owned()))
+    }
+}
+
+impl Judge for Masks {
+    fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure> {
+        let key = name(view.picture);
+        let mut regions = Vec::new();
+        for phrase in view.phrases {
+            let path = self.0.join(format!("{key}.{}.png", in_file_names(phrase)));
+            if !path.exists() {
+                raster(view.picture)?.save(self.0.join(format!("{key}.png")))?;
+                return Ok(None);
+            }
+            regions.push((phrase.as_str(), read_mask(&path, view.picture.dim())?));
+        }
+        Ok(Some(Seen::of(view, regions)))
+    }
+}
+
+/// A phrase with dashes for what file names had better not have.
+fn in_file_names(phrase: &str) -> String {
+    phrase.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
+}
