@@ -259,7 +259,7 @@ fn merge(arguments: &Arguments) -> Result<bool, Failure> {
     let first = arguments.files.first().ok_or("report: name at least one runs.jsonl")?;
     let mut all = Vec::new();
     for file in &arguments.files {
-        all.extend(record::read(file).map_err(|error| format!("{}: {error}", file.display()))?);
+        all.extend(record::read(file)?);
     }
     let made = all.last().map(|record| record.made.clone()).ok_or("report: there are no records in these files")?;
     let parent = first.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Lines between two calls that bring them to the disk.
 const SYNC: usize = 32;
@@ -127,42 +127,57 @@ pub struct Thing {
 /// `OUT/runs.jsonl`, to which lines are only ever added.
 #[derive(Debug)]
 pub struct Records {
+    path: PathBuf,
     file: File,
+    /// Bytes of whole lines.
+    whole: u64,
     unsynced: usize,
 }
 
 impl Records {
     /// Opens or begins a file and returns what it holds; a last line that was not finished is cut off.
     pub fn open(path: &Path) -> io::Result<(Self, Vec<Record>)> {
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path)?;
+        let file =
+            OpenOptions::new().create(true).read(true).append(true).open(path).map_err(|error| at(path, error))?;
+        let mut all = Self { path: path.to_owned(), file, whole: 0, unsynced: 0 };
         let mut text = Vec::new();
-        let _ = file.read_to_end(&mut text)?;
+        let _ = all.file.read_to_end(&mut text).map_err(|error| at(path, error))?;
         let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        if whole < text.len() {
-            file.set_len(whole as u64)?;
-        }
         let records = parsed(path, &text[..whole])?;
-        Ok((Self { file, unsynced: 0 }, records))
+        if whole < text.len() {
+            all.file.set_len(whole as u64).map_err(|error| at(path, error))?;
+        }
+        all.whole = whole as u64;
+        Ok((all, records))
     }
 
-    /// Adds a line in a single write.
+    /// Adds a line in a single write. What a full disk had room for of it is taken back.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
-        self.file.write_all(&line)?;
+        if let Err(error) = self.file.write_all(&line) {
+            self.file.set_len(self.whole)?;
+            return Err(at(&self.path, error));
+        }
+        self.whole += line.len() as u64;
         self.unsynced += 1;
         if self.unsynced >= SYNC { self.sync() } else { Ok(()) }
     }
 
     pub fn sync(&mut self) -> io::Result<()> {
         self.unsynced = 0;
-        self.file.sync_data()
+        self.file.sync_data().map_err(|error| at(&self.path, error))
     }
+}
+
+/// The error with the file that it is about.
+fn at(path: &Path, error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 /// The whole lines of a file.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
-    let text = std::fs::read(path)?;
+    let text = std::fs::read(path).map_err(|error| at(path, error))?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
     parsed(path, &text[..whole])
 }

@@ -1,0 +1,49 @@
+//! What is wrong with the command line, said before anything runs.
+
+use crate::*;
+
+#[test]
+fn what_is_wrong_with_the_command_line_is_said() {
+    let rows: [(&[&str], &[&str]); 34] = [
+        (&["--task", "nmaed"], &["task \"nmaed\"", "\"named\""]),
+        (&["--task", "image"], &["ImageGuidance"]),
+        (&["--method", "dco"], &["\"doc\""]),
+        (&["--method", "exact"], &["ColorForce::exact", "this version"]),
+        (&["--method", "doc,exact"], &["exact", "column 5"]),
+        (&["--part", "eyes,,hair"], &["nothing at column 6"]),
+        (&["--part", "eyes,eyes"], &["twice", "column 6"]),
+        (&["--part", "nose"], &["part \"nose\""]),
+        (&["--judge", "cmd:"], &["cmd:PROGRAM"]),
+        (&["--judge", "evaluator:x"], &["stands alone"]),
+        (&["--model", "some/folder", "--judge", "evaluator"], &["hair bow", "saliency"]),
+        (&["--gencolorbench", "folder"], &["judge evaluator"]),
+        (&["--gencolorbench", "a", "--prompts", "b", "--judge", "saliency"], &["one of them"]),
+        (&["--judge", "saliency", "--task", "place"], &["task place", "unforced picture only"]),
+        (&["--judge", "evaluater"], &["\"evaluator\""]),
+        (&["--split", "Held out"], &["a-z, 0-9 and -"]),
+        (&["--suite", "x"], &["suite \"x\""]),
+        (&["--seeds", "4"], &["A..B"]),
+        (&["--seeds", "4..4"], &["are none"]),
+        (&["--colors", "gold,#12"], &["#12", "column 6"]),
+        (&["--colors", "gold,gold"], &["twice"]),
+        (&["--quick", "--full"], &["one of them"]),
+        (&["--limit-minutes", "0"], &["more than 0"]),
+        (&["--steps", "many"], &["steps \"many\""]),
+        (&["--size", "axb"], &["size"]),
+        (&["--batch", "0"], &["1 or more"]),
+        (&["--batch", "8"], &["prompt of its own"]),
+        (&["--workers", "0"], &["1 or more"]),
+        (&["--threads", "0"], &["1 or more"]),
+        (&["--shard", "2/2"], &["the last 1"]),
+        (&["--pictures", "best"], &["pictures \"best\""]),
+        (&["--worker", "2"], &["--worker", "\"workers\""]),
+        (&["--method", "pww", "--task", "named"], &["none of the methods"]),
+        (&["runn"], &["\"run\""]),
+    ];
+    for (arguments, words) in rows {
+        let message = Arguments::parse(arguments).expect_err(&arguments.join(" "));
+        assert!(words.iter().all(|word| message.contains(word)), "{arguments:?}: {message}");
+    }
+    let solver = Settings { solver: "Eular".into(), ..Settings::default() };
+    assert!(Real::new(&solver).err().unwrap().to_string().contains("did you mean"));
+}
