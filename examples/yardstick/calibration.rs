@@ -1,6 +1,7 @@
 //! The judge's own error, on drawings whose truth is known: with a faultless guidance, what would the yardstick say?
 
 use crate::runner::Failure;
+use crate::suite::OBJECTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,12 +9,21 @@ use std::path::Path;
 /// What the table shows, for reports.
 pub const ABOUT: &str = "A faultless guidance (drawings, one part in another color) seen by this judge. IoU with the truth; \
     IoU of the judge's regions between the two pictures of a pair, whose truth is equal; median ΔE and share of retries. \
-    Decoded: after the model's encoder and decoder. Floors are shown beside the figures, never subtracted.";
+    Decoded: after the model's encoder and decoder. Flip: IoU of the region in a generated picture with that in its mirror \
+    image. Attention: IoU of the model's own attention with the judge's region, and by how much ΔE and leakage of forced \
+    pictures are larger by it. Floors are shown beside the figures, never subtracted.";
+/// A class that the judge finds less well than this cannot say where an object is.
+const WEAK: f64 = 0.7;
+/// Below this IoU between pictures of equal truth, the region is where the judge sees the part in both.
+const STEADY: f64 = 0.8;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     pub pairs: usize,
     pub parts: BTreeMap<String, Row>,
+    /// Objects that the judge finds too badly for `place` and `swap`.
+    #[serde(default)]
+    pub weak: Vec<String>,
 }
 
 impl Calibration {
@@ -37,11 +47,15 @@ pub struct Row {
     pub leak_decoded: Option<f64>,
     pub retry: Option<f64>,
     pub retry_decoded: Option<f64>,
+    pub flip: Option<f64>,
+    pub attention: Option<f64>,
+    pub attention_delta_e: Option<f64>,
+    pub attention_leak: Option<f64>,
 }
 
 impl Row {
     /// Columns in order.
-    pub fn cells(&self) -> [(&'static str, Option<f64>); 10] {
+    pub fn cells(&self) -> [(&'static str, Option<f64>); 14] {
         [
             ("IoU", self.iou),
             ("decoded", self.iou_decoded),
@@ -53,8 +67,31 @@ impl Row {
             ("leakage decoded", self.leak_decoded),
             ("retry", self.retry),
             ("retry decoded", self.retry_decoded),
+            ("flip", self.flip),
+            ("attention", self.attention),
+            ("attention ΔE", self.attention_delta_e),
+            ("attention leakage", self.attention_leak),
         ]
     }
+}
+
+impl Calibration {
+    /// The parts whose region the judge sees elsewhere when nothing but the color is another.
+    pub fn unsteady(&self) -> Vec<String> {
+        let unsteady = |row: &Row| row.pair_decoded.is_some_and(|iou| iou < STEADY);
+        self.parts.iter().filter(|(_, row)| unsteady(row)).map(|(part, _)| part.clone()).collect()
+    }
+}
+
+/// The objects that these figures, of `evaluator.json`, call badly found.
+pub fn weak(evaluator: &[u8]) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize)]
+    struct Known {
+        iou_heldout_1000: BTreeMap<String, f64>,
+    }
+    let known: Known = serde_json::from_slice(evaluator).map_err(|error| format!("evaluator.json: {error}"))?;
+    let found = |object: &&str| known.iou_heldout_1000.get(*object).is_some_and(|iou| *iou >= WEAK);
+    Ok(OBJECTS.iter().filter(|object| !found(object)).map(|object| (*object).to_owned()).collect())
 }
 
 #[cfg(not(feature = "train"))]
@@ -68,15 +105,17 @@ pub use drawn::run;
 #[cfg(feature = "train")]
 mod drawn {
     use super::{Calibration, Row};
-    use crate::generator::{Settings, picture, raster};
-    use crate::judge::{Evaluator, class};
+    use crate::generator::{Real, Settings, picture, raster};
+    use crate::judge::network::Network;
+    use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
     use crate::metrics::{Measure, Pair, Picture, measure};
     use crate::regions::{Labels, core, iou, of_class};
-    use crate::runner::Failure;
+    use crate::runner::{Failure, Generator, Request};
     use crate::statistics::{median, short};
-    use crate::suite::{PARTS, Suite};
+    use crate::suite::{Asked, Method, PARTS, Suite};
     use impasto::train::dataset::{Class, Dataset};
     use impasto::{Codec, Model, Raster, Rgb};
+    use ndarray::Axis;
     use std::collections::BTreeMap;
     use std::path::Path;
     use tch::Device;
@@ -178,9 +217,15 @@ mod drawn {
             leak_decoded: values.median("leak decoded"),
             retry: values.mean("retry"),
             retry_decoded: values.mean("retry decoded"),
+            flip: values.median("flip"),
+            attention: values.median("attention"),
+            attention_delta_e: values.median("attention delta_e"),
+            attention_leak: values.median("attention leak"),
         };
+        generated(&mut values, settings, &judge, &suite, pairs)?;
         let parts = values.iter().map(|(part, values)| ((*part).to_owned(), row(values))).collect();
-        let calibration = Calibration { pairs, parts };
+        let weak = super::weak(&std::fs::read(Network::path().with_file_name("evaluator.json"))?)?;
+        let calibration = Calibration { pairs, parts, weak };
         for (part, row) in &calibration.parts {
             let cells = row.cells().map(|(name, value)| format!("{name} {}", value.map_or("–".into(), short)));
             println!("{part}: {}", cells.join(", "));
@@ -188,6 +233,69 @@ mod drawn {
         let path = folder.join("calibration.json");
         std::fs::write(&path, serde_json::to_vec_pretty(&calibration)?)?;
         println!("{}", path.display());
+        Ok(())
+    }
+
+    /// What needs no truth: mirror images, and attention as the judge, on pictures that the model made.
+    fn generated(
+        values: &mut BTreeMap<&str, Values>,
+        settings: &Settings,
+        judge: &Evaluator,
+        suite: &Suite,
+        pictures: usize,
+    ) -> Result<(), Failure> {
+        let mut real = Real::new(settings)?;
+        let phrases = PARTS.map(str::to_owned);
+        for i in 0..pictures.min(suite.len()) {
+            let (prompt, seed) = (suite.plain[i].as_str(), suite.seeds[i]);
+            let number = i % PARTS.len();
+            let asked = [Asked { part: phrases[number].clone(), rgb: suite.colors[i % suite.colors.len()].rgb }];
+            let unforced = Request {
+                prompt,
+                seed,
+                method: Method::Unforced,
+                asked: &[],
+                painted: &[],
+                phrases: &phrases,
+                regions: &[],
+            };
+            let u = real.make(&unforced)?;
+            let seen_u = judge.see(&u.picture)?.labels;
+            let mut mirrored = u.picture.clone();
+            mirrored.invert_axis(Axis(1));
+            let mut mirrored = judge.see(&mirrored)?.labels;
+            mirrored.invert_axis(Axis(1));
+            let view = View { picture: &u.picture, phrases: &phrases, attention: &u.maps };
+            let Some(Seen { labels: attended, .. }) = Saliency.look(&view)? else { continue };
+            for part in PARTS {
+                let region = of_class(&seen_u, class(part, &[]));
+                if core(&region, 1).0 >= 1 {
+                    let all = values.entry(part).or_default();
+                    all.add("flip", iou(&region, &of_class(&mirrored, class(part, &[]))));
+                    all.add("attention", iou(&region, &of_class(&attended, class(part, &[]))));
+                }
+            }
+            let regions = [of_class(&seen_u, class(&asked[0].part, &[]))];
+            if core(&regions[0], 1).0 == 0 {
+                continue;
+            }
+            let method = Method::DocParts;
+            let forced = Request { method, asked: &asked, phrases: &[], regions: &regions, ..unforced };
+            let f = real.make(&forced)?.picture;
+            let seen_f = judge.see(&f)?.labels;
+            let of = |labels_unforced: &Labels, labels_forced: &Labels| {
+                let pair = Pair { unforced: &u.picture, forced: &f, labels_unforced, labels_forced, unit: 1 };
+                measure(&pair, class(&asked[0].part, &[]), asked[0].rgb, &[])
+            };
+            let (judged, own) = (of(&seen_u, &seen_f), of(&attended, &attended));
+            let all = values.entry(PARTS[number]).or_default();
+            if let (Some(judged), Some(own)) = (&judged.painted, &own.painted) {
+                all.add("attention delta_e", own.delta_e - judged.delta_e);
+            }
+            if let (Some(judged), Some(own)) = (judged.leak_median, own.leak_median) {
+                all.add("attention leak", own - judged);
+            }
+        }
         Ok(())
     }
 

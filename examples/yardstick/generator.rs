@@ -51,12 +51,22 @@ pub struct Settings {
     pub size: Option<(u32, u32)>,
     /// What `tune` found.
     pub tuned: BTreeMap<String, Preset>,
+    /// What [`crate::runner::Plan::unsteady`] says.
+    pub unsteady: Vec<String>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let solver = "Euler a".to_owned();
-        Self { model: Source::embedded(), solver, steps: 28, scale: None, size: None, tuned: BTreeMap::new() }
+        Self {
+            model: Source::embedded(),
+            solver,
+            steps: 28,
+            scale: None,
+            size: None,
+            tuned: BTreeMap::new(),
+            unsteady: Vec::new(),
+        }
     }
 }
 
@@ -66,7 +76,8 @@ impl Settings {
         let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
-        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}")))
+        let unsteady = self.unsteady.concat();
+        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}")))
     }
 
     /// Says which weights it is: of every file its size, its header and samples of the rest.

@@ -98,6 +98,16 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         true => tuning::read(folder)?,
         false => Default::default(),
     };
+    let calibration = match arguments.judge {
+        judge::Choice::Evaluator => calibration::Calibration::near(folder)?.unwrap_or_default(),
+        _ => calibration::Calibration::default(),
+    };
+    let places = arguments.choice.tasks.iter().find(|task| matches!(task, suite::Task::Place | suite::Task::Swap));
+    if let (Some(task), false) = (places, calibration.weak.is_empty()) {
+        let (task, weak) = (task.name(), calibration.weak.join(", "));
+        return Err(format!("task {task}: the judge finds {weak} too badly; leave it out of --task").into());
+    }
+    let unsteady = calibration.unsteady();
     Ok(Settings {
         model: generator::model(&arguments.model)?,
         solver: arguments.solver.clone(),
@@ -105,6 +115,7 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         scale: arguments.scale,
         size: arguments.size,
         tuned,
+        unsteady,
     })
 }
 
@@ -164,6 +175,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         choice: arguments.choice.clone(),
         made: made.clone(),
         seeds,
+        unsteady: settings.unsteady.clone(),
         limit: arguments.limit,
         workers: arguments.workers,
         shard: arguments.shard,
@@ -265,8 +277,11 @@ fn merge(arguments: &Arguments) -> Result<bool, Failure> {
     let parent = first.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = arguments.out.clone().unwrap_or_else(|| parent.to_owned());
     std::fs::create_dir_all(&folder)?;
-    let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");
-    finish(arguments, &folder, &of_maker(all, &made), About { command, ..About::default() })
+    let all = of_maker(all, &made);
+    // What made the records, as far as they say it.
+    let of = |record: &Record| format!("run --split {} --suite {}", record.split, record.suite);
+    let command = all.first().map(of).unwrap_or_default();
+    finish(arguments, &folder, &all, About { command, ..About::default() })
 }
 
 fn list(suite: &Suite) {

@@ -173,7 +173,7 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
 }
 
 /// Runs of one part and one color.
-fn singles(records: &[Record]) -> impl Iterator<Item = (&Record, &PartFigures)> {
+pub fn singles(records: &[Record]) -> impl Iterator<Item = (&Record, &PartFigures)> {
     use crate::suite::Task;
     let of = records.iter().filter(|record| matches!(record.task, Task::Named | Task::Numeric));
     of.filter_map(|record| Some((record, record.parts.first()?)))

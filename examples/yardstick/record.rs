@@ -75,6 +75,9 @@ pub struct PartFigures {
     pub target: Rgb,
     /// A channel of the target is at its end.
     pub corner: bool,
+    /// The region is that of both pictures, as the judge's moves with the color.
+    #[serde(default)]
+    pub unsteady: bool,
     /// What a flat picture of the target loses in the decoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip: Option<f64>,

@@ -10,7 +10,7 @@ use crate::summary::{ALL, Summary, Verdict, best_threshold};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use impasto::Rgb;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
@@ -145,6 +145,7 @@ fn html(folder: &Path, summary: &Summary, records: &[Record]) -> Result<String, 
     head(&mut page, summary)?;
     verdicts(&mut page, summary)?;
     methods(&mut page, summary)?;
+    unsteady(&mut page, records)?;
     color_plots(&mut page, records)?;
     kinds(&mut page, summary)?;
     saliency(&mut page, summary)?;
@@ -168,6 +169,9 @@ fn head(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         summary.suite
     )?;
     write!(page, "{} seeds, {} runs, {} failed", summary.seeds, summary.runs, summary.failed)?;
+    if summary.made.judge == "saliency" {
+        write!(page, "; <strong>self-judged</strong>: parts are where the model's own attention is")?;
+    }
     if let Some(missing) = summary.model_missing {
         write!(page, "; the model left out {:.1} % of the asked parts", 100.0 * missing)?;
     }
@@ -186,11 +190,12 @@ fn head(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     let made = &summary.made;
     writeln!(
         page,
-        "<p class=\"small soft\"><code>yardstick {}</code><br>{} · version {} · model <code>{}</code> · settings <code>{}</code></p>",
+        "<p class=\"small soft\"><code>yardstick {}</code><br>{} · version {} · model <code>{}</code> · judge {} · settings <code>{}</code></p>",
         escaped(&about.command),
         summary.label,
         escaped(&made.version),
         made.model,
+        escaped(&made.judge),
         made.settings
     )?;
     Ok(())
@@ -232,8 +237,10 @@ fn cell(figure: Option<&Figure>) -> String {
     match figure {
         None => "<td>–</td>".into(),
         Some(figure) => {
-            let (low, high) = (number(figure.low), number(figure.high));
-            format!("<td title=\"{figure}\">{}<small>{low} – {high}</small></td>", number(figure.value))
+            let (value, low, high) = (number(figure.value), number(figure.low), number(figure.high));
+            // Where all runs agree there is nothing to say about it.
+            let interval = if low == high { "&nbsp;".into() } else { format!("{low} – {high}") };
+            format!("<td title=\"{figure}\">{value}<small>{interval}</small></td>")
         }
     }
 }
@@ -271,6 +278,7 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     if there.is_empty() {
         return Ok(());
     }
+    let parts = summary.parts();
     writeln!(page, "<h2>Distance to the asked color</h2>")?;
     writeln!(
         page,
@@ -279,9 +287,10 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     )?;
     let by_part = |method: &Method| {
         let figure = |part: &str| cell(summary.row("color", *method, part).and_then(|row| row.figures.get("delta_e")));
-        (dot(*method), PARTS.iter().chain([&ALL]).map(|part| figure(part)).collect())
+        (dot(*method), parts.iter().chain([&ALL]).map(|part| figure(part)).collect())
     };
-    let heads: Vec<&str> = PARTS.into_iter().chain(["all parts"]).collect();
+    let heads: Vec<String> = parts.iter().map(|part| escaped(part)).chain(["all parts".into()]).collect();
+    let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     table(page, "method", &heads, &there.iter().map(by_part).collect::<Vec<_>>())?;
 
     writeln!(page, "<h2>Everything else about a color</h2>")?;
@@ -300,6 +309,16 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         let less = |(method, figure): (&String, &Figure)| format!("<code>{method}</code> {figure}");
         let all = summary.against_doc.iter().map(less).collect::<Vec<_>>().join(", ");
         writeln!(page, "<p class=\"small soft\">Median difference to <code>doc</code> of the same runs: {all}.</p>")?;
+    }
+    Ok(())
+}
+
+fn unsteady(page: &mut String, records: &[Record]) -> Result<(), Failure> {
+    let parts = records.iter().flat_map(|record| &record.parts).filter(|part| part.unsteady);
+    let parts: BTreeSet<&str> = parts.map(|part| part.part.as_str()).collect();
+    if !parts.is_empty() {
+        let parts = escaped(&parts.into_iter().collect::<Vec<_>>().join(", "));
+        writeln!(page, "<p class=\"small soft\">Of {parts}: where the judge sees it in both pictures.</p>")?;
     }
     Ok(())
 }
@@ -331,8 +350,31 @@ fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
             format!("The asked colors; circles grow with the median distance of <code>{}</code>.", method.name());
         page.push_str(&figure(plots::plane(records, method)?, &text));
     }
-    writeln!(page, "</div>")?;
+    writeln!(page, "<div class=\"colors\">")?;
+    by_color(page, records, &methods)?;
+    writeln!(page, "</div></div>")?;
     Ok(())
+}
+
+/// What every method made of every color.
+fn by_color(page: &mut String, records: &[Record], methods: &BTreeSet<Method>) -> Result<(), Failure> {
+    let mut deltas: BTreeMap<[u8; 3], BTreeMap<Method, Vec<f64>>> = BTreeMap::new();
+    for (record, part) in plots::singles(records) {
+        let Rgb(r, g, b) = part.target;
+        deltas.entry([r, g, b]).or_default().entry(record.method).or_default().push(part.delta_e());
+    }
+    let heads: Vec<&str> = methods.iter().map(|method| method.name()).collect();
+    let row = |([r, g, b], by_method): (&[u8; 3], &BTreeMap<Method, Vec<f64>>)| {
+        let of = |method| by_method.get(method).map_or("–".into(), |values| short(median(values.clone())));
+        let color = Rgb(*r, *g, *b);
+        let name = format!("{}<code>{color}</code>", swatch(color));
+        (name, methods.iter().map(|method| format!("<td>{}</td>", of(method))).collect())
+    };
+    table(page, "asked", &heads, &deltas.iter().map(row).collect::<Vec<_>>())
+}
+
+fn swatch(color: Rgb) -> String {
+    format!("<span class=\"swatch\" style=\"background:{color}\" title=\"{color}\"></span>")
 }
 
 /// Small and large parts, colors at the edge of the gamut and inside.
@@ -511,7 +553,6 @@ fn run(page: &mut String, folder: &Path, summary: &Summary, record: &Record, per
 }
 
 fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
-    let swatch = |color: Rgb| format!("<span class=\"swatch\" style=\"background:{color}\" title=\"{color}\"></span>");
     write!(page, "<div class=\"figures\"><span>asked{}", swatch(part.target))?;
     if let Some(painted) = &part.measure.painted {
         write!(page, "painted{}", swatch(Rgb::from_linear(painted.mean_linear)))?;

@@ -95,6 +95,8 @@ pub struct Plan<'a> {
     pub choice: Choice,
     pub made: Made,
     pub seeds: Seeds,
+    /// Parts whose forced region is where the judge sees them in both pictures, as it is not sure of either.
+    pub unsteady: Vec<String>,
     /// Ends the run between two pictures.
     pub limit: Option<Duration>,
     pub workers: usize,
@@ -353,11 +355,18 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         if known.shot.picture.iter().all(|pixel| *pixel == known.shot.picture[(0, 0)]) {
             return Err(Trouble::Failed("the picture is of one color".into()));
         }
+        let mut labels_forced = known.seen.labels.clone();
+        for part in &self.plan.unsteady {
+            let part = class(part);
+            let alone = |(forced, unforced): &(&mut u8, &u8)| **forced == part && **unforced != part;
+            let both = labels_forced.iter_mut().zip(&unforced.seen.labels);
+            both.filter(alone).for_each(|(forced, _)| *forced = metrics::DETAIL);
+        }
         let pair = Pair {
             unforced: &unforced.shot.picture,
             forced: &known.shot.picture,
             labels_unforced: &unforced.seen.labels,
-            labels_forced: &known.seen.labels,
+            labels_forced: &labels_forced,
             unit: metrics::unit((h, w)),
         };
         for (i, asked) in job.asked.iter().enumerate() {
@@ -369,6 +378,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 part: asked.part.clone(),
                 target: asked.rgb,
                 corner: suite::is_corner(asked.rgb),
+                unsteady: self.plan.unsteady.contains(&asked.part),
                 round_trip: self.generator.round_trip(asked.rgb),
                 uncertain: known.seen.sure.get(&class).is_some_and(|sure| *sure < 0.6),
                 ceiling: ceiling(&region, CELL).0,

@@ -214,6 +214,14 @@ impl Summary {
         row(&self.rows, group, method, part)
     }
 
+    /// The parts and phrases that were asked alone: those of acceptance first.
+    pub fn parts(&self) -> Vec<&str> {
+        let asked: BTreeSet<&str> =
+            self.rows.iter().filter(|row| row.group == COLOR).map(|row| row.part.as_str()).collect();
+        let others = asked.iter().copied().filter(|part| !PARTS.contains(part) && *part != ALL);
+        PARTS.into_iter().filter(|part| asked.contains(part)).chain(others).collect()
+    }
+
     /// Were all targets met?
     pub fn met(&self) -> bool {
         self.verdicts.iter().all(|verdict| verdict.met)
@@ -242,11 +250,14 @@ fn add(table: &mut BTreeMap<(String, Method, String), Columns>, record: &Record)
             columns(record.task.name(), ALL, &mut fill);
             columns(if corner { "corner" } else { "interior" }, ALL, &mut fill);
             let size = match record.part.as_str() {
-                "eyes" | "hair bow" => "small",
-                "skin" | "shirt" => "middle",
-                _ => "large",
+                "eyes" | "hair bow" => Some("small"),
+                "skin" | "shirt" => Some("middle"),
+                "hair" | "background" => Some("large"),
+                _ => None,
             };
-            columns(size, ALL, &mut fill);
+            if let Some(size) = size {
+                columns(size, ALL, &mut fill);
+            }
         }
         Task::Binding => columns("binding", ALL, &mut |columns| {
             add_part(columns, wanted, record.parts.first());
@@ -393,17 +404,17 @@ fn reasons(rows: &[Row]) -> Vec<String> {
             (Some(oracle), _) if oracle <= good => format!("the mask: told where the part is, it is {oracle:.1} off"),
             (Some(oracle), Some(editor)) if editor <= good => {
                 format!(
-                    "the sampler or the decoder: told where the part is, it is {oracle:.1} off, a picture editor {editor:.1}"
+                    "the force or the decoder: told where the part is, it is {oracle:.1} off, a picture editor {editor:.1}"
                 )
             }
             (None, Some(editor)) if editor <= good => {
-                format!("the mask, the sampler or the decoder: a picture editor is {editor:.1} off")
+                format!("the mask, the force or the decoder: a picture editor is {editor:.1} off")
             }
             (_, Some(editor)) => format!("reach or judge as well: even a picture editor is {editor:.1} off"),
             (Some(oracle), None) => format!("not the mask alone: told where the part is, it is {oracle:.1} off"),
             (None, None) => continue,
         };
-        sentences.push(format!("{part}: {} is {value:.1} off. {because}.", method.name()));
+        sentences.push(format!("{part}: {} is {value:.1} off; {because}.", method.name()));
     }
     sentences
 }

@@ -22,7 +22,7 @@ fn plan() -> Plan<'static> {
         ..Arguments::default().choice
     };
     let seeds = Seeds::Exactly(2);
-    Plan { suite, choice, made: made(), seeds, limit: None, workers: 1, shard: (0, 1), only: None }
+    Plan { suite, choice, made: made(), seeds, unsteady: vec![], limit: None, workers: 1, shard: (0, 1), only: None }
 }
 
 /// Runs the plan into a folder; the last progress and every record that is there.
@@ -48,10 +48,19 @@ fn a_model_judges_itself_by_its_attention() {
     assert!(worst(&records, Method::Unforced) > 20.0);
     // Both pictures have the region of the unforced one.
     assert!(records.iter().flat_map(|record| &record.parts).all(|part| part.measure.layout_iou == 1.0));
+    let judged = |mut record: Record| {
+        record.made.judge = Which::Saliency.name().into();
+        record
+    };
+    let records: Vec<Record> = records.into_iter().map(judged).collect();
     let summary = Summary::new(&records, About::default(), None).unwrap();
     report::write(folder.path(), &summary, &records).unwrap();
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert!(page.contains("hair bow") && page.contains("shirt"), "phrases that are no parts of the suite have rows");
+    assert!(
+        page.contains("<th>shirt</th>") && !page.contains("<th>eyes</th>"),
+        "columns are the phrases that were asked"
+    );
+    assert!(page.contains("self-judged"));
 }
 
 /// Draws the mask of a phrase as the mock's pictures have it.

@@ -63,7 +63,7 @@ fn a_limit_ends_with_a_report() {
 fn the_judges_own_error_moves_targets_below_it() {
     let records = ran(&plan(&Suite::new("public", 5), &METHODS), tempfile::tempdir().unwrap().path(), Mock::Perfect);
     let row = calibration::Row { delta_e_decoded: Some(4.5), retry_decoded: Some(0.2), ..Default::default() };
-    let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into() };
+    let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into(), weak: vec![] };
     let summary = Summary::new(&records, About::default(), Some(&calibration)).unwrap();
     let target =
         |what: &str| summary.verdicts.iter().find(|v| v.what == what && v.method == Method::Exact).unwrap().target;
@@ -135,4 +135,43 @@ fn a_file_that_cannot_be_opened_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let message = Records::open(folder.path()).unwrap_err().to_string();
     assert!(message.contains(folder.path().to_str().unwrap()), "{message}");
+}
+
+#[test]
+fn a_part_that_the_judge_is_unsteady_about_is_where_it_is_in_both_pictures() {
+    /// Sees the shirt ten columns to the left in every picture that is another than the first.
+    struct Moves(Option<Picture>);
+    impl Judge for Moves {
+        fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure> {
+            let first = self.0.get_or_insert_with(|| view.picture.clone());
+            let moved = if *first == *view.picture { 0 } else { 10 };
+            let labels = Array2::from_shape_fn((mock::SIDE, mock::SIDE), |(y, x)| {
+                let label = mock::portrait()[(y, (x + moved) % mock::SIDE)];
+                if label == class("shirt") { label } else { 0 }
+            });
+            Ok(Some(Seen { labels, sure: BTreeMap::new() }))
+        }
+    }
+    let choice = Choice {
+        tasks: vec![Task::Named, Task::Numeric],
+        methods: vec![Method::Doc],
+        parts: vec!["shirt".into()],
+        full: false,
+    };
+    let overlap = |unsteady: Vec<String>| {
+        let suite = Suite::new("public", 5);
+        let plan = Plan { choice: choice.clone(), seeds: Seeds::Exactly(1), unsteady, ..plan(&suite, &[]) };
+        let folder = tempfile::tempdir().unwrap();
+        let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
+        let bench = || Ok((Mock::Perfect, Moves(None)));
+        let _ = runner::run(&plan, &[], &mut records, bench, |_, _, _| Ok(())).unwrap();
+        let part = record::read(&folder.path().join("runs.jsonl")).unwrap().remove(0).parts.remove(0);
+        (part.unsteady, part.measure.area_unforced, part.measure.area)
+    };
+    let (columns, rows) = (44, 18);
+    assert_eq!(overlap(vec![]), (false, columns * rows, columns * rows));
+    assert_eq!(overlap(vec!["shirt".into()]), (true, columns * rows, (columns - 10) * rows));
+    let row = calibration::Row { pair_decoded: Some(0.79), ..Default::default() };
+    let calibration = calibration::Calibration { parts: [("eyes".to_owned(), row)].into(), ..Default::default() };
+    assert_eq!(calibration.unsteady(), ["eyes"]);
 }
