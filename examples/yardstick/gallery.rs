@@ -71,7 +71,8 @@ fn joined(Strip(pictures): &Strip) -> Result<Raster, Failure> {
     const GAP: u32 = 4;
     let rasters = pictures.iter().map(raster).collect::<Result<Vec<_>, _>>()?;
     let (h, w) = rasters.first().map_or((1, 1), |first| (first.height(), first.width()));
-    let mut whole = Raster::flat(Rgb(255, 255, 255), h, (w + GAP) * rasters.len() as u32 - GAP);
+    // Gray is between the pictures on a light and on a dark page.
+    let mut whole = Raster::flat(Rgb(128, 128, 128), h, (w + GAP) * rasters.len() as u32 - GAP);
     for (i, raster) in (0..).zip(&rasters) {
         whole.paste(raster, i * (w + GAP), 0);
     }

@@ -47,6 +47,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    // Workers run side by side, so that each has one.
+    tch::set_num_threads(arguments.threads.unwrap_or(1));
     let done = match arguments.command {
         Command::Run => run(&arguments),
         Command::Report => merge(&arguments),
@@ -154,7 +156,6 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let folder = folder_of(arguments, &suite)?;
     let settings = settings_of(arguments, &folder)?;
     let made = made_by(&settings, &arguments.judge)?;
-    tch::set_num_threads(arguments.threads.unwrap_or(1));
     let (mut records, mut known) = Records::open(&folder.join("runs.jsonl"))?;
     let only = match &arguments.key {
         Some(key) => {
@@ -197,16 +198,13 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     known.append(&mut fresh);
     let all = of_maker(known, &made);
     let about = about(&plan, &all, &progress);
-    match (&arguments.judge, progress.waiting) {
-        (judge::Choice::Masks(masks), 1..) => {
-            let (n, masks) = (progress.waiting, masks.display());
-            let todo = format!("{n} runs wait: draw KEY.PHRASE.png for every KEY.png of {masks}, then run this again");
-            if all.is_empty() {
-                return Err(todo.into());
-            }
-            println!("{todo}");
+    if let (judge::Choice::Masks(masks), n @ 1..) = (&arguments.judge, progress.waiting) {
+        let masks = masks.display();
+        let todo = format!("{n} runs wait: draw KEY.PHRASE.png for every KEY.png of {masks}, then run this again");
+        if all.is_empty() {
+            return Err(todo.into());
         }
-        _ => {}
+        println!("{todo}");
     }
     finish(arguments, &folder, &all, about)
 }

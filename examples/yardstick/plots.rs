@@ -141,9 +141,8 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
         let mut chart = ChartBuilder::on(&area)
             .margin(8)
             .margin_right(22)
-            .x_label_area_size(30)
-            .y_label_area_size(46)
-            .build_cartesian_2d(0.0..parts, 0.0..1.0)?;
+            .y_label_area_size(50)
+            .build_cartesian_2d(0.0..parts, 0.0..1.16)?; // the names of high bars are above 1
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -151,7 +150,7 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
             .axis_style(INK.mix(0.5))
             .bold_line_style(INK.mix(0.12))
             .light_line_style(INK.mix(0.0))
-            .label_style(("sans-serif", 15, &INK))
+            .label_style(("sans-serif", 17, &INK))
             .draw()?;
         for (i, (part, figure, ceiling)) in values.iter().enumerate() {
             let x = i as f64;
@@ -163,9 +162,12 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
                 let line = [(x + 0.5, low), (x + 0.5, high)];
                 let _ = chart.draw_series(LineSeries::new(line, INK.stroke_width(2)))?;
             }
-            let style = ("sans-serif", 14).into_font().color(&INK);
-            let text = format!("{part} {value:.2}");
-            let _ = chart.draw_series([Text::new(text, (x + 0.12, ceiling.max(value) + 0.07), style)])?;
+            let style = ("sans-serif", 17).into_font().color(&INK);
+            let top = ceiling.max(value).max(figure.high.unwrap_or(0.0));
+            for (line, text) in [part.clone(), format!("{value:.2}")].into_iter().rev().enumerate() {
+                let place = (x + 0.12, top + 0.08 + 0.07 * line as f64);
+                let _ = chart.draw_series([Text::new(text, place, style.clone())])?;
+            }
         }
         area.present()?;
     }

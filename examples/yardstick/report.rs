@@ -389,21 +389,24 @@ fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         ("numeric", "by number"),
         ("unrepresentable", "out of reach"),
     ];
-    let row = |method: &Method| -> Option<(String, Vec<String>)> {
-        let figure = |group: &str| summary.row(group, *method, ALL).and_then(|row| row.figures.get("delta_e"));
-        let any = KINDS.iter().any(|(group, _)| figure(group).is_some());
-        any.then(|| (dot(*method), KINDS.iter().map(|(group, _)| cell(figure(group))).collect()))
-    };
-    let rows: Vec<_> = Method::ALL.iter().filter_map(row).collect();
-    if rows.is_empty() {
+    let figure = |method, group: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get("delta_e"));
+    let any = |group: &str| Method::ALL.into_iter().any(|method| figure(method, group).is_some());
+    let there: Vec<_> = KINDS.into_iter().filter(|(group, _)| any(group)).collect();
+    if there.is_empty() {
         return Ok(());
     }
+    let of = |method| there.iter().map(|(group, _)| figure(method, group)).collect::<Vec<_>>();
+    let rows: Vec<(String, Vec<String>)> = Method::ALL
+        .into_iter()
+        .filter(|method| of(*method).iter().any(Option::is_some))
+        .map(|method| (dot(method), of(method).into_iter().map(cell).collect()))
+        .collect();
     writeln!(page, "<h2>Where it is easy and where not</h2>")?;
     writeln!(
         page,
         "<p>Median distance. Corner colors have a channel at its end, where shading pulls the mean inward.</p>"
     )?;
-    table(page, "method", &KINDS.map(|(_, head)| head), &rows)
+    table(page, "method", &there.iter().map(|(_, head)| *head).collect::<Vec<_>>(), &rows)
 }
 
 fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
@@ -459,19 +462,40 @@ fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<()
 
 /// Several colors at once, and parts with words of their own.
 fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    let mut rows = Vec::new();
-    for group in ["binding", "many 2", "many 3", "many 4", "same"] {
-        for method in Method::ALL {
-            let Some(row) = summary.row(group, method, ALL) else { continue };
-            let names = ["delta_e", "delta_e_p90", "leak", "all_within_5", "names_kept", "retry"];
-            rows.push((format!("{}, {group}", dot(method)), names.map(|name| cell(row.figures.get(name))).to_vec()));
-        }
-    }
-    if rows.is_empty() {
+    const COLUMNS: [(&str, &str, &str); 10] = [
+        ("one of them ΔE", "binding", "delta_e"),
+        ("names kept", "binding", "names_kept"),
+        ("two ΔE", "many 2", "delta_e"),
+        ("all within 5", "many 2", "all_within_5"),
+        ("three ΔE", "many 3", "delta_e"),
+        ("all within 5", "many 3", "all_within_5"),
+        ("four ΔE", "many 4", "delta_e"),
+        ("all within 5", "many 4", "all_within_5"),
+        ("two in one color ΔE", "same", "delta_e"),
+        ("both within 5", "same", "all_within_5"),
+    ];
+    let figure =
+        |method, group: &str, name: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get(name));
+    let columns: Vec<_> = COLUMNS
+        .into_iter()
+        .filter(|(_, group, name)| Method::ALL.into_iter().any(|method| figure(method, group, name).is_some()))
+        .collect();
+    if columns.is_empty() {
         return Ok(());
     }
+    let of = |method| columns.iter().map(|(_, group, name)| figure(method, group, name)).collect::<Vec<_>>();
+    let rows: Vec<(String, Vec<String>)> = Method::ALL
+        .into_iter()
+        .filter(|method| of(*method).iter().any(Option::is_some))
+        .map(|method| (dot(method), of(method).into_iter().map(cell).collect()))
+        .collect();
     writeln!(page, "<h2>Among other colors, and several at once</h2>")?;
-    table(page, "method", &["ΔE", "ΔE p90", "leakage", "all within 5", "names kept", "retry"], &rows)
+    writeln!(
+        page,
+        "<p>One part where the others have color words, and whether those keep their names; two to four parts, each in a \
+         color of its own; two parts in the same.</p>"
+    )?;
+    table(page, "method", &columns.iter().map(|(head, ..)| *head).collect::<Vec<_>>(), &rows)
 }
 
 fn calibration(page: &mut String, folder: &Path) -> Result<(), Failure> {

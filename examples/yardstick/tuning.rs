@@ -1,7 +1,7 @@
 //! The best settings for each part, found on the public split.
 
 use crate::generator::{Preset, Real, Settings, force};
-use crate::judge::{Evaluator, class};
+use crate::judge::{Evaluator, Seen, class};
 use crate::metrics::{self, Pair, measure};
 use crate::regions::{core, of_class};
 use crate::runner::Failure;
@@ -24,8 +24,17 @@ struct Tuned {
 struct Best {
     #[serde(flatten)]
     preset: Preset,
-    delta_e: f64,
+    /// `None` where the part vanished: +∞ is no number of JSON.
+    delta_e: Option<f64>,
     leak: f64,
+}
+
+impl Best {
+    /// Those that leak too much come after all others, and among themselves by their leakage.
+    fn rank(&self) -> (bool, f64) {
+        let much = self.leak > MOST_LEAK;
+        (much, if much { self.leak } else { self.delta_e.unwrap_or(f64::INFINITY) })
+    }
 }
 
 /// What `tune` writes.
@@ -59,13 +68,15 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
     }
     let mut found = BTreeMap::new();
     for (number, part) in PARTS.iter().enumerate().filter(|(_, part)| parts.iter().any(|chosen| chosen == *part)) {
+        let class = class(part, &[]);
+        let shown = |seen: &Seen, unit| core(&of_class(&seen.labels, class), unit).0 >= 1;
         let mut best: Option<Best> = None;
         for (color_var, cutoff, differential) in grid() {
             let preset = Preset { color_var, cutoff, differential };
             let (mut deltas, mut leaks) = (Vec::new(), Vec::new());
             for (i, (u, seen_u)) in unforced.iter().enumerate() {
                 let unit = metrics::unit(u.dim());
-                if core(&of_class(&seen_u.labels, class(part, &[])), unit).0 == 0 {
+                if !shown(seen_u, unit) {
                     continue;
                 }
                 let target = suite.colors[(i + number) % suite.colors.len()].rgb;
@@ -73,25 +84,29 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
                 let seen_f = judge.see(&f)?;
                 let (labels_unforced, labels_forced) = (&seen_u.labels, &seen_f.labels);
                 let pair = Pair { unforced: u, forced: &f, labels_unforced, labels_forced, unit };
-                let measure = measure(&pair, class(part, &[]), target, &[]);
+                let measure = measure(&pair, class, target, &[]);
                 deltas.push(measure.painted.map_or(f64::INFINITY, |painted| painted.delta_e));
                 leaks.extend(measure.leak_median);
             }
-            let now = Best { preset, delta_e: median(deltas), leak: median(leaks) };
-            let rank =
-                |best: &Best| (best.leak > MOST_LEAK, if best.leak > MOST_LEAK { best.leak } else { best.delta_e });
-            if best.as_ref().is_none_or(|best| rank(&now) < rank(best)) {
+            if deltas.is_empty() {
+                break;
+            }
+            // Nothing else in any picture is nothing that could have moved.
+            let leak = if leaks.is_empty() { 0.0 } else { median(leaks) };
+            let delta_e = Some(median(deltas)).filter(|delta_e| delta_e.is_finite());
+            let now = Best { preset, delta_e, leak };
+            if best.as_ref().is_none_or(|best| now.rank() < best.rank()) {
                 best = Some(now);
             }
         }
-        if let Some(best) = best {
-            let Preset { color_var, cutoff, differential } = best.preset;
-            let (delta_e, leak) = (short(best.delta_e), short(best.leak));
-            println!(
-                "{part}: c {color_var}, cutoff {cutoff}, differential {differential}: ΔE {delta_e}, leakage {leak}"
-            );
-            let _ = found.insert((*part).to_owned(), best);
-        }
+        let Some(best) = best else {
+            println!("{part}: in none of the {seeds} pictures; take more with --seeds-of-suite");
+            continue;
+        };
+        let Preset { color_var, cutoff, differential } = best.preset;
+        let (delta_e, leak) = (short(best.delta_e.unwrap_or(f64::INFINITY)), short(best.leak));
+        println!("{part}: c {color_var}, cutoff {cutoff}, differential {differential}: ΔE {delta_e}, leakage {leak}");
+        let _ = found.insert((*part).to_owned(), best);
     }
     let tuned = Tuned { split: suite.split.clone(), suite: suite.number, seeds, parts: found };
     let path = folder.join(NAME);
