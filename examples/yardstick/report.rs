@@ -577,7 +577,7 @@ fn run(page: &mut String, folder: &Path, summary: &Summary, record: &Record, per
 }
 
 fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
-    write!(page, "<div class=\"figures\"><span>asked{}", swatch(part.target))?;
+    write!(page, "<div class=\"figures\"><span>{} asked{}", escaped(&part.part), swatch(part.target))?;
     if let Some(painted) = &part.measure.painted {
         write!(page, "painted{}", swatch(Rgb::from_linear(painted.mean_linear)))?;
     }

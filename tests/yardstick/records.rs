@@ -175,3 +175,19 @@ fn a_part_that_the_judge_is_unsteady_about_is_where_it_is_in_both_pictures() {
     let calibration = calibration::Calibration { parts: [("eyes".to_owned(), row)].into(), ..Default::default() };
     assert_eq!(calibration.unsteady(), ["eyes"]);
 }
+
+#[test]
+fn what_was_tuned_is_read_back_from_the_folder_above() {
+    let folder = tempfile::tempdir().unwrap();
+    let below = folder.path().join("public-0");
+    std::fs::create_dir(&below).unwrap();
+    let message = tuning::read(&below).unwrap_err().to_string();
+    assert!(message.contains("run `tune` first"), "{message}");
+    // A part that vanished under every setting has no distance.
+    let tuned = json!({ "split": "public", "suite": 0, "seeds": 8, "parts": {
+        "eyes": { "color_var": 15.0, "cutoff": 0.2, "differential": true, "delta_e": null, "leak": 1.5 }
+    } });
+    std::fs::write(folder.path().join("tuned.json"), tuned.to_string()).unwrap();
+    let eyes = generator::Preset { color_var: 15.0, cutoff: 0.2, differential: true };
+    assert_eq!(tuning::read(&below).unwrap(), [("eyes".to_owned(), eyes)].into());
+}
