@@ -28,8 +28,9 @@ use arguments::{Arguments, Command, USAGE};
 use gallery::Gallery;
 use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
-use record::{Made, Record, Records, Status, of_maker};
+use record::{Made, Record, Records, of_maker};
 use runner::{Failure, Plan, Progress, Seeds};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use suite::{Color, Suite};
@@ -235,12 +236,15 @@ fn show(bar: &ProgressBar, plan: &Plan<'_>, progress: &Progress, deltas: &[f64])
 }
 
 fn about(plan: &Plan<'_>, all: &[Record], progress: &Progress) -> About {
+    // A budget plans the seeds that it began.
+    let begun = all.iter().map(|record| record.wanted).collect::<BTreeSet<_>>().len();
     let planned = plan.suite.jobs(0, &plan.choice).len()
         * match plan.seeds {
             Seeds::Exactly(seeds) => seeds,
-            Seeds::Within(_) => runner::LEAST_SEEDS.max(progress.seeds),
+            Seeds::Within(_) => runner::LEAST_SEEDS.max(begun),
         };
-    let done = all.iter().filter(|record| record.status != Status::Missing).count();
+    let job = |record: &Record| (record.wanted, record.task, record.method, record.part.clone(), record.rgb.clone());
+    let done = all.iter().map(job).collect::<BTreeSet<_>>().len();
     let beyond = match plan.seeds {
         Seeds::Within(budget) => progress.elapsed.checked_sub(budget).map(|over| over.as_secs_f64() / 60.0),
         Seeds::Exactly(_) => None,
