@@ -6,7 +6,7 @@ use std::process::Command;
 
 /// Examples that are built with the feature `train` only.
 const NEED_TRAIN: [&str; 1] = ["dataset"];
-/// Examples that take hours, or what those have made; `tests/training.rs` and `tests/yardstick.rs` run what they call.
+/// Examples that take hours, or what those have made; `tests/training.rs` and `tests/yardstick/` run what they call.
 const NEED_HOURS: [&str; 3] = ["figures", "train", "yardstick"];
 
 /// Where cargo puts built examples, found from this test's own place.

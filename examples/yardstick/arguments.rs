@@ -1,7 +1,8 @@
 //! The command line. What is wrong with it is said before anything runs.
 
+use crate::colors::Color;
 use crate::judge;
-use crate::suite::{Choice, Color, Method, PARTS, Task};
+use crate::suite::{Choice, Method, PARTS, Task};
 use impasto::Rgb;
 use lexopt::prelude::*;
 use std::ffi::OsString;

@@ -9,6 +9,7 @@
 
 mod arguments;
 mod calibration;
+mod colors;
 mod gallery;
 mod generator;
 mod judge;
@@ -25,6 +26,7 @@ mod summary;
 mod tuning;
 
 use arguments::{Arguments, Command, USAGE};
+use colors::Color;
 use gallery::Gallery;
 use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,7 +35,7 @@ use runner::{Failure, Plan, Progress, Seeds};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use suite::{Color, Suite};
+use suite::Suite;
 use summary::{About, Summary};
 
 fn main() -> ExitCode {

@@ -1,5 +1,6 @@
 //! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
 
+use crate::colors;
 use crate::judge::{Judge, Seen, View, class};
 use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
@@ -377,7 +378,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             record.parts.push(PartFigures {
                 part: asked.part.clone(),
                 target: asked.rgb,
-                corner: suite::is_corner(asked.rgb),
+                corner: colors::is_corner(asked.rgb),
                 unsteady: self.plan.unsteady.contains(&asked.part),
                 round_trip: self.generator.round_trip(asked.rgb),
                 uncertain: known.seen.sure.get(&class).is_some_and(|sure| *sure < 0.6),
@@ -496,7 +497,7 @@ fn names(job: &Job, prompt: &str, pair: &Pair<'_>) -> Names {
         let Some(word) = suite::color_word(prompt, part) else { continue };
         let name = |picture: &Picture, labels: &Labels| {
             let (k, inside) = core(&of_class(labels, class(part, &job.phrases)), pair.unit);
-            (k >= 1).then(|| suite::nearest_name(mean_lab(picture, &inside)))
+            (k >= 1).then(|| colors::nearest_name(mean_lab(picture, &inside)))
         };
         if name(pair.unforced, pair.labels_unforced) == Some(word) {
             names.right += 1;

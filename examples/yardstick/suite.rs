@@ -1,5 +1,6 @@
 //! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
 
+use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
 use crate::listing::Listed;
 use impasto::Rgb;
 use rand_xoshiro::SplitMix64;
@@ -10,49 +11,11 @@ use serde::{Deserialize, Serialize};
 pub const LABEL: &str = "yardstick-1";
 /// The parts that acceptance is about, in the order of tags.
 pub const PARTS: [&str; 6] = ["eyes", "hair bow", "hair", "skin", "shirt", "background"];
-/// Their colors in captions, and the middle of what each means.
-pub const PALETTE: [(&str, Rgb); 24] = [
-    ("black", Rgb(25, 25, 30)),
-    ("white", Rgb(245, 245, 245)),
-    ("gray", Rgb(128, 128, 128)),
-    ("red", Rgb(215, 20, 35)),
-    ("tomato", Rgb(255, 99, 71)),
-    ("orange", Rgb(255, 140, 0)),
-    ("gold", Rgb(255, 215, 0)),
-    ("yellow", Rgb(250, 250, 90)),
-    ("lime", Rgb(150, 230, 40)),
-    ("green", Rgb(30, 140, 50)),
-    ("olive", Rgb(120, 125, 30)),
-    ("teal", Rgb(0, 128, 128)),
-    ("cyan", Rgb(30, 220, 230)),
-    ("azure", Rgb(110, 185, 250)),
-    ("blue", Rgb(35, 90, 230)),
-    ("navy", Rgb(0, 0, 139)),
-    ("purple", Rgb(125, 30, 150)),
-    ("lavender", Rgb(190, 155, 240)),
-    ("magenta", Rgb(230, 30, 210)),
-    ("pink", Rgb(255, 105, 180)),
-    ("brown", Rgb(125, 72, 30)),
-    ("tan", Rgb(215, 175, 130)),
-    ("pale", Rgb(252, 228, 208)),
-    ("maroon", Rgb(110, 10, 35)),
-];
 const SKINS: [&str; 3] = ["pale", "tan", "brown"];
 const HAIR_OF_BOYS: [&str; 2] = ["short hair", "spiky hair"];
 const HAIR: [&str; 6] = ["short hair", "long hair", "twintails", "bob", "ponytail", "spiky hair"];
 /// The things of scenes.
 pub const OBJECTS: [&str; 10] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun", "car", "cup"];
-/// The named colors of the public split.
-const PUBLIC: [(&str, Rgb); 8] = [
-    ("gold", Rgb(255, 215, 0)),
-    ("hotpink", Rgb(255, 105, 180)),
-    ("tomato", Rgb(255, 99, 71)),
-    ("darkblue", Rgb(0, 0, 139)),
-    ("teal", Rgb(0, 128, 128)),
-    ("darkorange", Rgb(255, 140, 0)),
-    ("gray", Rgb(128, 128, 128)),
-    ("mediumseagreen", Rgb(60, 179, 113)),
-];
 /// Pairs of a prompt and a seed that a suite has; a quarter of them is wanted, the others stand in.
 pub const PAIRS: usize = 1000;
 /// How often a pair that does not show the part is replaced, the first try included.
@@ -98,7 +61,7 @@ impl Rng {
 }
 
 /// Public things are even, all others odd: the two never meet.
-fn on_side(split: &str, number: u64) -> bool {
+pub fn on_side(split: &str, number: u64) -> bool {
     (number & 1 == 0) == (split == "public")
 }
 
@@ -169,93 +132,6 @@ pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String>
         }
     }
     prompts
-}
-
-/// L* from and to, C* from and to, and whether a channel is at its end.
-const BANDS: [(f64, f64, f64, f64, bool); 8] = [
-    (20.0, 45.0, 50.0, 999.0, false),
-    (45.0, 70.0, 50.0, 999.0, false),
-    (70.0, 95.0, 50.0, 999.0, false),
-    (20.0, 45.0, 25.0, 50.0, false),
-    (45.0, 70.0, 25.0, 50.0, false),
-    (70.0, 95.0, 25.0, 50.0, false),
-    (45.0, 80.0, 0.0, 25.0, false),
-    (20.0, 95.0, 50.0, 999.0, true),
-];
-
-/// Has a channel so near to its end that texture pulls the mean inward?
-pub fn is_corner(Rgb(r, g, b): Rgb) -> bool {
-    r.min(g).min(b) <= 8 || r.max(g).max(b) >= 247
-}
-
-/// Colors without names, one of each band in turn.
-pub fn numeric(split: &str, suite: u64, n: usize) -> Vec<Rgb> {
-    let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/colours"));
-    let fixed = if split == "public" { &[][..] } else { &PUBLIC };
-    let mut colors: Vec<Rgb> = Vec::with_capacity(n);
-    while colors.len() < n {
-        let (l0, l1, c0, c1, corner) = BANDS[colors.len() % 8];
-        let mut channel = || rng.below(256) as u8;
-        let color = Rgb(channel(), channel(), channel());
-        let Rgb(r, g, b) = color;
-        let lab = color.lab();
-        let fits = (l0..l1).contains(&lab.l) && (c0..c1).contains(&lab.a.hypot(lab.b));
-        let interior = r.min(g).min(b) >= 24 && r.max(g).max(b) <= 231;
-        let in_place = if corner { is_corner(color) } else { interior };
-        let sum = u64::from(r) + u64::from(g) + u64::from(b);
-        if fits
-            && in_place
-            && on_side(split, sum)
-            && colors.iter().all(|other| color.delta_e(*other) >= 12.0)
-            && fixed.iter().all(|(_, other)| color.delta_e(*other) >= 5.0)
-        {
-            colors.push(color);
-        }
-    }
-    colors
-}
-
-/// CSS keywords: the public eight, or eight others away from them and from each other.
-pub fn named(split: &str, suite: u64) -> Vec<(String, Rgb)> {
-    if split == "public" {
-        return PUBLIC.map(|(name, color)| (name.to_owned(), color)).to_vec();
-    }
-    let mut all: Vec<(&str, Rgb)> =
-        palette::named::entries().map(|(name, color)| (name, Rgb(color.red, color.green, color.blue))).collect();
-    all.sort_unstable_by_key(|(name, _)| *name);
-    let mut keywords: Vec<(&str, Rgb)> = Vec::new();
-    for (name, color) in all {
-        if keywords.iter().all(|(_, known)| *known != color) {
-            keywords.push((name, color));
-        }
-    }
-    Rng::new(&format!("{LABEL}/{split}/{suite}/named")).shuffle(&mut keywords);
-    let mut chosen: Vec<(String, Rgb)> = Vec::new();
-    for (name, color) in keywords {
-        let new = PUBLIC.iter().all(|(_, other)| color.delta_e(*other) >= 5.0);
-        if chosen.len() < 8 && new && chosen.iter().all(|(_, other)| color.delta_e(*other) >= 12.0) {
-            chosen.push((name.to_owned(), color));
-        }
-    }
-    chosen
-}
-
-/// The palette's name nearest to a color, by Euclidean distance in CIELAB, as captions do.
-pub fn nearest_name(color: impasto::Lab) -> &'static str {
-    let distance = |other: Rgb| {
-        let other = other.lab();
-        (color.l - other.l).powi(2) + (color.a - other.a).powi(2) + (color.b - other.b).powi(2)
-    };
-    let nearest = PALETTE.iter().min_by(|a, b| distance(a.1).total_cmp(&distance(b.1)));
-    nearest.map_or("gray", |(name, _)| name)
-}
-
-/// A color that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Color {
-    pub rgb: Rgb,
-    /// Of CSS; `None` of a color by number.
-    pub name: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

@@ -5,6 +5,8 @@
 mod arguments;
 #[path = "../../examples/yardstick/calibration.rs"]
 mod calibration;
+#[path = "../../examples/yardstick/colors.rs"]
+mod colors;
 #[path = "../../examples/yardstick/gallery.rs"]
 mod gallery;
 #[path = "../../examples/yardstick/generator.rs"]

@@ -40,7 +40,7 @@ impl Generator for Mock {
         let base = |class: u8| {
             let part = network::CLASSES[usize::from(class)];
             let word = suite::color_word(request.prompt, part);
-            let named = word.and_then(|word| suite::PALETTE.iter().find(|(name, _)| *name == word));
+            let named = word.and_then(|word| colors::PALETTE.iter().find(|(name, _)| *name == word));
             named.map_or(Rgb(90 + 15 * class, 120, 160 - 10 * class), |(_, color)| *color)
         };
         let unforced = Array2::from_shape_fn(labels.dim(), |at| {

@@ -21,15 +21,15 @@ fn chance_equals_the_reference() {
     for (name, want) in golden["reach"].as_object().unwrap() {
         let color: Rgb = name.parse().unwrap();
         let lab = metrics::lab(color);
-        same(name, &json!({"lab": [lab.l, lab.a, lab.b], "corner": suite::is_corner(color)}), want, 1e-6);
+        same(name, &json!({"lab": [lab.l, lab.a, lab.b], "corner": colors::is_corner(color)}), want, 1e-6);
     }
 }
 
 #[test]
 fn suites_equal_the_reference() {
     for (split, number) in [("public", 0), ("heldout", 7)] {
-        let names: Vec<String> = suite::named(split, number).into_iter().map(|(name, _)| name).collect();
-        let colors: Vec<[u8; 3]> = suite::numeric(split, number, 8).iter().map(|c| [c.0, c.1, c.2]).collect();
+        let names: Vec<String> = colors::named(split, number).into_iter().map(|(name, _)| name).collect();
+        let colors: Vec<[u8; 3]> = colors::numeric(split, number, 8).iter().map(|c| [c.0, c.1, c.2]).collect();
         let got = json!({
             "seeds": suite::seeds(split, number, 4),
             "plain": suite::portraits(split, number, 3, Style::Plain),
@@ -45,7 +45,7 @@ fn suites_equal_the_reference() {
 fn splits_never_meet() {
     let side = |split: &str, number: u64| {
         let prompts = [Style::Plain, Style::Dressed].map(|style| suite::portraits(split, number, 5, style)).concat();
-        (suite::seeds(split, number, 5), prompts, suite::numeric(split, number, 8), suite::named(split, number))
+        (suite::seeds(split, number, 5), prompts, colors::numeric(split, number, 8), colors::named(split, number))
     };
     let public: Vec<_> = (0..50).map(|number| side("public", number)).collect();
     let seeds: HashSet<u64> = public.iter().flat_map(|side| side.0.clone()).collect();
@@ -57,7 +57,7 @@ fn splits_never_meet() {
         assert!(other_prompts.iter().all(|prompt| !prompts.contains(prompt)));
         assert!(numeric.iter().all(|color| !colors.contains(color)));
         assert_eq!((numeric.len(), named.len()), (8, 8));
-        let public = suite::named("public", 0);
+        let public = colors::named("public", 0);
         assert!(named.iter().all(|(_, color)| public.iter().all(|(_, other)| color.delta_e(*other) >= 5.0)));
     }
 }
