@@ -21,9 +21,6 @@ const STEADY: f64 = 0.8;
 pub struct Calibration {
     pub pairs: usize,
     pub parts: BTreeMap<String, Row>,
-    /// Objects that the judge finds too badly for `place` and `swap`.
-    #[serde(default)]
-    pub weak: Vec<String>,
 }
 
 impl Calibration {
@@ -106,7 +103,6 @@ pub use drawn::run;
 mod drawn {
     use super::{Calibration, Row};
     use crate::generator::{Real, Settings, picture, raster};
-    use crate::judge::network::Network;
     use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
     use crate::metrics::{Measure, Pair, Picture, measure};
     use crate::regions::{Labels, core, iou, of_class};
@@ -224,8 +220,7 @@ mod drawn {
         };
         generated(&mut values, settings, &judge, &suite, pairs)?;
         let parts = values.iter().map(|(part, values)| ((*part).to_owned(), row(values))).collect();
-        let weak = super::weak(&std::fs::read(Network::path().with_file_name("evaluator.json"))?)?;
-        let calibration = Calibration { pairs, parts, weak };
+        let calibration = Calibration { pairs, parts };
         for (part, row) in &calibration.parts {
             let cells = row.cells().map(|(name, value)| format!("{name} {}", value.map_or("–".into(), short)));
             println!("{part}: {}", cells.join(", "));

@@ -108,9 +108,13 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         _ => calibration::Calibration::default(),
     };
     let places = arguments.choice.tasks.iter().find(|task| matches!(task, suite::Task::Place | suite::Task::Swap));
-    if let (Some(task), false) = (places, calibration.weak.is_empty()) {
-        let (task, weak) = (task.name(), calibration.weak.join(", "));
-        return Err(format!("task {task}: the judge finds {weak} too badly; leave it out of --task").into());
+    if let (Some(task), judge::Choice::Evaluator) = (places, &arguments.judge) {
+        let known = judge::network::Network::path().with_file_name("evaluator.json");
+        let weak = calibration::weak(&std::fs::read(&known).map_err(|error| format!("{}: {error}", known.display()))?)?;
+        if !weak.is_empty() {
+            let (task, weak) = (task.name(), weak.join(", "));
+            return Err(format!("task {task}: the judge finds {weak} too badly; leave it out of --task").into());
+        }
     }
     let unsteady = calibration.unsteady();
     Ok(Settings {
