@@ -166,7 +166,8 @@ impl Real {
                 Some(preset) => Ok(force(part, *rgb, *preset)),
                 None => Err(format!("tuned: nothing is tuned for {part}; run `tune` first").into()),
             },
-            _ => Err(format!("{}: this version has no ColorForce::exact", method.name()).into()),
+            Method::Exact => Ok(ColorForce::exact(part, *rgb)),
+            _ => Err(format!("{} forces nothing", method.name()).into()),
         }
     }
 
@@ -240,8 +241,11 @@ impl Generator for Real {
 
         let mut own = Vec::new();
         for force in &forces {
-            let delta_e = force.details()?.painted.first().map(|painted| painted.delta_e);
-            own.push(Own { delta_e, converged: None, mask: Some(last_mask(force, picture.dim())?) });
+            let details = force.details()?;
+            let delta_e = details.painted.first().map(|painted| painted.delta_e);
+            // The others promise nothing.
+            let converged = (asked.method == Method::Exact).then_some(details.converged);
+            own.push(Own { delta_e, converged, mask: Some(last_mask(force, picture.dim())?) });
         }
         let mut maps = Vec::new();
         for (phrase, look) in asked.phrases.iter().zip(&looks) {

@@ -12,14 +12,36 @@ const UNSEEN: [&str; 24] = [
     "that", "the", "their", "to", "wearing", "with",
 ];
 
+/// Words for all of a figure or a picture, which other things are parts of.
+const WHOLES: [&str; 16] = [
+    "1boy",
+    "1girl",
+    "boy",
+    "drawing",
+    "girl",
+    "illustration",
+    "man",
+    "painting",
+    "people",
+    "person",
+    "photo",
+    "photograph",
+    "picture",
+    "portrait",
+    "solo",
+    "woman",
+];
+
 impl Prompt {
     /// The things that the prompt names, in lower case and in the order of their first places, each with the tokens it is
     /// read at.
     ///
     /// Up to three words between commas are a name, read at its last word: the `bow` of "hair bow". More are a sentence, and
-    /// each of its words is a thing, but for words such as "the" and the names of colors.
+    /// each of its words is a thing, but for words such as "the" and the names of colors. Words for all of a figure or a picture,
+    /// such as "girl" or "portrait", are left out: everything else is a part of them.
     pub fn things(&self) -> Vec<(String, Vec<TokenSpan>)> {
-        let own = self.heads().into_iter().filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
+        let heads = self.heads().into_iter().filter(|word| !WHOLES.contains(&word.lower.as_str()));
+        let own = heads.filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
         let second = self.second.iter().flat_map(|second| second.things());
         let mut things: Vec<(String, Vec<TokenSpan>)> = Vec::new();
         for (name, here) in own.chain(second) {
@@ -97,9 +119,9 @@ mod tests {
 
     #[test]
     fn names_are_read_at_their_last_word_and_sentences_at_all() {
-        assert_eq!(names("1girl, gold eyes, hair bow, hair"), ["1girl", "eyes", "bow", "hair"]);
-        assert_eq!(names("a girl with blue eyes and long hair"), ["girl", "eyes", "long", "hair"]);
-        assert_eq!(names("a red-haired girl"), ["girl"]);
+        assert_eq!(names("1girl, gold eyes, hair bow, hair"), ["eyes", "bow", "hair"]);
+        assert_eq!(names("a girl with blue eyes and long hair"), ["eyes", "long", "hair"]);
+        assert_eq!(names("a red-haired girl"), [""; 0], "a whole has no competition");
         assert_eq!(names("hair, the hair"), ["hair"]);
     }
 
