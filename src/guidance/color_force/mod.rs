@@ -99,7 +99,8 @@ impl ColorForce {
     }
 
     /// Forces `phrase` to exactly `color`, without settings to find: two passes; the mask by competition among what the prompt
-    /// names ([`Refine::Compete`]); the texture kept; the result measured and trimmed. It costs two runs and a few decodings.
+    /// names ([`Refine::Compete`]); forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
+    /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
     ///
     /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2; where it was not, the best is there, and a
     /// note.
@@ -121,7 +122,8 @@ impl ColorForce {
             .saliency(look)
             .saliency_cutoff(0.5)
             .two_pass(0.0)
-            .color_var(2.0)
+            .color_var(0.3)
+            .max_timestep(250.0)
             .target(ForceTarget::SignalOnly)
             .texture(Texture::MaskedMean)
             .overlap(Overlap::Winner)
@@ -194,15 +196,12 @@ impl ColorForce {
         self
     }
 
-    /// Leaves alone what `phrase` names; may be said several times. It is found as the force's own phrase is: by competition
-    /// if the force is [`exact`](Self::exact), else by [`Daam`] with an automatic cutoff.
+    /// Leaves alone what `phrase` names, found by competition among what the prompt names
+    /// ([`Refine::Compete`]); may be said several times.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let (look, cutoff) = match self.settings.rehearsal {
-            Some(_) => (competing(&phrase), Cutoff::At(0.5)),
-            None => (Daam::of(&phrase), Cutoff::Auto),
-        };
-        self.protected.push(Protected::new(phrase, Box::new(look), cutoff));
+        let look = competing(&phrase);
+        self.protected.push(Protected::new(phrase, Box::new(look), Cutoff::At(0.5)));
         self
     }
 

@@ -29,9 +29,10 @@ pub enum Refine {
         /// p.
         power: u32,
     },
-    /// The phrase's share among the things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
-    /// one's map at that grid as deviations from its mean in standard deviations, after one step of self-attention; of these
-    /// softmax(β·) in every cell. `beta` above 0; 1.5 is usual. .5 is a cutoff that suits things of any size.
+    /// The phrase against the other things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
+    /// one's map at that grid as deviations from its mean in standard deviations, after one step of self-attention; in every
+    /// cell, the logistic function of β times what the phrase is ahead of the strongest other. `beta` above 0; 1.5 is usual.
+    /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
     /// A prompt that names nothing else has no competition: `SelfAttention { power: 1 }`, then.
     Compete {
@@ -141,8 +142,10 @@ impl Refine {
             (Self::Compete { .. }, None) => widened(1),
             (Self::Compete { beta }, Some(things)) => {
                 let scores = deviations(&attend(&deviations(&resized(things, grid)?)?, attention, 1)?)?;
-                let shares = resized(&scores, to)?.f_mul_scalar(beta)?.f_softmax(1, Kind::Float)?;
-                Ok(shares.f_narrow(1, 0, 1)?)
+                let scores = resized(&scores, to)?;
+                let (own, others) = (scores.f_narrow(1, 0, 1)?, scores.f_narrow(1, 1, scores.size4()?.1 - 1)?);
+                // softmax over the two is the logistic function of their difference
+                Ok(own.f_sub(&others.f_amax([1i64], true)?)?.f_mul_scalar(beta)?.f_sigmoid()?)
             }
         }
     }
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn things_share_every_cell_and_a_clear_one_wins_its_own() -> Result<()> {
+    fn of_two_things_one_is_ahead_and_a_clear_one_has_its_own() -> Result<()> {
         let (map, attention) = example();
         let other = map.flip([2, 3]); // highest where the first one is not
         let both = Tensor::cat(&[&map, &other], 1);

@@ -1,0 +1,34 @@
+//! Exactly this color, without settings: every part of a portrait by itself, and how near it came.
+
+use impasto::guidance::ColorForce;
+use impasto::{Pipeline, Result, Rgb, Sheet};
+
+fn main() -> Result<()> {
+    let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
+    let mut pipeline = Pipeline::builder().build()?;
+    let plain = pipeline.request(prompt).seed(2).run()?;
+    let wishes = [
+        ("eyes", Rgb(255, 215, 0)),
+        ("hair bow", Rgb(255, 105, 180)),
+        ("hair", Rgb(255, 99, 71)),
+        ("skin", Rgb(0, 0, 139)),
+        ("shirt", Rgb(0, 128, 128)),
+        ("background", Rgb(60, 179, 113)),
+    ];
+    let mut outputs = Vec::new();
+    for (part, color) in wishes {
+        let mut force = ColorForce::exact(part, color);
+        outputs.push(pipeline.request(prompt).seed(2).guide(&mut force).run()?);
+        let details = force.details()?;
+        let painted = details.painted.first().expect("the part is in the picture");
+        let met = if details.converged { "met" } else { "not met" };
+        println!("{part}: asked for {color}, painted {} (CIEDE2000 {:.1}, {met})", painted.color, painted.delta_e);
+    }
+    let mut sheet = Sheet::new(4).magnify(2).add("plain", plain.image(0)?);
+    for ((part, _), output) in wishes.iter().zip(&outputs) {
+        sheet = sheet.add(*part, output.image(0)?);
+    }
+    sheet.draw()?.save("exact_color.png")?;
+    println!("exact_color.png");
+    Ok(())
+}

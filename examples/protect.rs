@@ -1,0 +1,21 @@
+//! A force that leaves something alone: blue skin, with and without the eyes protected.
+
+use impasto::guidance::ColorForce;
+use impasto::{Pipeline, Result, Rgb, Sheet};
+
+fn main() -> Result<()> {
+    let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
+    let mut pipeline = Pipeline::builder().build()?;
+    let plain = pipeline.request(prompt).seed(2).run()?;
+    // A cutoff this low takes what is near, too.
+    let skin = || ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.2);
+    let bleeding = pipeline.request(prompt).seed(2).guide(skin()).run()?;
+    let protected = pipeline.request(prompt).seed(2).guide(skin().protect("eyes").protect_grow(0)).run()?;
+    for note in protected.notes() {
+        println!("{note}");
+    }
+    let sheet = Sheet::new(3).magnify(2).add("plain", plain.image(0)?).add("blue skin", bleeding.image(0)?);
+    sheet.add("eyes protected", protected.image(0)?).draw()?.save("protect.png")?;
+    println!("protect.png");
+    Ok(())
+}
