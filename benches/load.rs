@@ -181,7 +181,7 @@ fn make(folder: &Path, thinner: i64) -> Result<()> {
         }
         fs::create_dir(folder.join(part)).expect("a folder");
         fs::write(folder.join(part).join("config.json"), config).expect("written");
-        let tensors: Vec<(String, Tensor)> = random.drawn().into_iter().collect();
+        let tensors: Vec<(String, Tensor)> = random.drawn()?.into_iter().collect();
         Tensor::write_safetensors(&tensors, weights(folder, part))?;
     }
     fs::create_dir(folder.join("tokenizer")).expect("a folder");

@@ -279,7 +279,7 @@ impl Trace {
             }
             let one = latent.f_narrow(0, image, 1)?;
             let (moved, trimmed) = trim(&one, &mask, image as usize, settings, codec)?;
-            let _ = latent.f_narrow(0, image, 1)?.f_copy_(&moved)?;
+            latent.f_narrow(0, image, 1)?.f_copy_(&moved)?;
             self.trimmed.push(trimmed);
         }
         Ok(())
