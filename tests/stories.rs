@@ -124,7 +124,7 @@ fn figures_of_the_documents_settings() -> Result<()> {
 
 /// Of portraits with `part` forced to `asked` exactly: CIEDE2000 as the judge sees the part, and change outside, per seed.
 fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f64>, Vec<f64>)> {
-    let (judge, mut pipeline) = (Judge::new()?, Pipeline::builder().build()?);
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut missed, mut outside) = (vec![], vec![]);
     for seed in seeds {
         let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
@@ -156,7 +156,7 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
 
 #[test]
 fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
-    let (judge, mut pipeline, asked) = (Judge::new()?, Pipeline::builder().build()?, Rgb(0, 128, 128));
+    let (judge, mut pipeline, asked) = (Judge::new(), Pipeline::builder().build()?, Rgb(0, 128, 128));
     let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {
         let mut missed = vec![];
         for seed in 0..4 {
