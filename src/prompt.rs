@@ -1,8 +1,10 @@
 //! Prompts with their tokens, and where phrases stand in them.
 
+mod colors;
 mod grammar;
 mod things;
 
+pub use colors::{PromptColor, colors};
 pub use grammar::{Piece, parse};
 
 use crate::error::{Error, Result};

@@ -11,7 +11,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("weights", &["weights"], &["vocabulary"]),
     ("nn", &["nn"], &["weights", "attention", "vocabulary"]),
     ("diffusion", &["diffusion"], &["attention", "vocabulary"]),
-    ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
+    ("guidance", &["guidance"], &["diffusion", "attention", "weights", "vocabulary"]), // maps are kept in files of tensors
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
     ("model", &["text", "model"], &["nn", "weights", "diffusion", "attention", "vocabulary"]),
     (

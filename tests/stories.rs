@@ -7,6 +7,7 @@ use impasto::guidance::{
     ColorForce, Daam, Feedback, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region, WeightFn,
 };
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
+use impasto::pipeline::ColorWords;
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
@@ -563,5 +564,28 @@ fn pictures_and_captions_of_the_embedded_model_find_each_other() -> Result<()> {
     for axis in 0..2 {
         assert_eq!(Vec::<i64>::try_from(cosines.argmax(axis, false))?, [0, 1, 2, 3], "{cosines}");
     }
+    Ok(())
+}
+
+#[test]
+fn colors_in_the_prompt_are_met_and_the_model_reads_words() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let prompt = "1girl, eyes, hair bow, hair, rgb(0, 0, 139) skin, #008080 shirt, background";
+    let request = pipeline.request(prompt).seed(2);
+    let understood: Vec<_> = request.colors()?.into_iter().map(|found| (found.phrase, found.word)).collect();
+    let expected = [("skin", "navy"), ("shirt", "teal")];
+    assert_eq!(understood, expected.map(|(phrase, word)| (phrase.to_owned(), word.to_owned())));
+    let output = request.run()?;
+    let seen = judge.look(output.image(0)?)?;
+    for (part, color) in [("skin", Rgb(0, 0, 139)), ("shirt", Rgb(0, 128, 128))] {
+        let missed = seen.color(part).expect("it is there").delta_e(color);
+        assert!(missed < 3.0, "{part}: CIEDE2000 {missed:.1}");
+    }
+    assert_eq!(output.reports().iter().filter(|report| report.name.starts_with("ColorForce")).count(), 2);
+    let plain = pipeline.request("1girl, eyes, #008080 shirt").color_words(ColorWords::Nothing);
+    assert_eq!(plain.colors()?[0].word, "");
+    drop(plain);
+    let error = pipeline.request("#ffd700 eyes and hair").steps(2).run().expect_err("which?").to_string();
+    assert!(error.contains("\"eyes\", or \"eyes and hair\"?"), "{error}");
     Ok(())
 }

@@ -4,7 +4,7 @@ mod output;
 mod request;
 
 pub use output::{Output, Timing};
-pub use request::Request;
+pub use request::{ColorWords, Request};
 
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;

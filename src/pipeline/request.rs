@@ -9,9 +9,11 @@ use crate::diffusion::{Family, Noise, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, RescaledCfg};
 use crate::model::{Control, Controlled, Guess, Model};
+use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::step::Grid;
+use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -38,7 +40,8 @@ pub struct Request<'p> {
     model: &'p Model,
     attached: &'p mut Vec<Box<dyn Guidance>>,
     guidances: Vec<Box<dyn Guidance + 'p>>,
-    prompt: &'p str,
+    prompt: Cow<'p, str>,
+    color_words: ColorWords,
     second: Option<&'p str>,
     negative: &'p str,
     second_negative: Option<&'p str>,
@@ -73,7 +76,8 @@ impl<'p> Request<'p> {
             model,
             attached,
             guidances: Vec::new(),
-            prompt,
+            prompt: Cow::Borrowed(prompt),
+            color_words: ColorWords::default(),
             second: None,
             negative: "",
             second_negative: None,
@@ -99,6 +103,46 @@ impl<'p> Request<'p> {
             cancel: CancelToken::default(),
             on_step: None,
         }
+    }
+
+    /// The colors that the prompt says exactly, as they were understood: `#ffd700 eyes`, `rgb(255, 99, 71) hair`, `{teal} shirt`. Each
+    /// becomes a [`ColorForce::exact`] on the words after it. See [`prompt::colors`](crate::prompt::colors()).
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let request = pipeline.request("1girl, #ffd700 eyes, {teal} shirt").seed(7).steps(8);
+    /// for color in request.colors()? {
+    ///     println!("{} shall be {}, and the model reads \"{}\"", color.phrase, color.color, color.word);
+    /// }
+    /// let output = request.run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if it is not clear what is to have a color, with the readings.
+    pub fn colors(&self) -> Result<Vec<PromptColor>> {
+        Ok(self.understood()?.1)
+    }
+
+    /// What the text encoder reads where the prompt says a color exactly.
+    pub fn color_words(mut self, words: ColorWords) -> Self {
+        self.color_words = words;
+        self
+    }
+
+    /// The prompt as it is read, and the colors in it.
+    fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
+        let known = match self.color_words {
+            ColorWords::Nothing => Vec::new(),
+            // Most prompts say none.
+            ColorWords::Nearest if colors(&self.prompt, |_| String::new())?.1.is_empty() => Vec::new(),
+            ColorWords::Nearest => known_colors(self.model)?,
+        };
+        colors(&self.prompt, |color| {
+            let nearest = known.iter().min_by(|a, b| a.1.delta_e(color).total_cmp(&b.1.delta_e(color)));
+            nearest.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+        })
     }
 
     /// What the picture should not look like.
@@ -304,6 +348,12 @@ impl<'p> Request<'p> {
     /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
     /// guidances find wrong, named after them; [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
+        let (prompt, colors) = self.understood()?;
+        if !colors.is_empty() {
+            self.prompt = Cow::Owned(prompt);
+            let forces = colors.into_iter().map(|found| ColorForce::exact(found.phrase, found.color));
+            self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
+        }
         let mut on_step = self.on_step.take();
         let seed = match self.noise {
             Some(_) => None,
@@ -356,7 +406,7 @@ impl<'p> Request<'p> {
         let left = self.resumed.map(|(latents, _)| latents);
         let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
         let images = rows.map_or(self.images, |rows| self.images.max(rows));
-        let mut start = Start::new(self.prompt, grid, noise).negative(self.negative).images(images);
+        let mut start = Start::new(&self.prompt, grid, noise).negative(self.negative).images(images);
         start = self.second.into_iter().fold(start, Start::second);
         start = self.second_negative.into_iter().fold(start, Start::second_negative);
         if let Some((seed, strength)) = self.variation {
@@ -430,6 +480,53 @@ impl<'p> Request<'p> {
         }
         Ok(Grid::new(i64::from(height / cell), i64::from(width / cell)))
     }
+}
+
+/// What the text encoder reads where a prompt says a color exactly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ColorWords {
+    /// The nearest color (CIEDE2000) of those that a word names which is one token of the model's, such as "teal".
+    #[default]
+    Nearest,
+    /// Nothing: the picture is the one without the color, but for the forced cells.
+    Nothing,
+}
+
+/// Names that mean a color and nothing else: "chocolate hair" would be chocolate.
+const COLOR_WORDS: [&str; 19] = [
+    "black",
+    "white",
+    "gray",
+    "red",
+    "orange",
+    "yellow",
+    "green",
+    "blue",
+    "purple",
+    "pink",
+    "brown",
+    "beige",
+    "cyan",
+    "lavender",
+    "magenta",
+    "maroon",
+    "navy",
+    "teal",
+    "turquoise",
+];
+
+/// Those of them that are a token of the model's.
+fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
+    let mut known = Vec::new();
+    for name in COLOR_WORDS {
+        if let [token] = model.prompt(name)?.tokens()
+            && token.len() == name.len()
+        {
+            known.push((name, name.parse()?));
+        }
+    }
+    Ok(known)
 }
 
 /// A picture as a tensor of a size, (height, width).
