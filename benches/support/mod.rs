@@ -5,7 +5,9 @@ pub mod statistics;
 
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions};
-use impasto::guidance::{ColorForce, Daam, Differential, GoldMode, Guidance, PaintWithWords, Region, WeightFn};
+use impasto::guidance::{
+    ColorForce, Daam, Differential, GoldMode, Guidance, PaintWithWords, Refine, Region, Texture, WeightFn,
+};
 use impasto::nn::{UNet, UnetConfig};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
@@ -84,6 +86,11 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "paint (idle)" => vec![Box::new(paint().sigmas(1e-6, 0.0))],
         "all" => vec![force("eyes"), force("skin"), Box::new(paint()), Box::new(Daam::words())],
         "daam" => vec![Box::new(Daam::of("eyes"))],
+        "refine" => {
+            let look = Daam::of("eyes").refine(Refine::Compete { beta: 1.5 });
+            let force = ColorForce::new("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
+            vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).max_timestep(999.0))]
+        }
         "force" => vec![force("eyes")],
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],
         "differential" => vec![Box::new(Differential::of("hair", "pink"))],
@@ -93,13 +100,14 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
 }
 
 /// The rows of the benches, `none` first. `again` is `none` once more: what is not the guidances'.
-pub const ROWS: [&str; 12] = [
+pub const ROWS: [&str; 13] = [
     "none",
     "again",
     "daam",
     "force",
     "daam + force",
     "3 forces",
+    "refine",
     "paint",
     "paint (std)",
     "paint (flat)",
