@@ -80,14 +80,15 @@ impl ColorForce {
         }
         let mut mask = self.settings.mask(&map, &levels, run.mask.as_ref())?;
         run.levels = Some(levels);
-        let whole = mask.f_sum(Kind::Double)?.f_double_value(&[])?;
+        let whole = mask.shallow_clone();
         for (protected, other) in self.protected.iter_mut().zip(&others) {
             if let Some(other) = other {
                 let Settings { protect_mode, protect_grow, .. } = self.settings;
                 mask = protected.spare(&mask, other, &map, protect_mode, protect_grow)?;
             }
         }
-        if !self.protected.is_empty() && mask.f_sum(Kind::Double)?.f_double_value(&[])? < 0.5 * whole {
+        let sum = |mask: &Tensor| mask.f_sum(Kind::Double)?.f_double_value(&[]);
+        if !self.protected.is_empty() && sum(&mask)? < 0.5 * sum(&whole)? {
             run.trace.warn(ColorWarning::MostlyProtected);
         }
         let variance = self.settings.variance(step)?;

@@ -253,7 +253,7 @@ impl Guidance for Daam {
             subjects.push(("all words".into(), setup.prompt.content(), Merge::Sum));
         }
         let subjects = Subjects::new(subjects, setup.device)?;
-        self.run = Some(Recording::new(setup, subjects, self.accumulate, self.per_head));
+        self.run = Some(Recording::new(setup.grid, setup.images, subjects, self.accumulate, self.per_head));
         let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Vec::new() };
         let refining = || Refining::new(self.refine, setup, self.accumulate, things);
         self.refining = self.refine.looks().then(refining).transpose()?;

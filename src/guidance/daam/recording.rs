@@ -5,7 +5,6 @@ use super::{Accumulate, HeatMap};
 use crate::attention::{At, AttentionSite, Interest, Place, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
-use crate::guidance::Setup;
 use crate::prompt::TokenSpan;
 use crate::step::{Grid, Step};
 use tch::{Device, Kind, Tensor};
@@ -106,13 +105,9 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    pub fn new(setup: &Setup<'_>, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
-        Self {
-            images: setup.images,
-            subjects,
-            maps: Series::new(setup.grid, setup.images, accumulate),
-            heads: per_head.then(Vec::new),
-        }
+    /// Maps are read at `grid`.
+    pub fn new(grid: Grid, images: i64, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
+        Self { images, subjects, maps: Series::new(grid, images, accumulate), heads: per_head.then(Vec::new) }
     }
 
     /// Adds one call's attention.

@@ -94,7 +94,8 @@ impl Refining {
         let subjects = things.into_iter().map(|(name, spans)| (name, spans, Merge::Mean)).collect::<Vec<_>>();
         let compete = matches!(how, Refine::Compete { .. }) && subjects.len() > 1;
         let things = compete.then(|| -> Result<Recording> {
-            Ok(Recording::new(setup, Subjects::new(subjects, setup.device)?, accumulate, false))
+            let subjects = Subjects::new(subjects, setup.device)?;
+            Ok(Recording::new(grid, setup.images, subjects, accumulate, false))
         });
         let attention = Series::new(grid, setup.images, accumulate);
         Ok(Self { how, halvings, grid, attention, things: things.transpose()? })
@@ -130,7 +131,7 @@ impl Refining {
 }
 
 impl Refine {
-    /// `map` [n, 1, h, w], `things` [n, things, h, w], the self-attention [n, attended, cells] of `grid`.
+    /// `map` [n, 1, h, w]; `things` [n, things, h, w] and the self-attention [n, attended, cells] of `grid`.
     fn apply(self, map: &Tensor, things: Option<&Tensor>, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
         let widened = |power| -> Result<Tensor> {
             let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
@@ -141,7 +142,7 @@ impl Refine {
             (Self::SelfAttention { power }, _) => widened(power),
             (Self::Compete { .. }, None) => widened(1),
             (Self::Compete { beta }, Some(things)) => {
-                let scores = deviations(&attend(&deviations(&resized(things, grid)?)?, attention, 1)?)?;
+                let scores = deviations(&attend(&deviations(things)?, attention, 1)?)?;
                 let scores = resized(&scores, to)?;
                 let (own, others) = (scores.f_narrow(1, 0, 1)?, scores.f_narrow(1, 1, scores.size4()?.1 - 1)?);
                 // softmax over the two is the logistic function of their difference

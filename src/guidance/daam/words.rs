@@ -104,7 +104,8 @@ impl Guidance for WordMaps {
             return Err(Error::EmptyPhrase);
         }
         let subjects = words.into_iter().map(|(word, spans)| (word, TokenSpan::union(spans), Merge::Mean)).collect();
-        self.run = Some(Recording::new(setup, Subjects::new(subjects, setup.device)?, Accumulate::Mean, false));
+        let subjects = Subjects::new(subjects, setup.device)?;
+        self.run = Some(Recording::new(setup.grid, setup.images, subjects, Accumulate::Mean, false));
         Ok(())
     }
 
