@@ -161,7 +161,7 @@ fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
     let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {
         let mut missed = vec![];
         for seed in 0..4 {
-            let force = ColorForce::exact("shirt", asked).color_var(200.0).trim(0);
+            let force = ColorForce::exact("shirt", asked).color_var(200.0).max_timestep(700.0).trim(0);
             let force = feedback.into_iter().fold(force, ColorForce::feedback);
             let picture = pipeline.request(PORTRAIT).seed(seed).guide(force).run()?;
             missed.extend(judge.look(picture.image(0)?)?.color("shirt").map(|color| color.delta_e(asked)));
