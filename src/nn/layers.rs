@@ -2,6 +2,7 @@
 //!
 //! What a layer has just made is nobody else's yet, so activations and sums go on in its memory (`f_silu_`, `f_add_`).
 
+use super::kernels;
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::Tensor;
@@ -16,7 +17,7 @@ pub struct Linear {
 impl Linear {
     /// [.., inputs] → [.., outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+        kernels::linear(x, &self.weight, self.bias.as_ref())
     }
 }
 
@@ -66,8 +67,7 @@ pub struct Conv2d {
 impl Conv2d {
     /// [b, inputs, h, w] → [b, outputs, h', w'].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let Conv { stride, padding, .. } = self.conv;
-        Ok(x.f_conv2d(&self.weight, self.bias.as_ref(), [stride, stride], [padding, padding], [1, 1], 1)?)
+        kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
     }
 }
 

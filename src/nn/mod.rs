@@ -29,6 +29,7 @@ mod clip_text;
 mod clip_vision;
 mod config;
 mod controlnet;
+mod kernels;
 mod layers;
 mod resnet;
 mod taesd;

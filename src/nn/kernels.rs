@@ -1,0 +1,132 @@
+//! Which of libtorch's kernels computes a layer, chosen by shapes alone.
+//!
+//! For f32 on a CPU, libtorch multiplies matrices by MKL, which keeps AVX-512 to Intel's processors, and gives convolutions to oneDNN,
+//! which does not; and oneDNN's convolutions lay their weights out anew at every call. So a linear layer is oneDNN's too
+//! once it is large enough to pay for the call, and a convolution whose weights outweigh its picture is a linear layer over
+//! columns, which takes weights as they lie. See "Kernels" in `docs/performance.md` for the figures behind the numbers
+//! here. Everything else, and whatever gradients may flow through, is the plain operation.
+
+use super::layers::Conv;
+use crate::error::Result;
+use tch::{Device, Kind, Tensor};
+
+/// Products below which oneDNN's call costs more than it saves.
+const WORTH_A_CALL: i64 = 1 << 22;
+/// Rows below which a product is a matter of reading the weights.
+const FEW_ROWS: i64 = 16;
+
+/// x·Wᵀ + b over the last axis.
+pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (outputs, inputs) = weight.size2()?;
+    let rows = x.numel() as i64 / inputs.max(1);
+    if rows < FEW_ROWS || rows * inputs * outputs < WORTH_A_CALL || !onednn(x, weight) {
+        return Ok(x.f_linear(weight, bias)?);
+    }
+    let mut shape = x.size();
+    if let Some(last) = shape.last_mut() {
+        *last = outputs;
+    }
+    let y = if inputs * outputs > rows * (inputs + outputs) {
+        product(&x.f_reshape([rows, inputs])?, weight, bias)?
+    } else {
+        // A 1×1 convolution over cells that lie channels last, as rows do. It copies neither them nor what it makes.
+        let cells = x.f_reshape([1, 1, rows, inputs])?.f_permute([0, 3, 1, 2])?;
+        let kernel = weight.f_reshape([outputs, inputs, 1, 1])?;
+        cells.f_mkldnn_convolution(&kernel, bias, [0, 0], [1, 1], [1, 1], 1)?.f_permute([0, 2, 3, 1])?
+    };
+    Ok(y.f_reshape(shape)?)
+}
+
+/// [b, inputs, h, w] → [b, outputs, h', w'].
+pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
+    let Conv { kernel, stride, padding } = conv;
+    let (outputs, inputs, ..) = weight.size4()?;
+    let (b, _, h, w) = x.size4()?;
+    let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
+    let (rows, depth) = (b * side(h) * side(w), inputs * kernel * kernel);
+    let plain = || Ok(x.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?);
+    if rows * depth * outputs < WORTH_A_CALL || !onednn(x, weight) {
+        return plain();
+    }
+    if kernel == 1 {
+        return Ok(x.f_mkldnn_convolution(weight, bias, [padding, padding], [stride, stride], [1, 1], 1)?);
+    }
+    if rows < FEW_ROWS || depth * outputs < 2 * rows * (depth + outputs) {
+        return plain();
+    }
+    let columns = x.f_im2col([kernel, kernel], [1, 1], [padding, padding], [stride, stride])?; // [b, depth, h'·w']
+    let columns = columns.f_transpose(1, 2)?.f_reshape([rows, depth])?;
+    let y = product(&columns, &weight.f_reshape([outputs, depth])?, bias)?;
+    let picture = y.f_reshape([b, -1, outputs])?.f_transpose(1, 2)?.f_contiguous()?;
+    Ok(picture.f_reshape([b, outputs, side(h), side(w)])?)
+}
+
+/// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies.
+fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    Ok(x.f_to_mkldnn(Kind::Float)?.f_mkldnn_linear(weight, bias)?.f_to_dense(Kind::Float, false)?)
+}
+
+/// May these two go to oneDNN?
+fn onednn(x: &Tensor, weight: &Tensor) -> bool {
+    let suits = |x: &Tensor| x.device() == Device::Cpu && x.f_kind().is_ok_and(|kind| kind == Kind::Float);
+    suits(x) && suits(weight) && !x.requires_grad() && !weight.requires_grad() && tch::utils::has_mkldnn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CPU: (Kind, Device) = (Kind::Float, Device::Cpu);
+
+    fn close(ours: &Tensor, plain: &Tensor) {
+        assert_eq!(ours.size(), plain.size());
+        let apart = (ours - plain).abs().max().double_value(&[]);
+        assert!(apart < 2e-5, "{:?}: {apart}", plain.size());
+    }
+
+    #[test]
+    fn every_kernel_is_the_plain_operation() -> Result<()> {
+        // In turn: plain, a convolution over cells, a product with the weights as they lie.
+        for (rows, inputs, outputs) in [([2, 9], 8, 8), ([2, 300], 64, 256), ([2, 64], 640, 512)] {
+            let x = Tensor::randn([rows[0], rows[1], inputs], CPU);
+            let weight = Tensor::randn([outputs, inputs], CPU) / (inputs as f64).sqrt();
+            let bias = Tensor::randn([outputs], CPU);
+            for bias in [None, Some(&bias)] {
+                close(&linear(&x, &weight, bias)?, &x.f_linear(&weight, bias)?);
+                let turned = x.transpose(0, 1); // rows that do not lie side by side
+                close(&linear(&turned, &weight, bias)?, &turned.f_linear(&weight, bias)?);
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn convolutions_over_columns_are_convolutions() -> Result<()> {
+        for (conv, inputs, outputs, h, w) in [
+            (Conv::SAME, 8, 8, 16, 16),
+            (Conv::CELL, 256, 128, 16, 12),
+            (Conv::SAME, 256, 512, 5, 3),
+            (Conv::HALVE, 512, 512, 9, 7),
+            (Conv { kernel: 3, stride: 2, padding: 0 }, 512, 512, 9, 8),
+        ] {
+            let x = Tensor::randn([2, inputs, h, w], CPU);
+            let depth = inputs * conv.kernel * conv.kernel;
+            let weight = Tensor::randn([outputs, inputs, conv.kernel, conv.kernel], CPU) / (depth as f64).sqrt();
+            let bias = Tensor::randn([outputs], CPU);
+            let plain = x.f_conv2d(&weight, Some(&bias), [conv.stride; 2], [conv.padding; 2], [1, 1], 1)?;
+            let ours = conv2d(&x, &weight, Some(&bias), conv)?;
+            assert!(ours.is_contiguous());
+            close(&ours, &plain);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn gradients_flow() -> Result<()> {
+        let x = Tensor::randn([600, 64], CPU);
+        let weight = Tensor::randn([256, 64], CPU).set_requires_grad(true);
+        linear(&x, &weight, None)?.sum(Kind::Float).backward();
+        close(&weight.grad(), &x.sum_dim_intlist(0i64, false, Kind::Float).expand([256, 64], false));
+        Ok(())
+    }
+}
