@@ -3,20 +3,41 @@
 //!
 //! Machines are shared and noisy, so every round runs each row once, in turn, and the figures are ratios to that
 //! round's `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time: what is not the
-//! guidance's.
+//! guidance's. On one thread it is the processor's time that is taken, which others' work on the machine hardly
+//! touches; on several, where waiting threads count as working ones, the wall's.
 //!
 //! A row's time is that of whole steps of a run, on the tiny model or on a network of Stable Diffusion 1.5's size with
 //! random weights (32×32 latents, 77 tokens); `own` is the ratio less one, the guidance's own operations.
 
 mod support;
 
+use cpu_time::ProcessTime;
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
 use impasto::sampler::{Sampler, Start};
 use impasto::{Codec, Grid, Model, Result, Source};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use support::statistics::{bootstrap, median};
 use support::{PROMPT, ROWS, Unet, guidances};
+
+/// The processor's time on one thread, else the wall's.
+enum Clock {
+    Processor(ProcessTime),
+    Wall(Instant),
+}
+
+impl Clock {
+    fn start() -> Self {
+        if tch::get_num_threads() == 1 { Self::Processor(ProcessTime::now()) } else { Self::Wall(Instant::now()) }
+    }
+
+    fn elapsed(&self) -> Duration {
+        match self {
+            Self::Processor(begun) => begun.elapsed(),
+            Self::Wall(begun) => begun.elapsed(),
+        }
+    }
+}
 
 /// Seconds a step, over `steps` steps.
 fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
@@ -27,7 +48,7 @@ fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) 
     }
     let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
     run.step()?; // fills what is kept for the run
-    let begun = Instant::now();
+    let begun = Clock::start();
     let mut taken = 0;
     while run.step()?.is_some() {
         taken += 1;
