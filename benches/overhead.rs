@@ -11,50 +11,10 @@
 
 mod support;
 
-use cpu_time::ProcessTime;
-use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
-use impasto::sampler::{Sampler, Start};
+use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
-use std::time::{Duration, Instant};
 use support::statistics::{bootstrap, median};
-use support::{PROMPT, ROWS, Unet, guidances};
-
-/// The processor's time on one thread, else the wall's.
-enum Clock {
-    Processor(ProcessTime),
-    Wall(Instant),
-}
-
-impl Clock {
-    fn start() -> Self {
-        if tch::get_num_threads() == 1 { Self::Processor(ProcessTime::now()) } else { Self::Wall(Instant::now()) }
-    }
-
-    fn elapsed(&self) -> Duration {
-        match self {
-            Self::Processor(begun) => begun.elapsed(),
-            Self::Wall(begun) => begun.elapsed(),
-        }
-    }
-}
-
-/// Seconds a step, over `steps` steps.
-fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
-    let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
-    let mut sampler = Sampler::new(schedule, Euler);
-    for guidance in guidances(row) {
-        sampler = sampler.guide(guidance);
-    }
-    let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
-    run.step()?; // fills what is kept for the run
-    let begun = Clock::start();
-    let mut taken = 0;
-    while run.step()?.is_some() {
-        taken += 1;
-    }
-    Ok(begun.elapsed().as_secs_f64() / f64::from(taken))
-}
+use support::{ROWS, Unet, seconds};
 
 fn group<M: Denoiser + Codec>(
     name: &str,

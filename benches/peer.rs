@@ -6,13 +6,11 @@
 
 mod support;
 
-use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
-use impasto::sampler::{Sampler, Start};
+use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Pipeline, Result, Source};
 use std::io::{BufRead, Write};
-use std::time::Instant;
-use support::{PROMPT, Unet, guidances};
+use support::clock::Clock;
+use support::{Unet, seconds};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -39,7 +37,7 @@ fn tell(seconds: f64) {
 fn pictures(folder: Option<&str>) -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     for prompt in lines() {
-        let begun = Instant::now();
+        let begun = Clock::start();
         let output = pipeline.request(&prompt).seed(0).steps(28).run()?;
         tell(begun.elapsed().as_secs_f64());
         if let Some(folder) = folder {
@@ -51,16 +49,7 @@ fn pictures(folder: Option<&str>) -> Result<()> {
 
 fn steps<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<()> {
     for row in lines() {
-        let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Leading)?;
-        let mut sampler = Sampler::new(schedule, Euler);
-        for guidance in guidances(&row) {
-            sampler = sampler.guide(guidance);
-        }
-        let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
-        run.step()?; // fills what is kept for the run
-        let begun = Instant::now();
-        run.step()?;
-        tell(begun.elapsed().as_secs_f64());
+        tell(seconds(model, grid, 2, &row)?);
     }
     Ok(())
 }

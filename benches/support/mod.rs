@@ -1,17 +1,21 @@
 //! What the benches run on.
 #![allow(dead_code)] // every bench takes what it needs
 
+pub mod clock;
 pub mod statistics;
 
+use clock::Clock;
 use impasto::attention::{AttentionSite, Tap};
-use impasto::diffusion::{Denoiser, Input, Noise, Predictions};
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, Table};
 use impasto::guidance::{
     ColorForce, Daam, Differential, GoldMode, Guidance, PaintWithWords, Refine, Region, Texture, WeightFn,
 };
 use impasto::nn::{UNet, UnetConfig};
+use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
-use impasto::{Codec, Conditioning, Prompt, Result, Rgb, Step};
+use impasto::{Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
@@ -67,6 +71,23 @@ impl Codec for Unet {
     fn cell(&self) -> i64 {
         1
     }
+}
+
+/// Seconds a step with the guidances of `row`, over `steps` steps less the first, which fills what is kept for the run.
+pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
+    let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
+    let mut sampler = Sampler::new(schedule, Euler);
+    for guidance in guidances(row) {
+        sampler = sampler.guide(guidance);
+    }
+    let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
+    run.step()?;
+    let begun = Clock::start();
+    let mut taken = 0;
+    while run.step()?.is_some() {
+        taken += 1;
+    }
+    Ok(begun.elapsed().as_secs_f64() / f64::from(taken))
 }
 
 /// The guidances of a row. Forces act at every step, so that every step is the same work.

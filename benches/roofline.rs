@@ -1,0 +1,191 @@
+//! How near a network's step comes to what the machine can do: `cargo bench --bench roofline [-- --side 32] [--rounds N]
+//! [--threads N]`.
+//!
+//! A step of a UNet of Stable Diffusion 1.5's size (both branches of one image) is taken apart into its layers. Each distinct
+//! layer is timed by itself, in turns with all others and with the whole step. Printed are the layers' times, their share of the
+//! best rate that any convolution reached in this run (the roof), and the step against the layers' sum.
+
+mod support;
+
+use impasto::attention::{AttentionSite, Place, SiteKind, Tap};
+use impasto::nn::Conv;
+use impasto::weights::Weights;
+use impasto::{Grid, Result};
+use std::collections::BTreeMap;
+use support::clock::Clock;
+use support::statistics::median;
+use support::{Unet, seconds};
+use tch::{Device, Kind, Tensor};
+
+/// Rows of a step: both branches of one image.
+const BATCH: i64 = 2;
+/// Tokens of a prompt.
+const TOKENS: i64 = 77;
+
+/// A layer with its sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Layer {
+    /// Convolution: inputs, outputs, side of its input, kernel, stride.
+    Conv(i64, i64, i64, i64, i64),
+    /// Linear layer: inputs, outputs, rows.
+    Linear(i64, i64, i64),
+    /// Attention of eight heads: channels, queries, keys.
+    Attention(i64, i64, i64),
+    /// Group norm and SiLU: channels, side.
+    Norm(i64, i64),
+}
+
+impl Layer {
+    /// Multiplications and additions, in 10⁹.
+    fn gflop(self) -> f64 {
+        let products = match self {
+            Self::Conv(inputs, outputs, side, kernel, stride) => {
+                BATCH * (side / stride) * (side / stride) * inputs * outputs * kernel * kernel
+            }
+            Self::Linear(inputs, outputs, rows) => rows * inputs * outputs,
+            Self::Attention(channels, queries, keys) => 2 * BATCH * queries * keys * channels,
+            Self::Norm(..) => 0,
+        };
+        2e-9 * products as f64
+    }
+
+    /// The work, ready to be done again and again.
+    fn work(self) -> Result<Box<dyn FnMut() -> Result<()>>> {
+        let w = Weights::random(1, Kind::Float, Device::Cpu);
+        let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu));
+        Ok(match self {
+            Self::Conv(inputs, outputs, side, kernel, stride) => {
+                let conv = w.conv2d(inputs, outputs, Conv { kernel, stride, padding: kernel / 2 })?;
+                let x = noise(&[BATCH, inputs, side, side])?;
+                Box::new(move || conv.forward(&x).map(drop))
+            }
+            Self::Linear(inputs, outputs, rows) => {
+                let (linear, x) = (w.linear(inputs, outputs)?, noise(&[BATCH, rows / BATCH, inputs])?);
+                Box::new(move || linear.forward(&x).map(drop))
+            }
+            Self::Attention(channels, queries, keys) => {
+                let kind = if keys == TOKENS { SiteKind::Cross } else { SiteKind::SelfAttention };
+                let site = AttentionSite::new("", kind, Place::Mid, 0, 8);
+                let heads = |rows| noise(&[BATCH, rows, 8, channels / 8])?.f_transpose(1, 2);
+                let (q, k, v) = (heads(queries)?, heads(keys)?, heads(keys)?);
+                Box::new(move || {
+                    let project = |_: &Tensor| Ok((k.shallow_clone(), v.shallow_clone()));
+                    Tap::none().attend(&site, &q, &k, project).map(drop)
+                })
+            }
+            Self::Norm(channels, side) => {
+                let (norm, x) = (w.group_norm(32, channels, 1e-5)?, noise(&[BATCH, channels, side, side])?);
+                Box::new(move || norm.forward_silu(&x).map(drop))
+            }
+        })
+    }
+}
+
+/// The layers of Stable Diffusion 1.5's UNet over latents of `side` cells, and how often each occurs.
+fn layers(side: i64) -> BTreeMap<Layer, usize> {
+    let mut layers = BTreeMap::new();
+    let mut add = |layer| *layers.entry(layer).or_default() += 1;
+    let widths = [320, 640, 1280, 1280];
+    let resnet = |add: &mut dyn FnMut(Layer), inputs, outputs, side| {
+        add(Layer::Norm(inputs, side));
+        add(Layer::Conv(inputs, outputs, side, 3, 1));
+        add(Layer::Norm(outputs, side));
+        add(Layer::Conv(outputs, outputs, side, 3, 1));
+        if inputs != outputs {
+            add(Layer::Conv(inputs, outputs, side, 1, 1));
+        }
+    };
+    let transformer = |add: &mut dyn FnMut(Layer), width: i64, side: i64| {
+        let rows = BATCH * side * side;
+        add(Layer::Norm(width, side));
+        (0..8).for_each(|_| add(Layer::Linear(width, width, rows))); // in and out; q, k, v, out; q, out
+        (0..2).for_each(|_| add(Layer::Linear(width, 4 * width, rows)));
+        add(Layer::Linear(4 * width, width, rows));
+        add(Layer::Attention(width, side * side, side * side));
+        add(Layer::Attention(width, side * side, TOKENS));
+    };
+    add(Layer::Conv(4, 320, side, 3, 1));
+    let (mut skips, mut inputs) = (vec![320], 320);
+    for (level, width) in widths.into_iter().enumerate() {
+        let side = side >> level;
+        for _ in 0..2 {
+            resnet(&mut add, inputs, width, side);
+            if level < 3 {
+                transformer(&mut add, width, side);
+            }
+            skips.push(width);
+            inputs = width;
+        }
+        if level < 3 {
+            add(Layer::Conv(width, width, side, 3, 2));
+            skips.push(width);
+        }
+    }
+    resnet(&mut add, 1280, 1280, side >> 3);
+    transformer(&mut add, 1280, side >> 3);
+    resnet(&mut add, 1280, 1280, side >> 3);
+    for (level, width) in widths.into_iter().enumerate().rev() {
+        for _ in 0..3 {
+            resnet(&mut add, inputs + skips.pop().unwrap_or_default(), width, side >> level);
+            if level < 3 {
+                transformer(&mut add, width, side >> level);
+            }
+            inputs = width;
+        }
+        if level > 0 {
+            add(Layer::Conv(width, width, side >> (level - 1), 3, 1));
+        }
+    }
+    add(Layer::Norm(320, side));
+    add(Layer::Conv(320, 4, side, 3, 1));
+    layers
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let option = |name: &str, default: i64| -> i64 {
+        let at = arguments.iter().position(|argument| argument == name);
+        at.and_then(|at| arguments.get(at + 1)?.parse().ok()).unwrap_or(default)
+    };
+    tch::set_num_threads(option("--threads", 1) as i32);
+    let _no_grad = tch::no_grad_guard();
+    let (side, rounds) = (option("--side", 32), option("--rounds", 5));
+    let layers = layers(side);
+    let mut works = layers.keys().map(|layer| layer.work()).collect::<Result<Vec<_>>>()?;
+    let unet = Unet::sd15()?;
+    let mut times = vec![Vec::new(); works.len()];
+    let mut steps = Vec::new();
+    for round in 0..=rounds {
+        for (work, times) in works.iter_mut().zip(&mut times) {
+            work()?; // warm
+            let clock = Clock::start();
+            work()?;
+            if round > 0 {
+                times.push(clock.elapsed().as_secs_f64());
+            }
+        }
+        let seconds = seconds(&unet, Grid::new(side, side), 2, "none")?;
+        if round > 0 {
+            steps.push(seconds);
+        }
+    }
+    let times: Vec<f64> = times.into_iter().map(median).collect();
+    let rate = |layer: &Layer, seconds: f64| layer.gflop() / seconds;
+    let roof = layers.keys().zip(&times).map(|(layer, seconds)| rate(layer, *seconds)).fold(0.0, f64::max);
+    let sum: f64 = layers.values().zip(&times).map(|(count, seconds)| *count as f64 * seconds).sum();
+    let work: f64 = layers.iter().map(|(layer, count)| *count as f64 * layer.gflop()).sum();
+    println!("{side}×{side} latents, batch {BATCH}, {} threads, {rounds} rounds", tch::get_num_threads());
+    println!("{:<34} {:>5} {:>9} {:>9} {:>6}", "layer", "times", "ms each", "GFLOP/s", "roof");
+    for ((layer, count), seconds) in layers.iter().zip(&times) {
+        let (name, rate) = (format!("{layer:?}"), rate(layer, *seconds));
+        println!("{name:<34} {count:>5} {:>9.2} {rate:>9.0} {:>5.0}%", 1e3 * seconds, 100.0 * rate / roof);
+    }
+    let step = median(steps);
+    println!("work {work:.0} GFLOP; at the roof of {roof:.0} GFLOP/s {:.2} s", work / roof);
+    println!(
+        "layers one by one {sum:.2} s; the step {step:.2} s, {:.2} of their sum, {:.0} GFLOP/s",
+        step / sum,
+        work / step
+    );
+    Ok(())
+}
