@@ -145,6 +145,13 @@ pub enum Error {
         nearest: Vec<String>,
     },
 
+    /// A part of a run that cannot be written into a file, or made again from one.
+    #[error("{what} cannot be repeated from a file")]
+    NotRepeatable {
+        /// The part.
+        what: String,
+    },
+
     /// A prediction was asked for that nobody evaluated.
     #[error("branch {0:?} was not evaluated at this step; ask for it in Guidance::plan or Combine::branches")]
     NoPrediction(Branch),

@@ -21,6 +21,7 @@
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
 //! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
+//! | look at a run as a page, and make it again from its PNG | [`pipeline::Output::save_report`], [`pipeline::Request::from_png`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::sampler`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
@@ -52,6 +53,7 @@ pub mod nn;
 pub mod pipeline;
 pub mod prompt;
 pub mod raster;
+mod recipe;
 pub mod sampler;
 pub mod sheet;
 mod step;
@@ -66,10 +68,11 @@ pub use branch::{Branch, BranchInfo};
 pub use color::{Lab, Rgb};
 pub use conditioning::{Codec, Conditioning};
 pub use error::{Error, MissingColor, Result};
-pub use model::{Control, Controlled, Defaults, Guess, LoadOptions, Model};
+pub use model::{Control, Controlled, Defaults, Guess, Identity, LoadOptions, Model};
 pub use pipeline::{Output, Pipeline};
 pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;
+pub use recipe::Recipe;
 pub use sheet::Sheet;
 pub use step::{Grid, Step};
 pub use weights::Source;

@@ -3,9 +3,12 @@
 mod adapt;
 mod autoencoder;
 mod controlled;
+mod identity;
 mod text_encoders;
 
 pub use controlled::{Control, Controlled, Guess};
+pub use identity::Identity;
+pub(crate) use identity::hex;
 
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
@@ -20,7 +23,7 @@ use crate::text::TextOptions;
 use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights, way};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use serde::Deserialize;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 use text_encoders::TextEncoders;
@@ -136,6 +139,8 @@ struct ModelIndex {
 /// ```
 #[derive(Debug)]
 pub struct Model {
+    /// What its source is called.
+    name: String,
     text_encoders: TextEncoders,
     unet: UNet,
     unet_config: UnetConfig,
@@ -149,6 +154,10 @@ pub struct Model {
     kind: Kind,
     vae_kind: Kind,
     notes: Vec<String>,
+    /// How it reads prompts and decodes, in words: what pictures depend on beside the weights.
+    reading: String,
+    /// [`Identity::fingerprint`], once somebody asked.
+    fingerprint: OnceCell<String>,
     /// Latents of flat pictures that were asked for; a color force asks for the same one at every run.
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
@@ -259,8 +268,8 @@ impl Model {
         };
         let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
         notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes));
-        let flats = RefCell::default();
         Ok(Self {
+            name: source.name(),
             text_encoders,
             unet,
             unet_config,
@@ -273,7 +282,9 @@ impl Model {
             kind,
             vae_kind,
             notes,
-            flats,
+            reading: format!("{:?} {:?}", options.text, options.tiling),
+            fingerprint: OnceCell::new(),
+            flats: RefCell::default(),
         })
     }
 

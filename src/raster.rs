@@ -10,6 +10,7 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod png;
 mod resample;
 
 use crate::color::Rgb;

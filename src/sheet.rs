@@ -101,10 +101,8 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn new(cells: &[(String, &'a Raster)], letters: usize, magnify: u32) -> Self {
-        let broken =
-            |caption: &str| caption.chars().collect::<Vec<_>>().chunks(letters).map(<[char]>::to_vec).collect();
         let cells: Vec<(Vec<Vec<char>>, &Raster)> =
-            cells.iter().map(|(caption, picture)| (broken(caption), *picture)).collect();
+            cells.iter().map(|(caption, picture)| (broken(caption, letters), *picture)).collect();
         let pictures = cells.iter().map(|(_, picture)| picture.height() * magnify).max().unwrap_or(0);
         let lines = cells.iter().map(|(lines, _)| lines.len() as u32).max().unwrap_or(0);
         Self { cells, pictures, captions: lines * LINE }
@@ -113,6 +111,28 @@ impl<'a> Row<'a> {
     fn height(&self) -> u32 {
         self.pictures + self.captions
     }
+}
+
+/// A caption in lines of so many letters, broken between words where there are any.
+fn broken(caption: &str, letters: usize) -> Vec<Vec<char>> {
+    let (mut lines, mut line) = (Vec::new(), Vec::new());
+    for word in caption.split_whitespace() {
+        let word: Vec<char> = word.chars().collect();
+        if !line.is_empty() && line.len() + 1 + word.len() > letters {
+            lines.push(std::mem::take(&mut line));
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        for letter in word {
+            if line.len() == letters {
+                lines.push(std::mem::take(&mut line));
+            }
+            line.push(letter);
+        }
+    }
+    lines.extend((!line.is_empty()).then_some(line));
+    lines
 }
 
 /// Draws one line of text with its upper left corner at (`x`, `y`); letters the font has not are question marks.
@@ -153,6 +173,15 @@ mod tests {
         assert_eq!(sheet.pixel(8, 50), Some(GOLD));
         assert!(ink(&sheet.crop(32..42, 8..16)?) > 5, "the letter a");
         Ok(())
+    }
+
+    #[test]
+    fn captions_are_broken_between_words() {
+        let lines =
+            |caption: &str| broken(caption, 6).iter().map(|line| line.iter().collect()).collect::<Vec<String>>();
+        assert_eq!(lines("a red boat, sky"), ["a red", "boat,", "sky"]);
+        assert_eq!(lines("on background"), ["on", "backgr", "ound"]);
+        assert_eq!(lines(""), [""; 0]);
     }
 
     #[test]

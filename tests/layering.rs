@@ -2,7 +2,8 @@
 
 use std::{fs, path::Path};
 
-const VOCABULARY: &[&str] = &["error", "branch", "step", "prompt", "conditioning", "color", "raster", "sheet"];
+const VOCABULARY: &[&str] =
+    &["error", "branch", "step", "prompt", "conditioning", "color", "raster", "recipe", "sheet"];
 
 /// Each layer's modules, and the layers it may use, from the bottom up. `docs/architecture.md` draws it.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[

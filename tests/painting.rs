@@ -601,8 +601,8 @@ fn details_say_what_was_painted_and_how_strongly() -> Result<()> {
         assert!(per_weight[0] > per_weight[5] && per_weight[5] > 0.0, "{per_weight:?}");
     }
     let report = paint.report()?.expect("there was a run");
-    assert_eq!((report.name.as_str(), report.images.len()), ("PaintWithWords \"eyes\", \"girl\"", 2));
-    assert_eq!(report.images[0].1.pixel(0, 0), Some(Rgb(255, 255, 255)));
+    assert_eq!((report.name.as_str(), report.pictures.len()), ("PaintWithWords \"eyes\", \"girl\"", 2));
+    assert_eq!(report.pictures[0].raster()?.pixel(0, 0), Some(Rgb(255, 255, 255)));
     assert_eq!(report.data["areas"][1]["phrase"], "girl");
     Ok(())
 }

@@ -253,7 +253,7 @@ fn the_same_value_gives_the_same_picture_and_report_twice() -> Result<()> {
     for (name, mut guidance) in guidances() {
         let mut told = || -> Result<(Tensor, String, usize)> {
             let x = latent(sampler().guide(&mut guidance))?;
-            let report = guidance.report()?.map(|report| (report.data.to_string(), report.images.len()));
+            let report = guidance.report()?.map(|report| (report.data.to_string(), report.pictures.len()));
             let (data, images) = report.unwrap_or_default();
             Ok((x, format!("{data} {:?}", guidance.notes()), images))
         };
@@ -629,7 +629,7 @@ fn a_drawn_mask_limits_a_force() -> Result<()> {
     let details = force.details()?;
     assert!(details.steps.iter().all(|step| step.areas == [0.5, 0.5]));
     let report = force.report()?.expect("there was a run");
-    assert_eq!(report.images.len(), 12); // six steps, two images
+    assert_eq!(report.pictures.len(), 12); // six steps, two images
     Ok(())
 }
 

@@ -1,7 +1,9 @@
 //! [`Spacing`]: how the levels of a run are spread, and its fine print.
 
+use serde::{Deserialize, Serialize};
+
 /// How the levels of a run are spread over those the model was trained at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Spacing {
     /// Timesteps i·⌊N/n⌋ (+ offset): what Stable Diffusion's files ask for. Never reaches the highest level.

@@ -22,12 +22,18 @@ pub enum Strength {
 }
 
 impl Strength {
+    /// The number.
+    pub const fn share(self) -> f64 {
+        let (Self::Portion(strength) | Self::FullSteps(strength)) = self;
+        strength
+    }
+
     /// Of `steps` steps that are asked for: the number of steps of the schedule, and how many of its last ones are run.
     ///
     /// # Errors
     /// [`Error::Parameter`] unless the strength is in 0..=1 and a step is left to run.
     pub fn steps(self, steps: usize) -> Result<(usize, usize)> {
-        let (Self::Portion(strength) | Self::FullSteps(strength)) = self;
+        let strength = self.share();
         if !(0.0..=1.0).contains(&strength) {
             return Err(Error::parameter("strength", strength, "0 to 1; 0.5 to 0.8 is usual"));
         }

@@ -3,7 +3,9 @@
 use crate::branch::{Branch, BranchInfo};
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Makes one prediction of several.
@@ -19,6 +21,14 @@ pub trait Combine: Send {
 
     /// One x0, [n, 4, h, w] f32.
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor>;
+
+    /// What makes it again, for files; as [`Guidance::recipe`](super::Guidance::recipe).
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`], as this default says.
+    fn recipe(&self) -> Result<Recipe> {
+        Err(Error::NotRepeatable { what: format!("the combination {}", std::any::type_name::<Self>()) })
+    }
 }
 
 impl<C: Combine + ?Sized> Combine for Box<C> {
@@ -31,6 +41,9 @@ impl<C: Combine + ?Sized> Combine for Box<C> {
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
         (**self).combine(step, predictions)
     }
+    fn recipe(&self) -> Result<Recipe> {
+        (**self).recipe()
+    }
 }
 
 /// Classifier-free guidance with a scale: uncond + scale · (cond − uncond). At 1 and below, as in diffusers, there is
@@ -41,7 +54,7 @@ impl<C: Combine + ?Sized> Combine for Box<C> {
 ///
 /// Source: Ho and Salimans, Classifier-Free Diffusion Guidance (2022). The weights sum to one, so combining x0 equals
 /// combining ε.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cfg(
     /// 4 to 9 is usual.
     pub f64,
@@ -67,6 +80,10 @@ impl Combine for Cfg {
         let uncond = predictions.x0(Branch::Uncond)?;
         Ok(uncond.f_add(&cond.f_sub(uncond)?.f_mul_scalar(self.0)?)?)
     }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Cfg", self)
+    }
 }
 
 /// Classifier-free guidance whose contrast is scaled back to that of the unguided prediction: for models with zero
@@ -80,7 +97,7 @@ impl Combine for Cfg {
 ///
 /// Source: Lin et al. (2023), "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4; diffusers'
 /// `guidance_rescale`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RescaledCfg {
     /// That of [`Cfg`]; 7.5 is usual.
     pub scale: f64,
@@ -112,6 +129,10 @@ impl Combine for RescaledCfg {
         let factor =
             std(&cond)?.f_div(&std(&combined)?)?.f_mul_scalar(self.rescale)?.f_add_scalar(1.0 - self.rescale)?;
         predictions.meaning(Branch::Cond, &combined.f_mul(&factor)?)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("RescaledCfg", self)
     }
 }
 

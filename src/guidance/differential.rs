@@ -1,11 +1,13 @@
 //! Prompt-differential saliency: where another word before a phrase would change the picture.
 
 use super::saliency::is_flat;
-use super::{Guidance, Normalize, Plan, Report, Saliency, Setup};
+use super::{Guidance, Normalize, Picture, Plan, Report, Saliency, Setup};
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Saliency of a phrase from a second prompt that has a word before it: where the two noise predictions differ.
@@ -29,11 +31,12 @@ use tch::{Kind, Tensor};
 /// ```
 ///
 /// Source: Color Forcing (AP-125), "alt" saliency; absolute value, smoothing and scaling are ours.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Differential {
     phrase: String,
     word: String,
     weight: f64,
+    #[serde(skip)]
     run: Option<Varied>,
 }
 
@@ -105,11 +108,21 @@ impl Guidance for Differential {
     }
 
     fn report(&self) -> Result<Option<Report>> {
-        Ok(self.run.as_ref().map(|_| Report {
-            name: format!("Differential \"{}\"", self.phrase),
-            data: serde_json::json!({ "phrase": self.phrase, "word": self.word, "weight": self.weight }),
-            images: Vec::new(),
-        }))
+        let Some(run) = &self.run else { return Ok(None) };
+        let data = serde_json::json!({ "phrase": self.phrase, "word": self.word, "weight": self.weight });
+        let mut report = Report::new(format!("Differential \"{}\"", self.phrase)).data(data);
+        if let Some((map, _)) = &run.map {
+            for image in 0..map.size4()?.0 {
+                let map = map.f_select(0, image)?.f_select(0, 0)?;
+                let caption = format!("what \"{}\" would change", self.word);
+                report = report.picture(Picture::map(caption, &map).image(image as usize));
+            }
+        }
+        Ok(Some(report))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Differential", self)
     }
 
     fn name(&self) -> &'static str {

@@ -11,6 +11,7 @@ mod differential;
 mod paint_with_words;
 mod recorded;
 mod region;
+mod repeated;
 mod report;
 mod saliency;
 
@@ -27,7 +28,7 @@ pub use paint_with_words::{
 };
 pub use recorded::Recorded;
 pub use region::Region;
-pub use report::Report;
+pub use report::{Curve, Picture, Report, Strip, Swatch};
 pub use saliency::{Normalize, Saliency};
 
 use crate::attention::{AttentionSite, CrossAttentionHook};
@@ -36,6 +37,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Schedule, Transition};
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
+use crate::recipe::Recipe;
 use crate::step::{Grid, Step};
 use std::collections::BTreeMap;
 use tch::{Device, Tensor};
@@ -186,9 +188,19 @@ pub trait Guidance: Send {
         Vec::new()
     }
 
-    /// The run in numbers and pictures, for files and programs; typed details are read from the guidance itself.
+    /// The run in numbers and pictures, for files, pages and programs; typed details are read from the guidance itself. It is
+    /// asked for after every run: hand maps over as they are ([`Picture::map`]) rather than draw them.
     fn report(&self) -> Result<Option<Report>> {
         Ok(None)
+    }
+
+    /// What makes this value again, for files; asked before a run. One of your own can be written by [`Recipe::of`]: whoever
+    /// reads the file gets it back by name and settings, but has to make the value himself.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`], which this default says: files name what took part and cannot be repeated.
+    fn recipe(&self) -> Result<Recipe> {
+        Err(Error::NotRepeatable { what: self.name().into() })
     }
 
     /// How errors, notes and reports call it.
@@ -245,6 +257,9 @@ macro_rules! forward_guidance {
             fn report(&self) -> Result<Option<Report>> {
                 (**self).report()
             }
+            fn recipe(&self) -> Result<Recipe> {
+                (**self).recipe()
+            }
             fn name(&self) -> &'static str {
                 (**self).name()
             }
@@ -261,6 +276,9 @@ pub(crate) struct HookOnly<H>(pub H);
 impl<H: CrossAttentionHook> Guidance for HookOnly<H> {
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
         vec![&mut self.0]
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        Err(Error::NotRepeatable { what: format!("the hook {}", std::any::type_name::<H>()) })
     }
     fn name(&self) -> &'static str {
         "hook"

@@ -2,8 +2,10 @@
 
 use super::{Guidance, Plan, Saliency, Setup};
 use crate::error::{Error, Result};
+use crate::recipe::{Recipe, tensor};
 use crate::step::Step;
 use crate::weights::{Tensors, read_safetensors, write_safetensors};
+use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -24,14 +26,16 @@ use tch::{Kind, Tensor};
 /// pipeline.request("1girl, hair, shirt").seed(7).guide(&mut blue).run()?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Recorded {
     /// Training timesteps.
     timesteps: Vec<f64>,
     /// A map each, [timesteps, n, h, w] f32 in 0..=`range`.
+    #[serde(with = "tensor")]
     maps: Tensor,
     range: f64,
     /// The map of this step.
+    #[serde(skip)]
     current: Option<i64>,
 }
 
@@ -101,6 +105,10 @@ impl Guidance for Recorded {
             self.current = self.timesteps.iter().position(here).map(|position| position as i64);
         }
         Ok(())
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Recorded", self)
     }
 
     fn name(&self) -> &'static str {

@@ -2,8 +2,10 @@
 
 use super::{Guidance, Saliency, Setup};
 use crate::error::{Error, Result};
+use crate::recipe::{Packed, Recipe};
 use crate::step::Grid;
 use ndarray::Array2;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use tch::Tensor;
 
 /// A fixed region: saliency that was drawn, not found. No hooks, no cost.
@@ -76,8 +78,29 @@ impl Guidance for Region {
         );
         Ok(())
     }
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Region", self)
+    }
     fn name(&self) -> &'static str {
         "Region"
+    }
+}
+
+impl Serialize for Region {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        let drawn = self.drawn().and_then(|drawn| Packed::of(&drawn.f_squeeze_dim(0)?.f_squeeze_dim(0)?));
+        drawn.map_err(ser::Error::custom)?.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Region {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let values = Packed::deserialize(from)?.tensor().map_err(de::Error::custom)?;
+        let (rows, columns) = values.size2().map_err(de::Error::custom)?;
+        let values =
+            Vec::<f32>::try_from(&values.f_flatten(0, -1).map_err(de::Error::custom)?).map_err(de::Error::custom)?;
+        let values = Array2::from_shape_vec((rows as usize, columns as usize), values);
+        values.map(Self::new).map_err(de::Error::custom)
     }
 }
 

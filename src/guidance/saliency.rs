@@ -1,12 +1,15 @@
 //! Where something is in the picture.
 
+use super::repeated::SUM;
 use super::{Guidance, Plan, Report, Setup};
 use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Transition};
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// A guidance that also knows where something is. Any consumer takes any saliency; `(a, b)` is their sum.
@@ -99,16 +102,23 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
     }
     fn report(&self) -> Result<Option<Report>> {
         let both = [self.0.report()?, self.1.report()?];
-        Ok(both.into_iter().flatten().reduce(|a, b| Report {
-            name: format!("{} + {}", a.name, b.name),
-            data: serde_json::json!([a.data, b.data]),
-            images: [a.images, b.images].concat(),
+        Ok(both.into_iter().flatten().reduce(|mut a, b| {
+            a.name = format!("{} + {}", a.name, b.name);
+            a.data = serde_json::json!([a.data, b.data]);
+            a.swatches.extend(b.swatches);
+            a.curves.extend(b.curves);
+            a.strips.extend(b.strips);
+            a.pictures.extend(b.pictures);
+            a
         }))
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of(SUM, &(self.0.recipe()?, self.1.recipe()?))
     }
 }
 
 /// How a raw map is brought to 0..=1, per image.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Normalize {
     /// (m − min) / (max − min). A map without structure (max − min < 1e-6) becomes all zero.

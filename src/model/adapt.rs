@@ -5,7 +5,7 @@ use super::text_encoders::TextEncoder;
 use crate::error::Result;
 use crate::nn::{ClipText, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use tch::Kind;
@@ -72,6 +72,7 @@ impl Model {
         let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
         Ok(Self {
+            name: self.name.clone(),
             text_encoders,
             unet,
             unet_config: self.unet_config.clone(),
@@ -84,6 +85,8 @@ impl Model {
             kind: self.kind,
             vae_kind: self.vae_kind,
             notes: self.notes.iter().cloned().chain(notes).collect(),
+            reading: self.reading.clone(),
+            fingerprint: OnceCell::new(),
             flats: RefCell::default(),
         })
     }

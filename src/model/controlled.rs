@@ -12,6 +12,7 @@ use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::step::{Grid, Step};
 use crate::weights::{Checkpoint, Source};
+use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use tch::{Device, Kind, Tensor};
 
@@ -35,6 +36,14 @@ pub struct Control<'c> {
     hint: Hint<'c>,
     scale: f64,
     window: RangeInclusive<f64>,
+}
+
+/// What is to be known of it to use it again.
+impl fmt::Display for Control<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scale, window, .. } = self;
+        write!(f, "a ControlNet acted with scale {scale} in the window {}..={}", window.start(), window.end())
+    }
 }
 
 /// What a ControlNet is shown.

@@ -1,9 +1,17 @@
 //! [`Pipeline`]: a model, the guidances that stay with it, and a request per picture.
 
+mod contact;
+mod infotext;
 mod output;
+mod page;
+mod recipe;
+mod reel;
+mod repeated;
 mod request;
 
+pub use infotext::Infotext;
 pub use output::{Output, Timing};
+pub use recipe::RunRecipe;
 pub use request::{ColorWords, Request};
 
 use crate::attention::CrossAttentionHook;

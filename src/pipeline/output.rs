@@ -1,30 +1,50 @@
 //! [`Output`]: what a request made.
 
+use super::{RunRecipe, contact, page};
 use crate::error::{Error, Result};
 use crate::guidance::Report;
-use crate::raster::Raster;
+use crate::raster::{Raster, write_whole};
+use serde::{Serialize, Serializer};
+use std::path::Path;
 use std::time::Duration;
 use tch::Tensor;
 
 /// What a request made.
 #[derive(Debug)]
 pub struct Output {
-    images: Vec<Raster>,
-    latents: Tensor,
-    seed: Option<u64>,
-    notes: Vec<String>,
-    reports: Vec<Report>,
-    timing: Timing,
+    pub(super) images: Vec<Raster>,
+    pub(super) latents: Tensor,
+    pub(super) notes: Vec<String>,
+    pub(super) reports: Vec<Report>,
+    pub(super) timing: Timing,
+    pub(super) recipe: RunRecipe,
 }
 
-/// Where the time went.
-#[derive(Clone, Debug, Default)]
+/// Where the time went. Programs read milliseconds.
+#[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Timing {
+    /// Prompts to contexts, the guidances' preparation, and the rehearsal that some of them want.
+    #[serde(serialize_with = "milliseconds")]
+    pub text: Duration,
     /// Each step, guidances included.
+    #[serde(serialize_with = "all_milliseconds")]
     pub steps: Vec<Duration>,
-    /// Latent to picture.
+    /// Latent to picture, with what guidances do and measure at the end.
+    #[serde(serialize_with = "milliseconds")]
     pub decode: Duration,
+}
+
+fn in_milliseconds(time: Duration) -> f64 {
+    1e3 * time.as_secs_f64()
+}
+
+fn milliseconds<S: Serializer>(time: &Duration, to: S) -> std::result::Result<S::Ok, S::Error> {
+    in_milliseconds(*time).serialize(to)
+}
+
+fn all_milliseconds<S: Serializer>(times: &[Duration], to: S) -> std::result::Result<S::Ok, S::Error> {
+    to.collect_seq(times.iter().copied().map(in_milliseconds))
 }
 
 impl Timing {
@@ -34,20 +54,14 @@ impl Timing {
         steps.sort();
         steps.get(steps.len() / 2).copied().unwrap_or_default()
     }
+
+    /// All of it.
+    pub fn total(&self) -> Duration {
+        self.text + self.steps.iter().sum::<Duration>() + self.decode
+    }
 }
 
 impl Output {
-    pub(super) const fn new(
-        images: Vec<Raster>,
-        latents: Tensor,
-        seed: Option<u64>,
-        notes: Vec<String>,
-        reports: Vec<Report>,
-        timing: Timing,
-    ) -> Self {
-        Self { images, latents, seed, notes, reports, timing }
-    }
-
     /// The pictures, in the order of their seeds; none of a run that ended early
     /// ([`Request::until`](super::Request::until)).
     pub fn images(&self) -> &[Raster] {
@@ -70,7 +84,7 @@ impl Output {
 
     /// The seed of the first image; `None` if the request brought noise of its own.
     pub const fn seed(&self) -> Option<u64> {
-        self.seed
+        self.recipe.seed
     }
 
     /// What the guidances noticed, each sentence with its origin. The library never prints.
@@ -86,5 +100,46 @@ impl Output {
     /// Where the time went.
     pub const fn timing(&self) -> &Timing {
         &self.timing
+    }
+
+    /// Everything that makes the run again, and what of it no file can say.
+    pub const fn recipe(&self) -> &RunRecipe {
+        &self.recipe
+    }
+
+    /// Saves one picture as PNG with everything that makes it again, as far as a file can say it:
+    /// [`Request::from_png`](super::Request::from_png) reads it. Other programs find the usual words of the AUTOMATIC1111 web UI
+    /// ([`Infotext`](super::Infotext)). The file is there complete or not at all; [`Raster::save`] writes pixels alone.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are not as many pictures, or unless `path` ends in .png; [`Error::Io`].
+    pub fn save(&self, index: usize, path: impl AsRef<Path>) -> Result<()> {
+        let recipe = RunRecipe { image: index, ..self.recipe.clone() };
+        recipe.save(self.image(index)?, path.as_ref())
+    }
+
+    /// The run as a page, in one piece of HTML: pictures, what was asked and painted, masks, curves, times and the recipe, of
+    /// whatever guidances report. It loads nothing, and programs find everything but pixels as JSON in the element `run`.
+    ///
+    /// # Errors
+    /// What [`Picture::raster`](crate::guidance::Picture::raster) says of a guidance's pictures.
+    pub fn report(&self) -> Result<String> {
+        page::page(self)
+    }
+
+    /// Writes [`Output::report`] into a file, which is there complete or not at all.
+    ///
+    /// # Errors
+    /// As [`Output::report`]; [`Error::Io`].
+    pub fn save_report(&self, path: impl AsRef<Path>) -> Result<()> {
+        write_whole(path.as_ref(), self.report()?.as_bytes())
+    }
+
+    /// One picture with its colors, masks and curves on a sheet.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are not as many pictures; as [`Output::report`].
+    pub fn contact_sheet(&self, index: usize) -> Result<Raster> {
+        contact::sheet(self, index)
     }
 }

@@ -13,6 +13,7 @@ use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::step::Grid;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
@@ -37,41 +38,43 @@ use tch::{Device, Kind, Tensor};
 /// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](Self::guidance_rescale) | none |
 pub struct Request<'p> {
-    model: &'p Model,
-    attached: &'p mut Vec<Box<dyn Guidance>>,
-    guidances: Vec<Box<dyn Guidance + 'p>>,
-    prompt: Cow<'p, str>,
-    color_words: ColorWords,
-    second: Option<&'p str>,
-    negative: &'p str,
-    second_negative: Option<&'p str>,
-    size: Option<(u32, u32)>,
-    steps: usize,
-    seed: Option<u64>,
-    noise: Option<Noise>,
-    images: usize,
-    solver: Option<Box<dyn Solver>>,
-    sampler: Option<&'p str>,
-    spacing: Option<Spacing>,
-    combine: Option<Box<dyn Combine>>,
-    scale: Option<f64>,
-    rescale: f64,
-    picture: Option<(&'p Raster, Strength)>,
-    mask: Option<&'p Raster>,
-    variation: Option<(u64, f64)>,
-    until: Option<f64>,
-    resumed: Option<(&'p Tensor, f64)>,
-    controls: Vec<Control<'p>>,
-    guess: Option<Guess>,
-    batching: Batching,
+    pub(super) model: &'p Model,
+    pub(super) attached: &'p mut [Box<dyn Guidance>],
+    pub(super) guidances: Vec<Box<dyn Guidance + 'p>>,
+    pub(super) prompt: Cow<'p, str>,
+    pub(super) color_words: ColorWords,
+    pub(super) second: Option<Cow<'p, str>>,
+    pub(super) negative: Cow<'p, str>,
+    pub(super) second_negative: Option<Cow<'p, str>>,
+    pub(super) size: Option<(u32, u32)>,
+    pub(super) steps: usize,
+    pub(super) seed: Option<u64>,
+    pub(super) noise: Option<Noise>,
+    pub(super) images: usize,
+    pub(super) solver: Option<Box<dyn Solver>>,
+    pub(super) sampler: Option<Cow<'p, str>>,
+    pub(super) spacing: Option<Spacing>,
+    pub(super) combine: Option<Box<dyn Combine>>,
+    pub(super) scale: Option<f64>,
+    pub(super) rescale: f64,
+    pub(super) picture: Option<(&'p Raster, Strength)>,
+    pub(super) mask: Option<&'p Raster>,
+    pub(super) variation: Option<(u64, f64)>,
+    pub(super) until: Option<f64>,
+    pub(super) resumed: Option<(&'p Tensor, f64)>,
+    pub(super) controls: Vec<Control<'p>>,
+    pub(super) guess: Option<Guess>,
+    pub(super) batching: Batching,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
+    /// What cannot be repeated of the run it came from.
+    pub(super) notes: Vec<String>,
 }
 
 type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;
 
 impl<'p> Request<'p> {
-    pub(super) fn new(model: &'p Model, attached: &'p mut Vec<Box<dyn Guidance>>, prompt: &'p str) -> Self {
+    pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: &'p str) -> Self {
         Self {
             model,
             attached,
@@ -79,7 +82,7 @@ impl<'p> Request<'p> {
             prompt: Cow::Borrowed(prompt),
             color_words: ColorWords::default(),
             second: None,
-            negative: "",
+            negative: Cow::Borrowed(""),
             second_negative: None,
             size: None,
             steps: 28,
@@ -102,6 +105,7 @@ impl<'p> Request<'p> {
             batching: Batching::default(),
             cancel: CancelToken::default(),
             on_step: None,
+            notes: Vec::new(),
         }
     }
 
@@ -147,19 +151,19 @@ impl<'p> Request<'p> {
 
     /// What the picture should not look like.
     pub fn negative(mut self, negative: &'p str) -> Self {
-        self.negative = negative;
+        self.negative = Cow::Borrowed(negative);
         self
     }
 
     /// What SDXL's second text encoder reads instead of the prompt. Guidances find phrases of both.
     pub fn second_prompt(mut self, prompt: &'p str) -> Self {
-        self.second = Some(prompt);
+        self.second = Some(Cow::Borrowed(prompt));
         self
     }
 
     /// What it reads instead of the negative prompt.
     pub fn second_negative(mut self, negative: &'p str) -> Self {
-        self.second_negative = Some(negative);
+        self.second_negative = Some(Cow::Borrowed(negative));
         self
     }
 
@@ -205,7 +209,7 @@ impl<'p> Request<'p> {
     /// Another sampling method, and spacing if it is named with it, by a name of A1111, ComfyUI or diffusers, such as
     /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](Self::spacing) of your own wins.
     pub fn sampler(mut self, name: &'p str) -> Self {
-        (self.solver, self.sampler) = (None, Some(name));
+        (self.solver, self.sampler) = (None, Some(Cow::Borrowed(name)));
         self
     }
 
@@ -348,6 +352,7 @@ impl<'p> Request<'p> {
     /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
     /// guidances find wrong, named after them; [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
+        let (mut recipe, begun) = (self.recipe()?, Instant::now());
         let (prompt, colors) = self.understood()?;
         if !colors.is_empty() {
             self.prompt = Cow::Owned(prompt);
@@ -355,20 +360,20 @@ impl<'p> Request<'p> {
             self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
         }
         let mut on_step = self.on_step.take();
-        let seed = match self.noise {
-            Some(_) => None,
-            None => Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32)),
-        };
+        if self.noise.is_none() {
+            recipe.seed = Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32));
+        }
         let (model, grid) = (self.model, self.grid()?);
-        let size = ((grid.h * model.cell()) as u32, (grid.w * model.cell()) as u32);
+        let size = (recipe.height, recipe.width);
+        let doubts = std::mem::take(&mut self.notes);
         let mut controlled = Controlled::sized(model, &self.controls, Some(size))?;
         if let Some(guess) = self.guess {
             controlled = controlled.guess(guess);
         }
         let ends_early = self.until.is_some();
-        let (mut run, note) = self.begin(seed.unwrap_or_default(), grid, &controlled)?;
+        let (mut run, note) = self.begin(recipe.seed.unwrap_or_default(), grid, &controlled)?;
         let mut steps = Vec::new();
-        let mut begun = Instant::now();
+        let (text, mut begun) = (begun.elapsed(), Instant::now());
         while let Some(progress) = run.step()? {
             let now = Instant::now();
             steps.push(now.duration_since(std::mem::replace(&mut begun, now)));
@@ -376,15 +381,16 @@ impl<'p> Request<'p> {
                 return Err(Error::Cancelled);
             }
         }
-        run.finish()?;
+        let _ = run.finish()?;
         let pictures = if ends_early { None } else { Some(run.decode()?) };
-        let timing = Timing { steps, decode: begun.elapsed() };
+        let timing = Timing { text, steps, decode: begun.elapsed() };
         let of = |pictures: &Tensor| -> Result<Vec<Raster>> {
             (0..pictures.size4()?.0).map(|image| Raster::from_tensor(&pictures.f_select(0, image)?)).collect()
         };
         let images = pictures.as_ref().map(of).transpose()?.unwrap_or_default();
-        let notes = model.notes().iter().cloned().chain(note).chain(run.notes()).collect();
-        Ok(Output::new(images, run.latent().shallow_clone(), seed, notes, run.reports()?, timing))
+        let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(run.notes()).collect();
+        recipe.images = run.latent().size4()?.0 as usize;
+        Ok(Output { images, latents: run.latent().shallow_clone(), notes, reports: run.reports()?, timing, recipe })
     }
 
     /// Checks the request and prepares the run; also says what is doubtful.
@@ -406,9 +412,9 @@ impl<'p> Request<'p> {
         let left = self.resumed.map(|(latents, _)| latents);
         let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
         let images = rows.map_or(self.images, |rows| self.images.max(rows));
-        let mut start = Start::new(&self.prompt, grid, noise).negative(self.negative).images(images);
-        start = self.second.into_iter().fold(start, Start::second);
-        start = self.second_negative.into_iter().fold(start, Start::second_negative);
+        let mut start = Start::new(&self.prompt, grid, noise).negative(&self.negative).images(images);
+        start = self.second.as_deref().into_iter().fold(start, Start::second);
+        start = self.second_negative.as_deref().into_iter().fold(start, Start::second_negative);
         if let Some((seed, strength)) = self.variation {
             start = start.variation(Noise::seeded(seed), strength);
         }
@@ -439,9 +445,9 @@ impl<'p> Request<'p> {
             None => (self.steps, self.steps),
         };
         let scheduler = self.model.scheduler();
-        let (solver, named) = match (self.solver.take(), self.sampler) {
+        let (solver, named) = match (self.solver.take(), self.sampler.take()) {
             (Some(solver), _) => (Some(solver), None),
-            (None, Some(name)) => solver::by_name(name).map(|(solver, spacing)| (Some(solver), spacing))?,
+            (None, Some(name)) => solver::by_name(&name).map(|(solver, spacing)| (Some(solver), spacing))?,
             (None, None) => (None, None),
         };
         let spacing = self.spacing.or(named);
@@ -463,7 +469,7 @@ impl<'p> Request<'p> {
         Ok((solver, schedule, note))
     }
 
-    fn grid(&self) -> Result<Grid> {
+    pub(super) fn grid(&self) -> Result<Grid> {
         let defaults = self.model.defaults();
         let own = self.picture.map_or((defaults.width, defaults.height), |(own, _)| (own.width(), own.height()));
         if let (None, Some((latents, _))) = (self.size, self.resumed)
@@ -483,7 +489,7 @@ impl<'p> Request<'p> {
 }
 
 /// What the text encoder reads where a prompt says a color exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ColorWords {
     /// The nearest color (CIEDE2000) of those that a word names which is one token of the model's, such as "teal".

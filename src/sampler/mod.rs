@@ -32,6 +32,7 @@ use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::step::{Grid, Step};
 use evaluation::Evaluation;
 use paired::Paired;
+use serde::{Deserialize, Serialize};
 use start::{Begun, Kept};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -39,7 +40,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tch::Tensor;
 
 /// Whether branches and images share a forward pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Batching {
     /// Everything in one batch: fastest.

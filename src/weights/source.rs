@@ -2,8 +2,9 @@
 
 #[cfg(feature = "hub")]
 use super::hub::Hub;
+use std::ffi::OsStr;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Where a checkpoint comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,19 @@ impl fmt::Display for Source {
 }
 
 impl Source {
+    /// What people call it, without the place where it lies.
+    pub(crate) fn name(&self) -> String {
+        let last = |path: &Path, stem: Option<&OsStr>| match stem {
+            Some(name) => name.to_string_lossy().into_owned(),
+            None => path.display().to_string(),
+        };
+        match self {
+            Self::Dir(path) => last(path, path.file_name()),
+            Self::File(path) => last(path, path.file_stem()),
+            other => other.to_string(),
+        }
+    }
+
     /// The tiny model inside this crate: portraits and simple scenes of 128×128 pixels.
     pub const fn embedded() -> Self {
         Self::Embedded
@@ -83,4 +97,15 @@ pub(super) fn embedded(file: &str) -> Option<&'static [u8]> {
 #[cfg(not(feature = "tiny"))]
 pub(super) fn embedded(_: &str) -> Option<&'static [u8]> {
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_nothing_about_the_disk() {
+        let names = [Source::file("/home/a/sd15.safetensors"), Source::dir("/home/a/tiny.v2/"), Source::embedded()];
+        assert_eq!(names.map(|source| source.name()), ["sd15", "tiny.v2", "the embedded model"]);
+    }
 }

@@ -3,13 +3,15 @@
 use super::{EulerAncestral, Eval, Solver};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DDIM: [`EulerAncestral`] with the same η, whose usual value is 0.
 ///
 /// Source: Song et al. (2021), equations 12 and 16; diffusers' `DDIMScheduler`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddim {
     /// How much of the noise is renewed, 0..=1; 1 equals [`Ddpm`].
     pub eta: f64,
@@ -26,19 +28,23 @@ impl Solver for Ddim {
     fn name(&self) -> &'static str {
         "Ddim"
     }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Ddim", self)
+    }
 }
 
 /// DDPM over any number of steps: the posterior of the forward process, which is [`EulerAncestral`] with η = 1.
 ///
 /// Source: Ho et al. (2020), equations 6 and 7; diffusers' `DDPMScheduler`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddpm {
     /// Which variance the fresh noise has.
     pub variance: Variance,
 }
 
 /// The variance of a DDPM step (Ho et al., section 3.2).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Variance {
     /// The posterior's (`fixed_small`).
@@ -62,5 +68,9 @@ impl Solver for Ddpm {
 
     fn name(&self) -> &'static str {
         "Ddpm"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Ddpm", self)
     }
 }

@@ -4,7 +4,9 @@ use super::history::{History, lagrange};
 use super::{Eval, Solver};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DEIS: the slope is a polynomial in ln σ through those of the last steps, integrated over the next. One call per
@@ -14,11 +16,12 @@ use tch::Tensor;
 ///
 /// Source: Zhang and Chen (2023), "Fast Sampling of Diffusion Models with Exponential Integrator"; diffusers'
 /// `DEISMultistepScheduler`.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Deis {
     order: usize,
     lower_order_final: bool,
     /// (level, slope).
+    #[serde(skip)]
     history: History,
 }
 
@@ -84,5 +87,9 @@ impl Solver for Deis {
 
     fn name(&self) -> &'static str {
         "Deis"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Deis", self)
     }
 }

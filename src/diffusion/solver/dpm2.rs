@@ -3,7 +3,9 @@
 use super::{Eval, Solver, check_noise, split, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DPM-Solver-2: half a step in ln σ, then the whole step with the slope found there. Second order, for two calls per
@@ -13,7 +15,7 @@ use tch::Tensor;
 ///
 /// Source: Lu et al. (2022), "DPM-Solver"; Karras et al. (2022); k-diffusion's `sample_dpm_2` and
 /// `sample_dpm_2_ancestral`; diffusers' `KDPM2DiscreteScheduler` and `KDPM2AncestralDiscreteScheduler`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dpm2 {
     /// How much of the noise is renewed, 0 (DPM2) or more; 1 is DPM2 a.
     pub eta: f64,
@@ -53,5 +55,9 @@ impl Solver for Dpm2 {
 
     fn name(&self) -> &'static str {
         if self.eta > 0.0 { "Dpm2Ancestral" } else { "Dpm2" }
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Dpm2", self)
     }
 }

@@ -3,7 +3,9 @@
 use super::{Eval, Solver, check_noise, split, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DPM++ 2S a: half a step in ln σ, then the whole step toward the picture found there, then fresh noise. Two calls per
@@ -12,7 +14,7 @@ use tch::Tensor;
 /// A force acts once, on the end of the whole step.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; k-diffusion's `sample_dpmpp_2s_ancestral`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dpmpp2SAncestral {
     /// How much of the noise is renewed, 0 or more; 1 is usual.
     pub eta: f64,
@@ -44,5 +46,9 @@ impl Solver for Dpmpp2SAncestral {
 
     fn name(&self) -> &'static str {
         "Dpmpp2SAncestral"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Dpmpp2SAncestral", self)
     }
 }

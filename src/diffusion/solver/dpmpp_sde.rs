@@ -3,7 +3,9 @@
 use super::{Eval, Solver, check_noise, split, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DPM++ SDE: a noisy step to a level in between, then the whole step with the pictures found at both. Two calls per
@@ -13,7 +15,7 @@ use tch::Tensor;
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++"; k-diffusion's `sample_dpmpp_sde`, whose Brownian tree is replaced by draws
 /// with the same correlation.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DpmppSde {
     /// How much of the noise is renewed, 0 or more; 1 is usual. As that of
     /// [`EulerAncestral`](super::EulerAncestral).
@@ -27,7 +29,7 @@ pub struct DpmppSde {
 }
 
 /// How the two draws of a [`DpmppSde`] step are related.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SdeNoise {
     /// Both are read from one Brownian path, as the tree of k-diffusion does it.
@@ -77,5 +79,9 @@ impl Solver for DpmppSde {
 
     fn name(&self) -> &'static str {
         "DpmppSde"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("DpmppSde", self)
     }
 }

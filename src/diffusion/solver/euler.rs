@@ -3,13 +3,15 @@
 use super::{Eval, Solver, check_noise, split, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Euler's method: one call and a straight line per step. Equals DDIM without noise.
 ///
 /// Source: Karras et al. (2022), algorithm 2 without churn; k-diffusion's `sample_euler`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Euler;
 
 impl Solver for Euler {
@@ -20,6 +22,10 @@ impl Solver for Euler {
     fn name(&self) -> &'static str {
         "Euler"
     }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Euler", self)
+    }
 }
 
 /// Euler's method that takes out more noise than it must and adds fresh one.
@@ -27,7 +33,7 @@ impl Solver for Euler {
 /// `eta` = 1 equals DDPM, 0 equals [`Euler`], and any between is DDIM with that η.
 ///
 /// Source: k-diffusion's `sample_euler_ancestral`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EulerAncestral {
     /// How much of the noise is renewed, 0 or more; 1 is usual. Above 1 the new noise is cut at the step's end.
     pub eta: f64,
@@ -58,5 +64,9 @@ impl Solver for EulerAncestral {
 
     fn name(&self) -> &'static str {
         "EulerAncestral"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("EulerAncestral", self)
     }
 }

@@ -3,7 +3,9 @@
 use super::{Eval, Solver, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Heun's method: an Euler step, then the same step with the mean of the slopes at both ends. Second order, for two
@@ -12,7 +14,7 @@ use tch::Tensor;
 /// A force acts once, on the end of the whole step; guidances that act on x0 see both calls ([`Step::eval`]).
 ///
 /// Source: Karras et al. (2022), algorithm 1 without churn; k-diffusion's `sample_heun`.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Heun;
 
 impl Solver for Heun {
@@ -32,5 +34,9 @@ impl Solver for Heun {
 
     fn name(&self) -> &'static str {
         "Heun"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Heun", self)
     }
 }

@@ -5,7 +5,9 @@ use crate::diffusion::spacing::Family;
 use crate::diffusion::table::Table;
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// LCM: every step goes to a clean picture, and the next begins with it noised again. For latent consistency models and
@@ -17,7 +19,7 @@ use tch::Tensor;
 /// A force is a force on the clean picture: nothing of the noise is left in the mean.
 ///
 /// Source: Luo et al. (2023), "Latent Consistency Models"; diffusers' `LCMScheduler`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lcm {
     /// How fast the share of x falls with the timestep, positive; 10 is what models are distilled with.
     pub scaling: f64,
@@ -49,6 +51,10 @@ impl Solver for Lcm {
 
     fn name(&self) -> &'static str {
         "Lcm"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Lcm", self)
     }
 }
 
@@ -103,5 +109,12 @@ impl Solver for Tcd {
 
     fn name(&self) -> &'static str {
         "Tcd"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        if self.table == Table::stable_diffusion() {
+            return Recipe::of("Tcd", &self.gamma);
+        }
+        Err(Error::NotRepeatable { what: "Tcd with levels of its own".into() })
     }
 }

@@ -4,16 +4,19 @@ use super::history::{History, lagrange};
 use super::{Eval, Solver};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// LMS: the slope is a polynomial in σ through those of the last steps, integrated over the next. One call per step.
 ///
 /// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Theirs integrate numerically; this is exact.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Lms {
     order: usize,
     /// (level, slope).
+    #[serde(skip)]
     history: History,
 }
 
@@ -54,5 +57,9 @@ impl Solver for Lms {
 
     fn name(&self) -> &'static str {
         "Lms"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Lms", self)
     }
 }

@@ -52,6 +52,7 @@ mod lms;
 mod multistep;
 mod names;
 mod pndm;
+mod repeated;
 mod singlestep;
 mod unipc;
 
@@ -73,6 +74,7 @@ pub use unipc::UniPc;
 use super::spacing::Family;
 use super::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
 use tch::Tensor;
 
@@ -112,6 +114,15 @@ pub trait Solver: Send {
 
     /// Its name, for messages and reports; [`by_name`] knows those of this crate.
     fn name(&self) -> &'static str;
+
+    /// What makes it again, for files. One of your own can be written by [`Recipe::of`]: whoever reads the file is told its name
+    /// and settings, but has to make the value himself.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`], as this default says.
+    fn recipe(&self) -> Result<Recipe> {
+        Err(Error::NotRepeatable { what: format!("the solver {}", self.name()) })
+    }
 }
 
 impl<S: Solver + ?Sized> Solver for Box<S> {
@@ -129,6 +140,10 @@ impl<S: Solver + ?Sized> Solver for Box<S> {
 
     fn name(&self) -> &'static str {
         (**self).name()
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        (**self).recipe()
     }
 }
 

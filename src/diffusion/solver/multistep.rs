@@ -3,7 +3,9 @@
 use super::{Eval, Solver, check_noise, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next, so that one call per step gives the
@@ -23,7 +25,7 @@ use tch::Tensor;
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 2; k-diffusion's `sample_dpmpp_2m`, `_2m_sde` and `_3m_sde`;
 /// diffusers' `DPMSolverMultistepScheduler`, whose rules for the last steps these are.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Multistep {
     order: usize,
     eta: f64,
@@ -33,11 +35,12 @@ pub struct Multistep {
     lower_order_final: bool,
     euler_at_final: bool,
     /// (level, x0) of the steps before, at most [`REMEMBERED`], the last one last.
+    #[serde(skip)]
     history: Vec<(f64, Tensor)>,
 }
 
 /// How much of the change of x0 over the last step a step of second order adds (`solver_type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Correction {
     /// That at the middle of the step.
@@ -48,7 +51,7 @@ pub enum Correction {
 }
 
 /// The factor of the second difference in a step of third order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Taylor {
     /// As k-diffusion and diffusers have it: half of Taylor's, so that 3M is of second order too.
@@ -217,5 +220,9 @@ impl Solver for Multistep {
             (_, false, _) => "Dpmpp3M",
             (_, true, _) => "Dpmpp3MSde",
         }
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Multistep", self)
     }
 }

@@ -4,7 +4,9 @@ use super::history::History;
 use super::{Eval, Solver, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// PNDM without Runge-Kutta steps (PLMS): Adams-Bashforth with fixed weights on the slopes of up to four steps, as if
@@ -13,9 +15,10 @@ use tch::Tensor;
 ///
 /// Source: Liu et al. (2022), "Pseudo Numerical Methods for Diffusion Models on Manifolds", equation 12; diffusers'
 /// `PNDMScheduler` with `skip_prk_steps`.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Pndm {
     /// (level, slope).
+    #[serde(skip)]
     history: History,
 }
 
@@ -53,5 +56,9 @@ impl Solver for Pndm {
 
     fn name(&self) -> &'static str {
         "Pndm"
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Pndm", self)
     }
 }

@@ -4,7 +4,9 @@ use super::history::History;
 use super::{Correction, Eval, Solver, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// DPM-Solver++ singlestep: steps come in blocks of `order`, and the second and third of a block begin again where the
@@ -15,13 +17,15 @@ use tch::Tensor;
 /// What guidances did to a mean inside a block is added to the next one.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; diffusers' `DPMSolverSinglestepScheduler`.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Singlestep {
     order: usize,
     correction: Correction,
     lower_order_final: bool,
     /// (level, x0).
+    #[serde(skip)]
     history: History,
+    #[serde(skip)]
     block: Option<Block>,
 }
 
@@ -133,5 +137,9 @@ impl Solver for Singlestep {
             2 => "Dpmpp2S",
             _ => "Dpmpp3S",
         }
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Singlestep", self)
     }
 }

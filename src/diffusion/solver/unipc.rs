@@ -4,7 +4,9 @@ use super::history::{History, lagrange};
 use super::{Eval, Solver, toward};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// UniPC: a multistep prediction, corrected at the next step with what the model says there. One call per step, one
@@ -19,14 +21,16 @@ use tch::Tensor;
 /// ```
 ///
 /// Source: Zhao et al. (2023), "UniPC: A Unified Predictor-Corrector Framework"; diffusers' `UniPCMultistepScheduler`.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct UniPc {
     order: usize,
     bh2: bool,
     lower_order_final: bool,
     uncorrected: Vec<usize>,
     /// (level, x0).
+    #[serde(skip)]
     history: History,
+    #[serde(skip)]
     predicted: Option<Predicted>,
 }
 
@@ -162,5 +166,9 @@ impl Solver for UniPc {
 
     fn name(&self) -> &'static str {
         if self.bh2 { "UniPcBh2" } else { "UniPc" }
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("UniPc", self)
     }
 }

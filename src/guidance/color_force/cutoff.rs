@@ -1,10 +1,11 @@
 //! From which saliency on a cell belongs to a thing.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// Saliency from which on a cell is forced.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Cutoff {
     /// This one, 0..=`range()` of the saliency.

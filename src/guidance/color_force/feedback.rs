@@ -7,6 +7,7 @@ use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::step::{Grid, Step};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
 /// Makes a force stronger while its color is far off, and slowly weaker once it is met: after each forced step the color of the
@@ -24,7 +25,7 @@ use tch::{Device, Kind, Tensor};
 /// let feedback = Feedback { goal: 2.0, ..Feedback::default() };
 /// let force = ColorForce::new("hair", Rgb(255, 99, 71)).texture(Texture::MaskedMean).feedback(feedback);
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
     /// CIEDE2000 to come to, .1..=20.
     pub goal: f64,

@@ -13,6 +13,7 @@ use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::saliency::is_flat;
 use crate::guidance::{Daam, Guidance, Plan, Report, Saliency, Setup};
+use crate::recipe::Recipe;
 use crate::step::Step;
 use tch::{Kind, Tensor};
 
@@ -59,8 +60,8 @@ impl ColorForce {
         Ok(())
     }
 
-    /// The pull of this step; recorded at its first evaluation, or where it acts once per step.
-    fn pull(&mut self, step: &Step, record: bool) -> Result<Option<Pull>> {
+    /// The pull of this step; recorded with the clean latent it meets, at its first evaluation or where it acts once per step.
+    fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
         let (map, others) = match &run.look {
             Look::Rehearsal => return Ok(None),
@@ -99,12 +100,13 @@ impl ColorForce {
         let weights: Vec<f64> = color_vars.iter().map(|c| self.settings.weight(step, variance, *c)).collect();
         let areas = Vec::<f64>::try_from(&mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?)?;
         let empty = areas.iter().all(|area| *area == 0.0);
-        if record {
+        if let Some(x0) = record {
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
-            let (timestep, color_var, weight) = (step.timestep, mean(&color_vars), mean(&weights));
-            let flat = is_flat(&map)?;
-            let forced = ForcedStep { timestep, variance, color_var, strength: weight / (1.0 + weight), areas, flat };
-            run.trace.push(forced, &mask, &map)?;
+            let (color_var, weight) = (mean(&color_vars), mean(&weights));
+            let (index, timestep, flat) = (step.index, step.timestep, is_flat(&map)?);
+            let strength = weight / (1.0 + weight);
+            let forced = ForcedStep { index, timestep, variance, color_var, strength, areas, flat };
+            run.trace.push(forced, &mask, &map, x0)?;
         }
         if empty || weights.iter().all(|weight| *weight == 0.0) {
             return Ok(None);
@@ -232,7 +234,7 @@ impl Guidance for ColorForce {
             saliency.denoised(step, denoised)?;
         }
         if self.settings.target == ForceTarget::Denoised
-            && let Some(pull) = self.pull(step, step.eval == 0)?
+            && let Some(pull) = self.pull(step, (step.eval == 0).then_some(&denoised.x0))?
         {
             if step.eval == 0 {
                 self.observe(step, &denoised.x0, &pull.mask)?;
@@ -249,7 +251,7 @@ impl Guidance for ColorForce {
         }
         let target = self.settings.target;
         if target != ForceTarget::Denoised
-            && let Some(pull) = self.pull(step, true)?
+            && let Some(pull) = self.pull(step, Some(&transition.x0))?
         {
             self.observe(step, &transition.x0, &pull.mask)?;
             let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
@@ -263,10 +265,12 @@ impl Guidance for ColorForce {
         for saliency in self.looking() {
             saliency.finish(latent, codec)?;
         }
-        match &mut self.run {
-            Some(run) if self.settings.trim > 0 => run.trace.trim(latent, &self.settings, codec),
-            _ => Ok(()),
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if self.settings.trim > 0 {
+            run.trace.trim(latent, &self.settings, codec)?;
         }
+        run.trace.finished(latent);
+        Ok(())
     }
 
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
@@ -288,6 +292,10 @@ impl Guidance for ColorForce {
     fn report(&self) -> Result<Option<Report>> {
         let Settings { phrase, color, .. } = &self.settings;
         self.run.as_ref().map(|run| run.trace.summary(phrase, *color, &run.gold)).transpose()
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        self.written()
     }
 
     fn name(&self) -> &'static str {

@@ -4,11 +4,13 @@ use crate::color::{Lab, Rgb, linear_mean};
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
+use crate::recipe::tensor;
 use crate::step::Grid;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How the latent of a flat color is made.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum GoldMode {
     /// A picture of the color, as large as the output, through the VAE. Its edges differ a little from its middle.
@@ -17,7 +19,7 @@ pub enum GoldMode {
     /// The middle of a 256-pixel picture everywhere: no edges, and cheap for large pictures.
     Constant,
     /// This latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units.
-    Latent(Tensor),
+    Latent(#[serde(with = "tensor")] Tensor),
 }
 
 /// A color's latent and how well the VAE can show it.

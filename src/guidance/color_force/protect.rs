@@ -3,10 +3,11 @@
 use super::Cutoff;
 use crate::error::Result;
 use crate::guidance::Saliency;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Who has a cell that is both to be forced and to be left alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProtectMode {
     /// What is protected, where its saliency is at least that of what is forced.

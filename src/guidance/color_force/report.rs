@@ -2,13 +2,13 @@
 
 use super::gold::Gold;
 use super::measure::{MET, measure, pixels, within};
+use super::seen::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
-use crate::guidance::Report;
-use crate::raster::Raster;
+use crate::guidance::{Curve, Picture, Report, Strip, Swatch};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -39,6 +39,8 @@ pub struct ColorReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ForcedStep {
+    /// 0-based index of the step.
+    pub index: usize,
     /// Training timestep.
     pub timestep: f64,
     /// Variance V of the step.
@@ -175,6 +177,7 @@ pub(super) struct Trace {
     /// Per forced step [n, h, w] f32 on the CPU.
     masks: Vec<Tensor>,
     saliency: Vec<Tensor>,
+    seen: Seen,
     painted: Vec<PaintedColor>,
     trimmed: Vec<Trimmed>,
     warnings: Vec<ColorWarning>,
@@ -184,7 +187,7 @@ impl Trace {
     pub fn new(images: i64, cell: i64) -> Self {
         let (steps, masks, saliency) = (Vec::new(), Vec::new(), Vec::new());
         let (painted, trimmed, warnings) = (Vec::new(), Vec::new(), Vec::new());
-        Self { images, cell, steps, masks, saliency, painted, trimmed, warnings }
+        Self { images, cell, steps, masks, saliency, seen: Seen::default(), painted, trimmed, warnings }
     }
 
     pub fn warn(&mut self, warning: ColorWarning) {
@@ -213,9 +216,10 @@ impl Trace {
         warnings
     }
 
-    /// Records a forced step. `mask` and `saliency` are [n, 1, h, w].
-    pub fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor) -> Result<()> {
+    /// Records a forced step. `mask` and `saliency` are [n, 1, h, w], `x0` is the clean latent before the force, [n, 4, h, w].
+    pub fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
         self.steps.push(step);
+        self.seen.step(x0, mask)?;
         let keep = |map: &Tensor| -> Result<Tensor> {
             let map = map.f_squeeze_dim(1)?.f_expand([self.images, -1, -1], false)?;
             Ok(map.f_to_device(Device::Cpu)?)
@@ -248,10 +252,16 @@ impl Trace {
         Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
     }
 
+    /// The latent that will be decoded, [n, 4, h, w].
+    pub fn finished(&mut self, latent: &Tensor) {
+        self.seen.latent = Some(latent.shallow_clone());
+    }
+
     /// Measures the picture, [n, 3, H, W] in -1..=1, in the region.
     pub fn measure(&mut self, picture: &Tensor, settings: &Settings) -> Result<()> {
         self.painted.clear();
         let Some(region) = self.region()? else { return Ok(()) };
+        self.seen.picture(picture)?;
         let picture = picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
         for image in 0..self.images {
             let mask = region.f_select(0, image)?;
@@ -298,19 +308,32 @@ impl Trace {
         })
     }
 
-    /// The report for files: figures as JSON, and the mask of every forced step and image as a picture.
+    /// The report for files: figures, colors and curves, and the mask of every forced step and image.
     pub fn summary(&self, phrase: &str, asked: Rgb, gold: &Gold) -> Result<Report> {
         let data = serde_json::to_value(self.report(phrase, asked, gold)?)
             .map_err(|error| Error::Malformed { file: "color report".into(), problem: error.to_string() })?;
-        let mut images = Vec::new();
-        for image in 0..self.images {
+        let mut report = Report::new(format!("ColorForce \"{phrase}\"")).data(data);
+        for painted in &self.painted {
+            let swatch = Swatch::new(phrase, asked, painted.color).delta_e(painted.delta_e);
+            report = report.swatch(swatch.image(painted.image));
+        }
+        let curve = |of: &dyn Fn(&ForcedStep) -> f64| self.steps.iter().map(|step| (step.index, of(step))).collect();
+        report = report.curve(Curve::new("strength of the force, 0 to 1", curve(&|step| step.strength)));
+        for image in 0..self.images as usize {
+            let area = |step: &ForcedStep| 100.0 * step.areas.get(image).copied().unwrap_or_default();
+            report = report.curve(Curve::new("share of the picture, %", curve(&area)).image(image));
+            let colors = self.steps.iter().map(|step| step.index).zip(self.seen.colors(image as i64)?);
+            let colors: Vec<(usize, Rgb)> = colors.filter_map(|(step, color)| Some((step, color?))).collect();
+            if !colors.is_empty() {
+                report = report.strip(Strip::new(format!("\"{phrase}\" as the model saw it"), colors).image(image));
+            }
             for (step, mask) in self.steps.iter().zip(&self.masks) {
-                let gray = mask.f_narrow(0, image, 1)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-                let picture = Raster::from_tensor(&gray.f_expand([3, -1, -1], false)?)?;
-                images.push((format!("image {image}, t = {:.0}", step.timestep), picture));
+                let mask = mask.f_select(0, image as i64)?;
+                let picture = Picture::map("mask", &mask);
+                report = report.picture(picture.image(image).step(step.index));
             }
         }
-        Ok(Report { name: format!("ColorForce \"{phrase}\""), data, images })
+        Ok(report)
     }
 }
 

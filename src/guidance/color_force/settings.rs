@@ -6,10 +6,11 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::guidance::{LARGEST_LEVEL, Region, Setup};
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// σ² of a step: how much the model's own mean may move. It is what `color_var` is weighed against.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StepVariance {
     /// The noise level at the step's start, squared.
@@ -20,11 +21,12 @@ pub enum StepVariance {
     /// The variance of the noise that an ancestral sampler adds, to²·(from² − to²)/from²: literal, and too weak.
     Sampling,
     /// Any other; 0 or more and finite.
+    #[serde(skip)]
     Custom(Box<dyn Fn(&Step) -> f64 + Send>),
 }
 
 /// What a force shifts. k is its strength at the step, 0..1.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ForceTarget {
     /// The step's mean: mean + k·(gold − mean). As the method is described; also shrinks the noise left in the mean.
@@ -37,7 +39,7 @@ pub enum ForceTarget {
 }
 
 /// How saliency becomes a mask.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MaskEdge {
     /// 1 where saliency ≥ cutoff, else 0.
@@ -48,7 +50,7 @@ pub enum MaskEdge {
 }
 
 /// Who gets a cell that several forces claim.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Overlap {
     /// All of them, as a product of Gaussians.
@@ -59,6 +61,7 @@ pub enum Overlap {
 }
 
 /// What the user asked for.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Settings {
     pub phrase: String,
     pub color: Rgb,

@@ -1,10 +1,11 @@
 //! Moving a color without flattening what it is on.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// Which part of the way to the color a force goes: d = gold − base, cell by cell.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Texture {
     /// All of it: the region becomes flat, as the method is described.

@@ -1,6 +1,7 @@
 //! One map of attention, to look at and to measure.
 
 use crate::error::{Error, Result};
+use crate::guidance::Picture;
 use crate::raster::Raster;
 use tch::{Device, Kind, Tensor};
 
@@ -57,6 +58,13 @@ impl HeatMap {
         }
         let (h, w) = self.values.size2()?;
         Ok(self.expand(h, w)?.f_gt(threshold)?)
+    }
+
+    /// For a report: as shares of its largest value, which the caption tells.
+    pub(super) fn picture(&self) -> Result<Picture> {
+        let largest = self.max()?;
+        let caption = format!("attention to \"{}\", {:.1} % at most", self.label, 100.0 * largest);
+        Ok(Picture::map(caption, &self.values.f_div_scalar(largest.max(f64::MIN_POSITIVE))?))
     }
 
     /// The map in colors from dark blue to bright yellow, a pixel per cell.

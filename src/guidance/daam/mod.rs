@@ -18,13 +18,15 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::prompt::TokenSpan;
+use crate::recipe::Recipe;
 use crate::step::Step;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// What [`Daam::map`](Saliency::map) shows of the steps so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Accumulate {
     /// This step only.
@@ -37,7 +39,7 @@ pub enum Accumulate {
 }
 
 /// Which of a phrase's places in the prompt count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Occurrence {
     /// Every place.
@@ -79,6 +81,7 @@ impl Occurrence {
 /// Source: Tang et al., "What the DAAM" (ACL 2023). It differs from the authors' package where that is wrong for
 /// batches, pictures that are not square, runs without guidance and long prompts; [`PackageDaam`] reproduces the
 /// package.
+#[derive(Serialize, Deserialize)]
 pub struct Daam {
     phrase: String,
     occurrence: Occurrence,
@@ -88,7 +91,9 @@ pub struct Daam {
     normalize: Normalize,
     refine: Refine,
     among: Vec<String>,
+    #[serde(skip)]
     run: Option<Recording>,
+    #[serde(skip)]
     refining: Option<Refining>,
 }
 
@@ -126,7 +131,7 @@ impl Daam {
 
     /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.recorder.sites = Box::new(select);
+        self.recorder.sites = Some(Box::new(select));
         self
     }
 
@@ -276,12 +281,16 @@ impl Guidance for Daam {
         let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
         let maps: Vec<HeatMap> = (0..run.images as usize).map(|image| self.heat_map(image)).collect::<Result<_>>()?;
         let peaks: Vec<f64> = maps.iter().map(HeatMap::max).collect::<Result<_>>()?;
-        let images = maps.iter().enumerate().map(|(image, map)| Ok((format!("image {image}"), map.raster()?)));
-        Ok(Some(Report {
-            name: format!("Daam \"{}\"", self.phrase),
-            data: serde_json::json!({ "phrase": self.phrase, "largest_share": peaks }),
-            images: images.collect::<Result<_>>()?,
-        }))
+        let mut report = Report::new(format!("Daam \"{}\"", self.phrase))
+            .data(serde_json::json!({ "phrase": self.phrase, "largest_share": peaks }));
+        for (image, map) in maps.iter().enumerate() {
+            report = report.picture(map.picture()?.image(image));
+        }
+        Ok(Some(report))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Daam", self)
     }
 
     fn name(&self) -> &'static str {

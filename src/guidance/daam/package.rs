@@ -7,6 +7,7 @@ use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Setup};
 use crate::prompt::Prompt;
+use crate::recipe::Recipe;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -193,6 +194,10 @@ impl Guidance for PackageDaam {
         self.run = Some(Record { prompt: setup.prompt.clone(), guided: false, layers, sums: BTreeMap::new() });
         Ok(())
     }
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("PackageDaam", &self.cells)
+    }
+
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
         vec![self]
     }

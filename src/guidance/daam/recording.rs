@@ -6,24 +6,38 @@ use crate::attention::{At, AttentionSite, Interest, Place, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::prompt::TokenSpan;
+use crate::recipe::function;
 use crate::step::{Grid, Step};
+use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+/// A choice of attention sites.
+pub(super) type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+
 /// Where and when attention is recorded.
+#[derive(Serialize, Deserialize)]
 pub(super) struct Recorder {
-    pub sites: Box<dyn Fn(&AttentionSite) -> bool + Send>,
+    /// `None`: everywhere but in the middle block, as the authors' package does.
+    #[serde(with = "function")]
+    pub sites: Option<Sites>,
     /// Training timesteps, both included.
     pub window: (f64, f64),
 }
 
 impl Default for Recorder {
-    /// Everywhere but in the middle block, as the authors' package does; always.
     fn default() -> Self {
-        Self { sites: Box::new(|site| matches!(site.place, Place::Down | Place::Up)), window: (0.0, 999.0) }
+        Self { sites: None, window: (0.0, 999.0) }
     }
 }
 
 impl Recorder {
+    fn reads(&self, site: &AttentionSite) -> bool {
+        match &self.sites {
+            Some(select) => select(site),
+            None => matches!(site.place, Place::Down | Place::Up),
+        }
+    }
+
     pub fn check(&self) -> Result<()> {
         let (min, max) = self.window;
         if 0.0 <= min && min <= max && max <= 999.0 {
@@ -36,14 +50,14 @@ impl Recorder {
     /// Is there a site to record at?
     pub fn check_sites(&self, sites: &[AttentionSite]) -> Result<()> {
         let mut cross = sites.iter().filter(|site| site.is_cross());
-        if cross.clone().any(|site| (self.sites)(site)) {
+        if cross.clone().any(|site| self.reads(site)) {
             return Ok(());
         }
         Err(Error::NoSites { names: cross.by_ref().map(|site| site.name.clone()).collect() })
     }
 
     pub fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
-        let recorded = site.is_cross() && branch == Branch::Cond && (self.sites)(site);
+        let recorded = site.is_cross() && branch == Branch::Cond && self.reads(site);
         if recorded { Interest::PROBS } else { Interest::NONE }
     }
 

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::prompt::TokenSpan;
 use crate::step::Grid;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How the map of a phrase is brought to the shape of what it names.
@@ -15,7 +16,7 @@ use tch::{Kind, Tensor};
 /// Both ways use the picture's self-attention A (mean over heads, sites and whatever
 /// [`accumulate`](super::Daam::accumulate) says), which leads from a cell to those that belong to the same thing. It is read
 /// at the finest grid of the network that has at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refine {
     /// The map as it is.

@@ -7,7 +7,9 @@ use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Report, Setup};
 use crate::prompt::TokenSpan;
+use crate::recipe::Recipe;
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 
 /// Attention to every word of the prompt, from one reading of it per call: [`Daam::words`].
 ///
@@ -22,9 +24,10 @@ use crate::step::Step;
 /// }
 /// # Ok(()) }
 /// ```
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct WordMaps {
     recorder: Recorder,
+    #[serde(skip)]
     run: Option<Recording>,
 }
 
@@ -38,7 +41,7 @@ impl Daam {
 impl WordMaps {
     /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.recorder.sites = Box::new(select);
+        self.recorder.sites = Some(Box::new(select));
         self
     }
 
@@ -115,17 +118,17 @@ impl Guidance for WordMaps {
 
     fn report(&self) -> Result<Option<Report>> {
         let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
-        let mut images = Vec::new();
+        let mut report = Report::new("Daam words").data(serde_json::json!({ "words": run.subjects.labels }));
         for image in 0..run.images as usize {
             for map in self.heat_maps(image)? {
-                images.push((format!("image {image}, {}", map.label()), map.raster()?));
+                report = report.picture(map.picture()?.image(image));
             }
         }
-        Ok(Some(Report {
-            name: "Daam words".into(),
-            data: serde_json::json!({ "words": run.subjects.labels }),
-            images,
-        }))
+        Ok(Some(report))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("WordMaps", self)
     }
 
     fn name(&self) -> &'static str {

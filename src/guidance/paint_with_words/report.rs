@@ -5,9 +5,8 @@ use super::palette::ColorShare;
 use crate::attention::At;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
-use crate::guidance::Report;
+use crate::guidance::{Curve, Picture, Report};
 use crate::prompt::TokenSpan;
-use crate::raster::Raster;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -190,13 +189,20 @@ impl Trace {
     pub fn summary(&self, masks: &Tensor) -> Result<Report> {
         let data = serde_json::to_value(self.report()?)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
-        let mut images = Vec::new();
-        for (index, area) in (0..).zip(&self.areas) {
-            let gray = masks.f_narrow(0, index, 1)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
-            let picture = Raster::from_tensor(&gray.f_expand([3, -1, -1], false)?)?;
-            images.push((format!("\"{}\", strength {}", area.phrase, area.strength), picture));
-        }
         let phrases: Vec<String> = self.areas.iter().map(|area| format!("\"{}\"", area.phrase)).collect();
-        Ok(Report { name: format!("PaintWithWords {}", phrases.join(", ")), data, images })
+        let mut report = Report::new(format!("PaintWithWords {}", phrases.join(", "))).data(data);
+        for (index, area) in (0..).zip(&self.areas) {
+            let caption = format!("\"{}\", strength {}", area.phrase, area.strength);
+            report = report.picture(Picture::map(caption, &masks.f_select(0, index)?));
+        }
+        let steps = self.report()?.steps;
+        for image in 0..self.images as usize {
+            let added = |step: &PaintedStep| Some((step.index, *step.per_weight.get(image)?));
+            let points: Vec<(usize, f64)> = steps.iter().filter_map(added).collect();
+            if !points.is_empty() {
+                report = report.curve(Curve::new("what a weight of 1 adds to the scores", points).image(image));
+            }
+        }
+        Ok(report)
     }
 }

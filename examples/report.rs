@@ -1,0 +1,26 @@
+//! A run to look at and to repeat: the picture with its recipe, a page and a contact sheet; then the same picture again, made
+//! from its own file.
+
+use impasto::guidance::Daam;
+use impasto::pipeline::{Pipeline, Request};
+use impasto::{Error, Result};
+
+fn main() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let prompt = "1girl, #ffd700 eyes, {hotpink} hair bow, {tomato} hair, skin, shirt, background";
+    let output = pipeline.request(prompt).seed(2).guide(Daam::of("shirt")).run()?;
+    output.save(0, "report_picture.png")?;
+    output.save_report("report.html")?;
+    output.contact_sheet(0)?.save("report.png")?;
+    println!("report_picture.png, report.png and, for a browser, report.html");
+    println!("{:.1?} in all, {:.1?} a step", output.timing().total(), output.timing().step());
+
+    let request = Request::from_png(&mut pipeline, "report_picture.png")?;
+    request.notes().iter().for_each(|note| println!("note: {note}"));
+    let again = request.run()?;
+    if again.image(0)? != output.image(0)? {
+        return Err(Error::NotRepeatable { what: "this machine's arithmetic".into() });
+    }
+    println!("made again from report_picture.png, every pixel the same");
+    Ok(())
+}

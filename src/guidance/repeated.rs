@@ -1,0 +1,61 @@
+//! Guidances, saliencies and combinations from their recipes.
+
+use super::{
+    Cfg, ColorForce, Combine, Daam, Differential, Guidance, PackageDaam, Recorded, Region, RescaledCfg, Saliency,
+    WordMaps,
+};
+use crate::error::Result;
+use crate::recipe::Recipe;
+
+/// The name of a sum of two.
+pub(super) const SUM: &str = "Sum";
+
+impl Recipe {
+    /// The guidance it is of.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if it is none of this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not.
+    pub fn guidance(&self) -> Result<Box<dyn Guidance>> {
+        Ok(match self.name.as_str() {
+            "ColorForce" => Box::new(ColorForce::repeated(self)?),
+            "PackageDaam" => Box::new(PackageDaam::new(self.read()?)),
+            "WordMaps" => Box::new(self.read::<WordMaps>()?),
+            SUM => {
+                let (a, b): (Self, Self) = self.read()?;
+                Box::new((a.guidance()?, b.guidance()?))
+            }
+            _ => self.saliency()?,
+        })
+    }
+
+    /// The saliency it is of.
+    ///
+    /// # Errors
+    /// As [`Recipe::guidance`].
+    pub fn saliency(&self) -> Result<Box<dyn Saliency>> {
+        Ok(match self.name.as_str() {
+            "Daam" => Box::new(self.read::<Daam>()?),
+            "Differential" => Box::new(self.read::<Differential>()?),
+            "Recorded" => Box::new(self.read::<Recorded>()?),
+            "Region" => Box::new(self.read::<Region>()?),
+            SUM => {
+                let (a, b): (Self, Self) = self.read()?;
+                Box::new((a.saliency()?, b.saliency()?))
+            }
+            _ => return Err(self.unknown("guidance")),
+        })
+    }
+
+    /// The combination of branches it is of.
+    ///
+    /// # Errors
+    /// As [`Recipe::guidance`].
+    pub fn combine(&self) -> Result<Box<dyn Combine>> {
+        Ok(match self.name.as_str() {
+            "Cfg" => Box::new(self.read::<Cfg>()?),
+            "RescaledCfg" => Box::new(self.read::<RescaledCfg>()?),
+            _ => return Err(self.unknown("combination")),
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! [`Identity`]: which model made a picture.
+
+use super::Model;
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
+use tch::{Device, Kind, Tensor};
+
+/// Which model made a picture, as far as a file can say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Identity {
+    /// What its source is called: a file or folder without the place where it lies, a repository.
+    pub name: String,
+    /// The same for the same weights, kinds and ways to read prompts, wherever they were loaded from: 16 hexadecimal digits.
+    pub fingerprint: String,
+    /// Where it ran.
+    pub device: String,
+    /// What it computed in.
+    pub kind: String,
+}
+
+/// Values of each tensor that go into a fingerprint, evenly spaced: training and LoRAs change all values of a tensor a little,
+/// and reading every one of a large model takes seconds.
+const SAMPLES: i64 = 16;
+
+impl Model {
+    /// Which model it is. The first call takes some milliseconds.
+    ///
+    /// # Errors
+    /// Those of libtorch.
+    pub fn identity(&self) -> Result<Identity> {
+        let fingerprint = match self.fingerprint.get() {
+            Some(known) => known.clone(),
+            None => {
+                let weighed = self.weighed()?;
+                self.fingerprint.get_or_init(|| weighed).clone()
+            }
+        };
+        let (device, kind) = (format!("{:?}", self.device), format!("{:?}", self.kind));
+        Ok(Identity { name: self.name.clone(), fingerprint, device, kind })
+    }
+
+    /// The fingerprint.
+    fn weighed(&self) -> Result<String> {
+        let _no_grad = tch::no_grad_guard();
+        let mut hash = Sha256::new();
+        let mut samples = Vec::new();
+        for (part, tensors) in &self.parts {
+            for (name, tensor) in tensors {
+                hash.update(format!("{part} {name} {:?} {:?}\n", tensor.size(), tensor.kind()));
+                let flat = tensor.f_flatten(0, -1)?;
+                let stride = (flat.size1()? / SAMPLES).max(1);
+                samples.push(flat.f_slice(0, None, None, stride)?.f_to_kind(Kind::Float)?);
+            }
+        }
+        let samples = Tensor::f_cat(&samples, 0)?.f_to_device(Device::Cpu)?;
+        for value in Vec::<f32>::try_from(&samples)? {
+            hash.update(value.to_le_bytes());
+        }
+        let scheduler = serde_json::to_string(&self.scheduler)
+            .map_err(|error| Error::Malformed { file: "scheduler".into(), problem: error.to_string() })?;
+        hash.update(format!("{scheduler} {}", self.reading));
+        Ok(hex(&hash.finalize(), 8))
+    }
+}
+
+/// The first bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8], count: usize) -> String {
+    bytes.iter().take(count).fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}"); // strings do not fail
+        text
+    })
+}

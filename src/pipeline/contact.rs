@@ -1,0 +1,130 @@
+//! One picture of a run with everything about it on one sheet.
+
+use super::Output;
+use super::page::{lasted, range};
+use super::reel::reel;
+use crate::color::Rgb;
+use crate::error::Result;
+use crate::guidance::{Curve, Report};
+use crate::raster::{Filter, Raster};
+use crate::sheet::Sheet;
+use std::time::Duration;
+
+/// Pixels of a cell's longer side, at least.
+const SIDE: u32 = 192;
+/// Cells side by side.
+const COLUMNS: usize = 5;
+/// Pictures of a guidance, at most: the first, the last, and some between them.
+const MOST: usize = 10;
+/// The sheet's own paper.
+const BLANK: Rgb = Rgb(255, 255, 255);
+const PAPER: Rgb = Rgb(244, 242, 236);
+const INK: Rgb = Rgb(180, 85, 45);
+
+/// The sheet of image `index`.
+pub(super) fn sheet(output: &Output, index: usize) -> Result<Raster> {
+    let picture = output.image(index)?;
+    let longer = picture.width().max(picture.height()).max(1);
+    // Small pictures by whole pixels, large ones down to the cell.
+    let (h, w) = match SIDE / longer {
+        0 => (picture.height() * SIDE / longer, picture.width() * SIDE / longer),
+        times => (picture.height() * (times + 1), picture.width() * (times + 1)),
+    };
+    let size = (h.max(1), w.max(1));
+    let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };
+    let mut cells = vec![(caption(output, index), picture.resize(size.0, size.1, filter)?)];
+    cells.push(times(output, size));
+    for report in &output.reports {
+        let more = pieces(report, index, picture, size)?;
+        // A guidance that does not fit into what is left of the row begins another.
+        let left = (COLUMNS - cells.len() % COLUMNS) % COLUMNS;
+        if more.len() > left {
+            cells.extend((0..left).map(|_| (String::new(), Raster::flat(BLANK, size.0, size.1))));
+        }
+        cells.extend(more);
+    }
+    let sheet = cells.iter().fold(Sheet::new(COLUMNS), |sheet, (caption, cell)| sheet.add(caption, cell));
+    sheet.draw()
+}
+
+fn caption(output: &Output, index: usize) -> String {
+    let seed = output.seed().map_or_else(String::new, |seed| format!(", seed {}", seed.wrapping_add(index as u64)));
+    format!("{}{seed}, {} steps", output.recipe.prompt, output.recipe.steps)
+}
+
+/// Where the time went, and a curve of the steps.
+fn times(output: &Output, size: (u32, u32)) -> (String, Raster) {
+    let timing = &output.timing;
+    let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
+    let sum: Duration = timing.steps.iter().sum();
+    let caption = format!(
+        "{}: {} before the first step, {} in steps of {}, {} for the picture",
+        lasted(timing.total()),
+        lasted(timing.text),
+        lasted(sum),
+        lasted(timing.step()),
+        lasted(timing.decode)
+    );
+    (caption, plot(&Curve::new("seconds", steps), size))
+}
+
+/// What a guidance shows of image `index`.
+fn pieces(report: &Report, index: usize, picture: &Raster, size: (u32, u32)) -> Result<Vec<(String, Raster)>> {
+    let mut cells = Vec::new();
+    let mine = |image: Option<usize>| image.is_none_or(|image| image == index);
+    for swatch in report.swatches.iter().filter(|swatch| mine(swatch.image)) {
+        let caption =
+            format!("{}: {} asked, {} painted, ΔE {:.1}", swatch.label, swatch.asked, swatch.painted, swatch.delta_e);
+        cells.push((caption, stripes(&[swatch.asked, swatch.painted], size)));
+    }
+    for strip in report.strips.iter().filter(|strip| mine(strip.image) && !strip.colors.is_empty()) {
+        let colors: Vec<Rgb> = strip.colors.iter().map(|(_, color)| *color).collect();
+        cells.push((format!("{}, step by step", strip.label), stripes(&colors, size)));
+    }
+    for curve in report.curves.iter().filter(|curve| mine(curve.image) && curve.points.len() > 1) {
+        cells.push((format!("{}: {}", curve.label, range(&[curve])), plot(curve, size)));
+    }
+    let frames = reel(report, mine)?;
+    let count = frames.len().min(MOST);
+    for at in 0..count {
+        // Evenly from the first to the last.
+        let place = if count > 1 { at * (frames.len() - 1) / (count - 1) } else { 0 };
+        let Some(frame) = frames.get(place) else { continue };
+        let shown = frame.picture.over(picture)?;
+        let filter = if shown.width() > size.1 { Filter::Box } else { Filter::Nearest };
+        cells.push((frame.caption(), shown.resize(size.0, size.1, filter)?));
+    }
+    Ok(cells)
+}
+
+/// Colors side by side.
+fn stripes(colors: &[Rgb], (h, w): (u32, u32)) -> Raster {
+    let mut cell = Raster::flat(PAPER, h, w);
+    let edge = |index: usize| (u64::from(w) * index as u64 / colors.len() as u64) as u32;
+    for (index, color) in colors.iter().enumerate() {
+        cell.paste(&Raster::flat(*color, h, edge(index + 1) - edge(index)), edge(index), 0);
+    }
+    cell
+}
+
+/// A curve from 0 or the least to the greatest value, over its own steps.
+fn plot(curve: &Curve, (h, w): (u32, u32)) -> Raster {
+    let mut cell = Raster::flat(PAPER, h, w);
+    let points: Vec<f64> = curve.points.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
+    let (low, high) = points.iter().fold((0.0f64, 0.0f64), |(low, high), value| (low.min(*value), high.max(*value)));
+    let spread = if high > low { high - low } else { 1.0 };
+    let last = points.len().saturating_sub(1).max(1) as f64;
+    for x in 0..w {
+        // Between the two points around this column.
+        let at = last * f64::from(x) / f64::from(w.saturating_sub(1).max(1));
+        let (left, right) = (points.get(at.floor() as usize), points.get(at.ceil() as usize));
+        let Some((left, right)) = left.zip(right) else { continue };
+        let value = left + (right - left) * at.fract();
+        let margin = f64::from(h) * 0.08;
+        let y = f64::from(h) - margin - (f64::from(h) - 2.0 * margin) * (value - low) / spread;
+        for thick in 0..3 {
+            cell.set(x, (y as u32 + thick).min(h.saturating_sub(1)), INK);
+        }
+    }
+    cell
+}

@@ -1,0 +1,158 @@
+//! [`RunRecipe`]: everything that makes a run, for files.
+
+use super::infotext::{Infotext, sampler_label, spacing_label};
+use super::request::ColorWords;
+use crate::diffusion::{Noise, Spacing};
+use crate::error::{Error, Result};
+use crate::model::Identity;
+use crate::raster::Raster;
+use crate::recipe::Recipe;
+use crate::sampler::Batching;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// Everything that makes a run: what [`Output::save`](super::Output::save) writes beside a picture, and
+/// [`Request::from_png`](super::Request::from_png) makes again. Programs read it as JSON under the keyword `impasto`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RunRecipe {
+    /// Number of this form, 1.
+    pub format: u32,
+    /// Version of impasto.
+    pub version: String,
+    /// The model.
+    pub model: Identity,
+    /// libtorch's threads: sums are split among them, and rounded accordingly.
+    pub threads: i32,
+    /// What the pictures should be.
+    pub prompt: String,
+    /// What they should not.
+    pub negative: String,
+    /// What a second text encoder read instead.
+    pub second_prompt: Option<String>,
+    /// The same of what they should not.
+    pub second_negative: Option<String>,
+    /// What was read where the prompt says a color exactly.
+    pub color_words: ColorWords,
+    /// In pixels.
+    pub width: u32,
+    /// In pixels.
+    pub height: u32,
+    /// Number of steps that were asked for.
+    pub steps: usize,
+    /// Seed of the first image.
+    pub seed: Option<u64>,
+    /// Noise in place of the seed.
+    pub noise: Option<Noise>,
+    /// Number of images in the batch.
+    pub images: usize,
+    /// Which of them this is, counted from 0.
+    pub image: usize,
+    /// How the solver called itself.
+    pub solver_name: String,
+    /// The sampling method as it was named.
+    pub sampler: Option<String>,
+    /// Or as it was given. With neither, it was the checkpoint's own.
+    pub solver: Option<Recipe>,
+    /// The choice of noise levels; `None`: as the sampler's name or the checkpoint says.
+    pub spacing: Option<Spacing>,
+    /// Classifier-free guidance scale.
+    pub guidance_scale: f64,
+    /// How far its contrast was scaled back.
+    pub guidance_rescale: f64,
+    /// Another way to combine branches.
+    pub combine: Option<Recipe>,
+    /// The other seed, and how far towards it.
+    pub variation: Option<(u64, f64)>,
+    /// How much of the schedule was run from a picture.
+    pub strength: Option<f64>,
+    /// How branches and images were batched.
+    pub batching: Batching,
+    /// What steered the run, in the order it was attached.
+    pub guidances: Vec<Recipe>,
+    /// What took part and no file can say, in sentences.
+    pub missing: Vec<String>,
+}
+
+/// The form that is written.
+pub(super) const FORMAT: u32 = 1;
+/// Keyword of the JSON.
+const OWN: &str = "impasto";
+/// Keyword of the AUTOMATIC1111 web UI's text.
+const PARAMETERS: &str = "parameters";
+
+/// What a PNG file says about its run.
+pub(super) enum Told {
+    Recipe(Box<RunRecipe>),
+    Infotext(Infotext),
+}
+
+impl RunRecipe {
+    /// The run in the words of the AUTOMATIC1111 web UI, as far as it has any.
+    pub fn infotext(&self) -> Infotext {
+        let mut info = Infotext { prompt: self.prompt.clone(), negative: self.negative.clone(), ..Infotext::default() };
+        info.push("Steps", self.steps);
+        info.push("Sampler", sampler_label(&self.solver_name));
+        if let Some(spacing) = self.spacing {
+            info.push("Schedule type", spacing_label(spacing));
+        }
+        info.push("CFG scale", self.guidance_scale);
+        if let Some(seed) = self.seed {
+            info.push("Seed", seed.wrapping_add(self.image as u64));
+        }
+        info.push("Size", format!("{}x{}", self.width, self.height));
+        info.push("Model", &self.model.name);
+        if let Some((seed, strength)) = self.variation {
+            info.push("Variation seed", seed.wrapping_add(self.image as u64));
+            info.push("Variation seed strength", strength);
+        }
+        if let Some(strength) = self.strength {
+            info.push("Denoising strength", strength);
+        }
+        info.push("RNG", "CPU");
+        info.push("Version", format!("impasto {}", self.version));
+        info
+    }
+
+    /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.
+    ///
+    /// # Errors
+    /// As [`Raster::save_with_texts`].
+    pub(super) fn save(&self, picture: &Raster, path: &Path) -> Result<()> {
+        let own = serde_json::to_string(self)
+            .map_err(|error| Error::Malformed { file: path.display().to_string(), problem: error.to_string() })?;
+        picture.save_with_texts(path, &[(PARAMETERS, &self.infotext().to_string()), (OWN, &own)])
+    }
+}
+
+impl Told {
+    /// Reads what a PNG file says.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, says nothing, or something that is not understood.
+    pub fn by(path: &Path) -> Result<Self> {
+        let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
+        let texts = Raster::texts(path)?;
+        let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
+        if let Some(own) = text(OWN) {
+            // Another form may be anything.
+            #[derive(Deserialize)]
+            struct Form {
+                format: u32,
+            }
+            let broken = |error: serde_json::Error| malformed(format!("its recipe cannot be read: {error}"));
+            let Form { format } = serde_json::from_str(own).map_err(broken)?;
+            if format != FORMAT {
+                let problem = format!("its recipe has form {format}, and this version of impasto reads form {FORMAT}");
+                return Err(malformed(problem));
+            }
+            return Ok(Self::Recipe(serde_json::from_str(own).map_err(broken)?));
+        }
+        let parameters = text(PARAMETERS).map(|text| Self::Infotext(Infotext::parse(text)));
+        parameters.ok_or_else(|| {
+            malformed(format!(
+                "it has no recipe: neither of the texts \"{OWN}\" and \"{PARAMETERS}\"; save with Output::save"
+            ))
+        })
+    }
+}

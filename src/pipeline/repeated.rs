@@ -1,0 +1,240 @@
+//! A request as a recipe, and [`Request::from_png`]: the run again, from what its picture says.
+
+use super::infotext::Infotext;
+use super::recipe::{FORMAT, RunRecipe, Told};
+use super::{Pipeline, Request};
+use crate::conditioning::Codec;
+use crate::diffusion::solver;
+use crate::error::{Error, Result};
+use crate::model::hex;
+use crate::raster::Raster;
+use crate::recipe::Recipe;
+use sha2::{Digest, Sha256};
+use std::borrow::Cow;
+use std::path::Path;
+
+impl<'p> Request<'p> {
+    /// The run that made a picture, as a request: of a PNG file that [`Output::save`](super::Output::save) wrote, the same run,
+    /// bit for bit on the same machine with the same libtorch; of one that the AUTOMATIC1111 web UI or a program like it wrote,
+    /// as far as its words go. [`Request::notes`] says what cannot be repeated.
+    ///
+    /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbours: image i of the file's batch is
+    /// image i of the output. Alone, and equal but for rounding, it is `images(1).seed(seed + i)`.
+    ///
+    /// The run is made of what the file says and of what is added to the request. Guidances attached to the pipeline take no
+    /// part: those of the run are in the file.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// # let path = std::env::temp_dir().join("impasto-again.png");
+    /// use impasto::pipeline::{Pipeline, Request};
+    ///
+    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let output = pipeline.request("1girl, #ffd700 eyes, hair").seed(7).steps(4).run()?;
+    /// output.save(0, &path)?;
+    ///
+    /// let request = Request::from_png(&mut pipeline, &path)?;
+    /// assert!(request.notes().is_empty());
+    /// assert_eq!(request.run()?.image(0)?, output.image(0)?);
+    /// # std::fs::remove_file(path).ok();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, has no recipe, or a broken one; [`Error::UnknownSolver`].
+    pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
+        let bare = Self::new(&pipeline.model, &mut [], "");
+        match Told::by(path.as_ref())? {
+            Told::Recipe(recipe) => bare.following(*recipe),
+            Told::Infotext(info) => Ok(bare.in_words(&info)),
+        }
+    }
+
+    /// What cannot be repeated of the run that this request came from, in sentences; [`Output::notes`](super::Output::notes)
+    /// has them too. Empty if everything can, and for requests that came from no file.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    /// What makes this request again; its seed is still to be drawn.
+    pub(super) fn recipe(&self) -> Result<RunRecipe> {
+        let mut missing = Vec::new();
+        let mut told = |recipe: Result<Recipe>| match recipe {
+            Ok(recipe) => Some(recipe),
+            Err(error) => {
+                missing.push(error.to_string());
+                None
+            }
+        };
+        let attached = self.attached.iter().map(|guidance| guidance.recipe());
+        let guidances = attached.chain(self.guidances.iter().map(|guidance| guidance.recipe()));
+        let guidances = guidances.filter_map(&mut told).collect();
+        let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
+        let combine = self.combine.as_ref().and_then(|combine| told(combine.recipe()));
+        let solver_name = match (&self.solver, &self.sampler) {
+            (Some(solver), _) => solver.name(),
+            (None, Some(name)) => solver::by_name(name)?.0.name(),
+            (None, None) => self.model.scheduler().solver()?.name(),
+        };
+        let shown = |picture: &Raster| {
+            let digest = hex(&Sha256::digest(picture.bytes()), 8);
+            format!("{}×{} pixels (SHA-256 of its bytes {digest}…)", picture.width(), picture.height())
+        };
+        if let Some((picture, strength)) = self.picture {
+            missing.push(format!("it began with a picture of {}; give it by start with {strength:?}", shown(picture)));
+        }
+        missing.extend(self.mask.map(|mask| format!("it had a mask of {}; give it by mask", shown(mask))));
+        if let Some((_, share)) = self.resumed {
+            missing.push(format!("it went on with another run's latents; give them by resume, with the share {share}"));
+        }
+        missing.extend(self.until.map(|share| format!("it ended after the share {share} of its noise levels")));
+        missing.extend(self.controls.iter().map(|control| format!("{control}; give it by control")));
+        missing.extend(self.guess.map(|guess| format!("its ControlNets guessed; say guess with {guess:?}")));
+        let grid = self.grid()?;
+        let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
+        let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        Ok(RunRecipe {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").into(),
+            model: self.model.identity()?,
+            threads: tch::get_num_threads(),
+            prompt: self.prompt.clone().into_owned(),
+            negative: self.negative.clone().into_owned(),
+            second_prompt: owned(&self.second),
+            second_negative: owned(&self.second_negative),
+            color_words: self.color_words,
+            width,
+            height,
+            steps: self.steps,
+            seed: None,
+            noise: self.noise.clone(),
+            images: self.images,
+            image: 0,
+            solver_name: solver_name.into(),
+            sampler: owned(&self.sampler),
+            solver,
+            spacing: self.spacing,
+            guidance_scale: self.scale.unwrap_or(self.model.defaults().guidance_scale),
+            guidance_rescale: self.rescale,
+            combine,
+            variation: self.variation,
+            strength: self.picture.map(|(_, strength)| strength.share()),
+            batching: self.batching,
+            guidances,
+            missing,
+        })
+    }
+
+    fn following(mut self, recipe: RunRecipe) -> Result<Self> {
+        self.compare(&recipe)?;
+        self.notes.extend(recipe.missing);
+        self.prompt = Cow::Owned(recipe.prompt);
+        self.negative = Cow::Owned(recipe.negative);
+        self.second = recipe.second_prompt.map(Cow::Owned);
+        self.second_negative = recipe.second_negative.map(Cow::Owned);
+        self.color_words = recipe.color_words;
+        self.size = Some((recipe.width, recipe.height));
+        (self.steps, self.images, self.batching) = (recipe.steps, recipe.images, recipe.batching);
+        (self.seed, self.noise, self.variation) = (recipe.seed, recipe.noise, recipe.variation);
+        if let Some(name) = &recipe.sampler {
+            solver::by_name(name)?;
+        }
+        self.sampler = recipe.sampler.map(Cow::Owned);
+        self.solver = recipe.solver.map(|solver| solver.solver()).transpose()?;
+        self.spacing = recipe.spacing;
+        (self.scale, self.rescale) = (Some(recipe.guidance_scale), recipe.guidance_rescale);
+        self.combine = recipe.combine.map(|combine| combine.combine()).transpose()?;
+        for guidance in recipe.guidances {
+            match guidance.guidance() {
+                Ok(made) => self.guidances.push(made),
+                Err(error @ Error::NotRepeatable { .. }) => {
+                    let settings = &guidance.settings;
+                    self.notes.push(format!("{error}; attach it with Request::guide, its settings were {settings}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self)
+    }
+
+    /// Notes in what the machine here differs from the recipe's.
+    fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
+        let (here, there) = (self.model.identity()?, &recipe.model);
+        if here.fingerprint != there.fingerprint {
+            self.notes.push(format!("it was made with another model: {} ({})", there.name, there.fingerprint));
+        }
+        let rounding = [
+            ("on", &there.device, &here.device),
+            ("in", &there.kind, &here.kind),
+            ("by impasto", &recipe.version, &env!("CARGO_PKG_VERSION").to_owned()),
+            ("with libtorch's threads numbering", &recipe.threads.to_string(), &tch::get_num_threads().to_string()),
+        ];
+        for (how, then, now) in rounding.into_iter().filter(|(_, then, now)| then != now) {
+            self.notes.push(format!("it was made {how} {then}, here it is {now}: bits may differ"));
+        }
+        Ok(())
+    }
+
+    fn in_words(mut self, info: &Infotext) -> Self {
+        self.prompt = Cow::Owned(info.prompt.clone());
+        self.negative = Cow::Owned(info.negative.clone());
+        let (mut schedule, mut variation) = (None, (None, None));
+        let mut unread = Vec::new();
+        for (name, value) in &info.fields {
+            let read = match name.as_str() {
+                "Steps" => value.parse().map(|steps| self.steps = steps).is_ok(),
+                "CFG scale" => value.parse().map(|scale| self.scale = Some(scale)).is_ok(),
+                "Seed" => value.parse().map(|seed| self.seed = Some(seed)).is_ok(),
+                "Size" => {
+                    let sides = value.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
+                    self.size = sides.or(self.size);
+                    sides.is_some()
+                }
+                "Sampler" => {
+                    let known = solver::by_name(value);
+                    if let Err(error) = &known {
+                        self.notes.push(format!("{error} The checkpoint's own is used"));
+                    }
+                    self.sampler = known.ok().map(|_| Cow::Owned(value.clone()));
+                    true
+                }
+                "Schedule type" => {
+                    schedule = Some(value);
+                    true
+                }
+                "CFG Rescale" => value.parse().map(|rescale| self.rescale = rescale).is_ok(),
+                "Variation seed" => value.parse().map(|seed| variation.0 = Some(seed)).is_ok(),
+                "Variation seed strength" => value.parse().map(|strength| variation.1 = Some(strength)).is_ok(),
+                "Clip skip" => value == "1",
+                "RNG" | "Model" | "Model hash" | "Version" => true,
+                _ => false,
+            };
+            if !read {
+                unread.push(format!("{name} {value}"));
+            }
+        }
+        if let (Some(seed), Some(strength)) = variation {
+            self.variation = Some((seed, strength));
+        }
+        if let (Some(schedule), Some(sampler)) = (schedule, &self.sampler) {
+            let both = format!("{sampler} {schedule}");
+            match solver::by_name(&both) {
+                Ok(_) => self.sampler = Some(Cow::Owned(both)),
+                Err(_) => unread.push(format!("Schedule type {schedule}")),
+            }
+        }
+        if let Some(model) = info.field("Model") {
+            self.notes.push(format!("it was made with the model {model}; whether this is it, its words do not say"));
+        }
+        if info.field("RNG") != Some("CPU") {
+            self.notes.push("its noise may be a GPU's, which this seed does not give".into());
+        }
+        if info.prompt.contains("<lora:") || info.prompt.contains("<hypernet:") {
+            self.notes.push("networks named in the prompt as <lora:…> are text here; see Model::with_lora".into());
+        }
+        if !unread.is_empty() {
+            self.notes.push(format!("not repeated: {}", unread.join("; ")));
+        }
+        self
+    }
+}

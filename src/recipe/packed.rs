@@ -1,0 +1,97 @@
+//! Many numbers in a text: compressed, and to the bit.
+
+use crate::error::{Error, Result};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use flate2::Compression;
+use flate2::read::ZlibDecoder;
+use flate2::write::ZlibEncoder;
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use tch::{Device, Kind, Tensor};
+
+/// Values of f32, low byte first, compressed (zlib) and written in base64.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Packed {
+    shape: Vec<i64>,
+    values: String,
+}
+
+/// Bytes of the largest tensor: a short text may say that it stands for any number of zeros.
+const LARGEST: u64 = 1 << 30;
+
+impl Packed {
+    /// A tensor of any kind, as f32.
+    pub fn of(tensor: &Tensor) -> Result<Self> {
+        let flat = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.f_contiguous()?;
+        let bytes: Vec<u8> = Vec::<f32>::try_from(&flat)?.into_iter().flat_map(f32::to_le_bytes).collect();
+        let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
+        let packed = packer.write_all(&bytes).and_then(|()| packer.finish()).map_err(|error| malformed(&error))?;
+        Ok(Self { shape: tensor.size(), values: BASE64_STANDARD.encode(packed) })
+    }
+
+    /// The tensor, f32 on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if they are not as many values as the shape has.
+    pub fn tensor(&self) -> Result<Tensor> {
+        let count = self.shape.iter().try_fold(1u64, |count, side| count.checked_mul(u64::try_from(*side).ok()?));
+        let length = count.and_then(|count| count.checked_mul(4)).filter(|length| *length <= LARGEST);
+        let length = length.ok_or_else(|| malformed(&format!("a shape of {:?}", self.shape)))?;
+        let packed = BASE64_STANDARD.decode(&self.values).map_err(|error| malformed(&error))?;
+        let mut bytes = Vec::new();
+        // One byte more than there should be shows that there are more.
+        let read = ZlibDecoder::new(packed.as_slice()).take(length.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| malformed(&error))?;
+        if bytes.len() as u64 != length {
+            return Err(malformed(&format!("{} bytes for a shape of {:?}", bytes.len(), self.shape)));
+        }
+        let (chunks, _) = bytes.as_chunks::<4>();
+        let values: Vec<f32> = chunks.iter().copied().map(f32::from_le_bytes).collect();
+        Ok(Tensor::f_from_slice(&values)?.f_reshape(self.shape.as_slice())?)
+    }
+}
+
+fn malformed(problem: &dyn std::fmt::Display) -> Error {
+    Error::Malformed { file: "packed values".into(), problem: problem.to_string() }
+}
+
+/// For a tensor among settings.
+pub(crate) mod tensor {
+    use super::Packed;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+    use tch::Tensor;
+
+    pub fn serialize<S: Serializer>(tensor: &Tensor, to: S) -> Result<S::Ok, S::Error> {
+        Packed::of(tensor).map_err(ser::Error::custom)?.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tensor, D::Error> {
+        Packed::deserialize(from)?.tensor().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_survive_to_the_bit() -> Result<()> {
+        let tensor = Tensor::from_slice(&[0.1f32, -0.0, f32::MIN_POSITIVE / 8.0, 3e38, 1.0, 2.0]).reshape([1, 2, 3]);
+        let written = serde_json::to_string(&Packed::of(&tensor)?).unwrap();
+        let read = serde_json::from_str::<Packed>(&written).unwrap().tensor()?;
+        assert_eq!((read.size(), read.get(0)), (vec![1, 2, 3], tensor.get(0)));
+        Ok(())
+    }
+
+    #[test]
+    fn what_does_not_fit_its_shape_is_refused() -> Result<()> {
+        let packed = Packed::of(&Tensor::from_slice(&[1.0f32, 2.0]))?;
+        for shape in [vec![3], vec![1], vec![-2], vec![i64::MAX, 8]] {
+            assert!(Packed { shape, values: packed.values.clone() }.tensor().is_err());
+        }
+        assert!(Packed { shape: vec![2], values: "#".into() }.tensor().is_err());
+        assert!(Packed { shape: vec![2], values: "AAAA".into() }.tensor().is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! Reports of a run as people and programs read them.
+
+use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, solver::EulerAncestral};
+use impasto::guidance::{ColorForce, Curve, Daam, Guidance, PaintWithWords, Picture, Region, Report, Strip, Swatch};
+use impasto::pipeline::{Output, Pipeline};
+use impasto::sampler::{Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Grid, Raster, Result, Rgb};
+use ndarray::Array2;
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+/// A guidance of a user, with one piece of every kind.
+struct Mine;
+
+impl Guidance for Mine {
+    fn report(&self) -> Result<Option<Report>> {
+        let map = Tensor::from_slice(&[0.0f32, 1.0, 1.0, 0.5]).reshape([2, 2]);
+        let report = Report::new("Mine <of all>")
+            .data(serde_json::json!({ "answer": 42 }))
+            .swatch(Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0)).image(0))
+            .curve(Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)]))
+            .strip(Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))]))
+            .picture(Picture::map("where it is wet", &map).image(0).step(1))
+            .picture(Picture::new("a shell", Raster::flat(GOLD, 4, 4)));
+        Ok(Some(report))
+    }
+    fn notes(&self) -> Vec<String> {
+        vec!["the <sea> is rough".into()]
+    }
+    fn name(&self) -> &'static str {
+        "Mine"
+    }
+}
+
+fn output(images: usize) -> Result<Output> {
+    let mask = Region::new(Array2::from_shape_fn((16, 16), |(row, _)| if row > 7 { 1.0 } else { 0.0 }));
+    let mut pipeline = Pipeline::builder().build()?;
+    let request = pipeline.request(PORTRAIT).negative("x < y").seed(7).steps(6).images(images);
+    let request = request.guide(ColorForce::exact("hair", Rgb(255, 99, 71))).guide(Daam::of("eyes"));
+    request.guide(PaintWithWords::default().mask(mask, "shirt", 0.5)).guide(Mine).run()
+}
+
+/// Elements without an end.
+const VOID: [&str; 3] = ["br", "img", "meta"];
+
+/// Do all tags of a page end where they should? Returns the names of its elements.
+fn elements(page: &str) -> Vec<String> {
+    let (mut open, mut seen, mut rest) = (Vec::new(), Vec::new(), page);
+    while let Some((_, after)) = rest.split_once('<') {
+        let (tag, after) = after.split_once('>').expect("a tag ends");
+        rest = after;
+        if tag.starts_with('!') {
+            continue;
+        }
+        if let Some(name) = tag.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name), "before {after:.80}");
+            continue;
+        }
+        let name = tag.split([' ', '/']).next().expect("a name").to_owned();
+        assert_eq!(tag.matches('"').count() % 2, 0, "quotes in <{tag:.80}>");
+        seen.push(name.clone());
+        if name == "style" || name == "script" {
+            let end = format!("</{name}>");
+            rest = rest.split_once(end.as_str()).expect("it ends").1;
+        } else if !tag.ends_with('/') && !VOID.contains(&name.as_str()) {
+            open.push(name);
+        }
+    }
+    assert!(open.is_empty(), "{open:?} do not end");
+    seen
+}
+
+#[test]
+fn a_page_is_whole_loads_nothing_and_shows_every_piece() -> Result<()> {
+    for images in [1, 2] {
+        let output = output(images)?;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("report.html");
+        output.save_report(&path)?;
+        let page = std::fs::read_to_string(&path).expect("it is there");
+        assert!(output.save_report(folder.path().join("no/report.html")).is_err());
+
+        let elements = elements(&page);
+        let count = |name: &str| elements.iter().filter(|element| *element == name).count();
+        assert_eq!((count("h1"), count("h2"), count("link"), count("iframe")), (1, 6, 0, 0));
+        for reference in ["src=\"", "url("] {
+            assert!(page.split(reference).skip(1).all(|rest| rest.starts_with("data:")), "{reference}");
+        }
+        assert!(!page.contains("http") && !page.contains("href") && !page.contains("@import"));
+
+        for piece in [
+            "ColorForce &quot;hair&quot;",
+            "Daam &quot;eyes&quot;",
+            "PaintWithWords",
+            "Mine &lt;of all&gt;",
+            "x &lt; y",
+            "the &lt;sea&gt; is rough",
+            "the sea &amp; sky",
+            "another color",
+            "height of waves: 1 to 3",
+            "the tide",
+            "where it is wet",
+            "a shell",
+            "#ff6347",
+            "as the model saw it",
+            "strength of the force",
+            "mask</figcaption>",
+            "a step</p>",
+            "prefers-color-scheme: dark",
+            "width=device-width",
+            "Mine cannot be repeated from a file",
+        ] {
+            assert!(page.contains(piece), "{piece}");
+        }
+        assert_eq!(page.contains("image 1"), images > 1);
+
+        let json = page.split_once("id=\"run\">").and_then(|(_, rest)| rest.split_once("</script>")).expect("JSON").0;
+        let run: Value = serde_json::from_str(json).expect("JSON");
+        assert_eq!(run["recipe"]["seed"], 7);
+        assert_eq!(run["timing"]["steps"].as_array().map(Vec::len), Some(6));
+        assert_eq!(run["reports"][3]["data"]["answer"], 42);
+        assert_eq!(run["reports"][0]["swatches"].as_array().map(Vec::len), Some(images));
+        assert_eq!(run["reports"][0]["swatches"][0]["asked"], "#ff6347");
+        assert_eq!(run["reports"], serde_json::to_value(output.reports()).expect("JSON"));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
+    let output = output(2)?;
+    let sheet = output.contact_sheet(1)?;
+    // 128 pixels twice, five columns with eight pixels around them.
+    assert_eq!(sheet.width(), 8 + 5 * (256 + 8));
+    let picture = output.image(1)?;
+    for (x, y) in [(0, 0), (64, 64), (127, 100)] {
+        assert_eq!(sheet.pixel(8 + 2 * x, 8 + 2 * y), picture.pixel(x, y));
+    }
+    let there = |color: Rgb| sheet.bytes().chunks(3).filter(|pixel| *pixel == [color.0, color.1, color.2]).count();
+    let painted = output.reports()[0].swatches[1].painted;
+    assert!(there(Rgb(255, 99, 71)) > 20_000 && there(painted) > 20_000);
+    assert!(output.contact_sheet(2).is_err());
+    Ok(())
+}
+
+#[test]
+fn a_run_that_ends_early_has_a_page_without_pictures() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let output = pipeline.request(PORTRAIT).seed(7).steps(6).until(0.5).guide(Daam::of("eyes")).run()?;
+    let page = output.report()?;
+    assert!(elements(&page).len() > 20 && page.contains("it ended after the share 0.5"));
+    assert!(output.contact_sheet(0).is_err());
+    Ok(())
+}
+
+#[test]
+fn times_are_told_for_every_part() -> Result<()> {
+    let output = output(1)?;
+    let timing = output.timing();
+    let steps: std::time::Duration = timing.steps.iter().sum();
+    assert!(timing.text > steps / 4, "two passes: the first is before the first step");
+    assert_eq!(timing.total(), timing.text + steps + timing.decode);
+    assert!(timing.decode.as_micros() > 0 && timing.step() <= timing.total());
+    Ok(())
+}
+
+#[test]
+fn maps_are_not_drawn_until_somebody_looks() -> Result<()> {
+    /// Its map cannot be drawn.
+    struct Odd;
+    impl Guidance for Odd {
+        fn report(&self) -> Result<Option<Report>> {
+            let map = Tensor::zeros([2, 2, 2], (Kind::Float, Device::Cpu));
+            Ok(Some(Report::new("Odd").picture(Picture::map("odd", &map).image(0))))
+        }
+    }
+    let mut pipeline = Pipeline::builder().build()?;
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Odd).run()?;
+    let error = output.report().expect_err("somebody looked").to_string();
+    assert!(error.contains("[h, w]") && output.contact_sheet(0).is_err(), "{error}");
+    Ok(())
+}
+
+#[test]
+fn asking_for_reports_during_a_run_changes_no_bit_of_it() -> Result<()> {
+    let guided = |nosy: bool| -> Result<Tensor> {
+        let model = ToyModel::new(3)?;
+        let schedule = Schedule::new(&impasto::diffusion::Table::stable_diffusion(), 6, Spacing::Leading)?;
+        let force = ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0).trim(2);
+        let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0));
+        let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force).guide(Daam::of("gold"));
+        let sampler = sampler.guide(PaintWithWords::default().mask(region, "girl", 1.0)).guide(Daam::words());
+        let start = Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)).images(2);
+        let mut run = sampler.start(&model, start)?;
+        while run.step()?.is_some() {
+            if nosy {
+                for report in run.reports()? {
+                    report.pictures.iter().try_for_each(|picture| picture.raster().map(drop))?;
+                }
+            }
+        }
+        assert!(!model.sites().is_empty() && run.reports()?.len() == 4);
+        let picture = run.decode()?;
+        Ok(Tensor::cat(&[run.latent().flatten(0, -1), picture.flatten(0, -1)], 0))
+    };
+    assert_eq!(guided(true)?, guided(false)?);
+    Ok(())
+}
