@@ -1,8 +1,8 @@
 //! Guidances, saliencies and combinations from their recipes.
 
 use super::{
-    Cfg, ColorForce, Combine, Daam, Differential, Guidance, PackageDaam, Recorded, Region, RescaledCfg, Saliency,
-    WordMaps,
+    Cfg, ColorForce, Combine, Daam, Differential, Guidance, PackageDaam, PaintWithWords, Recorded, Region, RescaledCfg,
+    Saliency, WordMaps,
 };
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -19,6 +19,7 @@ impl Recipe {
     pub fn guidance(&self) -> Result<Box<dyn Guidance>> {
         Ok(match self.name.as_str() {
             "ColorForce" => Box::new(ColorForce::repeated(self)?),
+            "PaintWithWords" => Box::new(PaintWithWords::repeated(self)?),
             "PackageDaam" => Box::new(PackageDaam::new(self.read()?)),
             "WordMaps" => Box::new(self.read::<WordMaps>()?),
             SUM => {

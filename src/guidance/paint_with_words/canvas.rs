@@ -5,18 +5,19 @@ use crate::color::Rgb;
 use crate::error::{Error, MissingColor, Result};
 use crate::guidance::Region;
 use crate::raster::Raster;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use tch::Tensor;
 
 /// Something painted, and the phrase it stands for.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Area {
     pub paint: Paint,
     pub phrase: String,
     pub strength: f64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Paint {
     /// Where the map has this color.
     Color(Rgb),

@@ -3,6 +3,7 @@
 use crate::attention::Scores;
 use crate::error::{Error, Result};
 use crate::guidance::LARGEST_LEVEL;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// What is added to the scaled scores s = q·kᵀ/√d where the weight is w, at noise level σ.
@@ -13,6 +14,7 @@ use tch::{Kind, Tensor};
 ///
 /// Source: paint-with-words-sd, whose laws are on q·kᵀ before scaling. Maximum and deviation grow with their scores, so
 /// on scaled ones they are the same law.
+#[derive(Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WeightFn {
     /// gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 what the package's pictures were made
@@ -26,6 +28,7 @@ pub enum WeightFn {
     Flat(f64),
     /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1, 1, cells,
     /// tokens] f32), the noise level and the scores.
+    #[serde(skip)]
     Custom(CustomLaw),
 }
 

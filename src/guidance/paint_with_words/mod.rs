@@ -3,6 +3,7 @@
 mod canvas;
 mod law;
 mod palette;
+mod repeated;
 mod report;
 mod resample;
 mod weights;
@@ -20,6 +21,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::error::{Error, Result};
 use crate::prompt::TokenSpan;
 use crate::raster::Raster;
+use crate::recipe::Recipe;
 use crate::step::{Grid, Step};
 use canvas::{Area, Canvas, Paint};
 use ndarray::Array2;
@@ -56,9 +58,13 @@ pub struct PaintWithWords {
     resample: Resample,
     /// Noise levels, the largest first.
     window: (f64, f64),
-    sites: Box<dyn Fn(&AttentionSite) -> bool + Send>,
+    /// `None`: all.
+    sites: Option<Sites>,
     run: Option<Painting>,
 }
+
+/// A choice of attention sites.
+type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
 /// One run's state.
 struct Painting {
@@ -74,7 +80,7 @@ impl Default for PaintWithWords {
             weight: WeightFn::default(),
             resample: Resample::default(),
             window: (f64::INFINITY, 0.0),
-            sites: Box::new(|_| true),
+            sites: None,
             run: None,
         }
     }
@@ -134,7 +140,7 @@ impl PaintWithWords {
 
     /// Acts only at the cross-attention sites that `select` accepts. Default: all.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.sites = Box::new(select);
+        self.sites = Some(Box::new(select));
         self
     }
 
@@ -178,6 +184,10 @@ impl PaintWithWords {
         self.weight.acts() && self.canvas.areas.iter().any(|area| area.strength != 0.0)
     }
 
+    fn reads(&self, site: &AttentionSite) -> bool {
+        site.is_cross() && self.sites.as_ref().is_none_or(|select| select(site))
+    }
+
     fn covers(&self, sigma: f64) -> bool {
         let (high, low) = self.window;
         (low..=high).contains(&sigma)
@@ -187,7 +197,7 @@ impl PaintWithWords {
 impl CrossAttentionHook for PaintWithWords {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
         let reaches = self.run.as_ref().is_some_and(|run| run.weights.reach(branch));
-        if reaches && self.acts() && site.is_cross() && (self.sites)(site) { Interest::BIAS } else { Interest::NONE }
+        if reaches && self.acts() && self.reads(site) { Interest::BIAS } else { Interest::NONE }
     }
 
     fn active(&self, step: &Step) -> bool {
@@ -218,7 +228,7 @@ impl Guidance for PaintWithWords {
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
-        let chosen = setup.sites.iter().filter(|site| site.is_cross() && (self.sites)(site));
+        let chosen = setup.sites.iter().filter(|site| self.reads(site));
         let grids: Vec<Grid> = chosen.map(|site| setup.grid.halved(site.halvings)).collect();
         if grids.is_empty() {
             let cross = setup.sites.iter().filter(|site| site.is_cross());
@@ -272,6 +282,10 @@ impl Guidance for PaintWithWords {
     fn report(&self) -> Result<Option<Report>> {
         let Some(run) = &self.run else { return Ok(None) };
         run.weights.finest().map(|masks| run.trace.summary(masks)).transpose()
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        self.written()
     }
 
     fn name(&self) -> &'static str {

@@ -2,10 +2,11 @@
 
 use crate::error::Result;
 use crate::step::Grid;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// How a mask is brought to the grid of an attention site.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Resample {
     /// Each cell has the mean of the box it covers, exact for any ratio: what is painted keeps its mass at every site,
