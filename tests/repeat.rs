@@ -4,8 +4,8 @@ use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::{DpmppSde, Euler, Eval, Multistep, Solver, UniPc};
 use impasto::diffusion::{Noise, Spacing, Transition};
 use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Combine, Cutoff, Daam, Differential, Feedback, ForceTarget, Guidance, MaskEdge,
-    PaintWithWords, Region, Resample, StepVariance, Texture, WeightFn,
+    Accumulate, Cfg, ColorForce, Combine, Cutoff, Daam, Differential, Feedback, ForceTarget, GoldMode, Guidance,
+    MaskEdge, PaintWithWords, Region, Resample, StepVariance, Texture, WeightFn,
 };
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::sampler::Batching;
@@ -174,6 +174,20 @@ fn what_a_pipeline_has_attached_is_in_the_file_and_runs_once() -> Result<()> {
     assert_same("the same pipeline", &output, &twice);
     let (_, twice) = again(&mut Pipeline::builder().build()?, &output, 0)?;
     assert_same("a bare pipeline", &output, &twice);
+    Ok(())
+}
+
+#[test]
+fn maps_and_latents_of_an_earlier_run_are_in_the_file() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut first = ColorForce::new("hair", GOLD);
+    pipeline.request(PORTRAIT).seed(7).steps(6).guide(&mut first).run()?;
+    let gold = first.gold_latent()?.shallow_clone();
+    let force = ColorForce::new("hair", GOLD).gold(GoldMode::Latent(gold)).replay(first.recorded()?);
+    let output = pipeline.request(PORTRAIT).seed(7).steps(6).guide(force).run()?;
+    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    assert_eq!((notes.len(), output.reports()[0].pictures.len()), (0, 5));
+    assert_same("replayed", &output, &twice);
     Ok(())
 }
 

@@ -114,6 +114,7 @@ fn plot(curve: &Curve, (h, w): (u32, u32)) -> Raster {
     let (low, high) = points.iter().fold((0.0f64, 0.0f64), |(low, high), value| (low.min(*value), high.max(*value)));
     let spread = if high > low { high - low } else { 1.0 };
     let last = points.len().saturating_sub(1).max(1) as f64;
+    let mut before = None;
     for x in 0..w {
         // Between the two points around this column.
         let at = last * f64::from(x) / f64::from(w.saturating_sub(1).max(1));
@@ -122,9 +123,11 @@ fn plot(curve: &Curve, (h, w): (u32, u32)) -> Raster {
         let value = left + (right - left) * at.fract();
         let margin = f64::from(h) * 0.08;
         let y = f64::from(h) - margin - (f64::from(h) - 2.0 * margin) * (value - low) / spread;
-        for thick in 0..3 {
-            cell.set(x, (y as u32 + thick).min(h.saturating_sub(1)), INK);
-        }
+        // From the column before, so that steep lines are whole.
+        let y = y as u32;
+        let (top, bottom) = (y.min(before.unwrap_or(y)), y.max(before.unwrap_or(y)) + 2);
+        (top..=bottom.min(h.saturating_sub(1))).for_each(|y| cell.set(x, y, INK));
+        before = Some(y);
     }
     cell
 }
