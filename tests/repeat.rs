@@ -379,8 +379,11 @@ fn broken_recipes_say_what_is_wrong() -> Result<()> {
         assert!(error.contains(problem), "{error}\n{written}");
     }
     let unknown = changed("/solver", serde_json::json!({ "name": "Mine" }));
-    let error = Request::from_png(&mut pipeline, folder.told(&[("impasto", &unknown)])).map(drop).expect_err("unknown");
-    assert!(error.to_string().contains("Mine, which is no solver of this crate"), "{error}");
+    let request = Request::from_png(&mut pipeline, folder.told(&[("impasto", &unknown)]))?;
+    let notes = request.notes().join("; ");
+    assert!(notes.starts_with("Mine, which is no solver of this crate, cannot be repeated"), "{notes}");
+    assert!(notes.contains("give it by Request::solver"), "{notes}");
+    drop(request);
     let error = Request::from_png(&mut pipeline, folder.told(&[])).map(drop).expect_err("silent").to_string();
     assert!(error.contains("it has no recipe"), "{error}");
     assert!(matches!(Request::from_png(&mut pipeline, folder.file("none.png")).map(drop), Err(Error::Io { .. })));

@@ -140,21 +140,34 @@ impl<'p> Request<'p> {
             solver::by_name(name)?;
         }
         self.sampler = recipe.sampler.map(Cow::Owned);
-        self.solver = recipe.solver.map(|solver| solver.solver()).transpose()?;
+        self.solver = self.made(recipe.solver, Recipe::solver, "solver")?;
         self.spacing = recipe.spacing;
         (self.scale, self.rescale) = (Some(recipe.guidance_scale), recipe.guidance_rescale);
-        self.combine = recipe.combine.map(|combine| combine.combine()).transpose()?;
+        self.combine = self.made(recipe.combine, Recipe::combine, "combine")?;
         for guidance in recipe.guidances {
-            match guidance.guidance() {
-                Ok(made) => self.guidances.push(made),
-                Err(error @ Error::NotRepeatable { .. }) => {
-                    let settings = &guidance.settings;
-                    self.notes.push(format!("{error}; attach it with Request::guide, its settings were {settings}"));
-                }
-                Err(error) => return Err(error),
+            if let Some(made) = self.made(Some(guidance), Recipe::guidance, "guide")? {
+                self.guidances.push(made);
             }
         }
         Ok(self)
+    }
+
+    /// What a recipe makes; if it is none of this crate's, a note says to give it by a setter.
+    fn made<T>(
+        &mut self,
+        recipe: Option<Recipe>,
+        make: fn(&Recipe) -> Result<T>,
+        setter: &'static str,
+    ) -> Result<Option<T>> {
+        let Some(recipe) = recipe else { return Ok(None) };
+        match make(&recipe) {
+            Err(error @ Error::NotRepeatable { .. }) => {
+                let settings = &recipe.settings;
+                self.notes.push(format!("{error}; give it by Request::{setter}, its settings were {settings}"));
+                Ok(None)
+            }
+            made => made.map(Some),
+        }
     }
 
     /// Notes in what the machine here differs from the recipe's.
@@ -202,7 +215,6 @@ impl<'p> Request<'p> {
                     schedule = Some(value);
                     true
                 }
-                "CFG Rescale" => value.parse().map(|rescale| self.rescale = rescale).is_ok(),
                 "Variation seed" => value.parse().map(|seed| variation.0 = Some(seed)).is_ok(),
                 "Variation seed strength" => value.parse().map(|strength| variation.1 = Some(strength)).is_ok(),
                 "Clip skip" => value == "1",
