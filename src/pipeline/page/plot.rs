@@ -22,7 +22,8 @@ pub(super) fn curves(label: &str, curves: &[&Curve], steps: usize) -> String {
         let line: Vec<String> =
             points.clone().map(|(step, value)| format!("{:.1},{:.1}", x(*step), y(*value))).collect();
         let dot = |(step, value): &(usize, f64)| {
-            let title = format!("step {}: {value:.4}", step + 1);
+            let whose = curve.image.map_or_else(String::new, |image| format!("image {image}, "));
+            let title = format!("{whose}step {}: {value:.4}", step + 1);
             format!("<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"3\"><title>{title}</title></circle>", x(*step), y(*value))
         };
         drawn += &format!("<polyline points=\"{}\"/>{}", line.join(" "), points.map(dot).collect::<String>());
