@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
 use crate::step::Grid;
+use crate::vision::{View, Vision};
 use std::ops::Range;
 use tch::{Device, Tensor};
 
@@ -23,12 +24,53 @@ pub struct Conditioning {
     /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
     /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
     pub concat: Option<Tensor>,
+    /// What takes over from a step on, by rising steps. The fields above are those of the steps before.
+    later: Vec<(usize, Conditioning)>,
 }
 
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context, pooled: None, sizes: None, concat: None }
+        Self { context, pooled: None, sizes: None, concat: None, later: Vec::new() }
+    }
+
+    /// Edits what the branch is conditioned on during `steps` of the run; at the others it stays as it is. `edit` is called
+    /// for every part that an earlier call has made, in order, and at least once unless there are no steps. Tensors are shared
+    /// between parts: put others in their place.
+    ///
+    /// Keys and values of the context are made anew where a part begins, and kept otherwise.
+    ///
+    /// # Errors
+    /// What `edit` fails with.
+    pub fn during(&mut self, steps: Range<usize>, mut edit: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
+        if steps.is_empty() {
+            return Ok(());
+        }
+        let mut later = std::mem::take(&mut self.later);
+        for border in [steps.start, steps.end].into_iter().filter(|border| (1..usize::MAX).contains(border)) {
+            let at = later.partition_point(|(from, _)| *from < border);
+            if later.get(at).is_none_or(|(from, _)| *from != border) {
+                let before = at.checked_sub(1).and_then(|before| later.get(before)).map_or(&*self, |(_, part)| part);
+                let part = before.share();
+                later.insert(at, (border, part));
+            }
+        }
+        if steps.start == 0 {
+            edit(self)?;
+        }
+        later.iter_mut().filter(|(from, _)| steps.contains(from)).try_for_each(|(_, part)| edit(part))?;
+        self.later = later;
+        Ok(())
+    }
+
+    /// What the branch is conditioned on at a step.
+    pub fn at(&self, step: usize) -> &Self {
+        self.later.iter().rev().find(|(from, _)| *from <= step).map_or(self, |(_, part)| part)
+    }
+
+    /// Does another part begin at this step?
+    pub(crate) fn changes(&self, step: usize) -> bool {
+        self.later.iter().any(|(from, _)| *from == step)
     }
 
     /// A second handle on the same tensors.
@@ -39,6 +81,7 @@ impl Conditioning {
             pooled: share(&self.pooled),
             sizes: share(&self.sizes),
             concat: share(&self.concat),
+            later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
         }
     }
 
@@ -59,6 +102,11 @@ impl Conditioning {
             pooled: optional(&self.pooled)?,
             sizes: optional(&self.sizes)?,
             concat: optional(&self.concat)?,
+            later: self
+                .later
+                .iter()
+                .map(|(from, part)| Ok((*from, part.images(images.clone())?)))
+                .collect::<Result<_>>()?,
         })
     }
 }
@@ -108,6 +156,15 @@ pub trait Codec {
     /// [`Error::Shape`] if [`Codec::encode`] does not do what [`Codec::cell`] says.
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
         flat(self, color, grid)
+    }
+
+    /// What the vision tower that belongs to the text encoder makes of a picture.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] without a tower, as by default; [`Error::Parameter`] for a picture without pixels.
+    fn vision(&self, _picture: &Raster, _view: View) -> Result<Vision> {
+        let (file, place) = ("the image encoder".into(), "this model".into());
+        Err(Error::MissingFile { file, place, hint: "pictures are understood by a codec that implements `vision`" })
     }
 
     /// Side of a latent cell in pixels.

@@ -62,6 +62,7 @@ pub mod text;
 #[cfg(feature = "train")]
 #[cfg_attr(docsrs, doc(cfg(feature = "train")))]
 pub mod train;
+mod vision;
 pub mod weights;
 
 pub use branch::{Branch, BranchInfo};
@@ -75,6 +76,7 @@ pub use raster::Raster;
 pub use recipe::Recipe;
 pub use sheet::Sheet;
 pub use step::{Grid, Step};
+pub use vision::{ClipRange, Crop, View, Vision};
 pub use weights::Source;
 
 /// The README's code is compiled, and run where it says so.

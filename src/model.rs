@@ -5,6 +5,7 @@ mod autoencoder;
 mod controlled;
 mod identity;
 mod text_encoders;
+mod vision;
 
 pub use controlled::{Control, Controlled, Guess};
 pub use identity::Identity;
@@ -18,8 +19,10 @@ use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig
 use crate::error::{Error, Result};
 use crate::nn::{Added, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
+use crate::raster::Raster;
 use crate::step::{Grid, Step};
 use crate::text::TextOptions;
+use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights, way};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use serde::Deserialize;
@@ -27,6 +30,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 use text_encoders::TextEncoders;
+use vision::VisionTower;
 
 /// How a checkpoint is loaded.
 ///
@@ -54,6 +58,9 @@ pub struct LoadOptions {
     pub text_encoder: Option<Source>,
     /// Another second text encoder (SDXL), likewise.
     pub text_encoder_2: Option<Source>,
+    /// CLIP's vision tower, if the checkpoint has none: a folder of an image encoder or of a whole CLIP. It is read when a
+    /// picture is first shown to it.
+    pub image_encoder: Option<Source>,
     /// What the network's output means, if the checkpoint does not say or says it wrongly.
     pub prediction: Option<Prediction>,
     /// Was it trained to the level of pure noise? `None`: as the checkpoint says.
@@ -78,6 +85,7 @@ impl Default for LoadOptions {
             tiling: None,
             text_encoder: None,
             text_encoder_2: None,
+            image_encoder: None,
             prediction: None,
             zero_snr: None,
             family: None,
@@ -142,6 +150,7 @@ pub struct Model {
     /// What its source is called.
     name: String,
     text_encoders: TextEncoders,
+    vision: VisionTower,
     unet: UNet,
     unet_config: UnetConfig,
     vae: Autoencoder,
@@ -185,6 +194,10 @@ impl Model {
         computes("kind", kind, device)?;
         let _no_grad = tch::no_grad_guard();
         let reading = Reading { family: options.family, variant: options.variant.clone(), averages: options.averages };
+        let vision = match &options.image_encoder {
+            Some(tower) => VisionTower::new(tower.clone(), Reading::default(), kind, device),
+            None => VisionTower::new(source.clone(), reading.clone(), kind, device),
+        };
         let main = Checkpoint::open(source, reading)?;
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
         let xl = unet_config.addition_embed_type.is_some();
@@ -271,6 +284,7 @@ impl Model {
         Ok(Self {
             name: source.name(),
             text_encoders,
+            vision,
             unet,
             unet_config,
             vae,
@@ -644,6 +658,11 @@ impl Codec for Model {
         let latent = conditioning::flat(self, color, grid)?;
         self.flats.borrow_mut().insert((color, grid), latent.shallow_clone());
         Ok(latent)
+    }
+
+    fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
+        let _no_grad = tch::no_grad_guard();
+        self.vision.see(picture, view, &self.text_encoders.widths())
     }
 
     fn cell(&self) -> i64 {

@@ -7,8 +7,10 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Noise, Prediction, Predictions};
 use crate::error::Result;
 use crate::prompt::Prompt;
+use crate::raster::{Filter, Raster};
 use crate::step::Step;
-use tch::{Kind, Tensor};
+use crate::vision::{View, Vision};
+use tch::{Device, Kind, Tensor};
 
 const WIDTH: i64 = 16;
 const HEADS: i64 = 2;
@@ -23,6 +25,7 @@ pub struct ToyModel {
     attn1: Attention,
     attn2: Attention,
     conv_out: Tensor,
+    patches: Tensor,
 }
 
 #[derive(Debug)]
@@ -77,6 +80,7 @@ impl ToyModel {
             attn1: Attention::new(&mut draw)?,
             attn2: Attention::new(&mut draw)?,
             conv_out: draw(4, WIDTH)?,
+            patches: draw(WIDTH, 3)?,
         })
     }
 }
@@ -139,6 +143,14 @@ impl Codec for ToyModel {
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         Ok(latent.f_narrow(1, 0, 3)?)
+    }
+
+    /// The mean color, and those of four patches.
+    fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
+        let patches = picture.resize(2, 2, Filter::Box)?.to_tensor(Device::Cpu)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
+        let mean = patches.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
+        let tokens = Tensor::f_cat(&[mean, patches], 1)?.f_linear(&self.patches, None::<Tensor>)?;
+        Ok(Vision::new(tokens, 0..WIDTH))
     }
 
     fn cell(&self) -> i64 {

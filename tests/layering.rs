@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 const VOCABULARY: &[&str] =
-    &["error", "branch", "step", "prompt", "conditioning", "color", "raster", "recipe", "sheet"];
+    &["error", "branch", "step", "prompt", "conditioning", "color", "raster", "recipe", "sheet", "vision"];
 
 /// Each layer's modules, and the layers it may use, from the bottom up. `docs/architecture.md` draws it.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[

@@ -15,7 +15,7 @@ pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
 type Group = (usize, Range<i64>, Vec<Branch>);
 
 /// What stays from one evaluation of a run to the next: which hook wants which phase where, and the keys and values of
-/// the prompt, which do not change.
+/// the prompt, which do not change until [`Wiring::forget`].
 #[derive(Debug, Default)]
 pub struct Wiring {
     hooks: usize,
@@ -43,6 +43,11 @@ impl Wiring {
             }
         }
         Ok(Self { hooks: hooks.len(), interest, keys_values: HashMap::new() })
+    }
+
+    /// Lets the keys and values go: the prompt is another from here on.
+    pub fn forget(&mut self) {
+        self.keys_values.clear();
     }
 
     fn of(&self, hook: usize, site: &AttentionSite, branch: Branch) -> Interest {

@@ -74,6 +74,7 @@ impl Model {
         Ok(Self {
             name: self.name.clone(),
             text_encoders,
+            vision: self.vision.again(),
             unet,
             unet_config: self.unet_config.clone(),
             vae,

@@ -11,6 +11,7 @@ use crate::nn::{Added, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::step::{Grid, Step};
+use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Source};
 use std::fmt;
 use std::ops::{Range, RangeInclusive};
@@ -415,6 +416,10 @@ impl Codec for Controlled<'_> {
 
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
         self.model.flat(color, grid)
+    }
+
+    fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
+        self.model.vision(picture, view)
     }
 
     fn cell(&self) -> i64 {

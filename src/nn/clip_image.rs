@@ -4,6 +4,7 @@ use super::config::{read, refused, sizes};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Filter, Raster};
+use crate::vision::{ClipRange, Crop, View};
 use serde::{Deserialize, Deserializer, de};
 use std::ops::Range;
 use tch::{Kind, Tensor};
@@ -160,6 +161,44 @@ impl ClipImageProcessor {
         Ok(x)
     }
 
+    /// The defaults for a tower that sees pictures of `side` × `side` pixels.
+    pub fn of_side(side: u32) -> Self {
+        Self { size: PictureSize::Edge(side), crop_size: PictureSize::Edge(side), ..Self::default() }
+    }
+
+    /// As [`pixels`](Self::pixels), with the picture made a square, and its bytes numbers, in another way than the
+    /// configuration's.
+    ///
+    /// # Errors
+    /// As [`pixels`](Self::pixels).
+    pub fn viewed(&self, picture: &Raster, view: View) -> Result<Tensor> {
+        let mut processor = self.clone();
+        if view.range == ClipRange::Upstream {
+            // (2x − 1 − mean)/std = (x − (1 + mean)/2)/(std/2)
+            processor.image_mean = self.image_mean.map(|mean| (1.0 + mean) / 2.0);
+            processor.image_std = self.image_std.map(|std| std / 2.0);
+        }
+        match view.crop {
+            Crop::Center => processor.pixels(picture),
+            Crop::Stretch => {
+                let (height, width) = self.crop_size.square();
+                processor.size = PictureSize::Exact { height, width };
+                processor.pixels(picture)
+            }
+            Crop::Pad => processor.pixels(&self.padded(picture)),
+        }
+    }
+
+    /// The picture in the middle of a square of the mean color.
+    fn padded(&self, picture: &Raster) -> Raster {
+        let (h, w) = (picture.height(), picture.width());
+        let side = h.max(w);
+        let [red, green, blue] = self.image_mean.map(|mean| (255.0 * mean).round() as u8);
+        let mut square = Raster::flat(Rgb(red, green, blue), side, side);
+        square.paste(picture, (side - w) / 2, (side - h) / 2);
+        square
+    }
+
     /// The picture resized and cut. What is cut off is not computed.
     fn middle(&self, picture: &Raster) -> Result<Raster> {
         let (h, w) = (picture.height(), picture.width());
@@ -272,6 +311,33 @@ mod tests {
         assert_eq!(size.with_ratio_of(641, 480), Some((299, 224)));
         assert_eq!(size.with_ratio_of(7, 7), Some((224, 224)));
         assert_eq!(PictureSize::Exact { height: 3, width: 4 }.with_ratio_of(7, 7), Some((3, 4)));
+    }
+
+    #[test]
+    fn a_picture_becomes_a_square_in_three_ways_and_numbers_in_two() -> Result<()> {
+        // Red left, blue right, 8 × 32, for a tower of 8 × 8.
+        let mut wide = Raster::flat(Rgb(0, 0, 255), 8, 32);
+        wide.paste(&Raster::flat(Rgb(255, 0, 0), 8, 8), 0, 0);
+        let processor = ClipImageProcessor::of_side(8);
+        let is_red = |crop, x| -> Result<bool> {
+            let pixels = processor.viewed(&wide, View { crop, ..View::default() })?;
+            assert_eq!(pixels.size(), [1, 3, 8, 8]);
+            let unit = pixels.double_value(&[0, 0, 4, x]) * processor.image_std[0] + processor.image_mean[0];
+            assert!(!(0.1..0.9).contains(&unit), "{crop:?}: {unit}, neither red nor blue");
+            Ok(unit > 0.5)
+        };
+        assert!(!is_red(Crop::Center, 0)? && !is_red(Crop::Center, 7)?, "the middle is blue");
+        assert!(is_red(Crop::Stretch, 0)? && !is_red(Crop::Stretch, 7)?);
+        assert!(is_red(Crop::Pad, 0)? && !is_red(Crop::Pad, 7)?);
+        let bars = processor.viewed(&wide, View { crop: Crop::Pad, ..View::default() })?;
+        assert!(bars.narrow(2, 0, 1).abs().max().double_value(&[]) < 0.01, "bars are 0 to the tower");
+        assert_eq!(processor.viewed(&wide, View::default())?, processor.pixels(&wide)?);
+
+        let gray = Raster::flat(Rgb(128, 128, 128), 200, 300);
+        let upstream = processor.viewed(&gray, View { range: ClipRange::Upstream, ..View::default() })?;
+        let want = (2.0 * 128.0 / 255.0 - 1.0 - processor.image_mean[1]) / processor.image_std[1];
+        assert!((upstream.select(1, 1) - want).abs().max().double_value(&[]) < 1e-5);
+        Ok(())
     }
 
     #[test]

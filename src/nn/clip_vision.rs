@@ -6,6 +6,7 @@ use super::layers::{Conv, Conv2d, LayerNorm, Linear, cells};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 use serde::Deserialize;
+use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
 /// How errors call a configuration that came from no file.
@@ -58,6 +59,18 @@ impl Default for ClipVisionConfig {
     }
 }
 
+/// A CLIP of both towers, as far as it matters here.
+#[derive(Deserialize)]
+struct WholeClip {
+    vision_config: Option<Map<String, Value>>,
+    #[serde(default = "usual_projection")]
+    projection_dim: Value,
+}
+
+fn usual_projection() -> Value {
+    ClipVisionConfig::default().projection_dim.into()
+}
+
 /// Fields that change the result, and the values that are implemented.
 const FIXED: &[Fixed] = &[
     ("architectures", &["\"CLIPVisionModel\"", "\"CLIPVisionModelWithProjection\""]),
@@ -65,13 +78,21 @@ const FIXED: &[Fixed] = &[
 ];
 
 impl ClipVisionConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses `config.json`, that of a tower or of a whole CLIP (`vision_config`); `file` is for messages.
     ///
     /// # Errors
     /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
     /// something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
-        let config: Self = read(file, text, FIXED)?;
+        let whole: WholeClip = read(file, text, &[])?;
+        let config: Self = match whole.vision_config {
+            Some(mut tower) => {
+                tower.insert("architectures".into(), json!(["CLIPVisionModelWithProjection"]));
+                tower.insert("projection_dim".into(), whole.projection_dim);
+                read(file, &Value::Object(tower).to_string(), FIXED)?
+            }
+            None => read(file, text, FIXED)?,
+        };
         in_file(config.check(), file)?;
         Ok(config)
     }
@@ -370,6 +391,10 @@ mod tests {
         let message = tower(Kind::Float)?.forward(&wrong).unwrap_err().to_string();
         assert!(message.contains("pixels has shape [1, 3, 11, 12]; expected [b, 3, 11, 11]"), "{message}");
         let message = |json| ClipVisionConfig::from_json("config.json", json).expect_err(json).to_string();
+        let whole = r#"{ "architectures": ["CLIPModel"], "projection_dim": 6,
+                         "vision_config": { "architectures": null, "hidden_size": 24, "projection_dim": 512 } }"#;
+        let whole = ClipVisionConfig::from_json("config.json", whole)?;
+        assert!(whole.projects() && (whole.projection_dim, whole.hidden_size) == (6, 24), "{whole:?}");
         assert!(message(r#"{ "patch_size": 225 }"#).contains("config.json: patch_size is 225; it must not exceed"));
         assert!(message(r#"{ "patch_size": 0 }"#).contains("patch_size is 0; expected a size of at least 1"));
         assert!(message(r#"{ "num_attention_heads": 5 }"#).contains("it must divide 768 channels"));

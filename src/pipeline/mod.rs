@@ -115,6 +115,13 @@ impl Builder {
         self
     }
 
+    /// CLIP's vision tower, for guidance by pictures, if the checkpoint has none: a folder of an image encoder or of a whole
+    /// CLIP, such as openai/clip-vit-large-patch14 for SD 1.x.
+    pub fn image_encoder(mut self, image_encoder: Source) -> Self {
+        self.options.image_encoder = Some(image_encoder);
+        self
+    }
+
     /// What the network's output means, where the checkpoint does not say or says it wrongly.
     pub fn prediction(mut self, prediction: Prediction) -> Self {
         self.options.prediction = Some(prediction);

@@ -97,7 +97,11 @@ impl Evaluation<'_, '_> {
                 keeps("the latent given to Plan::evaluate_at", own, &self.shape)?;
             }
             let conditioning = self.conditionings.get(branch).ok_or(Error::NoConditioning(*branch))?;
-            parts.push((*branch, cut(own.as_ref().unwrap_or(x))?, conditioning.images(images.clone())?));
+            parts.push((
+                *branch,
+                cut(own.as_ref().unwrap_or(x))?,
+                conditioning.at(self.step.index).images(images.clone())?,
+            ));
         }
         let inputs: Vec<Input<'_>> =
             parts.iter().map(|(branch, x, conditioning)| Input::new(*branch, x, conditioning)).collect();

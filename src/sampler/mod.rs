@@ -198,24 +198,26 @@ impl<'g> Sampler<'g> {
             let codec = if info.like == Branch::Uncond { &against } else { &codec };
             each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, codec))?;
         }
-        let (infos, conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
+        let (infos, mut conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         self.combine.begin(&infos)?;
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
         let wiring = Wiring::new(&hooks, model.sites(), &names)?;
         let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images)?;
-        let seen = |conditioning: Conditioning| Conditioning {
-            concat: conditioning.concat.or_else(|| concat.as_ref().map(Tensor::shallow_clone)),
-            ..conditioning
-        };
+        for conditioning in &mut conditionings {
+            conditioning.during(0..usize::MAX, |part| {
+                part.concat = part.concat.take().or_else(|| concat.as_ref().map(Tensor::shallow_clone));
+                Ok(())
+            })?;
+        }
         let steps: Vec<Step> = self.schedule.steps().collect();
         Ok(Run {
             state: State::Going,
             sampler: self,
             model,
             codec: model,
-            conditionings: names.into_iter().zip(conditionings.into_iter().map(seen)).collect(),
+            conditionings: names.into_iter().zip(conditionings).collect(),
             wiring,
             noise,
             grid,
@@ -299,6 +301,9 @@ impl Run<'_, '_> {
         }
         let Self { sampler, model, conditionings, wiring, noise, grid, x, .. } = self;
         let Sampler { schedule, solver, combine, guidances, batching, cancel } = sampler;
+        if conditionings.values().any(|conditioning| conditioning.changes(step.index)) {
+            wiring.forget();
+        }
         let (x, grid, batching) = (x.shallow_clone(), *grid, *batching);
         let mut evaluation = Evaluation {
             step,

@@ -4,7 +4,9 @@ use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::error::Result;
 use crate::prompt::Prompt;
+use crate::raster::Raster;
 use crate::step::Grid;
+use crate::vision::{View, Vision};
 use tch::Tensor;
 
 /// A codec as a guidance sees it in a run with a second prompt: whatever the first text encoder reads, the second one
@@ -46,6 +48,10 @@ impl Codec for Paired<'_> {
 
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
         self.codec.flat(color, grid)
+    }
+
+    fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
+        self.codec.vision(picture, view)
     }
 
     fn cell(&self) -> i64 {

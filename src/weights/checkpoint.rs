@@ -272,6 +272,7 @@ impl Checkpoint {
             "vae" => self.missing("the VAE", way(part)),
             "text_encoder" => self.missing("the text encoder", way(part)),
             "text_encoder_2" => self.missing("the second text encoder", way(part)),
+            "image_encoder" => self.missing("the image encoder", way(part)),
             _ => match file.contents() {
                 Ok(contents) => misused(&file.header().file, contents),
                 Err(error) => error,
@@ -296,6 +297,10 @@ pub(crate) fn way(part: &str) -> &'static str {
         "vae" => "it was left out; give one with `vae(source)`",
         "text_encoder" => "it was left out; give one with `text_encoder(source)`",
         "text_encoder_2" => "it was left out; give one with `text_encoder_2(source)`",
+        "image_encoder" => {
+            "give the vision tower that its text encoder was trained with by `image_encoder(source)`: for SD 1.x a folder of \
+             openai/clip-vit-large-patch14"
+        }
         "unet" => {
             "name a whole model, as diffusers writes it: model_index.json, unet/, vae/, text_encoder/, tokenizer/"
         }

@@ -1,0 +1,106 @@
+//! The vision tower beside a model's text encoder, loaded when a picture is first shown to it.
+
+use super::configured;
+use crate::error::{Error, Result};
+use crate::nn::{ClipImageProcessor, ClipVision, ClipVisionConfig};
+use crate::raster::Raster;
+use crate::vision::{View, Vision};
+use crate::weights::{Checkpoint, Reading, Source, Weights};
+use std::cell::OnceCell;
+use tch::{Device, Kind, Tensor};
+
+const PART: &str = "image_encoder";
+/// Where preprocessors are in models and beside a tower alone.
+const PROCESSORS: [&str; 2] = ["feature_extractor/preprocessor_config.json", "image_encoder/preprocessor_config.json"];
+const PROJECTION: &str = "text_projection.weight";
+
+/// Where the vision tower is, and the tower once it has been wanted: most pictures are made without.
+#[derive(Debug)]
+pub(super) struct VisionTower {
+    source: Source,
+    reading: Reading,
+    kind: Kind,
+    device: Device,
+    loaded: OnceCell<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    /// How messages call its configuration.
+    file: String,
+    tower: ClipVision,
+    processor: ClipImageProcessor,
+    /// The text encoder's projection, where the tower's checkpoint or the text encoder's has it.
+    text_projection: Option<Tensor>,
+}
+
+impl VisionTower {
+    pub const fn new(source: Source, reading: Reading, kind: Kind, device: Device) -> Self {
+        Self { source, reading, kind, device, loaded: OnceCell::new() }
+    }
+
+    /// The same for another model of the same source.
+    pub fn again(&self) -> Self {
+        Self::new(self.source.clone(), self.reading.clone(), self.kind, self.device)
+    }
+
+    /// What it makes of a picture, for text encoders of these widths.
+    pub fn see(&self, picture: &Raster, view: View, widths: &[i64]) -> Result<Vision> {
+        let Loaded { file, tower, processor, text_projection } = self.loaded()?;
+        let width = tower.config().projection_dim;
+        let refused = |field: &str, value: String, expected: String| {
+            Err(Error::Config { file: file.clone(), field: field.into(), value, expected })
+        };
+        let Some(encoder) = widths.iter().position(|own| *own == width) else {
+            let expected = format!("expected the width of the text encoder's states, {widths:?}");
+            return refused("projection_dim", width.to_string(), expected);
+        };
+        let start: i64 = widths.iter().take(encoder).sum();
+        let pixels = processor.viewed(picture, view)?;
+        let states = tower.forward(&pixels)?;
+        let Some(tokens) = tower.projected(&tower.normed(&states.last_hidden_state)?)? else {
+            let expected =
+                "expected CLIPVisionModelWithProjection: its tokens stand beside texts when projected".into();
+            return refused("architectures", "CLIPVisionModel, without visual_projection".into(), expected);
+        };
+        let mut vision = Vision::new(tokens.f_to_device(self.device)?.f_to_kind(Kind::Float)?, start..start + width);
+        vision.text_projection = text_projection.as_ref().map(Tensor::shallow_clone);
+        Ok(vision)
+    }
+
+    fn loaded(&self) -> Result<&Loaded> {
+        match self.loaded.get() {
+            Some(loaded) => Ok(loaded),
+            None => {
+                let loaded = self.load()?;
+                Ok(self.loaded.get_or_init(|| loaded))
+            }
+        }
+    }
+
+    fn load(&self) -> Result<Loaded> {
+        let checkpoint = Checkpoint::open(&self.source, self.reading.clone())?;
+        let config = configured(&checkpoint, PART, ClipVisionConfig::from_json)?;
+        let w = checkpoint.weights(PART, self.kind, self.device)?;
+        let processor = PROCESSORS.into_iter().find_map(|file| Some((file, checkpoint.text(file).transpose()?)));
+        let processor = match processor {
+            Some((file, text)) => ClipImageProcessor::from_json(&checkpoint.name(file), &text?)?,
+            None => ClipImageProcessor::of_side(u32::try_from(config.image_size).unwrap_or(u32::MAX)),
+        };
+        // A whole CLIP has it beside the tower, a diffusers folder in the text encoder; a tower alone has none.
+        let mut text_projection = None;
+        for part in [PART, "text_encoder"] {
+            if let (None, Ok(w)) = (&text_projection, checkpoint.weights(part, self.kind, self.device)) {
+                text_projection = projection(&w, config.projection_dim)?;
+            }
+        }
+        let tower = ClipVision::new(&w, &config)?;
+        Ok(Loaded { file: checkpoint.name("image_encoder/config.json"), tower, processor, text_projection })
+    }
+}
+
+/// The projection of texts of the width of their states among some weights, f32.
+fn projection(w: &Weights, width: i64) -> Result<Option<Tensor>> {
+    let found = w.optional(PROJECTION, &[width, width])?.filter(|_| w.report().misshapen.is_empty());
+    Ok(found.map(|found| found.f_to_kind(Kind::Float)).transpose()?)
+}
