@@ -16,6 +16,8 @@
 //! |---|---|
 //! | force the color of a named thing | [`guidance::ColorForce`] |
 //! | put things where they are painted | [`guidance::PaintWithWords`] |
+//! | guide a prompt by a picture, or by a second text | [`guidance::ImageGuidance`] |
+//! | turn a prompt into another one during the run | [`guidance::PromptBlend`] |
 //! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
 //! | find a thing by what another word before it would change | [`guidance::Differential`] |
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |

@@ -1,10 +1,11 @@
 //! How a picture is shown to a model's vision tower, and what the tower says.
 
+use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::Tensor;
 
 /// How a picture is shown to a vision tower, which sees squares.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
     /// How the picture becomes a square.
     pub crop: Crop,
@@ -13,7 +14,7 @@ pub struct View {
 }
 
 /// How a picture that is not square becomes one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Crop {
     /// Its middle: the shorter side is resized to the tower's, what is beyond it on the other is not seen.
@@ -26,7 +27,7 @@ pub enum Crop {
 }
 
 /// What a picture's bytes become before each channel's mean is taken away and divided by its deviation.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ClipRange {
     /// 0..=1, which the tower was trained on.

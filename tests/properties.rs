@@ -4,12 +4,12 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place,
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver, by_name};
 use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
 use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, Overlap, PaintWithWords, Plan, Region,
-    Report, Saliency, Setup, WeightFn,
+    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, ImageGuidance, Overlap, PaintWithWords,
+    Plan, PromptBlend, Region, Report, Saliency, Setup, WeightFn,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Result, Rgb, Step, TokenSpan};
+use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Raster, Result, Rgb, Step, TokenSpan};
 use ndarray::Array2;
 use std::sync::{Arc, Mutex};
 use tch::{Kind, Tensor};
@@ -245,6 +245,9 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         }),
         ("PaintWithWords", Box::new(paint())),
         ("PaintWithWords by deviation", Box::new(paint().weight(WeightFn::LogStd(1.0)))),
+        ("ImageGuidance", Box::new(ImageGuidance::new(&Raster::flat(Rgb(200, 30, 30), 9, 12)))),
+        ("ImageGuidance by a text, for a while", Box::new(ImageGuidance::text("a dog").schedule(0.2, 0.6))),
+        ("PromptBlend", Box::new(PromptBlend::to("a dog"))),
     ]
 }
 

@@ -5,11 +5,12 @@ use impasto::diffusion::solver::{DpmppSde, Euler, Eval, Multistep, Solver, UniPc
 use impasto::diffusion::{Noise, Spacing, Transition};
 use impasto::guidance::{
     Accumulate, Cfg, ColorForce, Combine, Cutoff, Daam, Differential, Feedback, ForceTarget, GoldMode, Guidance,
-    MaskEdge, PaintWithWords, Region, Resample, StepVariance, Texture, WeightFn,
+    GuidanceParams, ImageGuidance, MaskEdge, PaintWithWords, PromptBlend, Region, Resample, Space, StepVariance,
+    Texture, WeightFn,
 };
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::sampler::Batching;
-use impasto::{Branch, Error, Raster, Recipe, Result, Rgb, Step};
+use impasto::{Branch, Crop, Error, Raster, Recipe, Result, Rgb, Step};
 use ndarray::Array2;
 use std::path::PathBuf;
 use tch::Tensor;
@@ -94,7 +95,7 @@ fn assert_same(name: &str, once: &Output, twice: &Output) {
 #[test]
 fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
     type Asked = fn(Request<'_>) -> Request<'_>;
-    let cases: [(&str, Asked); 15] = [
+    let cases: [(&str, Asked); 18] = [
         ("plain", |r| r),
         ("with everything a request has", |r| {
             let r = r.negative("hair, \"blue\", naïve").size(96, 64).sampler("DPM++ 2M SDE Karras").guidance_scale(3.3);
@@ -114,6 +115,13 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         ("exact", |r| r.guide(ColorForce::exact("hair", Rgb(255, 99, 71)))),
         ("painting", |r| r.guide(paint())),
         ("painting from some noise levels on", |r| r.guide(paint().sigmas(8.0, 0.5))),
+        ("a picture that guides", |r| {
+            let teal = Raster::flat(Rgb(0, 128, 128), 24, 32);
+            let guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).space(Space::Joint).patches(false);
+            r.guide(guide.linear(0.4, 0.4).crop(Crop::Pad))
+        }),
+        ("a text that guides a part of the run", |r| r.guide(ImageGuidance::text("red hair").schedule(0.5, 1.0))),
+        ("a prompt that becomes another", |r| r.guide(PromptBlend::to("a red house").schedule(0.25, 0.75))),
         ("several at once", |r| {
             let r = r.guide(paint()).guide(ColorForce::exact("eyes", GOLD).protect("hair bow"));
             r.guide(Daam::of("shirt")).color_force("background", Rgb(60, 179, 113)).sampler("Euler a")

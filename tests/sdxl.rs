@@ -1,12 +1,12 @@
 //! SDXL's two prompts, and a run that base and refiner share: small random models.
 
 use impasto::diffusion::solver::Euler;
-use impasto::guidance::Daam;
-use impasto::nn::{ClipText, ClipTextConfig, UNet, UnetConfig, Vae, VaeConfig};
+use impasto::guidance::{Daam, Guidance, ImageGuidance};
+use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
 use impasto::weights::Weights;
-use impasto::{Codec, Error, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Model, Pipeline, Raster, Result, Rgb, Source};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -19,6 +19,7 @@ fn part(folder: &Path, part: &str, config: &Value) -> Result<()> {
     let (w, text) = (Weights::random(part.len() as u64, Kind::Float, Device::Cpu), config.to_string());
     let stem = match part {
         "unet" => UNet::new(&w, &UnetConfig::from_json(part, &text)?).map(|_| "diffusion_pytorch_model")?,
+        "image_encoder" => ClipVision::new(&w, &ClipVisionConfig::from_json(part, &text)?).map(|_| "model")?,
         "vae" => Vae::new(&w, &VaeConfig::from_json(part, &text)?).map(|_| "diffusion_pytorch_model")?,
         _ => ClipText::new(&w, &ClipTextConfig::from_json(part, &text)?).map(|_| "model")?,
     };
@@ -184,5 +185,64 @@ fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
         pipeline.request(FIRST).steps(4).resume(latents, 0.5).start(&picture, 0.5).run().unwrap_err().to_string();
     assert!(both.contains("resume is another request's latents; expected no picture"), "{both}");
     assert!(first.image(0).is_err());
+    Ok(())
+}
+
+/// Keeps what the prompt is conditioned on.
+#[derive(Default)]
+struct Seen(Option<Conditioning>);
+
+impl Guidance for Seen {
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        if branch.branch == Branch::Cond {
+            self.0 = Some(conditioning.share());
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
+    let picture = Raster::flat(Rgb(200, 30, 30), 20, 30);
+    let run = |tower: i64, guide: ImageGuidance| -> Result<Conditioning> {
+        let folder = model(false)?;
+        let config = json!({
+            "hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 8,
+            "patch_size": 4, "projection_dim": tower, "architectures": ["CLIPVisionModelWithProjection"]
+        });
+        part(folder.path(), "image_encoder", &config)?;
+        let mut seen = Seen::default();
+        let mut pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
+        pipeline.request(FIRST).seed(3).steps(1).size(64, 64).guide(guide).guide(&mut seen).run()?;
+        Ok(seen.0.expect("the prompt has a branch"))
+    };
+    let plain = load(false)?.model().text(FIRST)?;
+    let part = |of: &Conditioning, columns: std::ops::Range<i64>| {
+        of.context.narrow(2, columns.start, columns.end - columns.start)
+    };
+    for (width, guided, left) in [(16, 0..16, 16..40), (24, 16..40, 0..16)] {
+        let seen = run(width, ImageGuidance::new(&picture))?;
+        assert_eq!(part(&seen, left.clone()), part(&plain, left));
+        assert!(near(&part(&seen, guided.clone()), &part(&plain, guided)) > 0.01, "{width}");
+        assert_eq!(seen.pooled, plain.pooled);
+    }
+    let pooled = run(24, ImageGuidance::new(&picture).pooled(0.5))?.pooled;
+    assert!(near(&pooled.unwrap(), plain.pooled.as_ref().unwrap()) > 0.01);
+    let text = run(24, ImageGuidance::text(SECOND).pooled(1.0))?;
+    assert_eq!(text.pooled, load(false)?.model().text(SECOND)?.pooled);
+    let error = run(16, ImageGuidance::new(&picture).pooled(0.5)).unwrap_err().to_string();
+    assert!(error.contains("[1, 24], the prompt's; of a picture, by the tower of the second text encoder"), "{error}");
+    let error = run(20, ImageGuidance::new(&picture)).unwrap_err().to_string();
+    assert!(
+        error.contains("projection_dim is 20; expected the width of the text encoder's states, [16, 24]"),
+        "{error}"
+    );
+    let folder = model(false)?;
+    let mut without = Pipeline::builder().source(Source::dir(folder.path())).build()?;
+    let error = without.request(FIRST).guide(ImageGuidance::new(&picture)).run().unwrap_err().to_string();
+    assert!(
+        error.contains("image_encoder/config.json is missing") && error.contains("`image_encoder(source)`"),
+        "{error}"
+    );
     Ok(())
 }

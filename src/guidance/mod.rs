@@ -8,7 +8,9 @@ mod color_force;
 mod combine;
 mod daam;
 mod differential;
+mod image_guidance;
 mod paint_with_words;
+mod prompt_blend;
 mod recorded;
 mod region;
 mod repeated;
@@ -22,10 +24,15 @@ pub use color_force::{
 pub use combine::{Cfg, Combine, RescaledCfg};
 pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps};
 pub use differential::Differential;
+pub use image_guidance::{
+    Compat, ConceptHit, GuidanceParams, GuidedPrompt, GuidedToken, ImageGuidance, ImageGuidanceReport, Mapping, Pair,
+    Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
+};
 pub use paint_with_words::{
     ColorShare, CustomLaw, PaintReport, PaintWarning, PaintWithWords, PaintedArea, PaintedStep, Palette, Resample,
     WeightFn,
 };
+pub use prompt_blend::PromptBlend;
 pub use recorded::Recorded;
 pub use region::Region;
 pub use report::{Curve, Picture, Report, Strip, Swatch};

@@ -1,8 +1,8 @@
 //! Guidances, saliencies and combinations from their recipes.
 
 use super::{
-    Cfg, ColorForce, Combine, Daam, Differential, Guidance, PackageDaam, PaintWithWords, Recorded, Region, RescaledCfg,
-    Saliency, WordMaps,
+    Cfg, ColorForce, Combine, Daam, Differential, Guidance, ImageGuidance, PackageDaam, PaintWithWords, PromptBlend,
+    Recorded, Region, RescaledCfg, Saliency, WordMaps,
 };
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -20,6 +20,8 @@ impl Recipe {
         Ok(match self.name.as_str() {
             "ColorForce" => Box::new(ColorForce::repeated(self)?),
             "PaintWithWords" => Box::new(PaintWithWords::repeated(self)?),
+            "ImageGuidance" => Box::new(self.read::<ImageGuidance>()?),
+            "PromptBlend" => Box::new(self.read::<PromptBlend>()?),
             "PackageDaam" => Box::new(PackageDaam::new(self.read()?)),
             "WordMaps" => Box::new(self.read::<WordMaps>()?),
             SUM => {

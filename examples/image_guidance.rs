@@ -1,0 +1,40 @@
+//! Guiding a prompt by a picture: the prompt alone, and more and more of the picture's colors, with the same seeds.
+
+use impasto::guidance::{GuidanceParams, ImageGuidance, Space};
+use impasto::{Pipeline, Raster, Result, Sheet};
+
+const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+/// What the guiding pictures are made of.
+const WARM: &str = "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background";
+const COOL: &str = "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background";
+const STRENGTHS: [f64; 3] = [0.0, 0.2, 0.4];
+
+fn main() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut rows: Vec<(Raster, Vec<Raster>)> = Vec::new();
+    for of in [WARM, COOL] {
+        let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
+        let mut columns = Vec::new();
+        for most in STRENGTHS {
+            // Every token of the prompt but the first, towards the token of the whole picture, where CLIP compares the two.
+            let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
+            let guide =
+                ImageGuidance::new(&picture).params(params).space(Space::Joint).patches(false).max_guidance(most);
+            let output = pipeline.request(PROMPT).seed(6).images(2).guide(guide).run()?;
+            columns.push(output.images().to_vec());
+        }
+        for seed in 0..2 {
+            rows.push((picture.clone(), columns.iter().filter_map(|column| column.get(seed).cloned()).collect()));
+        }
+    }
+    let mut sheet = Sheet::new(1 + STRENGTHS.len());
+    for (picture, guided) in &rows {
+        sheet = sheet.add("the guide", picture);
+        for (most, picture) in STRENGTHS.iter().zip(guided) {
+            sheet = sheet.add(if *most == 0.0 { "prompt alone".into() } else { format!("guided {most}") }, picture);
+        }
+    }
+    sheet.draw()?.save("image_guidance.png")?;
+    println!("image_guidance.png");
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! What a prompt is guided by, and its tokens.
+
+use super::tween::batch;
+use crate::conditioning::Codec;
+use crate::error::{Error, Result};
+use crate::raster::Raster;
+use crate::vision::{View, Vision};
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use tch::Tensor;
+
+/// What a prompt is guided by.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Guide {
+    Picture(Raster),
+    Text(String),
+    /// [a, d] or [n, a, d].
+    Tokens(#[serde(with = "crate::recipe::tensor")] Tensor),
+}
+
+/// A guide's tokens.
+#[derive(Debug)]
+pub(super) struct Encoded {
+    /// [1 or n, a, width].
+    pub tokens: Tensor,
+    /// The columns of the context that they stand beside; `None`: all.
+    pub columns: Option<Range<i64>>,
+    /// What takes the prompt's tokens to where these are.
+    pub projection: Option<Tensor>,
+}
+
+impl Guide {
+    /// Can it be a guide at all?
+    pub fn check(&self) -> Result<()> {
+        match self {
+            Self::Text(text) if text.trim().is_empty() => {
+                Err(Error::parameter("guide text", format!("{text:?}"), "words to guide by"))
+            }
+            Self::Tokens(tokens) => batch("guide tokens", tokens).map(drop),
+            _ => Ok(()),
+        }
+    }
+
+    /// Its tokens, for a run of some images.
+    pub fn encode(&self, codec: &dyn Codec, view: View, images: i64) -> Result<Encoded> {
+        let all = |tokens| Encoded { tokens, columns: None, projection: None };
+        Ok(match self {
+            Self::Picture(picture) => {
+                let Vision { tokens, columns, text_projection } = codec.vision(picture, view)?;
+                Encoded { tokens, columns: Some(columns), projection: text_projection }
+            }
+            Self::Text(text) => all(codec.text(text)?.context),
+            Self::Tokens(tokens) => {
+                let rows = batch("guide tokens", tokens)?;
+                let n = rows.size3()?.0;
+                if n != 1 && n != images {
+                    let expected = format!("1 row for all images, or {images}, one for each");
+                    return Err(Error::Shape { what: "guide tokens", got: tokens.size(), expected });
+                }
+                all(rows)
+            }
+        })
+    }
+}
+
+/// For messages and reports.
+impl std::fmt::Display for Guide {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Picture(picture) => write!(f, "a picture of {}×{}", picture.height(), picture.width()),
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Tokens(tokens) => write!(f, "tokens {:?}", tokens.size()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Which token of a guide resembles which token of a prompt.
+
+use super::params::Mapping;
+use crate::error::{Error, Result};
+use ndarray::Array2;
+use tch::{Kind, Tensor};
+
+/// The partner of one token of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Pair {
+    /// Row of the guide; `None` if no partner is left.
+    pub alternate: Option<usize>,
+    /// How much the two resemble each other, 0..=1.
+    pub similarity: f64,
+}
+
+/// How much each token of a guide, [a, d], resembles each of a prompt, [t, d]: [a, t] f32, the softmax over the prompt's
+/// tokens of `temperature` times the cosine.
+///
+/// # Errors
+/// [`Error::Shape`] if they have other ranks or widths, [`Error::Parameter`] for a token that has no direction: zeros, or
+/// not finite.
+pub fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) -> Result<Tensor> {
+    let logits = directions("guide tokens", alternate)?.f_matmul(&directions("prompt tokens", text)?.f_tr()?);
+    let logits = match (alternate.size().as_slice(), text.size().as_slice()) {
+        ([_, width], [_, d]) if width != d => return Err(misfit(alternate, *d)),
+        _ => logits?,
+    };
+    Ok(logits.f_mul_scalar(temperature)?.f_softmax(1, Kind::Float)?)
+}
+
+/// The error for a guide of another width than the prompt's.
+pub(super) fn misfit(alternate: &Tensor, width: i64) -> Error {
+    let expected = format!("a width of {width}, that of the prompt's tokens");
+    Error::Shape { what: "guide tokens", got: alternate.size(), expected }
+}
+
+/// Tokens, [tokens, width], each divided by its length.
+fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
+    if tokens.dim() != 2 || tokens.numel() == 0 {
+        return Err(Error::Shape { what, got: tokens.size(), expected: "[tokens, width]".into() });
+    }
+    let tokens = tokens.f_to_kind(Kind::Float)?;
+    let lengths = tokens.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true)?;
+    let good = lengths.f_gt(0.0)?.f_logical_and(&lengths.f_isfinite()?)?;
+    if good.f_all()?.f_int64_value(&[])? == 0 {
+        let index = good.f_to_kind(Kind::Int)?.f_argmin(None, false)?.f_int64_value(&[])?;
+        let length = lengths.f_reshape([-1])?.f_double_value(&[index])?;
+        let expected = "a direction: not all zeros, and finite";
+        return Err(Error::parameter(what, format!("of length {length} at token {index}"), expected));
+    }
+    Ok(tokens.f_div(&lengths)?)
+}
+
+/// A matrix of [`similarity`] on the host.
+pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
+    let (a, t) = similarity.size2()?;
+    let values = Vec::<f32>::try_from(&similarity.f_to_kind(Kind::Float)?.f_contiguous()?.f_reshape([-1])?)?;
+    let misfit = |_| Error::Shape { what: "similarity", got: similarity.size(), expected: "[a, t]".into() };
+    Array2::from_shape_vec((a as usize, t as usize), values).map_err(misfit)
+}
+
+/// A partner for each token of a prompt, by [`similarity`], [a, t]. The first, the header, has the guide's first, without
+/// likeness; a likeness of exactly 0 is no partner.
+///
+/// # Errors
+/// [`Error::Shape`] if it is no matrix.
+pub fn pair_tokens(similarity: &Tensor, mapping: Mapping) -> Result<Vec<Pair>> {
+    Ok(aligned(&read(similarity)?, mapping))
+}
+
+pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
+    let (a, t) = s.dim();
+    let header = Pair { alternate: Some(0), similarity: 0.0 };
+    if mapping == Mapping::Direct {
+        return (0..t).map(|at| if at == 0 { header } else { direct(s, at, at, a) }).collect();
+    }
+    let mut pairs = assigned(s, mapping, &vec![true; t]);
+    pairs.iter_mut().filter(|pair| pair.similarity <= 0.0).for_each(|pair| pair.alternate = None);
+    pairs.iter_mut().take(1).for_each(|pair| *pair = header);
+    pairs
+}
+
+/// As FlexDiffuse has it: each position with the partner of the token after it, the last with the guide's first.
+pub(super) fn shifted(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
+    let (a, t) = s.dim();
+    let first = Pair { alternate: Some(0), similarity: 0.0 };
+    let pairs: Vec<Pair> = match mapping {
+        Mapping::Direct => (1..t).map(|at| direct(s, at - 1, at, a)).collect(),
+        _ => assigned(s, mapping, &vec![true; t]).split_off(t.min(1)),
+    };
+    pairs.into_iter().map(|pair| pair.alternate.map_or(first, |_| pair)).chain([first]).take(t).collect()
+}
+
+fn direct(s: &Array2<f32>, row: usize, at: usize, a: usize) -> Pair {
+    let similarity = s.get((row, at)).copied().unwrap_or_default().into();
+    Pair { alternate: (row < a).then_some(row), similarity }
+}
+
+/// Partners by likeness for the tokens that are `wanted`; the first never is.
+pub(super) fn assigned(s: &Array2<f32>, mapping: Mapping, wanted: &[bool]) -> Vec<Pair> {
+    let (a, t) = s.dim();
+    let reuse = matches!(mapping, Mapping::BestFit { reuse: true } | Mapping::TextOrder { reuse: true });
+    let mut free = vec![true; a];
+    let mut pairs = vec![Pair::default(); t];
+    let mut left: Vec<usize> = (1..t).filter(|at| wanted.get(*at) == Some(&true)).collect();
+    // The lowest row, then the lowest token, wins a tie.
+    let best = |at: usize, free: &[bool]| {
+        let candidates = s.column(at).into_iter().zip(free).enumerate().filter(|(_, (_, free))| **free);
+        candidates.map(|(row, (value, _))| (row, *value)).reduce(|a, b| if b.1 > a.1 { b } else { a })
+    };
+    while !left.is_empty() {
+        let next = match mapping {
+            Mapping::BestFit { reuse: false } => {
+                let candidates = left.iter().enumerate().filter_map(|(at, token)| Some((at, best(*token, &free)?)));
+                candidates.reduce(|a, b| if b.1.1 > a.1.1 { b } else { a })
+            }
+            _ => left.first().and_then(|token| Some((0, best(*token, &free)?))),
+        };
+        let Some((at, (row, value))) = next else { break };
+        let token = left.remove(at);
+        if let Some(pair) = pairs.get_mut(token) {
+            *pair = Pair { alternate: Some(row), similarity: value.into() };
+        }
+        if let Some(free) = free.get_mut(row).filter(|_| !reuse) {
+            *free = false;
+        }
+    }
+    pairs
+}
