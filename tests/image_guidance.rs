@@ -308,6 +308,24 @@ fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
 }
 
 #[test]
+fn prompts_of_other_lengths_blend_and_all_headers_are_one() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let (short, long) = ("a red house", "a boat BREAK red sky BREAK green ground");
+    for (from, to) in [(short, long), (long, short)] {
+        let mut contexts = Contexts::at(&[0, 2]);
+        pipeline.request(from).seed(1).steps(3).guide(PromptBlend::to(to)).guide(&mut contexts).run()?;
+        let model = pipeline.model();
+        let [a, b] = [from, to].map(|text| model.text(text).unwrap().context);
+        let (first, last) = (&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 2)]);
+        assert_eq!(*first, a, "{from}: what is not blended stays as it is");
+        assert_eq!(last.size(), [1, 3 * 77, 128]);
+        assert_eq!(last.narrow(1, 0, b.size()[1]), b);
+        assert_eq!(a.get(0).get(0), b.get(0).get(0), "the header says nothing of the prompt");
+    }
+    Ok(())
+}
+
+#[test]
 fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let seen = pipeline.model().vision(&picture(), View::default())?;
@@ -325,6 +343,21 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert_eq!((report.name.as_str(), report.pictures.len()), ("ImageGuidance a picture of 40×60", 1));
     assert_eq!(report.data["report"]["prompts"][0]["tokens"].as_array().map(Vec::len), Some(77));
     assert_eq!(report.data["params"]["space"], "Joint");
+
+    // Tokens of words alone become what the picture has for a concept.
+    let mut concept = ImageGuidance::new(&picture()).params(GuidanceParams::off()).space(Space::Joint);
+    concept = concept.concepts("a house", 0.3);
+    pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
+    let words = pipeline.model().prompt(prompt)?.content();
+    let hits = &concept.details()?.prompts[0].concepts;
+    assert!(!hits.is_empty(), "a causal text begins alike");
+    assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");
+
+    let mut half = Pipeline::builder().kind(Kind::BFloat16).build()?;
+    let mut in_half = ImageGuidance::new(&picture()).space(Space::Joint);
+    half.request(prompt).seed(3).steps(1).guide(&mut in_half).run()?;
+    let full = guide.details()?.prompts[0].mean_similarity;
+    assert!((in_half.details()?.prompts[0].mean_similarity - full).abs() < 0.05);
 
     let mut itself = ImageGuidance::text(prompt).mapping(Mapping::Direct).max_guidance(1.0).linear(1.0, 1.0);
     let same = pipeline.request(prompt).seed(3).steps(4).guide(&mut itself).run()?;
@@ -362,6 +395,26 @@ fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -
     let seen = pipeline.model().vision(&picture(), View::default())?;
     assert_eq!(seen.tokens, Model::load(&Source::embedded())?.vision(&picture(), View::default())?.tokens);
     assert!(seen.text_projection.is_none(), "a tower alone has none");
+
+    // A whole CLIP has both towers in one file, and the projection of texts.
+    let whole = tempfile::tempdir().unwrap();
+    let read = |part: &str| {
+        let tensors = impasto::weights::read_safetensors(&tiny.join(part).join("model.safetensors"))?;
+        let json = std::fs::read_to_string(tiny.join(part).join("config.json")).unwrap();
+        Ok::<_, impasto::Error>((tensors, serde_json::from_str::<serde_json::Value>(&json).unwrap()))
+    };
+    let ((tower, mut config), (text, _)) = (read("image_encoder")?, read("text_encoder")?);
+    config["architectures"] = serde_json::Value::Null;
+    let config = serde_json::json!({ "architectures": ["CLIPModel"], "projection_dim": 128, "vision_config": config });
+    std::fs::write(whole.path().join("config.json"), config.to_string()).unwrap();
+    let all: Vec<(String, Tensor)> = tower.into_iter().chain(text).collect();
+    Tensor::write_safetensors(&all, whole.path().join("model.safetensors"))?;
+    let source = Source::dir(whole.path());
+    let pipeline = Pipeline::builder().source(Source::dir(folder.path())).image_encoder(source).build()?;
+    let again = pipeline.model().vision(&picture(), View::default())?;
+    // Without a preprocessor's configuration it is CLIP's usual one, for a tower of this size.
+    assert_eq!(again.tokens, seen.tokens);
+    assert_eq!(again.text_projection.map(|projection| projection.size()), Some(vec![128, 128]));
 
     let wide = tempfile::tempdir().unwrap();
     copy(&tiny.join("image_encoder"), wide.path(), &["model.safetensors"]);
