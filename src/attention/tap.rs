@@ -209,16 +209,18 @@ impl Live<'_> {
     /// Every phase from the biases on, for `branches` stacked in q, k and v.
     fn hooked(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let wants = |phase| spot.wanted.contains(phase);
-        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, q, k)? } else { None };
-        let edited = match wants(Interest::SCORES) {
-            true => Some(self.edited(spot, branches, q, k, bias.as_ref())?),
+        // Where the output is made of scores and probabilities anyway, whoever looks finds them there.
+        let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k)? {
+            true => Some(kernel::scores(q, k)?),
             false => None,
         };
-        // Whole rows of probabilities, where the output is made of them anyway.
-        let whole = match (&edited, kernel::by_hand(q, k)?) {
-            (Some(scores), _) => Some(kernel::probs(scores)?),
-            (None, true) => Some(kernel::probs(&biased(kernel::scores(q, k)?, bias.as_ref())?)?),
-            (None, false) => None,
+        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, q, k, scores.as_ref())? } else { None };
+        let scores = scores.map(|scores| biased(scores, bias.as_ref())).transpose()?;
+        let edited = wants(Interest::SCORES);
+        let whole = match scores {
+            Some(scores) if edited => Some(kernel::probs(&self.edited(spot, branches, q, &scores)?)?),
+            Some(scores) => Some(kernel::probs(&scores)?),
+            None => None,
         };
         let output = match &whole {
             Some(probs) => kernel::weighted(probs, v)?,
@@ -229,7 +231,7 @@ impl Live<'_> {
                 let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
                 let whole = whole.as_ref().map(|whole| self.rows(whole, row)).transpose()?;
                 let bias = bias.as_ref().map(|bias| self.rows(bias, row)).transpose()?;
-                let probs = Probs::new(&q, &k, bias.as_ref(), whole, edited.is_some());
+                let probs = Probs::new(&q, &k, bias.as_ref(), whole, edited);
                 self.each(spot, branch, &q, Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
             }
         }
@@ -251,14 +253,21 @@ impl Live<'_> {
     }
 
     /// Sum of the hooks' biases for the stacked branches, f32 [b, 1 or heads, queries, tokens]; zero for branches
-    /// without, `None` if nobody has one.
-    fn bias(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor) -> Result<Option<Tensor>> {
+    /// without, `None` if nobody has one. `scores`: of all branches, if they are there.
+    fn bias(
+        &mut self,
+        spot: &Spot<'_>,
+        branches: &[Branch],
+        q: &Tensor,
+        k: &Tensor,
+        scores: Option<&Tensor>,
+    ) -> Result<Option<Tensor>> {
         let n = self.call.images.end - self.call.images.start;
         let ((_, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
         let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
-            let scores = Scores::new(&q, &k);
+            let scores = Scores::new(&q, &k, scores.map(|scores| self.rows(scores, row)).transpose()?);
             let mut sum: Option<Tensor> = None;
             self.each(spot, branch, &q, Interest::BIAS, "bias", |hook, at| {
                 if let Some(bias) = hook.bias(at, &scores)? {
@@ -291,18 +300,10 @@ impl Live<'_> {
     }
 
     /// Scores as the hooks leave them, f32 [b, heads, queries, tokens].
-    fn edited(
-        &mut self,
-        spot: &Spot<'_>,
-        branches: &[Branch],
-        q: &Tensor,
-        k: &Tensor,
-        bias: Option<&Tensor>,
-    ) -> Result<Tensor> {
-        let scores = biased(kernel::scores(q, k)?, bias)?;
+    fn edited(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, scores: &Tensor) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (mut part, q) = (self.rows(&scores, row)?, self.rows(q, row)?);
+            let (mut part, q) = (self.rows(scores, row)?, self.rows(q, row)?);
             self.each(spot, branch, &q, Interest::SCORES, "scores", |hook, at| {
                 let shape = part.size();
                 hook.scores(at, &mut part)?;

@@ -6,18 +6,24 @@ use crate::prompt::TokenSpan;
 use std::cell::OnceCell;
 use tch::{Kind, Tensor};
 
+/// Widths of a head, as a share of the tokens, up to which a standard deviation is faster without scores (measured:
+/// `benches/attention.rs`).
+const GRAM_SHARE: (i64, i64) = (5, 4);
+
 /// Scaled scores q·kᵀ/√d of one branch, f32. What it computes is kept for the other hooks of the same call.
 #[derive(Debug)]
 pub struct Scores<'a> {
     q: &'a Tensor,
     k: &'a Tensor,
+    whole: Option<Tensor>,
     max: OnceCell<Tensor>,
     std: OnceCell<Tensor>,
 }
 
 impl<'a> Scores<'a> {
-    pub(super) fn new(q: &'a Tensor, k: &'a Tensor) -> Self {
-        Self { q, k, max: OnceCell::new(), std: OnceCell::new() }
+    /// `whole`: all of them, if the output is to be made of them.
+    pub(super) fn new(q: &'a Tensor, k: &'a Tensor, whole: Option<Tensor>) -> Self {
+        Self { q, k, whole, max: OnceCell::new(), std: OnceCell::new() }
     }
 
     /// Every token of the context.
@@ -27,11 +33,14 @@ impl<'a> Scores<'a> {
 
     /// All scores, [n, heads, queries, tokens].
     pub fn full(&self) -> Result<Tensor> {
-        kernel::scores(self.q, self.k)
+        self.whole.as_ref().map_or_else(|| kernel::scores(self.q, self.k), |whole| Ok(whole.shallow_clone()))
     }
 
     /// Scores of some tokens, [n, heads, queries, span].
     pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
+        if let Some(whole) = &self.whole {
+            return Ok(whole.f_narrow(3, span.start, span.len())?);
+        }
         kernel::scores(self.q, &self.k.f_narrow(2, span.start, span.len())?)
     }
 
@@ -46,27 +55,51 @@ impl<'a> Scores<'a> {
     /// The standard deviation (n − 1) of each image's scores, [n, 1, 1, 1].
     pub fn std(&self) -> Result<Tensor> {
         kept(&self.std, || {
-            // Chunks are combined by their means and squared deviations, so that no large sums cancel.
-            let moments = self.by_rows(|scores| {
-                let mean = scores.f_mean_dim([1i64, 2, 3].as_slice(), true, Kind::Float)?;
-                let squares = scores.f_sub(&mean)?.f_square()?;
-                let count = scores.size().iter().skip(1).product::<i64>() as f64;
-                Ok((count, mean, squares.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Float)?))
-            })?;
-            let total: f64 = moments.iter().map(|(count, ..)| count).sum();
-            let mut mean = Tensor::f_zeros([1], (Kind::Float, self.q.device()))?;
-            for (count, chunk, _) in &moments {
-                mean = mean.f_add(&chunk.f_mul_scalar(count / total)?)?;
-            }
-            let mut squares = Tensor::f_zeros([1], (Kind::Float, self.q.device()))?;
-            for (count, chunk, within) in &moments {
-                squares = squares.f_add(within)?.f_add(&chunk.f_sub(&mean)?.f_square()?.f_mul_scalar(*count)?)?;
-            }
-            Ok(squares.f_div_scalar(total - 1.0)?.f_sqrt()?)
+            let (d, tokens) = (self.q.size4()?.3, tokens(self.k));
+            if d * GRAM_SHARE.1 <= tokens * GRAM_SHARE.0 { self.std_by_gram() } else { self.std_by_scores() }
         })
     }
 
+    /// Without forming the scores S = q·kᵀ: per head Σ S² = ⟨qᵀq, kᵀk⟩ and Σ S = (Σ q)·(Σ k). Their difference is taken
+    /// in double precision.
+    fn std_by_gram(&self) -> Result<Tensor> {
+        let (_, heads, queries, d) = self.q.size4()?;
+        let count = (heads * queries * tokens(self.k)) as f64;
+        let (q, k) = (self.q.f_to_kind(Kind::Float)?, self.k.f_to_kind(Kind::Float)?);
+        let gram = |x: &Tensor| x.f_transpose(2, 3)?.f_matmul(x)?.f_to_kind(Kind::Double);
+        let sum = |x: &Tensor| x.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Float)?.f_to_kind(Kind::Double);
+        let over = |product: Tensor| product.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Double);
+        let squares = over(gram(&q)?.f_mul(&gram(&k)?)?)?;
+        let total = over(sum(&q)?.f_mul(&sum(&k)?)?)?;
+        let deviations = squares.f_sub(&total.f_square()?.f_div_scalar(count)?)?.f_clamp_min(0.0)?;
+        // The scores are scaled by 1/√d.
+        Ok(deviations.f_div_scalar((count - 1.0) * d as f64)?.f_sqrt()?.f_to_kind(Kind::Float)?)
+    }
+
+    fn std_by_scores(&self) -> Result<Tensor> {
+        // Chunks are combined by their means and squared deviations, so that no large sums cancel.
+        let moments = self.by_rows(|scores| {
+            let mean = scores.f_mean_dim([1i64, 2, 3].as_slice(), true, Kind::Float)?;
+            let squares = scores.f_sub(&mean)?.f_square()?;
+            let count = scores.size().iter().skip(1).product::<i64>() as f64;
+            Ok((count, mean, squares.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Float)?))
+        })?;
+        let total: f64 = moments.iter().map(|(count, ..)| count).sum();
+        let mut mean = Tensor::f_zeros([1], (Kind::Float, self.q.device()))?;
+        for (count, chunk, _) in &moments {
+            mean = mean.f_add(&chunk.f_mul_scalar(count / total)?)?;
+        }
+        let mut squares = Tensor::f_zeros([1], (Kind::Float, self.q.device()))?;
+        for (count, chunk, within) in &moments {
+            squares = squares.f_add(within)?.f_add(&chunk.f_sub(&mean)?.f_square()?.f_mul_scalar(*count)?)?;
+        }
+        Ok(squares.f_div_scalar(total - 1.0)?.f_sqrt()?)
+    }
+
     fn by_rows<T>(&self, f: impl Fn(&Tensor) -> Result<T>) -> Result<Vec<T>> {
+        if let Some(whole) = &self.whole {
+            return Ok(vec![f(whole)?]);
+        }
         kernel::chunks(self.q, self.k)?
             .map(|(start, len)| f(&kernel::scores(&self.q.f_narrow(2, start, len)?, self.k)?))
             .collect()
@@ -220,11 +253,34 @@ mod tests {
         // 2·8·2048·1024 scores are twice the chunk.
         for (queries, tokens) in [(6, 5), (2048, 1024)] {
             let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
-            let scores = Scores::new(&q, &k);
+            let scores = Scores::new(&q, &k, None);
             let full = scores.full()?;
             assert!(apart(&scores.max()?, &full.amax([1i64, 2, 3], true)) < 1e-6);
-            assert!(apart(&scores.std()?, &full.std_dim([1i64, 2, 3].as_slice(), true, true)) < 1e-5);
+            let std = full.std_dim([1i64, 2, 3].as_slice(), true, true);
+            for got in [scores.std()?, scores.std_by_gram()?, scores.std_by_scores()?] {
+                assert_eq!(got.size(), [2, 1, 1, 1]);
+                assert!(apart(&got, &std) < 1e-5);
+            }
+            let there = Scores::new(&q, &k, Some(full.shallow_clone()));
+            assert!(apart(&there.max()?, &scores.max()?) == 0.0 && apart(&there.std_by_scores()?, &std) < 1e-5);
+            let span = TokenSpan { start: 1, end: 4 };
+            assert!(apart(&there.columns(span)?, &scores.columns(span)?) < 1e-6);
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_standard_deviation_keeps_its_digits_beside_a_large_mean() -> Result<()> {
+        // Scores of 900 ± 3: the sum of squares is 10⁵ times what is looked for.
+        let (q, k) = (randn(&[1, 2, 64, 16], 1) * 0.1 + 15.0, randn(&[1, 2, 77, 16], 2) * 0.1 + 15.0);
+        let scores = Scores::new(&q, &k, None);
+        let want = scores.full()?.to_kind(Kind::Double).std(true).double_value(&[]);
+        for got in [scores.std_by_gram()?, scores.std_by_scores()?] {
+            assert!((got.double_value(&[0, 0, 0, 0]) / want - 1.0).abs() < 1e-2, "{got} is not {want}");
+        }
+        // Equal scores have none.
+        let same = Tensor::full([1, 2, 64, 16], 3.0, (Kind::Float, Device::Cpu));
+        assert!(Scores::new(&same, &same.narrow(2, 0, 7), None).std_by_gram()?.double_value(&[0, 0, 0, 0]) < 1e-2);
         Ok(())
     }
 
