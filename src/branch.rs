@@ -20,7 +20,8 @@ pub enum Branch {
 pub struct BranchInfo {
     /// Its name.
     pub branch: Branch,
-    /// `Cond` or `Uncond`: what it is a variation of. Whatever is done to that one is to be done to this one.
+    /// `Cond` or `Uncond`: what it is a variation of. Whatever is done to that one is to be done to this one. Itself, if it is
+    /// no variation of either.
     pub like: Branch,
     /// How others find it: a `Combine` looks for the role, never for a number.
     pub role: &'static str,

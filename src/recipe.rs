@@ -2,7 +2,7 @@
 
 mod packed;
 
-pub(crate) use packed::{Packed, tensor};
+pub(crate) use packed::{plane, tensor};
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
@@ -54,6 +54,20 @@ impl Recipe {
     /// The error of a name that nobody here has; `what` it should be.
     pub(crate) fn unknown(&self, what: &str) -> Error {
         Error::NotRepeatable { what: format!("{}, which is no {what} of this crate,", self.name) }
+    }
+}
+
+/// For noise levels, the largest first: JSON has no infinity, so none is the largest.
+pub(crate) mod window {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(&(high, low): &(f64, f64), to: S) -> Result<S::Ok, S::Error> {
+        (Some(high).filter(|high| high.is_finite()), low).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<(f64, f64), D::Error> {
+        let (high, low): (Option<f64>, f64) = Deserialize::deserialize(from)?;
+        Ok((high.unwrap_or(f64::INFINITY), low))
     }
 }
 

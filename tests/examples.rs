@@ -7,7 +7,7 @@ use std::process::Command;
 /// Examples that are built with the feature `train` only.
 const NEED_TRAIN: [&str; 1] = ["dataset"];
 /// Examples that take hours, or what those have made; `tests/training.rs` and `tests/yardstick/` run what they call.
-const NEED_HOURS: [&str; 3] = ["figures", "train", "yardstick"];
+const NEED_HOURS: [&str; 4] = ["figures", "painting_study", "train", "yardstick"];
 
 /// Where cargo puts built examples, found from this test's own place.
 fn examples() -> PathBuf {

@@ -908,6 +908,10 @@ impl Guidance for Diary {
         self.note("condition");
         Ok(())
     }
+    fn noise(&mut self, _: &mut Tensor) -> Result<()> {
+        self.note("noise");
+        Ok(())
+    }
     fn plan(&mut self, _: &Step, _: &mut Plan) -> Result<()> {
         self.note("plan");
         Ok(())
@@ -974,6 +978,7 @@ fn wrappers_forward_every_phase() -> Result<()> {
             "begin",
             "condition",
             "hooks",
+            "noise",
             "plan",
             "predicted",
             "denoised",

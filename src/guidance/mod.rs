@@ -6,6 +6,7 @@
 
 mod color_force;
 mod combine;
+mod composition;
 mod daam;
 mod differential;
 mod image_guidance;
@@ -13,6 +14,7 @@ mod paint_with_words;
 mod prompt_blend;
 mod recorded;
 mod region;
+mod region_prompts;
 mod repeated;
 mod report;
 mod saliency;
@@ -22,6 +24,7 @@ pub use color_force::{
     Overlap, PaintedColor, ProtectMode, StepVariance, Texture, Trimmed,
 };
 pub use combine::{Cfg, Combine, RescaledCfg};
+pub use composition::{Composition, Entity};
 pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps};
 pub use differential::Differential;
 pub use image_guidance::{
@@ -29,12 +32,13 @@ pub use image_guidance::{
     Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
 };
 pub use paint_with_words::{
-    ColorShare, CustomLaw, PaintReport, PaintWarning, PaintWithWords, PaintedArea, PaintedStep, Palette, Resample,
-    WeightFn,
+    Area, ColorShare, CustomLaw, Overlay, PaintReport, PaintWarning, PaintWithWords, PaintedArea, PaintedStep, Palette,
+    Resample, WeightFn,
 };
 pub use prompt_blend::PromptBlend;
 pub use recorded::Recorded;
 pub use region::Region;
+pub use region_prompts::RegionPrompts;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
 pub use saliency::{Normalize, Saliency};
 
@@ -89,13 +93,35 @@ impl Setup<'_> {
         prompt: &str,
         conditioning: Conditioning,
     ) -> Result<Branch> {
-        let same = |info: &BranchInfo| info.role == role && info.like == like && info.prompt == prompt;
+        self.shared(role, Some(like), prompt, conditioning)
+    }
+
+    /// Adds a branch that varies nothing, `like` itself: whatever is done to the prompt is not done to it. It is shared as by
+    /// [`add`](Self::add).
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] beyond 256 extra branches.
+    pub fn add_apart(&mut self, role: &'static str, prompt: &str, conditioning: Conditioning) -> Result<Branch> {
+        self.shared(role, None, prompt, conditioning)
+    }
+
+    /// `like`: `None` for itself.
+    fn shared(
+        &mut self,
+        role: &'static str,
+        like: Option<Branch>,
+        prompt: &str,
+        conditioning: Conditioning,
+    ) -> Result<Branch> {
+        let alike = |info: &BranchInfo| info.like == like.unwrap_or(info.branch);
+        let same = |info: &BranchInfo| info.role == role && alike(info) && info.prompt == prompt;
         if let Some((info, _)) = self.branches.iter().find(|(info, _)| same(info)) {
             return Ok(info.branch);
         }
         let used = self.branches.iter().filter(|(info, _)| matches!(info.branch, Branch::Extra(_))).count();
         let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, "at most 256"))?;
         let branch = Branch::Extra(number);
+        let like = like.unwrap_or(branch);
         self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into() }, conditioning));
         Ok(branch)
     }
@@ -128,8 +154,8 @@ impl Plan {
 
 /// Steers a run. Every method has a default; override what you need.
 ///
-/// The order of calls: `check`; `rehearsal`; `begin` of every guidance, then `condition` of every branch; per evaluation `plan`, the
-/// hooks, `predicted`, `denoised`; per step `transition`; after the last step `finish` and, if the picture is decoded,
+/// The order of calls: `check`; `rehearsal`; `begin` of every guidance, then `condition` of every branch; `noise`; per evaluation
+/// `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step `finish` and, if the picture is decoded,
 /// `decoded`. Several guidances are called in attach order.
 #[allow(unused_variables)]
 pub trait Guidance: Send {
@@ -152,6 +178,12 @@ pub trait Guidance: Send {
 
     /// Once per branch, after everybody's `begin`: read or edit what it is conditioned on.
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        Ok(())
+    }
+
+    /// The noise that the run begins with, [n, 4, h, w] of mean 0 and variance 1, before it is scaled or added to a picture:
+    /// read or edit. Not called for a run that goes on with another's latent.
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
         Ok(())
     }
 
@@ -236,6 +268,9 @@ macro_rules! forward_guidance {
                 codec: &dyn Codec,
             ) -> Result<()> {
                 (**self).condition(branch, conditioning, codec)
+            }
+            fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+                (**self).noise(noise)
             }
             fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
                 (**self).plan(step, plan)

@@ -70,6 +70,10 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
         self.0.condition(branch, conditioning, codec)?;
         self.1.condition(branch, conditioning, codec)
     }
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        self.0.noise(noise)?;
+        self.1.noise(noise)
+    }
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
         self.0.plan(step, plan)?;
         self.1.plan(step, plan)

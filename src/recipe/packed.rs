@@ -71,6 +71,34 @@ pub(crate) mod tensor {
     }
 }
 
+/// For rows × columns among settings.
+pub(crate) mod plane {
+    use super::{Packed, malformed};
+    use crate::error::Result as Checked;
+    use ndarray::Array2;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+    use tch::Tensor;
+
+    pub fn serialize<S: Serializer>(plane: &Array2<f32>, to: S) -> Result<S::Ok, S::Error> {
+        let packed = || -> Checked<Packed> {
+            let flat: Vec<f32> = plane.iter().copied().collect();
+            Packed::of(&Tensor::f_from_slice(&flat)?.f_reshape([plane.nrows() as i64, plane.ncols() as i64])?)
+        };
+        packed().map_err(ser::Error::custom)?.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Array2<f32>, D::Error> {
+        let packed = Packed::deserialize(from)?;
+        let plane = || -> Checked<Array2<f32>> {
+            let values = packed.tensor()?;
+            let (rows, columns) = values.size2()?;
+            let flat = Vec::<f32>::try_from(&values.f_flatten(0, -1)?)?;
+            Array2::from_shape_vec((rows as usize, columns as usize), flat).map_err(|error| malformed(&error))
+        };
+        plane().map_err(de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

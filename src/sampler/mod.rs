@@ -204,7 +204,14 @@ impl<'g> Sampler<'g> {
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
         let wiring = Wiring::new(&hooks, model.sites(), &names)?;
-        let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images)?;
+        let edit = |noise: &mut Tensor| {
+            let shape = noise.size();
+            each(&mut self.guidances, None, |guidance| {
+                guidance.noise(noise)?;
+                keeps("the first noise", noise, &shape)
+            })
+        };
+        let Begun { x, kept, concat, noise } = start.begin(model, &self.schedule, images, edit)?;
         for conditioning in &mut conditionings {
             conditioning.during(0..usize::MAX, |part| {
                 part.concat = part.concat.take().or_else(|| concat.as_ref().map(Tensor::shallow_clone));

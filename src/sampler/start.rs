@@ -113,7 +113,14 @@ impl<'a> Start<'a> {
     }
 
     /// Draws the first latent, in diffusers' order: picture, noise, masked picture. Returns the noise as it then is.
-    pub(super) fn begin<M: Denoiser + Codec>(self, model: &M, schedule: &Schedule, images: i64) -> Result<Begun> {
+    /// `edit` sees the first noise.
+    pub(super) fn begin<M: Denoiser + Codec>(
+        self,
+        model: &M,
+        schedule: &Schedule,
+        images: i64,
+        edit: impl FnOnce(&mut Tensor) -> Result<()>,
+    ) -> Result<Begun> {
         let Self { grid, mut noise, origin, mask, variation, .. } = self;
         let shape = [images, 4, grid.h, grid.w];
         if let Some(Origin::Unfinished(latent)) = origin {
@@ -140,6 +147,7 @@ impl<'a> Start<'a> {
         if let Some((mut other, strength)) = variation {
             drawn = slerp(&drawn, &other.draw(&shape)?, strength)?;
         }
+        edit(&mut drawn)?;
         let drawn = drawn.f_to_device(model.device())?;
         let x = match &clean {
             Some(clean) if !afresh => clean.f_add(&drawn.f_mul_scalar(schedule.sigma_max())?)?,

@@ -190,7 +190,7 @@ impl Guidance for ColorForce {
         };
         let gold = settings.gold.latent(settings.color, setup)?;
         let mask = match &settings.mask {
-            Some(region) => Some(region.on(setup.grid)?.f_to_device(setup.device)?),
+            Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
             None => None,
         };
         let mut trace = Trace::new(setup.images, setup.codec.cell());
@@ -208,6 +208,10 @@ impl Guidance for ColorForce {
 
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
         self.looking().into_iter().try_for_each(|saliency| saliency.condition(branch, conditioning, codec))
+    }
+
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        self.looking().into_iter().try_for_each(|saliency| saliency.noise(noise))
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {

@@ -1,40 +1,47 @@
 //! Painting with words: areas of a picture that attend to phrases of the prompt.
 
+mod area;
 mod canvas;
+mod context;
 mod law;
+mod legend;
 mod palette;
 mod repeated;
 mod report;
 mod resample;
 mod weights;
 
+pub use area::Area;
 pub use law::{CustomLaw, WeightFn};
 pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
 pub use resample::Resample;
+pub use weights::Overlay;
+
+pub(super) use legend::tinted;
 
 use super::{Guidance, Region, Report, Setup};
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
 use crate::branch::{Branch, BranchInfo};
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Noise, NoiseEdges, region_noise};
 use crate::error::{Error, Result};
-use crate::prompt::TokenSpan;
+use crate::prompt::{Prompt, TokenSpan};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::step::{Grid, Step};
-use canvas::{Area, Canvas, Paint};
-use ndarray::Array2;
+use canvas::Canvas;
 use report::Trace;
 use tch::Tensor;
-use weights::Weights;
+use weights::{Placed, Weights};
 
 /// Puts things where they are painted: the user colors areas of a map and gives each color a phrase of the prompt.
 ///
 /// At every cross-attention of the prompt, softmax(s + f(w, σ, s)): cells of an area look more, or with a strength
 /// below 0 less, at the tokens of its phrase. w is the strength where the area is painted, at every place where the
 /// phrase stands; f is the [`WeightFn`]. No training and no further call of the model. Variations of the prompt that
-/// other guidances add are painted alike, the negative prompt is not.
+/// other guidances add are painted alike; the negative prompt is only where an area says so ([`Area::negative`]).
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -56,6 +63,9 @@ pub struct PaintWithWords {
     canvas: Canvas,
     weight: WeightFn,
     resample: Resample,
+    overlay: Overlay,
+    edges: NoiseEdges,
+    on_uncond: f64,
     /// Noise levels, the largest first.
     window: (f64, f64),
     /// `None`: all.
@@ -70,6 +80,8 @@ type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 struct Painting {
     weights: Weights,
     trace: Trace,
+    /// The latent's.
+    grid: Grid,
 }
 
 /// Nothing painted yet, and no map: for drawn masks only.
@@ -79,6 +91,9 @@ impl Default for PaintWithWords {
             canvas: Canvas::default(),
             weight: WeightFn::default(),
             resample: Resample::default(),
+            overlay: Overlay::default(),
+            edges: NoiseEdges::default(),
+            on_uncond: 0.0,
             window: (f64::INFINITY, 0.0),
             sites: None,
             run: None,
@@ -89,20 +104,66 @@ impl Default for PaintWithWords {
 impl PaintWithWords {
     /// On a map of the picture's size, or of any size with its aspect (within 1 %).
     pub fn new(map: &Raster) -> Self {
-        let canvas = Canvas { map: Some((map.clone(), Palette::of(map))), ..Canvas::default() };
-        Self { canvas, ..Self::default() }
+        Self::each([map])
     }
 
-    /// Says what the areas of a color stand for. `strength` is -10..=10: .2 to 2 is usual, below 0 keeps the phrase
-    /// away. A color may have several phrases; where several areas weigh the same word, their weights add up.
-    pub fn color(mut self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
-        self.canvas.areas.push(Area { paint: Paint::Color(color), phrase: phrase.into(), strength });
+    /// On a map for each image of the batch, as many as there are images. A color need not be in all of them.
+    pub fn each<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
+        Self { canvas: Canvas::new(maps), ..Self::default() }
+    }
+
+    /// On a map whose colors are explained by a text as paint-with-words-sd has it, `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff":
+    /// "boat@2.0@7"}`: phrase, strength, seed (-1 for none), blur. Numbers are read from the right, so a phrase may have
+    /// commas in it.
+    ///
+    /// ```
+    /// use impasto::guidance::PaintWithWords;
+    /// use impasto::{Raster, Rgb};
+    ///
+    /// let map = Raster::flat(Rgb(7, 9, 182), 64, 64);
+    /// let paint = PaintWithWords::from_context_text(&map, r#"{(7, 9, 182): "aurora,0.5,-1"}"#)?;
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with all that is wrong with it. Whether its colors are in the map is seen when a run begins.
+    pub fn from_context_text(map: &Raster, text: &str) -> Result<Self> {
+        let areas = context::parse(text)?;
+        Ok(areas.into_iter().fold(Self::new(map), Self::area))
+    }
+
+    /// Says what the areas of a color stand for: `Area::color(color, phrase).strength(strength)`. A color may have several
+    /// phrases.
+    pub fn color(self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
+        self.area(Area::color(color, phrase).strength(strength))
+    }
+
+    /// The same for a mask drawn apart from the map, soft if need be: `Area::mask(mask, phrase).strength(strength)`.
+    pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
+        self.area(Area::mask(mask, phrase).strength(strength))
+    }
+
+    /// Adds something painted.
+    pub fn area(mut self, area: Area) -> Self {
+        self.canvas.areas.push(area);
         self
     }
 
-    /// The same for a mask drawn apart from the map, soft if need be.
-    pub fn mask(mut self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
-        self.canvas.areas.push(Area { paint: Paint::Mask(mask), phrase: phrase.into(), strength });
+    /// What a word weighs where several areas are painted that have it. Default: the sum.
+    pub fn overlay(mut self, overlay: Overlay) -> Self {
+        self.overlay = overlay;
+        self
+    }
+
+    /// What noise cells have that areas with seeds of their own share. Default: that of the larger part.
+    pub fn noise_edges(mut self, edges: NoiseEdges) -> Self {
+        self.edges = edges;
+        self
+    }
+
+    /// Paints phrases that stand in the negative prompt too there as well, with `share` of their weight, 0..=1. Default 0.
+    pub fn on_uncond(mut self, share: f64) -> Self {
+        self.on_uncond = share;
         self
     }
 
@@ -150,25 +211,22 @@ impl PaintWithWords {
     /// [`Error::Parameter`] if nothing is painted for it; what [`Guidance::check`] finds wrong.
     pub fn region(&self, phrase: &str) -> Result<Region> {
         self.check()?;
-        let mut all: Option<Tensor> = None;
-        for area in self.canvas.areas.iter().filter(|area| area.phrase == phrase) {
-            let mask = self.canvas.mask(area)?;
-            all = Some(match all {
-                Some(all) => {
-                    let (_, _, h, w) = all.size4()?;
-                    all.f_maximum(&Resample::Area.apply(&mask, Grid::new(h, w))?)?
-                }
-                None => mask,
-            });
-        }
-        let Some(mask) = all else {
+        let painted = self.canvas.areas.iter().filter(|area| area.phrase == phrase);
+        let union = painted.map(|area| self.canvas.region(area)).reduce(|all, one| Ok(all?.or(one?)));
+        union.unwrap_or_else(|| {
             let phrases: Vec<&str> = self.canvas.areas.iter().map(|area| area.phrase.as_str()).collect();
-            return Err(Error::parameter("region", phrase, format!("a painted phrase: {}", phrases.join(", "))));
-        };
-        let (_, _, h, w) = mask.size4()?;
-        let values = Vec::<f32>::try_from(&mask.f_clamp(0.0, 1.0)?.f_flatten(0, -1)?)?;
-        let misfit = |_| Error::Shape { what: "mask", got: mask.size(), expected: "[1, 1, rows, columns]".into() };
-        Ok(Region::new(Array2::from_shape_vec((h as usize, w as usize), values).map_err(misfit)?))
+            Err(Error::parameter("region", phrase, format!("a painted phrase: {}", phrases.join(", "))))
+        })
+    }
+
+    /// A picture that explains the painting: the map, and each area in its color with its phrase and strength. Without a
+    /// map it has the aspect of `width` to `height`.
+    ///
+    /// # Errors
+    /// What [`Guidance::check`] finds wrong.
+    pub fn legend(&self, width: u32, height: u32) -> Result<Raster> {
+        self.check()?;
+        legend::legend(&self.canvas, Grid::new(height.into(), width.into()))
     }
 
     /// What was painted in the last run, and how strongly at each step.
@@ -181,7 +239,7 @@ impl PaintWithWords {
 
     /// Can it change anything at all?
     fn acts(&self) -> bool {
-        self.weight.acts() && self.canvas.areas.iter().any(|area| area.strength != 0.0)
+        self.weight.acts() && self.canvas.areas.iter().any(Area::weighs)
     }
 
     fn reads(&self, site: &AttentionSite) -> bool {
@@ -207,10 +265,12 @@ impl CrossAttentionHook for PaintWithWords {
     fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
         let Some(run) = &mut self.run else { return Ok(None) };
         let Some(w) = run.weights.of(at.grid, at.branch, scores.tokens().len())? else { return Ok(None) };
+        let w = match w.size4()?.0 {
+            1 => w,
+            _ => w.f_narrow(0, at.images.start, at.images.end - at.images.start)?,
+        };
         let made = self.weight.bias(&w, at.step.sigma, scores)?;
-        if at.branch == Branch::Cond {
-            run.trace.record(at, made.per_weight.as_ref())?;
-        }
+        run.trace.record(at, made.per_weight.as_ref())?;
         Ok(Some(made.bias))
     }
 }
@@ -223,6 +283,13 @@ impl Guidance for PaintWithWords {
             let window = format!("{high}, {low}");
             return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
         }
+        if !(0.0..=1.0).contains(&self.on_uncond) {
+            return Err(Error::parameter(
+                "on_uncond",
+                self.on_uncond,
+                "0..=1; 0 paints no phrase of the negative prompt",
+            ));
+        }
         self.canvas.check()
     }
 
@@ -234,40 +301,70 @@ impl Guidance for PaintWithWords {
             let cross = setup.sites.iter().filter(|site| site.is_cross());
             return Err(Error::NoSites { names: cross.map(|site| site.name.clone()).collect() });
         }
-        let find = |area: &Area| Ok(TokenSpan::union(setup.prompt.find(&area.phrase)?));
-        let tokens: Vec<Vec<TokenSpan>> = self.canvas.areas.iter().map(find).collect::<Result<_>>()?;
-        let mut weights = Weights::new(&self.canvas, setup.grid, grids, self.resample, setup.device)?;
+        let find = |area: &Area| match area.negative {
+            true => Ok(Placed::default()),
+            false => Ok(Placed { tokens: TokenSpan::union(setup.prompt.find(&area.phrase)?), share: 1.0 }),
+        };
+        let placed: Vec<Placed> = self.canvas.areas.iter().map(find).collect::<Result<_>>()?;
+        let (size, rules) = ((setup.grid, setup.images), (self.resample, self.overlay));
+        let mut weights = Weights::new(&self.canvas, size, grids, rules, setup.device)?;
         let masks = weights.finest().ok_or(Error::NoMaps("PaintWithWords"))?;
-        let mut trace = Trace::new(&self.canvas, &tokens, masks, setup.images)?;
+        let mut trace = Trace::new(&self.canvas, &placed, masks, setup.images)?;
         if !setup.schedule.steps().any(|step| self.covers(step.sigma)) {
             let (high, low) = self.window;
             trace.warnings.push(PaintWarning::NeverActive { high, low });
         }
-        weights.place(Branch::Cond, tokens);
-        self.run = Some(Painting { weights, trace });
+        weights.place(Branch::Cond, placed);
+        self.run = Some(Painting { weights, trace, grid: setup.grid });
         Ok(())
     }
 
-    /// Finds the phrases again in every variation of the prompt: they may stand elsewhere there, or nowhere.
+    /// Finds the phrases in the negative prompt, and again in every variation of either prompt: they may stand elsewhere
+    /// there, or nowhere.
     fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        let Some(run) = self.run.as_mut().filter(|_| branch.like == Branch::Cond && branch.branch != Branch::Cond)
-        else {
+        let Some(run) = self.run.as_mut() else { return Ok(()) };
+        let against = branch.like == Branch::Uncond;
+        if branch.branch == Branch::Cond || !(against || branch.like == Branch::Cond) {
             return Ok(());
-        };
+        }
         let prompt = codec.prompt(&branch.prompt)?;
-        let mut tokens = Vec::with_capacity(self.canvas.areas.len());
-        for area in &self.canvas.areas {
-            tokens.push(match prompt.find(&area.phrase) {
-                Ok(spans) => TokenSpan::union(spans),
-                Err(Error::PhraseNotFound { phrase, prompt, .. }) => {
+        let mut placed = vec![Placed::default(); self.canvas.areas.len()];
+        for (index, (area, placed)) in self.canvas.areas.iter().zip(&mut placed).enumerate() {
+            let wanted = if against { area.negative || self.on_uncond > 0.0 } else { !area.negative };
+            if !wanted {
+                continue;
+            }
+            let own = area.negative == against;
+            let tokens = match find(&prompt, area, branch) {
+                Err(_) if !own => Vec::new(), // a phrase of the prompt need not stand in the negative one
+                Ok(tokens) => tokens,
+                Err(Error::PhraseNotFound { phrase, prompt, .. }) if branch.branch != Branch::Uncond => {
                     run.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
                     Vec::new()
                 }
-                Err(Error::PhraseTruncated { .. }) => Vec::new(),
+                Err(Error::PhraseTruncated { .. }) if branch.branch != Branch::Uncond => Vec::new(),
                 Err(error) => return Err(error),
-            });
+            };
+            if area.negative && branch.branch == Branch::Uncond {
+                run.trace.found(index, &tokens);
+            }
+            *placed = Placed { tokens, share: if own { 1.0 } else { self.on_uncond } };
         }
-        run.weights.place(branch.branch, tokens);
+        run.weights.place(branch.branch, placed);
+        Ok(())
+    }
+
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let mut regions = Vec::new();
+        for area in &self.canvas.areas {
+            let Some(seed) = area.seed else { continue };
+            let coverage = self.canvas.region(area)?.on(run.grid)?.f_to_device(noise.device())?;
+            regions.push((coverage, Noise::seeded(seed).draw(&noise.size())?.f_to_device(noise.device())?));
+        }
+        if !regions.is_empty() {
+            *noise = region_noise(noise, &regions, self.edges)?;
+        }
         Ok(())
     }
 
@@ -291,4 +388,16 @@ impl Guidance for PaintWithWords {
     fn name(&self) -> &'static str {
         "PaintWithWords"
     }
+}
+
+/// Where an area's phrase stands in the prompt of a branch.
+///
+/// # Errors
+/// As [`Prompt::find`]; [`Error::Parameter`] instead if the negative prompt is empty.
+fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
+    if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
+        let expected = format!("a negative prompt with \"{}\" in it: Request::negative", area.phrase);
+        return Err(Error::parameter("negative prompt", "empty", expected));
+    }
+    Ok(TokenSpan::union(prompt.find(&area.phrase)?))
 }

@@ -35,9 +35,18 @@ pub struct ColorShare {
 impl Palette {
     /// Counts the colors of a picture.
     pub fn of(map: &Raster) -> Self {
+        Self::count(pixels(map).map(|color| (color, 1)))
+    }
+
+    /// The colors of several pictures.
+    pub(super) fn join<'a>(palettes: impl Iterator<Item = &'a Self>) -> Self {
+        Self::count(palettes.flat_map(|palette| &palette.0).map(|entry| (entry.color, entry.pixels)))
+    }
+
+    fn count(pixels: impl Iterator<Item = (Rgb, usize)>) -> Self {
         let mut counts: HashMap<Rgb, usize> = HashMap::new();
-        for color in pixels(map) {
-            *counts.entry(color).or_default() += 1;
+        for (color, pixels) in pixels {
+            *counts.entry(color).or_default() += pixels;
         }
         let all = counts.values().sum::<usize>() as f64;
         let share = |(color, pixels)| ColorShare { color, pixels, share: pixels as f64 / all };

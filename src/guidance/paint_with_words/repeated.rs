@@ -1,23 +1,26 @@
 //! A painting as a recipe.
 
-use super::canvas::Area;
-use super::{PaintWithWords, Resample, Sites, WeightFn};
+use super::{Area, Overlay, PaintWithWords, Resample, Sites, WeightFn};
+use crate::diffusion::NoiseEdges;
 use crate::error::Result;
 use crate::raster::Raster;
-use crate::recipe::{Recipe, function};
+use crate::recipe::{Recipe, function, window};
 use serde::{Deserialize, Serialize};
 
 /// What makes a painting again, as it is written.
 #[derive(Serialize)]
 struct Written<'a> {
-    map: Option<&'a Raster>,
+    maps: Vec<&'a Raster>,
     areas: &'a [Area],
     tolerance: f64,
     blur: f64,
     weight: &'a WeightFn,
     resample: Resample,
-    /// The largest noise level, if there is one (JSON has no infinity), and the smallest.
-    window: (Option<f64>, f64),
+    overlay: Overlay,
+    edges: NoiseEdges,
+    on_uncond: f64,
+    #[serde(serialize_with = "window::serialize")]
+    window: (f64, f64),
     #[serde(serialize_with = "function::serialize")]
     sites: &'a Option<Sites>,
 }
@@ -25,27 +28,33 @@ struct Written<'a> {
 /// The same, as it is read.
 #[derive(Deserialize)]
 struct Read {
-    map: Option<Raster>,
+    maps: Vec<Raster>,
     areas: Vec<Area>,
     tolerance: f64,
     blur: f64,
     weight: WeightFn,
     resample: Resample,
-    window: (Option<f64>, f64),
+    overlay: Overlay,
+    edges: NoiseEdges,
+    on_uncond: f64,
+    #[serde(deserialize_with = "window::deserialize")]
+    window: (f64, f64),
 }
 
 impl PaintWithWords {
     /// Its recipe.
     pub(super) fn written(&self) -> Result<Recipe> {
-        let (high, low) = self.window;
         let written = Written {
-            map: self.canvas.map.as_ref().map(|(map, _)| map),
+            maps: self.canvas.maps.iter().map(|(map, _)| map).collect(),
             areas: &self.canvas.areas,
             tolerance: self.canvas.tolerance,
             blur: self.canvas.blur,
             weight: &self.weight,
             resample: self.resample,
-            window: (Some(high).filter(|high| high.is_finite()), low),
+            overlay: self.overlay,
+            edges: self.edges,
+            on_uncond: self.on_uncond,
+            window: self.window,
             sites: &self.sites,
         };
         Recipe::of("PaintWithWords", &written)
@@ -53,10 +62,12 @@ impl PaintWithWords {
 
     /// The painting of a recipe.
     pub(in crate::guidance) fn repeated(recipe: &Recipe) -> Result<Self> {
-        let Read { map, areas, tolerance, blur, weight, resample, window: (high, low) } = recipe.read()?;
-        let mut paint = map.as_ref().map_or_else(Self::default, Self::new);
-        paint.canvas.areas = areas;
-        let paint = paint.tolerance(tolerance).blur(blur).weight(weight).resample(resample);
-        Ok(paint.sigmas(high.unwrap_or(f64::INFINITY), low))
+        let read: Read = recipe.read()?;
+        let mut paint = Self::each(&read.maps);
+        paint.canvas.areas = read.areas;
+        let paint = paint.tolerance(read.tolerance).blur(read.blur).weight(read.weight).resample(read.resample);
+        let paint = paint.overlay(read.overlay).noise_edges(read.edges).on_uncond(read.on_uncond);
+        let (high, low) = read.window;
+        Ok(paint.sigmas(high, low))
     }
 }

@@ -1,8 +1,11 @@
 //! What a painting did.
 
-use super::canvas::{Area, Canvas};
+use super::area::Area;
+use super::canvas::Canvas;
 use super::palette::ColorShare;
+use super::weights::Placed;
 use crate::attention::At;
+use crate::branch::Branch;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::guidance::{Curve, Picture, Report};
@@ -34,9 +37,15 @@ pub struct PaintedArea {
     pub color: Option<Rgb>,
     /// As asked for.
     pub strength: f64,
-    /// Where the phrase stands in the prompt.
+    /// As asked for.
+    pub outside: f64,
+    /// Of its own noise.
+    pub seed: Option<u64>,
+    /// Is the phrase one of the negative prompt?
+    pub negative: bool,
+    /// Where the phrase stands in the prompt, or in the negative prompt.
     pub tokens: Vec<TokenSpan>,
-    /// Its share of the picture, 0..=1.
+    /// Its share of the picture, 0..=1; the mean, if images have maps of their own.
     pub share: f64,
     /// The most it has of any one cell at the finest attention site, 0..=1.
     pub largest_cell: f64,
@@ -106,6 +115,8 @@ pub enum PaintWarning {
 pub(super) struct Trace {
     images: i64,
     areas: Vec<PaintedArea>,
+    /// Whose calls are recorded: the prompt's, or if nothing is painted there the negative prompt's.
+    branch: Branch,
     unused: Vec<ColorShare>,
     steps: Vec<Sums>,
     pub warnings: Vec<PaintWarning>,
@@ -121,17 +132,20 @@ struct Sums {
 }
 
 impl Trace {
-    /// `tokens`: of each area's phrase; `masks`: on the finest grid, [areas, h, w].
-    pub fn new(canvas: &Canvas, tokens: &[Vec<TokenSpan>], masks: &Tensor, images: i64) -> Result<Self> {
-        let cells = [1i64, 2];
+    /// `placed`: each area in the prompt; `masks`: on the finest grid, [areas, 1 or n, h, w].
+    pub fn new(canvas: &Canvas, placed: &[Placed], masks: &Tensor, images: i64) -> Result<Self> {
+        let cells = [1i64, 2, 3];
         let shares = Vec::<f64>::try_from(&masks.f_mean_dim(cells.as_slice(), false, Kind::Double)?)?;
         let largest = Vec::<f64>::try_from(&masks.f_amax(cells, false)?.f_to_kind(Kind::Double)?)?;
-        let areas = canvas.areas.iter().zip(tokens).zip(shares.into_iter().zip(largest));
-        let painted = |((area, tokens), (share, largest_cell)): ((&Area, &Vec<TokenSpan>), _)| PaintedArea {
+        let areas = canvas.areas.iter().zip(placed).zip(shares.into_iter().zip(largest));
+        let painted = |((area, placed), (share, largest_cell)): ((&Area, &Placed), _)| PaintedArea {
             phrase: area.phrase.clone(),
-            color: area.color(),
+            color: area.rgb(),
             strength: area.strength,
-            tokens: tokens.clone(),
+            outside: area.outside,
+            seed: area.seed,
+            negative: area.negative,
+            tokens: placed.tokens.clone(),
             share,
             largest_cell,
         };
@@ -148,11 +162,22 @@ impl Trace {
         if share > 0.5 && unused.len() > 64 {
             warnings.push(PaintWarning::ManyColors { share, colors: unused.len() });
         }
-        Ok(Self { images, areas, unused, steps: Vec::new(), warnings })
+        let branch = if areas.iter().all(|area| area.negative) { Branch::Uncond } else { Branch::Cond };
+        Ok(Self { images, areas, branch, unused, steps: Vec::new(), warnings })
     }
 
-    /// Records a call of the prompt's branch; `per_weight` is [images of the call or 1, 1, 1, 1].
+    /// Says where the phrase of an area of the negative prompt stands there.
+    pub fn found(&mut self, area: usize, tokens: &[TokenSpan]) {
+        if let Some(area) = self.areas.get_mut(area) {
+            area.tokens = tokens.to_vec();
+        }
+    }
+
+    /// Records a call; `per_weight` is [images of the call or 1, 1, 1, 1].
     pub fn record(&mut self, at: &At<'_>, per_weight: Option<&Tensor>) -> Result<()> {
+        if at.branch != self.branch {
+            return Ok(());
+        }
         if self.steps.last().is_none_or(|step| step.index != at.step.index) {
             self.steps.push(Sums { index: at.step.index, sigma: at.step.sigma, sum: None, calls: 0 });
         }
@@ -184,8 +209,8 @@ impl Trace {
         })
     }
 
-    /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, h, w]) as a
-    /// picture.
+    /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, 1 or n, h, w])
+    /// as a picture.
     pub fn summary(&self, masks: &Tensor) -> Result<Report> {
         let data = serde_json::to_value(self.report()?)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
@@ -193,7 +218,12 @@ impl Trace {
         let mut report = Report::new(format!("PaintWithWords {}", phrases.join(", "))).data(data);
         for (index, area) in (0..).zip(&self.areas) {
             let caption = format!("\"{}\", strength {}", area.phrase, area.strength);
-            report = report.picture(Picture::map(caption, &masks.f_select(0, index)?));
+            let masks = masks.f_get(index)?;
+            let count = masks.size3()?.0;
+            for image in 0..count {
+                let picture = Picture::map(caption.as_str(), &masks.f_get(image)?);
+                report = report.picture(if count == 1 { picture } else { picture.image(image as usize) });
+            }
         }
         let steps = self.report()?.steps;
         for image in 0..self.images as usize {

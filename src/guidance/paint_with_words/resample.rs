@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::{Kind, Tensor};
 
 /// How a mask is brought to the grid of an attention site.
@@ -36,6 +37,15 @@ impl Resample {
             Self::Corners => mask.f_upsample_bilinear2d([h, w], true, None, None)?,
             Self::Cover => mask.f_adaptive_max_pool2d([h, w])?.0,
         })
+    }
+
+    /// How much of each of `cells` that divide a side of the picture an interval of it has, given in shares of the side.
+    pub(crate) fn interval(self, shares: &Range<f64>, cells: i64) -> Vec<f32> {
+        let (start, end) = (shares.start * cells as f64, shares.end * cells as f64);
+        let covered = |cell: f64| (end.min(cell + 1.0) - start.max(cell)).max(0.0);
+        let touched = |covered: f64| if covered > 1e-9 { 1.0 } else { 0.0 };
+        let rule = |covered: f64| if self == Self::Cover { touched(covered) } else { covered };
+        (0..cells).map(|cell| rule(covered(cell as f64)) as f32).collect()
     }
 }
 

@@ -1,36 +1,67 @@
 //! w, the weight of each token in each cell.
 
-use super::canvas::{Area, Canvas};
+use super::canvas::Canvas;
 use super::resample::Resample;
 use crate::branch::Branch;
 use crate::error::{Error, Result};
-use crate::guidance::region::same_aspect;
+use crate::guidance::region::has_images;
 use crate::prompt::TokenSpan;
 use crate::step::Grid;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
+
+/// What a token weighs where several areas are painted that have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Overlay {
+    /// The sum of their weights.
+    #[default]
+    Sum,
+    /// The weight that is farthest from 0.
+    Strongest,
+    /// That of the area added last, as far as it covers the others.
+    TopMost,
+}
 
 /// The masks of all areas on every grid where they are needed, the tokens of each branch, and the weights made of both.
 #[derive(Debug)]
 pub(super) struct Weights {
-    strengths: Vec<f64>,
-    /// Largest grid first; [areas, h, w] f32 on the run's device.
+    brushes: Vec<Brush>,
+    overlay: Overlay,
+    /// Largest grid first; [areas, 1 or n, h, w] f32 on the run's device.
     masks: Vec<(Grid, Tensor)>,
-    /// For each branch with paint the tokens of each area's phrase.
-    tokens: BTreeMap<Branch, Vec<Vec<TokenSpan>>>,
+    /// For each branch with paint what is painted there of each area.
+    placed: BTreeMap<Branch, Vec<Placed>>,
     made: HashMap<(Grid, Branch, i64), Tensor>,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct Brush {
+    strength: f64,
+    outside: f64,
+}
+
+/// An area in the prompt of a branch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Placed {
+    /// Of its phrase; without any it does nothing there.
+    pub tokens: Vec<TokenSpan>,
+    /// What its weights are multiplied by.
+    pub share: f64,
+}
+
 impl Weights {
-    /// The masks of `canvas` for a picture of `latent` cells, on `grids`.
+    /// The masks of `canvas` for `images` pictures of `latent` cells, on `grids`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a drawing has another aspect than the picture, [`Error::Parameter`] if nothing is painted.
+    /// [`Error::Shape`] if a drawing has another aspect than the picture, [`Error::Parameter`] if nothing is painted, or
+    /// if there are maps or masks for another number of images.
     pub fn new(
         canvas: &Canvas,
-        latent: Grid,
+        (latent, images): (Grid, i64),
         mut grids: Vec<Grid>,
-        resample: Resample,
+        (resample, overlay): (Resample, Overlay),
         device: Device,
     ) -> Result<Self> {
         grids.sort_by_key(|grid| std::cmp::Reverse(grid.cells()));
@@ -38,16 +69,21 @@ impl Weights {
         let mut masks: Vec<Vec<Tensor>> = grids.iter().map(|_| Vec::new()).collect();
         // One drawing at a time: they may be large and many.
         for area in &canvas.areas {
-            let mask = canvas.mask(area)?;
-            let (_, _, rows, columns) = mask.size4()?;
-            let what = if area.color().is_some() { "the painted map" } else { "mask" };
-            same_aspect(what, rows, columns, latent)?;
+            let region = canvas.region(area)?;
+            region.check_for(latent)?;
             for (grid, masks) in grids.iter().zip(&mut masks) {
-                masks.push(resample.apply(&mask, *grid)?.f_reshape([grid.h, grid.w])?);
+                let mask = region.resampled(*grid, resample)?;
+                has_images(if area.rgb().is_some() { "maps" } else { "mask" }, &mask, images)?;
+                masks.push(mask.f_squeeze_dim(1)?);
             }
         }
-        let stack = |masks: &Vec<Tensor>| -> Result<Tensor> { Ok(Tensor::f_stack(masks, 0)?.f_to_device(device)?) };
-        let masks: Vec<Tensor> = masks.iter().map(stack).collect::<Result<_>>()?;
+        let rows = masks.iter().flatten().map(|mask| mask.size().first().copied().unwrap_or(1)).max().unwrap_or(1);
+        let stack = |(grid, masks): (&Grid, &Vec<Tensor>)| -> Result<Tensor> {
+            let expanded: Vec<Tensor> =
+                masks.iter().map(|mask| Ok(mask.f_expand([rows, grid.h, grid.w], false)?)).collect::<Result<_>>()?;
+            Ok(Tensor::f_stack(&expanded, 0)?.f_to_device(device)?)
+        };
+        let masks: Vec<Tensor> = grids.iter().zip(&masks).map(stack).collect::<Result<_>>()?;
         let mut largest = 0.0f64;
         for mask in &masks {
             largest = largest.max(mask.f_max()?.f_double_value(&[])?);
@@ -56,46 +92,58 @@ impl Weights {
             let expected = "something painted that reaches a cell; Resample::Cover keeps thin strokes";
             return Err(Error::parameter("paint", "nothing at any attention site", expected));
         }
-        let strengths = canvas.areas.iter().map(|area: &Area| area.strength).collect();
-        let masks = grids.into_iter().zip(masks).collect();
-        Ok(Self { strengths, masks, tokens: BTreeMap::new(), made: HashMap::new() })
+        let brushes = canvas.areas.iter().map(|area| Brush { strength: area.strength, outside: area.outside });
+        let (brushes, masks) = (brushes.collect(), grids.into_iter().zip(masks).collect());
+        Ok(Self { brushes, overlay, masks, placed: BTreeMap::new(), made: HashMap::new() })
     }
 
-    /// Says where the areas' phrases stand in the prompt of `branch`; an area without tokens does nothing there.
-    pub fn place(&mut self, branch: Branch, tokens: Vec<Vec<TokenSpan>>) {
-        if tokens.iter().any(|spans| !spans.is_empty()) {
-            self.tokens.insert(branch, tokens);
+    /// Says where the areas' phrases stand in the prompt of `branch`.
+    pub fn place(&mut self, branch: Branch, placed: Vec<Placed>) {
+        if placed.iter().any(|area| !area.tokens.is_empty()) {
+            self.placed.insert(branch, placed);
         }
     }
 
     /// Does any paint reach this branch?
     pub fn reach(&self, branch: Branch) -> bool {
-        self.tokens.contains_key(&branch)
+        self.placed.contains_key(&branch)
     }
 
-    /// The masks on the finest grid, [areas, h, w].
+    /// The masks on the finest grid, [areas, 1 or n, h, w].
     pub fn finest(&self) -> Option<&Tensor> {
         self.masks.first().map(|(_, masks)| masks)
     }
 
-    /// w for a context of `count` tokens, [1, 1, cells, tokens] f32; `None` where there is no paint. Made once.
+    /// w for a context of `count` tokens, [1 or n, 1, cells, tokens] f32; `None` where there is no paint. Made once.
     pub fn of(&mut self, grid: Grid, branch: Branch, count: i64) -> Result<Option<Tensor>> {
         let key = (grid, branch, count);
         if let Some(made) = self.made.get(&key) {
             return Ok(Some(made.shallow_clone()));
         }
         let Some((_, masks)) = self.masks.iter().find(|(known, _)| *known == grid) else { return Ok(None) };
-        let Some(tokens) = self.tokens.get(&branch) else { return Ok(None) };
-        // w[cell, token] = Σ over areas of mask[area, cell] · strength[area] · (is the token in its phrase?)
-        let words = Tensor::f_zeros([tokens.len() as i64, count], (Kind::Float, masks.device()))?;
-        for (area, (spans, strength)) in (0..).zip(tokens.iter().zip(&self.strengths)) {
-            for span in spans.iter().filter(|span| span.end <= count) {
-                let mut row = words.f_narrow(0, area, 1)?.f_narrow(1, span.start, span.len())?;
-                let _ = row.f_fill_(*strength)?;
+        let Some(placed) = self.placed.get(&branch) else { return Ok(None) };
+        let images = masks.size4()?.1;
+        let w = Tensor::f_zeros([images, grid.cells(), count], (Kind::Float, masks.device()))?;
+        let beyond = Tensor::f_zeros([images, grid.cells(), count], (Kind::Float, masks.device()))?;
+        for (index, (area, brush)) in (0..).zip(placed.iter().zip(&self.brushes)) {
+            let mask = masks.f_get(index)?.f_reshape([images, grid.cells(), 1])?;
+            let rest = mask.f_neg()?.f_add_scalar(1.0)?;
+            let painted = mask.f_mul_scalar(brush.strength * area.share)?;
+            for span in area.tokens.iter().filter(|span| span.end <= count) {
+                let mut here = w.f_narrow(2, span.start, span.len())?;
+                let over = match self.overlay {
+                    Overlay::Sum => here.f_add(&painted)?,
+                    Overlay::Strongest => {
+                        painted.f_where_self(&painted.f_abs()?.f_gt_tensor(&here.f_abs()?)?, &here)?
+                    }
+                    Overlay::TopMost => here.f_mul(&rest)?.f_add(&painted)?,
+                };
+                here.f_copy_(&over)?;
+                let outside = rest.f_mul_scalar(brush.outside * area.share)?;
+                let _ = beyond.f_narrow(2, span.start, span.len())?.f_add_(&outside)?;
             }
         }
-        let made =
-            masks.f_flatten(1, 2)?.f_transpose(0, 1)?.f_matmul(&words)?.f_reshape([1, 1, grid.cells(), count])?;
+        let made = w.f_add(&beyond)?.f_unsqueeze(1)?;
         self.made.insert(key, made.shallow_clone());
         Ok(Some(made))
     }

@@ -1,0 +1,235 @@
+//! Pictures composed of things in boxes, each after a prompt of its own.
+
+use super::paint_with_words::tinted;
+use super::{Guidance, Region, RegionPrompts};
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::raster::Raster;
+use crate::sheet::Sheet;
+use crate::step::Grid;
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+
+/// A background and things in boxes on it, as a value that is written and read as JSON.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::guidance::Composition;
+/// use impasto::Pipeline;
+///
+/// let composition = Composition::from_json(
+///     r#"{
+///         "prompt": "green ground, blue sky", "width": 128, "height": 128,
+///         "entities": [
+///             { "prompt": "a red house, green ground", "left": 0, "top": 48, "width": 64, "height": 72 },
+///             { "prompt": "a yellow sun, blue sky", "left": 72, "top": 0, "width": 56, "height": 56, "strength": 0.9 }
+///         ]
+///     }"#,
+/// )?;
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let request = pipeline.request(&composition.prompt).negative(&composition.negative);
+/// let request = request.size(composition.width, composition.height).guide(composition.regions()?);
+/// let output = request.seed(7).steps(4).run()?;
+/// # Ok(()) }
+/// ```
+///
+/// Source: the composition of FlexDiffuse (`composition/schema.py`). Its style prompts are left out, as nothing reads them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Composition {
+    /// Of the whole, and of what lies between the boxes.
+    pub prompt: String,
+    /// What the picture should not look like.
+    #[serde(default)]
+    pub negative: String,
+    /// Of the picture in pixels.
+    pub width: u32,
+    /// Of the picture in pixels.
+    pub height: u32,
+    /// Later ones lie on earlier ones.
+    pub entities: Vec<Entity>,
+}
+
+/// A thing in a box.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Entity {
+    /// What is in the box.
+    pub prompt: String,
+    /// Pixels from the left edge of the picture.
+    pub left: u32,
+    /// Pixels from its upper edge.
+    pub top: u32,
+    /// Of the box, in pixels.
+    pub width: u32,
+    /// Of the box, in pixels.
+    pub height: u32,
+    /// How much of its prompt's prediction counts in the box, 0..=1.
+    #[serde(default = "usual")]
+    pub strength: f64,
+}
+
+/// FlexDiffuse's.
+const fn usual() -> f64 {
+    0.8
+}
+
+impl Entity {
+    /// A thing in the box whose upper left corner is at (`left`, `top`), of (`width`, `height`) pixels, at strength .8.
+    pub fn new(prompt: impl Into<String>, (left, top): (u32, u32), (width, height): (u32, u32)) -> Self {
+        Self { prompt: prompt.into(), left, top, width, height, strength: usual() }
+    }
+
+    /// How much of its prompt's prediction counts in the box, 0..=1.
+    pub fn strength(mut self, strength: f64) -> Self {
+        self.strength = strength;
+        self
+    }
+}
+
+impl Composition {
+    /// A background without things, of `width` × `height` pixels.
+    pub fn new(prompt: impl Into<String>, width: u32, height: u32) -> Self {
+        Self { prompt: prompt.into(), negative: String::new(), width, height, entities: Vec::new() }
+    }
+
+    /// What the picture should not look like.
+    pub fn negative(mut self, negative: impl Into<String>) -> Self {
+        self.negative = negative.into();
+        self
+    }
+
+    /// Adds a thing on top of the others.
+    pub fn entity(mut self, entity: Entity) -> Self {
+        self.entities.push(entity);
+        self
+    }
+
+    /// Reads a JSON file.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; [`Error::Malformed`] if it is not such JSON, with the line; what [`check`](Self::check) finds.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+        Self::read(&text, &path.display().to_string())
+    }
+
+    /// Reads JSON: `prompt`, `width`, `height`, `entities` and if need be `negative`; of each entity `prompt`, `left`, `top`,
+    /// `width`, `height` and if need be `strength`.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_json(text: &str) -> Result<Self> {
+        Self::read(text, "composition")
+    }
+
+    fn read(text: &str, file: &str) -> Result<Self> {
+        let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
+        let composition: Self = serde_json::from_str(text).map_err(malformed)?;
+        composition.check()?;
+        Ok(composition)
+    }
+
+    /// As JSON, to be read again.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for a strength that is not a number.
+    pub fn to_json(&self) -> Result<String> {
+        let malformed =
+            |error: serde_json::Error| Error::Malformed { file: "composition".into(), problem: error.to_string() };
+        serde_json::to_string_pretty(self).map_err(malformed)
+    }
+
+    /// Are there things, with prompts, in boxes on the canvas?
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with every box that is not.
+    pub fn check(&self) -> Result<()> {
+        if self.entities.is_empty() {
+            return Err(Error::parameter("entities", "empty", "at least one; a background alone is a plain request"));
+        }
+        if self.width == 0 || self.height == 0 {
+            let value = format!("{} × {}", self.width, self.height);
+            return Err(Error::parameter("canvas", value, "a width and height in pixels, multiples of 8"));
+        }
+        let unnamed = self.entities.iter().position(|entity| entity.prompt.trim().is_empty());
+        if let Some(number) = unnamed {
+            return Err(Error::parameter("entity", format!("number {number} without a prompt"), "what is in its box"));
+        }
+        let outside: Vec<String> =
+            self.entities.iter().filter(|entity| !self.holds(entity)).map(|entity| entity.to_string()).collect();
+        if !outside.is_empty() {
+            let expected = format!("boxes of a pixel or more inside the canvas of {} × {}", self.width, self.height);
+            return Err(Error::parameter("entity", outside.join("; "), expected));
+        }
+        self.prompts().check()
+    }
+
+    /// Is an entity's box on the canvas?
+    fn holds(&self, entity: &Entity) -> bool {
+        let ends =
+            |start: u32, length: u32, side: u32| length > 0 && u64::from(start) + u64::from(length) <= side.into();
+        ends(entity.left, entity.width, self.width) && ends(entity.top, entity.height, self.height)
+    }
+
+    /// The things as a guidance of a request for [`prompt`](Self::prompt), of the composition's size or any of its aspect.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn regions(&self) -> Result<RegionPrompts> {
+        self.check()?;
+        Ok(self.prompts())
+    }
+
+    fn prompts(&self) -> RegionPrompts {
+        self.entities.iter().fold(RegionPrompts::default(), |regions, entity| {
+            regions.add(self.region(entity), &entity.prompt, entity.strength)
+        })
+    }
+
+    /// Where an entity is.
+    fn region(&self, entity: &Entity) -> Region {
+        let share = |start: u32, length: u32, side: u32| {
+            let (start, length, side) = (f64::from(start), f64::from(length), f64::from(side));
+            start / side..((start + length) / side)
+        };
+        Region::rect(share(entity.left, entity.width, self.width), share(entity.top, entity.height, self.height))
+    }
+
+    /// What is where, before anything is drawn: all boxes in order, then each with its prompt.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn preview(&self) -> Result<Raster> {
+        self.check()?;
+        let scale = f64::from(SIDE) / f64::from(self.width.max(self.height));
+        let scaled = |side: u32| ((f64::from(side) * scale).round() as i64).max(1);
+        let panel = Grid::new(scaled(self.height), scaled(self.width));
+        let mut all = Raster::flat(PAPER, panel.h as u32, panel.w as u32);
+        let mut panels = Vec::new();
+        for (entity, ink) in self.entities.iter().zip(INKS.into_iter().cycle()) {
+            let mask = self.region(entity).resampled(panel, Default::default())?.f_mul_scalar(entity.strength)?;
+            all = tinted(&mask.f_get(0)?, &all, ink)?;
+            let alone = tinted(&mask.f_get(0)?, &Raster::flat(PAPER, panel.h as u32, panel.w as u32), ink)?;
+            panels.push((entity.prompt.as_str(), alone));
+        }
+        let sheet = Sheet::new((panels.len() + 1).min(4)).add(&self.prompt, &all);
+        panels.iter().fold(sheet, |sheet, (prompt, panel)| sheet.add(*prompt, panel)).draw()
+    }
+}
+
+impl std::fmt::Display for Entity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{}\" at {}, {} of {} × {}", self.prompt, self.left, self.top, self.width, self.height)
+    }
+}
+
+const PAPER: Rgb = Rgb(245, 245, 245);
+/// Of the boxes, in turn.
+const INKS: [Rgb; 6] =
+    [Rgb(214, 69, 65), Rgb(52, 120, 190), Rgb(60, 150, 90), Rgb(230, 170, 50), Rgb(140, 90, 170), Rgb(70, 170, 180)];
+/// Pixels of the longer side of a panel.
+const SIDE: u32 = 192;

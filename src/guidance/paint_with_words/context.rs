@@ -1,0 +1,234 @@
+//! The text form in which paint-with-words-sd and its descendants write what the colors of a map stand for.
+
+use super::area::Area;
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+
+/// `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}` → areas, in order.
+///
+/// # Errors
+/// [`Error::Parameter`] with everything that is wrong.
+pub(super) fn parse(text: &str) -> Result<Vec<Area>> {
+    let mut reader = Reader { rest: text.trim_start() };
+    let (mut areas, mut wrong) = (Vec::new(), Vec::new());
+    reader.expect('{')?;
+    while !reader.take('}') {
+        let color = reader.color()?;
+        reader.expect(':')?;
+        let said = reader.string()?;
+        match entry(&said) {
+            Ok(entry) => areas.push(entry.area(color)),
+            Err(problem) => wrong.push(format!("\"{said}\" of {color}: {problem}")),
+        }
+        if !reader.take(',') {
+            reader.expect('}')?;
+            break;
+        }
+    }
+    if !reader.rest.is_empty() {
+        return Err(reader.stuck("the end after }"));
+    }
+    if wrong.is_empty() {
+        return Ok(areas);
+    }
+    Err(Error::parameter("context", wrong.join("; "), ENTRY))
+}
+
+const ENTRY: &str = "\"phrase,strength\", \"phrase,strength,seed\" or \"phrase,strength,seed,blur\"; \
+                     @ instead of commas if the phrase ends in a number";
+
+/// What one text says.
+#[derive(Debug, PartialEq)]
+struct Entry {
+    phrase: String,
+    strength: f64,
+    seed: Option<u64>,
+    blur: Option<f64>,
+}
+
+impl Entry {
+    fn area(self, color: Rgb) -> Area {
+        let area = Area::color(color, self.phrase).strength(self.strength);
+        let area = self.seed.into_iter().fold(area, Area::seed);
+        self.blur.into_iter().fold(area, Area::blur)
+    }
+}
+
+/// `phrase,strength[,seed[,blur]]`, read from the right: up to three numbers, and the rest is the phrase, commas and all.
+fn entry(text: &str) -> std::result::Result<Entry, String> {
+    let separator = if text.contains('@') { '@' } else { ',' };
+    let (mut phrase, mut numbers) = (text, Vec::new());
+    while let Some((rest, last)) = phrase.rsplit_once(separator).filter(|_| numbers.len() < 3) {
+        let Ok(number) = last.trim().parse::<f64>() else { break };
+        numbers.insert(0, number);
+        phrase = rest;
+    }
+    let phrase = phrase.trim().to_owned();
+    let Some(&strength) = numbers.first() else { return Err("its strength is missing".into()) };
+    if phrase.is_empty() {
+        return Err("its phrase is empty".into());
+    }
+    if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
+        return Err(format!("{number} is not a finite number"));
+    }
+    let seed = match numbers.get(1) {
+        None | Some(-1.0) => None,
+        Some(&seed) if seed >= 0.0 && seed.fract() == 0.0 => Some(seed as u64),
+        Some(seed) => return Err(format!("its seed is {seed}, which is neither a whole number nor -1 for none")),
+    };
+    let blur = numbers.get(2).copied();
+    match blur.filter(|blur| *blur < 0.0) {
+        Some(blur) => Err(format!("its blur is {blur}, which is below 0")),
+        None => Ok(Entry { phrase, strength, seed, blur }),
+    }
+}
+
+/// A Python dictionary as it is written, token by token; white space counts between none of them.
+struct Reader<'a> {
+    rest: &'a str,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, token: char) -> bool {
+        let Some(rest) = self.rest.strip_prefix(token) else { return false };
+        self.rest = rest.trim_start();
+        true
+    }
+
+    fn expect(&mut self, token: char) -> Result<()> {
+        if self.take(token) { Ok(()) } else { Err(self.stuck(&format!("a {token}"))) }
+    }
+
+    /// `(r, g, b)`, or the text of a color.
+    fn color(&mut self) -> Result<Rgb> {
+        if !self.take('(') {
+            return match self.rest.chars().next() {
+                Some('"' | '\'') => self.string()?.parse(),
+                _ => Err(self.stuck("a color such as (7, 9, 182) or \"#0709b6\"")),
+            };
+        }
+        let red = self.byte()?;
+        self.expect(',')?;
+        let green = self.byte()?;
+        self.expect(',')?;
+        let blue = self.byte()?;
+        self.take(',');
+        self.expect(')')?;
+        Ok(Rgb(red, green, blue))
+    }
+
+    fn byte(&mut self) -> Result<u8> {
+        let digits = self.rest.len() - self.rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
+        let (number, rest) = self.rest.split_at(digits);
+        let byte = number.parse().map_err(|_| self.stuck("a number of 0 to 255"))?;
+        self.rest = rest.trim_start();
+        Ok(byte)
+    }
+
+    /// A text in either kind of quotes, with backslashes before quotes inside it.
+    fn string(&mut self) -> Result<String> {
+        let mut letters = self.rest.char_indices();
+        let quote = match letters.next() {
+            Some((_, quote @ ('"' | '\''))) => quote,
+            _ => return Err(self.stuck("a text in quotes")),
+        };
+        let mut text = String::new();
+        while let Some((at, letter)) = letters.next() {
+            match letter {
+                '\\' => text.extend(letters.next().map(|(_, escaped)| escaped)),
+                letter if letter == quote => {
+                    self.rest = self.rest.split_at(at + letter.len_utf8()).1.trim_start();
+                    return Ok(text);
+                }
+                letter => text.push(letter),
+            }
+        }
+        Err(self.stuck("a text that ends with the quote it begins with"))
+    }
+
+    fn stuck(&self, expected: &str) -> Error {
+        let here: String = self.rest.chars().take(24).collect();
+        let here = if here.is_empty() { "at its end".into() } else { format!("at {here:?}") };
+        Error::parameter("context", format!("unreadable {here}"), expected.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn golden(section: &str) -> Vec<Value> {
+        let file = include_str!("../../../tests/golden/specs/paint_with_words.json");
+        let golden: Value = serde_json::from_str(file).unwrap();
+        golden[section].as_array().unwrap().clone()
+    }
+
+    fn is(entry: &Entry, want: &Value) {
+        assert_eq!(entry.phrase, want["label"]);
+        assert_eq!(entry.strength, want["strength"]);
+        assert_eq!(entry.seed, want["seed"].as_u64());
+        assert_eq!(entry.blur, want["blur"].as_f64());
+    }
+
+    #[test]
+    fn texts_are_read_as_in_the_reference() {
+        let cases = golden("context_text");
+        assert_eq!(cases.len(), 15);
+        for case in cases {
+            let read = entry(case["text"].as_str().unwrap());
+            match case["ours"]["error"].as_str() {
+                None => is(&read.unwrap(), &case["ours"]),
+                Some(error) => {
+                    let key = match error {
+                        "missing strength" => "strength is missing",
+                        "empty label" => "phrase is empty",
+                        "not finite" => "not a finite number",
+                        other => other,
+                    };
+                    let message = read.unwrap_err();
+                    assert!(message.contains(key), "{case}: {message}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn whole_texts_are_read_as_in_the_reference() {
+        for case in golden("context_dict") {
+            let areas = parse(case["text"].as_str().unwrap()).unwrap();
+            let wanted = case["regions"].as_array().unwrap();
+            assert_eq!(areas.len(), wanted.len());
+            for (area, want) in areas.iter().zip(wanted) {
+                let Rgb(red, green, blue) = area.rgb().unwrap();
+                assert_eq!(serde_json::json!([red, green, blue]), want["rgb"]);
+                let Area { phrase, strength, seed, blur, .. } = area;
+                is(&Entry { phrase: phrase.clone(), strength: *strength, seed: *seed, blur: *blur }, want);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_all_at_once_and_where() {
+        let message = |text: &str| parse(text).unwrap_err().to_string();
+        let all = message("{(1, 2, 3): \"boat\", 'teal': ',1.0', (4, 5, 6): \"sky,0.5\"}");
+        for words in ["\"boat\" of #010203: its strength is missing", "\",1.0\" of #008080", "phrase,strength,seed"] {
+            assert!(all.contains(words), "{all}");
+        }
+        for (text, words) in [
+            ("", "unreadable at its end; expected a {"),
+            ("{(1, 2): \"sky,1\"}", "unreadable at \"): "),
+            ("{(1, 2, 300): \"sky,1\"}", "a number of 0 to 255"),
+            ("{\"nocolor\": \"sky,1\"}", "CSS name"),
+            ("{(1, 2, 3) \"sky,1\"}", "expected a :"),
+            ("{(1, 2, 3): \"sky,1}", "quote it begins with"),
+            ("{(1, 2, 3): \"sky,1\" (4, 5, 6): \"sea,1\"}", "expected a }"),
+            ("{} and more", "the end after }"),
+            ("{7: \"sky,1\"}", "a color such as"),
+        ] {
+            let message = message(text);
+            assert!(message.contains(words), "{text}: {message}");
+        }
+        assert_eq!(parse("{(0, 0, 0): 'it\\'s, so,1'}").unwrap()[0].phrase, "it's, so");
+    }
+}

@@ -1,0 +1,171 @@
+//! Prompts of their own for regions of the picture.
+
+use super::{Guidance, Picture, Plan, Region, Report, Setup};
+use crate::branch::Branch;
+use crate::diffusion::Predictions;
+use crate::error::{Error, Result};
+use crate::step::Step;
+use tch::Tensor;
+
+/// Draws regions of the picture after prompts of their own, all in one run.
+///
+/// Each prompt is predicted over the whole canvas, as one more branch, and its prediction x replaces the prompt's inside its
+/// region before the negative prompt is weighed against it: x_cond ← x_cond + strength · mask · (x − x_cond), region after
+/// region, so that later ones lie on earlier ones. What is mixed is what the whole canvas would be, so regions fit together at
+/// their edges. A step costs one more call for every prompt; regions of the same prompt share it.
+///
+/// The prompts are no variations of the run's prompt: what other guidances do to that one is not done to them, and words
+/// are looked up in that one alone. A guidance that compares predictions (`Differential`) is attached before this one.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Pipeline;
+/// use impasto::guidance::{Region, RegionPrompts};
+///
+/// let regions = RegionPrompts::default()
+///     .add(Region::rect(0.0..0.5, 0.4..1.0), "a red house, ground, sky", 0.8)
+///     .add(Region::rect(0.5..1.0, 0.4..1.0), "a green tree, ground, sky", 0.8);
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let output = pipeline.request("green ground, blue sky").seed(7).steps(4).guide(regions).run()?;
+/// # Ok(()) }
+/// ```
+///
+/// Source: FlexDiffuse, `composition/guide.py`. It mixes noise predictions, which is the same at one noise level.
+#[derive(Debug)]
+pub struct RegionPrompts {
+    parts: Vec<Part>,
+    window: (f64, f64),
+    run: Vec<Placed>,
+    notes: Vec<String>,
+}
+
+/// A region and its prompt.
+#[derive(Debug)]
+struct Part {
+    region: Region,
+    prompt: String,
+    strength: f64,
+}
+
+/// The same in one run.
+#[derive(Debug)]
+struct Placed {
+    branch: Branch,
+    /// strength · mask, [1 or n, 1, h, w].
+    weight: Tensor,
+}
+
+/// No regions yet.
+impl Default for RegionPrompts {
+    fn default() -> Self {
+        Self { parts: Vec::new(), window: (f64::INFINITY, 0.0), run: Vec::new(), notes: Vec::new() }
+    }
+}
+
+impl RegionPrompts {
+    /// Adds a region, soft if need be. `strength` is how much of its prediction counts there, 0..=1: .8 is FlexDiffuse's, 1
+    /// forgets the run's prompt inside.
+    pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
+        self.parts.push(Part { region, prompt: prompt.into(), strength });
+        self
+    }
+
+    /// Acts only on evaluations at noise levels `low..=high`; the first are the highest. Default: all.
+    pub fn sigmas(mut self, high: f64, low: f64) -> Self {
+        self.window = (high, low);
+        self
+    }
+
+    fn covers(&self, step: &Step) -> bool {
+        let (high, low) = self.window;
+        (low..=high).contains(&step.sigma)
+    }
+}
+
+impl Guidance for RegionPrompts {
+    fn check(&self) -> Result<()> {
+        if self.parts.is_empty() {
+            return Err(Error::parameter("regions", "empty", "at least one region with a prompt"));
+        }
+        let (high, low) = self.window;
+        if !(0.0 <= low && low <= high) {
+            let window = format!("{high}, {low}");
+            return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
+        }
+        self.parts.iter().try_for_each(|part| {
+            if !(0.0..=1.0).contains(&part.strength) {
+                let value = format!("{} for \"{}\"", part.strength, part.prompt);
+                return Err(Error::parameter("strength", value, "0..=1; .8 is usual, 1 is the region's prompt alone"));
+            }
+            part.region.check()
+        })
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        (self.run, self.notes) = (Vec::new(), Vec::new());
+        for part in &self.parts {
+            if part.strength == 0.0 {
+                continue;
+            }
+            // Both encoders of a model with two read the region's prompt.
+            let conditioning = setup.codec.text_pair(&part.prompt, &part.prompt)?;
+            if let Some(cut) = setup.codec.prompt_pair(&part.prompt, &part.prompt)?.cut() {
+                let prompt = &part.prompt;
+                self.notes.push(format!("\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\""));
+            }
+            let branch = setup.add_apart("region", &part.prompt, conditioning)?;
+            let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
+            if mask.f_max()?.f_double_value(&[])? == 0.0 {
+                self.notes.push(format!("the region of \"{}\" covers no cell", part.prompt));
+            }
+            self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
+        }
+        Ok(())
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        if self.covers(step) {
+            self.run.iter().for_each(|part| plan.evaluate(part.branch));
+        }
+        Ok(())
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        if !self.covers(step) {
+            return Ok(());
+        }
+        for part in &self.run {
+            let x0 = predictions.x0(Branch::Cond)?;
+            let change = predictions.x0(part.branch)?.f_sub(x0)?.f_mul(&part.weight)?;
+            let mixed = x0.f_add(&change)?;
+            *predictions.x0_mut(Branch::Cond)? = mixed;
+        }
+        Ok(())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.notes.clone()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        if self.run.is_empty() {
+            return Ok(None);
+        }
+        let parts: Vec<&Part> = self.parts.iter().filter(|part| part.strength > 0.0).collect();
+        let said = |part: &&Part| serde_json::json!({ "prompt": part.prompt, "strength": part.strength });
+        let data = parts.iter().map(said).collect();
+        let mut report = Report::new(format!("RegionPrompts, {}", parts.len())).data(data);
+        for (part, placed) in parts.iter().zip(&self.run) {
+            let count = placed.weight.size4()?.0;
+            for image in 0..count {
+                let picture = Picture::map(part.prompt.as_str(), &placed.weight.f_get(image)?.f_get(0)?);
+                report = report.picture(if count == 1 { picture } else { picture.image(image as usize) });
+            }
+        }
+        Ok(Some(report))
+    }
+
+    fn name(&self) -> &'static str {
+        "RegionPrompts"
+    }
+}
