@@ -1,7 +1,7 @@
 //! SDXL's two prompts, and a run that base and refiner share: small random models.
 
 use impasto::diffusion::solver::Euler;
-use impasto::guidance::{Daam, Guidance, ImageGuidance};
+use impasto::guidance::{Area, Daam, Guidance, ImageGuidance, PaintWithWords, Region, RegionPrompts, WeightFn};
 use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
@@ -121,6 +121,32 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected none"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let area = |phrase: &str| Area::mask(Region::rect(0.0..0.5, 0.0..1.0), phrase).strength(2.0);
+    let mut paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
+    let mut run = |paint: Option<&mut PaintWithWords>| -> Result<Tensor> {
+        let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size(64, 64);
+        Ok(paint.into_iter().fold(request, Request::guide).run()?.latents().shallow_clone())
+    };
+    let plain = run(None)?;
+    assert!(near(&run(Some(&mut paint))?, &plain) > 1e-4);
+    let areas = paint.details()?.areas;
+    let find = |text: &str, phrase: &str| pipeline.model().prompt(text).and_then(|prompt| prompt.find(phrase));
+    let eyes = [find(FIRST, "eyes")?, find(SECOND, "eyes")?].concat();
+    assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "at their places in both prompts");
+    assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "a boat is in the second alone");
+    let regions = RegionPrompts::default().add(Region::rect(0.0..1.0, 0.0..1.0), "a green tree", 1.0);
+    let alone = pipeline.request("a green tree").seed(3).steps(2).size(64, 64).run()?.latents().shallow_clone();
+    let mut run = |regions: RegionPrompts| -> Result<Tensor> {
+        let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size(64, 64);
+        Ok(request.guide(regions).run()?.latents().shallow_clone())
+    };
+    assert!(near(&run(regions)?, &alone) < 1e-4, "both encoders read the region's prompt");
     Ok(())
 }
 
