@@ -31,6 +31,7 @@ fn main() -> Result<()> {
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
             .sigmas(f64::INFINITY, 1.0); // once things are in their places, the model draws them alone
+        paint.legend(128, 128)?.save("paint_legend.png")?;
         painted.push((pipeline.request(prompt).seed(6).images(3).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
@@ -46,6 +47,6 @@ fn main() -> Result<()> {
         }
     }
     sheet.draw()?.save("paint.png")?;
-    println!("paint.png");
+    println!("paint.png, paint_legend.png");
     Ok(())
 }

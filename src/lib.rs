@@ -16,6 +16,7 @@
 //! |---|---|
 //! | force the color of a named thing | [`guidance::ColorForce`] |
 //! | put things where they are painted | [`guidance::PaintWithWords`] |
+//! | draw regions after prompts of their own | [`guidance::RegionPrompts`], [`guidance::Composition`] |
 //! | guide a prompt by a picture, or by a second text | [`guidance::ImageGuidance`] |
 //! | turn a prompt into another one during the run | [`guidance::PromptBlend`] |
 //! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
@@ -90,3 +91,8 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
+
+/// And painting's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/painting.md")]
+struct Painting;

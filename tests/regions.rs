@@ -398,6 +398,25 @@ fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Resul
 }
 
 #[test]
+fn a_thing_is_held_in_its_region_in_its_own_branch_alone() -> Result<()> {
+    let regions = |hold| RegionPrompts::default().hold(hold).thing(left(), "blue hair", "hair", 1.0);
+    let (held, free) = (first(Some(regions(1.5)), "girl hair")?, first(Some(regions(0.0)), "girl hair")?);
+    assert!(apart(&held[0], &free[0]) > 1e-3, "its branch is painted");
+    assert_eq!(held[1].narrow(3, 3, 3), free[1].narrow(3, 3, 3), "the run's prompt is not");
+    let painted = PaintWithWords::default().area(Area::mask(left(), "hair").strength(1.5));
+    let kept = First::default();
+    let model = ToyModel::new(3)?;
+    let sampler = toy().batching(Batching::OneByOne).guide(painted).guide(kept.clone());
+    sampler.start(&model, Start::new("blue hair", TOY, Noise::seeded(7)))?.step()?;
+    let kept = kept.0.lock().expect("nobody panicked").remove(0);
+    assert_eq!(held[0], kept, "as by paint on a run of that prompt");
+    let missing = RegionPrompts::default().thing(left(), "blue hair", "hat", 1.0);
+    let message = run(toy().guide(missing), girl(1)).expect_err("no hat").to_string();
+    assert!(message.contains("\"hat\" is not in the prompt \"blue hair\""), "{message}");
+    Ok(())
+}
+
+#[test]
 fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -> Result<()> {
     let plain = run(toy(), girl(1))?;
     assert_eq!(run(toy().guide(RegionPrompts::default().add(left(), "hair", 0.0)), girl(1))?, plain);
@@ -433,7 +452,7 @@ fn a_painted_region_and_a_box_force_a_color_of_their_own() -> Result<()> {
 const SCENE: &str = r#"{
     "prompt": "girl", "width": 6, "height": 8,
     "entities": [
-        { "prompt": "blue hair", "left": 0, "top": 0, "width": 3, "height": 8 },
+        { "prompt": "blue hair", "left": 0, "top": 0, "width": 3, "height": 8, "thing": "hair" },
         { "prompt": "red shirt", "left": 0, "top": 4, "width": 6, "height": 4, "strength": 1.0 }
     ]
 }"#;
@@ -443,12 +462,12 @@ fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
     let composition = Composition::from_json(SCENE)?;
     assert_eq!((composition.entities[0].strength, composition.negative.as_str()), (0.8, ""));
     let built = Composition::new("girl", 6, 8)
-        .entity(Entity::new("blue hair", (0, 0), (3, 8)))
+        .entity(Entity::new("blue hair", (0, 0), (3, 8)).thing("hair"))
         .entity(Entity::new("red shirt", (0, 4), (6, 4)).strength(1.0));
     assert_eq!(built, composition);
     assert_eq!(Composition::from_json(&composition.to_json()?)?, composition);
     let mixed = first(Some(composition.regions()?), "girl")?;
-    let by_hand = RegionPrompts::default().add(left(), "blue hair", 0.8);
+    let by_hand = RegionPrompts::default().thing(left(), "blue hair", "hair", 0.8);
     let by_hand = first(Some(by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0)), "girl")?;
     assert_eq!(mixed, by_hand);
     Ok(())
@@ -490,6 +509,7 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
     let regions = RegionPrompts::default;
     says(begin(regions()), &["RegionPrompts", "regions is empty"]);
     says(begin(regions().add(left(), "hair", f64::NAN)), &["strength is NaN for \"hair\""]);
+    says(begin(regions().add(left(), "hair", 1.0).hold(-1.0)), &["hold is -1", "0..=10"]);
     says(begin(regions().add(left(), "hair", 1.0).sigmas(0.0, 1.0)), &["sigmas is 0, 1"]);
     says(begin(regions().add(Region::rect(0.0..2.0, 0.0..1.0), "hair", 1.0)), &["rect is 0.0..2.0 across"]);
     let three = Region::each([left(), top(), left()]);

@@ -1,6 +1,7 @@
 //! Pictures composed of things in boxes, each after a prompt of its own.
 
 use super::paint_with_words::tinted;
+use super::region_prompts::USUAL_HOLD;
 use super::{Guidance, Region, RegionPrompts};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -21,8 +22,10 @@ use std::path::Path;
 ///     r#"{
 ///         "prompt": "green ground, blue sky", "width": 128, "height": 128,
 ///         "entities": [
-///             { "prompt": "a red house, green ground", "left": 0, "top": 48, "width": 64, "height": 72 },
-///             { "prompt": "a yellow sun, blue sky", "left": 72, "top": 0, "width": 56, "height": 56, "strength": 0.9 }
+///             { "prompt": "a red house, green ground, blue sky", "thing": "red house",
+///               "left": 0, "top": 48, "width": 64, "height": 72 },
+///             { "prompt": "a yellow sun, blue sky", "thing": "yellow sun",
+///               "left": 72, "top": 0, "width": 56, "height": 56, "strength": 0.9 }
 ///         ]
 ///     }"#,
 /// )?;
@@ -47,6 +50,9 @@ pub struct Composition {
     pub width: u32,
     /// Of the picture in pixels.
     pub height: u32,
+    /// How strongly things are held in their boxes, 0 (not at all) to 10: see [`RegionPrompts::hold`].
+    #[serde(default = "held")]
+    pub hold: f64,
     /// Later ones lie on earlier ones.
     pub entities: Vec<Entity>,
 }
@@ -56,8 +62,12 @@ pub struct Composition {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Entity {
-    /// What is in the box.
+    /// What is in the box, and what is around it.
     pub prompt: String,
+    /// A phrase of the prompt that is held in the box. Without one, what the prompt names may come to lie anywhere, and what
+    /// is outside the box is lost.
+    #[serde(default)]
+    pub thing: Option<String>,
     /// Pixels from the left edge of the picture.
     pub left: u32,
     /// Pixels from its upper edge.
@@ -76,10 +86,21 @@ const fn usual() -> f64 {
     0.8
 }
 
+/// Of [`Composition::hold`].
+const fn held() -> f64 {
+    USUAL_HOLD
+}
+
 impl Entity {
     /// A thing in the box whose upper left corner is at (`left`, `top`), of (`width`, `height`) pixels, at strength .8.
     pub fn new(prompt: impl Into<String>, (left, top): (u32, u32), (width, height): (u32, u32)) -> Self {
-        Self { prompt: prompt.into(), left, top, width, height, strength: usual() }
+        Self { prompt: prompt.into(), thing: None, left, top, width, height, strength: usual() }
+    }
+
+    /// Holds a phrase of the prompt in the box.
+    pub fn thing(mut self, phrase: impl Into<String>) -> Self {
+        self.thing = Some(phrase.into());
+        self
     }
 
     /// How much of its prompt's prediction counts in the box, 0..=1.
@@ -92,12 +113,18 @@ impl Entity {
 impl Composition {
     /// A background without things, of `width` × `height` pixels.
     pub fn new(prompt: impl Into<String>, width: u32, height: u32) -> Self {
-        Self { prompt: prompt.into(), negative: String::new(), width, height, entities: Vec::new() }
+        Self { prompt: prompt.into(), negative: String::new(), width, height, hold: held(), entities: Vec::new() }
     }
 
     /// What the picture should not look like.
     pub fn negative(mut self, negative: impl Into<String>) -> Self {
         self.negative = negative.into();
+        self
+    }
+
+    /// How strongly things are held in their boxes; 2 by default.
+    pub fn hold(mut self, strength: f64) -> Self {
+        self.hold = strength;
         self
     }
 
@@ -117,8 +144,8 @@ impl Composition {
         Self::read(&text, &path.display().to_string())
     }
 
-    /// Reads JSON: `prompt`, `width`, `height`, `entities` and if need be `negative`; of each entity `prompt`, `left`, `top`,
-    /// `width`, `height` and if need be `strength`.
+    /// Reads JSON: `prompt`, `width`, `height`, `entities` and if need be `negative` and `hold`; of each entity `prompt`,
+    /// `left`, `top`, `width`, `height` and if need be `thing` and `strength`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -185,8 +212,12 @@ impl Composition {
     }
 
     fn prompts(&self) -> RegionPrompts {
-        self.entities.iter().fold(RegionPrompts::default(), |regions, entity| {
-            regions.add(self.region(entity), &entity.prompt, entity.strength)
+        self.entities.iter().fold(RegionPrompts::default().hold(self.hold), |regions, entity| {
+            let Entity { prompt, strength, .. } = entity;
+            match &entity.thing {
+                Some(thing) => regions.thing(self.region(entity), prompt, thing, *strength),
+                None => regions.add(self.region(entity), prompt, *strength),
+            }
         })
     }
 

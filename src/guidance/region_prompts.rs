@@ -1,6 +1,7 @@
 //! Prompts of their own for regions of the picture.
 
-use super::{Guidance, Picture, Plan, Region, Report, Setup};
+use super::{Area, Guidance, PaintWithWords, Picture, Plan, Region, Report, Setup};
+use crate::attention::CrossAttentionHook;
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
@@ -14,6 +15,9 @@ use tch::Tensor;
 /// region, so that later ones lie on earlier ones. What is mixed is what the whole canvas would be, so regions fit together at
 /// their edges. A step costs one more call for every prompt; regions of the same prompt share it.
 ///
+/// Each prompt alone would put its things anywhere on the canvas, and what lies outside its region is lost. So
+/// [`thing`](Self::thing) paints a phrase of it there, in its own branch.
+///
 /// The prompts are no variations of the run's prompt: what other guidances do to that one is not done to them, and words
 /// are looked up in that one alone. A guidance that compares predictions (`Differential`) is attached before this one.
 ///
@@ -23,27 +27,34 @@ use tch::Tensor;
 /// use impasto::guidance::{Region, RegionPrompts};
 ///
 /// let regions = RegionPrompts::default()
-///     .add(Region::rect(0.0..0.5, 0.4..1.0), "a red house, ground, sky", 0.8)
-///     .add(Region::rect(0.5..1.0, 0.4..1.0), "a green tree, ground, sky", 0.8);
+///     .thing(Region::rect(0.0..0.5, 0.4..1.0), "a red house, ground, sky", "red house", 0.8)
+///     .thing(Region::rect(0.5..1.0, 0.4..1.0), "a brown tree, ground, sky", "brown tree", 0.8);
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("green ground, blue sky").seed(7).steps(4).guide(regions).run()?;
 /// # Ok(()) }
 /// ```
 ///
 /// Source: FlexDiffuse, `composition/guide.py`. It mixes noise predictions, which is the same at one noise level.
-#[derive(Debug)]
 pub struct RegionPrompts {
     parts: Vec<Part>,
+    hold: f64,
     window: (f64, f64),
     run: Vec<Placed>,
+    /// One for each branch.
+    paints: Vec<PaintWithWords>,
     notes: Vec<String>,
 }
+
+/// Of a thing in its region; see `docs/painting.md`.
+pub(super) const USUAL_HOLD: f64 = 2.0;
 
 /// A region and its prompt.
 #[derive(Debug)]
 struct Part {
     region: Region,
     prompt: String,
+    /// What of the prompt is held in the region.
+    thing: Option<String>,
     strength: f64,
 }
 
@@ -58,7 +69,14 @@ struct Placed {
 /// No regions yet.
 impl Default for RegionPrompts {
     fn default() -> Self {
-        Self { parts: Vec::new(), window: (f64::INFINITY, 0.0), run: Vec::new(), notes: Vec::new() }
+        Self {
+            parts: Vec::new(),
+            hold: USUAL_HOLD,
+            window: (f64::INFINITY, 0.0),
+            run: Vec::new(),
+            paints: Vec::new(),
+            notes: Vec::new(),
+        }
     }
 }
 
@@ -66,7 +84,20 @@ impl RegionPrompts {
     /// Adds a region, soft if need be. `strength` is how much of its prediction counts there, 0..=1: .8 is FlexDiffuse's, 1
     /// forgets the run's prompt inside.
     pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
-        self.parts.push(Part { region, prompt: prompt.into(), strength });
+        self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength });
+        self
+    }
+
+    /// The same, and `thing`, a phrase of the region's prompt, is held in the region.
+    pub fn thing(mut self, region: Region, prompt: impl Into<String>, thing: impl Into<String>, strength: f64) -> Self {
+        self.parts.push(Part { region, prompt: prompt.into(), thing: Some(thing.into()), strength });
+        self
+    }
+
+    /// How strongly things are held in their regions, 0..=10: as by a [`PaintWithWords`] of this strength under its default
+    /// law. Default 2; much more fills regions instead of drawing things in them.
+    pub fn hold(mut self, strength: f64) -> Self {
+        self.hold = strength;
         self
     }
 
@@ -74,6 +105,24 @@ impl RegionPrompts {
     pub fn sigmas(mut self, high: f64, low: f64) -> Self {
         self.window = (high, low);
         self
+    }
+
+    /// The things of a prompt, painted where they are to be in its branch; `None` if it has none.
+    fn held(&self, prompt: &str, branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
+        let mine = self.parts.iter().filter(|part| part.prompt == prompt && part.strength > 0.0);
+        let things = mine.filter_map(|part| Some(Area::mask(part.region.again(), part.thing.as_ref()?)));
+        let things: Vec<Area> = things.map(|area| area.strength(self.hold)).collect();
+        if things.is_empty() || self.hold == 0.0 {
+            return Ok(None);
+        }
+        let (high, low) = self.window;
+        let paint = PaintWithWords::default().sigmas(high, low);
+        let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
+        paint.check()?;
+        paint.set_branch(branch);
+        let read = setup.codec.prompt_pair(prompt, prompt)?;
+        paint.begin(&mut Setup { prompt: &read, branches: &mut *setup.branches, ..*setup })?;
+        Ok(Some(paint))
     }
 
     fn covers(&self, step: &Step) -> bool {
@@ -92,6 +141,9 @@ impl Guidance for RegionPrompts {
             let window = format!("{high}, {low}");
             return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
         }
+        if !(0.0..=10.0).contains(&self.hold) {
+            return Err(Error::parameter("hold", self.hold, "0..=10; 2 is usual, 0 lets things be anywhere"));
+        }
         self.parts.iter().try_for_each(|part| {
             if !(0.0..=1.0).contains(&part.strength) {
                 let value = format!("{} for \"{}\"", part.strength, part.prompt);
@@ -102,7 +154,7 @@ impl Guidance for RegionPrompts {
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        (self.run, self.notes) = (Vec::new(), Vec::new());
+        (self.run, self.paints, self.notes) = (Vec::new(), Vec::new(), Vec::new());
         for part in &self.parts {
             if part.strength == 0.0 {
                 continue;
@@ -114,6 +166,10 @@ impl Guidance for RegionPrompts {
                 self.notes.push(format!("\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\""));
             }
             let branch = setup.add_apart("region", &part.prompt, conditioning)?;
+            let known = self.run.iter().any(|placed| placed.branch == branch);
+            if !known {
+                self.paints.extend(self.held(&part.prompt, branch, setup)?);
+            }
             let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
             if mask.f_max()?.f_double_value(&[])? == 0.0 {
                 self.notes.push(format!("the region of \"{}\" covers no cell", part.prompt));
@@ -128,6 +184,10 @@ impl Guidance for RegionPrompts {
             self.run.iter().for_each(|part| plan.evaluate(part.branch));
         }
         Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.paints.iter_mut().map(|paint| paint as &mut dyn CrossAttentionHook).collect()
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {

@@ -70,6 +70,8 @@ pub struct PaintWithWords {
     window: (f64, f64),
     /// `None`: all.
     sites: Option<Sites>,
+    /// Whose prompt is painted.
+    branch: Branch,
     run: Option<Painting>,
 }
 
@@ -96,6 +98,7 @@ impl Default for PaintWithWords {
             on_uncond: 0.0,
             window: (f64::INFINITY, 0.0),
             sites: None,
+            branch: Branch::Cond,
             run: None,
         }
     }
@@ -141,6 +144,11 @@ impl PaintWithWords {
     /// The same for a mask drawn apart from the map, soft if need be: `Area::mask(mask, phrase).strength(strength)`.
     pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
         self.area(Area::mask(mask, phrase).strength(strength))
+    }
+
+    /// Paints the prompt of another branch than the run's; `Setup::prompt` is to be that one's.
+    pub(super) const fn set_branch(&mut self, branch: Branch) {
+        self.branch = branch;
     }
 
     /// Adds something painted.
@@ -314,7 +322,7 @@ impl Guidance for PaintWithWords {
             let (high, low) = self.window;
             trace.warnings.push(PaintWarning::NeverActive { high, low });
         }
-        weights.place(Branch::Cond, placed);
+        weights.place(self.branch, placed);
         self.run = Some(Painting { weights, trace, grid: setup.grid });
         Ok(())
     }
@@ -322,7 +330,7 @@ impl Guidance for PaintWithWords {
     /// Finds the phrases in the negative prompt, and again in every variation of either prompt: they may stand elsewhere
     /// there, or nowhere.
     fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        let Some(run) = self.run.as_mut() else { return Ok(()) };
+        let Some(run) = self.run.as_mut().filter(|_| self.branch == Branch::Cond) else { return Ok(()) };
         let against = branch.like == Branch::Uncond;
         if branch.branch == Branch::Cond || !(against || branch.like == Branch::Cond) {
             return Ok(());

@@ -1,0 +1,266 @@
+//! What a painting does, in figures: the tables of docs/painting.md.
+//!
+//! ```text
+//! cargo run --release --example painting_study -- [laws|strengths|background|swap] ... [--seeds 8] [--out FOLDER]
+//! ```
+//!
+//! The embedded model draws; a segmentation net that knows nothing of prompts and paint says where things are. It is test data of
+//! the repository, so this runs in a clone of it. Every table comes with a sheet of the first pictures.
+
+#[path = "yardstick/judge/network.rs"]
+mod network;
+
+use impasto::diffusion::solver::Euler;
+use impasto::guidance::{PaintWithWords, WeightFn};
+use impasto::{Pipeline, Raster, Rgb, Sheet};
+use network::{CLASSES, Network};
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind, Tensor};
+
+type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Of the pictures, in pixels.
+const SIDE: u32 = Network::SIDE as u32;
+/// What is not painted.
+const PAPER: Rgb = Rgb(245, 245, 245);
+const ONE: Rgb = Rgb(200, 60, 50);
+const OTHER: Rgb = Rgb(60, 90, 190);
+const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
+const PAIRS: [[&str; 2]; 4] = [["house", "star"], ["tree", "moon"], ["boat", "sun"], ["flower", "fish"]];
+
+/// A law is used up by a run.
+type Law = Box<dyn Fn() -> WeightFn>;
+
+/// How a row of a table is painted.
+struct Setting {
+    name: String,
+    law: Law,
+    /// Of the things.
+    strength: f64,
+    /// Of what surrounds them.
+    background: f64,
+    /// Noise level below which nothing is painted.
+    until: f64,
+}
+
+impl Setting {
+    fn new(name: impl Into<String>, law: impl Fn() -> WeightFn + 'static) -> Self {
+        Self { name: name.into(), law: Box::new(law), strength: 1.5, background: 0.0, until: 0.0 }
+    }
+
+    fn log_max(gain: f64) -> Self {
+        Self::new(format!("`LogMax({gain})`"), move || WeightFn::LogMax(gain))
+    }
+
+    fn strength(self, strength: f64) -> Self {
+        Self { name: format!("{}, strength {strength}", self.name), strength, ..self }
+    }
+
+    fn background(self, background: f64) -> Self {
+        Self { name: format!("{}, surroundings {background}", self.name), background, ..self }
+    }
+
+    fn until(self, until: f64) -> Self {
+        Self { name: format!("{}, down to σ = {until}", self.name), until, ..self }
+    }
+
+    /// A painting of `map`, whose surroundings have the color of paper.
+    fn paint(&self, map: &Raster, things: &[(Rgb, &str)]) -> PaintWithWords {
+        let paint = PaintWithWords::new(map).weight((self.law)()).sigmas(f64::INFINITY, self.until);
+        let paint = things.iter().fold(paint, |paint, (color, thing)| paint.color(*color, *thing, self.strength));
+        ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(PAPER, word, self.background))
+    }
+}
+
+/// Where a thing is: a box in pixels of a picture of 128 × 128.
+#[derive(Clone, Copy)]
+struct Place {
+    left: i64,
+    top: i64,
+    width: i64,
+    height: i64,
+}
+
+impl Place {
+    fn draw(self, map: &mut Raster, color: Rgb) {
+        map.paste(&Raster::flat(color, self.height as u32, self.width as u32), self.left as u32, self.top as u32);
+    }
+}
+
+/// Does the judge find a thing (1 % of the picture or more), and if so in its place (its middle and at least half of it)?
+fn look(judge: &Network, picture: &Raster, thing: &str, place: Place) -> Result<(bool, bool)> {
+    let class = CLASSES.iter().position(|class| *class == thing).ok_or("the judge does not know it")?;
+    // Cells of 2 × 2 pixels.
+    let seen = judge.logits(&picture.to_tensor(Device::Cpu)?)?.argmax(1, false).eq(class as i64).get(0);
+    let seen = seen.to_kind(Kind::Double);
+    let sum = |part: &Tensor| part.sum(Kind::Double).double_value(&[]);
+    let all = sum(&seen);
+    if all < 0.01 * 4096.0 {
+        return Ok((false, false));
+    }
+    let [left, top, width, height] = [place.left, place.top, place.width, place.height].map(|side| side / 2);
+    let inside = sum(&seen.narrow(0, top, height).narrow(1, left, width)) / all;
+    let axis = Tensor::arange(64, (Kind::Double, Device::Cpu)) + 0.5;
+    let middle = |dim: i64| (seen.sum_dim_intlist([dim].as_slice(), false, Kind::Double) * &axis).sum(Kind::Double);
+    let within = |middle: f64, start: i64, length: i64| (start as f64..(start + length) as f64).contains(&middle);
+    let centered = within(sum(&middle(0)) / all, left, width) && within(sum(&middle(1)) / all, top, height);
+    Ok((true, centered && inside >= 0.5))
+}
+
+/// One of everybody's.
+struct Study {
+    pipeline: Pipeline,
+    judge: Network,
+    seeds: usize,
+    out: PathBuf,
+}
+
+impl Study {
+    /// One thing in one quadrant, another from thing to thing.
+    fn one(&mut self, name: &str, settings: &[Setting]) -> Result<()> {
+        println!("\n| {name} | found | placed |\n|---|---|---|");
+        let (mut maps, mut pictures) = (Vec::new(), Vec::new());
+        for setting in settings {
+            let (mut found, mut placed) = (0, 0);
+            for (number, thing) in (0..).zip(OBJECTS) {
+                let place = Place { left: number % 2 * 64, top: number / 2 % 2 * 64, width: 64, height: 64 };
+                let mut map = Raster::flat(PAPER, SIDE, SIDE);
+                place.draw(&mut map, ONE);
+                let prompt = format!("a {thing}, ground, sky");
+                let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
+                let output = request.guide(setting.paint(&map, &[(ONE, thing)])).run()?;
+                for picture in output.images() {
+                    let (there, here) = look(&self.judge, picture, thing, place)?;
+                    (found, placed) = (found + usize::from(there), placed + usize::from(here));
+                }
+                if maps.len() < OBJECTS.len() {
+                    maps.push((thing.to_owned(), map));
+                }
+                pictures.push((setting.name.clone(), output.image(0)?.clone()));
+            }
+            let share = |count: usize| count as f64 / (OBJECTS.len() * self.seeds) as f64;
+            println!("| {} | {:.2} | {:.2} |", setting.name, share(found), share(placed));
+        }
+        self.sheet(name, OBJECTS.len(), &[maps, pictures].concat())
+    }
+
+    /// Two things, left and right and the other way around, over the same noise.
+    fn swap(&mut self, name: &str, settings: &[Setting]) -> Result<()> {
+        println!("\n| {name} | found | placed | both | both, either way |\n|---|---|---|---|---|");
+        let places = [0, 64].map(|left| Place { left, top: 12, width: 64, height: 104 });
+        let mut cells = Vec::new();
+        for setting in settings {
+            let (mut found, mut placed, mut both, mut followed) = (0, 0, 0, 0);
+            for pair in PAIRS {
+                let prompt = format!("a {} and a {}, ground, sky", pair[0], pair[1]);
+                let mut together = vec![0; self.seeds];
+                for swapped in [false, true] {
+                    let [first, second] = if swapped { [places[1], places[0]] } else { places };
+                    let mut map = Raster::flat(PAPER, SIDE, SIDE);
+                    first.draw(&mut map, ONE);
+                    second.draw(&mut map, OTHER);
+                    let paint = setting.paint(&map, &[(ONE, pair[0]), (OTHER, pair[1])]);
+                    let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
+                    let output = request.guide(paint).run()?;
+                    for (picture, together) in output.images().iter().zip(&mut together) {
+                        let one = look(&self.judge, picture, pair[0], half(first))?;
+                        let other = look(&self.judge, picture, pair[1], half(second))?;
+                        found += usize::from(one.0) + usize::from(other.0);
+                        placed += usize::from(one.1) + usize::from(other.1);
+                        *together += usize::from(one.1 && other.1);
+                    }
+                    let way =
+                        format!("{}: {} {}", setting.name, pair[usize::from(swapped)], pair[usize::from(!swapped)]);
+                    cells.push((way, output.image(0)?.clone()));
+                }
+                both += together.iter().sum::<usize>();
+                followed += together.iter().filter(|count| **count == 2).count();
+            }
+            let share = |count: usize, of: usize| count as f64 / (of * PAIRS.len() * self.seeds) as f64;
+            let (found, placed) = (share(found, 4), share(placed, 4));
+            println!(
+                "| {} | {found:.2} | {placed:.2} | {:.2} | {:.2} |",
+                setting.name,
+                share(both, 2),
+                share(followed, 1)
+            );
+        }
+        self.sheet(name, 2 * PAIRS.len(), &cells)
+    }
+
+    fn sheet(&self, name: &str, columns: usize, cells: &[(String, Raster)]) -> Result<()> {
+        let sheet = Sheet::new(columns);
+        let sheet = cells.iter().fold(sheet, |sheet, (caption, picture)| sheet.add(caption.replace('`', ""), picture));
+        let path = self.out.join(format!("{name}.png"));
+        sheet.draw()?.save(&path)?;
+        println!("\n{}", path.display());
+        Ok(())
+    }
+}
+
+/// The half of the picture that a place is in.
+fn half(place: Place) -> Place {
+    Place { top: 0, height: 128, ..place }
+}
+
+fn main() -> Result<()> {
+    use lexopt::prelude::*;
+    let (mut tables, mut seeds, mut out) = (Vec::new(), 8, PathBuf::from("."));
+    let mut arguments = lexopt::Parser::from_env();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("seeds") => seeds = arguments.value()?.parse()?,
+            Long("out") => out = arguments.value()?.into(),
+            Value(table) => tables.push(table.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if tables.is_empty() {
+        tables = ["laws", "strengths", "background", "swap"].map(String::from).into();
+    }
+    if !Path::new(&out).is_dir() {
+        return Err(format!("{} is no folder; create it first", out.display()).into());
+    }
+    let mut study = Study { pipeline: Pipeline::builder().build()?, judge: Network::open()?, seeds, out };
+    println!("{seeds} seeds");
+    for table in &tables {
+        match table.as_str() {
+            "laws" => {
+                let mut settings = vec![Setting::new("unpainted", || WeightFn::Flat(0.0))];
+                let laws: [(&str, fn(f64) -> WeightFn); 3] =
+                    [("LogMax", WeightFn::LogMax), ("LogStd", WeightFn::LogStd), ("LogSqStd", WeightFn::LogSqStd)];
+                for (name, law) in laws {
+                    let rows =
+                        [0.1, 0.2, 0.4, 0.8].map(|gain| Setting::new(format!("`{name}({gain})`"), move || law(gain)));
+                    settings.extend(rows);
+                }
+                study.one("law", &settings)?;
+            }
+            "strengths" => {
+                let rows = [-1.5, 0.5, 1.0, 1.5, 2.5].map(|strength| Setting::log_max(0.4).strength(strength));
+                study.one("strength", &rows)?;
+            }
+            "background" => {
+                let rows = [0.0, 0.25, 0.5, 1.0, 1.5].map(|weight| Setting::log_max(0.4).background(weight));
+                study.one("background", &rows)?;
+            }
+            "swap" => {
+                let rows = [
+                    Setting::new("unpainted", || WeightFn::Flat(0.0)),
+                    Setting::log_max(0.1),
+                    Setting::log_max(0.4),
+                    Setting::log_max(0.4).until(1.0),
+                    Setting::log_max(0.1).background(0.5),
+                    Setting::log_max(0.1).background(1.0),
+                    Setting::log_max(0.2).background(1.0),
+                    Setting::log_max(0.4).background(1.0),
+                    Setting::log_max(0.1).background(1.0).until(1.0),
+                ];
+                study.swap("swap", &rows)?;
+            }
+            other => return Err(format!("no table {other}; there are laws, strengths, background and swap").into()),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,42 @@
+//! Regions beyond words: a house that keeps its noise while the rest varies, and one that has an exact color.
+
+use impasto::guidance::{Area, ColorForce, PaintWithWords, Region, WeightFn};
+use impasto::{Pipeline, Result, Rgb, Sheet};
+
+const PROMPT: &str = "a red house, green ground, azure sky";
+
+/// A house on the left, and what surrounds it
+fn paint(seed: Option<u64>) -> PaintWithWords {
+    let house = Area::mask(Region::rect(0.06..0.5, 0.4..0.86), "red house").strength(1.5);
+    PaintWithWords::default()
+        .area(seed.into_iter().fold(house, Area::seed))
+        .area(Area::mask(Region::rect(0.5..1.0, 0.6..1.0).or(Region::rect(0.0..1.0, 0.86..1.0)), "green ground"))
+        .area(Area::mask(Region::rect(0.5..1.0, 0.0..0.6).or(Region::rect(0.0..1.0, 0.0..0.4)), "azure sky"))
+        .weight(WeightFn::LogMax(0.4))
+        .sigmas(f64::INFINITY, 1.0)
+}
+
+fn main() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut rows = Vec::new();
+    for (name, house) in [("painted", None), ("its own seed", Some(3))] {
+        for seed in 20..24 {
+            let output = pipeline.request(PROMPT).seed(seed).guide(paint(house)).run()?;
+            rows.push((format!("{name}, {seed}"), output.image(0)?.clone()));
+        }
+    }
+    for (seed, color) in (20..).zip([Rgb(255, 99, 71), Rgb(255, 215, 0), Rgb(0, 128, 128), Rgb(75, 0, 130)]) {
+        let paint = paint(None);
+        // Attention says where the house is; the region, where it may be.
+        let mut force = ColorForce::exact("house", color).mask(paint.region("red house")?);
+        let output = pipeline.request(PROMPT).seed(seed).guide(paint).guide(&mut force).run()?;
+        for painted in force.details()?.painted {
+            println!("asked for {color}, painted {}: CIEDE2000 {:.1}", painted.color, painted.delta_e);
+        }
+        rows.push((format!("{color}, {seed}"), output.image(0)?.clone()));
+    }
+    let sheet = rows.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));
+    sheet.draw()?.save("regions.png")?;
+    println!("regions.png");
+    Ok(())
+}
