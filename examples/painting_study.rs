@@ -32,6 +32,9 @@ const PAIRS: [[&str; 2]; 4] = [["house", "star"], ["tree", "moon"], ["boat", "su
 /// A law is used up by a run.
 type Law = Box<dyn Fn() -> WeightFn>;
 
+/// A law with its gain to come.
+type OfGain = fn(f64) -> WeightFn;
+
 /// How a row of a table is painted.
 struct Setting {
     name: String,
@@ -40,13 +43,11 @@ struct Setting {
     strength: f64,
     /// Of what surrounds them.
     background: f64,
-    /// Noise level below which nothing is painted.
-    until: f64,
 }
 
 impl Setting {
     fn new(name: impl Into<String>, law: impl Fn() -> WeightFn + 'static) -> Self {
-        Self { name: name.into(), law: Box::new(law), strength: 1.5, background: 0.0, until: 0.0 }
+        Self { name: name.into(), law: Box::new(law), strength: 1.5, background: 0.0 }
     }
 
     fn log_max(gain: f64) -> Self {
@@ -61,13 +62,9 @@ impl Setting {
         Self { name: format!("{}, surroundings {background}", self.name), background, ..self }
     }
 
-    fn until(self, until: f64) -> Self {
-        Self { name: format!("{}, down to σ = {until}", self.name), until, ..self }
-    }
-
     /// A painting of `map`, whose surroundings have the color of paper.
     fn paint(&self, map: &Raster, things: &[(Rgb, &str)]) -> PaintWithWords {
-        let paint = PaintWithWords::new(map).weight((self.law)()).sigmas(f64::INFINITY, self.until);
+        let paint = PaintWithWords::new(map).weight((self.law)());
         let paint = things.iter().fold(paint, |paint, (color, thing)| paint.color(*color, *thing, self.strength));
         ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(PAPER, word, self.background))
     }
@@ -148,7 +145,8 @@ impl Study {
     /// Two things, left and right and the other way around, over the same noise.
     fn swap(&mut self, name: &str, settings: &[Setting]) -> Result<()> {
         println!("\n| {name} | found | placed | both | both, either way |\n|---|---|---|---|---|");
-        let places = [0, 64].map(|left| Place { left, top: 12, width: 64, height: 104 });
+        // Of about the size of a thing: in a box twice as high there is room for two of them.
+        let places = [4, 68].map(|left| Place { left, top: 36, width: 56, height: 56 });
         let mut cells = Vec::new();
         for setting in settings {
             let (mut found, mut placed, mut both, mut followed) = (0, 0, 0, 0);
@@ -201,7 +199,7 @@ impl Study {
 
 /// The half of the picture that a place is in.
 fn half(place: Place) -> Place {
-    Place { top: 0, height: 128, ..place }
+    Place { left: place.left / 64 * 64, top: 0, width: 64, height: 128 }
 }
 
 fn main() -> Result<()> {
@@ -228,7 +226,7 @@ fn main() -> Result<()> {
         match table.as_str() {
             "laws" => {
                 let mut settings = vec![Setting::new("unpainted", || WeightFn::Flat(0.0))];
-                let laws: [(&str, fn(f64) -> WeightFn); 3] =
+                let laws: [(&str, OfGain); 3] =
                     [("LogMax", WeightFn::LogMax), ("LogStd", WeightFn::LogStd), ("LogSqStd", WeightFn::LogSqStd)];
                 for (name, law) in laws {
                     let rows =
@@ -249,13 +247,11 @@ fn main() -> Result<()> {
                 let rows = [
                     Setting::new("unpainted", || WeightFn::Flat(0.0)),
                     Setting::log_max(0.1),
+                    Setting::log_max(0.2),
                     Setting::log_max(0.4),
-                    Setting::log_max(0.4).until(1.0),
-                    Setting::log_max(0.1).background(0.5),
                     Setting::log_max(0.1).background(1.0),
                     Setting::log_max(0.2).background(1.0),
                     Setting::log_max(0.4).background(1.0),
-                    Setting::log_max(0.1).background(1.0).until(1.0),
                 ];
                 study.swap("swap", &rows)?;
             }
