@@ -26,7 +26,7 @@ pub enum WeightFn {
     LogSqStd(f64),
     /// gain · w, whatever the noise level and scores; reads no scores.
     Flat(f64),
-    /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1, 1, cells,
+    /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1 or n, 1, cells,
     /// tokens] f32), the noise level and the scores.
     #[serde(skip)]
     Custom(CustomLaw),
@@ -78,7 +78,7 @@ impl WeightFn {
         }
     }
 
-    /// The bias of `w`, [1, 1, cells, tokens], at noise level `sigma`.
+    /// The bias of `w`, [1 or n, 1, cells, tokens], at noise level `sigma`.
     pub(super) fn bias(&self, w: &Tensor, sigma: f64, scores: &Scores<'_>) -> Result<Bias> {
         if !sigma.is_finite() {
             return Err(Error::parameter("sigma", sigma, "a finite noise level"));
