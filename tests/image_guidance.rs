@@ -320,7 +320,9 @@ fn prompts_of_other_lengths_blend_and_all_headers_are_one() -> Result<()> {
         assert_eq!(*first, a, "{from}: what is not blended stays as it is");
         assert_eq!(last.size(), [1, 3 * 77, 128]);
         assert_eq!(last.narrow(1, 0, b.size()[1]), b);
-        assert_eq!(a.get(0).get(0), b.get(0).get(0), "the header says nothing of the prompt");
+        // Three chunks may be another kernel's than one, so they are equal but for rounding.
+        let apart = (a.get(0).get(0) - b.get(0).get(0)).abs().max().double_value(&[]);
+        assert!(apart < 1e-5, "the header says nothing of the prompt: {apart}");
     }
     Ok(())
 }

@@ -2,11 +2,11 @@
 
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::{DpmppSde, Euler, Eval, Multistep, Solver, UniPc};
-use impasto::diffusion::{Noise, Spacing, Transition};
+use impasto::diffusion::{Noise, NoiseEdges, Spacing, Transition};
 use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Combine, Cutoff, Daam, Differential, Feedback, ForceTarget, GoldMode, Guidance,
-    GuidanceParams, ImageGuidance, MaskEdge, PaintWithWords, PromptBlend, Region, Resample, Space, StepVariance,
-    Texture, WeightFn,
+    Accumulate, Area, Cfg, ColorForce, Combine, Cutoff, Daam, Differential, Feedback, ForceTarget, GoldMode, Guidance,
+    GuidanceParams, ImageGuidance, MaskEdge, Overlay, PaintWithWords, PromptBlend, Region, RegionPrompts, Resample,
+    Space, StepVariance, Texture, WeightFn,
 };
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::sampler::Batching;
@@ -95,7 +95,7 @@ fn assert_same(name: &str, once: &Output, twice: &Output) {
 #[test]
 fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
     type Asked = fn(Request<'_>) -> Request<'_>;
-    let cases: [(&str, Asked); 18] = [
+    let cases: [(&str, Asked); 20] = [
         ("plain", |r| r),
         ("with everything a request has", |r| {
             let r = r.negative("hair, \"blue\", naïve").size(96, 64).sampler("DPM++ 2M SDE Karras").guidance_scale(3.3);
@@ -122,6 +122,17 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         }),
         ("a text that guides a part of the run", |r| r.guide(ImageGuidance::text("red hair").schedule(0.5, 1.0))),
         ("a prompt that becomes another", |r| r.guide(PromptBlend::to("a red house").schedule(0.25, 0.75))),
+        ("areas with all settings", |r| {
+            let lower_left = Region::rect(0.0..0.5, 0.5..1.0);
+            let area = Area::mask(lower_left, "shirt").strength(1.2).outside(-0.1).seed(3);
+            let lower = Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "hair").negative();
+            let paint = PaintWithWords::default().area(area).area(lower).overlay(Overlay::Strongest).on_uncond(0.5);
+            r.negative("hair").guide(paint.noise_edges(NoiseEdges::Blend))
+        }),
+        ("regions after prompts of their own", |r| {
+            let regions = RegionPrompts::default().thing(Region::rect(0.5..1.0, 0.5..1.0), "a red house", "house", 0.8);
+            r.guide(regions.hold(1.5).sigmas(f64::INFINITY, 1.0))
+        }),
         ("several at once", |r| {
             let r = r.guide(paint()).guide(ColorForce::exact("eyes", GOLD).protect("hair bow"));
             r.guide(Daam::of("shirt")).color_force("background", Rgb(60, 179, 113)).sampler("Euler a")

@@ -5,7 +5,9 @@ use crate::attention::CrossAttentionHook;
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
+use crate::recipe::{self, Recipe};
 use crate::step::Step;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Draws regions of the picture after prompts of their own, all in one run.
@@ -35,13 +37,18 @@ use tch::Tensor;
 /// ```
 ///
 /// Source: FlexDiffuse, `composition/guide.py`. It mixes noise predictions, which is the same at one noise level.
+#[derive(Serialize, Deserialize)]
 pub struct RegionPrompts {
     parts: Vec<Part>,
     hold: f64,
+    #[serde(with = "recipe::window")]
     window: (f64, f64),
+    #[serde(skip)]
     run: Vec<Placed>,
     /// One for each branch.
+    #[serde(skip)]
     paints: Vec<PaintWithWords>,
+    #[serde(skip)]
     notes: Vec<String>,
 }
 
@@ -49,7 +56,7 @@ pub struct RegionPrompts {
 pub(super) const USUAL_HOLD: f64 = 2.0;
 
 /// A region and its prompt.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
 struct Part {
     region: Region,
     prompt: String,
@@ -223,6 +230,10 @@ impl Guidance for RegionPrompts {
             }
         }
         Ok(Some(report))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("RegionPrompts", self)
     }
 
     fn name(&self) -> &'static str {

@@ -2,7 +2,7 @@
 
 use super::{
     Cfg, ColorForce, Combine, Daam, Differential, Guidance, ImageGuidance, PackageDaam, PaintWithWords, PromptBlend,
-    Recorded, Region, RescaledCfg, Saliency, WordMaps,
+    Recorded, Region, RegionPrompts, RescaledCfg, Saliency, WordMaps,
 };
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -23,6 +23,7 @@ impl Recipe {
             "ImageGuidance" => Box::new(self.read::<ImageGuidance>()?),
             "PromptBlend" => Box::new(self.read::<PromptBlend>()?),
             "PackageDaam" => Box::new(PackageDaam::new(self.read()?)),
+            "RegionPrompts" => Box::new(self.read::<RegionPrompts>()?),
             "WordMaps" => Box::new(self.read::<WordMaps>()?),
             SUM => {
                 let (a, b): (Self, Self) = self.read()?;
