@@ -123,10 +123,10 @@ mod tests {
 
     #[test]
     fn gradients_flow() -> Result<()> {
-        let x = Tensor::randn([600, 64], CPU);
+        let x = Tensor::ones([600, 64], CPU);
         let weight = Tensor::randn([256, 64], CPU).set_requires_grad(true);
         linear(&x, &weight, None)?.sum(Kind::Float).backward();
-        close(&weight.grad(), &x.sum_dim_intlist(0i64, false, Kind::Float).expand([256, 64], false));
+        assert_eq!(weight.grad(), Tensor::full([256, 64], 600.0, CPU));
         Ok(())
     }
 }
