@@ -15,6 +15,7 @@ use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
 use support::statistics::{bootstrap, median};
 use support::{ROWS, Unet, seconds};
+use tch::Kind;
 
 fn group<M: Denoiser + Codec>(
     name: &str,
@@ -69,7 +70,7 @@ fn main() -> Result<()> {
         group("tiny", &model, Grid::new(16, 16), 21, option("--rounds").unwrap_or(30), &rows)?;
     }
     if wanted("sd15") {
-        group("sd15", &Unet::sd15()?, Grid::new(32, 32), 2, option("--rounds").unwrap_or(30), &rows)?;
+        group("sd15", &Unet::sd15(Kind::Float)?, Grid::new(32, 32), 2, option("--rounds").unwrap_or(30), &rows)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! library: `benches/peers/picture.py`, `benches/peers/step.py`.
 //!
 //! A line is a prompt, for a picture of the embedded model (28 Euler steps; saved as `FOLDER/picture.png` under
-//! `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both branches.
+//! `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both branches; `--kind bf16` is for `sd15`.
 
 mod support;
 
@@ -11,6 +11,7 @@ use impasto::{Codec, Grid, Model, Pipeline, Result, Source};
 use std::io::{BufRead, Write};
 use support::clock::Clock;
 use support::{Unet, seconds};
+use tch::Kind;
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -19,7 +20,10 @@ fn main() -> Result<()> {
     tch::set_num_threads(option("--threads").and_then(|threads| threads.parse().ok()).unwrap_or(1));
     match option("--step").map(String::as_str) {
         None => pictures(option("--save").map(String::as_str)),
-        Some("sd15") => steps(&Unet::sd15()?, Grid::new(32, 32)),
+        Some("sd15") => {
+            let kind = if option("--kind").is_some_and(|kind| kind == "bf16") { Kind::BFloat16 } else { Kind::Float };
+            steps(&Unet::sd15(kind)?, Grid::new(32, 32))
+        }
         Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(16, 16)),
     }
 }

@@ -152,7 +152,7 @@ fn main() -> Result<()> {
     let (side, rounds) = (option("--side", 32), option("--rounds", 5));
     let layers = layers(side);
     let mut works = layers.keys().map(|layer| layer.work()).collect::<Result<Vec<_>>>()?;
-    let unet = Unet::sd15()?;
+    let unet = Unet::sd15(Kind::Float)?;
     let mut times = vec![Vec::new(); works.len()];
     let mut steps = Vec::new();
     for round in 0..=rounds {

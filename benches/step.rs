@@ -10,6 +10,7 @@ use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
 use impasto::sampler::{Sampler, Start};
 use impasto::{Codec, Grid, Model, Source};
 use support::{PROMPT, ROWS, Unet, guidances};
+use tch::Kind;
 
 fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, grid: Grid) {
     let mut group = criterion.benchmark_group(format!("step/{name}"));
@@ -33,7 +34,7 @@ fn all(criterion: &mut Criterion) {
     let model = Model::load(&Source::embedded()).expect("the embedded model");
     steps(criterion, "tiny", &model, Grid::new(16, 16));
     if std::env::args().any(|argument| argument.contains("sd15")) {
-        steps(criterion, "sd15", &Unet::sd15().expect("random weights"), Grid::new(32, 32));
+        steps(criterion, "sd15", &Unet::sd15(Kind::Float).expect("random weights"), Grid::new(32, 32));
     }
 }
 

@@ -2,7 +2,7 @@
 """One call of a UNet with both branches, bare and with guidance: diffusers and impasto in turns, as ratios.
 
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
-    .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--threads 2] [--rounds 30]
+    .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16] [--threads 2] [--rounds 30]
 
 On diffusers' side, `daam` is an attention processor that computes every cross-attention's probabilities and sums the
 conditional half's maps per token, as the DAAM package's does; `paint` one that adds `w * ln(1 + sigma) * max(scores)` to
@@ -47,21 +47,23 @@ class Processor:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unet", choices=["sd15", "tiny"], default="sd15")
+    parser.add_argument("--kind", choices=["f32", "bf16"], default="f32", help="of sd15")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.threads == 1 else time.perf_counter  # as `benches/support/clock.rs`
     if args.unet == "sd15":
-        unet, side = UNet2DConditionModel(**SD15).eval(), 32
+        kind = torch.bfloat16 if args.kind == "bf16" else torch.float32
+        unet, side = UNet2DConditionModel(**SD15).eval().to(kind), 32
     else:
         unet, side = UNet2DConditionModel.from_pretrained(ROOT / "src/weights/tiny/unet", torch_dtype=torch.float32).eval(), 16
-    x, context = torch.randn(2, 4, side, side), torch.randn(2, 77, unet.config.cross_attention_dim)
+    x, context = torch.randn(2, 4, side, side, dtype=unet.dtype), torch.randn(2, 77, unet.config.cross_attention_dim, dtype=unet.dtype)
     plain = dict(unet.attn_processors)
     weights = {}
     for halvings in range(4):
         cells = (side >> halvings) ** 2
-        weights[cells] = torch.zeros(cells, 77)
+        weights[cells] = torch.zeros(cells, 77, dtype=unet.dtype)
         weights[cells][: cells // 2, 5] = 1
 
     def processors(row):
@@ -80,7 +82,7 @@ def main():
 
     build = ["cargo", "bench", "--quiet", "--bench", "peer", "--no-run"]
     subprocess.run(build, cwd=ROOT, check=True)
-    run = ["cargo", "bench", "--quiet", "--bench", "peer", "--", "--threads", str(args.threads), "--step", args.unet]
+    run = ["cargo", "bench", "--quiet", "--bench", "peer", "--", "--threads", str(args.threads), "--step", args.unet, "--kind", args.kind]
     ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def impasto(row):

@@ -29,7 +29,7 @@ pub struct Unet {
 }
 
 impl Unet {
-    pub fn sd15() -> Result<Self> {
+    pub fn sd15(kind: Kind) -> Result<Self> {
         let config = serde_json::json!({
             "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2, "cross_attention_dim": 768,
             "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "sample_size": 64,
@@ -37,7 +37,7 @@ impl Unet {
             "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
         });
         let config = UnetConfig::from_json("sd15", &config.to_string())?;
-        let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &config)?;
+        let unet = UNet::new(&Weights::random(1, kind, Device::Cpu), &config)?;
         Ok(Self { unet, words: ToyModel::new(1)? })
     }
 }
