@@ -63,6 +63,43 @@ impl Conditioning {
         Ok(())
     }
 
+    /// Makes contexts equally long, in all their parts: shorter ones are followed by chunks of the empty prompt. What a network
+    /// sees at once has to be, and a run does it once for all branches, so that none depends on which others are evaluated
+    /// beside it.
+    ///
+    /// # Errors
+    /// Of [`Codec::text_pair`]; [`Error::Shape`] if the difference is no number of whole chunks.
+    pub fn equalize(all: &mut [Self], codec: &dyn Codec) -> Result<()> {
+        let tokens = |part: &Self| -> Result<i64> { Ok(part.context.size3()?.1) };
+        let mut lengths = Vec::new();
+        for conditioning in all.iter_mut() {
+            conditioning.during(0..usize::MAX, |part| {
+                lengths.push(tokens(part)?);
+                Ok(())
+            })?;
+        }
+        let longest = lengths.iter().copied().max().unwrap_or_default();
+        if lengths.iter().all(|length| *length == longest) {
+            return Ok(());
+        }
+        let empty = codec.text_pair("", "")?.context;
+        let (_, chunk, _) = empty.size3()?;
+        for conditioning in all {
+            conditioning.during(0..usize::MAX, |part| {
+                let (rows, length, _) = part.context.size3()?;
+                let chunks = (longest - length) / chunk.max(1);
+                if length + chunks * chunk != longest {
+                    let expected = format!("{longest} tokens as another branch has, or less by chunks of {chunk}");
+                    return Err(Error::Shape { what: "Conditioning::context", got: part.context.size(), expected });
+                }
+                let rest = empty.f_to_device(part.context.device())?.f_expand([rows, -1, -1], false)?;
+                part.context = Tensor::f_cat(&[&part.context, &rest.f_repeat([1, chunks, 1])?], 1)?;
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// What the branch is conditioned on at a step.
     pub fn at(&self, step: usize) -> &Self {
         self.later.iter().rev().find(|(from, _)| *from <= step).map_or(self, |(_, part)| part)

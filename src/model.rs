@@ -520,24 +520,20 @@ impl Model {
         Ok(Predictions::new(step, inputs, each).of(self.prediction()))
     }
 
-    /// The contexts of all inputs, [rows, tokens, width]: a shorter one is followed by chunks of the empty prompt.
+    /// The contexts of all inputs, [rows, tokens, width].
     fn contexts(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
-        let tokens = |input: &Input<'_>| input.conditioning.context.size().get(1).copied().unwrap_or_default();
-        let longest = inputs.iter().map(tokens).max().unwrap_or_default();
-        let mut all = Vec::with_capacity(inputs.len());
+        let mut all: Vec<Tensor> = Vec::with_capacity(inputs.len());
         for input in inputs {
             let (images, context) = (input.x.size4()?.0, &input.conditioning.context);
-            let mut parts = vec![context.shallow_clone()];
-            if tokens(input) < longest {
-                let empty = self.text("")?.context;
-                let missing = (longest - tokens(input)) / empty.size3()?.1;
-                parts.extend((0..missing).map(|_| empty.shallow_clone()));
+            let tokens = context.size3()?.1;
+            if let Some(first) = all.first().filter(|first| first.size().get(1) != Some(&tokens)) {
+                let expected = format!("{:?} like the other inputs'; see Conditioning::equalize", first.size());
+                return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });
             }
-            let rows = parts.iter().map(|part| match part.size().first() {
-                Some(1) => part.f_expand([images, -1, -1], false),
-                _ => Ok(part.shallow_clone()),
+            all.push(match context.size().first() {
+                Some(1) => context.f_expand([images, -1, -1], false)?,
+                _ => context.shallow_clone(),
             });
-            all.push(Tensor::f_cat(&rows.collect::<std::result::Result<Vec<_>, _>>()?, 1)?);
         }
         Ok(Tensor::f_cat(&all, 0)?)
     }

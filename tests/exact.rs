@@ -127,6 +127,10 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     let error = sampler().guide(live().replay(once.recorded()?)).start(&ToyModel::new(3)?, other).err();
     let message = error.expect("another size").to_string();
     assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 2, 4, 4]"), "{message}");
+    let mut for_all = Recorded::new(vec![601.0], Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0)?;
+    for images in [2, 3, 1] {
+        let _ = latents(sampler().guide(&mut for_all), images, 7)?; // one map for all images stays that
+    }
     assert!(Recorded::new(vec![1.0], Tensor::zeros([2, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0).is_err());
     Ok(())
 }

@@ -308,6 +308,18 @@ fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
 }
 
 #[test]
+fn prompts_of_other_lengths_do_not_mind_how_branches_are_batched() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut latents = |batching| -> Result<Tensor> {
+        let request = pipeline.request("a boat BREAK red sky BREAK green ground").negative("a red house");
+        Ok(request.seed(1).steps(2).batching(batching).run()?.latents().shallow_clone())
+    };
+    let apart = (latents(Batching::Together)? - latents(Batching::OneByOne)?).abs().max().double_value(&[]);
+    assert!(apart < 1e-4, "the negative prompt is as long as the prompt, whoever is evaluated beside it: {apart}");
+    Ok(())
+}
+
+#[test]
 fn prompts_of_other_lengths_blend_and_all_headers_are_one() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let (short, long) = ("a red house", "a boat BREAK red sky BREAK green ground");

@@ -180,7 +180,7 @@ impl Composition {
         }
         if self.width == 0 || self.height == 0 {
             let value = format!("{} × {}", self.width, self.height);
-            return Err(Error::parameter("canvas", value, "a width and height in pixels, multiples of 8"));
+            return Err(Error::parameter("canvas", value, "a width and height above 0; models want multiples of 8"));
         }
         let unnamed = self.entities.iter().position(|entity| entity.prompt.trim().is_empty());
         if let Some(number) = unnamed {

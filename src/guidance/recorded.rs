@@ -34,7 +34,10 @@ pub struct Recorded {
     #[serde(with = "tensor")]
     maps: Tensor,
     range: f64,
-    /// The map of this step.
+    /// This run's, for each of its images.
+    #[serde(skip)]
+    replayed: Option<Tensor>,
+    /// Which of them is this step's.
     #[serde(skip)]
     current: Option<i64>,
 }
@@ -47,7 +50,7 @@ impl Recorded {
     pub fn new(timesteps: Vec<f64>, maps: Tensor, range: f64) -> Result<Self> {
         match maps.size().as_slice() {
             [count, _, _, _] if *count == timesteps.len() as i64 => {
-                Ok(Self { timesteps, maps: maps.f_to_kind(Kind::Float)?, range, current: None })
+                Ok(Self { timesteps, maps: maps.f_to_kind(Kind::Float)?, range, replayed: None, current: None })
             }
             got => {
                 let expected = format!("[{}, n, h, w], a map for every timestep", timesteps.len());
@@ -94,7 +97,7 @@ impl Guidance for Recorded {
                 format!("[timesteps, 1 or {}, {}, {}], as this run", setup.images, setup.grid.h, setup.grid.w);
             return Err(Error::Shape { what: "recorded maps", got: self.maps.size(), expected });
         }
-        self.maps = self.maps.f_to_device(setup.device)?.f_expand([-1, setup.images, h, w], false)?;
+        self.replayed = Some(self.maps.f_to_device(setup.device)?.f_expand([-1, setup.images, h, w], false)?);
         self.current = None;
         Ok(())
     }
@@ -118,8 +121,8 @@ impl Guidance for Recorded {
 
 impl Saliency for Recorded {
     fn map(&self) -> Result<Option<Tensor>> {
-        let map = self.current.map(|step| self.maps.f_select(0, step)?.f_unsqueeze(1));
-        Ok(map.transpose()?)
+        let (Some(step), Some(maps)) = (self.current, &self.replayed) else { return Ok(None) };
+        Ok(Some(maps.f_select(0, step)?.f_unsqueeze(1)?))
     }
 
     fn range(&self) -> f64 {

@@ -154,10 +154,22 @@ impl Shape {
                 let value = format!("{x:?} across, {y:?} down");
                 Err(Error::parameter("rect", value, "shares of the picture in 0..=1, each beginning before its end"))
             }
-            Self::Each(shapes) if shapes.iter().any(|shape| matches!(shape, Self::Each(_))) => {
+            Self::Each(shapes) if shapes.is_empty() => {
+                Err(Error::parameter("each", "no region", "one region for each image"))
+            }
+            Self::Each(shapes) if shapes.iter().any(Self::differs) => {
                 Err(Error::parameter("each", "a region that is each image's already", "one region for each image"))
             }
             Self::Any(shapes) | Self::Each(shapes) => shapes.iter().try_for_each(Self::check),
+        }
+    }
+
+    /// Does it differ from image to image?
+    fn differs(&self) -> bool {
+        match self {
+            Self::Drawn(..) | Self::Rect { .. } => false,
+            Self::Any(shapes) => shapes.iter().any(Self::differs),
+            Self::Each(_) => true,
         }
     }
 
@@ -257,6 +269,15 @@ mod tests {
         assert!(error.contains("4 rows × 4 columns"), "{error}");
         assert!(Region::new(Array2::from_elem((2, 2), f32::NAN)).on(Grid::new(2, 2)).is_err());
         Ok(())
+    }
+
+    #[test]
+    fn regions_of_images_are_there_and_not_nested() {
+        let half = || Region::rect(0.0..0.5, 0.0..1.0);
+        for bad in [Region::each([]), Region::each([Region::each([half()]).or(half()), half()])] {
+            assert!(bad.check().expect_err("no regions, or nested ones").to_string().contains("each"));
+        }
+        assert!(Region::each([half().or(half()), half()]).check().is_ok());
     }
 
     #[test]

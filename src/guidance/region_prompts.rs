@@ -211,7 +211,7 @@ impl Guidance for RegionPrompts {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.clone()
+        self.notes.iter().cloned().chain(self.paints.iter().flat_map(|paint| paint.notes())).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {

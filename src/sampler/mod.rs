@@ -199,6 +199,7 @@ impl<'g> Sampler<'g> {
             each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, codec))?;
         }
         let (infos, mut conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
+        Conditioning::equalize(&mut conditionings, model)?;
         self.combine.begin(&infos)?;
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();

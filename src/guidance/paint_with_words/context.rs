@@ -73,8 +73,11 @@ fn entry(text: &str) -> std::result::Result<Entry, String> {
     }
     let seed = match numbers.get(1) {
         None | Some(-1.0) => None,
-        Some(&seed) if seed >= 0.0 && seed.fract() == 0.0 => Some(seed as u64),
-        Some(seed) => return Err(format!("its seed is {seed}, which is neither a whole number nor -1 for none")),
+        // Beyond 2^53 numbers are no longer whole ones.
+        Some(&seed) if (0.0..=9_007_199_254_740_992.0).contains(&seed) && seed.fract() == 0.0 => Some(seed as u64),
+        Some(seed) => {
+            return Err(format!("its seed is {seed}, which is neither a whole number up to 2^53 nor -1 for none"));
+        }
     };
     let blur = numbers.get(2).copied();
     match blur.filter(|blur| *blur < 0.0) {
