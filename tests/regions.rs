@@ -6,7 +6,7 @@ use easel::{BLUE, Easel, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_we
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, Table, region_noise};
 use impasto::guidance::{
-    Area, ColorForce, Composition, Entity, Guidance, Overlay, PaintWarning, PaintWithWords, Palette, Region,
+    Area, Cfg, ColorForce, Composition, Entity, Guidance, Overlay, PaintWarning, PaintWithWords, Palette, Region,
     RegionPrompts, Setup, WeightFn,
 };
 use impasto::sampler::{Batching, Sampler, Start};
@@ -324,6 +324,9 @@ fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()>
     let (away, toward) = (&away - &plain, &toward - &plain);
     assert!((&away * &toward).sum(Kind::Double).double_value(&[]) < 0.0, "opposite ways");
     assert_eq!(against.details()?.steps.len(), 6, "its calls are recorded");
+    assert_eq!(against.details()?.warnings, []);
+    run(toy().guide(&mut against).combine(Cfg(1.0)), start())?;
+    assert_eq!(against.details()?.warnings, [PaintWarning::NoNegative], "without guidance nobody reads it");
     Ok(())
 }
 

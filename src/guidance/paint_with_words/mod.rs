@@ -25,7 +25,7 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
 use crate::branch::{Branch, BranchInfo};
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
-use crate::diffusion::{Noise, NoiseEdges, region_noise};
+use crate::diffusion::{Noise, NoiseEdges, Predictions, region_noise};
 use crate::error::{Error, Result};
 use crate::prompt::{Prompt, TokenSpan};
 use crate::raster::Raster;
@@ -84,6 +84,8 @@ struct Painting {
     trace: Trace,
     /// The latent's.
     grid: Grid,
+    /// Was the negative prompt evaluated?
+    against: bool,
 }
 
 /// Nothing painted yet, and no map: for drawn masks only.
@@ -323,7 +325,7 @@ impl Guidance for PaintWithWords {
             trace.warnings.push(PaintWarning::NeverActive { high, low });
         }
         weights.place(self.branch, placed);
-        self.run = Some(Painting { weights, trace, grid: setup.grid });
+        self.run = Some(Painting { weights, trace, grid: setup.grid, against: false });
         Ok(())
     }
 
@@ -378,6 +380,21 @@ impl Guidance for PaintWithWords {
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
         vec![self]
+    }
+
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        if let Some(run) = &mut self.run {
+            run.against |= predictions.x0(Branch::Uncond).is_ok();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Tensor, _: &dyn Codec) -> Result<()> {
+        let wanted = self.on_uncond > 0.0 || self.canvas.areas.iter().any(|area| area.negative && area.weighs());
+        if let Some(run) = self.run.as_mut().filter(|run| wanted && !run.against) {
+            run.trace.warnings.push(PaintWarning::NoNegative);
+        }
+        Ok(())
     }
 
     fn notes(&self) -> Vec<String> {

@@ -98,6 +98,9 @@ pub enum PaintWarning {
         /// Number of such colors.
         colors: usize,
     },
+    /// The negative prompt, which is painted too, was never evaluated.
+    #[error("the negative prompt was never evaluated, as at a guidance scale of 1, so its areas did nothing")]
+    NoNegative,
     /// A branch that varies the prompt has lost a phrase.
     #[error("\"{phrase}\" is not in \"{prompt}\", so it is not painted in the branch \"{role}\"")]
     NotInBranch {
