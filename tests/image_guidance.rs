@@ -6,7 +6,7 @@ use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, Table};
 use impasto::guidance::{
     ColorForce, Daam, Differential, Guidance, GuidanceParams, ImageGuidance, Mapping, PaintWithWords, PromptBlend,
-    Region, Space, tween,
+    Region, RegionPrompts, Space, tween,
 };
 use impasto::raster::Filter;
 use impasto::sampler::{Batching, Sampler, Start};
@@ -123,6 +123,20 @@ fn a_variation_of_the_prompt_is_guided_alike() -> Result<()> {
     let varied = tween(&model.text("girl with gold pink eyes")?.context, &tokens, &half())?.0;
     assert_eq!(contexts.seen[&("differential", 0)], varied);
     assert_eq!(guide.details()?.prompts.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_prompt_of_a_region_is_not_guided() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    for negative in [false, true] {
+        let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0);
+        let mut guide = guide().on_negative(negative);
+        let contexts = Contexts::of(vec![&mut regions, &mut guide], &[0], PROMPT)?;
+        assert_eq!(contexts.seen[&("region", 0)], model.text("a dog")?.context);
+        assert_ne!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context);
+        assert_eq!(contexts.seen[&("uncond", 0)] != model.text("")?.context, negative);
+    }
     Ok(())
 }
 

@@ -41,7 +41,7 @@ const PULL: f64 = 0.85;
 /// token has a weight, made of three kinds: [`threshold`](Self::threshold) moves what resembles the guide,
 /// [`clustered`](Self::clustered) what resembles it most among its neighbors, [`linear`](Self::linear) front or back of the
 /// prompt. No training, no further call of the UNet, and nothing to pay per step. Variations of the prompt that other guidances
-/// add are guided alike, the negative prompt is not.
+/// add are guided alike; the negative prompt is not, nor are prompts of their own, as regions have.
 ///
 /// Several are chained: each sees what the one before made of the prompt.
 ///
@@ -410,8 +410,9 @@ impl Guidance for ImageGuidance {
     }
 
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        let negative = branch.like == Branch::Uncond;
-        let Some(run) = self.run.as_mut().filter(|_| !negative || self.on_negative) else { return Ok(()) };
+        // What varies neither prompt is a prompt of somebody else's.
+        let guided = branch.like == Branch::Cond || self.on_negative && branch.like == Branch::Uncond;
+        let Some(run) = self.run.as_mut().filter(|_| guided) else { return Ok(()) };
         let prompt = codec.prompt(&branch.prompt)?;
         if let Some(concepts) = &mut run.concepts {
             concepts.prompt = (!self.concept_padding).then(|| prompt.content());
