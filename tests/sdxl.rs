@@ -1,7 +1,9 @@
 //! SDXL's two prompts, and a run that base and refiner share: small random models.
 
-use impasto::diffusion::solver::Euler;
-use impasto::guidance::{Area, Daam, Guidance, ImageGuidance, PaintWithWords, Region, RegionPrompts, WeightFn};
+use impasto::diffusion::{Noise, solver::Euler};
+use impasto::guidance::{
+    Area, Daam, Guidance, GuidanceParams, ImageGuidance, PaintWithWords, PromptBlend, Region, RegionPrompts, WeightFn,
+};
 use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
@@ -225,6 +227,34 @@ impl Guidance for Seen {
         }
         Ok(())
     }
+}
+
+#[test]
+fn a_long_second_prompt_is_in_the_way_of_neither_blends_nor_guides() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let mut run = |guidance: &mut dyn Guidance| -> Result<Conditioning> {
+        let mut seen = Seen::default();
+        let request = pipeline.request(FIRST).second_prompt("a red boat BREAK eyes, sky").seed(3).steps(2).size(64, 64);
+        request.guide(guidance).guide(&mut seen).run()?;
+        Ok(seen.0.expect("the prompt has a branch"))
+    };
+    let mut blend = PromptBlend::to("a house BREAK a tree BREAK a hat");
+    let blended = run(&mut blend)?;
+    assert_eq!([0, 1].map(|step| blended.at(step).context.size()), [vec![1, 2 * 77, 40], vec![1, 3 * 77, 40]]);
+
+    let mut guide = ImageGuidance::text("a house");
+    run(&mut guide)?;
+    let header = guide.details()?.prompts[0].tokens[77];
+    assert_eq!((header.position, header.alternate, header.similarity), (77, Some(0), 0.0), "two chunks, two headers");
+
+    let tokens = Noise::shared(9).draw(&[12, 40])?;
+    let mut concept = ImageGuidance::tokens(&tokens).params(GuidanceParams::off()).concepts("eyes", 0.0);
+    run(&mut concept)?;
+    let (hits, words) = (&concept.details()?.prompts[0].concepts, pipeline.model().prompt("eyes")?.content());
+    assert!(!hits.is_empty());
+    let within = |at: i64| words.iter().any(|span| (span.start..span.end).contains(&at));
+    assert!(hits.iter().all(|hit| within(hit.concept)), "words of the concept alone: {hits:?}");
+    Ok(())
 }
 
 #[test]

@@ -86,7 +86,8 @@ impl Guidance for PromptBlend {
         if let Some(share) = shares.iter().find(|share| !share.is_finite()) {
             return Err(Error::parameter("curve", share, "finite numbers, 0 for the prompt and 1 for the other"));
         }
-        let (other, empty) = (setup.codec.text(&self.text)?, setup.codec.text("")?.context);
+        // Nothing for both text encoders: a second prompt may be many chunks long.
+        let (other, empty) = (setup.codec.text(&self.text)?, setup.codec.text_pair("", "")?.context);
         self.run = Some(Blending { other, empty, shares });
         Ok(())
     }

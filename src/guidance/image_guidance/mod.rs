@@ -387,12 +387,13 @@ impl Guidance for ImageGuidance {
         let concepts = match &self.concepts {
             None => None,
             Some((text, accept)) => {
-                let context = setup.codec.text(text)?.context.f_select(0, 0)?;
+                // Both text encoders read the concept, whatever the second prompt is.
+                let context = setup.codec.text_pair(text, text)?.context.f_select(0, 0)?;
                 let tokens = match &encoded.columns {
                     Some(columns) => context.f_narrow(1, columns.start, columns.end - columns.start)?,
                     None => context,
                 };
-                let spans = |text: &str| Ok::<_, Error>(setup.codec.prompt(text)?.content());
+                let spans = |text: &str| Ok::<_, Error>(setup.codec.prompt_pair(text, text)?.content());
                 let words = if self.concept_padding { None } else { Some(spans(text)?) };
                 Some(Concepts { tokens, words, prompt: None, accept: *accept })
             }
@@ -400,7 +401,7 @@ impl Guidance for ImageGuidance {
         self.run = Some(Guiding {
             encoded,
             pooled,
-            chunk: setup.codec.text("")?.context.size3()?.1,
+            chunk: setup.codec.text_pair("", "")?.context.size3()?.1,
             concepts,
             steps: step(self.window.0)..step(self.window.1),
             report: None,
