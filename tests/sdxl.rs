@@ -258,6 +258,22 @@ fn a_long_second_prompt_is_in_the_way_of_neither_blends_nor_guides() -> Result<(
 }
 
 #[test]
+fn an_empty_negative_prompt_is_zeros_that_no_guide_moves() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let mut run = |negative: &str, guide: &mut ImageGuidance| -> Result<Tensor> {
+        let request = pipeline.request(FIRST).negative(negative).seed(3).steps(2).size(64, 64);
+        Ok(request.guide(guide).run()?.latents().shallow_clone())
+    };
+    let guide = |negative| ImageGuidance::text("a house").pooled(0.5).on_negative(negative);
+    let mut both = guide(true);
+    assert_eq!(run("", &mut both)?, run("", &mut guide(false))?);
+    assert!(both.notes()[0].contains("reads an empty negative prompt as zeros"), "{:?}", both.notes());
+    assert_ne!(run("hat", &mut both)?, run("hat", &mut guide(false))?);
+    assert!(both.notes().iter().all(|note| !note.contains("zeros")), "{:?}", both.notes());
+    Ok(())
+}
+
+#[test]
 fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
     let picture = Raster::flat(Rgb(200, 30, 30), 20, 30);
     let run = |tower: i64, guide: ImageGuidance| -> Result<Conditioning> {

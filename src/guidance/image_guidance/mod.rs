@@ -90,6 +90,8 @@ struct Guiding {
     report: Option<ImageGuidanceReport>,
     /// Words of the prompt whose tokens the guide replaced.
     replaced: Vec<String>,
+    /// Was there a context of zeros?
+    zeros: bool,
 }
 
 impl ImageGuidance {
@@ -230,7 +232,7 @@ impl ImageGuidance {
         self
     }
 
-    /// Guides the negative prompt too. Default: no.
+    /// Guides the negative prompt too; one that is empty stays as it is where the model reads it as zeros (SDXL). Default: no.
     pub fn on_negative(mut self, negative: bool) -> Self {
         self.on_negative = negative;
         self
@@ -276,6 +278,11 @@ impl Guiding {
     fn edit(&mut self, of: &Asked<'_>, words: &[(String, Vec<TokenSpan>)], part: &mut Conditioning) -> Result<()> {
         let context = batch("context", &part.context)?;
         let width = context.size3()?.2;
+        if !of.alone && context.f_any()?.f_int64_value(&[])? == 0 {
+            // What SDXL reads of an empty negative prompt: it has no direction.
+            self.zeros = true;
+            return Ok(());
+        }
         let columns = self.encoded.columns.clone().unwrap_or(0..width);
         if columns.start < 0 || columns.end > width || columns.is_empty() {
             let expected = format!("columns {columns:?}, which the vision tower's tokens stand beside");
@@ -406,6 +413,7 @@ impl Guidance for ImageGuidance {
             steps: step(self.window.0)..step(self.window.1),
             report: None,
             replaced: Vec::new(),
+            zeros: false,
         });
         Ok(())
     }
@@ -433,6 +441,10 @@ impl Guidance for ImageGuidance {
             notes.push(format!("no step of this run is in its schedule, {from} to {to}, so it did nothing"));
         } else if run.report.as_ref().is_some_and(|report| report.prompts.iter().all(GuidedPrompt::is_still)) {
             notes.push("it moved nothing: every weight is 0".into());
+        }
+        if run.zeros {
+            notes
+                .push("this model reads an empty negative prompt as zeros, which cannot be guided: they stayed".into());
         }
         if !run.replaced.is_empty() {
             let words = run.replaced.join(", ");
