@@ -194,10 +194,7 @@ impl Model {
         computes("kind", kind, device)?;
         let _no_grad = tch::no_grad_guard();
         let reading = Reading { family: options.family, variant: options.variant.clone(), averages: options.averages };
-        let vision = match &options.image_encoder {
-            Some(tower) => VisionTower::new(tower.clone(), Reading::default(), kind, device),
-            None => VisionTower::new(source.clone(), reading.clone(), kind, device),
-        };
+        let home = (source.clone(), reading.clone());
         let main = Checkpoint::open(source, reading)?;
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
         let xl = unet_config.addition_embed_type.is_some();
@@ -211,6 +208,11 @@ impl Model {
         };
         let [vae, text_encoder, text_encoder_2] =
             [other(&options.vae)?, other(&options.text_encoder)?, other(&options.text_encoder_2)?];
+        let located = |other: &Option<Source>, reading: &Reading| {
+            other.as_ref().map_or_else(|| home.clone(), |source| (source.clone(), reading.clone()))
+        };
+        let texts = [&options.text_encoder, &options.text_encoder_2].map(|other| located(other, &reading));
+        let vision = VisionTower::new(located(&options.image_encoder, &Reading::default()), texts, kind, device);
         let mut notes = Vec::new();
         if kind == Kind::BFloat16 && device == Device::Cpu && !has_bf16() {
             notes.push("this CPU does not compute in bf16, and is slower in it than in f32".to_owned());

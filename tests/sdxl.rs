@@ -2,7 +2,8 @@
 
 use impasto::diffusion::{Noise, solver::Euler};
 use impasto::guidance::{
-    Area, Daam, Guidance, GuidanceParams, ImageGuidance, PaintWithWords, PromptBlend, Region, RegionPrompts, WeightFn,
+    Area, Daam, Guidance, GuidanceParams, ImageGuidance, PaintWithWords, PromptBlend, Region, RegionPrompts, Space,
+    WeightFn,
 };
 use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
@@ -292,6 +293,9 @@ fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
     let part = |of: &Conditioning, columns: std::ops::Range<i64>| {
         of.context.narrow(2, columns.start, columns.end - columns.start)
     };
+    run(24, ImageGuidance::new(&picture).space(Space::Joint))?;
+    let error = run(16, ImageGuidance::new(&picture).space(Space::Joint)).unwrap_err().to_string();
+    assert!(error.contains("space is Joint"), "the second text encoder has a projection, and it alone: {error}");
     for (width, guided, left) in [(16, 0..16, 16..40), (24, 16..40, 0..16)] {
         let seen = run(width, ImageGuidance::new(&picture))?;
         assert_eq!(part(&seen, left.clone()), part(&plain, left));

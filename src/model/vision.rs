@@ -12,17 +12,22 @@ use tch::{Device, Kind, Tensor};
 const PART: &str = "image_encoder";
 /// Where preprocessors are in models and beside a tower alone.
 const PROCESSORS: [&str; 2] = ["feature_extractor/preprocessor_config.json", "image_encoder/preprocessor_config.json"];
+const TEXTS: [&str; 2] = ["text_encoder", "text_encoder_2"];
 const PROJECTION: &str = "text_projection.weight";
 
 /// Where the vision tower is, and the tower once it has been wanted: most pictures are made without.
 #[derive(Debug)]
 pub(super) struct VisionTower {
-    source: Source,
-    reading: Reading,
+    place: Place,
+    /// Where the model's text encoders are, in order.
+    texts: [Place; 2],
     kind: Kind,
     device: Device,
     loaded: OnceCell<Loaded>,
 }
+
+/// A source, and how it is read.
+pub(super) type Place = (Source, Reading);
 
 #[derive(Debug)]
 struct Loaded {
@@ -30,18 +35,18 @@ struct Loaded {
     file: String,
     tower: ClipVision,
     processor: ClipImageProcessor,
-    /// The text encoder's projection, where the tower's checkpoint or the text encoder's has it.
+    /// The text encoder's projection, where the tower's checkpoint or the model's has it.
     text_projection: Option<Tensor>,
 }
 
 impl VisionTower {
-    pub const fn new(source: Source, reading: Reading, kind: Kind, device: Device) -> Self {
-        Self { source, reading, kind, device, loaded: OnceCell::new() }
+    pub const fn new(place: Place, texts: [Place; 2], kind: Kind, device: Device) -> Self {
+        Self { place, texts, kind, device, loaded: OnceCell::new() }
     }
 
     /// The same for another model of the same source.
     pub fn again(&self) -> Self {
-        Self::new(self.source.clone(), self.reading.clone(), self.kind, self.device)
+        Self::new(self.place.clone(), self.texts.clone(), self.kind, self.device)
     }
 
     /// What it makes of a picture, for text encoders of these widths.
@@ -79,7 +84,8 @@ impl VisionTower {
     }
 
     fn load(&self) -> Result<Loaded> {
-        let checkpoint = Checkpoint::open(&self.source, self.reading.clone())?;
+        let (source, reading) = &self.place;
+        let checkpoint = Checkpoint::open(source, reading.clone())?;
         let config = configured(&checkpoint, PART, ClipVisionConfig::from_json)?;
         let w = checkpoint.weights(PART, self.kind, self.device)?;
         let processor = PROCESSORS.into_iter().find_map(|file| Some((file, checkpoint.text(file).transpose()?)));
@@ -87,15 +93,29 @@ impl VisionTower {
             Some((file, text)) => ClipImageProcessor::from_json(&checkpoint.name(file), &text?)?,
             None => ClipImageProcessor::of_side(u32::try_from(config.image_size).unwrap_or(u32::MAX)),
         };
-        // A whole CLIP has it beside the tower, a diffusers folder in the text encoder; a tower alone has none.
-        let mut text_projection = None;
-        for part in [PART, "text_encoder"] {
-            if let (None, Ok(w)) = (&text_projection, checkpoint.weights(part, self.kind, self.device)) {
-                text_projection = projection(&w, config.projection_dim)?;
-            }
-        }
+        let text_projection = self.text_projection(&checkpoint, config.projection_dim)?;
         let tower = ClipVision::new(&w, &config)?;
         Ok(Loaded { file: checkpoint.name("image_encoder/config.json"), tower, processor, text_projection })
+    }
+
+    /// A whole CLIP has it beside the tower, a model in the text encoder of the tower's width; a tower alone has none, and
+    /// then it is the model's.
+    fn text_projection(&self, checkpoint: &Checkpoint, width: i64) -> Result<Option<Tensor>> {
+        let of = |checkpoint: &Checkpoint, part: &str| match checkpoint.weights(part, self.kind, self.device) {
+            Ok(w) => projection(&w, width),
+            Err(_) => Ok(None),
+        };
+        for part in [PART].into_iter().chain(TEXTS) {
+            if let Some(found) = of(checkpoint, part)? {
+                return Ok(Some(found));
+            }
+        }
+        for (part, (source, reading)) in TEXTS.into_iter().zip(&self.texts) {
+            if let Some(found) = of(&Checkpoint::open(source, reading.clone())?, part)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 }
 
