@@ -143,7 +143,11 @@ impl ClipImageProcessor {
     /// [`Error::Parameter`] if the picture has no pixels, or so many along one side that the resized side cannot be
     /// counted.
     pub fn pixels(&self, picture: &Raster) -> Result<Tensor> {
-        let part = self.middle(picture)?;
+        self.numbers(&self.middle(picture)?)
+    }
+
+    /// A picture of the tower's size, or a part of it, as numbers.
+    fn numbers(&self, part: &Raster) -> Result<Tensor> {
         let (h, w) = (part.height().into(), part.width().into());
         let mut x = Tensor::f_from_data_size(part.bytes(), &[1, h, w, 3], Kind::Uint8)?
             .f_permute([0, 3, 1, 2])?
@@ -185,18 +189,24 @@ impl ClipImageProcessor {
                 processor.size = PictureSize::Exact { height, width };
                 processor.pixels(picture)
             }
-            Crop::Pad => processor.pixels(&self.padded(picture)),
+            Crop::Pad => processor.padded(picture),
         }
     }
 
-    /// The picture in the middle of a square of the mean color.
-    fn padded(&self, picture: &Raster) -> Raster {
+    /// All of the picture in the middle of what the tower sees, [1, 3, h, w], and zeros around it.
+    fn padded(&self, picture: &Raster) -> Result<Tensor> {
+        let (height, width) = self.crop_size.square();
         let (h, w) = (picture.height(), picture.width());
-        let side = h.max(w);
-        let [red, green, blue] = self.image_mean.map(|mean| (255.0 * mean).round() as u8);
-        let mut square = Raster::flat(Rgb(red, green, blue), side, side);
-        square.paste(picture, (side - w) / 2, (side - h) / 2);
-        square
+        if h == 0 || w == 0 {
+            return Err(pixelless(h, w));
+        }
+        let scale = (f64::from(height) / f64::from(h)).min(f64::from(width) / f64::from(w));
+        let [rows, columns] =
+            [(h, height), (w, width)].map(|(length, side)| ((f64::from(length) * scale).round() as u32).clamp(1, side));
+        let whole = picture.resized_part(rows, columns, 0..rows, 0..columns, self.resample)?;
+        let [above, left] = [(height - rows) / 2, (width - columns) / 2];
+        let bars = [left, width - columns - left, above, height - rows - above].map(i64::from);
+        Ok(self.numbers(&whole)?.f_constant_pad_nd(bars)?)
     }
 
     /// The picture resized and cut. What is cut off is not computed.
@@ -204,8 +214,7 @@ impl ClipImageProcessor {
         let (h, w) = (picture.height(), picture.width());
         let resized = if self.do_resize { self.size.with_ratio_of(h, w) } else { Some((h, w)) };
         let Some((h, w)) = resized.filter(|_| h > 0 && w > 0) else {
-            let expected = "a picture with pixels, and with sides that can be resized to the preprocessor's";
-            return Err(Error::parameter("picture", format!("{h}×{w}"), expected));
+            return Err(pixelless(h, w));
         };
         if !self.do_center_crop {
             return picture.resized_part(h, w, 0..h, 0..w, self.resample);
@@ -238,6 +247,12 @@ impl PictureSize {
         let long = u32::try_from(long).ok()?;
         Some(if h < w { (edge, long) } else { (long, edge) })
     }
+}
+
+/// The error for a picture that cannot be shown.
+fn pixelless(h: u32, w: u32) -> Error {
+    let expected = "a picture with pixels, and with sides that can be resized to the preprocessor's";
+    Error::parameter("picture", format!("{h}×{w}"), expected)
 }
 
 /// Of `length` pixels the `wanted` ones in the middle, and how many are missing before them.
@@ -329,8 +344,19 @@ mod tests {
         assert!(!is_red(Crop::Center, 0)? && !is_red(Crop::Center, 7)?, "the middle is blue");
         assert!(is_red(Crop::Stretch, 0)? && !is_red(Crop::Stretch, 7)?);
         assert!(is_red(Crop::Pad, 0)? && !is_red(Crop::Pad, 7)?);
-        let bars = processor.viewed(&wide, View { crop: Crop::Pad, ..View::default() })?;
-        assert!(bars.narrow(2, 0, 1).abs().max().double_value(&[]) < 0.01, "bars are 0 to the tower");
+        for range in [ClipRange::Unit, ClipRange::Upstream] {
+            let padded = processor.viewed(&wide, View { crop: Crop::Pad, range })?;
+            let bars = Tensor::cat(&[padded.narrow(2, 0, 3), padded.narrow(2, 5, 3)], 2);
+            assert_eq!(bars.abs().max().double_value(&[]), 0.0, "bars are 0 to the tower");
+        }
+        // Neither square nor tower grows with the picture.
+        for (h, w) in [(1, 1_000_000), (1_000_000, 1)] {
+            let line = Raster::flat(Rgb(255, 255, 255), h, w);
+            let padded = processor.viewed(&line, View { crop: Crop::Pad, ..View::default() })?;
+            let across = padded.get(0).get(0).select(if h == 1 { 1 } else { 0 }, 4);
+            let white: Vec<i64> = (0..8).filter(|at| across.double_value(&[*at]) > 1.0).collect();
+            assert_eq!(white, [3], "{h} × {w}");
+        }
         assert_eq!(processor.viewed(&wide, View::default())?, processor.pixels(&wide)?);
 
         let gray = Raster::flat(Rgb(128, 128, 128), 200, 300);
@@ -366,8 +392,10 @@ mod tests {
         assert!(message(r#"{ "size": 20000 }"#).contains("size is 20000; expected at most 16384"));
         assert!(message(r#"{ "image_std": [1, 0, 1] }"#).contains("image_std"));
         for (h, w) in [(0, 0), (0, 4), (4, 0)] {
-            for processor in [processor("{}"), processor(r#"{ "do_resize": false }"#)] {
-                let error = processor.pixels(&Raster::flat(Rgb(0, 0, 0), h, w)).expect_err("no pixels").to_string();
+            let (usual, as_is) = (processor("{}"), processor(r#"{ "do_resize": false }"#));
+            let (empty, pad) = (Raster::flat(Rgb(0, 0, 0), h, w), View { crop: Crop::Pad, ..View::default() });
+            for refused in [usual.pixels(&empty), as_is.pixels(&empty), usual.viewed(&empty, pad)] {
+                let error = refused.expect_err("no pixels").to_string();
                 assert!(error.contains(&format!("picture is {h}×{w}; expected a picture with pixels")), "{error}");
             }
         }
