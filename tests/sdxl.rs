@@ -308,6 +308,12 @@ fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
     assert_eq!(text.pooled, load(false)?.model().text(SECOND)?.pooled);
     let error = run(16, ImageGuidance::new(&picture).pooled(0.5)).unwrap_err().to_string();
     assert!(error.contains("[1, 24], the prompt's; of a picture, by the tower of the second text encoder"), "{error}");
+    let tokens = Noise::shared(9).draw(&[5, 40])?;
+    let error = run(16, ImageGuidance::tokens(&tokens).pooled(0.5)).unwrap_err().to_string();
+    assert!(
+        error.contains("pooled is 0.5; expected 0 for tokens 40 wide: this model's text as one vector is 24"),
+        "{error}"
+    );
     let error = run(20, ImageGuidance::new(&picture)).unwrap_err().to_string();
     assert!(
         error.contains("projection_dim is 20; expected the width of the text encoder's states, [16, 24]"),

@@ -182,6 +182,9 @@ fn concepts_replace_what_resembles_them() -> Result<()> {
     let hits: Vec<i64> = hits.iter().flat_map(|hit| [hit.position, hit.concept, hit.alternate]).collect();
     assert_eq!(hits, integers(&golden["concept"]["hits"]));
     near(&moved, &matrix(&golden["concept"]["out"]), 2e-5);
+    // Whatever the kinds, the result is of the moved one's.
+    let (half, _) = map_concepts(&text, &text.to_kind(Kind::Half), &alternate, &concept, accept, 100.0)?;
+    assert_eq!(half, moved.to_kind(Kind::Half));
     Ok(())
 }
 

@@ -58,7 +58,7 @@ fn chosen(spans: Option<&[TokenSpan]>, start: i64, count: i64) -> Vec<bool> {
 
 /// Tokens of a prompt after its tween, `moved`, [t, d], with those replaced that resemble (above `accept`) a token of a concept,
 /// [c, d], by the token of the guide, [a, d], that resembles that one; `text` is the prompt as it was. Also what was
-/// replaced. Every token counts but the first of each; in a run, [`ImageGuidance::concepts`](super::ImageGuidance::concepts)
+/// replaced. Computed in f32 where `text` is; the result is of the kind and on the device of `moved`. Every token counts but the first of each; in a run, [`ImageGuidance::concepts`](super::ImageGuidance::concepts)
 /// leaves the padding out.
 ///
 /// # Errors
@@ -73,6 +73,7 @@ pub fn map_concepts(
 ) -> Result<(Tensor, Vec<ConceptHit>)> {
     super::params::inside("accept", accept, &(0.0..=1.0))?;
     let concepts = Concepts { tokens: concept.shallow_clone(), words: None, prompt: None, accept };
-    let hits = concepts.hits(text, guide, 0, temperature)?;
-    Ok((super::tween::put(moved, guide, &hits, 0)?, hits))
+    let hits = concepts.hits(text, &guide.f_to_device(text.device())?, 0, temperature)?;
+    let guide = guide.f_to_kind(moved.kind())?.f_to_device(moved.device())?;
+    Ok((super::tween::put(moved, &guide, &hits, 0)?, hits))
 }

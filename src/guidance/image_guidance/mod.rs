@@ -239,7 +239,8 @@ impl ImageGuidance {
     }
 
     /// How far the text as one vector, which SDXL reads beside its tokens, is moved towards the guide's, 0..=1; of a picture
-    /// it takes the tower that belongs to the second text encoder. Default 0.
+    /// it takes the tower that belongs to the second text encoder, and tokens have one, the first, only where the context is as
+    /// wide (the refiner's). Default 0.
     pub fn pooled(mut self, share: f64) -> Self {
         self.pooled = share;
         self
@@ -335,6 +336,7 @@ fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
     match (a.size().as_slice(), b.size().as_slice()) {
         (&[n, width], &[m, other]) if width == other && (n == m || n == 1 || m == 1) => {
             let rows = n.max(m);
+            let b = b.f_to_kind(a.kind())?.f_to_device(a.device())?;
             Ok(a.f_expand([rows, width], false)?.f_lerp(&b.f_expand([rows, width], false)?, share)?)
         }
         (own, got) => {
@@ -384,12 +386,25 @@ impl Guidance for ImageGuidance {
         if !self.patches && matches!(self.guide, Guide::Picture(_)) {
             encoded.tokens = encoded.tokens.f_narrow(1, 0, 1)?;
         }
+        let empty = setup.codec.text_pair("", "")?;
         let count = setup.schedule.steps().count();
         let step = |share: f64| (share * count as f64).ceil() as usize;
         let pooled = match &self.guide {
             _ if self.pooled == 0.0 => None,
             Guide::Text(text) => setup.codec.text(text)?.pooled,
-            _ => Some(encoded.tokens.f_select(1, 0)?),
+            Guide::Picture(_) => Some(encoded.tokens.f_select(1, 0)?),
+            Guide::Tokens(_) => {
+                let first = encoded.tokens.f_select(1, 0)?;
+                let (width, own) = (first.size2()?.1, empty.pooled.as_ref().map(Tensor::size2).transpose()?);
+                if let Some((_, own)) = own.filter(|(_, own)| *own != width) {
+                    let expected = format!(
+                        "0 for tokens {width} wide: this model's text as one vector is {own} wide, and moves towards that of a \
+                         picture or a text"
+                    );
+                    return Err(Error::parameter("pooled", self.pooled, expected));
+                }
+                Some(first)
+            }
         };
         let concepts = match &self.concepts {
             None => None,
@@ -408,7 +423,7 @@ impl Guidance for ImageGuidance {
         self.run = Some(Guiding {
             encoded,
             pooled,
-            chunk: setup.codec.text_pair("", "")?.context.size3()?.1,
+            chunk: empty.context.size3()?.1,
             concepts,
             steps: step(self.window.0)..step(self.window.1),
             report: None,
