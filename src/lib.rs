@@ -96,3 +96,8 @@ struct Guide;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/painting.md")]
 struct Painting;
+
+/// And image guidance's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/image-guidance.md")]
+struct ImageGuidance;
