@@ -229,7 +229,7 @@ fn named(image: Option<usize>, output: &Output) -> String {
 /// A time for people.
 pub(super) fn lasted(time: Duration) -> String {
     match time.as_secs_f64() {
-        long if long >= 60.0 => format!("{:.0} min {:.0} s", (long / 60.0).floor(), long % 60.0),
+        long if long.round() >= 60.0 => format!("{} min {} s", long.round() as u64 / 60, long.round() as u64 % 60),
         seconds if seconds >= 1.0 => format!("{seconds:.1} s"),
         short if short >= 0.01 => format!("{:.0} ms", 1e3 * short),
         tiny => format!("{:.1} ms", 1e3 * tiny),
@@ -242,4 +242,15 @@ fn escaped(text: &str) -> String {
 
 fn malformed(problem: &serde_json::Error) -> Error {
     Error::Malformed { file: "report".into(), problem: problem.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_rounded_before_they_are_split() {
+        let told = [0.000_4, 0.25, 1.26, 59.4, 59.7, 61.2, 119.6, 3600.0].map(|s| lasted(Duration::from_secs_f64(s)));
+        assert_eq!(told, ["0.4 ms", "250 ms", "1.3 s", "59.4 s", "1 min 0 s", "1 min 1 s", "2 min 0 s", "60 min 0 s"]);
+    }
 }
