@@ -24,10 +24,8 @@ use tch::{Device, Kind, Tensor};
 ///
 /// | setter | default |
 /// |---|---|
-/// | [`solver`](Self::solver) or [`sampler`](Self::sampler), [`spacing`](Self::spacing) | as the checkpoint's
-/// `scheduler_config.json` says |
-/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | the checkpoint's `impasto.json`, else 7.5, its
-/// own size |
+/// | [`solver`](Self::solver) or [`sampler`](Self::sampler), [`spacing`](Self::spacing) | those of `scheduler_config.json` |
+/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | `impasto.json`'s, else 7.5 (SDXL: 5), the network's |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
