@@ -163,7 +163,7 @@ pub struct Model {
     kind: Kind,
     vae_kind: Kind,
     notes: Vec<String>,
-    /// How it reads prompts and decodes, in words: what pictures depend on beside the weights.
+    /// How it reads prompts and pictures and decodes, in words: what pictures depend on beside the weights.
     reading: String,
     /// [`Identity::fingerprint`], once somebody asked.
     fingerprint: OnceCell<String>,
@@ -281,6 +281,10 @@ impl Model {
             height: own.height.unwrap_or_else(|| side(0)),
             guidance_scale: own.guidance_scale.unwrap_or(if xl { 5.0 } else { 7.5 }),
         };
+        let mut reading = format!("{:?} {:?}", options.text, options.tiling);
+        if let Some(tower) = &options.image_encoder {
+            reading += &format!(" {}", tower.name()); // its weights may never be read
+        }
         let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
         notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes));
         Ok(Self {
@@ -298,7 +302,7 @@ impl Model {
             kind,
             vae_kind,
             notes,
-            reading: format!("{:?} {:?}", options.text, options.tiling),
+            reading,
             fingerprint: OnceCell::new(),
             flats: RefCell::default(),
         })

@@ -10,10 +10,11 @@ use impasto::guidance::{
 };
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::sampler::Batching;
-use impasto::{Branch, Crop, Error, Raster, Recipe, Result, Rgb, Step};
+use impasto::weights::Embedding;
+use impasto::{Branch, Crop, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
 use ndarray::Array2;
 use std::path::PathBuf;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
@@ -329,7 +330,32 @@ fn another_model_is_noticed() -> Result<()> {
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).run()?;
     let text = impasto::text::TextOptions { clip_skip: Some(2), ..Default::default() };
     let (notes, _) = again(&mut Pipeline::builder().text(text).build()?, &output, 0)?;
-    assert!(notes.iter().any(|note| note.contains("another model: the embedded model")), "{notes:?}");
+    let told = "it was made with the embedded model (";
+    assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("another reading")), "{notes:?}");
+    Ok(())
+}
+
+#[test]
+fn learnt_words_and_image_encoders_are_part_of_what_a_model_is() -> Result<()> {
+    let folder = Folder::new();
+    let model = Model::load(&Source::embedded())?;
+    let table = &model.tensors("text_encoder").expect("a text encoder")["text_model.embeddings.token_embedding.weight"];
+    let width = table.size()[1];
+    let fingerprint = |word: &str, value: f64| -> Result<String> {
+        let rows = Tensor::full([2, width], value, (Kind::Float, Device::Cpu));
+        let path = folder.file("word.safetensors");
+        Tensor::write_safetensors(&[("emb_params", rows)], &path)?;
+        Ok(model.with_embedding(&Embedding::open(&path)?.called(word))?.identity()?.fingerprint)
+    };
+    let learnt = fingerprint("zzqx", 0.1)?;
+    assert_eq!(fingerprint("zzqx", 0.1)?, learnt);
+    assert_ne!(fingerprint("zzqx", 0.2)?, learnt, "another meaning");
+    assert_ne!(fingerprint("xqzz", 0.1)?, learnt, "another word");
+    let seeing = |tower: &str| {
+        let options = LoadOptions { image_encoder: Some(Source::dir(folder.file(tower))), ..LoadOptions::default() };
+        Ok::<_, Error>(Model::load_with(&Source::embedded(), options)?.identity()?.fingerprint)
+    };
+    assert_ne!(seeing("clip-l")?, seeing("clip-h")?);
     Ok(())
 }
 

@@ -41,19 +41,19 @@ impl Model {
         if rows.is_empty() {
             return Err(embedding.misfit(&self.text_encoders.widths()));
         }
-        self.remade(parts, &rows, Some(embedding.word()), Vec::new())
+        self.remade(parts, &rows, Some(embedding), Vec::new())
     }
 
     fn shared(&self) -> Parts {
         self.parts.iter().map(|(part, tensors)| (part.clone(), share(tensors))).collect()
     }
 
-    /// The model with other tensors, and with a `word` whose tokens are `rows` of some text encoders.
+    /// The model with other tensors, and with a word that was `learnt`, whose tokens are `rows` of some text encoders.
     fn remade(
         &self,
         parts: Parts,
         rows: &BTreeMap<String, Range<i64>>,
-        word: Option<&str>,
+        learnt: Option<&Embedding>,
         notes: Vec<String>,
     ) -> Result<Self> {
         let weights = |part: &str, kind: Kind| {
@@ -62,15 +62,19 @@ impl Model {
         };
         let text_encoders = self.text_encoders.map(|TextEncoder { part, tokenizer, tower }| {
             let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
-            if let (Some(word), Some(rows)) = (word, rows.get(part)) {
+            if let (Some(learnt), Some(rows)) = (learnt, rows.get(part)) {
                 config.vocab_size = rows.end;
-                tokenizer = tokenizer.with_word(word, rows.clone())?;
+                tokenizer = tokenizer.with_word(learnt.word(), rows.clone())?;
             }
             let tower = ClipText::new(&weights(part, self.kind), &config)?;
             Ok(TextEncoder { part: part.clone(), tokenizer, tower })
         })?;
         let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
+        let mut reading = self.reading.clone();
+        if let Some(learnt) = learnt {
+            reading += &format!(" {:?} {}", learnt.word(), learnt.digest()?); // its rows are too few to be sampled
+        }
         Ok(Self {
             name: self.name.clone(),
             text_encoders,
@@ -86,7 +90,7 @@ impl Model {
             kind: self.kind,
             vae_kind: self.vae_kind,
             notes: self.notes.iter().cloned().chain(notes).collect(),
-            reading: self.reading.clone(),
+            reading,
             fingerprint: OnceCell::new(),
             flats: RefCell::default(),
         })

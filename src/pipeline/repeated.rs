@@ -174,7 +174,10 @@ impl<'p> Request<'p> {
     fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
         let (here, there) = (self.model.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {
-            self.notes.push(format!("it was made with another model: {} ({})", there.name, there.fingerprint));
+            let (name, print) = (&there.name, &there.fingerprint);
+            self.notes.push(format!(
+                "it was made with {name} ({print}); the model here has other weights, another kind of them or another reading"
+            ));
         }
         let rounding = [
             ("on", &there.device, &here.device),

@@ -4,9 +4,11 @@ use super::Tensors;
 use super::file::{Header, read_safetensors};
 use super::recognize::{Contents, Family};
 use crate::error::{Error, Result};
+use crate::model::hex;
+use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// A word that a text encoder learnt: one or more rows of its table of tokens, and how prompts write it.
 ///
@@ -86,6 +88,19 @@ impl Embedding {
     /// How wide it is for each text encoder it was made for.
     pub fn widths(&self) -> Vec<i64> {
         self.vectors.iter().filter_map(|x| x.size().get(1).copied()).collect()
+    }
+
+    /// The same for the same rows: 16 hexadecimal digits.
+    pub(crate) fn digest(&self) -> Result<String> {
+        let mut hash = Sha256::new();
+        for rows in &self.vectors {
+            hash.update(format!("{:?}\n", rows.size()));
+            let flat = rows.f_flatten(0, -1)?.f_to_kind(Kind::Float)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+            for value in Vec::<f32>::try_from(&flat)? {
+                hash.update(value.to_le_bytes());
+            }
+        }
+        Ok(hex(&hash.finalize(), 8))
     }
 
     /// Adds its rows to a text encoder's table of tokens and says which they are. `None`: it is not made for an encoder
