@@ -323,6 +323,11 @@ impl Model {
         self.scheduler.prediction_type
     }
 
+    /// How prompts are read.
+    pub const fn text_options(&self) -> TextOptions {
+        self.text_encoders.options()
+    }
+
     /// What the checkpoint wants unless the user says otherwise.
     pub const fn defaults(&self) -> Defaults {
         self.defaults

@@ -10,6 +10,7 @@ use impasto::guidance::{
 };
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::sampler::Batching;
+use impasto::text::TextOptions;
 use impasto::weights::Embedding;
 use impasto::{Branch, Crop, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
 use ndarray::Array2;
@@ -328,7 +329,7 @@ fn another_model_is_noticed() -> Result<()> {
     assert_eq!(model.identity()?.fingerprint.len(), 16);
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).run()?;
-    let text = impasto::text::TextOptions { clip_skip: Some(2), ..Default::default() };
+    let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
     let (notes, _) = again(&mut Pipeline::builder().text(text).build()?, &output, 0)?;
     let told = "it was made with the embedded model (";
     assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("another reading")), "{notes:?}");
@@ -390,6 +391,30 @@ fn words_of_other_programs_are_followed_as_far_as_they_go() -> Result<()> {
     let words = output.recipe().infotext().to_string();
     let again = Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?.run()?;
     assert_eq!(again.images(), output.images());
+    Ok(())
+}
+
+#[test]
+fn words_for_other_programs_have_the_schedule_and_the_layer() -> Result<()> {
+    let folder = Folder::new();
+    let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
+    let mut pipeline = Pipeline::builder().text(text).build()?;
+    let output = pipeline.request(PORTRAIT).seed(3).steps(3).sampler("DPM++ 2M Karras").run()?;
+    let info = output.recipe().infotext();
+    let told = ["Sampler", "Schedule type", "Clip skip"].map(|name| info.field(name));
+    assert_eq!(told, [Some("DPM++ 2M"), Some("Karras"), Some("2")]);
+    let path = folder.told(&[("parameters", &info.to_string())]);
+    let request = Request::from_png(&mut pipeline, &path)?;
+    assert!(request.notes().iter().all(|note| !note.contains("not repeated")), "{:?}", request.notes());
+    assert_eq!(request.run()?.images(), output.images());
+    let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes().join("; ");
+    assert!(notes.contains("not repeated: Clip skip 2"), "{notes}");
+
+    let mut recipe = pipeline.request(PORTRAIT).seed(3).steps(3).run()?.recipe().clone();
+    for (own, told) in [(Spacing::Exponential, Some("Exponential")), (Spacing::Leading, None)] {
+        recipe.checkpoint_spacing = Some(own);
+        assert_eq!(recipe.infotext().field("Schedule type"), told);
+    }
     Ok(())
 }
 

@@ -35,6 +35,11 @@ impl TextEncoders {
         Self { encoders: Vec::new(), xl, zero_if_empty, options }
     }
 
+    /// How prompts are read.
+    pub const fn options(&self) -> TextOptions {
+        self.options
+    }
+
     /// Adds the encoder `part` from `place`, and its tokenizer from there or from `main`.
     pub fn load(
         &mut self,

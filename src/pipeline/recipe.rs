@@ -2,7 +2,7 @@
 
 use super::infotext::{Infotext, sampler_label, spacing_label};
 use super::request::ColorWords;
-use crate::diffusion::{Noise, Spacing};
+use crate::diffusion::{Noise, Spacing, solver};
 use crate::error::{Error, Result};
 use crate::model::Identity;
 use crate::raster::Raster;
@@ -56,6 +56,12 @@ pub struct RunRecipe {
     pub solver: Option<Recipe>,
     /// The choice of noise levels; `None`: as the sampler's name or the checkpoint says.
     pub spacing: Option<Spacing>,
+    /// What the checkpoint says, unless the solver has timesteps of its own.
+    #[serde(default)]
+    pub checkpoint_spacing: Option<Spacing>,
+    /// Which of the text encoder's layers was read, counted from the last, which is 1; `None`: as the model was trained.
+    #[serde(default)]
+    pub clip_skip: Option<usize>,
     /// Classifier-free guidance scale.
     pub guidance_scale: f64,
     /// How far its contrast was scaled back.
@@ -93,7 +99,7 @@ impl RunRecipe {
         let mut info = Infotext { prompt: self.prompt.clone(), negative: self.negative.clone(), ..Infotext::default() };
         info.push("Steps", self.steps);
         info.push("Sampler", sampler_label(&self.solver_name));
-        if let Some(spacing) = self.spacing {
+        if let Some(spacing) = self.told_spacing() {
             info.push("Schedule type", spacing_label(spacing));
         }
         info.push("CFG scale", self.guidance_scale);
@@ -102,6 +108,9 @@ impl RunRecipe {
         }
         info.push("Size", format!("{}x{}", self.width, self.height));
         info.push("Model", &self.model.name);
+        if let Some(layer) = self.clip_skip {
+            info.push("Clip skip", layer);
+        }
         if let Some((seed, strength)) = self.variation {
             info.push("Variation seed", seed.wrapping_add(self.image as u64));
             info.push("Variation seed strength", strength);
@@ -112,6 +121,14 @@ impl RunRecipe {
         info.push("RNG", "CPU");
         info.push("Version", format!("impasto {}", self.version));
         info
+    }
+
+    /// The choice of noise levels, for the web UI: as it was asked for, else the checkpoint's, where the web UI knows it.
+    fn told_spacing(&self) -> Option<Spacing> {
+        let named = || solver::by_name(self.sampler.as_deref()?).ok()?.1;
+        let trained = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
+        let own = || self.checkpoint_spacing.filter(|spacing| !trained.contains(spacing));
+        self.spacing.or_else(named).or_else(own)
     }
 
     /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.

@@ -4,7 +4,8 @@ use super::infotext::Infotext;
 use super::recipe::{FORMAT, RunRecipe, Told};
 use super::{Pipeline, Request};
 use crate::conditioning::Codec;
-use crate::diffusion::solver;
+use crate::diffusion::Family;
+use crate::diffusion::solver::{self, Solver};
 use crate::error::{Error, Result};
 use crate::model::hex;
 use crate::raster::Raster;
@@ -71,10 +72,11 @@ impl<'p> Request<'p> {
         let guidances = guidances.filter_map(&mut told).collect();
         let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
         let combine = self.combine.as_ref().and_then(|combine| told(combine.recipe()));
-        let solver_name = match (&self.solver, &self.sampler) {
-            (Some(solver), _) => solver.name(),
-            (None, Some(name)) => solver::by_name(name)?.0.name(),
-            (None, None) => self.model.scheduler().solver()?.name(),
+        let named = |solver: &dyn Solver| (solver.name(), solver.family());
+        let (solver_name, family) = match (&self.solver, &self.sampler) {
+            (Some(solver), _) => named(&**solver),
+            (None, Some(name)) => named(&*solver::by_name(name)?.0),
+            (None, None) => named(&*self.model.scheduler().solver()?),
         };
         let shown = |picture: &Raster| {
             let digest = hex(&Sha256::digest(picture.bytes()), 8);
@@ -114,6 +116,8 @@ impl<'p> Request<'p> {
             sampler: owned(&self.sampler),
             solver,
             spacing: self.spacing,
+            checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != Family::Lcm),
+            clip_skip: self.model.text_options().clip_skip,
             guidance_scale: self.scale.unwrap_or(self.model.defaults().guidance_scale),
             guidance_rescale: self.rescale,
             combine,
@@ -220,7 +224,7 @@ impl<'p> Request<'p> {
                 }
                 "Variation seed" => value.parse().map(|seed| variation.0 = Some(seed)).is_ok(),
                 "Variation seed strength" => value.parse().map(|strength| variation.1 = Some(strength)).is_ok(),
-                "Clip skip" => value == "1",
+                "Clip skip" => value.parse() == Ok(self.model.text_options().clip_skip.unwrap_or(1)),
                 "RNG" | "Model" | "Model hash" | "Version" => true,
                 _ => false,
             };
