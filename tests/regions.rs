@@ -325,7 +325,7 @@ fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()>
     assert!((&away * &toward).sum(Kind::Double).double_value(&[]) < 0.0, "opposite ways");
     assert_eq!(against.details()?.steps.len(), 6, "its calls are recorded");
     assert_eq!(against.details()?.warnings, []);
-    run(toy().guide(&mut against).combine(Cfg(1.0)), start())?;
+    let _ = run(toy().guide(&mut against).combine(Cfg(1.0)), start())?;
     assert_eq!(against.details()?.warnings, [PaintWarning::NoNegative], "without guidance nobody reads it");
     Ok(())
 }
