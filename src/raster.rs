@@ -13,6 +13,8 @@
 mod png;
 mod resample;
 
+pub(crate) use self::png::unpacked;
+
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use image::codecs::jpeg::JpegEncoder;

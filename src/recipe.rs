@@ -5,6 +5,7 @@ mod packed;
 pub(crate) use packed::{plane, tensor};
 
 use crate::error::{Error, Result};
+use crate::raster;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
@@ -57,6 +58,21 @@ impl Recipe {
     }
 }
 
+/// Bytes that all pictures and packed values of a file may unpack to.
+pub(crate) const UNPACKED: u64 = 1 << 29;
+
+/// Bytes that pictures and packed values among settings unpack to, by what they say of themselves: what holds more than it
+/// says is refused when it is unpacked.
+pub(crate) fn unpacked(settings: &Value) -> u64 {
+    let all = |values: &mut dyn Iterator<Item = &Value>| values.map(unpacked).fold(0, u64::saturating_add);
+    match settings {
+        Value::String(text) => raster::unpacked(text),
+        Value::Array(values) => all(&mut values.iter()),
+        Value::Object(fields) => packed::unpacked(fields).saturating_add(all(&mut fields.values())),
+        _ => 0,
+    }
+}
+
 /// For noise levels, the largest first: JSON has no infinity, so none is the largest.
 pub(crate) mod window {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -86,5 +102,23 @@ pub(crate) mod function {
 
     pub fn deserialize<'de, F, D: Deserializer<'de>>(from: D) -> Result<Option<F>, D::Error> {
         IgnoredAny::deserialize(from).map(|_| None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::color::Rgb;
+    use crate::raster::Raster;
+    use serde_json::json;
+    use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn a_recipe_is_weighed_before_it_is_unpacked() {
+        let tensor = packed::Packed::of(&Tensor::zeros([3, 5], (Kind::Float, Device::Cpu))).unwrap();
+        let settings = json!({ "maps": [&tensor, { "deeper": &tensor }], "picture": Raster::flat(Rgb(1, 2, 3), 70, 30), "x": 1.5 });
+        assert_eq!(unpacked(&settings), 2 * 4 * 15 + 3 * 70 * 30);
+        assert_eq!(unpacked(&json!({ "shape": [i64::MAX, 8], "values": "" })), u64::MAX);
+        assert_eq!(unpacked(&json!(["data:image/png;base64,AAAA", "shape", null, { "shape": 7, "values": "" }])), 0);
     }
 }

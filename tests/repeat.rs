@@ -429,6 +429,7 @@ fn broken_recipes_say_what_is_wrong() -> Result<()> {
         *recipe.pointer_mut(field).expect("there") = value;
         recipe.to_string()
     };
+    let zeros = serde_json::json!({ "shape": [1 << 26], "values": "" }); // 256 MiB, as it says
     let cases = [
         (String::new(), "recipe cannot be read"),
         ("{".into(), "recipe cannot be read"),
@@ -442,6 +443,7 @@ fn broken_recipes_say_what_is_wrong() -> Result<()> {
         (changed("/guidances/0/settings", serde_json::json!({ "phrase": 7 })), "recipe of Daam: invalid type"),
         (changed("/guidances/0", serde_json::json!({ "name": "PaintWithWords" })), "recipe of PaintWithWords"),
         (changed("/combine", serde_json::json!({ "name": "Cfg", "settings": [] })), "recipe of Cfg"),
+        (changed("/combine", serde_json::json!([zeros, zeros, zeros])), "unpack to more than 512 MiB"),
     ];
     for (written, problem) in cases {
         let path = folder.told(&[("impasto", &written)]);

@@ -112,7 +112,8 @@ impl Output {
     /// ([`Infotext`](super::Infotext)). The file is there complete or not at all; [`Raster::save`] writes pixels alone.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are not as many pictures, or unless `path` ends in .png; [`Error::Io`].
+    /// [`Error::Parameter`] if there are not as many pictures, unless `path` ends in .png, or if the recipe is too large to be
+    /// read again (256 MiB of text, 512 MiB of maps and pictures); [`Error::Io`].
     pub fn save(&self, index: usize, path: impl AsRef<Path>) -> Result<()> {
         let recipe = RunRecipe { image: index, ..self.recipe.clone() };
         recipe.save(self.image(index)?, path.as_ref())

@@ -6,9 +6,10 @@ use crate::diffusion::{Noise, Spacing, solver};
 use crate::error::{Error, Result};
 use crate::model::Identity;
 use crate::raster::Raster;
-use crate::recipe::Recipe;
+use crate::recipe::{Recipe, UNPACKED, unpacked};
 use crate::sampler::Batching;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::path::Path;
 
 /// Everything that makes a run: what [`Output::save`](super::Output::save) writes beside a picture, and
@@ -134,10 +135,19 @@ impl RunRecipe {
     /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.
     ///
     /// # Errors
-    /// As [`Raster::save_with_texts`].
+    /// As [`Raster::save_with_texts`]; [`Error::Parameter`] if it unpacks to more than would be read.
     pub(super) fn save(&self, picture: &Raster, path: &Path) -> Result<()> {
-        let own = serde_json::to_string(self)
-            .map_err(|error| Error::Malformed { file: path.display().to_string(), problem: error.to_string() })?;
+        let malformed = |error: serde_json::Error| Error::Malformed {
+            file: path.display().to_string(),
+            problem: error.to_string(),
+        };
+        let bytes = unpacked(&serde_json::to_value(self).map_err(malformed)?);
+        if bytes > UNPACKED {
+            let most = UNPACKED >> 20;
+            let expected = format!("maps and pictures of at most {most} MiB; Raster::save writes the picture alone");
+            return Err(Error::parameter("recipe", format!("{bytes} bytes"), expected));
+        }
+        let own = serde_json::to_string(self).map_err(malformed)?;
         picture.save_with_texts(path, &[(PARAMETERS, &self.infotext().to_string()), (OWN, &own)])
     }
 }
@@ -149,7 +159,7 @@ impl Told {
     /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, says nothing, or something that is not understood.
     pub fn by(path: &Path) -> Result<Self> {
         let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
-        let texts = Raster::texts(path)?;
+        let texts = Raster::texts_under(path, &[OWN, PARAMETERS])?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(OWN) {
             // Another form may be anything.
@@ -158,12 +168,17 @@ impl Told {
                 format: u32,
             }
             let broken = |error: serde_json::Error| malformed(format!("its recipe cannot be read: {error}"));
-            let Form { format } = serde_json::from_str(own).map_err(broken)?;
+            let own: Value = serde_json::from_str(own).map_err(broken)?;
+            let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {
                 let problem = format!("its recipe has form {format}, and this version of impasto reads form {FORMAT}");
                 return Err(malformed(problem));
             }
-            return Ok(Self::Recipe(serde_json::from_str(own).map_err(broken)?));
+            if unpacked(&own) > UNPACKED {
+                let most = UNPACKED >> 20;
+                return Err(malformed(format!("the maps and pictures in its recipe unpack to more than {most} MiB")));
+            }
+            return Ok(Self::Recipe(serde_json::from_value(own).map_err(broken)?));
         }
         let parameters = text(PARAMETERS).map(|text| Self::Infotext(Infotext::parse(text)));
         parameters.ok_or_else(|| {

@@ -4,21 +4,26 @@ use super::{Raster, write_whole};
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use image::ImageFormat;
+use image::{ImageFormat, ImageReader};
 use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::BufReader;
+use std::io::{BufReader, Cursor};
 use std::path::Path;
 
-/// Bytes of the longest compressed text: a few may stand for gigabytes.
-const LONGEST: usize = 1 << 26;
+/// Bytes of all texts of a file together, as UTF-8: a few that are compressed may stand for gigabytes.
+const LONGEST: usize = 1 << 28;
+/// Bytes of the longest text that is written as it is: Pillow, which many programs read pictures with, refuses compressed ones of
+/// more than 2^20 bytes, and any of more than 2^26 in all.
+const PLAIN: usize = 1 << 25;
+/// Bytes of the largest picture inside of a text, for the same reason.
+const LARGEST: usize = 1 << 28;
 const DATA_URL: &str = "data:image/png;base64,";
 
 impl Raster {
     /// Saves as PNG with texts, each under a keyword, as other programs do: Latin-1 where that has all letters (`tEXt`), else
-    /// UTF-8 (`iTXt`). The file is there complete or not at all.
+    /// UTF-8 (`iTXt`); compressed beyond 32 MiB. The file is there complete or not at all.
     ///
     /// ```
     /// use impasto::{Raster, Rgb};
@@ -30,22 +35,34 @@ impl Raster {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless `path` ends in .png and keywords are 1 to 79 Latin-1 letters, [`Error::Io`].
+    /// [`Error::Parameter`] unless `path` ends in .png, keywords are 1 to 79 Latin-1 letters, and texts 256 MiB in all at most;
+    /// [`Error::Io`].
     pub fn save_with_texts(&self, path: impl AsRef<Path>, texts: &[(&str, &str)]) -> Result<()> {
         let path = path.as_ref();
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
             let expected = "a name that ends in .png; other formats have no place for texts, save has them";
             return Err(Error::parameter("path", path.display(), expected));
         }
+        check(texts, LONGEST)?;
         write_whole(path, &self.png(texts)?)
     }
 
     /// The texts of a PNG file with their keywords, in no particular order.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Malformed`] if it is no PNG or broken.
+    /// [`Error::Io`] if it cannot be read, [`Error::Malformed`] if it is no PNG or broken, or its texts are longer than 256 MiB
+    /// in all.
     pub fn texts(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
-        let path = path.as_ref();
+        Self::texts_within(path.as_ref(), LONGEST, |_| true)
+    }
+
+    /// Those under these keywords; others are not even unpacked.
+    pub(crate) fn texts_under(path: &Path, keywords: &[&str]) -> Result<Vec<(String, String)>> {
+        Self::texts_within(path, LONGEST, |keyword| keywords.contains(&keyword))
+    }
+
+    /// The texts under keywords that are `wanted`, which may have `left` bytes in all.
+    fn texts_within(path: &Path, mut left: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
         let malformed = |problem: png::DecodingError| match problem {
             png::DecodingError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
                 Error::io(path, error)
@@ -53,22 +70,35 @@ impl Raster {
             problem => Error::Malformed { file: path.display().to_string(), problem: problem.to_string() },
         };
         let file = BufReader::new(File::open(path).map_err(|error| Error::io(path, error))?);
-        let mut reader = png::Decoder::new(file).read_info().map_err(malformed)?;
+        // A chunk counts as it is read and as it is kept, and buffers grow by doubling.
+        let limits = png::Limits { bytes: 3 * left.max(PLAIN) };
+        let mut decoder = png::Decoder::new_with_limits(file, limits);
+        decoder.set_ignore_iccp_chunk(true); // compressed too
+        let mut reader = decoder.read_info().map_err(malformed)?;
         reader.finish().map_err(malformed)?; // texts may stand after the pixels
         let info = reader.info();
         let mut texts: Vec<(String, String)> = Vec::new();
-        for TEXtChunk { keyword, text } in &info.uncompressed_latin1_text {
+        let too_long = || {
+            let problem = format!("its texts are longer than {} MiB in all", LONGEST >> 20);
+            Error::Malformed { file: path.display().to_string(), problem }
+        };
+        for TEXtChunk { keyword, text } in info.uncompressed_latin1_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
+            left = left.checked_sub(text.len()).ok_or_else(too_long)?;
             texts.push((keyword.clone(), text.clone()));
         }
-        for chunk in &info.compressed_latin1_text {
+        for chunk in info.compressed_latin1_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
             let mut chunk: ZTXtChunk = chunk.clone();
-            chunk.decompress_text_with_limit(LONGEST).map_err(malformed)?;
-            texts.push((chunk.keyword.clone(), chunk.get_text().map_err(malformed)?));
+            chunk.decompress_text_with_limit(left).map_err(malformed)?;
+            let text = chunk.get_text().map_err(malformed)?;
+            left = left.checked_sub(text.len()).ok_or_else(too_long)?;
+            texts.push((chunk.keyword, text));
         }
-        for chunk in &info.utf8_text {
-            let mut chunk = chunk.clone();
-            chunk.decompress_text_with_limit(LONGEST).map_err(malformed)?;
-            texts.push((chunk.keyword.clone(), chunk.get_text().map_err(malformed)?));
+        for chunk in info.utf8_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
+            let mut chunk: ITXtChunk = chunk.clone();
+            chunk.decompress_text_with_limit(left).map_err(malformed)?;
+            let text = chunk.get_text().map_err(malformed)?;
+            left = left.checked_sub(text.len()).ok_or_else(too_long)?;
+            texts.push((chunk.keyword, text));
         }
         Ok(texts)
     }
@@ -79,10 +109,15 @@ impl Raster {
         let mut info = png::Info::with_size(self.width(), self.height());
         (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
         for (keyword, text) in texts {
-            if text.chars().all(|letter| u32::from(letter) < 256) {
-                info.uncompressed_latin1_text.push(TEXtChunk::new(*keyword, *text));
-            } else {
-                info.utf8_text.push(ITXtChunk::new(*keyword, *text));
+            let compressed = text.len() > PLAIN;
+            match (latin1(text), compressed) {
+                (true, false) => info.uncompressed_latin1_text.push(TEXtChunk::new(*keyword, *text)),
+                (true, true) => info.compressed_latin1_text.push(ZTXtChunk::new(*keyword, *text)),
+                (false, _) => {
+                    let mut chunk = ITXtChunk::new(*keyword, *text);
+                    chunk.compressed = compressed;
+                    info.utf8_text.push(chunk);
+                }
             }
         }
         let written = png::Encoder::with_info(&mut bytes, info)
@@ -100,9 +135,45 @@ impl Raster {
     }
 }
 
-/// As a PNG in a data URL.
+/// Can a file have these texts, of at most `longest` bytes in all?
+fn check(texts: &[(&str, &str)], longest: usize) -> Result<()> {
+    let fits = |keyword: &str| latin1(keyword) && !keyword.contains('\0') && (1..80).contains(&keyword.chars().count());
+    if let Some((keyword, _)) = texts.iter().find(|(keyword, _)| !fits(keyword)) {
+        return Err(Error::parameter("keyword", format!("{keyword:?}"), "1 to 79 Latin-1 letters"));
+    }
+    let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
+    if bytes > longest {
+        let expected = format!("at most {} MiB of texts in all; Raster::save writes the picture alone", longest >> 20);
+        return Err(Error::parameter("texts", format!("{bytes} bytes"), expected));
+    }
+    Ok(())
+}
+
+fn latin1(text: &str) -> bool {
+    text.chars().all(|letter| u32::from(letter) < 256)
+}
+
+/// Bytes of pixels of a picture in a data URL, as its header says; none if it is no such URL.
+pub(crate) fn unpacked(url: &str) -> u64 {
+    // 24 bytes: the signature, the first chunk's length and name, width and height.
+    let head = url.strip_prefix(DATA_URL).and_then(|encoded| encoded.get(..32));
+    let head = head.and_then(|head| BASE64_STANDARD.decode(head).ok()).unwrap_or_default();
+    match *head {
+        [.., a, b, c, d, e, f, g, h] => {
+            let [width, height] = [[a, b, c, d], [e, f, g, h]].map(|side| u64::from(u32::from_be_bytes(side)));
+            width.saturating_mul(height).saturating_mul(3)
+        }
+        _ => 0,
+    }
+}
+
+/// As a PNG in a data URL, up to 256 MiB of pixels.
 impl Serialize for Raster {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.bytes().len() > LARGEST {
+            let (width, height) = (self.width(), self.height());
+            return Err(ser::Error::custom(format!("a picture of {width}×{height} pixels is too large for a text")));
+        }
         self.data_url().map_err(ser::Error::custom)?.serialize(to)
     }
 }
@@ -112,8 +183,11 @@ impl<'de> Deserialize<'de> for Raster {
         let url = Cow::<str>::deserialize(from)?;
         let encoded = url.strip_prefix(DATA_URL).ok_or_else(|| de::Error::custom("expected a PNG in a data URL"))?;
         let bytes = BASE64_STANDARD.decode(encoded).map_err(de::Error::custom)?;
-        let picture = image::load_from_memory_with_format(&bytes, ImageFormat::Png).map_err(de::Error::custom)?;
-        Ok(Self(picture.into_rgb8()))
+        let mut limits = image::Limits::default();
+        limits.max_alloc = Some(2 * LARGEST as u64); // what decoding needs beside the pixels counts too
+        let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+        reader.limits(limits);
+        Ok(Self(reader.decode().map_err(de::Error::custom)?.into_rgb8()))
     }
 }
 
@@ -141,6 +215,49 @@ mod tests {
     }
 
     #[test]
+    fn long_texts_survive_and_those_too_long_are_refused_on_both_ways() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        for (letter, chunk) in [("é", b"zTXt"), ("猫", b"iTXt")] {
+            let long = letter.repeat(PLAIN / letter.len() + 8);
+            picture().save_with_texts(&path, &[("long", &long), ("short", "x")])?;
+            let bytes = std::fs::read(&path).unwrap();
+            assert!(bytes.len() < PLAIN / 8 && bytes.windows(4).any(|name| name == chunk));
+            assert!(Raster::texts_under(&path, &["long"])? == [("long".to_owned(), long)]);
+        }
+        let long = "x".repeat(PLAIN);
+        picture().save_with_texts(&path, &[("long", &long)])?; // as it is, and more than the decoder's usual limit
+        assert!(Raster::texts(&path)? == [("long".to_owned(), long)]);
+
+        let texts = [("a", "1234"), ("b", "猫")];
+        assert!(check(&texts, 7).is_ok() && matches!(check(&texts, 6), Err(Error::Parameter { .. })));
+        picture().save_with_texts(&path, &texts)?;
+        assert_eq!(Raster::texts_within(&path, 7, |_| true)?.len(), 2);
+        assert!(matches!(Raster::texts_within(&path, 6, |_| true), Err(Error::Malformed { .. })));
+        Ok(())
+    }
+
+    #[test]
+    fn compressed_texts_share_one_budget_and_others_are_not_unpacked() -> Result<()> {
+        let mut bytes = Vec::new();
+        let mut info = png::Info::with_size(1, 1);
+        (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);
+        for keyword in ["impasto", "bomb", "bomb"] {
+            info.compressed_latin1_text.push(ZTXtChunk::new(keyword, "0".repeat(1000)));
+        }
+        let mut writer = png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
+        writer.write_image_data(&[0; 3]).unwrap();
+        writer.finish().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(Raster::texts_within(&path, 3000, |_| true)?.len(), 3);
+        assert!(matches!(Raster::texts_within(&path, 2999, |_| true), Err(Error::Malformed { .. })));
+        assert_eq!(Raster::texts_within(&path, 1000, |keyword| keyword == "impasto")?.len(), 1);
+        Ok(())
+    }
+
+    #[test]
     fn what_is_no_png_says_so() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
@@ -154,7 +271,10 @@ mod tests {
         }
         let error = picture().save_with_texts(folder.path().join("a.jpg"), &[]).expect_err("no PNG").to_string();
         assert!(error.contains(".png"), "{error}");
-        assert!(picture().save_with_texts(&path, &[("", "no keyword")]).is_err());
+        for keyword in ["", "a\0b", "猫", &"k".repeat(80)] {
+            let error = picture().save_with_texts(&path, &[(keyword, "text")]);
+            assert!(matches!(error, Err(Error::Parameter { .. })), "{keyword}");
+        }
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 //! Many numbers in a text: compressed, and to the bit.
 
+use super::UNPACKED;
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -7,6 +8,7 @@ use flate2::Compression;
 use flate2::read::ZlibDecoder;
 use flate2::write::ZlibEncoder;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::io::{Read, Write};
 use tch::{Device, Kind, Tensor};
 
@@ -17,12 +19,15 @@ pub(crate) struct Packed {
     values: String,
 }
 
-/// Bytes of the largest tensor: a short text may say that it stands for any number of zeros.
-const LARGEST: u64 = 1 << 30;
-
 impl Packed {
     /// A tensor of any kind, as f32.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for one that would not be read.
     pub fn of(tensor: &Tensor) -> Result<Self> {
+        if bytes(&tensor.size()).is_none() {
+            return Err(malformed(&format!("a shape of {:?} is too large", tensor.size())));
+        }
         let flat = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.f_contiguous()?;
         let bytes: Vec<u8> = Vec::<f32>::try_from(&flat)?.into_iter().flat_map(f32::to_le_bytes).collect();
         let mut packer = ZlibEncoder::new(Vec::new(), Compression::fast());
@@ -35,9 +40,7 @@ impl Packed {
     /// # Errors
     /// [`Error::Malformed`] if they are not as many values as the shape has.
     pub fn tensor(&self) -> Result<Tensor> {
-        let count = self.shape.iter().try_fold(1u64, |count, side| count.checked_mul(u64::try_from(*side).ok()?));
-        let length = count.and_then(|count| count.checked_mul(4)).filter(|length| *length <= LARGEST);
-        let length = length.ok_or_else(|| malformed(&format!("a shape of {:?}", self.shape)))?;
+        let length = bytes(&self.shape).ok_or_else(|| malformed(&format!("a shape of {:?}", self.shape)))?;
         let packed = BASE64_STANDARD.decode(&self.values).map_err(|error| malformed(&error))?;
         let mut bytes = Vec::new();
         // One byte more than there should be shows that there are more.
@@ -49,6 +52,20 @@ impl Packed {
         let (chunks, _) = bytes.as_chunks::<4>();
         let values: Vec<f32> = chunks.iter().copied().map(f32::from_le_bytes).collect();
         Ok(Tensor::f_from_slice(&values)?.f_reshape(self.shape.as_slice())?)
+    }
+}
+
+/// Bytes of a tensor of f32; `None` for more than there may be: a short text may say that it stands for any number of zeros.
+fn bytes(shape: &[i64]) -> Option<u64> {
+    let bytes = shape.iter().try_fold(4u64, |bytes, side| bytes.checked_mul(u64::try_from(*side).ok()?));
+    bytes.filter(|bytes| *bytes <= UNPACKED)
+}
+
+/// Bytes of packed values among settings, as their shape says; none if these are no packed values.
+pub(super) fn unpacked(fields: &Map<String, Value>) -> u64 {
+    match (fields.get("shape").map(Vec::<i64>::deserialize), fields.get("values")) {
+        (Some(Ok(shape)), Some(Value::String(_))) => bytes(&shape).unwrap_or(u64::MAX),
+        _ => 0,
     }
 }
 
