@@ -102,7 +102,12 @@ impl Guidance for PromptBlend {
             conditioning.during(steps.clone(), |part| {
                 let longest = part.context.size3()?.1.max(run.other.context.size3()?.1);
                 let [a, b] = [&part.context, &run.other.context].map(|context| filled(context, &run.empty, longest));
-                part.context = a?.f_lerp(&b?, share)?;
+                let (a, b) = (a?, b?);
+                if a.size() != b.size() {
+                    let expected = format!("{:?}, as the prompt's: whole chunks of the same width", a.size());
+                    return Err(Error::Shape { what: "the second prompt's context", got: b.size(), expected });
+                }
+                part.context = a.f_lerp(&b, share)?;
                 if let (Some(a), Some(b)) = (&part.pooled, &run.other.pooled) {
                     part.pooled = Some(a.f_lerp(b, share)?);
                 }
