@@ -9,14 +9,21 @@
 
 #[path = "yardstick/judge/network.rs"]
 mod network;
+#[path = "yardstick/placement.rs"]
+mod placement;
+#[allow(dead_code)] // of what can be asked of regions, placement takes what it needs
+#[path = "yardstick/regions.rs"]
+mod regions;
 
 use impasto::diffusion::solver::Euler;
 use impasto::guidance::{PaintWithWords, WeightFn};
 use impasto::{Pipeline, Raster, Rgb, Sheet};
+use ndarray::Array2;
 use network::{CLASSES, Network};
+use placement::{inside, painted, placement};
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use tch::{Device, Kind, Tensor};
+use tch::Device;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -70,39 +77,24 @@ impl Setting {
     }
 }
 
-/// Where a thing is: a box in pixels of a picture of 128 × 128.
-#[derive(Clone, Copy)]
-struct Place {
-    left: i64,
-    top: i64,
-    width: i64,
-    height: i64,
+/// An area as shares of the picture: left, top, right, bottom.
+type Area = [f64; 4];
+const HALVES: [Area; 2] = [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]];
+
+fn draw(map: &mut Raster, area: Area, color: Rgb) {
+    let [left, top, right, bottom] = painted(area).map(|share| (share * f64::from(SIDE)) as u32);
+    map.paste(&Raster::flat(color, bottom - top, right - left), left, top);
 }
 
-impl Place {
-    fn draw(self, map: &mut Raster, color: Rgb) {
-        map.paste(&Raster::flat(color, self.height as u32, self.width as u32), self.left as u32, self.top as u32);
-    }
-}
-
-/// Does the judge find a thing (1 % of the picture or more), and if so in its place (its middle and at least half of it)?
-fn look(judge: &Network, picture: &Raster, thing: &str, place: Place) -> Result<(bool, bool)> {
+/// Does the judge find a thing, and if so in its area?
+fn look(judge: &Network, picture: &Raster, thing: &str, area: Area) -> Result<(bool, bool)> {
     let class = CLASSES.iter().position(|class| *class == thing).ok_or("the judge does not know it")?;
+    let labels = judge.logits(&picture.to_tensor(Device::Cpu)?)?.f_argmax(1, false)?.f_flatten(0, -1)?;
+    let labels = Vec::<i64>::try_from(&labels)?.into_iter().map(|label| label as u8).collect();
     // Cells of 2 × 2 pixels.
-    let seen = judge.logits(&picture.to_tensor(Device::Cpu)?)?.argmax(1, false).eq(class as i64).get(0);
-    let seen = seen.to_kind(Kind::Double);
-    let sum = |part: &Tensor| part.sum(Kind::Double).double_value(&[]);
-    let all = sum(&seen);
-    if all < 0.01 * 4096.0 {
-        return Ok((false, false));
-    }
-    let [left, top, width, height] = [place.left, place.top, place.width, place.height].map(|side| side / 2);
-    let inside = sum(&seen.narrow(0, top, height).narrow(1, left, width)) / all;
-    let axis = Tensor::arange(64, (Kind::Double, Device::Cpu)) + 0.5;
-    let middle = |dim: i64| (seen.sum_dim_intlist([dim].as_slice(), false, Kind::Double) * &axis).sum(Kind::Double);
-    let within = |middle: f64, start: i64, length: i64| (start as f64..(start + length) as f64).contains(&middle);
-    let centered = within(sum(&middle(0)) / all, left, width) && within(sum(&middle(1)) / all, top, height);
-    Ok((true, centered && inside >= 0.5))
+    let labels = Array2::from_shape_vec((SIDE as usize / 2, SIDE as usize / 2), labels)?;
+    let found = placement(&labels, class as u8, &inside(area, labels.dim()));
+    Ok((found.detected, found.placed))
 }
 
 /// One of everybody's.
@@ -121,9 +113,10 @@ impl Study {
         for setting in settings {
             let (mut found, mut placed) = (0, 0);
             for (number, thing) in (0..).zip(OBJECTS) {
-                let place = Place { left: number % 2 * 64, top: number / 2 % 2 * 64, width: 64, height: 64 };
+                let (left, top) = (f64::from(number % 2) / 2.0, f64::from(number / 2 % 2) / 2.0);
+                let place = [left, top, left + 0.5, top + 0.5];
                 let mut map = Raster::flat(PAPER, SIDE, SIDE);
-                place.draw(&mut map, ONE);
+                draw(&mut map, place, ONE);
                 let prompt = format!("a {thing}, ground, sky");
                 let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
                 let output = request.guide(setting.paint(&map, &[(ONE, thing)])).run()?;
@@ -145,8 +138,6 @@ impl Study {
     /// Two things, left and right and the other way around, over the same noise.
     fn swap(&mut self, name: &str, settings: &[Setting]) -> Result<()> {
         println!("\n| {name} | found | placed | both | both, either way |\n|---|---|---|---|---|");
-        // Of about the size of a thing: in a box twice as high there is room for two of them.
-        let places = [4, 68].map(|left| Place { left, top: 36, width: 56, height: 56 });
         let mut cells = Vec::new();
         for setting in settings {
             let (mut found, mut placed, mut both, mut followed) = (0, 0, 0, 0);
@@ -154,16 +145,16 @@ impl Study {
                 let prompt = format!("a {} and a {}, ground, sky", pair[0], pair[1]);
                 let mut together = vec![0; self.seeds];
                 for swapped in [false, true] {
-                    let [first, second] = if swapped { [places[1], places[0]] } else { places };
+                    let [first, second] = if swapped { [HALVES[1], HALVES[0]] } else { HALVES };
                     let mut map = Raster::flat(PAPER, SIDE, SIDE);
-                    first.draw(&mut map, ONE);
-                    second.draw(&mut map, OTHER);
+                    draw(&mut map, first, ONE);
+                    draw(&mut map, second, OTHER);
                     let paint = setting.paint(&map, &[(ONE, pair[0]), (OTHER, pair[1])]);
                     let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
                     let output = request.guide(paint).run()?;
                     for (picture, together) in output.images().iter().zip(&mut together) {
-                        let one = look(&self.judge, picture, pair[0], half(first))?;
-                        let other = look(&self.judge, picture, pair[1], half(second))?;
+                        let one = look(&self.judge, picture, pair[0], first)?;
+                        let other = look(&self.judge, picture, pair[1], second)?;
                         found += usize::from(one.0) + usize::from(other.0);
                         placed += usize::from(one.1) + usize::from(other.1);
                         *together += usize::from(one.1 && other.1);
@@ -195,11 +186,6 @@ impl Study {
         println!("\n{}", path.display());
         Ok(())
     }
-}
-
-/// The half of the picture that a place is in.
-fn half(place: Place) -> Place {
-    Place { left: place.left / 64 * 64, top: 0, width: 64, height: 128 }
 }
 
 fn main() -> Result<()> {

@@ -90,10 +90,11 @@ fn minutes(minutes: f64) -> Duration {
 impl Default for Arguments {
     fn default() -> Self {
         let choice = Choice {
-            tasks: Task::ALL.to_vec(),
-            methods: [Method::Unforced, Method::Word, Method::Doc, Method::DocParts, Method::Oracle]
+            tasks: Task::ALL.into_iter().filter(|task| *task != Task::Image || cfg!(feature = "train")).collect(),
+            // All but those with no model, and what has to be found first.
+            methods: Method::ALL
                 .into_iter()
-                .chain([Method::PwwOff, Method::Pww])
+                .filter(|method| !matches!(method, Method::Tuned | Method::Recolor | Method::Paste))
                 .collect(),
             parts: PARTS.map(str::to_owned).to_vec(),
             full: false,
@@ -312,7 +313,9 @@ fn list<T: PartialEq>(what: &str, text: &str, each: impl Fn(&str) -> Result<T, S
 
 fn task(name: &str) -> Result<Task, String> {
     match name {
-        "image" => Err("task \"image\" needs ImageGuidance, which this version does not have".into()),
+        "image" if !cfg!(feature = "train") => {
+            Err("task \"image\" draws its guides; build with --features train".into())
+        }
         "speed" => Err("task \"speed\" has no runs of its own: every report has the times".into()),
         _ => one_of("task", name, &Task::ALL.map(|task| (task.name(), task))),
     }

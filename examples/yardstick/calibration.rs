@@ -251,6 +251,7 @@ mod drawn {
                 method: Method::Unforced,
                 asked: &[],
                 painted: &[],
+                guide: None,
                 phrases: &phrases,
                 regions: &[],
             };

@@ -43,11 +43,11 @@ impl Gallery {
 
     /// Keeps the pictures of a run, if they are among the worst so far or in the sample.
     pub fn keep(&mut self, record: &Record, strip: Option<Strip>) -> Result<(), Failure> {
-        let (Some(strip), Some(badness)) = (strip, badness(record)) else { return Ok(()) };
-        match self.which {
-            Pictures::None => return Ok(()),
-            Pictures::All => {}
-            Pictures::Worst(n) => {
+        let Some(strip) = strip else { return Ok(()) };
+        match (self.which, badness(record)) {
+            (Pictures::All, _) => {}
+            (Pictures::None, _) | (_, None) => return Ok(()),
+            (Pictures::Worst(n), Some(badness)) => {
                 let _ = self.worst.insert(((1e3 * badness) as u64, record.key.clone()));
                 let mut dropped = None;
                 if self.worst.len() > n {

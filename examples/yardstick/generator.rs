@@ -1,12 +1,16 @@
 //! Pictures of a real model, by every method of the table.
 
+use crate::guides::{Guide, STRENGTHS};
 use crate::metrics::{self, Picture};
+use crate::placement::painted;
 use crate::regions::Mask;
 use crate::runner::{Failure, Generator, Own, Request, Shot};
 use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
-use impasto::guidance::{ColorForce, Daam, Differential, PaintWithWords, Region, WeightFn};
+use impasto::guidance::{
+    ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Region, Space, WeightFn,
+};
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -28,8 +32,8 @@ pub struct Preset {
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// `oracle` forces the cells of the latent that are covered by half or more.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// Strength and gain of `pww`.
-const PAINT: (f64, f64) = (1.5, 0.4);
+/// Strengths of things and of what surrounds them, and gains of one thing and of several, of `pww`.
+const PAINT: ([f64; 2], [f64; 2]) = ([1.5, 1.0], [0.4, 0.2]);
 
 /// The document's example for a part; shirt and background as its hair.
 pub fn doc_parts(part: &str) -> Preset {
@@ -74,7 +78,7 @@ impl Settings {
     /// Says all that pictures depend on but the model, as a hash.
     pub fn hash(&self, judge: &str) -> String {
         let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
-        let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}", self.tuned);
+        let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
         let unsteady = self.unsteady.concat();
         format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}")))
@@ -215,7 +219,7 @@ impl Generator for Real {
     fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
         let mut forces = Vec::new();
         match asked.method {
-            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww => {}
+            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image => {}
             method => {
                 for (each, region) in asked.asked.iter().zip(asked.regions) {
                     forces.push(self.force(method, each, region)?);
@@ -224,6 +228,7 @@ impl Generator for Real {
         }
         let mut looks: Vec<Daam> = asked.phrases.iter().map(Daam::of).collect();
         let paint = (asked.method == Method::Pww).then(|| paint(asked));
+        let follow = asked.guide.map(|(drawing, strength)| follow(drawing, strength)).transpose()?;
 
         let Self { pipeline, settings, .. } = self;
         let mut request = request(pipeline, settings, asked.prompt, asked.seed)?;
@@ -235,6 +240,9 @@ impl Generator for Real {
         }
         if let Some(paint) = paint {
             request = request.guide(paint);
+        }
+        if let Some(follow) = follow {
+            request = request.guide(follow);
         }
         let output = request.run()?;
         let picture = picture(output.image(0)?)?;
@@ -254,6 +262,20 @@ impl Generator for Real {
             maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));
         }
         Ok(Shot { picture, own, maps })
+    }
+
+    fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure> {
+        drawing(guide)
+    }
+
+    fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
+        // The token of the whole picture, the one that was trained to be compared.
+        let seen = |picture: &Picture| -> Result<Tensor, Failure> {
+            let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::View::default())?.tokens;
+            Ok(tokens.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?)
+        };
+        let (a, b) = (seen(a)?, seen(b)?);
+        Ok(a.f_dot(&b)?.f_double_value(&[])? / (a.f_norm()?.f_double_value(&[])? * b.f_norm()?.f_double_value(&[])?))
     }
 
     fn round_trip(&mut self, color: Rgb) -> Option<f64> {
@@ -278,19 +300,51 @@ fn drawn(mask: &Mask) -> Region {
     Region::new(mask.mapv(|inside| f32::from(u8::from(inside))))
 }
 
-/// Every object painted in its area, in a color of its own, on white.
+/// Every object painted in its area, in a color of its own, on the white of ground and sky.
 fn paint(asked: &Request<'_>) -> PaintWithWords {
     const SIDE: f64 = 128.0;
+    const WHITE: Rgb = Rgb(255, 255, 255);
     let color = |i: usize| Rgb(200, 40 * i as u8, 30);
-    let mut map = Raster::flat(Rgb(255, 255, 255), SIDE as u32, SIDE as u32);
-    for (i, painted) in asked.painted.iter().enumerate() {
-        let [left, top, right, bottom] = painted.area.map(|share| (SIDE * share) as u32);
+    let mut map = Raster::flat(WHITE, SIDE as u32, SIDE as u32);
+    for (i, each) in asked.painted.iter().enumerate() {
+        let [left, top, right, bottom] = painted(each.area).map(|share| (SIDE * share) as u32);
         map.paste(&Raster::flat(color(i), bottom - top, right - left), left, top);
     }
-    let (strength, gain) = PAINT;
+    let ([strength, around], [one, several]) = PAINT;
+    let gain = if asked.painted.len() > 1 { several } else { one };
     let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(gain));
     let each = asked.painted.iter().enumerate();
-    each.fold(paint, |paint, (i, painted)| paint.color(color(i), painted.object, strength))
+    let paint = each.fold(paint, |paint, (i, each)| paint.color(color(i), each.object, strength));
+    ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))
+}
+
+/// The whole picture's token for every word, where CLIP compares the two.
+fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
+    let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
+    let guide = ImageGuidance::new(&raster(drawing)?).params(all);
+    Ok(guide.space(Space::Joint).patches(false).max_guidance(strength))
+}
+
+/// At the size of the embedded model's pictures.
+#[cfg(feature = "train")]
+fn drawing(guide: &Guide) -> Result<Picture, Failure> {
+    use impasto::raster::Filter;
+    use impasto::train::dataset::{Class, Dataset};
+    const SIDE: u32 = 128;
+    let dataset = Dataset::new(2 * SIDE)?;
+    let mut seed = guide.seed;
+    loop {
+        let drawing = dataset.draw(seed)?;
+        if drawing.record.color_of(Class::Hair).is_some() == guide.portrait {
+            return picture(&drawing.picture.resize(SIDE, SIDE, Filter::Box)?);
+        }
+        seed += 2;
+    }
+}
+
+#[cfg(not(feature = "train"))]
+fn drawing(_: &Guide) -> Result<Picture, Failure> {
+    Err("image: its guides are drawn; build with --features train".into())
 }
 
 /// The mask of the last forced step at the picture's size.

@@ -12,14 +12,17 @@ mod calibration;
 mod colors;
 mod gallery;
 mod generator;
+mod guides;
 mod judge;
 mod listing;
 mod metrics;
+mod placement;
 mod plots;
 mod record;
 mod regions;
 mod report;
 mod runner;
+mod scenes;
 mod statistics;
 mod suite;
 mod summary;
@@ -161,6 +164,10 @@ fn made_by(settings: &Settings, judge: &judge::Choice) -> Result<Made, Failure> 
 fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let suite = suite_of(arguments)?;
     let folder = folder_of(arguments, &suite)?;
+    if (0..suite.len()).all(|i| suite.jobs(i, &arguments.choice).is_empty()) {
+        let tasks = arguments.choice.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
+        return Err(format!("task {tasks}: no prompt of the file asks for it").into());
+    }
     let settings = settings_of(arguments, &folder)?;
     let made = made_by(&settings, &arguments.judge)?;
     let (mut records, mut known) = Records::open(&folder.join("runs.jsonl"))?;

@@ -344,42 +344,7 @@ fn nearest(pixels: &[Lab], target: Lab) -> Lab {
     Lab { l: mean(|lab| lab.l), a: mean(|lab| lab.a), b: mean(|lab| lab.b) }
 }
 
-/// Is a thing where it was painted?
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Placement {
-    /// 1 % of the picture or more.
-    pub detected: bool,
-    /// Middle, in pixels: y, x.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub centre: Option<[f64; 2]>,
-    /// Share of it inside the region.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub share: Option<f64>,
-    /// Detected, its middle inside and at least half of it.
-    pub placed: bool,
-}
-
-pub fn placement(labels: &Labels, class: u8, region: &Mask) -> Placement {
-    let thing = of_class(labels, class);
-    let all = area(&thing);
-    if all == 0 {
-        return Placement::default();
-    }
-    let (mut y, mut x) = (0.0, 0.0);
-    for ((row, column), _) in thing.indexed_iter().filter(|(_, inside)| **inside) {
-        y += row as f64 + 0.5;
-        x += column as f64 + 0.5;
-    }
-    let (y, x) = (y / all as f64, x / all as f64);
-    let (h, w) = labels.dim();
-    let inside = region[((y as usize).min(h - 1), (x as usize).min(w - 1))];
-    let share = area(&and(&thing, region)) as f64 / all as f64;
-    let detected = all as f64 / (h * w) as f64 >= 0.01;
-    Placement { detected, centre: Some([y, x]), share: Some(share), placed: detected && inside && share >= 0.5 }
-}
-
 /// Sliced 1-Wasserstein distance of two equally large clouds of colors, along 16 directions of a golden spiral.
-#[allow(dead_code)] // the task `image` will ask for it
 pub fn sliced(a: &[Lab], b: &[Lab]) -> f64 {
     const DIRECTIONS: usize = 16;
     let along = |cloud: &[Lab], [l, x, y]: [f64; 3]| {

@@ -20,6 +20,7 @@ pub fn color(method: Method) -> Rgb {
         Method::Doc => Rgb(66, 133, 200),
         Method::DocParts => Rgb(235, 130, 30),
         Method::Tuned => Rgb(220, 70, 85),
+        Method::Image => line_color(0),
         Method::Exact | Method::Pww => Rgb(60, 160, 80),
         Method::Oracle => Rgb(60, 170, 175),
         Method::Recolor => Rgb(170, 105, 180),
@@ -167,6 +168,43 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
             for (line, text) in [part.clone(), format!("{value:.2}")].into_iter().rev().enumerate() {
                 let place = (x + 0.12, top + 0.08 + 0.07 * line as f64);
                 let _ = chart.draw_series([Text::new(text, place, style.clone())])?;
+            }
+        }
+        area.present()?;
+    }
+    Ok(for_pages(svg, SIZE))
+}
+
+/// Of lines that are no method's.
+pub fn line_color(i: usize) -> Rgb {
+    [Rgb(120, 110, 210), Rgb(235, 130, 30), Rgb(60, 170, 175)][i % 3]
+}
+
+/// A line with intervals for each kind of pictures, over the strength of a guide.
+pub fn strengths(lines: &[(&str, Vec<(f64, Figure)>)], name: &str) -> Result<String, Failure> {
+    const SIZE: (u32, u32) = (540, 360);
+    let ends = |figure: &Figure| [figure.low, figure.value, figure.high];
+    let all = lines.iter().flat_map(|(_, line)| line.iter().flat_map(|(_, figure)| ends(figure)));
+    let (low, high) = all.flatten().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
+    // A little air around what there is; of nothing an empty chart.
+    let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
+    let air = (0.06 * (high - low)).max(1e-3);
+    let mut svg = String::new();
+    {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        let mut chart = chart!(area, 0.0..0.75, low - air..high + air, "max_guidance", name);
+        for (i, (_, line)) in lines.iter().enumerate() {
+            let color = rgb(line_color(i));
+            let points: Vec<_> = line.iter().filter_map(|(x, figure)| Some((*x, figure.value?))).collect();
+            let _ = chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, color.filled())))?;
+            let _ = chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
+            for (x, figure) in line {
+                // Side by side.
+                let x = x + 0.006 * (i as f64 - 1.0);
+                if let (Some(low), Some(high)) = (figure.low, figure.high) {
+                    let interval = LineSeries::new([(x, low), (x, high)], color.mix(0.5).stroke_width(1));
+                    let _ = chart.draw_series(interval)?;
+                }
             }
         }
         area.present()?;

@@ -1,6 +1,8 @@
 //! What is written down of a run: one line of JSON, which is there whole or not at all.
 
-use crate::metrics::{Measure, Placement};
+use crate::guides::Guided;
+use crate::metrics::Measure;
+use crate::placement::Placement;
 use crate::suite::{Method, Style, Task};
 use impasto::Rgb;
 use serde::{Deserialize, Serialize};
@@ -44,6 +46,8 @@ pub struct Record {
     /// No object is there that the prompt does not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guided: Option<Guided>,
     /// Wall time of the picture and of its unforced twin.
     pub ms: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

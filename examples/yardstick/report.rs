@@ -4,6 +4,7 @@ use crate::gallery::{badness, path};
 use crate::plots;
 use crate::record::{PartFigures, Record};
 use crate::runner::Failure;
+use crate::scenes;
 use crate::statistics::{Figure, median, short};
 use crate::suite::{Method, PARTS, Task};
 use crate::summary::{ALL, Summary, Verdict, best_threshold};
@@ -38,7 +39,12 @@ pub fn print(summary: &Summary, check: bool) {
     if check {
         return;
     }
-    println!("\n{:<10} {:>26} {:>8} {:>22} {:>7} {:>9}", "method", "ΔE median", "p90", "leakage", "retry", "coverage");
+    if Method::ALL.into_iter().any(|method| summary.row("color", method, ALL).is_some()) {
+        println!(
+            "\n{:<10} {:>26} {:>8} {:>22} {:>7} {:>9}",
+            "method", "ΔE median", "p90", "leakage", "retry", "coverage"
+        );
+    }
     for method in Method::ALL {
         let Some(row) = summary.row("color", method, ALL) else { continue };
         let text = |name: &str| row.figures.get(name).map_or("–".into(), ToString::to_string);
@@ -46,6 +52,9 @@ pub fn print(summary: &Summary, check: bool) {
         let (delta_e, leak) = (text("delta_e"), text("leak"));
         let (p90, retry, coverage) = (value("delta_e_p90"), value("retry"), value("coverage"));
         println!("{:<10} {delta_e:>26} {p90:>8} {leak:>22} {retry:>7} {coverage:>9}", method.name());
+    }
+    for line in scenes::lines(summary) {
+        println!("{line}");
     }
     println!("\n{} seeds, {} runs, {} failed", summary.seeds, summary.runs, summary.failed);
     for reason in &summary.reasons {
@@ -91,7 +100,7 @@ const COLUMNS: [Column; 12] = [
 pub fn csv(records: &[Record]) -> String {
     let mut text = String::from("key,task,method,style,part,rgb,prompt,seed,wanted,status");
     COLUMNS.iter().for_each(|(name, _)| text.extend([",", name]));
-    text.push_str(",placed,left_out,ms\n");
+    text.push_str(",placed,left_out,clip,palette,kept,ms\n");
     for record in records {
         let status = serde_json::to_value(record.status).ok().and_then(|status| Some(status.as_str()?.to_owned()));
         let words: [&str; 10] = [
@@ -117,6 +126,9 @@ pub fn csv(records: &[Record]) -> String {
         let all = record.things.iter().all(|thing| thing.placement.placed);
         cell((!record.things.is_empty()).then_some(yes(all)));
         cell(record.left_out.map(yes));
+        cell(record.guided.map(|guided| guided.clip));
+        cell(record.guided.map(|guided| guided.palette));
+        cell(record.guided.and_then(|guided| guided.kept));
         cell(Some(record.ms));
         text.push('\n');
     }
@@ -149,7 +161,8 @@ fn html(folder: &Path, summary: &Summary, records: &[Record]) -> Result<String, 
     color_plots(&mut page, records)?;
     kinds(&mut page, summary)?;
     saliency(&mut page, summary)?;
-    places(&mut page, summary, records)?;
+    scenes::places(&mut page, summary, records)?;
+    scenes::image(&mut page, summary)?;
     several(&mut page, summary)?;
     calibration(&mut page, folder)?;
     runs(&mut page, folder, summary, records)?;
@@ -205,7 +218,12 @@ fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     writeln!(page, "<div class=\"score\">")?;
     for verdict in &summary.verdicts {
         let Verdict { what, value, bound, target, note, met, tight, .. } = verdict;
-        let sign = if bound == "at most" { "≤" } else { "≥" };
+        let sign = match bound.as_str() {
+            "at most" => "≤",
+            "at least" => "≥",
+            "below" => "<",
+            _ => ">",
+        };
         let tight = if *tight { " <span class=\"tight\">tight</span>" } else { "" };
         let note = if note.is_empty() { String::new() } else { format!("<br>{}", escaped(note)) };
         writeln!(
@@ -229,11 +247,11 @@ fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     Ok(())
 }
 
-fn dot(method: Method) -> String {
+pub fn dot(method: Method) -> String {
     format!("<span class=\"dot\" style=\"background:{}\"></span>{}", plots::color(method), method.name())
 }
 
-fn cell(figure: Option<&Figure>) -> String {
+pub fn cell(figure: Option<&Figure>) -> String {
     match figure {
         None => "<td>–</td>".into(),
         Some(figure) => {
@@ -246,7 +264,7 @@ fn cell(figure: Option<&Figure>) -> String {
 }
 
 /// A table with a row for each of `rows`.
-fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Result<(), Failure> {
+pub fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Result<(), Failure> {
     write!(page, "<div class=\"wide\"><table><tr><th>{corner}</th>")?;
     heads.iter().try_for_each(|head| write!(page, "<th>{head}</th>"))?;
     writeln!(page, "</tr>")?;
@@ -424,39 +442,6 @@ fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         name.trim_start_matches("iou_")
     )?;
     writeln!(page, "<figure class=\"middle\">{}</figure>", plots::bars(&values)?)?;
-    Ok(())
-}
-
-fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
-    let mut rows = Vec::new();
-    for group in ["place", "swap"] {
-        for method in [Method::PwwOff, Method::Pww] {
-            let Some(row) = summary.row(group, method, ALL) else { continue };
-            let cells = ["placed", "detected", "left_out"].map(|name| cell(row.figures.get(name)));
-            rows.push((format!("{}, {group}", dot(method)), cells.to_vec()));
-        }
-    }
-    if rows.is_empty() {
-        return Ok(());
-    }
-    writeln!(page, "<h2>Things where they are painted</h2>")?;
-    table(page, "method", &["placed", "detected", "nothing added"], &rows)?;
-    for method in [Method::PwwOff, Method::Pww] {
-        let share = |corner: &str| {
-            let of = records.iter().filter(|r| r.task == Task::Place && r.method == method && r.part.ends_with(corner));
-            let placed: Vec<bool> = of.flat_map(|record| &record.things).map(|thing| thing.placement.placed).collect();
-            let hits = placed.iter().filter(|placed| **placed).count();
-            if placed.is_empty() { "–".to_owned() } else { short(hits as f64 / placed.len() as f64) }
-        };
-        let corners =
-            ["@0.0,0.0", "@0.5,0.0", "@0.0,0.5", "@0.5,0.5"].map(|corner| format!("<div>{}</div>", share(corner)));
-        writeln!(
-            page,
-            "<div class=\"quadrants\">{}, by quadrant<div class=\"grid4\">{}</div></div>",
-            dot(method),
-            corners.concat()
-        )?;
-    }
     Ok(())
 }
 

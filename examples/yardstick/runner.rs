@@ -1,10 +1,12 @@
 //! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
 
 use crate::colors;
+use crate::guides::{self, Guide, Guided};
 use crate::judge::{Judge, Seen, View, class};
 use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
+use crate::placement::{inside, is_there, painted, placement};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
-use crate::regions::{Labels, Mask, area, ceiling, core, iou, of_class};
+use crate::regions::{Labels, Mask, ceiling, core, iou, of_class};
 use crate::suite::{self, Asked, Choice, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
 use impasto::Rgb;
 use ndarray::Array2;
@@ -33,6 +35,8 @@ pub struct Request<'a> {
     pub method: Method,
     pub asked: &'a [Asked],
     pub painted: &'a [Painted],
+    /// The picture to be followed, and how strongly.
+    pub guide: Option<(&'a Picture, f64)>,
     /// Phrases whose attention is wanted.
     pub phrases: &'a [String],
     /// Where each asked part is in the unforced picture, for a method that is told.
@@ -61,6 +65,12 @@ pub struct Own {
 /// Makes pictures.
 pub trait Generator {
     fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
+
+    /// The drawing that a guide is.
+    fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure>;
+
+    /// Cosine of what CLIP sees in two pictures.
+    fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure>;
 
     /// What a flat picture of a color loses in the decoder, CIEDE2000.
     fn round_trip(&mut self, _: Rgb) -> Option<f64> {
@@ -319,6 +329,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             found: Vec::new(),
             things: Vec::new(),
             left_out: None,
+            guided: None,
             ms: 0.0,
             ms_unforced: None,
         };
@@ -347,7 +358,8 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             record.ms = unforced.ms;
             return Ok(None);
         }
-        let known = self.forced(job, record, &unforced)?;
+        let drawing = job.guide.map(|guide| self.generator.drawing(&guide)).transpose()?;
+        let known = self.forced(job, record, &unforced, drawing.as_ref())?;
         record.ms = known.ms;
         let (h, w) = known.shot.picture.dim();
         if known.shot.picture.dim() != unforced.shot.picture.dim() {
@@ -396,14 +408,24 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             record.found = found(&known.shot, &known.seen.labels, class);
         }
         for painted in &job.painted {
-            let placement =
-                metrics::placement(&known.seen.labels, class(painted.object), &painted_area(painted, (h, w)));
+            let placement = placement(&known.seen.labels, class(painted.object), &inside(painted.area, (h, w)));
             record.things.push(Thing { object: painted.object.to_owned(), placement });
         }
         if !job.painted.is_empty() {
             record.left_out = Some(!has_stranger(&known.seen.labels, &record.prompt, class));
         }
-        Ok((!job.asked.is_empty()).then(|| strip(job, &unforced, &known)))
+        if let (Some(guide), Some(drawing)) = (job.guide, &drawing) {
+            let named = job.phrases.iter().filter(|phrase| guides::names(&record.prompt, phrase));
+            let named: Vec<u8> = named.map(|phrase| class(phrase)).collect();
+            record.guided = Some(Guided {
+                strength: guide.strength,
+                clip: self.generator.likeness(&known.shot.picture, drawing)?,
+                palette: guides::palette(&known.shot.picture, drawing),
+                kept: guides::kept(&unforced.seen.labels, &known.seen.labels, &named),
+            });
+        }
+        let shown = job.method != Method::Unforced || !job.asked.is_empty();
+        Ok(shown.then(|| strip(job, &unforced, &known, drawing.as_ref())))
     }
 
     /// The picture without guidance, with everything that anybody wants to see of it.
@@ -415,19 +437,27 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         let measured = matches!(job.style, Style::Plain | Style::Listed);
         let look = self.judge.wants_attention() || measured && self.plan.choice.tasks.contains(&Task::Saliency);
         let phrases: &[String] = if look { &job.phrases } else { &[] };
-        let request =
-            Request { prompt, seed, method: Method::Unforced, asked: &[], painted: &[], phrases, regions: &[] };
+        let (asked, painted, guide, regions) = (&[], &[], None, &[]);
+        let request = Request { prompt, seed, method: Method::Unforced, asked, painted, guide, phrases, regions };
         let known = self.made(&request, job, None).map(Rc::new);
         let _ = self.unforced.insert(at, known.clone());
         known
     }
 
-    fn forced(&mut self, job: &Job, record: &Record, unforced: &Rc<Known>) -> Result<Rc<Known>, Trouble> {
+    fn forced(
+        &mut self,
+        job: &Job,
+        record: &Record,
+        unforced: &Rc<Known>,
+        drawing: Option<&Picture>,
+    ) -> Result<Rc<Known>, Trouble> {
+        let strength = job.guide.map_or(0.0, |guide| guide.strength);
         let region = |asked: &Asked| of_class(&unforced.seen.labels, class(&asked.part, &job.phrases));
         let regions: Vec<Mask> = job.asked.iter().map(region).collect();
         let begun = Instant::now();
         let picture = match job.method {
             Method::Unforced | Method::PwwOff => return Ok(unforced.clone()),
+            Method::Image if strength == 0.0 => return Ok(unforced.clone()),
             Method::Recolor => recolored(&unforced.shot.picture, &job.asked, &regions),
             Method::Paste => pasted(&unforced.shot.picture, &job.asked, &regions),
             method => {
@@ -438,6 +468,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                     method,
                     asked: &job.asked,
                     painted: &job.painted,
+                    guide: drawing.map(|drawing| (drawing, strength)),
                     phrases: &[],
                     regions: &regions,
                 };
@@ -526,20 +557,10 @@ fn found(shot: &Shot, labels: &Labels, class: impl Fn(&str) -> u8) -> Vec<Found>
     all
 }
 
-/// Where an object is painted.
-pub fn painted_area(painted: &Painted, (h, w): (usize, usize)) -> Mask {
-    let [left, top, right, bottom] = painted.area;
-    Array2::from_shape_fn((h, w), |(y, x)| {
-        let (y, x) = ((y as f64 + 0.5) / h as f64, (x as f64 + 0.5) / w as f64);
-        (left..right).contains(&x) && (top..bottom).contains(&y)
-    })
-}
-
 /// Is there an object on 1 % of the picture that the prompt does not name?
 fn has_stranger(labels: &Labels, prompt: &str, class: impl Fn(&str) -> u8) -> bool {
     let named = |object: &str| prompt.split(|c: char| !c.is_alphanumeric()).any(|word| word == object);
-    let seen = |object: &str| area(&of_class(labels, class(object))) as f64 / labels.len() as f64 >= 0.01;
-    OBJECTS.iter().any(|object| !named(object) && seen(object))
+    OBJECTS.iter().any(|object| !named(object) && is_there(labels, class(object)))
 }
 
 /// A color for each class, where regions are shown.
@@ -571,13 +592,20 @@ pub fn class_color(class: u8) -> Rgb {
     COLORS[if class < COLORS.len() { class } else { 8 + class % 12 }]
 }
 
-fn strip(job: &Job, unforced: &Known, forced: &Known) -> Strip {
+/// Unforced, forced, as judged, and last what was asked for: mask, map or drawing.
+fn strip(job: &Job, unforced: &Known, forced: &Known, drawing: Option<&Picture>) -> Strip {
     let mut mask = forced.seen.labels.mapv(|_| Rgb(24, 24, 24));
     for (own, asked) in forced.shot.own.iter().zip(&job.asked) {
         for (pixel, inside) in mask.iter_mut().zip(own.mask.iter().flatten()) {
             *pixel = if *inside { asked.rgb } else { *pixel };
         }
     }
+    let areas = job.painted.iter().map(|each| (each, inside(painted(each.area), mask.dim()))).collect::<Vec<_>>();
+    for (each, area) in areas {
+        let color = class_color(class(each.object, &job.phrases));
+        mask.iter_mut().zip(&area).filter(|(_, inside)| **inside).for_each(|(pixel, _)| *pixel = color);
+    }
+    let mask = drawing.cloned().unwrap_or(mask);
     let pictures = [&unforced.shot.picture, &forced.shot.picture].map(Clone::clone);
     Strip(pictures.into_iter().chain([forced.seen.labels.mapv(class_color), mask]).collect())
 }

@@ -1,6 +1,7 @@
 //! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
 
 use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
+use crate::guides::{Guide, STRENGTHS};
 use crate::listing::Listed;
 use impasto::Rgb;
 use rand_xoshiro::SplitMix64;
@@ -153,11 +154,22 @@ pub enum Task {
     Place,
     /// Two objects left and right, then mirrored.
     Swap,
+    /// A picture as a guide, at rising strength.
+    Image,
 }
 
 impl Task {
-    pub const ALL: [Self; 8] =
-        [Self::Named, Self::Numeric, Self::Binding, Self::Many, Self::Same, Self::Saliency, Self::Place, Self::Swap];
+    pub const ALL: [Self; 9] = [
+        Self::Named,
+        Self::Numeric,
+        Self::Binding,
+        Self::Many,
+        Self::Same,
+        Self::Saliency,
+        Self::Place,
+        Self::Swap,
+        Self::Image,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
@@ -169,6 +181,7 @@ impl Task {
             Self::Saliency => "saliency",
             Self::Place => "place",
             Self::Swap => "swap",
+            Self::Image => "image",
         }
     }
 
@@ -192,10 +205,11 @@ pub enum Method {
     Paste,
     PwwOff,
     Pww,
+    Image,
 }
 
 impl Method {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Unforced,
         Self::Word,
         Self::Doc,
@@ -207,6 +221,7 @@ impl Method {
         Self::Paste,
         Self::PwwOff,
         Self::Pww,
+        Self::Image,
     ];
 
     pub fn name(self) -> &'static str {
@@ -222,6 +237,7 @@ impl Method {
             Self::Paste => "paste",
             Self::PwwOff => "pww-off",
             Self::Pww => "pww",
+            Self::Image => "image",
         }
     }
 
@@ -229,6 +245,7 @@ impl Method {
     pub fn does(self, task: Task) -> bool {
         match self {
             Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
+            Self::Image => task == Task::Image,
             Self::Unforced => task.colors() || task == Task::Saliency,
             _ => task.colors(),
         }
@@ -259,6 +276,7 @@ pub struct Job {
     pub wanted: usize,
     pub asked: Vec<Asked>,
     pub painted: Vec<Painted>,
+    pub guide: Option<Guide>,
     /// Everything that can be named in the picture.
     pub phrases: Vec<String>,
     /// Prompt and seed, the first choice first.
@@ -279,6 +297,9 @@ impl Job {
         if !self.painted.is_empty() {
             let place = |painted: &Painted| format!("{}@{:.1},{:.1}", painted.object, painted.area[0], painted.area[1]);
             return self.painted.iter().map(place).collect::<Vec<_>>().join("+");
+        }
+        if let Some(guide) = self.guide {
+            return guide.strength.to_string();
         }
         self.asked.iter().map(|asked| asked.part.as_str()).collect::<Vec<_>>().join("+")
     }
@@ -328,6 +349,7 @@ struct Ask {
     style: Style,
     asked: Vec<Asked>,
     painted: Vec<Painted>,
+    guide: Option<Guide>,
     phrases: Vec<String>,
     pairs: Vec<(String, u64)>,
     worded: Option<String>,
@@ -336,12 +358,12 @@ struct Ask {
 impl Ask {
     fn of(style: Style, asked: Vec<Asked>, pairs: Vec<(String, u64)>) -> Self {
         let phrases = PARTS.map(str::to_owned).to_vec();
-        Self { style, asked, painted: Vec::new(), phrases, pairs, worded: None }
+        Self { style, asked, painted: Vec::new(), guide: None, phrases, pairs, worded: None }
     }
 
     fn scene(painted: Vec<Painted>, pairs: Vec<(String, u64)>) -> Self {
         let phrases = OBJECTS.iter().chain(&["ground", "sky"]).map(|phrase| (*phrase).to_owned()).collect();
-        Self { style: Style::Scene, asked: Vec::new(), painted, phrases, pairs, worded: None }
+        Self { style: Style::Scene, asked: Vec::new(), painted, guide: None, phrases, pairs, worded: None }
     }
 }
 
@@ -403,6 +425,7 @@ impl Suite {
                         wanted: i,
                         asked: ask.asked.clone(),
                         painted: ask.painted.clone(),
+                        guide: ask.guide,
                         phrases: ask.phrases.clone(),
                         pairs: ask.pairs.clone(),
                         worded: ask.worded.clone(),
@@ -463,7 +486,24 @@ impl Suite {
                 let pairs = self.pairs(i, &prompt)[..1].to_vec();
                 [halves(a, b), halves(b, a)].map(|painted| Ask::scene(painted, pairs.clone())).into()
             }
+            Task::Image => STRENGTHS.map(|strength| self.guided(i, strength)).into(),
         }
+    }
+
+    /// A portrait and a scene in turn, each after a drawing of its kind.
+    fn guided(&self, i: usize, strength: f64) -> Ask {
+        // As with seeds, public and other drawings never meet; nothing was trained on either.
+        let seed = 950_000_000 + 2 * self.label(&format!("image-{i}")).below(10_000_000);
+        let seed = seed + u64::from(self.split != "public");
+        let portrait = i.is_multiple_of(2);
+        let ask = match portrait {
+            true => Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain)[..1].to_vec()),
+            false => {
+                let prompt = [format!("a {}, ground, sky", self.object("image", i / 2))];
+                Ask::scene(vec![], self.pairs(i, &prompt)[..1].to_vec())
+            }
+        };
+        Ask { guide: Some(Guide { portrait, seed, strength }), ..ask }
     }
 
     /// What is asked with a prompt of a file.
@@ -475,6 +515,7 @@ impl Suite {
             style: Style::Listed,
             asked,
             painted: Vec::new(),
+            guide: None,
             phrases: listed.phrases.clone(),
             pairs: pairs.clone(),
             worded: listed.worded.clone(),
@@ -492,7 +533,7 @@ impl Suite {
             Task::Many => (2..=phrases.len().min(4)).map(|count| ask(self.many(i, count, &phrases))).collect(),
             Task::Same if phrases.len() > 1 => vec![ask(self.same(i, &phrases))],
             Task::Saliency => vec![ask(Vec::new())],
-            Task::Same | Task::Binding | Task::Place | Task::Swap => Vec::new(),
+            Task::Same | Task::Binding | Task::Place | Task::Swap | Task::Image => Vec::new(),
         }
     }
 

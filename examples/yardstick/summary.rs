@@ -1,10 +1,11 @@
 //! From records to figures, verdicts and sentences.
 
 use crate::calibration::Calibration;
+use crate::guides::{self, KEEPS, STRENGTHS};
 use crate::record::{Made, PartFigures, Record, Status};
 use crate::runner::THRESHOLDS;
 use crate::statistics::{Figure, Statistic, figure};
-use crate::suite::{LABEL, Method, PARTS, Task};
+use crate::suite::{LABEL, Method, PARTS, Style, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -61,7 +62,7 @@ pub struct Verdict {
     pub what: String,
     pub method: Method,
     pub value: Figure,
-    /// `at most` or `at least`.
+    /// `at most`, `at least`, `below` or `above`.
     pub bound: String,
     pub target: f64,
     pub met: bool,
@@ -164,10 +165,12 @@ impl Summary {
     /// Of the records of one maker.
     pub fn new(records: &[Record], about: About, calibration: Option<&Calibration>) -> Option<Self> {
         let first = records.first()?;
-        let mut table: BTreeMap<(String, Method, String), Columns> = BTreeMap::new();
+        let mut table = Table::new();
         for record in records.iter().filter(|record| record.status != Status::Missing) {
             add(&mut table, record);
         }
+        add_mirrored(&mut table, records);
+        add_steps(&mut table, records);
         let rows: Vec<Row> = table
             .into_iter()
             .map(|((group, method, part), columns)| Row { group, method, part, figures: columns.figures() })
@@ -232,7 +235,10 @@ fn row<'a>(rows: &'a [Row], group: &str, method: Method, part: &str) -> Option<&
     rows.iter().find(|row| (row.group.as_str(), row.method, row.part.as_str()) == (group, method, part))
 }
 
-fn add(table: &mut BTreeMap<(String, Method, String), Columns>, record: &Record) {
+/// Columns by group, method and part.
+type Table = BTreeMap<(String, Method, String), Columns>;
+
+fn add(table: &mut Table, record: &Record) {
     let wanted = record.wanted;
     let mut columns = |group: &str, part: &str, fill: &mut dyn FnMut(&mut Columns)| {
         fill(table.entry((group.to_owned(), record.method, part.to_owned())).or_default());
@@ -302,6 +308,46 @@ fn add(table: &mut BTreeMap<(String, Method, String), Columns>, record: &Record)
                 columns.add("left_out", wanted, record.left_out.and_then(yes), &[("left_out", MEAN)]);
             });
         }
+        Task::Image => {
+            for group in image_groups(record) {
+                columns(group, &record.part, &mut |columns| {
+                    columns.add("clip", wanted, record.guided.map(|guided| guided.clip), &[("clip", MEAN)]);
+                    columns.add("palette", wanted, record.guided.map(|guided| guided.palette), &[("palette", MEAN)]);
+                    // Of a failed run nothing is kept.
+                    let kept = record.guided.map_or(Some(0.0), |guided| guided.kept);
+                    columns.add("kept", wanted, kept, &[("kept", MEAN)]);
+                });
+            }
+        }
+    }
+}
+
+/// All pictures after a guide, and those of its kind.
+fn image_groups(record: &Record) -> [&'static str; 2] {
+    ["image", if record.style == Style::Scene { "image, scenes" } else { "image, portraits" }]
+}
+
+/// Do two things follow a map and its mirror image over the same noise?
+fn add_mirrored(table: &mut Table, records: &[Record]) {
+    let mut ways: BTreeMap<(Method, usize, &str, u64), Vec<bool>> = BTreeMap::new();
+    for record in records.iter().filter(|record| record.task == Task::Swap) {
+        let all = !record.things.is_empty() && record.things.iter().all(|thing| thing.placement.placed);
+        ways.entry((record.method, record.wanted, &record.prompt, record.seed)).or_default().push(all);
+    }
+    for ((method, wanted, ..), ways) in ways.into_iter().filter(|(_, ways)| ways.len() == 2) {
+        let columns = table.entry((Task::Swap.name().into(), method, ALL.into())).or_default();
+        columns.add("followed", wanted, yes(ways.into_iter().all(|placed| placed)), &[("followed", MEAN)]);
+    }
+}
+
+/// What each step of a guide's strength changed.
+fn add_steps(table: &mut Table, records: &[Record]) {
+    for (record, [clip, palette]) in guides::steps(records) {
+        for group in image_groups(record) {
+            let columns = table.entry((group.into(), record.method, record.part.clone())).or_default();
+            columns.add("clip_step", record.wanted, Some(clip), &[("clip_step", MEAN)]);
+            columns.add("palette_step", record.wanted, Some(palette), &[("palette_step", MEAN)]);
+        }
     }
 }
 
@@ -341,16 +387,35 @@ pub fn best_threshold(rows: &[Row]) -> Option<(&'static str, Vec<Figure>)> {
 /// What the judge would say of a faultless guidance moves a target that lies below it.
 fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
-    let mut hold = |what: String, method: Method, value: Option<Figure>, most: bool, target: f64, note: &str| {
+    let mut judge = |what: String, method: Method, value: Option<Figure>, bound: &str, target: f64, note: &str| {
         let Some(value) = value else { return };
         // No value at all is +∞.
-        let met = value.value.is_some_and(|x| if most { x <= target } else { x >= target });
+        let met = value.value.is_some_and(|x| match bound {
+            "at most" => x <= target,
+            "at least" => x >= target,
+            "below" => x < target,
+            _ => x > target,
+        });
         let inside = |low: f64, high: f64| low < target && target < high;
         let tight = inside(value.low.unwrap_or(f64::INFINITY), value.high.unwrap_or(f64::INFINITY));
-        let bound = if most { "at most" } else { "at least" }.to_owned();
-        verdicts.push(Verdict { what, method, value, bound, target, met, tight, note: note.to_owned() });
+        let (bound, note) = (bound.to_owned(), note.to_owned());
+        verdicts.push(Verdict { what, method, value, bound, target, met, tight, note });
     };
     let of = |group: &str, method, part: &str, name: &str| row(rows, group, method, part)?.figures.get(name).copied();
+
+    let strength = |strength: &f64, name: &str| of("image", Method::Image, &strength.to_string(), name);
+    let steps = |name: &str| STRENGTHS[1..].iter().filter_map(|s| strength(s, name)).collect::<Vec<_>>();
+    let order = |a: &Figure, b: &Figure| a.value.unwrap_or(f64::NAN).total_cmp(&b.value.unwrap_or(f64::NAN));
+    let least = steps("clip_step").into_iter().min_by(order);
+    judge("likeness to the guide, least step".into(), Method::Image, least, "above", 0.0, "");
+    let most = steps("palette_step").into_iter().max_by(order);
+    judge("palette's distance, worst step".into(), Method::Image, most, "below", 0.0, "");
+    let mut hold = |what: String, method: Method, value: Option<Figure>, most: bool, target: f64, note: &str| {
+        judge(what, method, value, if most { "at most" } else { "at least" }, target, note);
+    };
+    for s in STRENGTHS.iter().filter(|s| (f64::MIN_POSITIVE..=KEEPS).contains(*s)) {
+        hold(format!("things kept at {s}"), Method::Image, strength(s, "kept"), false, 0.9, "");
+    }
 
     let all = |name: &str, method| of(COLOR, method, ALL, name);
     hold("ΔE, median".into(), Method::DocParts, all("delta_e", Method::DocParts), true, 15.0, "");
@@ -381,7 +446,8 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
         hold("IoU of attention, mean over parts".into(), Method::Unforced, Some(value), false, 0.75, &note);
     }
     hold("placed".into(), Method::Pww, of("place", Method::Pww, ALL, "placed"), false, 0.93, "");
-    hold("both placed".into(), Method::Pww, of("swap", Method::Pww, ALL, "placed"), false, 0.8, "");
+    let followed = of("swap", Method::Pww, ALL, "followed");
+    hold("both placed, either way around".into(), Method::Pww, followed, false, 0.8, "");
     let strangers = |method| of("place", method, ALL, "left_out");
     if let Some(Figure { value: Some(off), .. }) = strangers(Method::PwwOff) {
         hold("nothing added".into(), Method::Pww, strangers(Method::Pww), false, off - 0.03, "pww-off less 3 points");

@@ -4,9 +4,12 @@ use crate::*;
 
 #[test]
 fn what_is_wrong_with_the_command_line_is_said() {
-    let rows: [(&[&str], &[&str]); 33] = [
+    let rows: [(&[&str], &[&str]); 36] = [
         (&["--task", "nmaed"], &["task \"nmaed\"", "\"named\""]),
-        (&["--task", "image"], &["ImageGuidance"]),
+        (&["--task", "imgae"], &["\"image\""]),
+        (&["--task", "image", "--method", "pww"], &["none of the methods"]),
+        (&["--task", "place", "--method", "image"], &["none of the methods"]),
+        (&["--judge", "saliency", "--task", "image"], &["task image", "unforced picture only"]),
         (&["--method", "dco"], &["\"doc\""]),
         (&["--method", "doc,exakt"], &["\"exact\"", "column 5"]),
         (&["--part", "eyes,,hair"], &["nothing at column 6"]),
@@ -45,4 +48,15 @@ fn what_is_wrong_with_the_command_line_is_said() {
     }
     let solver = Settings { solver: "Eular".into(), ..Settings::default() };
     assert!(Real::new(&solver).err().unwrap().to_string().contains("did you mean"));
+}
+
+#[test]
+fn a_key_is_looked_for_among_all_methods_but_those_that_have_to_be_found() {
+    let methods = |arguments: &[&str]| Arguments::parse(arguments).unwrap().unwrap().choice.methods;
+    let all = methods(&["--key", "0123456789abcdef"]);
+    assert!(Method::ALL.into_iter().all(|method| all.contains(&method) == (method != Method::Tuned)), "{all:?}");
+    assert!(methods(&["--key", "0123456789abcdef", "--method", "tuned"]).contains(&Method::Tuned));
+    let usual = Arguments::default().choice;
+    assert_eq!(usual.tasks, Task::ALL);
+    assert!(usual.methods.contains(&Method::Exact) && !usual.methods.contains(&Method::Recolor));
 }

@@ -11,12 +11,16 @@ mod colors;
 mod gallery;
 #[path = "../../examples/yardstick/generator.rs"]
 mod generator;
+#[path = "../../examples/yardstick/guides.rs"]
+mod guides;
 #[path = "../../examples/yardstick/judge/mod.rs"]
 mod judge;
 #[path = "../../examples/yardstick/listing.rs"]
 mod listing;
 #[path = "../../examples/yardstick/metrics.rs"]
 mod metrics;
+#[path = "../../examples/yardstick/placement.rs"]
+mod placement;
 #[path = "../../examples/yardstick/plots.rs"]
 mod plots;
 #[path = "../../examples/yardstick/record.rs"]
@@ -27,6 +31,8 @@ mod regions;
 mod report;
 #[path = "../../examples/yardstick/runner.rs"]
 mod runner;
+#[path = "../../examples/yardstick/scenes.rs"]
+mod scenes;
 #[path = "../../examples/yardstick/statistics.rs"]
 mod statistics;
 #[path = "../../examples/yardstick/suite.rs"]
@@ -37,6 +43,7 @@ mod summary;
 mod tuning;
 
 mod command_line;
+mod following;
 mod judges;
 mod mock;
 mod page;

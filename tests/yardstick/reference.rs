@@ -139,7 +139,7 @@ fn placement_and_palettes_equal_the_reference() {
     let left = Array2::from_shape_fn(labels.dim(), |(_, x)| x < 32);
     for (half, region) in [("left_half", left.clone()), ("right_half", regions::not(&left))] {
         for (class, want) in golden["placement"][half].as_object().unwrap() {
-            let found = metrics::placement(&labels, class.parse().unwrap(), &region);
+            let found = placement::placement(&labels, class.parse().unwrap(), &region);
             same(half, &serde_json::to_value(found).unwrap(), want, 1e-6);
         }
     }

@@ -1,0 +1,91 @@
+//! Pictures as guides: how far a picture comes to one, and what it keeps.
+
+use crate::metrics::{Picture, light, sliced};
+use crate::placement::is_there;
+use crate::record::Record;
+use crate::regions::{Labels, area, of_class};
+use impasto::Lab;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// `max_guidance` of `ImageGuidance`; 0 is the picture without it.
+pub const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.35, 0.7];
+/// The prompt's things are asked to stay up to this strength.
+pub const KEEPS: f64 = 0.35;
+/// Side of the grid whose colors are compared.
+const GRID: usize = 64;
+
+/// A drawing that the prompt is moved towards.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guide {
+    /// A portrait rather than a scene.
+    pub portrait: bool,
+    /// Of the drawing, the next ones with the same last bit standing in for one of the other kind.
+    pub seed: u64,
+    pub strength: f64,
+}
+
+/// What a guide did.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Guided {
+    pub strength: f64,
+    /// Cosine of what CLIP sees in the picture and in its guide.
+    pub clip: f64,
+    /// How far colors must be moved to be the guide's, wherever they are.
+    pub palette: f64,
+    /// Share of the prompt's things that have half their unguided area or more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
+}
+
+/// Distance of two palettes, in Lab: [`sliced`] of what both pictures are on 64 × 64 pixels.
+pub fn palette(a: &Picture, b: &Picture) -> f64 {
+    sliced(&small(a), &small(b))
+}
+
+/// Means over the cells of the grid, in linear light.
+fn small(picture: &Picture) -> Vec<Lab> {
+    let (h, w) = picture.dim();
+    let cell = |i: usize, side: usize| {
+        let from = i * side / GRID;
+        from..((i + 1) * side / GRID).max(from + 1)
+    };
+    let mean = |i: usize| {
+        let (rows, columns) = (cell(i / GRID, h), cell(i % GRID, w));
+        let (mut sum, count) = ([0.0; 3], (rows.len() * columns.len()) as f64);
+        for at in rows.flat_map(|y| columns.clone().map(move |x| (y, x))) {
+            let light = light(picture[at]);
+            (0..3).for_each(|channel| sum[channel] += light[channel]);
+        }
+        Lab::from_linear(sum.map(|sum| sum / count))
+    };
+    (0..GRID * GRID).map(mean).collect()
+}
+
+/// Of the classes that are there without guidance, the share that has half that area or more with it; `None` of none.
+pub fn kept(unguided: &Labels, guided: &Labels, classes: &[u8]) -> Option<f64> {
+    let there: Vec<u8> = classes.iter().copied().filter(|class| is_there(unguided, *class)).collect();
+    let stays = |class: &&u8| 2 * area(&of_class(guided, **class)) >= area(&of_class(unguided, **class));
+    (!there.is_empty()).then(|| there.iter().filter(stays).count() as f64 / there.len() as f64)
+}
+
+/// Does the prompt name a phrase, alone or at the end of a tag?
+pub fn names(prompt: &str, phrase: &str) -> bool {
+    let ends = |tag: &str| tag.strip_suffix(phrase).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '));
+    prompt.split(", ").any(ends)
+}
+
+/// What a step of strength changed in likeness and palette, by the record of the greater strength. Of a step whose ends were
+/// both measured.
+pub fn steps(records: &[Record]) -> Vec<(&Record, [f64; 2])> {
+    let number = |strength: f64| STRENGTHS.iter().position(|known| *known == strength);
+    let at = |record: &Record, number: usize| (record.prompt.clone(), record.seed, number);
+    let all = || records.iter().filter_map(|record| Some((record, record.guided?)));
+    let known: HashMap<_, Guided> =
+        all().filter_map(|(record, guided)| Some((at(record, number(guided.strength)?), guided))).collect();
+    let step = |(record, guided): (&'_ Record, Guided)| {
+        let before = known.get(&at(record, number(guided.strength)?.checked_sub(1)?))?;
+        Some([guided.clip - before.clip, guided.palette - before.palette])
+    };
+    all().filter_map(|(record, guided)| Some((record, step((record, guided))?))).collect()
+}

@@ -1,0 +1,116 @@
+//! What the page and the screen say of things in their places, and of pictures that follow another one.
+
+use crate::guides::STRENGTHS;
+use crate::plots;
+use crate::record::Record;
+use crate::report::{cell, dot, table};
+use crate::runner::Failure;
+use crate::statistics::{Figure, short};
+use crate::suite::{Method, Task};
+use crate::summary::{ALL, Row, Summary};
+use std::fmt::Write;
+
+/// Heads and names of the figures of placement.
+const PLACED: [(&str, &str); 4] =
+    [("placed", "placed"), ("either way around", "followed"), ("found", "detected"), ("nothing added", "left_out")];
+/// Heads and names of the figures of guides.
+const GUIDED: [(&str, &str); 5] = [
+    ("likeness", "clip"),
+    ("step", "clip_step"),
+    ("palette’s distance", "palette"),
+    ("step", "palette_step"),
+    ("things kept", "kept"),
+];
+const GROUPS: [(&str, &str); 3] = [("image", "all"), ("image, portraits", "portraits"), ("image, scenes", "scenes")];
+
+/// Rows of placement with what they are called.
+fn placed(summary: &Summary) -> impl Iterator<Item = (&'static str, &Row)> {
+    let of = |group| [Method::PwwOff, Method::Pww].map(|method| (group, summary.row(group, method, ALL)));
+    ["place", "swap"].into_iter().flat_map(of).filter_map(|(group, row)| Some((group, row?)))
+}
+
+/// Rows of a group of guided pictures by strength.
+fn guided<'a>(summary: &'a Summary, group: &'a str) -> impl Iterator<Item = (f64, &'a Row)> {
+    let of = move |strength: f64| Some((strength, summary.row(group, Method::Image, &strength.to_string())?));
+    STRENGTHS.into_iter().filter_map(of)
+}
+
+/// The same for the screen.
+pub fn lines(summary: &Summary) -> Vec<String> {
+    let said = |row: &Row, names: &[(&str, &str)]| {
+        let each = names.iter().filter_map(|(head, name)| Some(format!("{head} {}", row.figures.get(*name)?)));
+        each.collect::<Vec<_>>().join(", ")
+    };
+    let places = placed(summary).map(|(group, row)| format!("{group}, {}: {}", row.method.name(), said(row, &PLACED)));
+    let images = GROUPS.into_iter().flat_map(|(group, _)| {
+        guided(summary, group).map(move |(strength, row)| format!("{group}, at {strength}: {}", said(row, &GUIDED)))
+    });
+    places.chain(images).collect()
+}
+
+pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
+    let cells = |row: &Row| PLACED.map(|(_, name)| cell(row.figures.get(name))).to_vec();
+    let rows: Vec<_> =
+        placed(summary).map(|(group, row)| (format!("{}, {group}", dot(row.method)), cells(row))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Things where they are painted</h2>")?;
+    writeln!(
+        page,
+        "<p>One object in a quadrant (<code>place</code>); two, left and right, and the other way around over the same noise \
+         (<code>swap</code>).</p>"
+    )?;
+    table(page, "method", &PLACED.map(|(head, _)| head), &rows)?;
+    for method in [Method::PwwOff, Method::Pww] {
+        let share = |corner: &str| {
+            let of = records.iter().filter(|r| r.task == Task::Place && r.method == method && r.part.ends_with(corner));
+            let placed: Vec<bool> = of.flat_map(|record| &record.things).map(|thing| thing.placement.placed).collect();
+            let hits = placed.iter().filter(|placed| **placed).count();
+            if placed.is_empty() { "–".to_owned() } else { short(hits as f64 / placed.len() as f64) }
+        };
+        let corners =
+            ["@0.0,0.0", "@0.5,0.0", "@0.0,0.5", "@0.5,0.5"].map(|corner| format!("<div>{}</div>", share(corner)));
+        writeln!(
+            page,
+            "<div class=\"quadrants\">{}, by quadrant<div class=\"grid4\">{}</div></div>",
+            dot(method),
+            corners.concat()
+        )?;
+    }
+    Ok(())
+}
+
+pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let rows: Vec<_> = guided(summary, "image")
+        .map(|(strength, row)| {
+            let name = if strength == 0.0 { "unguided".to_owned() } else { strength.to_string() };
+            (name, GUIDED.map(|(_, name)| cell(row.figures.get(name))).to_vec())
+        })
+        .collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Pictures after a drawing</h2>")?;
+    writeln!(
+        page,
+        "<p>Likeness: cosine of what CLIP sees in the picture and in its guide. Palette: how far colors must be moved, in Lab, to \
+         be the guide’s. Kept: of the prompt’s things those with half their unguided area or more. A step is the mean change from \
+         the strength above.</p>"
+    )?;
+    table(page, "max_guidance", &GUIDED.map(|(head, _)| head), &rows)?;
+    let lines = |name: &str| -> Vec<(&str, Vec<(f64, Figure)>)> {
+        let figure = |(strength, row): (f64, &Row)| Some((strength, *row.figures.get(name)?));
+        GROUPS.map(|(group, head)| (head, guided(summary, group).filter_map(figure).collect())).into()
+    };
+    write!(page, "<div class=\"legend\">")?;
+    for (i, (_, head)) in GROUPS.iter().enumerate() {
+        write!(page, "<span><span class=\"dot\" style=\"background:{}\"></span>{head}</span>", plots::line_color(i))?;
+    }
+    writeln!(page, "</div><div class=\"plots\">")?;
+    for (name, head) in [("clip", "likeness to the guide"), ("palette", "palette’s distance to the guide")] {
+        writeln!(page, "<figure>{}</figure>", plots::strengths(&lines(name), head)?)?;
+    }
+    writeln!(page, "</div>")?;
+    Ok(())
+}
