@@ -166,7 +166,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let folder = folder_of(arguments, &suite)?;
     if (0..suite.len()).all(|i| suite.jobs(i, &arguments.choice).is_empty()) {
         let tasks = arguments.choice.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
-        return Err(format!("task {tasks}: no prompt of the file asks for it").into());
+        return Err(format!("task {tasks}: prompts of a list do not ask for it; leave the list or the task out").into());
     }
     let settings = settings_of(arguments, &folder)?;
     let made = made_by(&settings, &arguments.judge)?;

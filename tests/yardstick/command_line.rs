@@ -4,12 +4,10 @@ use crate::*;
 
 #[test]
 fn what_is_wrong_with_the_command_line_is_said() {
-    let rows: [(&[&str], &[&str]); 36] = [
+    let rows: [(&[&str], &[&str]); 34] = [
         (&["--task", "nmaed"], &["task \"nmaed\"", "\"named\""]),
         (&["--task", "imgae"], &["\"image\""]),
-        (&["--task", "image", "--method", "pww"], &["none of the methods"]),
         (&["--task", "place", "--method", "image"], &["none of the methods"]),
-        (&["--judge", "saliency", "--task", "image"], &["task image", "unforced picture only"]),
         (&["--method", "dco"], &["\"doc\""]),
         (&["--method", "doc,exakt"], &["\"exact\"", "column 5"]),
         (&["--part", "eyes,,hair"], &["nothing at column 6"]),
@@ -57,6 +55,20 @@ fn a_key_is_looked_for_among_all_methods_but_those_that_have_to_be_found() {
     assert!(Method::ALL.into_iter().all(|method| all.contains(&method) == (method != Method::Tuned)), "{all:?}");
     assert!(methods(&["--key", "0123456789abcdef", "--method", "tuned"]).contains(&Method::Tuned));
     let usual = Arguments::default().choice;
-    assert_eq!(usual.tasks, Task::ALL);
+    let drawn = |task: &Task| *task == Task::Image && !cfg!(feature = "train");
+    assert!(Task::ALL.into_iter().all(|task| usual.tasks.contains(&task) != drawn(&task)), "{:?}", usual.tasks);
     assert!(usual.methods.contains(&Method::Exact) && !usual.methods.contains(&Method::Recolor));
+}
+
+#[test]
+fn a_guide_that_cannot_be_drawn_or_judged_is_not_asked_for() {
+    for (other, said) in [
+        (["--method", "pww"], "none of the methods"),
+        (["--judge", "saliency"], "the judge saliency sees the unforced"),
+    ] {
+        let message = Arguments::parse(["--task", "image"].into_iter().chain(other)).unwrap_err();
+        assert!(message.contains(if cfg!(feature = "train") { said } else { "--features train" }), "{message}");
+    }
+    let guided = Arguments::parse(["--task", "image", "--method", "image"]);
+    assert_eq!(guided.is_ok(), cfg!(feature = "train"));
 }

@@ -32,6 +32,7 @@ fn four_seeds_of_the_real_model() {
     assert_eq!(figure(Method::Unforced, "retry"), 1.0);
 }
 
+#[cfg(feature = "train")]
 #[test]
 fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
     let suite = Suite::new("public", 2);
@@ -65,6 +66,7 @@ fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
     assert!(figure("image", Method::Image, "0.15", "kept") >= 0.8);
 }
 
+#[cfg(feature = "train")]
 #[test]
 fn a_guide_of_no_strength_is_the_unguided_picture() {
     let mut real = Real::new(&Settings { steps: 3, ..Settings::default() }).unwrap();
@@ -84,6 +86,7 @@ fn a_guide_of_no_strength_is_the_unguided_picture() {
     }
 }
 
+#[cfg(feature = "train")]
 #[test]
 fn drawings_are_of_their_kind_and_the_same_again() {
     let (mut real, judge) = (Real::new(&Settings::default()).unwrap(), Evaluator::open().unwrap());
