@@ -92,7 +92,7 @@ impl Settings {
             _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"),
         };
         let mut files = Vec::new();
-        for part in ["unet", "vae", "text_encoder", "text_encoder_2"].map(|part| folder.join(part)) {
+        for part in ["unet", "vae", "text_encoder", "text_encoder_2", "image_encoder"].map(|part| folder.join(part)) {
             if part.is_dir() {
                 files.extend(std::fs::read_dir(&part)?.filter_map(|entry| Some(entry.ok()?.path())));
             }
