@@ -132,7 +132,7 @@ pub enum Error {
         /// The map's colors and their shares of it, the most frequent first; a message shows twelve.
         palette: Vec<(Rgb, f64)>,
     },
-    /// Text could not be tokenised, or the tokenizer's files do not make one.
+    /// Text could not be tokenized, or the tokenizer's files do not make one.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
 

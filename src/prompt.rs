@@ -47,7 +47,7 @@ impl TokenSpan {
 
 /// A prompt as the text encoder sees it.
 ///
-/// Tokens keep the place in the text that they come from, so a phrase is found by its letters, never by tokenising the
+/// Tokens keep the place in the text that they come from, so a phrase is found by its letters, never by tokenizing the
 /// phrase alone (which may split differently inside a prompt).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {

@@ -345,7 +345,7 @@ impl Special {
         Ok(Self { content: content.into(), id, fields: token.clone() })
     }
 
-    /// An entry of `added_tokens`. A bare string is found before the text is normalised, so only in its own letter
+    /// An entry of `added_tokens`. A bare string is found before the text is normalized, so only in its own letter
     /// case.
     fn added(&self) -> Value {
         let flag = |name: &str| self.fields.get(name).and_then(Value::as_bool).unwrap_or(false);

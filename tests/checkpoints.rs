@@ -81,7 +81,7 @@ fn every_published_name_becomes_that_of_diffusers() -> Result<()> {
 }
 
 #[test]
-fn files_are_recognised_by_names_and_shapes() {
+fn files_are_recognized_by_names_and_shapes() {
     let family = |name: &str| match name.trim_end_matches("_inpaint") {
         "sd1" => Family::Sd1,
         "sd2" => Family::Sd2,
@@ -123,7 +123,7 @@ fn files_are_recognised_by_names_and_shapes() {
 }
 
 #[test]
-fn whole_published_files_are_recognised() -> Result<()> {
+fn whole_published_files_are_recognized() -> Result<()> {
     for (kind, family) in [("sd15", Family::Sd1), ("sd21", Family::Sd2), ("sdxl", Family::Sdxl)] {
         let file = SingleFile::of(kind, file_of(key_map(kind).values()));
         assert_eq!(file.contents()?, Contents::Model { family, inpaint: false });
@@ -375,7 +375,7 @@ fn a_lora_changes_a_copy_that_shares_the_rest() -> Result<()> {
 }
 
 #[test]
-fn a_learnt_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
+fn a_learned_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
     let text = model.tensors("text_encoder").expect("a text encoder");
@@ -385,11 +385,11 @@ fn a_learnt_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
         write(&path, &Tensors::from([("emb_params".to_owned(), Tensor::ones(shape, (Kind::Float, Device::Cpu)))]));
         Embedding::open(&path)
     };
-    let learnt = model.with_embedding(&file(&[3, width])?)?;
-    let prompt = learnt.prompt("a ZZQX boat")?;
+    let learned = model.with_embedding(&file(&[3, width])?)?;
+    let prompt = learned.prompt("a ZZQX boat")?;
     assert_eq!(prompt.find("zzqx")?[0].len(), 3);
     assert_eq!(prompt.find("boat")?[0].start, prompt.find("zzqx")?[0].end);
-    assert_eq!(learnt.text("a boat")?.context, model.text("a boat")?.context);
+    assert_eq!(learned.text("a boat")?.context, model.text("a boat")?.context);
     let message = model.with_embedding(&file(&[3, 768])?).map(drop).expect_err("too wide").to_string();
     assert!(
         message.contains(&format!("the embedding is 768 wide (SD 1.x); this model's text encoder is {width} wide")),

@@ -337,7 +337,7 @@ fn another_model_is_noticed() -> Result<()> {
 }
 
 #[test]
-fn learnt_words_and_image_encoders_are_part_of_what_a_model_is() -> Result<()> {
+fn learned_words_and_image_encoders_are_part_of_what_a_model_is() -> Result<()> {
     let folder = Folder::new();
     let model = Model::load(&Source::embedded())?;
     let table = &model.tensors("text_encoder").expect("a text encoder")["text_model.embeddings.token_embedding.weight"];
@@ -348,10 +348,10 @@ fn learnt_words_and_image_encoders_are_part_of_what_a_model_is() -> Result<()> {
         Tensor::write_safetensors(&[("emb_params", rows)], &path)?;
         Ok(model.with_embedding(&Embedding::open(&path)?.called(word))?.identity()?.fingerprint)
     };
-    let learnt = fingerprint("zzqx", 0.1)?;
-    assert_eq!(fingerprint("zzqx", 0.1)?, learnt);
-    assert_ne!(fingerprint("zzqx", 0.2)?, learnt, "another meaning");
-    assert_ne!(fingerprint("xqzz", 0.1)?, learnt, "another word");
+    let learned = fingerprint("zzqx", 0.1)?;
+    assert_eq!(fingerprint("zzqx", 0.1)?, learned);
+    assert_ne!(fingerprint("zzqx", 0.2)?, learned, "another meaning");
+    assert_ne!(fingerprint("xqzz", 0.1)?, learned, "another word");
     let seeing = |tower: &str| {
         let options = LoadOptions { image_encoder: Some(Source::dir(folder.file(tower))), ..LoadOptions::default() };
         Ok::<_, Error>(Model::load_with(&Source::embedded(), options)?.identity()?.fingerprint)

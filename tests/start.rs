@@ -167,7 +167,7 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
 }
 
 #[test]
-fn an_image_that_starts_from_a_picture_does_not_depend_on_its_neighbours() {
+fn an_image_that_starts_from_a_picture_does_not_depend_on_its_neighbors() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let end = |noise: Noise, images: usize| {
         let start = start(noise).images(images).picture(&picture).mask(&mask);

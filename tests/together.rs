@@ -1,4 +1,4 @@
-//! Painting beside everything else that a run may have: pictures to start from, masks, words and weights learnt by others,
+//! Painting beside everything else that a run may have: pictures to start from, masks, words and weights learned by others,
 //! ControlNets, long prompts, forces, readers, prompts of regions, and every sampler.
 
 use impasto::diffusion::solver::{Euler, by_name};
@@ -93,7 +93,7 @@ fn net() -> Result<ControlNet> {
 }
 
 /// The embedded model with a word of three tokens, "zzqx", and a cross-attention that somebody trained further.
-fn learnt() -> Result<Model> {
+fn learned() -> Result<Model> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
     let width =
@@ -115,8 +115,8 @@ fn learnt() -> Result<Model> {
 }
 
 #[test]
-fn learnt_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk() -> Result<()> {
-    let (model, net, grid) = (learnt()?, net()?, Grid::new(8, 8));
+fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk() -> Result<()> {
+    let (model, net, grid) = (learned()?, net()?, Grid::new(8, 8));
     let long = format!("a zzqx boat, {}blue sky, green ground", "simple picture, ".repeat(28));
     let hint = (Tensor::arange(3 * 64 * 64, CPU) * 0.013).sin().reshape([1, 3, 64, 64]) / 2.0 + 0.5;
     let picture = Tensor::zeros([1, 3, 64, 64], CPU);
@@ -136,7 +136,7 @@ fn learnt_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk(
         .weight(WeightFn::LogMax(0.4));
     let painted = run(Some(&mut paint), true)?;
     let details = paint.details()?;
-    assert_eq!(details.areas[0].tokens[0].len(), 3, "all of the learnt word's tokens");
+    assert_eq!(details.areas[0].tokens[0].len(), 3, "all of the learned word's tokens");
     assert!(details.areas[1].tokens[0].start > 77, "in the second chunk: {:?}", details.areas[1].tokens);
     assert_eq!(details.steps.len(), 3, "from a picture, three of four steps");
     assert!(details.warnings.is_empty(), "{:?}", details.warnings);

@@ -15,7 +15,7 @@ use tch::{Kind, Tensor};
 ///
 /// let two = Noise::seeded(7).draw(&[2, 4, 8, 8])?;
 /// let second = Noise::seeded(8).draw(&[1, 4, 8, 8])?;
-/// assert_eq!(two.get(1), second.get(0));                        // an image's noise does not depend on its neighbours
+/// assert_eq!(two.get(1), second.get(0));                        // an image's noise does not depend on its neighbors
 /// # Ok::<(), impasto::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use crate::error::{Error, Result};
 /// The noise levels a model was trained at, one per training timestep, rising.
 ///
 /// Levels are σ of x = x0 + σ·noise, σ² = (1 − ᾱ)/ᾱ, where ᾱ is the product of 1 − β so far. ᾱ is equal to torch's bit
-/// for bit and σ to its last f32 digit: an f64 table would turn some timesteps into their neighbours.
+/// for bit and σ to its last f32 digit: an f64 table would turn some timesteps into their neighbors.
 ///
 /// ```
 /// use impasto::diffusion::Table;

@@ -80,7 +80,7 @@ impl TorchRng {
     }
 
     /// Few normals come one by one; many are made of uniforms in place, block by block, and what is left over after
-    /// whole blocks is drawn anew together with its neighbours.
+    /// whole blocks is drawn anew together with its neighbors.
     fn normals<R: Real>(&mut self, count: usize) -> Vec<R> {
         if count < BLOCK {
             return (0..count).map(|_| R::of(self.one_normal())).collect();

@@ -94,7 +94,7 @@ impl Guidance for Differential {
         let Some(run) = &mut self.run else { return Ok(()) };
         let change = predictions.eps(run.branch)?.f_sub(&predictions.eps(Branch::Cond)?)?.f_abs()?;
         let change = change.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
-        // The mean over the neighbours there are: padding does not count.
+        // The mean over the neighbors there are: padding does not count.
         let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;
         run.map = Some((Normalize::MinMax.apply(&smooth)?, is_flat(&smooth)?));
         Ok(())

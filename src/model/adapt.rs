@@ -1,4 +1,4 @@
-//! Models made of a model: with LoRAs, with words that were learnt.
+//! Models made of a model: with LoRAs, with words that were learned.
 
 use super::Model;
 use super::text_encoders::TextEncoder;
@@ -23,7 +23,7 @@ impl Model {
         self.remade(parts, &BTreeMap::new(), None, notes)
     }
 
-    /// This model with a word that its text encoders learnt, which becomes as many tokens as the file has rows. Of
+    /// This model with a word that its text encoders learned, which becomes as many tokens as the file has rows. Of
     /// SDXL's encoders, one that the file has nothing for goes on reading the word's letters.
     ///
     /// # Errors
@@ -48,12 +48,12 @@ impl Model {
         self.parts.iter().map(|(part, tensors)| (part.clone(), share(tensors))).collect()
     }
 
-    /// The model with other tensors, and with a word that was `learnt`, whose tokens are `rows` of some text encoders.
+    /// The model with other tensors, and with a word that was `learned`, whose tokens are `rows` of some text encoders.
     fn remade(
         &self,
         parts: Parts,
         rows: &BTreeMap<String, Range<i64>>,
-        learnt: Option<&Embedding>,
+        learned: Option<&Embedding>,
         notes: Vec<String>,
     ) -> Result<Self> {
         let weights = |part: &str, kind: Kind| {
@@ -62,9 +62,9 @@ impl Model {
         };
         let text_encoders = self.text_encoders.map(|TextEncoder { part, tokenizer, tower }| {
             let (mut config, mut tokenizer) = (tower.config().clone(), tokenizer.clone());
-            if let (Some(learnt), Some(rows)) = (learnt, rows.get(part)) {
+            if let (Some(learned), Some(rows)) = (learned, rows.get(part)) {
                 config.vocab_size = rows.end;
-                tokenizer = tokenizer.with_word(learnt.word(), rows.clone())?;
+                tokenizer = tokenizer.with_word(learned.word(), rows.clone())?;
             }
             let tower = ClipText::new(&weights(part, self.kind), &config)?;
             Ok(TextEncoder { part: part.clone(), tokenizer, tower })
@@ -72,8 +72,8 @@ impl Model {
         let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
         let mut reading = self.reading.clone();
-        if let Some(learnt) = learnt {
-            reading += &format!(" {:?} {}", learnt.word(), learnt.digest()?); // its rows are too few to be sampled
+        if let Some(learned) = learned {
+            reading += &format!(" {:?} {}", learned.word(), learned.digest()?); // its rows are too few to be sampled
         }
         Ok(Self {
             name: self.name.clone(),

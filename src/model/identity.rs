@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 pub struct Identity {
     /// What its source is called: a file or folder without the place where it lies, a repository.
     pub name: String,
-    /// The same for the same weights (of text encoders, UNet and VAE, LoRAs included), their kinds, words that were learnt,
+    /// The same for the same weights (of text encoders, UNet and VAE, LoRAs included), their kinds, words that were learned,
     /// scheduler and ways to read prompts and to decode, wherever they were loaded from: 16 hexadecimal digits. An image encoder
     /// from elsewhere counts by its source's name.
     pub fingerprint: String,

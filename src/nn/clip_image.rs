@@ -1,4 +1,4 @@
-//! What CLIP's vision tower is shown of a picture: resized, cut to its middle, and normalised.
+//! What CLIP's vision tower is shown of a picture: resized, cut to its middle, and normalized.
 
 use super::config::{read, refused, sizes};
 use crate::color::Rgb;
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flat_picture_is_its_normalised_color() -> Result<()> {
+    fn a_flat_picture_is_its_normalized_color() -> Result<()> {
         let processor = processor("{}");
         assert_eq!(processor, ClipImageProcessor::default());
         let pixels = processor.pixels(&Raster::flat(Rgb(128, 0, 255), 200, 300))?;

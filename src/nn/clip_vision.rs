@@ -220,7 +220,7 @@ impl ClipVision {
     }
 
     /// All states of pictures, [b, 3, s, s] with s = `image_size`, as
-    /// [`ClipImageProcessor::pixels`](super::ClipImageProcessor::pixels) prepares them: normalised, not −1..=1.
+    /// [`ClipImageProcessor::pixels`](super::ClipImageProcessor::pixels) prepares them: normalized, not −1..=1.
     ///
     /// # Errors
     /// [`Error::Shape`] if they have other sizes.

@@ -100,7 +100,7 @@ impl Tiling {
         (0..=steps).map(|i| Span { start: rest * i / steps, length: tile }).collect()
     }
 
-    /// The weights of a tile's pixels along a side of `side` cells: 1, and toward a neighbour nothing in the outer
+    /// The weights of a tile's pixels along a side of `side` cells: 1, and toward a neighbor nothing in the outer
     /// quarter of the overlap, then a line up to its inner quarter.
     fn weight(&self, span: &Span, side: i64, factor: i64, device: Device) -> Result<Tensor> {
         let options = (Kind::Float, device);

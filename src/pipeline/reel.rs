@@ -48,7 +48,7 @@ mod tests {
     use tch::Tensor;
 
     #[test]
-    fn equal_neighbours_are_shown_once() -> Result<()> {
+    fn equal_neighbors_are_shown_once() -> Result<()> {
         let map = |value: f32| Tensor::from_slice(&[value]).reshape([1, 1]);
         let mut report = Report::new("x");
         for (step, value) in [1.0, 1.0, 1.0, 0.0, 1.0].into_iter().enumerate() {

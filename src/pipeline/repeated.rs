@@ -19,7 +19,7 @@ impl<'p> Request<'p> {
     /// bit for bit on the same machine with the same libtorch; of one that the AUTOMATIC1111 web UI or a program like it wrote,
     /// as far as its words go. [`Request::notes`] says what cannot be repeated.
     ///
-    /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbours: image i of the file's batch is
+    /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbors: image i of the file's batch is
     /// image i of the output. Alone, and equal but for rounding, it is `images(1).seed(seed + i)`.
     ///
     /// The run is made of what the file says and of what is added to the request. Guidances attached to the pipeline take no

@@ -126,7 +126,7 @@ impl Packing {
         }
     }
 
-    /// Adds tokens that stay together: one, or all of a learnt word.
+    /// Adds tokens that stay together: one, or all of a learned word.
     fn push(&mut self, tokens: Vec<Token>, comma: Option<i64>) {
         let full = self.current();
         if self.long == Long::Chunks && full + tokens.len() > CONTENT && full > 0 {

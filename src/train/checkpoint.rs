@@ -15,7 +15,7 @@ pub struct Checkpoint {
     pub weights: Tensors,
     /// Their running mean, which is what one uses.
     pub ema: Tensors,
-    /// What the optimiser remembers.
+    /// What the optimizer remembers.
     pub optimizer: Tensors,
 }
 

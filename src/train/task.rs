@@ -31,7 +31,7 @@ pub trait Task {
     /// Whatever hinders it.
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>>;
 
-    /// Which optimiser moves a tensor. By default [`Rule::of_shape`].
+    /// Which optimizer moves a tensor. By default [`Rule::of_shape`].
     fn rule(&self, name: &str, shape: &[i64]) -> Rule {
         let _ = name;
         Rule::of_shape(shape)

@@ -203,7 +203,7 @@ const fn weight(class: Option<Class>) -> f32 {
     }
 }
 
-/// Differences of neighbours along an axis.
+/// Differences of neighbors along an axis.
 fn slope(x: &Tensor, axis: i64) -> Result<Tensor> {
     let count = x.size().get(axis as usize).copied().unwrap_or(1) - 1;
     Ok(x.f_narrow(axis, 1, count)?.f_sub(&x.f_narrow(axis, 0, count)?)?)

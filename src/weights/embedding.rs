@@ -1,4 +1,4 @@
-//! [`Embedding`]: a word that a text encoder learnt (textual inversion).
+//! [`Embedding`]: a word that a text encoder learned (textual inversion).
 
 use super::Tensors;
 use super::file::{Header, read_safetensors};
@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// A word that a text encoder learnt: one or more rows of its table of tokens, and how prompts write it.
+/// A word that a text encoder learned: one or more rows of its table of tokens, and how prompts write it.
 ///
 /// Files of stable-diffusion-webui (`emb_params`, called as the file is), of diffusers (called as their tensor is) and
 /// of SDXL (`clip_l`, `clip_g`) are read.

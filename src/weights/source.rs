@@ -65,7 +65,7 @@ impl Source {
     }
 
     /// A single `.safetensors` file: a whole model in LDM (SD 1.x, 2.x) or SGM (SDXL) layout, or a part of one. What it
-    /// is is recognised by its tensors; the tokenizer is CLIP's published one.
+    /// is is recognized by its tensors; the tokenizer is CLIP's published one.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::File(path.into())
     }

@@ -324,10 +324,10 @@ pub fn lora(case: &Case) -> Result<Outputs> {
     outputs(case, |part| Ok(parts.remove(part).ok_or("no such part")?))
 }
 
-/// Words that a text encoder learnt.
+/// Words that a text encoder learned.
 pub fn textual_inversion(case: &Case) -> Result<Outputs> {
     #[derive(serde::Deserialize)]
-    struct Learnt {
+    struct Learned {
         file: String,
         token: String,
     }
@@ -336,7 +336,7 @@ pub fn textual_inversion(case: &Case) -> Result<Outputs> {
     let mut tokenizer = super::tokenize::open(folder, folder)?;
     let config = std::fs::read_to_string(case.model("text_encoder")?.join("config.json"))?;
     let mut config = ClipTextConfig::from_json("config.json", &config)?;
-    for Learnt { file, token } in case.param::<Vec<Learnt>>("embeddings")? {
+    for Learned { file, token } in case.param::<Vec<Learned>>("embeddings")? {
         let embedding = Embedding::open(case.dir.join(file))?.called(token);
         let rows = embedding.append(&mut tensors)?.ok_or("another width")?;
         config.vocab_size = rows.end;

@@ -14,7 +14,7 @@ pub enum ColorStat {
     Mean,
     /// The same without this share of the darkest pixels and as many of the brightest; 0..0.5, .2 is usual.
     Trimmed(f64),
-    /// The median of each channel: outlines, pupils and neighbours in shared cells do not count.
+    /// The median of each channel: outlines, pupils and neighbors in shared cells do not count.
     Median,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn measure(pixels: &Tensor, stat: ColorStat, asked: Rgb) -> Result<Me
 
 /// The pixels of one picture, [3, H, W], under a mask of latent cells, [h, w] of 0 and 1 → [3, pixels]; `None` if it is empty.
 ///
-/// A border of one cell is left out, if that leaves at least half of the mask: decoders blend neighbours.
+/// A border of one cell is left out, if that leaves at least half of the mask: decoders blend neighbors.
 pub(super) fn pixels(picture: &Tensor, mask: &Tensor, cell: i64) -> Result<Option<Tensor>> {
     let (_, height, width) = picture.size3()?;
     let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_upsample_nearest2d([height, width], None, None)?;

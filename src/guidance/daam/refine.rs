@@ -164,9 +164,9 @@ fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
 
 /// (m − mean) / deviation of every map, over its cells.
 fn deviations(maps: &Tensor) -> Result<Tensor> {
-    let centred = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
-    let deviation = centred.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;
-    Ok(centred.f_div(&deviation.f_add_scalar(1e-8)?)?)
+    let centered = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
+    let deviation = centered.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;
+    Ok(centered.f_div(&deviation.f_add_scalar(1e-8)?)?)
 }
 
 fn resized(maps: &Tensor, to: Grid) -> Result<Tensor> {

@@ -30,7 +30,7 @@ impl Rule {
     }
 }
 
-/// Both optimisers and what they remember, by the parameters' names.
+/// Both optimizers and what they remember, by the parameters' names.
 #[derive(Debug)]
 pub struct Optimizer {
     muon: Muon,
@@ -39,7 +39,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimiser that remembers nothing yet.
+    /// An optimizer that remembers nothing yet.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
