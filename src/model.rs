@@ -52,8 +52,8 @@ pub struct LoadOptions {
     pub vae_kind: Option<Kind>,
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
-    /// Decodes large pictures in tiles, to save memory; `None`: all at once.
-    pub tiling: Option<Tiling>,
+    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 1 GiB.
+    pub tiling: Tiling,
     /// Another text encoder, likewise.
     pub text_encoder: Option<Source>,
     /// Another second text encoder (SDXL), likewise.
@@ -82,7 +82,7 @@ impl Default for LoadOptions {
             kind: None,
             vae_kind: None,
             vae: None,
-            tiling: None,
+            tiling: Tiling::default(),
             text_encoder: None,
             text_encoder_2: None,
             image_encoder: None,
@@ -281,7 +281,8 @@ impl Model {
             height: own.height.unwrap_or_else(|| side(0)),
             guidance_scale: own.guidance_scale.unwrap_or(if xl { 5.0 } else { 7.5 }),
         };
-        let mut reading = format!("{:?} {:?}", options.text, options.tiling);
+        let tiling = (options.tiling != Tiling::default()).then_some(options.tiling);
+        let mut reading = format!("{:?} {tiling:?}", options.text);
         if let Some(tower) = &options.image_encoder {
             reading += &format!(" {}", tower.name()); // its weights may never be read
         }
@@ -383,6 +384,11 @@ impl Model {
     /// `text_encoder_2`.
     pub fn tensors(&self, part: &str) -> Option<&Tensors> {
         self.parts.get(part)
+    }
+
+    /// What is to be told of a picture of `grid`'s size that is decoded in tiles.
+    pub(crate) fn tiles_told(&self, grid: Grid) -> Option<String> {
+        self.vae.tiles_told(grid.h, grid.w)
     }
 
     /// What was noticed while loading, in sentences.

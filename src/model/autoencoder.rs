@@ -1,7 +1,7 @@
 //! Between pictures and latents: a VAE, or a tiny autoencoder in its place.
 
 use crate::error::Result;
-use crate::nn::{Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
+use crate::nn::{Cell, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
 use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -44,6 +44,16 @@ impl AutoencoderConfig {
         }
     }
 
+    /// What encoding and decoding take for a cell, computing in `kind`.
+    fn cells(&self, kind: Kind) -> [Cell; 2] {
+        let [encoding, decoding] = match self {
+            Self::Vae(config) => [config.encoding(), config.decoding()],
+            Self::Tiny(config) => [config.working(); 2],
+        };
+        let bytes = kind.elt_size_in_bytes() as f64;
+        [encoding, decoding].map(|numbers| Cell { factor: self.factor(), bytes: numbers * bytes })
+    }
+
     /// Does it overflow in half precision?
     pub const fn overflows(&self) -> bool {
         match self {
@@ -67,7 +77,7 @@ pub(super) struct Autoencoder {
     network: Network,
     config: AutoencoderConfig,
     options: (Kind, Device),
-    tiling: Option<Tiling>,
+    tiling: Tiling,
 }
 
 #[derive(Debug)]
@@ -77,8 +87,8 @@ enum Network {
 }
 
 impl Autoencoder {
-    /// Pulls it from `w`; large latents are decoded in tiles.
-    pub fn new(w: &Weights, config: &AutoencoderConfig, tiling: Option<Tiling>) -> Result<Self> {
+    /// Pulls it from `w`; large pictures are worked on in tiles.
+    pub fn new(w: &Weights, config: &AutoencoderConfig, tiling: Tiling) -> Result<Self> {
         let network = match config {
             AutoencoderConfig::Vae(config) => Network::Vae(Box::new(Vae::new(w, config)?)),
             AutoencoderConfig::Tiny(config) => Network::Tiny(Box::new(Taesd::new(w, config)?)),
@@ -97,28 +107,48 @@ impl Autoencoder {
 
     /// Mean and standard deviation of the latents of pictures.
     pub fn encode(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
-        let picture = picture.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
-        match &self.network {
+        let picture = picture.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
+        let [cell, _] = self.config.cells(self.options.0);
+        let both = self.tiling.encode(&picture, cell, |tile| self.encode_whole(tile))?;
+        let channels = both.size4()?.1 / 2;
+        Ok((both.f_narrow(1, 0, channels)?, both.f_narrow(1, channels, channels)?))
+    }
+
+    /// Mean and standard deviation, one's channels after the other's.
+    fn encode_whole(&self, picture: &Tensor) -> Result<Tensor> {
+        let picture = picture.f_to_kind(self.options.0)?;
+        let (mean, std) = match &self.network {
             Network::Vae(vae) => {
                 let posterior = vae.encode(&picture)?;
                 let std = posterior.std()?.f_to_kind(Kind::Float)?.f_mul_scalar(vae.config().scaling_factor)?;
-                Ok((vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std))
+                (vae.scaled(&posterior.mean.f_to_kind(Kind::Float)?)?, std)
             }
             Network::Tiny(taesd) => {
                 let latent = taesd.encode(&picture)?.f_to_kind(Kind::Float)?;
                 let std = latent.f_zeros_like()?;
-                Ok((latent, std))
+                (latent, std)
             }
-        }
+        };
+        Ok(Tensor::f_cat(&[mean, std], 1)?)
     }
 
     /// The pictures of latents.
     pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let latent = latent.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
-        match self.tiling {
-            Some(tiling) => tiling.decode(&latent, self.config.factor(), |tile| self.decode_whole(tile)),
-            None => self.decode_whole(&latent),
-        }
+        let [_, cell] = self.config.cells(self.options.0);
+        self.tiling.decode(&latent, cell, |tile| self.decode_whole(tile))
+    }
+
+    /// What is to be told of the tiles that a latent of `h` × `w` cells is decoded in.
+    pub fn tiles_told(&self, h: i64, w: i64) -> Option<String> {
+        let [_, cell] = self.config.cells(self.options.0);
+        let (rows, columns) = self.tiling.tile(h, w, cell.bytes)?;
+        let (width, height) = (columns * cell.factor, rows * cell.factor);
+        let whole = (h * w) as f64 * cell.bytes / f64::from(1 << 30);
+        Some(format!(
+            "decoded in blended tiles of {width}×{height} pixels, as the whole would have taken some {whole:.1} GiB; \
+             Tiling::whole() decodes it at once"
+        ))
     }
 
     fn decode_whole(&self, latent: &Tensor) -> Result<Tensor> {

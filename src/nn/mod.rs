@@ -48,7 +48,7 @@ pub use controlnet::{ControlNet, ControlNetConfig};
 pub use layers::{Conv, Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{Resnet, ResnetConfig};
 pub use taesd::{Taesd, TaesdConfig};
-pub use tiling::Tiling;
+pub use tiling::{Cell, Tiling};
 pub use time::{TimestepEmbedding, sinusoids};
 pub use transformer::{Sites, Transformer, TransformerConfig};
 pub use unet::{Added, Level, Residuals, UNet, UnetConfig};

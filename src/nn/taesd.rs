@@ -82,6 +82,13 @@ impl TaesdConfig {
         1 << self.num_encoder_blocks.len().saturating_sub(1).min(62)
     }
 
+    /// Numbers that encoding and decoding keep for a cell of a latent, at most at once: three tensors of the picture's size.
+    pub fn working(&self) -> f64 {
+        let channels = self.decoder_block_out_channels.iter().chain(&self.encoder_block_out_channels).max();
+        let factor = self.factor() as f64;
+        3.0 * channels.copied().unwrap_or_default() as f64 * factor * factor
+    }
+
     fn check(&self) -> Result<()> {
         sizes(NAME, "in_channels", &[self.in_channels])?;
         sizes(NAME, "out_channels", &[self.out_channels])?;

@@ -1,32 +1,60 @@
-//! [`Tiling`]: large latents, decoded piece by piece.
+//! [`Tiling`]: large pictures, encoded and decoded piece by piece.
 
 use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// Decodes a latent in overlapping tiles that are blended into each other, so that memory is that of one tile and the
-/// picture.
+/// How an autoencoder works on large pictures: in overlapping tiles that are blended into each other, so that memory is
+/// that of one tile and the picture.
 ///
-/// A latent that fits into a tile is decoded whole. Otherwise a pixel that one tile covers is that tile's, bit for bit;
-/// where tiles overlap it is a weighted mean of theirs, so it is never further from the whole picture's than the worst
-/// of them. What a tile differs by is what its VAE looks at beyond the tile: convolutions at the tile's edge, which the
-/// outer quarter of an overlap hides, and means and attention over the whole latent, which differ by little as long as
-/// a tile shows enough of the picture. `docs/guide.md` has measurements.
+/// By default it decides by itself. A latent cell's share of memory is estimated as three of the network's largest tensors;
+/// where all cells together stay within 1 GiB, the picture is worked on whole, the same to the bit as with
+/// [`Tiling::whole`]: up to 590 × 590 pixels for the VAE of Stable Diffusion in f32, 840 × 840 in f16. Beyond that, images of a
+/// batch take turns, and an image that is too large alone is split into the fewest tiles that are within the limit, with
+/// 16 cells or a quarter of a tile in common.
+///
+/// A pixel that one tile covers is that tile's, bit for bit; where tiles overlap it is a weighted mean of theirs, so it is
+/// never further from the whole picture's than the worst of them. What a tile differs by is what the network looks at
+/// beyond the tile: convolutions at the tile's edge, which the outer quarter of an overlap hides, and means and attention
+/// over the whole, which differ by little as long as a tile shows enough of the picture. `docs/guide.md` has measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tiling {
-    tile: i64,
-    overlap: i64,
+pub struct Tiling(Rule);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rule {
+    Whole,
+    Tiles { tile: i64, overlap: i64 },
+    Above { bytes: u64 },
 }
 
 impl Default for Tiling {
-    /// Tiles of 64 × 64 cells, 512 pixels, with 16 cells in common.
+    /// [`Tiling::above`] 1 GiB.
     fn default() -> Self {
-        Self { tile: 64, overlap: 16 }
+        Self::above(1 << 30)
     }
 }
 
+/// What a network makes of latent cells, or makes them of.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Cell {
+    /// Pixels of a cell, in each direction.
+    pub factor: i64,
+    /// Memory that the network takes for a cell, at most at once.
+    pub bytes: f64,
+}
+
 impl Tiling {
-    /// Tiles of `tile` × `tile` latent cells, 8 or more, that have `overlap` rows and columns in common, at least 1 and
-    /// at most half of a tile.
+    /// Tiles where an image would take more than `bytes`, as estimated; smaller ones whole.
+    pub const fn above(bytes: u64) -> Self {
+        Self(Rule::Above { bytes })
+    }
+
+    /// Never in tiles, whatever it takes.
+    pub const fn whole() -> Self {
+        Self(Rule::Whole)
+    }
+
+    /// Tiles of `tile` × `tile` latent cells, 8 or more, that have at least `overlap` rows and columns in common, at
+    /// least 1 and at most half of a tile. What fits into a tile is worked on whole.
     ///
     /// # Errors
     /// [`Error::Parameter`] for other numbers.
@@ -41,85 +69,117 @@ impl Tiling {
                 format!("1 to {} latent cells, half of a tile", tile / 2),
             ));
         }
-        Ok(Self { tile, overlap })
+        Ok(Self(Rule::Tiles { tile, overlap }))
     }
 
-    /// Decodes `latent`, [b, c, h, w] → [b, 3, factor·h, factor·w], by `decode`, which does the same for a tile.
+    /// Decodes `latent`, [b, c, h, w] → [b, n, factor·h, factor·w], by `decode`, which does the same for a tile.
     ///
     /// # Errors
     /// Those of `decode`; [`Error::Shape`] if it makes pictures of another size.
-    pub fn decode(&self, latent: &Tensor, factor: i64, decode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
-        let (_, _, h, w) = latent.size4()?;
-        if h <= self.tile && w <= self.tile {
-            return decode(latent);
+    pub fn decode(&self, latent: &Tensor, cell: Cell, decode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        self.work(latent, cell, (1, cell.factor), decode)
+    }
+
+    /// Encodes `picture`, [b, c, factor·h, factor·w] → [b, n, h, w], by `encode`, which does the same for a tile. A picture
+    /// whose sides are no multiples of the factor has no cells to part it at, and is encoded whole.
+    ///
+    /// # Errors
+    /// Those of `encode`; [`Error::Shape`] if it makes latents of another size.
+    pub fn encode(&self, picture: &Tensor, cell: Cell, encode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let (_, _, height, width) = picture.size4()?;
+        if height % cell.factor != 0 || width % cell.factor != 0 {
+            return encode(picture);
         }
-        let (rows, columns) = (self.spans(h), self.spans(w));
+        self.work(picture, cell, (cell.factor, 1), encode)
+    }
+
+    /// The size in cells of the tiles of an image of `h` × `w` cells, of which a network takes `bytes` each; `None`: it
+    /// is worked on whole.
+    pub fn tile(&self, h: i64, w: i64, bytes: f64) -> Option<(i64, i64)> {
+        let (rows, columns) = self.spans(h, w, bytes)?;
+        Some((rows.first()?.length, columns.first()?.length))
+    }
+
+    /// Where tiles begin in each direction.
+    fn spans(&self, h: i64, w: i64, bytes: f64) -> Option<(Vec<Span>, Vec<Span>)> {
+        let (rows, columns, overlap) = match self.0 {
+            Rule::Whole => return None,
+            Rule::Tiles { tile, overlap } => (tile, tile, overlap),
+            Rule::Above { bytes: most } => {
+                if (h * w) as f64 * bytes <= most as f64 {
+                    return None;
+                }
+                let tile = ((most as f64 / bytes).sqrt() as i64).clamp(8, 1 << 16);
+                let overlap = (tile / 4).min(16);
+                (shortened(h, tile, overlap), shortened(w, tile, overlap), overlap)
+            }
+        };
+        (h > rows || w > columns).then(|| (spans(h, rows, overlap), spans(w, columns, overlap)))
+    }
+
+    /// `x` has `from` rows and columns for a cell, and what is made of it `to`.
+    fn work(
+        &self,
+        x: &Tensor,
+        cell: Cell,
+        (from, to): (i64, i64),
+        network: impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let (b, _, h, w) = x.size4()?;
+        let (h, w) = (h / from, w / from);
+        if let Rule::Above { bytes } = self.0
+            && b > 1
+            && (b * h * w) as f64 * cell.bytes > bytes as f64
+        {
+            let each = (0..b).map(|image| self.one(&x.f_narrow(0, image, 1)?, cell, (h, w), (from, to), &network));
+            return Ok(Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?);
+        }
+        self.one(x, cell, (h, w), (from, to), &network)
+    }
+
+    /// Images together, whole or in tiles.
+    fn one(
+        &self,
+        x: &Tensor,
+        cell: Cell,
+        (h, w): (i64, i64),
+        (from, to): (i64, i64),
+        network: &impl Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let Some((rows, columns)) = self.spans(h, w, cell.bytes) else { return network(x) };
         let mut sums: Option<(Tensor, Tensor)> = None;
         for row in &rows {
             for column in &columns {
-                let tile = latent.f_narrow(2, row.start, row.length)?.f_narrow(3, column.start, column.length)?;
-                let picture = decode(&tile)?;
-                let (b, channels, height, width) = picture.size4()?;
-                if (height, width) != (row.length * factor, column.length * factor) {
-                    let expected = format!("[b, c, {}, {}]", row.length * factor, column.length * factor);
-                    return Err(Error::Shape { what: "a decoded tile", got: picture.size(), expected });
+                let tile = x.f_narrow(2, row.start * from, row.length * from)?;
+                let tile = network(&tile.f_narrow(3, column.start * from, column.length * from)?)?;
+                let (b, channels, height, width) = tile.size4()?;
+                if (height, width) != (row.length * to, column.length * to) {
+                    let expected = format!("[b, c, {}, {}]", row.length * to, column.length * to);
+                    return Err(Error::Shape { what: "what was made of a tile", got: tile.size(), expected });
                 }
-                let options = (Kind::Float, picture.device());
-                let weight = self.weight(row, h, factor, options.1)?.f_unsqueeze(1)?; // [height, 1]
-                let weight = weight.f_mul(&self.weight(column, w, factor, options.1)?)?; // [height, width]
+                let options = (Kind::Float, tile.device());
+                let weight = row.weight(to, options.1)?.f_unsqueeze(1)?; // [height, 1]
+                let weight = weight.f_mul(&column.weight(to, options.1)?)?; // [height, width]
                 let (sum, total) = match sums.take() {
                     Some(sums) => sums,
                     None => (
-                        Tensor::f_zeros([b, channels, h * factor, w * factor], options)?,
-                        Tensor::f_zeros([h * factor, w * factor], options)?,
+                        Tensor::f_zeros([b, channels, h * to, w * to], options)?,
+                        Tensor::f_zeros([h * to, w * to], options)?,
                     ),
                 };
                 let part = |of: &Tensor, axis: i64| {
-                    let rows = of.f_narrow(axis, row.start * factor, height)?;
-                    rows.f_narrow(axis + 1, column.start * factor, width)
+                    let rows = of.f_narrow(axis, row.start * to, height)?;
+                    rows.f_narrow(axis + 1, column.start * to, width)
                 };
-                let _ = part(&sum, 2)?.f_add_(&picture.f_to_kind(Kind::Float)?.f_mul(&weight)?)?;
+                let _ = part(&sum, 2)?.f_add_(&tile.f_to_kind(Kind::Float)?.f_mul(&weight)?)?;
                 let _ = part(&total, 0)?.f_add_(&weight)?;
                 sums = Some((sum, total));
             }
         }
         match sums {
-            Some((sum, total)) => Ok(sum.f_div(&total)?.f_to_kind(latent.kind())?),
-            None => decode(latent),
+            Some((mut sum, total)) => Ok(sum.f_div_(&total)?.f_to_kind(x.kind())?),
+            None => network(x),
         }
-    }
-
-    /// Where the tiles of a side begin: spread evenly, and overlapping by `overlap` or more.
-    fn spans(&self, side: i64) -> Vec<Span> {
-        let Self { tile, overlap } = *self;
-        if side <= tile {
-            return vec![Span { start: 0, length: side }];
-        }
-        let (rest, stride) = (side - tile, tile - overlap);
-        let steps = (rest + stride - 1) / stride;
-        (0..=steps).map(|i| Span { start: rest * i / steps, length: tile }).collect()
-    }
-
-    /// The weights of a tile's pixels along a side of `side` cells: 1, and toward a neighbor nothing in the outer
-    /// quarter of the overlap, then a line up to its inner quarter.
-    fn weight(&self, span: &Span, side: i64, factor: i64, device: Device) -> Result<Tensor> {
-        let options = (Kind::Float, device);
-        let pixels = span.length * factor;
-        let overlap = (self.overlap * factor) as f64;
-        // (distance to the edge − overlap/4)/(overlap/2), in 0..=1: where one tile has nothing, the next one has 1.
-        let from_edge = Tensor::f_arange(pixels, options)?.f_add_scalar(0.5)?;
-        let ramp = |distance: &Tensor| -> Result<Tensor> {
-            let way = distance.f_sub_scalar(overlap / 4.0)?.f_div_scalar(overlap / 2.0)?;
-            Ok(way.f_clamp(0.0, 1.0)?)
-        };
-        let mut weight = Tensor::f_ones([pixels], options)?;
-        if span.start > 0 {
-            weight = weight.f_mul(&ramp(&from_edge)?)?;
-        }
-        if span.start + span.length < side {
-            weight = weight.f_mul(&ramp(&from_edge.f_flip([0])?)?)?;
-        }
-        Ok(weight)
     }
 }
 
@@ -128,18 +188,63 @@ impl Tiling {
 struct Span {
     start: i64,
     length: i64,
+    /// Cells in common with the tile before, and with the one after; 0 at the picture's edges.
+    common: [i64; 2],
+}
+
+/// How many tiles of `tile` cells a side takes after the first.
+const fn further(side: i64, tile: i64, overlap: i64) -> i64 {
+    if side <= tile { 0 } else { (side - overlap - 1) / (tile - overlap) }
+}
+
+/// The shortest tile of which a side takes no more than of `tile`s.
+const fn shortened(side: i64, tile: i64, overlap: i64) -> i64 {
+    let further = further(side, tile, overlap);
+    (side + further * overlap + further) / (further + 1) // rounded up
+}
+
+/// The fewest tiles of a side, overlapping by `overlap` or more and spread evenly.
+fn spans(side: i64, tile: i64, overlap: i64) -> Vec<Span> {
+    if side <= tile {
+        return vec![Span { start: 0, length: side, common: [0, 0] }];
+    }
+    let further = further(side, tile, overlap);
+    let start = |i: i64| (side - tile) * i / further;
+    let common = |i: i64| if (1..=further).contains(&i) { start(i - 1) + tile - start(i) } else { 0 };
+    (0..=further).map(|i| Span { start: start(i), length: tile, common: [common(i), common(i + 1)] }).collect()
+}
+
+impl Span {
+    /// The weights of a tile's rows or columns, `to` for a cell: 1, and toward a neighbor nothing in the outer quarter of
+    /// the overlap, then a line up to its inner quarter.
+    fn weight(&self, to: i64, device: Device) -> Result<Tensor> {
+        let options = (Kind::Float, device);
+        // (distance to the edge − overlap/4)/(overlap/2), in 0..=1: where one tile has nothing, the next one has 1.
+        let from_edge = Tensor::f_arange(self.length * to, options)?.f_add_scalar(0.5)?;
+        let mut weight = Tensor::f_ones([self.length * to], options)?;
+        for (common, distance) in self.common.into_iter().zip([from_edge.shallow_clone(), from_edge.f_flip([0])?]) {
+            if common > 0 {
+                let overlap = (common * to) as f64;
+                let way = distance.f_sub_scalar(overlap / 4.0)?.f_div_scalar(overlap / 2.0)?;
+                weight = weight.f_mul(&way.f_clamp(0.0, 1.0)?)?;
+            }
+        }
+        Ok(weight)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::Cell;
+    use std::cell::Cell as Count;
 
     /// Each cell as 2 × 2 pixels.
     fn doubled(latent: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = latent.size4()?;
         Ok(latent.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?)
     }
+
+    const CELL: Cell = Cell { factor: 2, bytes: 10.0 };
 
     fn noise(h: i64, w: i64) -> Tensor {
         (Tensor::arange(h * w, (Kind::Float, Device::Cpu)) * 0.37).sin().reshape([1, 1, h, w])
@@ -148,8 +253,8 @@ mod tests {
     #[test]
     fn a_decoder_that_looks_at_single_cells_is_not_changed() -> Result<()> {
         for (h, w, tile, overlap) in [(8, 8, 8, 2), (9, 30, 8, 1), (40, 13, 8, 4), (100, 8, 16, 5), (64, 65, 64, 16)] {
-            let (latent, largest) = (noise(h, w), Cell::new(0));
-            let tiled = Tiling::new(tile, overlap)?.decode(&latent, 2, |part| {
+            let (latent, largest) = (noise(h, w), Count::new(0));
+            let tiled = Tiling::new(tile, overlap)?.decode(&latent, CELL, |part| {
                 let (_, _, h, w) = part.size4()?;
                 largest.set(largest.get().max(h.max(w)));
                 doubled(part)
@@ -163,8 +268,8 @@ mod tests {
     #[test]
     fn a_pixel_is_no_further_off_than_the_worst_tile_that_covers_it() -> Result<()> {
         // Every tile is off by its own number, between −1 and 1.
-        let (latent, calls) = (noise(20, 20), Cell::new(0));
-        let tiled = Tiling::new(8, 3)?.decode(&latent, 2, |part| {
+        let (latent, calls) = (noise(20, 20), Count::new(0));
+        let tiled = Tiling::new(8, 3)?.decode(&latent, CELL, |part| {
             calls.set(calls.get() + 1);
             Ok(doubled(part)? + f64::from(calls.get()).sin())
         })?;
@@ -174,11 +279,55 @@ mod tests {
     }
 
     #[test]
-    fn impossible_tiles_are_refused() {
+    fn impossible_tiles_are_refused() -> Result<()> {
         assert!(Tiling::new(4, 1).unwrap_err().to_string().contains("tile is 4"));
         assert!(Tiling::new(16, 9).unwrap_err().to_string().contains("1 to 8 latent cells"));
         let small = |_: &Tensor| Ok(Tensor::zeros([1, 1, 3, 3], (Kind::Float, Device::Cpu)));
-        let error = Tiling::default().decode(&noise(65, 65), 8, small).unwrap_err().to_string();
-        assert!(error.contains("a decoded tile has shape"), "{error}");
+        let error = Tiling::new(64, 16)?.decode(&noise(80, 80), CELL, small).unwrap_err().to_string();
+        assert!(error.contains("what was made of a tile has shape"), "{error}");
+        Ok(())
+    }
+
+    /// The largest tile, and how many there were, that a decoder of 10 bytes a cell is given.
+    fn given(tiling: Tiling, size: [i64; 4]) -> Result<(i64, usize)> {
+        let (largest, calls) = (Count::new(0), Count::new(0));
+        let latent = Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)).reshape(size);
+        let made = tiling.decode(&latent, CELL, |tile| {
+            largest.set(largest.get().max(tile.numel()));
+            calls.set(calls.get() + 1);
+            doubled(tile)
+        })?;
+        assert!(made.allclose(&doubled(&latent)?, 1e-6, 1e-4, false), "{size:?}");
+        Ok((largest.get() as i64, calls.get()))
+    }
+
+    #[test]
+    fn what_fits_is_whole_and_what_does_not_is_within_the_limit() -> Result<()> {
+        let tiling = Tiling::above(10 * 24 * 24);
+        assert_eq!(given(tiling, [1, 1, 24, 24])?, (24 * 24, 1));
+        assert_eq!(given(tiling, [1, 1, 12, 48])?, (12 * 48, 1), "as many cells");
+        assert_eq!(given(tiling, [2, 1, 12, 24])?, (24 * 24, 1), "two images");
+        assert_eq!(given(tiling, [2, 1, 24, 24])?, (24 * 24, 2), "two that take turns");
+        assert_eq!(given(tiling, [1, 1, 24, 25])?, (24 * 16, 2), "(25 + 6 in common)/2, rounded up");
+        assert_eq!(given(tiling, [2, 1, 40, 42])?, (23 * 24, 8));
+        assert_eq!(given(Tiling::whole(), [2, 1, 40, 42])?, (2 * 40 * 42, 1));
+        assert_eq!(Tiling::default().tile(64, 64, 196_608.0), None, "SD 1.5 at 512 pixels");
+        assert_eq!(Tiling::default().tile(128, 128, 196_608.0), Some((72, 72)), "and at 1024");
+        Ok(())
+    }
+
+    #[test]
+    fn encoding_parts_pictures_at_cells() -> Result<()> {
+        let picture = noise(60, 84);
+        let mean = |picture: &Tensor| -> Result<Tensor> {
+            Ok(picture.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None::<i64>)?)
+        };
+        for tiling in [Tiling::above(10 * 16 * 16), Tiling::new(16, 8)?] {
+            let made = tiling.encode(&picture, CELL, mean)?;
+            assert!(made.allclose(&mean(&picture)?, 1e-6, 1e-6, false));
+        }
+        let odd = noise(61, 84);
+        assert_eq!(Tiling::above(1).encode(&odd, CELL, mean)?, mean(&odd)?, "no cells to part it at");
+        Ok(())
     }
 }

@@ -89,6 +89,27 @@ impl VaeConfig {
         1 << self.block_out_channels.len().saturating_sub(1).min(62)
     }
 
+    /// Numbers that decoding keeps for a cell of a latent, at most at once: three of the largest tensors.
+    pub fn decoding(&self) -> f64 {
+        self.largest(|level| self.block_out_channels.get(level..level + 2).unwrap_or_default()) // as it is doubled
+    }
+
+    /// Numbers that encoding keeps for a cell of a latent, at most at once: three of the largest tensors.
+    pub fn encoding(&self) -> f64 {
+        self.largest(|_| &[])
+    }
+
+    /// Thrice the most numbers of a level, a cell: of its channels, and of `others`.
+    fn largest<'a>(&'a self, others: impl Fn(usize) -> &'a [i64]) -> f64 {
+        let levels = self.block_out_channels.iter().rev().enumerate();
+        let numbers = levels.map(|(from_latent, channels)| {
+            let level = self.block_out_channels.len() - 1 - from_latent;
+            let channels = others(level).iter().fold(*channels, |most, channels| most.max(*channels));
+            channels as f64 * 4f64.powi(from_latent as i32)
+        });
+        3.0 * numbers.fold(0.0, f64::max)
+    }
+
     fn check(&self) -> Result<()> {
         if self.block_out_channels.is_empty() {
             return Err(refused(NAME, "block_out_channels", &self.block_out_channels, "expected at least one level"));

@@ -97,9 +97,10 @@ impl Builder {
         self
     }
 
-    /// Decodes pictures that are larger than a tile piece by piece, to save memory.
+    /// When pictures are encoded and decoded in tiles, to save memory. Default: where the whole would take more than 1 GiB;
+    /// [`Tiling::whole`] and [`Tiling::new`] force either.
     pub fn tiling(mut self, tiling: Tiling) -> Self {
-        self.options.tiling = Some(tiling);
+        self.options.tiling = tiling;
         self
     }
 

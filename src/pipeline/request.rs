@@ -386,7 +386,9 @@ impl<'p> Request<'p> {
             (0..pictures.size4()?.0).map(|image| Raster::from_tensor(&pictures.f_select(0, image)?)).collect()
         };
         let images = pictures.as_ref().map(of).transpose()?.unwrap_or_default();
-        let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(run.notes()).collect();
+        let tiles = if ends_early { None } else { model.tiles_told(grid) };
+        let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(tiles);
+        let notes = notes.chain(run.notes()).collect();
         recipe.images = run.latent().size4()?.0 as usize;
         Ok(Output { images, latents: run.latent().shallow_clone(), notes, reports: run.reports()?, timing, recipe })
     }
