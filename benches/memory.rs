@@ -1,0 +1,160 @@
+//! Memory of a run: `cargo bench --bench memory [-- run|decode|many]`; without a name, all of them. Linux only, whose
+//! `/proc` tells what is resident and what was at most.
+//!
+//! Each measurement is a process of its own, so that its peak is its own too.
+//!
+//! * `run`: two steps of a network of SD 1.5's size on 64×64 latents (512×512 pixels), bare and with all the guidances of
+//!   the row `all` of the other benches. 4 GB, some minutes.
+//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, as it is by default and whole, above what the
+//!   model has resident.
+//! * `many`: runs of the embedded model with all guidances in one process, and what is resident after each tenth of them. With
+//!   glibc's arenas as they are and with `MALLOC_ARENA_MAX=1`: what threads leave in arenas of their own looks like growth.
+
+mod support;
+
+use impasto::guidance::{ColorForce, Daam, PaintWithWords, Region};
+use impasto::nn::{Tiling, Vae, VaeConfig};
+use impasto::weights::Weights;
+use impasto::{Codec, Grid, LoadOptions, Model, Pipeline, Result, Rgb, Source};
+use ndarray::Array2;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use support::{PROMPT, Unet, seconds};
+use tch::{Device, Kind, Tensor};
+
+const MIB: f64 = 1_048_576.0;
+/// Runs of `many`.
+const RUNS: usize = 200;
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    tch::set_num_threads(1);
+    if let Some(at) = arguments.iter().position(|argument| argument == "--work") {
+        return match &arguments[at + 1..] {
+            [work, row] if work == "run" => run(row),
+            [work] if work == "many" => many(),
+            [work, folder, side, tiling] => {
+                autoencode(work, Path::new(folder), side.parse().expect("a side"), tiling == "whole")
+            }
+            other => panic!("no work: {other:?}"),
+        };
+    }
+    if !cfg!(target_os = "linux") {
+        println!("only Linux tells what is resident in a way that this bench can read");
+        return Ok(());
+    }
+    let named = |group: &str| arguments.iter().any(|argument| argument == group);
+    let wanted = |group: &str| named(group) || !["run", "decode", "encode", "many"].into_iter().any(named);
+    for group in ["decode", "encode"].into_iter().filter(|group| wanted(group)) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        make(folder.path())?;
+        let folder = folder.path().to_str().expect("a path in Unicode");
+        for side in ["512", "1024"] {
+            for tiling in ["default", "whole"] {
+                let [before, peak, seconds] = work(&[group, folder, side, tiling], &[])[..] else {
+                    panic!("three numbers")
+                };
+                let above = (peak - before) / MIB;
+                println!(
+                    "{group} {side}² {tiling:<8} {above:6.0} MiB above the model's {:.0}, {seconds:.1} s",
+                    before / MIB
+                );
+            }
+        }
+    }
+    if wanted("many") {
+        for environment in [&[][..], &[("MALLOC_ARENA_MAX", "1")]] {
+            let resident = work(&["many"], environment);
+            let told: Vec<String> = resident.iter().map(|bytes| format!("{:.1}", bytes / MIB)).collect();
+            println!("{RUNS} runs {environment:?}: {} MiB after each tenth of them", told.join(", "));
+        }
+    }
+    if wanted("run") {
+        let [none, all] = ["none", "all"].map(|row| work(&["run", row], &[]));
+        for (row, numbers) in [("none", &none), ("all", &all)] {
+            let [model, peak, seconds] = numbers[..] else { panic!("three numbers") };
+            let above = (peak - model) / MIB;
+            println!("run {row:<5} peak {:.0} MiB, {above:.0} above the model, {seconds:.1} s a step", peak / MIB);
+        }
+        println!("run all / none: {:.4} of the process, {:.4} above the model", all[1] / none[1], {
+            (all[1] - all[0]) / (none[1] - none[0])
+        });
+    }
+    Ok(())
+}
+
+/// Does some work in a process of its own; the numbers that it prints.
+fn work(work: &[&str], environment: &[(&str, &str)]) -> Vec<f64> {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    let output = command.arg("--work").args(work).envs(environment.iter().copied()).output().expect("started");
+    assert!(output.status.success(), "{work:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).expect("text");
+    text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
+}
+
+/// Two steps with the guidances of a row.
+fn run(row: &str) -> Result<()> {
+    let model = Unet::sd15()?;
+    let before = begun();
+    let seconds = seconds(&model, Grid::new(64, 64), 2, row)?;
+    println!("{before} {} {seconds}", resident("VmHWM"));
+    Ok(())
+}
+
+/// A picture of `side` pixels to its latent or back.
+fn autoencode(work: &str, folder: &Path, side: i64, whole: bool) -> Result<()> {
+    let tiling = if whole { Tiling::whole() } else { Tiling::default() };
+    let options = LoadOptions { vae: Some(Source::dir(folder)), tiling, ..LoadOptions::default() };
+    let model = Model::load_with(&Source::embedded(), options)?;
+    let options = (Kind::Float, Device::Cpu);
+    drop(model.decode(&Tensor::zeros([1, 4, 2, 2], options))?);
+    let before = begun();
+    let clock = support::clock::Clock::start();
+    match work {
+        "encode" => drop(model.encode(&Tensor::zeros([1, 3, side, side], options))?),
+        _ => drop(model.decode(&Tensor::zeros([1, 4, side / 8, side / 8], options))?),
+    }
+    println!("{before} {} {}", resident("VmHWM"), clock.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Pictures of the embedded model, one after the other.
+fn many() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    for run in 1..=RUNS {
+        let left = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
+        let output = pipeline.request(PROMPT).seed(run as u64).steps(4);
+        let output = output.guide(ColorForce::new("eyes", Rgb(255, 215, 0))).guide(Daam::words());
+        let output = output.guide(PaintWithWords::default().mask(left, "hair", 1.5)).run()?;
+        assert_eq!(output.images().len(), 1);
+        drop(output);
+        if run % (RUNS / 10) == 0 {
+            println!("{}", resident("VmRSS"));
+        }
+    }
+    Ok(())
+}
+
+/// A folder with a VAE of SD 1.5's size and random weights.
+fn make(folder: &Path) -> Result<()> {
+    let config = r#"{ "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2 }"#;
+    let random = Weights::random(1, Kind::Float, Device::Cpu);
+    drop(Vae::new(&random, &VaeConfig::from_json("vae", config)?)?);
+    fs::write(folder.join("config.json"), config).expect("written");
+    let tensors: Vec<(String, Tensor)> = random.drawn()?.into_iter().collect();
+    Ok(Tensor::write_safetensors(&tensors, folder.join("diffusion_pytorch_model.safetensors"))?)
+}
+
+/// What is resident, from where the peak is counted anew.
+fn begun() -> f64 {
+    fs::write("/proc/self/clear_refs", "5").expect("the peak is forgotten");
+    resident("VmRSS")
+}
+
+/// A line of `/proc/self/status`, in bytes.
+fn resident(name: &str) -> f64 {
+    let status = fs::read_to_string("/proc/self/status").expect("the process's status");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse().ok()).map_or(f64::NAN, |kb: f64| 1024.0 * kb)
+}

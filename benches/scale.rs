@@ -1,0 +1,184 @@
+//! How a step's time grows: `cargo bench --bench scale [-- size|batch|forces|hooks|chunks|sd15] [--rounds N] [--plot FILE]`;
+//! without a name, all but `sd15`.
+//!
+//! The embedded model, one thread, the processor's time of whole steps of a run less the first. Every round takes each point
+//! of an axis once, in turn, and the figures are medians of the ratios to that round's first point. An axis is varied alone: 128×128
+//! pixels, one image, nothing else to do.
+//!
+//! * `size`: pixels of a side. Convolutions and linear layers are linear in the area, self-attention is quadratic in it.
+//! * `batch`: images. Linear at most.
+//! * `forces`: color forces, on the prompt's six phrases in turn. They share what is read of attention; each has a mask to make and
+//!   latents to pull.
+//! * `hooks`: hooks that each take the mean attention of every token at every cross-attention site. They share the probabilities.
+//! * `chunks`: a prompt of so many times 75 tokens. Its keys and values are made once a run; attention to it is linear.
+//! * `sd15`: sizes again, with a network of SD 1.5's size and random weights, 256×256 and 512×512 pixels. 4 GB, minutes.
+
+mod support;
+
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
+use impasto::guidance::{ColorForce, GoldMode};
+use impasto::sampler::{Sampler, Start};
+use impasto::{Branch, Codec, Grid, Model, Result, Rgb, Source};
+use plotters::prelude::*;
+use support::clock::Clock;
+use support::statistics::{bootstrap, median};
+use support::{PROMPT, Unet};
+use tch::{Device, Kind, Tensor};
+
+/// What is varied, and where.
+struct Axis {
+    name: &'static str,
+    label: &'static str,
+    points: &'static [usize],
+}
+
+const AXES: [Axis; 5] = [
+    Axis { name: "size", label: "pixels of a side", points: &[128, 192, 256, 384, 512] },
+    Axis { name: "batch", label: "images", points: &[1, 2, 4, 6, 8] },
+    Axis { name: "forces", label: "color forces", points: &[0, 1, 2, 4, 8, 16] },
+    Axis { name: "hooks", label: "hooks that read", points: &[0, 1, 2, 4, 8] },
+    Axis { name: "chunks", label: "chunks of 75 tokens", points: &[1, 2, 3, 4] },
+];
+const SD15: Axis = Axis { name: "size", label: "pixels of a side", points: &[256, 512] };
+
+/// Means of attention, added up.
+#[derive(Default)]
+struct Means(Option<Tensor>);
+
+impl CrossAttentionHook for Means {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+    }
+    fn probs(&mut self, _: &At, probs: &Probs) -> Result<()> {
+        let here = probs.columns(probs.tokens())?.f_mean_dim([0i64, 1, 2].as_slice(), false, Kind::Float)?;
+        self.0 = Some(match self.0.take() {
+            Some(sum) => sum.f_add(&here)?,
+            None => here,
+        });
+        Ok(())
+    }
+}
+
+/// Seconds a step at a point of an axis, over `steps` steps after one that fills what is kept for the run.
+fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usize) -> Result<f64> {
+    let at = |name: &str, otherwise: usize| if axis == name { point } else { otherwise };
+    let schedule = Schedule::new(&Table::stable_diffusion(), 1 + steps, Spacing::Leading)?;
+    let mut sampler = Sampler::new(schedule, Euler);
+    for phrase in ["eyes", "hair", "skin", "shirt", "background", "hair bow"].iter().cycle().take(at("forces", 0)) {
+        let gold = GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
+        sampler = sampler.guide(ColorForce::new(*phrase, Rgb(255, 215, 0)).gold(gold).max_timestep(999.0));
+    }
+    for _ in 0..at("hooks", 0) {
+        sampler = sampler.hook(Means::default());
+    }
+    let prompt = vec![PROMPT; at("chunks", 1)].join(" BREAK ");
+    let cells = (at("size", 128) / 8) as i64;
+    let start = Start::new(&prompt, Grid::new(cells, cells), Noise::shared(7)).images(at("batch", 1));
+    let mut run = sampler.start(model, start)?;
+    run.step()?;
+    let begun = Clock::start();
+    while run.step()?.is_some() {}
+    Ok(begun.elapsed().as_secs_f64() / steps as f64)
+}
+
+/// Each point and the ratio of its time to the first point's.
+fn measured<M: Denoiser + Codec>(
+    model: &M,
+    axis: &Axis,
+    rounds: usize,
+    steps: impl Fn(usize) -> usize,
+) -> Result<Vec<(f64, f64)>> {
+    let mut times = vec![Vec::new(); axis.points.len()];
+    for _ in 0..rounds {
+        for (point, times) in axis.points.iter().zip(&mut times) {
+            times.push(seconds(model, axis.name, *point, steps(*point))?);
+        }
+    }
+    let first = times[0].clone();
+    let line = axis.points.iter().zip(times).map(|(point, times)| {
+        let ratios: Vec<f64> = times.iter().zip(&first).map(|(time, first)| time / first).collect();
+        let ((low, high), ratio) = (bootstrap(&ratios), median(ratios));
+        println!("{} {point:4}: {:9.2} ms a step, {ratio:7.3} [{low:.3}, {high:.3}]", axis.name, 1e3 * median(times));
+        (*point as f64, ratio)
+    });
+    Ok(line.collect())
+}
+
+/// How a step's time grows in theory. The embedded model multiplies 216 million times a branch at 128×128 pixels for what
+/// is linear in the area, 10 of them for attention to a chunk, and 27 million times for self-attention. What forces
+/// and hooks add is counted as nothing.
+fn expected(axis: &str, first: f64, at: f64) -> f64 {
+    let times = at / first;
+    match axis {
+        "size" => (216.0 * times.powi(2) + 27.0 * times.powi(4)) / (216.0 + 27.0),
+        "batch" => times,
+        "chunks" => 1.0 + 10.0 / (216.0 + 27.0) * (at - first),
+        _ => 1.0,
+    }
+}
+
+/// A panel for each axis.
+fn plot(file: &str, lines: &[(&Axis, Vec<(f64, f64)>)]) -> std::result::Result<(), Box<dyn std::error::Error>> {
+    const INK: RGBColor = RGBColor(110, 118, 129); // on light pages and on dark ones
+    const LINE: RGBColor = RGBColor(66, 133, 200);
+    let area = SVGBackend::new(file, (320 * lines.len().min(3) as u32, 260 * lines.len().div_ceil(3) as u32))
+        .into_drawing_area();
+    for (area, (axis, line)) in area.split_evenly((lines.len().div_ceil(3), lines.len().min(3))).iter().zip(lines) {
+        let (first, last) = (line[0].0, line[line.len() - 1].0);
+        let expected: Vec<(f64, f64)> = (0..=50)
+            .map(|i| first + (last - first) * f64::from(i) / 50.0)
+            .map(|at| (at, expected(axis.name, first, at)))
+            .collect();
+        let top = line.iter().chain(&expected).fold(1.0f64, |top, (_, ratio)| top.max(*ratio));
+        let mut chart = ChartBuilder::on(area)
+            .margin(10)
+            .margin_right(18)
+            .x_label_area_size(38)
+            .y_label_area_size(46)
+            .build_cartesian_2d(first..last, 0.0..top * 1.08)?;
+        chart
+            .configure_mesh()
+            .x_labels(6)
+            .y_labels(5)
+            .x_label_formatter(&|x| format!("{x:.0}"))
+            .y_label_formatter(&|y| if top > 3.0 { format!("{y:.0}") } else { format!("{y:.1}") })
+            .axis_style(INK)
+            .bold_line_style(INK.mix(0.25))
+            .light_line_style(INK.mix(0.0))
+            .label_style(("sans-serif", 13, &INK))
+            .axis_desc_style(("sans-serif", 14, &INK))
+            .x_desc(axis.label)
+            .y_desc("time of a step")
+            .draw()?;
+        chart.draw_series(DashedLineSeries::new(expected, 5, 4, INK.stroke_width(1)))?;
+        chart.draw_series(LineSeries::new(line.iter().copied(), LINE.stroke_width(2)))?;
+        chart.draw_series(line.iter().map(|point| Circle::new(*point, 3, LINE.filled())))?;
+    }
+    Ok(area.present()?)
+}
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let after = |name: &str| arguments.get(arguments.iter().position(|argument| argument == name)? + 1);
+    let rounds = after("--rounds").and_then(|rounds| rounds.parse().ok());
+    let named = |group: &str| arguments.iter().any(|argument| argument == group);
+    let some = named("sd15") || AXES.iter().any(|axis| named(axis.name));
+    tch::set_num_threads(1);
+    let mut lines = Vec::new();
+    let model = Model::load(&Source::embedded())?;
+    for axis in AXES.iter().filter(|axis| !some || named(axis.name)) {
+        seconds(&model, axis.name, axis.points[0], 1)?; // warm
+        // Long steps need no repetition.
+        let steps = |point: usize| if axis.name == "size" { (3 * 384 / point).clamp(2, 8) } else { 8 };
+        lines.push((axis, measured(&model, axis, rounds.unwrap_or(9), steps)?));
+    }
+    if let Some(file) = after("--plot") {
+        plot(file, &lines).expect("the plot is written");
+    }
+    if named("sd15") {
+        measured(&Unet::sd15()?, &SD15, rounds.unwrap_or(1), |_| 1)?;
+    }
+    Ok(())
+}
