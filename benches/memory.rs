@@ -7,7 +7,7 @@
 //!   the row `all` of the other benches. 4 GB, some minutes.
 //! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, as it is by default and whole, above what the
 //!   model has resident.
-//! * `many`: runs of the embedded model with all guidances in one process, and what is resident after each tenth of them. With
+//! * `many`: runs of the embedded model with a force, paint and all words in one process, and what is resident after each tenth of them. With
 //!   glibc's arenas as they are and with `MALLOC_ARENA_MAX=1`: what threads leave in arenas of their own looks like growth.
 
 mod support;
