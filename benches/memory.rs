@@ -1,14 +1,15 @@
-//! Memory of a run: `cargo bench --bench memory [-- run|decode|many]`; without a name, all of them. Linux only, whose
+//! Memory of a run: `cargo bench --bench memory [-- run|decode|encode|many]`; without a name, all of them. Linux only, whose
 //! `/proc` tells what is resident and what was at most.
 //!
 //! Each measurement is a process of its own, so that its peak is its own too.
 //!
 //! * `run`: two steps of a network of SD 1.5's size on 64×64 latents (512×512 pixels), bare and with all the guidances of
 //!   the row `all` of the other benches. 4 GB, some minutes.
-//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, as it is by default and whole, above what the
-//!   model has resident.
-//! * `many`: runs of the embedded model with a force, paint and all words in one process, and what is resident after each tenth of them. With
-//!   glibc's arenas as they are and with `MALLOC_ARENA_MAX=1`: what threads leave in arenas of their own looks like growth.
+//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, as it is by default and
+//!   whole, above what the model has resident.
+//! * `many`: runs of the embedded model with a force, paint and all words in one process, and what is resident after each
+//!   tenth of them. With glibc's arenas as they are and with `MALLOC_ARENA_MAX=1`: what threads leave in arenas of their own
+//!   looks like growth.
 
 mod support;
 
