@@ -96,7 +96,7 @@ fn work(work: &[&str], environment: &[(&str, &str)]) -> Vec<f64> {
 
 /// Two steps with the guidances of a row.
 fn run(row: &str) -> Result<()> {
-    let model = Unet::sd15()?;
+    let model = Unet::sd15(Kind::Float)?;
     let before = begun();
     let seconds = seconds(&model, Grid::new(64, 64), 2, row)?;
     println!("{before} {} {seconds}", resident("VmHWM"));

@@ -178,7 +178,7 @@ fn main() -> Result<()> {
         plot(file, &lines).expect("the plot is written");
     }
     if named("sd15") {
-        measured(&Unet::sd15()?, &SD15, rounds.unwrap_or(1), |_| 1)?;
+        measured(&Unet::sd15(Kind::Float)?, &SD15, rounds.unwrap_or(1), |_| 1)?;
     }
     Ok(())
 }
