@@ -1,7 +1,7 @@
 //! Models made of a model: with LoRAs, with words that were learned.
 
-use super::Model;
 use super::text_encoders::TextEncoder;
+use super::{Model, hex};
 use crate::error::Result;
 use crate::nn::{ClipText, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
@@ -73,7 +73,7 @@ impl Model {
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
         let mut reading = self.reading.clone();
         if let Some(learned) = learned {
-            reading += &format!(" {:?} {}", learned.word(), learned.digest()?); // its rows are too few to be sampled
+            reading += &format!(" {:?} {}", learned.word(), hex(&learned.digest()?, 8)); // its rows are too few to be sampled
         }
         Ok(Self {
             name: self.name.clone(),

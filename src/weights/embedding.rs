@@ -4,7 +4,6 @@ use super::Tensors;
 use super::file::{Header, read_safetensors};
 use super::recognize::{Contents, Family};
 use crate::error::{Error, Result};
-use crate::model::hex;
 use sha2::{Digest, Sha256};
 use std::ops::Range;
 use std::path::Path;
@@ -90,8 +89,8 @@ impl Embedding {
         self.vectors.iter().filter_map(|x| x.size().get(1).copied()).collect()
     }
 
-    /// The same for the same rows: 16 hexadecimal digits.
-    pub(crate) fn digest(&self) -> Result<String> {
+    /// The same for the same rows: their SHA-256.
+    pub(crate) fn digest(&self) -> Result<Vec<u8>> {
         let mut hash = Sha256::new();
         for rows in &self.vectors {
             hash.update(format!("{:?}\n", rows.size()));
@@ -100,7 +99,7 @@ impl Embedding {
                 hash.update(value.to_le_bytes());
             }
         }
-        Ok(hex(&hash.finalize(), 8))
+        Ok(hash.finalize().to_vec())
     }
 
     /// Adds its rows to a text encoder's table of tokens and says which they are. `None`: it is not made for an encoder
