@@ -38,9 +38,11 @@ pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -
 /// q·kᵀ/√d in f32, [b, heads, queries, tokens].
 pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     count::kernel();
-    let scale = 1.0 / (q.size4()?.3 as f64).sqrt();
-    let q = q.f_to_kind(Kind::Float)?.f_mul_scalar(scale)?;
-    Ok(q.f_matmul(&k.f_to_kind(Kind::Float)?.f_transpose(2, 3)?)?)
+    let ((b, heads, queries, d), tokens) = (q.size4()?, k.size4()?.2);
+    let rows = |x: &Tensor, rows| x.f_to_kind(Kind::Float)?.f_reshape([b * heads, rows, d]);
+    let nothing = Tensor::f_zeros([1, 1, 1], (Kind::Float, q.device()))?;
+    let scores = nothing.f_baddbmm(&rows(q, queries)?, &rows(k, tokens)?.f_transpose(1, 2)?, 0.0, (d as f64).powf(-0.5))?;
+    Ok(scores.f_reshape([b, heads, queries, tokens])?)
 }
 
 /// softmax(scores), f32.

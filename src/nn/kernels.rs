@@ -10,8 +10,8 @@ use super::layers::Conv;
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Products below which oneDNN's call costs more than it saves.
-const WORTH_A_CALL: i64 = 1 << 22;
+/// Products of a thread below which oneDNN's call costs more than it saves: threads share the saving, not the cost.
+const WORTH_A_CALL: i64 = 5 << 20;
 /// Rows below which a product is a matter of reading the weights.
 const FEW_ROWS: i64 = 16;
 
@@ -19,7 +19,7 @@ const FEW_ROWS: i64 = 16;
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (outputs, inputs) = weight.size2()?;
     let rows = x.numel() as i64 / inputs.max(1);
-    if rows < FEW_ROWS || rows * inputs * outputs < WORTH_A_CALL || !onednn(x, weight) {
+    if rows < FEW_ROWS || !worth_a_call(rows * inputs * outputs) || !onednn(x, weight) {
         return Ok(x.f_linear(weight, bias)?);
     }
     let mut shape = x.size();
@@ -45,7 +45,7 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
     let (rows, depth) = (b * side(h) * side(w), inputs * kernel * kernel);
     let plain = || Ok(x.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?);
-    if rows * depth * outputs < WORTH_A_CALL || !onednn(x, weight) {
+    if !worth_a_call(rows * depth * outputs) || !onednn(x, weight) {
         return plain();
     }
     if kernel == 1 {
@@ -64,6 +64,10 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
 /// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies.
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     Ok(x.f_to_mkldnn(Kind::Float)?.f_mkldnn_linear(weight, bias)?.f_to_dense(Kind::Float, false)?)
+}
+
+fn worth_a_call(products: i64) -> bool {
+    products / i64::from(tch::get_num_threads()).max(1) >= WORTH_A_CALL
 }
 
 /// May these two go to oneDNN?

@@ -69,6 +69,16 @@ impl Conv2d {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
     }
+
+    /// And [1 or b, outputs] to every cell. What is one row for the whole batch costs nothing: it joins the bias.
+    pub fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
+        match (&self.bias, more.size2()?) {
+            (Some(bias), (1, outputs)) => {
+                kernels::conv2d(x, &self.weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), self.conv)
+            }
+            _ => Ok(self.forward(x)?.f_add_(&more.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?),
+        }
+    }
 }
 
 /// Normalises groups of channels over the picture.

@@ -48,10 +48,11 @@ impl Resnet {
 
     /// [b, inputs, h, w] → [b, outputs, h, w]. `time` is the time embedding after its SiLU, [1 or b, width].
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let mut h = self.conv1.forward(&self.norm1.forward_silu(x)?)?;
-        if let (Some(project), Some(time)) = (&self.time_emb_proj, time) {
-            h = h.f_add_(&project.forward(time)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?; // [1 or b, outputs, 1, 1]
-        }
+        let h = self.norm1.forward_silu(x)?;
+        let h = match (&self.time_emb_proj, time) {
+            (Some(project), Some(time)) => self.conv1.forward_plus(&h, &project.forward(time)?)?,
+            _ => self.conv1.forward(&h)?,
+        };
         let mut h = self.conv2.forward(&self.norm2.forward_silu(&h)?)?;
         match &self.conv_shortcut {
             Some(shortcut) => Ok(h.f_add_(&shortcut.forward(x)?)?),
