@@ -9,7 +9,8 @@ use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
 use impasto::guidance::{
-    ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Region, Space, WeightFn,
+    Accumulate, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Refine, Region,
+    Saliency, Space, WeightFn,
 };
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use ndarray::Array2;
@@ -163,9 +164,7 @@ impl Real {
         match method {
             Method::Doc => Ok(force(part, *rgb, DOC)),
             Method::DocParts => Ok(force(part, *rgb, doc_parts(part))),
-            Method::Oracle => {
-                Ok(force(part, *rgb, doc_parts(part)).saliency(drawn(region)).saliency_cutoff(MOST_OF_A_CELL))
-            }
+            Method::Oracle => Ok(ColorForce::exact(part, *rgb).saliency(drawn(region)).saliency_cutoff(MOST_OF_A_CELL)),
             Method::Tuned => match self.settings.tuned.get(part) {
                 Some(preset) => Ok(force(part, *rgb, *preset)),
                 None => Err(format!("tuned: nothing is tuned for {part}; run `tune` first").into()),
@@ -226,7 +225,10 @@ impl Generator for Real {
                 }
             }
         }
-        let mut looks: Vec<Daam> = asked.phrases.iter().map(Daam::of).collect();
+        let mut looks: Vec<Daam> = match asked.method {
+            Method::Exact => asked.phrases.iter().map(competing).collect(),
+            _ => asked.phrases.iter().map(Daam::of).collect(),
+        };
         let paint = (asked.method == Method::Pww).then(|| paint(asked));
         let follow = asked.guide.map(|(drawing, strength)| follow(drawing, strength)).transpose()?;
 
@@ -257,7 +259,10 @@ impl Generator for Real {
         }
         let mut maps = Vec::new();
         for (phrase, look) in asked.phrases.iter().zip(&looks) {
-            let map = look.heat_map(0)?.expand(64, 64)?;
+            let map = match asked.method {
+                Method::Exact => along_outlines(look, output.image(0)?)?,
+                _ => look.heat_map(0)?.expand(64, 64)?,
+            };
             let values = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
             maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));
         }
@@ -293,6 +298,21 @@ impl Generator for Real {
         let _ = self.round_trips.insert(color, shown);
         Some(shown)
     }
+}
+
+/// How `ColorForce::exact` looks.
+fn competing(phrase: &String) -> Daam {
+    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::Compete { beta: 1.5 }).window(0.0, 700.0)
+}
+
+/// What it makes of that, on 64 × 64.
+fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
+    let map = look.map()?.ok_or("no step was looked at")?;
+    let region = Region::along_outlines(&map, picture)?;
+    let values = region.values().ok_or("a region of a map is a drawing")?;
+    let (h, w) = values.dim();
+    let values = Tensor::f_from_slice(&values.iter().copied().collect::<Vec<f32>>())?;
+    Ok(values.f_reshape([1, 1, h as i64, w as i64])?.f_adaptive_avg_pool2d([64, 64])?)
 }
 
 /// A part's place as a saliency.

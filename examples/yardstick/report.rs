@@ -428,20 +428,28 @@ fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
 }
 
 fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
-    let Some((name, _)) = best_threshold(&summary.rows) else { return Ok(()) };
-    let mut values = Vec::new();
-    for part in PARTS {
-        let Some(row) = summary.row("saliency", Method::Unforced, part) else { continue };
-        let ceiling = row.figures.get("ceiling").and_then(|figure| figure.value).unwrap_or(0.0);
-        values.extend(row.figures.get(name).map(|figure| (part.to_owned(), *figure, ceiling)));
+    let kinds = [
+        (Method::Unforced, "Attention as it is"),
+        (Method::Exact, "Competing along outlines, as <code>exact</code> looks"),
+    ];
+    for (i, (method, kind)) in kinds.into_iter().enumerate() {
+        let Some((name, _)) = best_threshold(&summary.rows, method) else { continue };
+        let mut values = Vec::new();
+        for part in PARTS {
+            let Some(row) = summary.row("saliency", method, part) else { continue };
+            let ceiling = row.figures.get("ceiling").and_then(|figure| figure.value).unwrap_or(0.0);
+            values.extend(row.figures.get(name).map(|figure| (part.to_owned(), *figure, ceiling)));
+        }
+        if i == 0 {
+            writeln!(page, "<h2>Does attention find the part?</h2>")?;
+        }
+        writeln!(
+            page,
+            "<p>{kind}: IoU above .{} with the judge's region; behind it, the best that whole cells of the latent reach.</p>",
+            name.trim_start_matches("iou_")
+        )?;
+        writeln!(page, "<figure class=\"middle\">{}</figure>", plots::bars(&values)?)?;
     }
-    writeln!(page, "<h2>Does attention find the part?</h2>")?;
-    writeln!(
-        page,
-        "<p>IoU of attention above .{} with the judge's region; behind it, the best that whole cells of the latent reach.</p>",
-        name.trim_start_matches("iou_")
-    )?;
-    writeln!(page, "<figure class=\"middle\">{}</figure>", plots::bars(&values)?)?;
     Ok(())
 }
 

@@ -22,6 +22,8 @@ pub const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
 const GRID: usize = 64;
 /// Side of a latent cell in pixels.
 const CELL: usize = 8;
+/// The share of a budget that goes into runs; the rest is the report's.
+const RUNNING: f64 = 0.95;
 /// Whole seeds that every tier runs.
 pub const LEAST_SEEDS: usize = 8;
 
@@ -95,7 +97,7 @@ pub fn another(next: usize, done: usize, elapsed: Duration, workers: usize, seed
         Seeds::Within(budget) => {
             // Every worker has one seed in hand.
             let each = elapsed.as_secs_f64() * workers as f64 / done.max(1) as f64;
-            elapsed.as_secs_f64() + each <= budget.as_secs_f64()
+            elapsed.as_secs_f64() + each <= RUNNING * budget.as_secs_f64()
         }
     }
 }
@@ -469,7 +471,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                     asked: &job.asked,
                     painted: &job.painted,
                     guide: drawing.map(|drawing| (drawing, strength)),
-                    phrases: &[],
+                    phrases: if job.task == Task::Saliency { &job.phrases } else { &[] },
                     regions: &regions,
                 };
                 return Ok(Rc::new(self.made(&request, job, Some(unforced))?));

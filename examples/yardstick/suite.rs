@@ -246,7 +246,7 @@ impl Method {
         match self {
             Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
             Self::Image => task == Task::Image,
-            Self::Unforced => task.colors() || task == Task::Saliency,
+            Self::Unforced | Self::Exact => task.colors() || task == Task::Saliency,
             _ => task.colors(),
         }
     }

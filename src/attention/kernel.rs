@@ -41,7 +41,8 @@ pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     let ((b, heads, queries, d), tokens) = (q.size4()?, k.size4()?.2);
     let rows = |x: &Tensor, rows| x.f_to_kind(Kind::Float)?.f_reshape([b * heads, rows, d]);
     let nothing = Tensor::f_zeros([1, 1, 1], (Kind::Float, q.device()))?;
-    let scores = nothing.f_baddbmm(&rows(q, queries)?, &rows(k, tokens)?.f_transpose(1, 2)?, 0.0, (d as f64).powf(-0.5))?;
+    let scores =
+        nothing.f_baddbmm(&rows(q, queries)?, &rows(k, tokens)?.f_transpose(1, 2)?, 0.0, (d as f64).powf(-0.5))?;
     Ok(scores.f_reshape([b, heads, queries, tokens])?)
 }
 

@@ -10,6 +10,7 @@ mod composition;
 mod daam;
 mod differential;
 mod image_guidance;
+mod outline;
 mod paint_with_words;
 mod prompt_blend;
 mod recorded;

@@ -1,14 +1,16 @@
 //! A region the user draws.
 
+use super::outline::outlined;
 use super::paint_with_words::Resample;
 use super::{Guidance, Saliency, Setup};
 use crate::error::{Error, Result};
+use crate::raster::Raster;
 use crate::recipe::{self, Recipe};
 use crate::step::Grid;
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A fixed region: saliency that was drawn, not found. No hooks, no cost.
 ///
@@ -59,6 +61,42 @@ impl Region {
         Self::of(Shape::Rect { x, y })
     }
 
+    /// A map of latent cells, brought to the outlines of the picture that it is a map of: where attention saw something, at the size
+    /// of the picture and with its edges. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`] gives it.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::guidance::{Accumulate, Daam, Refine, Region, Saliency};
+    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let mut look = Daam::of("hair").accumulate(Accumulate::Mean).refine(Refine::Compete { beta: 1.5 });
+    /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut look).run()?;
+    /// let map = look.map()?.expect("the run had steps");
+    /// let hair = Region::along_outlines(&map, output.image(0)?)?; // to inpaint, to force, to paint with
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the picture is the map times a whole number, of one image.
+    pub fn along_outlines(map: &Tensor, picture: &Raster) -> Result<Self> {
+        let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+        let size = map.size();
+        let cell = match size.as_slice() {
+            &[h, w] | &[1, 1, h, w] if h > 0 && w > 0 && height % h == 0 && width == height / h * w => height / h,
+            _ => {
+                let expected = format!("[h, w] of a picture of {width}x{height} pixels, a whole number of them a cell");
+                return Err(Error::Shape { what: "a map with outlines", got: size, expected });
+            }
+        };
+        let map = map.f_to_device(Device::Cpu)?.f_reshape([1, 1, height / cell, width / cell])?;
+        let found = outlined(&map, &picture.to_tensor(Device::Cpu)?, cell)?;
+        let values = Vec::<f32>::try_from(&found.f_flatten(0, -1)?)?;
+        Ok(Self::new(Array2::from_shape_fn((height as usize, width as usize), |(y, x)| {
+            values.get(y * width as usize + x).copied().unwrap_or_default()
+        })))
+    }
+
     /// A region of its own for each image of the batch, as many as there are images.
     pub fn each(regions: impl IntoIterator<Item = Self>) -> Self {
         Self::of(Shape::Each(regions.into_iter().map(|region| region.shape).collect()))
@@ -89,8 +127,8 @@ impl Region {
         Self::of(self.shape.clone())
     }
 
-    /// The values that were drawn, if it is a drawing.
-    pub(crate) const fn values(&self) -> Option<&Array2<f32>> {
+    /// The values that were drawn, rows × columns in 0..=1, if it is a drawing.
+    pub const fn values(&self) -> Option<&Array2<f32>> {
         match &self.shape {
             Shape::Drawn(values, _) => Some(values),
             _ => None,

@@ -11,6 +11,7 @@ use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
+use crate::guidance::outline::{covered, outlined};
 use crate::guidance::saliency::is_flat;
 use crate::guidance::{Daam, Guidance, Plan, Report, Saliency, Setup};
 use crate::recipe::Recipe;
@@ -35,8 +36,8 @@ pub(super) struct Forcing {
 pub(super) enum Look {
     /// The saliency, step by step.
     Live,
-    /// The same, in a pass that forces nothing.
-    Rehearsal,
+    /// The same, in a pass that forces nothing; the last clean latent, [n, 4, h, w].
+    Rehearsal(Option<Tensor>),
     /// The rehearsal's last map, [n, 1, h, w], and those of what is protected.
     Rehearsed(Tensor, Vec<Option<Tensor>>),
 }
@@ -63,8 +64,11 @@ impl ColorForce {
     /// The pull of this step; recorded with the clean latent it meets, at its first evaluation or where it acts once per step.
     fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
-        let (map, others) = match &run.look {
-            Look::Rehearsal => return Ok(None),
+        let (map, others) = match &mut run.look {
+            Look::Rehearsal(seen) => {
+                *seen = record.map(Tensor::shallow_clone).or(seen.take());
+                return Ok(None);
+            }
             Look::Rehearsed(map, others) => {
                 let share = |map: &Option<Tensor>| map.as_ref().map(Tensor::shallow_clone);
                 (Some(map.shallow_clone()), others.iter().map(share).collect())
@@ -123,6 +127,14 @@ impl ColorForce {
     }
 }
 
+/// A map of latent cells, [n, 1, h, w], along the outlines of what a clean latent shows. Where they leave nothing of it, the map
+/// as it was.
+fn along_outlines(map: Tensor, x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
+    let found = covered(&outlined(&map, &codec.decode(x0)?, codec.cell())?, codec.cell())?.f_to_device(map.device())?;
+    let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
+    Ok(found.f_where_self(&any, &map)?)
+}
+
 /// Where what is protected is now.
 fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
     protected.iter().map(|protected| protected.saliency.map()).collect()
@@ -170,7 +182,12 @@ impl Guidance for ColorForce {
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let rehearsed = match self.run.take().map(|run| run.look) {
-            Some(Look::Rehearsal) if !setup.rehearsal => self.saliency.map()?.zip(Some(maps(&self.protected)?)),
+            Some(Look::Rehearsal(seen)) if !setup.rehearsal => match (self.saliency.map()?, seen) {
+                (Some(map), Some(x0)) if self.settings.outlines => {
+                    Some((along_outlines(map, &x0, setup.codec)?, maps(&self.protected)?))
+                }
+                (map, _) => map.zip(Some(maps(&self.protected)?)),
+            },
             _ => None,
         };
         self.protected.iter_mut().for_each(Protected::forget);
@@ -185,7 +202,7 @@ impl Guidance for ColorForce {
             None => {
                 self.saliency.begin(setup)?;
                 self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
-                if setup.rehearsal { Look::Rehearsal } else { Look::Live }
+                if setup.rehearsal { Look::Rehearsal(None) } else { Look::Live }
             }
         };
         let gold = settings.gold.latent(settings.color, setup)?;

@@ -2,6 +2,7 @@
 
 use crate::color::{Lab, Rgb, linear_mean};
 use crate::error::{Error, Result};
+use crate::guidance::outline::outlined;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -64,24 +65,49 @@ pub(super) fn measure(pixels: &Tensor, stat: ColorStat, asked: Rgb) -> Result<Me
     Ok(Measured { light, delta_e: Lab::from_linear(light).delta_e(asked.lab()) })
 }
 
-/// The pixels of one picture, [3, H, W], under a mask of latent cells, [h, w] of 0 and 1 → [3, pixels]; `None` if it is empty.
-///
-/// A border of one cell is left out, if that leaves at least half of the mask: decoders blend neighbors.
-pub(super) fn pixels(picture: &Tensor, mask: &Tensor, cell: i64) -> Result<Option<Tensor>> {
-    let (_, height, width) = picture.size3()?;
-    let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_upsample_nearest2d([height, width], None, None)?;
-    let all = mask.f_sum(Kind::Double)?.f_double_value(&[])?;
-    if all == 0.0 {
-        return Ok(None);
+/// Where a picture is measured: pixels, and how wide a border of them mixes with what is beside.
+pub(super) struct Place {
+    /// [H, W] of 0 and 1.
+    inside: Tensor,
+    border: i64,
+}
+
+impl Place {
+    /// Of a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1, whose outlines it may follow. Decoders
+    /// blend a cell with its neighbors, but hardly beyond an outline.
+    pub fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
+        let (_, height, width) = picture.size3()?;
+        let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;
+        let cells = mask.f_upsample_nearest2d([height, width], None, None)?.f_reshape([height, width])?;
+        if outlines {
+            let inside = outlined(&mask, &picture.f_unsqueeze(0)?, cell)?.f_ge(0.5)?.f_to_kind(Kind::Float)?;
+            // An outline that loses most of the mask is somebody else's.
+            if area(&inside)? >= 0.25 * area(&cells)? {
+                return Ok(Self { inside: inside.f_reshape([height, width])?, border: cell / 4 });
+            }
+        }
+        Ok(Self { inside: cells, border: cell })
     }
-    // Eroding is dilating the outside; beyond the picture there is no outside.
-    let outside = mask.f_neg()?.f_add_scalar(1.0)?;
-    let outside = outside.f_max_pool2d([2 * cell + 1; 2], [1, 1], [cell; 2], [1, 1], false)?;
-    let eroded = outside.f_neg()?.f_add_scalar(1.0)?;
-    let left = eroded.f_sum(Kind::Double)?.f_double_value(&[])?;
-    let inside = if left >= 0.5 * all { eroded } else { mask };
-    let inside = inside.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
-    Ok(Some(picture.f_flatten(1, -1)?.f_index_select(1, &inside)?))
+
+    /// Its pixels in a picture, [3, H, W] → [3, pixels]; `None` if there are none. The border is left out, if that leaves at least
+    /// half.
+    pub fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
+        let all = area(&self.inside)?;
+        if all == 0.0 {
+            return Ok(None);
+        }
+        // Eroding is dilating the outside; beyond the picture there is no outside.
+        let outside = self.inside.f_neg()?.f_add_scalar(1.0)?.f_unsqueeze(0)?;
+        let outside = outside.f_max_pool2d([2 * self.border + 1; 2], [1, 1], [self.border; 2], [1, 1], false)?;
+        let eroded = outside.f_neg()?.f_add_scalar(1.0)?;
+        let inside = if area(&eroded)? >= 0.5 * all { eroded } else { self.inside.shallow_clone() };
+        let inside = inside.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
+        Ok(Some(picture.f_flatten(1, -1)?.f_index_select(1, &inside)?))
+    }
+}
+
+fn area(mask: &Tensor) -> Result<f64> {
+    Ok(mask.f_sum(Kind::Double)?.f_double_value(&[])?)
 }
 
 /// Share of pixels ([3, pixels] in -1..=1) within a CIEDE2000 of a color.

@@ -90,6 +90,7 @@ impl ColorForce {
                 gold: GoldMode::default(),
                 reference_steps: None,
                 rehearsal: None,
+                outlines: false,
                 trim: 0,
                 flatten: false,
                 stat: ColorStat::default(),
@@ -101,7 +102,7 @@ impl ColorForce {
     }
 
     /// Forces `phrase` to exactly `color`, without settings to find: two passes; the mask by competition among what the prompt
-    /// names ([`Refine::Compete`]); forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
+    /// names ([`Refine::Compete`]), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
     /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
     ///
     /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2; where it was not, the best is there, and a
@@ -124,6 +125,7 @@ impl ColorForce {
             .saliency(look)
             .saliency_cutoff(0.5)
             .two_pass(0.0)
+            .outlines(true)
             .color_var(0.3)
             .max_timestep(250.0)
             .target(ForceTarget::SignalOnly)
@@ -254,6 +256,14 @@ impl ColorForce {
     pub fn replay(mut self, maps: Recorded) -> Self {
         self.settings.rehearsal = None;
         self.saliency(maps)
+    }
+
+    /// Brings masks, which are as coarse as attention and cells, to the outlines of the picture: the rehearsal's map to those of
+    /// the rehearsal's picture (with [`two_pass`](Self::two_pass); forced is then what covers half of a cell or more), and the
+    /// region that is measured and trimmed to those of the picture that is measured. A decoding more, and no time per step.
+    pub fn outlines(mut self, outlines: bool) -> Self {
+        self.settings.outlines = outlines;
+        self
     }
 
     /// After the last step, decodes the picture, measures the region and moves its latent by what is missing, at most this

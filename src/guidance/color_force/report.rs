@@ -1,7 +1,7 @@
 //! What a color force did: recorded per forced step, measured in the finished picture.
 
 use super::gold::Gold;
-use super::measure::{MET, measure, pixels, within};
+use super::measure::{MET, Place, measure, within};
 use super::seen::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
@@ -265,7 +265,9 @@ impl Trace {
         let picture = picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
         for image in 0..self.images {
             let mask = region.f_select(0, image)?;
-            let Some(pixels) = pixels(&picture.f_select(0, image)?, &mask, self.cell)? else { continue };
+            let picture = picture.f_select(0, image)?;
+            let place = Place::of(&mask, &picture, self.cell, settings.outlines)?;
+            let Some(pixels) = place.pixels(&picture)? else { continue };
             let measured = measure(&pixels, settings.stat, settings.color)?;
             self.painted.push(PaintedColor {
                 image: image as usize,

@@ -80,6 +80,9 @@ pub(super) struct Settings {
     pub reference_steps: Option<usize>,
     /// The training timestep down to which a rehearsal is wanted.
     pub rehearsal: Option<f64>,
+    /// Do masks follow the outlines of the picture?
+    #[serde(default)]
+    pub outlines: bool,
     /// Rounds of trimming.
     pub trim: usize,
     pub flatten: bool,

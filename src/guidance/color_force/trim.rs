@@ -1,7 +1,7 @@
 //! The last touch: what is missing of a color is measured in the picture and added to the latent.
 
 use super::gold::constant;
-use super::measure::{MET, Measured, measure, pixels};
+use super::measure::{MET, Measured, Place, measure};
 use super::settings::Settings;
 use super::texture::blur;
 use crate::color::Rgb;
@@ -44,14 +44,18 @@ pub(super) fn trim(
 ) -> Result<(Tensor, Trimmed)> {
     let (asked, device) = (settings.color.to_linear(), latent.device());
     let soft = blur(&mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(device)?, 1.0)?;
-    let look = |latent: &Tensor| -> Result<Measured> {
-        let picture = codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?;
-        let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
-        let pixels = pixels(&picture.f_squeeze_dim(0)?, mask, codec.cell())?.ok_or_else(empty)?;
-        measure(&pixels, settings.stat, settings.color)
+    let decoded = |latent: &Tensor| -> Result<Tensor> {
+        Ok(codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?.f_squeeze_dim(0)?)
     };
+    let first = decoded(latent)?;
+    let place = Place::of(mask, &first, codec.cell(), settings.outlines)?;
+    let measured = |picture: &Tensor| -> Result<Measured> {
+        let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
+        measure(&place.pixels(picture)?.ok_or_else(empty)?, settings.stat, settings.color)
+    };
+    let look = |latent: &Tensor| measured(&decoded(latent)?);
     let flat = |light: [f64; 3]| constant(Rgb::from_linear(light), codec);
-    let (mut best, mut now) = (latent.shallow_clone(), look(latent)?);
+    let (mut best, mut now) = (latent.shallow_clone(), measured(&first)?);
     let mut trimmed = Trimmed { image, before: now.delta_e, after: now.delta_e, rounds: 0, texture: 1.0 };
     let (mut point, mut here) = (asked, flat(asked)?);
     for _ in 0..settings.trim {
