@@ -4,7 +4,8 @@ mod judge;
 
 use impasto::diffusion::solver::{Euler, EulerAncestral};
 use impasto::guidance::{
-    ColorForce, Daam, Feedback, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region, WeightFn,
+    Accumulate, ColorForce, Daam, Feedback, GoldMode, Occurrence, PaintWithWords, PaintedColor, Refine, Region,
+    Saliency, WeightFn,
 };
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::pipeline::ColorWords;
@@ -152,6 +153,40 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
         assert!(median(missed.clone()) <= bound, "{part}: {missed:?}");
         assert!(median(outside.clone()) <= leak, "{part}: {outside:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn attention_along_outlines_is_where_the_part_is() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut coarse, mut fine) = (vec![], vec![]);
+    for seed in 0..2 {
+        let parts = ["hair bow", "hair", "skin", "shirt"];
+        let look = |part| Daam::of(part).accumulate(Accumulate::Mean).refine(Refine::Compete { beta: 1.5 });
+        let mut looks = parts.map(look);
+        let mut request = pipeline.request(PORTRAIT).seed(seed);
+        for look in &mut looks {
+            request = request.guide(look);
+        }
+        let output = request.run()?;
+        let seen = judge.look(output.image(0)?)?;
+        for (part, look) in parts.iter().zip(&looks) {
+            let truth = seen.part(part).flatten(0, -1).to_kind(Kind::Float);
+            let iou = |map: Tensor| {
+                let found = map.adaptive_avg_pool2d([64, 64]).ge(0.5).flatten(0, -1).to_kind(Kind::Float);
+                let sum = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
+                sum(&found * &truth) / sum((found + &truth).clamp(0.0, 1.0)).max(1.0)
+            };
+            let map = look.map()?.expect("the run had steps");
+            let region = Region::along_outlines(&map, output.image(0)?)?;
+            let values: Vec<f32> = region.values().expect("a drawing").iter().copied().collect();
+            coarse.push(iou(map.upsample_nearest2d([128, 128], None, None)));
+            fine.push(iou(Tensor::from_slice(&values).reshape([1, 1, 128, 128])));
+        }
+    }
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    let (before, after) = (mean(&coarse), mean(&fine));
+    assert!(after > 0.65 && after > before + 0.05, "IoU {before:.2} → {after:.2}");
     Ok(())
 }
 
