@@ -191,6 +191,31 @@ fn attention_along_outlines_is_where_the_part_is() -> Result<()> {
 }
 
 #[test]
+fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut coarse, mut fine) = (0.0, 0.0);
+    for seed in 0..2 {
+        let seen = judge.look(pipeline.request(PORTRAIT).seed(seed).run()?.image(0)?)?;
+        for part in ["hair bow", "skin"] {
+            let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
+            let truth = truth.avg_pool2d([4; 2], [4; 2], [0; 2], false, true, None).ge(0.5).to_kind(Kind::Float);
+            for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
+                let mut force = ColorForce::exact(part, GOLD).trim(0);
+                if !outlines {
+                    force = force.outlines(false);
+                }
+                let _ = pipeline.request(PORTRAIT).seed(seed).guide(&mut force).run()?;
+                let mask = force.masks()?.select(0, 0).reshape([1, 1, 16, 16]);
+                let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
+                *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 4.0;
+            }
+        }
+    }
+    assert!(fine > coarse + 0.02, "IoU of the forced cells {coarse:.2} → {fine:.2}");
+    Ok(())
+}
+
+#[test]
 fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
     let (judge, mut pipeline, asked) = (Judge::new(), Pipeline::builder().build()?, Rgb(0, 128, 128));
     let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {

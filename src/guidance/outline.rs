@@ -14,7 +14,8 @@ const ROUNDS: usize = 2;
 /// changing where its colors do: [n, 1, H, W] in 0..=1.
 ///
 /// In every window the map is taken for an affine function of the color, a·I + b, and a pixel for the mean of what its
-/// windows say, as far as the colors explain the map there (R²). Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 3.4, for colors.
+/// windows say, as far as the colors explain the map there (R²). Source: He, Sun and Tang, "Guided Image Filtering" (ECCV
+/// 2010), 3.4, for colors; R² is ours.
 pub(super) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let (_, _, height, width) = picture.size4()?;
     let radius = CELLS * cell;

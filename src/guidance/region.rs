@@ -299,6 +299,18 @@ mod tests {
     }
 
     #[test]
+    fn a_map_that_does_not_fit_its_picture_is_an_error() {
+        let picture = Raster::flat(crate::color::Rgb(9, 9, 9), 32, 64);
+        let try_size =
+            |size: &[i64]| Region::along_outlines(&Tensor::zeros(size, (Kind::Float, Device::Cpu)), &picture);
+        assert!(try_size(&[4, 8]).is_ok() && try_size(&[1, 1, 4, 8]).is_ok());
+        for size in [&[8i64, 8][..], &[5, 10], &[0, 0], &[2, 1, 4, 8], &[8]] {
+            let error = try_size(size).unwrap_err().to_string();
+            assert!(error.contains("64x32 pixels"), "{size:?}: {error}");
+        }
+    }
+
+    #[test]
     fn a_larger_drawing_is_averaged_and_another_aspect_refused() -> Result<()> {
         let drawing = Array2::from_shape_fn((4, 8), |(_, column)| if column < 3 { 1.0 } else { 0.0 });
         let map = Region::new(drawing.clone()).on(Grid::new(2, 4))?;
