@@ -1,41 +1,46 @@
 //! How good a small model is, in figures, models side by side:
 //!
 //! ```text
-//! cargo run --release --features train --example figures -- embedded=tests/data/evaluator/evaluator.safetensors \
-//!     OUT/model=OUT/evaluator/ema.safetensors [--count 64]
+//! cargo run --release --features train --example figures -- embedded OUT/model [--judge FILE] [--count 64]
 //! ```
 //!
-//! Every model comes with the evaluator that was trained on its kind of picture. Drawings have the model's own size and are held
-//! out; prompts name every color, and a part counts as painted right if the palette's color nearest to its median is the named
-//! one.
+//! One evaluator judges all, at its own size. Drawings have the model's size and are held out; prompts name every color, and a
+//! part counts as painted right if the palette's color nearest to its median is the named one.
 
 use impasto::diffusion::{Denoiser, Input, Noise, Table};
+use impasto::raster::Filter;
 use impasto::train::dataset::{Class, Dataset, Drawing, NamedColor, PALETTE, Record, Wording};
 use impasto::train::{Evaluator, HELD_OUT};
 use impasto::weights::Weights;
-use impasto::{Branch, Codec, Pipeline, Raster, Result, Rgb, Source, Step, attention::Tap};
+use impasto::{Branch, Codec, Pipeline, Raster, Result, Rgb, Source, Step, View, Vision, attention::Tap};
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// The repository's evaluator.
+const JUDGE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/evaluator/evaluator.safetensors");
+
+/// Side of the pictures that it sees.
+const JUDGED: u32 = Evaluator::SIDE as u32;
 
 /// Figures by name, in the order they were measured.
 type Column = Vec<(String, f64)>;
 
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let _no_grad = tch::no_grad_guard();
-    let (mut count, mut models) = (64, Vec::new());
+    let (mut count, mut judge, mut models) = (64, JUDGE.to_owned(), Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
-        match argument.split_once('=') {
-            _ if argument == "--count" => count = arguments.next().ok_or("--count needs a number")?.parse()?,
-            Some((model, evaluator)) => models.push((model.to_owned(), evaluator.to_owned())),
-            None => return Err("figures MODEL=EVALUATOR ... [--count N]".into()),
+        match argument.as_str() {
+            "--count" => count = arguments.next().ok_or("--count needs a number")?.parse()?,
+            "--judge" => judge = arguments.next().ok_or("--judge needs a file")?,
+            option if option.starts_with("--") => return Err("figures MODEL ... [--judge FILE] [--count N]".into()),
+            _ => models.push(argument),
         }
     }
-    let columns =
-        models.iter().map(|(model, evaluator)| measure(model, evaluator, count)).collect::<Result<Vec<_>>>()?;
-    let names: Vec<&str> = models.iter().map(|(model, _)| model.as_str()).collect();
-    println!("| figure | {} |\n|---|{}", names.join(" | "), "---|".repeat(names.len()));
+    let judge = Evaluator::new(&Weights::open(Path::new(&judge), Kind::Float, Device::Cpu)?)?;
+    let columns = models.iter().map(|model| measure(model, &judge, count)).collect::<Result<Vec<_>>>()?;
+    println!("| figure | {} |\n|---|{}", models.join(" | "), "---|".repeat(models.len()));
     for (row, (name, _)) in columns.first().into_iter().flatten().enumerate() {
         let cells: Vec<_> = columns.iter().map(|column| format!("{:.3}", column[row].1)).collect();
         println!("| {name} | {} |", cells.join(" | "));
@@ -43,16 +48,16 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-fn measure(model: &str, evaluator: &str, count: u64) -> Result<Column> {
+fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
     let source = if model == "embedded" { Source::embedded() } else { Source::dir(model) };
     let mut pipeline = Pipeline::builder().source(source).build()?;
-    let evaluator = Evaluator::new(&Weights::open(Path::new(evaluator), Kind::Float, Device::Cpu)?)?;
     let dataset = Dataset::new(pipeline.model().defaults().width)?;
     let drawings = (0..count).map(|i| dataset.draw(HELD_OUT + i)).collect::<Result<Vec<_>>>()?;
     let mut column = autoencoder(&pipeline, &drawings)?;
     column.extend(noise(&pipeline, &drawings)?);
-    column.extend(evaluators(&pipeline, &evaluator, &drawings)?);
-    column.extend(painted(&mut pipeline, &evaluator, &drawings)?);
+    column.extend(retrieval(&pipeline, &drawings)?);
+    column.extend(found(&pipeline, judge, &drawings)?);
+    column.extend(painted(&mut pipeline, judge, &drawings)?);
     Ok(column)
 }
 
@@ -66,9 +71,10 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
         let y = round(&x)?;
         psnr += 10.0 * (4.0 / (&y - &x).square().mean(Kind::Double).double_value(&[])).log10();
         let (decoded, labels) = (Raster::from_tensor(&y)?, drawing.mask.iter().copied().collect::<Vec<_>>());
-        for (class, color) in drawing.record.colors() {
-            if let Some(got) = median_color(&decoded, &labels, class, drawing.mask.dim().1) {
-                parts.entry(class).or_default().push(color.rgb.delta_e(got));
+        for (class, _) in drawing.record.colors() {
+            let of = |picture| median_color(picture, &labels, class, drawing.mask.dim().1);
+            if let (Some(drawn), Some(got)) = (of(&drawing.picture), of(&decoded)) {
+                parts.entry(class).or_default().push(drawn.delta_e(got));
             }
         }
     }
@@ -76,8 +82,9 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
         .map(|i| {
             // A walk through the cube of colors that comes near every one of them.
             let color = Rgb((i * 73 % 256) as u8, (i * 151 % 256) as u8, (i * 199 % 256) as u8);
-            let x = Raster::flat(color, 64, 64).to_tensor(Device::Cpu)?;
-            Ok(Raster::from_tensor(&round(&x)?)?.pixel(32, 32).map_or(f64::NAN, |got| color.delta_e(got)))
+            let side = pipeline.model().defaults().width;
+            let x = Raster::flat(color, side, side).to_tensor(Device::Cpu)?;
+            Ok(Raster::from_tensor(&round(&x)?)?.pixel(side / 2, side / 2).map_or(f64::NAN, |got| color.delta_e(got)))
         })
         .collect::<Result<_>>()?;
     let mut column = vec![
@@ -117,8 +124,8 @@ fn noise(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     Ok(errors.into_iter().enumerate().map(row).collect())
 }
 
-/// How well the evaluator finds what was drawn, in drawings and in what the VAE makes of them.
-fn evaluators(pipeline: &Pipeline, evaluator: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
+/// How well the judge finds what was drawn, in drawings and in what the VAE makes of them.
+fn found(pipeline: &Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
     let model = pipeline.model();
     let mut column = Vec::new();
     for decoded in [false, true] {
@@ -126,10 +133,11 @@ fn evaluators(pipeline: &Pipeline, evaluator: &Evaluator, drawings: &[Drawing]) 
         for drawing in drawings {
             let x = drawing.picture.to_tensor(Device::Cpu)?;
             let x = if decoded { model.decode(&model.encode(&x)?)?.clamp(-1.0, 1.0) } else { x };
-            let found = labels(evaluator, &x)?;
-            let side = drawing.mask.dim().1;
-            let drawn = drawing.mask.indexed_iter().filter(|((y, x), _)| y % 2 == 1 && x % 2 == 1 && *x < side);
-            for (found, (_, &drawn)) in found.into_iter().zip(drawn) {
+            let found = labels(judge, &Raster::from_tensor(&x)?)?;
+            let pixel = drawing.mask.dim().1 / JUDGED as usize;
+            let at = |place: usize| place % (2 * pixel) == pixel;
+            let centers = drawing.mask.indexed_iter().filter(|((y, x), _)| at(*y) && at(*x));
+            for (found, (_, &drawn)) in found.into_iter().zip(centers) {
                 for class in Class::ALL {
                     let (found, drawn) = (found == class.index(), drawn == class.index());
                     let (both, either) = counts.entry(class).or_default();
@@ -142,28 +150,50 @@ fn evaluators(pipeline: &Pipeline, evaluator: &Evaluator, drawings: &[Drawing]) 
         let of = if decoded { "decoded" } else { "drawn" };
         let mut row = |name: &str, classes: &[Class]| {
             let value = mean(&classes.iter().map(iou).collect::<Vec<_>>());
-            column.push((format!("evaluator: IoU of {name}, {of}"), value));
+            column.push((format!("judge: IoU of {name}, {of}"), value));
         };
         row("parts", &Class::OF_PORTRAITS);
-        row("eyes", &[Class::Eyes]);
         row("objects", &Class::OBJECTS);
+        Class::ALL.into_iter().filter(|class| *class != Class::Detail).for_each(|class| row(class.name(), &[class]));
     }
     Ok(column)
 }
 
+/// Of all drawings and all captions: how often the nearest is the own one.
+fn retrieval(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
+    let model = pipeline.model();
+    let (mut pictures, mut captions) = (Vec::new(), Vec::new());
+    for drawing in drawings {
+        let Vision { tokens, text_projection, .. } = model.vision(&drawing.picture, View::default())?;
+        pictures.push(tokens.select(1, 0));
+        let caption = drawing.record.caption(Wording::FULL, 0);
+        let end = model.prompt(&caption)?.content().last().map_or(1, |last| last.end);
+        let state = model.text(&caption)?.context.select(1, end); // of the end token
+        captions
+            .push(text_projection.map_or_else(|| state.shallow_clone(), |projection| state.matmul(&projection.tr())));
+    }
+    let unit = |x: Vec<Tensor>| {
+        let x = Tensor::cat(&x, 0);
+        &x / x.norm_scalaropt_dim(2.0, [1], true)
+    };
+    let alike = unit(pictures).matmul(&unit(captions).tr());
+    let own = Tensor::arange(drawings.len() as i64, (Kind::Int64, Device::Cpu));
+    let right = |axis| alike.argmax(axis, false).eq_tensor(&own).mean(Kind::Double).double_value(&[]);
+    Ok(vec![("CLIP: caption found".into(), right(1)), ("CLIP: picture found".into(), right(0))])
+}
+
 /// Does the model paint what captions name, in the colors they name?
-fn painted(pipeline: &mut Pipeline, evaluator: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
+fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
     let mut right = BTreeMap::<Class, (f64, f64)>::new();
     let mut present = (0.0, 0.0);
     for (seed, drawing) in drawings.iter().enumerate() {
         let record = palette_colors(&drawing.record, seed);
         let output = pipeline.request(&record.caption(Wording::FULL, seed as u64)).seed(seed as u64).run()?;
         let picture = output.image(0)?;
-        let found = labels(evaluator, &picture.to_tensor(Device::Cpu)?)?;
-        let half = picture.width() as usize / 2;
-        let small = picture.resize(picture.height() / 2, picture.width() / 2, impasto::raster::Filter::Bilinear)?;
+        let found = labels(judge, picture)?;
+        let small = picture.resize(JUDGED / 2, JUDGED / 2, Filter::Box)?;
         for (class, color) in record.colors() {
-            let got = median_color(&small, &found, class, half);
+            let got = median_color(&small, &found, class, JUDGED as usize / 2);
             let (hits, all) = right.entry(class).or_default();
             *all += 1.0;
             *hits += f64::from(u8::from(got.is_some_and(|got| NamedColor::nearest(got).name == color.name)));
@@ -205,10 +235,10 @@ fn palette_colors(record: &Record, seed: usize) -> Record {
     record
 }
 
-/// The evaluator's class of every second pixel, row by row.
-fn labels(evaluator: &Evaluator, picture: &Tensor) -> Result<Vec<u8>> {
-    let classes = evaluator.forward(picture)?.argmax(1, false).to_kind(Kind::Uint8).flatten(0, -1);
-    Ok(Vec::try_from(classes)?)
+/// The judge's class of every second pixel that it sees, row by row.
+fn labels(judge: &Evaluator, picture: &Raster) -> Result<Vec<u8>> {
+    let seen = picture.resize(JUDGED, JUDGED, Filter::Box)?.to_tensor(Device::Cpu)?;
+    Ok(Vec::try_from(judge.forward(&seen)?.argmax(1, false).to_kind(Kind::Uint8).flatten(0, -1))?)
 }
 
 /// The median color, channel by channel, of the pixels that `labels` gives to a class; `None` below a thousandth of them.

@@ -1,6 +1,6 @@
 //! Guiding a prompt by a picture: the prompt alone, and more and more of the picture's colors, with the same seeds.
 
-use impasto::guidance::{GuidanceParams, ImageGuidance, Space};
+use impasto::guidance::{GuidanceParams, ImageGuidance};
 use impasto::{Pipeline, Raster, Result, Sheet};
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
@@ -16,10 +16,9 @@ fn main() -> Result<()> {
         let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
         let mut columns = Vec::new();
         for most in STRENGTHS {
-            // Every token of the prompt but the first, towards the token of the whole picture, where CLIP compares the two.
+            // Every word of the prompt towards the patch of the picture that resembles it most.
             let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-            let guide =
-                ImageGuidance::new(&picture).params(params).space(Space::Joint).patches(false).max_guidance(most);
+            let guide = ImageGuidance::new(&picture).params(params).max_guidance(most);
             let output = pipeline.request(PROMPT).seed(6).images(2).guide(guide).run()?;
             columns.push(output.images().to_vec());
         }

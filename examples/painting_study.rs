@@ -17,6 +17,7 @@ mod regions;
 
 use impasto::diffusion::solver::Euler;
 use impasto::guidance::{PaintWithWords, WeightFn};
+use impasto::raster::Filter;
 use impasto::{Pipeline, Raster, Rgb, Sheet};
 use ndarray::Array2;
 use network::{CLASSES, Network};
@@ -27,7 +28,7 @@ use tch::Device;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Of the pictures, in pixels.
+/// Of the maps, and of pictures as the judge sees them, in pixels.
 const SIDE: u32 = Network::SIDE as u32;
 /// What is not painted.
 const PAPER: Rgb = Rgb(245, 245, 245);
@@ -89,7 +90,8 @@ fn draw(map: &mut Raster, area: Area, color: Rgb) {
 /// Does the judge find a thing, and if so in its area?
 fn look(judge: &Network, picture: &Raster, thing: &str, area: Area) -> Result<(bool, bool)> {
     let class = CLASSES.iter().position(|class| *class == thing).ok_or("the judge does not know it")?;
-    let labels = judge.logits(&picture.to_tensor(Device::Cpu)?)?.f_argmax(1, false)?.f_flatten(0, -1)?;
+    let seen = picture.resize(SIDE, SIDE, Filter::Box)?.to_tensor(Device::Cpu)?;
+    let labels = judge.logits(&seen)?.f_argmax(1, false)?.f_flatten(0, -1)?;
     let labels = Vec::<i64>::try_from(&labels)?.into_iter().map(|label| label as u8).collect();
     // Cells of 2 × 2 pixels.
     let labels = Array2::from_shape_vec((SIDE as usize / 2, SIDE as usize / 2), labels)?;

@@ -109,6 +109,8 @@ fn towers_and_evaluator_learn() -> Result<()> {
     let trained = training(&folder, 8).run(|| ClipTask::initial(&text, &vision, 1), || task(true), |_| {})?;
     let (first, last) = course(&folder, "seen");
     assert!(last < first, "the vision tower does not learn: {first} -> {last}");
+    let (first, last) = course(&folder, "near");
+    assert!(last < first, "patches do not come nearer to their words: {first} -> {last}");
     let (before, after) = (ClipTask::tower(&start, "text"), ClipTask::tower(&trained, "text"));
     assert_eq!(before, after, "a frozen tower stays as it is");
     assert_ne!(ClipTask::tower(&start, "vision"), ClipTask::tower(&trained, "vision"));
@@ -118,6 +120,10 @@ fn towers_and_evaluator_learn() -> Result<()> {
     training(&folder, 24).run(|| EvaluatorTask::initial(1), task, |_| {})?;
     let (first, last) = course(&folder, "loss");
     assert!(last < 0.9 * first, "the evaluator does not learn: {first} -> {last}");
+    let odd = EvaluatorTask::new(Dataset::new(192)?, None, 1);
+    let shard = Shard { seed: 1, step: 0, worker: 0, progress: 0.0 };
+    let error = odd.loss(&Parameters::new(&EvaluatorTask::initial(1)?, Device::Cpu)?, &shard).expect_err("192 pixels");
+    assert!(error.to_string().contains("size is 192; expected at most 128, or a multiple"), "{error}");
     Ok(())
 }
 

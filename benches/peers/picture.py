@@ -4,10 +4,11 @@
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
     .peers/bin/python benches/peers/picture.py [--threads 2] [--rounds 30]
 
-Both do the same work: the same weights in f32, prompt, seed, 28 Euler steps with guidance 4.5, decoding included. The
+Both do the same work: the same weights in f32, prompt, seed, 28 Euler steps with the model's own guidance scale, decoding included. The
 script also says how far the two pictures are apart.
 """
 import argparse
+import json
 import pathlib
 import random
 import statistics
@@ -33,6 +34,7 @@ def main():
     clock = time.process_time if args.threads == 1 else time.perf_counter  # as `benches/support/clock.rs`
     pipe = StableDiffusionPipeline.from_pretrained(ROOT / "src/weights/tiny", safety_checker=None, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
+    scale = json.loads((ROOT / "src/weights/tiny/impasto.json").read_text())["guidance_scale"]
     folder = tempfile.mkdtemp()
     build = ["cargo", "bench", "--quiet", "--bench", "peer", "--no-run"]
     subprocess.run(build, cwd=ROOT, check=True)
@@ -47,7 +49,7 @@ def main():
     def diffusers():
         begun = clock()
         generator = torch.Generator().manual_seed(0)
-        image = pipe(PROMPT, num_inference_steps=28, guidance_scale=4.5, generator=generator).images[0]
+        image = pipe(PROMPT, num_inference_steps=28, guidance_scale=scale, generator=generator).images[0]
         return clock() - begun, image
 
     impasto(), diffusers()

@@ -84,10 +84,10 @@ impl Calibration {
 pub fn weak(evaluator: &[u8]) -> Result<Vec<String>, Failure> {
     #[derive(Deserialize)]
     struct Known {
-        iou_heldout_1000: BTreeMap<String, f64>,
+        iou_held_out: BTreeMap<String, f64>,
     }
     let known: Known = serde_json::from_slice(evaluator).map_err(|error| format!("evaluator.json: {error}"))?;
-    let found = |object: &&str| known.iou_heldout_1000.get(*object).is_some_and(|iou| *iou >= WEAK);
+    let found = |object: &&str| known.iou_held_out.get(*object).is_some_and(|iou| *iou >= WEAK);
     Ok(OBJECTS.iter().filter(|object| !found(object)).map(|object| (*object).to_owned()).collect())
 }
 
@@ -104,7 +104,7 @@ mod drawn {
     use super::{Calibration, Row};
     use crate::generator::{Real, Settings, picture, raster};
     use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
-    use crate::metrics::{Measure, Pair, Picture, measure};
+    use crate::metrics::{Measure, Pair, Picture, measure, unit};
     use crate::regions::{Labels, core, iou, of_class};
     use crate::runner::{Failure, Generator, Request};
     use crate::statistics::{median, short};
@@ -118,9 +118,8 @@ mod drawn {
 
     /// Beyond every seed that anything was trained on.
     const FIRST: u64 = 940_000_000;
-    /// Drawings are larger than what the model makes.
-    const DRAWN: u32 = 256;
-    const SIDE: u32 = 128;
+    /// Cells of the judge along a picture.
+    const CELLS: usize = 64;
 
     #[derive(Default)]
     struct Values(BTreeMap<&'static str, Vec<f64>>);
@@ -143,7 +142,7 @@ mod drawn {
     pub fn run(folder: &Path, settings: &Settings, pairs: usize) -> Result<(), Failure> {
         let (model, judge) = (Model::load(&settings.model)?, Evaluator::open()?);
         let suite = Suite::new("public", 0).with_all_colors();
-        let dataset = Dataset::new(DRAWN)?;
+        let dataset = Dataset::new(model.defaults().width)?;
         let mut values: BTreeMap<&str, Values> = BTreeMap::new();
         let mut done = 0;
         for seed in FIRST.. {
@@ -155,21 +154,23 @@ mod drawn {
                 continue;
             }
             done += 1;
-            let u = small(&drawing.picture)?;
-            let step = (DRAWN / SIDE) as usize;
-            // Truth on the judge's own grid, every second pixel.
-            let truth = Labels::from_shape_fn((128, 128), |(y, x)| drawing.mask[(y / 2 * 2 * step, x / 2 * 2 * step)]);
+            let u = picture(&drawing.picture)?;
+            // Truth on the judge's own grid, the middle of every cell.
+            let cell = u.dim().0 / CELLS;
+            let middle = |at: usize| at / cell * cell + cell / 2;
+            let truth = Labels::from_shape_fn(u.dim(), |(y, x)| drawing.mask[(middle(y), middle(x))]);
+            let unit = unit(u.dim());
             let (decoded_u, seen_u) = (decoded(&model, &u)?, judge.see(&u)?.labels);
             let seen_decoded_u = judge.see(&decoded_u)?.labels;
             for (number, part) in PARTS.iter().enumerate() {
                 let class = class(part, &[]);
                 let Some(color) = drawing.record.colors().find(|(of, _)| of.index() == class) else { continue };
-                if core(&of_class(&truth, class), 1).0 == 0 {
+                if core(&of_class(&truth, class), unit).0 == 0 {
                     continue;
                 }
                 let target = suite.colors[(done + number) % suite.colors.len()].rgb;
                 let repainted = repainted(&drawing.picture, |y, x| drawing.mask[(y, x)] == class, color.1.rgb, target)?;
-                let f = small(&repainted)?;
+                let f = picture(&repainted)?;
                 let decoded_f = decoded(&model, &f)?;
                 let (seen_f, seen_decoded_f) = (judge.see(&f)?.labels, judge.see(&decoded_f)?.labels);
                 let all = values.entry(part).or_default();
@@ -183,8 +184,8 @@ mod drawn {
                           labels_unforced: &Labels,
                           labels_forced: &Labels|
                  -> Option<Measure> {
-                    let pair = Pair { unforced, forced, labels_unforced, labels_forced, unit: 1 };
-                    let shown = core(&of_class(labels_unforced, class), 1).0 >= 1;
+                    let pair = Pair { unforced, forced, labels_unforced, labels_forced, unit };
+                    let shown = core(&of_class(labels_unforced, class), unit).0 >= 1;
                     shown.then(|| measure(&pair, class, target, &[]))
                 };
                 let delta_e = |measure: &Measure| measure.painted.as_ref().map_or(f64::INFINITY, |p| p.delta_e);
@@ -256,7 +257,7 @@ mod drawn {
                 regions: &[],
             };
             let u = real.make(&unforced)?;
-            let seen_u = judge.see(&u.picture)?.labels;
+            let (seen_u, unit) = (judge.see(&u.picture)?.labels, unit(u.picture.dim()));
             let mut mirrored = u.picture.clone();
             mirrored.invert_axis(Axis(1));
             let mut mirrored = judge.see(&mirrored)?.labels;
@@ -265,14 +266,14 @@ mod drawn {
             let Some(Seen { labels: attended, .. }) = Saliency.look(&view)? else { continue };
             for part in PARTS {
                 let region = of_class(&seen_u, class(part, &[]));
-                if core(&region, 1).0 >= 1 {
+                if core(&region, unit).0 >= 1 {
                     let all = values.entry(part).or_default();
                     all.add("flip", iou(&region, &of_class(&mirrored, class(part, &[]))));
                     all.add("attention", iou(&region, &of_class(&attended, class(part, &[]))));
                 }
             }
             let regions = [of_class(&seen_u, class(&asked[0].part, &[]))];
-            if core(&regions[0], 1).0 == 0 {
+            if core(&regions[0], unit).0 == 0 {
                 continue;
             }
             let method = Method::DocParts;
@@ -280,7 +281,7 @@ mod drawn {
             let f = real.make(&forced)?.picture;
             let seen_f = judge.see(&f)?.labels;
             let of = |labels_unforced: &Labels, labels_forced: &Labels| {
-                let pair = Pair { unforced: &u.picture, forced: &f, labels_unforced, labels_forced, unit: 1 };
+                let pair = Pair { unforced: &u.picture, forced: &f, labels_unforced, labels_forced, unit };
                 measure(&pair, class(&asked[0].part, &[]), asked[0].rgb, &[])
             };
             let (judged, own) = (of(&seen_u, &seen_f), of(&attended, &attended));
@@ -293,10 +294,6 @@ mod drawn {
             }
         }
         Ok(())
-    }
-
-    fn small(drawing: &Raster) -> Result<Picture, Failure> {
-        picture(&drawing.resize(SIDE, SIDE, impasto::raster::Filter::Box)?)
     }
 
     /// The same drawing with one part in another color: every pixel of it moves as far as the color does.

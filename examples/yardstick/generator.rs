@@ -10,7 +10,7 @@ use impasto::color::linear_mean;
 use impasto::diffusion::solver;
 use impasto::guidance::{
     Accumulate, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Refine, Region,
-    Saliency, Space, WeightFn,
+    Saliency, WeightFn,
 };
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use ndarray::Array2;
@@ -270,7 +270,7 @@ impl Generator for Real {
     }
 
     fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure> {
-        drawing(guide)
+        drawing(guide, self.pipeline.model().defaults().width)
     }
 
     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
@@ -289,8 +289,14 @@ impl Generator for Real {
         }
         let model = self.pipeline.model();
         let shown = || -> Result<f64, Failure> {
-            let latent = model.flat(color, Grid::new(16, 16))?;
-            let middle = model.decode(&latent)?.f_slice(2, 32, 96, 1)?.f_slice(3, 32, 96, 1)?;
+            let (height, width) = self
+                .settings
+                .size
+                .map_or_else(|| (model.defaults().height, model.defaults().width), |(width, height)| (height, width));
+            let grid = Grid::new(i64::from(height) / model.cell(), i64::from(width) / model.cell());
+            let decoded = model.decode(&model.flat(color, grid)?)?;
+            let (_, _, h, w) = decoded.size4()?;
+            let middle = decoded.f_slice(2, h / 4, h - h / 4, 1)?.f_slice(3, w / 4, w - w / 4, 1)?;
             let light = linear_mean(&middle.f_reshape([3, -1])?.f_to_kind(Kind::Float)?)?;
             Ok(Lab::from_linear(light).delta_e(metrics::lab(color)))
         };
@@ -338,32 +344,30 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
     ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))
 }
 
-/// The whole picture's token for every word, where CLIP compares the two.
+/// Every word towards what resembles it most.
 fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
     let guide = ImageGuidance::new(&raster(drawing)?).params(all);
-    Ok(guide.space(Space::Joint).patches(false).max_guidance(strength))
+    Ok(guide.max_guidance(strength))
 }
 
-/// At the size of the embedded model's pictures.
+/// At the size of the model's pictures.
 #[cfg(feature = "train")]
-fn drawing(guide: &Guide) -> Result<Picture, Failure> {
-    use impasto::raster::Filter;
+fn drawing(guide: &Guide, side: u32) -> Result<Picture, Failure> {
     use impasto::train::dataset::{Class, Dataset};
-    const SIDE: u32 = 128;
-    let dataset = Dataset::new(2 * SIDE)?;
+    let dataset = Dataset::new(side)?;
     let mut seed = guide.seed;
     loop {
         let drawing = dataset.draw(seed)?;
         if drawing.record.color_of(Class::Hair).is_some() == guide.portrait {
-            return picture(&drawing.picture.resize(SIDE, SIDE, Filter::Box)?);
+            return picture(&drawing.picture);
         }
         seed += 2;
     }
 }
 
 #[cfg(not(feature = "train"))]
-fn drawing(_: &Guide) -> Result<Picture, Failure> {
+fn drawing(_: &Guide, _: u32) -> Result<Picture, Failure> {
     Err("image: its guides are drawn; build with --features train".into())
 }
 

@@ -60,11 +60,21 @@ pub(super) fn covered(outlined: &Tensor, cell: i64) -> Result<Tensor> {
 }
 
 /// Means over windows of 2·`radius` + 1 pixels; beyond the picture there is nothing to count.
+///
+/// Each is a difference of two running sums, whatever the radius; in f64, as sums along a picture are large and variances small.
 fn mean(x: &Tensor, radius: i64) -> Result<Tensor> {
-    let along = |x: &Tensor, [down, across]: [i64; 2]| {
-        x.f_avg_pool2d([2 * down + 1, 2 * across + 1], [1; 2], [down, across], false, false, None)
+    let along = |x: &Tensor, axis: i64, beside: [i64; 2]| -> Result<Tensor> {
+        let none = x.f_narrow(axis, 0, 1)?.f_zeros_like()?.f_to_kind(Kind::Double)?;
+        let sums = Tensor::f_cat(&[&none, &x.f_cumsum(axis, Kind::Double)?], axis)?;
+        let (_, _, h, w) = x.size4()?;
+        let length = if axis == 2 { h } else { w };
+        let places = Tensor::f_arange(length, (Kind::Int64, x.device()))?;
+        let first = places.f_sub_scalar(radius)?.f_clamp_min(0)?;
+        let end = places.f_add_scalar(radius + 1)?.f_clamp_max(length)?;
+        let sum = sums.f_index_select(axis, &end)?.f_sub(&sums.f_index_select(axis, &first)?)?;
+        Ok(sum.f_div(&end.f_sub(&first)?.f_view(beside)?)?)
     };
-    Ok(along(&along(x, [radius, 0])?, [0, radius])?)
+    Ok(along(&along(x, 2, [-1, 1])?, 3, [1, -1])?.f_to_kind(x.kind())?)
 }
 
 /// The inverse of a symmetric 3 × 3 matrix at every pixel, by cofactors.
@@ -135,6 +145,18 @@ mod tests {
         let found = outlined(&cells, &Tensor::zeros([1, 3, 64, 64], (Kind::Float, Device::Cpu)), 8)?;
         let as_it_was = cells.upsample_bicubic2d([64, 64], false, None, None).clamp(0.0, 1.0);
         assert!((found - as_it_was).abs().max().double_value(&[]) < 1e-4);
+        Ok(())
+    }
+
+    #[test]
+    fn means_are_those_of_windows() -> Result<()> {
+        let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.25, 3.0, 1.0]).reshape([1, 1, 2, 3]);
+        // Every window of radius 1 has both rows.
+        let want = Tensor::from_slice(&[2.75f32 / 4.0, 5.75 / 6.0, 5.0 / 4.0])
+            .reshape([1, 1, 1, 3])
+            .expand([1, 1, 2, 3], false);
+        assert!((mean(&x, 1)? - want).abs().max().double_value(&[]) < 1e-6);
+        assert!((mean(&x, 5)? - x.mean(Kind::Float)).abs().max().double_value(&[]) < 1e-6);
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use crate::sheet::Sheet;
 use std::time::Duration;
 
 /// Pixels of a cell's longer side, at least.
-const SIDE: u32 = 192;
+const SIDE: u32 = 256;
 /// Cells side by side.
 const COLUMNS: usize = 5;
 /// Pictures of a guidance, at most: the first, the last, and some between them.
@@ -28,7 +28,7 @@ pub(super) fn sheet(output: &Output, index: usize) -> Result<Raster> {
     // Small pictures by whole pixels, large ones down to the cell.
     let (h, w) = match SIDE / longer {
         0 => (picture.height() * SIDE / longer, picture.width() * SIDE / longer),
-        times => (picture.height() * (times + 1), picture.width() * (times + 1)),
+        times => (picture.height() * times, picture.width() * times),
     };
     let size = (h.max(1), w.max(1));
     let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };

@@ -19,9 +19,16 @@ const EVALUATED: u64 = 256;
 const ANSWERS: i64 = PALETTE.len() as i64 + 2;
 /// Temperature that a training begins with (CLIP, Radford et al. 2021).
 const TEMPERATURE: f64 = 0.07;
+/// What cosines of patches and words are multiplied by.
+const SHARPNESS: f64 = 20.0;
+/// Share of a patch from which on it is of a class.
+const SHARE: f64 = 0.34;
 
 /// Learns which caption belongs to which drawing, and, to get there in hours rather than weeks, to tell the color of every
 /// class from the whole: linear heads ask both towers, and are dropped afterwards.
+///
+/// The token of each patch of the picture, projected, learns to be what the text encoder makes of the word for what is there
+/// (`hair`, after `red`): CLIP's own loss says nothing of them, and a prompt cannot be guided by tokens of another world.
 ///
 /// Parameters begin with `text.`, `vision.` and `heads.`.
 pub struct ClipTask {
@@ -75,8 +82,8 @@ impl ClipTask {
         weights.iter().filter_map(own).collect()
     }
 
-    /// Embeddings of pictures and captions, [n, width] each, of length 1.
-    fn embeddings(&self, parameters: &Parameters, drawings: &[Drawing], captions: &[String]) -> Result<[Tensor; 2]> {
+    /// What both towers make of drawings and their captions.
+    fn encoded(&self, parameters: &Parameters, drawings: &[Drawing], captions: &[String]) -> Result<Encoded> {
         let (text, vision) = (parameters.weights("text", Kind::Float), parameters.weights("vision", Kind::Float));
         let (text, vision) = (ClipText::new(&text, &self.text)?, ClipVision::new(&vision, &self.vision)?);
         let pixels =
@@ -85,12 +92,94 @@ impl ClipTask {
         let tokens = Tensor::f_from_slice(&tokens.concat())?.f_view([captions.len() as i64, LENGTH as i64])?;
         let pictures = vision.forward(&Tensor::f_cat(&pixels, 0)?)?;
         let words = text.forward(&tokens)?;
-        let unit = |x: Tensor| -> Result<Tensor> {
-            let length = x.f_square()?.f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?.f_sqrt()?;
-            Ok(x.f_div(&length.f_clamp_min(1e-6)?)?)
+        let patches = vision.normed(&pictures.last_hidden_state.f_slice(1, 1, None, 1)?)?;
+        Ok(Encoded {
+            pictures: unit(&pictures.image_embeds.unwrap_or(pictures.pooler_output))?,
+            captions: unit(&words.text_embeds.unwrap_or(words.pooler_output))?,
+            patches: vision.projected(&patches)?.unwrap_or(patches),
+            words: words.last_hidden_state,
+        })
+    }
+
+    /// The patches that show something a caption names in its color, with the states of their words.
+    fn shown(&self, encoded: &Encoded, drawings: &[Drawing], captions: &[String]) -> Result<Shown> {
+        let side = self.vision.image_size / self.vision.patch_size;
+        let (mut patches, mut words, mut own, mut things) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (i, (drawing, caption)) in drawings.iter().zip(captions).enumerate() {
+            let places = self.tokenizer.encode(caption)?.offsets;
+            let named = phrases(caption).into_iter().filter_map(|(class, color, end)| {
+                let place = places.iter().position(|token| token.end == end).filter(|&place| place < LENGTH)?;
+                (answer(color) < PALETTE.len() as i64).then_some((class, color, place))
+            });
+            let named: Vec<_> = named.collect();
+            let first = things.len();
+            for &(class, color, place) in &named {
+                words.push((i * LENGTH + place) as i64);
+                things.push((class, answer(color)));
+            }
+            for (patch, class) in classes(drawing, side as usize).into_iter().enumerate() {
+                if let Some(thing) = named.iter().position(|(named, ..)| Some(*named) == class) {
+                    patches.push(i as i64 * side * side + patch as i64);
+                    own.push((first + thing) as i64);
+                }
+            }
+        }
+        let rows = |x: &Tensor, rows: &[i64]| -> Result<Tensor> {
+            Ok(x.f_flatten(0, 1)?.f_index_select(0, &Tensor::f_from_slice(rows)?)?)
         };
-        let pictures = pictures.image_embeds.unwrap_or(pictures.pooler_output);
-        Ok([unit(pictures)?, unit(words.text_embeds.unwrap_or(words.pooler_output))?])
+        let (patches, words) = (rows(&encoded.patches, &patches)?, rows(&encoded.words, &words)?.f_detach()?);
+        // Another caption's word for the same thing in the same color is no wrong answer.
+        let same: Vec<f32> = own
+            .iter()
+            .flat_map(|&own| {
+                let thing = things.get(own as usize).copied();
+                let same = move |(i, other)| if i as i64 != own && Some(other) == thing { f32::MIN } else { 0.0 };
+                things.iter().copied().enumerate().map(same)
+            })
+            .collect();
+        let same = Tensor::f_from_slice(&same)?.f_view([own.len() as i64, things.len() as i64])?;
+        let alike =
+            unit(&patches)?.f_matmul(&unit(&words)?.f_transpose(0, 1)?)?.f_mul_scalar(SHARPNESS)?.f_add(&same)?;
+        Ok(Shown { patches, words, own: Tensor::f_from_slice(&own)?, alike })
+    }
+}
+
+/// What the towers make of n pictures and their captions.
+struct Encoded {
+    /// [n, width], of length 1.
+    pictures: Tensor,
+    /// [n, width], of length 1.
+    captions: Tensor,
+    /// [n, patches, width], projected.
+    patches: Tensor,
+    /// [n, `LENGTH`, width], as the UNet reads them.
+    words: Tensor,
+}
+
+/// Patches that show what is named, and the words for it.
+struct Shown {
+    /// [patches, width].
+    patches: Tensor,
+    /// [words, width].
+    words: Tensor,
+    /// Which word is each patch's own.
+    own: Tensor,
+    /// Sharpened cosines, [patches, words].
+    alike: Tensor,
+}
+
+impl Shown {
+    /// How far patches are from their own words, as a share of the words' variance, and how often another word is nearer.
+    fn losses(&self) -> Result<[Tensor; 2]> {
+        let off = self.patches.f_sub(&self.words.f_index_select(0, &self.own)?)?.f_square()?.f_mean(Kind::Float)?;
+        let variance = self.words.f_var_dim([0].as_slice(), false, false)?.f_mean(Kind::Float)?;
+        Ok([off.f_div(&variance)?, cross_entropy(&self.alike, &self.own)?])
+    }
+
+    /// The share of patches whose nearest word is their own.
+    fn right(&self) -> Result<f64> {
+        let right = self.alike.f_argmax(1, false)?.f_eq_tensor(&self.own)?;
+        Ok(right.f_mean(Kind::Float)?.f_double_value(&[])?)
     }
 }
 
@@ -101,7 +190,9 @@ impl Task for ClipTask {
         let drawings = (0..self.batch).map(|_| draw(rng.random_range(0..HELD_OUT))).collect::<Result<Vec<_>>>()?;
         let captions: Vec<String> =
             drawings.iter().map(|drawing| drawing.record.caption(Wording::default(), rng.random())).collect();
-        let [pictures, words] = self.embeddings(parameters, &drawings, &captions)?;
+        let encoded = self.encoded(parameters, &drawings, &captions)?;
+        let [near, apart] = self.shown(&encoded, &drawings, &captions)?.losses()?;
+        let Encoded { pictures, captions: words, .. } = encoded;
         let heads = parameters.weights("heads", Kind::Float);
         let scale = heads.tensor("logit_scale", &[1])?.f_exp()?.f_clamp_max(100.0)?;
         let alike = pictures.f_matmul(&words.f_transpose(0, 1)?)?.f_mul(&scale)?;
@@ -119,23 +210,31 @@ impl Task for ClipTask {
             cross_entropy(&logits.f_view([-1, ANSWERS])?, &Tensor::f_from_slice(answers.as_flattened())?)
         };
         let (seen, read) = (asked("vision", &pictures, drawn)?, asked("text", &words, said)?);
-        let total = pairs.f_add(&seen.f_add(&read)?.f_mul_scalar(2.0)?)?;
+        let total = pairs.f_add(&seen.f_add(&read)?.f_mul_scalar(2.0)?)?.f_add(&near)?.f_add(&apart)?;
         let right = alike.f_argmax(1, false)?.f_eq_tensor(&own)?.f_mean(Kind::Float)?;
         let figure = |x: &Tensor| x.f_double_value(&[]);
         let parts = vec![("pairs", figure(&pairs)?), ("right", figure(&right)?), ("seen", figure(&seen)?)];
-        Ok(Loss { total, parts: [parts, vec![("read", figure(&read)?)]].concat() })
+        let tokens = vec![("read", figure(&read)?), ("near", figure(&near)?), ("apart", figure(&apart)?)];
+        Ok(Loss { total, parts: [parts, tokens].concat() })
     }
 
     fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
         let drawings = (0..EVALUATED).map(|i| self.dataset.draw(HELD_OUT + i)).collect::<Result<Vec<_>>>()?;
         let captions: Vec<String> = drawings.iter().map(|drawing| drawing.record.caption(Wording::FULL, 0)).collect();
-        let [pictures, words] = self.embeddings(parameters, &drawings, &captions)?;
-        let alike = pictures.f_matmul(&words.f_transpose(0, 1)?)?;
+        let encoded = self.encoded(parameters, &drawings, &captions)?;
+        let shown = self.shown(&encoded, &drawings, &captions)?;
+        let [near, _] = shown.losses()?;
+        let alike = encoded.pictures.f_matmul(&encoded.captions.f_transpose(0, 1)?)?;
         let own = Tensor::f_arange(EVALUATED as i64, (Kind::Int64, Device::Cpu))?;
         let right = |axis| -> Result<f64> {
             Ok(alike.f_argmax(axis, false)?.f_eq_tensor(&own)?.f_mean(Kind::Float)?.f_double_value(&[])?)
         };
-        Ok(vec![("held-out caption found", right(1)?), ("held-out picture found", right(0)?)])
+        Ok(vec![
+            ("held-out caption found", right(1)?),
+            ("held-out picture found", right(0)?),
+            ("held-out word of a patch found", shown.right()?),
+            ("held-out distance of patches", near.f_double_value(&[])?),
+        ])
     }
 
     fn sheet(&self, _: &Parameters) -> Result<Option<Raster>> {
@@ -167,18 +266,55 @@ fn drawn(drawing: &Drawing) -> [i64; Class::ALL.len()] {
 /// The color of every class that a caption names.
 fn said(caption: &str) -> [i64; Class::ALL.len()] {
     let mut answers = [ANSWERS - 1; Class::ALL.len()];
-    for phrase in caption.split(", ").flat_map(|tag| tag.split(" and ")) {
-        let phrase = phrase.strip_prefix("a ").or(phrase.strip_prefix("an ")).unwrap_or(phrase);
-        // The longest name that fits: `hair bow` ends with no other class's name, but `hair` would begin it.
-        let named = Class::ALL.iter().zip(&mut answers).find_map(|(class, answer)| {
-            let color = phrase.strip_suffix(class.name())?;
-            (color.is_empty() || color.ends_with(' ')).then_some((color.trim_end(), answer))
-        });
-        if let Some((color, place)) = named {
+    for (class, color, _) in phrases(caption) {
+        if let Some(place) = answers.get_mut(usize::from(class.index())) {
             *place = answer(color);
         }
     }
     answers
+}
+
+/// What a caption names: the class, its color in words (empty without one), and where its phrase ends.
+fn phrases(caption: &str) -> Vec<(Class, &str, usize)> {
+    let mut named = Vec::new();
+    let mut end = 0;
+    for tag in caption.split(", ") {
+        for (i, phrase) in tag.split(" and ").enumerate() {
+            end += phrase.len() + if i > 0 { " and ".len() } else { 0 };
+            let phrase = phrase.strip_prefix("a ").or(phrase.strip_prefix("an ")).unwrap_or(phrase);
+            // The longest name that fits: `hair bow` ends with no other class's name, but `hair` would begin it.
+            named.extend(Class::ALL.into_iter().find_map(|class| {
+                let color = phrase.strip_suffix(class.name())?;
+                (color.is_empty() || color.ends_with(' ')).then_some((class, color.trim_end(), end))
+            }));
+        }
+        end += ", ".len();
+    }
+    named
+}
+
+/// What most of each patch shows, row by row; `None` where nothing has its share.
+fn classes(drawing: &Drawing, side: usize) -> Vec<Option<Class>> {
+    let (h, w) = drawing.mask.dim();
+    let mut counts = vec![[0; Class::ALL.len()]; side * side];
+    for ((y, x), &class) in drawing.mask.indexed_iter() {
+        let patch = counts.get_mut(y * side / h * side + x * side / w);
+        if let Some(count) = patch.and_then(|counts| counts.get_mut(usize::from(class))) {
+            *count += 1;
+        }
+    }
+    let least = (SHARE * (h * w) as f64 / (side * side) as f64) as i32;
+    let most = |counts: [i32; Class::ALL.len()]| {
+        let (class, count) = Class::ALL.into_iter().zip(counts).max_by_key(|(_, count)| *count)?;
+        (count >= least).then_some(class)
+    };
+    counts.into_iter().map(most).collect()
+}
+
+/// At length 1.
+fn unit(x: &Tensor) -> Result<Tensor> {
+    let length = x.f_square()?.f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?.f_sqrt()?;
+    Ok(x.f_div(&length.f_clamp_min(1e-6)?)?)
 }
 
 /// The number of a color's name or alias; without one, that of a thing without its color.
@@ -202,5 +338,34 @@ mod tests {
         assert_eq!(answers[Class::Eyes.index() as usize], answer("gold"));
         // A style is no color.
         assert_eq!(answers[Class::Hair.index() as usize], ANSWERS - 2);
+    }
+
+    #[test]
+    fn phrases_end_where_their_words_do() {
+        let caption = "a red house, an azure boat and a cup, dark blue sky";
+        let words = |(class, color, end): (Class, &'static str, usize)| (class, color, &caption[..end]);
+        let found: Vec<_> = phrases(caption).into_iter().map(words).collect();
+        let expected = [
+            (Class::House, "red", "a red house"),
+            (Class::Boat, "azure", "a red house, an azure boat"),
+            (Class::Cup, "", "a red house, an azure boat and a cup"),
+            (Class::Sky, "dark blue", caption),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn patches_are_of_what_most_of_them_shows() {
+        let drawing = Dataset::new(128).unwrap().draw(7).unwrap();
+        let found = classes(&drawing, 8);
+        assert_eq!(found.len(), 64);
+        for (patch, class) in found.iter().enumerate() {
+            let (top, left) = (patch / 8 * 16, patch % 8 * 16);
+            let here = |y: usize, x: usize| (top..top + 16).contains(&y) && (left..left + 16).contains(&x);
+            let shown = || drawing.mask.indexed_iter().filter(|((y, x), _)| here(*y, *x));
+            let count = |class: Class| shown().filter(|(_, shown)| **shown == class.index()).count();
+            let most = Class::ALL.map(count).into_iter().max().unwrap();
+            assert_eq!(class.map_or(0, count), if most >= 87 { most } else { 0 }, "patch {patch}");
+        }
     }
 }

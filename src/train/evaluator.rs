@@ -14,7 +14,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 /// Channels of the four halvings, and of the last layer before the classes.
 const CHANNELS: [i64; 5] = [16, 32, 64, 96, 24];
 /// Held-out drawings of an evaluation.
-const EVALUATED: u64 = 48;
+const EVALUATED: u64 = 96;
 
 /// The network: convolutions down to a sixteenth of the picture and up to half of it, with shortcuts.
 #[derive(Debug)]
@@ -27,6 +27,9 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
+    /// Side of the pictures that it is trained on, in pixels; larger ones are to be made as small.
+    pub const SIDE: i64 = 128;
+
     /// Pulls the network from `w`: `e1`, `e1b` to `e4b`, `d3` to `d1`, `out`.
     ///
     /// # Errors
@@ -77,6 +80,9 @@ impl Evaluator {
 }
 
 /// Learns to find the parts in drawings and in what a VAE makes of them, blurred, noisy and tinted.
+///
+/// Drawings have the VAE's size; the network sees them at [`Evaluator::SIDE`], so that one judge sees small models and large
+/// ones alike.
 #[derive(Debug)]
 pub struct EvaluatorTask {
     dataset: Dataset,
@@ -85,7 +91,8 @@ pub struct EvaluatorTask {
 }
 
 impl EvaluatorTask {
-    /// A task whose shards are of `batch` drawings, half of them through `vae` if there is one.
+    /// A task whose shards are of `batch` drawings, half of them through `vae` if there is one. The dataset's pictures are at most
+    /// [`Evaluator::SIDE`] pixels wide, or a multiple of it.
     pub const fn new(dataset: Dataset, vae: Option<Vae>, batch: usize) -> Self {
         Self { dataset, vae, batch }
     }
@@ -102,18 +109,35 @@ impl EvaluatorTask {
         Ok(weights)
     }
 
-    /// Pictures [n, 3, s, s] and the classes of every second pixel, [n, s/2, s/2].
+    /// Pictures [n, 3, s, s] and the classes of every second pixel that the network sees, [n, SIDE/2, SIDE/2].
     fn batch(&self, seeds: &[u64]) -> Result<(Tensor, Tensor)> {
         let (mut pictures, mut labels) = (Vec::new(), Vec::new());
+        let pixel = self.pixel()?;
         for &seed in seeds {
             let drawing = self.dataset.draw(seed)?;
             pictures.push(drawing.picture.to_tensor(Device::Cpu)?);
             let (h, w) = drawing.mask.dim();
             let classes: Vec<i64> = drawing.mask.iter().map(|&class| i64::from(class)).collect();
             let classes = Tensor::f_from_slice(&classes)?.f_view([1, h as i64, w as i64])?;
-            labels.push(classes.f_slice(1, 1, None, 2)?.f_slice(2, 1, None, 2)?);
+            labels.push(classes.f_slice(1, pixel, None, 2 * pixel)?.f_slice(2, pixel, None, 2 * pixel)?);
         }
         Ok((Tensor::f_cat(&pictures, 0)?, Tensor::f_cat(&labels, 0)?))
+    }
+
+    /// Pixels of a drawing along a pixel that the network sees.
+    fn pixel(&self) -> Result<i64> {
+        let side = i64::from(self.dataset.size());
+        match (side / Evaluator::SIDE, side % Evaluator::SIDE) {
+            (0, _) => Ok(1),
+            (pixels, 0) => Ok(pixels),
+            _ => Err(Error::parameter("size", side, "at most 128, or a multiple: the evaluator sees 128×128 pixels")),
+        }
+    }
+
+    /// Pictures as the network sees them.
+    fn seen(&self, x: &Tensor) -> Result<Tensor> {
+        let pixel = self.pixel()?;
+        Ok(x.f_avg_pool2d([pixel; 2], [pixel; 2], [0, 0], false, true, None)?)
     }
 
     fn decoded(&self, pictures: &Tensor) -> Result<Tensor> {
@@ -130,7 +154,7 @@ impl Task for EvaluatorTask {
         let mut rng = shard.rng();
         let seeds: Vec<u64> = (0..self.batch).map(|_| rng.random_range(0..HELD_OUT)).collect();
         let (x, y) = self.batch(&seeds)?;
-        let x = if rng.random_bool(0.5) { self.decoded(&x)? } else { blurred(&x, &mut rng)? };
+        let x = if rng.random_bool(0.5) { self.seen(&self.decoded(&x)?)? } else { blurred(&self.seen(&x)?, &mut rng)? };
         let x = tinted(&x, shard, &mut rng)?;
         let mirrored = rng.random_bool(0.5);
         let (x, y) = if mirrored { (x.f_flip([3])?, y.f_flip([2])?) } else { (x, y) };
@@ -148,7 +172,7 @@ impl Task for EvaluatorTask {
             for first in (0..EVALUATED).step_by(8) {
                 let (x, y) = self.batch(&(HELD_OUT + first..HELD_OUT + first + 8).collect::<Vec<_>>())?;
                 let x = if decoded { self.decoded(&x)? } else { x };
-                let found = evaluator.forward(&x)?.f_argmax(1, false)?;
+                let found = evaluator.forward(&self.seen(&x)?)?.f_argmax(1, false)?;
                 let (found, drawn) = (flat(&found)?, flat(&y)?);
                 for (found, drawn) in found.into_iter().zip(drawn) {
                     for (class, (both, either)) in counts.iter_mut().enumerate() {

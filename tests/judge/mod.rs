@@ -6,14 +6,18 @@
 #[path = "../../examples/yardstick/judge/network.rs"]
 mod network;
 
+use impasto::Result;
 use impasto::color::Rgb;
-use impasto::{Raster, Result};
+use impasto::raster::{Filter, Raster};
 use network::{CLASSES, Network};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// A part of fewer cells (of 64 × 64) counts as absent.
 const LEAST: i64 = 6;
+
+/// Side of the pictures that the net was trained on.
+const SIDE: u32 = Network::SIDE as u32;
 
 pub struct Judge(Network);
 
@@ -30,10 +34,10 @@ impl Judge {
         Self(Network::open().expect("the repository has the judge's weights"))
     }
 
-    /// Looks at a picture of 128 × 128 pixels.
+    /// Looks at a square picture, as it is at 128 × 128 pixels.
     pub fn look(&self, picture: &Raster) -> Result<Seen> {
-        let x = picture.to_tensor(Device::Cpu)?;
-        assert_eq!(x.size(), [1, 3, 128, 128], "the judge knows one size");
+        assert_eq!(picture.width(), picture.height(), "the judge knows one shape");
+        let x = picture.resize(SIDE, SIDE, Filter::Box)?.to_tensor(Device::Cpu)?;
         let labels = self.0.logits(&x).expect("the weights are the network's").argmax(1, false).squeeze_dim(0);
         let colors = ((x + 1.0) * 127.5).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None);
         Ok(Seen { labels, colors: colors.squeeze_dim(0).permute([1, 2, 0]) })

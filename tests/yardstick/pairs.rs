@@ -58,7 +58,7 @@ fn a_judge_that_is_bad_at_an_object_is_not_asked_where_it_is() {
     let iou = |house: f64| {
         let all: BTreeMap<&str, f64> =
             suite::OBJECTS.iter().map(|object| (*object, if *object == "house" { house } else { 0.9 })).collect();
-        calibration::weak(&serde_json::to_vec(&json!({ "iou_heldout_1000": all })).unwrap()).unwrap()
+        calibration::weak(&serde_json::to_vec(&json!({ "iou_held_out": all })).unwrap()).unwrap()
     };
     assert_eq!((iou(0.71), iou(0.69)), (vec![], vec!["house".to_owned()]));
     let ours = std::fs::read(network::Network::path().with_file_name("evaluator.json")).unwrap();

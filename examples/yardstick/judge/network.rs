@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// What it tells apart, in the order of its logits.
 pub const CLASSES: [&str; 20] = [
@@ -36,7 +36,7 @@ pub const CLASSES: [&str; 20] = [
 pub struct Network(HashMap<String, Tensor>);
 
 impl Network {
-    /// Side of the pictures that it was trained on.
+    /// Side of the pictures that it was trained on; larger ones are to be made as small.
     pub const SIDE: i64 = 128;
 
     /// Where the repository has the weights.
@@ -54,7 +54,13 @@ impl Network {
             )
             .into());
         }
-        Ok(Self(Tensor::read_safetensors(path)?.into_iter().collect()))
+        let single = |(name, x): (String, Tensor)| Ok((name, x.f_to_kind(Kind::Float)?));
+        Ok(Self(
+            Tensor::read_safetensors(path)?
+                .into_iter()
+                .map(single)
+                .collect::<Result<_, Box<dyn Error + Send + Sync>>>()?,
+        ))
     }
 
     /// Logits, [1, classes, 64, 64], of a picture in -1..=1, [1, 3, 128, 128].

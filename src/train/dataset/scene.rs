@@ -114,9 +114,10 @@ pub(super) fn measure(record: &mut Record, mask: &Array2<u8>) {
 
 /// One to three things of different classes that meet neither each other nor the border.
 fn place(dice: &mut Dice, horizon: f32) -> Vec<Placed> {
+    // Small ones too: a thing that always fills the picture cannot be asked to be on one side of it.
     let (count, sizes) = match dice.unit() {
-        ..0.35 => (1, [78.0, 102.0]),
-        ..0.85 => (2, [62.0, 80.0]),
+        ..0.35 => (1, [46.0, 102.0]),
+        ..0.85 => (2, [52.0, 80.0]),
         _ => (3, [46.0, 56.0]),
     };
     let mut classes = Class::OBJECTS;
