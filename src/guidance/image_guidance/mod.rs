@@ -47,12 +47,11 @@ const PULL: f64 = 0.85;
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
-/// use impasto::guidance::{GuidanceParams, ImageGuidance, Space};
+/// use impasto::guidance::{GuidanceParams, ImageGuidance};
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
 /// let teal = Raster::flat(Rgb(0, 128, 128), 96, 160);
-/// let mut guide = ImageGuidance::new(&teal)
-///     .params(GuidanceParams::off()).space(Space::Joint).patches(false).linear(0.4, 0.4);
+/// let mut guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).linear(0.4, 0.4);
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(&mut guide).run()?;
 /// let prompt = &guide.details()?.prompts[0];
