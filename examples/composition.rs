@@ -21,20 +21,31 @@ fn main() -> Result<()> {
         Some(file) => Composition::open(file)?,
         None => Composition::from_json(SCENE)?,
     };
-    composition.preview()?.save("composition_preview.png")?;
     let mut pipeline = Pipeline::builder().build()?;
+    // The first thing once more, like the one in a picture: what the picture is to say, the prompt leaves out.
+    let picture = pipeline.request("a teal house, green ground, azure sky").seed(3).run()?;
+    picture.image(0)?.save("composition_image.png")?;
+    let mut guided = composition.clone();
+    if let Some(first) = guided.entities.first_mut() {
+        let alike = |text: &str| text.replace("red house", "house");
+        (first.prompt, first.thing) = (alike(&first.prompt), first.thing.as_deref().map(alike));
+        *first = first.clone().image("composition_image.png", 0.6);
+    }
+    guided.preview()?.save("composition_preview.png")?;
     let mut rows = Vec::new();
-    for composed in [false, true] {
+    for (name, composition) in [("the background", None), ("composed", Some(&composition)), ("guided", Some(&guided))] {
         for seed in 0..4 {
-            let request = pipeline.request(&composition.prompt).negative(&composition.negative).seed(seed);
-            let request = request.size(composition.width, composition.height);
-            let request = if composed { request.guide(composition.regions()?) } else { request };
-            let caption = format!("{}, seed {seed}", if composed { "composed" } else { "the background" });
-            rows.push((caption, request.run()?.image(0)?.clone()));
+            let Composition { prompt, negative, width, height, .. } = &guided;
+            let request = pipeline.request(prompt).negative(negative).seed(seed).size(*width, *height);
+            let request = match composition {
+                Some(composition) => request.guide(composition.regions()?),
+                None => request,
+            };
+            rows.push((format!("{name}, seed {seed}"), request.run()?.image(0)?.clone()));
         }
     }
     let sheet = rows.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));
     sheet.draw()?.save("composition.png")?;
-    println!("composition.png, composition_preview.png");
+    println!("composition.png, composition_preview.png, composition_image.png");
     Ok(())
 }

@@ -141,6 +141,19 @@ fn a_prompt_of_a_region_is_not_guided() -> Result<()> {
 }
 
 #[test]
+fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0).guided(guide());
+    let contexts = Contexts::of(vec![&mut regions], &[0], PROMPT)?;
+    let tokens = model.vision(&picture(), View::default())?.tokens;
+    assert_eq!(contexts.seen[&("region", 0)], tween(&model.text("a dog")?.context, &tokens, &half())?.0);
+    assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context, "and nothing else");
+    let report = regions.report()?.expect("there was a run");
+    assert!(report.data[0]["guide"]["prompts"][0]["tokens"].is_array(), "{}", report.data);
+    Ok(())
+}
+
+#[test]
 fn several_guides_are_a_chain() -> Result<()> {
     let model = ToyModel::new(3)?;
     let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").params(half()));

@@ -6,8 +6,8 @@ use easel::{BLUE, Easel, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_we
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, Table, region_noise};
 use impasto::guidance::{
-    Area, Cfg, ColorForce, Composition, Entity, Guidance, Overlay, PaintWarning, PaintWithWords, Palette, Region,
-    RegionPrompts, Setup, WeightFn,
+    Area, Cfg, ColorForce, Composition, Entity, Guidance, GuidanceParams, ImageGuidance, Overlay, PaintWarning,
+    PaintWithWords, Palette, Region, RegionPrompts, Setup, WeightFn,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -395,8 +395,12 @@ fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Resul
     let [hair, shirt] = ["blue hair", "red shirt"].map(|prompt| first(None, prompt).expect("it runs").remove(0));
     assert!(apart(&mixed[2].narrow(2, 0, 4), &shirt.narrow(2, 0, 4)) < 1e-5);
     assert!(apart(&mixed[2].narrow(2, 4, 4).narrow(3, 0, 3), &hair.narrow(2, 4, 4).narrow(3, 0, 3)) < 1e-5);
-    let twice = RegionPrompts::default().add(left(), "hair", 1.0).add(top(), "hair", 1.0);
-    assert_eq!(first(Some(twice), "girl")?.len(), 2);
+    let twice = || RegionPrompts::default().add(left(), "hair", 1.0).add(top(), "hair", 1.0);
+    assert_eq!(first(Some(twice()), "girl")?.len(), 2);
+    let guide = || ImageGuidance::text("red shirt").params(GuidanceParams::off()).linear(0.5, 0.5);
+    let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
+    assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
+    assert_ne!(mixed[0], mixed[1]);
     Ok(())
 }
 
@@ -477,6 +481,31 @@ fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
 }
 
 #[test]
+fn a_things_image_guides_its_words() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let picture = Raster::flat(Rgb(0, 128, 128), 24, 32);
+    picture.save(folder.path().join("teal.png"))?;
+    let text = SCENE.replace("\"thing\": \"hair\"", "\"image\": \"teal.png\", \"likeness\": 0.4");
+    std::fs::write(folder.path().join("scene.json"), &text).expect("written");
+    let composition = Composition::open(folder.path().join("scene.json"))?;
+    let image = folder.path().join("teal.png");
+    assert_eq!(composition.entities[0].image.as_ref(), Some(&image), "beside the file");
+    let built = Entity::new("blue hair", (0, 0), (3, 8)).image(&image, 0.4);
+    assert_eq!(built, composition.entities[0]);
+    let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
+    let guide = ImageGuidance::new(&picture).params(words).max_guidance(0.4);
+    let by_hand = RegionPrompts::default().add(left(), "blue hair", 0.8).guided(guide);
+    let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
+    assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
+    let preview = composition.preview()?;
+    assert_eq!(preview.pixel(8 + 144 + 8 + 20, 8 + 20), Some(Rgb(0, 128, 128)), "it lies in its box");
+    // A path of JSON that is no file begins where the program runs.
+    let missing = Composition::from_json(&text)?.regions().map(drop).expect_err("no such picture").to_string();
+    assert!(missing.contains("teal.png"), "{missing}");
+    Ok(())
+}
+
+#[test]
 fn a_preview_shows_boxes_where_they_are() -> Result<()> {
     let preview = Composition::from_json(SCENE)?.preview()?;
     let at = |panel: u32, x: u32, y: u32| preview.pixel(8 + panel * (144 + 8) + x, 8 + y).expect("inside");
@@ -511,6 +540,13 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
     let begin = |regions: RegionPrompts| run(toy().guide(regions), girl(2)).expect_err("bad").to_string();
     let regions = RegionPrompts::default;
     says(begin(regions()), &["RegionPrompts", "regions is empty"]);
+    let guide = || ImageGuidance::text("red hair");
+    says(
+        begin(regions().guided(guide()).add(left(), "hair", 1.0)),
+        &["guided is before any region", "the region first"],
+    );
+    says(begin(regions().add(left(), "hair", 1.0).guided(guide().pooled(2.0))), &["pooled is 2", "0 to 1"]);
+    says(scene(entity((0, 0), (8, 8)).image("a.png", -0.1)), &["likeness is -0.1 for \"a cat\"", "0..=1"]);
     says(begin(regions().add(left(), "hair", f64::NAN)), &["strength is NaN for \"hair\""]);
     says(begin(regions().add(left(), "hair", 1.0).hold(-1.0)), &["hold is -1", "0..=10"]);
     says(begin(regions().add(left(), "hair", 1.0).sigmas(0.0, 1.0)), &["sigmas is 0, 1"]);

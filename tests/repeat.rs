@@ -133,7 +133,8 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         }),
         ("regions after prompts of their own", |r| {
             let regions = RegionPrompts::default().thing(Region::rect(0.5..1.0, 0.5..1.0), "a red house", "house", 0.8);
-            r.guide(regions.hold(1.5).sigmas(f64::INFINITY, 1.0))
+            let guide = ImageGuidance::new(&Raster::flat(Rgb(0, 128, 128), 24, 32)).params(GuidanceParams::ui());
+            r.guide(regions.guided(guide).hold(1.5).sigmas(f64::INFINITY, 1.0))
         }),
         ("several at once", |r| {
             let r = r.guide(paint()).guide(ColorForce::exact("eyes", GOLD).protect("hair bow"));

@@ -2,14 +2,14 @@
 
 use super::paint_with_words::tinted;
 use super::region_prompts::USUAL_HOLD;
-use super::{Guidance, Region, RegionPrompts};
+use super::{Guidance, GuidanceParams, ImageGuidance, Region, RegionPrompts};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
-use crate::raster::Raster;
+use crate::raster::{Filter, Raster};
 use crate::sheet::Sheet;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A background and things in boxes on it, as a value that is written and read as JSON.
 ///
@@ -79,11 +79,22 @@ pub struct Entity {
     /// How much of its prompt's prediction counts in the box, 0..=1.
     #[serde(default = "usual")]
     pub strength: f64,
+    /// A picture that the words of its prompt are guided by: what they name comes to look like what resembles it there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<PathBuf>,
+    /// How far each word is moved to the picture, 0..=1.
+    #[serde(default = "half")]
+    pub likeness: f64,
 }
 
 /// FlexDiffuse's.
 const fn usual() -> f64 {
     0.8
+}
+
+/// Of [`Entity::likeness`].
+const fn half() -> f64 {
+    0.5
 }
 
 /// Of [`Composition::hold`].
@@ -94,7 +105,14 @@ const fn held() -> f64 {
 impl Entity {
     /// A thing in the box whose upper left corner is at (`left`, `top`), of (`width`, `height`) pixels, at strength .8.
     pub fn new(prompt: impl Into<String>, (left, top): (u32, u32), (width, height): (u32, u32)) -> Self {
-        Self { prompt: prompt.into(), thing: None, left, top, width, height, strength: usual() }
+        let (strength, likeness) = (usual(), half());
+        Self { prompt: prompt.into(), thing: None, left, top, width, height, strength, image: None, likeness }
+    }
+
+    /// Guides the words of its prompt by a picture, each by `likeness`, 0..=1: at .5 colors come and the prompt's things stay.
+    pub fn image(mut self, path: impl Into<PathBuf>, likeness: f64) -> Self {
+        (self.image, self.likeness) = (Some(path.into()), likeness);
+        self
     }
 
     /// Holds a phrase of the prompt in the box.
@@ -134,18 +152,22 @@ impl Composition {
         self
     }
 
-    /// Reads a JSON file.
+    /// Reads a JSON file. Paths of images begin in its folder.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] if it is not such JSON, with the line; what [`check`](Self::check) finds.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
-        Self::read(&text, &path.display().to_string())
+        let mut composition = Self::read(&text, &path.display().to_string())?;
+        for image in composition.entities.iter_mut().filter_map(|entity| entity.image.as_mut()) {
+            *image = path.parent().map_or_else(|| image.clone(), |folder| folder.join(&*image));
+        }
+        Ok(composition)
     }
 
     /// Reads JSON: `prompt`, `width`, `height`, `entities` and if need be `negative` and `hold`; of each entity `prompt`,
-    /// `left`, `top`, `width`, `height` and if need be `thing` and `strength`.
+    /// `left`, `top`, `width`, `height` and if need be `thing`, `strength`, `image` (a path) and `likeness`.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -192,7 +214,16 @@ impl Composition {
             let expected = format!("boxes of a pixel or more inside the canvas of {} × {}", self.width, self.height);
             return Err(Error::parameter("entity", outside.join("; "), expected));
         }
-        self.prompts().check()
+        if let Some(entity) = self.entities.iter().find(|entity| !(0.0..=1.0).contains(&entity.likeness)) {
+            let value = format!("{} for \"{}\"", entity.likeness, entity.prompt);
+            return Err(Error::parameter(
+                "likeness",
+                value,
+                "0..=1; .5 brings a picture's colors and keeps the prompt's things",
+            ));
+        }
+        let regions = RegionPrompts::default().hold(self.hold);
+        self.entities.iter().fold(regions, |regions, entity| self.with(regions, entity)).check()
     }
 
     /// Is an entity's box on the canvas?
@@ -205,20 +236,24 @@ impl Composition {
     /// The things as a guidance of a request for [`prompt`](Self::prompt), of the composition's size or any of its aspect.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// As [`check`](Self::check); those of [`Raster::open`] for images.
     pub fn regions(&self) -> Result<RegionPrompts> {
         self.check()?;
-        Ok(self.prompts())
+        self.entities.iter().try_fold(RegionPrompts::default().hold(self.hold), |regions, entity| {
+            let regions = self.with(regions, entity);
+            let Some(path) = &entity.image else { return Ok(regions) };
+            let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
+            let guide = ImageGuidance::new(&Raster::open(path)?).params(words).max_guidance(entity.likeness);
+            Ok(regions.guided(guide))
+        })
     }
 
-    fn prompts(&self) -> RegionPrompts {
-        self.entities.iter().fold(RegionPrompts::default().hold(self.hold), |regions, entity| {
-            let Entity { prompt, strength, .. } = entity;
-            match &entity.thing {
-                Some(thing) => regions.thing(self.region(entity), prompt, thing, *strength),
-                None => regions.add(self.region(entity), prompt, *strength),
-            }
-        })
+    fn with(&self, regions: RegionPrompts, entity: &Entity) -> RegionPrompts {
+        let Entity { prompt, strength, .. } = entity;
+        match &entity.thing {
+            Some(thing) => regions.thing(self.region(entity), prompt, thing, *strength),
+            None => regions.add(self.region(entity), prompt, *strength),
+        }
     }
 
     /// Where an entity is.
@@ -230,10 +265,10 @@ impl Composition {
         Region::rect(share(entity.left, entity.width, self.width), share(entity.top, entity.height, self.height))
     }
 
-    /// What is where, before anything is drawn: all boxes in order, then each with its prompt.
+    /// What is where, before anything is drawn: all boxes in order, then each with its prompt, and its image in it.
     ///
     /// # Errors
-    /// As [`check`](Self::check).
+    /// As [`regions`](Self::regions).
     pub fn preview(&self) -> Result<Raster> {
         self.check()?;
         let scale = f64::from(SIDE) / f64::from(self.width.max(self.height));
@@ -244,7 +279,12 @@ impl Composition {
         for (entity, ink) in self.entities.iter().zip(INKS.into_iter().cycle()) {
             let mask = self.region(entity).resampled(panel, Default::default())?.f_mul_scalar(entity.strength)?;
             all = tinted(&mask.f_get(0)?, &all, ink)?;
-            let alone = tinted(&mask.f_get(0)?, &Raster::flat(PAPER, panel.h as u32, panel.w as u32), ink)?;
+            let mut alone = tinted(&mask.f_get(0)?, &Raster::flat(PAPER, panel.h as u32, panel.w as u32), ink)?;
+            if let Some(path) = &entity.image {
+                let at = |start: u32| (f64::from(start) * scale) as u32;
+                let [h, w] = [entity.height, entity.width].map(|side| at(side).max(1));
+                alone.paste(&Raster::open(path)?.resize(h, w, Filter::Box)?, at(entity.left), at(entity.top));
+            }
             panels.push((entity.prompt.as_str(), alone));
         }
         let sheet = Sheet::new((panels.len() + 1).min(4)).add(&self.prompt, &all);

@@ -106,6 +106,15 @@ impl Setup<'_> {
         self.shared(role, None, prompt, conditioning)
     }
 
+    /// Adds a branch that varies nothing, as [`add_apart`](Self::add_apart) does, and is shared with nobody: for a conditioning that its
+    /// prompt does not tell.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] beyond 256 extra branches.
+    pub fn add_alone(&mut self, role: &'static str, prompt: &str, conditioning: Conditioning) -> Result<Branch> {
+        self.another(role, None, prompt, conditioning)
+    }
+
     /// `like`: `None` for itself.
     fn shared(
         &mut self,
@@ -119,6 +128,17 @@ impl Setup<'_> {
         if let Some((info, _)) = self.branches.iter().find(|(info, _)| same(info)) {
             return Ok(info.branch);
         }
+        self.another(role, like, prompt, conditioning)
+    }
+
+    /// `like`: `None` for itself.
+    fn another(
+        &mut self,
+        role: &'static str,
+        like: Option<Branch>,
+        prompt: &str,
+        conditioning: Conditioning,
+    ) -> Result<Branch> {
         let used = self.branches.iter().filter(|(info, _)| matches!(info.branch, Branch::Extra(_))).count();
         let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, "at most 256"))?;
         let branch = Branch::Extra(number);

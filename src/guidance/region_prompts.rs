@@ -1,8 +1,9 @@
 //! Prompts of their own for regions of the picture.
 
-use super::{Area, Guidance, PaintWithWords, Picture, Plan, Region, Report, Setup};
+use super::{Area, BranchInfo, Guidance, ImageGuidance, PaintWithWords, Picture, Plan, Region, Report, Setup};
 use crate::attention::CrossAttentionHook;
 use crate::branch::Branch;
+use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
 use crate::recipe::{self, Recipe};
@@ -19,6 +20,8 @@ use tch::Tensor;
 ///
 /// Each prompt alone would put its things anywhere on the canvas, and what lies outside its region is lost. So
 /// [`thing`](Self::thing) paints a phrase of it there, in its own branch.
+///
+/// A region may be guided by a picture of its own ([`guided`](Self::guided)).
 ///
 /// The prompts are no variations of the run's prompt: what other guidances do to that one is not done to them, and words
 /// are looked up in that one alone. A guidance that compares predictions (`Differential`) is attached before this one.
@@ -43,6 +46,9 @@ pub struct RegionPrompts {
     hold: f64,
     #[serde(with = "recipe::window")]
     window: (f64, f64),
+    /// A guide came before any region.
+    #[serde(skip)]
+    stray: bool,
     #[serde(skip)]
     run: Vec<Placed>,
     /// One for each branch.
@@ -63,6 +69,15 @@ struct Part {
     /// What of the prompt is held in the region.
     thing: Option<String>,
     strength: f64,
+    /// What its prompt is guided by, in a branch that it shares with no other region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guide: Option<ImageGuidance>,
+}
+
+impl Part {
+    fn counts(&self) -> bool {
+        self.strength > 0.0
+    }
 }
 
 /// The same in one run.
@@ -80,6 +95,7 @@ impl Default for RegionPrompts {
             parts: Vec::new(),
             hold: USUAL_HOLD,
             window: (f64::INFINITY, 0.0),
+            stray: false,
             run: Vec::new(),
             paints: Vec::new(),
             notes: Vec::new(),
@@ -91,13 +107,22 @@ impl RegionPrompts {
     /// Adds a region, soft if need be. `strength` is how much of its prediction counts there, 0..=1: .8 is FlexDiffuse's, 1
     /// forgets the run's prompt inside.
     pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
-        self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength });
+        self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength, guide: None });
         self
     }
 
     /// The same, and `thing`, a phrase of the region's prompt, is held in the region.
     pub fn thing(mut self, region: Region, prompt: impl Into<String>, thing: impl Into<String>, strength: f64) -> Self {
-        self.parts.push(Part { region, prompt: prompt.into(), thing: Some(thing.into()), strength });
+        self.parts.push(Part { region, prompt: prompt.into(), thing: Some(thing.into()), strength, guide: None });
+        self
+    }
+
+    /// Guides the prompt of the region that was added last by a picture or a second text, and no other.
+    pub fn guided(mut self, guide: ImageGuidance) -> Self {
+        match self.parts.last_mut() {
+            Some(part) => part.guide = Some(guide),
+            None => self.stray = true,
+        }
         self
     }
 
@@ -114,11 +139,11 @@ impl RegionPrompts {
         self
     }
 
-    /// The things of a prompt, painted where they are to be in its branch; `None` if it has none.
-    fn held(&self, prompt: &str, branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
-        let mine = self.parts.iter().filter(|part| part.prompt == prompt && part.strength > 0.0);
-        let things = mine.filter_map(|part| Some(Area::mask(part.region.again(), part.thing.as_ref()?)));
+    /// The things of these regions, which have one prompt, painted where they are to be in its branch; `None` if they have none.
+    fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
+        let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.again(), part.thing.as_ref()?)));
         let things: Vec<Area> = things.map(|area| area.strength(self.hold)).collect();
+        let Some(prompt) = parts.first().map(|part| part.prompt.as_str()) else { return Ok(None) };
         if things.is_empty() || self.hold == 0.0 {
             return Ok(None);
         }
@@ -132,6 +157,40 @@ impl RegionPrompts {
         Ok(Some(paint))
     }
 
+    /// A branch for each prompt, and one for each region that is guided.
+    fn place(&mut self, parts: &mut [Part], setup: &mut Setup<'_>) -> Result<()> {
+        for part in parts.iter_mut().filter(|part| part.counts()) {
+            let Part { prompt, guide: Some(guide), .. } = part else { continue };
+            let read = setup.codec.prompt_pair(prompt, prompt)?;
+            guide.begin(&mut Setup { prompt: &read, branches: &mut *setup.branches, ..*setup })?;
+        }
+        let parts: Vec<&Part> = parts.iter().filter(|part| part.counts()).collect();
+        for part in &parts {
+            let prompt = &part.prompt;
+            // Both encoders of a model with two read the region's prompt.
+            let conditioning = setup.codec.text_pair(prompt, prompt)?;
+            if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
+                self.notes.push(format!("\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\""));
+            }
+            let (branch, mine) = match part.guide {
+                Some(_) => (setup.add_alone("region", prompt, conditioning)?, vec![*part]),
+                None => {
+                    let mine = parts.iter().filter(|other| other.prompt == *prompt && other.guide.is_none());
+                    (setup.add_apart("region", prompt, conditioning)?, mine.copied().collect())
+                }
+            };
+            if !self.run.iter().any(|placed| placed.branch == branch) {
+                self.paints.extend(self.held(&mine, branch, setup)?);
+            }
+            let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
+            if mask.f_max()?.f_double_value(&[])? == 0.0 {
+                self.notes.push(format!("the region of \"{prompt}\" covers no cell"));
+            }
+            self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
+        }
+        Ok(())
+    }
+
     fn covers(&self, step: &Step) -> bool {
         let (high, low) = self.window;
         (low..=high).contains(&step.sigma)
@@ -142,6 +201,9 @@ impl Guidance for RegionPrompts {
     fn check(&self) -> Result<()> {
         if self.parts.is_empty() {
             return Err(Error::parameter("regions", "empty", "at least one region with a prompt"));
+        }
+        if self.stray {
+            return Err(Error::parameter("guided", "before any region", "the region first, then what guides it"));
         }
         let (high, low) = self.window;
         if !(0.0 <= low && low <= high) {
@@ -156,34 +218,26 @@ impl Guidance for RegionPrompts {
                 let value = format!("{} for \"{}\"", part.strength, part.prompt);
                 return Err(Error::parameter("strength", value, "0..=1; .8 is usual, 1 is the region's prompt alone"));
             }
+            part.guide.as_ref().map_or(Ok(()), Guidance::check)?;
             part.region.check()
         })
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         (self.run, self.paints, self.notes) = (Vec::new(), Vec::new(), Vec::new());
-        for part in &self.parts {
-            if part.strength == 0.0 {
-                continue;
-            }
-            // Both encoders of a model with two read the region's prompt.
-            let conditioning = setup.codec.text_pair(&part.prompt, &part.prompt)?;
-            if let Some(cut) = setup.codec.prompt_pair(&part.prompt, &part.prompt)?.cut() {
-                let prompt = &part.prompt;
-                self.notes.push(format!("\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\""));
-            }
-            let branch = setup.add_apart("region", &part.prompt, conditioning)?;
-            let known = self.run.iter().any(|placed| placed.branch == branch);
-            if !known {
-                self.paints.extend(self.held(&part.prompt, branch, setup)?);
-            }
-            let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
-            if mask.f_max()?.f_double_value(&[])? == 0.0 {
-                self.notes.push(format!("the region of \"{}\" covers no cell", part.prompt));
-            }
-            self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
-        }
-        Ok(())
+        let mut parts = std::mem::take(&mut self.parts);
+        let placed = self.place(&mut parts, setup);
+        self.parts = parts;
+        placed
+    }
+
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        let parts = self.parts.iter_mut().filter(|part| part.counts());
+        let mine = parts.zip(&self.run).find(|(_, placed)| placed.branch == branch.branch);
+        let Some((Part { guide: Some(guide), .. }, _)) = mine else { return Ok(()) };
+        // To its guide the region's prompt is the prompt.
+        let prompt = BranchInfo { branch: Branch::Cond, like: Branch::Cond, ..branch.clone() };
+        guide.condition(&prompt, conditioning, codec)
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
@@ -211,15 +265,20 @@ impl Guidance for RegionPrompts {
     }
 
     fn notes(&self) -> Vec<String> {
-        self.notes.iter().cloned().chain(self.paints.iter().flat_map(|paint| paint.notes())).collect()
+        let guides = self.parts.iter().filter_map(|part| part.guide.as_ref());
+        let paints = self.paints.iter().flat_map(|paint| paint.notes());
+        self.notes.iter().cloned().chain(paints).chain(guides.flat_map(|guide| guide.notes())).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {
         if self.run.is_empty() {
             return Ok(None);
         }
-        let parts: Vec<&Part> = self.parts.iter().filter(|part| part.strength > 0.0).collect();
-        let said = |part: &&Part| serde_json::json!({ "prompt": part.prompt, "strength": part.strength });
+        let parts: Vec<&Part> = self.parts.iter().filter(|part| part.counts()).collect();
+        let said = |part: &&Part| {
+            let guide = part.guide.as_ref().and_then(|guide| guide.details().ok());
+            serde_json::json!({ "prompt": part.prompt, "strength": part.strength, "guide": guide })
+        };
         let data = parts.iter().map(said).collect();
         let mut report = Report::new(format!("RegionPrompts, {}", parts.len())).data(data);
         for (part, placed) in parts.iter().zip(&self.run) {
