@@ -17,35 +17,38 @@ const SCENE: &str = r#"{
 }"#;
 
 fn main() -> Result<()> {
-    let composition = match std::env::args().nth(1) {
-        Some(file) => Composition::open(file)?,
-        None => Composition::from_json(SCENE)?,
-    };
     let mut pipeline = Pipeline::builder().build()?;
-    // The first thing once more, like the one in a picture: what the picture is to say, the prompt leaves out.
-    let picture = pipeline.request("a teal house, green ground, azure sky").seed(3).run()?;
-    picture.image(0)?.save("composition_image.png")?;
-    let mut guided = composition.clone();
-    if let Some(first) = guided.entities.first_mut() {
-        let alike = |text: &str| text.replace("red house", "house");
-        (first.prompt, first.thing) = (alike(&first.prompt), first.thing.as_deref().map(alike));
-        *first = first.clone().image("composition_image.png", 0.6);
-    }
-    guided.preview()?.save("composition_preview.png")?;
+    let compositions = match std::env::args().nth(1) {
+        Some(file) => vec![("composed", Composition::open(file)?)],
+        None => {
+            let scene = Composition::from_json(SCENE)?;
+            // The house once more, like the one in a picture: what the picture is to say, the prompt leaves out.
+            let picture = pipeline.request("a teal house, green ground, azure sky").seed(3).run()?;
+            picture.image(0)?.save("composition_image.png")?;
+            let mut guided = scene.clone();
+            if let Some(house) = guided.entities.first_mut() {
+                house.prompt = "a house, green ground, azure sky".into();
+                *house = house.clone().thing("house").image("composition_image.png", 0.6);
+            }
+            vec![("composed", scene), ("guided", guided)]
+        }
+    };
     let mut rows = Vec::new();
-    for (name, composition) in [("the background", None), ("composed", Some(&composition)), ("guided", Some(&guided))] {
+    // The background alone comes first.
+    let alone = compositions.iter().take(1).map(|(_, composition)| ("the background", composition, false));
+    for (name, composition, composed) in alone.chain(compositions.iter().map(|(name, it)| (*name, it, true))) {
+        let Composition { prompt, negative, width, height, .. } = composition;
         for seed in 0..4 {
-            let Composition { prompt, negative, width, height, .. } = &guided;
             let request = pipeline.request(prompt).negative(negative).seed(seed).size(*width, *height);
-            let request = match composition {
-                Some(composition) => request.guide(composition.regions()?),
-                None => request,
-            };
+            let request = if composed { request.guide(composition.regions()?) } else { request };
             rows.push((format!("{name}, seed {seed}"), request.run()?.image(0)?.clone()));
+        }
+        if composed {
+            composition.preview()?.save(format!("{name}_preview.png"))?;
         }
     }
     let sheet = rows.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));
     sheet.draw()?.save("composition.png")?;
-    println!("composition.png, composition_preview.png, composition_image.png");
+    println!("composition.png, and a preview of each");
     Ok(())
 }

@@ -51,7 +51,9 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
     let source = if model == "embedded" { Source::embedded() } else { Source::dir(model) };
     let mut pipeline = Pipeline::builder().source(source).build()?;
-    let dataset = Dataset::new(pipeline.model().defaults().width)?;
+    let width = pipeline.model().defaults().width;
+    assert!(width >= JUDGED && width % JUDGED == 0, "{model}: {width} pixels; the judge needs a multiple of {JUDGED}");
+    let dataset = Dataset::new(width)?;
     let drawings = (0..count).map(|i| dataset.draw(HELD_OUT + i)).collect::<Result<Vec<_>>>()?;
     let mut column = autoencoder(&pipeline, &drawings)?;
     column.extend(noise(&pipeline, &drawings)?);

@@ -27,4 +27,6 @@ pub struct BranchInfo {
     pub role: &'static str,
     /// Its prompt.
     pub prompt: String,
+    /// Do all who ask for its role and prompt have it? Else it is somebody's alone.
+    pub shared: bool,
 }

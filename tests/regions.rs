@@ -401,6 +401,10 @@ fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Resul
     let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
     assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
     assert_ne!(mixed[0], mixed[1]);
+    // Whoever comes first.
+    let guided = RegionPrompts::default().add(left(), "hair", 1.0).guided(guide()).add(top(), "hair", 1.0);
+    let other = first(Some(guided), "girl")?;
+    assert_eq!((&other[0], &other[1]), (&mixed[1], &mixed[0]), "the plain region is not guided");
     Ok(())
 }
 

@@ -115,6 +115,16 @@ fn towers_and_evaluator_learn() -> Result<()> {
     assert_eq!(before, after, "a frozen tower stays as it is");
     assert_ne!(ClipTask::tower(&start, "vision"), ClipTask::tower(&trained, "vision"));
 
+    // A picture whose caption names nothing in its color teaches patches nothing.
+    let (alone, parameters) = (
+        ClipTask::new((text.clone(), vision.clone()), processor.clone(), model.text()?.0, dataset, 1, true),
+        Parameters::new(&start, Device::Cpu)?,
+    );
+    for step in 0..32 {
+        let loss = alone.loss(&parameters, &Shard { seed: 1, step, worker: 0, progress: 0.0 })?;
+        assert!(loss.total.double_value(&[]).is_finite(), "step {step}: {:?}", loss.parts);
+    }
+
     let folder = scratch.path().join("evaluator");
     let task = || Ok(EvaluatorTask::new(dataset, None, 4));
     training(&folder, 24).run(|| EvaluatorTask::initial(1), task, |_| {})?;

@@ -289,10 +289,8 @@ impl Generator for Real {
         }
         let model = self.pipeline.model();
         let shown = || -> Result<f64, Failure> {
-            let (height, width) = self
-                .settings
-                .size
-                .map_or_else(|| (model.defaults().height, model.defaults().width), |(width, height)| (height, width));
+            let own = model.defaults();
+            let (width, height) = self.settings.size.unwrap_or((own.width, own.height));
             let grid = Grid::new(i64::from(height) / model.cell(), i64::from(width) / model.cell());
             let decoded = model.decode(&model.flat(color, grid)?)?;
             let (_, _, h, w) = decoded.size4()?;

@@ -112,7 +112,7 @@ impl Setup<'_> {
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
     pub fn add_alone(&mut self, role: &'static str, prompt: &str, conditioning: Conditioning) -> Result<Branch> {
-        self.another(role, None, prompt, conditioning)
+        self.another(role, None, prompt, conditioning, false)
     }
 
     /// `like`: `None` for itself.
@@ -124,11 +124,11 @@ impl Setup<'_> {
         conditioning: Conditioning,
     ) -> Result<Branch> {
         let alike = |info: &BranchInfo| info.like == like.unwrap_or(info.branch);
-        let same = |info: &BranchInfo| info.role == role && alike(info) && info.prompt == prompt;
+        let same = |info: &BranchInfo| info.shared && info.role == role && alike(info) && info.prompt == prompt;
         if let Some((info, _)) = self.branches.iter().find(|(info, _)| same(info)) {
             return Ok(info.branch);
         }
-        self.another(role, like, prompt, conditioning)
+        self.another(role, like, prompt, conditioning, true)
     }
 
     /// `like`: `None` for itself.
@@ -138,12 +138,13 @@ impl Setup<'_> {
         like: Option<Branch>,
         prompt: &str,
         conditioning: Conditioning,
+        shared: bool,
     ) -> Result<Branch> {
         let used = self.branches.iter().filter(|(info, _)| matches!(info.branch, Branch::Extra(_))).count();
         let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, "at most 256"))?;
         let branch = Branch::Extra(number);
         let like = like.unwrap_or(branch);
-        self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into() }, conditioning));
+        self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into(), shared }, conditioning));
         Ok(branch)
     }
 

@@ -10,7 +10,7 @@ use crate::raster::{Filter, Raster};
 use crate::sheet::Sheet;
 use std::time::Duration;
 
-/// Pixels of a cell's longer side, at least.
+/// Pixels of a cell's longer side, at most.
 const SIDE: u32 = 256;
 /// Cells side by side.
 const COLUMNS: usize = 5;

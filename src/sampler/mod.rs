@@ -177,7 +177,7 @@ impl<'g> Sampler<'g> {
             }
         }
         let own = |branch, role, prompt: &str, codec: &Paired<'_>| -> Result<(BranchInfo, Conditioning)> {
-            Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into() }, codec.text(prompt)?))
+            Ok((BranchInfo { branch, like: branch, role, prompt: prompt.into(), shared: true }, codec.text(prompt)?))
         };
         let mut branches =
             vec![own(Branch::Uncond, "uncond", negative, &against)?, own(Branch::Cond, "cond", prompt, &codec)?];

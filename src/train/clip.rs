@@ -170,9 +170,17 @@ struct Shown {
 
 impl Shown {
     /// How far patches are from their own words, as a share of the words' variance, and how often another word is nearer.
+    ///
+    /// Zero where captions name too little to tell words apart.
     fn losses(&self) -> Result<[Tensor; 2]> {
+        let (patches, words) = self.alike.size2()?;
+        if patches == 0 || words < 2 {
+            let none = || Tensor::f_zeros([0i64; 0], (Kind::Float, Device::Cpu));
+            return Ok([none()?, none()?]);
+        }
         let off = self.patches.f_sub(&self.words.f_index_select(0, &self.own)?)?.f_square()?.f_mean(Kind::Float)?;
         let variance = self.words.f_var_dim([0].as_slice(), false, false)?.f_mean(Kind::Float)?;
+        let variance = variance.f_clamp_min(1e-2)?; // two captions may say nearly the same
         Ok([off.f_div(&variance)?, cross_entropy(&self.alike, &self.own)?])
     }
 

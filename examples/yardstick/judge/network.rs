@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::path::{Path, PathBuf};
-use tch::{Kind, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 /// What it tells apart, in the order of its logits.
 pub const CLASSES: [&str; 20] = [
@@ -54,13 +54,8 @@ impl Network {
             )
             .into());
         }
-        let single = |(name, x): (String, Tensor)| Ok((name, x.f_to_kind(Kind::Float)?));
-        Ok(Self(
-            Tensor::read_safetensors(path)?
-                .into_iter()
-                .map(single)
-                .collect::<Result<_, Box<dyn Error + Send + Sync>>>()?,
-        ))
+        let single = |(name, x): (String, Tensor)| Ok::<_, TchError>((name, x.f_to_kind(Kind::Float)?));
+        Ok(Self(Tensor::read_safetensors(path)?.into_iter().map(single).collect::<Result<_, _>>()?))
     }
 
     /// Logits, [1, classes, 64, 64], of a picture in -1..=1, [1, 3, 128, 128].
