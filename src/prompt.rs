@@ -197,6 +197,11 @@ impl Prompt {
         Ok(places)
     }
 
+    /// The tokens that cover bytes of the [`text`](Self::text); none if one of them is cut off.
+    pub fn within(&self, bytes: Range<usize>) -> Vec<TokenSpan> {
+        self.spans(&bytes).unwrap_or_default()
+    }
+
     /// The tokens that cover some bytes of the text; `None` if there is none, or if one of them does not reach the text encoder.
     fn spans(&self, bytes: &Range<usize>) -> Option<Vec<TokenSpan>> {
         let covers = |token: &Range<usize>| token.start < bytes.end && bytes.start < token.end;

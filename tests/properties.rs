@@ -4,8 +4,8 @@ use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place,
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver, by_name};
 use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
 use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, ImageGuidance, Overlap, PaintWithWords,
-    Plan, PromptBlend, Region, Report, Saliency, Setup, WeightFn,
+    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, ImageGuidance, Occurrence, Overlap,
+    PaintWithWords, Plan, PromptBlend, Region, Report, Saliency, Setup, WeightFn,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -471,6 +471,29 @@ fn a_token_share_is_the_phrases_part_of_the_attention_to_words() -> Result<()> {
     assert_eq!(parts.size(), [2, 1, 8, 6]);
     assert!(apart(&parts, &Tensor::from(1f32)) < 1e-3, "all words have all of it");
     assert!(apart(&share(PROMPT)?, &Tensor::from(1f32)) < 1e-3);
+    Ok(())
+}
+
+#[test]
+fn a_phrase_is_read_at_the_places_that_are_asked_for() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let seen = |occurrence: Occurrence| -> Result<Tensor> {
+        let mut look = Daam::of("eyes").occurrence(occurrence);
+        let mut run =
+            sampler().guide(&mut look).start(&model, Start::new("red eyes, gold eyes", GRID, Noise::seeded(7)))?;
+        let _ = run.finish()?;
+        drop(run);
+        Ok(look.heat_map(0)?.values().shallow_clone())
+    };
+    let within = |start, end| seen(Occurrence::Within { start, end });
+    let (first, second) = (seen(Occurrence::Nth(0))?, seen(Occurrence::Nth(1))?);
+    assert!(apart(&first, &second) > 1e-6);
+    assert_eq!((within(4, 8)?, within(10, 19)?), (first.shallow_clone(), second.shallow_clone()));
+    assert!(apart(&within(0, 19)?, &((first + second) / 2.0)) < 1e-6, "both places");
+    for (start, end) in [(0, 3), (12, 14), (40, 50)] {
+        let error = within(start, end).expect_err("no eyes there").to_string();
+        assert!(error.contains(&format!("{start}..{end}")) && error.contains("red eyes, gold eyes"), "{error}");
+    }
     Ok(())
 }
 

@@ -17,7 +17,7 @@ use super::{Guidance, Normalize, Report, Saliency, Setup};
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
-use crate::prompt::TokenSpan;
+use crate::prompt::{Prompt, TokenSpan};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use recording::{Merge, Recorder, Recording, Subjects};
@@ -47,12 +47,29 @@ pub enum Occurrence {
     All,
     /// The nth, counted from 0.
     Nth(usize),
+    /// Those within bytes `start..end` of [`Prompt::text`].
+    Within {
+        /// First byte.
+        start: usize,
+        /// One past the last byte.
+        end: usize,
+    },
 }
 
 impl Occurrence {
-    fn of(self, phrase: &str, places: Vec<TokenSpan>) -> Result<Vec<TokenSpan>> {
+    fn of(self, phrase: &str, places: Vec<TokenSpan>, prompt: &Prompt) -> Result<Vec<TokenSpan>> {
         match self {
             Self::All => Ok(places),
+            Self::Within { start, end } => {
+                let within = prompt.within(start..end);
+                let inside = |place: &TokenSpan| within.iter().any(|x| x.start <= place.start && place.end <= x.end);
+                let chosen: Vec<TokenSpan> = places.into_iter().filter(inside).collect();
+                if chosen.is_empty() {
+                    let expected = format!("bytes of \"{}\" that \"{phrase}\" lies in", prompt.text());
+                    return Err(Error::parameter("occurrence Within", format!("{start}..{end}"), expected));
+                }
+                Ok(chosen)
+            }
             Self::Nth(n) => places.get(n).map(|place| vec![*place]).ok_or_else(|| {
                 let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
                 Error::parameter("occurrence Nth", n, expected)
@@ -195,7 +212,7 @@ impl Daam {
 
     /// The things that are told apart, the phrase's first.
     fn things(&self, setup: &Setup<'_>) -> Result<Vec<(String, Vec<TokenSpan>)>> {
-        let own = self.occurrence.of(&self.phrase, setup.prompt.thing(&self.phrase)?)?;
+        let own = self.occurrence.of(&self.phrase, setup.prompt.thing(&self.phrase)?, setup.prompt)?;
         let apart =
             |spans: &[TokenSpan]| spans.iter().all(|a| own.iter().all(|b| a.end <= b.start || b.end <= a.start));
         let others: Vec<(String, Vec<TokenSpan>)> = if self.among.is_empty() {
@@ -250,7 +267,7 @@ impl Guidance for Daam {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         (self.run, self.refining) = (None, None);
         self.recorder.check_sites(setup.sites)?;
-        let places = self.occurrence.of(&self.phrase, setup.prompt.find(&self.phrase)?)?;
+        let places = self.occurrence.of(&self.phrase, setup.prompt.find(&self.phrase)?, setup.prompt)?;
         let places = TokenSpan::union(places);
         let mut subjects = vec![(self.phrase.clone(), places.clone(), Merge::Mean)];
         if self.normalize == Normalize::TokenShare {
