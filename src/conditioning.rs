@@ -24,6 +24,8 @@ pub struct Conditioning {
     /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
     /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
     pub concat: Option<Tensor>,
+    /// What a network that embeds its guidance (LCM) is told of it: one less than the scale it is to imitate. `None`: 0.
+    pub guidance: Option<f64>,
     /// What takes over from a step on, by rising steps. The fields above are those of the steps before.
     later: Vec<(usize, Conditioning)>,
 }
@@ -31,7 +33,7 @@ pub struct Conditioning {
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context, pooled: None, sizes: None, concat: None, later: Vec::new() }
+        Self { context, pooled: None, sizes: None, concat: None, guidance: None, later: Vec::new() }
     }
 
     /// Edits what the branch is conditioned on during `steps` of the run; at the others it stays as it is. `edit` is called
@@ -82,7 +84,7 @@ impl Conditioning {
         if lengths.iter().all(|length| *length == longest) {
             return Ok(());
         }
-        let empty = codec.text_pair("", "")?.context;
+        let empty = padding(codec)?;
         let (_, chunk, _) = empty.size3()?;
         for conditioning in all {
             conditioning.during(0..usize::MAX, |part| {
@@ -92,7 +94,10 @@ impl Conditioning {
                     let expected = format!("{longest} tokens as another branch has, or less by chunks of {chunk}");
                     return Err(Error::Shape { what: "Conditioning::context", got: part.context.size(), expected });
                 }
-                let rest = empty.f_to_device(part.context.device())?.f_expand([rows, -1, -1], false)?;
+                let mut rest = empty.f_to_device(part.context.device())?.f_expand([rows, -1, -1], false)?;
+                if part.context.f_any()?.f_int64_value(&[])? == 0 {
+                    rest = rest.f_zeros_like()?;
+                }
                 part.context = Tensor::f_cat(&[&part.context, &rest.f_repeat([1, chunks, 1])?], 1)?;
                 Ok(())
             })?;
@@ -118,6 +123,7 @@ impl Conditioning {
             pooled: share(&self.pooled),
             sizes: share(&self.sizes),
             concat: share(&self.concat),
+            guidance: self.guidance,
             later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
         }
     }
@@ -139,6 +145,7 @@ impl Conditioning {
             pooled: optional(&self.pooled)?,
             sizes: optional(&self.sizes)?,
             concat: optional(&self.concat)?,
+            guidance: self.guidance,
             later: self
                 .later
                 .iter()
@@ -213,6 +220,12 @@ pub trait Codec {
 /// The error for a second prompt that nobody reads.
 pub(crate) fn one_encoder(second: &str) -> Error {
     Error::parameter("second prompt", format!("{second:?}"), "none: this model has one text encoder")
+}
+
+/// The context of a chunk that says nothing, to both text encoders: a second prompt may be many chunks long. A space is read as
+/// nothing as no prompt is, but never zeroed as SDXL's empty prompt is: rows of zeros beside words would weigh in every softmax.
+pub(crate) fn padding(codec: &dyn Codec) -> Result<Tensor> {
+    Ok(codec.text_pair(" ", " ")?.context)
 }
 
 /// Encodes a flat picture; what [`Codec::flat`] is without keeping.

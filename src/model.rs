@@ -17,7 +17,7 @@ use crate::color::Rgb;
 use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
 use crate::error::{Error, Result};
-use crate::nn::{Added, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
+use crate::nn::{Added, Taesd, TaesdConfig, Tiling, UNet, UnetConfig, sinusoids};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
 use crate::step::{Grid, Step};
@@ -171,6 +171,8 @@ pub struct Model {
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
 
+/// Flat latents that are kept: more than a run has, few enough for a service that meets every color and size.
+const FLATS: usize = 64;
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 impl Model {
@@ -332,6 +334,11 @@ impl Model {
     /// What the checkpoint wants unless the user says otherwise.
     pub const fn defaults(&self) -> Defaults {
         self.defaults
+    }
+
+    /// Does the network embed its guidance scale (LCM), so that it needs no negative branch?
+    pub const fn embeds_guidance(&self) -> bool {
+        self.unet_config.time_cond_proj_dim.is_some()
     }
 
     /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
@@ -566,9 +573,15 @@ impl Model {
         Ok(Tensor::f_cat(&[sample, beside.f_to_device(self.device)?.f_to_kind(self.kind)?], 1)?)
     }
 
-    /// What SDXL is told beside the prompt.
+    /// What LCM and SDXL are told beside the prompt.
     fn added(&self, inputs: &[Input<'_>]) -> Result<Option<Added>> {
-        let Some(count) = size_numbers(&self.unet_config, &self.text_encoders) else { return Ok(None) };
+        let timestep_cond = match self.unet_config.time_cond_proj_dim {
+            Some(width) => Some(guidances(inputs, width)?),
+            None => None,
+        };
+        let Some(count) = size_numbers(&self.unet_config, &self.text_encoders) else {
+            return Ok(timestep_cond.map(|told| Added { timestep_cond: Some(told), ..Added::default() }));
+        };
         let pooled = rows(inputs, "Conditioning::pooled", |conditioning| conditioning.pooled.as_ref())?;
         let mut sizes = Vec::with_capacity(inputs.len());
         for Input { branch, x, conditioning } in inputs {
@@ -592,8 +605,19 @@ impl Model {
                 }
             }
         }
-        Ok(Some(Added { text_embeds: Some(pooled), time_ids: Some(Tensor::f_cat(&sizes, 0)?), ..Added::default() }))
+        let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
+        Ok(Some(Added { text_embeds, time_ids, timestep_cond, ..Added::default() }))
     }
+}
+
+/// What each row is told of its guidance, [rows, width].
+fn guidances(inputs: &[Input<'_>], width: i64) -> Result<Tensor> {
+    let mut told = Vec::new();
+    for Input { x, conditioning, .. } in inputs {
+        let times_1000 = (1000.0 * conditioning.guidance.unwrap_or_default()) as f32;
+        told.extend(vec![times_1000; x.size4()?.0 as usize]);
+    }
+    sinusoids(&Tensor::f_from_slice(&told)?, width, true, 1.0)
 }
 
 /// A tensor of every input's conditioning, a row for each image.
@@ -669,7 +693,11 @@ impl Codec for Model {
             return Ok(latent.shallow_clone());
         }
         let latent = conditioning::flat(self, color, grid)?;
-        self.flats.borrow_mut().insert((color, grid), latent.shallow_clone());
+        let mut flats = self.flats.borrow_mut();
+        if flats.len() >= FLATS {
+            flats.clear();
+        }
+        flats.insert((color, grid), latent.shallow_clone());
         Ok(latent)
     }
 

@@ -71,7 +71,8 @@ impl Tokenizer {
     }
 
     /// From the contents of `vocab.json` and `merges.txt` and, where a checkpoint has them, of
-    /// `special_tokens_map.json` and `tokenizer_config.json`; a token named in both is taken from the former.
+    /// `special_tokens_map.json` and `tokenizer_config.json`; a token named in both is taken from the former. Tokens that the
+    /// latter adds to the vocabulary, learned words, are words of the tokenizer.
     ///
     /// Tokens that neither file names are those of SD 1.x, which pads with its end token.
     ///
@@ -104,7 +105,7 @@ impl Tokenizer {
         let by_id: BTreeMap<u32, &Special> = [&start, &end, &unknown, &pad].map(|token| (token.id, token)).into();
         let added: Vec<Value> = by_id.values().map(|token| token.added()).collect();
 
-        Self::new(json!({
+        let tokenizer = Self::new(json!({
             "version": "1.0",
             "truncation": null,
             "padding": {
@@ -130,7 +131,11 @@ impl Tokenizer {
                 "type": "BPE", "unk_token": unknown.content, "continuing_subword_prefix": "",
                 "end_of_word_suffix": "</w>", "vocab": vocab, "merges": merges,
             },
-        }))
+        }))?;
+        let added = named.iter().filter_map(|file| file.get("added_tokens_decoder")?.as_object()).flatten();
+        added
+            .filter_map(|(id, token)| Some((token.get("content")?.as_str()?, id.parse().ok()?)))
+            .try_fold(tokenizer, |tokenizer, (word, id)| tokenizer.and_word(word, id))
     }
 
     /// CLIP's published vocabulary of 49,408 tokens, as SD 1.x reads it.
@@ -177,6 +182,27 @@ impl Tokenizer {
         let mut tokenizer = self.clone();
         tokenizer.words.push((lower, ids));
         Ok(tokenizer)
+    }
+
+    /// The same with the words of an `added_tokens.json`, `{"<cat-toy>": 49408}`, which learned words are saved in.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] if the file is not of this form.
+    pub fn with_added(&self, added_tokens: &[u8]) -> Result<Self> {
+        let added: BTreeMap<String, i64> = parse("added_tokens.json", added_tokens)?;
+        added.iter().try_fold(self.clone(), |tokenizer, (word, id)| tokenizer.and_word(word, *id))
+    }
+
+    /// The same with a word that is one token, if it is no word yet.
+    fn and_word(self, word: &str, id: i64) -> Result<Self> {
+        let lower = word.trim().to_lowercase();
+        let known = self.inner.token_to_id(word).is_some() || self.words.iter().any(|(other, _)| *other == lower);
+        if known { Ok(self) } else { self.with_word(word, id..id + 1) }
+    }
+
+    /// The token after a text's last one.
+    pub const fn end(&self) -> i64 {
+        self.end
     }
 
     /// A text cut at the words of the caller: bytes, and the word that stands there.
@@ -405,6 +431,20 @@ mod tests {
         assert_eq!(short[2..4], [end, 0]);
         assert_eq!((long[75], long[76]), (192, end));
         assert_eq!(tokenizer.encode("!!")?.ids[1..3], [0, 0], "a padding token is cut out of the text by itself");
+        Ok(())
+    }
+
+    #[test]
+    fn words_that_were_learned_and_saved_are_tokens() -> Result<()> {
+        let config =
+            r#"{ "added_tokens_decoder": { "192": { "content": "cat</w>" }, "500": { "content": "<Cat-toy>" } } }"#;
+        let vocab = tokenizer(Some(config))?;
+        let added = tokenizer(None)?.with_added(br#"{ "<Cat-toy>": 500, "<|endoftext|>": 194 }"#)?;
+        for tokenizer in [vocab, added] {
+            assert_eq!(tokenizer.encode("cat <cat-toy> cat")?.ids, [193, 192, 500, 192, 194]);
+            assert_eq!(tokenizer.end(), 194);
+        }
+        assert!(tokenizer(None)?.with_added(b"[]").is_err());
         Ok(())
     }
 

@@ -177,6 +177,13 @@ fn a_file_beside_a_model_and_its_metadata_tell_what_it_predicts() -> Result<()> 
     std::fs::write(path.with_extension("yaml"), "  parameterization: \"eps\"").expect("written");
     let evidence = SingleFile::open(&path)?.prediction()?;
     assert!(!evidence.v && evidence.because.contains("yaml"), "{evidence:?}");
+    for v in ["\"v\"", "'v'", "v", "v # not epsilon"] {
+        std::fs::write(path.with_extension("yaml"), format!("params:\n  parameterization: {v}\n")).expect("written");
+        let evidence = SingleFile::open(&path)?.prediction()?;
+        assert!(evidence.v && evidence.because.contains("yaml"), "{v}: {evidence:?}");
+    }
+    std::fs::write(path.with_extension("yaml"), "  # parameterization: eps").expect("written");
+    assert!(SingleFile::open(&path)?.prediction()?.because.contains("metadata"), "a comment says nothing");
     assert!(matches!(SingleFile::open(&path)?.contents(), Err(Error::Malformed { .. })));
     Ok(())
 }
@@ -549,5 +556,114 @@ fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Resul
     assert!(notes.iter().any(told), "{notes:?}");
     let message = pipeline.request("a cat").size(64, 64).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("not a number in places") && message.contains("vae_kind"), "{message}");
+    Ok(())
+}
+
+/// The embedded model's folder, copied.
+fn copied() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
+        std::fs::create_dir_all(folder.path().join(part)).expect("a folder");
+        for entry in std::fs::read_dir(from.join(part)).expect("the embedded model's files") {
+            let entry = entry.expect("a file");
+            if entry.path().is_file() {
+                let to = folder.path().join(part).join(entry.file_name());
+                assert!(std::fs::copy(entry.path(), to).expect("copied") > 0);
+            }
+        }
+    }
+    folder
+}
+
+#[test]
+fn a_network_that_embeds_its_guidance_is_told_it_and_has_no_negative() -> Result<()> {
+    let folder = copied();
+    let (config, weights) = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors");
+    let (config, weights) = (folder.path().join(config), folder.path().join(weights));
+    let text = std::fs::read_to_string(&config).expect("a configuration");
+    let width = UnetConfig::from_json("unet", &text)?.block_out_channels[0];
+    let text = text.replacen('{', "{ \"time_cond_proj_dim\": 16,", 1).replace("\"time_cond_proj_dim\": null,", "");
+    std::fs::write(&config, text).expect("written");
+    let mut tensors: Tensors = Tensor::read_safetensors(&weights)?.into_iter().collect();
+    let project = Tensor::arange(width * 16, (Kind::Float, Device::Cpu)).sin().reshape([width, 16]).to_kind(Kind::Half);
+    drop(tensors.insert("time_embedding.cond_proj.weight".into(), project));
+    write(&weights, &tensors);
+    let mut pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
+    assert!(pipeline.model().embeds_guidance());
+    let mut run = |scale: f64, negative: &str| -> Result<Tensor> {
+        let request = pipeline.request("1girl, red hair").negative(negative).guidance_scale(scale).seed(1);
+        Ok(request.sampler("LCM").steps(2).run()?.latents().shallow_clone())
+    };
+    let eight = run(8.0, "")?;
+    assert_ne!(run(2.0, "")?, eight);
+    assert_eq!(run(8.0, "hat")?, eight);
+    let message = run(f64::NAN, "").expect_err("no number").to_string();
+    assert!(message.contains("guidance scale is NaN"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_controlnet_in_the_same_file_leaves_the_models_names_alone() -> Result<()> {
+    let mut tensors = Tensors::new();
+    for (_, rows) in key_map("sd15") {
+        tensors.extend(rows.into_iter().map(|(name, old_shape, ..)| (name, stand_in(&old_shape))));
+    }
+    let names = |tensors: &Tensors| -> Result<Vec<String>> {
+        let tensors = tensors.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect();
+        Ok(SingleFile::of("both", tensors).part("unet")?.expect("a UNet").into_keys().collect())
+    };
+    let alone = names(&tensors)?;
+    for rows in key_map("controlnet_sd15").into_values() {
+        let name = |name: String| format!("control_model.{}", name.trim_start_matches("control_model."));
+        tensors.extend(rows.into_iter().map(|(old, shape, ..)| (name(old), stand_in(&shape))));
+    }
+    assert_eq!(names(&tensors)?, alone);
+    Ok(())
+}
+
+#[test]
+fn peft_keeps_its_scales_beside_the_file() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let model = Model::load(&Source::embedded())?;
+    let unet = model.tensors("unet").expect("a UNet");
+    let key = unet.keys().find(|name| name.ends_with("attn2.to_k.weight")).expect("cross-attention").clone();
+    let (rows, columns) = unet[&key].size2()?;
+    let path = folder.path().join("adapter_model.safetensors");
+    let name = format!("base_model.model.{}", key.trim_end_matches(".weight"));
+    let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    let tensors = [("lora_A", ones([1, columns])), ("lora_B", ones([rows, 1]))];
+    write(&path, &tensors.map(|(end, x)| (format!("{name}.{end}.weight"), x)).into());
+    let added = || -> Result<f64> {
+        let inked = model.with_lora(&[Lora::open(&path)?])?;
+        Ok((&inked.tensors("unet").expect("a UNet")[&key] - &unet[&key]).mean(Kind::Double).double_value(&[]))
+    };
+    assert!((added()? - 1.0).abs() < 1e-6, "without, α is the rank");
+    let config = folder.path().join("adapter_config.json");
+    std::fs::write(&config, r#"{ "r": 1, "lora_alpha": 2 }"#).expect("written");
+    assert!((added()? - 2.0).abs() < 1e-6);
+    std::fs::write(&config, "{").expect("written");
+    let message = Lora::open(&path).map(drop).expect_err("no JSON").to_string();
+    assert!(message.contains("adapter_config.json"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_file_in_the_wrong_place_is_called_what_it_is() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("ink.safetensors");
+    let key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k";
+    let ones = |shape: [i64; 2]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
+    let tensors = [("lora_down", ones([1, 768])), ("lora_up", ones([64, 1]))];
+    write(&path, &tensors.map(|(end, x)| (format!("{key}.{end}.weight"), x)).into());
+    for part in ["vae", "text_encoder"] {
+        let source = Some(Source::file(&path));
+        let options = match part {
+            "vae" => LoadOptions { vae: source, ..LoadOptions::default() },
+            _ => LoadOptions { text_encoder: source, ..LoadOptions::default() },
+        };
+        let message = Model::load_with(&Source::embedded(), options).map(drop).expect_err("a LoRA").to_string();
+        assert!(message.contains("is a LoRA") && message.contains("with_lora"), "{part}: {message}");
+    }
     Ok(())
 }

@@ -328,3 +328,36 @@ fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
     );
     Ok(())
 }
+
+#[test]
+fn shorter_prompts_are_followed_by_chunks_that_say_nothing() -> Result<()> {
+    let folder = model(false)?;
+    let model = Model::load(&Source::dir(folder.path()))?;
+    let long = "eyes, ".repeat(60);
+    let mut all = [model.text(&long)?, model.text("eyes")?, model.text("")?];
+    Conditioning::equalize(&mut all, &model)?;
+    let [long, short, none] = all.map(|conditioning| conditioning.context);
+    assert_eq!((short.size(), none.size()), (long.size(), long.size()));
+    assert_eq!(short.narrow(1, 77, 77), model.text(" ")?.context, "and not zeros, which words would be weighed with");
+    assert_ne!(short.narrow(1, 77, 77).abs().max().double_value(&[]), 0.0);
+    assert_eq!(none.abs().max().double_value(&[]), 0.0, "the empty prompt stays what SDXL reads of it");
+    Ok(())
+}
+
+#[test]
+fn a_text_ends_at_its_end_token_also_where_old_files_say_2_and_words_were_learned() -> Result<()> {
+    let pooled = |end: i64| -> Result<Tensor> {
+        let folder = model(false)?;
+        let config = folder.path().join("text_encoder_2/config.json");
+        let text = fs::read_to_string(&config).expect("a configuration");
+        fs::write(&config, text.replace("\"eos_token_id\":778", &format!("\"eos_token_id\":{end}"))).expect("written");
+        let path = folder.path().join("zzqx.safetensors");
+        let rows = |width: i64| Tensor::ones([2, width], (Kind::Float, Device::Cpu));
+        Tensor::write_safetensors(&[("clip_l", rows(16)), ("clip_g", rows(24))], &path)?;
+        let model = Model::load(&Source::dir(folder.path()))?;
+        let learned = model.with_embedding(&impasto::weights::Embedding::open(&path)?)?;
+        Ok(learned.text("a zzqx boat")?.pooled.expect("SDXL"))
+    };
+    assert_eq!(pooled(2)?, pooled(778)?);
+    Ok(())
+}

@@ -4,7 +4,7 @@ use super::kernel;
 use crate::error::Result;
 use crate::prompt::TokenSpan;
 use std::cell::OnceCell;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Widths of a head d, as a share of the tokens T, up to which a standard deviation is taken without scores: N·d² operations
 /// for N queries against N·T·d and three passes over N·T numbers.
@@ -66,14 +66,21 @@ impl<'a> Scores<'a> {
         let (_, heads, queries, d) = self.q.size4()?;
         let count = (heads * queries * tokens(self.k)) as f64;
         let (q, k) = (self.q.f_to_kind(Kind::Float)?, self.k.f_to_kind(Kind::Float)?);
-        let gram = |x: &Tensor| x.f_transpose(2, 3)?.f_matmul(x)?.f_to_kind(Kind::Double);
-        let sum = |x: &Tensor| x.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Float)?.f_to_kind(Kind::Double);
+        // Apple's GPUs have no doubles; these are few.
+        let exact = |x: Tensor| if x.device() == Device::Mps { x.f_to_device(Device::Cpu) } else { Ok(x) };
+        let gram = |x: &Tensor| exact(x.f_transpose(2, 3)?.f_matmul(x)?)?.f_to_kind(Kind::Double);
+        let sum =
+            |x: &Tensor| exact(x.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Float)?)?.f_to_kind(Kind::Double);
         let over = |product: Tensor| product.f_sum_dim_intlist([1i64, 2, 3].as_slice(), true, Kind::Double);
         let squares = over(gram(&q)?.f_mul(&gram(&k)?)?)?;
         let total = over(sum(&q)?.f_mul(&sum(&k)?)?)?;
         let deviations = squares.f_sub(&total.f_square()?.f_div_scalar(count)?)?.f_clamp_min(0.0)?;
         // The scores are scaled by 1/√d.
-        Ok(deviations.f_div_scalar((count - 1.0) * d as f64)?.f_sqrt()?.f_to_kind(Kind::Float)?)
+        Ok(deviations
+            .f_div_scalar((count - 1.0) * d as f64)?
+            .f_sqrt()?
+            .f_to_kind(Kind::Float)?
+            .f_to_device(q.device())?)
     }
 
     fn std_by_scores(&self) -> Result<Tensor> {

@@ -3,7 +3,7 @@
 use super::image_guidance::inside;
 use super::{Curve, Guidance, Report, Setup};
 use crate::branch::{Branch, BranchInfo};
-use crate::conditioning::{Codec, Conditioning};
+use crate::conditioning::{Codec, Conditioning, padding};
 use crate::error::{Error, Result};
 use crate::recipe::{self, Recipe};
 use serde::{Deserialize, Serialize};
@@ -86,8 +86,7 @@ impl Guidance for PromptBlend {
         if let Some(share) = shares.iter().find(|share| !share.is_finite()) {
             return Err(Error::parameter("curve", share, "finite numbers, 0 for the prompt and 1 for the other"));
         }
-        // Nothing for both text encoders: a second prompt may be many chunks long.
-        let (other, empty) = (setup.codec.text(&self.text)?, setup.codec.text_pair("", "")?.context);
+        let (other, empty) = (setup.codec.text(&self.text)?, padding(setup.codec)?);
         self.run = Some(Blending { other, empty, shares });
         Ok(())
     }

@@ -54,13 +54,17 @@ impl TextEncoders {
             // Only the second one's projection is ever read.
             config.architectures = vec!["CLIPTextModel".into()];
         }
-        let w = place.weights(part, kind, device)?;
-        let tower = ClipText::new(&w, &config)?;
         let folder = if part.ends_with('2') { "tokenizer_2" } else { "tokenizer" };
         let tokenizer = match tokenizer(place, folder) {
             Err(Error::MissingFile { .. }) => tokenizer(main, folder)?,
             other => other?,
         };
+        if config.eos_token_id == 2 {
+            // Old files say 2 and mean the largest token. That is the end token until words are learned, whose rows come after it.
+            config.eos_token_id = tokenizer.end();
+        }
+        let w = place.weights(part, kind, device)?;
+        let tower = ClipText::new(&w, &config)?;
         self.encoders.push(TextEncoder { part: part.into(), tokenizer, tower });
         Ok(w)
     }
@@ -174,7 +178,11 @@ pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokeniz
     match (file("vocab.json")?, file("merges.txt")?) {
         (Some(vocab), Some(merges)) => {
             let (special, config) = (file("special_tokens_map.json")?, file("tokenizer_config.json")?);
-            Tokenizer::from_vocab(&vocab, &merges, special.as_deref(), config.as_deref())
+            let tokenizer = Tokenizer::from_vocab(&vocab, &merges, special.as_deref(), config.as_deref())?;
+            match file("added_tokens.json")? {
+                Some(added) => tokenizer.with_added(&added),
+                None => Ok(tokenizer),
+            }
         }
         _ => Err(Error::MissingFile {
             file: format!("{folder}/tokenizer.json, or vocab.json and merges.txt,"),

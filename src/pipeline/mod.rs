@@ -1,6 +1,7 @@
 //! [`Pipeline`]: a model, the guidances that stay with it, and a request per picture.
 
 mod contact;
+mod embedded_scale;
 mod infotext;
 mod output;
 mod page;

@@ -1,5 +1,6 @@
 //! [`Request`]: what a picture should be.
 
+use super::embedded_scale::EmbeddedScale;
 use super::{Output, Timing};
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
@@ -217,7 +218,8 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Classifier-free guidance scale, 0 or more; 1 and below is no guidance.
+    /// Classifier-free guidance scale, 0 or more; 1 and below is no guidance. A network that embeds it (LCM) is told instead, and
+    /// has no negative prompt.
     pub fn guidance_scale(mut self, scale: f64) -> Self {
         (self.scale, self.combine) = (Some(scale), None);
         self
@@ -396,12 +398,16 @@ impl<'p> Request<'p> {
     /// Checks the request and prepares the run; also says what is doubtful.
     fn begin<'m>(mut self, seed: u64, grid: Grid, model: &'m Controlled<'p>) -> Result<(Run<'p, 'm>, Option<String>)> {
         let (solver, schedule, note) = self.sampling()?;
+        let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
+        let embeds = self.model.embeds_guidance();
         let combine = self.combine.unwrap_or_else(|| {
-            let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
-            Box::new(RescaledCfg { scale, rescale: self.rescale })
+            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: self.rescale })
         });
         let mut sampler =
             Sampler::boxed(schedule, solver).combine(combine).batching(self.batching).cancel(&self.cancel);
+        if embeds {
+            sampler = sampler.guide(EmbeddedScale(scale));
+        }
         for guidance in self.attached.iter_mut() {
             sampler = sampler.guide(&mut **guidance);
         }

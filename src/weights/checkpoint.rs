@@ -268,15 +268,14 @@ impl Checkpoint {
             let files = STEMS.map(|stem| format!("{part}/{stem}.safetensors")).join(" or ");
             return self.missing(&files, way(part));
         };
-        match part {
-            "vae" => self.missing("the VAE", way(part)),
-            "text_encoder" => self.missing("the text encoder", way(part)),
-            "text_encoder_2" => self.missing("the second text encoder", way(part)),
-            "image_encoder" => self.missing("the image encoder", way(part)),
-            _ => match file.contents() {
-                Ok(contents) => misused(&file.header().file, contents),
-                Err(error) => error,
-            },
+        match (part, file.contents()) {
+            (_, Err(error)) => error,
+            // What holds models may hold all but this.
+            ("vae", Ok(Contents::Model { .. })) => self.missing("the VAE", way(part)),
+            ("text_encoder", Ok(Contents::Model { .. })) => self.missing("the text encoder", way(part)),
+            ("text_encoder_2", Ok(Contents::Model { .. })) => self.missing("the second text encoder", way(part)),
+            ("image_encoder", Ok(Contents::Model { .. })) => self.missing("the image encoder", way(part)),
+            (_, Ok(contents)) => misused(&file.header().file, contents),
         }
     }
 }

@@ -87,14 +87,18 @@ const ENDS: [(&str, Field); 12] = [
 ];
 
 impl Lora {
-    /// Opens a file.
+    /// Opens a file. PEFT saves scales in `adapter_config.json`, which is read beside an `adapter_model.safetensors`.
     ///
     /// # Errors
     /// As [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if it is no LoRA, or one of an algorithm
     /// that is not supported, which is named.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        Self::new(Header::open(path)?, read_safetensors(path)?)
+        let mut lora = Self::new(Header::open(path)?, read_safetensors(path)?)?;
+        if lora.adapter.is_null() && path.file_name().is_some_and(|name| name == "adapter_model.safetensors") {
+            lora.adapter = beside(&path.with_file_name("adapter_config.json"))?;
+        }
+        Ok(lora)
     }
 
     /// Tensors that are in memory already; `file` is for messages.
@@ -253,7 +257,7 @@ impl Lora {
             return scale;
         };
         let rank = (rank as f64).max(1.0);
-        let told = |field: &str| self.adapter.get(format!("{part}.{field}"));
+        let told = |field: &str| self.adapter.get(format!("{part}.{field}")).or_else(|| self.adapter.get(field));
         let pattern = || {
             let patterns = told("alpha_pattern")?.as_object()?;
             patterns.iter().find(|(path, _)| key.ends_with(path.as_str())).and_then(|(_, alpha)| alpha.as_f64())
@@ -307,6 +311,18 @@ impl Module {
     }
 }
 
+/// What PEFT's `adapter_config.json` says; nothing if there is none.
+fn beside(config: &Path) -> Result<Value> {
+    match std::fs::read(config) {
+        Ok(json) => serde_json::from_slice(&json).map_err(|error| Error::Malformed {
+            file: config.display().to_string(),
+            problem: format!("is no adapter's configuration: {error}"),
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
+        Err(source) => Err(Error::Io { path: config.into(), source }),
+    }
+}
+
 /// `….lora_A.default.weight` without the adapter's name.
 fn without_adapter(name: &str) -> String {
     for letter in [".lora_A.", ".lora_B."] {
@@ -348,11 +364,15 @@ impl<'p> Index<'p> {
 
     /// Part and path of the module that a file calls `key`.
     fn find(&self, key: &str) -> Option<(&'p str, &'p str)> {
-        const STARTS: [(&str, &str); 7] = [
+        const STARTS: [(&str, &str); 10] = [
             ("lora_unet_", "unet"),
             ("lora_te1_", "text_encoder"),
             ("lora_te2_", "text_encoder_2"),
             ("lora_te_", "text_encoder"),
+            // As ComfyUI saves them.
+            ("diffusion_model.", "unet"),
+            ("text_encoders.clip_l.transformer.", "text_encoder"),
+            ("text_encoders.clip_g.transformer.", "text_encoder_2"),
             ("unet.", "unet"),
             ("text_encoder.", "text_encoder"),
             ("text_encoder_2.", "text_encoder_2"),
@@ -426,6 +446,27 @@ mod tests {
         let name = "mid_block.resnets.0.conv1.weight";
         let apart = (&model["unet"][name] - &before["unet"][name] - delta * 1.5).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "{apart}");
+        Ok(())
+    }
+
+    #[test]
+    fn comfyui_names_modules_as_single_files_do() -> Result<()> {
+        let mut model = parts(&[4, 5, 3, 3]);
+        let text = "text_model.encoder.layers.0.mlp.fc1.weight";
+        model.insert("text_encoder".into(), Tensors::from([(text.to_owned(), wave(&[6, 8]))]));
+        let (unet, clip) = (
+            "diffusion_model.middle_block.1.transformer_blocks.0.attn2.to_k",
+            "text_encoders.clip_l.transformer.text_model.encoder.layers.0.mlp.fc1",
+        );
+        let mut tensors = Tensors::new();
+        for key in [unet, clip] {
+            tensors.insert(format!("{key}.lora_down.weight"), Tensor::ones([1, 8], (Kind::Float, Device::Cpu)));
+            tensors.insert(format!("{key}.lora_up.weight"), Tensor::ones([6, 1], (Kind::Float, Device::Cpu)));
+        }
+        Lora::merge(&[Lora::of("comfy.safetensors", tensors)?], &mut model)?;
+        let name = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight";
+        assert_eq!(model["unet"][name], &parts(&[4, 5, 3, 3])["unet"][name] + 1.0);
+        assert_eq!(model["text_encoder"][text], wave(&[6, 8]) + 1.0);
         Ok(())
     }
 

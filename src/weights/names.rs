@@ -4,6 +4,7 @@
 
 use super::Tensors;
 use crate::error::Result;
+use std::collections::BTreeSet;
 use tch::Tensor;
 
 /// How a tensor's values are stored in a single file.
@@ -50,17 +51,18 @@ impl Default for Layout {
 impl Layout {
     /// The counts of a file with these names, prefixes included.
     pub fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        let (mut blocks, mut halvings, mut levels) = (0, 0, 0);
+        // A ControlNet in the same file has the same blocks once more.
+        let (mut blocks, mut halvings, mut levels) = (0, BTreeSet::new(), 0);
         for name in names {
             let number = |after: &str| {
                 let (_, rest) = name.split_once(after)?;
                 rest.split('.').next()?.parse::<usize>().ok().filter(|&number| number < 1000)
             };
             blocks = blocks.max(number("input_blocks.").map_or(0, |i| i + 1));
-            halvings += usize::from(name.contains("input_blocks.") && name.ends_with(".op.weight"));
+            halvings.extend(number("input_blocks.").filter(|_| name.ends_with(".op.weight")));
             levels = levels.max(number("decoder.up.").map_or(0, |i| i + 1));
         }
-        let usual = Self::default();
+        let (usual, halvings) = (Self::default(), halvings.len());
         let unet_blocks = if blocks > halvings { blocks / (halvings + 1) } else { usual.unet_blocks };
         Self { unet_blocks: unet_blocks.max(1), vae_levels: if levels > 0 { levels } else { usual.vae_levels } }
     }

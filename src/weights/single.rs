@@ -220,10 +220,11 @@ impl SingleFile {
         let said = |name: &str| self.header.metadata.get(name).map_or("", String::as_str);
         let zero_snr = self.has("ztsnr") || self.last_level()?.is_some_and(|level| level < 1e-4);
         let evidence = |v, because: String| Ok(Evidence { v, zero_snr, because });
-        if let Some(line) =
-            self.beside.iter().flat_map(|text| text.lines()).find(|line| line.contains("parameterization:"))
-        {
-            return evidence(line.contains("\"v\""), format!("{}, as the .yaml file beside it says", line.trim()));
+        let mut lines = self.beside.iter().flat_map(|text| text.lines()).map(str::trim);
+        if let Some((line, value)) = lines.find_map(|line| Some((line, line.strip_prefix("parameterization:")?))) {
+            // With quotes of either kind, or none; what follows is a comment.
+            let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
+            return evidence(value == "v", format!("{line}, as the .yaml file beside it says"));
         }
         match (said("modelspec.prediction_type"), said("modelspec.architecture")) {
             (kind @ ("v" | "epsilon"), _) => return evidence(kind == "v", format!("{kind}, as its metadata says")),

@@ -17,7 +17,7 @@ pub(super) enum Choice {
 /// Parts that nothing here reads.
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
 /// Small files of a part.
-const SMALL: [&str; 7] = [
+const SMALL: [&str; 8] = [
     "config.json",
     "scheduler_config.json",
     "tokenizer.json",
@@ -25,6 +25,7 @@ const SMALL: [&str; 7] = [
     "merges.txt",
     "tokenizer_config.json",
     "special_tokens_map.json",
+    "added_tokens.json",
 ];
 
 impl Choice {
