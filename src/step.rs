@@ -34,8 +34,12 @@ pub struct Step {
     pub index: usize,
     /// Number of steps in the run.
     pub count: usize,
-    /// Number of steps that were asked for; more than `count` when a run starts inside its schedule.
+    /// Number of steps that were asked for; more than `count` when a run starts or ends inside its schedule.
     pub nominal: usize,
+    /// Steps of the schedule before the run's first one: it starts from a picture, or goes on with another run.
+    pub before: usize,
+    /// Steps of the schedule after the run's last one: another run goes on.
+    pub after: usize,
     /// Noise level the step starts at.
     pub from: f64,
     /// Noise level the step ends at; 0 for the last.
@@ -51,6 +55,16 @@ pub struct Step {
 impl Step {
     /// The first evaluation of step `index` of `count`, from one noise level to the next.
     pub const fn new(index: usize, count: usize, from: f64, to: f64, timestep: f64) -> Self {
-        Self { index, count, nominal: count, from, to, sigma: from, timestep, eval: 0 }
+        Self { index, count, nominal: count, before: 0, after: 0, from, to, sigma: from, timestep, eval: 0 }
+    }
+
+    /// 0-based index of the step in the whole schedule, whatever part of it is run.
+    pub const fn place(&self) -> usize {
+        self.before + self.index
+    }
+
+    /// Steps from this one to the end of the whole schedule, both included.
+    pub const fn left(&self) -> usize {
+        self.count.saturating_sub(self.index) + self.after
     }
 }

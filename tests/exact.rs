@@ -283,3 +283,65 @@ fn bad_settings_say_what_is_expected() {
     let message = latents(sampler().guide(exact().protect("ears")), 1, 7).expect_err("not there").to_string();
     assert!(message.contains("\"ears\" is not in the prompt"), "{message}");
 }
+
+/// Rehearses, and does nothing else.
+struct Rehearser;
+
+impl Guidance for Rehearser {
+    fn rehearsal(&self) -> Option<f64> {
+        Some(0.0)
+    }
+}
+
+#[test]
+fn a_force_that_asks_for_no_rehearsal_is_the_same_beside_one_that_does() -> Result<()> {
+    let mut before = exact();
+    let _ = latents(sampler().guide(&mut before), 1, 7)?;
+    let recorded = || before.recorded();
+    let one_pass = || ColorForce::new("eyes", GOLD).max_timestep(999.0);
+    assert_eq!(
+        latents(sampler().guide(one_pass()).guide(Rehearser), 1, 7)?,
+        latents(sampler().guide(one_pass()), 1, 7)?
+    );
+    assert_eq!(
+        latents(sampler().guide(one_pass().replay(recorded()?)).guide(Rehearser), 1, 7)?,
+        latents(sampler().guide(one_pass().replay(recorded()?)), 1, 7)?
+    );
+    Ok(())
+}
+
+#[test]
+fn a_rehearsal_that_ends_before_the_window_has_looked() -> Result<()> {
+    let late = |until| ColorForce::new("eyes", GOLD).two_pass(until).max_timestep(300.0);
+    let mut force = late(600.0);
+    let _ = latents(sampler().guide(&mut force), 1, 7)?;
+    let maps = force.saliency_maps()?;
+    assert!(maps.size()[0] > 1, "{maps:?}");
+    assert_eq!(maps.select(0, 0), maps.select(0, 1), "one map for all steps");
+    // By another prompt, whose branch must have been evaluated.
+    let mut other = late(600.0).saliency(impasto::guidance::Differential::of("eyes", "pink"));
+    let _ = latents(sampler().guide(&mut other), 1, 7)?;
+    assert_eq!(other.saliency_maps()?.select(0, 0), other.saliency_maps()?.select(0, 1));
+    Ok(())
+}
+
+#[test]
+fn feedback_begins_within_its_limits() -> Result<()> {
+    let mut force = ColorForce::new("eyes", GOLD).color_var(2.0).feedback(Feedback::default()).max_timestep(999.0);
+    let _ = latents(sampler().guide(&mut force), 1, 7)?;
+    assert!(force.details()?.steps.iter().all(|step| step.color_var >= 15.0), "{:?}", force.details()?.steps);
+    Ok(())
+}
+
+#[test]
+fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
+    let mut pipeline = impasto::Pipeline::builder().build()?;
+    let mut ahead = |coarse: bool| -> Result<Tensor> {
+        let look = Daam::of("eyes").refine(Refine::Compete { beta: 1.5 });
+        let mut look = if coarse { look.sites(|site| site.halvings > 0) } else { look };
+        let _ = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(2).guide(&mut look).run()?;
+        Ok(look.map()?.expect("there was a run"))
+    };
+    assert_eq!(ahead(true)?, ahead(false)?);
+    Ok(())
+}

@@ -1109,3 +1109,51 @@ fn a_pull_without_weight_changes_no_bit_whatever_the_solver() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_part_of_a_run_is_that_part_of_the_whole() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let all = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Leading)?;
+    let part = all.until(0.6)?;
+    let places: Vec<_> = part.steps().map(|step| (step.place(), step.left())).collect();
+    assert_eq!(places, (0..5).map(|i| (i, 9 - i)).collect::<Vec<_>>());
+    let rest: Vec<_> = all.after(0.6)?.steps().map(|step| (step.place(), step.left())).collect();
+    assert_eq!(rest, (5..9).map(|i| (i, 9 - i)).collect::<Vec<_>>());
+    assert_eq!(all.last(3)?.until(0.9)?.steps().map(|step| (step.before, step.after)).last(), Some((6, 1)));
+    for name in ["DPM++ 2S", "DPM++ 2M", "DPM++ 3M", "DEIS", "UniPC", "PLMS", "Heun"] {
+        let solver = by_name(name)?.0;
+        let mut whole = Sampler::boxed(all.clone(), solver).start(&model, start(1))?;
+        for _ in 0..5 {
+            let _ = whole.step()?;
+        }
+        let mut begun = Sampler::boxed(part.clone(), by_name(name)?.0).start(&model, start(1))?;
+        while begun.step()?.is_some() {}
+        assert_eq!(begun.latent(), whole.latent(), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_repainted_until_a_level_is_at_that_level_everywhere() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let schedule = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Leading)?.until(0.6)?;
+    let to = schedule.steps().last().expect("five").to;
+    let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
+    let _ = mask.narrow(2, 4, 4).fill_(1.0);
+    let finished = |prompt: &str, inside: f64| -> Result<Tensor> {
+        let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
+        let _ = latent.narrow(2, 4, 4).fill_(inside);
+        let start = Start::new(prompt, GRID, Noise::seeded(7)).latent(&latent).mask(&mask);
+        let mut run = Sampler::new(schedule.clone(), Euler).start(&model, start)?;
+        Ok(run.finish()?.copy())
+    };
+    let (upper, lower) = ((2, 0, 4), (2, 4, 4));
+    let of = |x: &Tensor, (axis, from, count): (i64, i64, i64)| x.narrow(axis, from, count).copy();
+    let (a, b) = (finished(PROMPT, 0.5)?, finished(PROMPT, -3.0)?);
+    assert_eq!(of(&a, lower), of(&b, lower), "nothing is left of what was there");
+    // What stays is the picture and the first noise, whatever the prompt.
+    let noise = Noise::seeded(7).draw(&[1, 4, 8, 6])?;
+    let kept = (noise * to + 0.5) / to.hypot(1.0);
+    assert!(apart(&of(&a, upper), &of(&kept, upper)) < 1e-5);
+    Ok(())
+}

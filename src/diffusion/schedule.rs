@@ -22,6 +22,8 @@ use tch::Tensor;
 pub struct Schedule {
     intervals: Vec<Interval>,
     nominal: usize,
+    /// Steps that were left out before and after these.
+    left_out: (usize, usize),
     initial: InitScale,
     table: Table,
 }
@@ -103,7 +105,13 @@ impl Schedule {
         let tos = froms.iter().skip(1).chain([&terminal]);
         let intervals = froms.iter().zip(tos).map(|(&from, &to)| Interval { from, to, timestep: table.t_of(from) });
         let intervals: Vec<_> = intervals.collect();
-        Ok(Self { nominal: intervals.len(), intervals, initial: InitScale::default(), table: table.clone() })
+        Ok(Self {
+            nominal: intervals.len(),
+            left_out: (0, 0),
+            intervals,
+            initial: InitScale::default(),
+            table: table.clone(),
+        })
     }
 
     /// Steps between (level, timestep) pairs; `None` unless there are some and they fall.
@@ -126,7 +134,7 @@ impl Schedule {
             Interval { from, to, timestep }
         });
         let intervals = intervals.collect();
-        Some(Self { intervals, nominal: steps, initial: options.initial, table: table.clone() })
+        Some(Self { intervals, nominal: steps, left_out: (0, 0), initial: options.initial, table: table.clone() })
     }
 
     /// The last `count` steps: where a run begins that starts from a picture. [`Step::nominal`] stays the number of
@@ -136,7 +144,10 @@ impl Schedule {
     /// [`Error::Parameter`] if `count` is 0 or more than there are.
     pub fn last(&self, count: usize) -> Result<Self> {
         match self.intervals.len().checked_sub(count).and_then(|first| self.intervals.get(first..)) {
-            Some(rest) if count > 0 => Ok(Self { intervals: rest.to_vec(), ..self.clone() }),
+            Some(rest) if count > 0 => {
+                let left_out = (self.left_out.0 + self.intervals.len() - count, self.left_out.1);
+                Ok(Self { intervals: rest.to_vec(), left_out, ..self.clone() })
+            }
             _ => Err(Error::parameter("count", count, "1 to the number of steps of the schedule")),
         }
     }
@@ -158,7 +169,9 @@ impl Schedule {
     ///
     /// Source: `denoising_end` of diffusers' SDXL pipelines.
     pub fn until(&self, share: f64) -> Result<Self> {
-        self.parted(share, |timestep, cut| timestep >= cut)
+        let part = self.parted(share, |timestep, cut| timestep >= cut)?;
+        let cut = self.intervals.len() - part.intervals.len();
+        Ok(Self { left_out: (self.left_out.0, self.left_out.1 + cut), ..part })
     }
 
     /// The steps that begin after the first `share` of the training timesteps.
@@ -168,7 +181,9 @@ impl Schedule {
     ///
     /// Source: `denoising_start` of diffusers' SDXL pipelines.
     pub fn after(&self, share: f64) -> Result<Self> {
-        self.parted(share, |timestep, cut| timestep < cut)
+        let part = self.parted(share, |timestep, cut| timestep < cut)?;
+        let cut = self.intervals.len() - part.intervals.len();
+        Ok(Self { left_out: (self.left_out.0 + cut, self.left_out.1), ..part })
     }
 
     /// The steps whose timesteps are on one side of a share's.
@@ -186,9 +201,11 @@ impl Schedule {
     /// The steps, in order. Each begins at the level the one before ends at, except under [`Target::Stride`]: see
     /// [`relabel`].
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
-        let (count, nominal) = (self.intervals.len(), self.nominal);
+        let (count, nominal, (before, after)) = (self.intervals.len(), self.nominal, self.left_out);
         self.intervals.iter().enumerate().map(move |(index, interval)| Step {
             nominal,
+            before,
+            after,
             ..Step::new(index, count, interval.from, interval.to, interval.timestep)
         })
     }

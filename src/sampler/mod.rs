@@ -365,7 +365,9 @@ impl Run<'_, '_> {
             self.guarded(|run| {
                 // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
                 run.x = relabel(&run.x, run.level.unwrap_or_default(), 0.0)?;
-                if let Some(kept) = &run.kept {
+                // What another run goes on with is at one level everywhere.
+                let over = run.sampler.schedule.steps().last().is_none_or(|last| last.left() == 1);
+                if let Some(kept) = run.kept.as_ref().filter(|_| over) {
                     run.x = kept.at_end(&run.x)?;
                 }
                 let (shape, codec, x) = (run.x.size(), run.codec, &mut run.x);

@@ -136,7 +136,7 @@ impl<'a> Start<'a> {
         if mask.is_some() && origin.is_none() {
             return Err(Error::parameter("mask", "given without a picture", "a picture to repaint: Start::picture"));
         }
-        let whole = schedule.steps().next().is_none_or(|first| first.count == first.nominal);
+        let whole = schedule.steps().next().is_none_or(|first| first.before == 0);
         let afresh = mask.is_some() && whole;
         let clean = match origin {
             _ if afresh && model.inpaints() => None,
@@ -194,7 +194,7 @@ pub(super) struct Kept {
 impl Kept {
     /// Puts back what is to stay into the latent after `step`, at the level it has reached.
     pub(super) fn after(&self, step: &Step, x: &Tensor) -> Result<Tensor> {
-        let known = if step.index + 1 == step.count {
+        let known = if step.left() == 1 {
             self.latent.f_mul_scalar(step.to.hypot(1.0))? // finishing divides by that
         } else {
             self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?

@@ -44,7 +44,7 @@ impl Deis {
     /// The order of a step, of what is wanted and stable at the end.
     fn order_of(&self, step: &Step) -> usize {
         let few = self.lower_order_final && step.nominal < FEW;
-        match step.count.saturating_sub(step.index) {
+        match step.left() {
             _ if step.to == 0.0 => 1,
             1 if few => 1,
             2 if few => self.order.min(2),

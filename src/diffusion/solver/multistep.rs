@@ -146,7 +146,7 @@ impl Multistep {
         let few = self.lower_order_final && step.nominal < FEW;
         // A last level that is repeated leaves nothing to extrapolate over.
         let bare = step.to == 0.0 || step.from <= step.to * (1.0 + 1e-5);
-        let most = match step.count.saturating_sub(step.index) {
+        let most = match step.left() {
             _ if bare => 1,
             1 if self.euler_at_final || few => 1,
             2 if few => 2,

@@ -73,12 +73,11 @@ impl Singlestep {
 
     /// The place of a step in its block, from 1.
     fn place(&self, step: &Step) -> usize {
-        let last = step.index + 1 == step.count;
-        if last && (step.to == 0.0 || self.lower_order_final && step.nominal.is_multiple_of(self.order)) {
+        if step.left() == 1 && (step.to == 0.0 || self.lower_order_final && step.nominal.is_multiple_of(self.order)) {
             return 1;
         }
         // where the whole schedule's blocks are, whatever part of it is run
-        (step.nominal.saturating_sub(step.count) + step.index) % self.order + 1
+        step.place() % self.order + 1
     }
 
     /// The end of the `order`th step of a block.

@@ -107,8 +107,7 @@ impl UniPc {
         else {
             return Ok(x.shallow_clone());
         };
-        let index = step.nominal.saturating_sub(step.count) + step.index;
-        if index.checked_sub(1).is_none_or(|before| self.uncorrected.contains(&before)) {
+        if step.place().checked_sub(1).is_none_or(|before| self.uncorrected.contains(&before)) {
             return Ok(x.shallow_clone());
         }
         let earlier = self.history.iter().take(*order).skip(1);
@@ -150,7 +149,7 @@ impl Solver for UniPc {
         let x0 = eval.x0(x, from)?;
         let corrected = self.corrected(step, x, &x0)?;
         self.history.push(from, x0.shallow_clone(), MOST);
-        let left = if self.lower_order_final { step.count.saturating_sub(step.index).max(1) } else { MOST };
+        let left = if self.lower_order_final { step.left().max(1) } else { MOST };
         let order = self.order.min(left).min(self.history.len());
         let mean = if to == 0.0 {
             x0.shallow_clone()

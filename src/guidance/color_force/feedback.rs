@@ -137,9 +137,10 @@ impl Controller {
 }
 
 impl Controlled {
-    /// Every image begins with `color_var`.
+    /// Every image begins with `color_var`, within the limits.
     pub fn new(feedback: Feedback, color_var: f64, setup: &Setup<'_>) -> Result<Self> {
-        let images = vec![Controller::new(color_var); setup.images as usize];
+        let (low, high) = feedback.limits;
+        let images = vec![Controller::new(color_var.clamp(low, high)); setup.images as usize];
         Ok(Self { feedback, images, colors: LinearColors::fit(setup.codec)? })
     }
 

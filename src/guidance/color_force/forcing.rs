@@ -130,7 +130,11 @@ impl ColorForce {
 /// A map of latent cells, [n, 1, h, w], along the outlines of what a clean latent shows. Where they leave nothing of it, the map
 /// as it was.
 fn along_outlines(map: Tensor, x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
-    let found = covered(&outlined(&map, &codec.decode(x0)?, codec.cell())?, codec.cell())?.f_to_device(map.device())?;
+    // Image by image, as pictures are decoded: each is what it is alone, and takes the memory of one.
+    let images =
+        (0..x0.size4()?.0).map(|image| codec.decode(&x0.f_narrow(0, image, 1)?)).collect::<Result<Vec<_>>>()?;
+    let picture = Tensor::f_cat(&images, 0)?;
+    let found = covered(&outlined(&map, &picture, codec.cell())?, codec.cell())?.f_to_device(map.device())?;
     let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
     Ok(found.f_where_self(&any, &map)?)
 }
@@ -182,19 +186,22 @@ impl Guidance for ColorForce {
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let rehearsed = match self.run.take().map(|run| run.look) {
-            Some(Look::Rehearsal(seen)) if !setup.rehearsal => match (self.saliency.map()?, seen) {
-                (Some(map), Some(x0)) if self.settings.outlines => {
-                    Some((along_outlines(map, &x0, setup.codec)?, maps(&self.protected)?))
+            // A force that asked for no rehearsal only saw another's.
+            Some(Look::Rehearsal(seen)) if !setup.rehearsal && self.settings.rehearsal.is_some() => {
+                match (self.saliency.map()?, seen) {
+                    (Some(map), Some(x0)) if self.settings.outlines => {
+                        Some((along_outlines(map, &x0, setup.codec)?, maps(&self.protected)?))
+                    }
+                    (map, _) => map.zip(Some(maps(&self.protected)?)),
                 }
-                (map, _) => map.zip(Some(maps(&self.protected)?)),
-            },
+            }
             _ => None,
         };
         self.protected.iter_mut().for_each(Protected::forget);
         let settings = &self.settings;
         if self.chosen {
             // Nobody reads the attention outside the window.
-            let (min, max) = settings.window;
+            let (min, max) = if setup.rehearsal { (0.0, 999.0) } else { settings.window };
             self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
         }
         let look = match rehearsed {
@@ -234,7 +241,11 @@ impl Guidance for ColorForce {
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
         let Some(run) = &mut self.run else { return Ok(()) };
         if step.eval == 0 {
-            run.active = self.settings.covers(step.timestep);
+            // A rehearsal may end before the window begins.
+            run.active = match run.look {
+                Look::Rehearsal(_) => self.settings.rehearsal.is_some(),
+                _ => self.settings.covers(step.timestep),
+            };
         }
         // Outside the window nobody reads the saliency, so its branches are not worth an evaluation.
         let active = run.active;

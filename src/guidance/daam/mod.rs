@@ -245,7 +245,7 @@ impl CrossAttentionHook for Daam {
             refining.add(at, probs)?;
         }
         match &mut self.run {
-            Some(run) if at.site.is_cross() => run.add(at, probs),
+            Some(run) if at.site.is_cross() && self.recorder.reads(at.site) => run.add(at, probs),
             _ => Ok(()),
         }
     }
@@ -277,7 +277,7 @@ impl Guidance for Daam {
         let subjects = Subjects::new(subjects, setup.device)?;
         self.run = Some(Recording::new(setup.grid, setup.images, subjects, self.accumulate, self.per_head));
         let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Vec::new() };
-        let refining = || Refining::new(self.refine, setup, self.accumulate, things);
+        let refining = || Refining::new(self.refine, setup, self.accumulate, &self.recorder, things);
         self.refining = self.refine.looks().then(refining).transpose()?;
         Ok(())
     }

@@ -31,7 +31,7 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    fn reads(&self, site: &AttentionSite) -> bool {
+    pub fn reads(&self, site: &AttentionSite) -> bool {
         match &self.sites {
             Some(select) => select(site),
             None => matches!(site.place, Place::Down | Place::Up),

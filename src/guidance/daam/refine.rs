@@ -1,6 +1,6 @@
 //! From attention to the shape of a thing, with the picture's attention to itself.
 
-use super::recording::{Merge, Recording, Subjects};
+use super::recording::{Merge, Recorder, Recording, Subjects};
 use super::series::Series;
 use super::{Accumulate, Normalize};
 use crate::attention::{At, AttentionSite, Probs};
@@ -72,10 +72,14 @@ pub(super) struct Refining {
     attention: Series,
     /// The phrase's thing first; `None` without competition.
     things: Option<Recording>,
+    /// Nothing of this grid's attention to the prompt is read otherwise, so that the things must ask for it.
+    unread: bool,
 }
 
 impl Refining {
-    /// Reads at the finest grid of the network that is small enough. `things` compete, the first one is the phrase's.
+    /// Reads at the finest grid of the network that is small enough. `things` compete, the first one is the phrase's, by the
+    /// attention to the prompt at that grid: by what the `recorder` reads of it, or, where that is nothing (large pictures,
+    /// whose only small grid is the middle block's), by all of it.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the network has no such grid.
@@ -83,6 +87,7 @@ impl Refining {
         how: Refine,
         setup: &Setup<'_>,
         accumulate: Accumulate,
+        recorder: &Recorder,
         things: Vec<(String, Vec<TokenSpan>)>,
     ) -> Result<Self> {
         let levels = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
@@ -99,12 +104,14 @@ impl Refining {
             Ok(Recording::new(grid, setup.images, subjects, accumulate, false))
         });
         let attention = Series::new(grid, setup.images, accumulate);
-        Ok(Self { how, halvings, grid, attention, things: things.transpose()? })
+        let unread =
+            !setup.sites.iter().any(|site| site.is_cross() && site.halvings == halvings && recorder.reads(site));
+        Ok(Self { how, halvings, grid, attention, things: things.transpose()?, unread })
     }
 
-    /// Does it read how the picture attends to itself at `site`?
+    /// Does it read `site` even if nobody else does?
     pub fn looks_at(&self, site: &AttentionSite) -> bool {
-        !site.is_cross() && site.halvings == self.halvings
+        site.halvings == self.halvings && (!site.is_cross() || (self.unread && self.things.is_some()))
     }
 
     /// Adds one call's attention, of a site where it looks or of any to the prompt.

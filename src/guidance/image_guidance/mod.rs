@@ -387,7 +387,8 @@ impl Guidance for ImageGuidance {
         }
         let empty = setup.codec.text_pair("", "")?;
         let count = setup.schedule.steps().count();
-        let step = |share: f64| (share * count as f64).ceil() as usize;
+        // .28 of 25 steps is 7 of them, also where the product is a little more.
+        let step = |share: f64| (share * count as f64 - 1e-9).ceil() as usize;
         let pooled = match &self.guide {
             _ if self.pooled == 0.0 => None,
             Guide::Text(text) => setup.codec.text(text)?.pooled,
