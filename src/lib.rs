@@ -92,6 +92,11 @@ struct Readme;
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
+/// And those of colors.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/colors.md")]
+struct Colors;
+
 /// And painting's.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/painting.md")]

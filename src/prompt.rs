@@ -148,8 +148,12 @@ impl Prompt {
     }
 
     fn find_own(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
-        let spans: Vec<TokenSpan> =
-            self.places(phrase)?.iter().filter_map(|place| self.spans(place)).flatten().collect();
+        self.find_at(phrase, &self.places(phrase)?)
+    }
+
+    /// The spans of some of the [`places`](Self::places) of `phrase`.
+    pub(crate) fn find_at(&self, phrase: &str, places: &[Range<usize>]) -> Result<Vec<TokenSpan>> {
+        let spans: Vec<TokenSpan> = places.iter().filter_map(|place| self.spans(place)).flatten().collect();
         if spans.is_empty() {
             let limit = self.places.iter().flatten().count();
             return Err(Error::PhraseTruncated { phrase: phrase.into(), limit });
@@ -158,7 +162,7 @@ impl Prompt {
     }
 
     /// The prompt as it was written, with a word put before every place of a phrase; it weighs what the phrase weighs. A
-    /// second encoder's prompt stays as it is.
+    /// second encoder's prompt stays as it is, and its phrases are not found.
     ///
     /// # Errors
     /// As [`Prompt::find`].
@@ -176,8 +180,8 @@ impl Prompt {
         Ok(text)
     }
 
-    /// The bytes of every place where `phrase` stands.
-    fn places(&self, phrase: &str) -> Result<Vec<Range<usize>>> {
+    /// The bytes of every place where `phrase` stands; a second encoder's prompt is not asked.
+    pub(crate) fn places(&self, phrase: &str) -> Result<Vec<Range<usize>>> {
         let (wanted, present) = (words(phrase), words(&self.text));
         let Some((first, rest)) = wanted.split_first() else { return Err(Error::EmptyPhrase) };
         // "hair bow" is not in "hair, bow": what stands between the words must agree too.
@@ -195,11 +199,6 @@ impl Prompt {
             return Err(Error::PhraseNotFound { nearest: nearest(&phrase, wanted.len(), &present), phrase, prompt });
         }
         Ok(places)
-    }
-
-    /// The tokens that cover bytes of the [`text`](Self::text); none if one of them is cut off.
-    pub fn within(&self, bytes: Range<usize>) -> Vec<TokenSpan> {
-        self.spans(&bytes).unwrap_or_default()
     }
 
     /// The tokens that cover some bytes of the text; `None` if there is none, or if one of them does not reach the text encoder.

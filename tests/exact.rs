@@ -4,8 +4,8 @@ use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, Table};
 use impasto::guidance::{
-    ColorForce, ColorStat, ColorWarning, Cutoff, Daam, Feedback, ForceTarget, Guidance, Plan, ProtectMode, Recorded,
-    Refine, Region, Saliency, Setup, Texture,
+    ColorForce, ColorStat, ColorWarning, Cutoff, Daam, Feedback, ForceTarget, Guidance, Occurrence, Plan, ProtectMode,
+    Recorded, Refine, Region, Saliency, Setup, Texture,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -343,5 +343,26 @@ fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
         Ok(look.map()?.expect("there was a run"))
     };
     assert_eq!(ahead(true)?, ahead(false)?);
+    Ok(())
+}
+
+#[test]
+fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let map = |prompt: &str, occurrence: Occurrence, phrase: &str| -> Result<Tensor> {
+        let mut look = Daam::of(phrase).refine(Refine::Compete { beta: 1.5 }).occurrence(occurrence);
+        let mut run = sampler().guide(&mut look).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
+        let _ = run.finish()?;
+        drop(run);
+        Ok(look.map()?.expect("there was a run"))
+    };
+    let hat = |n: usize| map("a hat, a hat", Occurrence::Nth(n), "hat");
+    let (first, second) = (hat(0)?, hat(1)?);
+    assert!(apart(&first, &second) > 1e-3);
+    assert!(apart(&(&first + &second), &first.ones_like()) < 1e-5, "they compete with each other");
+    // The second hair is what a name is about, the first is not: places are counted before that is asked.
+    let prompt = "1girl, hair bow, hair";
+    assert_eq!(map(prompt, Occurrence::Nth(1), "hair")?, map(prompt, Occurrence::All, "hair")?);
+    assert_eq!(map(prompt, Occurrence::Within { start: 16, end: 21 }, "hair")?, map(prompt, Occurrence::All, "hair")?);
     Ok(())
 }

@@ -525,3 +525,13 @@ fn phrases_are_exact_through_markup_and_chunks() -> Result<()> {
     assert!(matches!(cut.prompt.find("eyes"), Err(impasto::Error::PhraseTruncated { limit: 75, .. })));
     Ok(())
 }
+
+#[test]
+fn the_package_knows_one_chunk() -> Result<()> {
+    let mut pipeline = impasto::Pipeline::builder().build()?;
+    let mut maps = PackageDaam::new(64);
+    let error = pipeline.request("eyes BREAK hair").size(64, 64).steps(1).guide(&mut maps).run().map(drop);
+    let error = error.expect_err("two chunks").to_string();
+    assert!(error.contains("2 chunks") && error.contains("use Daam"), "{error}");
+    Ok(())
+}

@@ -17,6 +17,8 @@ use tch::{Kind, Tensor};
 /// measures the word alone. The map is |ε′ − ε| averaged over channels and then over 3×3 cells, scaled per image to 0..=1,
 /// times [`weight`](Self::weight).
 ///
+/// Where a second text encoder reads another prompt, the phrase must be in the first one's, which alone is varied.
+///
 /// It finds what attention misses (hair, skin), at the price of a third branch: a step costs up to half as much again.
 /// Summed with attention, `(Daam::of("hair"), Differential::of("hair", "pink"))`, it wants a larger cutoff.
 ///

@@ -8,7 +8,7 @@ use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Family, Noise, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, RescaledCfg};
+use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, Occurrence, RescaledCfg};
 use crate::model::{Control, Controlled, Guess, Model};
 use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
@@ -356,7 +356,9 @@ impl<'p> Request<'p> {
         let (prompt, colors) = self.understood()?;
         if !colors.is_empty() {
             self.prompt = Cow::Owned(prompt);
-            let forces = colors.into_iter().map(|found| ColorForce::exact(found.phrase, found.color));
+            let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
+                ColorForce::exact_at(phrase, color, nth.map_or(Occurrence::All, Occurrence::Nth))
+            });
             self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
         }
         let mut on_step = self.on_step.take();

@@ -1,5 +1,6 @@
 //! Exact colors in a prompt: `#ffd700 eyes, rgb(255, 99, 71) hair, {teal} shirt`.
 
+use super::Prompt;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use serde::Serialize;
@@ -15,6 +16,8 @@ pub struct PromptColor {
     pub color: Rgb,
     /// What is to have it: the words after it.
     pub phrase: String,
+    /// Which of the places where the phrase stands in the prompt, from 0; `None` where it stands once.
+    pub nth: Option<usize>,
     /// What the text encoder reads in its place; empty for nothing.
     pub word: String,
 }
@@ -32,7 +35,7 @@ const NAME: &str = "color in the prompt";
 /// The prompt as the text encoder shall read it, and the colors it says, from left to right.
 ///
 /// A color is `#rgb` or `#rrggbb`, a function of CSS such as `rgb(…)`, `hsl(…)` or `oklch(…)`, or the name of a color in braces; a
-/// backslash before it makes it text. The words after it, up to punctuation, are what it is for. `word` says what is read in its
+/// backslash before it makes it text. The words after it, up to punctuation or `BREAK`, are what it is for, at that place. `word` says what is read in its
 /// place.
 ///
 /// ```
@@ -48,7 +51,7 @@ const NAME: &str = "color in the prompt";
 /// [`Error::Parameter`] for a function that makes no color, a color that is not opaque, one that nothing follows, and one of which it
 /// is not clear how far it goes ("#ffd700 eyes and hair"), with the readings.
 pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec<PromptColor>)> {
-    let (mut text, mut found, mut done) = (String::new(), Vec::new(), 0);
+    let (mut text, mut found, mut begins, mut done) = (String::new(), Vec::<PromptColor>::new(), Vec::new(), 0);
     let starts = prompt.char_indices().map(|(at, _)| at);
     for at in starts {
         if at < done || !is_boundary(prompt, at) {
@@ -62,11 +65,18 @@ pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec
         let word = word(color);
         text.push_str(before);
         text.push_str(&word);
+        begins.push(text.len());
         // Without a word there is nothing to keep the space for.
         done = range.end + if word.is_empty() { after.len() - after.trim_start().len() } else { 0 };
-        found.push(PromptColor { written, color, phrase, word });
+        found.push(PromptColor { written, color, phrase, nth: None, word });
     }
     text.push_str(prompt.get(done..).unwrap_or_default());
+    let whole = Prompt::new(text.as_str(), Vec::new(), 0);
+    for (found, begin) in found.iter_mut().zip(begins) {
+        let places = whole.places(&found.phrase).unwrap_or_default();
+        let here = places.iter().position(|place| place.start >= begin);
+        found.nth = here.filter(|_| places.len() > 1);
+    }
     Ok((text, found))
 }
 
@@ -108,7 +118,8 @@ fn color_at(prompt: &str, at: usize) -> Result<Option<(Range<usize>, Rgb)>> {
 /// The words after a color that are to have it.
 fn phrase(after: &str, written: &str) -> Result<String> {
     let end = after.find(|c: char| !c.is_alphanumeric() && !c.is_whitespace() && !"-'’_/".contains(c));
-    let words: Vec<&str> = after.get(..end.unwrap_or(after.len())).unwrap_or_default().split_whitespace().collect();
+    let words = after.get(..end.unwrap_or(after.len())).unwrap_or_default().split_whitespace();
+    let words: Vec<&str> = words.take_while(|word| *word != "BREAK").collect();
     if words.is_empty() {
         return Err(Error::parameter(NAME, written, "what is to have it right after it: #ffd700 eyes"));
     }
@@ -128,6 +139,19 @@ fn phrase(after: &str, written: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_color_is_for_the_place_that_it_stands_before() -> Result<()> {
+        let nth = |prompt: &str| -> Result<Vec<Option<usize>>> {
+            Ok(colors(prompt, |_| "red".into())?.1.into_iter().map(|found| found.nth).collect())
+        };
+        assert_eq!(nth("#f00 hat, #00f hat")?, [Some(0), Some(1)]);
+        assert_eq!(nth("hat, (#f00 hat:1.2), #0f0 eyes, hats")?, [Some(1), None]);
+        assert_eq!(nth("a hair bow, #f00 hair")?, [Some(1)]);
+        assert_eq!(read("#f00 eyes BREAK blue sky")?.1[0].1, "eyes");
+        assert!(read("#f00 BREAK eyes").is_err());
+        Ok(())
+    }
 
     fn read(prompt: &str) -> Result<(String, Vec<(Rgb, String)>)> {
         let (text, found) = colors(prompt, |_| String::new())?;

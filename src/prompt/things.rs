@@ -2,6 +2,7 @@
 
 use super::{Prompt, TokenSpan, Word, words};
 use crate::error::Result;
+use std::ops::Range;
 
 /// Words between commas that are still a name, not a sentence.
 const NAME: usize = 3;
@@ -65,8 +66,12 @@ impl Prompt {
     }
 
     fn own_thing(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
-        self.find_own(phrase)?; // says what is wrong
-        let places = self.places(phrase)?;
+        self.thing_at(phrase, &self.places(phrase)?)
+    }
+
+    /// The same, of some of the places of `phrase`.
+    pub(crate) fn thing_at(&self, phrase: &str, places: &[Range<usize>]) -> Result<Vec<TokenSpan>> {
+        self.find_at(phrase, places)?; // says what is wrong
         let ends = |word: &Word| places.iter().any(|place| place.end == word.bytes.end);
         let last: Vec<Word> = words(&self.text).into_iter().filter(ends).collect();
         let heads = self.heads();

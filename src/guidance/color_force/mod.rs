@@ -23,7 +23,7 @@ pub use settings::{ForceTarget, MaskEdge, Overlap, StepVariance};
 pub use texture::Texture;
 pub use trim::Trimmed;
 
-use super::{Accumulate, Daam, Recorded, Refine, Region, Saliency};
+use super::{Accumulate, Daam, Occurrence, Recorded, Refine, Region, Saliency};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use forcing::Forcing;
@@ -119,8 +119,13 @@ impl ColorForce {
     /// # Ok(()) }
     /// ```
     pub fn exact(phrase: impl Into<String>, color: Rgb) -> Self {
+        Self::exact_at(phrase, color, Occurrence::All)
+    }
+
+    /// The same at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.
+    pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
-        let look = competing(&phrase);
+        let look = competing(&phrase).occurrence(occurrence);
         Self::new(phrase, color)
             .saliency(look)
             .saliency_cutoff(0.5)

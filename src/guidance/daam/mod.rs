@@ -23,6 +23,7 @@ use crate::step::Step;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
 use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use tch::Tensor;
 
 /// What [`Daam::map`](Saliency::map) shows of the steps so far.
@@ -38,7 +39,8 @@ pub enum Accumulate {
     Ema(f64),
 }
 
-/// Which of a phrase's places in the prompt count.
+/// Which of a phrase's places in the prompt count. Where a second text encoder reads another prompt, its places count under `All`
+/// alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Occurrence {
@@ -57,23 +59,28 @@ pub enum Occurrence {
 }
 
 impl Occurrence {
-    fn of(self, phrase: &str, places: Vec<TokenSpan>, prompt: &Prompt) -> Result<Vec<TokenSpan>> {
+    /// The bytes of the places that count; `None`: of all.
+    fn of(self, phrase: &str, prompt: &Prompt) -> Result<Option<Vec<Range<usize>>>> {
+        let places = || prompt.places(phrase);
         match self {
-            Self::All => Ok(places),
+            Self::All => Ok(None),
+            Self::Nth(n) => {
+                let places = places()?;
+                let place = places.get(n).cloned().ok_or_else(|| {
+                    let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
+                    Error::parameter("occurrence Nth", n, expected)
+                })?;
+                Ok(Some(vec![place]))
+            }
             Self::Within { start, end } => {
-                let within = prompt.within(start..end);
-                let inside = |place: &TokenSpan| within.iter().any(|x| x.start <= place.start && place.end <= x.end);
-                let chosen: Vec<TokenSpan> = places.into_iter().filter(inside).collect();
+                let inside = |place: &Range<usize>| start <= place.start && place.end <= end;
+                let chosen: Vec<Range<usize>> = places()?.into_iter().filter(inside).collect();
                 if chosen.is_empty() {
                     let expected = format!("bytes of \"{}\" that \"{phrase}\" lies in", prompt.text());
                     return Err(Error::parameter("occurrence Within", format!("{start}..{end}"), expected));
                 }
-                Ok(chosen)
+                Ok(Some(chosen))
             }
-            Self::Nth(n) => places.get(n).map(|place| vec![*place]).ok_or_else(|| {
-                let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
-                Error::parameter("occurrence Nth", n, expected)
-            }),
         }
     }
 }
@@ -212,11 +219,18 @@ impl Daam {
 
     /// The things that are told apart, the phrase's first.
     fn things(&self, setup: &Setup<'_>) -> Result<Vec<(String, Vec<TokenSpan>)>> {
-        let own = self.occurrence.of(&self.phrase, setup.prompt.thing(&self.phrase)?, setup.prompt)?;
+        let own = match self.occurrence.of(&self.phrase, setup.prompt)? {
+            Some(places) => setup.prompt.thing_at(&self.phrase, &places)?,
+            None => setup.prompt.thing(&self.phrase)?,
+        };
         let apart =
             |spans: &[TokenSpan]| spans.iter().all(|a| own.iter().all(|b| a.end <= b.start || b.end <= a.start));
         let others: Vec<(String, Vec<TokenSpan>)> = if self.among.is_empty() {
-            setup.prompt.things().into_iter().filter(|(_, spans)| apart(spans)).collect()
+            let others = setup.prompt.things().into_iter().map(|(name, spans)| {
+                // Another hat competes with this one.
+                (name, spans.into_iter().filter(|span| apart(&[*span])).collect::<Vec<_>>())
+            });
+            others.filter(|(_, spans)| !spans.is_empty()).collect()
         } else {
             let others = self.among.iter().filter(|other| !other.eq_ignore_ascii_case(&self.phrase));
             others.map(|other| Ok((other.clone(), setup.prompt.thing(other)?))).collect::<Result<_>>()?
@@ -267,7 +281,10 @@ impl Guidance for Daam {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         (self.run, self.refining) = (None, None);
         self.recorder.check_sites(setup.sites)?;
-        let places = self.occurrence.of(&self.phrase, setup.prompt.find(&self.phrase)?, setup.prompt)?;
+        let places = match self.occurrence.of(&self.phrase, setup.prompt)? {
+            Some(places) => setup.prompt.find_at(&self.phrase, &places)?,
+            None => setup.prompt.find(&self.phrase)?,
+        };
         let places = TokenSpan::union(places);
         let mut subjects = vec![(self.phrase.clone(), places.clone(), Merge::Mean)];
         if self.normalize == Normalize::TokenShare {

@@ -108,7 +108,7 @@ impl PackageDaam {
     /// overlapping places count twice.
     ///
     /// # Errors
-    /// [`Error::PhraseNotFound`].
+    /// [`Error::PhraseNotFound`]; [`Error::PhraseTruncated`] for a word that the text encoder does not read.
     pub fn word(&self, word: &str, codec: &dyn Codec) -> Result<HeatMap> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
         let (prompt, wanted) = (pieces(&run.prompt), pieces(&codec.prompt(word)?));
@@ -120,6 +120,10 @@ impl PackageDaam {
             return Err(Error::PhraseNotFound { phrase, prompt, nearest: Vec::new() });
         }
         let maps = self.heat_maps(&KeyFilter::default())?;
+        let limit = maps.size3()?.0;
+        if rows.iter().any(|row| *row >= limit) {
+            return Err(Error::PhraseTruncated { phrase: word.into(), limit: limit as usize - 2 });
+        }
         let index = Tensor::f_from_slice(&rows)?.f_to_device(maps.device())?;
         HeatMap::new(word, &maps.f_index_select(0, &index)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?)
     }
@@ -186,6 +190,11 @@ impl Guidance for PackageDaam {
         if setup.grid.h != setup.grid.w {
             let size = format!("{} × {} cells", setup.grid.h, setup.grid.w);
             return Err(Error::parameter("size", size, "a square: the package knows no other; use Daam"));
+        }
+        let chunks = setup.prompt.content().len();
+        if chunks > 1 {
+            let expected = "one of up to 75 tokens without BREAK: the package knows no other; use Daam";
+            return Err(Error::parameter("prompt", format!("one of {chunks} chunks"), expected));
         }
         // The package counts up blocks before down blocks; a network runs them the other way round.
         let cross = |place| setup.sites.iter().filter(move |site| site.is_cross() && site.place == place);

@@ -387,8 +387,7 @@ impl Guidance for ImageGuidance {
         }
         let empty = setup.codec.text_pair("", "")?;
         let count = setup.schedule.steps().count();
-        // .28 of 25 steps is 7 of them, also where the product is a little more.
-        let step = |share: f64| (share * count as f64 - 1e-9).ceil() as usize;
+        let step = |share: f64| first_step(share, count);
         let pooled = match &self.guide {
             _ if self.pooled == 0.0 => None,
             Guide::Text(text) => setup.codec.text(text)?.pooled,
@@ -491,5 +490,22 @@ impl Guidance for ImageGuidance {
 
     fn name(&self) -> &'static str {
         "ImageGuidance"
+    }
+}
+
+/// The first step at or after a share of `count` steps. .28 of 25 steps is 7 of them, also where the product is a little more.
+fn first_step(share: f64, count: usize) -> usize {
+    (share * count as f64 - 1e-9).ceil() as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_whole_steps_where_they_are_meant_to_be() {
+        let steps =
+            [(0.28, 25), (0.56, 25), (0.14, 50), (0.29, 25), (0.0, 25), (1.0, 25)].map(|(a, b)| first_step(a, b));
+        assert_eq!(steps, [7, 14, 7, 8, 0, 25]);
     }
 }
