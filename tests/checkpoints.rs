@@ -378,6 +378,11 @@ fn a_lora_changes_a_copy_that_shares_the_rest() -> Result<()> {
     assert_eq!(text(&inked)?, text(&model)?);
     let message = Model::load(&Source::file(&path)).map(drop).expect_err("a LoRA").to_string();
     assert!(message.contains("Model::with_lora"), "{message}");
+    let picture = |builder: impasto::pipeline::Builder| -> Result<Tensor> {
+        Ok(builder.build()?.request("1girl, eyes").seed(1).steps(2).run()?.latents().shallow_clone())
+    };
+    assert_ne!(picture(Pipeline::builder().model(inked))?, picture(Pipeline::builder())?);
+    assert_eq!(picture(Pipeline::builder().model(model))?, picture(Pipeline::builder())?);
     Ok(())
 }
 

@@ -1157,3 +1157,60 @@ fn what_is_repainted_until_a_level_is_at_that_level_everywhere() -> Result<()> {
     assert!(apart(&of(&a, upper), &of(&kept, upper)) < 1e-5);
     Ok(())
 }
+
+/// Adds to the finished latent, and counts how often.
+#[derive(Default)]
+struct Finisher(usize);
+
+impl Guidance for Finisher {
+    fn finish(&mut self, latent: &mut Tensor, _: &dyn Codec) -> Result<()> {
+        self.0 += 1;
+        *latent = &*latent + 1.0;
+        Ok(())
+    }
+}
+
+#[test]
+fn what_is_kept_stays_and_what_is_not_finished_is_not_touched() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let schedule = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Leading)?;
+    let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
+    let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
+    let _ = mask.narrow(2, 4, 4).fill_(1.0);
+    let finished = |schedule: Schedule, finisher: &mut Finisher| -> Result<Tensor> {
+        let start = Start::new(PROMPT, GRID, Noise::seeded(7)).latent(&latent).mask(&mask);
+        let mut run = Sampler::new(schedule, Euler).guide(finisher).start(&model, start)?;
+        Ok(run.finish()?.copy())
+    };
+    let mut finisher = Finisher::default();
+    let whole = finished(schedule.clone(), &mut finisher)?;
+    assert_eq!((whole.narrow(2, 0, 4), finisher.0), (latent.narrow(2, 0, 4), 1));
+    let _ = finished(schedule.until(0.5)?, &mut finisher)?;
+    assert_eq!(finisher.0, 1, "another run goes on with it");
+    Ok(())
+}
+
+#[test]
+fn a_context_that_is_edited_in_place_is_the_sites_own() -> Result<()> {
+    /// Doubles the third token, in place or not.
+    struct Doubler(bool);
+    impl CrossAttentionHook for Doubler {
+        fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+            if site.is_cross() && branch == Branch::Cond { Interest::CONTEXT } else { Interest::NONE }
+        }
+        fn context(&mut self, _: &At, context: &mut Tensor) -> Result<()> {
+            if !self.0 {
+                *context = context.copy();
+            }
+            let _ = context.narrow(1, 3, 1).f_mul_scalar_(2.0)?;
+            Ok(())
+        }
+    }
+    let mut pipeline = impasto::Pipeline::builder().build()?;
+    let mut run = |in_place: bool| -> Result<Tensor> {
+        let request = pipeline.request("1girl, red hair").seed(7).steps(2).hook(Doubler(in_place));
+        Ok(request.run()?.latents().copy())
+    };
+    assert_eq!(run(true)?, run(false)?);
+    Ok(())
+}

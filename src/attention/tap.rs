@@ -131,7 +131,8 @@ impl<'a> Tap<'a> {
         // Contexts may end up with different numbers of tokens, so each branch goes alone.
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (mut context, q) = (live.rows(context, row)?, live.rows(q, row)?);
+            // A copy: hooks may edit in place, and later sites read the same context.
+            let (mut context, q) = (live.rows(context, row)?.f_alias_copy()?, live.rows(q, row)?);
             let (n, _, dim) = context.size3()?;
             live.each(&spot, branch, &q, Interest::CONTEXT, "context", |hook, at| {
                 hook.context(at, &mut context)?;

@@ -44,6 +44,8 @@ pub(super) fn levels(table: &Table, steps: usize, spacing: Spacing, options: &Sp
             rising.reverse();
             rising
         }
+        // As torch counts: a single point is the first, not the last.
+        (Spacing::Normal, _) if steps == 1 => return between(table, vec![last as f64]),
         (Spacing::Normal, _) => return between(table, even(steps)),
         (Spacing::SgmUniform, _) => return between(table, even(steps + 1).into_iter().take(steps)),
         (
@@ -269,6 +271,15 @@ mod tests {
         assert_eq!(timesteps(&lcm(2, Spacing::Leading, 25).unwrap()), [999.0, 519.0]);
         for (steps, original) in [(51, 50), (4, 0), (4, 1001)] {
             assert!(matches!(lcm(steps, Spacing::Leading, original), Err(Error::Parameter { name: "steps", .. })));
+        }
+    }
+
+    #[test]
+    fn a_single_step_begins_with_the_most_noise() {
+        let table = Table::stable_diffusion();
+        for spacing in [Spacing::Normal, Spacing::SgmUniform, Spacing::Simple, Spacing::Trailing, Spacing::Karras] {
+            let first = Schedule::new(&table, 1, spacing).unwrap().steps().next().unwrap();
+            assert!(first.from > 14.0, "{spacing:?}: {}", first.from);
         }
     }
 

@@ -201,6 +201,11 @@ impl SchedulerConfig {
     /// # Errors
     /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
     pub fn table(&self) -> Result<Table> {
+        self.table_for(self.family())
+    }
+
+    /// The table as another solver's class would make it: without signal at the end, they disagree about how little is left.
+    fn table_for(&self, family: Family) -> Result<Table> {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
             return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
         }
@@ -214,7 +219,7 @@ impl SchedulerConfig {
                 return Err(refused("beta_schedule", other, "expected linear, scaled_linear or squaredcos_cap_v2"));
             }
         };
-        match (self.rescale_betas_zero_snr, self.family()) {
+        match (self.rescale_betas_zero_snr, family) {
             (false, _) => Ok(table),
             (true, Family::Ddim | Family::Lcm) => table.zero_terminal_snr(1e-14),
             (true, _) => table.zero_terminal_snr(2f32.powi(-24)),
@@ -409,7 +414,7 @@ impl SchedulerConfig {
         let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
         let (offset, original) = (self.steps_offset, self.original_inference_steps);
         let options = SpacingOptions { family, offset, original, ..SpacingOptions::default() };
-        self.sighted(Schedule::with_options(&self.table()?, steps, spacing, &options)?)
+        self.sighted(Schedule::with_options(&self.table_for(family)?, steps, spacing, &options)?)
     }
 
     /// Options of diffusers that would change the picture and are not there.

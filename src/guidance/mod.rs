@@ -234,7 +234,7 @@ pub trait Guidance: Send {
         Ok(())
     }
 
-    /// The finished latent, [n, 4, h, w], before it is decoded.
+    /// The finished latent, [n, 4, h, w], before it is decoded. Not called where another run goes on with it.
     fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
         Ok(())
     }

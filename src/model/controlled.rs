@@ -236,7 +236,8 @@ impl<'m> Controlled<'m> {
 impl Acting<'_> {
     /// Does it act at this step? Not if the step begins before the window or ends after it.
     fn active(&self, step: &Step) -> bool {
-        let (i, n) = (step.index as f64, step.count as f64);
+        // Steps that another run takes are of the same run, as diffusers counts.
+        let (i, n) = (step.index as f64, (step.count + step.after) as f64);
         self.scale != 0.0 && !(i / n < *self.window.start() || (i + 1.0) / n > *self.window.end())
     }
 

@@ -44,7 +44,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// The embedded model on the CPU, and nothing attached.
     pub fn builder() -> Builder {
-        Builder { source: Source::Embedded, options: LoadOptions::default(), guidances: Vec::new() }
+        Builder { source: Source::Embedded, model: None, options: LoadOptions::default(), guidances: Vec::new() }
     }
 
     /// A picture of `prompt` with every default.
@@ -69,6 +69,7 @@ impl Pipeline {
 /// Builds a [`Pipeline`]. Setters cannot fail; [`Builder::build`] says what is wrong.
 pub struct Builder {
     source: Source,
+    model: Option<Model>,
     options: LoadOptions,
     guidances: Vec<Box<dyn Guidance>>,
 }
@@ -136,7 +137,22 @@ impl Builder {
         self
     }
 
-    /// How the checkpoint is loaded, instead of the setters above.
+    /// A model that is loaded already, with a LoRA for instance; what the builder says of loading has no say then.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Model, Pipeline, Source, weights::Lora};
+    /// let model = Model::load(&Source::file("sd15.safetensors"))?;
+    /// let model = model.with_lora(&[Lora::open("ink.safetensors")?.scale(0.8)])?;
+    /// let mut pipeline = Pipeline::builder().model(model).build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn model(mut self, model: Model) -> Self {
+        self.model = Some(model);
+        self
+    }
+
+    /// All of how a checkpoint is loaded: it replaces what the setters before it said, the source aside.
     pub fn options(mut self, options: LoadOptions) -> Self {
         self.options = options;
         self
@@ -166,6 +182,7 @@ impl Builder {
         for guidance in &self.guidances {
             blame(guidance.check(), guidance.name(), None)?;
         }
-        Ok(Pipeline { model: Model::load_with(&self.source, self.options)?, guidances: self.guidances })
+        let model = self.model.map_or_else(|| Model::load_with(&self.source, self.options), Ok)?;
+        Ok(Pipeline { model, guidances: self.guidances })
     }
 }

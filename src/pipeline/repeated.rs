@@ -89,7 +89,7 @@ impl<'p> Request<'p> {
         if let Some((_, share)) = self.resumed {
             missing.push(format!("it went on with another run's latents; give them by resume, with the share {share}"));
         }
-        missing.extend(self.until.map(|share| format!("it ended after the share {share} of its noise levels")));
+        missing.extend(self.until.map(|share| format!("it ended after the share {share} of its timesteps")));
         missing.extend(self.controls.iter().map(|control| format!("{control}; give it by control")));
         missing.extend(self.guess.map(|guess| format!("its ControlNets guessed; say guess with {guess:?}")));
         let grid = self.grid()?;
@@ -249,7 +249,10 @@ impl<'p> Request<'p> {
             self.notes.push("its noise may be a GPU's, which this seed does not give".into());
         }
         if info.prompt.contains("<lora:") || info.prompt.contains("<hypernet:") {
-            self.notes.push("networks named in the prompt as <lora:…> are text here; see Model::with_lora".into());
+            self.notes.push(
+                "networks named in the prompt as <lora:…> are text here; see Model::with_lora and Builder::model"
+                    .into(),
+            );
         }
         if !unread.is_empty() {
             self.notes.push(format!("not repeated: {}", unread.join("; ")));

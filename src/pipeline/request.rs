@@ -192,7 +192,7 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Number of images in the batch, 1 or more.
+    /// Number of images in the batch, 1..=1024.
     pub fn images(mut self, images: usize) -> Self {
         self.images = images;
         self
@@ -263,7 +263,7 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Ends after the first `share` of the noise levels, 0..=1, and leaves the rest to another model that has the same
+    /// Ends after the steps that begin in the first `share` of the training timesteps, 0..=1, and leaves the rest to another model that has the same
     /// latents: [`resume`](Self::resume) takes [`Output::latents`] up. There are no pictures then. diffusers calls it
     /// `denoising_end`.
     ///

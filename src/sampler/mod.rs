@@ -365,16 +365,23 @@ impl Run<'_, '_> {
             self.guarded(|run| {
                 // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
                 run.x = relabel(&run.x, run.level.unwrap_or_default(), 0.0)?;
-                // What another run goes on with is at one level everywhere.
-                let over = run.sampler.schedule.steps().last().is_none_or(|last| last.left() == 1);
-                if let Some(kept) = run.kept.as_ref().filter(|_| over) {
-                    run.x = kept.at_end(&run.x)?;
+                // What another run goes on with is not finished, and at one level everywhere.
+                if run.sampler.schedule.steps().last().is_some_and(|last| last.left() > 1) {
+                    return Ok(());
                 }
+                let keep = |x: &mut Tensor| -> Result<()> {
+                    if let Some(kept) = &run.kept {
+                        *x = kept.at_end(x)?;
+                    }
+                    Ok(())
+                };
+                keep(&mut run.x)?;
                 let (shape, codec, x) = (run.x.size(), run.codec, &mut run.x);
                 each(&mut run.sampler.guidances, None, |guidance| {
                     guidance.finish(x, codec)?;
                     keeps("the finished latent", x, &shape)
-                })
+                })?;
+                keep(&mut run.x) // a guidance may have gone beyond what is repainted
             })?;
             self.state = State::Finished;
         }

@@ -69,7 +69,7 @@ impl<'a> Start<'a> {
         self
     }
 
-    /// Number of images, 1 or more.
+    /// Number of images, 1..=1024.
     pub fn images(mut self, images: usize) -> Self {
         self.images = images;
         self

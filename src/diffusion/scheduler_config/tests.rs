@@ -145,6 +145,16 @@ fn a_network_that_predicts_noise_is_not_asked_about_pure_noise() {
 }
 
 #[test]
+fn another_solver_has_the_last_level_of_its_own_class() {
+    let mut config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::V);
+    config.rescale_betas_zero_snr = true;
+    let first =
+        |family| config.schedule_for_another(family, 20, Some(Spacing::Karras)).unwrap().steps().next().unwrap().from;
+    assert!((first(Family::Euler) - 4096.0).abs() < 1.0, "{}", first(Family::Euler));
+    assert!(first(Family::Ddim) > 1e6);
+}
+
+#[test]
 fn without_a_file_the_noise_is_stable_diffusions() {
     let config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::Epsilon);
     assert_eq!(config.table().unwrap(), Table::stable_diffusion());

@@ -38,8 +38,18 @@ pub(super) enum Look {
     Live,
     /// The same, in a pass that forces nothing; the last clean latent, [n, 4, h, w].
     Rehearsal(Option<Tensor>),
-    /// The rehearsal's last map, [n, 1, h, w], and those of what is protected.
-    Rehearsed(Tensor, Vec<Option<Tensor>>),
+    /// The rehearsal's last maps.
+    Rehearsed(Maps),
+}
+
+/// What a rehearsal found, [n, 1, h, w] each.
+pub(super) struct Maps {
+    /// Where the color goes: along outlines, if asked for.
+    own: Tensor,
+    /// The same before that, to be held against what is protected, whose maps follow no outlines.
+    found: Tensor,
+    /// Of what is protected.
+    others: Vec<Option<Tensor>>,
 }
 
 impl ColorForce {
@@ -64,18 +74,22 @@ impl ColorForce {
     /// The pull of this step; recorded with the clean latent it meets, at its first evaluation or where it acts once per step.
     fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
-        let (map, others) = match &mut run.look {
+        let (map, found, others) = match &mut run.look {
             Look::Rehearsal(seen) => {
                 *seen = record.map(Tensor::shallow_clone).or(seen.take());
                 return Ok(None);
             }
-            Look::Rehearsed(map, others) => {
+            Look::Rehearsed(Maps { own, found, others }) => {
                 let share = |map: &Option<Tensor>| map.as_ref().map(Tensor::shallow_clone);
-                (Some(map.shallow_clone()), others.iter().map(share).collect())
+                (Some(own.shallow_clone()), Some(found.shallow_clone()), others.iter().map(share).collect())
             }
-            Look::Live => (self.saliency.map()?, maps(&self.protected)?),
+            Look::Live => {
+                let map = self.saliency.map()?;
+                let found = map.as_ref().map(Tensor::shallow_clone);
+                (map, found, maps(&self.protected)?)
+            }
         };
-        let Some(map) = map else {
+        let (Some(map), Some(found)) = (map, found) else {
             run.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
             return Ok(None);
         };
@@ -89,7 +103,7 @@ impl ColorForce {
         for (protected, other) in self.protected.iter_mut().zip(&others) {
             if let Some(other) = other {
                 let Settings { protect_mode, protect_grow, .. } = self.settings;
-                mask = protected.spare(&mask, other, &map, protect_mode, protect_grow)?;
+                mask = protected.spare(&mask, other, &found, protect_mode, protect_grow)?;
             }
         }
         let sum = |mask: &Tensor| mask.f_sum(Kind::Double)?.f_double_value(&[]);
@@ -189,10 +203,14 @@ impl Guidance for ColorForce {
             // A force that asked for no rehearsal only saw another's.
             Some(Look::Rehearsal(seen)) if !setup.rehearsal && self.settings.rehearsal.is_some() => {
                 match (self.saliency.map()?, seen) {
-                    (Some(map), Some(x0)) if self.settings.outlines => {
-                        Some((along_outlines(map, &x0, setup.codec)?, maps(&self.protected)?))
+                    (Some(found), seen) => {
+                        let own = match seen.filter(|_| self.settings.outlines) {
+                            Some(x0) => along_outlines(found.shallow_clone(), &x0, setup.codec)?,
+                            None => found.shallow_clone(),
+                        };
+                        Some(Maps { own, found, others: maps(&self.protected)? })
                     }
-                    (map, _) => map.zip(Some(maps(&self.protected)?)),
+                    (None, _) => None,
                 }
             }
             _ => None,
@@ -205,7 +223,7 @@ impl Guidance for ColorForce {
             self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
         }
         let look = match rehearsed {
-            Some((map, others)) => Look::Rehearsed(map, others),
+            Some(maps) => Look::Rehearsed(maps),
             None => {
                 self.saliency.begin(setup)?;
                 self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;

@@ -206,7 +206,8 @@ impl ColorForce {
     }
 
     /// Leaves alone what `phrase` names, found by competition among what the prompt names
-    /// ([`Refine::Compete`]); may be said several times.
+    /// ([`Refine::Compete`]) at timesteps up to 700; may be said several times. Where the force's own map is ahead, the force has the
+    /// cell, unless [`protect_mode`](Self::protect_mode) says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
         let look = competing(&phrase);
@@ -214,7 +215,8 @@ impl ColorForce {
         self
     }
 
-    /// Leaves alone where `saliency` is `cutoff` or more; `name` is how messages call it.
+    /// Leaves alone where `saliency` is `cutoff` or more and, unless [`protect_mode`](Self::protect_mode) says `Always`, at least
+    /// the force's own; `name` is how messages call it.
     pub fn protect_where(
         mut self,
         name: impl Into<String>,
