@@ -205,6 +205,11 @@ impl Tokenizer {
         self.end
     }
 
+    /// What short texts are filled up with.
+    pub const fn pad(&self) -> i64 {
+        self.pad
+    }
+
     /// A text cut at the words of the caller: bytes, and the word that stands there.
     fn pieces(&self, text: &str) -> Vec<(Range<usize>, Option<&Range<i64>>)> {
         let (mut pieces, mut begun, mut at) = (Vec::new(), 0, 0);

@@ -361,3 +361,27 @@ fn a_text_ends_at_its_end_token_also_where_old_files_say_2_and_words_were_learne
     assert_eq!(pooled(2)?, pooled(778)?);
     Ok(())
 }
+
+#[test]
+fn a_model_that_reads_otherwise_is_another_one() -> Result<()> {
+    let fingerprint = |file: &str, from: &str, to: &str| -> Result<String> {
+        let folder = model(false)?;
+        let path = folder.path().join(file);
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        assert!(text.contains(from), "{text}");
+        fs::write(&path, if text.is_empty() { to.into() } else { text.replacen(from, to, 1) }).expect("written");
+        Ok(Model::load(&Source::dir(folder.path()))?.identity()?.fingerprint)
+    };
+    let usual = fingerprint("unet/config.json", "", "")?;
+    assert_eq!(fingerprint("vae/config.json", "", "")?, usual, "the same weights, read the same way");
+    let other = [
+        fingerprint("model_index.json", "", r#"{ "force_zeros_for_empty_prompt": false }"#)?,
+        fingerprint("vae/config.json", "{", r#"{ "scaling_factor": 0.5, "#)?,
+        fingerprint("text_encoder/config.json", "{", r#"{ "hidden_act": "gelu", "#)?,
+        fingerprint("tokenizer_2/special_tokens_map.json", r#""pad_token":"#, r#""pad_token": "!", "was":"#)?,
+    ];
+    for (i, fingerprint) in other.iter().enumerate() {
+        assert_ne!(*fingerprint, usual, "{i}");
+    }
+    Ok(())
+}

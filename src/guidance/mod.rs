@@ -176,9 +176,9 @@ impl Plan {
 
 /// Steers a run. Every method has a default; override what you need.
 ///
-/// The order of calls: `check`; `rehearsal`; `begin` of every guidance, then `condition` of every branch; `noise`; per evaluation
-/// `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step `finish` and, if the picture is decoded,
-/// `decoded`. Several guidances are called in attach order.
+/// The order of calls: `recipe`, of a request; `rehearsal`; then for each pass `check`, `begin` of every guidance, `condition` of
+/// every branch, `noise`; per evaluation `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step of a
+/// whole run `finish` and, if the picture is decoded, `decoded`. Several guidances are called in attach order.
 #[allow(unused_variables)]
 pub trait Guidance: Send {
     /// Is what was configured possible at all? Asked when a pipeline is built and before `begin`.

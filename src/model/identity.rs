@@ -64,6 +64,8 @@ impl Model {
         let scheduler = serde_json::to_string(&self.scheduler)
             .map_err(|error| Error::Malformed { file: "scheduler".into(), problem: error.to_string() })?;
         hash.update(format!("{scheduler} {}", self.reading));
+        // Other shapes of the same tensors, another scale of latents, another end of texts.
+        hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.configured()));
         Ok(hex(&hash.finalize(), 8))
     }
 }

@@ -30,6 +30,15 @@ pub(super) struct TextEncoder {
 }
 
 impl TextEncoders {
+    /// What else than weights says how a prompt is read, for a fingerprint.
+    pub fn configured(&self) -> String {
+        let of = |TextEncoder { tokenizer, tower, .. }: &TextEncoder| {
+            format!("{:?} {} {}", tower.config(), tokenizer.end(), tokenizer.pad())
+        };
+        let each: Vec<String> = self.encoders.iter().map(of).collect();
+        format!("{} {}", self.zero_if_empty, each.join(" "))
+    }
+
     /// None yet.
     pub const fn new(xl: bool, zero_if_empty: bool, options: TextOptions) -> Self {
         Self { encoders: Vec::new(), xl, zero_if_empty, options }

@@ -20,7 +20,8 @@ impl<'p> Request<'p> {
     /// as far as its words go. [`Request::notes`] says what cannot be repeated.
     ///
     /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbors: image i of the file's batch is
-    /// image i of the output. Alone, and equal but for rounding, it is `images(1).seed(seed + i)`.
+    /// image i of the output. Alone, and equal but for rounding, it is `images(1).seed(seed + i)`, with
+    /// the seeds of a variation and of painted areas i higher, too.
     ///
     /// The run is made of what the file says and of what is added to the request. Guidances attached to the pipeline take no
     /// part: those of the run are in the file.

@@ -46,7 +46,8 @@ pub enum Batching {
     /// Everything in one batch: fastest.
     #[default]
     Together,
-    /// One branch of one image at a time: least memory, and image i of a batch equals that image alone bit for bit.
+    /// One branch of one image at a time: least memory, and image i of a batch equals that image alone, all its seeds i higher, bit
+    /// for bit.
     OneByOne,
 }
 

@@ -15,7 +15,8 @@ use tch::{Device, Kind, Tensor};
 /// variance: u = clip((e − goal)/span, −1, 1), times `relax` if negative, and c ← c·exp(−gain·u).
 ///
 /// The color is seen by a linear map from latents to linear light, fitted to the latents of 64 flat colors when a run begins: exact
-/// for flat regions, and free. Where it fits badly, c stays as it is, with a warning.
+/// for flat regions, and free. Where it fits badly, c stays as it is, with a warning. c begins within `limits`; masks of fewer than 8
+/// cells are not measured; c stays once the color was met three times late, and returns to its best if it gets worse four times in a row.
 ///
 /// With [`Texture::Off`](super::Texture::Off) c stays above 15: below, regions turn into solid blocks.
 ///

@@ -35,8 +35,8 @@ use tch::Tensor;
 ///
 /// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase is above the cutoff,
 /// that Gaussian is multiplied by another one around the latent of the flat color ("gold") whose variance is
-/// [`color_var`](Self::color_var): `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step. Cells outside the mask
-/// keep their bits. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not
+/// [`color_var`](Self::color_var): `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step. In a step, cells outside the mask
+/// keep their bits; [`trim`](Self::trim) at the end moves up to three cells around it too. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not
 /// matter.
 ///
 /// ```
