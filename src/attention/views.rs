@@ -124,6 +124,7 @@ pub struct Probs<'a> {
     before: Option<Box<Probs<'a>>>,
     whole: OnceCell<Tensor>,
     denominator: OnceCell<Tensor>,
+    over_heads: OnceCell<Tensor>,
 }
 
 /// What the softmax is taken of.
@@ -145,6 +146,13 @@ impl Logits<'_> {
             None => scores,
         })
     }
+
+    /// `f` of one head's alone.
+    fn head<T>(&self, head: i64, f: impl FnOnce(Logits<'_>) -> Result<T>) -> Result<T> {
+        let one = |x: &Tensor| x.f_narrow(1, if x.size4()?.1 == 1 { 0 } else { head }, 1);
+        let (q, k, bias) = (one(self.q)?, one(self.k)?, self.bias.map(one).transpose()?);
+        f(Logits { q: &q, k: &k, bias: bias.as_ref() })
+    }
 }
 
 impl<'a> Probs<'a> {
@@ -161,6 +169,7 @@ impl<'a> Probs<'a> {
             before,
             whole: whole.map(OnceCell::from).unwrap_or_default(),
             denominator: OnceCell::new(),
+            over_heads: OnceCell::new(),
         };
         let touched = bias.is_some() || edited;
         of(bias, whole, touched.then(|| Box::new(of(None, None, None))))
@@ -185,6 +194,26 @@ impl<'a> Probs<'a> {
         self.by_rows(|rows| {
             let logits = self.logits.part(rows, span)?;
             Ok(logits.f_sub(&denominator.f_narrow(2, rows.0, rows.1)?)?.f_exp()?)
+        })
+    }
+
+    /// All probabilities, summed over the heads, [n, queries, tokens]: head by head where they are not there, so that no more is held
+    /// than one head's, which processors have near at hand.
+    pub fn over_heads(&self) -> Result<Tensor> {
+        kept(&self.over_heads, || {
+            if let Some(whole) = self.whole.get() {
+                return Ok(whole.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?);
+            }
+            let (n, heads, queries, _) = self.logits.q.size4()?;
+            let device = (Kind::Float, self.logits.q.device());
+            let mut sum = Tensor::f_zeros([n, queries, self.tokens().end], device)?;
+            for head in 0..heads {
+                let _ = sum.f_add_(&self.logits.head(head, |logits| {
+                    let logits = logits.part((0, queries), self.tokens())?;
+                    Ok(kernel::probs(&logits)?.f_squeeze_dim(1)?)
+                })?)?;
+            }
+            Ok(sum)
         })
     }
 
@@ -302,6 +331,21 @@ mod tests {
             assert!(apart(&probs.columns(span)?, &full.narrow(3, 1, 3)) < 1e-6);
             let values = randn(&[tokens, 3], 3);
             assert!(apart(&probs.attend(&values)?, &full.matmul(&values)) < 1e-5);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_sum_over_heads_is_that_of_the_columns() -> Result<()> {
+        let (q, k) = (randn(&[2, 3, 6, 4], 1), randn(&[2, 3, 5, 4], 2));
+        for bias in [None, Some(randn(&[2, 1, 6, 5], 3)), Some(randn(&[2, 3, 6, 5], 4))] {
+            let probs = || Probs::new(&q, &k, bias.as_ref(), None, false);
+            let (alone, kept) = (probs(), probs());
+            let want = kept.columns(kept.tokens())?.sum_dim_intlist([1i64].as_slice(), false, Kind::Float);
+            assert!(apart(&alone.over_heads()?, &want) < 1e-6);
+            assert_eq!(kept.over_heads()?, want);
+            let (calls, again) = kernel::count::during(|| alone.over_heads());
+            assert_eq!((calls, again?.size()), (0, vec![2, 6, 5]));
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ pub(super) struct Refining {
     /// How often the grid was halved.
     halvings: u32,
     grid: Grid,
-    /// A channel for every cell that is attended to.
+    /// A channel for every cell, and there what it attends to.
     attention: Series,
     /// The phrase's thing first; `None` without competition.
     things: Option<Recording>,
@@ -123,8 +123,7 @@ impl Refining {
             return self.things.as_mut().map_or(Ok(()), |things| things.add(at, probs));
         }
         let Grid { h, w } = self.grid;
-        let probs = probs.columns(probs.tokens())?.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?;
-        let heat = probs.f_transpose(1, 2)?.f_unflatten(2, [h, w])?; // [rows, attended, h, w]
+        let heat = probs.over_heads()?.f_unflatten(2, [h, w])?; // [rows, cells, h, w of what they attend to]
         self.attention.turn_to(at.step.index)?;
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
@@ -139,7 +138,7 @@ impl Refining {
 }
 
 impl Refine {
-    /// `map` [n, 1, h, w]; `things` [n, things, h, w] and the self-attention [n, attended, cells] of `grid`.
+    /// `map` [n, 1, h, w]; `things` [n, things, h, w] and the self-attention [n, cells, attended] of `grid`.
     fn apply(self, map: &Tensor, things: Option<&Tensor>, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
         let widened = |power| -> Result<Tensor> {
             let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
@@ -160,11 +159,11 @@ impl Refine {
     }
 }
 
-/// Aᵖ·maps: maps [n, channels, h, w], A [n, attended, cells].
+/// Aᵖ·maps: maps [n, channels, h, w], A [n, cells, attended].
 fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
     let mut cells = maps.f_flatten(2, 3)?;
     for _ in 0..power {
-        cells = cells.f_matmul(attention)?;
+        cells = cells.f_matmul(&attention.f_transpose(1, 2)?)?;
     }
     Ok(cells.f_reshape(maps.size())?)
 }
@@ -212,7 +211,7 @@ mod tests {
             .collect();
         let attention = Tensor::from_slice(&logits).reshape([1, 64, 64]).softmax(-1, Kind::Float);
         let map = Tensor::from_slice(&map).to_kind(Kind::Float).reshape([1, 1, 8, 8]);
-        (map, attention.transpose(1, 2))
+        (map, attention)
     }
 
     #[test]
