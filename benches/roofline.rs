@@ -1,9 +1,10 @@
 //! How near a network's step comes to what the machine can do: `cargo bench --bench roofline [-- --side 32] [--rounds N]
-//! [--threads N]`.
+//! [--threads N] [--kind bf16]`.
 //!
 //! A step of a UNet of Stable Diffusion 1.5's size (both branches of one image) is taken apart into its layers. Each distinct
 //! layer is timed by itself, in turns with all others and with the whole step. Printed are the layers' times, their share of the
-//! best rate that any convolution reached in this run (the roof), and the step against the layers' sum.
+//! best rate that any layer reached in this run (the roof), and the step against the layers' sum. In bf16 a step in f32 takes its
+//! turn too, and what the roof leaves of it is the least that bf16 could take.
 
 mod support;
 
@@ -50,9 +51,9 @@ impl Layer {
     }
 
     /// The work, ready to be done again and again.
-    fn work(self) -> Result<Box<dyn FnMut() -> Result<()>>> {
-        let w = Weights::random(1, Kind::Float, Device::Cpu);
-        let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu));
+    fn work(self, kind: Kind) -> Result<Box<dyn FnMut() -> Result<()>>> {
+        let w = Weights::random(1, kind, Device::Cpu);
+        let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_to_kind(kind);
         Ok(match self {
             Self::Conv(inputs, outputs, side, kernel, stride) => {
                 let conv = w.conv2d(inputs, outputs, Conv { kernel, stride, padding: kernel / 2 })?;
@@ -150,11 +151,13 @@ fn main() -> Result<()> {
     tch::set_num_threads(option("--threads", 1) as i32);
     let _no_grad = tch::no_grad_guard();
     let (side, rounds) = (option("--side", 32), option("--rounds", 5));
+    let kind = if arguments.iter().any(|argument| argument == "bf16") { Kind::BFloat16 } else { Kind::Float };
     let layers = layers(side);
-    let mut works = layers.keys().map(|layer| layer.work()).collect::<Result<Vec<_>>>()?;
-    let unet = Unet::sd15(Kind::Float)?;
+    let mut works = layers.keys().map(|layer| layer.work(kind)).collect::<Result<Vec<_>>>()?;
+    let unet = Unet::sd15(kind)?;
+    let exact = if kind == Kind::Float { None } else { Some(Unet::sd15(Kind::Float)?) };
     let mut times = vec![Vec::new(); works.len()];
-    let mut steps = Vec::new();
+    let (mut steps, mut exact_steps) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         for (work, times) in works.iter_mut().zip(&mut times) {
             work()?; // warm
@@ -164,9 +167,11 @@ fn main() -> Result<()> {
                 times.push(clock.elapsed().as_secs_f64());
             }
         }
-        let seconds = seconds(&unet, Grid::new(side, side), 2, "none")?;
+        let step = seconds(&unet, Grid::new(side, side), 2, "none")?;
+        let exact_step = exact.as_ref().map(|unet| seconds(unet, Grid::new(side, side), 2, "none")).transpose()?;
         if round > 0 {
-            steps.push(seconds);
+            steps.push(step);
+            exact_steps.extend(exact_step);
         }
     }
     let times: Vec<f64> = times.into_iter().map(median).collect();
@@ -174,7 +179,7 @@ fn main() -> Result<()> {
     let roof = layers.keys().zip(&times).map(|(layer, seconds)| rate(layer, *seconds)).fold(0.0, f64::max);
     let sum: f64 = layers.values().zip(&times).map(|(count, seconds)| *count as f64 * seconds).sum();
     let work: f64 = layers.iter().map(|(layer, count)| *count as f64 * layer.gflop()).sum();
-    println!("{side}×{side} latents, batch {BATCH}, {} threads, {rounds} rounds", tch::get_num_threads());
+    println!("{side}×{side} latents, {kind:?}, batch {BATCH}, {} threads, {rounds} rounds", tch::get_num_threads());
     println!("{:<34} {:>5} {:>9} {:>9} {:>6}", "layer", "times", "ms each", "GFLOP/s", "roof");
     for ((layer, count), seconds) in layers.iter().zip(&times) {
         let (name, rate) = (format!("{layer:?}"), rate(layer, *seconds));
@@ -187,5 +192,13 @@ fn main() -> Result<()> {
         step / sum,
         work / step
     );
+    if !exact_steps.is_empty() {
+        let exact_step = median(exact_steps);
+        let (taken, least) = (step / exact_step, work / roof / exact_step);
+        println!(
+            "the step in f32 {exact_step:.2} s, {:.0} GFLOP/s: {taken:.2} of it; at the roof {least:.2}",
+            work / exact_step
+        );
+    }
     Ok(())
 }
