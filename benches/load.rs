@@ -39,7 +39,7 @@ fn main() -> Result<()> {
             "make large" => make(Path::new(folder), 1),
             "floor" => measured(|| floor(Path::new(folder), kind)),
             _ => measured(|| {
-                let options = LoadOptions { kind: Some(kind), ..LoadOptions::default() };
+                let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
                 let begun = Instant::now();
                 let model = Model::load_with(&Source::dir(folder), options)?;
                 let seconds = begun.elapsed().as_secs_f64();

@@ -72,7 +72,7 @@ pub use branch::{Branch, BranchInfo};
 pub use color::{Lab, Rgb};
 pub use conditioning::{Codec, Conditioning};
 pub use error::{Error, MissingColor, Result};
-pub use model::{Control, Controlled, Defaults, Guess, Identity, LoadOptions, Model};
+pub use model::{Control, Controlled, Defaults, Guess, Identity, LoadOptions, Model, Precision};
 pub use pipeline::{Output, Pipeline};
 pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;

@@ -4,12 +4,14 @@ mod adapt;
 mod autoencoder;
 mod controlled;
 mod identity;
+mod precision;
 mod text_encoders;
 mod vision;
 
 pub use controlled::{Control, Controlled, Guess};
 pub use identity::Identity;
 pub(crate) use identity::hex;
+pub use precision::Precision;
 
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
@@ -38,7 +40,7 @@ use vision::VisionTower;
 /// use impasto::{LoadOptions, Model, Source};
 /// use tch::{Device, Kind};
 ///
-/// let options = LoadOptions { kind: Some(Kind::BFloat16), ..LoadOptions::default() };
+/// let options = LoadOptions { precision: Kind::BFloat16.into(), ..LoadOptions::default() };
 /// let model = Model::load_with(&Source::embedded(), options)?;
 /// # Ok::<(), impasto::Error>(())
 /// ```
@@ -46,10 +48,10 @@ use vision::VisionTower;
 pub struct LoadOptions {
     /// Where it runs. Default: the CPU.
     pub device: Device,
-    /// What the network computes in, whatever the files hold; `None`: f16 on CUDA, else f32.
-    pub kind: Option<Kind>,
+    /// What the network computes in.
+    pub precision: Precision,
     /// What the VAE computes in; `None`: f32 if its configuration says that it overflows, else as the others.
-    pub vae_kind: Option<Kind>,
+    pub vae_precision: Option<Precision>,
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
     /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 1 GiB.
@@ -79,8 +81,8 @@ impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: Device::Cpu,
-            kind: None,
-            vae_kind: None,
+            precision: Precision::default(),
+            vae_precision: None,
             vae: None,
             tiling: Tiling::default(),
             text_encoder: None,
@@ -192,8 +194,7 @@ impl Model {
     /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
     pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
         let device = options.device;
-        let kind = options.kind.unwrap_or(if device.is_cuda() { Kind::Half } else { Kind::Float });
-        computes("kind", kind, device)?;
+        let kind = options.precision.on(device, "precision")?;
         let _no_grad = tch::no_grad_guard();
         let reading = Reading { family: options.family, variant: options.variant.clone(), averages: options.averages };
         let home = (source.clone(), reading.clone());
@@ -216,7 +217,7 @@ impl Model {
         let texts = [&options.text_encoder, &options.text_encoder_2].map(|other| located(other, &reading));
         let vision = VisionTower::new(located(&options.image_encoder, &Reading::default()), texts, kind, device);
         let mut notes = Vec::new();
-        if kind == Kind::BFloat16 && device == Device::Cpu && !has_bf16() {
+        if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_has_bf16() {
             notes.push("this CPU does not compute in bf16, and is slower in it than in f32".to_owned());
         }
         let mut parts = Parts::new();
@@ -244,8 +245,11 @@ impl Model {
         let place = vae.as_ref().unwrap_or(&main);
         let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
         // Published VAEs overflow in half precision, and say so.
-        let vae_kind = options.vae_kind.unwrap_or(if vae_config.overflows() { Kind::Float } else { kind });
-        computes("vae_kind", vae_kind, device)?;
+        let vae_kind = match options.vae_precision {
+            Some(precision) => precision.on(device, "vae_precision")?,
+            None if vae_config.overflows() => Kind::Float,
+            None => kind,
+        };
         let w = place.weights("vae", vae_kind, device)?;
         notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
         let vae = Autoencoder::new(&w, &vae_config, options.tiling)?;
@@ -402,28 +406,6 @@ impl Model {
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
-}
-
-/// Can `kind` compute on `device`? `name` is the option's.
-fn computes(name: &'static str, kind: Kind, device: Device) -> Result<()> {
-    match kind {
-        Kind::Float | Kind::BFloat16 => Ok(()),
-        Kind::Half if device.is_cuda() || device == Device::Mps => Ok(()),
-        _ => {
-            let value = format!("{kind:?} on {device:?}");
-            Err(Error::parameter(name, value, "Float or BFloat16; Half on a GPU only (CPUs compute it slowly)"))
-        }
-    }
-}
-
-/// Does this machine's processor compute in bf16? Others convert back and forth.
-fn has_bf16() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    return std::arch::is_x86_feature_detected!("avx512bf16");
-    #[cfg(target_arch = "aarch64")]
-    return std::arch::is_aarch64_feature_detected!("bf16");
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    false
 }
 
 /// Do the parts belong together, and is what they make a text-to-image model?

@@ -93,7 +93,7 @@ impl Raster {
             return Err(Error::parameter(
                 "picture",
                 "not a number in places",
-                "numbers; decode in f32 (LoadOptions::vae_kind)",
+                "numbers; decode in f32 (LoadOptions::vae_precision)",
             ));
         }
         let unit = picture.f_div_scalar(2)?.f_add_scalar(0.5)?.f_clamp(0, 1)?;

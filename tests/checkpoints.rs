@@ -508,13 +508,13 @@ fn single_files_sample_as_their_family_was_published() -> Result<()> {
 #[test]
 fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
     let half = |options: LoadOptions| Model::load_with(&Source::embedded(), options).unwrap_err().to_string();
-    let message = half(LoadOptions { kind: Some(Kind::Half), ..LoadOptions::default() });
-    assert!(message.contains("kind is Half on Cpu; expected Float or BFloat16"), "{message}");
-    let message = half(LoadOptions { vae_kind: Some(Kind::Half), ..LoadOptions::default() });
-    assert!(message.contains("vae_kind is Half on Cpu"), "{message}");
+    let message = half(LoadOptions { precision: Kind::Half.into(), ..LoadOptions::default() });
+    assert!(message.contains("precision is Half on Cpu; expected Float or BFloat16"), "{message}");
+    let message = half(LoadOptions { vae_precision: Some(Kind::Half.into()), ..LoadOptions::default() });
+    assert!(message.contains("vae_precision is Half on Cpu"), "{message}");
     let plain = Model::load(&Source::embedded())?; // its files are f16
     assert!(plain.tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::Float));
-    let mut pipeline = Pipeline::builder().kind(Kind::BFloat16).build()?;
+    let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     assert!(pipeline.model().tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
     let output = pipeline.request("a red boat").seed(7).steps(2).run()?;
     assert_eq!(output.image(0)?.width(), 128);
@@ -560,7 +560,7 @@ fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Resul
     let told = |note: &String| note.contains("broken.safetensors: NaNs or infinities in decoder.conv_out.bias");
     assert!(notes.iter().any(told), "{notes:?}");
     let message = pipeline.request("a cat").size(64, 64).steps(1).run().unwrap_err().to_string();
-    assert!(message.contains("not a number in places") && message.contains("vae_kind"), "{message}");
+    assert!(message.contains("not a number in places") && message.contains("vae_precision"), "{message}");
     Ok(())
 }
 

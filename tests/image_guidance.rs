@@ -394,7 +394,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert!(!hits.is_empty(), "a causal text begins alike");
     assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");
 
-    let mut half = Pipeline::builder().kind(Kind::BFloat16).build()?;
+    let mut half = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let mut in_half = ImageGuidance::new(&picture()).space(Space::Joint);
     half.request(prompt).seed(3).steps(1).guide(&mut in_half).run()?;
     let full = guide.details()?.prompts[0].mean_similarity;

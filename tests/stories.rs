@@ -2,7 +2,9 @@
 
 mod judge;
 
+use impasto::attention::Tap;
 use impasto::diffusion::solver::{Euler, EulerAncestral};
+use impasto::diffusion::{Denoiser, Input, Noise};
 use impasto::guidance::{
     Accumulate, ColorForce, Daam, Feedback, GoldMode, Occurrence, PaintWithWords, PaintedColor, Refine, Region,
     Saliency, WeightFn,
@@ -12,7 +14,7 @@ use impasto::pipeline::ColorWords;
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
-use impasto::{Error, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto::{Branch, Codec, Error, Model, Pipeline, Raster, Result, Rgb, Source, Step};
 use judge::{Judge, median};
 use ndarray::Array2;
 use std::ops::ControlFlow;
@@ -448,7 +450,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
             Ok(())
         }
     }
-    let mut pipeline = Pipeline::builder().kind(Kind::BFloat16).build()?;
+    let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let context = pipeline.model().text("a red boat")?.context;
     let (mut force, mut look) = (ColorForce::new("eyes", GOLD).color_var(15.0), Daam::of("eyes"));
     let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(&mut force).guide(&mut look).hook(Mixed(context));
@@ -456,6 +458,40 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
     assert!(look.heat_map(0)?.max()? > 0.0);
     let forced = pipeline.request(PORTRAIT).seed(7).guide(&mut force).run()?;
     assert!(Judge::new().look(forced.image(0)?)?.color("eyes").is_some_and(|eyes| eyes.delta_e(GOLD) < 20.0));
+    Ok(())
+}
+
+#[test]
+fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
+    let (judge, mut exact) = (Judge::new(), Pipeline::builder().build()?);
+    let mut fast = Pipeline::builder().precision(Kind::BFloat16).build()?;
+    let (mut errors, mut apart, mut missed) = (vec![], vec![], vec![]);
+    for seed in 0..6 {
+        // What a network predicts of the same latent.
+        let x = Noise::seeded(seed).draw(&[1, 4, 32, 32])? * 3.0;
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        let noise = |pipeline: &Pipeline| -> Result<Tensor> {
+            let _no_grad = tch::no_grad_guard();
+            let words = pipeline.model().text(PORTRAIT)?;
+            let inputs = [Input::new(Branch::Cond, &x, &words)];
+            pipeline.model().denoise(&step, &inputs, &mut Tap::none())?.eps(Branch::Cond)
+        };
+        let (want, got) = (noise(&exact)?, noise(&fast)?);
+        errors.push(((got - &want).norm() / want.norm()).double_value(&[]));
+        // A whole run of each, the second colored.
+        let plain = exact.request(PORTRAIT).seed(seed).solver(Euler).run()?;
+        let alike = fast.request(PORTRAIT).seed(seed).solver(Euler).run()?;
+        apart.push(judge.look(plain.image(0)?)?.change_outside(&judge.look(alike.image(0)?)?, "eyes"));
+        let forced = fast.request(PORTRAIT).seed(seed).guide(ColorForce::exact("eyes", GOLD)).run()?;
+        missed.push(judge.look(forced.image(0)?)?.color("eyes").map_or(f64::INFINITY, |eyes| eyes.delta_e(GOLD)));
+    }
+    println!(
+        "prediction off by {:.4}, pictures by {:.2}, eyes by {:.2}",
+        median(errors.clone()),
+        median(apart.clone()),
+        median(missed.clone())
+    );
+    assert!(median(errors) < 0.01 && median(apart) < 1.0 && median(missed) < 4.0);
     Ok(())
 }
 

@@ -20,11 +20,11 @@ use crate::color::Rgb;
 use crate::diffusion::Prediction;
 use crate::error::{Result, blame};
 use crate::guidance::{ColorForce, Guidance, HookOnly};
-use crate::model::{LoadOptions, Model};
+use crate::model::{LoadOptions, Model, Precision};
 use crate::nn::Tiling;
 use crate::text::TextOptions;
 use crate::weights::Source;
-use tch::{Device, Kind};
+use tch::Device;
 
 /// A model with the guidances that are attached to every picture it makes.
 ///
@@ -87,9 +87,9 @@ impl Builder {
         self
     }
 
-    /// What it computes in. Default: f16 on CUDA, f32 elsewhere.
-    pub fn kind(mut self, kind: Kind) -> Self {
-        self.options.kind = Some(kind);
+    /// What it computes in: [`Precision::Auto`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
+    pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
+        self.options.precision = precision.into();
         self
     }
 

@@ -98,7 +98,7 @@ fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
 
 /// A folder's model in f32, where cases are run.
 fn load(folder: &Path, text: TextOptions) -> Result<Model> {
-    let options = LoadOptions { device: device(), kind: Some(Kind::Float), text, ..LoadOptions::default() };
+    let options = LoadOptions { device: device(), precision: Kind::Float.into(), text, ..LoadOptions::default() };
     Ok(Model::load_with(&Source::dir(folder), options)?)
 }
 

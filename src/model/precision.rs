@@ -1,0 +1,77 @@
+//! [`Precision`]: what a model computes in.
+
+use crate::error::{Error, Result};
+use tch::{Device, Kind};
+
+/// What a model computes in, whatever its files hold.
+///
+/// ```
+/// use impasto::{Pipeline, Precision};
+///
+/// let pipeline = Pipeline::builder().precision(Precision::Auto).build()?;
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// f16 on CUDA, f32 elsewhere: a seed's picture is the same on every CPU, but for rounding.
+    #[default]
+    Standard,
+    /// The fastest that the device computes in: as `Standard`, but bf16 on CPUs that have it (AVX-512 BF16 on x86-64, BF16 on
+    /// AArch64). Pictures differ a little from those in f32 (`docs/performance.md`), so they differ from one CPU to another.
+    Auto,
+    /// This kind: `Float`, `BFloat16`, or on GPUs `Half`.
+    Kind(Kind),
+}
+
+impl From<Kind> for Precision {
+    fn from(kind: Kind) -> Self {
+        Self::Kind(kind)
+    }
+}
+
+impl Precision {
+    /// The kind on `device`. `name` is the option's.
+    pub(super) fn on(self, device: Device, name: &'static str) -> Result<Kind> {
+        match self {
+            Self::Standard | Self::Auto if device.is_cuda() => Ok(Kind::Half),
+            Self::Auto if device == Device::Cpu && cpu_has_bf16() => Ok(Kind::BFloat16),
+            Self::Standard | Self::Auto => Ok(Kind::Float),
+            Self::Kind(kind @ (Kind::Float | Kind::BFloat16)) => Ok(kind),
+            Self::Kind(Kind::Half) if device.is_cuda() || device == Device::Mps => Ok(Kind::Half),
+            Self::Kind(kind) => {
+                let value = format!("{kind:?} on {device:?}");
+                Err(Error::parameter(name, value, "Float or BFloat16; Half on a GPU only (CPUs compute it slowly)"))
+            }
+        }
+    }
+}
+
+/// Does this machine's processor compute in bf16? Others convert back and forth.
+pub(super) fn cpu_has_bf16() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512bf16");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("bf16");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_has_its_kinds() {
+        let on = |precision: Precision, device| precision.on(device, "precision");
+        assert_eq!(on(Precision::Standard, Device::Cpu).unwrap(), Kind::Float);
+        assert_eq!(on(Precision::Standard, Device::Cuda(0)).unwrap(), Kind::Half);
+        assert_eq!(on(Precision::Auto, Device::Cuda(0)).unwrap(), Kind::Half);
+        let fast = if cpu_has_bf16() { Kind::BFloat16 } else { Kind::Float };
+        assert_eq!(on(Precision::Auto, Device::Cpu).unwrap(), fast);
+        assert_eq!(on(Precision::Auto, Device::Mps).unwrap(), Kind::Float);
+        assert_eq!(on(Kind::BFloat16.into(), Device::Cuda(0)).unwrap(), Kind::BFloat16);
+        let message = on(Kind::Half.into(), Device::Cpu).unwrap_err().to_string();
+        assert!(message.contains("precision is Half on Cpu; expected Float or BFloat16"), "{message}");
+        assert!(on(Kind::Int64.into(), Device::Cuda(0)).is_err());
+    }
+}
