@@ -1,14 +1,28 @@
-//! Where cases are run: `IMPASTO_DEVICE`.
+//! Where cases are run, and in what: `IMPASTO_DEVICE`, `IMPASTO_KIND`.
 
 use super::Result;
 use std::sync::OnceLock;
-use tch::{Cuda, Device, utils};
+use tch::{Cuda, Device, Kind, utils};
 
 static CHOSEN: OnceLock<Device> = OnceLock::new();
+static KIND: OnceLock<Kind> = OnceLock::new();
 
 /// The device that [`choose`] was told; the CPU without.
 pub fn device() -> Device {
     *CHOSEN.get().unwrap_or(&Device::Cpu)
+}
+
+/// The kind that [`choose_kind`] was told; f32 without.
+pub fn kind() -> Kind {
+    *KIND.get().unwrap_or(&Kind::Float)
+}
+
+/// Computes networks in the kind of that name: `f32`, `bf16`, `f16`.
+pub fn choose_kind(name: &str) -> Result<()> {
+    let kinds = [("f32", Kind::Float), ("bf16", Kind::BFloat16), ("f16", Kind::Half)];
+    let found = kinds.into_iter().find(|(known, _)| *known == name);
+    let (_, kind) = found.ok_or_else(|| format!("IMPASTO_KIND is {name:?}; expected f32, bf16 or f16"))?;
+    Ok(_ = KIND.set(kind))
 }
 
 /// Runs cases on the device of that name: `cpu`, `cuda`, `cuda:1`, `mps`.

@@ -10,7 +10,7 @@ mod schedulers;
 mod tokenize;
 
 pub use case::{Case, Result, Stance, Wanted};
-pub use device::{choose, device};
+pub use device::{choose, choose_kind, device, kind};
 use tch::Tensor;
 
 /// What a kind computes: outputs by name, `<name>` for the case's `out.<name>`.
@@ -22,6 +22,9 @@ pub type Run = fn(&Case) -> Result<Outputs>;
 /// Kinds without a network: they stay on the CPU.
 pub const ON_CPU: &[&str] =
     &["tokenize", "torch_rng", "scheduler", "scheduler_math", "scheduler_refused", "clip_preprocess", "real_configs"];
+
+/// Kinds of one network and its outputs, which can be computed in half precision.
+pub const NETWORKS: &[&str] = &["clip_text", "clip_text_sdxl", "clip_vision", "unet", "controlnet", "vae", "taesd"];
 
 /// What is run: the kind, how, and which [`CAPABILITIES`] do not extend to it yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[

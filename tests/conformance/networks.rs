@@ -1,6 +1,6 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `unet`, `vae`, `single_file` and `real_configs`.
 
-use super::{Case, Outputs, Result, device};
+use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
 use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
@@ -17,7 +17,7 @@ fn load(folder: &Path) -> Result<(String, Weights)> {
     let file = files.find(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
     let file = file.ok_or_else(|| format!("no safetensors in {}", folder.display()))?;
     let config = std::fs::read_to_string(folder.join("config.json"))?;
-    Ok((config, Weights::open(&file, Kind::Float, device())?))
+    Ok((config, Weights::open(&file, kind(), device())?))
 }
 
 /// CLIP text towers.
