@@ -2,7 +2,8 @@
 //! library: `benches/peers/picture.py`, `benches/peers/step.py`.
 //!
 //! A line is a prompt, for a picture of the embedded model (28 Euler steps; saved as `FOLDER/picture.png` under
-//! `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both branches; `--kind bf16` is for `sd15`.
+//! `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both branches; `--kind bf16|f16`
+//! and `--device cuda` are for `sd15`.
 
 mod support;
 
@@ -11,7 +12,7 @@ use impasto::{Codec, Grid, Model, Pipeline, Result, Source};
 use std::io::{BufRead, Write};
 use support::clock::Clock;
 use support::{Unet, seconds};
-use tch::Kind;
+use tch::{Device, Kind};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -21,8 +22,14 @@ fn main() -> Result<()> {
     match option("--step").map(String::as_str) {
         None => pictures(option("--save").map(String::as_str)),
         Some("sd15") => {
-            let kind = if option("--kind").is_some_and(|kind| kind == "bf16") { Kind::BFloat16 } else { Kind::Float };
-            steps(&Unet::sd15(kind)?, Grid::new(32, 32))
+            let kind = match option("--kind").map(String::as_str) {
+                Some("bf16") => Kind::BFloat16,
+                Some("f16") => Kind::Half,
+                _ => Kind::Float,
+            };
+            let cuda = option("--device").is_some_and(|device| device == "cuda");
+            let (device, side) = if cuda { (Device::Cuda(0), 64) } else { (Device::Cpu, 32) };
+            steps(&Unet::sd15_on(kind, device)?, Grid::new(side, side))
         }
         Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(16, 16)),
     }

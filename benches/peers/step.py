@@ -2,11 +2,12 @@
 """One call of a UNet with both branches, bare and with guidance: diffusers and impasto in turns, as ratios.
 
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
-    .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16] [--threads 2] [--rounds 30]
+    .peers/bin/python benches/peers/step.py [--unet sd15|tiny] [--kind f32|bf16|f16] [--threads 2] [--rounds 30]
+        [--device cuda]
 
 On diffusers' side, `daam` is an attention processor that computes every cross-attention's probabilities and sums the
 conditional half's maps per token, as the DAAM package's does; `paint` one that adds `w * ln(1 + sigma) * max(scores)` to
-the conditional half's scores, as paint-with-words-sd's does. Weights are random (`sd15`, 32x32 latents) or the embedded
+the conditional half's scores, as paint-with-words-sd's does. Weights are random (`sd15`, 32x32 latents, on a GPU 64x64) or the embedded
 model's (`tiny`, 16x16). Every figure is the median over rounds of a ratio within a round.
 """
 import argparse
@@ -47,23 +48,33 @@ class Processor:
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--unet", choices=["sd15", "tiny"], default="sd15")
-    parser.add_argument("--kind", choices=["f32", "bf16"], default="f32", help="of sd15")
+    parser.add_argument("--kind", choices=["f32", "bf16", "f16"], default="f32", help="of sd15")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="of sd15; libtorch must have it, as PyTorch's own does")
+    parser.add_argument("--peer", help="the bench, built elsewhere: target/release/deps/peer-...")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    clock = time.process_time if args.threads == 1 else time.perf_counter  # as `benches/support/clock.rs`
+    cpu_clock = time.process_time if args.threads == 1 else time.perf_counter
+
+    def clock():  # as `benches/support/clock.rs`
+        if args.device == "cpu":
+            return cpu_clock()
+        torch.cuda.synchronize()
+        return time.perf_counter()
+
     if args.unet == "sd15":
-        kind = torch.bfloat16 if args.kind == "bf16" else torch.float32
-        unet, side = UNet2DConditionModel(**SD15).eval().to(kind), 32
+        kind = dict(f32=torch.float32, bf16=torch.bfloat16, f16=torch.float16)[args.kind]
+        unet, side = UNet2DConditionModel(**SD15).eval().to(args.device, kind), 32 if args.device == "cpu" else 64
     else:
         unet, side = UNet2DConditionModel.from_pretrained(ROOT / "src/weights/tiny/unet", torch_dtype=torch.float32).eval(), 16
-    x, context = torch.randn(2, 4, side, side, dtype=unet.dtype), torch.randn(2, 77, unet.config.cross_attention_dim, dtype=unet.dtype)
+    options = dict(dtype=unet.dtype, device=unet.device)
+    x, context = torch.randn(2, 4, side, side, **options), torch.randn(2, 77, unet.config.cross_attention_dim, **options)
     plain = dict(unet.attn_processors)
     weights = {}
     for halvings in range(4):
         cells = (side >> halvings) ** 2
-        weights[cells] = torch.zeros(cells, 77, dtype=unet.dtype)
+        weights[cells] = torch.zeros(cells, 77, **options)
         weights[cells][: cells // 2, 5] = 1
 
     def processors(row):
@@ -80,9 +91,11 @@ def main():
             unet(x, torch.tensor(500), context)
             return clock() - begun
 
-    build = ["cargo", "bench", "--quiet", "--bench", "peer", "--no-run"]
-    subprocess.run(build, cwd=ROOT, check=True)
-    run = ["cargo", "bench", "--quiet", "--bench", "peer", "--", "--threads", str(args.threads), "--step", args.unet, "--kind", args.kind]
+    bench = ["cargo", "bench", "--quiet", "--bench", "peer"]
+    if args.peer is None:
+        subprocess.run([*bench, "--no-run"], cwd=ROOT, check=True)
+    run = [*bench, "--"] if args.peer is None else [args.peer]
+    run += ["--threads", str(args.threads), "--step", args.unet, "--kind", args.kind, "--device", args.device]
     ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def impasto(row):

@@ -25,11 +25,16 @@ pub const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 /// A UNet of Stable Diffusion 1.5's size and nothing else: prompts are noise, pictures are latents.
 pub struct Unet {
     unet: UNet,
+    device: Device,
     words: ToyModel,
 }
 
 impl Unet {
     pub fn sd15(kind: Kind) -> Result<Self> {
+        Self::sd15_on(kind, Device::Cpu)
+    }
+
+    pub fn sd15_on(kind: Kind, device: Device) -> Result<Self> {
         let config = serde_json::json!({
             "block_out_channels": [320, 640, 1280, 1280], "layers_per_block": 2, "cross_attention_dim": 768,
             "attention_head_dim": 8, "in_channels": 4, "out_channels": 4, "sample_size": 64,
@@ -37,8 +42,8 @@ impl Unet {
             "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"]
         });
         let config = UnetConfig::from_json("sd15", &config.to_string())?;
-        let unet = UNet::new(&Weights::random(1, kind, Device::Cpu), &config)?;
-        Ok(Self { unet, words: ToyModel::new(1)? })
+        let unet = UNet::new(&Weights::random(1, kind, device), &config)?;
+        Ok(Self { unet, device, words: ToyModel::new(1)? })
     }
 }
 
@@ -46,11 +51,15 @@ impl Denoiser for Unet {
     fn sites(&self) -> &[AttentionSite] {
         self.unet.sites()
     }
+    fn device(&self) -> Device {
+        self.device
+    }
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let x = Tensor::cat(&inputs.iter().map(|input| input.x).collect::<Vec<_>>(), 0);
         let context = Tensor::cat(&inputs.iter().map(|input| &input.conditioning.context).collect::<Vec<_>>(), 0);
         let sample = &x / (step.sigma * step.sigma + 1.0).sqrt();
-        let eps = self.unet.forward(&sample, &Tensor::from(step.timestep), &context, None, tap)?;
+        let eps =
+            self.unet.forward(&sample, &Tensor::from(step.timestep).to_device(self.device), &context, None, tap)?;
         Ok(Predictions::new(step, inputs, (x - eps * step.sigma).chunk(inputs.len() as i64, 0)))
     }
 }
@@ -60,7 +69,7 @@ impl Codec for Unet {
         self.words.prompt(&text.replace(',', ""))
     }
     fn text(&self, _: &str) -> Result<Conditioning> {
-        Ok(Conditioning::new(Noise::shared(3).draw(&[1, 77, 768])?))
+        Ok(Conditioning::new(Noise::shared(3).draw(&[1, 77, 768])?.to_device(self.device)))
     }
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         self.words.encode(picture)
@@ -82,7 +91,7 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
     }
     let mut run = sampler.start(model, Start::new(PROMPT, grid, Noise::shared(7)))?;
     run.step()?;
-    let begun = Clock::start();
+    let begun = Clock::on(model.device());
     let mut taken = 0;
     while run.step()?.is_some() {
         taken += 1;
