@@ -11,13 +11,14 @@
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
 //! and sample sheets. Stop it whenever you like and start it again: it goes on. Options: `--minutes N` stops after a time,
-//! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, `--batch N` samples a worker (16).
+//! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, given more than once
+//! with their mean, `--batch N` samples a worker (16).
 //! `--kind bf16` computes the UNet in bf16. `clip` teaches the vision tower to meet the text tower, which the UNet depends on; `evaluator` is the judge of the result.
 
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::train::dataset::Dataset;
 use impasto::train::{
-    ClipTask, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, Training, UnetTask, VaeTask,
+    ClipTask, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, Training, UnetTask, VaeTask, averaged,
 };
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto::{Error, Source};
@@ -45,7 +46,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         kind: Kind::Float,
         seed: 0,
         minutes: None,
-        init: None,
+        init: Vec::new(),
     };
     while let Some(option) = arguments.next() {
         let value = arguments.next().ok_or(usage)?;
@@ -58,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             "--workers" => options.workers = value.parse()?,
             "--seed" => options.seed = value.parse()?,
             "--minutes" => options.minutes = Some(value.parse()?),
-            "--init" => options.init = Some(value.into()),
+            "--init" => options.init.push(value.into()),
             _ => return Err(usage.into()),
         }
     }
@@ -83,7 +84,7 @@ struct Options {
     kind: Kind,
     seed: u64,
     minutes: Option<f64>,
-    init: Option<PathBuf>,
+    init: Vec<PathBuf>,
 }
 
 impl Options {
@@ -103,9 +104,12 @@ impl Options {
         }
     }
 
-    /// Weights to begin with: those of a file, or new ones.
+    /// Weights to begin with: those of a file, the mean of several, or new ones.
     fn initial(&self, new: impl FnOnce() -> Result<Tensors, Error>) -> Result<Tensors, Error> {
-        self.init.as_deref().map_or_else(new, read_safetensors)
+        if self.init.is_empty() {
+            return new();
+        }
+        averaged(&self.init.iter().map(|file| read_safetensors(file)).collect::<Result<Vec<_>, _>>()?)
     }
 }
 

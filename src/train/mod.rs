@@ -5,7 +5,7 @@
 //!   being killed.
 //! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
 //!   the VAE and the UNet, [`ModelFolder`] behind all.
-//! * [`Optimizer`]: Muon and AdamW.
+//! * [`Optimizer`]: Muon and AdamW. [`averaged`]: one network of several runs.
 
 mod checkpoint;
 mod clip;
@@ -31,7 +31,7 @@ pub use export::ModelFolder;
 pub use journal::Journal;
 pub use latents::Latents;
 pub use optimizer::{AdamW, Muon, Optimizer, Rule, clip};
-pub use parameters::Parameters;
+pub use parameters::{Parameters, averaged};
 pub use rate::Rate;
 pub use task::{Loss, Shard, Task};
 pub use training::{Progress, Training};

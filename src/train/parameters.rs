@@ -1,6 +1,6 @@
 //! The weights of a network in training.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weights::{Tensors, Weights};
 use tch::{Device, Kind, Tensor};
 
@@ -71,5 +71,43 @@ impl Parameters {
             false => Ok(leaf.f_zeros_like()?.f_detach()?),
         };
         gradients.into_iter().zip(&leaves).map(defined).collect()
+    }
+}
+
+/// The mean of the weights of runs that began alike, in f32: often better than each of them (Wortsman et al. 2022, "model soups").
+///
+/// # Errors
+/// [`Error::Parameter`] for no run, and for a tensor that one of them lacks or has in another shape.
+pub fn averaged(runs: &[Tensors]) -> Result<Tensors> {
+    let (first, others) = runs.split_first().ok_or_else(|| Error::parameter("runs", "none", "one at least"))?;
+    let names = others.iter().flat_map(|run| run.keys()).chain(first.keys());
+    let unlike = |name: &str| Error::parameter("averaged weights", name, "in every run, of the same shape");
+    let mut mean = Tensors::new();
+    for name in names {
+        if mean.contains_key(name) {
+            continue;
+        }
+        let each = runs.iter().map(|run| run.get(name)).collect::<Option<Vec<_>>>().ok_or_else(|| unlike(name))?;
+        if each.iter().any(|x| each.first().is_some_and(|first| first.size() != x.size())) {
+            return Err(unlike(name));
+        }
+        let each = each.iter().map(|x| x.f_to_kind(Kind::Float)).collect::<std::result::Result<Vec<_>, _>>()?;
+        mean.insert(name.clone(), Tensor::f_stack(&each, 0)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?);
+    }
+    Ok(mean)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn runs_are_averaged_if_they_have_the_same_tensors() {
+        let run = |x: &[f32]| Tensors::from([("w".to_owned(), Tensor::from_slice(x))]);
+        let mean = averaged(&[run(&[1.0, 2.0]), run(&[3.0, -2.0])]).unwrap();
+        assert_eq!(mean["w"], Tensor::from_slice(&[2.0f32, 0.0]));
+        let message = averaged(&[run(&[1.0, 2.0]), run(&[3.0])]).unwrap_err().to_string();
+        assert!(message.contains("averaged weights is w; expected in every run"), "{message}");
+        assert!(averaged(&[run(&[1.0]), Tensors::new()]).is_err() && averaged(&[]).is_err());
     }
 }
