@@ -4,7 +4,7 @@
 //! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them. Arguments are those of
 //! `cargo test`: parts of names, `--exact`, `--skip`, `--list`. `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) says
 //! where networks run. `IMPASTO_KIND` (`bf16`, and on a GPU `f16`) computes the cases of networks in that kind and compares each
-//! output as a whole, within [`HALF`].
+//! output as a whole, within [`HALF`] or [`HALF_OF_PROBS`].
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -19,9 +19,10 @@ use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 /// How far an output may be from the one in f32, in half precision: ‖got − want‖ / ‖want‖. Random weights average no rounding out: the
-/// original's own networks in bf16 are off by .03 to .05, and .12 where they round the timestep too. The farthest here are
-/// probabilities of the steepest attention, .13; a trained network is off by .004.
-const HALF: f64 = 0.15;
+/// original's own networks in bf16 are off by .03 to .05, and .12 where they round the timestep too; a trained one is off by .004.
+const HALF: f64 = 0.1;
+/// The same of probabilities, where rounded queries and keys make steep attention choose otherwise.
+const HALF_OF_PROBS: f64 = 0.15;
 
 /// What the last panic said, and where.
 static PANIC: Mutex<String> = Mutex::new(String::new());
@@ -125,7 +126,7 @@ fn compare(wanted: &BTreeMap<String, Wanted>, outputs: Outputs) -> Result<Option
     let outputs: BTreeMap<String, Tensor> = outputs.into_iter().collect();
     let (mut nearest, mut wrong) = (None::<Distance>, Vec::new());
     for (name, want) in wanted {
-        match outputs.get(name).ok_or("not computed".into()).and_then(|got| distance(got, want)) {
+        match outputs.get(name).ok_or("not computed".into()).and_then(|got| distance(name, got, want)) {
             Ok(distance) if nearest.is_none_or(|nearest| distance.share() > nearest.share()) => {
                 nearest = Some(distance)
             }
@@ -141,7 +142,7 @@ fn compare(wanted: &BTreeMap<String, Wanted>, outputs: Outputs) -> Result<Option
 }
 
 /// The element nearest to its tolerance. Integers must be equal; kinds other than f32 are part of what is expected.
-fn distance(got: &Tensor, want: &Wanted) -> Result<Distance> {
+fn distance(name: &str, got: &Tensor, want: &Wanted) -> Result<Distance> {
     let Wanted { tensor, atol, rtol } = want;
     if got.size() != tensor.size() {
         return Err(format!("shape {:?}, expected {:?}", got.size(), tensor.size()).into());
@@ -164,8 +165,9 @@ fn distance(got: &Tensor, want: &Wanted) -> Result<Distance> {
     if conformance::kind() != Kind::Float {
         let [got, want] = [got, tensor].map(|x| x.to_device(Device::Cpu).to_kind(Kind::Double));
         let error = ((got - &want).norm() / want.norm()).f_double_value(&[])?;
-        let far = || format!("off by {error:.4} of its norm, expected {HALF} at most");
-        return if error <= HALF { Ok(Distance { error, tolerance: HALF }) } else { Err(far().into()) };
+        let tolerance = if name.starts_with("probs.") { HALF_OF_PROBS } else { HALF };
+        let far = || format!("off by {error:.4} of its norm, expected {tolerance} at most");
+        return if error <= tolerance { Ok(Distance { error, tolerance }) } else { Err(far().into()) };
     }
     let flat = |tensor: &Tensor| tensor.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_reshape([-1]);
     let (got, want) = (flat(got)?, flat(tensor)?);
