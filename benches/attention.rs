@@ -38,7 +38,7 @@ impl CrossAttentionHook for Does {
 fn sites(criterion: &mut Criterion) {
     tch::set_num_threads(1);
     // (name, heads, side of the grid, width of a head): the tiny model's, and the largest of SD 1.5 at 512 × 512.
-    for (name, heads, side, width) in [("tiny", 4, 16, 16), ("sd15", 8, 64, 40)] {
+    for (name, heads, side, width) in [("tiny", 5, 16, 16), ("sd15", 8, 64, 40)] {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         let (q, context) = (random(&[2, heads, side * side, width]), random(&[2, 77, heads * width]));
         let split = |context: &Tensor| -> Result<(Tensor, Tensor)> {

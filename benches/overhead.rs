@@ -67,7 +67,7 @@ fn main() -> Result<()> {
     tch::set_num_threads(option("--threads").unwrap_or(1) as i32);
     if wanted("tiny") {
         let model = Model::load(&Source::embedded())?;
-        group("tiny", &model, Grid::new(16, 16), 21, option("--rounds").unwrap_or(30), &rows)?;
+        group("tiny", &model, Grid::new(32, 32), 21, option("--rounds").unwrap_or(30), &rows)?;
     }
     if wanted("sd15") {
         group("sd15", &Unet::sd15(Kind::Float)?, Grid::new(32, 32), 2, option("--rounds").unwrap_or(30), &rows)?;

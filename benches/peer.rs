@@ -31,7 +31,7 @@ fn main() -> Result<()> {
             let (device, side) = if cuda { (Device::Cuda(0), 64) } else { (Device::Cpu, 32) };
             steps(&Unet::sd15_on(kind, device)?, Grid::new(side, side))
         }
-        Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(16, 16)),
+        Some(_) => steps(&Model::load(&Source::embedded())?, Grid::new(32, 32)),
     }
 }
 

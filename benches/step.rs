@@ -32,7 +32,7 @@ fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, 
 fn all(criterion: &mut Criterion) {
     tch::set_num_threads(1);
     let model = Model::load(&Source::embedded()).expect("the embedded model");
-    steps(criterion, "tiny", &model, Grid::new(16, 16));
+    steps(criterion, "tiny", &model, Grid::new(32, 32));
     if std::env::args().any(|argument| argument.contains("sd15")) {
         steps(criterion, "sd15", &Unet::sd15(Kind::Float).expect("random weights"), Grid::new(32, 32));
     }

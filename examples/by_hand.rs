@@ -10,11 +10,11 @@ fn main() -> Result<()> {
     let model = Model::load(&Source::embedded())?;
     let (cond, uncond) = (model.text("a red boat, navy sky, green ground")?, model.text("")?);
     let schedule = Schedule::new(model.table(), 20, Spacing::Leading)?;
-    let mut x = Noise::seeded(7).draw(&[1, 4, 16, 16])? * schedule.initial_scale();
+    let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
     for step in schedule.steps() {
         let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
         let predictions = model.denoise(&step, &inputs, &mut Tap::none())?;
-        let x0 = Cfg(4.5).combine(&step, &predictions)?;
+        let x0 = Cfg(5.5).combine(&step, &predictions)?;
         x = &x0 + (&x - &x0) * (step.to / step.from); // Euler
     }
     Raster::from_tensor(&model.decode(&x)?)?.save("by_hand.png")?;

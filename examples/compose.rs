@@ -36,7 +36,7 @@ fn main() -> Result<()> {
     map.paste(&Raster::flat(ground, 6, 16), 0, 10);
     map.paste(&Raster::flat(house, 7, 7), 1, 7);
     map.paste(&Raster::flat(star, 5, 5), 10, 1);
-    let map = map.resize(128, 128, Filter::Nearest)?;
+    let map = map.resize(256, 256, Filter::Nearest)?;
 
     let mut paint = PaintWithWords::new(&map)
         .color(house, "house", 1.5)
@@ -65,7 +65,7 @@ fn main() -> Result<()> {
     println!("{:.0} % of the attention has nothing to say", 100.0 * idle.share / idle.calls);
     output.notes().iter().for_each(|note| println!("{note}"));
     let overlay = look.heat_map(0)?.overlay(output.image(0)?, 0.7)?;
-    let sheet = Sheet::new(4).magnify(2).add("alone", plain.image(0)?).add("the map", &map);
+    let sheet = Sheet::new(4).add("alone", plain.image(0)?).add("the map", &map);
     let sheet = sheet.add("all at once", output.image(0)?).add("attention to the house", &overlay);
     sheet.draw()?.save("compose.png")?;
     println!("compose.png");

@@ -6,13 +6,13 @@ use impasto::{Pipeline, Result, Sheet};
 
 const SCENE: &str = r#"{
     "prompt": "green ground, azure sky",
-    "width": 128,
-    "height": 128,
+    "width": 256,
+    "height": 256,
     "entities": [
         { "prompt": "a red house, green ground, azure sky", "thing": "red house",
-          "left": 8, "top": 56, "width": 52, "height": 60, "strength": 1.0 },
+          "left": 16, "top": 112, "width": 104, "height": 120, "strength": 1.0 },
         { "prompt": "a yellow star, green ground, azure sky", "thing": "yellow star",
-          "left": 70, "top": 8, "width": 48, "height": 48, "strength": 1.0 }
+          "left": 140, "top": 16, "width": 96, "height": 96, "strength": 1.0 }
     ]
 }"#;
 

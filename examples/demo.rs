@@ -46,7 +46,7 @@ fn main() -> Result<()> {
     if let Some((_, forced)) = forces.first() {
         forced.save("out/forced.png")?;
     }
-    let mut sheet = Sheet::new(4).magnify(2).add("unforced", plain.image(0)?).add("attention to \"eyes\"", &overlay);
+    let mut sheet = Sheet::new(4).add("unforced", plain.image(0)?).add("attention to \"eyes\"", &overlay);
     for (caption, picture) in &forces {
         sheet = sheet.add(caption, picture);
     }

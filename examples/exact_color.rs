@@ -24,7 +24,7 @@ fn main() -> Result<()> {
         let met = if details.converged { "met" } else { "not met" };
         println!("{part}: asked for {color}, painted {} (CIEDE2000 {:.1}, {met})", painted.color, painted.delta_e);
     }
-    let mut sheet = Sheet::new(4).magnify(2).add("plain", plain.image(0)?);
+    let mut sheet = Sheet::new(4).add("plain", plain.image(0)?);
     for ((part, _), output) in wishes.iter().zip(&outputs) {
         sheet = sheet.add(*part, output.image(0)?);
     }

@@ -13,6 +13,7 @@ use impasto::train::dataset::{Class, Dataset, Drawing, NamedColor, PALETTE, Reco
 use impasto::train::{Evaluator, HELD_OUT};
 use impasto::weights::Weights;
 use impasto::{Branch, Codec, Pipeline, Raster, Result, Rgb, Source, Step, View, Vision, attention::Tap};
+use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -67,7 +68,7 @@ fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
 fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let model = pipeline.model();
     let round = |x: &Tensor| Ok::<_, impasto::Error>(model.decode(&model.encode(x)?)?.clamp(-1.0, 1.0));
-    let (mut psnr, mut parts) = (0.0, BTreeMap::<Class, Vec<f64>>::new());
+    let (mut psnr, mut parts, mut smooth) = (0.0, BTreeMap::<Class, Vec<f64>>::new(), Vec::new());
     for drawing in drawings {
         let x = drawing.picture.to_tensor(Device::Cpu)?;
         let y = round(&x)?;
@@ -79,6 +80,9 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
                 parts.entry(class).or_default().push(drawn.delta_e(got));
             }
         }
+        let (labels, width) = (off_outlines(&drawing.mask, Class::Skin), drawing.mask.dim().1);
+        let of = |picture| median_color(picture, &labels, Class::Skin, width);
+        smooth.extend(of(&drawing.picture).zip(of(&decoded)).map(|(drawn, got)| drawn.delta_e(got)));
     }
     let flats: Vec<f64> = (0..64u32)
         .map(|i| {
@@ -98,7 +102,7 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let others = ("sky, ground, objects", parts.into_values().flatten().collect());
     let row =
         |(name, off): (&str, Vec<f64>)| (format!("VAE: {name}, median CIEDE2000 after the round trip"), median(off));
-    column.extend(portraits.into_iter().chain([others]).map(row));
+    column.extend(portraits.into_iter().chain([others, ("skin off its outlines", smooth)]).map(row));
     Ok(column)
 }
 
@@ -241,6 +245,17 @@ fn palette_colors(record: &Record, seed: usize) -> Record {
 fn labels(judge: &Evaluator, picture: &Raster) -> Result<Vec<u8>> {
     let seen = picture.resize(JUDGED, JUDGED, Filter::Box)?.to_tensor(Device::Cpu)?;
     Ok(Vec::try_from(judge.forward(&seen)?.argmax(1, false).to_kind(Kind::Uint8).flatten(0, -1))?)
+}
+
+/// A mask without the pixels of `class` that have others within a 64th of the side, where a decoder blurs them.
+fn off_outlines(mask: &Array2<u8>, class: Class) -> Vec<u8> {
+    let ((h, w), reach) = (mask.dim(), mask.dim().1 / 64);
+    let around = |at: usize, end: usize| at.saturating_sub(reach)..(at + reach + 1).min(end);
+    let inside = |y, x| around(y, h).all(|y| around(x, w).all(|x| mask[[y, x]] == class.index()));
+    let kept = |((y, x), &label): ((usize, usize), &u8)| {
+        if label != class.index() || inside(y, x) { label } else { Class::Detail.index() }
+    };
+    mask.indexed_iter().map(kept).collect()
 }
 
 /// The median color, channel by channel, of the pixels that `labels` gives to a class; `None` below a thousandth of them.

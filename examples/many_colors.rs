@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         let (phrase, asked) = (&details.phrase, details.asked);
         println!("{phrase}: asked for {asked}, painted {} (CIEDE2000 {:.1})", painted.color, painted.delta_e);
     }
-    let sheet = Sheet::new(2).magnify(3).add("plain", plain.image(0)?).add("five colors", forced.image(0)?);
+    let sheet = Sheet::new(2).add("plain", plain.image(0)?).add("five colors", forced.image(0)?);
     sheet.draw()?.save("many_colors.png")?;
     println!("many_colors.png");
     Ok(())

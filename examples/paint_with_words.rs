@@ -15,7 +15,7 @@ fn map(house: u32, star: u32) -> Result<Raster> {
     map.paste(&Raster::flat(GROUND, 6, 16), 0, 10);
     map.paste(&Raster::flat(HOUSE, 7, 7), house, 7);
     map.paste(&Raster::flat(STAR, 5, 5), star, 1);
-    map.resize(128, 128, Filter::Nearest)
+    map.resize(256, 256, Filter::Nearest)
 }
 
 fn main() -> Result<()> {
@@ -31,15 +31,15 @@ fn main() -> Result<()> {
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
             .sigmas(f64::INFINITY, 1.0); // once things are in their places, the model draws them alone
-        paint.legend(128, 128)?.save("paint_legend.png")?;
+        paint.legend(256, 256)?.save("paint_legend.png")?;
         painted.push((pipeline.request(prompt).seed(6).images(3).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
         }
     }
-    let blank = Raster::flat(Rgb(235, 235, 235), 128, 128);
+    let blank = Raster::flat(Rgb(235, 235, 235), 256, 256);
     let rows = painted.iter().map(|(output, map)| ("the map", map, output));
-    let mut sheet = Sheet::new(4).magnify(2);
+    let mut sheet = Sheet::new(4);
     for (caption, map, output) in [("no map", &blank, &plain)].into_iter().chain(rows) {
         sheet = sheet.add(caption, map);
         for (seed, picture) in (6..).zip(output.images()) {

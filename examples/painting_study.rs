@@ -1,10 +1,10 @@
 //! What a painting does, in figures: the tables of docs/painting.md.
 //!
 //! ```text
-//! cargo run --release --example painting_study -- [laws|strengths|background|swap] ... [--seeds 8] [--out FOLDER]
+//! cargo run --release --example painting_study -- [laws|strengths|background|swap] ... [--seeds 8] [--out FOLDER] [--model FOLDER]
 //! ```
 //!
-//! The embedded model draws; a segmentation net that knows nothing of prompts and paint says where things are. It is test data of
+//! The embedded model draws, or one of the same words in a folder; a segmentation net that knows nothing of prompts and paint says where things are. It is test data of
 //! the repository, so this runs in a clone of it. Every table comes with a sheet of the first pictures.
 
 #[path = "yardstick/judge/network.rs"]
@@ -18,7 +18,7 @@ mod regions;
 use impasto::diffusion::solver::Euler;
 use impasto::guidance::{PaintWithWords, WeightFn};
 use impasto::raster::Filter;
-use impasto::{Pipeline, Raster, Rgb, Sheet};
+use impasto::{Pipeline, Raster, Rgb, Sheet, Source};
 use ndarray::Array2;
 use network::{CLASSES, Network};
 use placement::{inside, painted, placement};
@@ -192,12 +192,13 @@ impl Study {
 
 fn main() -> Result<()> {
     use lexopt::prelude::*;
-    let (mut tables, mut seeds, mut out) = (Vec::new(), 8, PathBuf::from("."));
+    let (mut tables, mut seeds, mut out, mut model) = (Vec::new(), 8, PathBuf::from("."), Source::embedded());
     let mut arguments = lexopt::Parser::from_env();
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("seeds") => seeds = arguments.value()?.parse()?,
             Long("out") => out = arguments.value()?.into(),
+            Long("model") => model = Source::dir(PathBuf::from(arguments.value()?)),
             Value(table) => tables.push(table.string()?),
             other => return Err(other.unexpected().into()),
         }
@@ -208,7 +209,7 @@ fn main() -> Result<()> {
     if !Path::new(&out).is_dir() {
         return Err(format!("{} is no folder; create it first", out.display()).into());
     }
-    let mut study = Study { pipeline: Pipeline::builder().build()?, judge: Network::open()?, seeds, out };
+    let mut study = Study { pipeline: Pipeline::builder().source(model).build()?, judge: Network::open()?, seeds, out };
     println!("{seeds} seeds");
     for table in &tables {
         match table.as_str() {

@@ -11,7 +11,7 @@ fn main() -> Result<()> {
         println!("{} is {}: {}, and the model reads \"{}\"", found.written, found.color, found.phrase, found.word);
     }
     let output = request.run()?;
-    Sheet::new(1).magnify(3).add(prompt, output.image(0)?).draw()?.save("prompt_colors.png")?;
+    Sheet::new(1).add(prompt, output.image(0)?).draw()?.save("prompt_colors.png")?;
     println!("prompt_colors.png");
     Ok(())
 }

@@ -14,7 +14,7 @@ fn main() -> Result<()> {
     for note in protected.notes() {
         println!("{note}");
     }
-    let sheet = Sheet::new(3).magnify(2).add("plain", plain.image(0)?).add("blue skin", bleeding.image(0)?);
+    let sheet = Sheet::new(3).add("plain", plain.image(0)?).add("blue skin", bleeding.image(0)?);
     sheet.add("eyes protected", protected.image(0)?).draw()?.save("protect.png")?;
     println!("protect.png");
     Ok(())

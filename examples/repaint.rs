@@ -19,8 +19,8 @@ fn main() -> Result<()> {
     }
 
     // inpainting: only where the mask is light
-    let mut mask = Raster::flat(Rgb(0, 0, 0), 128, 128);
-    mask.paste(&Raster::flat(Rgb(255, 255, 255), 40, 128), 0, 88);
+    let mut mask = Raster::flat(Rgb(0, 0, 0), 256, 256);
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), 80, 256), 0, 176);
     let below = pipeline.request(RED_SHIRT).seed(7).start(portrait, 1.0).mask(&mask).sampler("DPM++ 2M").run()?;
     shown.push(("the mask".into(), mask.clone()));
     shown.push(("repainted there".into(), below.image(0)?.clone()));
@@ -31,7 +31,7 @@ fn main() -> Result<()> {
         shown.push((format!("variation {strength}"), output.image(0)?.clone()));
     }
 
-    let sheet = shown.iter().fold(Sheet::new(4).magnify(2), |sheet, (caption, picture)| sheet.add(caption, picture));
+    let sheet = shown.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));
     sheet.draw()?.save("repaint.png")?;
     println!("repaint.png");
     Ok(())

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     let output = request.run()?;
     let picture = output.image(0)?;
     let overlays: Vec<_> = looks.iter().map(|look| look.heat_map(0)?.overlay(picture, 0.7)).collect::<Result<_>>()?;
-    let mut sheet = Sheet::new(4).magnify(2).add("picture", picture);
+    let mut sheet = Sheet::new(4).add("picture", picture);
     for (word, overlay) in words.iter().zip(&overlays) {
         sheet = sheet.add(*word, overlay);
     }

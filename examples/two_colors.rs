@@ -20,7 +20,7 @@ fn main() -> Result<()> {
         let (phrase, asked) = (&details.phrase, details.asked);
         println!("{phrase}: asked for {asked}, painted {} (CIEDE2000 {:.1})", painted.color, painted.delta_e);
     }
-    let sheet = Sheet::new(2).magnify(3).add("plain", plain.image(0)?).add("gold eyes, teal shirt", forced.image(0)?);
+    let sheet = Sheet::new(2).add("plain", plain.image(0)?).add("gold eyes, teal shirt", forced.image(0)?);
     sheet.draw()?.save("two_colors.png")?;
     println!("two_colors.png");
     Ok(())

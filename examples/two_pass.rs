@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         let mut again = ColorForce::exact("hair", name.parse()?).replay(Recorded::load("hair.safetensors".as_ref())?);
         outputs.push(pipeline.request(prompt).seed(2).guide(&mut again).run()?);
     }
-    let mut sheet = Sheet::new(3).magnify(2).add("two passes", forced.image(0)?);
+    let mut sheet = Sheet::new(3).add("two passes", forced.image(0)?);
     for (name, output) in names.iter().zip(&outputs) {
         sheet = sheet.add(*name, output.image(0)?);
     }

@@ -138,7 +138,7 @@ struct ModelIndex {
 /// let model = Model::load(&Source::embedded())?;
 /// let cat = model.text("a red boat")?;
 /// let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
-/// let mut x = Noise::seeded(7).draw(&[1, 4, 16, 16])? * schedule.initial_scale();
+/// let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
 /// for step in schedule.steps() {
 ///     let predictions = model.denoise(&step, &[Input::new(Branch::Cond, &x, &cat)], &mut Tap::none())?;
 ///     let x0 = predictions.x0(Branch::Cond)?;

@@ -517,7 +517,7 @@ fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
     let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     assert!(pipeline.model().tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
     let output = pipeline.request("a red boat").seed(7).steps(2).run()?;
-    assert_eq!(output.image(0)?.width(), 128);
+    assert_eq!(output.image(0)?.width(), 256);
     Ok(())
 }
 

@@ -44,13 +44,13 @@ fn eyes(seeds: std::ops::Range<u64>, color_var: f64) -> Result<(f64, f64, f64, f
 
 #[test]
 fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
-    // Eight of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep.
-    let (unforced, forced, area, outside) = eyes(0..8, 15.0)?;
+    // Eight of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's settings.
+    let (unforced, forced, area, outside) = eyes(0..8, 40.0)?;
     assert!(forced <= 0.25 * unforced, "CIEDE2000 {unforced:.1} → {forced:.1}");
     assert!(area <= 0.08, "mask {area:.3}");
     assert!(outside <= 2.0, "change outside {outside:.2}");
-    let (_, weaker, ..) = eyes(0..8, 40.0)?;
-    assert!(forced < weaker && weaker < 0.45 * unforced, "c = 40: {weaker:.1}, c = 15: {forced:.1}");
+    let (_, stronger, ..) = eyes(0..8, 15.0)?;
+    assert!(stronger < forced && stronger < 0.15 * unforced, "c = 40: {forced:.1}, c = 15: {stronger:.1}");
     Ok(())
 }
 
@@ -295,20 +295,18 @@ fn a_region_forces_what_no_word_names() -> Result<()> {
 
 const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
 
-/// A law is used up by a run.
-type Law = fn() -> WeightFn;
-
-/// Of pictures of every object, its word painted over one quadrant: the shares in which the judge finds the object (1 %
-/// of the picture or more), and finds it in its place (its middle and at least half of it in the quadrant).
-fn placement(objects: &[&str], seeds: usize, law: Law, strength: f64) -> Result<(f64, f64)> {
+/// Of pictures of every object, its word painted over one quadrant and what surrounds it over the rest: the shares in which the judge
+/// finds the object (1 % of the picture or more), and finds it in its place (its middle and at least half of it in the quadrant).
+fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64)> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let paper = Rgb(255, 255, 255);
     let (mut found, mut placed, mut all) = (0.0, 0.0, 0.0);
-    for (number, object) in objects.iter().enumerate() {
+    for (number, object) in OBJECTS.iter().enumerate() {
         let (left, top) = (number % 2 * 32, number / 2 % 2 * 32);
-        let mut map = Raster::flat(paper, 128, 128);
-        map.paste(&Raster::flat(GOLD, 64, 64), 2 * left as u32, 2 * top as u32);
-        let paint = PaintWithWords::new(&map).color(GOLD, *object, strength).weight(law());
+        let mut map = Raster::flat(paper, 256, 256);
+        map.paste(&Raster::flat(GOLD, 128, 128), 4 * left as u32, 4 * top as u32);
+        let paint = PaintWithWords::new(&map).color(GOLD, *object, strength).weight(WeightFn::LogMax(0.4));
+        let paint = ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(paper, word, surroundings));
         let prompt = format!("a {object}, ground, sky");
         let output = pipeline.request(&prompt).solver(Euler).seed(0).images(seeds).guide(paint).run()?;
         let (x, y) = (left as i64..left as i64 + 32, top as i64..top as i64 + 32);
@@ -327,35 +325,10 @@ fn placement(objects: &[&str], seeds: usize, law: Law, strength: f64) -> Result<
 #[test]
 fn things_are_where_their_word_is_painted() -> Result<()> {
     // Two of the eight seeds that docs/painting.md reports.
-    let law = || WeightFn::LogMax(0.4);
-    let (_, by_chance) = placement(&OBJECTS, 2, law, 0.0)?;
-    let (found, placed) = placement(&OBJECTS, 2, law, 1.5)?;
+    let (_, by_chance) = placement(2, 0.0, 0.0)?;
+    let (found, placed) = placement(2, 1.5, 0.6)?;
     assert!(by_chance <= 0.35, "unpainted, {by_chance:.2} are there by chance");
     assert!(found >= 0.85 && placed >= 0.8, "found {found:.2}, placed {placed:.2}");
-    Ok(())
-}
-
-#[test]
-#[ignore = "the figures of docs/painting.md: cargo test --release --test stories painted -- --ignored --nocapture"]
-fn figures_of_painted_things() -> Result<()> {
-    println!("law | strength | found | placed");
-    let rows: [(&str, Law, f64); 11] = [
-        ("LogMax(.4)", || WeightFn::LogMax(0.4), 1.5),
-        ("unpainted", || WeightFn::LogMax(0.4), 0.0),
-        ("LogMax(.4)", || WeightFn::LogMax(0.4), -1.5),
-        ("LogMax(.4)", || WeightFn::LogMax(0.4), 0.5),
-        ("LogMax(.4)", || WeightFn::LogMax(0.4), 1.0),
-        ("LogMax(.4)", || WeightFn::LogMax(0.4), 2.5),
-        ("LogMax(.1)", || WeightFn::LogMax(0.1), 1.5),
-        ("LogMax(.2)", || WeightFn::LogMax(0.2), 1.5),
-        ("LogStd(.4)", || WeightFn::LogStd(0.4), 1.5),
-        ("LogSqStd(.4)", || WeightFn::LogSqStd(0.4), 1.5),
-        ("Flat(1)", || WeightFn::Flat(1.0), 1.5),
-    ];
-    for (name, law, strength) in rows {
-        let (found, placed) = placement(&OBJECTS, 8, law, strength)?;
-        println!("{name} | {strength} | {found:.2} | {placed:.2}");
-    }
     Ok(())
 }
 
@@ -468,7 +441,7 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
     let (mut errors, mut apart, mut missed) = (vec![], vec![], vec![]);
     for seed in 0..6 {
         // What a network predicts of the same latent.
-        let x = Noise::seeded(seed).draw(&[1, 4, 16, 16])? * 3.0;
+        let x = Noise::seeded(seed).draw(&[1, 4, 32, 32])? * 3.0;
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let noise = |pipeline: &Pipeline| -> Result<Tensor> {
             let _no_grad = tch::no_grad_guard();
@@ -607,7 +580,7 @@ fn broken_checkpoints_are_described() -> Result<()> {
     std::fs::write(&config, text.replace("\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64"))
         .expect("written");
     fails(&["attn2.to_k.weight"]);
-    std::fs::write(&config, text.replace("\"sample_size\": 16", "\"sample_size\": 9223372036854775807"))
+    std::fs::write(&config, text.replace("\"sample_size\": 32", "\"sample_size\": 9223372036854775807"))
         .expect("written");
     fails(&["sample_size", "9223372036854775807"]);
     std::fs::write(&config, &text).expect("written");

@@ -5,8 +5,8 @@ use impasto::nn::Tiling;
 use impasto::{Codec, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source};
 use tch::{Device, Kind, Tensor};
 
-/// What decoding with the embedded model takes for a cell: three tensors of 24 channels, 8 × 8 pixels, f32.
-const BYTES: u64 = 3 * 24 * 64 * 4;
+/// What decoding with the embedded model takes for a cell: three tensors of 32 channels, 8 × 8 pixels, f32.
+const BYTES: u64 = 3 * 32 * 64 * 4;
 
 fn model(tiling: Tiling) -> Result<Model> {
     Model::load_with(&Source::embedded(), LoadOptions { tiling, ..LoadOptions::default() })

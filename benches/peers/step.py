@@ -8,7 +8,7 @@
 On diffusers' side, `daam` is an attention processor that computes every cross-attention's probabilities and sums the
 conditional half's maps per token, as the DAAM package's does; `paint` one that adds `w * ln(1 + sigma) * max(scores)` to
 the conditional half's scores, as paint-with-words-sd's does. Weights are random (`sd15`, 32x32 latents, on a GPU 64x64) or the embedded
-model's (`tiny`, 16x16). Every figure is the median over rounds of a ratio within a round.
+model's (`tiny`, 32x32). Every figure is the median over rounds of a ratio within a round.
 """
 import argparse
 import pathlib
@@ -67,7 +67,7 @@ def main():
         kind = dict(f32=torch.float32, bf16=torch.bfloat16, f16=torch.float16)[args.kind]
         unet, side = UNet2DConditionModel(**SD15).eval().to(args.device, kind), 32 if args.device == "cpu" else 64
     else:
-        unet, side = UNet2DConditionModel.from_pretrained(ROOT / "src/weights/tiny/unet", torch_dtype=torch.float32).eval(), 16
+        unet, side = UNet2DConditionModel.from_pretrained(ROOT / "src/weights/tiny/unet", torch_dtype=torch.float32).eval(), 32
     options = dict(dtype=unet.dtype, device=unet.device)
     x, context = torch.randn(2, 4, side, side, **options), torch.randn(2, 77, unet.config.cross_attention_dim, **options)
     plain = dict(unet.attn_processors)

@@ -33,8 +33,8 @@ pub struct Preset {
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// `oracle` forces the cells of the latent that are covered by half or more.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// Strengths of things and of what surrounds them, and gains of one thing and of several, of `pww`.
-const PAINT: ([f64; 2], [f64; 2]) = ([1.5, 1.0], [0.4, 0.2]);
+/// Strength of things, and of what surrounds one and several, of `pww`.
+const PAINT: (f64, [f64; 2]) = (1.5, [0.6, 1.0]);
 
 /// The document's example for a part; shirt and background as its hair.
 pub fn doc_parts(part: &str) -> Preset {
@@ -334,9 +334,9 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
         let [left, top, right, bottom] = painted(each.area).map(|share| (SIDE * share) as u32);
         map.paste(&Raster::flat(color(i), bottom - top, right - left), left, top);
     }
-    let ([strength, around], [one, several]) = PAINT;
-    let gain = if asked.painted.len() > 1 { several } else { one };
-    let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(gain));
+    let (strength, [one, several]) = PAINT;
+    let around = if asked.painted.len() > 1 { several } else { one };
+    let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(0.4));
     let each = asked.painted.iter().enumerate();
     let paint = each.fold(paint, |paint, (i, each)| paint.color(color(i), each.object, strength));
     ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))

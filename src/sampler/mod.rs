@@ -7,12 +7,12 @@
 //!
 //! let model = Model::load(&Source::embedded())?;
 //! let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
-//! let start = Start::new("a red boat, blue sky", Grid::new(16, 16), Noise::seeded(7));
+//! let start = Start::new("a red boat, blue sky", Grid::new(32, 32), Noise::seeded(7));
 //! let mut run = Sampler::new(schedule, Euler).start(&model, start)?;
 //! while let Some(progress) = run.step()? {
 //!     assert_eq!(progress.step.count, 4);
 //! }
-//! let pictures = run.decode()?; // [1, 3, 128, 128]
+//! let pictures = run.decode()?; // [1, 3, 256, 256]
 //! # Ok(()) }
 //! ```
 

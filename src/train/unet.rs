@@ -3,7 +3,7 @@
 use super::export::ModelFolder;
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use crate::attention::Tap;
-use crate::diffusion::Table;
+use crate::diffusion::{Noise, Table};
 use crate::error::Result;
 use crate::nn::{ClipText, UNet, UnetConfig};
 use crate::pipeline::Pipeline;
@@ -19,6 +19,12 @@ use tch::{Kind, Tensor};
 const UNPROMPTED: f64 = 0.1;
 /// Signal-to-noise ratio from which on losses are weighted down (Hang et al. 2023, "min-SNR").
 const SNR: f32 = 5.0;
+/// Deviation of the mean that the noise has in each channel of each patch, on top of its own. A large patch of plain noise averages
+/// out, so that a picture's layout and flat colors show through the noise even of the last timestep, where a run begins without
+/// them: what was learned there is then wrong. Guttenberg (2023, "offset noise") gives the whole picture such a mean.
+const OFFSET: f64 = 0.1;
+/// Patches along each side of the noise: the whole, halves and quarters.
+const PATCHES: [i64; 3] = [1, 2, 4];
 /// Ranges of timesteps whose held-out losses are told apart.
 const LEVELS: [&str; 4] = ["held-out 0-250", "held-out 250-500", "held-out 500-750", "held-out 750-1000"];
 
@@ -130,7 +136,7 @@ impl Task for UnetTask {
             captions.push(if silent { "" } else { self.latents.caption(index, rng.random()) });
         }
         let x0 = self.latents.batch(&indices)?;
-        let noise = shard.noise().draw(&x0.size())?;
+        let noise = noise(&mut shard.noise(), &x0)?;
         let unet = UNet::new(&parameters.weights("", self.kind), &self.config)?;
         let errors = self.errors(&unet, &x0, &noise, &timesteps, &captions)?;
         let weights: Vec<f32> = timesteps
@@ -156,7 +162,7 @@ impl Task for UnetTask {
             let x0 = self.held_out.batch(&indices)?;
             let timesteps: Vec<usize> = indices.iter().map(|i| i * 389 % count * self.table.len() / count).collect();
             let captions: Vec<_> = indices.iter().map(|&i| self.held_out.caption(i, rng.random())).collect();
-            let noise = source.draw(&x0.size())?;
+            let noise = noise(&mut source, &x0)?;
             let errors = self.errors(&unet, &x0, &noise, &timesteps, &captions)?;
             all.extend(timesteps.into_iter().zip(Vec::<f32>::try_from(errors)?));
         }
@@ -186,4 +192,15 @@ impl Task for UnetTask {
         let ends = ["conv_in", "conv_out", "time_embedding"];
         if ends.iter().any(|end| name.starts_with(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
     }
+}
+
+/// Noise for latents [n, c, h, w] whose patches are off its mean, each on its own.
+fn noise(source: &mut Noise, x0: &Tensor) -> Result<Tensor> {
+    let (n, c, h, w) = x0.size4()?;
+    let mut noise = source.draw(&[n, c, h, w])?;
+    for patches in PATCHES {
+        let means = source.draw(&[n, c, patches, patches])?.f_upsample_nearest2d([h, w].as_slice(), None, None)?;
+        noise = noise.f_add(&means.f_mul_scalar(OFFSET)?)?;
+    }
+    Ok(noise)
 }

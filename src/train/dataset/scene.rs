@@ -116,9 +116,9 @@ pub(super) fn measure(record: &mut Record, mask: &Array2<u8>) {
 fn place(dice: &mut Dice, horizon: f32) -> Vec<Placed> {
     // Small ones too: a thing that always fills the picture cannot be asked to be on one side of it.
     let (count, sizes) = match dice.unit() {
-        ..0.35 => (1, [46.0, 102.0]),
-        ..0.85 => (2, [52.0, 80.0]),
-        _ => (3, [46.0, 56.0]),
+        ..0.5 => (1, [34.0, 92.0]),
+        ..0.9 => (2, [40.0, 72.0]),
+        _ => (3, [40.0, 54.0]),
     };
     let mut classes = Class::OBJECTS;
     dice.shuffle(&mut classes);
@@ -141,12 +141,13 @@ fn place(dice: &mut Dice, horizon: f32) -> Vec<Placed> {
     }
 }
 
-/// Somewhere inside the picture: mostly where it belongs, above the horizon or below.
+/// Somewhere inside the picture: every other time where it belongs, above the horizon or below. A model that has seen things where
+/// they belong alone takes no word for any other place.
 fn spot(dice: &mut Dice, class: Class, size: f32, horizon: f32) -> At {
     let [wide, up, down] = reach(class).map(|reach| reach * size + MARGIN);
     let x = dice.between(wide, SIDE - wide);
     let (highest, lowest) = (up, SIDE - down);
-    let at_home = dice.chance(0.85);
+    let at_home = dice.chance(0.5);
     let y = if at_home && flies(class) {
         dice.between(highest, lowest.min((horizon - 0.7 * down).max(highest + 4.0)))
     } else if at_home {

@@ -157,5 +157,5 @@ fn drawings_stay_what_they_are() {
         digest.update(drawing.mask.as_slice().unwrap());
     }
     let hex: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, "f9f6abbb2bd68efd40c37b3d6031d02a20bbd44d4a3f283e97b685950e13bb42");
+    assert_eq!(hex, "5fecc81f3b49c107d321cc6d06342679e6fb5918347144956fb6f8c89e3da7f0");
 }
