@@ -7,7 +7,7 @@ const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 /// What the guiding pictures are made of.
 const WARM: &str = "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background";
 const COOL: &str = "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background";
-const STRENGTHS: [f64; 4] = [0.0, 0.2, 0.4, 0.6];
+const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.3, 0.45];
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;

@@ -21,7 +21,7 @@ fn map(house: u32, star: u32) -> Result<Raster> {
 fn main() -> Result<()> {
     let prompt = "a red house and a yellow star, green ground, navy sky";
     let mut pipeline = Pipeline::builder().build()?;
-    let plain = pipeline.request(prompt).seed(6).images(3).run()?;
+    let plain = pipeline.request(prompt).seed(20).images(3).run()?;
     let mut painted = Vec::new();
     for map in [map(1, 10)?, map(8, 1)?] {
         let mut paint = PaintWithWords::new(&map)
@@ -30,9 +30,9 @@ fn main() -> Result<()> {
             .color(SKY, "navy sky", 1.0)
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
-            .sigmas(f64::INFINITY, 1.0); // once things are in their places, the model draws them alone
+            .sigmas(f64::INFINITY, 4.0); // once things are in their places, the model draws them alone
         paint.legend(256, 256)?.save("paint_legend.png")?;
-        painted.push((pipeline.request(prompt).seed(6).images(3).guide(&mut paint).run()?, map));
+        painted.push((pipeline.request(prompt).seed(20).images(3).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
         }
@@ -42,7 +42,7 @@ fn main() -> Result<()> {
     let mut sheet = Sheet::new(4);
     for (caption, map, output) in [("no map", &blank, &plain)].into_iter().chain(rows) {
         sheet = sheet.add(caption, map);
-        for (seed, picture) in (6..).zip(output.images()) {
+        for (seed, picture) in (20..).zip(output.images()) {
             sheet = sheet.add(format!("seed {seed}"), picture);
         }
     }

@@ -16,7 +16,7 @@ mod placement;
 mod regions;
 
 use impasto::diffusion::solver::Euler;
-use impasto::guidance::{PaintWithWords, WeightFn};
+use impasto::guidance::{Area, PaintWithWords, WeightFn};
 use impasto::raster::Filter;
 use impasto::{Pipeline, Raster, Rgb, Sheet, Source};
 use ndarray::Array2;
@@ -35,6 +35,8 @@ const PAPER: Rgb = Rgb(245, 245, 245);
 const ONE: Rgb = Rgb(200, 60, 50);
 const OTHER: Rgb = Rgb(60, 90, 190);
 const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
+/// Weight of what surrounds a thing, where it is not what a table varies.
+const AROUND: f64 = 0.6;
 const PAIRS: [[&str; 2]; 4] = [["house", "star"], ["tree", "moon"], ["boat", "sun"], ["flower", "fish"]];
 
 /// A law is used up by a run.
@@ -51,11 +53,13 @@ struct Setting {
     strength: f64,
     /// Of what surrounds them.
     background: f64,
+    /// Of the things where they are not painted.
+    outside: f64,
 }
 
 impl Setting {
     fn new(name: impl Into<String>, law: impl Fn() -> WeightFn + 'static) -> Self {
-        Self { name: name.into(), law: Box::new(law), strength: 1.5, background: 0.0 }
+        Self { name: name.into(), law: Box::new(law), strength: 1.5, background: 0.0, outside: 0.0 }
     }
 
     fn log_max(gain: f64) -> Self {
@@ -70,25 +74,30 @@ impl Setting {
         Self { name: format!("{}, surroundings {background}", self.name), background, ..self }
     }
 
+    fn outside(self, outside: f64) -> Self {
+        Self { name: format!("{}, outside {outside}", self.name), outside, ..self }
+    }
+
     /// A painting of `map`, whose surroundings have the color of paper.
     fn paint(&self, map: &Raster, things: &[(Rgb, &str)]) -> PaintWithWords {
         let paint = PaintWithWords::new(map).weight((self.law)());
-        let paint = things.iter().fold(paint, |paint, (color, thing)| paint.color(*color, *thing, self.strength));
+        let area = |(color, thing)| Area::color(color, thing).strength(self.strength).outside(self.outside);
+        let paint = things.iter().copied().map(area).fold(paint, PaintWithWords::area);
         ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(PAPER, word, self.background))
     }
 }
 
 /// An area as shares of the picture: left, top, right, bottom.
-type Area = [f64; 4];
-const HALVES: [Area; 2] = [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]];
+type Place = [f64; 4];
+const HALVES: [Place; 2] = [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]];
 
-fn draw(map: &mut Raster, area: Area, color: Rgb) {
+fn draw(map: &mut Raster, area: Place, color: Rgb) {
     let [left, top, right, bottom] = painted(area).map(|share| (share * f64::from(SIDE)) as u32);
     map.paste(&Raster::flat(color, bottom - top, right - left), left, top);
 }
 
 /// Does the judge find a thing, and if so in its area?
-fn look(judge: &Network, picture: &Raster, thing: &str, area: Area) -> Result<(bool, bool)> {
+fn look(judge: &Network, picture: &Raster, thing: &str, area: Place) -> Result<(bool, bool)> {
     let class = CLASSES.iter().position(|class| *class == thing).ok_or("the judge does not know it")?;
     let seen = picture.resize(SIDE, SIDE, Filter::Box)?.to_tensor(Device::Cpu)?;
     let labels = judge.logits(&seen)?.f_argmax(1, false)?.f_flatten(0, -1)?;
@@ -218,18 +227,21 @@ fn main() -> Result<()> {
                 let laws: [(&str, OfGain); 3] =
                     [("LogMax", WeightFn::LogMax), ("LogStd", WeightFn::LogStd), ("LogSqStd", WeightFn::LogSqStd)];
                 for (name, law) in laws {
-                    let rows =
-                        [0.1, 0.2, 0.4, 0.8].map(|gain| Setting::new(format!("`{name}({gain})`"), move || law(gain)));
+                    let rows = [0.1, 0.2, 0.4, 0.8]
+                        .map(|gain| Setting::new(format!("`{name}({gain})`"), move || law(gain)).background(AROUND));
                     settings.extend(rows);
                 }
                 study.one("law", &settings)?;
             }
             "strengths" => {
-                let rows = [-1.5, 0.5, 1.0, 1.5, 2.5].map(|strength| Setting::log_max(0.4).strength(strength));
+                let rows = [-1.5, 0.5, 1.0, 1.5, 2.5]
+                    .map(|strength| Setting::log_max(0.4).strength(strength).background(AROUND));
                 study.one("strength", &rows)?;
             }
             "background" => {
-                let rows = [0.0, 0.25, 0.5, 1.0, 1.5].map(|weight| Setting::log_max(0.4).background(weight));
+                let around = |weight| Setting::log_max(0.4).background(weight);
+                let mut rows: Vec<_> = [0.0, 0.25, 0.5, AROUND, 0.75, 1.0].map(around).into();
+                rows.extend([0.3, 0.5, AROUND].map(|weight| around(weight).outside(-0.5)));
                 study.one("background", &rows)?;
             }
             "swap" => {

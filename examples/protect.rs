@@ -8,7 +8,7 @@ fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let plain = pipeline.request(prompt).seed(2).run()?;
     // A cutoff this low takes what is near, too.
-    let skin = || ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.2);
+    let skin = || ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.03);
     let bleeding = pipeline.request(prompt).seed(2).guide(skin()).run()?;
     let protected = pipeline.request(prompt).seed(2).guide(skin().protect("eyes").protect_grow(0)).run()?;
     for note in protected.notes() {

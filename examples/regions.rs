@@ -13,7 +13,7 @@ fn paint(seed: Option<u64>) -> PaintWithWords {
         .area(Area::mask(Region::rect(0.5..1.0, 0.6..1.0).or(Region::rect(0.0..1.0, 0.86..1.0)), "green ground"))
         .area(Area::mask(Region::rect(0.5..1.0, 0.0..0.6).or(Region::rect(0.0..1.0, 0.0..0.4)), "azure sky"))
         .weight(WeightFn::LogMax(0.4))
-        .sigmas(f64::INFINITY, 1.0)
+        .sigmas(f64::INFINITY, 4.0)
 }
 
 fn main() -> Result<()> {

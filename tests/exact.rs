@@ -186,10 +186,8 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
 
 /// How far `phrase` is ahead of what the prompt names, over a whole run without forces.
 fn exact_map(phrase: &str) -> Result<Tensor> {
-    let mut look = Daam::of(phrase)
-        .accumulate(impasto::guidance::Accumulate::Mean)
-        .refine(Refine::Compete { beta: 1.5 })
-        .window(0.0, 700.0);
+    let mut look =
+        Daam::of(phrase).accumulate(impasto::guidance::Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0);
     let _ = latents(sampler().guide(&mut look), 1, 7)?;
     Ok(look.map()?.expect("there was a run"))
 }
@@ -202,14 +200,12 @@ fn every_cell_belongs_to_one_thing() -> Result<()> {
     }
     assert_eq!(ahead, ahead.ones_like());
     let among = |others: &[&str]| -> Result<Tensor> {
-        let mut look = Daam::of("eyes").refine(Refine::Compete { beta: 1.5 }).among(others.iter().copied());
+        let mut look = Daam::of("eyes").refine(Refine::compete()).among(others.iter().copied());
         let _ = latents(sampler().guide(&mut look), 1, 7)?;
         Ok(look.map()?.expect("there was a run"))
     };
     assert!(apart(&among(&["hair"])?, &among(&["hair", "shirt"])?) > 1e-3);
-    assert!(
-        latents(sampler().guide(Daam::of("eyes").refine(Refine::Compete { beta: 1.5 }).among(["ears"])), 1, 7).is_err()
-    );
+    assert!(latents(sampler().guide(Daam::of("eyes").refine(Refine::compete()).among(["ears"])), 1, 7).is_err());
     Ok(())
 }
 
@@ -274,7 +270,7 @@ fn bad_settings_say_what_is_expected() {
         (force().feedback(Feedback { relax: -0.1, ..feedback }), "feedback relax"),
         (force().feedback(Feedback { limits: (0.0, 1.0), ..feedback }), "feedback limits"),
         (force().saliency(Daam::of("eyes").refine(Refine::SelfAttention { power: 9 })), "refine power"),
-        (force().saliency(Daam::of("eyes").refine(Refine::Compete { beta: f64::NAN })), "refine beta"),
+        (force().saliency(Daam::of("eyes").refine(Refine::Compete { beta: f64::NAN, power: 2 })), "refine beta"),
     ];
     for (force, expected) in rows {
         let message = latents(sampler().guide(force), 1, 7).expect_err(expected).to_string();
@@ -337,7 +333,7 @@ fn feedback_begins_within_its_limits() -> Result<()> {
 fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
     let mut pipeline = impasto::Pipeline::builder().build()?;
     let mut ahead = |coarse: bool| -> Result<Tensor> {
-        let look = Daam::of("eyes").refine(Refine::Compete { beta: 1.5 });
+        let look = Daam::of("eyes").refine(Refine::compete());
         let mut look = if coarse { look.sites(|site| site.halvings > 0) } else { look };
         let _ = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(2).guide(&mut look).run()?;
         Ok(look.map()?.expect("there was a run"))
@@ -350,7 +346,7 @@ fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
 fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
     let model = ToyModel::new(3)?;
     let map = |prompt: &str, occurrence: Occurrence, phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).refine(Refine::Compete { beta: 1.5 }).occurrence(occurrence);
+        let mut look = Daam::of(phrase).refine(Refine::compete()).occurrence(occurrence);
         let mut run = sampler().guide(&mut look).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
         drop(run);

@@ -117,7 +117,7 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "all" => vec![force("eyes"), force("skin"), Box::new(paint()), Box::new(Daam::words())],
         "daam" => vec![Box::new(Daam::of("eyes"))],
         "refine" => {
-            let look = Daam::of("eyes").refine(Refine::Compete { beta: 1.5 });
+            let look = Daam::of("eyes").refine(Refine::compete());
             let force = ColorForce::new("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
             vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).max_timestep(999.0))]
         }

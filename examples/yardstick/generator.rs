@@ -9,7 +9,7 @@ use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
 use impasto::guidance::{
-    Accumulate, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Refine, Region,
+    Accumulate, Area, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Refine, Region,
     Saliency, WeightFn,
 };
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
@@ -33,8 +33,8 @@ pub struct Preset {
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// `oracle` forces the cells of the latent that are covered by half or more.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// Strength of things, and of what surrounds one and several, of `pww`.
-const PAINT: (f64, [f64; 2]) = (1.5, [0.6, 1.0]);
+/// Strength of things where they are and where they are not, and of what surrounds one and several, of `pww`.
+const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
 
 /// The document's example for a part; shirt and background as its hair.
 pub fn doc_parts(part: &str) -> Preset {
@@ -306,7 +306,7 @@ impl Generator for Real {
 
 /// How `ColorForce::exact` looks.
 fn competing(phrase: &String) -> Daam {
-    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::Compete { beta: 1.5 }).window(0.0, 700.0)
+    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0)
 }
 
 /// What it makes of that, on 64 × 64.
@@ -334,11 +334,13 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
         let [left, top, right, bottom] = painted(each.area).map(|share| (SIDE * share) as u32);
         map.paste(&Raster::flat(color(i), bottom - top, right - left), left, top);
     }
-    let (strength, [one, several]) = PAINT;
+    let ([strength, outside], [one, several]) = PAINT;
     let around = if asked.painted.len() > 1 { several } else { one };
     let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(0.4));
     let each = asked.painted.iter().enumerate();
-    let paint = each.fold(paint, |paint, (i, each)| paint.color(color(i), each.object, strength));
+    let paint = each.fold(paint, |paint, (i, each)| {
+        paint.area(Area::color(color(i), each.object).strength(strength).outside(outside))
+    });
     ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))
 }
 

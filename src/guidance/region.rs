@@ -68,7 +68,7 @@ impl Region {
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::guidance::{Accumulate, Daam, Refine, Region, Saliency};
     /// let mut pipeline = impasto::Pipeline::builder().build()?;
-    /// let mut look = Daam::of("hair").accumulate(Accumulate::Mean).refine(Refine::Compete { beta: 1.5 });
+    /// let mut look = Daam::of("hair").accumulate(Accumulate::Mean).refine(Refine::compete());
     /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut look).run()?;
     /// let map = look.map()?.expect("the run had steps");
     /// let hair = Region::along_outlines(&map, output.image(0)?)?; // to inpaint, to force, to paint with

@@ -62,7 +62,7 @@ pub struct ColorForce {
 
 /// The saliency of exact forces.
 fn competing(phrase: &str) -> Daam {
-    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::Compete { beta: 1.5 }).window(0.0, 700.0)
+    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0)
 }
 
 impl ColorForce {
@@ -206,7 +206,7 @@ impl ColorForce {
     }
 
     /// Leaves alone what `phrase` names, found by competition among what the prompt names
-    /// ([`Refine::Compete`]) at timesteps up to 700; may be said several times. Where the force's own map is ahead, the force has the
+    /// ([`Refine::Compete`]) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
     /// cell, unless [`protect_mode`](Self::protect_mode) says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();

@@ -31,14 +31,16 @@ pub enum Refine {
         power: u32,
     },
     /// The phrase against the other things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
-    /// one's map at that grid as deviations from its mean in standard deviations, after one step of self-attention; in every
-    /// cell, the logistic function of β times what the phrase is ahead of the strongest other. `beta` above 0; 1.5 is usual.
+    /// one's map at that grid as deviations from its mean in standard deviations, after Aᵖ; in every
+    /// cell, the logistic function of β times what the phrase is ahead of the strongest other.
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
-    /// A prompt that names nothing else has no competition: `SelfAttention { power: 1 }`, then.
+    /// [`Refine::compete`] has what is usual. A prompt that names nothing else has no competition: `SelfAttention`, then.
     Compete {
-        /// β.
+        /// β, above 0.
         beta: f64,
+        /// p, 0 to 8.
+        power: u32,
     },
 }
 
@@ -46,10 +48,19 @@ pub enum Refine {
 const CELLS: i64 = 1024;
 
 impl Refine {
+    /// [`Refine::Compete`] with β 1.5 after two steps of self-attention. One leaves large things that the model attends to in
+    /// a few spots alone, such as a background, to whatever else is a little ahead there; more blur the small ones.
+    #[must_use]
+    pub const fn compete() -> Self {
+        Self::Compete { beta: 1.5, power: 2 }
+    }
+
     pub(super) fn check(self) -> Result<()> {
         match self {
-            Self::SelfAttention { power } if power > 8 => Err(Error::parameter("refine power", power, "0 to 8")),
-            Self::Compete { beta } if !(beta.is_finite() && beta > 0.0) => {
+            Self::SelfAttention { power } | Self::Compete { power, .. } if power > 8 => {
+                Err(Error::parameter("refine power", power, "0 to 8"))
+            }
+            Self::Compete { beta, .. } if !(beta.is_finite() && beta > 0.0) => {
                 Err(Error::parameter("refine beta", beta, "a number above 0; 1.5 is usual"))
             }
             _ => Ok(()),
@@ -147,9 +158,9 @@ impl Refine {
         match (self, things) {
             (Self::Off, _) => resized(map, to),
             (Self::SelfAttention { power }, _) => widened(power),
-            (Self::Compete { .. }, None) => widened(1),
-            (Self::Compete { beta }, Some(things)) => {
-                let scores = deviations(&attend(&deviations(things)?, attention, 1)?)?;
+            (Self::Compete { power, .. }, None) => widened(power),
+            (Self::Compete { beta, power }, Some(things)) => {
+                let scores = deviations(&attend(&deviations(things)?, attention, power)?)?;
                 let scores = resized(&scores, to)?;
                 let (own, others) = (scores.f_narrow(1, 0, 1)?, scores.f_narrow(1, 1, scores.size4()?.1 - 1)?);
                 // softmax over the two is the logistic function of their difference
@@ -236,7 +247,7 @@ mod tests {
         let other = map.flip([2, 3]); // highest where the first one is not
         let both = Tensor::cat(&[&map, &other], 1);
         let swapped = Tensor::cat(&[&other, &map], 1);
-        let how = Refine::Compete { beta: 1.5 };
+        let how = Refine::Compete { beta: 1.5, power: 1 };
         let [first, second] = [both, swapped].map(|maps| how.apply(&map, Some(&maps), &attention, GRID, GRID).unwrap());
         assert!((&first + &second - 1.0).abs().max().double_value(&[]) < 1e-6);
         assert!(first.double_value(&[0, 0, 2, 3]) > 0.8 && second.double_value(&[0, 0, 5, 4]) > 0.8);
@@ -248,11 +259,14 @@ mod tests {
     }
 
     #[test]
-    fn without_competition_it_is_one_step_of_self_attention() -> Result<()> {
+    fn without_competition_it_is_self_attention() -> Result<()> {
         let (map, attention) = example();
-        let one_step = |to| Refine::SelfAttention { power: 1 }.apply(&map, None, &attention, GRID, to);
-        assert_eq!(Refine::Compete { beta: 1.5 }.apply(&map, None, &attention, GRID, GRID)?, one_step(GRID)?);
-        let larger = one_step(Grid::new(12, 20))?;
+        let steps = |power, to| Refine::SelfAttention { power }.apply(&map, None, &attention, GRID, to);
+        for power in [1, 2] {
+            let alone = Refine::Compete { beta: 1.5, power }.apply(&map, None, &attention, GRID, GRID)?;
+            assert_eq!(alone, steps(power, GRID)?);
+        }
+        let larger = steps(1, Grid::new(12, 20))?;
         assert_eq!((larger.size(), larger.max().double_value(&[]) <= 1.0), (vec![1, 1, 12, 20], true));
         Ok(())
     }
@@ -264,7 +278,8 @@ mod tests {
             0.0
         );
         assert!(Refine::SelfAttention { power: 9 }.check().is_err());
-        assert!(Refine::Compete { beta: 0.0 }.check().is_err());
-        assert!(Refine::Compete { beta: 1.5 }.check().is_ok());
+        assert!(Refine::Compete { beta: 0.0, power: 1 }.check().is_err());
+        assert!(Refine::Compete { beta: 1.5, power: 9 }.check().is_err());
+        assert!(Refine::compete().check().is_ok());
     }
 }
