@@ -244,8 +244,11 @@ fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()>
         assert!(trimmed.after <= trimmed.before, "{trimmed:?}");
         assert!((trimmed.after - painted.delta_e).abs() < 1e-3, "what is said is what is there");
     }
-    let converged = details.painted.iter().all(|painted| painted.delta_e <= 2.0);
-    let noted = details.warnings.iter().any(|warning| matches!(warning, ColorWarning::NotConverged { .. }));
+    let converged = details.painted.iter().all(|painted| painted.delta_e <= 2.0 && painted.coverage >= 0.5);
+    let noted = details
+        .warnings
+        .iter()
+        .any(|warning| matches!(warning, ColorWarning::NotConverged { .. } | ColorWarning::Uneven { .. }));
     assert_eq!((details.converged, noted), (converged, !converged));
     Ok(())
 }
@@ -257,6 +260,8 @@ fn bad_settings_say_what_is_expected() {
     let rows = [
         (force().saliency_cutoff(f64::NAN), "saliency_cutoff"),
         (force().texture(Texture::LowPass(0.0)), "texture LowPass"),
+        (force().texture(Texture::Local(0.0)), "texture Local"),
+        (force().texture(Texture::Local(f64::NAN)), "texture Local"),
         (force().stat(ColorStat::Trimmed(0.5)), "stat Trimmed"),
         (force().two_pass(1000.0), "two_pass until"),
         (force().two_pass(f64::NAN), "two_pass until"),

@@ -105,8 +105,8 @@ impl ColorForce {
     /// names ([`Refine::Compete`]), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
     /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
     ///
-    /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2; where it was not, the best is there, and a
-    /// note.
+    /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2, in most of the region; where it was not, the best is
+    /// there, and a note.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -134,7 +134,7 @@ impl ColorForce {
             .color_var(0.3)
             .max_timestep(250.0)
             .target(ForceTarget::SignalOnly)
-            .texture(Texture::MaskedMean)
+            .texture(Texture::Local(1.0 / 16.0))
             .overlap(Overlap::Winner)
             .reference_steps(28)
             .stat(ColorStat::Median)

@@ -12,6 +12,9 @@ use crate::guidance::{Curve, Picture, Report, Strip, Swatch};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
+/// Share of a region's pixels near a color from which on the region has that color.
+const MOST: f64 = 0.5;
+
 /// What a color force did in one run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
@@ -28,8 +31,8 @@ pub struct ColorReport {
     pub painted: Vec<PaintedColor>,
     /// What trimming did, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met to CIEDE2000 2, in every image? It concerns the region that was forced; whether that is the right one,
-    /// the masks show.
+    /// Was the color met to CIEDE2000 2 in every image, and is at least half of the region within 10 of it? (The median of two
+    /// colors may be a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
     pub converged: bool,
     /// What the user should know.
     pub warnings: Vec<ColorWarning>,
@@ -70,6 +73,12 @@ pub struct PaintedColor {
     pub coverage: f64,
     /// Share of the picture that the region covers.
     pub area: f64,
+}
+
+impl PaintedColor {
+    fn is_met(&self) -> bool {
+        self.delta_e <= MET && self.coverage >= MOST
+    }
 }
 
 /// What is doubtful about a force, though not wrong. Displayed as a sentence.
@@ -158,6 +167,14 @@ pub enum ColorWarning {
         /// The best that was reached.
         delta_e: f64,
     },
+    /// The region's color on the whole is the one asked for, but few of its pixels have it.
+    #[error("image {image}: the region is of several colors, and {:.0} % of it near the one asked for", 100.0 * coverage)]
+    Uneven {
+        /// Index in the batch.
+        image: usize,
+        /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
+        coverage: f64,
+    },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
     FlatSaliency {
@@ -213,6 +230,8 @@ impl Trace {
         }
         let missed = self.trimmed.iter().filter(|one| one.after > MET);
         warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.after }));
+        let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
+        warnings.extend(uneven.map(|one| ColorWarning::Uneven { image: one.image, coverage: one.coverage }));
         warnings
     }
 
@@ -305,7 +324,7 @@ impl Trace {
             steps: self.steps.clone(),
             painted: self.painted.clone(),
             trimmed: self.trimmed.clone(),
-            converged: self.painted.len() == self.images as usize && self.painted.iter().all(|one| one.delta_e <= MET),
+            converged: self.painted.len() == self.images as usize && self.painted.iter().all(PaintedColor::is_met),
             warnings: self.warnings(),
         })
     }
