@@ -1,7 +1,7 @@
 //! How near a network's step comes to what the machine can do: `cargo bench --bench roofline [-- --side 32] [--rounds N]
-//! [--threads N] [--kind bf16]`.
+//! [--threads N] [--kind bf16] [--model tiny]`.
 //!
-//! A step of a UNet of Stable Diffusion 1.5's size (both branches of one image) is taken apart into its layers. Each distinct
+//! A step of a UNet of Stable Diffusion 1.5's size, or of the embedded model's (both branches of one image), is taken apart into its layers. Each distinct
 //! layer is timed by itself, in turns with all others and with the whole step. Printed are the layers' times, their share of the
 //! best rate that any layer reached in this run (the roof), and the step against the layers' sum. In bf16 a step in f32 takes its
 //! turn too, and what the roof leaves of it is the least that bf16 could take.
@@ -11,7 +11,7 @@ mod support;
 use impasto::attention::{AttentionSite, Place, SiteKind, Tap};
 use impasto::nn::Conv;
 use impasto::weights::Weights;
-use impasto::{Grid, Result};
+use impasto::{Grid, LoadOptions, Model, Result, Source};
 use std::collections::BTreeMap;
 use support::clock::Clock;
 use support::statistics::median;
@@ -30,10 +30,10 @@ enum Layer {
     Conv(i64, i64, i64, i64, i64),
     /// Linear layer: inputs, outputs, rows.
     Linear(i64, i64, i64),
-    /// Attention of eight heads: channels, queries, keys.
-    Attention(i64, i64, i64),
-    /// Group norm and SiLU: channels, side.
-    Norm(i64, i64),
+    /// Attention: heads, channels, queries, keys.
+    Attention(i64, i64, i64, i64),
+    /// Group norm and SiLU: groups, channels, side.
+    Norm(i64, i64, i64),
 }
 
 impl Layer {
@@ -44,7 +44,7 @@ impl Layer {
                 BATCH * (side / stride) * (side / stride) * inputs * outputs * kernel * kernel
             }
             Self::Linear(inputs, outputs, rows) => rows * inputs * outputs,
-            Self::Attention(channels, queries, keys) => 2 * BATCH * queries * keys * channels,
+            Self::Attention(_, channels, queries, keys) => 2 * BATCH * queries * keys * channels,
             Self::Norm(..) => 0,
         };
         2e-9 * products as f64
@@ -64,33 +64,52 @@ impl Layer {
                 let (linear, x) = (w.linear(inputs, outputs)?, noise(&[BATCH, rows / BATCH, inputs])?);
                 Box::new(move || linear.forward(&x).map(drop))
             }
-            Self::Attention(channels, queries, keys) => {
+            Self::Attention(heads, channels, queries, keys) => {
                 let kind = if keys == TOKENS { SiteKind::Cross } else { SiteKind::SelfAttention };
-                let site = AttentionSite::new("", kind, Place::Mid, 0, 8);
-                let heads = |rows| noise(&[BATCH, rows, 8, channels / 8])?.f_transpose(1, 2);
-                let (q, k, v) = (heads(queries)?, heads(keys)?, heads(keys)?);
+                let site = AttentionSite::new("", kind, Place::Mid, 0, heads);
+                let split = |rows| noise(&[BATCH, rows, heads, channels / heads])?.f_transpose(1, 2);
+                let (q, k, v) = (split(queries)?, split(keys)?, split(keys)?);
                 Box::new(move || {
                     let project = |_: &Tensor| Ok((k.shallow_clone(), v.shallow_clone()));
                     Tap::none().attend(&site, &q, &k, project).map(drop)
                 })
             }
-            Self::Norm(channels, side) => {
-                let (norm, x) = (w.group_norm(32, channels, 1e-5)?, noise(&[BATCH, channels, side, side])?);
+            Self::Norm(groups, channels, side) => {
+                let (norm, x) = (w.group_norm(groups, channels, 1e-5)?, noise(&[BATCH, channels, side, side])?);
                 Box::new(move || norm.forward_silu(&x).map(drop))
             }
         })
     }
 }
 
-/// The layers of Stable Diffusion 1.5's UNet over latents of `side` cells, and how often each occurs.
-fn layers(side: i64) -> BTreeMap<Layer, usize> {
+/// The sizes of a UNet.
+struct Sizes {
+    /// Channels of every level.
+    widths: &'static [i64],
+    /// Have the levels transformers?
+    attends: &'static [bool],
+    /// Residual blocks of a level on the way down; one more on the way up.
+    blocks: usize,
+    heads: i64,
+    groups: i64,
+}
+
+/// Stable Diffusion 1.5.
+const SD15: Sizes =
+    Sizes { widths: &[320, 640, 1280, 1280], attends: &[true, true, true, false], blocks: 2, heads: 8, groups: 32 };
+
+/// The embedded model.
+const TINY: Sizes = Sizes { widths: &[48, 80, 80], attends: &[false, true, false], blocks: 1, heads: 5, groups: 8 };
+
+/// The layers of a UNet over latents of `side` cells, and how often each occurs.
+fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
+    let &Sizes { widths, attends, blocks, heads, groups } = sizes;
     let mut layers = BTreeMap::new();
     let mut add = |layer| *layers.entry(layer).or_default() += 1;
-    let widths = [320, 640, 1280, 1280];
     let resnet = |add: &mut dyn FnMut(Layer), inputs, outputs, side| {
-        add(Layer::Norm(inputs, side));
+        add(Layer::Norm(groups, inputs, side));
         add(Layer::Conv(inputs, outputs, side, 3, 1));
-        add(Layer::Norm(outputs, side));
+        add(Layer::Norm(groups, outputs, side));
         add(Layer::Conv(outputs, outputs, side, 3, 1));
         if inputs != outputs {
             add(Layer::Conv(inputs, outputs, side, 1, 1));
@@ -98,37 +117,38 @@ fn layers(side: i64) -> BTreeMap<Layer, usize> {
     };
     let transformer = |add: &mut dyn FnMut(Layer), width: i64, side: i64| {
         let rows = BATCH * side * side;
-        add(Layer::Norm(width, side));
+        add(Layer::Norm(groups, width, side));
         (0..8).for_each(|_| add(Layer::Linear(width, width, rows))); // in and out; q, k, v, out; q, out
         (0..2).for_each(|_| add(Layer::Linear(width, 4 * width, rows)));
         add(Layer::Linear(4 * width, width, rows));
-        add(Layer::Attention(width, side * side, side * side));
-        add(Layer::Attention(width, side * side, TOKENS));
+        add(Layer::Attention(heads, width, side * side, side * side));
+        add(Layer::Attention(heads, width, side * side, TOKENS));
     };
-    add(Layer::Conv(4, 320, side, 3, 1));
-    let (mut skips, mut inputs) = (vec![320], 320);
-    for (level, width) in widths.into_iter().enumerate() {
+    let (first, last, depth) = (widths[0], widths[widths.len() - 1], widths.len() - 1);
+    add(Layer::Conv(4, first, side, 3, 1));
+    let (mut skips, mut inputs) = (vec![first], first);
+    for (level, (&width, &attends)) in widths.iter().zip(attends).enumerate() {
         let side = side >> level;
-        for _ in 0..2 {
+        for _ in 0..blocks {
             resnet(&mut add, inputs, width, side);
-            if level < 3 {
+            if attends {
                 transformer(&mut add, width, side);
             }
             skips.push(width);
             inputs = width;
         }
-        if level < 3 {
+        if level < depth {
             add(Layer::Conv(width, width, side, 3, 2));
             skips.push(width);
         }
     }
-    resnet(&mut add, 1280, 1280, side >> 3);
-    transformer(&mut add, 1280, side >> 3);
-    resnet(&mut add, 1280, 1280, side >> 3);
-    for (level, width) in widths.into_iter().enumerate().rev() {
-        for _ in 0..3 {
+    resnet(&mut add, last, last, side >> depth);
+    transformer(&mut add, last, side >> depth);
+    resnet(&mut add, last, last, side >> depth);
+    for (level, (&width, &attends)) in widths.iter().zip(attends).enumerate().rev() {
+        for _ in 0..=blocks {
             resnet(&mut add, inputs + skips.pop().unwrap_or_default(), width, side >> level);
-            if level < 3 {
+            if attends {
                 transformer(&mut add, width, side >> level);
             }
             inputs = width;
@@ -137,9 +157,31 @@ fn layers(side: i64) -> BTreeMap<Layer, usize> {
             add(Layer::Conv(width, width, side >> (level - 1), 3, 1));
         }
     }
-    add(Layer::Norm(320, side));
-    add(Layer::Conv(320, 4, side, 3, 1));
+    add(Layer::Norm(groups, first, side));
+    add(Layer::Conv(first, 4, side, 3, 1));
     layers
+}
+
+/// What steps are timed of.
+enum Network {
+    Large(Unet),
+    Tiny(Box<Model>),
+}
+
+impl Network {
+    fn tiny(kind: Kind) -> Result<Self> {
+        let options = LoadOptions { precision: kind.into(), ..LoadOptions::default() };
+        Ok(Self::Tiny(Box::new(Model::load_with(&Source::embedded(), options)?)))
+    }
+
+    /// Seconds a step.
+    fn step(&self, side: i64) -> Result<f64> {
+        let grid = Grid::new(side, side);
+        match self {
+            Self::Large(unet) => seconds(unet, grid, 2, "none"),
+            Self::Tiny(model) => seconds(&**model, grid, 20, "none"),
+        }
+    }
 }
 
 fn main() -> Result<()> {
@@ -152,10 +194,12 @@ fn main() -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let (side, rounds) = (option("--side", 32), option("--rounds", 5));
     let kind = if arguments.iter().any(|argument| argument == "bf16") { Kind::BFloat16 } else { Kind::Float };
-    let layers = layers(side);
+    let tiny = arguments.iter().any(|argument| argument == "tiny");
+    let layers = layers(if tiny { &TINY } else { &SD15 }, side);
     let mut works = layers.keys().map(|layer| layer.work(kind)).collect::<Result<Vec<_>>>()?;
-    let unet = Unet::sd15(kind)?;
-    let exact = if kind == Kind::Float { None } else { Some(Unet::sd15(Kind::Float)?) };
+    let network =
+        |kind| Ok::<_, impasto::Error>(if tiny { Network::tiny(kind)? } else { Network::Large(Unet::sd15(kind)?) });
+    let (unet, exact) = (network(kind)?, (kind != Kind::Float).then(|| network(Kind::Float)).transpose()?);
     let mut times = vec![Vec::new(); works.len()];
     let (mut steps, mut exact_steps) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
@@ -167,8 +211,8 @@ fn main() -> Result<()> {
                 times.push(clock.elapsed().as_secs_f64());
             }
         }
-        let step = seconds(&unet, Grid::new(side, side), 2, "none")?;
-        let exact_step = exact.as_ref().map(|unet| seconds(unet, Grid::new(side, side), 2, "none")).transpose()?;
+        let step = unet.step(side)?;
+        let exact_step = exact.as_ref().map(|unet| unet.step(side)).transpose()?;
         if round > 0 {
             steps.push(step);
             exact_steps.extend(exact_step);

@@ -31,7 +31,8 @@ pub enum Refine {
         power: u32,
     },
     /// The phrase against the other things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
-    /// one's map at that grid as deviations from its mean in standard deviations, after Aᵖ; in every
+    /// one's map at that grid as deviations from its mean in standard deviations, after Aᵖ, less the logarithm of its peak (small
+    /// things peak higher, and would take what is around them); in every
     /// cell, the logistic function of β times what the phrase is ahead of the strongest other.
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
@@ -161,7 +162,7 @@ impl Refine {
             (Self::Compete { power, .. }, None) => widened(power),
             (Self::Compete { beta, power }, Some(things)) => {
                 let scores = deviations(&attend(&deviations(things)?, attention, power)?)?;
-                let scores = resized(&scores, to)?;
+                let scores = resized(&handicapped(&scores)?, to)?;
                 let (own, others) = (scores.f_narrow(1, 0, 1)?, scores.f_narrow(1, 1, scores.size4()?.1 - 1)?);
                 // softmax over the two is the logistic function of their difference
                 Ok(own.f_sub(&others.f_amax([1i64], true)?)?.f_mul_scalar(beta)?.f_sigmoid()?)
@@ -184,6 +185,14 @@ fn deviations(maps: &Tensor) -> Result<Tensor> {
     let centered = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
     let deviation = centered.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;
     Ok(centered.f_div(&deviation.f_add_scalar(1e-8)?)?)
+}
+
+/// Less the logarithm of its peak, of every map of deviations. A thing that has few cells is that many deviations ahead in them, and
+/// still some in the cells around, which are others': without this an eye has its lid, and a bow the hair beside it.
+fn handicapped(deviations: &Tensor) -> Result<Tensor> {
+    // A map of two halves peaks at 1, and a flat one at 0.
+    let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;
+    Ok(deviations.f_sub(&peaks.f_log()?)?)
 }
 
 fn resized(maps: &Tensor, to: Grid) -> Result<Tensor> {
@@ -255,6 +264,22 @@ mod tests {
         let brighter = Tensor::cat(&[&map * 3.0 + 1.0, other], 1);
         let again = how.apply(&map, Some(&brighter), &attention, GRID, GRID)?;
         assert!((again - first).abs().max().double_value(&[]) < 1e-4);
+        Ok(())
+    }
+
+    #[test]
+    fn a_small_thing_does_not_take_what_is_around_it() -> Result<()> {
+        // A thing of 4 × 4 cells, seen through blurred eyes, and everything else.
+        let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));
+        let _ = thing.narrow(2, 6, 4).narrow(3, 6, 4).fill_(1.0);
+        let seen = (0..4).fold(thing.shallow_clone(), |x, _| x.avg_pool2d([3; 2], [1; 2], [1; 2], false, true, None));
+        let things = Tensor::cat(&[&seen, &(1.0 - &seen)], 1);
+        let grid = Grid::new(16, 16);
+        let alone = Tensor::eye(256, (Kind::Float, Device::Cpu)).unsqueeze(0);
+        let found = Refine::Compete { beta: 1.5, power: 1 }.apply(&seen, Some(&things), &alone, grid, grid)?.ge(0.5);
+        let above_its_mean = seen.ge_tensor(&seen.mean(Kind::Float)).sum(Kind::Int64).int64_value(&[]);
+        let cells = found.sum(Kind::Int64).int64_value(&[]);
+        assert!((16..=36).contains(&cells) && above_its_mean > 50, "{cells} of 16 cells, {above_its_mean} before");
         Ok(())
     }
 
