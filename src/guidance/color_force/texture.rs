@@ -122,7 +122,7 @@ mod tests {
             let (base, mask) =
                 (&right * 2.0 + 0.2 * stripes, Tensor::ones([1, 1, side, side], (Kind::Float, tch::Device::Cpu)));
             let moved = |texture: Texture| -> Result<(f64, f64)> {
-                let moved = &base + texture.part(&(-&base), &mask)?;
+                let moved = &base + texture.part(&(&base * -1.0), &mask)?;
                 let quarter = |column| moved.narrow(3, column, side / 4);
                 let mean = |column| quarter(column).mean(Kind::Double).double_value(&[]);
                 Ok(((mean(0) - mean(3 * side / 4)).abs(), quarter(0).std(false).double_value(&[])))
