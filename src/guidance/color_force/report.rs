@@ -1,7 +1,7 @@
 //! What a color force did: recorded per forced step, measured in the finished picture.
 
 use super::gold::Gold;
-use super::measure::{MET, Place, measure, within};
+use super::measure::{ColorStat, MET, Place, measure, within};
 use super::seen::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
@@ -12,8 +12,8 @@ use crate::guidance::{Curve, Picture, Report, Strip, Swatch};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-/// Share of a region's pixels near a color from which on the region has that color.
-const MOST: f64 = 0.5;
+/// CIEDE2000 of a region's mean up to which it is of one color.
+const ONE_COLOR: f64 = 5.0;
 
 /// What a color force did in one run.
 #[derive(Clone, Debug, Serialize)]
@@ -31,8 +31,8 @@ pub struct ColorReport {
     pub painted: Vec<PaintedColor>,
     /// What trimming did, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met to CIEDE2000 2 in every image, and is at least half of the region within 10 of it? (The median of two
-    /// colors may be a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
+    /// Was the color met to CIEDE2000 2 in every image, and is the region's mean within 5 of it? (The median of a region says nothing of the
+    /// half of it that has other colors, and that of two colors may be a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
     pub converged: bool,
     /// What the user should know.
     pub warnings: Vec<ColorWarning>,
@@ -69,6 +69,8 @@ pub struct PaintedColor {
     pub color: Rgb,
     /// CIEDE2000 to the color asked for.
     pub delta_e: f64,
+    /// CIEDE2000 of the region's mean in linear light, whatever [`ColorForce::stat`](super::ColorForce::stat) says.
+    pub mean_delta_e: f64,
     /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
     pub coverage: f64,
     /// Share of the picture that the region covers.
@@ -77,7 +79,7 @@ pub struct PaintedColor {
 
 impl PaintedColor {
     fn is_met(&self) -> bool {
-        self.delta_e <= MET && self.coverage >= MOST
+        self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR
     }
 }
 
@@ -167,13 +169,13 @@ pub enum ColorWarning {
         /// The best that was reached.
         delta_e: f64,
     },
-    /// The region's color on the whole is the one asked for, but few of its pixels have it.
-    #[error("image {image}: the region is of several colors, and {:.0} % of it near the one asked for", 100.0 * coverage)]
+    /// The region's color on the whole is the one asked for, but it has others too.
+    #[error("image {image}: the region has other colors too, its mean is {mean_delta_e:.1} off; look at the mask")]
     Uneven {
         /// Index in the batch.
         image: usize,
-        /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
-        coverage: f64,
+        /// CIEDE2000 of the region's mean to the color asked for.
+        mean_delta_e: f64,
     },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
@@ -231,7 +233,7 @@ impl Trace {
         let missed = self.trimmed.iter().filter(|one| one.after > MET);
         warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.after }));
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
-        warnings.extend(uneven.map(|one| ColorWarning::Uneven { image: one.image, coverage: one.coverage }));
+        warnings.extend(uneven.map(|one| ColorWarning::Uneven { image: one.image, mean_delta_e: one.mean_delta_e }));
         warnings
     }
 
@@ -292,6 +294,7 @@ impl Trace {
                 image: image as usize,
                 color: Rgb::from_linear(measured.light),
                 delta_e: measured.delta_e,
+                mean_delta_e: measure(&pixels, ColorStat::Mean, settings.color)?.delta_e,
                 coverage: within(&pixels, settings.color, 10.0)?,
                 area: mask.f_mean(Kind::Double)?.f_double_value(&[])?,
             });

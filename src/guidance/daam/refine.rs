@@ -31,9 +31,9 @@ pub enum Refine {
         power: u32,
     },
     /// The phrase against the other things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
-    /// one's map at that grid as deviations from its mean in standard deviations, after Aᵖ, less the logarithm of its peak (small
-    /// things peak higher, and would take what is around them); in every
-    /// cell, the logistic function of β times what the phrase is ahead of the strongest other.
+    /// one's map at that grid as deviations from its mean in standard deviations, 1 at most (a few cells that it stares at say no
+    /// more than others that it looks at); the same again after Aᵖ, less the logarithm of its peak (small things peak higher, and
+    /// would take what is around them); in every cell, the logistic function of β times what the phrase is ahead of the strongest other.
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
     /// [`Refine::compete`] has what is usual. A prompt that names nothing else has no competition: `SelfAttention`, then.
@@ -161,7 +161,8 @@ impl Refine {
             (Self::SelfAttention { power }, _) => widened(power),
             (Self::Compete { power, .. }, None) => widened(power),
             (Self::Compete { beta, power }, Some(things)) => {
-                let scores = deviations(&attend(&deviations(things)?, attention, power)?)?;
+                let looked_at = deviations(things)?.f_clamp_max(1.0)?;
+                let scores = deviations(&attend(&looked_at, attention, power)?)?;
                 let scores = resized(&handicapped(&scores)?, to)?;
                 let (own, others) = (scores.f_narrow(1, 0, 1)?, scores.f_narrow(1, 1, scores.size4()?.1 - 1)?);
                 // softmax over the two is the logistic function of their difference
