@@ -164,7 +164,7 @@ fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
 
 /// What steps are timed of.
 enum Network {
-    Large(Unet),
+    Large(Box<Unet>),
     Tiny(Box<Model>),
 }
 
@@ -178,7 +178,7 @@ impl Network {
     fn step(&self, side: i64) -> Result<f64> {
         let grid = Grid::new(side, side);
         match self {
-            Self::Large(unet) => seconds(unet, grid, 2, "none"),
+            Self::Large(unet) => seconds(&**unet, grid, 2, "none"),
             Self::Tiny(model) => seconds(&**model, grid, 20, "none"),
         }
     }
@@ -197,8 +197,9 @@ fn main() -> Result<()> {
     let tiny = arguments.iter().any(|argument| argument == "tiny");
     let layers = layers(if tiny { &TINY } else { &SD15 }, side);
     let mut works = layers.keys().map(|layer| layer.work(kind)).collect::<Result<Vec<_>>>()?;
-    let network =
-        |kind| Ok::<_, impasto::Error>(if tiny { Network::tiny(kind)? } else { Network::Large(Unet::sd15(kind)?) });
+    let network = |kind| {
+        Ok::<_, impasto::Error>(if tiny { Network::tiny(kind)? } else { Network::Large(Box::new(Unet::sd15(kind)?)) })
+    };
     let (unet, exact) = (network(kind)?, (kind != Kind::Float).then(|| network(Kind::Float)).transpose()?);
     let mut times = vec![Vec::new(); works.len()];
     let (mut steps, mut exact_steps) = (Vec::new(), Vec::new());
