@@ -231,9 +231,9 @@ fn main() -> Result<()> {
         println!("{name:<34} {count:>5} {:>9.2} {rate:>9.0} {:>5.0}%", 1e3 * seconds, 100.0 * rate / roof);
     }
     let step = median(steps);
-    println!("work {work:.0} GFLOP; at the roof of {roof:.0} GFLOP/s {:.2} s", work / roof);
+    println!("work {work:.1} GFLOP; at the roof of {roof:.0} GFLOP/s {:.3} s", work / roof);
     println!(
-        "layers one by one {sum:.2} s; the step {step:.2} s, {:.2} of their sum, {:.0} GFLOP/s",
+        "layers one by one {sum:.3} s; the step {step:.3} s, {:.2} of their sum, {:.0} GFLOP/s",
         step / sum,
         work / step
     );
