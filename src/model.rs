@@ -494,6 +494,8 @@ pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<crate::text::Tokenize
 struct Given {
     /// The latents in sigma space, f32.
     x: Tensor,
+    /// How many of the rows are different: the first ones, which go round where all inputs share a latent.
+    distinct: i64,
     sample: Tensor,
     timestep: Tensor,
     context: Tensor,
@@ -514,13 +516,18 @@ impl Model {
         let x = Tensor::f_cat(&latents, 0)?;
         let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
-        Ok(Given { x, sample, timestep, context, added: self.added(inputs)? })
+        let added = self.added(inputs)?;
+        // Whatever else the network is told may differ from input to input.
+        let alike = !self.inpaints() && added.is_none() && one(&latents);
+        let distinct = latents.first().filter(|_| alike).unwrap_or(&&x).size4()?.0;
+        Ok(Given { x, distinct, sample, timestep, context, added })
     }
 
     /// What the network predicts of that.
     fn predictions(&self, step: &Step, inputs: &[Input<'_>], given: &Given, tap: &mut Tap<'_>) -> Result<Predictions> {
-        let Given { x, sample, timestep, context, added } = given;
-        let out = self.unet.forward(sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
+        let Given { x, distinct, sample, timestep, context, added } = given;
+        let sample = sample.f_narrow(0, 0, *distinct)?;
+        let out = self.unet.forward(&sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, x, step.sigma)?;
         let each = x0.f_chunk(inputs.len() as i64, 0)?;
         Ok(Predictions::new(step, inputs, each).of(self.prediction()))
@@ -590,6 +597,12 @@ impl Model {
         let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
         Ok(Some(Added { text_embeds, time_ids, timestep_cond, ..Added::default() }))
     }
+}
+
+/// Are these one tensor in memory, seen more than once?
+fn one(tensors: &[&Tensor]) -> bool {
+    let same = |a: &Tensor, b: &Tensor| (a.data_ptr(), a.size(), a.stride()) == (b.data_ptr(), b.size(), b.stride());
+    tensors.windows(2).all(|pair| matches!(pair, [a, b] if same(a, b)))
 }
 
 /// What each row is told of its guidance, [rows, width].

@@ -14,6 +14,8 @@ use tch::{Device, Kind, Tensor};
 const WORTH_A_CALL: i64 = 5 << 20;
 /// Rows below which a product is a matter of reading the weights.
 const FEW_ROWS: i64 = 16;
+/// Cells below which sums of a convolution's weights cost what they save.
+const FEW_CELLS: i64 = 512;
 
 /// x·Wᵀ + b over the last axis.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
@@ -59,6 +61,29 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let y = product(&columns, &weight.f_reshape([outputs, depth])?, bias)?;
     let picture = y.f_reshape([b, -1, outputs])?.f_transpose(1, 2)?.f_contiguous()?;
     Ok(picture.f_reshape([b, outputs, side(h), side(w)])?)
+}
+
+/// Every cell repeated, two by two, and a 3×3 convolution of that: [b, inputs, h, w] → [b, outputs, 2h, 2w].
+///
+/// Under the kernel most cells are copies of a neighbour: each result sees four different ones. So it is, at each of the four positions in a
+/// pair of rows and columns, a 2×2 convolution of the cells before they are repeated, with sums of weights: 4/9 of the products.
+pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
+    if b * h * w < FEW_CELLS || !worth_a_call(b * h * w * 4 * inputs * outputs) || !onednn(x, weight) {
+        let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
+        return conv2d(&repeated, weight, bias, Conv::SAME);
+    }
+    // [position, cell, row of the kernel]: which of the kernel's three rows fall on the one and the other of two cells; columns alike.
+    let falls = Tensor::from_slice(&[1f32, 0., 0., 0., 1., 1., 1., 1., 0., 0., 0., 1.]).f_reshape([2, 2, 3])?;
+    let kernels = Tensor::f_einsum("ray,sbx,oiyx->rsoiab", &[&falls, &falls, weight], None::<i64>)?;
+    let picture = Tensor::f_empty([b, outputs, h, 2, w, 2], (Kind::Float, x.device()))?;
+    for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let kernel = kernels.f_select(0, row)?.f_select(0, column)?;
+        let cells = x.f_mkldnn_convolution(&kernel, bias, [1, 1], [1, 1], [1, 1], 1)?; // [b, outputs, h + 1, w + 1]
+        let cells = cells.f_narrow(2, row, h)?.f_narrow(3, column, w)?;
+        picture.f_select(3, row)?.f_select(4, column)?.f_copy_(&cells)?;
+    }
+    Ok(picture.f_reshape([b, outputs, 2 * h, 2 * w])?)
 }
 
 /// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies.
@@ -121,6 +146,23 @@ mod tests {
             let ours = conv2d(&x, &weight, Some(&bias), conv)?;
             assert!(ours.is_contiguous());
             close(&ours, &plain);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_convolution_before_doubling_is_the_one_after_it() -> Result<()> {
+        // The last two are too few cells, and too few products.
+        for (b, inputs, outputs, h, w) in
+            [(2, 64, 48, 23, 12), (1, 32, 80, 17, 31), (2, 256, 96, 5, 3), (2, 4, 4, 16, 16)]
+        {
+            let x = Tensor::randn([b, inputs, h, w], CPU);
+            let weight = Tensor::randn([outputs, inputs, 3, 3], CPU) / (9.0 * inputs as f64).sqrt();
+            let bias = Tensor::randn([outputs], CPU);
+            let plain = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
+            for bias in [None, Some(&bias)] {
+                close(&doubled(&x, &weight, bias)?, &plain.f_conv2d(&weight, bias, 1, 1, 1, 1)?);
+            }
         }
         Ok(())
     }

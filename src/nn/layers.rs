@@ -70,6 +70,11 @@ impl Conv2d {
         kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
     }
 
+    /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]; for [`Conv::SAME`].
+    pub(super) fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
+        kernels::doubled(x, &self.weight, self.bias.as_ref())
+    }
+
     /// And [1 or b, outputs] to every cell. What is one row for the whole batch costs nothing: it joins the bias.
     pub fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
         match (&self.bias, more.size2()?) {
@@ -180,6 +185,17 @@ pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: 
 /// [b, tokens, heads · d] → [b, heads, tokens, d].
 pub(super) fn split_heads(x: &Tensor, heads: i64) -> Result<Tensor> {
     Ok(x.f_unflatten(2, [heads, -1])?.f_transpose(1, 2)?)
+}
+
+/// [n, ..] → [rows, ..], a multiple of n: the first n rows, and the same again.
+pub(super) fn repeated(x: &Tensor, rows: i64) -> Result<Tensor> {
+    match x.size().split_first() {
+        Some((&n, row)) if n != rows => {
+            let times = [&[rows / n.max(1), n], row].concat();
+            Ok(x.f_unsqueeze(0)?.f_expand(times, false)?.f_flatten(0, 1)?)
+        }
+        _ => Ok(x.shallow_clone()),
+    }
 }
 
 /// [b, channels, h, w] → [b, h · w, channels].

@@ -1,6 +1,6 @@
 //! Transformers over the cells of a picture: where attention sites are.
 
-use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
+use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, repeated, split_heads};
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::error::Result;
 use crate::weights::Weights;
@@ -72,13 +72,16 @@ impl Transformer {
         })
     }
 
-    /// `x` is [b, channels, h, w], `context` [b, tokens, width]; the shape of `x` comes out.
+    /// `x` is [n, channels, h, w], `context` [b, tokens, width]; out comes [b, channels, h, w]. Where n is less than b, `x` is
+    /// [`repeated`].
     pub fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [b, h·w, channels]
+        let rows = context.size3()?.0;
+        let h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
+        let (x, mut h) = (repeated(x, rows)?, repeated(&h, rows)?);
         for block in &self.transformer_blocks {
             h = block.forward(&h, context, tap)?;
         }
-        Ok(picture(&self.proj_out.forward(&h)?, x)?.f_add_(x)?)
+        Ok(picture(&self.proj_out.forward(&h)?, &x)?.f_add_(&x)?)
     }
 }
 

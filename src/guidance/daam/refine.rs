@@ -293,7 +293,7 @@ mod tests {
         let bow = |y, x| (7..9).contains(&y) && (11..13).contains(&x);
         let background = drawn(&|y, x| {
             if bow(y, x) {
-                8.0
+                4.0
             } else if x < 8 {
                 0.3
             } else {

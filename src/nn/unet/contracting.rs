@@ -4,7 +4,7 @@ use super::blocks::{DownBlock, Maker, MidBlock, Told};
 use super::{Added, Level, UnetConfig};
 use crate::attention::Tap;
 use crate::error::{Error, Result};
-use crate::nn::layers::{Conv, Conv2d};
+use crate::nn::layers::{Conv, Conv2d, repeated};
 use crate::nn::time::{TimestepEmbedding, sinusoids};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
@@ -83,6 +83,11 @@ impl Contracting {
     ) -> Result<Contracted> {
         self.check(sample, timestep, context)?;
         let time = self.time(timestep, added)?.f_silu()?; // [1 or b, 4·channels]
+        let (rows, all) = (sample.size4()?.0, context.size3()?.0);
+        if rows < all && time.size2()?.0 > 1 {
+            let expected = format!("{all} rows: their timesteps, or what else they are told, are rows of their own");
+            return Err(Error::Shape { what: "sample", got: sample.size(), expected });
+        }
         let context = self.cast(context)?;
         let told = Told { time: &time, context: &context };
 
@@ -107,7 +112,9 @@ impl Contracting {
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, told, tap)?;
         }
-        Ok(Contracted { x, skips, time, context })
+        let rows = context.size3()?.0;
+        let skips = skips.iter().map(|skip| repeated(skip, rows)).collect::<Result<_>>()?;
+        Ok(Contracted { x: repeated(&x, rows)?, skips, time, context })
     }
 
     /// The timestep, and what is added to it, as a vector.
@@ -152,8 +159,8 @@ impl Contracting {
         }
         let width = self.config.cross_attention_dim.level(0).unwrap_or_default();
         match context.size().as_slice() {
-            &[n, _, w] if n == b && w == width => Ok(()),
-            got => shape("context", got.to_vec(), format!("[{b}, tokens, {width}]")),
+            &[rows, _, w] if rows >= b && rows % b.max(1) == 0 && w == width => Ok(()),
+            got => shape("context", got.to_vec(), format!("[{b} or a multiple, tokens, {width}]")),
         }
     }
 }

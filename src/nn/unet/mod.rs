@@ -82,7 +82,9 @@ impl UNet {
     ///
     /// `sample` is [b, in_channels, h, w] of any size, `timestep` one number or a vector of b,
     /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides, which
-    /// others ignore, and what ControlNets add.
+    /// others ignore, and what ControlNets add. With one timestep for all, and nothing added that tells rows apart, `sample` may be of
+    /// n rows that divide b: row i of the contexts goes with row i mod n, and what does not depend on contexts yet is computed
+    /// once for them all.
     ///
     /// # Errors
     /// [`Error::Shape`](crate::error::Error::Shape) if one of them has another shape,
@@ -162,8 +164,24 @@ mod tests {
         );
         assert!(message([2, 4, 8, 8], &[3], [2, 7, 12]).contains("timestep has shape [3]; expected one number or [2]"));
         assert!(
-            message([2, 4, 8, 8], &[], [1, 7, 12]).contains("context has shape [1, 7, 12]; expected [2, tokens, 12]")
+            message([2, 4, 8, 8], &[], [1, 7, 12])
+                .contains("context has shape [1, 7, 12]; expected [2 or a multiple, tokens, 12]")
         );
+        Ok(())
+    }
+
+    #[test]
+    fn samples_go_round_where_contexts_are_more() -> Result<()> {
+        let unet = UNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &tiny())?;
+        let (samples, contexts) = (Tensor::randn([2, 4, 9, 7], CPU), Tensor::randn([6, 7, 12], CPU));
+        let predicted =
+            |samples: &Tensor, time: &Tensor| unet.forward(samples, time, &contexts, None, &mut Tap::none());
+        let time = Tensor::from(7.5);
+        let (few, all) = (predicted(&samples, &time)?, predicted(&samples.repeat([3, 1, 1, 1]), &time)?);
+        let apart = (&few - &all).abs().max().double_value(&[]);
+        assert!(few.size() == [6, 4, 9, 7] && apart < 1e-5, "{apart}");
+        let error = predicted(&samples, &Tensor::from_slice(&[7.5f32, 8.0])).unwrap_err().to_string();
+        assert!(error.contains("sample has shape [2, 4, 9, 7]; expected 6 rows"), "{error}");
         Ok(())
     }
 
