@@ -26,22 +26,29 @@ const TOKENS: i64 = 77;
 /// A layer with its sizes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Layer {
-    /// Convolution: inputs, outputs, side of its input, kernel, stride.
-    Conv(i64, i64, i64, i64, i64),
+    /// Convolution: rows, inputs, outputs, side of its input, kernel, stride.
+    Conv(i64, i64, i64, i64, i64, i64),
+    /// Cells repeated, two by two, and a convolution of that: channels, side of its input.
+    Doubled(i64, i64),
     /// Linear layer: inputs, outputs, rows.
     Linear(i64, i64, i64),
     /// Attention: heads, channels, queries, keys.
     Attention(i64, i64, i64, i64),
-    /// Group norm and SiLU: groups, channels, side.
-    Norm(i64, i64, i64),
+    /// Group norm and SiLU: rows, groups, channels, side.
+    Norm(i64, i64, i64, i64),
 }
 
 impl Layer {
     /// Multiplications and additions, in 10⁹.
     fn gflop(self) -> f64 {
         let products = match self {
-            Self::Conv(inputs, outputs, side, kernel, stride) => {
-                BATCH * (side / stride) * (side / stride) * inputs * outputs * kernel * kernel
+            Self::Conv(rows, inputs, outputs, side, kernel, stride) => {
+                rows * (side / stride) * (side / stride) * inputs * outputs * kernel * kernel
+            }
+            // From as many cells on as `kernels::doubled` asks for it is four products of nine.
+            Self::Doubled(channels, side) => {
+                let taps = if BATCH * side * side >= 512 { 4 } else { 9 };
+                BATCH * 4 * side * side * channels * channels * taps
             }
             Self::Linear(inputs, outputs, rows) => rows * inputs * outputs,
             Self::Attention(_, channels, queries, keys) => 2 * BATCH * queries * keys * channels,
@@ -55,13 +62,17 @@ impl Layer {
         let w = Weights::random(1, kind, Device::Cpu);
         let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_to_kind(kind);
         Ok(match self {
-            Self::Conv(inputs, outputs, side, kernel, stride) => {
+            Self::Conv(rows, inputs, outputs, side, kernel, stride) => {
                 let conv = w.conv2d(inputs, outputs, Conv { kernel, stride, padding: kernel / 2 })?;
-                let x = noise(&[BATCH, inputs, side, side])?;
+                let x = noise(&[rows, inputs, side, side])?;
                 Box::new(move || conv.forward(&x).map(drop))
             }
+            Self::Doubled(channels, side) => {
+                let (conv, x) = (w.conv2d(channels, channels, Conv::SAME)?, noise(&[BATCH, channels, side, side])?);
+                Box::new(move || conv.forward_doubled(&x).map(drop))
+            }
             Self::Linear(inputs, outputs, rows) => {
-                let (linear, x) = (w.linear(inputs, outputs)?, noise(&[BATCH, rows / BATCH, inputs])?);
+                let (linear, x) = (w.linear(inputs, outputs)?, noise(&[rows, inputs])?);
                 Box::new(move || linear.forward(&x).map(drop))
             }
             Self::Attention(heads, channels, queries, keys) => {
@@ -74,8 +85,8 @@ impl Layer {
                     Tap::none().attend(&site, &q, &k, project).map(drop)
                 })
             }
-            Self::Norm(groups, channels, side) => {
-                let (norm, x) = (w.group_norm(groups, channels, 1e-5)?, noise(&[BATCH, channels, side, side])?);
+            Self::Norm(rows, groups, channels, side) => {
+                let (norm, x) = (w.group_norm(groups, channels, 1e-5)?, noise(&[rows, channels, side, side])?);
                 Box::new(move || norm.forward_silu(&x).map(drop))
             }
         })
@@ -101,64 +112,66 @@ const SD15: Sizes =
 /// The embedded model.
 const TINY: Sizes = Sizes { widths: &[48, 80, 80], attends: &[false, true, false], blocks: 1, heads: 5, groups: 8 };
 
-/// The layers of a UNet over latents of `side` cells, and how often each occurs.
-fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
+/// The layers of a UNet over latents of `side` cells, and how often each occurs. Up to the first attention they are of `distinct` rows.
+fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
     let &Sizes { widths, attends, blocks, heads, groups } = sizes;
     let mut layers = BTreeMap::new();
     let mut add = |layer| *layers.entry(layer).or_default() += 1;
-    let resnet = |add: &mut dyn FnMut(Layer), inputs, outputs, side| {
-        add(Layer::Norm(groups, inputs, side));
-        add(Layer::Conv(inputs, outputs, side, 3, 1));
-        add(Layer::Norm(groups, outputs, side));
-        add(Layer::Conv(outputs, outputs, side, 3, 1));
+    let resnet = |add: &mut dyn FnMut(Layer), rows, inputs, outputs, side| {
+        add(Layer::Norm(rows, groups, inputs, side));
+        add(Layer::Conv(rows, inputs, outputs, side, 3, 1));
+        add(Layer::Norm(rows, groups, outputs, side));
+        add(Layer::Conv(rows, outputs, outputs, side, 3, 1));
         if inputs != outputs {
-            add(Layer::Conv(inputs, outputs, side, 1, 1));
+            add(Layer::Conv(rows, inputs, outputs, side, 1, 1));
         }
     };
-    let transformer = |add: &mut dyn FnMut(Layer), width: i64, side: i64| {
-        let rows = BATCH * side * side;
-        add(Layer::Norm(groups, width, side));
-        (0..8).for_each(|_| add(Layer::Linear(width, width, rows))); // in and out; q, k, v, out; q, out
-        (0..2).for_each(|_| add(Layer::Linear(width, 4 * width, rows)));
-        add(Layer::Linear(4 * width, width, rows));
-        add(Layer::Attention(heads, width, side * side, side * side));
-        add(Layer::Attention(heads, width, side * side, TOKENS));
+    let transformer = |add: &mut dyn FnMut(Layer), distinct: i64, width: i64, side: i64| {
+        let cells = side * side;
+        add(Layer::Norm(distinct, groups, width, side));
+        add(Layer::Linear(width, width, distinct * cells)); // in
+        (0..7).for_each(|_| add(Layer::Linear(width, width, BATCH * cells))); // out; q, k, v, out; q, out
+        (0..2).for_each(|_| add(Layer::Linear(width, 4 * width, BATCH * cells)));
+        add(Layer::Linear(4 * width, width, BATCH * cells));
+        add(Layer::Attention(heads, width, cells, cells));
+        add(Layer::Attention(heads, width, cells, TOKENS));
     };
     let (first, last, depth) = (widths[0], widths[widths.len() - 1], widths.len() - 1);
-    add(Layer::Conv(4, first, side, 3, 1));
-    let (mut skips, mut inputs) = (vec![first], first);
+    add(Layer::Conv(distinct, 4, first, side, 3, 1));
+    let (mut skips, mut inputs, mut rows) = (vec![first], first, distinct);
     for (level, (&width, &attends)) in widths.iter().zip(attends).enumerate() {
         let side = side >> level;
         for _ in 0..blocks {
-            resnet(&mut add, inputs, width, side);
+            resnet(&mut add, rows, inputs, width, side);
             if attends {
-                transformer(&mut add, width, side);
+                transformer(&mut add, rows, width, side);
+                rows = BATCH;
             }
             skips.push(width);
             inputs = width;
         }
         if level < depth {
-            add(Layer::Conv(width, width, side, 3, 2));
+            add(Layer::Conv(rows, width, width, side, 3, 2));
             skips.push(width);
         }
     }
-    resnet(&mut add, last, last, side >> depth);
-    transformer(&mut add, last, side >> depth);
-    resnet(&mut add, last, last, side >> depth);
+    resnet(&mut add, rows, last, last, side >> depth);
+    transformer(&mut add, rows, last, side >> depth);
+    resnet(&mut add, BATCH, last, last, side >> depth);
     for (level, (&width, &attends)) in widths.iter().zip(attends).enumerate().rev() {
         for _ in 0..=blocks {
-            resnet(&mut add, inputs + skips.pop().unwrap_or_default(), width, side >> level);
+            resnet(&mut add, BATCH, inputs + skips.pop().unwrap_or_default(), width, side >> level);
             if attends {
-                transformer(&mut add, width, side >> level);
+                transformer(&mut add, BATCH, width, side >> level);
             }
             inputs = width;
         }
         if level > 0 {
-            add(Layer::Conv(width, width, side >> (level - 1), 3, 1));
+            add(Layer::Doubled(width, side >> level));
         }
     }
-    add(Layer::Norm(groups, first, side));
-    add(Layer::Conv(first, 4, side, 3, 1));
+    add(Layer::Norm(BATCH, groups, first, side));
+    add(Layer::Conv(BATCH, first, 4, side, 3, 1));
     layers
 }
 
@@ -195,7 +208,8 @@ fn main() -> Result<()> {
     let (side, rounds) = (option("--side", 32), option("--rounds", 5));
     let kind = if arguments.iter().any(|argument| argument == "bf16") { Kind::BFloat16 } else { Kind::Float };
     let tiny = arguments.iter().any(|argument| argument == "tiny");
-    let layers = layers(if tiny { &TINY } else { &SD15 }, side);
+    // A `Model` knows that both branches have one latent; the network of SD 1.5's size is given both.
+    let layers = if tiny { layers(&TINY, side, 1) } else { layers(&SD15, side, BATCH) };
     let mut works = layers.keys().map(|layer| layer.work(kind)).collect::<Result<Vec<_>>>()?;
     let network = |kind| {
         Ok::<_, impasto::Error>(if tiny { Network::tiny(kind)? } else { Network::Large(Box::new(Unet::sd15(kind)?)) })

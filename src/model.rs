@@ -517,8 +517,8 @@ impl Model {
         let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
         let added = self.added(inputs)?;
-        // Whatever else the network is told may differ from input to input.
-        let alike = !self.inpaints() && added.is_none() && one(&latents);
+        // Whatever else the network is told may differ from input to input, and of latents with gradients each has its own.
+        let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let distinct = latents.first().filter(|_| alike).unwrap_or(&&x).size4()?.0;
         Ok(Given { x, distinct, sample, timestep, context, added })
     }
@@ -545,7 +545,11 @@ impl Model {
             }
             all.push(match context.size().first() {
                 Some(1) => context.f_expand([images, -1, -1], false)?,
-                _ => context.shallow_clone(),
+                Some(rows) if *rows == images => context.shallow_clone(),
+                _ => {
+                    let expected = format!("1 row or {images}, one for each image");
+                    return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });
+                }
             });
         }
         Ok(Tensor::f_cat(&all, 0)?)
@@ -703,5 +707,46 @@ impl Codec for Model {
 
     fn cell(&self) -> i64 {
         self.vae.config().factor()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::diffusion::Noise;
+
+    #[test]
+    fn branches_are_one_up_to_the_prompt_where_nothing_else_tells_them_apart() -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let model = Model::load(&Source::embedded())?;
+        let words = [model.text("")?, model.text("1girl, red hair")?];
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        for images in [1, 2] {
+            let [x, other] = [1, 2].map(|seed| Noise::seeded(seed).draw(&[images, 4, 16, 12]).unwrap() * 3.0);
+            for (own, distinct) in [(&x, images), (&x.copy(), 2 * images), (&other, 2 * images)] {
+                let inputs = [(Branch::Uncond, &x), (Branch::Cond, own)];
+                let inputs = [0, 1].map(|i| Input::new(inputs[i].0, inputs[i].1, &words[i]));
+                assert_eq!(model.given(&step, &inputs)?.distinct, distinct);
+                let together = model.denoise(&step, &inputs, &mut Tap::none())?;
+                for input in &inputs {
+                    let alone = model.denoise(&step, std::slice::from_ref(input), &mut Tap::none())?;
+                    let apart = (together.x0(input.branch)? - alone.x0(input.branch)?).abs().max().double_value(&[]);
+                    assert!(apart < 1e-4, "{:?} of {images} images: {apart}", input.branch);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_context_has_a_row_for_each_image_or_one_for_all() -> Result<()> {
+        let model = Model::load(&Source::embedded())?;
+        let mut two = model.text("1girl")?;
+        two.context = two.context.repeat([2, 1, 1]);
+        let x = Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu));
+        let inputs = [Input::new(Branch::Cond, &x, &two)];
+        let error = model.denoise(&Step::new(0, 1, 3.0, 0.0, 600.0), &inputs, &mut Tap::none()).unwrap_err();
+        assert!(error.to_string().contains("expected 1 row or 1, one for each image"), "{error}");
+        Ok(())
     }
 }

@@ -244,7 +244,10 @@ fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()>
         assert!(trimmed.after <= trimmed.before, "{trimmed:?}");
         assert!((trimmed.after - painted.delta_e).abs() < 1e-3, "what is said is what is there");
     }
-    let converged = details.painted.iter().all(|painted| painted.delta_e <= 2.0 && painted.mean_delta_e <= 5.0);
+    let converged = details
+        .painted
+        .iter()
+        .all(|painted| painted.delta_e <= 2.0 && painted.mean_delta_e <= 5.0 && painted.coverage >= 0.5);
     let noted = details
         .warnings
         .iter()

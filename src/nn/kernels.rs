@@ -154,7 +154,7 @@ mod tests {
     fn a_convolution_before_doubling_is_the_one_after_it() -> Result<()> {
         // The last two are too few cells, and too few products.
         for (b, inputs, outputs, h, w) in
-            [(2, 64, 48, 23, 12), (1, 32, 80, 17, 31), (2, 256, 96, 5, 3), (2, 4, 4, 16, 16)]
+            [(2, 256, 192, 23, 12), (1, 128, 320, 17, 31), (2, 256, 96, 5, 3), (2, 4, 4, 16, 16)]
         {
             let x = Tensor::randn([b, inputs, h, w], CPU);
             let weight = Tensor::randn([outputs, inputs, 3, 3], CPU) / (9.0 * inputs as f64).sqrt();
@@ -173,6 +173,11 @@ mod tests {
         let weight = Tensor::randn([256, 64], CPU).set_requires_grad(true);
         linear(&x, &weight, None)?.sum(Kind::Float).backward();
         assert_eq!(weight.grad(), Tensor::full([256, 64], 600.0, CPU));
+        let cells = Tensor::ones([1, 64, 32, 32], CPU);
+        let weight = Tensor::randn([64, 64, 3, 3], CPU).set_requires_grad(true);
+        doubled(&cells, &weight, None)?.sum(Kind::Float).backward();
+        let middle = weight.grad().select(2, 1).select(2, 1);
+        assert_eq!(middle, Tensor::full([64, 64], 4096.0, CPU), "every one of 64 × 64 cells");
         Ok(())
     }
 }

@@ -71,7 +71,7 @@ impl Conv2d {
     }
 
     /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]; for [`Conv::SAME`].
-    pub(super) fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
+    pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
         kernels::doubled(x, &self.weight, self.bias.as_ref())
     }
 

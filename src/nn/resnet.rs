@@ -48,12 +48,14 @@ impl Resnet {
 
     /// [b, inputs, h, w] → [b, outputs, h, w]. `time` is the time embedding after its SiLU, [1 or b, width].
     pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        let h = self.norm1.forward_silu(x)?;
-        let h = match (&self.time_emb_proj, time) {
+        // Whatever is not read again goes before the next is made: of a large picture each of these is what memory is full of.
+        let mut h = self.norm1.forward_silu(x)?;
+        h = match (&self.time_emb_proj, time) {
             (Some(project), Some(time)) => self.conv1.forward_plus(&h, &project.forward(time)?)?,
             _ => self.conv1.forward(&h)?,
         };
-        let mut h = self.conv2.forward(&self.norm2.forward_silu(&h)?)?;
+        h = self.norm2.forward_silu(&h)?;
+        h = self.conv2.forward(&h)?;
         match &self.conv_shortcut {
             Some(shortcut) => Ok(h.f_add_(&shortcut.forward(x)?)?),
             None => Ok(h.f_add_(x)?),

@@ -105,7 +105,7 @@ impl ColorForce {
     /// names ([`Refine::Compete`]), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
     /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
     ///
-    /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2, all over the region; where it was not, the best is
+    /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2, and by most of the region; where it was not, the best is
     /// there, and a note.
     ///
     /// ```

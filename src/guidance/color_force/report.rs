@@ -14,6 +14,8 @@ use tch::{Device, Kind, Tensor};
 
 /// CIEDE2000 of a region's mean up to which it is of one color.
 const ONE_COLOR: f64 = 5.0;
+/// Share of its pixels near the color from which it is of one color.
+const MOST: f64 = 0.5;
 
 /// What a color force did in one run.
 #[derive(Clone, Debug, Serialize)]
@@ -31,8 +33,8 @@ pub struct ColorReport {
     pub painted: Vec<PaintedColor>,
     /// What trimming did, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met to CIEDE2000 2 in every image, and is the region's mean within 5 of it? (The median of a region says nothing of the
-    /// half of it that has other colors, and that of two colors may be a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
+    /// Was the color met to CIEDE2000 2 in every image, is the region's mean within 5 of it, and half of its pixels within 10? (The median of a
+    /// region says nothing of the half of it that has other colors, and the mean of two colors is a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
     pub converged: bool,
     /// What the user should know.
     pub warnings: Vec<ColorWarning>,
@@ -78,8 +80,21 @@ pub struct PaintedColor {
 }
 
 impl PaintedColor {
+    /// Of a region's pixels, [3, pixels] in -1..=1.
+    fn new(image: usize, pixels: &Tensor, area: f64, stat: ColorStat, asked: Rgb) -> Result<Self> {
+        let measured = measure(pixels, stat, asked)?;
+        Ok(Self {
+            image,
+            color: Rgb::from_linear(measured.light),
+            delta_e: measured.delta_e,
+            mean_delta_e: measure(pixels, ColorStat::Mean, asked)?.delta_e,
+            coverage: within(pixels, asked, 10.0)?,
+            area,
+        })
+    }
+
     fn is_met(&self) -> bool {
-        self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR
+        self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST
     }
 }
 
@@ -170,12 +185,18 @@ pub enum ColorWarning {
         delta_e: f64,
     },
     /// The region's color on the whole is the one asked for, but it has others too.
-    #[error("image {image}: the region has other colors too, its mean is {mean_delta_e:.1} off; look at the mask")]
+    #[error(
+        "image {image}: the region has other colors too: its mean is {mean_delta_e:.1} off, and {:.0} % of it near the color asked for; \
+         look at the mask",
+        100.0 * coverage
+    )]
     Uneven {
         /// Index in the batch.
         image: usize,
         /// CIEDE2000 of the region's mean to the color asked for.
         mean_delta_e: f64,
+        /// Share of its pixels within CIEDE2000 10 of it.
+        coverage: f64,
     },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
@@ -233,7 +254,10 @@ impl Trace {
         let missed = self.trimmed.iter().filter(|one| one.after > MET);
         warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.after }));
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
-        warnings.extend(uneven.map(|one| ColorWarning::Uneven { image: one.image, mean_delta_e: one.mean_delta_e }));
+        warnings.extend(uneven.map(|one| {
+            let &PaintedColor { image, mean_delta_e, coverage, .. } = one;
+            ColorWarning::Uneven { image, mean_delta_e, coverage }
+        }));
         warnings
     }
 
@@ -289,15 +313,8 @@ impl Trace {
             let picture = picture.f_select(0, image)?;
             let place = Place::of(&mask, &picture, self.cell, settings.outlines)?;
             let Some(pixels) = place.pixels(&picture)? else { continue };
-            let measured = measure(&pixels, settings.stat, settings.color)?;
-            self.painted.push(PaintedColor {
-                image: image as usize,
-                color: Rgb::from_linear(measured.light),
-                delta_e: measured.delta_e,
-                mean_delta_e: measure(&pixels, ColorStat::Mean, settings.color)?.delta_e,
-                coverage: within(&pixels, settings.color, 10.0)?,
-                area: mask.f_mean(Kind::Double)?.f_double_value(&[])?,
-            });
+            let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
+            self.painted.push(PaintedColor::new(image as usize, &pixels, area, settings.stat, settings.color)?);
         }
         Ok(())
     }
@@ -366,4 +383,34 @@ fn stacked(steps: &[Tensor]) -> Result<Tensor> {
         return Err(Error::NoMaps("ColorForce"));
     }
     Ok(Tensor::f_stack(steps, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A region that has each color on so many pixels.
+    fn painted(colors: &[(Rgb, i64)], stat: ColorStat, asked: Rgb) -> Result<PaintedColor> {
+        let of = |&(Rgb(r, g, b), count): &(Rgb, i64)| {
+            let color = Tensor::from_slice(&[r, g, b]).to_kind(Kind::Float) / 127.5 - 1.0;
+            color.unsqueeze(1).expand([3, count], false)
+        };
+        PaintedColor::new(0, &Tensor::cat(&colors.iter().map(of).collect::<Vec<_>>(), 1), 0.1, stat, asked)
+    }
+
+    #[test]
+    fn a_region_of_several_colors_is_not_met_whatever_they_make_together() -> Result<()> {
+        let (red, blue, purple) = (Rgb(255, 0, 0), Rgb(0, 0, 255), Rgb(188, 0, 188));
+        // Together they are purple, and none of them is.
+        let halves = painted(&[(red, 50), (blue, 50)], ColorStat::Mean, purple)?;
+        assert!(halves.delta_e < 1.0 && halves.coverage == 0.0 && !halves.is_met(), "{halves:?}");
+        let thirds = painted(&[(red, 40), (purple, 20), (blue, 40)], ColorStat::Median, purple)?;
+        assert!(thirds.delta_e < 1.0 && thirds.mean_delta_e < 1.0 && !thirds.is_met(), "{thirds:?}");
+        // Its median is red, and a third of it blue.
+        let collar = painted(&[(red, 65), (blue, 35)], ColorStat::Median, red)?;
+        assert!(collar.delta_e == 0.0 && collar.coverage > 0.5 && !collar.is_met(), "{collar:?}");
+        let plain = painted(&[(red, 80), (Rgb(200, 20, 20), 20)], ColorStat::Median, red)?; // a crease
+        assert!(plain.is_met(), "{plain:?}");
+        Ok(())
+    }
 }

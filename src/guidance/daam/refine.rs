@@ -32,7 +32,7 @@ pub enum Refine {
     },
     /// The phrase against the other things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
     /// one's map at that grid as deviations from its mean in standard deviations, 1 at most (a few cells that it stares at say no
-    /// more than others that it looks at); the same again after Aᵖ, less the logarithm of its peak (small things peak higher, and
+    /// more than others that it looks at); after Aᵖ deviations again, as they are, less the logarithm of its peak (small things peak higher, and
     /// would take what is around them); in every cell, the logistic function of β times what the phrase is ahead of the strongest other.
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_thing_does_not_take_what_is_around_it() -> Result<()> {
+    fn with_the_handicap_a_small_thing_takes_less_of_what_is_around_it() -> Result<()> {
         // A thing of 4 × 4 cells, seen blurred, and everything else.
         let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));
         let _ = thing.narrow(2, 6, 4).narrow(3, 6, 4).fill_(1.0);
@@ -280,7 +280,7 @@ mod tests {
             ahead.sum(Kind::Int64).int64_value(&[])
         };
         let (before, after) = (ahead(&scores), ahead(&handicapped(&scores)?));
-        assert!(before > 55 && (16..=36).contains(&after), "{after} of 16 cells, {before} before");
+        assert!(before > 55 && (16..=36).contains(&after), "{after} cells for a thing of 16, {before} without");
         Ok(())
     }
 

@@ -159,7 +159,7 @@ impl Contracting {
         }
         let width = self.config.cross_attention_dim.level(0).unwrap_or_default();
         match context.size().as_slice() {
-            &[rows, _, w] if rows >= b && rows % b.max(1) == 0 && w == width => Ok(()),
+            &[rows, _, w] if w == width && (rows == b || (b > 0 && rows > b && rows % b == 0)) => Ok(()),
             got => shape("context", got.to_vec(), format!("[{b} or a multiple, tokens, {width}]")),
         }
     }
