@@ -32,8 +32,8 @@ enum Layer {
     Doubled(i64, i64),
     /// Linear layer: inputs, outputs, rows.
     Linear(i64, i64, i64),
-    /// Attention: heads, channels, queries, keys.
-    Attention(i64, i64, i64, i64),
+    /// Attention: rows, heads, channels, queries, keys.
+    Attention(i64, i64, i64, i64, i64),
     /// Group norm and SiLU: rows, groups, channels, side.
     Norm(i64, i64, i64, i64),
 }
@@ -51,7 +51,7 @@ impl Layer {
                 BATCH * 4 * side * side * channels * channels * taps
             }
             Self::Linear(inputs, outputs, rows) => rows * inputs * outputs,
-            Self::Attention(_, channels, queries, keys) => 2 * BATCH * queries * keys * channels,
+            Self::Attention(rows, _, channels, queries, keys) => 2 * rows * queries * keys * channels,
             Self::Norm(..) => 0,
         };
         2e-9 * products as f64
@@ -75,10 +75,10 @@ impl Layer {
                 let (linear, x) = (w.linear(inputs, outputs)?, noise(&[rows, inputs])?);
                 Box::new(move || linear.forward(&x).map(drop))
             }
-            Self::Attention(heads, channels, queries, keys) => {
+            Self::Attention(rows, heads, channels, queries, keys) => {
                 let kind = if keys == TOKENS { SiteKind::Cross } else { SiteKind::SelfAttention };
                 let site = AttentionSite::new("", kind, Place::Mid, 0, heads);
-                let split = |rows| noise(&[BATCH, rows, heads, channels / heads])?.f_transpose(1, 2);
+                let split = |cells| noise(&[rows, cells, heads, channels / heads])?.f_transpose(1, 2);
                 let (q, k, v) = (split(queries)?, split(keys)?, split(keys)?);
                 Box::new(move || {
                     let project = |_: &Tensor| Ok((k.shallow_clone(), v.shallow_clone()));
@@ -112,7 +112,7 @@ const SD15: Sizes =
 /// The embedded model.
 const TINY: Sizes = Sizes { widths: &[48, 80, 80], attends: &[false, true, false], blocks: 1, heads: 5, groups: 8 };
 
-/// The layers of a UNet over latents of `side` cells, and how often each occurs. Up to the first attention they are of `distinct` rows.
+/// The layers of a UNet over latents of `side` cells, and how often each occurs. Up to the first attention to the prompt they are of `distinct` rows.
 fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
     let &Sizes { widths, attends, blocks, heads, groups } = sizes;
     let mut layers = BTreeMap::new();
@@ -129,12 +129,12 @@ fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
     let transformer = |add: &mut dyn FnMut(Layer), distinct: i64, width: i64, side: i64| {
         let cells = side * side;
         add(Layer::Norm(distinct, groups, width, side));
-        add(Layer::Linear(width, width, distinct * cells)); // in
-        (0..7).for_each(|_| add(Layer::Linear(width, width, BATCH * cells))); // out; q, k, v, out; q, out
+        (0..6).for_each(|_| add(Layer::Linear(width, width, distinct * cells))); // in; q, k, v, out; q
+        (0..2).for_each(|_| add(Layer::Linear(width, width, BATCH * cells))); // out, out
         (0..2).for_each(|_| add(Layer::Linear(width, 4 * width, BATCH * cells)));
         add(Layer::Linear(4 * width, width, BATCH * cells));
-        add(Layer::Attention(heads, width, cells, cells));
-        add(Layer::Attention(heads, width, cells, TOKENS));
+        add(Layer::Attention(distinct, heads, width, cells, cells));
+        add(Layer::Attention(BATCH, heads, width, cells, TOKENS));
     };
     let (first, last, depth) = (widths[0], widths[widths.len() - 1], widths.len() - 1);
     add(Layer::Conv(distinct, 4, first, side, 3, 1));

@@ -713,6 +713,7 @@ impl Codec for Model {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::attention::{At, Call, CrossAttentionHook, Interest, Scores, Wiring};
     use crate::diffusion::Noise;
 
     #[test]
@@ -733,6 +734,54 @@ mod tests {
                     let apart = (together.x0(input.branch)? - alone.x0(input.branch)?).abs().max().double_value(&[]);
                     assert!(apart < 1e-4, "{:?} of {images} images: {apart}", input.branch);
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// Wants one phase of the picture's attention to itself in one branch, and adds to what it may change.
+    struct Adds(Interest);
+
+    impl CrossAttentionHook for Adds {
+        fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+            if site.is_cross() || branch != Branch::Cond { Interest::NONE } else { self.0 }
+        }
+
+        fn bias(&mut self, at: &At<'_>, _: &Scores<'_>) -> Result<Option<Tensor>> {
+            Ok(Some(Tensor::arange(at.grid.cells(), (Kind::Float, Device::Cpu)).sin().reshape([1, 1, 1, -1])))
+        }
+
+        fn output(&mut self, _: &At<'_>, output: &mut Tensor) -> Result<()> {
+            let _ = output.f_add_scalar_(0.1)?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn hooks_of_one_branch_leave_the_other_alone_where_both_are_one() -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let model = Model::load(&Source::embedded())?;
+        let words = [model.text("")?, model.text("1girl, red hair")?];
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        let branches = [Branch::Uncond, Branch::Cond];
+        for images in [1, 2] {
+            let x = Noise::seeded(1).draw(&[images, 4, 16, 12])? * 3.0;
+            let predicted = |own: &Tensor, phase: Interest| -> Result<[Tensor; 2]> {
+                let inputs = [Input::new(branches[0], &x, &words[0]), Input::new(branches[1], own, &words[1])];
+                let mut hook = Adds(phase);
+                let mut wiring = Wiring::new(&[&mut hook], model.sites(), &branches)?;
+                let call = Call { step: &step, branches: &branches, images: 0..images, grid: Grid::new(16, 12) };
+                let mut tap = Tap::new(call, vec![&mut hook], &mut wiring)?;
+                let predictions = model.denoise(&step, &inputs, &mut tap)?;
+                Ok([predictions.x0(branches[0])?.shallow_clone(), predictions.x0(branches[1])?.shallow_clone()])
+            };
+            let bare = predicted(&x, Interest::NONE)?;
+            assert_eq!(predicted(&x, Interest::PROBS)?, bare, "a reader");
+            for phase in [Interest::BIAS, Interest::OUTPUT] {
+                let (shared, apart) = (predicted(&x, phase)?, predicted(&x.copy(), phase)?);
+                let off = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+                assert!(off(&shared[0], &bare[0]) < 1e-4 && off(&shared[1], &bare[1]) > 1e-3, "{phase:?}");
+                assert!(off(&shared[1], &apart[1]) < 1e-4, "{phase:?} of {images} images");
             }
         }
         Ok(())

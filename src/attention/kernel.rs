@@ -63,6 +63,18 @@ pub(super) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64
     Ok((0..queries).step_by(rows as usize).map(move |start| (start, rows.min(queries - start))))
 }
 
+/// [n, ..] → [rows, ..], a multiple of n: the n rows, and the same again. In memory they may be there once: nothing is
+/// to be written into them.
+pub(crate) fn repeated(x: &Tensor, rows: i64) -> Result<Tensor> {
+    match x.size().split_first() {
+        Some((&n, row)) if n != rows => {
+            let times = [&[rows / n.max(1), n], row].concat();
+            Ok(x.f_unsqueeze(0)?.f_expand(times, false)?.f_flatten(0, 1)?)
+        }
+        _ => Ok(x.shallow_clone()),
+    }
+}
+
 /// [b, heads, queries, c] → [b, queries, heads·c].
 pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor> {
     let (b, heads, queries, c) = x.size4()?;

@@ -30,6 +30,7 @@ mod site;
 mod tap;
 mod views;
 
+pub(crate) use kernel::repeated;
 pub use site::{AttentionSite, Place, SiteKind};
 pub use tap::{Call, Tap, Wiring};
 pub use views::{Probs, Scores};

@@ -1,5 +1,6 @@
 //! [`Tap`]: hooks on their way through a network.
 
+use super::kernel::repeated;
 use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, kernel};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
@@ -110,7 +111,8 @@ impl<'a> Tap<'a> {
 
     /// One attention call with all its phases → [b, queries, heads · head_dim].
     ///
-    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.
+    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context. Where branches are still one, at
+    /// the first sites, q and context have the rows of one branch, and so has what comes out, unless a hook tells the branches apart.
     pub fn attend(
         &mut self,
         site: &AttentionSite,
@@ -150,10 +152,11 @@ impl<'a> Tap<'a> {
 }
 
 impl Live<'_> {
-    /// The rows of the `row`th of the stacked branches.
+    /// The rows of the `row`th of the stacked branches, which share them where there are fewer.
     fn rows(&self, stacked: &Tensor, row: usize) -> Result<Tensor> {
         let n = self.call.images.end - self.call.images.start;
-        Ok(stacked.f_narrow(0, row as i64 * n, n)?)
+        let all = stacked.size().first().copied().unwrap_or_default();
+        Ok(stacked.f_narrow(0, (row as i64 * n) % all.max(1), n)?)
     }
 
     /// Union of what active hooks want at this site.
@@ -210,6 +213,11 @@ impl Live<'_> {
     /// Every phase from the biases on, for `branches` stacked in q, k and v.
     fn hooked(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let wants = |phase| spot.wanted.contains(phase);
+        // Whoever may change something has the rows of every branch; those who read share what branches share.
+        let images = self.call.images.end - self.call.images.start;
+        let reads = [Interest::NONE, Interest::PROBS].contains(&spot.wanted);
+        let rows = if reads { q.size4()?.0 } else { images * branches.len() as i64 };
+        let (q, k, v) = (&repeated(q, rows)?, &repeated(k, rows)?, &repeated(v, rows)?);
         // Where the output is made of scores and probabilities anyway, whoever looks finds them there.
         let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k)? {
             true => Some(kernel::scores(q, k)?),

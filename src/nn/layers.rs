@@ -187,17 +187,6 @@ pub(super) fn split_heads(x: &Tensor, heads: i64) -> Result<Tensor> {
     Ok(x.f_unflatten(2, [heads, -1])?.f_transpose(1, 2)?)
 }
 
-/// [n, ..] → [rows, ..], a multiple of n: the first n rows, and the same again.
-pub(super) fn repeated(x: &Tensor, rows: i64) -> Result<Tensor> {
-    match x.size().split_first() {
-        Some((&n, row)) if n != rows => {
-            let times = [&[rows / n.max(1), n], row].concat();
-            Ok(x.f_unsqueeze(0)?.f_expand(times, false)?.f_flatten(0, 1)?)
-        }
-        _ => Ok(x.shallow_clone()),
-    }
-}
-
 /// [b, channels, h, w] → [b, h · w, channels].
 pub(super) fn cells(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_flatten(2, 3)?.f_transpose(1, 2)?)

@@ -1,7 +1,7 @@
 //! Transformers over the cells of a picture: where attention sites are.
 
-use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, repeated, split_heads};
-use crate::attention::{AttentionSite, Place, SiteKind, Tap};
+use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
+use crate::attention::{AttentionSite, Place, SiteKind, Tap, repeated};
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::Tensor;
@@ -73,14 +73,13 @@ impl Transformer {
     }
 
     /// `x` is [n, channels, h, w], `context` [b, tokens, width]; out comes [b, channels, h, w]. Where n is less than b, `x` is
-    /// [`repeated`].
+    /// [`repeated`], once there is something of the context in it.
     pub fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let rows = context.size3()?.0;
-        let h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
-        let (x, mut h) = (repeated(x, rows)?, repeated(&h, rows)?);
+        let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
             h = block.forward(&h, context, tap)?;
         }
+        let x = repeated(x, h.size3()?.0)?;
         Ok(picture(&self.proj_out.forward(&h)?, &x)?.f_add_(&x)?)
     }
 }
@@ -109,10 +108,11 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+        let beside = |mut seen: Tensor, x: &Tensor| Ok(seen.f_add_(&repeated(x, seen.size3()?.0)?)?);
         let normed = self.norm1.forward(x)?;
-        let x = self.attn1.forward(&normed, &normed, tap)?.f_add_(x)?;
-        let x = self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?.f_add_(&x)?;
-        Ok(self.ff.forward(&self.norm3.forward(&x)?)?.f_add_(&x)?)
+        let x = beside(self.attn1.forward(&normed, &normed, tap)?, x)?;
+        let x = beside(self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?, &x)?;
+        beside(self.ff.forward(&self.norm3.forward(&x)?)?, &x)
     }
 }
 
@@ -141,7 +141,7 @@ impl Attention {
 
     fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let split = |x: Tensor| split_heads(&x, self.site.heads);
-        let q = split(self.to_q.forward(x)?)?; // [b, heads, h·w, d]
+        let q = repeated(&split(self.to_q.forward(x)?)?, context.size3()?.0)?; // [b, heads, h·w, d]
         let project = |context: &Tensor| Ok((split(self.to_k.forward(context)?)?, split(self.to_v.forward(context)?)?));
         self.to_out.forward(&tap.attend(&self.site, &q, context, project)?)
     }

@@ -2,9 +2,9 @@
 
 use super::blocks::{DownBlock, Maker, MidBlock, Told};
 use super::{Added, Level, UnetConfig};
-use crate::attention::Tap;
+use crate::attention::{Tap, repeated};
 use crate::error::{Error, Result};
-use crate::nn::layers::{Conv, Conv2d, repeated};
+use crate::nn::layers::{Conv, Conv2d};
 use crate::nn::time::{TimestepEmbedding, sinusoids};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
