@@ -106,15 +106,15 @@ fn measured<M: Denoiser + Codec>(
     Ok(line.collect())
 }
 
-/// How a step's time grows in theory. The embedded model multiplies 216 million times a branch at 128×128 pixels for what
-/// is linear in the area, 10 of them for attention to a chunk, and 27 million times for self-attention. What forces
+/// How a step's time grows in theory. The embedded model multiplies 257.5 million times for both branches at 128×128 pixels for what
+/// is linear in the area, 5.1 of them for attention to a chunk, and 3.4 million times for self-attention. What forces
 /// and hooks add is counted as nothing.
 fn expected(axis: &str, first: f64, at: f64) -> f64 {
     let times = at / first;
     match axis {
-        "size" => (216.0 * times.powi(2) + 27.0 * times.powi(4)) / (216.0 + 27.0),
+        "size" => (257.5 * times.powi(2) + 3.4 * times.powi(4)) / (257.5 + 3.4),
         "batch" => times,
-        "chunks" => 1.0 + 10.0 / (216.0 + 27.0) * (at - first),
+        "chunks" => 1.0 + 5.1 / (257.5 + 3.4) * (at - first),
         _ => 1.0,
     }
 }
