@@ -713,7 +713,7 @@ impl Codec for Model {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{At, Call, CrossAttentionHook, Interest, Scores, Wiring};
+    use crate::attention::{At, Call, CrossAttentionHook, Interest, Probs, Scores, Wiring};
     use crate::diffusion::Noise;
 
     #[test]
@@ -739,8 +739,8 @@ mod tests {
         Ok(())
     }
 
-    /// Wants one phase of the picture's attention to itself in one branch, and adds to what it may change.
-    struct Adds(Interest);
+    /// Wants one phase of the picture's attention to itself in one branch; adds to what it may change, and keeps what it may read.
+    struct Adds(Interest, Vec<Tensor>);
 
     impl CrossAttentionHook for Adds {
         fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
@@ -749,6 +749,23 @@ mod tests {
 
         fn bias(&mut self, at: &At<'_>, _: &Scores<'_>) -> Result<Option<Tensor>> {
             Ok(Some(Tensor::arange(at.grid.cells(), (Kind::Float, Device::Cpu)).sin().reshape([1, 1, 1, -1])))
+        }
+
+        fn context(&mut self, _: &At<'_>, context: &mut Tensor) -> Result<()> {
+            let _ = context.f_mul_scalar_(1.1)?;
+            Ok(())
+        }
+
+        fn scores(&mut self, _: &At<'_>, scores: &mut Tensor) -> Result<()> {
+            let _ = scores.f_mul_scalar_(1.1)?;
+            Ok(())
+        }
+
+        fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+            let seen = probs.over_heads()?;
+            assert_eq!(seen.size3()?.0, at.images.end - at.images.start);
+            self.1.push(seen);
+            Ok(())
         }
 
         fn output(&mut self, _: &At<'_>, output: &mut Tensor) -> Result<()> {
@@ -764,26 +781,47 @@ mod tests {
         let words = [model.text("")?, model.text("1girl, red hair")?];
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let branches = [Branch::Uncond, Branch::Cond];
+        let off = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
         for images in [1, 2] {
             let x = Noise::seeded(1).draw(&[images, 4, 16, 12])? * 3.0;
-            let predicted = |own: &Tensor, phase: Interest| -> Result<[Tensor; 2]> {
+            let predicted = |own: &Tensor, phase: Interest| -> Result<([Tensor; 2], Vec<Tensor>)> {
                 let inputs = [Input::new(branches[0], &x, &words[0]), Input::new(branches[1], own, &words[1])];
-                let mut hook = Adds(phase);
+                let mut hook = Adds(phase, Vec::new());
                 let mut wiring = Wiring::new(&[&mut hook], model.sites(), &branches)?;
                 let call = Call { step: &step, branches: &branches, images: 0..images, grid: Grid::new(16, 12) };
                 let mut tap = Tap::new(call, vec![&mut hook], &mut wiring)?;
                 let predictions = model.denoise(&step, &inputs, &mut tap)?;
-                Ok([predictions.x0(branches[0])?.shallow_clone(), predictions.x0(branches[1])?.shallow_clone()])
+                let both = [predictions.x0(branches[0])?.shallow_clone(), predictions.x0(branches[1])?.shallow_clone()];
+                Ok((both, hook.1))
             };
-            let bare = predicted(&x, Interest::NONE)?;
-            assert_eq!(predicted(&x, Interest::PROBS)?, bare, "a reader");
-            for phase in [Interest::BIAS, Interest::OUTPUT] {
-                let (shared, apart) = (predicted(&x, phase)?, predicted(&x.copy(), phase)?);
-                let off = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+            let (bare, _) = predicted(&x, Interest::NONE)?;
+            let ((read, shared), (_, apart)) =
+                (predicted(&x, Interest::PROBS)?, predicted(&x.copy(), Interest::PROBS)?);
+            assert_eq!(read, bare, "a reader");
+            assert_eq!(shared.len(), model.sites().iter().filter(|site| !site.is_cross()).count());
+            assert!(shared.iter().zip(&apart).all(|(a, b)| off(a, b) < 1e-5), "{images} images");
+            for phase in [Interest::BIAS, Interest::SCORES, Interest::OUTPUT, Interest::CONTEXT] {
+                let ((shared, _), (apart, _)) = (predicted(&x, phase)?, predicted(&x.copy(), phase)?);
                 assert!(off(&shared[0], &bare[0]) < 1e-4 && off(&shared[1], &bare[1]) > 1e-3, "{phase:?}");
                 assert!(off(&shared[1], &apart[1]) < 1e-4, "{phase:?} of {images} images");
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_call_of_other_rows_is_refused() -> Result<()> {
+        let model = Model::load(&Source::embedded())?;
+        let (words, x) = (model.text("")?, Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu)));
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        let branches = [Branch::Cond];
+        let call = Call { step: &step, branches: &branches, images: 0..2, grid: Grid::new(8, 8) };
+        let mut wiring = Wiring::new(&[], model.sites(), &branches)?;
+        let twice = [Input::new(Branch::Cond, &x, &words), Input::new(Branch::Uncond, &x, &words)];
+        let three = [Input::new(Branch::Cond, &x, &words), twice[0], twice[1]];
+        model.denoise(&step, &twice, &mut Tap::new(call.clone(), Vec::new(), &mut wiring)?)?;
+        let error = model.denoise(&step, &three, &mut Tap::new(call, Vec::new(), &mut wiring)?).unwrap_err();
+        assert!(error.to_string().contains("expected 2 rows: 1 branches of 2 images"), "{error}");
         Ok(())
     }
 

@@ -14,7 +14,7 @@ const FEW: i64 = 160;
 
 /// Is attention of these best computed by hand, whoever looks? On a CPU, over few tokens, it costs the same, and its
 /// probabilities are there for all readers (measured: `benches/attention.rs`). It depends on the shapes alone, never on
-/// hooks, so that none of them changes a bit by being there. In training it is faster over a picture's cells too: the fused
+/// hooks, so that none that reads changes a bit by being there. In training it is faster over a picture's cells too: the fused
 /// operation's gradient is slow on a CPU.
 pub(super) fn by_hand(q: &Tensor, k: &Tensor) -> Result<bool> {
     let ((n, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
@@ -63,16 +63,14 @@ pub(super) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64
     Ok((0..queries).step_by(rows as usize).map(move |start| (start, rows.min(queries - start))))
 }
 
-/// [n, ..] → [rows, ..], a multiple of n: the n rows, and the same again. In memory they may be there once: nothing is
-/// to be written into them.
+/// [n, ..] → [rows, ..], a multiple of n: the n rows, and copies of them.
 pub(crate) fn repeated(x: &Tensor, rows: i64) -> Result<Tensor> {
-    match x.size().split_first() {
-        Some((&n, row)) if n != rows => {
-            let times = [&[rows / n.max(1), n], row].concat();
-            Ok(x.f_unsqueeze(0)?.f_expand(times, false)?.f_flatten(0, 1)?)
-        }
-        _ => Ok(x.shallow_clone()),
+    let mut times = vec![1; x.dim()];
+    match (times.first_mut(), x.size().first()) {
+        (Some(first), Some(&n)) if n != rows => *first = rows / n.max(1),
+        _ => return Ok(x.shallow_clone()),
     }
+    Ok(x.f_repeat(times)?)
 }
 
 /// [b, heads, queries, c] → [b, queries, heads·c].

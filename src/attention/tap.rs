@@ -111,8 +111,12 @@ impl<'a> Tap<'a> {
 
     /// One attention call with all its phases → [b, queries, heads · head_dim].
     ///
-    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context. Where branches are still one, at
-    /// the first sites, q and context have the rows of one branch, and so has what comes out, unless a hook tells the branches apart.
+    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context. Where branches are still one, before
+    /// the first attention to a prompt, q and context may have the rows of one branch. So has then what comes out, unless a hook may
+    /// have told the branches apart: whoever adds something to it repeats that to as many rows.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if q has other rows; whatever a hook returns.
     pub fn attend(
         &mut self,
         site: &AttentionSite,
@@ -125,6 +129,8 @@ impl<'a> Tap<'a> {
             return kernel::plain(q, &k, &v);
         };
         let branches = live.call.branches;
+        let (q, context) =
+            (&live.stacked(site, q, "the queries of a site")?, &live.stacked(site, context, "the context of a site")?);
         let spot = Spot { site, wanted: live.wanted(site, branches), project: &project };
         if !spot.wanted.contains(Interest::CONTEXT) {
             let (k, v) = live.keys_values(site, context, &project)?;
@@ -152,9 +158,28 @@ impl<'a> Tap<'a> {
 }
 
 impl Live<'_> {
+    /// Images of a branch.
+    fn images(&self) -> i64 {
+        self.call.images.end - self.call.images.start
+    }
+
+    /// `x` with the rows of all branches, or, of the picture's attention to itself, of one that stands for all.
+    fn stacked(&self, site: &AttentionSite, x: &Tensor, what: &'static str) -> Result<Tensor> {
+        let (n, all) = (self.images(), self.images() * self.call.branches.len() as i64);
+        match x.size().first() {
+            Some(&rows) if rows == all || (rows == n && !site.is_cross()) => Ok(x.shallow_clone()),
+            Some(&rows) if rows > 0 && all % rows == 0 => repeated(x, all),
+            _ => Err(misshapen(
+                what,
+                &x.size(),
+                format!("{all} rows: {} branches of {n} images", self.call.branches.len()),
+            )),
+        }
+    }
+
     /// The rows of the `row`th of the stacked branches, which share them where there are fewer.
     fn rows(&self, stacked: &Tensor, row: usize) -> Result<Tensor> {
-        let n = self.call.images.end - self.call.images.start;
+        let n = self.images();
         let all = stacked.size().first().copied().unwrap_or_default();
         Ok(stacked.f_narrow(0, (row as i64 * n) % all.max(1), n)?)
     }
@@ -214,9 +239,8 @@ impl Live<'_> {
     fn hooked(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
         let wants = |phase| spot.wanted.contains(phase);
         // Whoever may change something has the rows of every branch; those who read share what branches share.
-        let images = self.call.images.end - self.call.images.start;
         let reads = [Interest::NONE, Interest::PROBS].contains(&spot.wanted);
-        let rows = if reads { q.size4()?.0 } else { images * branches.len() as i64 };
+        let rows = if reads { q.size4()?.0 } else { self.images() * branches.len() as i64 };
         let (q, k, v) = (&repeated(q, rows)?, &repeated(k, rows)?, &repeated(v, rows)?);
         // Where the output is made of scores and probabilities anyway, whoever looks finds them there.
         let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k)? {
@@ -271,7 +295,7 @@ impl Live<'_> {
         k: &Tensor,
         scores: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
-        let n = self.call.images.end - self.call.images.start;
+        let n = self.images();
         let ((_, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
         let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {

@@ -185,7 +185,7 @@ impl<'a> Probs<'a> {
         self.before.as_deref().unwrap_or(self)
     }
 
-    /// Probabilities of some tokens, [n, heads, queries, span].
+    /// Probabilities of some tokens, [n, heads, queries, span]; not to be written into, as others read them too.
     pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
         if self.fits()? {
             return Ok(self.whole()?.f_narrow(3, span.start, span.len())?);
