@@ -1,6 +1,7 @@
 //! [`Controlled`]: a model that ControlNets add to.
 
-use super::{Given, Model, configured};
+use super::given::Given;
+use super::{Model, configured};
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
 use crate::color::Rgb;

@@ -1,0 +1,296 @@
+//! What a network is given for the inputs of a step, and what it predicts of that.
+
+use super::{Model, size_numbers};
+use crate::attention::Tap;
+use crate::branch::Branch;
+use crate::conditioning::Conditioning;
+use crate::diffusion::{Input, Prediction, Predictions};
+use crate::error::{Error, Result};
+use crate::nn::{Added, sinusoids};
+use crate::step::Step;
+use tch::{Kind, Tensor};
+
+/// What the network reads for some inputs, stacked.
+#[derive(Debug)]
+pub(super) struct Given {
+    /// The latents in sigma space, f32.
+    pub x: Tensor,
+    /// How many of the rows are different: the first ones, which go round where all inputs share a latent.
+    pub distinct: i64,
+    pub sample: Tensor,
+    pub timestep: Tensor,
+    pub context: Tensor,
+    pub added: Option<Added>,
+}
+
+impl Model {
+    /// What the network reads for some inputs.
+    pub(super) fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<Given> {
+        let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
+        if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
+            [a, b] if a.size() != b.size() => Some([a, b]),
+            _ => None,
+        }) {
+            let expected = format!("{:?}, as the other inputs", first.size());
+            return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
+        }
+        let x = Tensor::f_cat(&latents, 0)?;
+        let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
+        let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
+        let added = self.added(inputs)?;
+        // Whatever else the network is told may differ from input to input, and of latents with gradients each has its own.
+        let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
+        let distinct = latents.first().filter(|_| alike).unwrap_or(&&x).size4()?.0;
+        Ok(Given { x, distinct, sample, timestep, context, added })
+    }
+
+    /// What the network predicts of that.
+    pub(super) fn predictions(
+        &self,
+        step: &Step,
+        inputs: &[Input<'_>],
+        given: &Given,
+        tap: &mut Tap<'_>,
+    ) -> Result<Predictions> {
+        let Given { x, distinct, sample, timestep, context, added } = given;
+        let sample = sample.f_narrow(0, 0, *distinct)?;
+        let out = self.unet.forward(&sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
+        let x0 = self.prediction().x0(&out, x, step.sigma)?;
+        let each = x0.f_chunk(inputs.len() as i64, 0)?;
+        Ok(Predictions::new(step, inputs, each).of(self.prediction()))
+    }
+
+    /// The contexts of all inputs, [rows, tokens, width].
+    fn contexts(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
+        let mut all: Vec<Tensor> = Vec::with_capacity(inputs.len());
+        for input in inputs {
+            let (images, context) = (input.x.size4()?.0, &input.conditioning.context);
+            let tokens = context.size3()?.1;
+            if let Some(first) = all.first().filter(|first| first.size().get(1) != Some(&tokens)) {
+                let expected = format!("{:?} like the other inputs'; see Conditioning::equalize", first.size());
+                return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });
+            }
+            all.push(match context.size().first() {
+                Some(1) => context.f_expand([images, -1, -1], false)?,
+                Some(rows) if *rows == images => context.shallow_clone(),
+                _ => {
+                    let expected = format!("1 row or {images}, one for each image");
+                    return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });
+                }
+            });
+        }
+        Ok(Tensor::f_cat(&all, 0)?)
+    }
+
+    /// What the network reads of latents in sigma space: variance-preserving, and what an inpainting model sees beside.
+    fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
+        // Casts are here and nowhere else.
+        let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
+        if !self.inpaints() {
+            return Ok(sample);
+        }
+        let beside = rows(inputs, "Conditioning::concat", |conditioning| conditioning.concat.as_ref())?;
+        Ok(Tensor::f_cat(&[sample, beside.f_to_device(self.device)?.f_to_kind(self.kind)?], 1)?)
+    }
+
+    /// What LCM and SDXL are told beside the prompt.
+    fn added(&self, inputs: &[Input<'_>]) -> Result<Option<Added>> {
+        let timestep_cond = match self.unet_config.time_cond_proj_dim {
+            Some(width) => Some(guidances(inputs, width)?),
+            None => None,
+        };
+        let Some(count) = size_numbers(&self.unet_config, &self.text_encoders) else {
+            return Ok(timestep_cond.map(|told| Added { timestep_cond: Some(told), ..Added::default() }));
+        };
+        let pooled = rows(inputs, "Conditioning::pooled", |conditioning| conditioning.pooled.as_ref())?;
+        let mut sizes = Vec::with_capacity(inputs.len());
+        for Input { branch, x, conditioning } in inputs {
+            let (images, _, h, w) = x.size4()?;
+            let sizes_of = match &conditioning.sizes {
+                Some(sizes) => sizes.f_to_device(self.device)?.f_to_kind(Kind::Float)?,
+                None => {
+                    let [h, w] = [h, w].map(|cells| (cells * self.vae.config().factor()) as f32);
+                    let score = if *branch == Branch::Uncond { 2.5 } else { 6.0 };
+                    let all = if count == 5 { vec![h, w, 0.0, 0.0, score] } else { vec![h, w, 0.0, 0.0, h, w] };
+                    Tensor::f_from_slice(&all)?.f_to_device(self.device)?.f_unsqueeze(0)?
+                }
+            };
+            match sizes_of.size().as_slice() {
+                &[n, numbers] if numbers == count && (n == 1 || n == images) => {
+                    sizes.push(sizes_of.f_expand([images, count], false)?);
+                }
+                got => {
+                    let expected = format!("[1 or {images}, {count}]");
+                    return Err(Error::Shape { what: "Conditioning::sizes", got: got.to_vec(), expected });
+                }
+            }
+        }
+        let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
+        Ok(Some(Added { text_embeds, time_ids, timestep_cond, ..Added::default() }))
+    }
+}
+
+/// Are these one tensor in memory, seen more than once?
+fn one(tensors: &[&Tensor]) -> bool {
+    let same = |a: &Tensor, b: &Tensor| (a.data_ptr(), a.size(), a.stride()) == (b.data_ptr(), b.size(), b.stride());
+    tensors.windows(2).all(|pair| matches!(pair, [a, b] if same(a, b)))
+}
+
+/// What each row is told of its guidance, [rows, width].
+fn guidances(inputs: &[Input<'_>], width: i64) -> Result<Tensor> {
+    let mut told = Vec::new();
+    for Input { x, conditioning, .. } in inputs {
+        let times_1000 = (1000.0 * conditioning.guidance.unwrap_or_default()) as f32;
+        told.extend(vec![times_1000; x.size4()?.0 as usize]);
+    }
+    sinusoids(&Tensor::f_from_slice(&told)?, width, true, 1.0)
+}
+
+/// A tensor of every input's conditioning, a row for each image.
+fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> Option<&Tensor>) -> Result<Tensor> {
+    let mut all = Vec::with_capacity(inputs.len());
+    for Input { branch, x, conditioning } in inputs {
+        let Some(tensor) = of(conditioning) else {
+            let expected = format!("a tensor: this checkpoint needs one, and branch {branch:?} has none");
+            return Err(Error::parameter(what, "missing", expected));
+        };
+        let (images, mut shape) = (x.size4()?.0, tensor.size());
+        if let Some(n) = shape.first_mut().filter(|n| **n == 1) {
+            *n = images;
+        }
+        all.push(tensor.f_expand(shape, false)?);
+    }
+    Ok(Tensor::f_cat(&all, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Wiring};
+    use crate::conditioning::Codec;
+    use crate::diffusion::{Denoiser, Noise};
+    use crate::step::Grid;
+    use crate::weights::Source;
+    use tch::Device;
+
+    #[test]
+    fn branches_are_one_up_to_the_prompt_where_nothing_else_tells_them_apart() -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let model = Model::load(&Source::embedded())?;
+        let words = [model.text("")?, model.text("1girl, red hair")?];
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        for images in [1, 2] {
+            let [x, other] = [1, 2].map(|seed| Noise::seeded(seed).draw(&[images, 4, 16, 12]).unwrap() * 3.0);
+            for (own, distinct) in [(&x, images), (&x.copy(), 2 * images), (&other, 2 * images)] {
+                let inputs = [(Branch::Uncond, &x), (Branch::Cond, own)];
+                let inputs = [0, 1].map(|i| Input::new(inputs[i].0, inputs[i].1, &words[i]));
+                assert_eq!(model.given(&step, &inputs)?.distinct, distinct);
+                let together = model.denoise(&step, &inputs, &mut Tap::none())?;
+                for input in &inputs {
+                    let alone = model.denoise(&step, std::slice::from_ref(input), &mut Tap::none())?;
+                    let apart = (together.x0(input.branch)? - alone.x0(input.branch)?).abs().max().double_value(&[]);
+                    assert!(apart < 1e-4, "{:?} of {images} images: {apart}", input.branch);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Wants one phase of the picture's attention to itself in one branch; adds to what it may change, and keeps what it may read.
+    struct Adds(Interest, Vec<Tensor>);
+
+    impl CrossAttentionHook for Adds {
+        fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+            if site.is_cross() || branch != Branch::Cond { Interest::NONE } else { self.0 }
+        }
+
+        fn bias(&mut self, at: &At<'_>, _: &Scores<'_>) -> Result<Option<Tensor>> {
+            Ok(Some(Tensor::arange(at.grid.cells(), (Kind::Float, Device::Cpu)).sin().reshape([1, 1, 1, -1])))
+        }
+
+        fn context(&mut self, _: &At<'_>, context: &mut Tensor) -> Result<()> {
+            let _ = context.f_mul_scalar_(1.1)?;
+            Ok(())
+        }
+
+        fn scores(&mut self, _: &At<'_>, scores: &mut Tensor) -> Result<()> {
+            let _ = scores.f_mul_scalar_(1.1)?;
+            Ok(())
+        }
+
+        fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+            let seen = probs.over_heads()?;
+            assert_eq!(seen.size3()?.0, at.images.end - at.images.start);
+            self.1.push(seen);
+            Ok(())
+        }
+
+        fn output(&mut self, _: &At<'_>, output: &mut Tensor) -> Result<()> {
+            let _ = output.f_add_scalar_(0.1)?;
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn hooks_of_one_branch_leave_the_other_alone_where_both_are_one() -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let model = Model::load(&Source::embedded())?;
+        let words = [model.text("")?, model.text("1girl, red hair")?];
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        let branches = [Branch::Uncond, Branch::Cond];
+        let off = |a: &Tensor, b: &Tensor| (a - b).abs().max().double_value(&[]);
+        for images in [1, 2] {
+            let x = Noise::seeded(1).draw(&[images, 4, 16, 12])? * 3.0;
+            let predicted = |own: &Tensor, phase: Interest| -> Result<([Tensor; 2], Vec<Tensor>)> {
+                let inputs = [Input::new(branches[0], &x, &words[0]), Input::new(branches[1], own, &words[1])];
+                let mut hook = Adds(phase, Vec::new());
+                let mut wiring = Wiring::new(&[&mut hook], model.sites(), &branches)?;
+                let call = Call { step: &step, branches: &branches, images: 0..images, grid: Grid::new(16, 12) };
+                let mut tap = Tap::new(call, vec![&mut hook], &mut wiring)?;
+                let predictions = model.denoise(&step, &inputs, &mut tap)?;
+                let both = [predictions.x0(branches[0])?.shallow_clone(), predictions.x0(branches[1])?.shallow_clone()];
+                Ok((both, hook.1))
+            };
+            let (bare, _) = predicted(&x, Interest::NONE)?;
+            let ((read, shared), (_, apart)) =
+                (predicted(&x, Interest::PROBS)?, predicted(&x.copy(), Interest::PROBS)?);
+            assert_eq!(read, bare, "a reader");
+            assert_eq!(shared.len(), model.sites().iter().filter(|site| !site.is_cross()).count());
+            assert!(shared.iter().zip(&apart).all(|(a, b)| off(a, b) < 1e-5), "{images} images");
+            for phase in [Interest::BIAS, Interest::SCORES, Interest::OUTPUT, Interest::CONTEXT] {
+                let ((shared, _), (apart, _)) = (predicted(&x, phase)?, predicted(&x.copy(), phase)?);
+                assert!(off(&shared[0], &bare[0]) < 1e-4 && off(&shared[1], &bare[1]) > 1e-3, "{phase:?}");
+                assert!(off(&shared[1], &apart[1]) < 1e-4, "{phase:?} of {images} images");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_call_of_other_rows_is_refused() -> Result<()> {
+        let model = Model::load(&Source::embedded())?;
+        let (words, x) = (model.text("")?, Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu)));
+        let step = Step::new(0, 1, 3.0, 0.0, 600.0);
+        let branches = [Branch::Cond];
+        let call = Call { step: &step, branches: &branches, images: 0..2, grid: Grid::new(8, 8) };
+        let mut wiring = Wiring::new(&[], model.sites(), &branches)?;
+        let twice = [Input::new(Branch::Cond, &x, &words), Input::new(Branch::Uncond, &x, &words)];
+        let three = [Input::new(Branch::Cond, &x, &words), twice[0], twice[1]];
+        model.denoise(&step, &twice, &mut Tap::new(call.clone(), Vec::new(), &mut wiring)?)?;
+        let error = model.denoise(&step, &three, &mut Tap::new(call, Vec::new(), &mut wiring)?).unwrap_err();
+        assert!(error.to_string().contains("expected 2 rows: 1 branches of 2 images"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_context_has_a_row_for_each_image_or_one_for_all() -> Result<()> {
+        let model = Model::load(&Source::embedded())?;
+        let mut two = model.text("1girl")?;
+        two.context = two.context.repeat([2, 1, 1]);
+        let x = Tensor::zeros([1, 4, 8, 8], (Kind::Float, Device::Cpu));
+        let inputs = [Input::new(Branch::Cond, &x, &two)];
+        let error = model.denoise(&Step::new(0, 1, 3.0, 0.0, 600.0), &inputs, &mut Tap::none()).unwrap_err();
+        assert!(error.to_string().contains("expected 1 row or 1, one for each image"), "{error}");
+        Ok(())
+    }
+}
