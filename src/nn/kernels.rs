@@ -168,6 +168,14 @@ mod tests {
     }
 
     #[test]
+    fn only_a_convolution_that_keeps_the_size_takes_doubled_cells() -> Result<()> {
+        let conv = crate::weights::Weights::random(1, Kind::Float, Device::Cpu).conv2d(4, 4, Conv::HALVE)?;
+        let error = conv.forward_doubled(&Tensor::zeros([1, 4, 32, 32], CPU)).unwrap_err().to_string();
+        assert!(error.contains("expected Conv::SAME"), "{error}");
+        Ok(())
+    }
+
+    #[test]
     fn gradients_flow() -> Result<()> {
         let x = Tensor::ones([600, 64], CPU);
         let weight = Tensor::randn([256, 64], CPU).set_requires_grad(true);

@@ -3,7 +3,7 @@
 //! What a layer has just made is nobody else's yet, so activations and sums go on in its memory (`f_silu_`, `f_add_`).
 
 use super::kernels;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weights::Weights;
 use tch::Tensor;
 
@@ -70,8 +70,14 @@ impl Conv2d {
         kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
     }
 
-    /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]; for [`Conv::SAME`].
+    /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w].
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if it is no [`Conv::SAME`].
     pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
+        if self.conv != Conv::SAME {
+            return Err(Error::parameter("Conv", format!("{:?}", self.conv), "Conv::SAME, to convolve doubled cells"));
+        }
         kernels::doubled(x, &self.weight, self.bias.as_ref())
     }
 
