@@ -57,7 +57,9 @@ impl Denoiser for Unet {
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let x = Tensor::cat(&inputs.iter().map(|input| input.x).collect::<Vec<_>>(), 0);
         let context = Tensor::cat(&inputs.iter().map(|input| &input.conditioning.context).collect::<Vec<_>>(), 0);
-        let sample = &x / (step.sigma * step.sigma + 1.0).sqrt();
+        // As a model does, whose branches share their latent up to the prompt.
+        let one = inputs.iter().all(|input| input.x.data_ptr() == inputs[0].x.data_ptr());
+        let sample = if one { inputs[0].x } else { &x } / (step.sigma * step.sigma + 1.0).sqrt();
         let eps =
             self.unet.forward(&sample, &Tensor::from(step.timestep).to_device(self.device), &context, None, tap)?;
         Ok(Predictions::new(step, inputs, (x - eps * step.sigma).chunk(inputs.len() as i64, 0)))

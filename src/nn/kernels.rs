@@ -3,7 +3,7 @@
 //! For f32 on a CPU, libtorch multiplies matrices by MKL, which keeps AVX-512 to Intel's processors, and gives convolutions to oneDNN,
 //! which does not; and oneDNN's convolutions lay their weights out anew at every call. So a linear layer is oneDNN's too
 //! once it is large enough to pay for the call, and a convolution whose weights outweigh its picture is a linear layer over
-//! columns, which takes weights as they lie. See "Kernels" in `docs/performance.md` for the figures behind the numbers
+//! columns, which takes weights as they lie, in bf16 too. See "Kernels" in `docs/performance.md` for the figures behind the numbers
 //! here. Everything else, and whatever gradients may flow through, is the plain operation.
 
 use super::layers::Conv;
@@ -21,7 +21,7 @@ const FEW_CELLS: i64 = 512;
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (outputs, inputs) = weight.size2()?;
     let rows = x.numel() as i64 / inputs.max(1);
-    if rows < FEW_ROWS || !worth_a_call(rows * inputs * outputs) || !onednn(x, weight) {
+    if rows < FEW_ROWS || !worth_a_call(rows * inputs * outputs) || onednn(x, weight) != Some(Kind::Float) {
         return Ok(x.f_linear(weight, bias)?);
     }
     let mut shape = x.size();
@@ -47,13 +47,14 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
     let (rows, depth) = (b * side(h) * side(w), inputs * kernel * kernel);
     let plain = || Ok(x.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?);
-    if !worth_a_call(rows * depth * outputs) || !onednn(x, weight) {
+    let Some(kind) = onednn(x, weight).filter(|_| worth_a_call(rows * depth * outputs)) else {
         return plain();
-    }
-    if kernel == 1 {
+    };
+    if kernel == 1 && kind == Kind::Float {
         return Ok(x.f_mkldnn_convolution(weight, bias, [padding, padding], [stride, stride], [1, 1], 1)?);
     }
-    if rows < FEW_ROWS || depth * outputs < 2 * rows * (depth + outputs) {
+    let heavy = if kind == Kind::Float { 2 } else { 4 };
+    if kernel == 1 || rows < FEW_ROWS || depth * outputs < heavy * rows * (depth + outputs) {
         return plain();
     }
     let columns = x.f_im2col([kernel, kernel], [1, 1], [padding, padding], [stride, stride])?; // [b, depth, h'·w']
@@ -69,25 +70,30 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
 /// pair of rows and columns, a 2×2 convolution of the cells before they are repeated, with sums of weights: 4/9 of the products.
 pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
-    if b * h * w < FEW_CELLS || !worth_a_call(b * h * w * 4 * inputs * outputs) || !onednn(x, weight) {
+    let pays = b * h * w >= FEW_CELLS && worth_a_call(b * h * w * 4 * inputs * outputs);
+    let Some(kind) = onednn(x, weight).filter(|_| pays) else {
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
         return conv2d(&repeated, weight, bias, Conv::SAME);
-    }
+    };
     // [position, cell, row of the kernel]: which of the kernel's three rows fall on the one and the other of two cells; columns alike.
     let falls = Tensor::from_slice(&[1f32, 0., 0., 0., 1., 1., 1., 1., 0., 0., 0., 1.]).f_reshape([2, 2, 3])?;
-    let kernels = Tensor::f_einsum("ray,sbx,oiyx->rsoiab", &[&falls, &falls, weight], None::<i64>)?;
-    let picture = Tensor::f_empty([b, outputs, h, 2, w, 2], (Kind::Float, x.device()))?;
+    let weight = weight.f_to_kind(Kind::Float)?; // sums are rounded once
+    let kernels = Tensor::f_einsum("ray,sbx,oiyx->rsoiab", &[&falls, &falls, &weight], None::<i64>)?.f_to_kind(kind)?;
+    let picture = Tensor::f_empty([b, outputs, h, 2, w, 2], (kind, x.device()))?;
     for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
         let kernel = kernels.f_select(0, row)?.f_select(0, column)?;
-        let cells = x.f_mkldnn_convolution(&kernel, bias, [1, 1], [1, 1], [1, 1], 1)?; // [b, outputs, h + 1, w + 1]
+        let cells = x.f_conv2d(&kernel, bias, [1, 1], [1, 1], [1, 1], 1)?; // [b, outputs, h + 1, w + 1]
         let cells = cells.f_narrow(2, row, h)?.f_narrow(3, column, w)?;
         picture.f_select(3, row)?.f_select(4, column)?.f_copy_(&cells)?;
     }
     Ok(picture.f_reshape([b, outputs, 2 * h, 2 * w])?)
 }
 
-/// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies.
+/// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies; of bf16 libtorch's own operation is that.
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if x.f_kind()? == Kind::BFloat16 {
+        return Ok(x.f_linear(weight, bias)?);
+    }
     Ok(x.f_to_mkldnn(Kind::Float)?.f_mkldnn_linear(weight, bias)?.f_to_dense(Kind::Float, false)?)
 }
 
@@ -95,10 +101,12 @@ fn worth_a_call(products: i64) -> bool {
     products / i64::from(tch::get_num_threads()).max(1) >= WORTH_A_CALL
 }
 
-/// May these two go to oneDNN?
-fn onednn(x: &Tensor, weight: &Tensor) -> bool {
-    let suits = |x: &Tensor| x.device() == Device::Cpu && x.f_kind().is_ok_and(|kind| kind == Kind::Float);
-    suits(x) && suits(weight) && !x.requires_grad() && !weight.requires_grad() && tch::utils::has_mkldnn()
+/// The kind in which these two may go to oneDNN.
+fn onednn(x: &Tensor, weight: &Tensor) -> Option<Kind> {
+    let suits = |x: &Tensor| x.device() == Device::Cpu && !x.requires_grad();
+    let kind = x.f_kind().ok().filter(|kind| [Kind::Float, Kind::BFloat16].contains(kind))?;
+    let alike = weight.f_kind().is_ok_and(|other| other == kind);
+    (alike && suits(x) && suits(weight) && tch::utils::has_mkldnn()).then_some(kind)
 }
 
 #[cfg(test)]
@@ -111,6 +119,14 @@ mod tests {
         assert_eq!(ours.size(), plain.size());
         let apart = (ours - plain).abs().max().double_value(&[]);
         assert!(apart < 2e-5, "{:?}: {apart}", plain.size());
+    }
+
+    /// bf16 beside what is exact of the same bf16 inputs: apart by what two roundings may be, of weights and of the result.
+    fn rounded(ours: &Tensor, exact: &Tensor) {
+        assert_eq!((ours.kind(), ours.size()), (Kind::BFloat16, exact.size()));
+        let norm = |x: &Tensor| x.norm().double_value(&[]);
+        let apart = norm(&(ours.to_kind(Kind::Float) - exact)) / norm(exact);
+        assert!(apart < 0.003, "{:?}: {apart}", exact.size());
     }
 
     #[test]
@@ -142,10 +158,18 @@ mod tests {
             let depth = inputs * conv.kernel * conv.kernel;
             let weight = Tensor::randn([outputs, inputs, conv.kernel, conv.kernel], CPU) / (depth as f64).sqrt();
             let bias = Tensor::randn([outputs], CPU);
-            let plain = x.f_conv2d(&weight, Some(&bias), [conv.stride; 2], [conv.padding; 2], [1, 1], 1)?;
+            let plain = |x: &Tensor, weight: &Tensor, bias: &Tensor| {
+                x.f_conv2d(weight, Some(bias), [conv.stride; 2], [conv.padding; 2], [1, 1], 1)
+            };
             let ours = conv2d(&x, &weight, Some(&bias), conv)?;
             assert!(ours.is_contiguous());
-            close(&ours, &plain);
+            close(&ours, &plain(&x, &weight, &bias)?);
+
+            let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
+            let ours = conv2d(&half[0], &half[1], Some(&half[2]), conv)?;
+            assert!(ours.is_contiguous());
+            let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
+            rounded(&ours, &plain(&x, &weight, &bias)?);
         }
         Ok(())
     }
@@ -163,6 +187,14 @@ mod tests {
             for bias in [None, Some(&bias)] {
                 close(&doubled(&x, &weight, bias)?, &plain.f_conv2d(&weight, bias, 1, 1, 1, 1)?);
             }
+
+            let [x, weight, bias] = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
+            let ours = doubled(&x, &weight, Some(&bias))?;
+            let [plain, weight, bias] = [&plain, &weight, &bias].map(|x| x.to_kind(Kind::Float));
+            rounded(
+                &ours,
+                &plain.to_kind(Kind::BFloat16).to_kind(Kind::Float).f_conv2d(&weight, Some(&bias), 1, 1, 1, 1)?,
+            );
         }
         Ok(())
     }
