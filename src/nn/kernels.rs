@@ -53,8 +53,7 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     if kernel == 1 && kind == Kind::Float {
         return Ok(x.f_mkldnn_convolution(weight, bias, [padding, padding], [stride, stride], [1, 1], 1)?);
     }
-    let heavy = if kind == Kind::Float { 2 } else { 4 };
-    if kernel == 1 || rows < FEW_ROWS || depth * outputs < heavy * rows * (depth + outputs) {
+    if kernel == 1 || rows < FEW_ROWS || depth * outputs < 4 * rows * (depth + outputs) {
         return plain();
     }
     let columns = x.f_im2col([kernel, kernel], [1, 1], [padding, padding], [stride, stride])?; // [b, depth, h'·w']
