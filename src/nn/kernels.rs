@@ -50,10 +50,13 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let Some(kind) = onednn(x, weight).filter(|_| worth_a_call(rows * depth * outputs)) else {
         return plain();
     };
-    if kernel == 1 && kind == Kind::Float {
-        return Ok(x.f_mkldnn_convolution(weight, bias, [padding, padding], [stride, stride], [1, 1], 1)?);
+    if kernel == 1 {
+        return match kind {
+            Kind::Float => Ok(x.f_mkldnn_convolution(weight, bias, [padding, padding], [stride, stride], [1, 1], 1)?),
+            _ => plain(),
+        };
     }
-    if kernel == 1 || rows < FEW_ROWS || depth * outputs < 4 * rows * (depth + outputs) {
+    if rows < FEW_ROWS || depth * outputs < 4 * rows * (depth + outputs) {
         return plain();
     }
     let columns = x.f_im2col([kernel, kernel], [1, 1], [padding, padding], [stride, stride])?; // [b, depth, h'·w']
@@ -182,18 +185,18 @@ mod tests {
             let x = Tensor::randn([b, inputs, h, w], CPU);
             let weight = Tensor::randn([outputs, inputs, 3, 3], CPU) / (9.0 * inputs as f64).sqrt();
             let bias = Tensor::randn([outputs], CPU);
-            let plain = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
+            let plain = |x: &Tensor, weight: &Tensor, bias: Option<&Tensor>| {
+                let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
+                repeated.f_conv2d(weight, bias, 1, 1, 1, 1)
+            };
             for bias in [None, Some(&bias)] {
-                close(&doubled(&x, &weight, bias)?, &plain.f_conv2d(&weight, bias, 1, 1, 1, 1)?);
+                close(&doubled(&x, &weight, bias)?, &plain(&x, &weight, bias)?);
             }
 
-            let [x, weight, bias] = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
-            let ours = doubled(&x, &weight, Some(&bias))?;
-            let [plain, weight, bias] = [&plain, &weight, &bias].map(|x| x.to_kind(Kind::Float));
-            rounded(
-                &ours,
-                &plain.to_kind(Kind::BFloat16).to_kind(Kind::Float).f_conv2d(&weight, Some(&bias), 1, 1, 1, 1)?,
-            );
+            let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
+            let ours = doubled(&half[0], &half[1], Some(&half[2]))?;
+            let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
+            rounded(&ours, &plain(&x, &weight, Some(&bias))?);
         }
         Ok(())
     }
