@@ -65,12 +65,26 @@ pub(super) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64
 
 /// [n, ..] → [rows, ..], a multiple of n: the n rows, and copies of them.
 pub(crate) fn repeated(x: &Tensor, rows: i64) -> Result<Tensor> {
-    let mut times = vec![1; x.dim()];
-    match (times.first_mut(), x.size().first()) {
-        (Some(first), Some(&n)) if n != rows => *first = rows / n.max(1),
-        _ => return Ok(x.shallow_clone()),
+    let times = times(x, rows);
+    if times == 1 {
+        return Ok(x.shallow_clone());
     }
-    Ok(x.f_repeat(times)?)
+    Ok(Tensor::f_cat(&vec![x; times], 0)?) // which takes a third of the time of `repeat`
+}
+
+/// `x`, in its memory, plus as many rows of `few` as it has: row i of it and row i mod n.
+pub(crate) fn add_repeated(mut x: Tensor, few: &Tensor) -> Result<Tensor> {
+    let times = times(few, x.size().first().copied().unwrap_or_default());
+    if times == 1 {
+        return Ok(x.f_add_(few)?);
+    }
+    let _ = x.f_unflatten(0, [times as i64, -1])?.f_add_(few)?;
+    Ok(x)
+}
+
+/// How often `x` fits in so many rows.
+fn times(x: &Tensor, rows: i64) -> usize {
+    x.size().first().map_or(1, |&n| (rows / n.max(1)).max(1) as usize)
 }
 
 /// [b, heads, queries, c] → [b, queries, heads·c].
@@ -109,6 +123,18 @@ mod tests {
         let count = shape.iter().product::<i64>();
         let wave = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7391 + phase).sin() * 12.0;
         wave.reshape(shape).to_kind(kind)
+    }
+
+    #[test]
+    fn rows_go_round() -> Result<()> {
+        let few = Tensor::from_slice(&[1f32, 2.0]).reshape([2, 1]);
+        let read = |x: Tensor| Vec::<f32>::try_from(x.flatten(0, -1)).unwrap();
+        assert_eq!(read(repeated(&few, 6)?), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
+        assert_eq!(repeated(&few, 2)?.data_ptr(), few.data_ptr(), "nothing to copy");
+        let x = Tensor::from_slice(&[10f32, 20.0, 30.0, 40.0]).reshape([4, 1]);
+        assert_eq!(read(add_repeated(x.copy(), &few)?), [11.0, 22.0, 31.0, 42.0]);
+        assert_eq!(read(add_repeated(x.copy(), &x)?), [20.0, 40.0, 60.0, 80.0]);
+        Ok(())
     }
 
     #[test]

@@ -30,7 +30,7 @@ mod site;
 mod tap;
 mod views;
 
-pub(crate) use kernel::repeated;
+pub(crate) use kernel::{add_repeated, repeated};
 pub use site::{AttentionSite, Place, SiteKind};
 pub use tap::{Call, Tap, Wiring};
 pub use views::{Probs, Scores};

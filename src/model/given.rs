@@ -6,9 +6,9 @@ use crate::branch::Branch;
 use crate::conditioning::Conditioning;
 use crate::diffusion::{Input, Prediction, Predictions};
 use crate::error::{Error, Result};
-use crate::nn::{Added, sinusoids};
+use crate::nn::{Added, Sinusoids};
 use crate::step::Step;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// What the network reads for some inputs, stacked.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ fn guidances(inputs: &[Input<'_>], width: i64) -> Result<Tensor> {
         let times_1000 = (1000.0 * conditioning.guidance.unwrap_or_default()) as f32;
         told.extend(vec![times_1000; x.size4()?.0 as usize]);
     }
-    sinusoids(&Tensor::f_from_slice(&told)?, width, true, 1.0)
+    Sinusoids::new(width, true, 1.0, Device::Cpu)?.of(&Tensor::f_from_slice(&told)?)
 }
 
 /// A tensor of every input's conditioning, a row for each image.

@@ -8,7 +8,6 @@ use super::unet::contracting::{Contracted, Contracting};
 use super::unet::{Added, Residuals, UnetConfig};
 use crate::attention::Tap;
 use crate::error::{Error, Result};
-use crate::nn::transformer::Sites;
 use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
@@ -114,7 +113,7 @@ impl ControlNet {
         let levels = config.unet.levels()?;
         let ends = |level: Option<&super::Level>| level.map(|level| level.channels).unwrap_or_default();
         let (first, last) = (ends(levels.first()), ends(levels.last()));
-        let mut make = Maker { config: &config.unet, time: 4 * first, sites: Sites::default() };
+        let mut make = Maker::new(&config.unet, 4 * first);
         let (contracting, skips) = Contracting::new(w, &mut make, &levels)?;
         let zero = |w: Weights, channels: i64| w.conv2d(channels, channels, Conv::CELL);
         let down = |(i, &channels): (usize, &i64)| zero(w.at("controlnet_down_blocks").at(i), channels);
@@ -170,7 +169,7 @@ impl ControlNet {
     ) -> Result<Residuals> {
         let told = Some(embedded);
         let Contracted { x, skips, .. } =
-            self.contracting.forward(sample, timestep, context, added, told, &mut Tap::none())?;
+            self.contracting.forward(sample, timestep, context, added, told, &mut Tap::none())?.whole()?;
         let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {
             let residual = zero.forward(x)?;
             match self.config.global_pool_conditions {

@@ -8,20 +8,26 @@
 
 use super::layers::Conv;
 use crate::error::Result;
+use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
 /// Products of a thread below which oneDNN's call costs more than it saves: threads share the saving, not the cost.
 const WORTH_A_CALL: i64 = 5 << 20;
+/// And of a linear layer, whose own operation costs less than a convolution's.
+const WORTH_A_LINEAR_CALL: i64 = 8 << 20;
 /// Rows below which a product is a matter of reading the weights.
 const FEW_ROWS: i64 = 16;
-/// Cells below which sums of a convolution's weights cost what they save.
-const FEW_CELLS: i64 = 512;
+/// Cells below which four times as many outputs cost more than fewer products save.
+const FEW_CELLS: i64 = 128;
 
 /// x·Wᵀ + b over the last axis.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (outputs, inputs) = weight.size2()?;
     let rows = x.numel() as i64 / inputs.max(1);
-    if rows < FEW_ROWS || !worth_a_call(rows * inputs * outputs) || onednn(x, weight) != Some(Kind::Float) {
+    if rows < FEW_ROWS
+        || of_a_thread(rows * inputs * outputs) < WORTH_A_LINEAR_CALL
+        || onednn(x, weight) != Some(Kind::Float)
+    {
         return Ok(x.f_linear(weight, bias)?);
     }
     let mut shape = x.size();
@@ -47,9 +53,21 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     let side = |length: i64| (length + 2 * padding - kernel) / stride + 1;
     let (rows, depth) = (b * side(h) * side(w), inputs * kernel * kernel);
     let plain = || Ok(x.f_conv2d(weight, bias, [stride, stride], [padding, padding], [1, 1], 1)?);
-    let Some(kind) = onednn(x, weight).filter(|_| worth_a_call(rows * depth * outputs)) else {
+    if let Some((weight, cells)) = factors(x, weight, conv)? {
+        let y = match bias {
+            Some(bias) => bias.f_reshape([outputs, 1])?.f_baddbmm(&weight, &cells, 1.0, 1.0)?,
+            None => weight.f_bmm(&cells)?,
+        };
+        return Ok(y.f_reshape([b, outputs, h, w])?);
+    }
+    let Some(kind) = onednn(x, weight).filter(|_| of_a_thread(rows * depth * outputs) >= WORTH_A_CALL) else {
         return plain();
     };
+    if conv == Conv::CELL && !x.is_contiguous() {
+        // Channels last, where cells are rows. What is called below would lay them out anew.
+        let rows = linear(&x.f_permute([0, 2, 3, 1])?, &weight.f_reshape([outputs, inputs])?, bias)?;
+        return Ok(rows.f_permute([0, 3, 1, 2])?);
+    }
     if kernel == 1 {
         return match kind {
             Kind::Float => Ok(x.f_mkldnn_convolution(weight, bias, [padding, padding], [stride, stride], [1, 1], 1)?),
@@ -66,29 +84,85 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     Ok(picture.f_reshape([b, outputs, side(h), side(w)])?)
 }
 
+/// `onto`, [b, outputs, h', w'], plus a convolution, in the memory of `onto`.
+pub(super) fn conv2d_onto(
+    mut onto: Tensor,
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    conv: Conv,
+) -> Result<Tensor> {
+    let Some((weight, cells)) = factors(x, weight, conv)?.filter(|_| onto.is_contiguous()) else {
+        return Ok(onto.f_add_(&conv2d(x, weight, bias, conv)?)?);
+    };
+    let _ = onto.f_flatten(2, 3)?.f_baddbmm_(&weight, &cells)?;
+    match bias {
+        Some(bias) => Ok(onto.f_add_(&bias.f_reshape([-1, 1, 1])?)?),
+        None => Ok(onto),
+    }
+}
+
+/// A small 1×1 convolution as the product that it is, [b, outputs, inputs] and [b, inputs, h·w]: MKL takes less time for these than
+/// convolutions do to begin.
+fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Tensor)>> {
+    let ((outputs, inputs, ..), (b, _, h, w)) = (weight.size4()?, x.size4()?);
+    let few = of_a_thread(b * h * w * inputs * outputs) < 4 * WORTH_A_CALL;
+    if conv != Conv::CELL || !few || !x.is_contiguous() || onednn(x, weight) != Some(Kind::Float) {
+        return Ok(None);
+    }
+    let weight = weight.f_reshape([1, outputs, inputs])?.f_expand([b, outputs, inputs], false)?;
+    Ok(Some((weight, x.f_flatten(2, 3)?)))
+}
+
 /// Every cell repeated, two by two, and a 3×3 convolution of that: [b, inputs, h, w] → [b, outputs, 2h, 2w].
 ///
 /// Under the kernel most cells are copies of a neighbour: each result sees four different ones. So it is, at each of the four positions in a
-/// pair of rows and columns, a 2×2 convolution of the cells before they are repeated, with sums of weights: 4/9 of the products.
-pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+/// pair of rows and columns, a 2×2 convolution of the cells before they are repeated, with sums of weights: 4/9 of the products. `sums` keeps
+/// these, once they were wanted.
+pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
-    let pays = b * h * w >= FEW_CELLS && worth_a_call(b * h * w * 4 * inputs * outputs);
+    let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 4 * inputs * outputs) >= WORTH_A_CALL;
     let Some(kind) = onednn(x, weight).filter(|_| pays) else {
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
         return conv2d(&repeated, weight, bias, Conv::SAME);
     };
+    let kernels = match sums.get() {
+        Some(kernels) => kernels,
+        None => {
+            let made = positions(weight)?;
+            sums.get_or_init(|| made)
+        }
+    };
+    let bias = bias.map(|bias| bias.f_repeat([4])).transpose()?;
+    let cells = x.f_conv2d(kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?; // [b, 4·outputs, h + 1, w + 1]
+    let cells = cells.f_unflatten(1, [2, 2, outputs])?;
+    // What comes out lies as the weights do, and so does what it is put into.
+    let picture = if weight.is_contiguous() {
+        Tensor::f_empty([b, outputs, 2 * h, 2 * w], (kind, x.device()))?
+    } else {
+        Tensor::f_empty([b, 2 * h, 2 * w, outputs], (kind, x.device()))?.f_permute([0, 3, 1, 2])?
+    };
+    let pairs = picture.f_unflatten(3, [w, 2])?.f_unflatten(2, [h, 2])?;
+    for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
+        let position = cells.f_select(1, row)?.f_select(1, column)?.f_narrow(2, row, h)?.f_narrow(3, column, w)?;
+        pairs.f_select(3, row)?.f_select(4, column)?.f_copy_(&position)?;
+    }
+    Ok(picture)
+}
+
+/// The 2×2 kernels of the four positions, one behind the other, [4·outputs, inputs, 2, 2], laid out as `weight` is.
+fn positions(weight: &Tensor) -> Result<Tensor> {
+    let (outputs, inputs, ..) = weight.size4()?;
     // [position, cell, row of the kernel]: which of the kernel's three rows fall on the one and the other of two cells; columns alike.
     let falls = Tensor::from_slice(&[1f32, 0., 0., 0., 1., 1., 1., 1., 0., 0., 0., 1.]).f_reshape([2, 2, 3])?;
-    let weight = weight.f_to_kind(Kind::Float)?; // sums are rounded once
-    let kernels = Tensor::f_einsum("ray,sbx,oiyx->rsoiab", &[&falls, &falls, &weight], None::<i64>)?.f_to_kind(kind)?;
-    let picture = Tensor::f_empty([b, outputs, h, 2, w, 2], (kind, x.device()))?;
-    for (row, column) in [(0, 0), (0, 1), (1, 0), (1, 1)] {
-        let kernel = kernels.f_select(0, row)?.f_select(0, column)?;
-        let cells = x.f_conv2d(&kernel, bias, [1, 1], [1, 1], [1, 1], 1)?; // [b, outputs, h + 1, w + 1]
-        let cells = cells.f_narrow(2, row, h)?.f_narrow(3, column, w)?;
-        picture.f_select(3, row)?.f_select(4, column)?.f_copy_(&cells)?;
-    }
-    Ok(picture.f_reshape([b, outputs, 2 * h, 2 * w])?)
+    let f32 = weight.f_to_kind(Kind::Float)?; // the sums are rounded once
+    let sums = |axes| Tensor::f_einsum(axes, &[&falls, &falls, &f32], None::<i64>);
+    let kernels = if weight.is_contiguous() {
+        sums("ray,sbx,oiyx->rsoiab")?.f_reshape([4 * outputs, inputs, 2, 2])?
+    } else {
+        sums("ray,sbx,oiyx->rsoabi")?.f_reshape([4 * outputs, 2, 2, inputs])?.f_permute([0, 3, 1, 2])?
+    };
+    Ok(kernels.f_to_kind(weight.f_kind()?)?)
 }
 
 /// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies; of bf16 libtorch's own operation is that.
@@ -99,8 +173,8 @@ fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor>
     Ok(x.f_to_mkldnn(Kind::Float)?.f_mkldnn_linear(weight, bias)?.f_to_dense(Kind::Float, false)?)
 }
 
-fn worth_a_call(products: i64) -> bool {
-    products / i64::from(tch::get_num_threads()).max(1) >= WORTH_A_CALL
+fn of_a_thread(products: i64) -> i64 {
+    products / i64::from(tch::get_num_threads()).max(1)
 }
 
 /// The kind in which these two may go to oneDNN.
@@ -190,13 +264,53 @@ mod tests {
                 repeated.f_conv2d(weight, bias, 1, 1, 1, 1)
             };
             for bias in [None, Some(&bias)] {
-                close(&doubled(&x, &weight, bias)?, &plain(&x, &weight, bias)?);
+                close(&doubled(&x, &weight, bias, &OnceCell::new())?, &plain(&x, &weight, bias)?);
             }
 
             let half = [&x, &weight, &bias].map(|x| x.to_kind(Kind::BFloat16));
-            let ours = doubled(&half[0], &half[1], Some(&half[2]))?;
+            let ours = doubled(&half[0], &half[1], Some(&half[2]), &OnceCell::new())?;
             let [x, weight, bias] = half.map(|x| x.to_kind(Kind::Float));
             rounded(&ours, &plain(&x, &weight, Some(&bias))?);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn sums_are_kept_and_channels_stay_last() -> Result<()> {
+        let last = |x: Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        let weight = Tensor::randn([96, 128, 3, 3], CPU) / 34.0;
+        let sums = OnceCell::new();
+        for batch in [1, 2] {
+            let x = Tensor::randn([batch, 128, 24, 19], CPU);
+            let repeated = x.f_upsample_nearest2d([48, 38], None::<f64>, None::<f64>)?;
+            let plain = repeated.f_conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1)?;
+            close(&doubled(&x, &weight, None, &sums)?, &plain);
+            let wide = doubled(&last(x), &last(weight.shallow_clone()), None, &OnceCell::new())?;
+            close(&wide, &plain);
+            // What follows takes this for the layout only with a batch's stride too.
+            assert_eq!(wide.stride(), [96 * 48 * 38, 1, 96 * 38, 96]);
+        }
+        assert_eq!(sums.get().map(Tensor::size), Some(vec![4 * 96, 128, 2, 2]));
+        Ok(())
+    }
+
+    #[test]
+    fn cells_by_themselves_are_a_product_and_are_added_where_they_are_made() -> Result<()> {
+        let last = |x: &Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
+        // Of a few cells, and of many.
+        for (inputs, outputs, side) in [(24, 40, 6), (640, 512, 16)] {
+            let x = Tensor::randn([2, inputs, side, side], CPU);
+            let weight = Tensor::randn([outputs, inputs, 1, 1], CPU) / (inputs as f64).sqrt();
+            let (bias, onto) = (Tensor::randn([outputs], CPU), Tensor::randn([2, outputs, side, side], CPU));
+            for bias in [None, Some(&bias)] {
+                let plain = x.f_conv2d(&weight, bias, 1, 0, 1, 1)?;
+                close(&conv2d(&x, &weight, bias, Conv::CELL)?, &plain);
+                close(&conv2d(&last(&x), &last(&weight), bias, Conv::CELL)?, &plain);
+                for x in [&x, &last(&x)] {
+                    close(&conv2d_onto(onto.copy(), x, &weight, bias, Conv::CELL)?, &(&onto + &plain));
+                    close(&conv2d_onto(last(&onto), x, &weight, bias, Conv::CELL)?, &(&onto + &plain));
+                }
+            }
         }
         Ok(())
     }
@@ -217,7 +331,7 @@ mod tests {
         assert_eq!(weight.grad(), Tensor::full([256, 64], 600.0, CPU));
         let cells = Tensor::ones([1, 64, 32, 32], CPU);
         let weight = Tensor::randn([64, 64, 3, 3], CPU).set_requires_grad(true);
-        doubled(&cells, &weight, None)?.sum(Kind::Float).backward();
+        doubled(&cells, &weight, None, &OnceCell::new())?.sum(Kind::Float).backward();
         let middle = weight.grad().select(2, 1).select(2, 1);
         assert_eq!(middle, Tensor::full([64, 64], 4096.0, CPU), "every one of 64 × 64 cells");
         Ok(())

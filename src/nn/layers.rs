@@ -5,6 +5,7 @@
 use super::kernels;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
+use std::cell::OnceCell;
 use tch::Tensor;
 
 /// x·Wᵀ + b over the last axis.
@@ -18,6 +19,24 @@ impl Linear {
     /// [.., inputs] → [.., outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kernels::linear(x, &self.weight, self.bias.as_ref())
+    }
+
+    /// Numbers that come out.
+    pub(super) fn outputs(&self) -> Result<i64> {
+        Ok(self.weight.size2()?.0)
+    }
+
+    /// Layers that read the same as one, whose outputs stand one behind the other; `None` if a gradient is to reach one of them, or there
+    /// is none.
+    pub(super) fn join(each: &[Self]) -> Result<Option<Self>> {
+        let weights: Vec<&Tensor> = each.iter().map(|layer| &layer.weight).collect();
+        let biases: Option<Vec<&Tensor>> = each.iter().map(|layer| layer.bias.as_ref()).collect();
+        match biases {
+            Some(biases) if !each.is_empty() && !weights.iter().chain(&biases).any(|x| x.requires_grad()) => {
+                Ok(Some(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Some(Tensor::f_cat(&biases, 0)?) }))
+            }
+            _ => Ok(None),
+        }
     }
 }
 
@@ -62,6 +81,8 @@ pub struct Conv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     conv: Conv,
+    /// Of [`Conv2d::forward_doubled`].
+    sums: OnceCell<Tensor>,
 }
 
 impl Conv2d {
@@ -70,7 +91,8 @@ impl Conv2d {
         kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
     }
 
-    /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w].
+    /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a CPU sums of the weights are kept from the
+    /// first call on, 16/9 of their memory.
     ///
     /// # Errors
     /// [`Error::Parameter`] if it is no [`Conv::SAME`].
@@ -78,7 +100,21 @@ impl Conv2d {
         if self.conv != Conv::SAME {
             return Err(Error::parameter("Conv", format!("{:?}", self.conv), "Conv::SAME, to convolve doubled cells"));
         }
-        kernels::doubled(x, &self.weight, self.bias.as_ref())
+        kernels::doubled(x, &self.weight, self.bias.as_ref(), &self.sums)
+    }
+
+    /// `onto`, in its memory, plus this of `x`: [b, outputs, h', w'] and [b, inputs, h, w].
+    pub fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
+        kernels::conv2d_onto(onto, x, &self.weight, self.bias.as_ref(), self.conv)
+    }
+
+    /// Two convolutions whose sum it is: of the first `inputs` channels, with the bias, and of the others.
+    pub fn split(&self, inputs: i64) -> Result<[Self; 2]> {
+        let others = self.weight.size4()?.1 - inputs;
+        let part = |start, length, bias| -> Result<Self> {
+            Ok(Self { weight: self.weight.f_narrow(1, start, length)?, bias, conv: self.conv, sums: OnceCell::new() })
+        };
+        Ok([part(0, inputs, self.bias.as_ref().map(Tensor::shallow_clone))?, part(inputs, others, None)?])
     }
 
     /// And [1 or b, outputs] to every cell. What is one row for the whole batch costs nothing: it joins the bias.
@@ -105,6 +141,20 @@ impl GroupNorm {
     /// [b, channels, ..], the same shape out.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
+    }
+
+    /// The norms of the first `channels` and of the others; `None` if both are in one group.
+    pub fn split(&self, channels: i64) -> Result<Option<[Self; 2]>> {
+        let all = self.weight.size1()?;
+        let group = all / self.groups;
+        if channels % group != 0 {
+            return Ok(None);
+        }
+        let part = |start, length| -> Result<Self> {
+            let cut = |x: &Tensor| x.f_narrow(0, start, length);
+            Ok(Self { weight: cut(&self.weight)?, bias: cut(&self.bias)?, groups: length / group, eps: self.eps })
+        };
+        Ok(Some([part(0, channels)?, part(channels, all - channels)?]))
     }
 
     /// And SiLU after it, in the memory of the norm.
@@ -166,7 +216,7 @@ impl Weights {
     /// A convolution without bias.
     pub fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
         let weight = self.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
-        Ok(Conv2d { weight, bias: None, conv })
+        Ok(Conv2d { weight, bias: None, conv, sums: OnceCell::new() })
     }
 
     /// A group norm; `groups` divides `channels`.
@@ -198,11 +248,12 @@ pub(super) fn cells(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_flatten(2, 3)?.f_transpose(1, 2)?)
 }
 
-/// [b, h · w, channels] → the shape of `like`, [b, channels, h, w].
+/// [b, h · w, channels] → [b, channels, h, w], of a size like `like`'s.
 ///
 /// Laid out anew: as a view its channels would be side by side in memory, the sums and convolutions after it would take over
 /// that layout, and every convolution would turn its weights to it at every call (a third of the time of an SD-1.5-sized
 /// network).
 pub(super) fn picture(cells: &Tensor, like: &Tensor) -> Result<Tensor> {
-    Ok(cells.f_transpose(1, 2)?.f_reshape(like.size())?.f_contiguous()?)
+    let ((b, _, channels), (_, _, h, w)) = (cells.size3()?, like.size4()?);
+    Ok(cells.f_transpose(1, 2)?.f_reshape([b, channels, h, w])?.f_contiguous()?)
 }

@@ -49,7 +49,7 @@ pub use layers::{Conv, Conv2d, GroupNorm, LayerNorm, Linear};
 pub use resnet::{Resnet, ResnetConfig};
 pub use taesd::{Taesd, TaesdConfig};
 pub use tiling::{Cell, Tiling};
-pub use time::{TimestepEmbedding, sinusoids};
+pub use time::{Sinusoids, TimestepEmbedding};
 pub use transformer::{Sites, Transformer, TransformerConfig};
 pub use unet::{Added, Level, Residuals, UNet, UnetConfig};
 pub use vae::{Posterior, Vae, VaeConfig};

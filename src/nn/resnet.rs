@@ -1,6 +1,7 @@
 //! Residual blocks, and the changes of size between them.
 
-use super::layers::{Conv, Conv2d, GroupNorm, Linear};
+use super::layers::{Conv, Conv2d, GroupNorm};
+use crate::attention::{add_repeated, repeated};
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::Tensor;
@@ -12,8 +13,8 @@ pub struct ResnetConfig {
     pub inputs: i64,
     /// Channels out.
     pub outputs: i64,
-    /// Width of the time embedding, if it is told the time.
-    pub time: Option<i64>,
+    /// Which of the vectors that the time adds in a network is its own, if it is told the time.
+    pub time: Option<usize>,
     /// Groups of the norms; divides both channels.
     pub groups: i64,
     /// Epsilon of the norms.
@@ -25,7 +26,7 @@ pub struct ResnetConfig {
 pub struct Resnet {
     norm1: GroupNorm,
     conv1: Conv2d,
-    time_emb_proj: Option<Linear>,
+    time: Option<usize>,
     norm2: GroupNorm,
     conv2: Conv2d,
     conv_shortcut: Option<Conv2d>,
@@ -39,27 +40,57 @@ impl Resnet {
         Ok(Self {
             norm1: w.at("norm1").group_norm(groups, inputs, eps)?,
             conv1: w.at("conv1").conv2d(inputs, outputs, Conv::SAME)?,
-            time_emb_proj: time.map(|width| w.at("time_emb_proj").linear(width, outputs)).transpose()?,
+            time,
             norm2: w.at("norm2").group_norm(groups, outputs, eps)?,
             conv2: w.at("conv2").conv2d(outputs, outputs, Conv::SAME)?,
             conv_shortcut: (inputs != outputs).then(shortcut).transpose()?,
         })
     }
 
-    /// [b, inputs, h, w] → [b, outputs, h, w]. `time` is the time embedding after its SiLU, [1 or b, width].
-    pub fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
-        // Whatever is not read again goes before the next is made: of a large picture each of these is what memory is full of.
-        let mut h = self.norm1.forward_silu(x)?;
-        h = match (&self.time_emb_proj, time) {
-            (Some(project), Some(time)) => self.conv1.forward_plus(&h, &project.forward(time)?)?,
-            _ => self.conv1.forward(&h)?,
-        };
-        h = self.norm2.forward_silu(&h)?;
-        h = self.conv2.forward(&h)?;
+    /// [b, inputs, h, w] → [b, outputs, h, w]. `times` is what the time adds in the resnets of a network, [1 or b, outputs] each.
+    pub fn forward(&self, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
+        let h = self.first(&self.conv1, &self.norm1, x, times)?;
+        let mut h = self.second(h)?;
         match &self.conv_shortcut {
-            Some(shortcut) => Ok(h.f_add_(&shortcut.forward(x)?)?),
+            Some(shortcut) => shortcut.forward_onto(h, x),
             None => Ok(h.f_add_(x)?),
         }
+    }
+
+    /// Of the channels of `x`, [b, .., h, w], and after them those of `skip`, [n, .., h, w].
+    ///
+    /// Where n is less than b, row i of `x` goes with row i mod n of `skip`, and what the convolutions make of `skip` is computed once for
+    /// all, if no group of the norm has channels of both.
+    pub fn forward_beside(&self, x: &Tensor, skip: &Tensor, times: &[Tensor]) -> Result<Tensor> {
+        let (rows, channels, ..) = x.size4()?;
+        let parts = match &self.conv_shortcut {
+            Some(shortcut) if skip.size4()?.0 < rows => self.norm1.split(channels)?.zip(Some(shortcut)),
+            _ => None,
+        };
+        let Some(([norm_x, norm_skip], shortcut)) = parts else {
+            return self.forward(&Tensor::f_cat(&[x, &repeated(skip, rows)?], 1)?, times);
+        };
+        let [conv_x, conv_skip] = self.conv1.split(channels)?;
+        let [shortcut_x, shortcut_skip] = shortcut.split(channels)?;
+        let h = self.first(&conv_x, &norm_x, x, times)?;
+        let h = self.second(add_repeated(h, &conv_skip.forward(&norm_skip.forward_silu(skip)?)?)?)?;
+        add_repeated(shortcut_x.forward_onto(h, x)?, &shortcut_skip.forward(skip)?)
+    }
+
+    /// Up to the first convolution and the time.
+    fn first(&self, conv: &Conv2d, norm: &GroupNorm, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
+        let x = norm.forward_silu(x)?;
+        match self.time.and_then(|mine| times.get(mine)) {
+            Some(time) => conv.forward_plus(&x, time),
+            None => conv.forward(&x),
+        }
+    }
+
+    /// Up to the shortcut. Takes what it is made of, to let it go before the next is made: of a large picture each of these is what memory is
+    /// full of.
+    fn second(&self, mut h: Tensor) -> Result<Tensor> {
+        h = self.norm2.forward_silu(&h)?;
+        self.conv2.forward(&h)
     }
 }
 
@@ -104,5 +135,31 @@ impl Upsample {
             return self.conv.forward_doubled(x);
         }
         self.conv.forward(&x.f_upsample_nearest2d([size.0, size.1], None::<f64>, None::<f64>)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::{Device, Kind};
+
+    #[test]
+    fn beside_a_skip_is_with_all_channels_in_one() -> Result<()> {
+        let w = Weights::random(1, Kind::Float, Device::Cpu);
+        let randn = |shape: [i64; 4]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
+        // Groups of 4 channels, of which 8 and 12, then 6 and 14, are each other's neighbours; then no shortcut.
+        for (groups, channels, skips, outputs) in [(5, 8, 12, 10), (5, 6, 14, 10), (5, 8, 12, 20)] {
+            let config = ResnetConfig { inputs: 20, outputs, time: Some(1), groups, eps: 1e-5 };
+            let resnet = Resnet::new(&w.at(format!("{channels}.{outputs}")), config)?;
+            let times = [1, 6].map(|rows| [Tensor::new(), Tensor::randn([rows, outputs], (Kind::Float, Device::Cpu))]);
+            for (rows, times) in [1, 2, 6].into_iter().flat_map(|rows| times.iter().map(move |times| (rows, times))) {
+                let (x, skip) = (randn([6, channels, 5, 7]), randn([rows, skips, 5, 7]));
+                let all = Tensor::cat(&[&x, &skip.repeat([6 / rows, 1, 1, 1])], 1);
+                let (beside, one) = (resnet.forward_beside(&x, &skip, times)?, resnet.forward(&all, times)?);
+                let apart = (&beside - &one).abs().max().double_value(&[]);
+                assert!(beside.size() == [6, outputs, 5, 7] && apart < 1e-5, "{channels} + {skips}, {rows}: {apart}");
+            }
+        }
+        Ok(())
     }
 }

@@ -3,21 +3,41 @@
 use super::layers::Linear;
 use crate::error::Result;
 use crate::weights::Weights;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
-/// Sinusoids of `values`, a vector of n: f32 [n, width]. The second half of the width has the sines, or the first if
-/// `sin_first`. `shift` is diffusers' `freq_shift`.
+/// Numbers as waves of many lengths.
 ///
 /// Source: Attention Is All You Need, 3.5; layout as diffusers' `get_timestep_embedding`.
-pub fn sinusoids(values: &Tensor, width: i64, sin_first: bool, shift: f64) -> Result<Tensor> {
-    let half = width / 2;
-    let frequencies = Tensor::f_arange(half, (Kind::Float, values.device()))?;
-    // frequency i: 10000^(−i / (half − shift))
-    let frequencies = frequencies.f_mul_scalar(-1e4f64.ln())?.f_div_scalar(half as f64 - shift)?.f_exp()?;
-    let angles = values.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&frequencies)?;
-    let (sin, cos) = (angles.f_sin()?, angles.f_cos()?);
-    let both = Tensor::f_cat(&if sin_first { [sin, cos] } else { [cos, sin] }, 1)?;
-    Ok(if width % 2 == 1 { both.f_constant_pad_nd([0, 1])? } else { both })
+#[derive(Debug)]
+pub struct Sinusoids {
+    frequencies: Tensor,
+    sin_first: bool,
+    odd: bool,
+}
+
+impl Sinusoids {
+    /// `width` numbers for each. The second half of them are sines, or the first if `sin_first`. `shift` is diffusers' `freq_shift`.
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::error::Error::Torch) only.
+    pub fn new(width: i64, sin_first: bool, shift: f64, device: Device) -> Result<Self> {
+        let half = width / 2;
+        // frequency i: 10000^(−i / (half − shift))
+        let exponents = Tensor::f_arange(half, (Kind::Float, device))?.f_mul_scalar(-1e4f64.ln())?;
+        let frequencies = exponents.f_div_scalar(half as f64 - shift)?.f_exp()?;
+        Ok(Self { frequencies, sin_first, odd: width % 2 == 1 })
+    }
+
+    /// A vector of n → f32 [n, width].
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::error::Error::Torch) if it is none, or on another device.
+    pub fn of(&self, values: &Tensor) -> Result<Tensor> {
+        let angles = values.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&self.frequencies)?;
+        let (sin, cos) = (angles.f_sin()?, angles.f_cos()?);
+        let both = Tensor::f_cat(&if self.sin_first { [sin, cos] } else { [cos, sin] }, 1)?;
+        Ok(if self.odd { both.f_constant_pad_nd([0, 1])? } else { both })
+    }
 }
 
 /// Two linear layers between sinusoids and what the resnets add.
@@ -48,6 +68,34 @@ impl TimestepEmbedding {
     }
 }
 
+/// What the time adds in each resnet of a part of a network: a linear layer for each, computed as one.
+#[derive(Debug)]
+pub(super) struct TimeProjections {
+    /// Layers, and how much of what comes out is whose.
+    layers: Vec<(Linear, Vec<i64>)>,
+}
+
+impl TimeProjections {
+    /// Of the layers of resnets, in their order. In training each stays by itself, since a joined one would be a copy.
+    pub fn new(each: Vec<Linear>) -> Result<Self> {
+        let outputs = each.iter().map(Linear::outputs).collect::<Result<Vec<_>>>()?;
+        let layers = match Linear::join(&each)? {
+            Some(one) => vec![(one, outputs)],
+            None => each.into_iter().zip(outputs).map(|(layer, outputs)| (layer, vec![outputs])).collect(),
+        };
+        Ok(Self { layers })
+    }
+
+    /// The time embedding after its SiLU, [1 or b, width] → [1 or b, outputs] of each resnet.
+    pub fn forward(&self, time: &Tensor) -> Result<Vec<Tensor>> {
+        let mut all = Vec::new();
+        for (layer, outputs) in &self.layers {
+            all.extend(layer.forward(time)?.f_split_with_sizes(outputs.as_slice(), 1)?);
+        }
+        Ok(all)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -57,10 +105,39 @@ mod tests {
         let t = Tensor::from_slice(&[0.5f64]);
         let read = |x: Tensor| Vec::<f32>::try_from(x.flatten(0, -1)).unwrap();
         let (sin, cos) = (0.5f32.sin(), 0.5f32.cos());
-        assert_eq!(read(sinusoids(&t, 2, false, 0.0)?), [cos, sin]);
-        assert_eq!(read(sinusoids(&t, 3, true, 0.0)?), [sin, cos, 0.0]);
-        let shifted = read(sinusoids(&t, 4, true, 1.0)?);
+        let waves = |width, sin_first, shift| Sinusoids::new(width, sin_first, shift, Device::Cpu)?.of(&t);
+        assert_eq!(read(waves(2, false, 0.0)?), [cos, sin]);
+        assert_eq!(read(waves(3, true, 0.0)?), [sin, cos, 0.0]);
+        let shifted = read(waves(4, true, 1.0)?);
         assert!((shifted[1] - 0.5e-4).abs() < 1e-9, "{shifted:?}");
+        Ok(())
+    }
+
+    #[test]
+    fn projections_are_joined_unless_they_are_trained() -> Result<()> {
+        let w = crate::weights::Weights::random(1, Kind::Float, Device::Cpu);
+        let layers =
+            || [3, 5, 2].map(|outputs| w.at(outputs).linear(4, outputs)).into_iter().collect::<Result<Vec<_>>>();
+        let time = Tensor::randn([2, 4], (Kind::Float, Device::Cpu));
+        let joined = TimeProjections::new(layers()?)?;
+        assert_eq!(joined.layers.len(), 1);
+        let [together, apart] =
+            [joined.forward(&time)?, layers()?.iter().map(|l| l.forward(&time)).collect::<Result<_>>()?];
+        for (one, other) in together.iter().zip(&apart) {
+            assert!(one.size() == other.size() && one.allclose(other, 1e-6, 1e-6, false), "{one} {other}");
+        }
+        let trained = crate::weights::Weights::new(
+            "training",
+            [("weight", vec![3i64, 4]), ("bias", vec![3])]
+                .map(|(name, shape)| {
+                    (name.to_owned(), Tensor::zeros(&shape, (Kind::Float, Device::Cpu)).set_requires_grad(true))
+                })
+                .into(),
+            Kind::Float,
+            Device::Cpu,
+        );
+        let layers = vec![trained.linear(4, 3)?, trained.linear(4, 3)?];
+        assert_eq!(TimeProjections::new(layers)?.layers.len(), 2);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Transformers over the cells of a picture: where attention sites are.
 
 use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
-use crate::attention::{AttentionSite, Place, SiteKind, Tap, repeated};
+use crate::attention::{AttentionSite, Place, SiteKind, Tap, add_repeated, repeated};
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::Tensor;
@@ -79,8 +79,7 @@ impl Transformer {
         for block in &self.transformer_blocks {
             h = block.forward(&h, context, tap)?;
         }
-        let x = repeated(x, h.size3()?.0)?;
-        Ok(picture(&self.proj_out.forward(&h)?, &x)?.f_add_(&x)?)
+        add_repeated(picture(&self.proj_out.forward(&h)?, x)?, x)
     }
 }
 
@@ -108,11 +107,10 @@ impl Block {
     }
 
     fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let beside = |mut seen: Tensor, x: &Tensor| Ok(seen.f_add_(&repeated(x, seen.size3()?.0)?)?);
         let normed = self.norm1.forward(x)?;
-        let x = beside(self.attn1.forward(&normed, &normed, tap)?, x)?;
-        let x = beside(self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?, &x)?;
-        beside(self.ff.forward(&self.norm3.forward(&x)?)?, &x)
+        let x = add_repeated(self.attn1.forward(&normed, &normed, tap)?, x)?;
+        let x = add_repeated(self.attn2.forward(&self.norm2.forward(&x)?, context, tap)?, &x)?;
+        add_repeated(self.ff.forward(&self.norm3.forward(&x)?)?, &x)
     }
 }
 

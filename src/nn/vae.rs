@@ -281,7 +281,7 @@ impl Encoder {
         let mut x = self.conv_in.forward(x)?;
         for (resnets, downsample) in &self.down_blocks {
             for resnet in resnets {
-                x = resnet.forward(&x, None)?;
+                x = resnet.forward(&x, &[])?;
             }
             if let Some(downsample) = downsample {
                 x = downsample.forward(&x)?;
@@ -331,7 +331,7 @@ impl Decoder {
         let mut x = self.mid_block.forward(&self.conv_in.forward(x)?)?;
         for (resnets, upsample) in &self.up_blocks {
             for resnet in resnets {
-                x = resnet.forward(&x, None)?;
+                x = resnet.forward(&x, &[])?;
             }
             if let Some(upsample) = upsample {
                 let (_, _, h, w) = x.size4()?;
@@ -362,10 +362,10 @@ impl MidBlock {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let [before, after] = &self.resnets;
-        let x = before.forward(x, None)?;
+        let x = before.forward(x, &[])?;
         match &self.attentions {
-            Some(attention) => after.forward(&attention.forward(&x)?, None),
-            None => after.forward(&x, None),
+            Some(attention) => after.forward(&attention.forward(&x)?, &[]),
+            None => after.forward(&x, &[]),
         }
     }
 }

@@ -30,6 +30,7 @@ use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
 use crate::error::{Error, Result, blame};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::step::{Grid, Step};
+use crate::weights::is_finite;
 use evaluation::Evaluation;
 use paired::Paired;
 use serde::{Deserialize, Serialize};
@@ -338,7 +339,7 @@ impl Run<'_, '_> {
         self.x0 = Some(transition.x0.shallow_clone());
         self.x = transition.sample(&mut self.noise)?;
         keeps("the latent", &self.x, &shape)?;
-        if self.x.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if !is_finite(&self.x)? {
             let what = format!("the latent that {} made", self.sampler.solver.name());
             return Err(Error::NonFinite { what, step: step.index });
         }

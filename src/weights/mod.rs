@@ -285,7 +285,7 @@ pub(crate) fn share(tensors: &Tensors) -> Tensors {
 
 /// Are there neither infinities nor NaNs? Almost always one sum tells. It is taken in the tensor's own kind, since
 /// libtorch would convert the whole of it for another.
-fn is_finite(tensor: &Tensor) -> Result<bool> {
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     let sum = tensor.f_sum(tensor.f_kind()?)?.f_double_value(&[])?;
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }

@@ -3,15 +3,17 @@
 use super::{Level, UnetConfig};
 use crate::attention::{Place, Tap};
 use crate::error::Result;
+use crate::nn::layers::Linear;
 use crate::nn::resnet::{Downsample, Resnet, ResnetConfig, Upsample};
+use crate::nn::time::TimeProjections;
 use crate::nn::transformer::{Sites, Transformer, TransformerConfig};
 use crate::weights::Weights;
 use tch::Tensor;
 
-/// What every block of one evaluation is told: the time embedding after its SiLU, and the context.
+/// What every block of one evaluation is told: what the time adds in the resnets of this half, and the context.
 #[derive(Clone, Copy)]
 pub(super) struct Told<'a> {
-    pub time: &'a Tensor,
+    pub times: &'a [Tensor],
     pub context: &'a Tensor,
 }
 
@@ -20,13 +22,27 @@ pub(in crate::nn) struct Maker<'a> {
     pub config: &'a UnetConfig,
     /// Width of the time embedding.
     pub time: i64,
+    /// What the resnets made so far, of one half of the network, want to be told of the time.
+    pub times: Vec<Linear>,
     pub sites: Sites,
 }
 
-impl Maker<'_> {
-    fn resnet(&self, w: &Weights, inputs: i64, outputs: i64) -> Result<Resnet> {
+impl<'a> Maker<'a> {
+    /// For a network whose time embedding is `time` wide.
+    pub fn new(config: &'a UnetConfig, time: i64) -> Self {
+        Self { config, time, times: Vec::new(), sites: Sites::default() }
+    }
+
+    /// What the time adds in the resnets made since the last call.
+    pub fn times(&mut self) -> Result<TimeProjections> {
+        TimeProjections::new(std::mem::take(&mut self.times))
+    }
+
+    fn resnet(&mut self, w: &Weights, inputs: i64, outputs: i64) -> Result<Resnet> {
         let UnetConfig { norm_num_groups: groups, norm_eps: eps, .. } = *self.config;
-        Resnet::new(w, ResnetConfig { inputs, outputs, time: Some(self.time), groups, eps })
+        let time = Some(self.times.len());
+        self.times.push(w.at("time_emb_proj").linear(self.time, outputs)?);
+        Resnet::new(w, ResnetConfig { inputs, outputs, time, groups, eps })
     }
 
     fn transformer(&mut self, w: &Weights, level: &Level, place: Place) -> Result<Transformer> {
@@ -66,7 +82,7 @@ impl DownBlock {
 
     pub fn forward(&self, mut x: Tensor, told: Told<'_>, skips: &mut Vec<Tensor>, tap: &mut Tap<'_>) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
-            x = resnet.forward(&x, Some(told.time))?;
+            x = resnet.forward(&x, told.times)?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, told.context, tap)?;
             }
@@ -89,7 +105,7 @@ pub(super) struct MidBlock {
 
 impl MidBlock {
     pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level) -> Result<Self> {
-        let resnet = |i: i64| make.resnet(&w.at("resnets").at(i), level.channels, level.channels);
+        let mut resnet = |i: i64| make.resnet(&w.at("resnets").at(i), level.channels, level.channels);
         Ok(Self {
             resnets: [resnet(0)?, resnet(1)?],
             attentions: make.transformer(&w.at("attentions.0"), level, Place::Mid)?,
@@ -98,8 +114,8 @@ impl MidBlock {
 
     pub fn forward(&self, x: &Tensor, told: Told<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
         let [before, after] = &self.resnets;
-        let x = before.forward(x, Some(told.time))?;
-        after.forward(&self.attentions.forward(&x, told.context, tap)?, Some(told.time))
+        let x = before.forward(x, told.times)?;
+        after.forward(&self.attentions.forward(&x, told.context, tap)?, told.times)
     }
 }
 
@@ -132,7 +148,7 @@ impl UpBlock {
     pub fn forward(&self, mut x: Tensor, told: Told<'_>, skips: &mut Vec<Tensor>, tap: &mut Tap<'_>) -> Result<Tensor> {
         let mine = skips.split_off(skips.len().saturating_sub(self.resnets.len()));
         for (i, (resnet, skip)) in self.resnets.iter().zip(mine.iter().rev()).enumerate() {
-            x = resnet.forward(&Tensor::f_cat(&[&x, skip], 1)?, Some(told.time))?;
+            x = resnet.forward_beside(&x, skip, told.times)?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, told.context, tap)?;
             }

@@ -5,7 +5,7 @@ use super::{Added, Level, UnetConfig};
 use crate::attention::{Tap, repeated};
 use crate::error::{Error, Result};
 use crate::nn::layers::{Conv, Conv2d};
-use crate::nn::time::{TimestepEmbedding, sinusoids};
+use crate::nn::time::{Sinusoids, TimeProjections, TimestepEmbedding};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
@@ -13,10 +13,13 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub(in crate::nn) struct Contracting {
     conv_in: Conv2d,
+    time_proj: Sinusoids,
     time_embedding: TimestepEmbedding,
+    add_time_proj: Option<Sinusoids>,
     add_embedding: Option<TimestepEmbedding>,
     down_blocks: Vec<DownBlock>,
     mid_block: Option<MidBlock>,
+    times: TimeProjections,
     config: UnetConfig,
     options: (Kind, Device),
 }
@@ -25,12 +28,21 @@ pub(in crate::nn) struct Contracting {
 pub(in crate::nn) struct Contracted {
     /// At the smallest grid.
     pub x: Tensor,
-    /// What every layer on the way down put out.
+    /// What every layer on the way down put out; what is older than the first attention to the context has the sample's rows.
     pub skips: Vec<Tensor>,
     /// The time embedding after its SiLU.
     pub time: Tensor,
     /// The context.
     pub context: Tensor,
+}
+
+impl Contracted {
+    /// Every row of the skips.
+    pub fn whole(mut self) -> Result<Self> {
+        let rows = self.context.size3()?.0;
+        self.skips = self.skips.iter().map(|skip| repeated(skip, rows)).collect::<Result<_>>()?;
+        Ok(self)
+    }
 }
 
 impl Contracting {
@@ -52,8 +64,11 @@ impl Contracting {
             let inputs = config.projection_class_embeddings_input_dim.unwrap_or_default();
             TimestepEmbedding::new(&w.at("add_embedding"), inputs, make.time, None)
         };
+        let waves = |width| Sinusoids::new(width, !config.flip_sin_to_cos, config.freq_shift, w.device());
         let half = Self {
             conv_in: w.at("conv_in").conv2d(config.in_channels, first, Conv::SAME)?,
+            time_proj: waves(first)?,
+            add_time_proj: config.addition_time_embed_dim.map(waves).transpose()?,
             time_embedding: {
                 let w = w.at("time_embedding");
                 TimestepEmbedding::new(&w, first, make.time, config.time_cond_proj_dim)?
@@ -61,6 +76,7 @@ impl Contracting {
             add_embedding: config.addition_embed_type.is_some().then(added).transpose()?,
             down_blocks,
             mid_block,
+            times: make.times()?,
             config: config.clone(),
             options: (w.kind(), w.device()),
         };
@@ -89,7 +105,7 @@ impl Contracting {
             return Err(Error::Shape { what: "sample", got: sample.size(), expected });
         }
         let context = self.cast(context)?;
-        let told = Told { time: &time, context: &context };
+        let told = Told { times: &self.times.forward(&time)?, context: &context };
 
         let mut x = self.cast(sample)?;
         if self.config.center_input_sample {
@@ -112,24 +128,19 @@ impl Contracting {
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, told, tap)?;
         }
-        let rows = context.size3()?.0;
-        let skips = skips.iter().map(|skip| repeated(skip, rows)).collect::<Result<_>>()?;
-        Ok(Contracted { x: repeated(&x, rows)?, skips, time, context })
+        Ok(Contracted { x: repeated(&x, context.size3()?.0)?, skips, time, context })
     }
 
     /// The timestep, and what is added to it, as a vector.
     fn time(&self, timestep: &Tensor, added: Option<&Added>) -> Result<Tensor> {
-        let UnetConfig { block_out_channels, flip_sin_to_cos, freq_shift, .. } = &self.config;
-        let waves = |values: &Tensor, width| {
-            let values = values.f_to_device(self.options.1)?.f_reshape([-1])?;
-            self.cast(&sinusoids(&values, width, !flip_sin_to_cos, *freq_shift)?)
+        let waves = |of: &Sinusoids, values: &Tensor| -> Result<Tensor> {
+            self.cast(&of.of(&values.f_to_device(self.options.1)?.f_reshape([-1])?)?)
         };
         let condition = added.and_then(|added| added.timestep_cond.as_ref());
         let condition = condition.map(|condition| self.cast(condition)).transpose()?;
-        let width = block_out_channels.first().copied().unwrap_or_default();
-        let time = self.time_embedding.forward(&waves(timestep, width)?, condition.as_ref())?;
+        let time = self.time_embedding.forward(&waves(&self.time_proj, timestep)?, condition.as_ref())?;
 
-        let Some(add_embedding) = &self.add_embedding else { return Ok(time) };
+        let (Some(sizes), Some(add_embedding)) = (&self.add_time_proj, &self.add_embedding) else { return Ok(time) };
         let Some(Added { text_embeds: Some(text), time_ids: Some(ids), .. }) = added else {
             return Err(Error::parameter(
                 "added",
@@ -137,7 +148,7 @@ impl Contracting {
                 "text_embeds and time_ids; this checkpoint needs both",
             ));
         };
-        let sizes = waves(ids, self.config.addition_time_embed_dim.unwrap_or_default())?; // [b·6, width]
+        let sizes = waves(sizes, ids)?; // [b·6, width]
         let both = Tensor::f_cat(&[self.cast(text)?, sizes.f_reshape([text.size2()?.0, -1])?], 1)?;
         Ok(time.f_add(&add_embedding.forward(&both, None)?)?)
     }

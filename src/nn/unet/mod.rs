@@ -9,7 +9,7 @@ pub use config::{Level, UnetConfig};
 pub use residuals::Residuals;
 
 use super::layers::{Conv, Conv2d, GroupNorm};
-use super::transformer::Sites;
+use super::time::TimeProjections;
 use crate::attention::{AttentionSite, Tap};
 use crate::error::Result;
 use crate::weights::Weights;
@@ -35,6 +35,7 @@ pub struct Added {
 pub struct UNet {
     contracting: Contracting,
     up_blocks: Vec<UpBlock>,
+    times: TimeProjections,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     sites: Vec<AttentionSite>,
@@ -49,7 +50,7 @@ impl UNet {
     pub fn new(w: &Weights, config: &UnetConfig) -> Result<Self> {
         let levels = config.levels()?;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
-        let mut make = Maker { config, time: 4 * first, sites: Sites::default() };
+        let mut make = Maker::new(config, 4 * first);
         let (contracting, mut skips) = Contracting::new(w, &mut make, &levels)?;
         let mut channels = skips.last().copied().unwrap_or_default();
         let mut up_blocks = Vec::new();
@@ -60,6 +61,7 @@ impl UNet {
         let unet = Self {
             contracting,
             up_blocks,
+            times: make.times()?,
             conv_norm_out: w.at("conv_norm_out").group_norm(config.norm_num_groups, first, config.norm_eps)?,
             conv_out: w.at("conv_out").conv2d(first, config.out_channels, Conv::SAME)?,
             sites: make.sites.into_vec(),
@@ -98,12 +100,13 @@ impl UNet {
         added: Option<&Added>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
-        let Contracted { mut x, mut skips, time, context } =
-            self.contracting.forward(sample, timestep, context, added, None, tap)?;
+        let mut contracted = self.contracting.forward(sample, timestep, context, added, None, tap)?;
         if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
-            (x, skips) = residuals.onto(&x, &skips)?;
+            contracted = contracted.whole()?;
+            (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?;
         }
-        let told = Told { time: &time, context: &context };
+        let Contracted { mut x, mut skips, time, context } = contracted;
+        let told = Told { times: &self.times.forward(&time)?, context: &context };
         for block in &self.up_blocks {
             x = block.forward(x, told, &mut skips, tap)?;
         }
@@ -183,6 +186,16 @@ mod tests {
             let apart = (&few - &all).abs().max().double_value(&[]);
             assert!(few.size() == [6, 4, 9, 7] && apart < 1e-5, "{rows} rows: {apart}");
         }
+        // What ControlNets add is of every row.
+        let samples = Tensor::randn([2, 4, 8, 8], CPU);
+        let residuals = |rows: i64| {
+            let cells = |(channels, side): (i64, i64)| Tensor::randn([rows, channels, side, side], CPU);
+            Residuals { skips: [(8, 8), (8, 8), (8, 4), (16, 4)].map(cells).into(), mid: cells((16, 4)) }
+        };
+        let added = Added { residuals: Some(residuals(6)), ..Added::default() };
+        let controlled = |samples: &Tensor| unet.forward(samples, &time, &contexts, Some(&added), &mut Tap::none());
+        let apart = (controlled(&samples)? - controlled(&samples.repeat([3, 1, 1, 1]))?).abs().max().double_value(&[]);
+        assert!(apart < 1e-5, "with residuals: {apart}");
         let samples = Tensor::randn([2, 4, 9, 7], CPU);
         let error = predicted(&samples, &Tensor::from_slice(&[7.5f32, 8.0])).unwrap_err().to_string();
         assert!(error.contains("sample has shape [2, 4, 9, 7]; expected 6 rows"), "{error}");
