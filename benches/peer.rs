@@ -1,9 +1,9 @@
 //! Does one piece of work per line of input and prints its seconds, so that a script can drive it in turns with another
 //! library: `benches/peers/picture.py`, `benches/peers/step.py`.
 //!
-//! A line is a prompt, for a picture of the embedded model (28 Euler steps; saved as `FOLDER/picture.png` under
-//! `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both branches; `--kind bf16|f16`
-//! and `--device cuda` are for `sd15`.
+//! A line is a prompt, for a picture of the embedded model or the one in `--model FOLDER` (28 Euler steps; saved as
+//! `FOLDER/picture.png` under `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both
+//! branches; `--kind bf16|f16` and `--device cuda` are for `sd15`.
 
 mod support;
 
@@ -20,7 +20,10 @@ fn main() -> Result<()> {
         |name: &str| -> Option<&String> { arguments.get(arguments.iter().position(|found| found == name)? + 1) };
     tch::set_num_threads(option("--threads").and_then(|threads| threads.parse().ok()).unwrap_or(1));
     match option("--step").map(String::as_str) {
-        None => pictures(option("--save").map(String::as_str)),
+        None => {
+            let source = option("--model").map_or_else(Source::embedded, Source::dir);
+            pictures(source, option("--save").map(String::as_str))
+        }
         Some("sd15") => {
             let kind = match option("--kind").map(String::as_str) {
                 Some("bf16") => Kind::BFloat16,
@@ -45,8 +48,8 @@ fn tell(seconds: f64) {
     std::io::stdout().flush().expect("somebody listens");
 }
 
-fn pictures(folder: Option<&str>) -> Result<()> {
-    let mut pipeline = Pipeline::builder().build()?;
+fn pictures(source: Source, folder: Option<&str>) -> Result<()> {
+    let mut pipeline = Pipeline::builder().source(source).build()?;
     for prompt in lines() {
         let begun = Clock::start();
         let output = pipeline.request(&prompt).seed(0).steps(28).run()?;

@@ -47,7 +47,7 @@ impl Layer {
             }
             // From as many cells on as `kernels::doubled` asks for it is four products of nine.
             Self::Doubled(channels, side) => {
-                let taps = if BATCH * side * side >= 512 { 4 } else { 9 };
+                let taps = if BATCH * side * side >= 128 { 4 } else { 9 };
                 BATCH * 4 * side * side * channels * channels * taps
             }
             Self::Linear(inputs, outputs, rows) => rows * inputs * outputs,
@@ -112,8 +112,9 @@ const SD15: Sizes =
 /// The embedded model.
 const TINY: Sizes = Sizes { widths: &[48, 80, 80], attends: &[false, true, false], blocks: 1, heads: 5, groups: 8 };
 
-/// The layers of a UNet over latents of `side` cells, and how often each occurs. Up to the first attention to the prompt they are of `distinct` rows.
-fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
+/// The layers of a UNet over latents of `side` cells, and how often each occurs. Both branches have one latent: up to the first attention
+/// to the prompt there is one row, and on the way up one of what was kept until then, where a norm's groups let it.
+fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
     let &Sizes { widths, attends, blocks, heads, groups } = sizes;
     let mut layers = BTreeMap::new();
     let mut add = |layer| *layers.entry(layer).or_default() += 1;
@@ -126,6 +127,19 @@ fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
             add(Layer::Conv(rows, inputs, outputs, side, 1, 1));
         }
     };
+    let beside = |add: &mut dyn FnMut(Layer), inputs: i64, (skip, kept): (i64, i64), outputs, side| {
+        let group = (inputs + skip) / groups;
+        if kept == BATCH || inputs % group != 0 {
+            return resnet(add, BATCH, inputs + skip, outputs, side);
+        }
+        for (rows, part) in [(BATCH, inputs), (kept, skip)] {
+            add(Layer::Norm(rows, part / group, part, side));
+            add(Layer::Conv(rows, part, outputs, side, 3, 1));
+            add(Layer::Conv(rows, part, outputs, side, 1, 1));
+        }
+        add(Layer::Norm(BATCH, groups, outputs, side));
+        add(Layer::Conv(BATCH, outputs, outputs, side, 3, 1));
+    };
     let transformer = |add: &mut dyn FnMut(Layer), distinct: i64, width: i64, side: i64| {
         let cells = side * side;
         add(Layer::Norm(distinct, groups, width, side));
@@ -137,8 +151,8 @@ fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
         add(Layer::Attention(BATCH, heads, width, cells, TOKENS));
     };
     let (first, last, depth) = (widths[0], widths[widths.len() - 1], widths.len() - 1);
-    add(Layer::Conv(distinct, 4, first, side, 3, 1));
-    let (mut skips, mut inputs, mut rows) = (vec![first], first, distinct);
+    add(Layer::Conv(1, 4, first, side, 3, 1));
+    let (mut skips, mut inputs, mut rows) = (vec![(first, 1)], first, 1);
     for (level, (&width, &attends)) in widths.iter().zip(attends).enumerate() {
         let side = side >> level;
         for _ in 0..blocks {
@@ -147,12 +161,12 @@ fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
                 transformer(&mut add, rows, width, side);
                 rows = BATCH;
             }
-            skips.push(width);
+            skips.push((width, rows));
             inputs = width;
         }
         if level < depth {
             add(Layer::Conv(rows, width, width, side, 3, 2));
-            skips.push(width);
+            skips.push((width, rows));
         }
     }
     resnet(&mut add, rows, last, last, side >> depth);
@@ -160,7 +174,7 @@ fn layers(sizes: &Sizes, side: i64, distinct: i64) -> BTreeMap<Layer, usize> {
     resnet(&mut add, BATCH, last, last, side >> depth);
     for (level, (&width, &attends)) in widths.iter().zip(attends).enumerate().rev() {
         for _ in 0..=blocks {
-            resnet(&mut add, BATCH, inputs + skips.pop().unwrap_or_default(), width, side >> level);
+            beside(&mut add, inputs, skips.pop().unwrap_or((0, BATCH)), width, side >> level);
             if attends {
                 transformer(&mut add, BATCH, width, side >> level);
             }
@@ -208,8 +222,7 @@ fn main() -> Result<()> {
     let (side, rounds) = (option("--side", 32), option("--rounds", 5));
     let kind = if arguments.iter().any(|argument| argument == "bf16") { Kind::BFloat16 } else { Kind::Float };
     let tiny = arguments.iter().any(|argument| argument == "tiny");
-    // A `Model` knows that both branches have one latent; the network of SD 1.5's size is given both.
-    let layers = if tiny { layers(&TINY, side, 1) } else { layers(&SD15, side, BATCH) };
+    let layers = layers(if tiny { &TINY } else { &SD15 }, side);
     let mut works = layers.keys().map(|layer| layer.work(kind)).collect::<Result<Vec<_>>>()?;
     let network = |kind| {
         Ok::<_, impasto::Error>(if tiny { Network::tiny(kind)? } else { Network::Large(Box::new(Unet::sd15(kind)?)) })

@@ -4,6 +4,7 @@ use crate::branch::Branch;
 use crate::color::Rgb;
 use std::borrow::Cow;
 use std::path::PathBuf;
+use tch::Tensor;
 
 /// `std::result::Result` with [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -295,6 +296,13 @@ fn quoted(words: &[String]) -> String {
 /// When a guidance failed.
 fn when(step: Option<usize>) -> String {
     step.map_or_else(|| "before or after the steps".into(), |step| format!("at step {step}"))
+}
+
+/// Are there neither infinities nor NaNs? Almost always one sum tells. It is taken in the tensor's own kind, since
+/// libtorch would convert the whole of it for another.
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
+    let sum = tensor.f_sum(tensor.f_kind()?)?.f_double_value(&[])?;
+    Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
 /// Names the guidance and step in an error.

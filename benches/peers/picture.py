@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""One picture of the embedded model: diffusers and impasto in turns, as a ratio.
+"""One picture of the embedded model, or of any folder: diffusers and impasto in turns, as a ratio.
 
     python3 -m venv .peers && .peers/bin/pip install torch==2.11.0 diffusers transformers
-    .peers/bin/python benches/peers/picture.py [--threads 2] [--rounds 30]
+    .peers/bin/python benches/peers/picture.py [--threads 2] [--rounds 30] [--model FOLDER]
 
-Both do the same work: the same weights in f32, prompt, seed, 28 Euler steps with the model's own guidance scale, decoding included. The
-script also says how far the two pictures are apart.
+Both do the same work: the same weights in f32, prompt, seed, 28 Euler steps with the model's own guidance scale (7.5 where a folder names
+none), decoding included. The script also says how far the two pictures are apart.
 """
 import argparse
 import json
@@ -29,16 +29,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--model", type=pathlib.Path, default=ROOT / "src/weights/tiny", help="a diffusers folder")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.threads == 1 else time.perf_counter  # as `benches/support/clock.rs`
-    pipe = StableDiffusionPipeline.from_pretrained(ROOT / "src/weights/tiny", safety_checker=None, torch_dtype=torch.float32)
+    pipe = StableDiffusionPipeline.from_pretrained(args.model, safety_checker=None, torch_dtype=torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    scale = json.loads((ROOT / "src/weights/tiny/impasto.json").read_text())["guidance_scale"]
+    own = args.model / "impasto.json"
+    scale = json.loads(own.read_text())["guidance_scale"] if own.exists() else 7.5
     folder = tempfile.mkdtemp()
     build = ["cargo", "bench", "--quiet", "--bench", "peer", "--no-run"]
     subprocess.run(build, cwd=ROOT, check=True)
     run = ["cargo", "bench", "--quiet", "--bench", "peer", "--", "--threads", str(args.threads), "--save", folder]
+    run += ["--model", str(args.model.resolve())]
     ours = subprocess.Popen(run, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def impasto():

@@ -121,7 +121,7 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
 /// these, once they were wanted.
 pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
-    let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 4 * inputs * outputs) >= WORTH_A_CALL;
+    let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 16 * inputs * outputs) >= WORTH_A_CALL;
     let Some(kind) = onednn(x, weight).filter(|_| pays) else {
         let repeated = x.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?;
         return conv2d(&repeated, weight, bias, Conv::SAME);
@@ -133,7 +133,7 @@ pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: 
             sums.get_or_init(|| made)
         }
     };
-    let bias = bias.map(|bias| bias.f_repeat([4])).transpose()?;
+    let bias = bias.map(|bias| Tensor::f_cat(&[bias; 4], 0)).transpose()?;
     let cells = x.f_conv2d(kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?; // [b, 4·outputs, h + 1, w + 1]
     let cells = cells.f_unflatten(1, [2, 2, outputs])?;
     // What comes out lies as the weights do, and so does what it is put into.

@@ -2,7 +2,7 @@
 
 use super::layers::{Conv, Conv2d, GroupNorm};
 use crate::attention::{add_repeated, repeated};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::weights::Weights;
 use tch::Tensor;
 
@@ -48,6 +48,9 @@ impl Resnet {
     }
 
     /// [b, inputs, h, w] → [b, outputs, h, w]. `times` is what the time adds in the resnets of a network, [1 or b, outputs] each.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if its own is not among them.
     pub fn forward(&self, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let h = self.first(&self.conv1, &self.norm1, x, times)?;
         let mut h = self.second(h)?;
@@ -80,10 +83,9 @@ impl Resnet {
     /// Up to the first convolution and the time.
     fn first(&self, conv: &Conv2d, norm: &GroupNorm, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let x = norm.forward_silu(x)?;
-        match self.time.and_then(|mine| times.get(mine)) {
-            Some(time) => conv.forward_plus(&x, time),
-            None => conv.forward(&x),
-        }
+        let Some(mine) = self.time else { return conv.forward(&x) };
+        let wanted = || Error::parameter("number of times", times.len(), format!("{} or more, as made", mine + 1));
+        conv.forward_plus(&x, times.get(mine).ok_or_else(wanted)?)
     }
 
     /// Up to the shortcut. Takes what it is made of, to let it go before the next is made: of a large picture each of these is what memory is
@@ -159,6 +161,8 @@ mod tests {
                 let apart = (&beside - &one).abs().max().double_value(&[]);
                 assert!(beside.size() == [6, outputs, 5, 7] && apart < 1e-5, "{channels} + {skips}, {rows}: {apart}");
             }
+            let error = resnet.forward(&randn([1, 20, 5, 7]), &[]).unwrap_err().to_string();
+            assert!(error.contains("number of times is 0; expected 2 or more"), "{error}");
         }
         Ok(())
     }

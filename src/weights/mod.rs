@@ -45,7 +45,7 @@ pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};
 pub use source::Source;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_finite};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -281,13 +281,6 @@ impl Weights {
 /// Second handles on the same tensors.
 pub(crate) fn share(tensors: &Tensors) -> Tensors {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
-}
-
-/// Are there neither infinities nor NaNs? Almost always one sum tells. It is taken in the tensor's own kind, since
-/// libtorch would convert the whole of it for another.
-pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
-    let sum = tensor.f_sum(tensor.f_kind()?)?.f_double_value(&[])?;
-    Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
 /// Does a checkpoint carry the tensor `name` without anybody missing it?

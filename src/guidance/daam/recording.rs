@@ -4,7 +4,7 @@ use super::series::Series;
 use super::{Accumulate, HeatMap};
 use crate::attention::{At, AttentionSite, Interest, Place, Probs};
 use crate::branch::Branch;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, is_finite};
 use crate::prompt::TokenSpan;
 use crate::recipe::function;
 use crate::step::{Grid, Step};
@@ -162,7 +162,7 @@ impl Recording {
         }
         let map = self.maps.mean()?.ok_or(Error::NoMaps("Daam"))?;
         let map = map.f_select(0, image as i64)?.f_select(0, subject as i64)?;
-        if map.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
+        if !is_finite(&map)? {
             return Err(Error::NonFinite { what: format!("the attention to \"{label}\""), step });
         }
         HeatMap::new(label, &map)
