@@ -131,9 +131,9 @@ mod tests {
         let read = |x: Tensor| Vec::<f32>::try_from(x.flatten(0, -1)).unwrap();
         assert_eq!(read(repeated(&few, 6)?), [1.0, 2.0, 1.0, 2.0, 1.0, 2.0]);
         assert_eq!(repeated(&few, 2)?.data_ptr(), few.data_ptr(), "nothing to copy");
-        let x = Tensor::from_slice(&[10f32, 20.0, 30.0, 40.0]).reshape([4, 1]);
-        assert_eq!(read(add_repeated(x.copy(), &few)?), [11.0, 22.0, 31.0, 42.0]);
-        assert_eq!(read(add_repeated(x.copy(), &x)?), [20.0, 40.0, 60.0, 80.0]);
+        let x = Tensor::from_slice(&[10f32, 20.0, 30.0, 40.0, 50.0, 60.0]).reshape([6, 1]);
+        assert_eq!(read(add_repeated(x.copy(), &few)?), [11.0, 22.0, 31.0, 42.0, 51.0, 62.0]);
+        assert_eq!(read(add_repeated(x.copy(), &x)?), [20.0, 40.0, 60.0, 80.0, 100.0, 120.0]);
         Ok(())
     }
 
