@@ -3,7 +3,7 @@
 //! For f32 on a CPU, libtorch multiplies matrices by MKL, which keeps AVX-512 to Intel's processors, and gives convolutions to oneDNN,
 //! which does not; and oneDNN's convolutions lay their weights out anew at every call. So a linear layer is oneDNN's too
 //! once it is large enough to pay for the call, and a convolution whose weights outweigh its picture is a linear layer over
-//! columns, which takes weights as they lie, in bf16 too. See "Kernels" in `docs/performance.md` for the figures behind the numbers
+//! columns, which takes weights as they lie, in bf16 too. A small 1×1 convolution is MKL's product. See "Kernels" in `docs/performance.md` for the figures behind the numbers
 //! here. Everything else, and whatever gradients may flow through, is the plain operation.
 
 use super::layers::Conv;
@@ -278,19 +278,19 @@ mod tests {
     #[test]
     fn sums_are_kept_and_channels_stay_last() -> Result<()> {
         let last = |x: Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        let weight = Tensor::randn([96, 128, 3, 3], CPU) / 34.0;
+        let weight = Tensor::randn([256, 256, 3, 3], CPU) / 48.0; // worth it on any machine's threads
         let sums = OnceCell::new();
         for batch in [1, 2] {
-            let x = Tensor::randn([batch, 128, 24, 19], CPU);
-            let repeated = x.f_upsample_nearest2d([48, 38], None::<f64>, None::<f64>)?;
+            let x = Tensor::randn([batch, 256, 32, 24], CPU);
+            let repeated = x.f_upsample_nearest2d([64, 48], None::<f64>, None::<f64>)?;
             let plain = repeated.f_conv2d(&weight, None::<&Tensor>, 1, 1, 1, 1)?;
             close(&doubled(&x, &weight, None, &sums)?, &plain);
             let wide = doubled(&last(x), &last(weight.shallow_clone()), None, &OnceCell::new())?;
             close(&wide, &plain);
             // What follows takes this for the layout only with a batch's stride too.
-            assert_eq!(wide.stride(), [96 * 48 * 38, 1, 96 * 38, 96]);
+            assert_eq!(wide.stride(), [256 * 64 * 48, 1, 256 * 48, 256]);
         }
-        assert_eq!(sums.get().map(Tensor::size), Some(vec![4 * 96, 128, 2, 2]));
+        assert_eq!(sums.get().map(Tensor::size), Some(vec![4 * 256, 256, 2, 2]));
         Ok(())
     }
 
