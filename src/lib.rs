@@ -50,6 +50,7 @@ pub mod color;
 mod conditioning;
 pub mod diffusion;
 mod error;
+mod files;
 pub mod guidance;
 mod model;
 pub mod nn;

@@ -50,7 +50,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// What the network computes in.
     pub precision: Precision,
-    /// What the VAE computes in; `None`: f32 if its configuration says that it overflows, else as the others.
+    /// What the VAE computes in. `None`: f32 for an SDXL model in f16 whose VAE's configuration asks for it (`force_upcast`), as in
+    /// diffusers, else as the others.
     pub vae_precision: Option<Precision>,
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
@@ -73,6 +74,9 @@ pub struct LoadOptions {
     pub variant: Option<String>,
     /// The moving averages of a single file's UNet, if it has them, instead of its weights.
     pub averages: bool,
+    /// Copies the weights into memory instead of mapping their files. Writing into a mapped file changes pictures silently, and
+    /// shortening it ends the process; set this where another program may do either while the model is used. Default: false.
+    pub in_memory: bool,
     /// How prompts are read.
     pub text: TextOptions,
 }
@@ -93,6 +97,7 @@ impl Default for LoadOptions {
             family: None,
             variant: None,
             averages: false,
+            in_memory: false,
             text: TextOptions::default(),
         }
     }
@@ -188,7 +193,7 @@ impl Model {
     }
 
     /// Loads a checkpoint as `options` say. Files are mapped and converted tensor by tensor; on a CPU, tensors that are
-    /// in their kind already stay in their file, which must not be shortened meanwhile.
+    /// in their kind already stay in their file, which must not be changed meanwhile ([`LoadOptions::in_memory`] copies them).
     ///
     /// # Errors
     /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
@@ -196,7 +201,8 @@ impl Model {
         let device = options.device;
         let kind = options.precision.on(device, "precision")?;
         let _no_grad = tch::no_grad_guard();
-        let reading = Reading { family: options.family, variant: options.variant.clone(), averages: options.averages };
+        let LoadOptions { family, averages, in_memory, .. } = options;
+        let reading = Reading { family, variant: options.variant.clone(), averages, in_memory };
         let home = (source.clone(), reading.clone());
         let main = Checkpoint::open(source, reading)?;
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
@@ -205,7 +211,7 @@ impl Model {
         let usual = if xl { Family::Sdxl } else { Family::Sd1 };
         let width = unet_config.cross_attention_dim.level(0).and_then(Family::of_context);
         let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
-        let reading = Reading { family: Some(family), ..Reading::default() };
+        let reading = Reading { family: Some(family), in_memory, ..Reading::default() };
         let other = |source: &Option<Source>| {
             source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
         };
@@ -215,7 +221,12 @@ impl Model {
             other.as_ref().map_or_else(|| home.clone(), |source| (source.clone(), reading.clone()))
         };
         let texts = [&options.text_encoder, &options.text_encoder_2].map(|other| located(other, &reading));
-        let vision = VisionTower::new(located(&options.image_encoder, &Reading::default()), texts, kind, device);
+        let vision = VisionTower::new(
+            located(&options.image_encoder, &Reading { in_memory, ..Reading::default() }),
+            texts,
+            kind,
+            device,
+        );
         let mut notes = Vec::new();
         if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_has_bf16() {
             notes.push("this CPU does not compute in bf16, and is slower in it than in f32".to_owned());
@@ -244,10 +255,11 @@ impl Model {
         parts.insert("unet".into(), w.handed_out());
         let place = vae.as_ref().unwrap_or(&main);
         let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
-        // Published VAEs overflow in half precision, and say so.
+        // SDXL's VAE leaves the range of f16, which bf16 does not. Every folder says `force_upcast` by default; diffusers heeds
+        // it for SDXL alone.
         let vae_kind = match options.vae_precision {
             Some(precision) => precision.on(device, "vae_precision")?,
-            None if vae_config.overflows() => Kind::Float,
+            None if kind == Kind::Half && xl && vae_config.overflows() => Kind::Float,
             None => kind,
         };
         let w = place.weights("vae", vae_kind, device)?;

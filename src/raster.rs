@@ -17,14 +17,16 @@ pub(crate) use self::png::unpacked;
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::files::{self, write_whole};
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, RgbImage, imageops};
+use image::error::{DecodingError, ImageFormatHint};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits, RgbImage, imageops,
+};
 use resample::{Size, resample};
-use std::fs::OpenOptions;
-use std::io::{self, Cursor, Write};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use tch::{Device, Kind, Tensor};
 
 /// 1..=100; 95 shows no blocks in flat colors.
@@ -115,12 +117,14 @@ impl Raster {
         Ok(unit.f_mul_scalar(2)?.f_sub_scalar(1)?)
     }
 
-    /// Opens a PNG, JPEG or WebP file, whatever its name says, upright as its camera noted. Transparency is ignored.
+    /// Opens a PNG, JPEG or WebP file, whatever its name says, upright as its camera noted. Transparency is ignored. Of an
+    /// animation the first picture is read.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Image`] if it cannot be decoded.
+    /// [`Error::Io`] if it cannot be read or is no regular file, [`Error::Image`] if it cannot be decoded, or takes more than
+    /// 512 MiB.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self(decode(path.as_ref())?.into_rgb8()))
+        Ok(Self(decode_file(path.as_ref())?.into_rgb8()))
     }
 
     /// As [`open`](Self::open), with `background` behind what is transparent. On white it is what transformers shows to
@@ -129,7 +133,7 @@ impl Raster {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
-        let picture = decode(path.as_ref())?.into_rgba8();
+        let picture = decode_file(path.as_ref())?.into_rgba8();
         let (h, w) = (picture.height(), picture.width());
         let mut whole = Self::flat(background, h, w);
         for (below, image::Rgba([red, green, blue, alpha])) in whole.0.pixels_mut().zip(picture.pixels()) {
@@ -248,43 +252,42 @@ impl std::fmt::Debug for Raster {
     }
 }
 
+/// Bytes that decoding a picture may take, its pixels as RGB among them, and bytes of its file. A file of 100 kB may stand for
+/// gigabytes of pixels.
+const LARGEST: u64 = 512 << 20;
+
 /// Opens a picture, upright.
-fn decode(path: &Path) -> Result<DynamicImage> {
-    let read = ImageReader::open(path).and_then(ImageReader::with_guessed_format);
-    let reader = read.map_err(|source| Error::io(path, source))?;
-    let upright = || -> image::ImageResult<DynamicImage> {
-        let mut decoder = reader.into_decoder()?;
-        let orientation = decoder.orientation()?;
-        let mut picture = DynamicImage::from_decoder(decoder)?;
-        picture.apply_orientation(orientation);
-        Ok(picture)
-    };
-    upright().map_err(|source| Error::Image { path: path.into(), source })
+fn decode_file(path: &Path) -> Result<DynamicImage> {
+    let file = files::open(path)?;
+    let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
+    if length > LARGEST {
+        let problem = format!("has {length} bytes; expected a picture of at most {} MiB", LARGEST >> 20);
+        return Err(Error::Malformed { file: path.display().to_string(), problem });
+    }
+    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
+    decode(reader.map_err(|source| Error::io(path, source))?)
+        .map_err(|source| Error::Image { path: path.into(), source })
 }
 
-/// Writes a file that is complete or not there: beside its place first, then moved over what was there.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if !folder.is_dir() {
-        let missing = io::Error::new(io::ErrorKind::NotFound, "this folder does not exist; create it first");
-        return Err(Error::io(folder, missing));
+/// Decodes a picture, upright, in at most [`LARGEST`] bytes.
+fn decode(mut reader: ImageReader<impl BufRead + Seek>) -> ImageResult<DynamicImage> {
+    let format = reader.format().map_or(ImageFormatHint::Unknown, ImageFormatHint::Exact);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(LARGEST);
+    reader.limits(limits); // what decoders take beside the pixels; the pixels are counted here
+    let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let bytes = decoder.total_bytes().max(3 * u64::from(width) * u64::from(height));
+    if bytes > LARGEST {
+        let [bytes, most] = [bytes, LARGEST].map(|bytes| bytes >> 20);
+        let problem =
+            format!("{width}×{height} pixels take {bytes} MiB; expected at most {most} MiB, so make it smaller");
+        return Err(ImageError::Decoding(DecodingError::new(format, problem)));
     }
-    // A name may be taken: by what a killed process left, or by one with the same number in another container.
-    let (part, mut file) = loop {
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let part = folder.join(format!(".impasto-{}-{count}.part", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).open(&part) {
-            Ok(file) => break (part, file),
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            Err(error) => return Err(Error::io(path, error)),
-        }
-    };
-    let written = file.write_all(bytes).and_then(|()| file.sync_all());
-    written.and_then(|()| std::fs::rename(&part, path)).map_err(|source| {
-        std::fs::remove_file(&part).ok(); // what is left of a failure is not worth another error
-        Error::io(path, source)
-    })
+    let orientation = decoder.orientation()?;
+    let mut picture = DynamicImage::from_decoder(decoder)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
 }
 
 #[cfg(test)]

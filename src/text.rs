@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use crate::weights::vocabulary;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -105,6 +105,10 @@ impl Tokenizer {
         let by_id: BTreeMap<u32, &Special> = [&start, &end, &unknown, &pad].map(|token| (token.id, token)).into();
         let added: Vec<Value> = by_id.values().map(|token| token.added()).collect();
 
+        let described = || named.iter().filter_map(|file| file.get("added_tokens_decoder")?.as_object()).flatten();
+        let words = described().filter_map(|(_, token)| token.get("content")?.as_str());
+        check_merges(&vocab, &merges, by_id.values().map(|token| token.content.as_str()).chain(words).collect())?;
+
         let tokenizer = Self::new(json!({
             "version": "1.0",
             "truncation": null,
@@ -132,8 +136,7 @@ impl Tokenizer {
                 "end_of_word_suffix": "</w>", "vocab": vocab, "merges": merges,
             },
         }))?;
-        let added = named.iter().filter_map(|file| file.get("added_tokens_decoder")?.as_object()).flatten();
-        added
+        described()
             .filter_map(|(id, token)| Some((token.get("content")?.as_str()?, id.parse().ok()?)))
             .try_fold(tokenizer, |tokenizer, (word, id)| tokenizer.and_word(word, id))
     }
@@ -385,6 +388,22 @@ impl Special {
             "lstrip": flag("lstrip"), "rstrip": flag("rstrip"), "normalized": flag("normalized"),
         })
     }
+}
+
+/// Checks that merges make every token of several letters but those that are `added` whole: where `merges.txt` was cut off, words
+/// would silently become other tokens.
+fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&str>) -> Result<()> {
+    let made: HashSet<String> = merges.iter().map(|pair| pair.split(' ').collect()).collect();
+    let is_letter = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().nth(1).is_none();
+    let lacks = |token: &&String| !is_letter(token) && !made.contains(*token) && !added.contains(token.as_str());
+    let lacking: Vec<&String> = vocab.keys().filter(lacks).collect();
+    let Some(first) = lacking.iter().min() else { return Ok(()) };
+    Err(Error::Tokenizer(format!(
+        "merges.txt has {} merges, and none makes {} tokens of vocab.json, \"{first}\" among them; it is empty or cut off, so fetch \
+         it again from its checkpoint",
+        merges.len(),
+        lacking.len()
+    )))
 }
 
 fn parse<T: serde::de::DeserializeOwned>(file: &str, content: &[u8]) -> Result<T> {

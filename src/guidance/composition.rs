@@ -5,6 +5,7 @@ use super::region_prompts::USUAL_HOLD;
 use super::{Guidance, GuidanceParams, ImageGuidance, Region, RegionPrompts};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::files;
 use crate::raster::{Filter, Raster};
 use crate::sheet::Sheet;
 use crate::step::Grid;
@@ -158,7 +159,7 @@ impl Composition {
     /// [`Error::Io`]; [`Error::Malformed`] if it is not such JSON, with the line; what [`check`](Self::check) finds.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let text = std::fs::read_to_string(path).map_err(|source| Error::io(path, source))?;
+        let text = files::read_text(path, files::LARGEST_CONFIG)?;
         let mut composition = Self::read(&text, &path.display().to_string())?;
         for image in composition.entities.iter_mut().filter_map(|entity| entity.image.as_mut()) {
             *image = path.parent().map_or_else(|| image.clone(), |folder| folder.join(&*image));

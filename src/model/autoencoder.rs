@@ -54,7 +54,7 @@ impl AutoencoderConfig {
         [encoding, decoding].map(|numbers| Cell { factor: self.factor(), bytes: numbers * bytes })
     }
 
-    /// Does it overflow in half precision?
+    /// Whether its numbers leave the range of f16, as SDXL's do.
     pub const fn overflows(&self) -> bool {
         match self {
             Self::Vae(config) => config.force_upcast,

@@ -1,7 +1,7 @@
 //! CLIP's text tower: what a prompt looks like to the UNet.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
-use super::config::{Fixed, divides, in_file, read, sizes};
+use super::config::{Fixed, divides, in_file, layers, read, sizes};
 use super::layers::{LayerNorm, Linear};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -97,7 +97,7 @@ impl ClipTextConfig {
         sizes(NAME, "vocab_size", &[self.vocab_size])?;
         sizes(NAME, "hidden_size", &[self.hidden_size])?;
         sizes(NAME, "intermediate_size", &[self.intermediate_size])?;
-        sizes(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
+        layers(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
         sizes(NAME, "max_position_embeddings", &[self.max_position_embeddings])?;
         divides(NAME, "num_attention_heads", self.num_attention_heads, self.hidden_size)
     }

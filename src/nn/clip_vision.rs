@@ -1,7 +1,7 @@
 //! CLIP's vision tower: what a picture looks like beside texts.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
-use super::config::{Fixed, divides, in_file, read, refused, sizes};
+use super::config::{Fixed, divides, in_file, layers, read, refused, sizes};
 use super::layers::{Conv, Conv2d, LayerNorm, Linear, cells};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -123,7 +123,7 @@ impl ClipVisionConfig {
         sizes(NAME, "hidden_size", &[self.hidden_size])?;
         sizes(NAME, "intermediate_size", &[self.intermediate_size])?;
         sizes(NAME, "projection_dim", &[self.projection_dim])?;
-        sizes(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
+        layers(NAME, "num_hidden_layers", &[self.num_hidden_layers])?;
         sizes(NAME, "num_channels", &[self.num_channels])?;
         sizes(NAME, "image_size", &[self.image_size])?;
         sizes(NAME, "patch_size", &[self.patch_size])?;

@@ -63,6 +63,29 @@ pub(super) fn sizes(config: &str, field: &str, values: &[i64]) -> Result<()> {
     }
 }
 
+/// Largest number of layers or blocks of a network's level; published networks have 48 at most
+/// (OpenCLIP's bigG vision tower).
+const MOST_LAYERS: i64 = 256;
+/// Largest number of levels of a network; each one halves the grid, and published networks have 4 at most.
+const MOST_LEVELS: usize = 16;
+
+/// Every `value` must be a number of layers, in 1..=256. Building a network takes time for each layer it asks for, whether or
+/// not the checkpoint has it.
+pub(super) fn layers(config: &str, field: &str, values: &[i64]) -> Result<()> {
+    match values.iter().find(|&&value| !(1..=MOST_LAYERS).contains(&value)) {
+        Some(value) => Err(refused(config, field, value, format!("expected 1 to {MOST_LAYERS} layers"))),
+        None => Ok(()),
+    }
+}
+
+/// A list with an entry for each level must have 1..=16 of them.
+pub(super) fn levels<T>(config: &str, field: &str, values: &[T]) -> Result<()> {
+    match values.len() {
+        1..=MOST_LEVELS => Ok(()),
+        count => Err(refused(config, field, count, format!("expected 1 to {MOST_LEVELS} levels"))),
+    }
+}
+
 /// `channels` must be a multiple of `parts` (heads, groups), the value of `field`.
 pub(super) fn divides(config: &str, field: &str, parts: i64, channels: i64) -> Result<()> {
     sizes(config, field, &[parts])?;

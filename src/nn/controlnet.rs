@@ -1,6 +1,6 @@
 //! ControlNets: a copy of a UNet's contracting half that is shown a picture and tells the UNet what to add.
 
-use super::config::{Fixed, in_file, read, refused, sizes};
+use super::config::{Fixed, in_file, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
 use super::unet::blocks::Maker;
 use super::unet::config::FIXED as UNET_FIXED;
@@ -76,9 +76,7 @@ impl ControlNetConfig {
         self.unet.levels()?;
         sizes(NAME, "conditioning_channels", &[self.conditioning_channels])?;
         sizes(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
-        if self.conditioning_embedding_out_channels.is_empty() {
-            return Err(refused(NAME, "conditioning_embedding_out_channels", [0; 0], "expected at least one size"));
-        }
+        levels(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
         if self.bgr() && self.conditioning_channels != 3 {
             let expected = "expected 3, as controlnet_conditioning_channel_order is bgr";
             return Err(refused(NAME, "conditioning_channels", self.conditioning_channels, expected));

@@ -1,6 +1,6 @@
 //! The tiny autoencoder (diffusers' `AutoencoderTiny`): convolutions alone, a fraction of a VAE's work.
 
-use super::config::{Fixed, in_file, read, refused, sizes};
+use super::config::{Fixed, in_file, layers, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -100,11 +100,16 @@ impl TaesdConfig {
             ("num_encoder_blocks", &self.num_encoder_blocks),
             ("num_decoder_blocks", &self.num_decoder_blocks),
         ] {
-            sizes(NAME, field, values)?;
-            if values.len() != count || values.is_empty() {
-                return Err(refused(NAME, field, values, format!("expected {} sizes", count.max(1))));
+            levels(NAME, field, values)?;
+            if values.len() != count {
+                return Err(refused(NAME, field, values, format!("expected {count} sizes")));
             }
-            if field.ends_with("channels") && values.windows(2).any(|pair| pair.first() != pair.last()) {
+            if field.ends_with("blocks") {
+                layers(NAME, field, values)?;
+                continue;
+            }
+            sizes(NAME, field, values)?;
+            if values.windows(2).any(|pair| pair.first() != pair.last()) {
                 return Err(refused(NAME, field, values, "expected the same at each size"));
             }
         }

@@ -1,6 +1,6 @@
 //! The autoencoder between pictures and latents (diffusers' `AutoencoderKL`).
 
-use super::config::{Fixed, divides, in_file, read, refused, sizes};
+use super::config::{Fixed, divides, in_file, layers, levels, read, sizes};
 use super::layers::{Conv, Conv2d, GroupNorm, Linear, attention, cells, picture};
 use super::resnet::{Downsample, Resnet, ResnetConfig, Upsample};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ pub struct VaeConfig {
     pub scaling_factor: f64,
     /// What is subtracted from latents before that.
     pub shift_factor: Option<f64>,
-    /// Does it overflow in half precision (SDXL)?
+    /// Whether SDXL computes it in f32 where the rest is in f16.
     pub force_upcast: bool,
     /// Is there a 1×1 convolution behind the encoder?
     pub use_quant_conv: bool,
@@ -111,14 +111,12 @@ impl VaeConfig {
     }
 
     fn check(&self) -> Result<()> {
-        if self.block_out_channels.is_empty() {
-            return Err(refused(NAME, "block_out_channels", &self.block_out_channels, "expected at least one level"));
-        }
+        levels(NAME, "block_out_channels", &self.block_out_channels)?;
         sizes(NAME, "block_out_channels", &self.block_out_channels)?;
         sizes(NAME, "in_channels", &[self.in_channels])?;
         sizes(NAME, "out_channels", &[self.out_channels])?;
         sizes(NAME, "latent_channels", &[self.latent_channels])?;
-        sizes(NAME, "layers_per_block", &[self.layers_per_block])?;
+        layers(NAME, "layers_per_block", &[self.layers_per_block])?;
         let groups = |&channels: &i64| divides(NAME, "norm_num_groups", self.norm_num_groups, channels);
         self.block_out_channels.iter().try_for_each(groups)
     }

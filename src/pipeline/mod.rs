@@ -93,6 +93,13 @@ impl Builder {
         self
     }
 
+    /// What the VAE computes in, if it is not to be what the rest computes in. Default: f32 for an SDXL model in f16 whose VAE's
+    /// configuration asks for it (`force_upcast`), else as the rest.
+    pub fn vae_precision(mut self, precision: impl Into<Precision>) -> Self {
+        self.options.vae_precision = Some(precision.into());
+        self
+    }
+
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub fn vae(mut self, vae: Source) -> Self {
         self.options.vae = Some(vae);
@@ -128,6 +135,12 @@ impl Builder {
     /// What the network's output means, where the checkpoint does not say or says it wrongly.
     pub fn prediction(mut self, prediction: Prediction) -> Self {
         self.options.prediction = Some(prediction);
+        self
+    }
+
+    /// Copies the weights into memory instead of mapping their files; see [`LoadOptions::in_memory`]. Default: false.
+    pub fn in_memory(mut self, in_memory: bool) -> Self {
+        self.options.in_memory = in_memory;
         self
     }
 

@@ -2,8 +2,9 @@
 
 use super::{RunRecipe, contact, page};
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::guidance::Report;
-use crate::raster::{Raster, write_whole};
+use crate::raster::Raster;
 use serde::{Serialize, Serializer};
 use std::path::Path;
 use std::time::Duration;

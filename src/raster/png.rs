@@ -1,14 +1,14 @@
 //! PNG beyond pixels: text beside them, and pictures inside of texts.
 
-use super::{Raster, write_whole};
+use super::{Raster, decode};
 use crate::error::{Error, Result};
+use crate::files::{self, write_whole};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use image::{ImageFormat, ImageReader};
 use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{BufReader, Cursor};
 use std::path::Path;
 
@@ -69,7 +69,7 @@ impl Raster {
             }
             problem => Error::Malformed { file: path.display().to_string(), problem: problem.to_string() },
         };
-        let file = BufReader::new(File::open(path).map_err(|error| Error::io(path, error))?);
+        let file = BufReader::new(files::open(path)?);
         // A chunk counts as it is read and as it is kept, and buffers grow by doubling.
         let limits = png::Limits { bytes: 3 * left.max(PLAIN) };
         let mut decoder = png::Decoder::new_with_limits(file, limits);
@@ -183,11 +183,8 @@ impl<'de> Deserialize<'de> for Raster {
         let url = Cow::<str>::deserialize(from)?;
         let encoded = url.strip_prefix(DATA_URL).ok_or_else(|| de::Error::custom("expected a PNG in a data URL"))?;
         let bytes = BASE64_STANDARD.decode(encoded).map_err(de::Error::custom)?;
-        let mut limits = image::Limits::default();
-        limits.max_alloc = Some(2 * LARGEST as u64); // what decoding needs beside the pixels counts too
-        let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
-        reader.limits(limits);
-        Ok(Self(reader.decode().map_err(de::Error::custom)?.into_rgb8()))
+        let reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
+        Ok(Self(decode(reader).map_err(de::Error::custom)?.into_rgb8()))
     }
 }
 

@@ -5,6 +5,7 @@ use super::single::SingleFile;
 use super::source::{Source, embedded};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
+use crate::files;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -29,6 +30,8 @@ pub(crate) struct Reading {
     pub variant: Option<String>,
     /// The moving averages of a single file's UNet instead of its weights.
     pub averages: bool,
+    /// Copies weights out of their mapped files.
+    pub in_memory: bool,
 }
 
 /// A source, opened.
@@ -166,11 +169,10 @@ impl Checkpoint {
             Place::Embedded => Ok(embedded(file).map(Cow::Borrowed)),
             Place::Folder { .. } => {
                 let Some(path) = self.path(file) else { return Ok(None) };
-                match std::fs::read(&path) {
-                    Ok(bytes) => Ok(Some(Cow::Owned(bytes))),
-                    Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-                    Err(error) => Err(Error::io(path, error)),
-                }
+                let name = file.rsplit('/').next().unwrap_or(file);
+                let is_config = name.ends_with("config.json") || name == "model_index.json";
+                let most = if is_config { files::LARGEST_CONFIG } else { files::LARGEST_TEXT };
+                Ok(files::read_if_there(&path, most)?.map(Cow::Owned))
             }
             Place::File { file: single, family } => single.text(file, *family),
         }
@@ -204,7 +206,8 @@ impl Checkpoint {
                 (file.header().file.clone(), tensors.ok_or_else(|| self.lacks(part))?)
             }
         };
-        Ok(Weights::new(file, tensors, kind, device))
+        let weights = Weights::new(file, tensors, kind, device);
+        Ok(if self.reading.in_memory { weights.in_memory() } else { weights })
     }
 
     fn embedded_tensors(&self, part: &str) -> Result<(String, Tensors)> {
@@ -410,7 +413,7 @@ pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathB
 /// The tensors of several files, which an index lists.
 fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
     let malformed = |problem: String| Error::Malformed { file: index.display().to_string(), problem };
-    let text = std::fs::read(index).map_err(|error| Error::io(index, error))?;
+    let text = files::read(index, files::LARGEST_TEXT)?;
     let listed = Index::parse(index, &text)?;
     let (mut tensors, mut extra) = (Tensors::new(), 0);
     for file in listed.files() {

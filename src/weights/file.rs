@@ -4,14 +4,15 @@
 
 use super::Tensors;
 use crate::error::{Error, Result};
+use crate::files;
+use safetensors::SafeTensorError;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Kind, TchError, Tensor};
 
 /// Longest header that is read; the format's own limit.
 const LONGEST_HEADER: u64 = 100_000_000;
@@ -28,17 +29,16 @@ type Checked<T> = std::result::Result<T, String>;
 /// on the disk.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Torch`] if the tensors cannot be written.
+/// [`Error::Io`] with the path, on a full disk for example; [`Error::Torch`] for tensors of a kind that the format lacks.
 pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
-    let at = |source| Error::Io { path: path.into(), source };
-    let partial = path.with_extension("partial");
     let listed: Vec<(&str, Tensor)> = tensors
         .iter()
         .map(|(name, x)| Ok((name.as_str(), x.f_detach()?.f_to_device(Device::Cpu)?.f_contiguous()?)))
         .collect::<Result<_>>()?;
-    Tensor::write_safetensors(&listed, &partial)?;
-    File::open(&partial).and_then(|file| file.sync_all()).map_err(at)?;
-    fs::rename(&partial, path).map_err(at)
+    files::write_whole_with(path, |part, _| match Tensor::write_safetensors(&listed, part) {
+        Err(TchError::SafeTensorError { err: SafeTensorError::IoError(source), .. }) => Err(Error::io(part, source)),
+        written => Ok(written?),
+    })
 }
 
 /// The tensors of a safetensors file, on the CPU and in the kinds they are stored in.
@@ -110,7 +110,7 @@ impl Header {
 fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>)> {
     let io = |source| Error::io(path, source);
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
-    let mut file = File::open(path).map_err(io)?;
+    let mut file = files::open(path)?;
     let total = file.metadata().map_err(io)?.len();
 
     let mut start = Vec::new();

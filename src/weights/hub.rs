@@ -9,6 +9,7 @@ mod settings;
 
 use super::source::Source;
 use crate::error::{Error, Result};
+use crate::files;
 use choice::Choice;
 pub use download::Download;
 use download::{Client, Progress};
@@ -169,7 +170,7 @@ impl Hub {
         let snapshot = folder.join("snapshots").join(&sha);
         let choice = Choice::of(self, &listed, variant, |file| {
             client.fetch(&sha, file, listed.get(file).copied(), progress)?;
-            std::fs::read(snapshot.join(file)).map_err(|error| Error::io(snapshot.join(file), error))
+            files::read(&snapshot.join(file), files::LARGEST_TEXT)
         })?;
         for file in choice.files() {
             client.fetch(&sha, file, listed.get(file).copied(), progress)?;
@@ -182,7 +183,7 @@ impl Hub {
 
     /// What is in the cache already.
     fn cached(&self, folder: &Path) -> Result<Source> {
-        let commit = std::fs::read_to_string(folder.join("refs").join(&self.revision));
+        let commit = files::read_text(&folder.join("refs").join(&self.revision), files::LARGEST_CONFIG);
         let commit = commit.map_or_else(|_| self.revision.clone(), |commit| commit.trim().to_owned());
         let snapshot = folder.join("snapshots").join(&commit);
         let missing = |what: String| {

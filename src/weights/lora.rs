@@ -5,6 +5,7 @@ use super::file::{Header, read_safetensors};
 use super::names::{self, Layout};
 use super::recognize::{Contents, Family};
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -313,14 +314,11 @@ impl Module {
 
 /// What PEFT's `adapter_config.json` says; nothing if there is none.
 fn beside(config: &Path) -> Result<Value> {
-    match std::fs::read(config) {
-        Ok(json) => serde_json::from_slice(&json).map_err(|error| Error::Malformed {
-            file: config.display().to_string(),
-            problem: format!("is no adapter's configuration: {error}"),
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Value::Null),
-        Err(source) => Err(Error::Io { path: config.into(), source }),
-    }
+    let Some(json) = files::read_if_there(config, files::LARGEST_CONFIG)? else { return Ok(Value::Null) };
+    serde_json::from_slice(&json).map_err(|error| Error::Malformed {
+        file: config.display().to_string(),
+        problem: format!("is no adapter's configuration: {error}"),
+    })
 }
 
 /// `….lora_A.default.weight` without the adapter's name.

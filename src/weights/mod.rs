@@ -53,6 +53,9 @@ use std::path::Path;
 use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
+/// Number of missing tensors at which loading ends; SDXL's UNet, the largest network here, has 1,680 tensors.
+const MOST_MISSING: usize = 4096;
+
 /// Tensors by their name in the checkpoint.
 pub type Tensors = BTreeMap<String, Tensor>;
 
@@ -62,6 +65,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 pub struct Weights {
     path: String,
     channels_last: bool,
+    in_memory: bool,
     store: Rc<Store>,
 }
 
@@ -113,7 +117,7 @@ impl Weights {
 
     fn of(file: String, origin: Origin, kind: Kind, device: Device) -> Self {
         let store = Store { file, origin, kind, device, asked: RefCell::default() };
-        Self { path: String::new(), channels_last: false, store: Rc::new(store) }
+        Self { path: String::new(), channels_last: false, in_memory: false, store: Rc::new(store) }
     }
 
     /// The same tensors, seen from `name` below here: `w.at("resnets").at(0)`.
@@ -126,6 +130,12 @@ impl Weights {
     /// between, changing the layout to and fro costs more than it gives (measured: `docs/performance.md`).
     pub fn channels_last(&self) -> Self {
         Self { channels_last: true, ..self.clone() }
+    }
+
+    /// The same tensors, each copied when it is handed out, so that none stays a view of a mapped file. A program that writes into
+    /// such a file would change the network silently.
+    pub fn in_memory(&self) -> Self {
+        Self { in_memory: true, ..self.clone() }
     }
 
     /// Where this view stands, `down_blocks.0`; empty at the root.
@@ -166,7 +176,8 @@ impl Weights {
     /// their own stand in until [`Weights::finish`].
     ///
     /// # Errors
-    /// [`Error::Torch`] only, such as out of memory.
+    /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing: a configuration of a few
+    /// hundred bytes can ask for millions, and each one takes time and memory even where the file has none of them.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let store = &*self.store;
         let name = self.full(name);
@@ -178,6 +189,10 @@ impl Weights {
         // Who asks again gets what the first one got.
         let Some(tensor) = found.or_else(|| asked.handed_out.get(&name).map(Tensor::shallow_clone)) else {
             asked.missing.push(Named { name, shape: shape.to_vec() });
+            if asked.missing.len() >= MOST_MISSING {
+                drop(asked);
+                return Err(Error::Weights(Box::new(self.report())));
+            }
             return self.placeholder(shape);
         };
         let (got, kind) = (tensor.size(), tensor.f_kind()?);
@@ -185,7 +200,10 @@ impl Weights {
             asked.misshapen.push(Misshapen { name, expected: shape.to_vec(), got, kind });
             return self.placeholder(shape);
         }
-        let placed = tensor.f_reshape(shape)?.f_to_device(store.device)?.f_to_kind(store.kind)?;
+        let mut placed = tensor.f_reshape(shape)?.f_to_device(store.device)?.f_to_kind(store.kind)?;
+        if self.in_memory && placed.data_ptr() == tensor.data_ptr() {
+            placed = placed.f_alias_copy()?;
+        }
         if !is_finite(&placed)? {
             match is_finite(&tensor.f_to_kind(Kind::Double)?)? {
                 true => asked.overflown.push(name.clone()),

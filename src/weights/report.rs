@@ -5,6 +5,8 @@ use tch::Kind;
 
 /// How many names of a list are shown.
 const SHOWN: usize = 10;
+/// Number of unused tensors that the name of a missing one is compared with; SDXL's UNet has 1,680.
+const COMPARED: usize = 4096;
 
 /// A tensor that somebody has no counterpart for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,11 +51,14 @@ pub struct LoadReport {
 }
 
 impl LoadReport {
-    /// The unused tensor whose name is most like `missing`'s, those of the same shape first.
+    /// The unused tensor whose name is most like `missing`'s, those of the same shape first. Only the first
+    /// [`COMPARED`] names are looked at, and none that is far longer, as comparing takes the product of two lengths.
     fn nearest(&self, missing: &Named) -> Option<&str> {
         let likeness = |unused: &Named| strsim::normalized_levenshtein(&missing.name, &unused.name);
         let best = |same_shape: bool, least: f64| {
-            let candidates = self.unused.iter().filter(|unused| !same_shape || unused.shape == missing.shape);
+            let similar = |unused: &&Named| unused.name.len() <= 2 * missing.name.len();
+            let candidates = self.unused.iter().take(COMPARED).filter(similar);
+            let candidates = candidates.filter(|unused| !same_shape || unused.shape == missing.shape);
             let (name, likeness) =
                 candidates.map(|unused| (&*unused.name, likeness(unused))).max_by(|a, b| a.1.total_cmp(&b.1))?;
             (likeness >= least).then_some(name)

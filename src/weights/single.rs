@@ -5,6 +5,7 @@ use super::names::{self, Layout, Storage, renamed};
 use super::recognize::{Contents, Family, UNET};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
+use crate::files;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -72,7 +73,7 @@ impl SingleFile {
     /// As [`read_safetensors`].
     pub fn open(path: &Path) -> Result<Self> {
         let header = Header::open(path)?;
-        let beside = std::fs::read_to_string(path.with_extension("yaml")).ok();
+        let beside = files::read_text(&path.with_extension("yaml"), files::LARGEST_CONFIG).ok();
         Ok(Self { beside, ..Self::new(header, Place::File(path.into())) })
     }
 
@@ -397,7 +398,6 @@ fn vae_config(tensors: &Tensors, family: Family) -> Value {
         "layers_per_block": shapes.count("encoder.down_blocks.0.resnets."),
         "latent_channels": shapes.side("decoder.conv_in.weight", 1),
         "scaling_factor": if family.is_xl() { 0.13025 } else { 0.18215 },
-        "force_upcast": family.is_xl(),
         "use_quant_conv": tensors.contains_key("quant_conv.weight"),
         "use_post_quant_conv": tensors.contains_key("post_quant_conv.weight"),
     })

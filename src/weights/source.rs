@@ -7,6 +7,15 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 /// Where a checkpoint comes from.
+///
+/// Weight files are mapped into memory, not read, and a tensor that is in the wanted kind already stays a view of its file. While a
+/// model is used, its files must stay as they are:
+///
+/// - a file that is written into in place changes the model's pictures, and nothing reports it;
+/// - a file that is shortened ends the process.
+///
+/// Replacing a file by a new one of the same name (as downloads, editors and `mv` do) is safe. Where neither can be promised,
+/// [`LoadOptions::in_memory`](crate::LoadOptions::in_memory) copies the weights when they are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -54,7 +63,7 @@ impl Source {
         }
     }
 
-    /// The tiny model inside this crate: portraits and simple scenes of 128×128 pixels.
+    /// The tiny model inside this crate: portraits and simple scenes of 256×256 pixels.
     pub const fn embedded() -> Self {
         Self::Embedded
     }

@@ -1,7 +1,7 @@
 //! `unet/config.json`.
 
 use crate::error::Result;
-use crate::nn::config::{Fixed, PerLevel, divides, in_file, read, refused, sizes};
+use crate::nn::config::{Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
 use serde::Deserialize;
 
 /// A UNet as `unet/config.json` describes it; the names and the defaults are diffusers'.
@@ -156,16 +156,14 @@ impl UnetConfig {
     pub fn levels(&self) -> Result<Vec<Level>> {
         let count = self.block_out_channels.len();
         let short = |field: &str, got: usize| refused(NAME, field, got, format!("expected {count} levels"));
-        for (field, got) in [
-            ("down_block_types", self.down_block_types.len()),
-            ("up_block_types", self.up_block_types.len()),
-            // Without a level there is no network.
-            ("block_out_channels", count.max(1)),
-        ] {
+        for (field, got) in
+            [("down_block_types", self.down_block_types.len()), ("up_block_types", self.up_block_types.len())]
+        {
             if got != count {
                 return Err(short(field, got));
             }
         }
+        levels(NAME, "block_out_channels", &self.block_out_channels)?;
         sizes(NAME, "block_out_channels", &self.block_out_channels)?;
         sizes(NAME, "in_channels", &[self.in_channels])?;
         sizes(NAME, "out_channels", &[self.out_channels])?;
@@ -183,7 +181,8 @@ impl UnetConfig {
         // Where nothing attends, SDXL's relatives write a depth of 0.
         let at = |field: &'static str, list: &PerLevel, i, attends: bool| -> Result<i64> {
             let value = list.level(i).ok_or_else(|| short(field, i))?;
-            if attends { sizes(NAME, field, &[value]).map(|()| value) } else { Ok(value) }
+            let check = if field.contains("layers") { layers } else { sizes };
+            if attends { check(NAME, field, &[value]).map(|()| value) } else { Ok(value) }
         };
         let ups = self.up_block_types.iter().rev();
         let kinds = self.down_block_types.iter().zip(ups);

@@ -1,6 +1,7 @@
 //! What the environment says about a hub; the names are those of Python's `huggingface_hub`.
 
 use super::Hub;
+use crate::files;
 use std::path::PathBuf;
 
 /// How a hub is reached.
@@ -21,7 +22,7 @@ impl Settings {
             Some(cache?.join("huggingface"))
         });
         let read = |path: PathBuf| {
-            let token = std::fs::read_to_string(path).ok()?.trim().to_owned();
+            let token = files::read_text(&path, files::LARGEST_CONFIG).ok()?.trim().to_owned();
             Some(token).filter(|token| !token.is_empty())
         };
         let implicit = || {

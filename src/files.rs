@@ -1,0 +1,206 @@
+//! Files on disk: read within limits, and written whole or not at all.
+
+use crate::error::{Error, Result};
+use std::collections::HashSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Bytes of the largest configuration that is read; published ones have some hundreds to some thousands.
+pub(crate) const LARGEST_CONFIG: u64 = 1 << 20;
+/// Bytes of the largest vocabulary, index or other text that is read; CLIP's `tokenizer.json` has 3.6 MB.
+pub(crate) const LARGEST_TEXT: u64 = 16 << 20;
+
+/// Opens a regular file. A FIFO or a device is refused, as opening or reading one may wait forever.
+///
+/// # Errors
+/// [`Error::Io`] if there is no such file, if it may not be read, or if it is a folder, a FIFO, a socket or a device.
+pub(crate) fn open(path: &Path) -> Result<File> {
+    let at = |source| Error::io(path, source);
+    // Asked by name first: opening a FIFO waits for its writer.
+    let kind = fs::metadata(path).map_err(at)?;
+    if !kind.is_file() {
+        let what = if kind.is_dir() { "is a folder" } else { "is a FIFO, a socket or a device" };
+        let problem = format!("{what}; expected a regular file, so name or copy one");
+        return Err(at(io::Error::new(io::ErrorKind::InvalidInput, problem)));
+    }
+    File::open(path).map_err(at)
+}
+
+/// Reads a regular file of at most `most` bytes.
+///
+/// # Errors
+/// As [`open`]; [`Error::Malformed`] with both sizes if it is larger.
+pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
+    if bytes.len() as u64 > most {
+        let problem = format!("has more than {most} bytes, the most that is read of such a file; is it the right one?");
+        return Err(Error::Malformed { file: path.display().to_string(), problem });
+    }
+    Ok(bytes)
+}
+
+/// As [`read`]; `None` if there is no such file.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
+    match read(path, most) {
+        Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+/// As [`read`], for a text in UTF-8.
+///
+/// # Errors
+/// As [`read`]; [`Error::Malformed`] if it is no UTF-8.
+pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
+    let malformed = |error: std::string::FromUtf8Error| Error::Malformed {
+        file: path.display().to_string(),
+        problem: format!("is not UTF-8: {}", error.utf8_error()),
+    };
+    String::from_utf8(read(path, most)?).map_err(malformed)
+}
+
+/// Writes a file that is complete or not there; see [`write_whole_with`].
+///
+/// # Errors
+/// As [`write_whole_with`].
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_whole_with(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)))
+}
+
+/// Writes a file that is complete or not there: `write` fills a file beside its place, given by name and opened, which is then
+/// moved over what was there. What `write` leaves of a failure is removed.
+///
+/// The first call for a folder also removes what killed processes left there.
+///
+/// # Errors
+/// [`Error::Io`] with `path` if its folder does not exist or the file cannot be written; other errors of `write` as they are.
+pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> Result<()>) -> Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        let missing = io::Error::new(io::ErrorKind::NotFound, "this folder does not exist; create it first");
+        return Err(Error::io(folder, missing));
+    }
+    remove_stale(folder);
+    let (part, file) = create_part(folder).map_err(|source| Error::io(path, source))?;
+    let at = |source| Error::io(path, source);
+    let written = write(&part, &file)
+        .and_then(|()| file.sync_all().map_err(at))
+        .and_then(|()| fs::rename(&part, path).map_err(at));
+    written.map_err(|error| {
+        fs::remove_file(&part).ok(); // what is left of a failure is not worth another error
+        match error {
+            Error::Io { path: failed, source } if failed == part => at(source),
+            other => other,
+        }
+    })
+}
+
+const PART_START: &str = ".impasto-";
+const PART_END: &str = ".part";
+
+/// A new file to write into. It stays locked while this process writes it, which tells it from what a killed process left.
+fn create_part(folder: &Path) -> io::Result<(PathBuf, File)> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    loop {
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let part = folder.join(format!("{PART_START}{}-{count}{PART_END}", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&part) {
+            Ok(file) => {
+                file.lock().ok(); // some network file systems have no locks
+                // Another process may have taken it for a stale one before it was locked.
+                if part.exists() {
+                    return Ok((part, file));
+                }
+            }
+            // By what a killed process left, or by a process with the same number in another container.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Removes the parts in a folder that no process is writing. It looks once in each folder, as listing a large one takes time.
+fn remove_stale(folder: &Path) {
+    static LOOKED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
+    let whole = folder.canonicalize().unwrap_or_else(|_| folder.into());
+    let is_new = LOOKED.lock().is_ok_and(|mut looked| looked.get_or_insert_default().insert(whole));
+    let entries = is_new.then(|| fs::read_dir(folder)).into_iter().flatten().flatten().flatten();
+    for entry in entries {
+        let name = entry.file_name();
+        let is_part = name.to_str().is_some_and(|name| name.starts_with(PART_START) && name.ends_with(PART_END));
+        if !is_part || !entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        if file.try_lock().is_ok() {
+            fs::remove_file(entry.path()).ok(); // it is only clutter
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn stale_part_is_removed_by_next_save() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join(".impasto-1-0.part"), b"of a killed process").unwrap();
+        let busy = folder.path().join(".impasto-2-0.part");
+        let writing = File::create(&busy).unwrap();
+        writing.lock().unwrap();
+        write_whole(&folder.path().join("a"), b"whole")?;
+        let mut left = names(folder.path());
+        left.sort();
+        assert_eq!(left, [".impasto-2-0.part", "a"]);
+        Ok(())
+    }
+
+    #[test]
+    fn failed_write_leaves_old_file_and_no_part() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_whole(&path, b"old").unwrap();
+        let full = |part: &Path, mut file: &File| {
+            file.write_all(b"half").unwrap();
+            Err(Error::io(part, io::Error::new(io::ErrorKind::StorageFull, "no space left")))
+        };
+        let error = write_whole_with(&path, full).unwrap_err();
+        assert!(matches!(&error, Error::Io { path: named, .. } if *named == path), "{error}");
+        assert_eq!((names(folder.path()), fs::read(&path).unwrap()), (vec!["a".into()], b"old".to_vec()));
+    }
+
+    #[test]
+    fn large_file_is_refused_with_its_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
+        fs::write(&path, [b' '; 101]).unwrap();
+        assert_eq!(read(&path, 101).unwrap().len(), 101);
+        let error = read_text(&path, 100).unwrap_err().to_string();
+        assert!(error.contains("config.json: has more than 100 bytes"), "{error}");
+        assert!(read(folder.path(), 100).unwrap_err().to_string().contains("is a folder; expected a regular file"));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn fifo_and_device_are_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let fifo = folder.path().join("config.json");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        for path in [fifo.as_path(), Path::new("/dev/zero")] {
+            let error = read(path, 100).unwrap_err().to_string();
+            assert!(error.contains("is a FIFO, a socket or a device; expected a regular file"), "{error}");
+        }
+    }
+}
