@@ -105,7 +105,7 @@ pub enum Error {
     },
 
     /// The phrase does not occur in the prompt at word boundaries.
-    #[error("phrase \"{phrase}\" is not in the prompt \"{prompt}\"{}", did_you_mean(nearest))]
+    #[error("phrase \"{}\" is not in the prompt \"{}\"{}", shortened(phrase), shortened(prompt), did_you_mean(nearest))]
     PhraseNotFound {
         /// What was looked for.
         phrase: String,
@@ -138,7 +138,7 @@ pub enum Error {
     Tokenizer(String),
 
     /// No solver of this crate has that name.
-    #[error("solver \"{name}\" is not known; did you mean {}?", quoted(nearest))]
+    #[error("solver \"{}\" is not known; {}", shortened(name), did_you_mean_solver(nearest))]
     UnknownSolver {
         /// What was asked for.
         name: String,
@@ -253,6 +253,23 @@ impl Error {
         expected: impl Into<Cow<'static, str>>,
     ) -> Self {
         Self::Parameter { name, value: value.to_string(), expected: expected.into() }
+    }
+}
+
+/// The similar names of solvers, or an example.
+fn did_you_mean_solver(nearest: &[String]) -> String {
+    match nearest {
+        [] => "give it a name such as \"Euler a\" or \"DPM++ 2M Karras\"".into(),
+        nearest => format!("did you mean {}?", quoted(nearest)),
+    }
+}
+
+/// The first letters of a text that may be of any length.
+fn shortened(text: &str) -> String {
+    const SHOWN: usize = 200;
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.into(),
     }
 }
 

@@ -1,15 +1,25 @@
 //! Prompts with their tokens, and where phrases stand in them.
 
 mod colors;
+pub(crate) mod cursor;
 mod grammar;
 mod things;
+mod words;
 
 pub use colors::{PromptColor, colors};
 pub use grammar::{Piece, parse};
 
 use crate::error::{Error, Result};
+use cursor::looked;
 use serde::Serialize;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Range;
+use words::{Word, nearest, words};
+
+/// Most bytes of a prompt that is read: some twenty times as many as people write. The limit keeps a text of a stranger, such as one
+/// inside a PNG file, from taking the machine.
+pub const LONGEST: usize = 1 << 16;
 
 /// Tokens `start..end` of a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
@@ -115,13 +125,7 @@ impl Prompt {
         let own = words(&self.text);
         let own = own.into_iter().filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
         let second = self.second.iter().flat_map(|second| second.words());
-        let mut distinct: Vec<(String, Vec<TokenSpan>)> = Vec::new();
-        for (word, here) in own.chain(second) {
-            match distinct.iter_mut().find(|(known, _)| *known == word) {
-                Some((_, spans)) => spans.extend(here),
-                None => distinct.push((word, here)),
-            }
-        }
+        let mut distinct = joined(own.chain(second));
         if self.second.is_some() {
             distinct.iter_mut().for_each(|(_, spans)| *spans = TokenSpan::union(std::mem::take(spans)));
         }
@@ -168,32 +172,29 @@ impl Prompt {
     /// As [`Prompt::find`].
     pub fn with_word_before(&self, phrase: &str, word: &str) -> Result<String> {
         self.find_own(phrase)?;
-        let mut text = self.written.as_ref().map_or(&self.text, |written| &written.text).clone();
-        // From the last place to the first, so that earlier ones stay where they are.
-        for place in self.places(phrase)?.iter().rev() {
+        let before = self.written.as_ref().map_or(&self.text, |written| &written.text);
+        let (mut text, mut copied) = (String::with_capacity(before.len()), 0);
+        for place in self.places(phrase)? {
             let at = match &self.written {
-                Some(written) => written.source.get(place.start).copied().flatten().unwrap_or(text.len()),
+                Some(written) => written.source.get(place.start).copied().flatten().unwrap_or(before.len()),
                 None => place.start,
             };
-            text.insert_str(at, &format!("{word} "));
+            text.push_str(before.get(copied..at).unwrap_or_default());
+            text.extend([word, " "]);
+            copied = at;
         }
+        text.push_str(before.get(copied..).unwrap_or_default());
         Ok(text)
     }
 
     /// The bytes of every place where `phrase` stands; a second encoder's prompt is not asked.
     pub(crate) fn places(&self, phrase: &str) -> Result<Vec<Range<usize>>> {
         let (wanted, present) = (words(phrase), words(&self.text));
-        let Some((first, rest)) = wanted.split_first() else { return Err(Error::EmptyPhrase) };
-        // "hair bow" is not in "hair, bow": what stands between the words must agree too.
-        let is_here = |window: &[Word]| {
-            let (here, following) = (window.first().map(|word| &word.lower), window.iter().skip(1));
-            here == Some(&first.lower) && following.zip(rest).all(|(a, b)| a.lower == b.lower && a.gap == b.gap)
-        };
-        let places: Vec<Range<usize>> = present
-            .windows(wanted.len())
-            .filter(|window| is_here(window))
-            .filter_map(|window| Some(window.first()?.bytes.start..window.last()?.bytes.end))
-            .collect();
+        if wanted.is_empty() {
+            return Err(Error::EmptyPhrase);
+        }
+        let bytes = |at: usize| Some(present.get(at)?.bytes.start..present.get(at + wanted.len() - 1)?.bytes.end);
+        let places: Vec<Range<usize>> = words::places(&wanted, &present).into_iter().filter_map(bytes).collect();
         if places.is_empty() {
             let (phrase, prompt) = (phrase.to_owned(), self.text.clone());
             return Err(Error::PhraseNotFound { nearest: nearest(&phrase, wanted.len(), &present), phrase, prompt });
@@ -203,11 +204,28 @@ impl Prompt {
 
     /// The tokens that cover some bytes of the text; `None` if there is none, or if one of them does not reach the text encoder.
     fn spans(&self, bytes: &Range<usize>) -> Option<Vec<TokenSpan>> {
-        let covers = |token: &Range<usize>| token.start < bytes.end && bytes.start < token.end;
-        let covering = self.tokens.iter().zip(&self.places).filter(|(token, _)| covers(token));
+        let first = self.tokens.partition_point(|token| token.end <= bytes.start); // they are in order
+        let from_first = self.tokens.iter().zip(&self.places).skip(first);
+        let covering = from_first.take_while(|(token, _)| token.start < bytes.end);
         let places: Vec<i64> = covering.map(|(_, place)| *place).collect::<Option<_>>()?;
+        looked(1 + places.len());
         (!places.is_empty()).then(|| runs(places))
     }
+}
+
+/// Names with their tokens, each name once, at its first place.
+fn joined(named: impl Iterator<Item = (String, Vec<TokenSpan>)>) -> Vec<(String, Vec<TokenSpan>)> {
+    let (mut joined, mut known) = (Vec::<(String, Vec<TokenSpan>)>::new(), BTreeMap::new());
+    for (name, here) in named {
+        match known.entry(name.clone()) {
+            Entry::Vacant(new) => {
+                new.insert(joined.len());
+                joined.push((name, here));
+            }
+            Entry::Occupied(at) => joined.get_mut(*at.get()).into_iter().for_each(|(_, spans)| spans.extend(&here)),
+        }
+    }
+    joined
 }
 
 /// Tokens in rising order as spans.
@@ -222,43 +240,9 @@ fn runs(places: impl IntoIterator<Item = i64>) -> Vec<TokenSpan> {
     runs
 }
 
-/// A run of letters and digits.
-struct Word {
-    bytes: Range<usize>,
-    lower: String,
-    /// What is neither letter, digit nor space between it and the word before.
-    gap: String,
-}
-
-/// The words of a text, in order.
-fn words(text: &str) -> Vec<Word> {
-    let (mut words, mut end) = (Vec::new(), 0);
-    while let Some(gap) = text.get(end..).and_then(|rest| rest.find(char::is_alphanumeric)) {
-        let start = end + gap;
-        let Some(tail) = text.get(start..) else { break };
-        let len = tail.find(|c: char| !c.is_alphanumeric()).unwrap_or(tail.len());
-        let gap = text.get(end..start).unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect();
-        end = start + len;
-        words.push(Word { bytes: start..end, lower: text.get(start..end).unwrap_or_default().to_lowercase(), gap });
-    }
-    words
-}
-
-/// Up to three runs of as many words as the phrase has, the most similar first.
-fn nearest(phrase: &str, length: usize, present: &[Word]) -> Vec<String> {
-    let phrase = phrase.to_lowercase();
-    let mut ranked: Vec<(usize, String)> = present
-        .windows(length.min(present.len()).max(1))
-        .map(|window| window.iter().map(|word| word.lower.as_str()).collect::<Vec<_>>().join(" "))
-        .map(|candidate| (strsim::damerau_levenshtein(&phrase, &candidate), candidate))
-        .collect();
-    ranked.sort();
-    ranked.dedup_by(|a, b| a.1 == b.1);
-    ranked.into_iter().take(3).map(|(_, word)| word).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::cursor::count;
     use super::*;
 
     /// One token per word, as the tiny vocabulary has.
@@ -276,6 +260,34 @@ mod tests {
         assert_eq!(prompt.find("bow, hair")?, [TokenSpan { start: 5, end: 7 }]);
         assert!(matches!(prompt.find("eye"), Err(Error::PhraseNotFound { .. })));
         Ok(())
+    }
+
+    #[test]
+    fn words_are_found_for_every_letter_of_unicode() {
+        let letters = (0..=u32::from(char::MAX)).filter_map(char::from_u32).filter(|letter| letter.is_alphanumeric());
+        let mut count = 0;
+        for letter in letters {
+            let prompt = prompt(&format!("{letter}, {letter}x, x{letter}"), 75);
+            for (word, spans) in prompt.words() {
+                assert_eq!(prompt.find(&word).unwrap(), spans, "{letter} ({:x}) as {word:?}", u32::from(letter));
+            }
+            assert!(
+                prompt.find(&letter.to_string()).is_ok() && prompt.find(&letter.to_lowercase().to_string()).is_ok()
+            );
+            count += 1;
+        }
+        assert!(count > 100_000, "{count}");
+    }
+
+    #[test]
+    fn prompts_are_looked_through_a_few_times() {
+        let texts = ["a ", "a b, ", "hair bow, ", "é", "#f00 a,", "- ", "a", "long ", "girl with a "];
+        count::assert_linear("words", &texts, |text| drop(prompt(text, usize::MAX).words()));
+        count::assert_linear("things", &texts, |text| drop(prompt(text, usize::MAX).things()));
+        for phrase in ["a", "a a", "a b", "b", "hair", "hair bow, hair bow, a", &"a ".repeat(9_999)] {
+            count::assert_linear("find", &texts, |text| drop(prompt(text, usize::MAX).find(phrase)));
+            count::assert_linear("thing", &texts, |text| drop(prompt(text, usize::MAX).thing(phrase)));
+        }
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl std::fmt::Debug for Raster {
 
 /// Bytes that decoding a picture may take, its pixels as RGB among them, and bytes of its file. A file of 100 kB may stand for
 /// gigabytes of pixels.
-const LARGEST: u64 = 512 << 20;
+pub(crate) const LARGEST: u64 = 512 << 20;
 
 /// Opens a picture, upright.
 fn decode_file(path: &Path) -> Result<DynamicImage> {

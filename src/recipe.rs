@@ -48,8 +48,14 @@ impl Recipe {
     /// # Errors
     /// [`Error::Malformed`] if they are those of something else.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_value(self.settings.clone())
-            .map_err(|error| Error::Malformed { file: format!("recipe of {}", self.name), problem: error.to_string() })
+        self.clone().into_read()
+    }
+
+    /// As [`read`](Self::read), without a copy: settings may hold pictures.
+    pub(crate) fn into_read<T: DeserializeOwned>(self) -> Result<T> {
+        let name = self.name;
+        serde_json::from_value(self.settings)
+            .map_err(|error| Error::Malformed { file: format!("recipe of {name}"), problem: error.to_string() })
     }
 
     /// The error of a name that nobody here has; `what` it should be.
@@ -60,6 +66,21 @@ impl Recipe {
 
 /// Bytes that all pictures and packed values of a file may unpack to.
 pub(crate) const UNPACKED: u64 = 1 << 29;
+
+/// Bytes of a file's JSON outside of its strings: each of them may become a value of 32 bytes or more. A run has some thousands.
+pub(crate) const STRUCTURE: usize = 1 << 21;
+
+/// Bytes of a JSON text outside of its strings.
+pub(crate) fn structure(json: &str) -> usize {
+    let (mut inside, mut escaped) = (false, false);
+    let outside = |byte: &u8| {
+        let ends = *byte == b'"' && !escaped;
+        escaped = inside && *byte == b'\\' && !escaped;
+        inside ^= ends;
+        !inside
+    };
+    json.as_bytes().iter().copied().filter(outside).count()
+}
 
 /// Bytes that pictures and packed values among settings unpack to, by what they say of themselves: what holds more than it
 /// says is refused when it is unpacked.
@@ -112,6 +133,14 @@ mod tests {
     use crate::raster::Raster;
     use serde_json::json;
     use tch::{Device, Kind, Tensor};
+
+    #[test]
+    fn structure_counts_bytes_outside_of_strings() {
+        let counts = [("", 0), ("[1,2]", 5), (r#"{"a":"bcd"}"#, 5), (r#"["a\"]","\\"]"#, 5), (r#"["a"#, 1)];
+        for (json, count) in counts {
+            assert_eq!(structure(json), count, "{json}");
+        }
+    }
 
     #[test]
     fn a_recipe_is_weighed_before_it_is_unpacked() {

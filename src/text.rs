@@ -20,7 +20,7 @@ pub use emphasis::Emphasis;
 pub use options::TextOptions;
 
 use crate::error::{Error, Result};
-use crate::prompt::Prompt;
+use crate::prompt::{LONGEST, Prompt};
 use crate::weights::vocabulary;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -43,6 +43,9 @@ pub struct Tokens {
     /// The vocabulary's spelling; `</w>` ends a word.
     pub tokens: Vec<String>,
 }
+
+/// Most learned words of a tokenizer; each is looked for at each letter of a prompt.
+const MOST_WORDS: usize = 1024;
 
 /// Tokens that stay together, with the bytes they come from.
 type Group = Vec<(i64, Range<usize>)>;
@@ -173,8 +176,12 @@ impl Tokenizer {
     /// text encoder's table. Upper and lower case are the same; of two words that fit, the longer counts.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the word is empty, or one already.
+    /// [`Error::Tokenizer`] if the word is empty, or one already, or if there are 1024 already.
     pub fn with_word(&self, word: &str, ids: Range<i64>) -> Result<Self> {
+        if self.words.len() >= MOST_WORDS {
+            let problem = format!("\"{word}\" is one learned word too many; expected at most {MOST_WORDS} of them");
+            return Err(Error::Tokenizer(problem));
+        }
         let lower = word.trim().to_lowercase();
         let known = self.words.iter().any(|(other, _)| *other == lower)
             || [format!("{lower}</w>"), lower.clone()].iter().any(|token| self.inner.token_to_id(token).is_some());
@@ -255,11 +262,17 @@ impl Tokenizer {
     /// All tokens of a text, with the start and end token.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text and none for unknown ones.
+    /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text and none for unknown ones;
+    /// [`Error::Parameter`] if the text has more than [`prompt::LONGEST`](crate::prompt::LONGEST) bytes.
     pub fn encode(&self, text: &str) -> Result<Tokens> {
+        check_length(text)?;
         if !self.words.is_empty() {
             let spans = self.spans(text)?;
-            let chars = |byte: usize| text.get(..byte).map_or(0, |before| before.chars().count());
+            // How many letters begin before each byte.
+            let begins = text.bytes().map(|byte| usize::from(byte & 0xc0 != 0x80));
+            let letters: Vec<usize> =
+                begins.scan(0, |count, begins| Some(std::mem::replace(count, *count + begins))).collect();
+            let chars = |byte: usize| letters.get(byte).copied().unwrap_or_else(|| text.chars().count());
             return Ok(Tokens {
                 ids: spans.iter().map(|(id, ..)| *id).collect(),
                 offsets: spans.iter().map(|(_, bytes, _)| chars(bytes.start)..chars(bytes.end)).collect(),
@@ -332,6 +345,15 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Tokenizer({} tokens)", self.inner.get_vocab_size(true))
     }
+}
+
+/// Is a text short enough to be a prompt?
+fn check_length(text: &str) -> Result<()> {
+    if text.len() <= LONGEST {
+        return Ok(());
+    }
+    let expected = format!("at most {LONGEST} bytes; describe the picture in fewer words");
+    Err(Error::parameter("prompt", format!("a text of {} bytes", text.len()), expected))
 }
 
 /// Where `word`, in lower case, ends if it stands in `text` at `at` by itself: next to no letter or digit that its own

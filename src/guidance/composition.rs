@@ -1,12 +1,12 @@
 //! Pictures composed of things in boxes, each after a prompt of its own.
 
 use super::paint_with_words::tinted;
-use super::region_prompts::USUAL_HOLD;
+use super::region_prompts::{MOST_REGIONS, USUAL_HOLD};
 use super::{Guidance, GuidanceParams, ImageGuidance, Region, RegionPrompts};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::files;
-use crate::raster::{Filter, Raster};
+use crate::raster::{Filter, LARGEST, Raster};
 use crate::sheet::Sheet;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
@@ -201,6 +201,9 @@ impl Composition {
         if self.entities.is_empty() {
             return Err(Error::parameter("entities", "empty", "at least one; a background alone is a plain request"));
         }
+        if self.entities.len() > MOST_REGIONS {
+            return Err(Error::parameter("entities", self.entities.len(), format!("at most {MOST_REGIONS} things")));
+        }
         if self.width == 0 || self.height == 0 {
             let value = format!("{} × {}", self.width, self.height);
             return Err(Error::parameter("canvas", value, "a width and height above 0; models want multiples of 8"));
@@ -240,11 +243,22 @@ impl Composition {
     /// As [`check`](Self::check); those of [`Raster::open`] for images.
     pub fn regions(&self) -> Result<RegionPrompts> {
         self.check()?;
+        let mut bytes = 0;
         self.entities.iter().try_fold(RegionPrompts::default().hold(self.hold), |regions, entity| {
             let regions = self.with(regions, entity);
             let Some(path) = &entity.image else { return Ok(regions) };
+            let picture = Raster::open(path)?;
+            bytes += picture.bytes().len() as u64;
+            if bytes > LARGEST {
+                let value = format!("pictures of more than {bytes} bytes");
+                return Err(Error::parameter(
+                    "image",
+                    value,
+                    format!("at most {} MiB of pixels in all", LARGEST >> 20),
+                ));
+            }
             let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-            let guide = ImageGuidance::new(&Raster::open(path)?).params(words).max_guidance(entity.likeness);
+            let guide = ImageGuidance::new(&picture).params(words).max_guidance(entity.likeness);
             Ok(regions.guided(guide))
         })
     }

@@ -61,6 +61,9 @@ pub struct RegionPrompts {
 /// Of a thing in its region; see `docs/painting.md`.
 pub(super) const USUAL_HOLD: f64 = 2.0;
 
+/// Most regions of a run.
+pub(super) const MOST_REGIONS: usize = 64;
+
 /// A region and its prompt.
 #[derive(Debug, Serialize, Deserialize)]
 struct Part {
@@ -201,6 +204,11 @@ impl Guidance for RegionPrompts {
     fn check(&self) -> Result<()> {
         if self.parts.is_empty() {
             return Err(Error::parameter("regions", "empty", "at least one region with a prompt"));
+        }
+        if self.parts.len() > MOST_REGIONS {
+            let expected =
+                format!("at most {MOST_REGIONS} regions; each prompt takes one more call of the network a step");
+            return Err(Error::parameter("regions", self.parts.len(), expected));
         }
         if self.stray {
             return Err(Error::parameter("guided", "before any region", "the region first, then what guides it"));

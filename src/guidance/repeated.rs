@@ -17,19 +17,23 @@ impl Recipe {
     /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if it is none of this crate,
     /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not.
     pub fn guidance(&self) -> Result<Box<dyn Guidance>> {
+        self.clone().into_guidance()
+    }
+
+    fn into_guidance(self) -> Result<Box<dyn Guidance>> {
         Ok(match self.name.as_str() {
-            "ColorForce" => Box::new(ColorForce::repeated(self)?),
-            "PaintWithWords" => Box::new(PaintWithWords::repeated(self)?),
-            "ImageGuidance" => Box::new(self.read::<ImageGuidance>()?),
-            "PromptBlend" => Box::new(self.read::<PromptBlend>()?),
+            "ColorForce" => Box::new(ColorForce::repeated(&self)?),
+            "PaintWithWords" => Box::new(PaintWithWords::repeated(&self)?),
+            "ImageGuidance" => Box::new(self.into_read::<ImageGuidance>()?),
+            "PromptBlend" => Box::new(self.into_read::<PromptBlend>()?),
             "PackageDaam" => Box::new(PackageDaam::new(self.read()?)),
-            "RegionPrompts" => Box::new(self.read::<RegionPrompts>()?),
-            "WordMaps" => Box::new(self.read::<WordMaps>()?),
+            "RegionPrompts" => Box::new(self.into_read::<RegionPrompts>()?),
+            "WordMaps" => Box::new(self.into_read::<WordMaps>()?),
             SUM => {
-                let (a, b): (Self, Self) = self.read()?;
-                Box::new((a.guidance()?, b.guidance()?))
+                let (a, b): (Self, Self) = self.into_read()?;
+                Box::new((a.into_guidance()?, b.into_guidance()?))
             }
-            _ => self.saliency()?,
+            _ => self.into_saliency()?,
         })
     }
 
@@ -38,14 +42,18 @@ impl Recipe {
     /// # Errors
     /// As [`Recipe::guidance`].
     pub fn saliency(&self) -> Result<Box<dyn Saliency>> {
+        self.clone().into_saliency()
+    }
+
+    fn into_saliency(self) -> Result<Box<dyn Saliency>> {
         Ok(match self.name.as_str() {
-            "Daam" => Box::new(self.read::<Daam>()?),
-            "Differential" => Box::new(self.read::<Differential>()?),
-            "Recorded" => Box::new(self.read::<Recorded>()?),
-            "Region" => Box::new(self.read::<Region>()?),
+            "Daam" => Box::new(self.into_read::<Daam>()?),
+            "Differential" => Box::new(self.into_read::<Differential>()?),
+            "Recorded" => Box::new(self.into_read::<Recorded>()?),
+            "Region" => Box::new(self.into_read::<Region>()?),
             SUM => {
-                let (a, b): (Self, Self) = self.read()?;
-                Box::new((a.saliency()?, b.saliency()?))
+                let (a, b): (Self, Self) = self.into_read()?;
+                Box::new((a.into_saliency()?, b.into_saliency()?))
             }
             _ => return Err(self.unknown("guidance")),
         })

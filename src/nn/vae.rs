@@ -435,7 +435,7 @@ mod tests {
     fn what_is_not_implemented_is_refused_by_name() {
         let message = |json| VaeConfig::from_json("vae/config.json", json).unwrap_err().to_string();
         assert!(message(r#"{"latents_mean": [0.1, 0.2]}"#).contains("vae/config.json: latents_mean is [0.1,0.2]"));
-        assert!(message(r#"{"block_out_channels": []}"#).contains("at least one level"));
+        assert!(message(r#"{"block_out_channels": []}"#).contains("expected 1 to 16 levels"));
         assert!(message(r#"{"block_out_channels": [30]}"#).contains("norm_num_groups is 32; it must divide 30"));
     }
 }

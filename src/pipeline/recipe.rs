@@ -1,12 +1,13 @@
 //! [`RunRecipe`]: everything that makes a run, for files.
 
-use super::infotext::{Infotext, sampler_label, spacing_label};
+use super::infotext::Infotext;
 use super::request::ColorWords;
-use crate::diffusion::{Noise, Spacing, solver};
+use crate::diffusion::solver::{self, solver_label, spacing_label};
+use crate::diffusion::{Noise, Spacing};
 use crate::error::{Error, Result};
 use crate::model::Identity;
 use crate::raster::Raster;
-use crate::recipe::{Recipe, UNPACKED, unpacked};
+use crate::recipe::{Recipe, STRUCTURE, UNPACKED, structure, unpacked};
 use crate::sampler::Batching;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -83,6 +84,8 @@ pub struct RunRecipe {
 
 /// The form that is written.
 pub(super) const FORMAT: u32 = 1;
+/// Most guidance methods of a recipe that is read; each one takes time at every step.
+const MOST_GUIDANCES: usize = 256;
 /// Keyword of the JSON.
 const OWN: &str = "impasto";
 /// Keyword of the AUTOMATIC1111 web UI's text.
@@ -99,7 +102,7 @@ impl RunRecipe {
     pub fn infotext(&self) -> Infotext {
         let mut info = Infotext { prompt: self.prompt.clone(), negative: self.negative.clone(), ..Infotext::default() };
         info.push("Steps", self.steps);
-        info.push("Sampler", sampler_label(&self.solver_name));
+        info.push("Sampler", solver_label(&self.solver_name));
         if let Some(spacing) = self.told_spacing() {
             info.push("Schedule type", spacing_label(spacing));
         }
@@ -168,6 +171,10 @@ impl Told {
                 format: u32,
             }
             let broken = |error: serde_json::Error| malformed(format!("its recipe cannot be read: {error}"));
+            if structure(own) > STRUCTURE {
+                let most = STRUCTURE >> 20;
+                return Err(malformed(format!("its recipe has more than {most} MiB of JSON, pictures and maps aside")));
+            }
             let own: Value = serde_json::from_str(own).map_err(broken)?;
             let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {
@@ -178,7 +185,14 @@ impl Told {
                 let most = UNPACKED >> 20;
                 return Err(malformed(format!("the maps and pictures in its recipe unpack to more than {most} MiB")));
             }
-            return Ok(Self::Recipe(serde_json::from_value(own).map_err(broken)?));
+            let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;
+            let count = recipe.guidances.len();
+            if count > MOST_GUIDANCES {
+                return Err(malformed(format!(
+                    "its recipe has {count} guidance methods; expected at most {MOST_GUIDANCES}"
+                )));
+            }
+            return Ok(Self::Recipe(Box::new(recipe)));
         }
         let parameters = text(PARAMETERS).map(|text| Self::Infotext(Infotext::parse(text)));
         parameters.ok_or_else(|| {

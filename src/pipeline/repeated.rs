@@ -214,7 +214,7 @@ impl<'p> Request<'p> {
                 "Sampler" => {
                     let known = solver::by_name(value);
                     if let Err(error) = &known {
-                        self.notes.push(format!("{error} The checkpoint's own is used"));
+                        self.notes.push(format!("{error} (the checkpoint's own sampler is used)"));
                     }
                     self.sampler = known.ok().map(|_| Cow::Owned(value.clone()));
                     true

@@ -354,6 +354,10 @@ impl<'p> Request<'p> {
     pub fn run(mut self) -> Result<Output> {
         let (mut recipe, begun) = (self.recipe()?, Instant::now());
         let (prompt, colors) = self.understood()?;
+        if colors.len() > MOST_COLORS {
+            let expected = format!("at most {MOST_COLORS}, as each becomes a force; name colors in words beyond them");
+            return Err(Error::parameter("colors in the prompt", colors.len(), expected));
+        }
         if !colors.is_empty() {
             self.prompt = Cow::Owned(prompt);
             let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
@@ -495,6 +499,9 @@ impl<'p> Request<'p> {
         Ok(Grid::new(i64::from(height / cell), i64::from(width / cell)))
     }
 }
+
+/// Most exact colors of a prompt.
+const MOST_COLORS: usize = 32;
 
 /// What the text encoder reads where a prompt says a color exactly.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

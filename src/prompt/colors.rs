@@ -1,10 +1,11 @@
 //! Exact colors in a prompt: `#ffd700 eyes, rgb(255, 99, 71) hair, {teal} shirt`.
 
-use super::Prompt;
+use super::cursor::{Cursor, looked};
+use super::words::{Word, words};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use serde::Serialize;
-use std::ops::Range;
+use std::collections::{BTreeSet, HashMap};
 
 /// A color that a prompt says exactly, and what is to have it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -24,10 +25,16 @@ pub struct PromptColor {
 
 /// Functions of CSS that make a color.
 const FUNCTIONS: [&str; 9] = ["rgb", "rgba", "hsl", "hsla", "hwb", "oklch", "oklab", "lch", "lab"];
+/// Most letters of such a function with its numbers.
+const LONGEST_FUNCTION: usize = 128;
 
 /// Words after which it is not clear whether the color goes on.
 const LINKS: [&str; 14] =
     ["and", "at", "beside", "by", "for", "from", "in", "near", "of", "on", "or", "to", "under", "with"];
+/// Words that may stand between such a word and the next color: "and a {teal} shirt".
+const ARTICLES: [&str; 9] = ["a", "an", "has", "her", "his", "its", "the", "their", "wearing"];
+/// Most words that a color may be for.
+const LONGEST_PHRASE: usize = 8;
 
 /// What is wrong with a color in a prompt is this parameter's fault.
 const NAME: &str = "color in the prompt";
@@ -35,8 +42,8 @@ const NAME: &str = "color in the prompt";
 /// The prompt as the text encoder shall read it, and the colors it says, from left to right.
 ///
 /// A color is `#rgb` or `#rrggbb`, a function of CSS such as `rgb(…)`, `hsl(…)` or `oklch(…)`, or the name of a color in braces; a
-/// backslash before it makes it text. The words after it, up to punctuation or `BREAK`, are what it is for, at that place. `word` says what is read in its
-/// place.
+/// backslash before it makes it text. The words after it, up to punctuation, `BREAK` or the next color, are what it is for, at that
+/// place; there may be 1 to 8 of them. `word` says what is read in its place.
 ///
 /// ```
 /// use impasto::{Rgb, prompt::colors};
@@ -48,97 +55,198 @@ const NAME: &str = "color in the prompt";
 /// ```
 ///
 /// # Errors
-/// [`Error::Parameter`] for a function that makes no color, a color that is not opaque, one that nothing follows, and one of which it
-/// is not clear how far it goes ("#ffd700 eyes and hair"), with the readings.
+/// [`Error::Parameter`]
+/// - for what looks like a color and is none, with the nearest one: `#ffd70`, `#ffd700ff`, `{hotpinc}`, `rgb(12)`;
+/// - for a color that is not opaque, or that nothing follows;
+/// - where it is not clear how far a color goes ("#ffd700 eyes and hair"), with the readings.
 pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec<PromptColor>)> {
     let (mut text, mut found, mut begins, mut done) = (String::new(), Vec::<PromptColor>::new(), Vec::new(), 0);
-    let starts = prompt.char_indices().map(|(at, _)| at);
-    for at in starts {
-        if at < done || !is_boundary(prompt, at) {
+    let mut cursor = Cursor::new(prompt);
+    while cursor.peek().is_some() {
+        let begin = cursor.at();
+        let color = if is_boundary(&cursor) { color(&mut cursor)? } else { None };
+        let Some((written, color)) = color else {
+            cursor.next();
             continue;
-        }
-        let Some((range, color)) = color_at(prompt, at)? else { continue };
-        let before = prompt.get(done..at).unwrap_or_default();
-        let written = prompt.get(range.clone()).unwrap_or_default().to_owned();
-        let after = prompt.get(range.end..).unwrap_or_default();
-        let phrase = phrase(after, &written)?;
+        };
+        let phrase = phrase(cursor.clone(), written)?;
         let word = word(color);
-        text.push_str(before);
+        text.push_str(prompt.get(done..begin).unwrap_or_default());
         text.push_str(&word);
         begins.push(text.len());
-        // Without a word there is nothing to keep the space for.
-        done = range.end + if word.is_empty() { after.len() - after.trim_start().len() } else { 0 };
-        found.push(PromptColor { written, color, phrase, nth: None, word });
+        if word.is_empty() {
+            cursor.take_while(char::is_whitespace); // there is nothing to keep the space for
+        }
+        done = cursor.at();
+        found.push(PromptColor { written: written.into(), color, phrase, nth: None, word });
     }
     text.push_str(prompt.get(done..).unwrap_or_default());
-    let whole = Prompt::new(text.as_str(), Vec::new(), 0);
-    for (found, begin) in found.iter_mut().zip(begins) {
-        let places = whole.places(&found.phrase).unwrap_or_default();
-        let here = places.iter().position(|place| place.start >= begin);
-        found.nth = here.filter(|_| places.len() > 1);
-    }
+    number(&text, &mut found, &begins);
     Ok((text, found))
 }
 
-/// May a color begin here: not within a word, and not after a backslash?
-fn is_boundary(prompt: &str, at: usize) -> bool {
-    let before = prompt.get(..at).and_then(|before| before.chars().next_back());
-    before.is_none_or(|before| !before.is_alphanumeric() && before != '\\' && before != '#')
+/// Notes for each color which of the places of its phrase in `text` it is for: the first from byte `begins` on.
+fn number(text: &str, found: &mut [PromptColor], begins: &[usize]) {
+    // Words as places compare them; the first one's gap does not count.
+    let key = |words: &[Word]| -> String {
+        let first = words.first().map(|word| word.lower.as_str());
+        let others = words.iter().skip(1).flat_map(|word| ["\0", word.gap.as_str(), "\0", word.lower.as_str()]);
+        first.into_iter().chain(others).collect()
+    };
+    let phrases: Vec<Vec<Word>> = found.iter().map(|found| words(&found.phrase)).collect();
+    let present = words(text);
+    let mut places: HashMap<String, Vec<usize>> = phrases.iter().map(|phrase| (key(phrase), Vec::new())).collect();
+    let lengths: BTreeSet<usize> = phrases.iter().map(Vec::len).filter(|length| *length > 0).collect();
+    for window in lengths.iter().flat_map(|length| present.windows(*length)) {
+        looked(window.len());
+        if let (Some(places), Some(first)) = (places.get_mut(&key(window)), window.first()) {
+            places.push(first.bytes.start);
+        }
+    }
+    for ((found, phrase), begin) in found.iter_mut().zip(&phrases).zip(begins) {
+        let places = places.get(&key(phrase)).map(Vec::as_slice).unwrap_or_default();
+        let here = places.partition_point(|start| start < begin);
+        found.nth = Some(here).filter(|here| places.len() > 1 && *here < places.len());
+    }
 }
 
-/// The color that begins at `at`, and its bytes.
-fn color_at(prompt: &str, at: usize) -> Result<Option<(Range<usize>, Rgb)>> {
-    let rest = prompt.get(at..).unwrap_or_default();
-    if let Some(digits) = rest.strip_prefix('#') {
-        let length = digits.find(|c: char| !c.is_alphanumeric()).unwrap_or(digits.len());
-        let hex = rest.get(..=length).unwrap_or_default();
-        return Ok(hex.parse().ok().map(|color| (at..at + hex.len(), color)));
+/// May a color begin here: not within a word, and not after a backslash?
+fn is_boundary(cursor: &Cursor) -> bool {
+    cursor.before().is_none_or(|before| !before.is_alphanumeric() && before != '\\' && before != '#')
+}
+
+/// The color that begins here, as it is written and as it is; moves behind it. Without one, the cursor stays.
+fn color<'p>(cursor: &mut Cursor<'p>) -> Result<Option<(&'p str, Rgb)>> {
+    let (rest, begin) = (cursor.rest(), cursor.at());
+    let mut ahead = cursor.clone();
+    let color = match ahead.next() {
+        Some('#') => hexadecimal(ahead.take_while(char::is_alphanumeric))?,
+        Some('{') => {
+            let name = ahead.take_while(|letter| !"{}".contains(letter));
+            if ahead.take("}") { named(name)? } else { None }
+        }
+        Some(first) if first.is_ascii_alphabetic() => function(rest, &mut ahead)?,
+        _ => None,
+    };
+    let Some(color) = color else { return Ok(None) };
+    *cursor = ahead;
+    Ok(Some((rest.get(..cursor.at() - begin).unwrap_or_default(), color)))
+}
+
+/// `ffd700`, after its `#`. Hashtags and small numbers ("the #1 fan") are no colors.
+fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
+    let count = digits.chars().count();
+    let hex: String = digits.chars().filter(char::is_ascii_hexdigit).take(9).collect();
+    if hex.len() == count && matches!(count, 3 | 6) {
+        return format!("#{digits}").parse().map(Some);
     }
-    if let Some(named) = rest.strip_prefix('{') {
-        let name = named.find('}').and_then(|end| named.get(..end));
-        let color = name.and_then(|name| Some((name, name.parse::<Rgb>().ok()?)));
-        return Ok(color.map(|(name, color)| (at..at + name.len() + 2, color)));
-    }
-    let Some(open) = rest.find('(') else { return Ok(None) };
-    let function = rest.get(..open).unwrap_or_default().to_ascii_lowercase();
-    if !FUNCTIONS.contains(&function.as_str()) {
+    // One digit too few or too many, an opacity, or a letter like a digit ("#ffd7oo").
+    let mistyped = count == 6 && hex.len() >= 4 && hex.bytes().any(|digit| digit.is_ascii_digit());
+    if !mistyped && !(hex.len() == count && matches!(count, 4..=8)) {
         return Ok(None);
     }
-    let written = rest.find(')').and_then(|close| rest.get(..=close)).unwrap_or(rest);
-    let bad = |expected: &'static str| Error::parameter(NAME, written, expected);
-    let color = csscolorparser::parse(written)
-        .map_err(|_| bad("a color of CSS such as rgb(255, 215, 0), hsl(51, 100%, 50%) or oklch(0.88 0.18 95)"))?;
-    if color.a < 1.0 {
-        return Err(bad("an opaque color; how strong it is, the force says"));
+    let nearest = match count {
+        4 => hex.chars().take(3).collect::<String>(),
+        _ => format!("{hex:0<6}").chars().take(6).collect(),
+    };
+    let expected = format!("#rgb or #rrggbb, such as #{nearest}; a backslash before it makes it text");
+    Err(Error::parameter(NAME, format!("#{digits}"), expected))
+}
+
+/// `teal` or `hot pink`, between braces. Other words between braces are no colors, but those that nearly are one are errors.
+fn named(written: &str) -> Result<Option<Rgb>> {
+    /// More letters than the longest name of a color has (`lightgoldenrodyellow`), and mistakes in it.
+    const MOST: usize = 24;
+    let name: String =
+        written.chars().filter(|letter| !letter.is_whitespace()).take(MOST).collect::<String>().to_lowercase();
+    if let Ok(color) = name.parse() {
+        return Ok(Some(color));
     }
-    let [r, g, b, _] = color.to_rgba8();
-    Ok(Some((at..at + written.len(), Rgb(r, g, b))))
+    if let Some(digits) = name.strip_prefix('#') {
+        return hexadecimal(digits);
+    }
+    let most_mistakes = (name.chars().count() / 3).min(2);
+    // A mistake changes two letters of a word at most, which is quickly seen.
+    let letters = |word: &str| word.bytes().fold(0u32, |set, letter| set | 1 << (letter % 32));
+    let similar = |known: &&str| (letters(known) ^ letters(&name)).count_ones() as usize <= 2 * most_mistakes;
+    let known = palette::named::names().filter(similar).take(if most_mistakes > 0 { usize::MAX } else { 0 });
+    match known.map(|known| (strsim::osa_distance(&name, known), known)).min() {
+        Some((mistakes, known)) if mistakes <= most_mistakes => {
+            let expected = format!("the name of a color, such as {{{known}}}; a backslash before it makes it text");
+            Err(Error::parameter(NAME, format!("{{{written}}}"), expected))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// `rgb(255, 215, 0)` at the beginning of `rest`, of which `ahead` has passed the first letter.
+fn function(rest: &str, ahead: &mut Cursor<'_>) -> Result<Option<Rgb>> {
+    let name = 1 + ahead.take_while(|letter| letter.is_ascii_alphabetic()).len();
+    if !ahead.take("(") || !rest.get(..name).is_some_and(is_function) {
+        return Ok(None);
+    }
+    let inside = ahead.take_while(|letter| letter != ')').len();
+    let closed = usize::from(ahead.take(")"));
+    let written = rest.get(..name + 1 + inside + closed).unwrap_or_default();
+    let bad = |expected: &'static str| {
+        let shown: String = written.chars().take(LONGEST_FUNCTION).collect();
+        Err(Error::parameter(NAME, shown, expected))
+    };
+    match csscolorparser::parse(written).ok().filter(|_| written.len() <= LONGEST_FUNCTION) {
+        None => bad("a color of CSS such as rgb(255, 215, 0), hsl(51, 100%, 50%) or oklch(0.88 0.18 95)"),
+        Some(color) if color.a < 1.0 => bad("an opaque color; how strong it is, the force says"),
+        Some(color) => {
+            let [red, green, blue, _] = color.to_rgba8();
+            Ok(Some(Rgb(red, green, blue)))
+        }
+    }
+}
+
+fn is_function(name: &str) -> bool {
+    FUNCTIONS.iter().any(|function| function.eq_ignore_ascii_case(name))
 }
 
 /// The words after a color that are to have it.
-fn phrase(after: &str, written: &str) -> Result<String> {
-    let end = after.find(|c: char| !c.is_alphanumeric() && !c.is_whitespace() && !"-'’_/".contains(c));
-    let words = after.get(..end.unwrap_or(after.len())).unwrap_or_default().split_whitespace();
-    let words: Vec<&str> = words.take_while(|word| *word != "BREAK").collect();
+fn phrase(mut after: Cursor<'_>, written: &str) -> Result<String> {
+    let said = after.take_while(|c| c.is_alphanumeric() || c.is_whitespace() || "-'’_/".contains(c));
+    let mut words: Vec<&str> =
+        said.split_whitespace().take_while(|word| *word != "BREAK").take(LONGEST_PHRASE + 4).collect();
+    let lower = |word: &str| word.to_lowercase();
+    // What links the words to the next color is not for this one: "eyes and a {teal} shirt".
+    let next = after.peek();
+    let is_last = words.last().is_some_and(|word| said.ends_with(word));
+    let to_function = next == Some('(') && is_last && words.last().is_some_and(|word| is_function(word));
+    if to_function {
+        words.pop();
+    }
+    if to_function || matches!(next, Some('#' | '{')) {
+        let is_link = |word: &&str| LINKS.contains(&&*lower(word)) || ARTICLES.contains(&&*lower(word));
+        let kept = words.iter().rposition(|word| !is_link(word)).map_or(0, |last| last + 1);
+        words.truncate(kept);
+    }
+    let long = || words.join(" ");
     if words.is_empty() {
         return Err(Error::parameter(NAME, written, "what is to have it right after it: #ffd700 eyes"));
     }
-    match words.iter().position(|word| LINKS.contains(&word.to_lowercase().as_str())) {
-        Some(link) => {
-            let (short, long) = (words.get(..link).unwrap_or_default().join(" "), words.join(" "));
-            let readings = match short.as_str() {
-                "" => format!("what is to have it right after it, not \"{long}\""),
-                _ => format!("a comma after what is to have it: \"{short}\", or \"{long}\"?"),
-            };
-            Err(Error::parameter(NAME, format!("{written} {long}"), readings))
-        }
-        None => Ok(words.join(" ")),
+    if let Some(link) = words.iter().position(|word| LINKS.contains(&&*lower(word))) {
+        let (short, long) = (words.get(..link).unwrap_or_default().join(" "), long());
+        let readings = match short.as_str() {
+            "" => format!("what is to have it right after it, not \"{long}\""),
+            _ => format!("a comma after what is to have it: \"{short}\", or \"{long}\"?"),
+        };
+        return Err(Error::parameter(NAME, format!("{written} {long}"), readings));
     }
+    if words.len() > LONGEST_PHRASE {
+        let expected = format!("a comma after what is to have it, which is {LONGEST_PHRASE} words at most");
+        return Err(Error::parameter(NAME, format!("{written} {} …", long()), expected));
+    }
+    Ok(long())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::cursor::count::assert_linear;
 
     #[test]
     fn a_color_is_for_the_place_that_it_stands_before() -> Result<()> {
@@ -185,7 +293,12 @@ mod tests {
             r"\#bad hair",
             "##fff",
             "{nothing} here",
-            "#ffd70080 x",
+            "{{masterpiece}}, {best quality}",
+            "#1st place, #sunset, #nofilter",
+            r"\#ffd70 eyes, \{hotpinc} hair",
+            "{",
+            "#",
+            "rgb",
             "€ 1girl",
         ] {
             assert_eq!(read(prompt)?, (prompt.to_owned(), vec![]));
@@ -215,5 +328,67 @@ mod tests {
         assert!(message("rgb(12) eyes").contains("rgb(12)"));
         assert!(message("rgb(0 0 0 / 50%) eyes").contains("opaque"));
         assert!(message("hsl(1, 2").contains("a color of CSS"));
+    }
+
+    #[test]
+    fn mistyped_color_is_an_error_with_the_nearest() {
+        for (prompt, nearest) in [
+            ("1girl, #ffd70 eyes", "#ffd700"),
+            ("1girl, #ffd700ff eyes", "#ffd700"),
+            ("1girl, #ffd7oo eyes", "#ffd700"),
+            ("1girl, #fd08 eyes", "#fd0;"),
+            ("1girl, {hotpinc} hair", "{hotpink}"),
+            ("1girl, {Hot  Pinkk} hair", "{hotpink}"),
+            ("1girl, {#ffd70} eyes", "#ffd700"),
+            ("1girl, {rde} hair", "{red}"),
+        ] {
+            let message = read(prompt).expect_err(prompt).to_string();
+            assert!(message.contains(nearest) && message.contains("a backslash before it"), "{prompt}: {message}");
+        }
+        assert_eq!(read("{hot pink} hair").unwrap().1, [(Rgb(255, 105, 180), "hair".to_owned())]);
+    }
+
+    #[test]
+    fn sentence_with_several_colors_is_understood() -> Result<()> {
+        let gold = (Rgb(255, 215, 0), "eyes".to_owned());
+        let teal = (Rgb(0, 128, 128), "shirt".to_owned());
+        for prompt in [
+            "a girl with #ffd700 eyes and {teal} shirt",
+            "a girl with #ffd700 eyes and a {teal} shirt",
+            "a girl with #ffd700 eyes wearing a rgb(0, 128, 128) shirt",
+            "a girl with #ffd700 eyes in her #008080 shirt",
+        ] {
+            assert_eq!(read(prompt)?.1, [gold.clone(), teal.clone()], "{prompt}");
+        }
+        assert!(read("#ffd700 and {teal} shirt").is_err());
+        assert!(read("#ffd700 eyes and hair and {teal} shirt").is_err());
+        assert!(read("#ffd700 a b c d e f g h i").unwrap_err().to_string().contains("8 words at most"));
+        Ok(())
+    }
+
+    #[test]
+    fn colors_looks_at_each_letter_a_few_times() {
+        let pieces = [
+            "#f00 a,",
+            "#f00 a b,",
+            "{teal} x,",
+            "{",
+            ", ",
+            "(",
+            "rgb(1,2,3) a, ",
+            "rgb (",
+            "a(",
+            "{a} ",
+            "#",
+            "a ",
+            "{hotpin}",
+            "#f00 a a a a a a a a,",
+            "- ",
+            "rgb",
+            "{ ",
+            "é",
+        ];
+        assert_linear("colors", &pieces, |text| drop(colors(text, |_| String::new())));
+        assert_linear("colors", &pieces, |text| drop(colors(text, |_| "red".into())));
     }
 }

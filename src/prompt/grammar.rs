@@ -2,6 +2,7 @@
 //!
 //! The grammar is that of the AUTOMATIC1111 web UI, written anew as a scanner.
 
+use super::cursor::Cursor;
 use std::ops::Range;
 
 /// What a pair of round brackets without a number multiplies by; square ones divide by it.
@@ -35,144 +36,204 @@ pub enum Piece {
 /// assert!(matches!(&pieces[1], Piece::Text { text, weight, .. } if text == " eyes (close)" && *weight == 1.0));
 /// ```
 pub fn parse(prompt: &str) -> Vec<Piece> {
-    let mut scanner = Scanner { prompt, at: 0, runs: Vec::new(), round: Vec::new(), square: Vec::new() };
+    let mut scanner =
+        Scanner { cursor: Cursor::new(prompt), tokens: Vec::new(), round: Vec::new(), square: Vec::new() };
     scanner.scan();
-    scanner.pieces()
+    pieces(prompt, &scanner.tokens)
 }
 
-/// A stretch of the prompt, or a break where it has no bytes of its own.
-struct Run {
-    bytes: Range<usize>,
-    weight: f64,
-    breaks: bool,
+/// What a prompt is made of.
+enum Token {
+    /// Bytes of text.
+    Text(Range<usize>),
+    /// A `BREAK`, and the byte where it begins.
+    Break(usize),
+    /// An opening bracket, and what it multiplies weights by up to the one that closes it.
+    Open(Bracket, f64),
+    Close(Bracket),
+}
+
+/// The kinds of brackets. Each is closed by its own alone, so that `(a [b) c]` has two pairs.
+#[derive(Clone, Copy)]
+enum Bracket {
+    Round,
+    Square,
 }
 
 struct Scanner<'p> {
-    prompt: &'p str,
-    at: usize,
-    runs: Vec<Run>,
-    /// Number of runs when each open bracket was met.
+    cursor: Cursor<'p>,
+    tokens: Vec<Token>,
+    /// Where among the tokens the open brackets are.
     round: Vec<usize>,
     square: Vec<usize>,
 }
 
 impl Scanner<'_> {
     fn scan(&mut self) {
-        while let Some(next) = self.rest().chars().next() {
-            let length = next.len_utf8();
+        while let Some(next) = self.cursor.peek() {
+            let begin = self.cursor.at();
             match next {
                 '\\' => self.escaped(),
-                '(' => self.open(|scanner| &mut scanner.round),
-                '[' => self.open(|scanner| &mut scanner.square),
-                ')' if !self.round.is_empty() => self.close(|scanner| &mut scanner.round, STEP, 1),
-                ']' if !self.square.is_empty() => self.close(|scanner| &mut scanner.square, 1.0 / STEP, 1),
-                ':' if !self.round.is_empty() && self.number().is_some() => {
-                    let (weight, length) = self.number().unwrap_or((1.0, 1));
-                    self.close(|scanner| &mut scanner.round, weight, length);
-                }
-                _ => match self.breaks() {
-                    Some(length) => {
-                        self.runs.push(Run { bytes: self.at..self.at, weight: 1.0, breaks: true });
-                        self.at += length;
-                    }
-                    None => self.text(length),
+                '(' => self.open(Bracket::Round),
+                '[' => self.open(Bracket::Square),
+                ')' if !self.round.is_empty() => self.close(Bracket::Round, STEP),
+                ']' if !self.square.is_empty() => self.close(Bracket::Square, 1.0 / STEP),
+                ':' if !self.round.is_empty() => match self.number() {
+                    Some(weight) => self.close(Bracket::Round, weight),
+                    None => self.text(begin),
                 },
+                'B' if !self.cursor.before().is_some_and(is_word) => self.text_or_break(begin),
+                space if space.is_whitespace() => {
+                    self.cursor.take_while(char::is_whitespace);
+                    self.text_or_break(begin);
+                }
+                _ => self.text(begin),
             }
         }
-        while !self.round.is_empty() {
-            self.close(|scanner| &mut scanner.round, STEP, 0);
-        }
-        while !self.square.is_empty() {
-            self.close(|scanner| &mut scanner.square, 1.0 / STEP, 0);
-        }
     }
 
-    fn rest(&self) -> &str {
-        self.prompt.get(self.at..).unwrap_or_default()
-    }
-
-    /// `length` bytes of text.
-    fn text(&mut self, length: usize) {
-        self.runs.push(Run { bytes: self.at..self.at + length, weight: 1.0, breaks: false });
-        self.at += length;
+    /// The text from byte `begin` to here, or one letter if that is nothing.
+    fn text(&mut self, begin: usize) {
+        if self.cursor.at() == begin {
+            self.cursor.next();
+        }
+        let end = self.cursor.at();
+        match self.tokens.last_mut() {
+            Some(Token::Text(last)) if last.end == begin => last.end = end,
+            _ => self.tokens.push(Token::Text(begin..end)),
+        }
     }
 
     /// A backslash makes the next sign a letter; before anything else it disappears.
     fn escaped(&mut self) {
-        self.at += 1;
-        if let Some(sign) = self.rest().chars().next().filter(|next| r"\()[]".contains(*next)) {
-            self.text(sign.len_utf8());
+        self.cursor.next();
+        if self.cursor.peek().is_some_and(|next| r"\()[]".contains(next)) {
+            self.text(self.cursor.at());
         }
     }
 
-    fn open(&mut self, stack: fn(&mut Self) -> &mut Vec<usize>) {
-        let begun = self.runs.len();
-        stack(self).push(begun);
-        self.at += 1;
-    }
-
-    /// Ends the innermost bracket of a kind; the signs that end it are `length` bytes long.
-    fn close(&mut self, stack: fn(&mut Self) -> &mut Vec<usize>, factor: f64, length: usize) {
-        let begun = stack(self).pop().unwrap_or(self.runs.len());
-        for run in self.runs.iter_mut().skip(begun) {
-            run.weight *= factor;
+    fn open(&mut self, bracket: Bracket) {
+        self.cursor.next();
+        let at = self.tokens.len();
+        // Until something else closes it, the end of the prompt does.
+        match bracket {
+            Bracket::Round => self.round.push(at),
+            Bracket::Square => self.square.push(at),
         }
-        self.at += length;
+        let factor = if matches!(bracket, Bracket::Round) { STEP } else { 1.0 / STEP };
+        self.tokens.push(Token::Open(bracket, factor));
     }
 
-    /// `:1.3)` with white space around the number: its value, and the length of all of it.
-    fn number(&self) -> Option<(f64, usize)> {
-        let (inside, _) = self.rest().strip_prefix(':')?.split_once(')')?;
-        let number = inside.trim();
-        let digits = number.strip_prefix(['+', '-']).unwrap_or(number);
-        let plain = digits.chars().all(|c| c == '.' || c.is_ascii_digit());
-        let value = number.parse().ok().filter(|_| plain && !digits.is_empty())?;
-        Some((value, inside.len() + 2))
-    }
-
-    /// Length of a `BREAK` that stands by itself, with the white space around it.
-    fn breaks(&self) -> Option<usize> {
-        let word = |c: char| c.is_alphanumeric() || c == '_';
-        let rest = self.rest();
-        let space = rest.len() - rest.trim_start().len();
-        let before = self.prompt.get(..self.at).and_then(|before| before.chars().next_back());
-        if space == 0 && before.is_some_and(word) {
-            return None;
+    /// Ends the innermost bracket of a kind.
+    fn close(&mut self, bracket: Bracket, factor: f64) {
+        self.cursor.next();
+        let opened = match bracket {
+            Bracket::Round => self.round.pop(),
+            Bracket::Square => self.square.pop(),
+        };
+        if let Some(Token::Open(_, by)) = opened.and_then(|at| self.tokens.get_mut(at)) {
+            *by = factor;
         }
-        let after = rest.trim_start().strip_prefix("BREAK")?;
-        if after.starts_with(word) {
-            return None;
-        }
-        Some(rest.len() - after.trim_start().len())
+        self.tokens.push(Token::Close(bracket));
     }
 
-    fn pieces(self) -> Vec<Piece> {
-        let empty =
-            |at: usize| Piece::Text { text: String::new(), weight: 1.0, source: std::iter::once(at..at).collect() };
-        let mut pieces: Vec<Piece> = Vec::new();
-        for Run { bytes, weight, breaks } in self.runs {
-            if breaks {
+    /// `:1.3)` with white space around the number: moves to its bracket and returns the number. Otherwise this stays where it is.
+    fn number(&mut self) -> Option<f64> {
+        let mut ahead = self.cursor.clone();
+        ahead.next();
+        ahead.take_while(char::is_whitespace);
+        let signed = ahead.rest();
+        let sign = usize::from(ahead.take("+") || ahead.take("-"));
+        let digits = ahead.take_while(|letter| letter == '.' || letter.is_ascii_digit()).len();
+        ahead.take_while(char::is_whitespace);
+        let number = signed.get(..sign + digits).filter(|_| digits > 0 && ahead.peek() == Some(')'))?.parse().ok()?;
+        self.cursor = ahead;
+        Some(number)
+    }
+
+    /// A `BREAK` that stands by itself, with the white space around it; without one, the text from byte `begin` to here.
+    fn text_or_break(&mut self, begin: usize) {
+        let mut ahead = self.cursor.clone();
+        if !ahead.take("BREAK") || ahead.peek().is_some_and(is_word) {
+            return self.text(begin);
+        }
+        ahead.take_while(char::is_whitespace);
+        self.cursor = ahead;
+        self.tokens.push(Token::Break(begin));
+    }
+}
+
+fn is_word(letter: char) -> bool {
+    letter.is_alphanumeric() || letter == '_'
+}
+
+/// The pieces that tokens stand for.
+fn pieces(prompt: &str, tokens: &[Token]) -> Vec<Piece> {
+    let empty = |at: usize| Piece::Text { text: String::new(), weight: 1.0, source: std::iter::once(at..at).collect() };
+    let mut pieces: Vec<Piece> = Vec::new();
+    // The products of the brackets that are open, from the outermost to each.
+    let (mut round, mut square) = (vec![1.0], vec![1.0]);
+    let product = |factors: &[f64]| factors.last().copied().unwrap_or(1.0);
+    for token in tokens {
+        match token {
+            // Hundreds of brackets would pass the largest number, and infinity times 0 is no number.
+            Token::Open(Bracket::Round, by) => round.push((product(&round) * by).clamp(f64::MIN, f64::MAX)),
+            Token::Open(Bracket::Square, by) => square.push(product(&square) * by),
+            Token::Close(Bracket::Round) => drop(round.pop()),
+            Token::Close(Bracket::Square) => drop(square.pop()),
+            Token::Break(at) => {
                 if !matches!(pieces.last(), Some(Piece::Text { .. })) {
-                    pieces.push(empty(bytes.start));
+                    pieces.push(empty(*at));
                 }
                 pieces.push(Piece::Break);
-                continue;
             }
-            let new = self.prompt.get(bytes.clone()).unwrap_or_default();
-            match pieces.last_mut() {
-                Some(Piece::Text { text, weight: same, source }) if *same == weight => {
-                    text.push_str(new);
-                    match source.last_mut() {
-                        Some(last) if last.end == bytes.start => last.end = bytes.end,
-                        _ => source.push(bytes),
+            Token::Text(bytes) => {
+                let weight = product(&round) * product(&square);
+                let new = prompt.get(bytes.clone()).unwrap_or_default();
+                match pieces.last_mut() {
+                    Some(Piece::Text { text, weight: same, source }) if *same == weight => {
+                        text.push_str(new);
+                        match source.last_mut() {
+                            Some(last) if last.end == bytes.start => last.end = bytes.end,
+                            _ => source.push(bytes.clone()),
+                        }
                     }
+                    _ => pieces.push(Piece::Text { text: new.into(), weight, source: vec![bytes.clone()] }),
                 }
-                _ => pieces.push(Piece::Text { text: new.into(), weight, source: vec![bytes] }),
             }
         }
-        if !matches!(pieces.last(), Some(Piece::Text { .. })) {
-            pieces.push(empty(self.prompt.len()));
+    }
+    if !matches!(pieces.last(), Some(Piece::Text { .. })) {
+        pieces.push(empty(prompt.len()));
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prompt::cursor::count::assert_linear;
+
+    #[test]
+    fn deep_brackets_have_finite_weights() {
+        let deep = format!("{}a{}", "(".repeat(100_000), ":0)".repeat(3));
+        for prompt in [deep, format!("({}a{}:9{})", "(".repeat(9999), ")".repeat(9999), "9".repeat(400))] {
+            let weights: Vec<f64> = parse(&prompt)
+                .into_iter()
+                .map(|piece| match piece {
+                    Piece::Text { weight, .. } => weight,
+                    Piece::Break => 1.0,
+                })
+                .collect();
+            assert!(weights.iter().all(|weight| weight.is_finite()), "{weights:?}");
         }
-        pieces
+    }
+
+    #[test]
+    fn parse_looks_at_each_letter_a_few_times() {
+        let pieces = [
+            " ", "(", "((a))", "(a", "[", ":", "(:", ": ", ":1", "(a: 1", "\\", "BREAK", " BREAK ", "B", "é", "{", "a ",
+        ];
+        assert_linear("parse", &pieces, |text| drop(parse(text)));
     }
 }

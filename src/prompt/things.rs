@@ -1,7 +1,8 @@
 //! What a prompt names, so that the names can be told apart in a picture.
 
-use super::{Prompt, TokenSpan, Word, words};
+use super::{Prompt, TokenSpan, Word, joined, words};
 use crate::error::Result;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Words between commas that are still a name, not a sentence.
@@ -44,14 +45,7 @@ impl Prompt {
         let heads = self.heads().into_iter().filter(|word| !WHOLES.contains(&word.lower.as_str()));
         let own = heads.filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
         let second = self.second.iter().flat_map(|second| second.things());
-        let mut things: Vec<(String, Vec<TokenSpan>)> = Vec::new();
-        for (name, here) in own.chain(second) {
-            match things.iter_mut().find(|(known, _)| *known == name) {
-                Some((_, spans)) => spans.extend(here),
-                None => things.push((name, here)),
-            }
-        }
-        things.into_iter().map(|(name, spans)| (name, TokenSpan::union(spans))).collect()
+        joined(own.chain(second)).into_iter().map(|(name, spans)| (name, TokenSpan::union(spans))).collect()
     }
 
     /// The tokens that `phrase` is read at as a thing: its last word's, at the places where that is what a name is about,
@@ -72,11 +66,11 @@ impl Prompt {
     /// The same, of some of the places of `phrase`.
     pub(crate) fn thing_at(&self, phrase: &str, places: &[Range<usize>]) -> Result<Vec<TokenSpan>> {
         self.find_at(phrase, places)?; // says what is wrong
-        let ends = |word: &Word| places.iter().any(|place| place.end == word.bytes.end);
-        let last: Vec<Word> = words(&self.text).into_iter().filter(ends).collect();
-        let heads = self.heads();
-        let is_head = |word: &&Word| heads.iter().any(|head| head.bytes == word.bytes);
-        let named: Vec<&Word> = last.iter().filter(is_head).collect();
+        let ends: BTreeSet<usize> = places.iter().map(|place| place.end).collect();
+        let last = words(&self.text).into_iter().filter(|word| ends.contains(&word.bytes.end));
+        let last: Vec<Word> = last.collect();
+        let heads: BTreeSet<usize> = self.heads().into_iter().map(|head| head.bytes.start).collect();
+        let named: Vec<&Word> = last.iter().filter(|word| heads.contains(&word.bytes.start)).collect();
         let read = if named.is_empty() { last.iter().collect() } else { named };
         Ok(TokenSpan::union(read.iter().filter_map(|word| self.spans(&word.bytes)).flatten().collect()))
     }

@@ -1,12 +1,14 @@
 //! Prompts of any length: chunks of 75 tokens, each with a start and an end of its own.
 
-use super::{LENGTH, Tokenizer};
-use crate::error::Result;
+use super::{LENGTH, Tokenizer, check_length};
+use crate::error::{Error, Result};
 use crate::prompt::{Piece, Prompt, Written, parse};
 use std::ops::Range;
 
 /// Tokens of a chunk without its start and end.
 const CONTENT: usize = LENGTH - 2;
+/// Most chunks of a prompt: 4800 tokens, which the network attends to at every cell.
+const MOST_CHUNKS: usize = 64;
 /// A chunk that would end within a phrase ends at the last comma instead, if that is at most so many tokens back.
 const BACK_TO_COMMA: usize = 20;
 
@@ -45,8 +47,9 @@ impl Tokenizer {
     /// text.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// As [`encode`](Self::encode); [`Error::Parameter`] for more than 64 chunks.
     pub fn chunks(&self, text: &str, markup: bool, long: Long) -> Result<Chunks> {
+        check_length(text)?;
         let whole = || Piece::Text { text: text.into(), weight: 1.0, source: std::iter::once(0..text.len()).collect() };
         let pieces = if markup { parse(text) } else { vec![whole()] };
         let (mut plain, mut source) = (String::new(), Vec::new());
@@ -75,6 +78,12 @@ impl Tokenizer {
             }
         }
         let chunks = packing.finish();
+        if chunks.len() > MOST_CHUNKS {
+            let (value, most) = (format!("a text of {} chunks of {CONTENT} tokens", chunks.len()), MOST_CHUNKS);
+            let expected =
+                format!("at most {most} of them; describe the picture in fewer words, or choose Long::Truncate");
+            return Err(Error::parameter("prompt", value, expected));
+        }
         let placed = chunks.iter().enumerate().flat_map(|(chunk, tokens)| {
             let seen = move |at: &usize| long == Long::Chunks || *at < CONTENT;
             let place = move |at: usize| Some(at).filter(seen).map(|at| (chunk * LENGTH + 1 + at) as i64);

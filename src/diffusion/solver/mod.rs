@@ -67,6 +67,7 @@ pub use lcm::{Lcm, Tcd};
 pub use lms::Lms;
 pub use multistep::{Correction, Multistep, Taylor};
 pub use names::by_name;
+pub(crate) use names::{solver_label, spacing_label};
 pub use pndm::Pndm;
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;

@@ -10,43 +10,43 @@ use crate::error::{Error, Result};
 /// Makes a solver.
 type Make = fn() -> Box<dyn Solver>;
 
-/// Every solver with its names in the form that [`words`] gives; the first is the one in messages.
-const SOLVERS: [(&[&str], Make); 22] = [
-    (&["euler", "eulerdiscretescheduler"], || Box::new(Euler)),
-    (&["euler a", "eulerancestraldiscretescheduler"], || Box::new(EulerAncestral::default())),
-    (&["heun", "heundiscretescheduler"], || Box::new(Heun)),
-    (&["lms", "lmsdiscretescheduler"], || Box::new(Lms::default())),
-    (&["dpm2", "dpm 2", "kdpm2discretescheduler"], || Box::new(Dpm2::default())),
-    (&["dpm2 a", "dpm 2 a", "kdpm2ancestraldiscretescheduler"], || Box::new(Dpm2::ancestral())),
-    (&["dpmpp 2s a"], || Box::new(Dpmpp2SAncestral::default())),
-    (&["dpmpp 2s", "dpmsolversinglestepscheduler"], || Box::new(Singlestep::dpmpp_2s())),
-    (&["dpmpp 2m", "dpmsolvermultistepscheduler"], || Box::new(Multistep::dpmpp_2m())),
-    (&["dpmpp 2m sde"], || Box::new(Multistep::dpmpp_2m_sde())),
-    (&["dpmpp 2m sde heun"], || Box::new(Multistep::dpmpp_2m_sde().correction(Correction::Heun))),
-    (&["dpmpp 3m"], || Box::new(Multistep::dpmpp_3m())),
-    (&["dpmpp 3m sde"], || Box::new(Multistep::dpmpp_3m_sde())),
-    (&["dpmpp sde", "dpmsolversdescheduler"], || Box::new(DpmppSde::default())),
-    (&["ddim", "ddimscheduler"], || Box::new(Ddim::default())),
-    (&["ddpm", "ddpmscheduler"], || Box::new(Ddpm::default())),
-    (&["plms", "pndm", "pndmscheduler"], || Box::new(Pndm::default())),
-    (&["deis", "deismultistepscheduler"], || Box::new(Deis::default())),
-    (&["unipc", "uni pc"], || Box::new(UniPc::bh1())),
-    (&["uni pc bh2", "unipcmultistepscheduler"], || Box::new(UniPc::bh2())),
-    (&["lcm", "lcmscheduler"], || Box::new(Lcm::default())),
-    (&["tcd", "tcdscheduler"], || Box::new(Tcd::default())),
+/// Every solver: what the AUTOMATIC1111 web UI calls it, its names in the form that [`words`] gives, and how it is made.
+const SOLVERS: [(&str, &[&str], Make); 22] = [
+    ("Euler", &["euler", "eulerdiscretescheduler"], || Box::new(Euler)),
+    ("Euler a", &["euler a", "eulerancestraldiscretescheduler"], || Box::new(EulerAncestral::default())),
+    ("Heun", &["heun", "heundiscretescheduler"], || Box::new(Heun)),
+    ("LMS", &["lms", "lmsdiscretescheduler"], || Box::new(Lms::default())),
+    ("DPM2", &["dpm2", "dpm 2", "kdpm2discretescheduler"], || Box::new(Dpm2::default())),
+    ("DPM2 a", &["dpm2 a", "dpm 2 a", "kdpm2ancestraldiscretescheduler"], || Box::new(Dpm2::ancestral())),
+    ("DPM++ 2S a", &["dpmpp 2s a"], || Box::new(Dpmpp2SAncestral::default())),
+    ("DPM++ 2S", &["dpmpp 2s", "dpmsolversinglestepscheduler"], || Box::new(Singlestep::dpmpp_2s())),
+    ("DPM++ 2M", &["dpmpp 2m", "dpmsolvermultistepscheduler"], || Box::new(Multistep::dpmpp_2m())),
+    ("DPM++ 2M SDE", &["dpmpp 2m sde"], || Box::new(Multistep::dpmpp_2m_sde())),
+    ("DPM++ 2M SDE Heun", &["dpmpp 2m sde heun"], || Box::new(Multistep::dpmpp_2m_sde().correction(Correction::Heun))),
+    ("DPM++ 3M", &["dpmpp 3m"], || Box::new(Multistep::dpmpp_3m())),
+    ("DPM++ 3M SDE", &["dpmpp 3m sde"], || Box::new(Multistep::dpmpp_3m_sde())),
+    ("DPM++ SDE", &["dpmpp sde", "dpmsolversdescheduler"], || Box::new(DpmppSde::default())),
+    ("DDIM", &["ddim", "ddimscheduler"], || Box::new(Ddim::default())),
+    ("DDPM", &["ddpm", "ddpmscheduler"], || Box::new(Ddpm::default())),
+    ("PLMS", &["plms", "pndm", "pndmscheduler"], || Box::new(Pndm::default())),
+    ("DEIS", &["deis", "deismultistepscheduler"], || Box::new(Deis::default())),
+    ("UniPC", &["unipc", "uni pc"], || Box::new(UniPc::bh1())),
+    ("Uni PC bh2", &["uni pc bh2", "unipcmultistepscheduler"], || Box::new(UniPc::bh2())),
+    ("LCM", &["lcm", "lcmscheduler"], || Box::new(Lcm::default())),
+    ("TCD", &["tcd", "tcdscheduler"], || Box::new(Tcd::default())),
 ];
 
 /// What may stand after a solver's name, the longer of two endings first.
 const SPACINGS: [(&str, Option<Spacing>); 21] = [
     ("karras", Some(Spacing::Karras)),
     ("ka", Some(Spacing::Karras)),
-    ("polyexponential", Some(Spacing::Exponential)),
     ("exponential", Some(Spacing::Exponential)),
+    ("polyexponential", Some(Spacing::Exponential)),
     ("sgm uniform", Some(Spacing::SgmUniform)),
     ("sgmuniform", Some(Spacing::SgmUniform)),
     ("ddim uniform", Some(Spacing::DdimUniform)),
-    ("uniform", Some(Spacing::Normal)),
     ("normal", Some(Spacing::Normal)),
+    ("uniform", Some(Spacing::Normal)),
     ("simple", Some(Spacing::Simple)),
     ("beta timesteps", Some(Spacing::BetaTimesteps)),
     ("beta", Some(Spacing::Beta)),
@@ -72,7 +72,7 @@ const SPACINGS: [(&str, Option<Spacing>); 21] = [
 /// let (solver, spacing) = solver::by_name("Euler a Karras")?;
 /// assert_eq!((solver.name(), spacing), ("EulerAncestral", Some(Spacing::Karras)));
 /// let error = solver::by_name("Eular").err().map(|error| error.to_string());
-/// assert!(error.is_some_and(|error| error.contains("did you mean \"euler\"")));
+/// assert!(error.is_some_and(|error| error.contains("did you mean \"Euler\"")));
 /// # Ok::<(), impasto::Error>(())
 /// ```
 ///
@@ -80,7 +80,7 @@ const SPACINGS: [(&str, Option<Spacing>); 21] = [
 /// [`Error::UnknownSolver`] with the nearest names.
 pub fn by_name(name: &str) -> Result<(Box<dyn Solver>, Option<Spacing>)> {
     let words = words(name);
-    let find = |name: &str| SOLVERS.iter().find(|(names, _)| names.contains(&name)).map(|(_, make)| make());
+    let find = |name: &str| SOLVERS.iter().find(|(_, names, _)| names.contains(&name)).map(|(.., make)| make());
     if let Some(solver) = find(&words) {
         return Ok((solver, None));
     }
@@ -101,11 +101,58 @@ fn words(name: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// The three most similar names.
+/// Most letters of a name that similar ones are looked for: comparing two takes the product of their lengths.
+const LONGEST: usize = 64;
+
+/// The three most similar names, as the web UI writes them, with a spacing where that is in the name.
 fn nearest(words: &str) -> Vec<String> {
-    let mut names: Vec<&str> = SOLVERS.iter().filter_map(|(names, _)| names.first().copied()).collect();
-    names.sort_by_key(|name| strsim::damerau_levenshtein(words, name));
-    names.into_iter().take(3).map(str::to_owned).collect()
+    if words.len() > LONGEST {
+        return Vec::new();
+    }
+    let mut ranked: Vec<(usize, String)> = Vec::new();
+    for (label, names, _) in &SOLVERS {
+        for name in *names {
+            ranked.push((strsim::damerau_levenshtein(words, name), (*label).to_owned()));
+            for (ending, spacing) in &SPACINGS {
+                let distance = strsim::damerau_levenshtein(words, &format!("{name} {ending}"));
+                let named = spacing.map_or_else(|| "Automatic".to_owned(), |spacing| spacing_label(spacing).to_owned());
+                ranked.push((distance, format!("{label} {named}")));
+            }
+        }
+    }
+    ranked.sort();
+    let mut nearest: Vec<String> = Vec::new();
+    for (_, label) in ranked {
+        if nearest.len() < 3 && !nearest.contains(&label) {
+            nearest.push(label);
+        }
+    }
+    nearest
+}
+
+/// What the AUTOMATIC1111 web UI calls a solver of this crate, given by [`Solver::name`]; that name where the web UI has none.
+pub(crate) fn solver_label(name: &str) -> &str {
+    SOLVERS.iter().find(|(.., make)| make().name() == name).map_or(name, |(label, ..)| label)
+}
+
+/// What the AUTOMATIC1111 web UI calls a spacing.
+pub(crate) const fn spacing_label(spacing: Spacing) -> &'static str {
+    match spacing {
+        Spacing::Leading => "Leading",
+        Spacing::Linspace => "Linspace",
+        Spacing::Trailing => "Trailing",
+        Spacing::Karras => "Karras",
+        Spacing::Exponential => "Exponential",
+        Spacing::Beta => "Beta",
+        Spacing::BetaTimesteps => "Beta timesteps",
+        Spacing::Normal => "Normal",
+        Spacing::SgmUniform => "SGM Uniform",
+        Spacing::Simple => "Simple",
+        Spacing::DdimUniform => "DDIM Uniform",
+        Spacing::KlOptimal => "KL Optimal",
+        Spacing::AlignYourSteps => "Align Your Steps",
+        Spacing::AlignYourStepsXl => "Align Your Steps XL",
+    }
 }
 
 #[cfg(test)]
@@ -150,6 +197,51 @@ mod tests {
             assert!(matches!(by_name(name), Err(Error::UnknownSolver { .. })), "{name}");
         }
         let error = by_name("ddmi").err().unwrap().to_string();
-        assert!(error.starts_with("solver \"ddmi\" is not known; did you mean \"ddim\""), "{error}");
+        assert!(error.starts_with("solver \"ddmi\" is not known; did you mean \"DDIM\""), "{error}");
+        for (typed, meant) in [
+            ("DPM++ 2M Karas", "DPM++ 2M Karras"),
+            ("dpmpp_2m_kerras", "DPM++ 2M Karras"),
+            ("Eular a", "Euler a"),
+            ("UniPC Exponentiel", "UniPC Exponential"),
+            ("DPM++ 3M SDE Karass", "DPM++ 3M SDE Karras"),
+        ] {
+            let Some(Error::UnknownSolver { nearest, .. }) = by_name(typed).err() else { panic!("{typed} is known") };
+            assert_eq!(nearest[0], meant, "{typed}");
+            assert!(by_name(meant).is_ok());
+        }
+        let long = by_name(&"DPM++ ".repeat(200_000)).err().unwrap().to_string();
+        assert!(long.len() < 400 && long.contains("a name such as"), "{long}");
+    }
+
+    #[test]
+    fn labels_are_names_that_are_understood() {
+        let names = ["euler", "euler a", "heun", "lms", "dpm2", "dpm2 a", "dpmpp 2s a", "dpmpp 2s", "dpmpp 2m"];
+        let more = ["dpmpp 2m sde", "dpmpp 2m sde heun", "dpmpp 3m", "dpmpp 3m sde", "dpmpp sde", "ddim", "ddpm"];
+        let last = ["plms", "deis", "unipc", "uni pc bh2", "lcm", "tcd"];
+        for name in names.into_iter().chain(more).chain(last) {
+            let (made, _) = by_name(name).unwrap();
+            let label = solver_label(made.name());
+            assert_eq!(by_name(label).unwrap().0.name(), made.name(), "{label}");
+        }
+        for name in [
+            "karras",
+            "exponential",
+            "sgm uniform",
+            "normal",
+            "simple",
+            "ddim uniform",
+            "kl optimal",
+            "beta",
+            "beta timesteps",
+            "align your steps",
+            "align your steps xl",
+            "leading",
+            "linspace",
+            "trailing",
+        ] {
+            let spacing = by_name(&format!("euler {name}")).unwrap().1.unwrap();
+            let named = format!("Euler {}", spacing_label(spacing));
+            assert_eq!(by_name(&named).unwrap().1, Some(spacing), "{named}");
+        }
     }
 }

@@ -10,6 +10,11 @@ use ndarray::Array2;
 use std::collections::HashSet;
 use tch::Tensor;
 
+/// Most areas of a painting; each of them is compared with the colors of its map.
+const MOST_AREAS: usize = 128;
+/// Most colors of a map; smoothed edges and JPEG files have thousands.
+const MOST_COLORS: usize = 1 << 16;
+
 /// The maps, if there are any, and everything on them.
 #[derive(Debug, Default)]
 pub(super) struct Canvas {
@@ -55,7 +60,8 @@ impl Canvas {
     /// Where a map has a color.
     fn found(&self, (map, palette): &(Raster, Palette), color: Rgb, blur: f64) -> Result<Region> {
         let all = palette.colors().iter().map(|entry| entry.color);
-        let mine: HashSet<Rgb> = all.filter(|pixel| self.owner(*pixel) == Some(color)).collect();
+        let near = all.filter(|pixel| distance(*pixel, color) <= self.tolerance);
+        let mine: HashSet<Rgb> = near.filter(|pixel| self.owner(*pixel) == Some(color)).collect();
         let mask: Vec<f32> = pixels(map).map(|pixel| if mine.contains(&pixel) { 1.0 } else { 0.0 }).collect();
         let mask = drawing(mask, map.height() as usize, map.width() as usize)?;
         Ok(Region::named(if blur == 0.0 { mask } else { blurred(&mask, blur)? }, "the painted map"))
@@ -81,6 +87,16 @@ impl Canvas {
     pub fn check(&self) -> Result<()> {
         if self.areas.is_empty() {
             return Err(Error::parameter("paint", "empty", "at least one area; add it with color, mask or area"));
+        }
+        if self.areas.len() > MOST_AREAS {
+            let expected = format!("at most {MOST_AREAS} areas");
+            return Err(Error::parameter("paint", format!("{} areas", self.areas.len()), expected));
+        }
+        if let Some(count) =
+            self.maps.iter().map(|(_, palette)| palette.colors().len()).find(|count| *count > MOST_COLORS)
+        {
+            let expected = format!("a drawn map, of at most {MOST_COLORS} colors; is it a photograph?");
+            return Err(Error::parameter("map", format!("a picture of {count} colors"), expected));
         }
         if !(0.0..=100.0).contains(&self.tolerance) {
             return Err(Error::parameter("tolerance", self.tolerance, "0..=100; 0 is exact, 30 takes smooth edges in"));

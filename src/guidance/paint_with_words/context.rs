@@ -3,29 +3,30 @@
 use super::area::Area;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::prompt::cursor::Cursor;
 
 /// `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}` → areas, in order.
 ///
 /// # Errors
 /// [`Error::Parameter`] with everything that is wrong.
 pub(super) fn parse(text: &str) -> Result<Vec<Area>> {
-    let mut reader = Reader { rest: text.trim_start() };
+    let mut reader = Reader::new(text);
     let (mut areas, mut wrong) = (Vec::new(), Vec::new());
-    reader.expect('{')?;
-    while !reader.take('}') {
+    reader.expect("{")?;
+    while !reader.take("}") {
         let color = reader.color()?;
-        reader.expect(':')?;
+        reader.expect(":")?;
         let said = reader.string()?;
         match entry(&said) {
             Ok(entry) => areas.push(entry.area(color)),
             Err(problem) => wrong.push(format!("\"{said}\" of {color}: {problem}")),
         }
-        if !reader.take(',') {
-            reader.expect('}')?;
+        if !reader.take(",") {
+            reader.expect("}")?;
             break;
         }
     }
-    if !reader.rest.is_empty() {
+    if reader.0.peek().is_some() {
         return Err(reader.stuck("the end after }"));
     }
     if wrong.is_empty() {
@@ -87,70 +88,79 @@ fn entry(text: &str) -> std::result::Result<Entry, String> {
 }
 
 /// A Python dictionary as it is written, token by token; white space counts between none of them.
-struct Reader<'a> {
-    rest: &'a str,
-}
+struct Reader<'t>(Cursor<'t>);
 
-impl Reader<'_> {
-    fn take(&mut self, token: char) -> bool {
-        let Some(rest) = self.rest.strip_prefix(token) else { return false };
-        self.rest = rest.trim_start();
-        true
+impl<'t> Reader<'t> {
+    fn new(text: &'t str) -> Self {
+        let mut reader = Self(Cursor::new(text));
+        reader.skip();
+        reader
     }
 
-    fn expect(&mut self, token: char) -> Result<()> {
+    /// Moves over white space.
+    fn skip(&mut self) {
+        self.0.take_while(char::is_whitespace);
+    }
+
+    fn take(&mut self, token: &str) -> bool {
+        let is_here = self.0.take(token);
+        self.skip();
+        is_here
+    }
+
+    fn expect(&mut self, token: &str) -> Result<()> {
         if self.take(token) { Ok(()) } else { Err(self.stuck(&format!("a {token}"))) }
     }
 
     /// `(r, g, b)`, or the text of a color.
     fn color(&mut self) -> Result<Rgb> {
-        if !self.take('(') {
-            return match self.rest.chars().next() {
+        if !self.take("(") {
+            return match self.0.peek() {
                 Some('"' | '\'') => self.string()?.parse(),
                 _ => Err(self.stuck("a color such as (7, 9, 182) or \"#0709b6\"")),
             };
         }
         let red = self.byte()?;
-        self.expect(',')?;
+        self.expect(",")?;
         let green = self.byte()?;
-        self.expect(',')?;
+        self.expect(",")?;
         let blue = self.byte()?;
-        self.take(',');
-        self.expect(')')?;
+        self.take(",");
+        self.expect(")")?;
         Ok(Rgb(red, green, blue))
     }
 
     fn byte(&mut self) -> Result<u8> {
-        let digits = self.rest.len() - self.rest.trim_start_matches(|letter: char| letter.is_ascii_digit()).len();
-        let (number, rest) = self.rest.split_at(digits);
-        let byte = number.parse().map_err(|_| self.stuck("a number of 0 to 255"))?;
-        self.rest = rest.trim_start();
+        let begin = self.0.clone();
+        let byte = self.0.take_while(|letter| letter.is_ascii_digit()).parse();
+        let byte = byte.map_err(|_| Self(begin).stuck("a number of 0 to 255"))?;
+        self.skip();
         Ok(byte)
     }
 
     /// A text in either kind of quotes, with backslashes before quotes inside it.
     fn string(&mut self) -> Result<String> {
-        let mut letters = self.rest.char_indices();
-        let quote = match letters.next() {
-            Some((_, quote @ ('"' | '\''))) => quote,
-            _ => return Err(self.stuck("a text in quotes")),
+        let begin = self.0.clone();
+        let quote = match self.0.next() {
+            Some(quote @ ('"' | '\'')) => quote,
+            _ => return Err(Self(begin).stuck("a text in quotes")),
         };
         let mut text = String::new();
-        while let Some((at, letter)) = letters.next() {
+        while let Some(letter) = self.0.next() {
             match letter {
-                '\\' => text.extend(letters.next().map(|(_, escaped)| escaped)),
+                '\\' => text.extend(self.0.next()),
                 letter if letter == quote => {
-                    self.rest = self.rest.split_at(at + letter.len_utf8()).1.trim_start();
+                    self.skip();
                     return Ok(text);
                 }
                 letter => text.push(letter),
             }
         }
-        Err(self.stuck("a text that ends with the quote it begins with"))
+        Err(Self(begin).stuck("a text that ends with the quote it begins with"))
     }
 
     fn stuck(&self, expected: &str) -> Error {
-        let here: String = self.rest.chars().take(24).collect();
+        let here: String = self.0.rest().chars().take(24).collect();
         let here = if here.is_empty() { "at its end".into() } else { format!("at {here:?}") };
         Error::parameter("context", format!("unreadable {here}"), expected.to_owned())
     }
@@ -159,6 +169,7 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prompt::cursor::count::assert_linear;
     use serde_json::Value;
 
     fn golden(section: &str) -> Vec<Value> {
@@ -233,5 +244,11 @@ mod tests {
             assert!(message.contains(words), "{text}: {message}");
         }
         assert_eq!(parse("{(0, 0, 0): 'it\\'s, so,1'}").unwrap()[0].phrase, "it's, so");
+    }
+
+    #[test]
+    fn context_looks_at_each_letter_a_few_times() {
+        let pieces = ["(1,2,3): \"a,1\",", "\"", "{", " ", "\\", "'#fff': 'a,1',", "(", "1", "\"a\": \"b\","];
+        assert_linear("context", &pieces, |text| drop(parse(&format!("{{{text}"))));
     }
 }

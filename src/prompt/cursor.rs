@@ -1,0 +1,99 @@
+//! [`Cursor`]: a text that is read once, from its beginning to its end.
+
+/// A place in a text that only moves forward. Readers of prompts look at a text through it alone, so that tests can count how
+/// often they look at each letter: a reader that looks ahead to the end at every letter takes minutes for a megabyte.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor<'t> {
+    text: &'t str,
+    at: usize,
+}
+
+impl<'t> Cursor<'t> {
+    pub const fn new(text: &'t str) -> Self {
+        Self { text, at: 0 }
+    }
+
+    /// Bytes before this place.
+    pub const fn at(&self) -> usize {
+        self.at
+    }
+
+    /// The text from this place on.
+    pub fn rest(&self) -> &'t str {
+        self.text.get(self.at..).unwrap_or_default()
+    }
+
+    /// The letter before this place.
+    pub fn before(&self) -> Option<char> {
+        self.text.get(..self.at)?.chars().next_back()
+    }
+
+    /// The letter at this place.
+    pub fn peek(&self) -> Option<char> {
+        looked(1);
+        self.rest().chars().next()
+    }
+
+    /// Moves over the letter at this place and returns it.
+    pub fn next(&mut self) -> Option<char> {
+        let letter = self.peek()?;
+        self.at += letter.len_utf8();
+        Some(letter)
+    }
+
+    /// Moves over `token` if the text goes on with it.
+    pub fn take(&mut self, token: &str) -> bool {
+        looked(token.len());
+        let is_here = self.rest().starts_with(token);
+        self.at += if is_here { token.len() } else { 0 };
+        is_here
+    }
+
+    /// Moves over letters as long as they are `wanted`, and returns them.
+    pub fn take_while(&mut self, mut wanted: impl FnMut(char) -> bool) -> &'t str {
+        let rest = self.rest();
+        let length = rest.find(|letter| !wanted(letter)).unwrap_or(rest.len());
+        looked(length + 1);
+        self.at += length;
+        rest.get(..length).unwrap_or_default()
+    }
+}
+
+/// Notes that a reader looked at `letters` of its text, or compared as many parts of it.
+#[cfg(not(test))]
+pub(crate) const fn looked(_letters: usize) {}
+
+#[cfg(test)]
+pub(crate) use count::looked;
+
+#[cfg(test)]
+pub(crate) mod count {
+    use std::cell::Cell;
+
+    thread_local!(static LOOKED: Cell<usize> = const { Cell::new(0) });
+
+    pub fn looked(letters: usize) {
+        LOOKED.set(LOOKED.get() + letters);
+    }
+
+    /// How many letters `read` looks at.
+    pub fn of(read: impl FnOnce()) -> usize {
+        let before = LOOKED.get();
+        read();
+        LOOKED.get() - before
+    }
+
+    /// Fails unless `read` looks at each letter a few times at most, whatever is repeated to make its text.
+    pub fn assert_linear(name: &str, pieces: &[&str], read: impl Fn(&str)) {
+        for piece in pieces {
+            for closing in ["", ")", "}", "]", " x", ":1.2)"] {
+                let text = piece.repeat(20_000 / piece.len()) + closing;
+                let looks = of(|| read(&text)) as f64 / text.len() as f64;
+                assert!(
+                    looks > 0.0 && looks < 100.0,
+                    "{name} looks {looks} times at each letter of {piece:?}×n{closing}"
+                );
+            }
+        }
+    }
+}

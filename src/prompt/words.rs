@@ -1,0 +1,124 @@
+//! The words of a text, and where phrases stand among them.
+
+use super::cursor::{Cursor, looked};
+use std::collections::HashSet;
+use std::ops::Range;
+
+/// A run of letters and digits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Word {
+    pub bytes: Range<usize>,
+    /// Its letters and digits in lower case. The lower case of some letters, such as `İ`, has marks that are none.
+    pub lower: String,
+    /// What is neither letter, digit nor space between it and the word before.
+    pub gap: String,
+}
+
+/// The words of a text, in order.
+pub(super) fn words(text: &str) -> Vec<Word> {
+    let (mut cursor, mut words) = (Cursor::new(text), Vec::new());
+    loop {
+        let gap = cursor.take_while(|letter| !letter.is_alphanumeric());
+        let start = cursor.at();
+        let word = cursor.take_while(char::is_alphanumeric);
+        if word.is_empty() {
+            return words;
+        }
+        let lower = word.to_lowercase().chars().filter(|letter| letter.is_alphanumeric()).collect();
+        let gap = gap.chars().filter(|letter| !letter.is_whitespace()).collect();
+        words.push(Word { bytes: start..cursor.at(), lower, gap });
+    }
+}
+
+/// Every place where the words `wanted` stand among those `present`, as the index of the first. What stands between words must
+/// agree too: "hair bow" is not in "hair, bow". Places may overlap.
+///
+/// Source: Knuth, Morris, Pratt, "Fast Pattern Matching in Strings" (1977).
+pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
+    let agrees = |nth: usize, word: &Word| {
+        looked(1);
+        wanted.get(nth).is_some_and(|wanted| wanted.lower == word.lower && (nth == 0 || wanted.gap == word.gap))
+    };
+    // How many of the first words still agree after one more, if `count` did before it.
+    let advance = |borders: &[usize], mut count: usize, word: &Word| {
+        while count > 0 && !agrees(count, word) {
+            count = borders.get(count - 1).copied().unwrap_or_default();
+        }
+        if agrees(count, word) { count + 1 } else { 0 }
+    };
+    // For each word wanted, how many first words are also the last ones up to it.
+    let mut borders = Vec::with_capacity(wanted.len());
+    for (nth, word) in wanted.iter().enumerate() {
+        let count = match borders.last() {
+            Some(&before) => advance(&borders, before, word),
+            None => 0,
+        };
+        debug_assert!(count <= nth);
+        borders.push(count);
+    }
+    let (mut found, mut count) = (Vec::new(), 0);
+    for (at, word) in present.iter().enumerate() {
+        count = advance(&borders, count, word);
+        if count == wanted.len() {
+            found.push(at + 1 - count);
+        }
+    }
+    found
+}
+
+/// Most letters of a phrase that similar words are looked for, and most words that it is compared with: comparing two takes the
+/// product of their lengths.
+const MOST_LETTERS: usize = 80;
+const MOST_COMPARED: usize = 1000;
+
+/// Up to three runs of `count` words, the most similar to the phrase first.
+pub(super) fn nearest(phrase: &str, count: usize, present: &[Word]) -> Vec<String> {
+    let phrase = phrase.to_lowercase();
+    let length = phrase.chars().count();
+    if length > MOST_LETTERS {
+        return Vec::new();
+    }
+    let candidates: HashSet<String> = present
+        .windows(count.min(present.len()).max(1))
+        .filter(|window| window.iter().map(|word| word.lower.len()).sum::<usize>() <= 4 * MOST_LETTERS)
+        .take(MOST_COMPARED)
+        .map(|window| window.iter().map(|word| word.lower.as_str()).collect::<Vec<_>>().join(" "))
+        .collect();
+    let distance = |candidate: String| (strsim::damerau_levenshtein(&phrase, &candidate), candidate);
+    let mut ranked: Vec<(usize, String)> = candidates.into_iter().map(distance).collect();
+    ranked.sort();
+    ranked.into_iter().take(3).map(|(_, word)| word).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_equal_comparing_everywhere() {
+        let naive = |wanted: &[Word], present: &[Word]| -> Vec<usize> {
+            let is_here = |window: &[Word]| {
+                let pairs = || window.iter().zip(wanted);
+                pairs().all(|(a, b)| a.lower == b.lower) && pairs().skip(1).all(|(a, b)| a.gap == b.gap)
+            };
+            (0..).zip(present.windows(wanted.len())).filter(|(_, window)| is_here(window)).map(|(at, _)| at).collect()
+        };
+        let mut state = 1u64;
+        let mut random = |below: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        let mut found = 0;
+        for _ in 0..3000 {
+            let mut text = |most: u64| {
+                let length = random(most);
+                words(&(0..=length).map(|_| ["a ", "b ", "a, ", "b, "][random(4) as usize]).collect::<String>())
+            };
+            let (wanted, present) = (text(5), text(40));
+            let places = places(&wanted, &present);
+            assert_eq!(places, naive(&wanted, &present));
+            found += places.len();
+        }
+        assert!(found > 3000, "{found}");
+    }
+}
