@@ -37,6 +37,16 @@ enum Mode {
     Gated,
     /// Too many requests.
     Busy,
+    /// Small files have another content than their hash says.
+    AlteredConfig,
+    /// The content of weights is named by something that is no hash.
+    Unhashed,
+    /// The content goes on behind its end, for ever.
+    Endless,
+    /// The headers of the content come letter by letter.
+    SlowHeaders,
+    /// The content comes byte by byte.
+    SlowBody,
     /// Its name was another one; the hub answers the old one with a path on the same host.
     Renamed,
 }
@@ -77,6 +87,22 @@ impl Server {
 
 fn sha(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What git calls a small file.
+fn git_hash(content: &[u8]) -> String {
+    let mut hash = sha1::Sha1::new_with_prefix(format!("blob {}\0", content.len()));
+    hash.update(content);
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Sends a letter now and then, for a minute.
+fn drip(mut out: TcpStream) -> Option<()> {
+    for _ in 0..3000 {
+        std::thread::sleep(Duration::from_millis(20));
+        out.write_all(b"a").and_then(|()| out.flush()).ok()?;
+    }
+    Some(())
 }
 
 fn answer(
@@ -154,6 +180,7 @@ fn answer(
     if !is_content && name?.ends_with(".safetensors") {
         let etag = match mode {
             Mode::Traversing => "\"../../escaped\"".to_owned(),
+            Mode::Unhashed => "\"v1.0-final\"".to_owned(),
             _ => format!("\"{}\"", sha(content)),
         };
         let place = ("Location", format!("http://localhost:{port}/cdn/{}", name?));
@@ -161,7 +188,9 @@ fn answer(
         return send(302, &[commit, linked.into()].concat(), b"", 0);
     }
     if !is_content {
-        let etag = ("ETag", format!("W/\"{}\"", &sha(content)[..40]));
+        let etag = ("ETag", format!("W/\"{}\"", git_hash(content)));
+        let altered: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
+        let content = if mode == Mode::AlteredConfig { &altered } else { content };
         return send(200, &[commit, vec![etag]].concat(), content, content.len());
     }
     let altered: Vec<u8> = content.iter().map(|byte| byte ^ 1).collect();
@@ -176,6 +205,21 @@ fn answer(
         Mode::Refused => return send(403, &[], b"<Error>expired</Error>", 22),
         Mode::Short => return send(200, &[], &content[..third], third),
         Mode::Dropped if cuts == 1 => return send(200, &[], &content[..third], content.len()),
+        Mode::Endless => {
+            out.write_all(b"HTTP/1.1 200 X\r\nConnection: close\r\n\r\n").ok()?;
+            loop {
+                out.write_all(content).ok()?;
+                log.lock().unwrap().push("whole".into());
+            }
+        }
+        Mode::SlowHeaders => {
+            out.write_all(b"HTTP/1.1 200 X\r\nServer: ").ok()?;
+            return drip(out);
+        }
+        Mode::SlowBody => {
+            send(200, &[], &content[..1000], content.len())?;
+            return drip(out);
+        }
         Mode::Silent => {
             send(200, &[], &content[..third], content.len())?;
             std::thread::sleep(Duration::from_secs(10));
@@ -291,6 +335,7 @@ fn what_is_not_the_file_is_an_error_and_is_not_kept() {
         (Mode::Altered, "its SHA-256 is"),
         (Mode::Traversing, "\"../../escaped\", which is none"),
         (Mode::Mirror, "does not send X-Repo-Commit; use another"),
+        (Mode::Unhashed, "the etag \"v1.0-final\", which is no hash to check weights by"),
         (Mode::Gated, "gated or private"),
         (Mode::Busy, "answered 429 X; try again in 30 s"),
     ] {
@@ -311,6 +356,39 @@ fn a_silent_server_is_given_up_and_what_came_is_kept() {
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert!(message.contains("cut off") && message.contains("300000 of 1000000 bytes are kept"), "{message}");
     assert_eq!(blobs(cache.path()).len(), 1);
+}
+
+#[test]
+fn endless_answer_ends_at_the_announced_size() -> Result<()> {
+    let (server, cache) = (Server::start(one_file(), Mode::Endless), tempfile::tempdir().expect("a folder"));
+    assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), one_file()["one.safetensors"]);
+    // What the sockets hold is a few megabytes at most.
+    assert!(server.requests("whole").len() < 20);
+    Ok(())
+}
+
+#[test]
+fn dripping_server_is_given_up() {
+    for (mode, words) in [(Mode::SlowHeaders, "no whole answer within 0.4 s"), (Mode::SlowBody, "bytes in 0.2 s")] {
+        let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
+        let begun = Instant::now();
+        let hub = server.hub(cache.path()).patience(Duration::from_millis(200));
+        let message = hub.fetch(None).unwrap_err().to_string();
+        assert!(message.contains(words) && message.contains("the next try goes on there"), "{message}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn small_file_is_checked_by_its_git_hash() {
+    // `git hash-object` of a file with these letters.
+    assert_eq!(git_hash(b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
+    let mut files = one_file();
+    files.insert("config.json".into(), b"{}".to_vec());
+    files.insert("model.safetensors".into(), vec![0; 10]);
+    let (server, cache) = (Server::start(files, Mode::AlteredConfig), tempfile::tempdir().expect("a folder"));
+    let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
+    assert!(message.contains("config.json: its git hash is") && message.contains("it was deleted"), "{message}");
 }
 
 #[test]

@@ -108,7 +108,8 @@ impl Hub {
         self
     }
 
-    /// How long a server may be silent before it is given up.
+    /// How long a server may be silent before it is given up. The headers of an answer have to be there within twice that time,
+    /// and what follows has to bring 1 KiB a second on average over it.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self

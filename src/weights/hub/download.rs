@@ -4,13 +4,15 @@ use super::{Hub, is_inside, is_plain};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-use ureq::{Agent, Response};
+use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
+use ureq::{Agent, Request, Response};
 
 /// How often a download that was cut off goes on.
 const TRIES: u32 = 5;
@@ -20,6 +22,8 @@ const REDIRECTS: usize = 10;
 const PAGES: usize = 100;
 /// Longest answer that is not a file.
 const LONGEST: u64 = 64 << 20;
+/// Bytes a second, on average over the hub's patience, below which a server is given up.
+const LEAST_RATE: f64 = 1024.0;
 
 /// How far a download has come: see [`Hub::fetch_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +61,53 @@ struct Entry {
 
 /// What a file in a repository is.
 struct Known {
-    /// Of its content: a SHA-256 if it is a large one.
+    /// The name of its content; for a hub's own files, a hash of it.
     etag: String,
-    size: Option<u64>,
+    size: u64,
+}
+
+/// A hash that a hub names content by.
+enum Hash {
+    /// Of large files: SHA-256 of the content.
+    Sha256,
+    /// Of small files: SHA-1 of git's object, which is a line with the length and the content.
+    Git,
+}
+
+impl Hash {
+    /// The hash that an etag is; `None` if it is another name.
+    fn of(etag: &str) -> Option<Self> {
+        match etag.len() {
+            _ if !etag.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
+            64 => Some(Self::Sha256),
+            40 => Some(Self::Git),
+            _ => None,
+        }
+    }
+
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Sha256 => "SHA-256",
+            Self::Git => "git hash",
+        }
+    }
+
+    /// The hash of a file of `length` bytes, in hexadecimal.
+    fn digest(&self, content: &mut File, length: u64) -> std::io::Result<String> {
+        let bytes = match self {
+            Self::Sha256 => {
+                let mut hash = Sha256::new();
+                std::io::copy(content, &mut hash)?;
+                hash.finalize().to_vec()
+            }
+            Self::Git => {
+                let mut hash = Sha1::new_with_prefix(format!("blob {length}\0"));
+                std::io::copy(content, &mut hash)?;
+                hash.finalize().to_vec()
+            }
+        };
+        Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
 }
 
 impl<'h> Client<'h> {
@@ -83,8 +131,14 @@ impl<'h> Client<'h> {
     fn parsed<T: DeserializeOwned>(&self, response: Response) -> Result<T> {
         let url = response.get_url().to_owned();
         let mut text = Vec::new();
-        let read = response.into_reader().take(LONGEST).read_to_end(&mut text);
-        read.map_err(|error| self.hub.error(format!("{url}: {error}")))?;
+        let collect = |bytes: &[u8]| {
+            text.extend_from_slice(bytes);
+            Ok(())
+        };
+        self.read(response, LONGEST, collect).map_err(|stop| match stop {
+            Stop::Again(problem) => self.hub.error(format!("{url}: {problem}")),
+            Stop::Error(error) => error,
+        })?;
         serde_json::from_slice(&text).map_err(|error| self.hub.error(format!("{url} is no answer of a hub: {error}")))
     }
 
@@ -117,13 +171,12 @@ impl<'h> Client<'h> {
         }
         let address: Vec<String> = file.split('/').map(encoded).collect();
         let url = format!("{}/{}/resolve/{commit}/{}", self.endpoint, self.hub.repository, address.join("/"));
-        let known = self.known(&url, file)?;
-        let known = Known { size: known.size.or(size), ..known };
+        let known = self.known(&url, file, size)?;
         let blobs = self.folder.join("blobs");
         fs::create_dir_all(&blobs).map_err(|error| Error::io(&blobs, error))?;
         let blob = blobs.join(&known.etag);
         let _turn = self.turn(&known.etag)?;
-        if !fs::metadata(&blob).is_ok_and(|there| known.size.is_none_or(|size| there.len() == size)) {
+        if !fs::metadata(&blob).is_ok_and(|there| there.is_file() && there.len() == known.size) {
             self.download(&url, file, &known, &blob, progress)?;
         }
         link(&blob, &pointer, file)
@@ -143,8 +196,8 @@ impl<'h> Client<'h> {
         }
     }
 
-    /// Asks what a file is, without its content.
-    fn known(&self, url: &str, file: &str) -> Result<Known> {
+    /// Asks what a file is, without its content. `listed` is the size that the list of files says.
+    fn known(&self, url: &str, file: &str, listed: Option<u64>) -> Result<Known> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
             let response = self.request("HEAD", &url, None).map_err(|stop| self.told(stop))?;
@@ -168,9 +221,18 @@ impl<'h> Client<'h> {
             if !is_plain(&etag) {
                 return Err(self.hub.error(format!("{file} has the etag \"{etag}\", which is none")));
             }
+            if Hash::of(&etag).is_none() && file.ends_with(".safetensors") {
+                let problem = format!("{file} has the etag \"{etag}\", which is no hash to check weights by");
+                return Err(self.hub.error(format!("{problem}; use another endpoint or a folder")));
+            }
             let redirected = (300..400).contains(&response.status());
             let size = header("x-linked-size").or_else(|| header("content-length").filter(|_| !redirected));
-            return Ok(Known { etag, size: size.and_then(|size| size.parse().ok()) });
+            let Some(size) = size.and_then(|size| size.parse().ok()).or(listed) else {
+                return Err(self
+                    .hub
+                    .error(format!("nothing says how large {file} is; use another endpoint or a folder")));
+            };
+            return Ok(Known { etag, size });
         }
         Err(self.hub.error(format!("{file} is redirected in circles")))
     }
@@ -183,7 +245,7 @@ impl<'h> Client<'h> {
             if attempt > 0 {
                 std::thread::sleep(Duration::from_millis(100 << attempt).min(self.hub.patience));
             }
-            let mut tell = |bytes| progress(&Download { file: file.into(), bytes, size: known.size });
+            let mut tell = |bytes| progress(&Download { file: file.into(), bytes, size: Some(known.size) });
             match self.go_on(url, known, &part, &mut tell) {
                 Ok(()) => return self.finish(file, known, &part, blob),
                 Err(Stop::Again(problem)) => last = Some(problem),
@@ -192,29 +254,31 @@ impl<'h> Client<'h> {
         }
         let got = fs::metadata(&part).map_or(0, |part| part.len());
         let problem = last.unwrap_or_default();
-        let size = known.size.map_or(String::new(), |size| format!(" of {size}"));
-        Err(self.hub.error(format!("{file}: {problem}; {got}{size} bytes are kept, and the next try goes on there")))
+        let size = known.size;
+        Err(self
+            .hub
+            .error(format!("{file}: {problem}; {got} of {size} bytes are kept, and the next try goes on there")))
     }
 
     /// One try. `tell` is called with the bytes that are there.
     fn go_on(&self, url: &str, known: &Known, part: &Path, tell: &mut dyn FnMut(u64)) -> std::result::Result<(), Stop> {
         let io = |error: std::io::Error| {
-            let needs = known.size.map_or(String::new(), |size| format!(" of {:.1} GB", size as f64 / 1e9));
+            let needs = known.size as f64 / 1e9;
             let full = match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full",
                 ErrorKind::FileTooLarge => "files may not be that large there",
                 _ => return Stop::Error(Error::io(part, error)),
             };
-            let problem = format!("{full}: {} would be a file{needs}", part.display());
+            let problem = format!("{full}: {} would be a file of {needs:.1} GB", part.display());
             let way = "make room or name another cache; what came is kept, and the next try goes on there";
             Stop::Error(self.hub.error(format!("{problem}; {way}")))
         };
         let mut there = fs::metadata(part).map_or(0, |part| part.len());
-        if known.size.is_some_and(|size| there > size) {
+        if there > known.size {
             fs::remove_file(part).map_err(io)?;
             there = 0;
         }
-        if there > 0 && known.size == Some(there) {
+        if there > 0 && there == known.size {
             return Ok(());
         }
         let response = self.follow("GET", url, (there > 0).then_some(there))?;
@@ -226,17 +290,43 @@ impl<'h> Client<'h> {
             there = 0; // the server knows no ranges: all of it comes
             File::create(part).map_err(io)?
         };
-        let (mut content, mut buffer) = (response.into_reader(), vec![0; 1 << 16]);
+        // What comes beyond the announced size would fill the disk with something else.
+        self.read(response, known.size - there, |bytes| {
+            out.write_all(bytes).map_err(io)?;
+            there += bytes.len() as u64;
+            tell(there);
+            Ok(())
+        })
+    }
+
+    /// Gives the first `most` bytes of an answer to `take`, piece by piece. A server that sends next to nothing for as long as
+    /// the hub's patience is given up.
+    fn read(
+        &self,
+        response: Response,
+        most: u64,
+        mut take: impl FnMut(&[u8]) -> std::result::Result<(), Stop>,
+    ) -> std::result::Result<(), Stop> {
+        let (mut content, mut buffer) = (response.into_reader().take(most), vec![0; 1 << 16]);
+        // The time spent waiting for the server alone, and the bytes that came in it.
+        let (mut waited, mut came) = (Duration::ZERO, 0);
         loop {
+            let begun = Instant::now();
             let count = match content.read(&mut buffer) {
                 Ok(0) => return Ok(()),
                 Ok(count) => count,
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 Err(error) => return Err(Stop::Again(format!("the download was cut off ({error})"))),
             };
-            out.write_all(buffer.get(..count).unwrap_or_default()).map_err(io)?;
-            there += count as u64;
-            tell(there);
+            (waited, came) = (waited + begun.elapsed(), came + count);
+            if waited >= self.hub.patience {
+                if (came as f64) < LEAST_RATE * waited.as_secs_f64() {
+                    let seconds = waited.as_secs_f64();
+                    return Err(Stop::Again(format!("the download was cut off (only {came} bytes in {seconds:.1} s)")));
+                }
+                (waited, came) = (Duration::ZERO, 0);
+            }
+            take(buffer.get(..count).unwrap_or_default())?;
         }
     }
 
@@ -248,15 +338,13 @@ impl<'h> Client<'h> {
             Err(self.hub.error(format!("{file}: {problem}; it was deleted, try again")))
         };
         let length = fs::metadata(part).map_err(io)?.len();
-        if let Some(size) = known.size.filter(|size| *size != length) {
-            return refuse(format!("{length} bytes arrived, and the hub says {size}"));
+        if length != known.size {
+            return refuse(format!("{length} bytes arrived, and the hub says {}", known.size));
         }
-        if known.etag.len() == 64 && known.etag.chars().all(|c| c.is_ascii_hexdigit()) {
-            let mut hash = Sha256::new();
-            std::io::copy(&mut File::open(part).map_err(io)?, &mut hash).map_err(io)?;
-            let digest: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Some(hash) = Hash::of(&known.etag) {
+            let digest = File::open(part).and_then(|mut content| hash.digest(&mut content, length)).map_err(io)?;
             if !digest.eq_ignore_ascii_case(&known.etag) {
-                return refuse(format!("its SHA-256 is {digest}, and the hub says {}", known.etag));
+                return refuse(format!("its {} is {digest}, and the hub says {}", hash.name(), known.etag));
             }
         }
         fs::rename(part, blob).map_err(io)
@@ -286,10 +374,12 @@ impl<'h> Client<'h> {
         if let Some(token) = self.token.as_ref().filter(|_| ours) {
             request = request.set("Authorization", &format!("Bearer {token}"));
         }
-        let (status, response) = match request.call() {
+        let (status, response) = match self.call(request)? {
             Ok(response) => return Ok(response),
-            Err(ureq::Error::Transport(error)) => return Err(Stop::Again(error.to_string())),
-            Err(ureq::Error::Status(status, response)) => (status, response),
+            Err(error) => match *error {
+                ureq::Error::Transport(error) => return Err(Stop::Again(error.to_string())),
+                ureq::Error::Status(status, response) => (status, response),
+            },
         };
         let answered = format!("{url} answered {status} {}", response.status_text());
         let problem = match status {
@@ -308,6 +398,20 @@ impl<'h> Client<'h> {
             _ => answered,
         };
         Err(Stop::Error(self.hub.error(problem)))
+    }
+
+    /// Sends a request and waits for the headers of its answer, for twice the hub's patience at most.
+    ///
+    /// The agent gives up a server that is silent, but not one that sends a letter now and then. So the waiting is left to a
+    /// thread, which ends with the connection.
+    fn call(&self, request: Request) -> std::result::Result<std::result::Result<Response, Box<ureq::Error>>, Stop> {
+        let (answer, answered) = sync_channel(1);
+        let wait = move || drop(answer.send(request.call().map_err(Box::new)));
+        let thread = std::thread::Builder::new().name("impasto-hub".into()).spawn(wait);
+        thread.map_err(|error| Stop::Again(format!("no thread could be started ({error})")))?;
+        let most = 2 * self.hub.patience;
+        let given_up = |_| Stop::Again(format!("no whole answer within {:.1} s", most.as_secs_f64()));
+        answered.recv_timeout(most).map_err(given_up)
     }
 
     /// The error for a request that is not tried again.
