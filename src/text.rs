@@ -561,6 +561,48 @@ mod tests {
     }
 
     #[test]
+    fn cut_off_merges_are_an_error() {
+        let message = |merges: &str| {
+            Tokenizer::from_vocab(vocab().as_bytes(), merges.as_bytes(), None, None).expect_err("cut off").to_string()
+        };
+        let empty = message("");
+        assert!(
+            empty.contains("merges.txt has 0 merges, and none makes 5 tokens of vocab.json, \"ca\" among them"),
+            "{empty}"
+        );
+        let lines: Vec<&str> = MERGES.lines().collect();
+        for kept in 0..lines.len() {
+            assert!(message(&lines[..kept].join("\n")).contains("it is empty or cut off, so fetch it again"), "{kept}");
+        }
+    }
+
+    #[test]
+    fn too_long_a_prompt_is_an_error() -> Result<()> {
+        let tokenizer = tokenizer(None)?;
+        let longest = "a ".repeat(LONGEST / 2);
+        assert_eq!(tokenizer.encode(&longest)?.ids.len(), LONGEST / 2 + 2);
+        let message = |error: Error| error.to_string();
+        let long = message(tokenizer.encode(&(longest.clone() + "a")).unwrap_err());
+        assert!(long.contains("a text of 65537 bytes; expected at most 65536 bytes"), "{long}");
+        let chunks = message(tokenizer.chunks(&longest, true, Long::Chunks).unwrap_err());
+        assert!(chunks.contains("chunks of 75 tokens; expected at most 64 of them"), "{chunks}");
+        assert_eq!(tokenizer.chunks(&longest, true, Long::Truncate)?.ids.len(), 1);
+        assert_eq!(tokenizer.chunks(&"a ".repeat(64 * 75), true, Long::Chunks)?.ids.len(), 64);
+        Ok(())
+    }
+
+    #[test]
+    fn learned_words_are_counted_and_limited() -> Result<()> {
+        let mut words = tokenizer(None)?;
+        for nth in 0..MOST_WORDS as i64 {
+            words = words.with_word(&format!("<{nth}>"), 1000 + nth..1001 + nth)?;
+        }
+        assert!(words.with_word("<one more>", 0..1).unwrap_err().to_string().contains("expected at most 1024"));
+        assert_eq!(words.encode("é<7> é <8>")?.offsets, [0..0, 0..1, 0..1, 1..4, 5..6, 5..6, 7..10, 0..0]);
+        Ok(())
+    }
+
+    #[test]
     fn broken_files_are_named() {
         let message = |result: Result<Tokenizer>| result.expect_err("broken").to_string();
         assert!(message(Tokenizer::from_json(b"{}")).contains("the tokenizer cannot be read"));

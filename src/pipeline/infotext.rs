@@ -161,27 +161,10 @@ mod tests {
 
     #[test]
     fn infotext_looks_at_each_letter_a_few_times() {
-        let pieces = [
-            "x ",
-            " ",
-            "a: ",
-            "aa: ",
-            "aa: \"",
-            "aa: \"x\",",
-            "aa: \"b,",
-            "\"",
-            "\\\"",
-            ",",
-            "ab",
-            "-/",
-            "\n",
-            "\nab: c",
-            "é",
-            "Negative prompt: a\n",
-        ];
+        let pieces = ["x ", " ", "a: ", "aa: ", "aa: \"", "aa: \"x\",", "aa: \"b,", "\"", "\\\"", ",", "ab", "-/", "é"];
         assert_linear("infotext", &pieces, |text| {
             let line = format!("a\nSteps: 2, Seed: 1, Size: 8x8, {text}");
-            assert!(text.contains('\n') || Infotext::parse(&line).fields.len() >= 3);
+            assert!(Infotext::parse(&line).fields.len() >= 3);
         });
     }
 

@@ -1,6 +1,7 @@
 //! Figures of a training, a line of JSON each.
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use serde_json::{Map, Value};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -19,16 +20,13 @@ impl Journal {
     /// # Errors
     /// [`Error::Io`].
     pub fn resume(path: &Path, step: u64) -> Result<Self> {
-        let at = |source| Error::Io { path: path.into(), source };
         let kept: String = Self::read(path)?
             .iter()
             .filter(|line| line.get("step").and_then(Value::as_u64).is_some_and(|at| at <= step))
             .map(|line| format!("{}\n", Value::Object(line.clone())))
             .collect();
-        let partial = path.with_extension("partial");
-        fs::write(&partial, kept).map_err(at)?;
-        fs::rename(&partial, path).map_err(at)?;
-        let file = OpenOptions::new().append(true).open(path).map_err(at)?;
+        write_whole(path, kept.as_bytes())?;
+        let file = OpenOptions::new().append(true).open(path).map_err(|source| Error::io(path, source))?;
         Ok(Self { path: path.into(), file })
     }
 

@@ -65,8 +65,8 @@ impl Training {
     /// start from where there is no checkpoint, `make` a task for each worker and one for evaluation.
     ///
     /// # Errors
-    /// [`Error::Training`] with the step and the last good checkpoint if a loss is not finite or a task fails; [`Error::Io`] if
-    /// files cannot be written.
+    /// [`Error::Training`] with the step and the last good checkpoint if a loss is not finite, a task fails or a file cannot be
+    /// written; [`Error::Io`] if the folder cannot be made or the journal not be read.
     pub fn run<T: Task>(
         &self,
         initial: impl FnOnce() -> Result<Tensors>,
@@ -125,7 +125,7 @@ impl Training {
                     .map_err(|source| self.stopped(step, source))?;
                 average(&ema, &parameters, self.ema.min((1 + step) as f64 / (10 + step) as f64))?;
                 step += 1;
-                journal.write(step, &figures)?;
+                journal.write(step, &figures).map_err(|source| self.stopped(step, source))?;
                 let mut report = |figures: &[(&'static str, f64)]| {
                     let speed = (step - first) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
                     let left = Duration::from_secs_f64((self.rate.steps - step) as f64 / speed.max(1e-9));
@@ -135,12 +135,16 @@ impl Training {
                 let over = step == self.rate.steps || self.until.is_some_and(|until| Instant::now() >= until);
                 if over || step % self.evaluate.max(1) == 0 {
                     let figures = self.evaluate(&task, &ema).map_err(|source| self.stopped(step, source))?;
-                    journal.write(step, &figures)?;
+                    journal.write(step, &figures).map_err(|source| self.stopped(step, source))?;
                     report(&figures);
                 }
                 if over || last_saved.elapsed() >= self.checkpoint {
-                    Checkpoint::of(step, &parameters, ema.tensors(), &optimizer).save(&saved)?;
-                    write_safetensors(&halved(ema.tensors())?, &self.file("ema.safetensors"))?;
+                    let checkpoint = Checkpoint::of(step, &parameters, ema.tensors(), &optimizer);
+                    let save = || {
+                        checkpoint.save(&saved)?;
+                        write_safetensors(&halved(ema.tensors())?, &self.file("ema.safetensors"))
+                    };
+                    save().map_err(|source| self.stopped(step, source))?;
                     last_saved = Instant::now();
                 }
                 if over {
@@ -316,6 +320,20 @@ mod tests {
         assert_eq!(losses(cut.path()), whole_losses);
         assert_eq!(again, ema);
         Ok(())
+    }
+
+    #[test]
+    fn failed_save_names_the_last_good_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("ema.safetensors")).unwrap(); // no file can take its place
+        let error = training(folder.path()).run(zeros, || Ok(Matrix { broken: u64::MAX }), |_| {}).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains("stopped at step 1:") && message.contains("ema.safetensors"), "{message}");
+        assert!(
+            message.contains("the last good checkpoint is") && message.contains("checkpoint.safetensors"),
+            "{message}"
+        );
+        assert_eq!(Checkpoint::load(&folder.path().join("checkpoint.safetensors")).unwrap().step, 1);
     }
 
     #[test]

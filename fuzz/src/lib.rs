@@ -1,0 +1,178 @@
+//! What is fuzzed: each function takes any bytes and must end soon, without a panic and without much memory.
+//!
+//! `cargo fuzz run <name>` runs one of them (with a nightly compiler); `tests/limits` runs them all on mutations of `corpus/`.
+
+use impasto::diffusion::SchedulerConfig;
+use impasto::guidance::{Composition, Guidance, PaintWithWords, Palette};
+use impasto::nn::{
+    ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig, UNet,
+    UnetConfig, Vae, VaeConfig,
+};
+use impasto::pipeline::{Infotext, Pipeline, Request};
+use impasto::prompt::{Piece, colors, parse};
+use impasto::text::{Long, Tokenizer};
+use impasto::weights::{Tensors, Weights, parse_safetensors};
+use impasto::{Prompt, Raster, Result, Rgb};
+use std::cell::RefCell;
+use tch::{Device, Kind};
+
+/// A target by its name.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target, called as its folder in `corpus/` is.
+pub const TARGETS: [Target; 9] = [
+    ("safetensors", safetensors),
+    ("config", config),
+    ("tokenizer", tokenizer),
+    ("prompt", prompt),
+    ("colors", prompt_colors),
+    ("infotext", infotext),
+    ("recipe", recipe),
+    ("composition", composition),
+    ("palette", palette),
+];
+
+/// A safetensors file.
+pub fn safetensors(data: &[u8]) {
+    if let Ok(tensors) = parse_safetensors("fuzz", data) {
+        let bytes: usize = tensors.values().map(|x| x.numel() * x.kind().elt_size_in_bytes()).sum();
+        assert!(bytes <= data.len());
+    }
+}
+
+/// A `config.json` of any network, which is then built from no weights at all.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let w = || Weights::new("fuzz", Tensors::new(), Kind::Float, Device::Cpu);
+    fn refused<T>(built: Result<T>) {
+        assert!(built.is_err(), "a network without weights");
+    }
+    if let Ok(config) = UnetConfig::from_json("fuzz", text) {
+        refused(UNet::new(&w(), &config));
+    }
+    if let Ok(config) = VaeConfig::from_json("fuzz", text) {
+        refused(Vae::new(&w(), &config));
+    }
+    if let Ok(config) = ControlNetConfig::from_json("fuzz", text) {
+        refused(ControlNet::new(&w(), &config));
+    }
+    if let Ok(config) = ClipTextConfig::from_json("fuzz", text) {
+        refused(ClipText::new(&w(), &config));
+    }
+    if let Ok(config) = ClipVisionConfig::from_json("fuzz", text) {
+        refused(ClipVision::new(&w(), &config));
+    }
+    if let Ok(config) = TaesdConfig::from_json("fuzz", text) {
+        refused(Taesd::new(&w(), &config));
+    }
+    if let Ok(config) = SchedulerConfig::from_json(text)
+        && let Ok(schedule) = config.schedule(12)
+    {
+        assert!(schedule.steps().all(|step| step.from.is_finite()));
+    }
+}
+
+/// A `tokenizer.json`, or `vocab.json` and `merges.txt` with a zero byte between them.
+pub fn tokenizer(data: &[u8]) {
+    let made = match data.split(|byte| *byte == 0).collect::<Vec<_>>().as_slice() {
+        [vocab, merges, ..] => Tokenizer::from_vocab(vocab, merges, None, None),
+        _ => Tokenizer::from_json(data),
+    };
+    if let Ok(tokenizer) = made {
+        let _ = tokenizer.padded("1girl, naïve 猫 eyes");
+    }
+}
+
+/// A prompt with markup.
+pub fn prompt(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    for piece in parse(&text) {
+        if let Piece::Text { text: read, weight, source } = piece {
+            let bytes: String = source.into_iter().map(|bytes| &text[bytes]).collect();
+            assert!(read == bytes && weight.is_finite());
+        }
+    }
+    // One token a letter.
+    let tokens = text.char_indices().map(|(at, letter)| at..at + letter.len_utf8()).collect();
+    let prompt = Prompt::new(text.as_ref(), tokens, usize::MAX);
+    let words = prompt.words();
+    for (word, spans) in words.iter().take(3).chain(words.last()) {
+        assert_eq!(prompt.find(word).ok().as_ref(), Some(spans), "{word:?} of {text:?}");
+        let _ = prompt.with_word_before(word, "red");
+    }
+    let _ = (prompt.things(), prompt.thing(&text), prompt.find(&text), prompt.content());
+    if let Ok(chunks) = TOKENIZER.with(|tokenizer| tokenizer.chunks(&text, true, Long::Chunks)) {
+        assert_eq!(chunks.ids.len(), chunks.weights.len());
+    }
+}
+
+/// A prompt with colors.
+pub fn prompt_colors(data: &[u8]) {
+    let text = String::from_utf8_lossy(data);
+    if let Ok((read, found)) = colors(&text, |_| String::new()) {
+        assert!(read.len() <= text.len() && found.iter().all(|found| text.contains(&found.written)));
+    }
+}
+
+/// The web UI's text beside a picture.
+pub fn infotext(data: &[u8]) {
+    let info = Infotext::parse(&String::from_utf8_lossy(data));
+    let _ = Infotext::parse(&info.to_string());
+}
+
+/// The recipe inside a PNG file; or, if it begins as one, the file itself.
+pub fn recipe(data: &[u8]) {
+    let file = tempfile::Builder::new().suffix(".png").tempfile().expect("a temporary file");
+    if data.starts_with(b"\x89PNG") {
+        std::fs::write(file.path(), data).expect("written");
+    } else {
+        let text = String::from_utf8_lossy(data);
+        let keyword = if text.starts_with('{') { "impasto" } else { "parameters" };
+        let picture = Raster::flat(Rgb(1, 2, 3), 8, 8);
+        picture.save_with_texts(file.path(), &[(keyword, &text)]).expect("written");
+    }
+    let _ = (Raster::open(file.path()), Raster::texts(file.path()));
+    with_pipeline(|pipeline| {
+        let _ = Request::from_png(pipeline, file.path()).map(|request| request.colors().is_ok());
+    });
+}
+
+/// A composition as JSON, without its pictures.
+pub fn composition(data: &[u8]) {
+    let Ok(mut composition) = Composition::from_json(&String::from_utf8_lossy(data)) else { return };
+    composition.entities.iter_mut().for_each(|entity| entity.image = None);
+    if let Ok(preview) = composition.preview() {
+        assert!(preview.width() > 0);
+    }
+    assert!(composition.regions().is_ok());
+    let again = composition.to_json().and_then(|json| Composition::from_json(&json));
+    assert_eq!(again.ok(), Some(composition));
+}
+
+/// A painted map, 3 bytes a pixel, and behind a zero byte what its colors stand for.
+pub fn palette(data: &[u8]) {
+    let end = data.iter().position(|byte| *byte == 0).unwrap_or(data.len());
+    let (text, pixels) = (String::from_utf8_lossy(&data[..end]), data.get(end + 1..).unwrap_or_default());
+    let width = (pixels.len() / 3).clamp(1, 16) as u32;
+    let height = (pixels.len() as u32 / 3 / width).max(1);
+    let mut bytes = pixels.to_vec();
+    bytes.resize((3 * width * height) as usize, 0);
+    let map = Raster::from_bytes(bytes, height, width).expect("a picture");
+    let palette = Palette::of(&map);
+    assert_eq!(palette.colors().iter().map(|entry| entry.pixels).sum::<usize>(), (width * height) as usize);
+    assert!(palette.nearest(Rgb(7, 9, 182)).is_some());
+    if let Ok(paint) = PaintWithWords::from_context_text(&map, &text)
+        && paint.check().is_ok()
+    {
+        let _ = paint.legend(64, 64);
+    }
+}
+
+thread_local! {
+    static PIPELINE: RefCell<Pipeline> = RefCell::new(Pipeline::builder().build().expect("the embedded model"));
+    static TOKENIZER: Tokenizer = Tokenizer::clip().expect("the published vocabulary");
+}
+
+fn with_pipeline(act: impl FnOnce(&mut Pipeline)) {
+    PIPELINE.with_borrow_mut(act);
+}
