@@ -2,6 +2,7 @@
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::micro_conditioning::MicroConditioning;
 use crate::prompt::Prompt;
 use crate::raster::Raster;
 use crate::step::Grid;
@@ -17,10 +18,9 @@ pub struct Conditioning {
     pub context: Tensor,
     /// The whole text as one vector, [1 or n, width] f32, for models that read one (SDXL and its refiner).
     pub pooled: Option<Tensor>,
-    /// What such a model is told about sizes, [1 or n, 6] f32: height and width of the original, top and left of the
-    /// crop, height and width of the target, in pixels; the refiner's, [1 or n, 5]: an aesthetic score (0 to 10) for
-    /// the last two. `None`: the picture's own size, not cropped; scores 6.0, and 2.5 for `Branch::Uncond`.
-    pub sizes: Option<Tensor>,
+    /// What such a model is told about sizes and quality. `None`: the picture's own size, not cropped, and a score of 6, or 2.5 for
+    /// `Branch::Uncond`. A run fills it in.
+    pub micro: Option<MicroConditioning>,
     /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
     /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
     pub concat: Option<Tensor>,
@@ -33,7 +33,7 @@ pub struct Conditioning {
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context, pooled: None, sizes: None, concat: None, guidance: None, later: Vec::new() }
+        Self { context, pooled: None, micro: None, concat: None, guidance: None, later: Vec::new() }
     }
 
     /// Edits what the branch is conditioned on during `steps` of the run; at the others it stays as it is. `edit` is called
@@ -121,7 +121,7 @@ impl Conditioning {
         Self {
             context: self.context.shallow_clone(),
             pooled: share(&self.pooled),
-            sizes: share(&self.sizes),
+            micro: self.micro,
             concat: share(&self.concat),
             guidance: self.guidance,
             later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
@@ -143,7 +143,7 @@ impl Conditioning {
         Ok(Self {
             context: cut(&self.context)?,
             pooled: optional(&self.pooled)?,
-            sizes: optional(&self.sizes)?,
+            micro: self.micro,
             concat: optional(&self.concat)?,
             guidance: self.guidance,
             later: self

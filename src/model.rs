@@ -358,8 +358,13 @@ impl Model {
     }
 
     /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
-    pub const fn inpaints(&self) -> bool {
-        self.unet_config.in_channels > self.unet_config.out_channels
+    pub fn inpaints(&self) -> bool {
+        self.unet_config.in_channels > self.vae.config().latent_channels()
+    }
+
+    /// Is it told about sizes and quality ([`MicroConditioning`](crate::MicroConditioning)), as SDXL and its refiner are?
+    pub const fn reads_micro_conditioning(&self) -> bool {
+        self.unet_config.addition_embed_type.is_some()
     }
 
     /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device: a diffusers
@@ -510,8 +515,12 @@ impl Denoiser for Model {
         self.device
     }
 
+    fn channels(&self) -> i64 {
+        self.vae.config().latent_channels()
+    }
+
     fn inpaints(&self) -> bool {
-        self.unet.config().in_channels > self.vae.config().latent_channels()
+        Self::inpaints(self)
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {

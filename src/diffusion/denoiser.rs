@@ -18,6 +18,11 @@ pub trait Denoiser {
         Device::Cpu
     }
 
+    /// Channels of a latent. Default: 4, as Stable Diffusion has.
+    fn channels(&self) -> i64 {
+        4
+    }
+
     /// Does the network take a mask and the masked picture's latent beside the latent it denoises
     /// ([`Conditioning::concat`], 1 + 4 channels)? Default: no, as most.
     fn inpaints(&self) -> bool {

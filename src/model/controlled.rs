@@ -374,8 +374,12 @@ impl Denoiser for Controlled<'_> {
         Denoiser::device(self.model)
     }
 
+    fn channels(&self) -> i64 {
+        self.model.channels()
+    }
+
     fn inpaints(&self) -> bool {
-        Denoiser::inpaints(self.model)
+        self.model.inpaints()
     }
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {

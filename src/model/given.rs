@@ -6,6 +6,7 @@ use crate::branch::Branch;
 use crate::conditioning::Conditioning;
 use crate::diffusion::{Input, Prediction, Predictions};
 use crate::error::{Error, Result};
+use crate::micro_conditioning::MicroConditioning;
 use crate::nn::{Added, Sinusoids};
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
@@ -106,24 +107,13 @@ impl Model {
         let mut sizes = Vec::with_capacity(inputs.len());
         for Input { branch, x, conditioning } in inputs {
             let (images, _, h, w) = x.size4()?;
-            let sizes_of = match &conditioning.sizes {
-                Some(sizes) => sizes.f_to_device(self.device)?.f_to_kind(Kind::Float)?,
-                None => {
-                    let [h, w] = [h, w].map(|cells| (cells * self.vae.config().factor()) as f32);
-                    let score = if *branch == Branch::Uncond { 2.5 } else { 6.0 };
-                    let all = if count == 5 { vec![h, w, 0.0, 0.0, score] } else { vec![h, w, 0.0, 0.0, h, w] };
-                    Tensor::f_from_slice(&all)?.f_to_device(self.device)?.f_unsqueeze(0)?
-                }
+            let usual = || {
+                let usual = MicroConditioning::default();
+                if *branch == Branch::Uncond { usual.negative() } else { usual }
             };
-            match sizes_of.size().as_slice() {
-                &[n, numbers] if numbers == count && (n == 1 || n == images) => {
-                    sizes.push(sizes_of.f_expand([images, count], false)?);
-                }
-                got => {
-                    let expected = format!("[1 or {images}, {count}]");
-                    return Err(Error::Shape { what: "Conditioning::sizes", got: got.to_vec(), expected });
-                }
-            }
+            let [h, w] = [h, w].map(|cells| (cells * self.vae.config().factor()) as f32);
+            let numbers = conditioning.micro.unwrap_or_else(usual).numbers((h, w), count == 5);
+            sizes.push(Tensor::f_from_slice(&numbers)?.f_to_device(self.device)?.f_expand([images, count], false)?);
         }
         let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
         Ok(Some(Added { text_embeds, time_ids, timestep_cond, ..Added::default() }))

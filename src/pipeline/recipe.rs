@@ -5,6 +5,7 @@ use super::request::ColorWords;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::diffusion::{Noise, Spacing};
 use crate::error::{Error, Result};
+use crate::micro_conditioning::MicroConditioning;
 use crate::model::Identity;
 use crate::raster::Raster;
 use crate::recipe::{Recipe, STRUCTURE, UNPACKED, structure, unpacked};
@@ -34,6 +35,12 @@ pub struct RunRecipe {
     pub second_prompt: Option<String>,
     /// The same of what they should not.
     pub second_negative: Option<String>,
+    /// What SDXL was told beside the prompt; `None`: the picture's own size.
+    #[serde(default)]
+    pub micro_conditioning: Option<MicroConditioning>,
+    /// What it was told beside the negative prompt; `None`: the same.
+    #[serde(default)]
+    pub negative_micro_conditioning: Option<MicroConditioning>,
     /// What was read where the prompt says a color exactly.
     pub color_words: ColorWords,
     /// In pixels.

@@ -105,6 +105,8 @@ impl<'p> Request<'p> {
             negative: self.negative.clone().into_owned(),
             second_prompt: owned(&self.second),
             second_negative: owned(&self.second_negative),
+            micro_conditioning: self.micro,
+            negative_micro_conditioning: self.negative_micro,
             color_words: self.color_words,
             width,
             height,
@@ -137,6 +139,7 @@ impl<'p> Request<'p> {
         self.negative = Cow::Owned(recipe.negative);
         self.second = recipe.second_prompt.map(Cow::Owned);
         self.second_negative = recipe.second_negative.map(Cow::Owned);
+        (self.micro, self.negative_micro) = (recipe.micro_conditioning, recipe.negative_micro_conditioning);
         self.color_words = recipe.color_words;
         self.size = Some((recipe.width, recipe.height));
         (self.steps, self.images, self.batching) = (recipe.steps, recipe.images, recipe.batching);

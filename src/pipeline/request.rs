@@ -9,6 +9,7 @@ use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Family, Noise, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, Occurrence, RescaledCfg};
+use crate::micro_conditioning::MicroConditioning;
 use crate::model::{Control, Controlled, Guess, Model};
 use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
@@ -32,6 +33,7 @@ use tch::{Device, Kind, Tensor};
 /// | [`images`](Self::images) | 1 |
 /// | [`negative`](Self::negative) | empty |
 /// | [`second_prompt`](Self::second_prompt), [`second_negative`](Self::second_negative) | those of the first |
+/// | [`micro_conditioning`](Self::micro_conditioning), [`negative_micro_conditioning`](Self::negative_micro_conditioning) | the picture's own size |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
@@ -45,6 +47,8 @@ pub struct Request<'p> {
     pub(super) second: Option<Cow<'p, str>>,
     pub(super) negative: Cow<'p, str>,
     pub(super) second_negative: Option<Cow<'p, str>>,
+    pub(super) micro: Option<MicroConditioning>,
+    pub(super) negative_micro: Option<MicroConditioning>,
     pub(super) size: Option<(u32, u32)>,
     pub(super) steps: usize,
     pub(super) seed: Option<u64>,
@@ -83,6 +87,8 @@ impl<'p> Request<'p> {
             second: None,
             negative: Cow::Borrowed(""),
             second_negative: None,
+            micro: None,
+            negative_micro: None,
             size: None,
             steps: 28,
             seed: None,
@@ -163,6 +169,18 @@ impl<'p> Request<'p> {
     /// What it reads instead of the negative prompt.
     pub fn second_negative(mut self, negative: &'p str) -> Self {
         self.second_negative = Some(Cow::Borrowed(negative));
+        self
+    }
+
+    /// Tells SDXL other sizes, another crop or another score than the picture's own.
+    pub fn micro_conditioning(mut self, micro: MicroConditioning) -> Self {
+        self.micro = Some(micro);
+        self
+    }
+
+    /// Tells SDXL's negative prompt something else than the prompt. Default: the same, and an aesthetic score of 2.5.
+    pub fn negative_micro_conditioning(mut self, micro: MicroConditioning) -> Self {
+        self.negative_micro = Some(micro);
         self
     }
 
@@ -348,7 +366,7 @@ impl<'p> Request<'p> {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range, a mask without
-    /// a picture, or a second prompt for a model of one text encoder; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
+    /// a picture, micro-conditioning for a model that reads none, or a second prompt for a model of one text encoder; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
     /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
     /// guidances find wrong, named after them; [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
@@ -368,6 +386,10 @@ impl<'p> Request<'p> {
         let mut on_step = self.on_step.take();
         if self.noise.is_none() {
             recipe.seed = Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32));
+        }
+        if self.micro.or(self.negative_micro).is_some() && !self.model.reads_micro_conditioning() {
+            let expected = "an SDXL model or its refiner; others are told nothing beside the prompt";
+            return Err(Error::parameter("micro_conditioning", "set for this model", expected));
         }
         let (model, grid) = (self.model, self.grid()?);
         let size = (recipe.height, recipe.width);
@@ -427,6 +449,8 @@ impl<'p> Request<'p> {
         let mut start = Start::new(&self.prompt, grid, noise).negative(&self.negative).images(images);
         start = self.second.as_deref().into_iter().fold(start, Start::second);
         start = self.second_negative.as_deref().into_iter().fold(start, Start::second_negative);
+        start = self.micro.into_iter().fold(start, Start::micro_conditioning);
+        start = self.negative_micro.into_iter().fold(start, Start::negative_micro_conditioning);
         if let Some((seed, strength)) = self.variation {
             start = start.variation(Noise::seeded(seed), strength);
         }

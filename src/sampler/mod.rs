@@ -29,6 +29,7 @@ use crate::diffusion::solver::Solver;
 use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
 use crate::error::{Error, Result, blame, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
+use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
 use evaluation::Evaluation;
 use paired::Paired;
@@ -158,7 +159,9 @@ impl<'g> Sampler<'g> {
         rehearsal: bool,
     ) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
-        let Start { prompt, second, negative, second_negative, grid, images, .. } = start;
+        let Start { prompt, second, negative, second_negative, micro, negative_micro, grid, images, .. } = start;
+        micro.check()?;
+        negative_micro.iter().try_for_each(MicroConditioning::check)?;
         let images = match i64::try_from(images) {
             Ok(count) if (1..=MOST_IMAGES).contains(&count) => count,
             _ => return Err(Error::parameter("images", images, format!("1 to {MOST_IMAGES}"))),
@@ -198,6 +201,14 @@ impl<'g> Sampler<'g> {
         for (info, conditioning) in &mut branches {
             let codec = if info.like == Branch::Uncond { &against } else { &codec };
             each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, codec))?;
+        }
+        let against = negative_micro.unwrap_or_else(|| micro.negative());
+        for (info, conditioning) in &mut branches {
+            let told = if info.like == Branch::Uncond { against.or_score(2.5) } else { micro };
+            conditioning.during(0..usize::MAX, |part| {
+                part.micro.get_or_insert(told);
+                Ok(())
+            })?;
         }
         let (infos, mut conditionings): (Vec<_>, Vec<_>) = branches.into_iter().unzip();
         Conditioning::equalize(&mut conditionings, model)?;

@@ -3,6 +3,7 @@
 use crate::conditioning::Codec;
 use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
 use crate::error::{Error, Result};
+use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
 use tch::{Device, Kind, Tensor};
 
@@ -17,6 +18,8 @@ pub struct Start<'a> {
     pub(super) second: Option<&'a str>,
     pub(super) negative: &'a str,
     pub(super) second_negative: Option<&'a str>,
+    pub(super) micro: MicroConditioning,
+    pub(super) negative_micro: Option<MicroConditioning>,
     pub(super) grid: Grid,
     pub(super) images: usize,
     pub(super) noise: Noise,
@@ -34,6 +37,10 @@ enum Origin<'a> {
     Unfinished(&'a Tensor),
 }
 
+/// The picture's own size, for a constant function.
+const NONE: MicroConditioning =
+    MicroConditioning { original_size: None, crop: None, target_size: None, aesthetic_score: None };
+
 impl<'a> Start<'a> {
     /// One image of `prompt` on a latent of `grid` cells, from `noise`.
     pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
@@ -42,6 +49,8 @@ impl<'a> Start<'a> {
             second: None,
             negative: "",
             second_negative: None,
+            micro: NONE,
+            negative_micro: None,
             grid,
             images: 1,
             noise,
@@ -60,6 +69,18 @@ impl<'a> Start<'a> {
     /// What it reads instead of the negative prompt.
     pub fn second_negative(mut self, negative: &'a str) -> Self {
         self.second_negative = Some(negative);
+        self
+    }
+
+    /// Tells SDXL other sizes, another crop or another score than the picture's own; models of other families are not told.
+    pub const fn micro_conditioning(mut self, micro: MicroConditioning) -> Self {
+        self.micro = micro;
+        self
+    }
+
+    /// Tells SDXL's negative prompt something else than the prompt. Default: the same, and an aesthetic score of 2.5.
+    pub const fn negative_micro_conditioning(mut self, micro: MicroConditioning) -> Self {
+        self.negative_micro = Some(micro);
         self
     }
 
@@ -122,7 +143,7 @@ impl<'a> Start<'a> {
         edit: impl FnOnce(&mut Tensor) -> Result<()>,
     ) -> Result<Begun> {
         let Self { grid, mut noise, origin, mask, variation, .. } = self;
-        let shape = [images, 4, grid.h, grid.w];
+        let shape = [images, model.channels(), grid.h, grid.w];
         if let Some(Origin::Unfinished(latent)) = origin {
             if mask.is_some() || variation.is_some() {
                 let expected = "neither mask nor variation: a run that goes on begins with what it was left";
@@ -158,7 +179,7 @@ impl<'a> Start<'a> {
             (true, ..) => Some(all_repainted(model, grid)?),
             (false, Some(_), Some(Origin::Picture(_))) => {
                 // diffusers draws for the masked picture and does not use it
-                let _ = noise.draw(&of_pictures(&noise, images, grid))?;
+                let _ = noise.draw(&of_pictures(&noise, images, model.channels(), grid))?;
                 None
             }
             _ => None,
@@ -220,7 +241,7 @@ impl Origin<'_> {
 
 /// A latent that somebody brought, [1 or n, 4, h, w] on the model's device.
 fn given(latent: &Tensor, model: &impl Denoiser, grid: Grid, images: i64) -> Result<Tensor> {
-    has_size("the latent to start from", latent, 4, (grid.h, grid.w), images)?;
+    has_size("the latent to start from", latent, model.channels(), (grid.h, grid.w), images)?;
     Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
 }
 
@@ -284,15 +305,16 @@ fn drawn<M: Denoiser + Codec>(
 ) -> Result<Tensor> {
     has_size("the picture to start from", picture, 3, pixels(model, grid), images)?;
     let (mean, std) = model.posterior(picture)?;
-    let rows = of_pictures(noise, images, grid);
-    let shape = if picture.size4()?.0 > 1 { [images, 4, grid.h, grid.w] } else { rows };
+    let channels = model.channels();
+    let rows = of_pictures(noise, images, channels, grid);
+    let shape = if picture.size4()?.0 > 1 { [images, channels, grid.h, grid.w] } else { rows };
     let noise = noise.draw(&shape)?.f_to_device(mean.device())?;
     Ok(mean.f_add(&std.f_mul(&noise)?)?.f_to_device(model.device())?)
 }
 
 /// The shape of the noise for one picture that all images share: a generator per image draws for each.
-fn of_pictures(noise: &Noise, images: i64, grid: Grid) -> [i64; 4] {
-    [if noise.is_shared() { 1 } else { images }, 4, grid.h, grid.w]
+fn of_pictures(noise: &Noise, images: i64, channels: i64, grid: Grid) -> [i64; 4] {
+    [if noise.is_shared() { 1 } else { images }, channels, grid.h, grid.w]
 }
 
 /// The grid's size in pixels.

@@ -7,17 +7,17 @@ use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength
 use impasto::guidance::{
     Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey, RescaledCfg,
 };
-use impasto::nn::{ControlNet, Vae, VaeConfig};
+use impasto::nn::ControlNet;
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::text::TextOptions;
-use impasto::weights::{Weights, read_folder};
 use impasto::{
-    Branch, Codec, Conditioning, Control, Controlled, Grid, Guess, LoadOptions, Model, Prompt, Rgb, Source, Step,
+    Branch, Codec, Conditioning, Control, Controlled, Grid, Guess, LoadOptions, MicroConditioning, Model, Prompt, Rgb,
+    Source, Step,
 };
 use serde::Deserialize;
 use serde_json::Value;
 use std::path::Path;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// One value or one per prompt.
 #[derive(Clone, Deserialize)]
@@ -53,6 +53,12 @@ impl<M: Denoiser + Codec> Denoiser for SkipsForThePrompt<'_, M> {
     fn inpaints(&self) -> bool {
         self.model.inpaints()
     }
+    fn device(&self) -> Device {
+        self.model.device()
+    }
+    fn channels(&self) -> i64 {
+        self.model.channels()
+    }
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> impasto::Result<Predictions> {
         self.model.denoise(step, inputs, tap)
     }
@@ -65,6 +71,12 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     fn text(&self, text: &str) -> impasto::Result<Conditioning> {
         if text == self.negative { self.whole.text(text) } else { self.model.text(text) }
     }
+    fn prompt_pair(&self, first: &str, second: &str) -> impasto::Result<Prompt> {
+        self.model.prompt_pair(first, second)
+    }
+    fn text_pair(&self, first: &str, second: &str) -> impasto::Result<Conditioning> {
+        if first == self.negative { self.whole.text_pair(first, second) } else { self.model.text_pair(first, second) }
+    }
     fn encode(&self, picture: &Tensor) -> impasto::Result<Tensor> {
         self.model.encode(picture)
     }
@@ -74,6 +86,26 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     fn decode(&self, latent: &Tensor) -> impasto::Result<Tensor> {
         self.model.decode(latent)
     }
+    fn cell(&self) -> i64 {
+        self.model.cell()
+    }
+}
+
+/// What SDXL is told of sizes and quality, as diffusers' arguments say it: (height, width), and (top, left). Arguments of the
+/// negative prompt begin with `negative_`.
+fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
+    let pair = |name: &str| case.param::<Option<(u32, u32)>>(&format!("{of}{name}"));
+    let (original, crop, target) = (pair("original_size")?, pair("crops_coords_top_left")?, pair("target_size")?);
+    let score = case.param::<Option<f64>>(&format!("{of}aesthetic_score"))?;
+    if (original, crop, target, score) == (None, None, None, None) {
+        return Ok(None);
+    }
+    let mut micro = MicroConditioning::default();
+    micro.original_size = original.map(|(height, width)| (width, height));
+    micro.crop = crop.map(|(top, left)| (left, top));
+    micro.target_size = target.map(|(height, width)| (width, height));
+    micro.aesthetic_score = score;
+    Ok(Some(micro))
 }
 
 /// Parts from several folders, and the case's own scheduler, as one diffusers folder.
@@ -116,8 +148,10 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
         Some(eta) => Box::new(EulerAncestral::with_eta(eta)),
         None => model.scheduler().solver()?,
     };
-    Ok(Sampler::boxed(schedule, solver)
-        .combine(RescaledCfg { scale: scale.unwrap_or(7.5), rescale: rescale.unwrap_or(0.0) }))
+    Ok(Sampler::boxed(schedule, solver).combine(RescaledCfg {
+        scale: scale.unwrap_or(model.defaults().guidance_scale),
+        rescale: rescale.unwrap_or(0.0),
+    }))
 }
 
 fn grid(case: &Case) -> Result<Grid> {
@@ -154,13 +188,13 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (folder, model) = assembled(case)?;
     let net = controlnet(case, &model)?;
     let controlled = controlled(case, &model, net.as_ref())?;
-    if case.models.contains_key("text_encoder_2") {
-        return sdxl(case, &model, &controlled);
-    }
     let whole = load(folder.path(), TextOptions::PLAIN)?;
     let mut codec = SkipsForThePrompt { model: &controlled, whole, negative: String::new() };
     let prompts: Several<String> = case.param("prompt")?;
-    let negatives: Option<Several<String>> = case.param("negative_prompt")?;
+    let [seconds, negatives, second_negatives] =
+        ["prompt_2", "negative_prompt", "negative_prompt_2"].map(|name| case.param::<Option<Several<String>>>(name));
+    let (seconds, negatives, second_negatives) = (seconds?, negatives?, second_negatives?);
+    let (told, told_against) = (micro(case, "")?, micro(case, "negative_")?);
     let seeds: Several<u64> = case.param("seed")?;
     let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
     let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
@@ -169,12 +203,18 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let image = case.inputs.get("image").filter(|_| starts);
     let (picture, mask) = (image.map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
     let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
-    let mut embeds = [Vec::new(), Vec::new()];
+    let (mut embeds, mut pooled) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for i in 0..count {
         let negative = negatives.as_ref().map(|negatives| negatives.at(i)).unwrap_or_default();
         let prompt = prompts.at(i);
+        let [second, second_negative] =
+            [&seconds, &second_negatives].map(|texts| texts.as_ref().map(|texts| texts.at(i)));
         codec.negative.clone_from(&negative);
         let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
+        let start = second.iter().fold(start, |start, second| start.second(second));
+        let start = second_negative.iter().fold(start, |start, second| start.second_negative(second));
+        let start = told.into_iter().fold(start, Start::micro_conditioning);
+        let start = told_against.into_iter().fold(start, Start::negative_micro_conditioning);
         let start = picture.iter().fold(start, |start, picture| start.picture(picture));
         let start = mask.iter().fold(start, |start, mask| start.mask(mask));
         let mut inner = Inner::default();
@@ -197,8 +237,12 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
             seen.push(observed(case, &latent, step.to)?);
         }
         steps.push(Tensor::stack(&seen, 0));
-        embeds[0].push(codec.text(&prompt)?.context.expand([images as i64, -1, -1], false));
-        embeds[1].push(codec.text(&negative)?.context.expand([images as i64, -1, -1], false));
+        let texts = [(&prompt, &second), (&negative, &second_negative)];
+        for ((first, second), (embeds, pooled)) in texts.into_iter().zip(embeds.iter_mut().zip(&mut pooled)) {
+            let text = codec.text_pair(first, second.as_ref().unwrap_or(first))?;
+            embeds.push(text.context.expand([images as i64, -1, -1], false));
+            pooled.extend(text.pooled.map(|pooled| pooled.expand([images as i64, -1], false)));
+        }
     }
     let mut outputs = vec![
         ("latents".to_owned(), Tensor::cat(&latents, 0)),
@@ -206,6 +250,11 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         ("prompt_embeds".to_owned(), Tensor::cat(&embeds[0], 0)),
         ("negative_prompt_embeds".to_owned(), Tensor::cat(&embeds[1], 0)),
     ];
+    for (name, pooled) in ["pooled_prompt_embeds", "negative_pooled_prompt_embeds"].into_iter().zip(&pooled) {
+        if !pooled.is_empty() {
+            outputs.push((name.to_owned(), Tensor::cat(pooled, 0)));
+        }
+    }
     if !pictures.is_empty() {
         outputs.push(("image".to_owned(), Tensor::cat(&pictures, 0)));
     }
@@ -224,81 +273,6 @@ impl Guidance for Inner {
         }
         Ok(())
     }
-}
-
-/// SDXL and its refiner by hand, from noise or from a picture: Euler steps between two conditionings.
-fn sdxl(case: &Case, model: &Model, controlled: &Controlled<'_>) -> Result<Outputs> {
-    let text = |role: &str| -> Result<Option<Conditioning>> {
-        let first: Option<String> = case.param(role)?;
-        let second: Option<String> = case.param(&format!("{role}_2"))?;
-        let first = first.unwrap_or_default();
-        let mut conditioning = model.text_pair(&first, second.as_deref().unwrap_or(&first))?;
-        let pair = |name: &str, usual: [f32; 2]| {
-            Ok::<_, Box<dyn std::error::Error>>(case.param::<Option<[f32; 2]>>(name)?.unwrap_or(usual))
-        };
-        let side = |name: &str, axis: usize| -> Result<f32> {
-            let picture = case.inputs.get("image").map(|picture| picture.size()[axis] as f32);
-            picture.map_or_else(|| case.param(name), Ok)
-        };
-        let own = [side("height", 2)?, side("width", 3)?];
-        let [original, crop, target] =
-            [pair("original_size", own)?, pair("crops_coords_top_left", [0.0; 2])?, pair("target_size", own)?];
-        let sizes = Tensor::from_slice(&[original, crop, target].concat()).unsqueeze(0);
-        // Without them the picture's own size stands in.
-        conditioning.sizes = (original != own || crop != [0.0; 2] || target != own).then_some(sizes);
-        Ok(Some(conditioning))
-    };
-    let [cond, uncond] = [text("prompt")?.ok_or("no prompt")?, text("negative_prompt")?.ok_or("no prompt")?];
-    let scale: f64 = case.param("guidance_scale")?;
-    let whole = model.scheduler().schedule(case.param("num_inference_steps")?)?;
-    let mut noise = Noise::shared(case.param("seed")?);
-    let picture = case.inputs.get("image").filter(|_| !case.models.contains_key("controlnet"));
-    let (schedule, mut x) = match picture {
-        None => {
-            let grid = grid(case)?;
-            let x = noise.draw(&[1, 4, grid.h, grid.w])? * whole.initial_scale();
-            (whole, x.to_device(device()))
-        }
-        Some(picture) => {
-            let count = whole.steps().len();
-            let schedule = whole.last(((count as f64 * case.param::<f64>("strength")?) as usize).min(count))?;
-            let posterior = vae(case)?.encode(&(picture * 2.0 - 1.0))?;
-            let latent =
-                vae(case)?.scaled(&posterior.sample(&noise.draw(&posterior.mean.size())?.to_device(device()))?)?;
-            let x = &latent + noise.draw(&latent.size())?.to_device(device()) * schedule.sigma_max();
-            (schedule, x)
-        }
-    };
-    let mut steps = Vec::new();
-    for step in schedule.steps() {
-        let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];
-        let predictions = controlled.denoise(&step, &inputs, &mut Tap::none())?;
-        let [uncond, cond] = [predictions.x0(Branch::Uncond)?, predictions.x0(Branch::Cond)?];
-        let x0 = uncond + (cond - uncond) * scale;
-        x = &x0 + (&x - &x0) * (step.to / step.from);
-        steps.push(x.shallow_clone());
-    }
-    let picture = ((model.decode(&x)? + 1.0) / 2.0).clamp(0.0, 1.0);
-    let pooled =
-        |conditioning: &Conditioning| conditioning.pooled.as_ref().map(Tensor::shallow_clone).ok_or("no pooled text");
-    Ok(vec![
-        ("pooled_prompt_embeds".into(), pooled(&cond)?),
-        ("negative_pooled_prompt_embeds".into(), pooled(&uncond)?),
-        ("prompt_embeds".into(), cond.context),
-        ("negative_prompt_embeds".into(), uncond.context),
-        ("step_latents".into(), Tensor::stack(&steps, 0)),
-        ("latents".into(), x),
-        ("image".into(), picture),
-    ])
-}
-
-/// The VAE of a case by itself: a model's gives the likeliest latent, diffusers draws one.
-fn vae(case: &Case) -> Result<Vae> {
-    let folder = case.model("vae")?;
-    let (_, tensors, _) = read_folder(folder, None)?.ok_or("no weights")?;
-    let config = std::fs::read_to_string(folder.join("config.json"))?;
-    let w = Weights::new("vae", tensors, Kind::Float, device());
-    Ok(Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?)
 }
 
 /// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others
