@@ -16,7 +16,7 @@ fn main() -> Result<()> {
     println!("{:.1?} in all, {:.1?} a step", output.timing().total(), output.timing().step());
 
     let request = Request::from_png(&mut pipeline, "report_picture.png")?;
-    request.notes().iter().for_each(|note| println!("note: {note}"));
+    request.notes()?.iter().for_each(|note| println!("note: {note}"));
     let again = request.run()?;
     if again.image(0)? != output.image(0)? {
         return Err(Error::NotRepeatable { what: "this machine's arithmetic".into() });

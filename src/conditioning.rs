@@ -26,6 +26,9 @@ pub struct Conditioning {
     pub concat: Option<Tensor>,
     /// What a network that embeds its guidance (LCM) is told of it: one less than the scale it is to imitate. `None`: 0.
     pub guidance: Option<f64>,
+    /// Whether the branch varies the negative prompt, so that what goes without the negative prompt goes without it too. A run fills
+    /// it in.
+    pub(crate) against: bool,
     /// What takes over from a step on, by rising steps. The fields above are those of the steps before.
     later: Vec<(usize, Conditioning)>,
 }
@@ -33,7 +36,7 @@ pub struct Conditioning {
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context, pooled: None, micro: None, concat: None, guidance: None, later: Vec::new() }
+        Self { context, pooled: None, micro: None, concat: None, guidance: None, against: false, later: Vec::new() }
     }
 
     /// Edits what the branch is conditioned on during `steps` of the run; at the others it stays as it is. `edit` is called
@@ -124,6 +127,7 @@ impl Conditioning {
             micro: self.micro,
             concat: share(&self.concat),
             guidance: self.guidance,
+            against: self.against,
             later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
         }
     }
@@ -146,6 +150,7 @@ impl Conditioning {
             micro: self.micro,
             concat: optional(&self.concat)?,
             guidance: self.guidance,
+            against: self.against,
             later: self
                 .later
                 .iter()

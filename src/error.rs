@@ -169,11 +169,13 @@ pub enum Error {
     #[error("{0} has recorded no attention yet; attach it to a run and read it after the first step")]
     NoMaps(&'static str),
 
-    /// A guidance failed; the source says why.
-    #[error("{name} failed {}: {source}", when(*step))]
+    /// A guidance method failed; the source says why.
+    #[error("{name} failed in {phase}{}: {source}", when(*step))]
     Guidance {
-        /// How the guidance calls itself.
+        /// How the guidance method calls itself.
         name: &'static str,
+        /// The method of the trait `Guidance` that failed.
+        phase: &'static str,
         /// Index of the step; `None` before the first and after the last.
         step: Option<usize>,
         /// The failure.
@@ -215,6 +217,9 @@ pub enum Error {
     /// The run was cancelled through its token or its progress callback.
     #[error("cancelled")]
     Cancelled,
+    /// An error of the user's own hook, guidance method or callback; [`Error::custom`] makes it.
+    #[error("{0}")]
+    Custom(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 fn resumable(checkpoint: Option<&std::path::Path>) -> String {
@@ -243,11 +248,32 @@ impl Error {
         }
     }
 
+    /// An error of your own, for hooks, guidance methods and callbacks. It says what `error` says, and
+    /// [`source`](std::error::Error::source) is `error` itself; a run adds where it happened around it.
+    ///
+    /// ```
+    /// use impasto::Error;
+    /// use std::error::Error as _;
+    ///
+    /// let error = Error::custom(std::fmt::Error);
+    /// assert!(error.source().is_some_and(|source| source.is::<std::fmt::Error>()));
+    /// assert_eq!(Error::custom("no light").to_string(), "no light");
+    /// ```
+    pub fn custom(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Custom(error.into())
+    }
+
     pub(crate) fn io(path: impl Into<PathBuf>, source: std::io::Error) -> Self {
         Self::Io { path: path.into(), source }
     }
 
-    pub(crate) fn parameter(
+    /// A parameter out of its range: `name` as its setter is called, its value, and what was expected.
+    ///
+    /// ```
+    /// let error = impasto::Error::parameter("glow", 7, "0..=1; .3 is usual");
+    /// assert_eq!(error.to_string(), "glow is 7; expected 0..=1; .3 is usual");
+    /// ```
+    pub fn parameter(
         name: &'static str,
         value: impl std::fmt::Display,
         expected: impl Into<Cow<'static, str>>,
@@ -310,9 +336,9 @@ fn quoted(words: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// When a guidance failed.
+/// When a guidance method failed.
 fn when(step: Option<usize>) -> String {
-    step.map_or_else(|| "before or after the steps".into(), |step| format!("at step {step}"))
+    step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
 /// Are there neither infinities nor NaNs? Almost always one sum tells. It is taken in the tensor's own kind, since
@@ -322,10 +348,10 @@ pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// Names the guidance and step in an error.
-pub(crate) fn blame<T>(result: Result<T>, name: &'static str, step: Option<usize>) -> Result<T> {
+/// Names the guidance method, its phase and the step in an error.
+pub(crate) fn blame<T>(result: Result<T>, name: &'static str, phase: &'static str, step: Option<usize>) -> Result<T> {
     result.map_err(|source| match source {
         Error::Cancelled => Error::Cancelled,
-        source => Error::Guidance { name, step, source: Box::new(source) },
+        source => Error::Guidance { name, phase, step, source: Box::new(source) },
     })
 }

@@ -52,6 +52,7 @@ pub mod diffusion;
 mod error;
 mod files;
 pub mod guidance;
+mod latent_colors;
 mod micro_conditioning;
 mod model;
 pub mod nn;

@@ -19,6 +19,7 @@ use crate::color::Rgb;
 use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
 use crate::error::{Error, Result};
+use crate::latent_colors::LatentColors;
 use crate::nn::{Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
@@ -55,7 +56,7 @@ pub struct LoadOptions {
     pub vae_precision: Option<Precision>,
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
-    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 1 GiB.
+    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 3 GiB.
     pub tiling: Tiling,
     /// Another text encoder, likewise.
     pub text_encoder: Option<Source>,
@@ -70,6 +71,9 @@ pub struct LoadOptions {
     pub zero_snr: Option<bool>,
     /// What a single file is, if its tensors do not tell.
     pub family: Option<Family>,
+    /// A tiny autoencoder (TAESD) that shows pictures while they are made: a folder or a file. Without one, previews are a linear
+    /// approximation ([`Preview::pictures`](crate::pipeline::Preview::pictures)).
+    pub preview: Option<Source>,
     /// Which weights of a folder, such as `fp16`; `None`: plain ones, else any. They are converted anyway.
     pub variant: Option<String>,
     /// The moving averages of a single file's UNet, if it has them, instead of its weights.
@@ -95,6 +99,7 @@ impl Default for LoadOptions {
             prediction: None,
             zero_snr: None,
             family: None,
+            preview: None,
             variant: None,
             averages: false,
             in_memory: false,
@@ -174,6 +179,10 @@ pub struct Model {
     reading: String,
     /// [`Identity::fingerprint`], once somebody asked.
     fingerprint: OnceCell<String>,
+    /// Shows pictures while they are made.
+    preview: Option<Taesd>,
+    /// The colors of its latents, once somebody asked.
+    latent_colors: OnceCell<LatentColors>,
     /// Latents of flat pictures that were asked for; a color force asks for the same one at every run.
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
@@ -199,6 +208,7 @@ impl Model {
     /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
     pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
         let device = options.device;
+        precision::check_device(device)?;
         let kind = options.precision.on(device, "precision")?;
         let _no_grad = tch::no_grad_guard();
         let LoadOptions { family, averages, in_memory, .. } = options;
@@ -304,6 +314,12 @@ impl Model {
         if let Some(tower) = &options.image_encoder {
             reading += &format!(" {}", tower.name()); // its weights may never be read
         }
+        let preview = options.preview.as_ref().map(|source| {
+            let w = open_taesd(source, vae_config.latent_channels(), kind, device, in_memory)?;
+            parts.insert("preview".into(), w.1.handed_out());
+            Ok::<_, Error>(w.0)
+        });
+        let preview = preview.transpose()?;
         let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
         notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes));
         Ok(Self {
@@ -323,6 +339,8 @@ impl Model {
             notes,
             reading,
             fingerprint: OnceCell::new(),
+            preview,
+            latent_colors: OnceCell::new(),
             flats: RefCell::default(),
         })
     }
@@ -362,7 +380,7 @@ impl Model {
         self.unet_config.in_channels > self.vae.config().latent_channels()
     }
 
-    /// Is it told about sizes and quality ([`MicroConditioning`](crate::MicroConditioning)), as SDXL and its refiner are?
+    /// Is it told about sizes and quality (`MicroConditioning`), as SDXL and its refiner are?
     pub const fn reads_micro_conditioning(&self) -> bool {
         self.unet_config.addition_embed_type.is_some()
     }
@@ -394,18 +412,22 @@ impl Model {
     /// As [`Model::load`]; [`Error::Config`] for another number of latent channels than the model's.
     pub fn taesd(&self, source: &Source) -> Result<Taesd> {
         let _no_grad = tch::no_grad_guard();
-        let checkpoint = Checkpoint::open(source, Reading { family: Some(Family::Sd1), ..Reading::default() })?;
-        let config = configured(&checkpoint, "vae", TaesdConfig::from_json)?;
-        let channels = self.vae.config().latent_channels();
-        if config.latent_channels != channels {
-            return Err(Error::Config {
-                file: checkpoint.name("vae/config.json"),
-                field: "latent_channels".into(),
-                value: config.latent_channels.to_string(),
-                expected: format!("expected {channels}, as the model has"),
-            });
+        Ok(open_taesd(source, self.vae.config().latent_channels(), self.kind, self.device, false)?.0)
+    }
+
+    /// The tiny autoencoder that it was loaded with for previews.
+    pub const fn preview_decoder(&self) -> Option<&Taesd> {
+        self.preview.as_ref()
+    }
+
+    /// The colors of its latents, which are looked for once.
+    pub(crate) fn latent_colors(&self) -> Result<&LatentColors> {
+        if self.latent_colors.get().is_none() {
+            let _no_grad = tch::no_grad_guard();
+            let _ = self.latent_colors.set(LatentColors::fit(self, 3, 32)?); // it was empty
         }
-        Taesd::new(&checkpoint.weights("vae", self.kind, self.device)?, &config)
+        let missing = || Error::parameter("latent colors", "missing", "none; this is a fault of impasto");
+        self.latent_colors.get().ok_or_else(missing)
     }
 
     /// The tensors of a network under diffusers' names, as they compute: `unet`, `vae`, `text_encoder`,
@@ -419,10 +441,48 @@ impl Model {
         self.vae.tiles_told(grid.h, grid.w)
     }
 
+    /// What is doubtful about a prompt, in sentences: the words that the embedded model does not know.
+    pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<String>> {
+        const SHOWN: usize = 8;
+        if self.name != Source::Embedded.name() {
+            return Ok(None);
+        }
+        let spelled = self.text_encoders.spelled(prompt)?;
+        if spelled.is_empty() {
+            return Ok(None);
+        }
+        let mut shown: Vec<String> = spelled.iter().take(SHOWN).map(|word| format!("\"{word}\"")).collect();
+        if spelled.len() > SHOWN {
+            shown.push(format!("{} more", spelled.len() - SHOWN));
+        }
+        Ok(Some(format!(
+            "the embedded model does not know {}: it has some fifty words, to try guidance with (docs/tiny-model.md); name another \
+             checkpoint by Builder::source for pictures of other things",
+            shown.join(", ")
+        )))
+    }
+
     /// What was noticed while loading, in sentences.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
+}
+
+/// Opens a tiny autoencoder for latents of so many channels; also the weights that it is made of.
+fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_memory: bool) -> Result<(Taesd, Weights)> {
+    let reading = Reading { family: Some(Family::Sd1), in_memory, ..Reading::default() };
+    let checkpoint = Checkpoint::open(source, reading)?;
+    let config = configured(&checkpoint, "vae", TaesdConfig::from_json)?;
+    if config.latent_channels != channels {
+        return Err(Error::Config {
+            file: checkpoint.name("vae/config.json"),
+            field: "latent_channels".into(),
+            value: config.latent_channels.to_string(),
+            expected: format!("expected {channels}, as the model has"),
+        });
+    }
+    let w = checkpoint.weights("vae", kind, device)?;
+    Ok((Taesd::new(&w, &config)?, w))
 }
 
 /// Do the parts belong together, and is what they make a text-to-image model?

@@ -106,6 +106,11 @@ impl Raster {
         Self::from_bytes(bytes, h as u32, w as u32)
     }
 
+    /// The pictures of a batch in -1..=1, [n, 3, H, W], as [`from_tensor`](Self::from_tensor) makes them.
+    pub(crate) fn each(pictures: &Tensor) -> Result<Vec<Self>> {
+        (0..pictures.size4()?.0).map(|image| Self::from_tensor(&pictures.f_select(0, image)?)).collect()
+    }
+
     /// As a tensor [1, 3, H, W] of f32 in -1..=1.
     ///
     /// # Errors

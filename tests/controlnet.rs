@@ -2,7 +2,8 @@
 
 use impasto::attention::Tap;
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Input, Noise, Schedule, Spacing};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
+use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::nn::{Added, ControlNet, ControlNetConfig, UNet};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::{Tensors, Weights};
@@ -103,6 +104,44 @@ fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
         seen.push(with);
     }
     assert_ne!(seen[0], seen[1]);
+    Ok(())
+}
+
+/// A second negative branch, and how far its prediction is from the first one's.
+#[derive(Default)]
+struct Again {
+    branch: Option<Branch>,
+    apart: f64,
+}
+
+impl Guidance for Again {
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        let empty = setup.codec.text("")?;
+        self.branch = Some(setup.add("again", Branch::Uncond, "again", empty)?);
+        Ok(())
+    }
+
+    fn plan(&mut self, _: &Step, plan: &mut Plan) -> Result<()> {
+        self.branch.iter().for_each(|branch| plan.evaluate(*branch));
+        Ok(())
+    }
+
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        let [again, uncond] = [self.branch.expect("begun"), Branch::Uncond].map(|branch| predictions.x0(branch));
+        self.apart = self.apart.max((again? - uncond?).abs().max().double_value(&[]));
+        Ok(())
+    }
+}
+
+#[test]
+fn variation_of_uncond_goes_without_control_in_guess_mode() -> Result<()> {
+    let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
+    let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(Guess::Diffusers);
+    let schedule = Schedule::new(model.table(), 2, Spacing::Leading)?;
+    let mut again = Again::default();
+    let start = Start::new("a red boat", GRID, Noise::seeded(7));
+    Sampler::new(schedule, Euler).guide(&mut again).start(&guessing, start)?.finish()?;
+    assert!(again.branch.is_some() && again.apart < 1e-4, "{}", again.apart);
     Ok(())
 }
 

@@ -313,7 +313,7 @@ fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
         (PROMPT, new().space(Space::Joint), "space is Joint"),
     ] {
         let got = message(prompt, guide)?;
-        assert!(got.contains(said) && got.contains("ImageGuidance failed before"), "{got}");
+        assert!(got.contains(said) && got.contains("ImageGuidance failed in "), "{got}");
     }
     Ok(())
 }

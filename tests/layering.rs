@@ -2,8 +2,21 @@
 
 use std::{fs, path::Path};
 
-const VOCABULARY: &[&str] =
-    &["error", "branch", "step", "prompt", "conditioning", "color", "raster", "recipe", "sheet", "vision"];
+const VOCABULARY: &[&str] = &[
+    "error",
+    "files",
+    "branch",
+    "step",
+    "prompt",
+    "conditioning",
+    "micro_conditioning",
+    "latent_colors",
+    "color",
+    "raster",
+    "recipe",
+    "sheet",
+    "vision",
+];
 
 /// Each layer's modules, and the layers it may use, from the bottom up. `docs/architecture.md` draws it.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[

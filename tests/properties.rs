@@ -9,8 +9,9 @@ use impasto::guidance::{
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Raster, Result, Rgb, Step, TokenSpan};
+use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Raster, Recipe, Result, Rgb, Step, TokenSpan};
 use ndarray::Array2;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use tch::{Kind, Tensor};
 
@@ -309,7 +310,7 @@ fn a_latent_of_another_shape_or_without_numbers_is_an_error() -> Result<()> {
         }
     }
     let message = latent(sampler().guide(Cut)).expect_err("another shape").to_string();
-    assert!(message.contains("Cut failed at step 0") && message.contains("[1, 4, 4, 6]"), "{message}");
+    assert!(message.contains("Cut failed in transition at step 0") && message.contains("[1, 4, 4, 6]"), "{message}");
 
     struct Break;
     impl Guidance for Break {
@@ -893,7 +894,7 @@ fn a_prediction_that_nobody_evaluated_is_an_error_that_names_its_guidance() -> R
         }
     }
     let message = latent(sampler().guide(Curious)).expect_err("nobody evaluated it").to_string();
-    assert!(message.contains("Curious failed at step 0: branch Extra(0) was not evaluated"), "{message}");
+    assert!(message.contains("Curious failed in predicted at step 0: branch Extra(0) was not evaluated"), "{message}");
     Ok(())
 }
 
@@ -919,6 +920,18 @@ impl Diary {
 }
 
 impl Guidance for Diary {
+    fn rehearsal(&self) -> Option<f64> {
+        self.note("rehearsal");
+        Some(500.0)
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        self.note("recipe");
+        Recipe::of("Diary", &())
+    }
+    fn name(&self) -> &'static str {
+        self.note("name");
+        "Diary"
+    }
     fn check(&self) -> Result<()> {
         self.note("check");
         Ok(())
@@ -979,9 +992,10 @@ impl Saliency for Diary {
     }
 }
 
-/// Two steps of a run with everything that a run may be asked.
+/// Two steps of a run, after a first pass of one, with everything that a run may be asked.
 fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
     let model = ToyModel::new(3)?;
+    guidance.recipe()?;
     let mut run = Sampler::new(schedule(2), Euler).guide(guidance).start(&model, start(1))?;
     let _ = run.decode()?;
     run.notes();
@@ -992,12 +1006,19 @@ fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
 fn wrappers_forward_every_phase() -> Result<()> {
     let plain = Diary::default();
     diary_of(plain.clone())?;
+    // How often a name is asked for, and the parts of a sum are asked for theirs, is nobody's business.
+    let unnamed = |diary: Vec<(&'static str, usize)>| -> Vec<(&'static str, usize)> {
+        diary.into_iter().filter(|(name, _)| *name != "name").collect()
+    };
     let wanted = plain.read();
     let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
     assert_eq!(
         names,
         [
+            "recipe",
+            "rehearsal",
             "check",
+            "name",
             "begin",
             "condition",
             "hooks",
@@ -1023,13 +1044,17 @@ fn wrappers_forward_every_phase() -> Result<()> {
 
     let (a, b) = (Diary::default(), Diary::default());
     diary_of((a.clone(), b.clone()))?;
-    assert_eq!((a.read(), b.read()), (wanted.clone(), wanted.clone()), "(A, B)");
+    assert_eq!([a, b].map(|each| unnamed(each.read())), [(); 2].map(|()| unnamed(wanted.clone())), "(A, B)");
 
-    // A force asks its saliency for everything but a report: its own holds the maps.
+    // A force asks its saliency for everything but its name and a report: its own holds the maps. In the first pass, which the
+    // saliency wants, the force itself does nothing.
     let inner = Diary::default();
     diary_of(ColorForce::new("eyes", GOLD).saliency(inner.clone()).max_timestep(999.0))?;
-    let forced: Vec<_> = wanted.into_iter().filter(|(name, _)| *name != "report").collect();
-    assert_eq!(inner.read(), forced, "ColorForce");
+    let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
+        diary.into_iter().filter(|(name, _)| !["report", "name", "rehearsal"].contains(name)).collect()
+    };
+    assert!(inner.read().iter().any(|(name, _)| *name == "rehearsal"), "its wish for a first pass is passed on");
+    assert_eq!(called(inner.read()), called(wanted), "ColorForce");
     Ok(())
 }
 

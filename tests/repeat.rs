@@ -82,7 +82,7 @@ fn again(pipeline: &mut Pipeline, output: &Output, index: usize) -> Result<(Vec<
     output.save(index, &path)?;
     assert_eq!(Raster::open(&path)?, *output.image(index)?);
     let request = Request::from_png(pipeline, &path)?;
-    let notes = request.notes().to_vec();
+    let notes = request.notes()?;
     Ok((notes, request.run()?))
 }
 
@@ -312,7 +312,7 @@ fn a_picture_to_start_from_is_asked_for() -> Result<()> {
     let folder = Folder::new();
     output.save(0, folder.file("repainted.png"))?;
     let request = Request::from_png(&mut pipeline, folder.file("repainted.png"))?;
-    let notes = request.notes().join("\n");
+    let notes = request.notes()?.join("\n");
     assert!(
         notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("start with Portion(0.6)"),
         "{notes}"
@@ -371,7 +371,7 @@ fn words_of_other_programs_are_followed_as_far_as_they_go() -> Result<()> {
                  Lora hashes: \"a: 1, b: 2\", Version: v1.9.0";
     let path = folder.told(&[("parameters", words)]);
     let request = Request::from_png(&mut pipeline, &path)?;
-    let notes = request.notes().join("\n");
+    let notes = request.notes()?.join("\n");
     assert!(notes.contains("not repeated: Clip skip 2; Hires upscale 2; Lora hashes a: 1, b: 2"), "{notes}");
     assert!(notes.contains("the model tiny") && !notes.contains("GPU") && !notes.contains("lora:"), "{notes}");
     let output = request.run()?;
@@ -381,7 +381,7 @@ fn words_of_other_programs_are_followed_as_far_as_they_go() -> Result<()> {
 
     let words = "a boat <lora:sea:0.8>\nSteps: many, Sampler: DPM fast, Seed: 1, Size: large";
     let request = Request::from_png(&mut pipeline, folder.told(&[("parameters", words)]))?;
-    let notes = request.notes().join("\n");
+    let notes = request.notes()?.join("\n");
     for told in ["\"DPM fast\" is not known", "a GPU's", "lora", "not repeated: Steps many; Size large"] {
         assert!(notes.contains(told), "{told} in {notes}");
     }
@@ -406,9 +406,9 @@ fn words_for_other_programs_have_the_schedule_and_the_layer() -> Result<()> {
     assert_eq!(told, [Some("DPM++ 2M"), Some("Karras"), Some("2")]);
     let path = folder.told(&[("parameters", &info.to_string())]);
     let request = Request::from_png(&mut pipeline, &path)?;
-    assert!(request.notes().iter().all(|note| !note.contains("not repeated")), "{:?}", request.notes());
+    assert!(request.notes()?.iter().all(|note| !note.contains("not repeated")), "{:?}", request.notes()?);
     assert_eq!(request.run()?.images(), output.images());
-    let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes().join("; ");
+    let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes()?.join("; ");
     assert!(notes.contains("not repeated: Clip skip 2"), "{notes}");
 
     let mut recipe = pipeline.request(PORTRAIT).seed(3).steps(3).run()?.recipe().clone();
@@ -439,7 +439,7 @@ fn broken_recipes_say_what_is_wrong() -> Result<()> {
         (changed("/format", 2.into()), "form 2"),
         (changed("/steps", "many".into()), "invalid type: string \"many\""),
         (changed("/seed", (-1).into()), "invalid value"),
-        (changed("/sampler", "Eular".into()), "solver \"Eular\" is not known; did you mean \"euler\""),
+        (changed("/sampler", "Eular".into()), "solver \"Eular\" is not known; did you mean \"Euler\""),
         (changed("/solver", serde_json::json!({ "name": "Ddim", "settings": { "eta": "x" } })), "recipe of Ddim"),
         (changed("/guidances/0/settings", serde_json::json!({ "phrase": 7 })), "recipe of Daam: invalid type"),
         (changed("/guidances/0", serde_json::json!({ "name": "PaintWithWords" })), "recipe of PaintWithWords"),
@@ -453,7 +453,7 @@ fn broken_recipes_say_what_is_wrong() -> Result<()> {
     }
     let unknown = changed("/solver", serde_json::json!({ "name": "Mine" }));
     let request = Request::from_png(&mut pipeline, folder.told(&[("impasto", &unknown)]))?;
-    let notes = request.notes().join("; ");
+    let notes = request.notes()?.join("; ");
     assert!(notes.starts_with("Mine, which is no solver of this crate, cannot be repeated"), "{notes}");
     assert!(notes.contains("give it by Request::solver"), "{notes}");
     drop(request);

@@ -9,7 +9,9 @@ use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, 
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
 use impasto::weights::Weights;
-use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto::{
+    Branch, BranchInfo, Codec, Conditioning, Error, MicroConditioning, Model, Pipeline, Raster, Result, Rgb, Source,
+};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -124,6 +126,46 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected none"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn micro_conditioning_is_told_and_repeated() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a folder");
+    let told = MicroConditioning::default().original_size(1024, 768).crop(8, 16).target_size(512, 640);
+    let scored = MicroConditioning::default().aesthetic_score(9.0);
+    for (refiner, micro) in [(false, told), (true, scored)] {
+        let mut pipeline = load(refiner)?;
+        let run = |pipeline: &mut Pipeline, of: [Option<MicroConditioning>; 2]| -> Result<Tensor> {
+            let mut request = pipeline.request(FIRST).seed(3).steps(2).size(64, 64);
+            request = of[0].into_iter().fold(request, Request::micro_conditioning);
+            request = of[1].into_iter().fold(request, Request::negative_micro_conditioning);
+            Ok(request.run()?.latents().shallow_clone())
+        };
+        let plain = run(&mut pipeline, [None; 2])?;
+        assert_ne!(run(&mut pipeline, [Some(micro), None])?, plain);
+        assert_ne!(run(&mut pipeline, [None, Some(micro)])?, plain);
+        let own =
+            MicroConditioning::default().original_size(64, 64).crop(0, 0).target_size(64, 64).aesthetic_score(6.0);
+        assert_eq!(run(&mut pipeline, [Some(own), None])?, plain, "what is told without a word");
+
+        let path = folder.path().join(format!("{refiner}.png"));
+        let request = pipeline.request(FIRST).seed(3).steps(2).size(64, 64).micro_conditioning(micro);
+        let output = request.negative_micro_conditioning(own).run()?;
+        output.save(0, &path)?;
+        let request = Request::from_png(&mut pipeline, &path)?;
+        assert!(request.notes()?.is_empty());
+        assert_eq!(request.run()?.latents(), output.latents());
+    }
+    let message = |request: Request<'_>| request.run().unwrap_err().to_string();
+    let mut tiny = Pipeline::builder().build()?;
+    let refused = message(tiny.request(FIRST).micro_conditioning(told));
+    assert!(refused.contains("micro_conditioning is set for this model; expected an SDXL model"), "{refused}");
+    let mut base = load(false)?;
+    let none = MicroConditioning::default().original_size(0, 8);
+    assert!(message(base.request(FIRST).micro_conditioning(none)).contains("original_size is 0 × 8; expected 1 to"));
+    let score = MicroConditioning::default().aesthetic_score(f64::NAN);
+    assert!(message(base.request(FIRST).negative_micro_conditioning(score)).contains("aesthetic_score is NaN"));
     Ok(())
 }
 

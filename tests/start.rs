@@ -274,7 +274,7 @@ fn a_request_takes_the_pictures_size_and_names_of_samplers() {
     let notes = output.notes().join("; ");
     assert!(notes.contains("Lcm has timesteps of its own; the spacing Karras is ignored"), "{notes}");
     let error = pipeline.request("a red boat").sampler("Eular").run().unwrap_err().to_string();
-    assert!(error.contains("did you mean \"euler\""), "{error}");
+    assert!(error.contains("did you mean \"Euler\""), "{error}");
     let odd = Raster::flat(Rgb(0, 0, 0), 60, 64);
     let error = pipeline.request("a red boat").start(&odd, 0.5).run().unwrap_err().to_string();
     assert!(error.starts_with("height is 60"), "{error}");

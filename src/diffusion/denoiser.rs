@@ -50,6 +50,11 @@ impl<'a> Input<'a> {
     pub const fn new(branch: Branch, x: &'a Tensor, conditioning: &'a Conditioning) -> Self {
         Self { branch, x, conditioning }
     }
+
+    /// Is it the negative prompt's, or a variation of that?
+    pub(crate) fn is_negative(&self) -> bool {
+        self.branch == Branch::Uncond || self.conditioning.against
+    }
 }
 
 /// The clean picture of every evaluated branch, each [n, 4, h, w] f32.

@@ -49,7 +49,7 @@ mod torch_rng;
 mod transition;
 
 pub use denoiser::{Denoiser, Input, Predictions};
-pub use noise::Noise;
+pub use noise::{Noise, NoiseKind};
 pub use prediction::Prediction;
 pub use pulls::Pulls;
 pub use region_noise::{NoiseEdges, region_noise};

@@ -3,7 +3,7 @@
 use super::text_encoders::TextEncoder;
 use super::{Model, hex};
 use crate::error::Result;
-use crate::nn::{ClipText, UNet};
+use crate::nn::{ClipText, Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -11,6 +11,36 @@ use std::ops::Range;
 use tch::Kind;
 
 impl Model {
+    /// This model once more, for another thread: its weights are shared in memory, and what it keeps of runs is its own.
+    ///
+    /// A model can be sent to another thread, but not be used by two at once, as it keeps what was asked for (`Send`, not `Sync`). So
+    /// a server gives each of its threads a shared model. All of them compute with libtorch's threads, whose number is that of the
+    /// process (`tch::set_num_threads`); several pictures at once are no faster than one after the other where those keep all
+    /// processors busy.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Model, Pipeline, Source};
+    ///
+    /// let model = Model::load(&Source::embedded())?;
+    /// let paint = |model: Model, seed| -> impasto::Result<impasto::Raster> {
+    ///     let mut pipeline = Pipeline::builder().model(model).build()?;
+    ///     Ok(pipeline.request("1girl, red hair").seed(seed).steps(2).run()?.image(0)?.clone())
+    /// };
+    /// let another = model.share()?;
+    /// let worker = std::thread::spawn(move || paint(another, 7));
+    /// let here = paint(model, 7)?;
+    /// assert_eq!(worker.join().expect("no panic")?, here);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Torch`](crate::error::Error::Torch) only, such as out of memory.
+    pub fn share(&self) -> Result<Self> {
+        let _no_grad = tch::no_grad_guard();
+        self.remade(self.shared(), &BTreeMap::new(), None, Vec::new())
+    }
+
     /// This model changed by LoRAs, all at once. What they leave alone is shared, and this model stays as it is: to be
     /// rid of a LoRA, drop the result.
     ///
@@ -71,6 +101,8 @@ impl Model {
         })?;
         let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
+        let preview = self.preview.as_ref().map(|tiny| Taesd::new(&weights("preview", self.kind), tiny.config()));
+        let preview = preview.transpose()?;
         let mut reading = self.reading.clone();
         if let Some(learned) = learned {
             reading += &format!(" {:?} {}", learned.word(), hex(&learned.digest()?, 8)); // its rows are too few to be sampled
@@ -92,6 +124,8 @@ impl Model {
             notes: self.notes.iter().cloned().chain(notes).collect(),
             reading,
             fingerprint: OnceCell::new(),
+            preview,
+            latent_colors: OnceCell::new(),
             flats: RefCell::default(),
         })
     }

@@ -3,7 +3,6 @@
 use super::given::Given;
 use super::{Model, configured};
 use crate::attention::{AttentionSite, Tap};
-use crate::branch::Branch;
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
@@ -119,7 +118,7 @@ fn light(picture: &Raster) -> Result<Tensor> {
 }
 
 /// How residuals are weighed when a ControlNet is to guess what its hint shows, with a prompt that says little or
-/// nothing. The branch [`Branch::Uncond`] goes without control then, so that guidance strengthens what the hint says.
+/// nothing. The branch `Branch::Uncond` and its variations go without control then, so that guidance strengthens what the hint says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Guess {
@@ -253,7 +252,7 @@ impl Acting<'_> {
         let pools = self.net.config().global_pool_conditions;
         let n = given.x.size4()?.0 / inputs.len().max(1) as i64;
         let embedded = self.embedded(n, images)?;
-        let goes_without = |input: &Input<'_>| (guess.is_some() || pools) && input.branch == Branch::Uncond;
+        let goes_without = |input: &Input<'_>| (guess.is_some() || pools) && input.is_negative();
         let with: Vec<i64> = (0..).zip(inputs).filter(|(_, input)| !goes_without(input)).map(|(i, _)| i).collect();
         if with.is_empty() {
             return Ok(None);

@@ -46,6 +46,30 @@ impl Precision {
     }
 }
 
+/// Is the device there?
+///
+/// # Errors
+/// [`Error::Parameter`] with what this libtorch has instead.
+pub(super) fn check_device(device: Device) -> Result<()> {
+    let missing = |expected: &'static str| Err(Error::parameter("device", format!("{device:?}"), expected));
+    match device {
+        Device::Cuda(_) if !tch::utils::has_cuda() => missing(
+            "Device::Cpu, as this libtorch is built without CUDA or finds no GPU; for one with CUDA see the README, Set-up: PyTorch's \
+             (LIBTORCH_USE_PYTORCH=1) or its archive",
+        ),
+        Device::Cuda(index) if index as i64 >= tch::Cuda::device_count() => {
+            let count = tch::Cuda::device_count();
+            let expected = format!("Device::Cuda(0) to Device::Cuda({}), the GPUs of this machine", count - 1);
+            Err(Error::parameter("device", format!("{device:?}"), expected))
+        }
+        Device::Mps if !tch::utils::has_mps() => {
+            missing("Device::Cpu, as this libtorch has no MPS (Apple silicon) here")
+        }
+        Device::Vulkan => missing("Device::Cpu, Device::Cuda or Device::Mps"),
+        _ => Ok(()),
+    }
+}
+
 /// Does this machine's processor compute in bf16? Others convert back and forth.
 pub(super) fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]

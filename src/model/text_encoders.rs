@@ -110,6 +110,21 @@ impl TextEncoders {
         }
     }
 
+    /// The words of a text that are no token of the first encoder, in lower case: it reads their letters. Numbers are read digit by
+    /// digit anyway.
+    pub fn spelled(&self, text: &str) -> Result<Vec<String>> {
+        let Some(encoder) = self.encoders.first() else { return Ok(Vec::new()) };
+        let mut spelled = Vec::new();
+        for (word, _) in encoder.chunks(text, self.options)?.prompt.words() {
+            let digits = word.chars().filter(char::is_ascii_digit).count();
+            let usual = digits + usize::from(digits < word.chars().count());
+            if encoder.tokenizer.encode(&word)?.ids.len() > usual + 2 {
+                spelled.push(word);
+            }
+        }
+        Ok(spelled)
+    }
+
     /// Are there as many layers as the options skip?
     pub fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();

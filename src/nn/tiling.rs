@@ -7,8 +7,8 @@ use tch::{Device, Kind, Tensor};
 /// that of one tile and the picture.
 ///
 /// By default it decides by itself. A latent cell's share of memory is estimated as three of the network's largest tensors;
-/// where all cells together stay within 1 GiB, the picture is worked on whole, the same to the bit as with
-/// [`Tiling::whole`]: up to 590 × 590 pixels for the VAE of Stable Diffusion in f32, 840 × 840 in f16. Beyond that, images of a
+/// where all cells together stay within 3 GiB, the picture is worked on whole, the same to the bit as with
+/// [`Tiling::whole`]: up to 1024 × 1024 pixels for the VAE of Stable Diffusion in f32, 1448 × 1448 in f16. Beyond that, images of a
 /// batch take turns, and an image that is too large alone is split into the fewest tiles that are within the limit, with
 /// 16 cells or a quarter of a tile in common.
 ///
@@ -27,9 +27,9 @@ enum Rule {
 }
 
 impl Default for Tiling {
-    /// [`Tiling::above`] 1 GiB.
+    /// [`Tiling::above`] 3 GiB: what 1024 × 1024 pixels take in f32, and every size that SDXL was trained at.
     fn default() -> Self {
-        Self::above(1 << 30)
+        Self::above(3 << 30)
     }
 }
 
@@ -311,8 +311,11 @@ mod tests {
         assert_eq!(given(tiling, [1, 1, 24, 25])?, (24 * 16, 2), "(25 + 6 in common)/2, rounded up");
         assert_eq!(given(tiling, [2, 1, 40, 42])?, (23 * 24, 8));
         assert_eq!(given(Tiling::whole(), [2, 1, 40, 42])?, (2 * 40 * 42, 1));
-        assert_eq!(Tiling::default().tile(64, 64, 196_608.0), None, "SD 1.5 at 512 pixels");
-        assert_eq!(Tiling::default().tile(128, 128, 196_608.0), Some((72, 72)), "and at 1024");
+        // SD 1.5 in f32 at 512 × 512, 768 × 512 and 1024 × 1024 pixels, and the sizes that SDXL was trained at.
+        for (h, w) in [(64, 64), (64, 96), (128, 128), (104, 152), (144, 112), (96, 168), (80, 192)] {
+            assert_eq!(Tiling::default().tile(h, w, 196_608.0), None, "{h} × {w} cells");
+        }
+        assert_eq!(Tiling::default().tile(144, 144, 196_608.0), Some((80, 80)), "and at 1152");
         Ok(())
     }
 

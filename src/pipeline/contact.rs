@@ -60,7 +60,7 @@ fn times(output: &Output, size: (u32, u32)) -> (String, Raster) {
     let caption = format!(
         "{}: {} before the first step, {} in steps of {}, {} for the picture",
         lasted(timing.total()),
-        lasted(timing.text),
+        lasted(timing.text + timing.first_pass.iter().sum::<Duration>()),
         lasted(sum),
         lasted(timing.step()),
         lasted(timing.decode)

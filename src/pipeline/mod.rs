@@ -5,6 +5,7 @@ mod embedded_scale;
 mod infotext;
 mod output;
 mod page;
+mod preview;
 mod recipe;
 mod reel;
 mod repeated;
@@ -12,6 +13,7 @@ mod request;
 
 pub use infotext::Infotext;
 pub use output::{Output, Timing};
+pub use preview::Preview;
 pub use recipe::RunRecipe;
 pub use request::{ColorWords, Request};
 
@@ -106,7 +108,7 @@ impl Builder {
         self
     }
 
-    /// When pictures are encoded and decoded in tiles, to save memory. Default: where the whole would take more than 1 GiB;
+    /// When pictures are encoded and decoded in tiles, to save memory. Default: where the whole would take more than 3 GiB;
     /// [`Tiling::whole`] and [`Tiling::new`] force either.
     pub fn tiling(mut self, tiling: Tiling) -> Self {
         self.options.tiling = tiling;
@@ -135,6 +137,12 @@ impl Builder {
     /// What the network's output means, where the checkpoint does not say or says it wrongly.
     pub fn prediction(mut self, prediction: Prediction) -> Self {
         self.options.prediction = Some(prediction);
+        self
+    }
+
+    /// A tiny autoencoder (TAESD) that shows pictures while they are made; see [`LoadOptions::preview`].
+    pub fn preview(mut self, preview: Source) -> Self {
+        self.options.preview = Some(preview);
         self
     }
 
@@ -193,7 +201,7 @@ impl Builder {
     /// Of the guidances, named after them; of [`Model::load`].
     pub fn build(self) -> Result<Pipeline> {
         for guidance in &self.guidances {
-            blame(guidance.check(), guidance.name(), None)?;
+            blame(guidance.check(), guidance.name(), "check", None)?;
         }
         let model = self.model.map_or_else(|| Model::load_with(&self.source, self.options), Ok)?;
         Ok(Pipeline { model, guidances: self.guidances })

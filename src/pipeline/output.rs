@@ -25,9 +25,12 @@ pub struct Output {
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Timing {
-    /// Prompts to contexts, the guidances' preparation, and the rehearsal that some of them want.
+    /// Prompts to contexts, and what guidance methods prepare.
     #[serde(serialize_with = "milliseconds")]
     pub text: Duration,
+    /// Each step of the first pass that some guidance methods want, to look at what they are to change; empty without one.
+    #[serde(serialize_with = "all_milliseconds")]
+    pub first_pass: Vec<Duration>,
     /// Each step, guidances included.
     #[serde(serialize_with = "all_milliseconds")]
     pub steps: Vec<Duration>,
@@ -56,9 +59,9 @@ impl Timing {
         steps.get(steps.len() / 2).copied().unwrap_or_default()
     }
 
-    /// All of it.
+    /// All of it, but for the time in callbacks.
     pub fn total(&self) -> Duration {
-        self.text + self.steps.iter().sum::<Duration>() + self.decode
+        self.text + self.first_pass.iter().chain(&self.steps).sum::<Duration>() + self.decode
     }
 }
 

@@ -165,7 +165,7 @@ fn drawn(frame: &Frame<'_>, output: &Output) -> Result<String> {
 
 fn times(output: &Output) -> String {
     let timing = &output.timing;
-    let (text, decode) = (timing.text, timing.decode);
+    let (text, decode) = (timing.text + timing.first_pass.iter().sum::<Duration>(), timing.decode);
     let steps: Duration = timing.steps.iter().sum();
     let total = timing.total().as_secs_f64().max(f64::MIN_POSITIVE);
     let part = |class: &str, time: Duration| {
@@ -175,10 +175,11 @@ fn times(output: &Output) -> String {
     let (a, b, c) = (part("text", text), part("steps", steps), part("decode", decode));
     format!(
         "<p class=\"total\">{} in all, {} a step</p>\n<div class=\"time\" aria-hidden=\"true\">{a}{b}{c}</div>\n\
-         <p class=\"legend\"><span class=\"text\">before the first step {}</span> <span class=\"steps\">{} steps {}</span> \
+         <p class=\"legend\"><span class=\"text\">{} {}</span> <span class=\"steps\">{} steps {}</span> \
          <span class=\"decode\">picture {}</span></p>\n{}",
         lasted(timing.total()),
         lasted(timing.step()),
+        if timing.first_pass.is_empty() { "before the first step" } else { "before the first step, with a first pass" },
         lasted(text),
         timing.steps.len(),
         lasted(steps),

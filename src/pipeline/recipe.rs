@@ -3,7 +3,7 @@
 use super::infotext::Infotext;
 use super::request::ColorWords;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
-use crate::diffusion::{Noise, Spacing};
+use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::model::Identity;
@@ -53,6 +53,9 @@ pub struct RunRecipe {
     pub seed: Option<u64>,
     /// Noise in place of the seed.
     pub noise: Option<Noise>,
+    /// The kind of number that the seed's noise was drawn as.
+    #[serde(default)]
+    pub noise_kind: NoiseKind,
     /// Number of images in the batch.
     pub images: usize,
     /// Which of them this is, counted from 0.

@@ -36,7 +36,7 @@ impl<'p> Request<'p> {
     /// output.save(0, &path)?;
     ///
     /// let request = Request::from_png(&mut pipeline, &path)?;
-    /// assert!(request.notes().is_empty());
+    /// assert!(request.notes()?.is_empty());
     /// assert_eq!(request.run()?.image(0)?, output.image(0)?);
     /// # std::fs::remove_file(path).ok();
     /// # Ok(()) }
@@ -52,10 +52,35 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// What cannot be repeated of the run that this request came from, in sentences; [`Output::notes`](super::Output::notes)
-    /// has them too. Empty if everything can, and for requests that came from no file.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
+    /// What is doubtful before the run, in sentences, which [`Output::notes`](super::Output::notes) has too: what cannot be repeated
+    /// of the run that the request came from, how much longer a size takes than the model's own, and words that the embedded model
+    /// does not know. Empty if nothing is.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a size that no picture can have, or a prompt that cannot be read.
+    pub fn notes(&self) -> Result<Vec<String>> {
+        let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?];
+        Ok(self.notes.iter().cloned().chain(doubts.into_iter().flatten()).collect())
+    }
+
+    /// What is to be told of a size that is far beyond the model's own.
+    fn doubts_of_size(&self) -> Result<Option<String>> {
+        /// Times the pixels that a checkpoint wants from which on time and repetitions are worth a note.
+        const MUCH: f64 = 4.0;
+        let (grid, cell, own) = (self.grid()?, self.model.cell(), self.model.defaults());
+        let (width, height) = (grid.w * cell, grid.h * cell);
+        let times = (width * height) as f64 / (f64::from(own.width) * f64::from(own.height)).max(1.0);
+        if times <= MUCH {
+            return Ok(None);
+        }
+        Ok(Some(format!(
+            "{width}×{height} has {times:.0} times the pixels of {}×{}, this model's own size: a step takes at least {times:.0} times \
+             as long, its self-attention up to {:.0} times, and things tend to repeat; a picture of the model's own size, enlarged and \
+             repainted by Request::start, is quicker and better",
+            own.width,
+            own.height,
+            times * times
+        )))
     }
 
     /// What makes this request again; its seed is still to be drawn.
@@ -113,6 +138,7 @@ impl<'p> Request<'p> {
             steps: self.steps,
             seed: None,
             noise: self.noise.clone(),
+            noise_kind: self.noise_kind,
             images: self.images,
             image: 0,
             solver_name: solver_name.into(),
@@ -144,6 +170,7 @@ impl<'p> Request<'p> {
         self.size = Some((recipe.width, recipe.height));
         (self.steps, self.images, self.batching) = (recipe.steps, recipe.images, recipe.batching);
         (self.seed, self.noise, self.variation) = (recipe.seed, recipe.noise, recipe.variation);
+        self.noise_kind = recipe.noise_kind;
         if let Some(name) = &recipe.sampler {
             solver::by_name(name)?;
         }

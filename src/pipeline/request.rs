@@ -1,12 +1,12 @@
 //! [`Request`]: what a picture should be.
 
 use super::embedded_scale::EmbeddedScale;
-use super::{Output, Timing};
+use super::{Output, Preview, Timing};
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
-use crate::diffusion::{Family, Noise, Schedule, Spacing, Strength};
+use crate::diffusion::{Family, Noise, NoiseKind, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, Occurrence, RescaledCfg};
 use crate::micro_conditioning::MicroConditioning;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
 /// What a picture should be. Setters cannot fail; [`Request::run`] says what is wrong.
@@ -53,6 +53,7 @@ pub struct Request<'p> {
     pub(super) steps: usize,
     pub(super) seed: Option<u64>,
     pub(super) noise: Option<Noise>,
+    pub(super) noise_kind: NoiseKind,
     pub(super) images: usize,
     pub(super) solver: Option<Box<dyn Solver>>,
     pub(super) sampler: Option<Cow<'p, str>>,
@@ -70,11 +71,13 @@ pub struct Request<'p> {
     pub(super) batching: Batching,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
+    on_preview: Option<(usize, Show<'p>)>,
     /// What cannot be repeated of the run it came from.
     pub(super) notes: Vec<String>,
 }
 
 type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;
+type Show<'p> = Box<dyn FnMut(&Preview<'_>) -> Result<()> + 'p>;
 
 impl<'p> Request<'p> {
     pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: &'p str) -> Self {
@@ -93,6 +96,7 @@ impl<'p> Request<'p> {
             steps: 28,
             seed: None,
             noise: None,
+            noise_kind: NoiseKind::default(),
             images: 1,
             solver: None,
             sampler: None,
@@ -110,6 +114,7 @@ impl<'p> Request<'p> {
             batching: Batching::default(),
             cancel: CancelToken::default(),
             on_step: None,
+            on_preview: None,
             notes: Vec::new(),
         }
     }
@@ -141,7 +146,7 @@ impl<'p> Request<'p> {
     }
 
     /// The prompt as it is read, and the colors in it.
-    fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
+    pub(super) fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
         let known = match self.color_words {
             ColorWords::Nothing => Vec::new(),
             // Most prompts say none.
@@ -197,10 +202,19 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator on every device,
-    /// so seeds match those of diffusers with a CPU generator.
+    /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator in f32, on every device and in
+    /// every precision, so seeds match those of diffusers in f32 with a CPU generator. For those of diffusers in f16 or bf16 see
+    /// [`noise_kind`](Self::noise_kind).
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// The kind of number that the seed's noise is drawn as. Torch draws other numbers in f16 and bf16 than in f32, so the seeds of
+    /// a diffusers pipeline in half precision are those of [`NoiseKind::Half`] or [`NoiseKind::BFloat16`], whatever this model
+    /// computes in. Default: f32.
+    pub fn noise_kind(mut self, kind: NoiseKind) -> Self {
+        self.noise_kind = kind;
         self
     }
 
@@ -356,9 +370,29 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Called after every step; `Break` ends the run with [`Error::Cancelled`].
+    /// Called after every step, also of the first pass that some guidance methods want ([`Progress::pass`]); `Break` ends the run
+    /// with [`Error::Cancelled`].
     pub fn on_step(mut self, callback: impl FnMut(&Progress) -> ControlFlow<()> + 'p) -> Self {
         self.on_step = Some(Box::new(callback));
+        self
+    }
+
+    /// Shows the picture after each `every` steps, 1 or more, and after the last one of each pass. An error of `show` ends the run;
+    /// [`Error::Cancelled`] does so on purpose.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// # let folder = std::env::temp_dir();
+    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let request = pipeline.request("1girl, red hair").seed(7).steps(8).on_preview(4, |preview| {
+    ///     let picture = preview.pictures()?.remove(0);
+    ///     picture.save(folder.join(format!("step_{}.png", preview.progress().done)))
+    /// });
+    /// let output = request.run()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn on_preview(mut self, every: usize, show: impl FnMut(&Preview<'_>) -> Result<()> + 'p) -> Self {
+        self.on_preview = Some((every, Box::new(show)));
         self
     }
 
@@ -370,7 +404,7 @@ impl<'p> Request<'p> {
     /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
     /// guidances find wrong, named after them; [`Error::Cancelled`].
     pub fn run(mut self) -> Result<Output> {
-        let (mut recipe, begun) = (self.recipe()?, Instant::now());
+        let (mut recipe, begun, doubts) = (self.recipe()?, Instant::now(), self.notes()?);
         let (prompt, colors) = self.understood()?;
         if colors.len() > MOST_COLORS {
             let expected = format!("at most {MOST_COLORS}, as each becomes a force; name colors in words beyond them");
@@ -383,7 +417,10 @@ impl<'p> Request<'p> {
             });
             self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
         }
-        let mut on_step = self.on_step.take();
+        if let Some((0, _)) = self.on_preview {
+            return Err(Error::parameter("on_preview", "every 0 steps", "1 or more"));
+        }
+        let mut watch = Watch { model: self.model, on_step: self.on_step.take(), on_preview: self.on_preview.take() };
         if self.noise.is_none() {
             recipe.seed = Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32));
         }
@@ -393,29 +430,30 @@ impl<'p> Request<'p> {
         }
         let (model, grid) = (self.model, self.grid()?);
         let size = (recipe.height, recipe.width);
-        let doubts = std::mem::take(&mut self.notes);
         let mut controlled = Controlled::sized(model, &self.controls, Some(size))?;
         if let Some(guess) = self.guess {
             controlled = controlled.guess(guess);
         }
         let ends_early = self.until.is_some();
-        let (mut run, note) = self.begin(recipe.seed.unwrap_or_default(), grid, &controlled)?;
-        let mut steps = Vec::new();
-        let (text, mut begun) = (begun.elapsed(), Instant::now());
+        let (mut timing, mut shown) = (Timing::default(), Duration::ZERO);
+        let seen = |run: &Run<'_, '_>, progress: &Progress| {
+            let begun = Instant::now();
+            timing.first_pass.push(progress.took);
+            watch.see(run, progress)?;
+            shown += begun.elapsed();
+            Ok(())
+        };
+        let (mut run, note) = self.begin(recipe.seed.unwrap_or_default(), grid, &controlled, seen)?;
+        timing.text = begun.elapsed().saturating_sub(shown + timing.first_pass.iter().sum::<Duration>());
         while let Some(progress) = run.step()? {
-            let now = Instant::now();
-            steps.push(now.duration_since(std::mem::replace(&mut begun, now)));
-            if on_step.as_mut().is_some_and(|callback| callback(&progress).is_break()) {
-                return Err(Error::Cancelled);
-            }
+            timing.steps.push(progress.took);
+            watch.see(&run, &progress)?;
         }
+        let ended = Instant::now();
         let _ = run.finish()?;
         let pictures = if ends_early { None } else { Some(run.decode()?) };
-        let timing = Timing { text, steps, decode: begun.elapsed() };
-        let of = |pictures: &Tensor| -> Result<Vec<Raster>> {
-            (0..pictures.size4()?.0).map(|image| Raster::from_tensor(&pictures.f_select(0, image)?)).collect()
-        };
-        let images = pictures.as_ref().map(of).transpose()?.unwrap_or_default();
+        timing.decode = ended.elapsed();
+        let images = pictures.as_ref().map(Raster::each).transpose()?.unwrap_or_default();
         let tiles = if ends_early { None } else { model.tiles_told(grid) };
         let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(tiles);
         let notes = notes.chain(run.notes()).collect();
@@ -424,7 +462,13 @@ impl<'p> Request<'p> {
     }
 
     /// Checks the request and prepares the run; also says what is doubtful.
-    fn begin<'m>(mut self, seed: u64, grid: Grid, model: &'m Controlled<'p>) -> Result<(Run<'p, 'm>, Option<String>)> {
+    fn begin<'m>(
+        mut self,
+        seed: u64,
+        grid: Grid,
+        model: &'m Controlled<'p>,
+        first_pass: impl FnMut(&Run<'p, 'm>, &Progress) -> Result<()>,
+    ) -> Result<(Run<'p, 'm>, Option<String>)> {
         let (solver, schedule, note) = self.sampling()?;
         let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
         let embeds = self.model.embeds_guidance();
@@ -442,7 +486,8 @@ impl<'p> Request<'p> {
         for guidance in self.guidances {
             sampler = sampler.guide(guidance);
         }
-        let noise = self.noise.unwrap_or_else(|| Noise::seeded(seed));
+        let seeded = |seed| Noise::seeded(seed).kind(self.noise_kind);
+        let noise = self.noise.unwrap_or_else(|| seeded(seed));
         let left = self.resumed.map(|(latents, _)| latents);
         let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
         let images = rows.map_or(self.images, |rows| self.images.max(rows));
@@ -452,7 +497,7 @@ impl<'p> Request<'p> {
         start = self.micro.into_iter().fold(start, Start::micro_conditioning);
         start = self.negative_micro.into_iter().fold(start, Start::negative_micro_conditioning);
         if let Some((seed, strength)) = self.variation {
-            start = start.variation(Noise::seeded(seed), strength);
+            start = start.variation(seeded(seed), strength);
         }
         let size = ((grid.h * self.model.cell()) as u32, (grid.w * self.model.cell()) as u32);
         let picture = self.picture.map(|(picture, _)| sized(picture, size, Filter::Lanczos)).transpose()?;
@@ -471,7 +516,7 @@ impl<'p> Request<'p> {
         if let Some(mask) = &mask {
             start = start.mask(mask);
         }
-        Ok((sampler.start(model, start)?, note))
+        Ok((sampler.start_watched(model, start, first_pass)?, note))
     }
 
     /// Solver and levels, and what is doubtful about them.
@@ -521,6 +566,27 @@ impl<'p> Request<'p> {
             }
         }
         Ok(Grid::new(i64::from(height / cell), i64::from(width / cell)))
+    }
+}
+
+/// Who is told how far a run is.
+struct Watch<'p> {
+    model: &'p Model,
+    on_step: Option<Callback<'p>>,
+    on_preview: Option<(usize, Show<'p>)>,
+}
+
+impl Watch<'_> {
+    fn see(&mut self, run: &Run<'_, '_>, progress: &Progress) -> Result<()> {
+        if self.on_step.as_mut().is_some_and(|callback| callback(progress).is_break()) {
+            return Err(Error::Cancelled);
+        }
+        match &mut self.on_preview {
+            Some((every, show)) if progress.done % *every == 0 || progress.step.index + 1 == progress.step.count => {
+                Preview::show(run, progress, self.model, &mut **show)
+            }
+            _ => Ok(()),
+        }
     }
 }
 

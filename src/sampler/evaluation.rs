@@ -54,13 +54,13 @@ impl Evaluation<'_, '_> {
         let mut plan = Plan::default();
         self.combine.branches(&self.step).into_iter().for_each(|branch| plan.evaluate(branch));
         let (step, shape) = (self.step, x.size());
-        each(self.guidances, Some(step.index), |guidance| guidance.plan(&step, &mut plan))?;
+        each(self.guidances, ("plan", Some(step.index)), |guidance| guidance.plan(&step, &mut plan))?;
         let mut predictions = self.predictions(&plan.into_rows(), x)?;
-        each(self.guidances, Some(step.index), |guidance| guidance.predicted(&step, &mut predictions))?;
+        each(self.guidances, ("predicted", Some(step.index)), |guidance| guidance.predicted(&step, &mut predictions))?;
         let combined = self.combine.combine(&step, &predictions)?;
         keeps("the combined x0", &combined, &shape)?;
         let mut denoised = Denoised::new(combined);
-        each(self.guidances, Some(step.index), |guidance| {
+        each(self.guidances, ("denoised", Some(step.index)), |guidance| {
             guidance.denoised(&step, &mut denoised)?;
             keeps("Denoised::x0", &denoised.x0, &shape)
         })?;

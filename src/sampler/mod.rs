@@ -38,6 +38,7 @@ use start::{Begun, Kept};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// Whether branches and images share a forward pass.
@@ -134,30 +135,45 @@ impl<'g> Sampler<'g> {
         self
     }
 
-    /// Encodes the prompts, lets every guidance prepare, and draws the first latent. No model call yet, but for the rehearsal
-    /// that a guidance may want ([`Guidance::rehearsal`]).
+    /// Encodes the prompts, lets every guidance method prepare, and draws the first latent. No model call yet, but for the first
+    /// pass that a guidance method may want ([`Guidance::rehearsal`]).
     ///
     /// # Errors
     /// What guidances find wrong, named after them; [`Error::Parameter`] for no images, a mask without a picture,
     /// or a second prompt for a model of one text encoder; [`Error::Shape`] for a picture, mask or latent of another size
     /// than the grid's.
-    pub fn start<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
-        if let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.rehearsal()).reduce(f64::min) {
-            let mut rehearsal = self.begin(model, start.clone(), true)?;
-            while rehearsal.steps.as_slice().first().is_some_and(|next| next.timestep >= until) {
-                rehearsal.step()?;
-            }
-            self = rehearsal.sampler;
-        }
-        self.begin(model, start, false)
+    pub fn start<'m, M: Denoiser + Codec>(self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
+        self.start_watched(model, start, |_, _| Ok(()))
     }
 
-    fn begin<'m, M: Denoiser + Codec>(
+    /// As [`start`](Self::start), and shows the run of the first pass to `watch` after each of its steps, if there is one. An error
+    /// of `watch` ends it.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and those of `watch`.
+    pub fn start_watched<'m, M: Denoiser + Codec>(
         mut self,
         model: &'m M,
         start: Start<'_>,
-        rehearsal: bool,
+        mut watch: impl FnMut(&Run<'g, 'm>, &Progress) -> Result<()>,
     ) -> Result<Run<'g, 'm>> {
+        let all = self.schedule.steps().count();
+        let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.rehearsal()).reduce(f64::min) else {
+            return self.begin(model, start, Pass { index: 0, count: 1, before: 0, total: all });
+        };
+        let first = self.schedule.steps().take_while(|step| step.timestep >= until).count();
+        let pass = |index| Pass { index, count: 2, before: index * first, total: first + all };
+        let mut run = self.begin(model, start.clone(), pass(0))?;
+        for _ in 0..first {
+            if let Some(progress) = run.step()? {
+                watch(&run, &progress)?;
+            }
+        }
+        self = run.sampler;
+        self.begin(model, start, pass(1))
+    }
+
+    fn begin<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>, pass: Pass) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
         let Start { prompt, second, negative, second_negative, micro, negative_micro, grid, images, .. } = start;
         micro.check()?;
@@ -170,7 +186,7 @@ impl<'g> Sampler<'g> {
             let size = format!("{} × {} cells", grid.h, grid.w);
             return Err(Error::parameter("grid", size, "one row and column or more"));
         }
-        each(&mut self.guidances, None, |guidance| guidance.check())?;
+        each(&mut self.guidances, ("check", None), |guidance| guidance.check())?;
         let codec = Paired { codec: model, second };
         let against = Paired { codec: model, second: second_negative };
         let tokens = codec.prompt(prompt)?;
@@ -185,7 +201,7 @@ impl<'g> Sampler<'g> {
         };
         let mut branches =
             vec![own(Branch::Uncond, "uncond", negative, &against)?, own(Branch::Cond, "cond", prompt, &codec)?];
-        each(&mut self.guidances, None, |guidance| {
+        each(&mut self.guidances, ("begin", None), |guidance| {
             guidance.begin(&mut Setup {
                 prompt: &tokens,
                 grid,
@@ -194,18 +210,20 @@ impl<'g> Sampler<'g> {
                 schedule: &self.schedule,
                 sites: model.sites(),
                 codec: &codec,
-                rehearsal,
+                rehearsal: pass.index + 1 < pass.count,
                 branches: &mut branches,
             })
         })?;
         for (info, conditioning) in &mut branches {
             let codec = if info.like == Branch::Uncond { &against } else { &codec };
-            each(&mut self.guidances, None, |guidance| guidance.condition(info, conditioning, codec))?;
+            each(&mut self.guidances, ("condition", None), |guidance| guidance.condition(info, conditioning, codec))?;
         }
         let against = negative_micro.unwrap_or_else(|| micro.negative());
         for (info, conditioning) in &mut branches {
-            let told = if info.like == Branch::Uncond { against.or_score(2.5) } else { micro };
+            let is_negative = info.like == Branch::Uncond;
+            let told = if is_negative { against.or_score(2.5) } else { micro };
             conditioning.during(0..usize::MAX, |part| {
+                part.against = is_negative;
                 part.micro.get_or_insert(told);
                 Ok(())
             })?;
@@ -219,7 +237,7 @@ impl<'g> Sampler<'g> {
         let wiring = Wiring::new(&hooks, model.sites(), &names)?;
         let edit = |noise: &mut Tensor| {
             let shape = noise.size();
-            each(&mut self.guidances, None, |guidance| {
+            each(&mut self.guidances, ("noise", None), |guidance| {
                 guidance.noise(noise)?;
                 keeps("the first noise", noise, &shape)
             })
@@ -234,6 +252,7 @@ impl<'g> Sampler<'g> {
         let steps: Vec<Step> = self.schedule.steps().collect();
         Ok(Run {
             state: State::Going,
+            pass,
             sampler: self,
             model,
             codec: model,
@@ -259,6 +278,28 @@ pub struct Progress {
     pub step: Step,
     /// Standard deviation of the noise it added.
     pub std: f64,
+    /// The time it took, guidance methods included.
+    pub took: Duration,
+    /// Which pass over the noise it belongs to, from 0. Only the last one makes the picture: what a guidance method wants to see
+    /// before it is the first ([`Guidance::rehearsal`]).
+    pub pass: usize,
+    /// Number of passes, 1 or 2.
+    pub passes: usize,
+    /// Steps taken so far, those of an earlier pass included; [`total`](Self::total) after the last.
+    pub done: usize,
+    /// Steps of all passes together.
+    pub total: usize,
+}
+
+/// One of the passes of a run.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    index: usize,
+    count: usize,
+    /// Steps of the passes before it.
+    before: usize,
+    /// Steps of all passes.
+    total: usize,
 }
 
 /// A run in progress.
@@ -277,6 +318,7 @@ pub struct Run<'g, 'm> {
     x0: Option<Tensor>,
     kept: Option<Kept>,
     state: State,
+    pass: Pass,
     notes: Vec<String>,
 }
 
@@ -316,6 +358,7 @@ impl Run<'_, '_> {
     }
 
     fn take(&mut self, step: Step) -> Result<Progress> {
+        let begun = Instant::now();
         if let Some(level) = self.level.filter(|level| *level != step.from) {
             self.x = relabel(&self.x, level, step.from)?;
         }
@@ -341,7 +384,7 @@ impl Run<'_, '_> {
         };
         let mut transition = solver.step(&step, &x, &mut evaluation)?;
         let shape = x.size();
-        each(guidances, Some(step.index), |guidance| {
+        each(guidances, ("transition", Some(step.index)), |guidance| {
             guidance.transition(&step, &mut transition)?;
             keeps("Transition::mean", &transition.mean, &shape)
         })?;
@@ -357,7 +400,9 @@ impl Run<'_, '_> {
             self.x = kept.after(&step, &self.x)?;
         }
         self.level = Some(step.to);
-        Ok(Progress { step, std })
+        let Pass { index, count, before, total } = self.pass;
+        let (took, done) = (begun.elapsed(), before + step.index + 1);
+        Ok(Progress { step, std, took, pass: index, passes: count, done, total })
     }
 
     /// The current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
@@ -389,7 +434,7 @@ impl Run<'_, '_> {
                 };
                 keep(&mut run.x)?;
                 let (shape, codec, x) = (run.x.size(), run.codec, &mut run.x);
-                each(&mut run.sampler.guidances, None, |guidance| {
+                each(&mut run.sampler.guidances, ("finish", None), |guidance| {
                     guidance.finish(x, codec)?;
                     keeps("the finished latent", x, &shape)
                 })?;
@@ -412,7 +457,7 @@ impl Run<'_, '_> {
                     Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?
                 }
             };
-            each(&mut run.sampler.guidances, None, |guidance| guidance.decoded(&picture))?;
+            each(&mut run.sampler.guidances, ("decoded", None), |guidance| guidance.decoded(&picture))?;
             Ok(picture)
         })
     }
@@ -434,13 +479,13 @@ impl Run<'_, '_> {
 /// More images than any batch; keeps their number from overflowing.
 const MOST_IMAGES: i64 = 1024;
 
-/// Calls every guidance in turn; what one finds wrong is named after it.
+/// Calls every guidance method in turn, in a phase and perhaps at a step; what one finds wrong is named after it.
 fn each(
     guidances: &mut [Box<dyn Guidance + '_>],
-    step: Option<usize>,
+    (phase, step): (&'static str, Option<usize>),
     mut call: impl FnMut(&mut dyn Guidance) -> Result<()>,
 ) -> Result<()> {
-    guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), step))
+    guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
 }
 
 /// A guidance may move a latent, not change its shape.

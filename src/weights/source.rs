@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 /// - a file that is shortened ends the process.
 ///
 /// Replacing a file by a new one of the same name (as downloads, editors and `mv` do) is safe. Where neither can be promised,
-/// [`LoadOptions::in_memory`](crate::LoadOptions::in_memory) copies the weights when they are loaded.
+/// `LoadOptions::in_memory` copies the weights when they are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {

@@ -2,13 +2,12 @@
 
 use super::measure::{Measured, measure};
 use super::settings::Settings;
-use crate::color::{Lab, Rgb};
-use crate::conditioning::Codec;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
-use crate::step::{Grid, Step};
+use crate::latent_colors::LatentColors;
+use crate::step::Step;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Makes a force stronger while its color is far off, and slowly weaker once it is met: after each forced step the color of the
 /// clean picture is measured under the mask, as the model sees it without the force, and changes the next step's color
@@ -51,6 +50,10 @@ impl Default for Feedback {
 const LEAST: f64 = 8.0;
 /// The floor of c without texture.
 const FLAT_FLOOR: f64 = 15.0;
+/// Levels of each channel that the linear map is fitted to.
+const LEVELS: usize = 4;
+/// Side of the flat pictures that it is fitted to, in pixels.
+const SIDE: i64 = 64;
 /// CIEDE2000, root mean square over the 64 colors, above which the linear map fits badly.
 const MISFIT: f64 = 12.0;
 /// Timestep below which a color that is met thrice stays as it is.
@@ -86,7 +89,7 @@ impl Feedback {
 pub(super) struct Controlled {
     feedback: Feedback,
     images: Vec<Controller>,
-    colors: LinearColors,
+    colors: LatentColors,
 }
 
 /// One image's color variance.
@@ -142,12 +145,12 @@ impl Controlled {
     pub fn new(feedback: Feedback, color_var: f64, setup: &Setup<'_>) -> Result<Self> {
         let (low, high) = feedback.limits;
         let images = vec![Controller::new(color_var.clamp(low, high)); setup.images as usize];
-        Ok(Self { feedback, images, colors: LinearColors::fit(setup.codec)? })
+        Ok(Self { feedback, images, colors: LatentColors::fit(setup.codec, LEVELS, SIDE)? })
     }
 
     /// CIEDE2000 by which the linear map misses, if that is too much to go by.
     pub fn misfit(&self) -> Option<f64> {
-        Some(self.colors.misfit).filter(|misfit| *misfit > MISFIT)
+        Some(self.colors.misfit()).filter(|misfit| *misfit > MISFIT)
     }
 
     /// Every image's c.
@@ -171,7 +174,7 @@ impl Controlled {
             if mask.f_sum(Kind::Double)?.f_double_value(&[])? < LEAST {
                 continue;
             }
-            let measured = self.colors.measure(&x0.f_select(0, image)?, &mask, settings)?;
+            let measured = color_under(&self.colors, &x0.f_select(0, image)?, &mask, settings)?;
             if !measured.delta_e.is_finite() {
                 let what = format!("the color of \"{}\" that feedback measures", settings.phrase);
                 return Err(Error::NonFinite { what, step: step.index });
@@ -182,58 +185,12 @@ impl Controlled {
     }
 }
 
-/// A linear map from latents to linear light.
-#[derive(Debug)]
-struct LinearColors {
-    /// [channels + 1, 3]; the last row is what a latent of 0 is.
-    map: Tensor,
-    /// CIEDE2000 over the fitted colors, root mean square.
-    misfit: f64,
-}
-
-impl LinearColors {
-    /// Least squares over the flat colors of a 4×4×4 cube, 64 pixels wide.
-    fn fit(codec: &dyn Codec) -> Result<Self> {
-        let side = (64 / codec.cell()).max(1);
-        let levels = [0u8, 85, 170, 255];
-        let level = |i: usize| levels.get(i % 4).copied().unwrap_or_default();
-        let colors: Vec<Rgb> = (0..64).map(|i| Rgb(level(i / 16), level(i / 4), level(i))).collect();
-        let (mut latents, mut lights) = (Vec::new(), Vec::new());
-        for color in &colors {
-            let flat = codec.flat(*color, Grid::new(side, side))?;
-            latents.push(flat.f_flatten(2, -1)?.f_median_dim(2, false)?.0.f_flatten(0, -1)?.f_to_device(Device::Cpu)?);
-            lights.push(Tensor::f_from_slice(&color.to_linear())?);
-        }
-        let latents = Tensor::f_stack(&latents, 0)?.f_to_kind(Kind::Double)?;
-        let ones = Tensor::f_ones([colors.len() as i64, 1], (Kind::Double, Device::Cpu))?;
-        let latents = Tensor::f_cat(&[latents, ones], 1)?;
-        let lights = Tensor::f_stack(&lights, 0)?;
-        let map = latents.f_linalg_lstsq(&lights, None, "gelsd")?.0;
-        let fitted = Vec::<f64>::try_from(&latents.f_matmul(&map)?.f_clamp(0.0, 1.0)?.f_flatten(0, -1)?)?;
-        let squares = fitted.chunks_exact(3).zip(&colors).map(|(fitted, color)| {
-            let light =
-                [fitted.first(), fitted.get(1), fitted.get(2)].map(|channel| channel.copied().unwrap_or_default());
-            Lab::from_linear(light).delta_e(color.lab()).powi(2)
-        });
-        let misfit = (squares.sum::<f64>() / colors.len() as f64).sqrt();
-        Ok(Self { map, misfit })
-    }
-
-    /// The color of one image's latent, [4, h, w], under `mask`, [h, w] booleans.
-    fn measure(&self, latent: &Tensor, mask: &Tensor, settings: &Settings) -> Result<Measured> {
-        let inside = mask.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
-        let cells = latent.f_flatten(1, -1)?.f_index_select(1, &inside)?; // [4, cells]
-        let cells = cells.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?.f_transpose(0, 1)?;
-        let channels = cells.size2()?.1;
-        let light = cells.f_matmul(&self.map.f_narrow(0, 0, channels)?)?.f_add(&self.map.f_narrow(0, channels, 1)?)?;
-        let light = light.f_clamp(0.0, 1.0)?;
-        // Cells as pixels: the statistics are those of the picture.
-        let dark = light.f_mul_scalar(12.92)?;
-        let bright =
-            light.f_clamp_min(1e-12)?.f_pow_tensor_scalar(1.0 / 2.4)?.f_mul_scalar(1.055)?.f_sub_scalar(0.055)?;
-        let srgb = bright.f_where_self(&light.f_gt(0.003_130_8)?, &dark)?;
-        measure(&srgb.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_transpose(0, 1)?, settings.stat, settings.color)
-    }
+/// The color of one image's latent, [4, h, w], under `mask`, [h, w] booleans. Cells count as pixels, so the statistics are those of
+/// the picture.
+fn color_under(colors: &LatentColors, latent: &Tensor, mask: &Tensor, settings: &Settings) -> Result<Measured> {
+    let inside = mask.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
+    let cells = latent.f_flatten(1, -1)?.f_index_select(1, &inside)?.f_transpose(0, 1)?; // [cells, 4]
+    measure(&colors.of(&cells)?, settings.stat, settings.color)
 }
 
 #[cfg(test)]

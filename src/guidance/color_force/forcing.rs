@@ -5,6 +5,7 @@ use super::gold::Gold;
 use super::protect::Protected;
 use super::report::Trace;
 use super::settings::Settings;
+use super::trim::UNSHOWABLE;
 use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
 use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
@@ -195,7 +196,9 @@ impl Guidance for ColorForce {
     }
 
     fn rehearsal(&self) -> Option<f64> {
-        self.settings.rehearsal
+        let protected = self.protected.iter().map(|protected| &*protected.saliency);
+        let others = std::iter::once(&*self.saliency).chain(protected).filter_map(|saliency| saliency.rehearsal());
+        self.settings.rehearsal.into_iter().chain(others).reduce(f64::min)
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
@@ -257,11 +260,12 @@ impl Guidance for ColorForce {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        let rehearses = self.rehearsal().is_some();
         let Some(run) = &mut self.run else { return Ok(()) };
         if step.eval == 0 {
             // A rehearsal may end before the window begins.
             run.active = match run.look {
-                Look::Rehearsal(_) => self.settings.rehearsal.is_some(),
+                Look::Rehearsal(_) => rehearses,
                 _ => self.settings.covers(step.timestep),
             };
         }
@@ -316,7 +320,7 @@ impl Guidance for ColorForce {
             saliency.finish(latent, codec)?;
         }
         let Some(run) = &mut self.run else { return Ok(()) };
-        if self.settings.trim > 0 {
+        if self.settings.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
             run.trace.trim(latent, &self.settings, codec)?;
         }
         run.trace.finished(latent);

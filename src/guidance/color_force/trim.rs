@@ -26,6 +26,9 @@ pub struct Trimmed {
     pub texture: f64,
 }
 
+/// CIEDE2000 between a color and what the VAE makes of it from which on no set point reaches the color, so that trimming would only
+/// take time.
+pub(super) const UNSHOWABLE: f64 = 10.0;
 /// CIEDE2000 at which trimming stops: below, nobody sees it.
 const GOAL: f64 = 0.75;
 /// Shares of the texture that are tried in turn where a color at the edge of what can be shown is not met.

@@ -1,0 +1,33 @@
+//! A picture while it is made: every few steps the colors of its latent, and where it attends to a word, on one sheet.
+//!
+//! `cargo run --release --example watch`
+
+use impasto::guidance::Daam;
+use impasto::raster::Raster;
+use impasto::{Pipeline, Sheet};
+
+fn main() -> impasto::Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut frames: Vec<(String, Raster)> = Vec::new();
+    let request = pipeline.request("1girl, blue eyes, hair bow, red hair, skin, green shirt, background").seed(7);
+    let output = request
+        .guide(Daam::of("hair bow"))
+        .on_preview(7, |preview| {
+            let progress = preview.progress();
+            println!("{} of {} steps, {:.0?} each", progress.done, progress.total, progress.took);
+            let caption = format!("step {}", progress.done);
+            frames.push((caption.clone(), preview.pictures()?.remove(0))); // at once
+            let decoded = preview.decoded()?.remove(0); // takes as long as the end of the run
+            for report in preview.reports()? {
+                for picture in &report.pictures {
+                    frames.push((picture.caption.clone(), picture.over(&decoded)?));
+                }
+            }
+            frames.push((format!("{caption}, by the VAE"), decoded));
+            Ok(())
+        })
+        .run()?;
+    frames.push(("the picture".into(), output.image(0)?.clone()));
+    let sheet = frames.iter().fold(Sheet::new(3), |sheet, (caption, picture)| sheet.add(caption, picture));
+    sheet.draw()?.save("watch.png")
+}

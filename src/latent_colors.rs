@@ -1,0 +1,74 @@
+//! [`LatentColors`]: the colors of latents without a decoder.
+
+use crate::color::{Lab, Rgb};
+use crate::conditioning::Codec;
+use crate::error::Result;
+use crate::step::Grid;
+use tch::{Device, Kind, Tensor};
+
+/// A linear map from the channels of a latent to linear light. It sees no edges and misses colors by some CIEDE2000, but takes no
+/// time: for previews, and to steer by.
+#[derive(Debug)]
+pub(crate) struct LatentColors {
+    /// [channels + 1, 3] f64 on the CPU; the last row is what a latent of 0 is.
+    map: Tensor,
+    /// CIEDE2000 over the fitted colors, root mean square.
+    misfit: f64,
+}
+
+impl LatentColors {
+    /// Fits the map by least squares to the flat colors of a cube of `levels`³, 2 to 6 levels, each encoded as `side`×`side` pixels,
+    /// of whose cells the median counts: those in the middle know nothing of the edges.
+    pub fn fit(codec: &dyn Codec, levels: usize, side: i64) -> Result<Self> {
+        let side = (side / codec.cell()).max(1);
+        let level = |index: usize| (255 * (index % levels) / (levels - 1).max(1)) as u8;
+        let count = levels.pow(3);
+        let colors: Vec<Rgb> = (0..count).map(|i| Rgb(level(i / levels.pow(2)), level(i / levels), level(i))).collect();
+        let (mut latents, mut lights) = (Vec::new(), Vec::new());
+        for color in &colors {
+            let flat = codec.flat(*color, Grid::new(side, side))?;
+            latents.push(flat.f_flatten(2, -1)?.f_median_dim(2, false)?.0.f_flatten(0, -1)?.f_to_device(Device::Cpu)?);
+            lights.push(Tensor::f_from_slice(&color.to_linear())?);
+        }
+        let latents = Tensor::f_stack(&latents, 0)?.f_to_kind(Kind::Double)?;
+        let ones = Tensor::f_ones([count as i64, 1], (Kind::Double, Device::Cpu))?;
+        let latents = Tensor::f_cat(&[latents, ones], 1)?;
+        let lights = Tensor::f_stack(&lights, 0)?;
+        let map = latents.f_linalg_lstsq(&lights, None, "gelsd")?.0;
+        let fitted = Vec::<f64>::try_from(&latents.f_matmul(&map)?.f_clamp(0.0, 1.0)?.f_flatten(0, -1)?)?;
+        let squares = fitted.chunks_exact(3).zip(&colors).map(|(fitted, color)| {
+            let light =
+                [fitted.first(), fitted.get(1), fitted.get(2)].map(|channel| channel.copied().unwrap_or_default());
+            Lab::from_linear(light).delta_e(color.lab()).powi(2)
+        });
+        let misfit = (squares.sum::<f64>() / count as f64).sqrt();
+        Ok(Self { map, misfit })
+    }
+
+    /// CIEDE2000 by which the map misses the fitted colors, root mean square.
+    pub const fn misfit(&self) -> f64 {
+        self.misfit
+    }
+
+    /// The colors of cells, [cells, channels] on any device → [3, cells] f64 of sRGB in −1..=1 on the CPU.
+    pub fn of(&self, cells: &Tensor) -> Result<Tensor> {
+        let cells = cells.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+        let channels = cells.size2()?.1;
+        let light = cells.f_matmul(&self.map.f_narrow(0, 0, channels)?)?.f_add(&self.map.f_narrow(0, channels, 1)?)?;
+        let light = light.f_clamp(0.0, 1.0)?;
+        // IEC 61966-2-1: 12.92·l up to .0031308, 1.055·l^(1/2.4) − .055 above.
+        let dark = light.f_mul_scalar(12.92)?;
+        let bright =
+            light.f_clamp_min(1e-12)?.f_pow_tensor_scalar(1.0 / 2.4)?.f_mul_scalar(1.055)?.f_sub_scalar(0.055)?;
+        let srgb = bright.f_where_self(&light.f_gt(0.003_130_8)?, &dark)?;
+        Ok(srgb.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_transpose(0, 1)?)
+    }
+
+    /// The picture of a latent, [n, channels, h, w] → [n, 3, h, w] f32 in −1..=1 on the CPU: a pixel for each cell.
+    pub fn picture(&self, latent: &Tensor) -> Result<Tensor> {
+        let (images, _, h, w) = latent.size4()?;
+        let cells = latent.f_permute([0, 2, 3, 1])?.f_flatten(0, 2)?; // [n·h·w, channels]
+        let picture = self.of(&cells)?.f_reshape([3, images, h, w])?.f_transpose(0, 1)?;
+        Ok(picture.f_to_kind(Kind::Float)?.f_contiguous()?)
+    }
+}
