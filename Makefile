@@ -11,9 +11,9 @@ demo: setup
 
 # Everything that must pass before a change goes in. One recipe, so that -j leaves its order alone.
 test: setup
-	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --features train,hub -- -D warnings
-	OMP_NUM_THREADS=1 $(CARGO) test --features train,hub # they run side by side, a core each
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --features train,hub -- -D warnings
+	OMP_NUM_THREADS=1 $(CARGO) test --workspace --features train,hub # they run side by side, a core each
 	tests/downstream.sh
 
 # The reference's numbers alone.
@@ -29,4 +29,4 @@ doc: setup
 # A CPU libtorch in the user's cache folder, unless there is one already.
 setup:
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) is missing: sudo apt-get install python3 python3-pip"; exit 1; }
-	@$(PYTHON) scripts/libtorch.py
+	@$(PYTHON) crates/impasto-libtorch/libtorch.py

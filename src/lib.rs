@@ -71,6 +71,9 @@ pub mod train;
 mod vision;
 pub mod weights;
 
+/// The versions of these crates whose types stand in this crate's interface.
+pub use {ndarray, tch};
+
 pub use branch::{Branch, BranchInfo};
 pub use color::{Lab, Rgb};
 pub use conditioning::{Codec, Conditioning};

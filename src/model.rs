@@ -72,7 +72,7 @@ pub struct LoadOptions {
     /// What a single file is, if its tensors do not tell.
     pub family: Option<Family>,
     /// A tiny autoencoder (TAESD) that shows pictures while they are made: a folder or a file. Without one, previews are a linear
-    /// approximation ([`Preview::pictures`](crate::pipeline::Preview::pictures)).
+    /// approximation (`Preview::pictures`).
     pub preview: Option<Source>,
     /// Which weights of a folder, such as `fp16`; `None`: plain ones, else any. They are converted anyway.
     pub variant: Option<String>,

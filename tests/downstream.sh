@@ -1,32 +1,26 @@
 #!/usr/bin/env bash
 # Does the README hold for its reader? Makes a crate outside the repository out of the README's own lines, builds the
-# quick start in it, and runs that without LD_LIBRARY_PATH.
+# quick start in it, and runs that without LD_LIBRARY_PATH. Then the same crate without libtorch, which has to say so.
 set -euo pipefail
 
 repo="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 stop() { echo "downstream: $*" >&2; exit 1; }
 
-# The README's "Set-up": the line beside `impasto` in Cargo.toml, and the build script.
-dependency="$(grep -m1 '^torch-sys = ' "$repo/README.md")" || stop "README.md has no line 'torch-sys = ...'"
-build_script="$(sed -n '/^\/\/ build\.rs$/,/^```$/{/^```$/q;p;}' "$repo/README.md")"
-[ -n "$build_script" ] || stop "README.md has no block that begins with '// build.rs'"
+# The README's "In your own crate": the line in Cargo.toml, and the script.
+grep -qx 'impasto = "0.1"' "$repo/README.md" || stop "README.md has no line 'impasto = \"0.1\"'"
+grep -q 'impasto-libtorch-0.1.0/libtorch.py \.$' "$repo/README.md" || stop "README.md does not name the script"
 
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 cargo init --quiet --vcs none "$work/quick-start"
 cd "$work/quick-start"
-printf 'impasto = { path = "%s" }\n%s\n' "$repo" "$dependency" >> Cargo.toml
-printf '%s\n' "$build_script" > build.rs
+printf 'impasto = { path = "%s" }\n' "$repo" >> Cargo.toml
 cp "$repo/examples/quick_start.rs" src/main.rs
 cp "$repo/Cargo.lock" . # the versions that the tests ran with
 
-# The reader's LIBTORCH; here, where none is set, the one that the set-up found.
-if [ -f "$repo/.cargo/config.toml" ]; then
-    mkdir .cargo
-    cp "$repo/.cargo/config.toml" .cargo/
-fi
-unset LD_LIBRARY_PATH DYLD_LIBRARY_PATH
 export CARGO_TARGET_DIR="$repo/target/downstream" # kept, so that torch-sys is compiled once
+python3 "$repo/crates/impasto-libtorch/libtorch.py" .
+unset LD_LIBRARY_PATH DYLD_LIBRARY_PATH
 cargo build --quiet
 # Not by `cargo run`, which adds to LD_LIBRARY_PATH itself.
 "$CARGO_TARGET_DIR/debug/quick-start"
@@ -34,3 +28,13 @@ cargo build --quiet
 picture="$(find . -name '*.png' -print -quit)"
 [ -n "$picture" ] || stop "the quick start ran, but left no PNG"
 echo "downstream: a crate outside the repository built the quick start and ran it ($picture)"
+
+# Without libtorch the crate that looks for it says so, whatever else is compiled.
+rm -r .cargo
+if [ ! -e /usr/lib/libtorch.so ]; then
+    said="$(env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo build -p impasto-libtorch 2>&1)" && stop "it built without libtorch"
+    for words in "libtorch 2.11.0, which impasto computes with, was not found" "libtorch.py ." LIBTORCH_USE_PYTORCH=1; do
+        grep -qF -- "$words" <<< "$said" || stop "without libtorch it does not say '$words': $said"
+    done
+    echo "downstream: without libtorch the build says where to get it"
+fi

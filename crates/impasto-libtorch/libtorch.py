@@ -1,13 +1,15 @@
 #!/usr/bin/env python3
-"""Puts a CPU libtorch where cargo finds it: `python3 scripts/libtorch.py`.
+"""Puts a CPU libtorch where cargo finds it: `python3 libtorch.py FOLDER`, with the folder of the crate that uses impasto; without
+one, for the clone of impasto that this file is in.
 
 Looks in the order in which torch-sys does, and stops at the first that answers:
 
 1. `LIBTORCH_USE_PYTORCH` is set: the torch of the active Python; only its version is checked.
 2. `LIBTORCH` is set, here or in `.cargo/config.toml`: that folder; only its parts are checked.
+   (With a FOLDER, these two are named in its `.cargo/config.toml` as well, so that its programs find them when they run.)
 3. `/usr/lib/libtorch.so`: the system's.
-4. `${XDG_CACHE_HOME:-~/.cache}/impasto/libtorch-2.11.0`, fetched if it is missing or damaged, and named in
-   `.cargo/config.toml` so that plain `cargo build`, `cargo test` and `cargo bench` find it too.
+4. `${XDG_CACHE_HOME:-~/.cache}/impasto/libtorch-2.11.0`, fetched if it is missing or damaged, and named in the folder's
+   `.cargo/config.toml`: plain `cargo build`, `cargo test` and `cargo bench` find it, and so do the programs they make.
 
 What is fetched are the wheels that `pip install torch` would take. The Linux ones are CUDA builds whose run-time
 libraries come to 4 GB; a CPU program needs `libtorch_cpu.so` and the few libraries beside it, so only these are kept.
@@ -35,9 +37,9 @@ except ImportError:  # Windows, for which there is no build below
     fcntl = None
 
 VERSION = "2.11.0"
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(sys.argv[1] if len(sys.argv) > 1 else Path(__file__).parent.parent.parent).resolve()
 CONFIG = ROOT / ".cargo" / "config.toml"
-HEADER = "# Written by scripts/libtorch.py; LIBTORCH in the environment wins over this line.\n"
+HEADER = "# Written by libtorch.py of impasto-libtorch; LIBTORCH in the environment wins over the line below.\n"
 MB = 1_000_000
 
 
@@ -107,16 +109,21 @@ BUILDS = {
 
 
 def main():
+    if len(sys.argv) > 2 or not (ROOT / "Cargo.toml").is_file():
+        stop(f"{ROOT} has no Cargo.toml: name the folder of the crate that is to find libtorch")
     need_tools("cargo", "c++")
+    config = CONFIG.read_text(encoding="utf-8") if CONFIG.exists() else None
     if "LIBTORCH_USE_PYTORCH" in os.environ:
-        return check_pytorch()
+        lib = check_pytorch() / "lib"
+        return write_config(config_text("LIBTORCH_USE_PYTORCH", "1", lib), config) if len(sys.argv) > 1 else None
     if "LIBTORCH" in os.environ:
-        return check_libtorch(os.environ["LIBTORCH"], "LIBTORCH")
+        folder = os.environ["LIBTORCH"]
+        lib = check_libtorch(folder, "LIBTORCH")
+        return write_config(config_text("LIBTORCH", folder, lib), config) if len(sys.argv) > 1 else None
 
     target = cache_folder() / f"libtorch-{VERSION}"
-    config = CONFIG.read_text(encoding="utf-8") if CONFIG.exists() else None
     configured = libtorch_line(config)
-    if configured and configured != str(target) and config != config_text(configured):
+    if configured and configured != str(target) and not is_ours(config):
         return check_libtorch(configured, f"LIBTORCH in {CONFIG.relative_to(ROOT)}")
     if not configured and platform.system() == "Linux" and Path("/usr/lib/libtorch.so").exists():
         return say("using the system's libtorch, /usr/lib/libtorch.so")
@@ -131,14 +138,14 @@ def main():
         fetch(target, build)
     else:
         say(f"using libtorch {VERSION} in {target}")
-    write_config(target, config, configured)
+    write_config(config_text("LIBTORCH", target, target / "lib"), config)
 
 
 # --- What the user chose -----------------------------------------------------------------------------------------
 
 
 def check_pytorch():
-    """Asks the Python that torch-sys will ask what torch-sys will ask it."""
+    """Asks the Python that torch-sys will ask what torch-sys will ask it. Returns torch's folder."""
     python = "python" if "VIRTUAL_ENV" in os.environ else "python3"
     ask = "import torch; from torch.utils import cpp_extension; print(torch.__version__, torch.__file__)"
     answer = subprocess.run([python, "-c", ask], capture_output=True, text=True)
@@ -151,10 +158,11 @@ def check_pytorch():
     version, file = answer.stdout.strip().splitlines()[-1].split(" ", 1)
     check_version(version, f"the torch of {python}", f"`{python} -m pip install torch=={VERSION}`")
     say(f"LIBTORCH_USE_PYTORCH is set: using torch {version} in {Path(file).parent}")
+    return Path(file).parent
 
 
 def check_libtorch(folder, name):
-    """Checks what torch-sys takes unseen, so that a wrong path fails here and not in the compiler."""
+    """Checks what torch-sys takes unseen, so that a wrong path fails here and not in the compiler. Returns the libraries' folder."""
     lib = Path(os.environ.get("LIBTORCH_LIB", folder)) / "lib"
     include = Path(os.environ.get("LIBTORCH_INCLUDE", folder)) / "include"
     missing = [str(part) for part in (lib, include) if not part.is_dir()]
@@ -164,6 +172,7 @@ def check_libtorch(folder, name):
     if build_version.exists():
         check_version(build_version.read_text().strip(), f"{name} ({folder})", "another folder")
     say(f"{name} is set: using {folder}")
+    return lib
 
 
 def check_version(version, what, remedy):
@@ -297,8 +306,16 @@ def put(made, target, build):
 # --- .cargo/config.toml ------------------------------------------------------------------------------------------
 
 
-def config_text(folder):
-    return f"{HEADER}[env]\nLIBTORCH = {json.dumps(str(folder), ensure_ascii=False)}\n"
+def config_text(name, value, lib):
+    """Where libtorch is when crates are built, and when what was built is run."""
+    quoted = [json.dumps(text, ensure_ascii=False) for text in (str(value), f"link-arg=-Wl,-rpath,{lib}")]
+    return f"{HEADER}[env]\n{name} = {quoted[0]}\n\n[build]\nrustflags = [\"-C\", {quoted[1]}]\n"
+
+
+def is_ours(config):
+    """Did this script write the configuration, and nobody add to it?"""
+    lines = (config or "").splitlines()
+    return lines[:1] == [HEADER.strip()] and len(lines) == len(config_text("", "", "").splitlines())
 
 
 def libtorch_line(config):
@@ -310,16 +327,18 @@ def libtorch_line(config):
     return found[1][1:-1] if found[1].startswith("'") else json.loads(found[1])
 
 
-def write_config(target, config, configured):
-    """Names `target` to cargo. A configuration that this script did not write is left as it is."""
-    if configured == str(target):
+def write_config(text, config):
+    """Writes the configuration. One that this script did not write is left as it is."""
+    if config == text:
         return
-    if config is not None and not (configured and config == config_text(configured)):
-        lines = config_text(target).replace(HEADER, "")
-        stop(f"{CONFIG.relative_to(ROOT)} is yours; add this to it, then run me again:\n\n{lines}")
+    if config is not None and not is_ours(config):
+        if all(line in config for line in text.splitlines()[1:]):
+            return
+        lines = text.replace(HEADER, "")
+        stop(f"{CONFIG} is yours; add this to it, then run me again:\n\n{lines}")
     CONFIG.parent.mkdir(exist_ok=True)
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=CONFIG.parent, delete=False) as file:
-        file.write(config_text(target))
+        file.write(text)
     os.chmod(file.name, 0o644)
     os.replace(file.name, CONFIG)
     say(f"wrote {CONFIG.relative_to(ROOT)}")
