@@ -10,7 +10,7 @@ use impasto::guidance::{
     Saliency, WeightFn,
 };
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
-use impasto::pipeline::ColorWords;
+use impasto::pipeline::{Builder, ColorWords};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
@@ -441,7 +441,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
 fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
     let (judge, mut exact) = (Judge::new(), Pipeline::builder().build()?);
     let mut fast = Pipeline::builder().precision(Kind::BFloat16).build()?;
-    let (mut errors, mut apart, mut missed) = (vec![], vec![], vec![]);
+    let (mut errors, mut apart, mut missed, mut decoded) = (vec![], vec![], vec![], vec![]);
     for seed in 0..6 {
         // What a network predicts of the same latent.
         let x = Noise::seeded(seed).draw(&[1, 4, 32, 32])? * 3.0;
@@ -457,17 +457,44 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
         // A whole run of each, the second colored.
         let plain = exact.request(PORTRAIT).seed(seed).solver(Euler).run()?;
         let alike = fast.request(PORTRAIT).seed(seed).solver(Euler).run()?;
+        // The same latents, decoded in either kind: every pixel.
+        let again = Raster::from_tensor(&fast.model().decode(plain.latents())?)?;
+        decoded.extend(deltas(plain.image(0)?, &again));
         apart.push(judge.look(plain.image(0)?)?.change_outside(&judge.look(alike.image(0)?)?, "eyes"));
         let forced = fast.request(PORTRAIT).seed(seed).guide(ColorForce::exact("eyes", GOLD)).run()?;
         missed.push(judge.look(forced.image(0)?)?.color("eyes").map_or(f64::INFINITY, |eyes| eyes.delta_e(GOLD)));
     }
+    decoded.sort_by(f64::total_cmp);
+    let [middle, high, most] = [0.5, 0.99, 1.0].map(|share| decoded[((decoded.len() - 1) as f64 * share) as usize]);
     println!(
-        "prediction off by {:.4}, pictures by {:.2}, eyes by {:.2}",
+        "prediction off by {:.4}, pictures by {:.2}, eyes by {:.2}; decoding alone {middle:.2}, 99 % of pixels {high:.2}, at most {most:.1}",
         median(errors.clone()),
         median(apart.clone()),
         median(missed.clone())
     );
     assert!(median(errors) < 0.01 && median(apart) < 1.0 && median(missed) < 4.0);
+    assert!(middle < 1.0 && high < 4.0);
+    Ok(())
+}
+
+/// CIEDE2000 between two pictures, pixel by pixel.
+fn deltas(a: &Raster, b: &Raster) -> Vec<f64> {
+    let colors = |picture: &Raster| -> Vec<Rgb> {
+        let (pixels, _) = picture.bytes().as_chunks::<3>();
+        pixels.iter().map(|&[red, green, blue]| Rgb(red, green, blue)).collect()
+    };
+    colors(a).into_iter().zip(colors(b)).map(|(a, b)| a.delta_e(b)).collect()
+}
+
+#[test]
+fn vae_computes_in_the_kind_of_the_rest_unless_told() -> Result<()> {
+    let latent = Noise::seeded(3).draw(&[1, 4, 16, 16])?;
+    let decode = |builder: Builder| -> Result<Tensor> { builder.build()?.model().decode(&latent) };
+    let plain = decode(Pipeline::builder())?;
+    let bf16 = decode(Pipeline::builder().precision(Kind::BFloat16))?;
+    assert_ne!(plain, bf16);
+    assert_eq!(decode(Pipeline::builder().precision(Kind::BFloat16).vae_precision(Kind::Float))?, plain);
+    assert_eq!(decode(Pipeline::builder().vae_precision(Kind::BFloat16))?, bf16);
     Ok(())
 }
 

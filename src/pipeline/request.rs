@@ -582,7 +582,9 @@ impl Watch<'_> {
             return Err(Error::Cancelled);
         }
         match &mut self.on_preview {
-            Some((every, show)) if progress.done % *every == 0 || progress.step.index + 1 == progress.step.count => {
+            Some((every, show))
+                if progress.done.is_multiple_of(*every) || progress.step.index + 1 == progress.step.count =>
+            {
                 Preview::show(run, progress, self.model, &mut **show)
             }
             _ => Ok(()),

@@ -142,7 +142,8 @@ fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
     }
     // One digit too few or too many, an opacity, or a letter like a digit ("#ffd7oo").
     let mistyped = count == 6 && hex.len() >= 4 && hex.bytes().any(|digit| digit.is_ascii_digit());
-    if !mistyped && !(hex.len() == count && matches!(count, 4..=8)) {
+    let miscounted = hex.len() == count && matches!(count, 4..=8);
+    if !(mistyped || miscounted) {
         return Ok(None);
     }
     let nearest = match count {

@@ -9,11 +9,10 @@ mod find;
 /// directives for a search path in what is linked. Prints nothing where libtorch is not known, as torch-sys downloads it, and on
 /// Windows, whose programs have no such path.
 ///
+/// It is called in `main` of a `build.rs`, with `impasto-libtorch` among the build-dependencies:
+///
 /// ```no_run
-/// // build.rs, with impasto-libtorch among the build-dependencies
-/// fn main() {
-///     impasto_libtorch::link();
-/// }
+/// impasto_libtorch::link();
 /// ```
 pub fn link() {
     let Ok(Some(lib)) = find::libraries(find::variable) else { return };
