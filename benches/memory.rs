@@ -5,8 +5,8 @@
 //!
 //! * `run`: two steps of a network of SD 1.5's size on 64×64 latents (512×512 pixels), bare and with all the guidances of
 //!   the row `all` of the other benches. 4 GB, some minutes.
-//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, as it is by default and
-//!   whole, above what the model has resident.
+//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, whole (as it is by default) and
+//!   in tiles, in f32 and bf16, above what the model has resident.
 //! * `many`: runs of the embedded model with a force, paint and all words in one process, and what is resident after each
 //!   tenth of them. With glibc's arenas as they are and with `MALLOC_ARENA_MAX=1`: what threads leave in arenas of their own
 //!   looks like growth.
@@ -16,7 +16,7 @@ mod support;
 use impasto::guidance::{ColorForce, Daam, PaintWithWords, Region};
 use impasto::nn::{Tiling, Vae, VaeConfig};
 use impasto::weights::Weights;
-use impasto::{Codec, Grid, LoadOptions, Model, Pipeline, Result, Rgb, Source};
+use impasto::{Codec, Grid, LoadOptions, Model, Pipeline, Precision, Result, Rgb, Source};
 use ndarray::Array2;
 use std::fs;
 use std::path::Path;
@@ -35,8 +35,9 @@ fn main() -> Result<()> {
         return match &arguments[at + 1..] {
             [work, row] if work == "run" => run(row),
             [work] if work == "many" => many(),
-            [work, folder, side, tiling] => {
-                autoencode(work, Path::new(folder), side.parse().expect("a side"), tiling == "whole")
+            [work, folder, side, tiling, kind] => {
+                let kind = if kind == "bf16" { Kind::BFloat16 } else { Kind::Float };
+                autoencode(work, Path::new(folder), side.parse().expect("a side"), tiling == "whole", kind)
             }
             other => panic!("no work: {other:?}"),
         };
@@ -51,14 +52,15 @@ fn main() -> Result<()> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         make(folder.path())?;
         let folder = folder.path().to_str().expect("a path in Unicode");
-        for side in ["512", "1024"] {
-            for tiling in ["default", "whole"] {
-                let [before, peak, seconds] = work(&[group, folder, side, tiling], &[])[..] else {
+        let ways = [("512", "whole"), ("1024", "whole"), ("1024", "tiles")];
+        for (side, tiling) in ways {
+            for kind in ["f32", "bf16"] {
+                let [before, peak, seconds] = work(&[group, folder, side, tiling, kind], &[])[..] else {
                     panic!("three numbers")
                 };
                 let above = (peak - before) / MIB;
                 println!(
-                    "{group} {side}² {tiling:<8} {above:6.0} MiB above the model's {:.0}, {seconds:.1} s",
+                    "{group} {side}² {tiling} {kind:<4} {above:6.0} MiB above the model's {:.0}, {seconds:.1} s",
                     before / MIB
                 );
             }
@@ -104,9 +106,10 @@ fn run(row: &str) -> Result<()> {
 }
 
 /// A picture of `side` pixels to its latent or back.
-fn autoencode(work: &str, folder: &Path, side: i64, whole: bool) -> Result<()> {
-    let tiling = if whole { Tiling::whole() } else { Tiling::default() };
-    let options = LoadOptions { vae: Some(Source::dir(folder)), tiling, ..LoadOptions::default() };
+fn autoencode(work: &str, folder: &Path, side: i64, whole: bool, kind: Kind) -> Result<()> {
+    let tiling = if whole { Tiling::whole() } else { Tiling::above(1 << 30) };
+    let vae_precision = Some(Precision::from(kind));
+    let options = LoadOptions { vae: Some(Source::dir(folder)), tiling, vae_precision, ..LoadOptions::default() };
     let model = Model::load_with(&Source::embedded(), options)?;
     let options = (Kind::Float, Device::Cpu);
     drop(model.decode(&Tensor::zeros([1, 4, 2, 2], options))?);

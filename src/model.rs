@@ -177,11 +177,11 @@ pub struct Model {
     notes: Vec<String>,
     /// How it reads prompts and pictures and decodes, in words: what pictures depend on beside the weights.
     reading: String,
-    /// [`Identity::fingerprint`], once somebody asked.
+    /// [`Identity::fingerprint`], cached at the first call.
     fingerprint: OnceCell<String>,
     /// Shows pictures while they are made.
     preview: Option<Taesd>,
-    /// The colors of its latents, once somebody asked.
+    /// The colors of its latents, cached at the first call.
     latent_colors: OnceCell<LatentColors>,
     /// Latents of flat pictures that were asked for; a color force asks for the same one at every run.
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,

@@ -313,7 +313,7 @@ def config_text(name, value, lib):
 
 
 def is_ours(config):
-    """Did this script write the configuration, and nobody add to it?"""
+    """Is the configuration as this script wrote it, without later additions?"""
     lines = (config or "").splitlines()
     return lines[:1] == [HEADER.strip()] and len(lines) == len(config_text("", "", "").splitlines())
 
