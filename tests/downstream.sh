@@ -32,7 +32,9 @@ echo "downstream: a crate outside the repository built the quick start and ran i
 # Without libtorch the crate that looks for it says so, whatever else is compiled.
 rm -r .cargo
 if [ ! -e /usr/lib/libtorch.so ]; then
-    said="$(env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo build -p impasto-libtorch 2>&1)" && stop "it built without libtorch"
+    # By its own manifest: cargo does not select a crate that is only a dependency of build scripts.
+    look="$repo/crates/impasto-libtorch/Cargo.toml"
+    said="$(env -u LIBTORCH -u LIBTORCH_USE_PYTORCH cargo build --manifest-path "$look" 2>&1)" && stop "it built without libtorch"
     for words in "libtorch 2.11.0, which impasto computes with, was not found" "libtorch.py ." LIBTORCH_USE_PYTORCH=1; do
         grep -qF -- "$words" <<< "$said" || stop "without libtorch it does not say '$words': $said"
     done
