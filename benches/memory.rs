@@ -129,7 +129,7 @@ fn many() -> Result<()> {
     for run in 1..=RUNS {
         let left = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
         let output = pipeline.request(PROMPT).seed(run as u64).steps(4);
-        let output = output.guide(ColorForce::new("eyes", Rgb(255, 215, 0))).guide(Daam::words());
+        let output = output.guide(ColorForce::published("eyes", Rgb(255, 215, 0))).guide(Daam::words());
         let output = output.guide(PaintWithWords::default().mask(left, "hair", 1.5)).run()?;
         assert_eq!(output.images().len(), 1);
         drop(output);

@@ -42,7 +42,7 @@ fn main() {
         ("parse", pieces.into(), Box::new(|text| drop(parse(text)))),
         ("colors", pieces.into(), Box::new(|text| drop(colors(text, |_| "red".into())))),
         ("words", pieces.into(), Box::new(|text| drop(by_letter(text).words()))),
-        ("things", pieces.into(), Box::new(|text| drop(by_letter(text).things()))),
+        ("rivals", pieces.into(), Box::new(|text| drop(by_letter(text).rivals(&[])))),
         ("find", pieces.into(), Box::new(|text| drop(by_letter(text).find("a a a a, girl")))),
         ("find itself", pieces.into(), Box::new(|text| drop(by_letter(text).find(text)))),
         (

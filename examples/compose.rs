@@ -45,9 +45,9 @@ fn main() -> Result<()> {
         .color(ground, "green ground", 1.0)
         .weight(WeightFn::LogMax(0.4))
         .sigmas(f64::INFINITY, 1.0);
-    let mut teal = ColorForce::new("house", TEAL).color_var(15.0).saliency_cutoff(0.8);
+    let mut teal = ColorForce::published("house", TEAL).color_var(15.0).saliency_cutoff(0.8);
     teal = teal.saliency((Daam::of("house"), Differential::of("house", "pink")));
-    let mut pink = ColorForce::new("star", PINK).color_var(15.0).saliency_cutoff(0.4);
+    let mut pink = ColorForce::published("star", PINK).color_var(15.0).saliency_cutoff(0.4);
     let (mut look, mut idle) = (Daam::of("house"), Idle::default());
 
     let mut pipeline = Pipeline::builder().build()?;

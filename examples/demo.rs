@@ -24,7 +24,7 @@ fn main() -> Result<()> {
 
     let mut forces = Vec::new();
     for color_var in [40.0, 15.0] {
-        let mut force = ColorForce::new("eyes", GOLD).color_var(color_var);
+        let mut force = ColorForce::published("eyes", GOLD).color_var(color_var);
         let forced = pipeline.request(PROMPT).seed(SEED).guide(&mut force).run()?;
         let details = force.details()?;
         let painted = details.painted.first().expect("the portrait has eyes");

@@ -9,8 +9,8 @@ fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let plain = pipeline.request(prompt).seed(3).solver(EulerAncestral::default()).run()?;
 
-    let mut eyes = ColorForce::new("eyes", Rgb(255, 215, 0)).color_var(15.0);
-    let mut shirt = ColorForce::new("shirt", Rgb(0, 128, 128)).color_var(15.0).saliency_cutoff(0.2);
+    let mut eyes = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(15.0);
+    let mut shirt = ColorForce::published("shirt", Rgb(0, 128, 128)).color_var(15.0).saliency_cutoff(0.2);
     let request = pipeline.request(prompt).seed(3).solver(EulerAncestral::default());
     let forced = request.guide(&mut eyes).guide(&mut shirt).run()?;
 

@@ -119,7 +119,7 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     let replayed = exact().replay(Recorded::load(&path)?);
     assert_eq!(latents(sampler().guide(replayed), 2, 7)?, forced);
     // Step by step too, for a force without rehearsal.
-    let live = || ColorForce::new("eyes", GOLD).max_timestep(999.0);
+    let live = || ColorForce::published("eyes", GOLD).max_timestep(999.0);
     let mut once = live();
     let forced = latents(sampler().guide(&mut once), 2, 7)?;
     assert_eq!(latents(sampler().guide(live().replay(once.recorded()?)), 2, 7)?, forced);
@@ -144,7 +144,7 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
         run.step()?;
         Ok(run.latent().copy())
     };
-    let everywhere = || ColorForce::new("eyes", GOLD).saliency(rows(|_| true)).max_timestep(999.0);
+    let everywhere = || ColorForce::published("eyes", GOLD).saliency(rows(|_| true)).max_timestep(999.0);
     let protect = |force: ColorForce| force.protect_where("below", rows(|row| row >= 4), 0.5);
     let plain = step(None)?;
     let part = |x: &Tensor, from: i64, count: i64| x.narrow(2, from, count).copy();
@@ -186,8 +186,7 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
 
 /// How far `phrase` is ahead of what the prompt names, over a whole run without forces.
 fn exact_map(phrase: &str) -> Result<Tensor> {
-    let mut look =
-        Daam::of(phrase).accumulate(impasto::guidance::Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0);
+    let mut look = Daam::competing(phrase);
     let _ = latents(sampler().guide(&mut look), 1, 7)?;
     Ok(look.map()?.expect("there was a run"))
 }
@@ -228,15 +227,15 @@ fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()>
     let force = |force: ColorForce| {
         force.saliency(region()).max_timestep(999.0).texture(Texture::MaskedMean).target(ForceTarget::SignalOnly)
     };
-    let mut closed = force(ColorForce::new("above", GOLD)).feedback(Feedback::default());
+    let mut closed = force(ColorForce::published("above", GOLD)).feedback(Feedback::default());
     let _ = latents(steps(28).guide(&mut closed), 2, 7)?;
     let forced = closed.details()?.steps;
     let [first, last] = [forced.first(), forced.last()].map(|step| step.expect("forced").color_var);
     assert_eq!((first, last), (40.0, Feedback::default().limits.0), "what this model does not do is forced ever more");
-    let mut flat = force(ColorForce::new("above", GOLD)).texture(Texture::Off).feedback(Feedback::default());
+    let mut flat = force(ColorForce::published("above", GOLD)).texture(Texture::Off).feedback(Feedback::default());
     let _ = latents(steps(28).guide(&mut flat), 2, 7)?;
     assert_eq!(flat.details()?.steps.last().expect("forced").color_var, 15.0, "no solid blocks");
-    let mut trimmed = force(ColorForce::new("above", GOLD)).color_var(1000.0).trim(3).stat(ColorStat::Median);
+    let mut trimmed = force(ColorForce::published("above", GOLD)).color_var(1000.0).trim(3).stat(ColorStat::Median);
     let _ = latents(sampler().guide(&mut trimmed), 2, 7)?;
     let details = trimmed.details()?;
     assert_eq!(details.trimmed.len(), 2);
@@ -258,7 +257,7 @@ fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()>
 
 #[test]
 fn bad_settings_say_what_is_expected() {
-    let force = || ColorForce::new("eyes", GOLD);
+    let force = || ColorForce::published("eyes", GOLD);
     let feedback = Feedback::default();
     let rows = [
         (force().saliency_cutoff(f64::NAN), "saliency_cutoff"),
@@ -302,7 +301,7 @@ fn a_force_that_asks_for_no_rehearsal_is_the_same_beside_one_that_does() -> Resu
     let mut before = exact();
     let _ = latents(sampler().guide(&mut before), 1, 7)?;
     let recorded = || before.recorded();
-    let one_pass = || ColorForce::new("eyes", GOLD).max_timestep(999.0);
+    let one_pass = || ColorForce::published("eyes", GOLD).max_timestep(999.0);
     assert_eq!(
         latents(sampler().guide(one_pass()).guide(Rehearser), 1, 7)?,
         latents(sampler().guide(one_pass()), 1, 7)?
@@ -316,7 +315,7 @@ fn a_force_that_asks_for_no_rehearsal_is_the_same_beside_one_that_does() -> Resu
 
 #[test]
 fn a_rehearsal_that_ends_before_the_window_has_looked() -> Result<()> {
-    let late = |until| ColorForce::new("eyes", GOLD).two_pass(until).max_timestep(300.0);
+    let late = |until| ColorForce::published("eyes", GOLD).two_pass(until).max_timestep(300.0);
     let mut force = late(600.0);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
     let maps = force.saliency_maps()?;
@@ -331,7 +330,8 @@ fn a_rehearsal_that_ends_before_the_window_has_looked() -> Result<()> {
 
 #[test]
 fn feedback_begins_within_its_limits() -> Result<()> {
-    let mut force = ColorForce::new("eyes", GOLD).color_var(2.0).feedback(Feedback::default()).max_timestep(999.0);
+    let mut force =
+        ColorForce::published("eyes", GOLD).color_var(2.0).feedback(Feedback::default()).max_timestep(999.0);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
     assert!(force.details()?.steps.iter().all(|step| step.color_var >= 15.0), "{:?}", force.details()?.steps);
     Ok(())

@@ -223,7 +223,7 @@ fn a_prompt_becomes_another_one() -> Result<()> {
 fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
     let above = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| 1.0 - row as f32 / 7.0));
     let seen = (Daam::of("eyes"), Differential::of("eyes", "pink"));
-    let force = ColorForce::new("eyes", Rgb(255, 215, 0)).color_var(5.0).max_timestep(999.0).saliency(seen);
+    let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).max_timestep(999.0).saliency(seen);
     sampler().guide(guide).guide(PaintWithWords::default().mask(above, "eyes", 2.0)).guide(force).guide(Daam::words())
 }
 

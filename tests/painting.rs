@@ -493,7 +493,7 @@ fn a_law_of_your_own_sees_weights_and_scores() -> Result<()> {
 fn a_painted_region_is_a_saliency_for_others() -> Result<()> {
     let mut paint = toy_paint();
     let region = paint.region("eyes")?;
-    let mut force = ColorForce::new("eyes", BLUE).saliency(region).saliency_cutoff(0.5).max_timestep(999.0);
+    let mut force = ColorForce::published("eyes", BLUE).saliency(region).saliency_cutoff(0.5).max_timestep(999.0);
     let _ = latent(toy().guide(&mut paint).guide(&mut force))?;
     assert!(force.details()?.steps.iter().all(|step| step.areas == [0.5]));
     let message = paint.region("hair").map(drop).expect_err("not painted").to_string();

@@ -195,13 +195,13 @@ fn lending_another_number_of_hooks_is_an_error() -> Result<()> {
 #[test]
 fn batching_gives_the_same_picture_and_hooks_learn_which_images() -> Result<()> {
     let guided = |batching, images| {
-        let force = ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+        let force = ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0);
         latents(sampler().batching(batching).guide(force), images)
     };
     let (together, alone) = (guided(Batching::Together, 3)?, guided(Batching::OneByOne, 3)?);
     assert!(apart(&together, &alone) < 1e-3, "{}", apart(&together, &alone));
     for image in 0..3 {
-        let force = ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+        let force = ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0);
         let model = ToyModel::new(3)?;
         let start = Start::new(PROMPT, GRID, Noise::seeded(7 + image));
         let mut run = sampler().batching(Batching::OneByOne).guide(force).start(&model, start)?;
@@ -226,7 +226,7 @@ fn paint() -> PaintWithWords {
 
 /// Every guidance of the crate, made anew, with a name for messages.
 fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
-    let force = || ColorForce::new("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+    let force = || ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0);
     vec![
         ("Daam", Box::new(Daam::of("gold eyes"))),
         ("Daam, mean", Box::new(Daam::of("eyes").accumulate(Accumulate::Mean))),
@@ -269,7 +269,7 @@ fn the_same_value_gives_the_same_picture_and_report_twice() -> Result<()> {
 
 #[test]
 fn readings_do_not_outlive_a_failed_start() -> Result<()> {
-    let (mut look, mut force, mut paint) = (Daam::of("eyes"), ColorForce::new("eyes", GOLD), paint());
+    let (mut look, mut force, mut paint) = (Daam::of("eyes"), ColorForce::published("eyes", GOLD), paint());
     let _ = latent(sampler().guide(&mut look).guide(&mut force).guide(&mut paint))?;
     assert!(look.heat_map(0).is_ok() && force.details().is_ok() && paint.details().is_ok());
     let model = ToyModel::new(3)?;
@@ -413,7 +413,7 @@ fn a_site_out_of_its_place_is_an_error() -> Result<()> {
 fn nothing_selected_is_an_error_and_a_map_that_never_comes_a_note() -> Result<()> {
     let error = latent(sampler().guide(Daam::of("eyes").sites(|_| false))).expect_err("no sites").to_string();
     assert!(error.contains("block.attn2"), "{error}");
-    let blind = ColorForce::new("eyes", GOLD).saliency(Daam::of("eyes").window(0.0, 0.5)).max_timestep(999.0);
+    let blind = ColorForce::published("eyes", GOLD).saliency(Daam::of("eyes").window(0.0, 0.5)).max_timestep(999.0);
     let model = ToyModel::new(3)?;
     let mut run = sampler().guide(blind).start(&model, start(1))?;
     let _ = run.finish()?;
@@ -447,7 +447,7 @@ fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
         Ok((force.details()?.steps.iter().map(|step| step.timestep).collect(), x))
     };
     for target in [ForceTarget::Mean, ForceTarget::Denoised] {
-        let force = || ColorForce::new("eyes", GOLD).target(target).color_var(5.0);
+        let force = || ColorForce::published("eyes", GOLD).target(target).color_var(5.0);
         assert_eq!(timesteps(force())?.0, [601.0, 501.0], "{target:?}: recorded once a step");
         let (forced, one) = timesteps(force().min_timestep(601.0).max_timestep(601.0))?;
         assert_eq!(forced, [601.0]);
@@ -456,7 +456,7 @@ fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
     }
     // The step from 701 evaluates at 601 too; that does not make it a forced step.
     let only_first =
-        ColorForce::new("eyes", GOLD).target(ForceTarget::Denoised).min_timestep(601.0).max_timestep(601.0);
+        ColorForce::published("eyes", GOLD).target(ForceTarget::Denoised).min_timestep(601.0).max_timestep(601.0);
     assert_eq!(timesteps(only_first)?.0.len(), 1);
     Ok(())
 }
@@ -502,7 +502,7 @@ fn a_phrase_is_read_at_the_places_that_are_asked_for() -> Result<()> {
 fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
     let half = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
     let mut paint = PaintWithWords::default().mask(half, "girl", 1.5).weight(WeightFn::LogMax(0.4));
-    let force = |phrase: &str, color| ColorForce::new(phrase, color).color_var(15.0).max_timestep(999.0);
+    let force = |phrase: &str, color| ColorForce::published(phrase, color).color_var(15.0).max_timestep(999.0);
     let mut gold = force("eyes", GOLD).saliency((Daam::of("eyes"), Differential::of("eyes", "pink")));
     let mut blue = force("gold", Rgb(0, 0, 139)).saliency_cutoff(0.4);
     let (mut look, mut probe) = (Daam::words(), Probe::wanting(Interest::PROBS));
@@ -572,7 +572,10 @@ fn forces_share_a_differential_and_drop_it_outside_their_window() -> Result<()> 
         }
     }
     let force = |color, word: &str| {
-        ColorForce::new("eyes", color).saliency(Differential::of("eyes", word)).min_timestep(300.0).max_timestep(700.0)
+        ColorForce::published("eyes", color)
+            .saliency(Differential::of("eyes", word))
+            .min_timestep(300.0)
+            .max_timestep(700.0)
     };
     let table = Table::stable_diffusion();
     let run = |words: [&str; 2]| -> Result<Vec<usize>> {
@@ -647,7 +650,7 @@ fn daam_averages_the_evaluations_of_a_step() -> Result<()> {
 #[test]
 fn a_drawn_mask_limits_a_force() -> Result<()> {
     let upper = || Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
-    let mut force = ColorForce::new("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).max_timestep(999.0);
+    let mut force = ColorForce::published("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).max_timestep(999.0);
     let _ = latents(sampler().guide(&mut force), 2)?;
     let masks = force.masks()?;
     assert_eq!(masks.size(), [6, 2, 8, 6]);
@@ -671,7 +674,7 @@ fn painted_colors_know_their_image() -> Result<()> {
             Ok(Some(Tensor::cat(&[one(0.0), one(1.0)], 0)))
         }
     }
-    let mut force = ColorForce::new("second", GOLD).saliency(Second).max_timestep(999.0);
+    let mut force = ColorForce::published("second", GOLD).saliency(Second).max_timestep(999.0);
     let model = ToyModel::new(3)?;
     let mut run = sampler().guide(&mut force).start(&model, start(2))?;
     let _ = run.decode()?;
@@ -688,7 +691,10 @@ fn painted_colors_know_their_image() -> Result<()> {
 
 #[test]
 fn no_setting_makes_a_force_overflow() -> Result<()> {
-    for force in [ColorForce::new("eyes", GOLD).color_var(1e-40), ColorForce::new("eyes", GOLD).reference_steps(1000)] {
+    for force in [
+        ColorForce::published("eyes", GOLD).color_var(1e-40),
+        ColorForce::published("eyes", GOLD).reference_steps(1000),
+    ] {
         let x = latent(sampler().guide(force.max_timestep(999.0).saliency_cutoff(0.0)))?;
         assert!(x.abs().max().double_value(&[]) < 10.0, "the color itself, everywhere");
     }
@@ -708,11 +714,11 @@ fn only_readers_leave_the_picture_alone() -> Result<()> {
 #[test]
 fn a_force_without_strength_is_no_force() -> Result<()> {
     let plain = latent(sampler())?;
-    let weak = ColorForce::new("eyes", GOLD).color_var(1e12).max_timestep(999.0);
+    let weak = ColorForce::published("eyes", GOLD).color_var(1e12).max_timestep(999.0);
     assert!(apart(&latent(sampler().guide(weak))?, &plain) < 1e-4);
     for never in [
-        ColorForce::new("eyes", GOLD).saliency_cutoff(2.0).max_timestep(999.0),
-        ColorForce::new("eyes", GOLD).min_timestep(998.5).max_timestep(998.6),
+        ColorForce::published("eyes", GOLD).saliency_cutoff(2.0).max_timestep(999.0),
+        ColorForce::published("eyes", GOLD).min_timestep(998.5).max_timestep(998.6),
     ] {
         assert_eq!(latent(sampler().guide(never))?, plain, "an empty mask or window keeps every bit");
     }
@@ -723,7 +729,7 @@ fn a_force_without_strength_is_no_force() -> Result<()> {
 fn cells_outside_the_mask_keep_their_bits() -> Result<()> {
     let one = || Sampler::new(schedule(6), EulerAncestral::default());
     let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 3 { 1.0 } else { 0.0 }));
-    let force = ColorForce::new("above", GOLD).saliency(region).max_timestep(999.0);
+    let force = ColorForce::published("above", GOLD).saliency(region).max_timestep(999.0);
     let model = ToyModel::new(3)?;
     let (mut plain, mut forced) = (one().start(&model, start(1))?, one().guide(force).start(&model, start(1))?);
     plain.step()?;
@@ -738,7 +744,11 @@ fn cells_outside_the_mask_keep_their_bits() -> Result<()> {
 fn the_order_of_forces_does_not_matter() -> Result<()> {
     let make = |overlap, target| {
         let at = |phrase: &str, color| {
-            ColorForce::new(phrase, color).saliency_cutoff(0.3).max_timestep(999.0).overlap(overlap).target(target)
+            ColorForce::published(phrase, color)
+                .saliency_cutoff(0.3)
+                .max_timestep(999.0)
+                .overlap(overlap)
+                .target(target)
         };
         (at("eyes", GOLD), at("gold", Rgb(0, 0, 139)))
     };
@@ -1049,7 +1059,7 @@ fn wrappers_forward_every_phase() -> Result<()> {
     // A force asks its saliency for everything but its name and a report: its own holds the maps. In the first pass, which the
     // saliency wants, the force itself does nothing.
     let inner = Diary::default();
-    diary_of(ColorForce::new("eyes", GOLD).saliency(inner.clone()).max_timestep(999.0))?;
+    diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).max_timestep(999.0))?;
     let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
         diary.into_iter().filter(|(name, _)| !["report", "name", "rehearsal"].contains(name)).collect()
     };

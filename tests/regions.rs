@@ -451,7 +451,7 @@ fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -
 #[test]
 fn a_painted_region_and_a_box_force_a_color_of_their_own() -> Result<()> {
     let paint = PaintWithWords::default().area(Area::mask(left(), "eyes")).area(Area::mask(top(), "eyes"));
-    let mut force = ColorForce::new("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
+    let mut force = ColorForce::published("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
     force = force.max_timestep(999.0);
     let _ = run(toy().guide(paint).guide(&mut force), girl(1))?;
     assert!(force.details()?.steps.iter().all(|step| step.areas == [0.75]), "the union of both");

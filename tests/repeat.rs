@@ -55,7 +55,7 @@ fn paint() -> PaintWithWords {
 /// A force with nothing left as it is.
 fn force() -> ColorForce {
     let region = Region::new(Array2::from_shape_fn((16, 16), |(_, column)| if column < 12 { 0.9 } else { 0.1 }));
-    ColorForce::new("hair", Rgb(255, 99, 71))
+    ColorForce::published("hair", Rgb(255, 99, 71))
         .saliency((Daam::of("hair").accumulate(Accumulate::Ema(0.3)), Differential::of("hair", "pink").weight(0.7)))
         .color_var(20.1)
         .saliency_cutoff(Cutoff::Auto)
@@ -112,7 +112,7 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         ("noise of its own", |r| r.noise(Noise::shared(3)).sampler("Euler a")),
         ("Daam", |r| r.guide(Daam::of("eyes").window(100.0, 800.0))),
         ("words", |r| r.guide(Daam::words())),
-        ("a force", |r| r.guide(ColorForce::new("eyes", GOLD).color_var(15.0))),
+        ("a force", |r| r.guide(ColorForce::published("eyes", GOLD).color_var(15.0))),
         ("a force with all settings", |r| r.guide(force())),
         ("exact", |r| r.guide(ColorForce::exact("hair", Rgb(255, 99, 71)))),
         ("painting", |r| r.guide(paint())),
@@ -202,10 +202,10 @@ fn what_a_pipeline_has_attached_is_in_the_file_and_runs_once() -> Result<()> {
 #[test]
 fn maps_and_latents_of_an_earlier_run_are_in_the_file() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let mut first = ColorForce::new("hair", GOLD);
+    let mut first = ColorForce::published("hair", GOLD);
     pipeline.request(PORTRAIT).seed(7).steps(6).guide(&mut first).run()?;
     let gold = first.gold_latent()?.shallow_clone();
-    let force = ColorForce::new("hair", GOLD).gold(GoldMode::Latent(gold)).replay(first.recorded()?);
+    let force = ColorForce::published("hair", GOLD).gold(GoldMode::Latent(gold)).replay(first.recorded()?);
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).guide(force).run()?;
     let (notes, twice) = again(&mut pipeline, &output, 0)?;
     assert_eq!((notes.len(), output.reports()[0].pictures.len()), (0, 4));
@@ -277,10 +277,13 @@ fn what_no_file_can_say_is_named() -> Result<()> {
         (|r| r.guide(Daam::of("eyes").sites(|_| true)), "Daam (it was given a function"),
         (|r| r.guide(paint().sites(|_| true)), "PaintWithWords (it was given a function"),
         (
-            |r| r.guide(ColorForce::new("eyes", GOLD).step_variance(StepVariance::Custom(Box::new(|_| 1.0)))),
+            |r| r.guide(ColorForce::published("eyes", GOLD).step_variance(StepVariance::Custom(Box::new(|_| 1.0)))),
             "ColorForce (the enum variant StepVariance::Custom",
         ),
-        (|r| r.guide(ColorForce::new("eyes", GOLD).saliency(Daam::of("eyes").sites(|_| true))), "Daam (it was given"),
+        (
+            |r| r.guide(ColorForce::published("eyes", GOLD).saliency(Daam::of("eyes").sites(|_| true))),
+            "Daam (it was given",
+        ),
     ];
     let mut pipeline = Pipeline::builder().build()?;
     for (asked, named) in cases {

@@ -267,7 +267,7 @@ fn maps_are_scaled_and_cut_as_specified() -> Result<()> {
 fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
     let values = Vec::<f32>::try_from(map.reshape([-1]))?;
     let drawn = Array2::from_shape_vec((8, 8), values).expect("64 values");
-    let mut force = ColorForce::new("drawn", Rgb(0, 0, 0)).saliency(Region::new(drawn));
+    let mut force = ColorForce::published("drawn", Rgb(0, 0, 0)).saliency(Region::new(drawn));
     force = force.saliency_cutoff(cutoff).edge(edge).max_timestep(999.0);
     let model = ToyModel::new(1)?;
     let schedule = Schedule::new(&Table::stable_diffusion(), 1, Spacing::Leading)?;
@@ -337,7 +337,7 @@ fn the_toy_process_reaches_what_algebra_says() -> Result<()> {
         };
         let steps = row["steps"].as_u64().expect("a count") as usize;
         for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
-            let force = || ColorForce::new("all", Rgb(0, 0, 0)).color_var(color_var).target(target);
+            let force = || ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).target(target);
             let got = fraction(prior(row), &force, &solver, steps)?;
             assert!((got - want).abs() < 1e-4, "{row}: {got}");
             checked += 1;
@@ -353,7 +353,7 @@ fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<
         let count = |field: &str| row[field].as_u64().expect("a count") as usize;
         for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
             let reference = count("reference_steps");
-            let force = || ColorForce::new("all", Rgb(0, 0, 0)).color_var(color_var).reference_steps(reference);
+            let force = || ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).reference_steps(reference);
             let solver = || -> Box<dyn Solver> { Box::new(EulerAncestral::default()) };
             let got = fraction(prior(row), &force, &solver, count("steps"))?;
             assert!((got - want).abs() < 1e-4, "{row}: {got}");
@@ -374,13 +374,14 @@ fn the_variances_a_step_can_have() -> Result<()> {
     ];
     for (name, variance) in choices {
         for (color_var, want) in numbers(&golden["c"]).into_iter().zip(numbers(&golden[name])) {
-            let force = || ColorForce::new("all", Rgb(0, 0, 0)).color_var(color_var).step_variance(variance());
+            let force = || ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).step_variance(variance());
             let solver = || -> Box<dyn Solver> { Box::new(EulerAncestral::default()) };
             let got = fraction(f64::INFINITY, &force, &solver, 28)?;
             assert!((got - want).abs() < 1e-4, "{name} {color_var}: {got}, not {want}");
         }
     }
-    let broken = || ColorForce::new("all", Rgb(0, 0, 0)).step_variance(StepVariance::Custom(Box::new(|_| f64::NAN)));
+    let broken =
+        || ColorForce::published("all", Rgb(0, 0, 0)).step_variance(StepVariance::Custom(Box::new(|_| f64::NAN)));
     let error = fraction(1.0, &broken, &|| Box::new(Euler), 28).expect_err("not a variance").to_string();
     assert!(error.contains("step_variance is NaN"), "{error}");
     Ok(())
@@ -395,7 +396,7 @@ fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
         let schedule = Schedule::from_timesteps(&table, &timesteps, &SpacingOptions::default())?;
         let first = schedule.steps().next().expect("two steps");
         let grid = Grid::new(512, 512); // a million cells with four channels
-        let force = ColorForce::new("all", Rgb(0, 0, 0)).color_var(numbers(&row["c"])[0]).gold(flat(0.0));
+        let force = ColorForce::published("all", Rgb(0, 0, 0)).color_var(numbers(&row["c"])[0]).gold(flat(0.0));
         let force = force.saliency(Region::new(Array2::ones((512, 512))));
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force);
         let mut run = sampler.start(&model, Start::new("a", grid, Noise::shared(1)))?;
@@ -426,7 +427,7 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
         let _ = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?.finish()?;
         Ok(force.details()?.steps.iter().map(|step| step.timestep).collect())
     };
-    let force = || ColorForce::new("all", Rgb(9, 9, 9));
+    let force = || ColorForce::published("all", Rgb(9, 9, 9));
     assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the schedule and outside
     assert_eq!(forced(force(), 50)?.first(), Some(&681.0));
     assert_eq!(forced(force().max_timestep(701.0), 28)?.first(), Some(&701.0));

@@ -30,7 +30,7 @@ fn eyes(seeds: std::ops::Range<u64>, color_var: f64) -> Result<(f64, f64, f64, f
     let (mut before, mut after, mut areas, mut outside) = (vec![], vec![], vec![], vec![]);
     for seed in seeds {
         let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
-        let mut force = ColorForce::new("eyes", GOLD).color_var(color_var);
+        let mut force = ColorForce::published("eyes", GOLD).color_var(color_var);
         let forced = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
         let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
         before.extend(plain.color("eyes").map(|color| color.delta_e(GOLD)));
@@ -76,7 +76,7 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
             for seed in 0..3 {
                 let mut request = pipeline.request(PORTRAIT).seed(seed).sampler(name);
                 if let Some(color_var) = color_var {
-                    request = request.guide(ColorForce::new("eyes", GOLD).color_var(color_var));
+                    request = request.guide(ColorForce::published("eyes", GOLD).color_var(color_var));
                 }
                 apart.extend(judge.look(request.run()?.image(0)?)?.color("eyes").map(|color| color.delta_e(GOLD)));
             }
@@ -106,7 +106,7 @@ fn figures_of_the_documents_settings() -> Result<()> {
         let (mut before, mut after, mut areas, mut outside) = (vec![], vec![], vec![], vec![]);
         for seed in 0..32 {
             let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
-            let mut force = ColorForce::new(part, asked).color_var(color_var).saliency_cutoff(cutoff);
+            let mut force = ColorForce::published(part, asked).color_var(color_var).saliency_cutoff(cutoff);
             let forced =
                 pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
             let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
@@ -284,7 +284,7 @@ fn a_region_forces_what_no_word_names() -> Result<()> {
     let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
     let mut painted = |color_var| -> Result<(PaintedColor, Vec<String>)> {
         let region = Region::new(left.clone());
-        let mut force = ColorForce::new("the left edge", Rgb(60, 179, 113)).saliency(region).color_var(color_var);
+        let mut force = ColorForce::published("the left edge", Rgb(60, 179, 113)).saliency(region).color_var(color_var);
         let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
         Ok((force.details()?.painted[0], output.notes().to_vec()))
     };
@@ -381,11 +381,11 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
     fails(|r| r.guidance_scale(f64::NAN), &["guidance scale is NaN"]);
     fails(|r| r.guidance_scale(-1.0), &["guidance scale is -1"]);
     fails(|r| r.color_force("ears", GOLD), &["ColorForce", "\"ears\"", "did you mean \"eyes\""]);
-    fails(|r| r.guide(ColorForce::new("eyes", GOLD).color_var(f64::NAN)), &["color_var is NaN", "15 to 70"]);
-    fails(|r| r.guide(ColorForce::new("eyes", GOLD).color_var(-3.0)), &["color_var is -3"]);
-    fails(|r| r.guide(ColorForce::new("eyes", GOLD).saliency_cutoff(-0.1)), &["saliency_cutoff is -0.1"]);
-    fails(|r| r.guide(ColorForce::new("eyes", GOLD).max_timestep(1200.0)), &["0..=1200", "0..=999"]);
-    fails(|r| r.guide(ColorForce::new("eyes", GOLD).reference_steps(0)), &["reference_steps is 0"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(f64::NAN)), &["color_var is NaN", "15 to 70"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(-3.0)), &["color_var is -3"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).saliency_cutoff(-0.1)), &["saliency_cutoff is -0.1"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).max_timestep(1200.0)), &["0..=1200", "0..=999"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).reference_steps(0)), &["reference_steps is 0"]);
     fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
     fails(|r| r.guide(Daam::of("eyes").occurrence(Occurrence::Nth(1))), &["occurrence Nth is 1", "less than 1"]);
     fails(|r| r.guide(Daam::of("eyes").window(-5.0, 5000.0)), &["window is -5..=5000", "0..=999"]);
@@ -396,7 +396,7 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
 
 #[test]
 fn a_pipeline_is_checked_when_it_is_built() {
-    let built = Pipeline::builder().guide(ColorForce::new("eyes", GOLD).color_var(0.0)).build();
+    let built = Pipeline::builder().guide(ColorForce::published("eyes", GOLD).color_var(0.0)).build();
     assert!(built.map(drop).expect_err("variance 0").to_string().contains("color_var is 0"));
     let missing = Pipeline::builder().source(Source::dir("no/such/folder")).build();
     let message = missing.map(drop).expect_err("no folder").to_string();
@@ -428,7 +428,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
     }
     let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let context = pipeline.model().text("a red boat")?.context;
-    let (mut force, mut look) = (ColorForce::new("eyes", GOLD).color_var(15.0), Daam::of("eyes"));
+    let (mut force, mut look) = (ColorForce::published("eyes", GOLD).color_var(15.0), Daam::of("eyes"));
     let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(&mut force).guide(&mut look).hook(Mixed(context));
     let _ = request.run()?;
     assert!(look.heat_map(0)?.max()? > 0.0);
@@ -503,7 +503,7 @@ fn every_gold_decodes_to_its_color() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let cells = i64::from(pipeline.model().defaults().width) / 8;
     let mut gold = |mode| -> Result<(f64, tch::Tensor)> {
-        let mut force = ColorForce::new("eyes", GOLD).gold(mode);
+        let mut force = ColorForce::published("eyes", GOLD).gold(mode);
         let _ = pipeline.request(PORTRAIT).seed(1).steps(1).guide(&mut force).run()?;
         Ok((force.details()?.representable_delta_e, force.gold_latent()?.shallow_clone()))
     };
@@ -523,7 +523,7 @@ fn every_gold_decodes_to_its_color() -> Result<()> {
 fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()> {
     let long = format!("1girl, {}gold hair, eyes, shirt", "simple picture, ".repeat(28));
     let mut pipeline = Pipeline::builder().build()?;
-    let (mut force, mut words, mut daam) = (ColorForce::new("eyes", GOLD), Daam::words(), Daam::of("eyes"));
+    let (mut force, mut words, mut daam) = (ColorForce::published("eyes", GOLD), Daam::words(), Daam::of("eyes"));
     let half = Region::new(Array2::from_shape_fn((16, 16), |(_, x)| if x < 8 { 1.0 } else { 0.0 }));
     let paint = PaintWithWords::default().mask(half, "shirt", 1.0);
     // The negative prompt is one chunk, the prompt two.

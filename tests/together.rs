@@ -58,7 +58,7 @@ fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -
                 .batching(batching)
                 .guide(paint(strength).weight(WeightFn::LogStd(0.4)))
                 .guide(
-                    ColorForce::new("hair", Rgb(255, 215, 0))
+                    ColorForce::published("hair", Rgb(255, 215, 0))
                         .max_timestep(999.0)
                         .saliency(Differential::of("hair", "red")),
                 )
@@ -124,7 +124,7 @@ fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk
         let controls: Vec<Control> = control.then(|| Control::new(&net, &hint)).into_iter().collect();
         let controlled = Controlled::new(&model, &controls)?;
         let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?.last(3)?;
-        let mut force = ColorForce::new("boat", Rgb(200, 30, 30)).max_timestep(999.0);
+        let mut force = ColorForce::published("boat", Rgb(200, 30, 30)).max_timestep(999.0);
         let sampler = Sampler::new(schedule, Euler).guide(&mut force);
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
         let start = Start::new(&long, grid, Noise::seeded(7)).picture(&picture);

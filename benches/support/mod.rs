@@ -105,7 +105,7 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
 pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
     let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
     let force = |phrase: &str| -> Box<dyn Guidance> {
-        Box::new(ColorForce::new(phrase, Rgb(255, 215, 0)).gold(gold()).max_timestep(999.0))
+        Box::new(ColorForce::published(phrase, Rgb(255, 215, 0)).gold(gold()).max_timestep(999.0))
     };
     let paint = || {
         let half = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
@@ -120,7 +120,7 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "daam" => vec![Box::new(Daam::of("eyes"))],
         "refine" => {
             let look = Daam::of("eyes").refine(Refine::compete());
-            let force = ColorForce::new("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
+            let force = ColorForce::published("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
             vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).max_timestep(999.0))]
         }
         "force" => vec![force("eyes")],

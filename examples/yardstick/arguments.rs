@@ -3,6 +3,7 @@
 use crate::colors::Color;
 use crate::judge;
 use crate::suite::{Choice, Method, PARTS, Task};
+use crate::wording::{self, Form, Wording};
 use impasto::Rgb;
 use lexopt::prelude::*;
 use std::ffi::OsString;
@@ -27,6 +28,8 @@ yardstick run|calibrate|tune|report|list [OPTIONS]
   --split NAME, --suite N           public, 0
   --seeds A..B, --colors A,B, --prompts FILE, --gencolorbench DIR
                                     instead of the suite's own
+  --style tags|sentence|document    how portraits are worded; the document's prompts have four parts
+  --tags N, --tags-file FILE        adds N tags to each portrait that show nothing, of FILE or of the yardstick's own
   --quick, --full, --limit-minutes M, --seeds-of-suite N
                                     10, 90 or, without either, 20 minutes; or so many seeds
   --solver NAME, --steps N, --scale X, --size WxH
@@ -66,6 +69,7 @@ pub struct Arguments {
     pub colors: Option<Vec<Color>>,
     pub prompts: Option<PathBuf>,
     pub gencolorbench: Option<PathBuf>,
+    pub wording: Wording,
     pub budget: Duration,
     pub limit: Option<Duration>,
     pub solver: String,
@@ -112,6 +116,7 @@ impl Default for Arguments {
             colors: None,
             prompts: None,
             gencolorbench: None,
+            wording: Wording::default(),
             budget: minutes(20.0),
             limit: None,
             solver: "Euler a".into(),
@@ -187,6 +192,9 @@ impl Arguments {
                 "threads" => all.threads = Some(at_least_one("threads", &value()?)? as i32),
                 "shard" => all.shard = shard(&value()?)?,
                 "pictures" => all.pictures = pictures(&value()?)?,
+                "style" => all.wording.form = one_of("style", &value()?, &Form::ALL)?,
+                "tags" => all.wording.tags = number("tags", &value()?)?,
+                "tags-file" => all.wording.pool = wording::tags(Path::new(&value()?))?,
                 "gencolorbench" => all.gencolorbench = Some(value()?.into()),
                 "saliency" => {
                     return Err("saliency: this version offers one, `daam`; the report has every threshold".into());
@@ -199,6 +207,12 @@ impl Arguments {
         }
         if all.prompts.is_some() && all.gencolorbench.is_some() {
             return Err("--prompts and --gencolorbench: one of them".into());
+        }
+        if all.wording.pool.is_empty() {
+            all.wording.pool = wording::usual_tags();
+        }
+        if all.wording.tags > all.wording.pool.len() {
+            return Err(format!("tags is {}; there are {} to choose from", all.wording.tags, all.wording.pool.len()));
         }
         let embedded = all.model == "embedded";
         all.judge = asked_judge.unwrap_or(if embedded { judge::Choice::Evaluator } else { judge::Choice::Saliency });
@@ -246,7 +260,7 @@ const COMMANDS: [(&str, Command); 5] = [
     ("report", Command::Report),
     ("list", Command::List),
 ];
-const OPTIONS: [&str; 31] = [
+const OPTIONS: [&str; 34] = [
     "help",
     "key",
     "quick",
@@ -278,6 +292,9 @@ const OPTIONS: [&str; 31] = [
     "shard",
     "pictures",
     "gencolorbench",
+    "style",
+    "tags",
+    "tags-file",
 ];
 
 /// ` ; did you mean "x"?`, with the most similar name.

@@ -9,8 +9,7 @@ use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
 use impasto::guidance::{
-    Accumulate, Area, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Refine, Region,
-    Saliency, WeightFn,
+    Area, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Region, Saliency, WeightFn,
 };
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use ndarray::Array2;
@@ -58,6 +57,8 @@ pub struct Settings {
     pub tuned: BTreeMap<String, Preset>,
     /// What [`crate::runner::Plan::unsteady`] says.
     pub unsteady: Vec<String>,
+    /// How prompts are worded, as a name; empty for the suite's own wording.
+    pub wording: String,
 }
 
 impl Default for Settings {
@@ -71,6 +72,7 @@ impl Default for Settings {
             size: None,
             tuned: BTreeMap::new(),
             unsteady: Vec::new(),
+            wording: String::new(),
         }
     }
 }
@@ -82,7 +84,7 @@ impl Settings {
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
         let unsteady = self.unsteady.concat();
-        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}")))
+        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}{}", self.wording)))
     }
 
     /// Says which weights it is: of every file its size, its header and samples of the rest.
@@ -187,7 +189,7 @@ impl Real {
 
 /// A force on a part with these settings.
 pub fn force(part: &str, color: Rgb, preset: Preset) -> ColorForce {
-    let force = ColorForce::new(part, color).color_var(preset.color_var).saliency_cutoff(preset.cutoff);
+    let force = ColorForce::published(part, color).color_var(preset.color_var).saliency_cutoff(preset.cutoff);
     match preset.differential {
         true => force.saliency((Daam::of(part), Differential::of(part, "pink"))),
         false => force,
@@ -306,7 +308,7 @@ impl Generator for Real {
 
 /// How `ColorForce::exact` looks.
 fn competing(phrase: &String) -> Daam {
-    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0)
+    Daam::competing(phrase).stand_in(Differential::of(phrase, "pink"))
 }
 
 /// What it makes of that, on 64 × 64.

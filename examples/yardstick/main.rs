@@ -27,6 +27,7 @@ mod statistics;
 mod suite;
 mod summary;
 mod tuning;
+mod wording;
 
 use arguments::{Arguments, Command, USAGE};
 use colors::Color;
@@ -95,6 +96,7 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
         (None, None) if !embedded => suite.listed = Some(listing::usual()?),
         (None, None) => {}
     }
+    suite = suite.worded(&arguments.wording);
     if custom || arguments.colors.as_ref().is_some_and(|colors| !colors.is_empty()) {
         suite.split = "custom".into();
     }
@@ -128,6 +130,7 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         size: arguments.size,
         tuned,
         unsteady,
+        wording: arguments.wording.name(),
     })
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Pure functions on arrays; `docs/yardstick.md` says what each figure means.
 
-use crate::regions::{Labels, Mask, and, area, core, dilate, erode, iou, least_core, not, of_class, or};
+use crate::regions::{Labels, Mask, and, area, components, core, dilate, erode, iou, least_core, not, of_class, or};
 use crate::statistics::{median, quantile};
 use impasto::{Lab, Rgb};
 use ndarray::{Array2, Zip};
@@ -39,6 +39,12 @@ pub struct Measure {
     /// What was painted; `None` of a part that vanished.
     #[serde(flatten)]
     pub painted: Option<Painted>,
+    /// Share of the part's components (each eye by itself) that are covered by more than .8; `None` of a part that vanished.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole: Option<f64>,
+    /// Share of the part's place in `u` that still has its old color, which is not the asked one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remainder: Option<f64>,
     /// Would a person press the button again?
     pub retry: bool,
 }
@@ -90,6 +96,13 @@ pub struct Pair<'a> {
     /// Pixels that count as one: 1 at 128 pixels.
     pub unit: usize,
 }
+
+/// CIEDE2000 up to which a pixel has the asked color.
+const NEAR: f64 = 10.0;
+/// CIEDE2000 below which a pixel has its old color.
+const OLD: f64 = 5.0;
+/// Share of a component from which on it counts as whole.
+const WHOLE: f64 = 0.8;
 
 /// Pixels that count as one at this size.
 pub fn unit((h, w): (usize, usize)) -> usize {
@@ -143,6 +156,8 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
         dyed: share(area(&nearer), area(&away)),
         halo: (!change.is_empty()).then(|| mean(&change)),
         painted: None,
+        whole: None,
+        remainder: None,
         retry: true,
     };
     if measure.vanished {
@@ -160,6 +175,16 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
     let (texture, texture_raw) = texture(&lab_u, &lab_f, &erode(&and(&ru, &rf), radius * unit), unit);
     let cover = erode(&ru, radius * unit);
     let covered = of(&df, &cover).filter(|delta_e| **delta_e <= 10.0).count();
+    // What came at least half of the way is painted, though shading may keep it from the color itself.
+    let reached = Zip::from(&du).and(&df).map_collect(|du, df| *df <= NEAR || *df < 0.5 * *du);
+    let pieces = components(&ru, least_core(unit));
+    let covered_by = |piece: &Mask| share(area(&and(&reached, &and(piece, &cover))), area(&and(piece, &cover)));
+    let whole = pieces.iter().filter_map(covered_by).map(|covered| f64::from(u8::from(covered > WHOLE)));
+    let whole: Vec<f64> = whole.collect();
+    measure.whole = (!whole.is_empty()).then(|| mean(&whole));
+    let changed = Zip::from(&lab_u).and(&lab_f).map_collect(|u, f| u.delta_e(*f));
+    let old = Zip::from(&changed).and(&df).map_collect(|changed, df| *changed < OLD && *df > NEAR);
+    measure.remainder = share(area(&and(&old, &cover)), area(&cover));
     let block = matches!((texture, texture_raw), (Some(a), Some(b)) if a.max(b) < 0.25);
     let pixels: Vec<Lab> = of(&lab_f, &core_f).copied().collect();
     let painted = Painted {

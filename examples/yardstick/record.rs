@@ -102,6 +102,11 @@ pub struct PartFigures {
 }
 
 impl PartFigures {
+    /// Share of the part's components that are covered; none of a part that vanished, and not known of one too small to tell.
+    pub fn whole(&self) -> Option<f64> {
+        if self.measure.vanished { Some(0.0) } else { self.measure.whole }
+    }
+
     /// Distance to the target; +∞ if there is nothing left to measure.
     pub fn delta_e(&self) -> f64 {
         self.measure.painted.as_ref().map_or(f64::INFINITY, |painted| painted.delta_e)

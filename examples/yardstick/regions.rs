@@ -59,6 +59,31 @@ pub fn core(mask: &Mask, unit: usize) -> (usize, Mask) {
     (0, mask.clone())
 }
 
+/// The connected pieces of a mask, by edges, of `least` pixels or more; what is smaller is the judge's noise.
+pub fn components(mask: &Mask, least: usize) -> Vec<Mask> {
+    let (h, w) = mask.dim();
+    let mut left = mask.clone();
+    let mut pieces = Vec::new();
+    for start in mask.indexed_iter().filter(|(_, inside)| **inside).map(|(at, _)| at) {
+        if !left[start] {
+            continue;
+        }
+        let (mut piece, mut open) = (Mask::from_elem((h, w), false), vec![start]);
+        while let Some((y, x)) = open.pop() {
+            if !std::mem::replace(&mut left[(y, x)], false) {
+                continue;
+            }
+            piece[(y, x)] = true;
+            let beside = [(y.wrapping_sub(1), x), (y + 1, x), (y, x.wrapping_sub(1)), (y, x + 1)];
+            open.extend(beside.into_iter().filter(|(y, x)| *y < h && *x < w));
+        }
+        if area(&piece) >= least {
+            pieces.push(piece);
+        }
+    }
+    pieces
+}
+
 /// Pixels that a core must have, 24 square units.
 pub const fn least_core(unit: usize) -> usize {
     24 * unit * unit

@@ -3,6 +3,7 @@
 use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
 use crate::guides::{Guide, STRENGTHS};
 use crate::listing::Listed;
+use crate::wording::{Form, Wording, document};
 use impasto::Rgb;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -342,6 +343,8 @@ pub struct Suite {
     pub colors: Vec<Color>,
     /// Prompts of a file, in place of portraits and scenes.
     pub listed: Option<Vec<Listed>>,
+    /// How portraits are worded.
+    pub form: Form,
 }
 
 /// What is asked at once: a job for each method that does it.
@@ -379,7 +382,17 @@ impl Suite {
             dressed: portraits(split, number, PAIRS, Style::Dressed),
             colors: named.chain(bands).collect(),
             listed: None,
+            form: Form::Tags,
         }
+    }
+
+    /// The portraits in another wording.
+    pub fn worded(mut self, wording: &Wording) -> Self {
+        for prompts in [&mut self.plain, &mut self.dressed] {
+            prompts.iter_mut().for_each(|prompt| *prompt = wording.of(prompt));
+        }
+        self.form = wording.form;
+        self
     }
 
     /// All sixteen colors.
@@ -436,14 +449,30 @@ impl Suite {
         jobs
     }
 
+    /// The prompts that `part` is asked of.
+    fn prompts(&self, part: &str) -> Vec<String> {
+        match self.form {
+            Form::Document => document(part).into_iter().collect(),
+            _ => self.plain.clone(),
+        }
+    }
+
     fn asks(&self, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
-        let parts = || PARTS.iter().enumerate().filter(|(_, part)| choice.parts.iter().any(|chosen| chosen == *part));
+        // The document's prompts are about one part each.
+        if self.form == Form::Document && !matches!(task, Task::Named | Task::Numeric) {
+            return Vec::new();
+        }
+        let parts = || {
+            let chosen =
+                |part: &str| choice.parts.iter().any(|chosen| chosen == part) && !self.prompts(part).is_empty();
+            PARTS.iter().enumerate().filter(move |(_, part)| chosen(part))
+        };
         let asked = |part: &str, color: &Color| vec![Asked { part: part.to_owned(), rgb: color.rgb }];
         match task {
             Task::Named | Task::Numeric => parts()
                 .flat_map(|(number, part)| self.colors_at(i + number, choice).map(move |color| (*part, color)))
                 .filter(|(_, color)| color.name.is_some() == (task == Task::Named))
-                .map(|(part, color)| Ask::of(Style::Plain, asked(part, color), self.pairs(i, &self.plain)))
+                .map(|(part, color)| Ask::of(Style::Plain, asked(part, color), self.pairs(i, &self.prompts(part))))
                 .collect(),
             Task::Binding => parts()
                 .filter(|(number, _)| choice.full || *number == i % PARTS.len())

@@ -152,9 +152,15 @@ fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
     columns.add("rgb_mean", wanted, painted.map(|painted| painted.rgb_mean), &[("rgb_mean", MEDIAN)]);
     columns.add("iou_mask", wanted, part.and_then(|part| part.iou_mask), &[("iou_mask", MEAN)]);
     columns.add("uncertain", wanted, part.and_then(|part| yes(part.uncertain)), &[("uncertain", MEAN)]);
+    // A part that vanished, and one of a failed run, is not whole.
+    let whole = part.map_or(Some(0.0), |part| part.whole());
+    columns.add("whole", wanted, whole, &[("whole", MEAN)]);
+    let remainder = measure.and_then(|measure| measure.remainder);
+    columns.add("remainder", wanted, remainder, &[("remainder", MEAN), ("remainder_p90", P90)]);
     if let Some(part) = part {
         columns.add("sure", wanted, (!part.uncertain).then_some(delta_e), &[("delta_e_sure", MEDIAN)]);
-        let wrong = part.converged.and_then(|converged| yes(converged && delta_e > 5.0));
+        let halved = part.whole().is_some_and(|whole| whole < 1.0);
+        let wrong = part.converged.and_then(|converged| yes(converged && (delta_e > 5.0 || halved)));
         columns.add("false_converged", wanted, wrong, &[("false_converged", MEAN)]);
         let own = part.own_delta_e.filter(|_| delta_e.is_finite()).map(|own| own - delta_e);
         columns.add("own", wanted, own, &[("own_minus_judged", MEDIAN)]);
@@ -434,6 +440,7 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
         calibration.iter().flat_map(|all| all.parts.values()).filter_map(|row| row.retry_decoded).collect();
     let unavoidable = retries.iter().sum::<f64>() / retries.len().max(1) as f64;
     hold("retry".into(), exact, all("retry", exact), true, (unavoidable + 0.02).max(0.05), "");
+    hold("whole".into(), exact, all("whole", exact), false, 0.95, "");
     hold("false converged".into(), exact, all("false_converged", exact), true, 0.02, "");
     hold("color names kept".into(), exact, of("binding", exact, ALL, "names_kept"), false, 0.9, "");
     // Plain attention is measured; what `exact` makes of it is held to the target.

@@ -100,7 +100,7 @@ pub fn prompt(data: &[u8]) {
         assert_eq!(prompt.find(word).ok().as_ref(), Some(spans), "{word:?} of {text:?}");
         let _ = prompt.with_word_before(word, "red");
     }
-    let _ = (prompt.things(), prompt.thing(&text), prompt.find(&text), prompt.content());
+    let _ = (prompt.rivals(&prompt.content()), prompt.thing(&text), prompt.find(&text), prompt.content());
     if let Ok(chunks) = TOKENIZER.with(|tokenizer| tokenizer.chunks(&text, true, Long::Chunks)) {
         assert_eq!(chunks.ids.len(), chunks.weights.len());
     }

@@ -26,7 +26,7 @@ use tch::{Kind, Tensor};
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{Pipeline, Rgb, guidance::{ColorForce, Daam, Differential}};
 /// let hair = (Daam::of("hair"), Differential::of("hair", "pink"));
-/// let force = ColorForce::new("hair", Rgb(255, 99, 71)).saliency(hair).saliency_cutoff(0.4);
+/// let force = ColorForce::published("hair", Rgb(255, 99, 71)).saliency(hair).saliency_cutoff(0.4);
 /// let mut pipeline = Pipeline::builder().guide(force).build()?;
 /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).run()?;
 /// # Ok(()) }
@@ -48,12 +48,20 @@ struct Varied {
     branch: Branch,
     /// The last map, [n, 1, h, w] in 0..=1, and whether it had no structure.
     map: Option<(Tensor, bool)>,
+    /// The sum of all changes so far, [n, 1, h, w], and their number.
+    changes: Option<(Tensor, f64)>,
 }
 
 impl Differential {
     /// Where putting `word` before `phrase` would change the picture; before each of its places in the prompt.
     pub fn of(phrase: impl Into<String>, word: impl Into<String>) -> Self {
         Self { phrase: phrase.into(), word: word.into(), weight: 1.0, run: None }
+    }
+
+    /// The mean change of the predicted noise over the evaluated steps, [n, 1, h, w], 0 or more; `None` before the first.
+    pub(super) fn change(&self) -> Result<Option<Tensor>> {
+        let changes = self.run.as_ref().and_then(|run| run.changes.as_ref());
+        Ok(changes.map(|(sum, count)| sum.f_div_scalar(*count)).transpose()?)
     }
 
     /// λ, what the map is multiplied by when it is added to others; 0 or more, 1 by default.
@@ -83,7 +91,7 @@ impl Guidance for Differential {
         let text = setup.prompt.with_word_before(&self.phrase, &self.word)?;
         let conditioning = setup.codec.text(&text)?;
         let branch = setup.add("differential", Branch::Cond, &text, conditioning)?;
-        self.run = Some(Varied { branch, map: None });
+        self.run = Some(Varied { branch, map: None, changes: None });
         Ok(())
     }
 
@@ -99,6 +107,10 @@ impl Guidance for Differential {
         // The mean over the neighbors there are: padding does not count.
         let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;
         run.map = Some((Normalize::MinMax.apply(&smooth)?, is_flat(&smooth)?));
+        run.changes = Some(match run.changes.take() {
+            Some((sum, count)) => (sum.f_add(&smooth)?, count + 1.0),
+            None => (smooth, 1.0),
+        });
         Ok(())
     }
 

@@ -26,7 +26,9 @@ pub use color_force::{
 };
 pub use combine::{Cfg, Combine, RescaledCfg};
 pub use composition::{Composition, Entity};
-pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps};
+pub use daam::{
+    Accumulate, Competition, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps,
+};
 pub use differential::Differential;
 pub use image_guidance::{
     Compat, ConceptHit, GuidanceParams, GuidedPrompt, GuidedToken, ImageGuidance, ImageGuidanceReport, Mapping, Pair,

@@ -20,8 +20,8 @@ use tch::{Device, Kind, Tensor};
 /// use ndarray::Array2;
 ///
 /// let left = Array2::from_shape_fn((64, 64), |(_, column)| if column < 32 { 1.0 } else { 0.0 });
-/// let force = ColorForce::new("the left half", Rgb(0, 128, 128)).saliency(Region::new(left));
-/// let force = ColorForce::new("the upper third", Rgb(0, 128, 128)).saliency(Region::rect(0.0..1.0, 0.0..0.33));
+/// let force = ColorForce::published("the left half", Rgb(0, 128, 128)).saliency(Region::new(left));
+/// let force = ColorForce::published("the upper third", Rgb(0, 128, 128)).saliency(Region::rect(0.0..1.0, 0.0..0.33));
 /// ```
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Region {

@@ -1,7 +1,7 @@
 //! Where something is in the picture.
 
 use super::repeated::SUM;
-use super::{Guidance, Plan, Report, Setup};
+use super::{Competition, Guidance, Plan, Report, Setup};
 use crate::attention::CrossAttentionHook;
 use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
@@ -21,6 +21,14 @@ pub trait Saliency: Guidance {
     fn range(&self) -> f64 {
         1.0
     }
+
+    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Compete`](super::Refine::Compete)).
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        Ok(Vec::new())
+    }
 }
 
 impl<S: Saliency + ?Sized> Saliency for &mut S {
@@ -30,6 +38,9 @@ impl<S: Saliency + ?Sized> Saliency for &mut S {
     fn range(&self) -> f64 {
         (**self).range()
     }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        (**self).competitions()
+    }
 }
 
 impl<S: Saliency + ?Sized> Saliency for Box<S> {
@@ -38,6 +49,9 @@ impl<S: Saliency + ?Sized> Saliency for Box<S> {
     }
     fn range(&self) -> f64 {
         (**self).range()
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        (**self).competitions()
     }
 }
 
@@ -50,6 +64,9 @@ impl<A: Saliency, B: Saliency> Saliency for (A, B) {
     }
     fn range(&self) -> f64 {
         self.0.range() + self.1.range()
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        Ok(self.0.competitions()?.into_iter().chain(self.1.competitions()?).collect())
     }
 }
 

@@ -185,9 +185,9 @@ impl Builder {
         self
     }
 
-    /// Forces a color on what `phrase` names: `.guide(ColorForce::new(phrase, color))`.
+    /// Forces what `phrase` names to exactly `color`: `.guide(ColorForce::exact(phrase, color))`, which costs two passes and a few decodings.
     pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
-        self.guide(ColorForce::new(phrase, color))
+        self.guide(ColorForce::exact(phrase, color))
     }
 
     /// Attaches an attention hook to every picture. To read a hook after a run, lend it to the request instead.

@@ -334,9 +334,9 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Forces a color on what `phrase` names: `.guide(ColorForce::new(phrase, color))`.
+    /// Forces what `phrase` names to exactly `color`: `.guide(ColorForce::exact(phrase, color))`, which costs two passes and a few decodings.
     pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
-        self.guide(ColorForce::new(phrase, color))
+        self.guide(ColorForce::exact(phrase, color))
     }
 
     /// Attaches an attention hook to this request: a value, or `&mut value` to read it after the run.

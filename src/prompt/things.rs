@@ -1,55 +1,21 @@
-//! What a prompt names, so that the names can be told apart in a picture.
+//! What a phrase is read at, and the words that it is told apart from.
 
-use super::{Prompt, TokenSpan, Word, joined, words};
+use super::words::is_unspaced;
+use super::{Prompt, TokenSpan, Word, words};
 use crate::error::Result;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
-/// Words between commas that are still a name, not a sentence.
-const NAME: usize = 3;
-
-/// Words that stand for nothing to be seen.
-const UNSEEN: [&str; 24] = [
-    "a", "an", "and", "are", "as", "at", "by", "for", "from", "has", "her", "his", "in", "is", "its", "of", "on", "or",
-    "that", "the", "their", "to", "wearing", "with",
-];
-
-/// Words for all of a figure or a picture, which other things are parts of.
-const WHOLES: [&str; 16] = [
-    "1boy",
-    "1girl",
-    "boy",
-    "drawing",
-    "girl",
-    "illustration",
-    "man",
-    "painting",
-    "people",
-    "person",
-    "photo",
-    "photograph",
-    "picture",
-    "portrait",
-    "solo",
-    "woman",
+/// English words after which a name is complete: "hair and eyes" names hair, "hair bow" does not.
+const FUNCTION_WORDS: [&str; 30] = [
+    "a", "an", "and", "are", "as", "at", "before", "behind", "by", "for", "from", "has", "her", "his", "in", "is",
+    "its", "of", "on", "or", "that", "the", "their", "to", "under", "wearing", "wears", "while", "who", "with",
 ];
 
 impl Prompt {
-    /// The things that the prompt names, in lower case and in the order of their first places, each with the tokens it is
-    /// read at.
-    ///
-    /// Up to three words between commas are a name, read at its last word: the `bow` of "hair bow". More are a sentence, and
-    /// each of its words is a thing, but for words such as "the" and the names of colors. Words for all of a figure or a picture,
-    /// such as "girl" or "portrait", are left out: everything else is a part of them.
-    pub fn things(&self) -> Vec<(String, Vec<TokenSpan>)> {
-        let heads = self.heads().into_iter().filter(|word| !WHOLES.contains(&word.lower.as_str()));
-        let own = heads.filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
-        let second = self.second.iter().flat_map(|second| second.things());
-        joined(own.chain(second)).into_iter().map(|(name, spans)| (name, TokenSpan::union(spans))).collect()
-    }
-
-    /// The tokens that `phrase` is read at as a thing: its last word's, at the places where that is what a name is about,
-    /// if there are such places. "hair" is not read in "hair bow" if it also stands by itself.
+    /// The tokens that `phrase` is read at: its last word's, the `bow` of "hair bow". Of several places those count where the
+    /// phrase is a whole name, if there are such: "hair" is not read in "hair bow" if it also stands before a comma, before a
+    /// word such as "and", or at the end.
     ///
     /// # Errors
     /// As [`Prompt::find`].
@@ -63,44 +29,60 @@ impl Prompt {
         self.thing_at(phrase, &self.places(phrase)?)
     }
 
-    /// The same, of some of the places of `phrase`.
+    /// [`Prompt::thing`] of some of the places of `phrase`.
     pub(crate) fn thing_at(&self, phrase: &str, places: &[Range<usize>]) -> Result<Vec<TokenSpan>> {
-        self.find_at(phrase, places)?; // says what is wrong
-        let ends: BTreeSet<usize> = places.iter().map(|place| place.end).collect();
-        let last = words(&self.text).into_iter().filter(|word| ends.contains(&word.bytes.end));
-        let last: Vec<Word> = last.collect();
-        let heads: BTreeSet<usize> = self.heads().into_iter().map(|head| head.bytes.start).collect();
-        let named: Vec<&Word> = last.iter().filter(|word| heads.contains(&word.bytes.start)).collect();
-        let read = if named.is_empty() { last.iter().collect() } else { named };
-        Ok(TokenSpan::union(read.iter().filter_map(|word| self.spans(&word.bytes)).flatten().collect()))
+        let all = self.find_at(phrase, places)?; // says what is wrong
+        let starts: BTreeMap<usize, usize> = places.iter().map(|place| (place.end, place.start)).collect();
+        let (mut last, mut whole) = (Vec::new(), Vec::new());
+        let words = words(&self.text);
+        // The last word of a place; in a script without spaces a word may reach beyond it.
+        let ends_place = |word: &Word| starts.get(&word.bytes.end).is_some_and(|start| *start <= word.bytes.start);
+        for (at, word) in words.iter().enumerate().filter(|(_, word)| ends_place(word)) {
+            let next = words.get(at + 1);
+            if next.is_none_or(|next| is_separate(next) || FUNCTION_WORDS.contains(&next.lower.as_str())) {
+                whole.push(word);
+            }
+            last.push(word);
+        }
+        let read = if whole.is_empty() { last } else { whole };
+        let read: Vec<TokenSpan> = read.iter().filter_map(|word| self.spans(&word.bytes)).flatten().collect();
+        Ok(TokenSpan::union(if read.is_empty() { all } else { read }))
     }
 
-    /// The words that names and sentences are about, in order.
-    fn heads(&self) -> Vec<Word> {
-        let mut heads = Vec::new();
-        for part in parts(words(&self.text)) {
-            let mut seen: Vec<Word> = part.into_iter().filter(|word| !UNSEEN.contains(&word.lower.as_str())).collect();
-            if seen.len() <= NAME {
-                heads.extend(seen.pop());
-            } else {
-                heads.extend(seen.into_iter().filter(|word| palette::named::from_str(&word.lower).is_none()));
+    /// The words of the prompt that have no token in `own`, in order and each at its place, with their tokens. A word in a script
+    /// without spaces is given token by token.
+    pub fn rivals(&self, own: &[TokenSpan]) -> Vec<(String, Vec<TokenSpan>)> {
+        let mut rivals: Vec<(String, Vec<TokenSpan>)> = Vec::new();
+        for word in words(&self.text) {
+            if is_unspaced(&word.lower) {
+                let first = self.tokens.partition_point(|token| token.end <= word.bytes.start);
+                let here = self.tokens.iter().skip(first).take_while(|token| token.start < word.bytes.end);
+                let named =
+                    here.filter_map(|token| Some((self.text.get(token.clone())?.to_owned(), self.spans(token)?)));
+                rivals.extend(named);
+            } else if let Some(spans) = self.spans(&word.bytes) {
+                rivals.push((word.lower, spans));
             }
         }
-        heads
+        // Both lists are in order, so each word is held against one span.
+        let own = TokenSpan::union(own.to_vec());
+        let apart = |span: &TokenSpan| {
+            let next = own.partition_point(|own| own.end <= span.start);
+            own.get(next).is_none_or(|own| span.end <= own.start)
+        };
+        let second = self.second.iter().flat_map(|second| second.rivals(&own));
+        let known: BTreeSet<(i64, i64)> =
+            rivals.iter().flat_map(|(_, spans)| spans).map(|span| (span.start, span.end)).collect();
+        let other =
+            |(_, spans): &(String, Vec<TokenSpan>)| !spans.iter().all(|span| known.contains(&(span.start, span.end)));
+        let second: Vec<_> = second.filter(other).collect();
+        rivals.into_iter().chain(second).filter(|(_, spans)| spans.iter().all(apart)).collect()
     }
 }
 
-/// Words between punctuation that separates; hyphens and apostrophes do not.
-fn parts(words: Vec<Word>) -> Vec<Vec<Word>> {
-    let mut parts: Vec<Vec<Word>> = Vec::new();
-    for word in words {
-        let separate = word.gap.chars().any(|mark| !"-'’_/".contains(mark));
-        match parts.last_mut().filter(|_| !separate) {
-            Some(part) => part.push(word),
-            None => parts.push(vec![word]),
-        }
-    }
-    parts
+/// Does punctuation separate a word from the one before? Hyphens and apostrophes do not.
+fn is_separate(word: &Word) -> bool {
+    word.gap.chars().any(|mark| !"-'’_/".contains(mark))
 }
 
 #[cfg(test)]
@@ -112,16 +94,31 @@ mod tests {
         Prompt::new(text, words(text).into_iter().map(|word| word.bytes).collect(), 75)
     }
 
-    fn names(text: &str) -> Vec<String> {
-        prompt(text).things().into_iter().map(|(name, _)| name).collect()
+    fn names(text: &str, phrase: &str) -> Vec<String> {
+        let prompt = prompt(text);
+        prompt.rivals(&prompt.thing(phrase).unwrap()).into_iter().map(|(name, _)| name).collect()
     }
 
     #[test]
-    fn names_are_read_at_their_last_word_and_sentences_at_all() {
-        assert_eq!(names("1girl, gold eyes, hair bow, hair"), ["eyes", "bow", "hair"]);
-        assert_eq!(names("a girl with blue eyes and long hair"), ["eyes", "long", "hair"]);
-        assert_eq!(names("a red-haired girl"), [""; 0], "a whole has no competition");
-        assert_eq!(names("hair, the hair"), ["hair"]);
+    fn every_other_word_is_a_rival() {
+        assert_eq!(names("1girl, gold eyes, hair bow, hair", "hair bow"), ["1girl", "gold", "eyes", "hair", "hair"]);
+        assert_eq!(names("a girl with blue eyes", "eyes"), ["a", "girl", "with", "blue"]);
+        assert_eq!(names("hat, coat, hat", "hat"), ["coat"]);
+    }
+
+    #[test]
+    fn unspaced_scripts_compete_by_token() -> Result<()> {
+        // 少女 (a girl), 金色 (golden), 的, 眼睛 (eyes), a token of two characters each but for 的.
+        let tokens = vec![0..6, 6..9, 9..15, 15..18, 18..24];
+        let prompt = Prompt::new("少女，金色的眼睛", tokens, 75);
+        let own = prompt.thing("眼睛")?;
+        assert_eq!(own, [TokenSpan { start: 5, end: 6 }]);
+        let rivals: Vec<String> = prompt.rivals(&own).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(rivals, ["少女", "金色", "的"]);
+        assert_eq!(prompt.find("金色")?, [TokenSpan { start: 3, end: 4 }]);
+        // A character within a token is read at that token.
+        assert_eq!(prompt.find("睛")?, [TokenSpan { start: 5, end: 6 }]);
+        Ok(())
     }
 
     #[test]
@@ -131,10 +128,14 @@ mod tests {
         assert_eq!(tags.thing("hair")?, [span(5)]);
         assert_eq!(tags.thing("hair bow")?, [span(4)]);
         assert_eq!(prompt("1girl, hair bow").thing("hair")?, [span(2)]);
+        assert_eq!(prompt("a girl with hair and a hair bow on it").thing("hair")?, [span(4)]);
         assert!(matches!(tags.thing("ear"), Err(Error::PhraseNotFound { .. })));
         let both = tags.beside(prompt("a hat, hair"));
         assert_eq!(both.thing("hair")?, [span(3), span(5)]);
-        assert_eq!(both.things().last().map(|(name, _)| name.clone()), Some("hat".into()));
+        // The second prompt's tokens lie beside the first one's: what is further on is another rival.
+        let longer = prompt("1girl, eyes").beside(prompt("a hat, a small boat"));
+        let rivals: Vec<String> = longer.rivals(&longer.thing("eyes")?).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(rivals, ["1girl", "a", "small", "boat"]);
         Ok(())
     }
 }

@@ -66,6 +66,32 @@ pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
     found
 }
 
+/// Most letters by which an inflected word is longer than the phrase: "eyes" for "eye", "boxes" for "box".
+const INFLECTION: usize = 2;
+
+/// The words with those that begin with `stem`, and are at most two letters longer, in its place.
+pub(super) fn uninflected(words: &[Word], stem: &str) -> Vec<Word> {
+    let length = stem.chars().count();
+    let is_inflected = |word: &Word| {
+        let rest = word.lower.strip_prefix(stem).map(|rest| rest.chars().take(INFLECTION + 1).count());
+        length > 1 && rest.is_some_and(|rest| (1..=INFLECTION).contains(&rest))
+    };
+    let plain = |word: &Word| match is_inflected(word) {
+        true => Word { lower: stem.to_owned(), ..word.clone() },
+        false => word.clone(),
+    };
+    words.iter().map(plain).collect()
+}
+
+/// Is there a letter of a script that writes words without spaces between them: Chinese, Japanese, Thai, Lao, Khmer, Burmese?
+pub(super) fn is_unspaced(text: &str) -> bool {
+    let unspaced = |letter: char| {
+        matches!(u32::from(letter), 0x0e00..=0x0eff | 0x1000..=0x109f | 0x1780..=0x17ff | 0x3040..=0x30ff | 0x3400..=0x9fff
+            | 0xf900..=0xfaff | 0x2_0000..=0x3_ffff)
+    };
+    text.chars().any(unspaced)
+}
+
 /// Most letters of a phrase that similar words are looked for, and most words that it is compared with: comparing two takes the
 /// product of their lengths.
 const MOST_LETTERS: usize = 80;

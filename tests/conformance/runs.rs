@@ -356,7 +356,7 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
         .param::<Vec<Force>>("forces")?
         .into_iter()
         .map(|Force { phrase, rgb: [r, g, b], color_var, cutoff, differential }| {
-            let force = ColorForce::new(&phrase, Rgb(r, g, b)).color_var(color_var).saliency_cutoff(cutoff);
+            let force = ColorForce::published(&phrase, Rgb(r, g, b)).color_var(color_var).saliency_cutoff(cutoff);
             let force = match differential {
                 Some(word) => force.saliency((Daam::of(&phrase), Differential::of(&phrase, word))),
                 None => force,

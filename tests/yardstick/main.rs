@@ -41,6 +41,8 @@ mod suite;
 mod summary;
 #[path = "../../examples/yardstick/tuning.rs"]
 mod tuning;
+#[path = "../../examples/yardstick/wording.rs"]
+mod wording;
 
 mod command_line;
 mod following;

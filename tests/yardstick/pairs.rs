@@ -64,3 +64,29 @@ fn a_judge_that_is_bad_at_an_object_is_not_asked_where_it_is() {
     let ours = std::fs::read(network::Network::path().with_file_name("evaluator.json")).unwrap();
     assert_eq!(calibration::weak(&ours).unwrap(), [""; 0]);
 }
+
+#[test]
+fn half_painted_components_are_not_whole() {
+    // Two squares of one part; one of them is painted by half.
+    let square = |y: usize, x: usize| (40..72).contains(&y) && ((16..48).contains(&x) || (80..112).contains(&x));
+    let (old, gold, other) = (Rgb(120, 70, 30), Rgb(255, 215, 0), Rgb(40, 60, 200));
+    let labels = Array2::from_shape_fn((128, 128), |(y, x)| if square(y, x) { 3 } else { 0 });
+    let picture = |painted: &dyn Fn(usize, usize) -> bool| {
+        Array2::from_shape_fn((128, 128), |(y, x)| match (square(y, x), painted(y, x)) {
+            (true, true) => gold,
+            (true, false) => old,
+            (false, _) => other,
+        })
+    };
+    let unforced = picture(&|_, _| false);
+    let figures = |forced: &Picture| {
+        let pair = Pair { unforced: &unforced, forced, labels_unforced: &labels, labels_forced: &labels, unit: 1 };
+        let measure = measure(&pair, 3, gold, &[]);
+        (measure.whole, measure.remainder)
+    };
+    assert_eq!(figures(&picture(&|_, _| true)), (Some(1.0), Some(0.0)));
+    let (whole, remainder) = figures(&picture(&|_, x| x < 96));
+    assert_eq!(whole, Some(0.5));
+    assert!(remainder.is_some_and(|share| (0.2..0.3).contains(&share)), "{remainder:?}");
+    assert_eq!(figures(&unforced), (Some(0.0), Some(1.0)));
+}

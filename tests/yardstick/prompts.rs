@@ -154,3 +154,38 @@ fn what_gencolorbench_asks_is_asked_with_its_words_for_word() {
     assert_eq!(jobs[0].worded("A tie."), "A tie with a gold color.");
     assert_eq!(jobs[0].asked[0].rgb, Rgb(255, 215, 0));
 }
+
+#[test]
+fn tags_are_added_and_parts_stay() {
+    let wording = |form, tags| wording::Wording { form, tags, pool: wording::usual_tags() };
+    assert!(wording::usual_tags().len() >= 60);
+    let prompt = "1girl, gold eyes, hair bow, hair, skin, shirt, background";
+    for tags in [0, 6, 20] {
+        let worded = wording(wording::Form::Tags, tags).of(prompt);
+        assert_eq!(worded, wording(wording::Form::Tags, tags).of(prompt), "it follows from the prompt");
+        assert_eq!(worded.split(", ").count(), 7 + tags);
+        assert!(prompt.split(", ").all(|tag| worded.split(", ").any(|other| other == tag)), "{worded}");
+    }
+    assert_eq!(wording(wording::Form::Tags, 0).of(prompt), prompt);
+    let sentence = wording(wording::Form::Sentence, 0).of(prompt);
+    assert!(sentence.contains("gold eyes") && sentence.contains("a hair bow") && sentence.contains(" girl with "));
+    for part in ["eyes", "hair bow", "hair", "skin"] {
+        assert!(wording::document(part).is_some_and(|prompt| prompt.contains(part)), "{part}");
+    }
+    assert_eq!(wording::document("shirt"), None);
+}
+
+#[test]
+fn wordings_are_chosen_on_the_command_line() {
+    let parsed = |line: &str| Arguments::parse(line.split_whitespace());
+    let all = parsed("run --style sentence --tags 3").unwrap().unwrap();
+    assert_eq!((all.wording.form, all.wording.tags), (wording::Form::Sentence, 3));
+    assert_ne!(all.wording.name(), "");
+    assert_eq!(parsed("run").unwrap().unwrap().wording.name(), "");
+    assert!(parsed("run --style poem").unwrap_err().contains("poem"));
+    assert!(parsed("run --tags 1000").unwrap_err().contains("there are"));
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "# none\nfog\n\nmist\n").unwrap();
+    let all = parsed(&format!("run --tags 2 --tags-file {}", file.path().display())).unwrap().unwrap();
+    assert_eq!(all.wording.pool, ["fog", "mist"]);
+}

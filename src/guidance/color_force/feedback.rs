@@ -23,7 +23,7 @@ use tch::{Kind, Tensor};
 /// use impasto::guidance::{ColorForce, Feedback, Texture};
 /// use impasto::Rgb;
 /// let feedback = Feedback { goal: 2.0, ..Feedback::default() };
-/// let force = ColorForce::new("hair", Rgb(255, 99, 71)).texture(Texture::MaskedMean).feedback(feedback);
+/// let force = ColorForce::published("hair", Rgb(255, 99, 71)).texture(Texture::MaskedMean).feedback(feedback);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {

@@ -51,6 +51,8 @@ pub(super) struct Maps {
     found: Tensor,
     /// Of what is protected.
     others: Vec<Option<Tensor>>,
+    /// The first pass's picture, [n, 3, H, W] in -1..=1; `None` if masks follow no outlines.
+    picture: Option<Tensor>,
 }
 
 impl ColorForce {
@@ -80,7 +82,7 @@ impl ColorForce {
                 *seen = record.map(Tensor::shallow_clone).or(seen.take());
                 return Ok(None);
             }
-            Look::Rehearsed(Maps { own, found, others }) => {
+            Look::Rehearsed(Maps { own, found, others, .. }) => {
                 let share = |map: &Option<Tensor>| map.as_ref().map(Tensor::shallow_clone);
                 (Some(own.shallow_clone()), Some(found.shallow_clone()), others.iter().map(share).collect())
             }
@@ -142,16 +144,20 @@ impl ColorForce {
     }
 }
 
-/// A map of latent cells, [n, 1, h, w], along the outlines of what a clean latent shows. Where they leave nothing of it, the map
-/// as it was.
-fn along_outlines(map: Tensor, x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
+/// A map of latent cells, [n, 1, h, w], along the outlines of a picture, [n, 3, H, W]. Where they leave nothing of it, the map as it
+/// was.
+fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
+    let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
+    let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
+    Ok(found.f_where_self(&any, map)?)
+}
+
+/// What a clean latent, [n, 4, h, w], shows: [n, 3, H, W].
+fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
     // Image by image, as pictures are decoded: each is what it is alone, and takes the memory of one.
     let images =
         (0..x0.size4()?.0).map(|image| codec.decode(&x0.f_narrow(0, image, 1)?)).collect::<Result<Vec<_>>>()?;
-    let picture = Tensor::f_cat(&images, 0)?;
-    let found = covered(&outlined(&map, &picture, codec.cell())?, codec.cell())?.f_to_device(map.device())?;
-    let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
-    Ok(found.f_where_self(&any, &map)?)
+    Ok(Tensor::f_cat(&images, 0)?)
 }
 
 /// Where what is protected is now.
@@ -184,6 +190,10 @@ impl Pull {
 impl Guidance for ColorForce {
     fn check(&self) -> Result<()> {
         self.settings.check()?;
+        if let Some(setter) = self.misplaced {
+            let expected = "an exact force with the saliency that it chose; give your own Daam its words itself";
+            return Err(Error::parameter(setter, format!("{:?}", self.settings.phrase), expected));
+        }
         for protected in &self.protected {
             protected.cutoff.check()?;
             protected.saliency.check()?;
@@ -207,11 +217,13 @@ impl Guidance for ColorForce {
             Some(Look::Rehearsal(seen)) if !setup.rehearsal && self.settings.rehearsal.is_some() => {
                 match (self.saliency.map()?, seen) {
                     (Some(found), seen) => {
-                        let own = match seen.filter(|_| self.settings.outlines) {
-                            Some(x0) => along_outlines(found.shallow_clone(), &x0, setup.codec)?,
+                        let x0 = seen.filter(|_| self.settings.outlines);
+                        let picture = x0.map(|x0| picture(&x0, setup.codec)).transpose()?;
+                        let own = match &picture {
+                            Some(picture) => along_outlines(&found, picture, setup.codec.cell())?,
                             None => found.shallow_clone(),
                         };
-                        Some(Maps { own, found, others: maps(&self.protected)? })
+                        Some(Maps { own, found, others: maps(&self.protected)?, picture })
                     }
                     (None, _) => None,
                 }
@@ -266,7 +278,7 @@ impl Guidance for ColorForce {
             // A rehearsal may end before the window begins.
             run.active = match run.look {
                 Look::Rehearsal(_) => rehearses,
-                _ => self.settings.covers(step.timestep),
+                _ => self.settings.covers(step),
             };
         }
         // Outside the window nobody reads the saliency, so its branches are not worth an evaluation.
@@ -332,7 +344,13 @@ impl Guidance for ColorForce {
             saliency.decoded(picture)?;
         }
         match &mut self.run {
-            Some(run) => run.trace.measure(picture, &self.settings),
+            Some(run) => {
+                let before = match &run.look {
+                    Look::Rehearsed(maps) => maps.picture.as_ref(),
+                    _ => None,
+                };
+                run.trace.measure(picture, before, &self.settings)
+            }
             None => Ok(()),
         }
     }

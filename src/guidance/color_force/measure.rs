@@ -89,6 +89,11 @@ impl Place {
         Ok(Self { inside: cells, border: cell })
     }
 
+    /// [H, W] of 0 and 1.
+    pub const fn inside(&self) -> &Tensor {
+        &self.inside
+    }
+
     /// Its pixels in a picture, [3, H, W] → [3, pixels]; `None` if there are none. The border is left out, if that leaves at least
     /// half.
     pub fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {

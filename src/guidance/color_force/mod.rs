@@ -6,6 +6,7 @@ mod forcing;
 mod gold;
 mod measure;
 mod protect;
+mod remainder;
 mod repeated;
 mod report;
 mod seen;
@@ -23,7 +24,7 @@ pub use settings::{ForceTarget, MaskEdge, Overlap, StepVariance};
 pub use texture::Texture;
 pub use trim::Trimmed;
 
-use super::{Accumulate, Daam, Occurrence, Recorded, Refine, Region, Saliency};
+use super::{Competition, Daam, Differential, Occurrence, Recorded, Region, Saliency};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use forcing::Forcing;
@@ -43,7 +44,7 @@ use tch::Tensor;
 /// # fn main() -> impasto::Result<()> {
 /// use impasto::{Pipeline, Rgb, guidance::ColorForce};
 /// let mut pipeline = Pipeline::builder().build()?;
-/// let mut force = ColorForce::new("eyes", Rgb(255, 215, 0)).color_var(15.0);
+/// let mut force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(15.0);
 /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut force).run()?;
 /// let painted = &force.details()?.painted[0];
 /// println!("{} painted, {:.1} from what was asked", painted.color, painted.delta_e);
@@ -54,25 +55,67 @@ use tch::Tensor;
 pub struct ColorForce {
     settings: Settings,
     saliency: Box<dyn Saliency>,
-    /// Is the saliency the one that `new` chose?
+    /// Is the saliency the one that `published` chose?
     chosen: bool,
+    /// How the saliency of an exact force was made.
+    look: Option<Look>,
+    /// The setter that asked for a choice of words where the saliency has none.
+    misplaced: Option<&'static str>,
     protected: Vec<Protected>,
     run: Option<Forcing>,
 }
 
-/// The saliency of exact forces.
-fn competing(phrase: &str) -> Daam {
-    Daam::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0)
+/// Whom the phrase of an exact force is told apart from.
+#[derive(Clone, Default)]
+struct Look {
+    occurrence: Occurrence,
+    among: Vec<String>,
+    except: Vec<String>,
+}
+
+impl Look {
+    fn saliency(&self, phrase: &str, color: Rgb) -> Box<dyn Saliency> {
+        let look =
+            Daam::competing(phrase).occurrence(self.occurrence).stand_in(Differential::of(phrase, color_word(color)));
+        Box::new(look.among(&self.among).except(&self.except))
+    }
+}
+
+/// The color terms that every model knows.
+///
+/// Source: Berlin and Kay, "Basic Color Terms" (1969).
+const COLOR_WORDS: [(&str, Rgb); 11] = [
+    ("black", Rgb(0, 0, 0)),
+    ("white", Rgb(255, 255, 255)),
+    ("red", Rgb(255, 0, 0)),
+    ("green", Rgb(0, 128, 0)),
+    ("yellow", Rgb(255, 255, 0)),
+    ("blue", Rgb(0, 0, 255)),
+    ("brown", Rgb(139, 69, 19)),
+    ("purple", Rgb(128, 0, 128)),
+    ("pink", Rgb(255, 105, 180)),
+    ("orange", Rgb(255, 165, 0)),
+    ("gray", Rgb(128, 128, 128)),
+];
+
+/// The word for the nearest of eleven basic colors.
+fn color_word(color: Rgb) -> &'static str {
+    let distance = |(_, named): &(&str, Rgb)| named.delta_e(color);
+    COLOR_WORDS.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).map_or("pink", |(word, _)| *word)
 }
 
 impl ColorForce {
-    /// Forces `phrase` toward `color` with the usual settings: saliency by [`Daam`], color variance 40, cutoff .15,
-    /// timesteps 0..=700.
-    pub fn new(phrase: impl Into<String>, color: Rgb) -> Self {
+    /// The method with the settings it was published with, to be tuned by hand: one pass, saliency by [`Daam`], color variance 40, cutoff
+    /// .15, timesteps 0..=700.
+    ///
+    /// Source: Color Forcing (AP-125), the first example.
+    pub fn published(phrase: impl Into<String>, color: Rgb) -> Self {
         let phrase = phrase.into();
         Self {
             saliency: Box::new(Daam::of(&phrase)),
             chosen: true,
+            look: None,
+            misplaced: None,
             protected: Vec::new(),
             settings: Settings {
                 phrase,
@@ -83,6 +126,7 @@ impl ColorForce {
                 edge: MaskEdge::default(),
                 overlap: Overlap::default(),
                 window: (0.0, 700.0),
+                last_step: false,
                 step_variance: StepVariance::default(),
                 target: ForceTarget::default(),
                 texture: Texture::default(),
@@ -125,14 +169,16 @@ impl ColorForce {
     /// The same at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
-        let look = competing(&phrase).occurrence(occurrence);
-        Self::new(phrase, color)
-            .saliency(look)
+        let look = Look { occurrence, ..Look::default() };
+        let saliency = look.saliency(&phrase, color);
+        let force = Self::published(phrase, color).saliency(saliency);
+        Self { look: Some(look), ..force }
             .saliency_cutoff(0.5)
             .two_pass(0.0)
             .outlines(true)
             .color_var(0.3)
             .max_timestep(250.0)
+            .last_step(true)
             .target(ForceTarget::SignalOnly)
             .texture(Texture::Local(1.0 / 16.0))
             .overlap(Overlap::Winner)
@@ -160,6 +206,38 @@ impl ColorForce {
     pub fn saliency(mut self, saliency: impl Saliency + 'static) -> Self {
         self.saliency = Box::new(saliency);
         self.chosen = false;
+        self.look = None;
+        self
+    }
+
+    /// The saliency of the method as it was published, with its second prompt: attention to the phrase plus where the prediction changes
+    /// if `word` ("pink") stands before the phrase; maps are in 0..=2. One more evaluation of the model per step.
+    pub fn alternative_saliency(self, word: impl Into<String>) -> Self {
+        let phrase = self.settings.phrase.clone();
+        self.saliency((Daam::of(&phrase), Differential::of(phrase, word)))
+    }
+
+    /// What an exact force tells its phrase apart from, if not from every other word of the prompt.
+    pub fn among<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
+        let among = phrases.into_iter().map(Into::into).collect();
+        self.looking_otherwise("among", |look| look.among = among)
+    }
+
+    /// Phrases of the prompt that an exact force does not tell its phrase apart from, such as the "ponytail" that "hair" is to be forced
+    /// with.
+    pub fn except<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
+        let except = phrases.into_iter().map(Into::into).collect();
+        self.looking_otherwise("except", |look| look.except = except)
+    }
+
+    fn looking_otherwise(mut self, setter: &'static str, change: impl FnOnce(&mut Look)) -> Self {
+        match &mut self.look {
+            Some(look) => {
+                change(look);
+                self.saliency = look.saliency(&self.settings.phrase, self.settings.color);
+            }
+            None => self.misplaced = Some(setter),
+        }
         self
     }
 
@@ -193,6 +271,13 @@ impl ColorForce {
         self
     }
 
+    /// Forces the last step of a run whatever its timestep, so that schedules of a few steps, which may have none in the window, are forced
+    /// too.
+    pub fn last_step(mut self, last_step: bool) -> Self {
+        self.settings.last_step = last_step;
+        self
+    }
+
     /// σ² of a step.
     pub fn step_variance(mut self, variance: StepVariance) -> Self {
         self.settings.step_variance = variance;
@@ -210,7 +295,7 @@ impl ColorForce {
     /// cell, unless [`protect_mode`](Self::protect_mode) says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let look = competing(&phrase);
+        let look = Daam::competing(&phrase);
         self.protected.push(Protected::new(phrase, Box::new(look), Cutoff::At(0.5)));
         self
     }
@@ -313,6 +398,14 @@ impl ColorForce {
     pub fn details(&self) -> Result<ColorReport> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
         run.trace.report(&self.settings.phrase, self.settings.color, &run.gold)
+    }
+
+    /// Whom the phrase competed with in each image of the last run, and who was left out; empty for a saliency that tells no words apart.
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    pub fn competitions(&self) -> Result<Vec<Competition>> {
+        self.saliency.competitions()
     }
 
     /// Masks of the forced steps, [steps, n, h, w] f32.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Serialize)]
 struct Written<'a> {
     settings: &'a Settings,
-    /// `None`: the one that `ColorForce::new` chooses.
+    /// `None`: the one that `ColorForce::published` chooses.
     saliency: Option<Recipe>,
     protected: Vec<Spared>,
 }
@@ -51,7 +51,7 @@ impl ColorForce {
     /// The force of a recipe.
     pub(in crate::guidance) fn repeated(recipe: &Recipe) -> Result<Self> {
         let Read { settings, saliency, protected } = recipe.read()?;
-        let mut force = Self::new(settings.phrase.clone(), settings.color);
+        let mut force = Self::published(settings.phrase.clone(), settings.color);
         if let Some(saliency) = saliency {
             let saliency: Box<dyn Saliency> = saliency.saliency()?;
             force = force.saliency(saliency);

@@ -2,6 +2,7 @@
 
 use super::gold::Gold;
 use super::measure::{ColorStat, MET, Place, measure, within};
+use super::remainder::remainder;
 use super::seen::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
@@ -16,6 +17,11 @@ use tch::{Device, Kind, Tensor};
 const ONE_COLOR: f64 = 5.0;
 /// Share of its pixels near the color from which it is of one color.
 const MOST: f64 = 0.5;
+
+/// Remainder of a region from which on its mask cuts a thing.
+const CUT: f64 = 0.1;
+/// CIEDE2000 from which on a force that is not trimmed has missed.
+const MISSED: f64 = 10.0;
 
 /// What a color force did in one run.
 #[derive(Clone, Debug, Serialize)]
@@ -77,6 +83,9 @@ pub struct PaintedColor {
     pub coverage: f64,
     /// Share of the picture that the region covers.
     pub area: f64,
+    /// Pixels beside the region that still have the color that the region had before, as a share of the region's: above .1 the mask cuts
+    /// its thing. `None` unless there was a first pass to compare with.
+    pub remainder: Option<f64>,
 }
 
 impl PaintedColor {
@@ -90,11 +99,17 @@ impl PaintedColor {
             mean_delta_e: measure(pixels, ColorStat::Mean, asked)?.delta_e,
             coverage: within(pixels, asked, 10.0)?,
             area,
+            remainder: None,
         })
     }
 
     fn is_met(&self) -> bool {
         self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST
+    }
+
+    /// Does the region end within a thing?
+    fn is_cut(&self) -> bool {
+        self.remainder.is_some_and(|remainder| remainder > CUT)
     }
 }
 
@@ -198,6 +213,18 @@ pub enum ColorWarning {
         /// Share of its pixels within CIEDE2000 10 of it.
         coverage: f64,
     },
+    /// The mask cuts the thing that it is of.
+    #[error(
+        "image {image}: beside the region {:.0} % as much still has its old color, so the mask covers a part of the thing only; look at the \
+         mask, or name its parts with except()",
+        100.0 * remainder
+    )]
+    Cut {
+        /// Index in the batch.
+        image: usize,
+        /// Pixels with the old color beside the region, as a share of the region's.
+        remainder: f64,
+    },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
     FlatSaliency {
@@ -253,6 +280,13 @@ impl Trace {
         }
         let missed = self.trimmed.iter().filter(|one| one.after > MET);
         warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.after }));
+        let trims = !self.trimmed.is_empty();
+        let missed = self.painted.iter().filter(|one| !trims && one.delta_e > MISSED);
+        warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.delta_e }));
+        let cut = self.painted.iter().filter(|one| one.is_cut());
+        warnings.extend(
+            cut.map(|one| ColorWarning::Cut { image: one.image, remainder: one.remainder.unwrap_or_default() }),
+        );
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
         warnings.extend(uneven.map(|one| {
             let &PaintedColor { image, mean_delta_e, coverage, .. } = one;
@@ -303,18 +337,25 @@ impl Trace {
     }
 
     /// Measures the picture, [n, 3, H, W] in -1..=1, in the region.
-    pub fn measure(&mut self, picture: &Tensor, settings: &Settings) -> Result<()> {
+    /// `before` is the first pass's picture, if there was one.
+    pub fn measure(&mut self, picture: &Tensor, before: Option<&Tensor>, settings: &Settings) -> Result<()> {
         self.painted.clear();
         let Some(region) = self.region()? else { return Ok(()) };
         self.seen.picture(picture)?;
-        let picture = picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
+        let (picture, picture_size) = (picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?, picture.size());
         for image in 0..self.images {
             let mask = region.f_select(0, image)?;
             let picture = picture.f_select(0, image)?;
             let place = Place::of(&mask, &picture, self.cell, settings.outlines)?;
             let Some(pixels) = place.pixels(&picture)? else { continue };
             let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
-            self.painted.push(PaintedColor::new(image as usize, &pixels, area, settings.stat, settings.color)?);
+            let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.stat, settings.color)?;
+            if let Some(before) = before.filter(|before| before.size().get(1..) == picture_size.get(1..)) {
+                let before = before.f_select(0, image)?.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
+                let left = remainder(&before, &picture, place.inside(), self.cell, settings.color)?;
+                painted.remainder = Some(left);
+            }
+            self.painted.push(painted);
         }
         Ok(())
     }
@@ -344,7 +385,8 @@ impl Trace {
             steps: self.steps.clone(),
             painted: self.painted.clone(),
             trimmed: self.trimmed.clone(),
-            converged: self.painted.len() == self.images as usize && self.painted.iter().all(PaintedColor::is_met),
+            converged: self.painted.len() == self.images as usize
+                && self.painted.iter().all(|one| one.is_met() && !one.is_cut()),
             warnings: self.warnings(),
         })
     }

@@ -72,6 +72,9 @@ pub(super) struct Settings {
     pub overlap: Overlap,
     /// Training timesteps, both included.
     pub window: (f64, f64),
+    /// Is the last step forced whatever its timestep?
+    #[serde(default)]
+    pub last_step: bool,
     pub step_variance: StepVariance,
     pub target: ForceTarget,
     pub texture: Texture,
@@ -95,8 +98,12 @@ pub(super) struct Settings {
 const LARGEST_WEIGHT: f64 = 1e6;
 
 impl Settings {
-    /// Is a step that starts at this timestep forced?
-    pub fn covers(&self, timestep: f64) -> bool {
+    /// Is a step forced?
+    pub fn covers(&self, step: &Step) -> bool {
+        self.is_inside(step.timestep) || (self.last_step && step.index + 1 == step.count)
+    }
+
+    fn is_inside(&self, timestep: f64) -> bool {
         (self.window.0..=self.window.1).contains(&timestep)
     }
 
@@ -195,7 +202,10 @@ impl Settings {
                 self.texture == Texture::Off && !(10.0..=200.0).contains(&self.color_var),
                 ColorWarning::UnusualVariance { color_var: self.color_var },
             ),
-            (!setup.schedule.steps().any(|step| self.covers(step.timestep)), ColorWarning::NeverActive { min, max }),
+            (
+                !self.last_step && !setup.schedule.steps().any(|step| self.is_inside(step.timestep)),
+                ColorWarning::NeverActive { min, max },
+            ),
             (gold.delta_e > 3.0, ColorWarning::ColorNotRepresentable { delta_e: gold.delta_e }),
         ];
         doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()

@@ -1,5 +1,6 @@
 //! DAAM: where the picture attends to a phrase.
 
+mod compete;
 mod heat_map;
 mod package;
 mod recording;
@@ -7,15 +8,17 @@ mod refine;
 mod series;
 mod words;
 
+pub use compete::Competition;
 pub use heat_map::HeatMap;
 pub use package::{KeyFilter, PackageDaam, PackageKey};
 pub use refine::Refine;
 pub use words::WordMaps;
 
 use super::saliency::is_flat;
-use super::{Guidance, Normalize, Report, Saliency, Setup};
+use super::{Differential, Guidance, Normalize, Plan, Report, Saliency, Setup};
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
+use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
 use crate::prompt::{Prompt, TokenSpan};
 use crate::recipe::Recipe;
@@ -23,7 +26,7 @@ use crate::step::Step;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
 use serde::{Deserialize, Serialize};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use tch::Tensor;
 
 /// What [`Daam::map`](Saliency::map) shows of the steps so far.
@@ -115,6 +118,13 @@ pub struct Daam {
     normalize: Normalize,
     refine: Refine,
     among: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    except: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stand_in: Option<Differential>,
+    /// Is the stand-in evaluated at this step?
+    #[serde(skip)]
+    asks: bool,
     #[serde(skip)]
     run: Option<Recording>,
     #[serde(skip)]
@@ -142,9 +152,18 @@ impl Daam {
             normalize: Normalize::default(),
             refine: Refine::default(),
             among: Vec::new(),
+            except: Vec::new(),
+            stand_in: None,
+            asks: false,
             run: None,
             refining: None,
         }
+    }
+
+    /// Where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](super::ColorForce::exact) looks: the mean over
+    /// the run from timestep 850 on, [`Refine::compete`]; .5 is the cutoff.
+    pub fn competing(phrase: impl Into<String>) -> Self {
+        Self::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0).or_whole_run()
     }
 
     /// Which of the phrase's places in the prompt count. Default: all.
@@ -183,15 +202,40 @@ impl Daam {
         self
     }
 
-    /// What the phrase competes with under [`Refine::Compete`], if not with everything else that the prompt names.
+    /// What the phrase competes with under [`Refine::Compete`], if not with every other word of the prompt.
     pub fn among<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.among = phrases.into_iter().map(Into::into).collect();
         self
     }
 
+    /// Phrases of the prompt that the phrase does not compete with under [`Refine::Compete`]: parts of the thing that are to be counted
+    /// as the thing, such as the "ponytail" of "hair".
+    pub fn except<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
+        self.except = phrases.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// What shows where the phrase's thing is if the attention to it is faint, under [`Refine::Compete`]: where the prediction changes
+    /// with a word before the phrase. Its branch is evaluated only while the attention recorded so far is faint, at timesteps 400 to 850,
+    /// so a phrase that is attended to costs nothing more.
+    pub fn stand_in(mut self, differential: Differential) -> Self {
+        self.stand_in = Some(differential);
+        self
+    }
+
+    fn change(&self) -> Result<Option<Tensor>> {
+        self.stand_in.as_ref().map_or(Ok(None), Differential::change)
+    }
+
     /// Records only at training timesteps `min..=max`, 0..=999.
     pub fn window(mut self, min: f64, max: f64) -> Self {
         self.recorder.window = (min, max);
+        self
+    }
+
+    /// Records the whole run where the schedule has no step in the window: runs of one step or two.
+    pub fn or_whole_run(mut self) -> Self {
+        self.recorder.or_whole_run = true;
         self
     }
 
@@ -223,22 +267,24 @@ impl Daam {
             Some(places) => setup.prompt.thing_at(&self.phrase, &places)?,
             None => setup.prompt.thing(&self.phrase)?,
         };
-        let apart =
-            |spans: &[TokenSpan]| spans.iter().all(|a| own.iter().all(|b| a.end <= b.start || b.end <= a.start));
-        let others: Vec<(String, Vec<TokenSpan>)> = if self.among.is_empty() {
-            let others = setup.prompt.things().into_iter().map(|(name, spans)| {
-                // Another hat competes with this one.
-                (name, spans.into_iter().filter(|span| apart(&[*span])).collect::<Vec<_>>())
-            });
-            others.filter(|(_, spans)| !spans.is_empty()).collect()
+        let mut others: Vec<(String, Vec<TokenSpan>)> = if self.among.is_empty() {
+            setup.prompt.rivals(&own)
         } else {
             let others = self.among.iter().filter(|other| !other.eq_ignore_ascii_case(&self.phrase));
             others.map(|other| Ok((other.clone(), setup.prompt.thing(other)?))).collect::<Result<_>>()?
         };
+        for spared in &self.except {
+            let spared = setup.prompt.find(spared)?;
+            let apart =
+                |span: &TokenSpan| spared.iter().all(|spared| span.end <= spared.start || spared.end <= span.start);
+            others.retain(|(_, spans)| spans.iter().all(apart));
+        }
         Ok(std::iter::once((self.phrase.clone(), own)).chain(others).collect())
     }
 }
 
+/// Training timesteps at which a stand-in is asked: the forms of the picture are there, and its details are not decided yet.
+const STANDS_IN: RangeInclusive<f64> = 400.0..=850.0;
 /// What is recorded: the phrase's mean token; and, if its share of all words is wanted, the sums of both.
 const PHRASE: usize = 0;
 const PHRASE_SUM: i64 = 1;
@@ -270,6 +316,7 @@ impl Guidance for Daam {
         self.normalize.check()?;
         self.refine.check()?;
         self.recorder.check()?;
+        self.stand_in.as_ref().map_or(Ok(()), Differential::check)?;
         match self.accumulate {
             Accumulate::Ema(beta) if !(beta > 0.0 && beta < 1.0) => {
                 Err(Error::parameter("accumulate Ema", beta, "more than 0 and less than 1; .5 is usual"))
@@ -281,6 +328,7 @@ impl Guidance for Daam {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         (self.run, self.refining) = (None, None);
         self.recorder.check_sites(setup.sites)?;
+        self.recorder.begin(setup.schedule);
         let places = match self.occurrence.of(&self.phrase, setup.prompt)? {
             Some(places) => setup.prompt.find_at(&self.phrase, &places)?,
             None => setup.prompt.find(&self.phrase)?,
@@ -296,7 +344,30 @@ impl Guidance for Daam {
         let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Vec::new() };
         let refining = || Refining::new(self.refine, setup, self.accumulate, &self.recorder, things);
         self.refining = self.refine.looks().then(refining).transpose()?;
+        self.asks = false;
+        match (&mut self.stand_in, self.refine) {
+            (Some(stand_in), Refine::Compete { .. }) => stand_in.begin(setup),
+            _ => Ok(()),
+        }
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        if let (Some(stand_in), Some(refining)) = (&mut self.stand_in, &self.refining) {
+            if step.eval == 0 {
+                self.asks = STANDS_IN.contains(&step.timestep) && refining.is_faint()?;
+            }
+            if self.asks {
+                stand_in.plan(step, plan)?;
+            }
+        }
         Ok(())
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        match &mut self.stand_in {
+            Some(stand_in) if self.asks => stand_in.predicted(step, predictions),
+            _ => Ok(()),
+        }
     }
 
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
@@ -337,7 +408,8 @@ impl Saliency for Daam {
         let Some(run) = &self.run else { return Ok(None) };
         let Some(raw) = run.maps.read()? else { return Ok(None) };
         if let Some(refining) = &self.refining {
-            return refining.map(&raw.f_narrow(1, PHRASE as i64, 1)?, run.maps.grid());
+            let change = self.change()?;
+            return refining.map(&raw.f_narrow(1, PHRASE as i64, 1)?, change.as_ref(), run.maps.grid());
         }
         let map = match self.normalize {
             Normalize::TokenShare => {
@@ -346,5 +418,9 @@ impl Saliency for Daam {
             _ => raw.f_narrow(1, PHRASE as i64, 1)?,
         };
         self.normalize.apply(&map).map(Some)
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        let change = self.change()?;
+        self.refining.as_ref().map_or(Ok(Vec::new()), |refining| refining.competitions(change.as_ref()))
     }
 }

@@ -4,6 +4,7 @@ use super::series::Series;
 use super::{Accumulate, HeatMap};
 use crate::attention::{At, AttentionSite, Interest, Place, Probs};
 use crate::branch::Branch;
+use crate::diffusion::Schedule;
 use crate::error::{Error, Result, is_finite};
 use crate::prompt::TokenSpan;
 use crate::recipe::function;
@@ -22,11 +23,17 @@ pub(super) struct Recorder {
     pub sites: Option<Sites>,
     /// Training timesteps, both included.
     pub window: (f64, f64),
+    /// Is every step recorded where a schedule has none in the window?
+    #[serde(default)]
+    pub or_whole_run: bool,
+    /// Has this run's schedule none?
+    #[serde(skip)]
+    pub is_outside: bool,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { sites: None, window: (0.0, 999.0) }
+        Self { sites: None, window: (0.0, 999.0), or_whole_run: false, is_outside: false }
     }
 }
 
@@ -61,8 +68,14 @@ impl Recorder {
         if recorded { Interest::PROBS } else { Interest::NONE }
     }
 
+    /// Looks at the schedule of a run that begins.
+    pub fn begin(&mut self, schedule: &Schedule) {
+        let inside = |step: Step| (self.window.0..=self.window.1).contains(&step.timestep);
+        self.is_outside = !schedule.steps().any(inside);
+    }
+
     pub fn active(&self, step: &Step) -> bool {
-        (self.window.0..=self.window.1).contains(&step.timestep)
+        (self.or_whole_run && self.is_outside) || (self.window.0..=self.window.1).contains(&step.timestep)
     }
 }
 

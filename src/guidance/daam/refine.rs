@@ -1,5 +1,6 @@
 //! From attention to the shape of a thing, with the picture's attention to itself.
 
+use super::compete::{Competition, Contest};
 use super::recording::{Merge, Recorder, Recording, Subjects};
 use super::series::Series;
 use super::{Accumulate, Normalize};
@@ -30,13 +31,14 @@ pub enum Refine {
         /// p.
         power: u32,
     },
-    /// The phrase against the other things that the prompt names ([`Prompt::things`](crate::prompt::Prompt::things)): each
-    /// one's map at that grid as deviations from its mean in standard deviations, 1 at most (a few cells that it stares at say no
-    /// more than others that it looks at); after Aᵖ deviations again, as they are, less the logarithm of its peak (small things peak higher, and
-    /// would take what is around them); in every cell, the logistic function of β times what the phrase is ahead of the strongest other.
+    /// The phrase against the other words of the prompt, of which those compete that show something of their own
+    /// ([`Competition`](super::Competition)). Each one's map at that grid is taken as deviations from its mean in standard deviations, 1 at
+    /// most (a few cells that it stares at say no more than others that it looks at); after Aᵖ deviations again, as they are, less the
+    /// logarithm of its peak (small things peak higher, and would take what is around them). In every cell it is the logistic function of
+    /// β times what the phrase is ahead of the strongest rival, or of its own map's Otsu threshold if that is less.
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
-    /// [`Refine::compete`] has what is usual. A prompt that names nothing else has no competition: `SelfAttention`, then.
+    /// [`Refine::compete`] has what is usual.
     Compete {
         /// β, above 0.
         beta: f64,
@@ -82,7 +84,7 @@ pub(super) struct Refining {
     grid: Grid,
     /// A channel for every cell, and there what it attends to.
     attention: Series,
-    /// The phrase's thing first; `None` without competition.
+    /// The phrase first, then its rivals; `None` without competition.
     things: Option<Recording>,
     /// Nothing of this grid's attention to the prompt is read otherwise, so that the things must ask for it.
     unread: bool,
@@ -110,7 +112,7 @@ impl Refining {
         })?;
         let grid = setup.grid.halved(halvings);
         let subjects = things.into_iter().map(|(name, spans)| (name, spans, Merge::Mean)).collect::<Vec<_>>();
-        let compete = matches!(how, Refine::Compete { .. }) && subjects.len() > 1;
+        let compete = matches!(how, Refine::Compete { .. });
         let things = compete.then(|| -> Result<Recording> {
             let subjects = Subjects::new(subjects, setup.device)?;
             Ok(Recording::new(grid, setup.images, subjects, accumulate, false))
@@ -140,40 +142,47 @@ impl Refining {
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
 
-    /// The refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `map`, [n, 1, h, w], is its own. `None` before the first
-    /// step.
-    pub fn map(&self, map: &Tensor, to: Grid) -> Result<Option<Tensor>> {
+    /// The refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `map`, [n, 1, h, w], is its own, and `change` where the prediction
+    /// changes with the phrase, if that is known. `None` before the first step.
+    pub fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
+        if let Refine::Compete { beta, .. } = self.how {
+            return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();
+        }
         let Some(attention) = self.attention.read()? else { return Ok(None) };
-        let things = self.things.as_ref().map(|things| things.maps.read()).transpose()?.flatten();
-        self.how.apply(map, things.as_ref(), &attention.f_flatten(2, 3)?, self.grid, to).map(Some)
+        self.how.apply(map, &attention.f_flatten(2, 3)?, self.grid, to).map(Some)
+    }
+
+    /// Is the attention to the phrase faint beside that to the prompt's loudest word, as far as was recorded?
+    pub fn is_faint(&self) -> Result<bool> {
+        Ok(self.contest(None)?.is_some_and(|contest| contest.is_faint()))
+    }
+
+    /// Who competes in each image; none without competition or before the first step.
+    pub fn competitions(&self, change: Option<&Tensor>) -> Result<Vec<Competition>> {
+        match (self.contest(change)?, &self.things) {
+            (Some(contest), Some(things)) => contest.competitions(&things.subjects.labels),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn contest(&self, change: Option<&Tensor>) -> Result<Option<Contest>> {
+        let (Refine::Compete { power, .. }, Some(things)) = (self.how, &self.things) else { return Ok(None) };
+        let (Some(maps), Some(attention)) = (things.maps.read()?, self.attention.read()?) else { return Ok(None) };
+        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change).map(Some)
     }
 }
 
 impl Refine {
-    /// `map` [n, 1, h, w]; `things` [n, things, h, w] and the self-attention [n, cells, attended] of `grid`.
-    fn apply(self, map: &Tensor, things: Option<&Tensor>, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
-        let widened = |power| -> Result<Tensor> {
-            let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
-            Ok(resized(&map, to)?.f_clamp(0.0, 1.0)?)
-        };
-        match (self, things) {
-            (Self::Off, _) => resized(map, to),
-            (Self::SelfAttention { power }, _) => widened(power),
-            (Self::Compete { power, .. }, None) => widened(power),
-            (Self::Compete { beta, power }, Some(things)) => {
-                let looked_at = deviations(things)?.f_clamp_max(1.0)?;
-                let scores = deviations(&attend(&looked_at, attention, power)?)?;
-                let scores = resized(&handicapped(&scores)?, to)?;
-                let (own, others) = (scores.f_narrow(1, 0, 1)?, scores.f_narrow(1, 1, scores.size4()?.1 - 1)?);
-                // softmax over the two is the logistic function of their difference
-                Ok(own.f_sub(&others.f_amax([1i64], true)?)?.f_mul_scalar(beta)?.f_sigmoid()?)
-            }
-        }
+    /// `map` [n, 1, h, w] and the self-attention [n, cells, attended] of `grid`.
+    fn apply(self, map: &Tensor, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
+        let Self::SelfAttention { power } = self else { return resized(map, to) };
+        let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
+        Ok(resized(&map, to)?.f_clamp(0.0, 1.0)?)
     }
 }
 
 /// Aᵖ·maps: maps [n, channels, h, w], A [n, cells, attended].
-fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
+pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
     let mut cells = maps.f_flatten(2, 3)?;
     for _ in 0..power {
         cells = cells.f_matmul(&attention.f_transpose(1, 2)?)?;
@@ -182,21 +191,13 @@ fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
 }
 
 /// (m − mean) / deviation of every map, over its cells.
-fn deviations(maps: &Tensor) -> Result<Tensor> {
+pub(super) fn deviations(maps: &Tensor) -> Result<Tensor> {
     let centered = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
     let deviation = centered.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;
     Ok(centered.f_div(&deviation.f_add_scalar(1e-8)?)?)
 }
 
-/// Less the logarithm of its peak, of every map of deviations. A thing that has few cells is that many deviations ahead in them, and
-/// still some in the cells around, which are others': without this an eye has its lid, and a bow the hair beside it.
-fn handicapped(deviations: &Tensor) -> Result<Tensor> {
-    // A map of two halves peaks at 1, and a flat one at 0.
-    let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;
-    Ok(deviations.f_sub(&peaks.f_log()?)?)
-}
-
-fn resized(maps: &Tensor, to: Grid) -> Result<Tensor> {
+pub(super) fn resized(maps: &Tensor, to: Grid) -> Result<Tensor> {
     let (_, _, h, w) = maps.size4()?;
     if (h, w) == (to.h, to.w) {
         return Ok(maps.shallow_clone());
@@ -242,7 +243,7 @@ mod tests {
         for power in [0, 1, 4] {
             let want: Vec<Vec<f64>> =
                 serde_json::from_value(golden["self_attention_refined"][power.to_string()].clone()).unwrap();
-            let got = Refine::SelfAttention { power }.apply(&map, None, &attention, GRID, GRID)?;
+            let got = Refine::SelfAttention { power }.apply(&map, &attention, GRID, GRID)?;
             let want = Tensor::from_slice(&want.concat()).reshape([1, 1, 8, 8]);
             assert!((&got - want).abs().max().double_value(&[]) < 1e-5, "power {power}");
             let area = golden["refined_area_at_0.3"][power.to_string()].as_i64().unwrap();
@@ -252,73 +253,9 @@ mod tests {
     }
 
     #[test]
-    fn of_two_things_one_is_ahead_and_a_clear_one_has_its_own() -> Result<()> {
+    fn refined_maps_are_read_at_any_size() -> Result<()> {
         let (map, attention) = example();
-        let other = map.flip([2, 3]); // highest where the first one is not
-        let both = Tensor::cat(&[&map, &other], 1);
-        let swapped = Tensor::cat(&[&other, &map], 1);
-        let how = Refine::Compete { beta: 1.5, power: 1 };
-        let [first, second] = [both, swapped].map(|maps| how.apply(&map, Some(&maps), &attention, GRID, GRID).unwrap());
-        assert!((&first + &second - 1.0).abs().max().double_value(&[]) < 1e-6);
-        assert!(first.double_value(&[0, 0, 2, 3]) > 0.8 && second.double_value(&[0, 0, 5, 4]) > 0.8);
-        // Brightness does not matter: a map is compared with itself only.
-        let brighter = Tensor::cat(&[&map * 3.0 + 1.0, other], 1);
-        let again = how.apply(&map, Some(&brighter), &attention, GRID, GRID)?;
-        assert!((again - first).abs().max().double_value(&[]) < 1e-4);
-        Ok(())
-    }
-
-    #[test]
-    fn with_the_handicap_a_small_thing_takes_less_of_what_is_around_it() -> Result<()> {
-        // A thing of 4 × 4 cells, seen blurred, and everything else.
-        let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));
-        let _ = thing.narrow(2, 6, 4).narrow(3, 6, 4).fill_(1.0);
-        let seen = (0..4).fold(thing, |x, _| x.avg_pool2d([3; 2], [1; 2], [1; 2], false, true, None));
-        let scores = deviations(&Tensor::cat(&[&seen, &(1.0 - &seen)], 1))?;
-        let ahead = |scores: &Tensor| {
-            let ahead = scores.select(1, 0).ge_tensor(&scores.select(1, 1));
-            ahead.sum(Kind::Int64).int64_value(&[])
-        };
-        let (before, after) = (ahead(&scores), ahead(&handicapped(&scores)?));
-        assert!(before > 55 && (16..=36).contains(&after), "{after} cells for a thing of 16, {before} without");
-        Ok(())
-    }
-
-    #[test]
-    fn a_background_that_stares_at_a_bow_is_still_behind() -> Result<()> {
-        let drawn = |value: &dyn Fn(i64, i64) -> f32| {
-            let cells: Vec<f32> = (0..256).map(|i| value(i / 16, i % 16)).collect();
-            Tensor::from_slice(&cells).reshape([1, 1, 16, 16])
-        };
-        let bow = |y, x| (7..9).contains(&y) && (11..13).contains(&x);
-        let background = drawn(&|y, x| {
-            if bow(y, x) {
-                4.0
-            } else if x < 8 {
-                0.3
-            } else {
-                0.0
-            }
-        });
-        let person = drawn(&|y, x| if x >= 8 && !bow(y, x) { 1.0 } else { 0.0 });
-        let things = Tensor::cat(&[&background, &person, &drawn(&|y, x| f32::from(u8::from(bow(y, x))))], 1);
-        let (grid, alone) = (Grid::new(16, 16), Tensor::eye(256, (Kind::Float, Device::Cpu)).unsqueeze(0));
-        let how = Refine::Compete { beta: 1.5, power: 1 };
-        let found = how.apply(&background, Some(&things), &alone, grid, grid)?.ge(0.5);
-        let cells = |from| found.narrow(3, from, 8).sum(Kind::Int64).int64_value(&[]);
-        assert_eq!((cells(0), cells(8)), (128, 0));
-        Ok(())
-    }
-
-    #[test]
-    fn without_competition_it_is_self_attention() -> Result<()> {
-        let (map, attention) = example();
-        let steps = |power, to| Refine::SelfAttention { power }.apply(&map, None, &attention, GRID, to);
-        for power in [1, 2] {
-            let alone = Refine::Compete { beta: 1.5, power }.apply(&map, None, &attention, GRID, GRID)?;
-            assert_eq!(alone, steps(power, GRID)?);
-        }
-        let larger = steps(1, Grid::new(12, 20))?;
+        let larger = Refine::SelfAttention { power: 1 }.apply(&map, &attention, GRID, Grid::new(12, 20))?;
         assert_eq!((larger.size(), larger.max().double_value(&[]) <= 1.0), (vec![1, 1, 12, 20], true));
         Ok(())
     }

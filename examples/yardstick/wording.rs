@@ -1,0 +1,119 @@
+//! How portraits are worded: as tags, with words that show nothing among them, as a sentence, or as the method's own examples.
+
+use crate::suite::{LABEL, Rng};
+use std::path::Path;
+
+/// The form of a prompt.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    #[default]
+    Tags,
+    /// The same content as a sentence of English.
+    Sentence,
+    /// The prompts of the document that describes color forcing.
+    Document,
+}
+
+impl Form {
+    pub const ALL: [(&'static str, Self); 3] =
+        [("tags", Self::Tags), ("sentence", Self::Sentence), ("document", Self::Document)];
+}
+
+/// What is done to the portraits of a suite.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Wording {
+    pub form: Form,
+    /// Tags that are added to each prompt.
+    pub tags: usize,
+    /// What they are drawn from.
+    pub pool: Vec<String>,
+}
+
+/// The tags that come with the yardstick.
+pub fn usual_tags() -> Vec<String> {
+    parsed(include_str!("tags.txt"))
+}
+
+/// The tags of a file, one a line; lines that begin with `#` are none.
+pub fn tags(file: &Path) -> Result<Vec<String>, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    match parsed(&text) {
+        tags if tags.is_empty() => Err(format!("{}: there are no tags; expected one a line", file.display())),
+        tags => Ok(tags),
+    }
+}
+
+fn parsed(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(str::to_owned).collect()
+}
+
+impl Wording {
+    /// Says which wording it is, as figures of different ones are not to be mixed; empty for a suite's own.
+    pub fn name(&self) -> String {
+        if self.form == Form::Tags && self.tags == 0 {
+            return String::new();
+        }
+        let pool = if self.tags > 0 { self.pool.join(",") } else { String::new() };
+        format!("{:?} {} {pool}", self.form, self.tags)
+    }
+
+    /// The prompt in this wording; what is chosen follows from the prompt.
+    pub fn of(&self, prompt: &str) -> String {
+        let mut tags: Vec<&str> = prompt.split(", ").collect();
+        let who = tags.remove(0);
+        let mut rng = Rng::new(&format!("{LABEL}/wording/{prompt}"));
+        let mut pool: Vec<&str> = self.pool.iter().map(String::as_str).filter(|tag| !tags.contains(tag)).collect();
+        rng.shuffle(&mut pool);
+        pool.truncate(self.tags);
+        if self.form == Form::Sentence {
+            let sentence = sentence(who, &tags, &mut rng);
+            return std::iter::once(sentence.as_str()).chain(pool).collect::<Vec<_>>().join(", ");
+        }
+        if !pool.is_empty() {
+            tags.extend(pool);
+            rng.shuffle(&mut tags);
+        }
+        std::iter::once(who).chain(tags).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// "a portrait of a girl with gold eyes, skin and hair, wearing a shirt and a hair bow, in front of a background".
+fn sentence(who: &str, tags: &[&str], rng: &mut Rng) -> String {
+    let ends = |tag: &str, names: &[&str]| names.iter().any(|name| tag == *name || tag.ends_with(&format!(" {name}")));
+    let (mut worn, mut behind, mut own) = (Vec::new(), Vec::new(), Vec::new());
+    for tag in tags {
+        match () {
+            () if ends(tag, &["hair bow", "shirt"]) => worn.push(format!("a {tag}")),
+            () if ends(tag, &["background"]) => behind.push(format!("a {tag}")),
+            () if ends(tag, &["mouth", "bob", "ponytail"]) => own.push(format!("a {tag}")),
+            () => own.push((*tag).to_owned()),
+        }
+    }
+    let listed = |all: &[String]| match all {
+        [] => String::new(),
+        [one] => one.clone(),
+        [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    };
+    let begins = ["a portrait of a", "a picture of a young", "a photo of a", "a drawing of a"];
+    let places = ["in front of", "before", "standing against"];
+    let mut sentence = format!("{} {}", rng.pick(&begins), who.trim_start_matches('1'));
+    for (word, all) in [(" with", &own), (", wearing", &worn), (&format!(", {}", rng.pick(&places)), &behind)] {
+        if !all.is_empty() {
+            sentence += &format!("{word} {}", listed(all));
+        }
+    }
+    sentence
+}
+
+/// The document's prompt for a part, if it forces that part.
+pub fn document(part: &str) -> Option<String> {
+    let begins = "1girl, solo, long hair, ponytail";
+    let ends = "looking at viewer, smile, sitting, at table, indoors, breakfast, from front, masterpiece, high score, great score, absurdres";
+    match part {
+        "eyes" | "hair" => Some(format!("{begins}, brown eyes, {ends}")),
+        "hair bow" => Some(format!("{begins}, hair bow, brown eyes, {ends}")),
+        "skin" => Some(format!("{begins}, brown eyes, skin, {ends}")),
+        _ => None,
+    }
+}
