@@ -30,6 +30,9 @@ pub struct TokenSpan {
     pub end: i64,
 }
 
+/// A name with the tokens that it is read at.
+pub(crate) type Named = (String, Vec<TokenSpan>);
+
 impl TokenSpan {
     /// Number of tokens.
     pub const fn len(self) -> i64 {

@@ -123,10 +123,17 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     let mut once = live();
     let forced = latents(sampler().guide(&mut once), 2, 7)?;
     assert_eq!(latents(sampler().guide(live().replay(once.recorded()?)), 2, 7)?, forced);
-    let other = Start::new(PROMPT, Grid::new(4, 4), Noise::seeded(7)).images(2);
-    let error = sampler().guide(live().replay(once.recorded()?)).start(&ToyModel::new(3)?, other).err();
-    let message = error.expect("another size").to_string();
-    assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 2, 4, 4]"), "{message}");
+    // In another size they are resized; of another number of images they are no maps.
+    let model = ToyModel::new(3)?;
+    let mut replayed = live().replay(once.recorded()?);
+    let larger = Start::new(PROMPT, Grid::new(16, 12), Noise::seeded(7)).images(2);
+    let _ = sampler().guide(&mut replayed).start(&model, larger)?.finish()?;
+    let resized = once.saliency_maps()?.upsample_bilinear2d([16, 12], false, None, None);
+    assert!(apart(&replayed.saliency_maps()?, &resized) < 1e-6);
+    let other = Start::new(PROMPT, GRID, Noise::seeded(7)).images(3);
+    let error = sampler().guide(live().replay(once.recorded()?)).start(&model, other).err();
+    let message = error.expect("another number of images").to_string();
+    assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 3, h, w]"), "{message}");
     let mut for_all = Recorded::new(vec![601.0], Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0)?;
     for images in [2, 3, 1] {
         let _ = latents(sampler().guide(&mut for_all), images, 7)?; // one map for all images stays that
@@ -167,12 +174,12 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
 
 #[test]
 fn words_are_protected_in_both_passes() -> Result<()> {
-    let mut force = exact().saliency_cutoff(0.0).protect("hair");
+    let mut force = exact().saliency_cutoff(0.0).protect("hair").protect_grow(0);
     let forced = latents(sampler().guide(&mut force), 1, 7)?;
-    let mut hair = exact_map("hair")?;
+    let mut hair = exact_map(Daam::competing("hair").against(["eyes"]))?;
     let masks = force.masks()?;
-    // Where hair is ahead, grown by one, nothing is forced.
-    hair = hair.ge(0.5).to_kind(Kind::Float).max_pool2d([3, 3], [1, 1], [1, 1], [1, 1], false).squeeze_dim(1);
+    // Where hair is ahead, nothing is forced.
+    hair = hair.ge(0.5).to_kind(Kind::Float).squeeze_dim(1);
     for step in 0..masks.size()[0] {
         assert_eq!((masks.select(0, step) * &hair).sum(Kind::Double).double_value(&[]), 0.0);
     }
@@ -184,20 +191,22 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// How far `phrase` is ahead of what the prompt names, over a whole run without forces.
-fn exact_map(phrase: &str) -> Result<Tensor> {
-    let mut look = Daam::competing(phrase);
+/// What a saliency shows after a whole run without forces.
+fn exact_map(mut look: Daam) -> Result<Tensor> {
     let _ = latents(sampler().guide(&mut look), 1, 7)?;
     Ok(look.map()?.expect("there was a run"))
 }
 
 #[test]
-fn every_cell_belongs_to_one_thing() -> Result<()> {
-    let mut ahead = Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu));
-    for thing in ["shirt", "eyes", "hair"] {
-        ahead += exact_map(thing)?.ge(0.5).to_kind(Kind::Float);
+fn no_cell_belongs_to_two_things() -> Result<()> {
+    let things = ["shirt", "eyes", "hair"];
+    let mut claims = Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu));
+    for thing in things {
+        let mut look = Daam::competing(thing).among(things);
+        let _ = latents(sampler().guide(&mut look), 1, 7)?;
+        claims += look.map()?.expect("there was a run").ge(0.5).to_kind(Kind::Float);
     }
-    assert_eq!(ahead, ahead.ones_like());
+    assert_eq!(claims.max().double_value(&[]), 1.0, "what is below a thing's own floor belongs to none");
     let among = |others: &[&str]| -> Result<Tensor> {
         let mut look = Daam::of("eyes").refine(Refine::compete()).among(others.iter().copied());
         let _ = latents(sampler().guide(&mut look), 1, 7)?;
@@ -363,10 +372,82 @@ fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
     let hat = |n: usize| map("a hat, a hat", Occurrence::Nth(n), "hat");
     let (first, second) = (hat(0)?, hat(1)?);
     assert!(apart(&first, &second) > 1e-3);
-    assert!(apart(&(&first + &second), &first.ones_like()) < 1e-5, "they compete with each other");
+    let claims = |map: &Tensor| map.gt(0.5).to_kind(Kind::Float);
+    assert_eq!((claims(&first) * claims(&second)).max().double_value(&[]), 0.0, "they compete with each other");
     // The second hair is what a name is about, the first is not: places are counted before that is asked.
     let prompt = "1girl, hair bow, hair";
-    assert_eq!(map(prompt, Occurrence::Nth(1), "hair")?, map(prompt, Occurrence::All, "hair")?);
-    assert_eq!(map(prompt, Occurrence::Within { start: 16, end: 21 }, "hair")?, map(prompt, Occurrence::All, "hair")?);
+    let second = map(prompt, Occurrence::Nth(1), "hair")?;
+    assert_eq!(map(prompt, Occurrence::Within { start: 16, end: 21 }, "hair")?, second);
+    Ok(())
+}
+
+/// The attention grids of SDXL at 1280×1024 and 1536×1024 pixels, and one that needs no pooling.
+#[test]
+fn competition_works_above_a_megapixel() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    for grid in [Grid::new(32, 40), Grid::new(32, 48), Grid::new(32, 32)] {
+        let mut look = Daam::competing("eyes");
+        let start = Start::new(PROMPT, grid, Noise::seeded(7));
+        let _ = steps(2).guide(&mut look).start(&model, start)?.finish()?;
+        let map = look.map()?.expect("there was a run");
+        assert_eq!(map.size(), [1, 1, grid.h, grid.w]);
+        let (low, high) = (map.min().double_value(&[]), map.max().double_value(&[]));
+        assert!(0.0 < low && low < 0.5 && 0.5 < high && high < 1.0, "{grid:?}: {low}..{high}");
+    }
+    Ok(())
+}
+
+#[test]
+fn few_steps_are_forced_at_the_last() -> Result<()> {
+    for count in [1, 2, 4] {
+        let mut force = exact();
+        let _ = latents(steps(count).guide(&mut force), 1, 7)?;
+        let details = force.details()?;
+        assert!(details.steps.last().is_some_and(|step| step.index + 1 == count), "{count}: {:?}", details.steps);
+        assert!(!details.painted.is_empty(), "{count}: {:?}", details.warnings);
+    }
+    // Without it the window decides, and it may have no step.
+    let mut late = exact().last_step(false).max_timestep(250.0);
+    let _ = latents(steps(1).guide(&mut late), 1, 7)?;
+    assert!(late.details()?.steps.is_empty());
+    assert!(late.details()?.warnings.iter().any(|warning| matches!(warning, ColorWarning::NeverActive { .. })));
+    let mut last = exact().max_timestep(250.0);
+    let _ = latents(steps(1).guide(&mut last), 1, 7)?;
+    assert_eq!(last.details()?.steps.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn exact_forces_tell_whom_they_competed_with() -> Result<()> {
+    let competed = |force: ColorForce| -> Result<(Vec<String>, Vec<String>)> {
+        let mut force = force;
+        let _ = latents(sampler().guide(&mut force), 1, 7)?;
+        let told = force.competitions()?;
+        assert_eq!(told, force.details()?.competitions);
+        let first = told.into_iter().next().expect("of the image");
+        Ok((first.rivals, first.joined.into_iter().map(|(word, _)| word).collect()))
+    };
+    let (rivals, joined) = competed(exact())?;
+    let mut all: Vec<String> = rivals.into_iter().chain(joined).collect();
+    all.sort();
+    assert_eq!(all, ["gold", "hair", "shirt"], "every other word is a candidate");
+    let (rivals, joined) = competed(exact().among(["hair"]))?;
+    assert_eq!([rivals, joined].concat(), ["hair"]);
+    let (rivals, joined) = competed(exact().except(["hair"]))?;
+    assert!(!rivals.iter().chain(&joined).any(|word| word == "hair"));
+    let own = exact().saliency(rows(|row| row < 4)).among(["hair"]);
+    let message = latents(sampler().guide(own), 1, 7).expect_err("nothing to choose").to_string();
+    assert!(message.contains("among") && message.contains("exact force"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn alternative_saliency_is_the_sum_of_both() -> Result<()> {
+    let force = || ColorForce::published("eyes", GOLD).max_timestep(999.0).saliency_cutoff(0.3);
+    let by_hand = force().saliency((Daam::of("eyes"), impasto::guidance::Differential::of("eyes", "pink")));
+    assert_eq!(
+        latents(sampler().guide(force().alternative_saliency("pink")), 1, 7)?,
+        latents(sampler().guide(by_hand), 1, 7)?
+    );
     Ok(())
 }

@@ -2,8 +2,8 @@
 
 use impasto::diffusion::{Noise, solver::Euler};
 use impasto::guidance::{
-    Area, Daam, Guidance, GuidanceParams, ImageGuidance, PaintWithWords, PromptBlend, Region, RegionPrompts, Space,
-    WeightFn,
+    Area, ColorForce, Daam, Guidance, GuidanceParams, ImageGuidance, PaintWithWords, PromptBlend, Region,
+    RegionPrompts, Space, WeightFn,
 };
 use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
@@ -218,7 +218,7 @@ fn a_run_in_two_parts_is_the_whole_run() -> Result<()> {
 
 #[test]
 fn forces_act_in_both_parts_of_a_run() -> Result<()> {
-    let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+    let mut pipeline = Pipeline::builder().guide(ColorForce::published("eyes", Rgb(255, 215, 0))).build()?;
     let whole = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).run()?;
     let first = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).until(0.5).run()?;
     assert_eq!(first.reports().len(), 1);

@@ -137,8 +137,12 @@ fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f
         let details = force.details()?;
         // Where nothing was found nothing is forced, nor said to be met.
         assert!(details.trimmed.iter().all(|trimmed| trimmed.after <= trimmed.before), "{:?}", details.trimmed);
-        let met =
-            |painted: &PaintedColor| painted.delta_e <= 2.0 && painted.mean_delta_e <= 5.0 && painted.coverage >= 0.5;
+        let met = |painted: &PaintedColor| {
+            painted.delta_e <= 2.0
+                && painted.mean_delta_e <= 5.0
+                && painted.coverage >= 0.5
+                && painted.remainder.is_none_or(|left| left <= 0.1)
+        };
         assert_eq!(details.converged, !details.trimmed.is_empty() && details.painted.iter().all(met));
         let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
         missed.extend(forced.color(part).map(|color| color.delta_e(asked)));

@@ -3,7 +3,7 @@
 use super::{Guidance, Plan, Saliency, Setup};
 use crate::error::{Error, Result};
 use crate::recipe::{Recipe, tensor};
-use crate::step::Step;
+use crate::step::{Grid, Step};
 use crate::weights::{Tensors, read_safetensors, write_safetensors};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -11,7 +11,7 @@ use tch::{Kind, Tensor};
 
 /// The maps that another guidance had, step by step: [`ColorForce::recorded`](super::ColorForce::recorded). With the same prompt,
 /// size, sampler and seed they give the same picture, bit for bit, without reading any attention; with another seed they are a
-/// stencil.
+/// stencil. In a picture of another size they are resized, bilinearly.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -92,12 +92,16 @@ impl Recorded {
 impl Guidance for Recorded {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let (_, n, h, w) = self.maps.size4()?;
-        if (h, w) != (setup.grid.h, setup.grid.w) || (n != 1 && n != setup.images) {
-            let expected =
-                format!("[timesteps, 1 or {}, {}, {}], as this run", setup.images, setup.grid.h, setup.grid.w);
+        if n != 1 && n != setup.images {
+            let expected = format!("[timesteps, 1 or {}, h, w], as this run has images", setup.images);
             return Err(Error::Shape { what: "recorded maps", got: self.maps.size(), expected });
         }
-        self.replayed = Some(self.maps.f_to_device(setup.device)?.f_expand([-1, setup.images, h, w], false)?);
+        let Grid { h: to_h, w: to_w } = setup.grid;
+        let maps = match (h, w) == (to_h, to_w) {
+            true => self.maps.shallow_clone(),
+            false => self.maps.f_upsample_bilinear2d([to_h, to_w], false, None, None)?,
+        };
+        self.replayed = Some(maps.f_to_device(setup.device)?.f_expand([-1, setup.images, to_h, to_w], false)?);
         self.current = None;
         Ok(())
     }

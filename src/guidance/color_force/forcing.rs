@@ -363,7 +363,8 @@ impl Guidance for ColorForce {
 
     fn report(&self) -> Result<Option<Report>> {
         let Settings { phrase, color, .. } = &self.settings;
-        self.run.as_ref().map(|run| run.trace.summary(phrase, *color, &run.gold)).transpose()
+        let Some(run) = &self.run else { return Ok(None) };
+        run.trace.summary(phrase, *color, &run.gold, self.saliency.competitions()?).map(Some)
     }
 
     fn recipe(&self) -> Result<Recipe> {

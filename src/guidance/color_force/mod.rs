@@ -70,6 +70,8 @@ pub struct ColorForce {
 struct Look {
     occurrence: Occurrence,
     among: Vec<String>,
+    /// What is protected.
+    against: Vec<String>,
     except: Vec<String>,
 }
 
@@ -77,7 +79,7 @@ impl Look {
     fn saliency(&self, phrase: &str, color: Rgb) -> Box<dyn Saliency> {
         let look =
             Daam::competing(phrase).occurrence(self.occurrence).stand_in(Differential::of(phrase, color_word(color)));
-        Box::new(look.among(&self.among).except(&self.except))
+        Box::new(look.among(&self.among).against(&self.against).except(&self.except))
     }
 }
 
@@ -295,8 +297,12 @@ impl ColorForce {
     /// cell, unless [`protect_mode`](Self::protect_mode) says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let look = Daam::competing(&phrase);
-        self.protected.push(Protected::new(phrase, Box::new(look), Cutoff::At(0.5)));
+        let look = Daam::competing(&phrase).against([&self.settings.phrase]);
+        self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
+        if let Some(look) = &mut self.look {
+            look.against.push(phrase);
+            self.saliency = look.saliency(&self.settings.phrase, self.settings.color);
+        }
         self
     }
 
@@ -397,7 +403,7 @@ impl ColorForce {
     /// [`Error::NoMaps`] before the first run.
     pub fn details(&self) -> Result<ColorReport> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
-        run.trace.report(&self.settings.phrase, self.settings.color, &run.gold)
+        run.trace.report(&self.settings.phrase, self.settings.color, &run.gold, self.saliency.competitions()?)
     }
 
     /// Whom the phrase competed with in each image of the last run, and who was left out; empty for a saliency that tells no words apart.

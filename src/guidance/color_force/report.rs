@@ -9,7 +9,7 @@ use super::trim::{Trimmed, trim};
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::error::{Error, Result};
-use crate::guidance::{Curve, Picture, Report, Strip, Swatch};
+use crate::guidance::{Competition, Curve, Picture, Report, Strip, Swatch};
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
@@ -42,6 +42,8 @@ pub struct ColorReport {
     /// Was the color met to CIEDE2000 2 in every image, is the region's mean within 5 of it, and half of its pixels within 10? (The median of a
     /// region says nothing of the half of it that has other colors, and the mean of two colors is a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
     pub converged: bool,
+    /// Whom the phrase competed with in each image, and who was left out; empty for a saliency that tells no words apart.
+    pub competitions: Vec<Competition>,
     /// What the user should know.
     pub warnings: Vec<ColorWarning>,
 }
@@ -377,7 +379,7 @@ impl Trace {
         Ok(())
     }
 
-    pub fn report(&self, phrase: &str, asked: Rgb, gold: &Gold) -> Result<ColorReport> {
+    pub fn report(&self, phrase: &str, asked: Rgb, gold: &Gold, competitions: Vec<Competition>) -> Result<ColorReport> {
         Ok(ColorReport {
             phrase: phrase.into(),
             asked,
@@ -387,13 +389,14 @@ impl Trace {
             trimmed: self.trimmed.clone(),
             converged: self.painted.len() == self.images as usize
                 && self.painted.iter().all(|one| one.is_met() && !one.is_cut()),
+            competitions,
             warnings: self.warnings(),
         })
     }
 
     /// The report for files: figures, colors and curves, and the mask of every forced step and image.
-    pub fn summary(&self, phrase: &str, asked: Rgb, gold: &Gold) -> Result<Report> {
-        let data = serde_json::to_value(self.report(phrase, asked, gold)?)
+    pub fn summary(&self, phrase: &str, asked: Rgb, gold: &Gold, competitions: Vec<Competition>) -> Result<Report> {
+        let data = serde_json::to_value(self.report(phrase, asked, gold, competitions)?)
             .map_err(|error| Error::Malformed { file: "color report".into(), problem: error.to_string() })?;
         let mut report = Report::new(format!("ColorForce \"{phrase}\"")).data(data);
         for painted in &self.painted {

@@ -100,7 +100,7 @@ const LARGEST_WEIGHT: f64 = 1e6;
 impl Settings {
     /// Is a step forced?
     pub fn covers(&self, step: &Step) -> bool {
-        self.is_inside(step.timestep) || (self.last_step && step.index + 1 == step.count)
+        self.is_inside(step.timestep) || (self.last_step && step.index + 1 == step.count && step.after == 0)
     }
 
     fn is_inside(&self, timestep: f64) -> bool {

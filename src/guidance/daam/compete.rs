@@ -44,14 +44,17 @@ pub(super) struct Contest {
     /// In standard deviations, after the steps of self-attention.
     scores: Tensor,
     grid: Grid,
+    /// How many of the words after the phrase compete whatever they show.
+    certain: usize,
     /// Per image and word: the standard deviation of its attention after those steps.
     loudness: Vec<Vec<f64>>,
 }
 
 impl Contest {
-    /// `maps`, [n, words, h, w], are raw attention, the phrase's first. `change`, [n, 1, H, W], is where the prediction changes with
+    /// `maps`, [n, words, h, w], are raw attention: the phrase's first, then those of `certain` words that compete whatever they show.
+    /// `change`, [n, 1, H, W], is where the prediction changes with
     /// the phrase: it stands in for the phrase's attention as far as that is faint.
-    pub fn new(maps: &Tensor, attention: &Tensor, power: u32, change: Option<&Tensor>) -> Result<Self> {
+    pub fn new(maps: &Tensor, attention: &Tensor, power: u32, change: Option<&Tensor>, certain: usize) -> Result<Self> {
         let (n, words, h, w) = maps.size4()?;
         let grid = Grid::new(h, w);
         let cells = |x: &Tensor| -> Result<Tensor> { Ok(x.f_flatten(2, 3)?) };
@@ -73,7 +76,7 @@ impl Contest {
             let own = deviations(&own.f_add(&changed.f_sub(&own)?.f_mul(&doubts)?)?)?;
             scores = Tensor::f_cat(&[own, scores.f_narrow(1, 1, words - 1)?], 1)?;
         }
-        Ok(Self { scores: cells(&scores)?, grid, loudness })
+        Ok(Self { scores: cells(&scores)?, grid, certain, loudness })
     }
 
     /// Is the attention to the phrase faint in any image?
@@ -99,11 +102,10 @@ impl Contest {
         let (_, words, cells) = self.scores.size3()?;
         let sides = |image: usize| -> Result<Sides> {
             let Some(loudness) = self.loudness.get(image) else { return Ok(Sides::default()) };
-            let mut order: Vec<usize> = (1..words as usize).collect();
             let loud = |word: usize| loudness.get(word).copied().unwrap_or_default();
-            order.sort_by(|a, b| loud(*b).total_cmp(&loud(*a)));
-            order.truncate(MOST_RIVALS);
-            order.insert(0, 0);
+            let mut others: Vec<usize> = (1 + self.certain..words as usize).collect();
+            others.sort_by(|a, b| loud(*b).total_cmp(&loud(*a)));
+            let order: Vec<usize> = (0..=self.certain).chain(others).take(1 + MOST_RIVALS).collect();
             let rows: Vec<i64> = order.iter().map(|word| *word as i64).collect();
             let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.scores.device())?;
             let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
@@ -117,7 +119,8 @@ impl Contest {
                     let louder = order.get(*other).map_or(0.0, |other| loud(*other));
                     row.get(*other).is_some_and(|alike| *alike >= same(loud(word), louder))
                 };
-                match heard.iter().find(|other| shows_what(other)).and_then(|other| order.get(*other)) {
+                let like = heard.iter().find(|other| at > self.certain && shows_what(other));
+                match like.and_then(|other| order.get(*other)) {
                     Some(&other) => sides.joined.push((word, other)),
                     None => {
                         if at > 0 {
@@ -244,12 +247,12 @@ mod tests {
         // A word that shows nothing: a thousandth of the shirt's map, and some of what lies in between.
         let nothing = drawn(|y, x| 1e-3 * (1.0 - left(y, x)) + 2e-4 * ((3 * x + 5 * y) as f32).sin());
         let maps = Tensor::cat(&[&hair, &shirt, &nothing], 1);
-        let contest = Contest::new(&maps, &alone(), 1, None)?;
+        let contest = Contest::new(&maps, &alone(), 1, None, 0)?;
         let told = contest.competitions(&names(&["hair", "shirt", "masterpiece"]))?;
         assert_eq!(told[0].rivals, ["shirt"]);
         assert_eq!(told[0].joined, [("masterpiece".to_owned(), "shirt".to_owned())]);
         assert_eq!(told[0].loudness, 1.0);
-        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None)?;
+        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None, 0)?;
         assert_eq!(contest.ahead(1.5, GRID)?, without.ahead(1.5, GRID)?, "a word that shows nothing changes nothing");
         Ok(())
     }
@@ -258,12 +261,26 @@ mod tests {
     fn parts_of_the_phrase_join_it() -> Result<()> {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let ponytail = drawn(|y, x| 0.2 * left(y, x) * if y > 1 { 1.0 } else { 0.5 });
-        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None)?;
+        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None, 0)?;
         assert_eq!(
             contest.competitions(&names(&["hair", "shirt", "ponytail"]))?[0].joined,
             [("ponytail".to_owned(), "hair".to_owned())]
         );
         assert_eq!(contest.ahead(1.5, GRID)?.ge(0.5).sum(Kind::Int64).int64_value(&[]), 128);
+        Ok(())
+    }
+
+    #[test]
+    fn certain_rivals_compete_whatever_they_show() -> Result<()> {
+        let (first, second) = (drawn(|y, x| left(y, x) * (y + 1) as f32), drawn(|y, x| left(y, x) * (y + 2) as f32));
+        let maps = Tensor::cat(&[&first, &second], 1);
+        let words = names(&["hat", "hat"]);
+        assert_eq!(Contest::new(&maps, &alone(), 1, None, 0)?.competitions(&words)?[0].joined.len(), 1);
+        let both = Contest::new(&maps, &alone(), 1, None, 1)?;
+        assert_eq!(both.competitions(&words)?[0].rivals, ["hat"]);
+        let swapped = Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, None, 1)?;
+        let claims = |contest: &Contest| contest.ahead(1.5, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
+        assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell has two");
         Ok(())
     }
 
@@ -275,14 +292,14 @@ mod tests {
         let change = drawn(|y, x| if x < 8 && y < 8 { 0.3 } else { 0.01 });
         let maps = Tensor::cat(&[&faint, &shirt, &hair], 1);
         let [with, without] = [Some(&change), None]
-            .map(|change| Contest::new(&maps, &alone(), 1, change).unwrap().ahead(1.5, GRID).unwrap());
+            .map(|change| Contest::new(&maps, &alone(), 1, change, 0).unwrap().ahead(1.5, GRID).unwrap());
         let at = |map: &Tensor, y, x| map.double_value(&[0, 0, y, x]);
         assert!(at(&with, 4, 4) > 0.5 && at(&with, 12, 4) < 0.5, "{} {}", at(&with, 4, 4), at(&with, 12, 4));
         assert_ne!(with, without);
-        assert!(Contest::new(&maps, &alone(), 1, None)?.is_faint());
+        assert!(Contest::new(&maps, &alone(), 1, None, 0)?.is_faint());
         // A map that can be trusted is not changed by it.
         let clear = Tensor::cat(&[&hair, &shirt], 1);
-        let maps = [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change).unwrap());
+        let maps = [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change, 0).unwrap());
         assert!(!maps[0].is_faint());
         assert!((maps[0].ahead(1.5, GRID)? - maps[1].ahead(1.5, GRID)?).abs().max().double_value(&[]) < 1e-5);
         Ok(())
@@ -314,7 +331,7 @@ mod tests {
         });
         let person = drawn(|y, x| if x >= 8 && !bow(y, x) { 1.0 } else { 0.0 });
         let things = Tensor::cat(&[&background, &person, &drawn(|y, x| f32::from(u8::from(bow(y, x))))], 1);
-        let found = Contest::new(&things, &alone(), 1, None)?.ahead(1.5, GRID)?.ge(0.5);
+        let found = Contest::new(&things, &alone(), 1, None, 0)?.ahead(1.5, GRID)?.ge(0.5);
         let cells = |from| found.narrow(3, from, 8).sum(Kind::Int64).int64_value(&[]);
         assert_eq!((cells(0), cells(8)), (128, 0));
         Ok(())

@@ -20,7 +20,7 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
-use crate::prompt::{Prompt, TokenSpan};
+use crate::prompt::{Named, Prompt, TokenSpan};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use recording::{Merge, Recorder, Recording, Subjects};
@@ -119,6 +119,8 @@ pub struct Daam {
     refine: Refine,
     among: Vec<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    against: Vec<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     except: Vec<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     stand_in: Option<Differential>,
@@ -152,6 +154,7 @@ impl Daam {
             normalize: Normalize::default(),
             refine: Refine::default(),
             among: Vec::new(),
+            against: Vec::new(),
             except: Vec::new(),
             stand_in: None,
             asks: false,
@@ -202,9 +205,15 @@ impl Daam {
         self
     }
 
-    /// What the phrase competes with under [`Refine::Compete`], if not with every other word of the prompt.
+    /// What the phrase competes with under [`Refine::Compete`], if not with the words of the prompt that show something of their own.
     pub fn among<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.among = phrases.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Phrases that the phrase competes with under [`Refine::Compete`] whatever they show, beside the words that evidence chooses.
+    pub fn against<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
+        self.against = phrases.into_iter().map(Into::into).collect();
         self
     }
 
@@ -261,25 +270,32 @@ impl Daam {
         heads.into_iter().map(of_phrase).collect()
     }
 
-    /// The things that are told apart, the phrase's first.
-    fn things(&self, setup: &Setup<'_>) -> Result<Vec<(String, Vec<TokenSpan>)>> {
-        let own = match self.occurrence.of(&self.phrase, setup.prompt)? {
-            Some(places) => setup.prompt.thing_at(&self.phrase, &places)?,
-            None => setup.prompt.thing(&self.phrase)?,
+    /// The words that are told apart: the phrase's first, then so many that compete whatever they show.
+    fn things(&self, setup: &Setup<'_>) -> Result<(Vec<Named>, usize)> {
+        let prompt = setup.prompt;
+        let own = match self.occurrence.of(&self.phrase, prompt)? {
+            Some(places) => prompt.thing_at(&self.phrase, &places)?,
+            None => prompt.thing(&self.phrase)?,
         };
-        let mut others: Vec<(String, Vec<TokenSpan>)> = if self.among.is_empty() {
-            setup.prompt.rivals(&own)
-        } else {
-            let others = self.among.iter().filter(|other| !other.eq_ignore_ascii_case(&self.phrase));
-            others.map(|other| Ok((other.clone(), setup.prompt.thing(other)?))).collect::<Result<_>>()?
-        };
-        for spared in &self.except {
-            let spared = setup.prompt.find(spared)?;
-            let apart =
-                |span: &TokenSpan| spared.iter().all(|spared| span.end <= spared.start || spared.end <= span.start);
-            others.retain(|(_, spans)| spans.iter().all(apart));
+        let meet =
+            |a: &[TokenSpan], b: &[TokenSpan]| a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end));
+        let named = |phrase: &String| Ok((phrase.clone(), prompt.thing(phrase)?));
+        let is_other = |phrase: &&String| !phrase.eq_ignore_ascii_case(&self.phrase);
+        let chosen = self.among.iter().chain(&self.against).filter(is_other);
+        let mut certain: Vec<Named> = chosen.map(named).collect::<Result<_>>()?;
+        let mut others = if self.among.is_empty() { prompt.rivals(&own) } else { Vec::new() };
+        if self.occurrence != Occurrence::All {
+            // Another hat is what this one is to be told apart from.
+            let places = prompt.find(&self.phrase)?;
+            certain.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
-        Ok(std::iter::once((self.phrase.clone(), own)).chain(others).collect())
+        others.retain(|(_, spans)| certain.iter().all(|(_, known)| !meet(spans, known)));
+        for spared in &self.except {
+            let spared = prompt.find(spared)?;
+            others.retain(|(_, spans)| !meet(spans, &spared));
+        }
+        let count = certain.len();
+        Ok((std::iter::once((self.phrase.clone(), own)).chain(certain).chain(others).collect(), count))
     }
 }
 
@@ -341,7 +357,7 @@ impl Guidance for Daam {
         }
         let subjects = Subjects::new(subjects, setup.device)?;
         self.run = Some(Recording::new(setup.grid, setup.images, subjects, self.accumulate, self.per_head));
-        let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Vec::new() };
+        let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Default::default() };
         let refining = || Refining::new(self.refine, setup, self.accumulate, &self.recorder, things);
         self.refining = self.refine.looks().then(refining).transpose()?;
         self.asks = false;

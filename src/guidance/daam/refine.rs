@@ -7,7 +7,7 @@ use super::{Accumulate, Normalize};
 use crate::attention::{At, AttentionSite, Probs};
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
-use crate::prompt::TokenSpan;
+use crate::prompt::Named;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
@@ -16,7 +16,8 @@ use tch::{Kind, Tensor};
 ///
 /// Both ways use the picture's self-attention A (mean over heads, sites and whatever
 /// [`accumulate`](super::Daam::accumulate) says), which leads from a cell to those that belong to the same thing. It is read
-/// at the finest grid of the network that has at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024.
+/// at the finest grid of the network that has at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024. Where every grid
+/// has more, as for SDXL above a megapixel, the coarsest one's attention is pooled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refine {
@@ -47,7 +48,7 @@ pub enum Refine {
     },
 }
 
-/// Cells of the largest grid whose self-attention is read.
+/// Cells of the largest grid that self-attention is read at.
 const CELLS: i64 = 1024;
 
 impl Refine {
@@ -79,38 +80,41 @@ impl Refine {
 /// How the picture attends to itself, at one grid, and there to the things that compete.
 pub(super) struct Refining {
     how: Refine,
-    /// How often the grid was halved.
+    /// How often the grid of the sites it reads was halved.
     halvings: u32,
+    /// What their attention is read at: that grid, or a coarser one.
     grid: Grid,
     /// A channel for every cell, and there what it attends to.
     attention: Series,
     /// The phrase first, then its rivals; `None` without competition.
     things: Option<Recording>,
+    /// How many rivals compete whatever they show.
+    certain: usize,
     /// Nothing of this grid's attention to the prompt is read otherwise, so that the things must ask for it.
     unread: bool,
 }
 
 impl Refining {
-    /// Reads at the finest grid of the network that is small enough. `things` compete, the first one is the phrase's, by the
+    /// Reads at the finest grid of the network that is small enough. `things` compete, the phrase's first and then so many that compete whatever they show, by the
     /// attention to the prompt at that grid: by what the `recorder` reads of it, or, where that is nothing (large pictures,
     /// whose only small grid is the middle block's), by all of it.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the network has no such grid.
+    /// [`Error::Parameter`] if the network has no self-attention.
     pub fn new(
         how: Refine,
         setup: &Setup<'_>,
         accumulate: Accumulate,
         recorder: &Recorder,
-        things: Vec<(String, Vec<TokenSpan>)>,
+        (things, certain): (Vec<Named>, usize),
     ) -> Result<Self> {
-        let levels = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
-        let cells = |halvings: u32| setup.grid.halved(halvings).cells();
-        let halvings = levels.filter(|halvings| cells(*halvings) <= CELLS).min().ok_or_else(|| {
-            let expected = format!("a network with self-attention at {CELLS} cells or fewer, or a smaller picture");
-            Error::parameter("refine", "self-attention", expected)
+        let levels = || setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
+        let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
+        let halvings = levels().filter(is_small).min().or(levels().max()).ok_or_else(|| {
+            Error::parameter("refine", "self-attention", "a network that has some, which this one has not")
         })?;
-        let grid = setup.grid.halved(halvings);
+        let pooled = (halvings..32).find(is_small).unwrap_or(halvings);
+        let grid = setup.grid.halved(pooled);
         let subjects = things.into_iter().map(|(name, spans)| (name, spans, Merge::Mean)).collect::<Vec<_>>();
         let compete = matches!(how, Refine::Compete { .. });
         let things = compete.then(|| -> Result<Recording> {
@@ -120,7 +124,7 @@ impl Refining {
         let attention = Series::new(grid, setup.images, accumulate);
         let unread =
             !setup.sites.iter().any(|site| site.is_cross() && site.halvings == halvings && recorder.reads(site));
-        Ok(Self { how, halvings, grid, attention, things: things.transpose()?, unread })
+        Ok(Self { how, halvings, grid, attention, things: things.transpose()?, certain, unread })
     }
 
     /// Does it read `site` even if nobody else does?
@@ -136,8 +140,7 @@ impl Refining {
         if at.site.is_cross() {
             return self.things.as_mut().map_or(Ok(()), |things| things.add(at, probs));
         }
-        let Grid { h, w } = self.grid;
-        let heat = probs.over_heads()?.f_unflatten(2, [h, w])?; // [rows, cells, h, w of what they attend to]
+        let heat = pooled(&probs.over_heads()?, at.grid, self.grid)?;
         self.attention.turn_to(at.step.index)?;
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
@@ -168,7 +171,7 @@ impl Refining {
     fn contest(&self, change: Option<&Tensor>) -> Result<Option<Contest>> {
         let (Refine::Compete { power, .. }, Some(things)) = (self.how, &self.things) else { return Ok(None) };
         let (Some(maps), Some(attention)) = (things.maps.read()?, self.attention.read()?) else { return Ok(None) };
-        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change).map(Some)
+        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change, self.certain).map(Some)
     }
 }
 
@@ -195,6 +198,19 @@ pub(super) fn deviations(maps: &Tensor) -> Result<Tensor> {
     let centered = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
     let deviation = centered.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;
     Ok(centered.f_div(&deviation.f_add_scalar(1e-8)?)?)
+}
+
+/// Attention of a grid to itself, [rows, cells, cells], at a grid that may be coarser, [rows, cells, h, w of what they attend to]: the sum
+/// of what cells that become one are attended to, the mean of what they attend to.
+fn pooled(attention: &Tensor, from: Grid, to: Grid) -> Result<Tensor> {
+    let heat = attention.f_unflatten(2, [from.h, from.w])?;
+    if from == to {
+        return Ok(heat);
+    }
+    let merged = from.cells() as f64 / to.cells() as f64;
+    let heat = heat.f_adaptive_avg_pool2d([to.h, to.w])?.f_mul_scalar(merged)?.f_flatten(2, 3)?; // [rows, cells, attended]
+    let queries = heat.f_transpose(1, 2)?.f_unflatten(2, [from.h, from.w])?.f_adaptive_avg_pool2d([to.h, to.w])?;
+    Ok(queries.f_flatten(2, 3)?.f_transpose(1, 2)?.f_unflatten(2, [to.h, to.w])?)
 }
 
 pub(super) fn resized(maps: &Tensor, to: Grid) -> Result<Tensor> {
@@ -249,6 +265,28 @@ mod tests {
             let area = golden["refined_area_at_0.3"][power.to_string()].as_i64().unwrap();
             assert_eq!(got.ge(0.3).sum(Kind::Int64).int64_value(&[]), area, "power {power}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn pooled_attention_sums_keys_and_means_queries() -> Result<()> {
+        let (fine, coarse) = (Grid::new(4, 4), Grid::new(2, 2));
+        let attention = Tensor::rand([1, 16, 16], (Kind::Float, Device::Cpu)).softmax(2, Kind::Float);
+        let got = pooled(&attention, fine, coarse)?.flatten(2, 3);
+        // Which coarse cell a fine one is in.
+        let block = |cell: i64| (cell / 4 / 2) * 2 + (cell % 4) / 2;
+        for query in 0..4 {
+            for key in 0..4 {
+                let pairs = (0..256).map(|pair| (pair / 16, pair % 16));
+                let here = pairs.filter(|(q, k)| (block(*q), block(*k)) == (query, key));
+                let want = here.map(|(q, k)| attention.double_value(&[0, q, k])).sum::<f64>() / 4.0;
+                assert!((got.double_value(&[0, query, key]) - want).abs() < 1e-6);
+            }
+        }
+        assert!(
+            (got.sum_dim_intlist([2i64].as_slice(), false, Kind::Float) - 1.0).abs().max().double_value(&[]) < 1e-6
+        );
+        assert_eq!(pooled(&attention, fine, fine)?.flatten(2, 3), attention);
         Ok(())
     }
 
