@@ -2,7 +2,8 @@
 //!
 //! Every word of a prompt is asked, and evidence decides which of them matter. Two words whose maps show the same are one thing, so
 //! the fainter of them does not compete: it is *joined*. A word that shows nothing has a faint map that follows some thing's, and is joined
-//! for that; a part of a thing, such as a ponytail of hair, mostly is too.
+//! for that; a part of a thing, such as a ponytail of hair, mostly is too. A thing with a place of its own is not, however alike the maps: a
+//! face is seen where its eyes are, and around them.
 
 use super::refine::{attend, deviations, resized};
 use crate::error::Result;
@@ -10,13 +11,10 @@ use crate::step::Grid;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-/// Correlation from which on two equally loud maps show the same thing.
+/// Correlation from which on two maps may show the same thing.
 const SAME: f64 = 0.82;
-/// What a tenfold fainter map needs less of it.
-const PER_DECADE: f64 = 0.05;
-/// And its limits.
-const LEAST_SAME: f64 = 0.5;
-const MOST_SAME: f64 = 0.9;
+/// Share of a map's place that lies outside a louder map's from which on it is a place of its own.
+const OWN_PLACE: f64 = 0.5;
 /// Most words that are compared with each other, the loudest of the prompt.
 const MOST_RIVALS: usize = 255;
 /// Decades below the loudest word of the prompt between which the attention to a phrase goes from clear to useless.
@@ -111,13 +109,24 @@ impl Contest {
             let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
             let alike = scores.f_matmul(&scores.f_transpose(0, 1)?)?.f_div_scalar(cells as f64)?;
             let alike = Vec::<f64>::try_from(&alike.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+            // The cells above each map's floor, and how many of them each pair shares.
+            let floors = scores
+                .f_unbind(0)?
+                .iter()
+                .map(|map| floor(&map.f_reshape([1, 1, 1, -1])?))
+                .collect::<Result<Vec<_>>>()?;
+            let places =
+                scores.f_ge_tensor(&Tensor::f_cat(&floors, 0)?.f_reshape([-1, 1])?)?.f_to_kind(Kind::Double)?;
+            let shared = places.f_matmul(&places.f_transpose(0, 1)?)?;
+            let shared = Vec::<f64>::try_from(&shared.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
             let mut sides = Sides::default();
             let mut heard: Vec<usize> = Vec::new(); // places in `order`
-            for (at, row) in alike.chunks(order.len()).enumerate() {
+            for (at, (alike, shared)) in alike.chunks(order.len()).zip(shared.chunks(order.len())).enumerate() {
                 let Some(&word) = order.get(at) else { break };
+                let cells = shared.get(at).copied().unwrap_or_default();
                 let shows_what = |other: &usize| {
-                    let louder = order.get(*other).map_or(0.0, |other| loud(*other));
-                    row.get(*other).is_some_and(|alike| *alike >= same(loud(word), louder))
+                    let within = shared.get(*other).is_some_and(|shared| cells - shared <= OWN_PLACE * cells);
+                    within && alike.get(*other).is_some_and(|alike| *alike >= SAME)
                 };
                 let like = heard.iter().find(|other| at > self.certain && shows_what(other));
                 match like.and_then(|other| order.get(*other)) {
@@ -179,12 +188,6 @@ fn share(loudness: &[f64]) -> f64 {
 fn doubt(loudness: &[f64]) -> f64 {
     let decades = -share(loudness).max(1e-12).log10();
     ((decades - FAINT.0) / (FAINT.1 - FAINT.0)).clamp(0.0, 1.0)
-}
-
-/// The correlation from which on a map shows the same as a louder one.
-fn same(faint: f64, loud: f64) -> f64 {
-    let decades = ((faint + 1e-12) / (loud + 1e-12)).log10();
-    (SAME + PER_DECADE * decades).clamp(LEAST_SAME, MOST_SAME)
 }
 
 /// Less the logarithm of its peak, of every map of deviations. A thing that has few cells is that many deviations ahead in them, and
@@ -254,6 +257,24 @@ mod tests {
         assert_eq!(told[0].loudness, 1.0);
         let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None, 0)?;
         assert_eq!(contest.ahead(1.5, GRID)?, without.ahead(1.5, GRID)?, "a word that shows nothing changes nothing");
+        Ok(())
+    }
+
+    #[test]
+    fn things_with_a_place_of_their_own_compete() -> Result<()> {
+        // Eyes in 31 cells, and faintly in those around them; a face in all of these, whose map is like theirs.
+        let eyes = drawn(|y, x| match 16 * y + x {
+            0..31 => 1.0,
+            31..64 => 0.2,
+            _ => 0.0,
+        });
+        let told = |cells: i64| -> Result<Competition> {
+            let face = drawn(|y, x| if 16 * y + x < cells { 0.1 } else { 0.0 });
+            let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, None, 0)?;
+            Ok(contest.competitions(&names(&["eyes", "face"]))?.remove(0))
+        };
+        assert_eq!(told(64)?.rivals, ["face"], "33 of its 64 cells are its own");
+        assert_eq!(told(60)?.joined.len(), 1, "29 of 60 are");
         Ok(())
     }
 
