@@ -16,7 +16,7 @@ use std::path::Path;
 struct Call {
     phrase: &'static str,
     color: Rgb,
-    /// What stands before and after "brown eyes" in the prompt.
+    /// Tags that the prompt has before "brown eyes".
     extra: &'static str,
     color_var: f64,
     cutoff: f64,

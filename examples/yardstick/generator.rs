@@ -57,7 +57,7 @@ pub struct Settings {
     pub tuned: BTreeMap<String, Preset>,
     /// What [`crate::runner::Plan::unsteady`] says.
     pub unsteady: Vec<String>,
-    /// How prompts are worded, as a name; empty for the suite's own wording.
+    /// The name of the wording of prompts; empty for the suite's own wording.
     pub wording: String,
 }
 

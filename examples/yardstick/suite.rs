@@ -343,7 +343,7 @@ pub struct Suite {
     pub colors: Vec<Color>,
     /// Prompts of a file, in place of portraits and scenes.
     pub listed: Option<Vec<Listed>>,
-    /// How portraits are worded.
+    /// The form of the portraits.
     pub form: Form,
 }
 

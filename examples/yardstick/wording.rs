@@ -1,4 +1,4 @@
-//! How portraits are worded: as tags, with words that show nothing among them, as a sentence, or as the method's own examples.
+//! The wording of portraits: as tags, with words that show nothing among them, as a sentence, or as the method's own examples.
 
 use crate::suite::{LABEL, Rng};
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 pub enum Form {
     #[default]
     Tags,
-    /// The same content as a sentence of English.
+    /// A sentence of English with the same content.
     Sentence,
     /// The prompts of the document that describes color forcing.
     Document,
@@ -19,13 +19,13 @@ impl Form {
         [("tags", Self::Tags), ("sentence", Self::Sentence), ("document", Self::Document)];
 }
 
-/// What is done to the portraits of a suite.
+/// A wording of a suite's portraits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wording {
     pub form: Form,
     /// Tags that are added to each prompt.
     pub tags: usize,
-    /// What they are drawn from.
+    /// Tags to draw them from.
     pub pool: Vec<String>,
 }
 

@@ -1,4 +1,4 @@
-//! Where libtorch is. This crate's build script uses it, which runs first, and those of crates that link programs.
+//! The search for libtorch. This crate's build script uses it, which runs first, and those of crates that link programs.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

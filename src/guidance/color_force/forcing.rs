@@ -152,7 +152,7 @@ fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     Ok(found.f_where_self(&any, map)?)
 }
 
-/// What a clean latent, [n, 4, h, w], shows: [n, 3, H, W].
+/// The picture of a clean latent: [n, 4, h, w] to [n, 3, H, W].
 fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
     // Image by image, as pictures are decoded: each is what it is alone, and takes the memory of one.
     let images =

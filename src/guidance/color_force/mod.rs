@@ -57,7 +57,7 @@ pub struct ColorForce {
     saliency: Box<dyn Saliency>,
     /// Is the saliency the one that `published` chose?
     chosen: bool,
-    /// How the saliency of an exact force was made.
+    /// The choice of words that an exact force's saliency was made with.
     look: Option<Look>,
     /// The setter that asked for a choice of words where the saliency has none.
     misplaced: Option<&'static str>,
@@ -70,7 +70,7 @@ pub struct ColorForce {
 struct Look {
     occurrence: Occurrence,
     among: Vec<String>,
-    /// What is protected.
+    /// Protected phrases.
     against: Vec<String>,
     except: Vec<String>,
 }
@@ -219,7 +219,7 @@ impl ColorForce {
         self.saliency((Daam::of(&phrase), Differential::of(phrase, word)))
     }
 
-    /// What an exact force tells its phrase apart from, if not from every other word of the prompt.
+    /// Names the phrases that an exact force tells its own apart from, if not from every other word of the prompt.
     pub fn among<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let among = phrases.into_iter().map(Into::into).collect();
         self.looking_otherwise("among", |look| look.among = among)
