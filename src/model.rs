@@ -441,7 +441,7 @@ impl Model {
         self.vae.tiles_told(grid.h, grid.w)
     }
 
-    /// What is doubtful about a prompt, in sentences: the words that the embedded model does not know.
+    /// Doubts about a prompt, in sentences: the words that the embedded model does not know.
     pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<String>> {
         const SHOWN: usize = 8;
         if self.name != Source::Embedded.name() {

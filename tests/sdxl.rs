@@ -427,3 +427,13 @@ fn a_model_that_reads_otherwise_is_another_one() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn phrases_of_a_second_prompt_are_forced_exactly() -> Result<()> {
+    let mut pipeline = load(false)?;
+    let mut boat = ColorForce::exact("boat", Rgb(255, 215, 0));
+    let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size(64, 64);
+    let _ = request.guide(&mut boat).run()?;
+    assert!(!boat.competitions()?.is_empty(), "attention was read though no second prompt can stand in for it");
+    Ok(())
+}

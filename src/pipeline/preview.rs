@@ -66,7 +66,7 @@ impl<'r> Preview<'r> {
         Raster::each(&self.model.decode(self.x0)?)
     }
 
-    /// What the guidance methods have to show so far: their maps, masks and curves.
+    /// Reports of the guidance methods so far: their maps, masks and curves.
     ///
     /// # Errors
     /// What a guidance method's report fails with.

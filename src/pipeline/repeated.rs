@@ -52,7 +52,7 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// What is doubtful before the run, in sentences, which [`Output::notes`](super::Output::notes) has too: what cannot be repeated
+    /// Doubts before the run, in sentences, which [`Output::notes`](super::Output::notes) has too: what cannot be repeated
     /// of the run that the request came from, how much longer a size takes than the model's own, and words that the embedded model
     /// does not know. Empty if nothing is.
     ///

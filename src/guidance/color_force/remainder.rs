@@ -1,4 +1,4 @@
-//! What a mask left of a thing: pixels beside it that still have the thing's old color.
+//! The remainder that a mask left of a thing: pixels beside it that still have the thing's old color.
 
 use crate::color::{Lab, Rgb};
 use crate::error::Result;

@@ -188,7 +188,7 @@ impl Settings {
         }
     }
 
-    /// What is doubtful before the run.
+    /// Warnings before the run.
     pub fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
         let (min, max) = self.window;
         let unreachable = match self.cutoff {

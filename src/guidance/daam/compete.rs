@@ -28,7 +28,7 @@ const MOST_CHANGE: f64 = 2.0;
 pub struct Competition {
     /// Index of the image in the batch.
     pub image: usize,
-    /// How much of the attention to the phrase varies over the picture, as a share of the prompt's loudest word: 1 is the loudest. Below
+    /// Standard deviation over the picture of the attention to the phrase, as a share of the loudest word's: 1 is the loudest. Below
     /// .01 the map is doubtful, below .0001 it says nothing.
     pub loudness: f64,
     /// Words that compete with the phrase, the loudest first.
@@ -37,12 +37,12 @@ pub struct Competition {
     pub joined: Vec<(String, String)>,
 }
 
-/// What the words of a prompt show at one grid: the phrase's map first, [n, words, cells] all of them.
+/// The maps of a prompt's words at one grid, [n, words, cells], the phrase's first.
 pub(super) struct Contest {
     /// In standard deviations, after the steps of self-attention.
     scores: Tensor,
     grid: Grid,
-    /// How many of the words after the phrase compete whatever they show.
+    /// Number of words after the phrase that compete whatever they show.
     certain: usize,
     /// Per image and word: the standard deviation of its attention after those steps.
     loudness: Vec<Vec<f64>>,
@@ -184,7 +184,7 @@ fn share(loudness: &[f64]) -> f64 {
     loudness.first().map_or(0.0, |own| own / loudest.max(f64::MIN_POSITIVE))
 }
 
-/// How little the attention to the phrase can be trusted: 0 not at all doubtful, 1 useless.
+/// The doubt about the attention to the phrase: 0 none, 1 useless.
 fn doubt(loudness: &[f64]) -> f64 {
     let decades = -share(loudness).max(1e-12).log10();
     ((decades - FAINT.0) / (FAINT.1 - FAINT.0)).clamp(0.0, 1.0)

@@ -163,7 +163,7 @@ impl Daam {
         }
     }
 
-    /// Where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](super::ColorForce::exact) looks: the mean over
+    /// Looks where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](super::ColorForce::exact) does: the mean over
     /// the run from timestep 850 on, [`Refine::compete`]; .5 is the cutoff.
     pub fn competing(phrase: impl Into<String>) -> Self {
         Self::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0).or_whole_run()
@@ -224,7 +224,7 @@ impl Daam {
         self
     }
 
-    /// What shows where the phrase's thing is if the attention to it is faint, under [`Refine::Compete`]: where the prediction changes
+    /// Takes over where the attention to the phrase is faint, under [`Refine::Compete`]: it shows where the prediction changes
     /// with a word before the phrase. Its branch is evaluated only while the attention recorded so far is faint, at timesteps 400 to 850,
     /// so a phrase that is attended to costs nothing more.
     pub fn stand_in(mut self, differential: Differential) -> Self {
@@ -362,7 +362,11 @@ impl Guidance for Daam {
         self.refining = self.refine.looks().then(refining).transpose()?;
         self.asks = false;
         match (&mut self.stand_in, self.refine) {
-            (Some(stand_in), Refine::Compete { .. }) => stand_in.begin(setup),
+            (Some(stand_in), Refine::Compete { .. }) => match stand_in.begin(setup) {
+                // A phrase that only a second text encoder reads is looked for by its attention alone.
+                Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => Ok(()),
+                begun => begun,
+            },
             _ => Ok(()),
         }
     }

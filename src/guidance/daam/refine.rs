@@ -82,13 +82,13 @@ pub(super) struct Refining {
     how: Refine,
     /// How often the grid of the sites it reads was halved.
     halvings: u32,
-    /// What their attention is read at: that grid, or a coarser one.
+    /// The grid that their attention is read at: that one, or a coarser one.
     grid: Grid,
     /// A channel for every cell, and there what it attends to.
     attention: Series,
     /// The phrase first, then its rivals; `None` without competition.
     things: Option<Recording>,
-    /// How many rivals compete whatever they show.
+    /// Number of rivals that compete whatever they show.
     certain: usize,
     /// Nothing of this grid's attention to the prompt is read otherwise, so that the things must ask for it.
     unread: bool,
