@@ -6,6 +6,7 @@
 //! cargo run --release --features train --example train -- unet OUT --steps 20000
 //! cargo run --release --features train --example train -- decoder OUT --steps 4000
 //! cargo run --release --features train --example train -- clip OUT --steps 1500
+//! cargo run --release --features train --example train -- text OUT --steps 1500 --batch 32
 //! cargo run --release --features train --example train -- evaluator OUT --steps 2000
 //! ```
 //!
@@ -13,12 +14,14 @@
 //! and sample sheets. Stop it whenever you like and start it again: it goes on. Options: `--minutes N` stops after a time,
 //! `--workers N` (threads, 2), `--seed N` (0), `--init FILE` begins with those weights, given more than once
 //! with their mean, `--batch N` samples a worker (16).
-//! `--kind bf16` computes the UNet in bf16. `clip` teaches the vision tower to meet the text tower, which the UNet depends on; `evaluator` is the judge of the result.
+//! `--kind bf16` computes the UNet in bf16. `clip` teaches the vision tower to meet the text tower, which the UNet depends on; `text` teaches the text tower to
+//! read past words that it does not know; `evaluator` is the judge of the result.
 
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::train::dataset::Dataset;
 use impasto::train::{
-    ClipTask, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, Training, UnetTask, VaeTask, averaged,
+    ClipTask, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, TextTask, Training, UnetTask, VaeTask,
+    averaged,
 };
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto::{Error, Source};
@@ -36,7 +39,7 @@ const UNET: &str = include_str!("train/unet.json");
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "train vae|latents|unet|decoder|clip|evaluator OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
+    let usage = "train vae|latents|unet|decoder|clip|text|evaluator OUT [--steps N] [--minutes N] [--workers N] [--seed N] [--count N] [--batch N] [--init FILE]";
     let (part, out) = (arguments.next().ok_or(usage)?, PathBuf::from(arguments.next().ok_or(usage)?));
     let mut options = Options {
         steps: 12000,
@@ -70,6 +73,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "latents" => drop(latents(&out, &model, &options)?),
         "unet" => unet(&out, &model, &options)?,
         "clip" => clip(&out, &model, &options)?,
+        "text" => text(&out, &model, &options)?,
         "evaluator" => evaluator(&out, &model, &options)?,
         _ => return Err(usage.into()),
     }
@@ -192,6 +196,21 @@ fn clip(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let training = options.training(out.join("clip"), 0.01, 1.5e-3, 0.3);
     let ema = training.run(|| options.initial(initial), make, report)?;
     model.put("image_encoder", &json, &ClipTask::tower(&ema, "vision"))
+}
+
+/// The text encoder that the UNet learned from, taught to read past words that it does not know.
+fn text(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let path = model.path().join("text_encoder/config.json");
+    let json = std::fs::read_to_string(&path).map_err(|source| Error::Io { path: path.clone(), source })?;
+    let config = ClipTextConfig::from_json("text_encoder/config.json", &json)?;
+    let make = || {
+        let (tokenizer, before) = model.text()?;
+        Ok(TextTask::new(config.clone(), tokenizer, before, Dataset::new(64)?, options.batch))
+    };
+    let initial = || options.initial(|| read_safetensors(&model.path().join("text_encoder/model.safetensors")));
+    let training = options.training(out.join("text"), 0.01, 1.5e-3, 0.2);
+    let ema = training.run(initial, make, report)?;
+    model.put("text_encoder", &json, &ema)
 }
 
 fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {

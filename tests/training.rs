@@ -1,13 +1,13 @@
 //! A whole model, trained from nothing for a few steps: every part learns, and what comes out is a checkpoint.
 #![cfg(feature = "train")]
 
-use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
+use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::train::dataset::Dataset;
 use impasto::train::{
-    ClipTask, EvaluatorTask, HELD_OUT, Journal, Latents, ModelFolder, Parameters, Rate, Shard, Task, Training,
-    UnetTask, VaeTask,
+    ClipTask, EvaluatorTask, HELD_OUT, Journal, Latents, ModelFolder, Parameters, Rate, Shard, Task, TextTask,
+    Training, UnetTask, VaeTask,
 };
-use impasto::weights::Weights;
+use impasto::weights::{Weights, read_safetensors};
 use impasto::{Pipeline, Result, Source};
 use std::path::Path;
 use std::sync::Arc;
@@ -134,6 +134,35 @@ fn towers_and_evaluator_learn() -> Result<()> {
     let shard = Shard { seed: 1, step: 0, worker: 0, progress: 0.0 };
     let error = odd.loss(&Parameters::new(&EvaluatorTask::initial(1)?, Device::Cpu)?, &shard).expect_err("192 pixels");
     assert!(error.to_string().contains("size is 192; expected at most 128, or a multiple"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn text_encoder_learns_to_read_past_foreign_words() -> Result<()> {
+    let scratch = tempfile::tempdir().unwrap();
+    let model = ModelFolder::new(scratch.path().join("model"), &Source::embedded())?;
+    let json = std::fs::read_to_string(model.path().join("text_encoder/config.json")).unwrap();
+    let config = ClipTextConfig::from_json("text", &json)?;
+    // An encoder that has learned nothing yet, towards the embedded one.
+    let initial = || Parameters::random(1, |weights| ClipText::new(weights, &config));
+    let make = || {
+        let (tokenizer, before) = model.text()?;
+        Ok(TextTask::new(config.clone(), tokenizer, before, Dataset::new(SIZE)?, 4))
+    };
+    let folder = scratch.path().join("text");
+    let trained = training(&folder, 24).run(initial, make, |_| {})?;
+    let (first, last) = course(&folder, "words");
+    assert!(last < 0.9 * first, "the encoder does not learn: {first} -> {last}");
+    let figure = |parameters: &Parameters, name| -> Result<f64> {
+        let figures = make()?.evaluate(parameters)?;
+        Ok(figures.iter().find(|(own, _)| *own == name).unwrap().1)
+    };
+    let embedded = read_safetensors(&model.path().join("text_encoder/model.safetensors"))?;
+    let embedded = figure(&Parameters::new(&embedded, Device::Cpu)?, "held-out words")?;
+    let _no_grad = tch::no_grad_guard();
+    let trained = figure(&Parameters::new(&trained, Device::Cpu)?, "held-out words")?;
+    assert!(embedded < 0.1, "{embedded} of the variance: the embedded encoder reads past foreign words");
+    assert!(trained > 2.0 * embedded, "{trained}, after 24 steps");
     Ok(())
 }
 

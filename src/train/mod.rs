@@ -3,7 +3,7 @@
 //! * [`dataset`]: drawn pictures with captions, masks and exact colors, out of nothing but a seed.
 //! * [`Training`]: the loop. It takes a [`Task`] (what is trained, and its loss), shares every batch among workers, and survives
 //!   being killed.
-//! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
+//! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`TextTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
 //!   the VAE and the UNet, [`ModelFolder`] behind all.
 //! * [`Optimizer`]: Muon and AdamW. [`averaged`]: one network of several runs.
 
@@ -19,6 +19,7 @@ mod optimizer;
 mod parameters;
 mod rate;
 mod task;
+mod text;
 mod training;
 mod unet;
 mod vae;
@@ -34,6 +35,7 @@ pub use optimizer::{AdamW, Muon, Optimizer, Rule, clip};
 pub use parameters::{Parameters, averaged};
 pub use rate::Rate;
 pub use task::{Loss, Shard, Task};
+pub use text::TextTask;
 pub use training::{Progress, Training};
 pub use unet::UnetTask;
 pub use vae::{HELD_OUT, VaeTask};

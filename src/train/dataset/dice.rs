@@ -44,6 +44,11 @@ impl Dice {
         choices[self.0.random_range(0..N as u32) as usize]
     }
 
+    /// Uniform in `0..count`; 0 for a count of 0.
+    pub(super) fn below(&mut self, count: u32) -> u32 {
+        self.0.random_range(0..count.max(1))
+    }
+
     pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.0.random_range(0..=last as u32) as usize);

@@ -21,6 +21,7 @@
 mod canvas;
 mod caption;
 mod class;
+mod clutter;
 mod dice;
 mod face;
 mod hair;
@@ -35,6 +36,7 @@ mod tests;
 
 pub use caption::Wording;
 pub use class::Class;
+pub use clutter::Cluttered;
 pub use palette::{ALIASES, NamedColor, PALETTE};
 pub use record::{Bounds, HairStyle, Object, Part, Record, Who};
 
