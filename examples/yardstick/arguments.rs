@@ -32,6 +32,7 @@ yardstick run|calibrate|tune|report|list [OPTIONS]
   --tags N, --tags-file FILE        adds N tags to each portrait that show nothing, of FILE or of the yardstick's own
   --quick, --full, --limit-minutes M, --seeds-of-suite N
                                     10, 90 or, without either, 20 minutes; or so many seeds
+  --best-of N                       exact chooses among the first passes of N seeds; all is measured on the one it chose
   --solver NAME, --steps N, --scale X, --size WxH
   --out DIR, --fresh, --yes         target/yardstick/NAME; begin anew
   --workers N, --threads N, --shard I/N
@@ -66,6 +67,7 @@ pub struct Arguments {
     pub suite: u64,
     pub seeds: Option<Range<u64>>,
     pub seeds_of_suite: Option<usize>,
+    pub best_of: usize,
     pub colors: Option<Vec<Color>>,
     pub prompts: Option<PathBuf>,
     pub gencolorbench: Option<PathBuf>,
@@ -113,6 +115,7 @@ impl Default for Arguments {
             suite: 0,
             seeds: None,
             seeds_of_suite: None,
+            best_of: 1,
             colors: None,
             prompts: None,
             gencolorbench: None,
@@ -179,6 +182,7 @@ impl Arguments {
                 "suite" => all.suite = number("suite", &value()?)?,
                 "seeds" => all.seeds = Some(range(&value()?)?),
                 "seeds-of-suite" => all.seeds_of_suite = Some(at_least_one("seeds-of-suite", &value()?)?),
+                "best-of" => all.best_of = at_least_one("best-of", &value()?)?,
                 "colors" => all.colors = colors(&value()?)?,
                 "prompts" => all.prompts = Some(value()?.into()),
                 "limit-minutes" => all.limit = Some(minutes(positive("limit-minutes", &value()?)?)),
@@ -260,7 +264,7 @@ const COMMANDS: [(&str, Command); 5] = [
     ("report", Command::Report),
     ("list", Command::List),
 ];
-const OPTIONS: [&str; 34] = [
+const OPTIONS: [&str; 35] = [
     "help",
     "key",
     "quick",
@@ -278,6 +282,7 @@ const OPTIONS: [&str; 34] = [
     "suite",
     "seeds",
     "seeds-of-suite",
+    "best-of",
     "colors",
     "prompts",
     "limit-minutes",

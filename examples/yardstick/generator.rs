@@ -59,6 +59,8 @@ pub struct Settings {
     pub unsteady: Vec<String>,
     /// The name of the wording of prompts; empty for the suite's own wording.
     pub wording: String,
+    /// Seeds among whose first passes `exact` chooses; 1 takes the suite's.
+    pub best_of: usize,
 }
 
 impl Default for Settings {
@@ -73,6 +75,7 @@ impl Default for Settings {
             tuned: BTreeMap::new(),
             unsteady: Vec::new(),
             wording: String::new(),
+            best_of: 1,
         }
     }
 }
@@ -84,7 +87,8 @@ impl Settings {
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
         let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
         let unsteady = self.unsteady.concat();
-        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}{}", self.wording)))
+        let chosen = if self.best_of > 1 { format!("|best of {}", self.best_of) } else { String::new() };
+        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}{}{chosen}", self.wording)))
     }
 
     /// Says which weights it is: of every file its size, its header and samples of the rest.
@@ -269,6 +273,19 @@ impl Generator for Real {
             maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));
         }
         Ok(Shot { picture, own, maps })
+    }
+
+    fn chosen(&mut self, asked: &Request<'_>) -> Result<u64, Failure> {
+        let candidates = self.settings.best_of;
+        if candidates == 1 || asked.method != Method::Exact || asked.asked.is_empty() {
+            return Ok(asked.seed);
+        }
+        let Self { pipeline, settings, .. } = self;
+        let mut request = request(pipeline, settings, asked.prompt, asked.seed)?.best_of(candidates);
+        for Asked { part, rgb } in asked.asked {
+            request = request.color_force(part, *rgb);
+        }
+        Ok(request.run()?.seed().unwrap_or(asked.seed))
     }
 
     fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure> {

@@ -131,6 +131,7 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         tuned,
         unsteady,
         wording: arguments.wording.name(),
+        best_of: arguments.best_of,
     })
 }
 

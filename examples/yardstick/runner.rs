@@ -68,6 +68,11 @@ pub struct Own {
 pub trait Generator {
     fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
 
+    /// The seed that a method takes in place of the request's, if it searches for one.
+    fn chosen(&mut self, request: &Request<'_>) -> Result<u64, Failure> {
+        Ok(request.seed)
+    }
+
     /// The drawing that a guide is.
     fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure>;
 
@@ -348,6 +353,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
     }
 
     fn fill(&mut self, job: &Job, record: &mut Record) -> Result<Option<Strip>, Trouble> {
+        record.seed = self.chosen(job, record)?;
         let unforced = self.unforced(job, &record.prompt, record.seed)?;
         record.ms_unforced = Some(unforced.ms);
         let class = |phrase: &str| class(phrase, &job.phrases);
@@ -428,6 +434,21 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         }
         let shown = job.method != Method::Unforced || !job.asked.is_empty();
         Ok(shown.then(|| strip(job, &unforced, &known, drawing.as_ref())))
+    }
+
+    /// The seed that the pictures of a record are made from.
+    fn chosen(&mut self, job: &Job, record: &Record) -> Result<u64, Trouble> {
+        let request = Request {
+            prompt: &record.prompt,
+            seed: record.seed,
+            method: job.method,
+            asked: &job.asked,
+            painted: &job.painted,
+            guide: None,
+            phrases: &[],
+            regions: &[],
+        };
+        self.generator.chosen(&request).map_err(|error| Trouble::Failed(error.to_string()))
     }
 
     /// The picture without guidance, with everything that anybody wants to see of it.

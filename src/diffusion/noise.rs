@@ -69,6 +69,29 @@ impl Noise {
         Self { generators, kind: NoiseKind::Float }
     }
 
+    /// The noise of one image of a batch, for a batch of that image alone.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for noise whose images share a generator, and for an image that has no seed.
+    pub fn of_image(self, image: usize) -> Result<Self> {
+        let generators = match self.generators {
+            Generators::Shared(_) => {
+                let expected = "noise with a seed for each image: that of one image depends on the others here";
+                return Err(Error::parameter("noise", "one generator for the whole batch", expected));
+            }
+            Generators::Counted { first, images } => match images.into_iter().nth(image) {
+                Some(drawn_from) => Generators::Listed(vec![drawn_from]),
+                None => Generators::Counted { first: first.wrapping_add(image as u64), images: Vec::new() },
+            },
+            Generators::Listed(images) => {
+                let given = format!("{} for image {image}, counted from 0", images.len());
+                let own = images.into_iter().nth(image);
+                Generators::Listed(vec![own.ok_or_else(|| Error::parameter("seeds", given, "one seed per image"))?])
+            }
+        };
+        Ok(Self { generators, kind: self.kind })
+    }
+
     /// Do all images share a generator?
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.generators, Generators::Shared(_))
@@ -134,6 +157,22 @@ mod tests {
             assert_eq!(drawn.narrow(0, 1, 1), draw(&mut second, 1));
             assert_eq!(drawn, draw(&mut listed, 2));
         }
+    }
+
+    #[test]
+    fn noise_of_one_image_is_its_row_of_the_batch() {
+        let mut begun = Noise::seeded(7);
+        let _ = draw(&mut begun, 2);
+        for (name, noise) in
+            [("seeds", Noise::seeds(&[7, 8])), ("a first seed", Noise::seeded(7)), ("a begun one", begun)]
+        {
+            let second = draw(&mut noise.clone().of_image(1).unwrap(), 1);
+            assert_eq!(second, draw(&mut noise.clone(), 2).narrow(0, 1, 1), "{name}");
+        }
+        let error = Noise::shared(7).of_image(1).unwrap_err().to_string();
+        assert!(error.starts_with("noise is one generator for the whole batch; expected noise with a seed"), "{error}");
+        let error = Noise::seeds(&[7]).of_image(1).unwrap_err().to_string();
+        assert_eq!(error, "seeds is 1 for image 1, counted from 0; expected one seed per image");
     }
 
     #[test]

@@ -79,6 +79,8 @@ pub struct Setup<'a> {
     pub codec: &'a dyn Codec,
     /// Is this the pass before the run, in which guidances look and force nothing? See [`Guidance::rehearsal`].
     pub rehearsal: bool,
+    /// The image of the rehearsal that this run, of one image, goes on with; `None`: of all images.
+    pub candidate: Option<i64>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
 }
 
@@ -195,6 +197,16 @@ pub trait Guidance: Send {
         None
     }
 
+    /// How well each image of the rehearsal that has just ended suits the guidance, 0..=1, higher is better; what several guidances say is
+    /// multiplied. Asked if a run chooses among rehearsals. Empty, the default, is no opinion.
+    ///
+    /// # Errors
+    /// Whatever hinders it.
+    fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
+        let _ = codec;
+        Ok(Vec::new())
+    }
+
     /// Before the first step: look up phrases, encode, add branches. Forget earlier runs.
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         Ok(())
@@ -281,6 +293,9 @@ macro_rules! forward_guidance {
             }
             fn rehearsal(&self) -> Option<f64> {
                 (**self).rehearsal()
+            }
+            fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
+                (**self).outlook(codec)
             }
             fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
                 (**self).begin(setup)

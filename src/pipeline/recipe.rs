@@ -108,6 +108,15 @@ pub(super) enum Told {
 }
 
 impl RunRecipe {
+    /// Makes it the recipe of one image of several that a run chose among.
+    pub(super) fn choose(&mut self, image: usize) -> Result<()> {
+        let of_image = |seed: u64| seed.wrapping_add(image as u64);
+        self.seed = self.seed.map(of_image);
+        self.variation = self.variation.map(|(seed, strength)| (of_image(seed), strength));
+        self.noise = self.noise.take().map(|noise| noise.of_image(image)).transpose()?;
+        Ok(())
+    }
+
     /// The run in the words of the AUTOMATIC1111 web UI, as far as it has any.
     pub fn infotext(&self) -> Infotext {
         let mut info = Infotext { prompt: self.prompt.clone(), negative: self.negative.clone(), ..Infotext::default() };

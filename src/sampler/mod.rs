@@ -157,20 +157,37 @@ impl<'g> Sampler<'g> {
         start: Start<'_>,
         mut watch: impl FnMut(&Run<'g, 'm>, &Progress) -> Result<()>,
     ) -> Result<Run<'g, 'm>> {
+        let candidates = start.candidates;
+        if !(1..=MOST_IMAGES as usize).contains(&candidates) {
+            return Err(Error::parameter("best_of", candidates, format!("1 to {MOST_IMAGES} first passes")));
+        }
+        if candidates > 1 && start.images > 1 {
+            let expected = "one image: a run finishes one of its first passes";
+            return Err(Error::parameter("images", format!("{} with best_of", start.images), expected));
+        }
         let all = self.schedule.steps().count();
         let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.rehearsal()).reduce(f64::min) else {
-            return self.begin(model, start, Pass { index: 0, count: 1, before: 0, total: all });
+            if candidates > 1 {
+                let expected =
+                    "a method that looks before it paints, such as ColorForce::exact: nothing else ranks pictures";
+                return Err(Error::parameter("best_of", candidates, expected));
+            }
+            return self.begin(model, start, Pass { index: 0, count: 1, before: 0, total: all, candidate: None });
         };
         let first = self.schedule.steps().take_while(|step| step.timestep >= until).count();
-        let pass = |index| Pass { index, count: 2, before: index * first, total: first + all };
-        let mut run = self.begin(model, start.clone(), pass(0))?;
+        let pass = |index| Pass { index, count: 2, before: index * first, total: first + all, candidate: None };
+        let mut run = self.begin(model, start.all_candidates(), pass(0))?;
         for _ in 0..first {
             if let Some(progress) = run.step()? {
                 watch(&run, &progress)?;
             }
         }
         self = run.sampler;
-        self.begin(model, start, pass(1))
+        if candidates == 1 {
+            return self.begin(model, start, pass(1));
+        }
+        let best = best(&mut self.guidances, candidates, model)?;
+        self.begin(model, start.candidate(best)?, Pass { candidate: Some(best), ..pass(1) })
     }
 
     fn begin<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>, pass: Pass) -> Result<Run<'g, 'm>> {
@@ -211,6 +228,7 @@ impl<'g> Sampler<'g> {
                 sites: model.sites(),
                 codec: &codec,
                 rehearsal: pass.index + 1 < pass.count,
+                candidate: pass.candidate.map(|image| image as i64),
                 branches: &mut branches,
             })
         })?;
@@ -300,6 +318,8 @@ struct Pass {
     before: usize,
     /// Steps of all passes.
     total: usize,
+    /// The image of the first pass that this one goes on with, of several.
+    candidate: Option<usize>,
 }
 
 /// A run in progress.
@@ -400,7 +420,7 @@ impl Run<'_, '_> {
             self.x = kept.after(&step, &self.x)?;
         }
         self.level = Some(step.to);
-        let Pass { index, count, before, total } = self.pass;
+        let Pass { index, count, before, total, .. } = self.pass;
         let (took, done) = (begun.elapsed(), before + step.index + 1);
         Ok(Progress { step, std, took, pass: index, passes: count, done, total })
     }
@@ -408,6 +428,11 @@ impl Run<'_, '_> {
     /// The current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
     pub const fn latent(&self) -> &Tensor {
         &self.x
+    }
+
+    /// Which image of the first pass this run goes on with, counted from 0, if it was chosen of several ([`Start::best_of`]).
+    pub const fn candidate(&self) -> Option<usize> {
+        self.pass.candidate
     }
 
     /// The clean latent that the last step was based on; for previews.
@@ -486,6 +511,22 @@ fn each(
     mut call: impl FnMut(&mut dyn Guidance) -> Result<()>,
 ) -> Result<()> {
     guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
+}
+
+/// The image of a first pass that all guidances together promise most of; of equals the first.
+fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
+    let _no_grad = tch::no_grad_guard();
+    let mut promise = vec![1.0; candidates];
+    each(guidances, ("outlook", None), |guidance| {
+        promise.iter_mut().zip(guidance.outlook(codec)?).for_each(|(promise, own)| *promise *= own);
+        Ok(())
+    })?;
+    // A comparison with NaN never is `Greater`, so a figure that is none is never the best.
+    let better = |best: usize, (image, own): (usize, &f64)| match promise.get(best) {
+        Some(most) if own.partial_cmp(most).is_some_and(std::cmp::Ordering::is_gt) => image,
+        _ => best,
+    };
+    Ok(promise.iter().enumerate().fold(0, better))
 }
 
 /// A guidance may move a latent, not change its shape.

@@ -22,6 +22,7 @@ pub struct Start<'a> {
     pub(super) negative_micro: Option<MicroConditioning>,
     pub(super) grid: Grid,
     pub(super) images: usize,
+    pub(super) candidates: usize,
     pub(super) noise: Noise,
     origin: Option<Origin<'a>>,
     mask: Option<&'a Tensor>,
@@ -53,6 +54,7 @@ impl<'a> Start<'a> {
             negative_micro: None,
             grid,
             images: 1,
+            candidates: 1,
             noise,
             origin: None,
             mask: None,
@@ -94,6 +96,25 @@ impl<'a> Start<'a> {
     pub fn images(mut self, images: usize) -> Self {
         self.images = images;
         self
+    }
+
+    /// Looks at `candidates` first passes, 1..=1024, over the noise of as many images, and finishes the one that promises most
+    /// ([`Guidance::outlook`](crate::guidance::Guidance::outlook)). It takes one image, a method that wants a first pass, and noise with
+    /// a seed for each image.
+    pub fn best_of(mut self, candidates: usize) -> Self {
+        self.candidates = candidates;
+        self
+    }
+
+    /// Every candidate as an image of one batch.
+    pub(super) fn all_candidates(&self) -> Self {
+        Self { images: self.images.max(self.candidates), ..self.clone() }
+    }
+
+    /// One of them alone.
+    pub(super) fn candidate(self, image: usize) -> Result<Self> {
+        let variation = self.variation.map(|(noise, strength)| Ok::<_, Error>((noise.of_image(image)?, strength)));
+        Ok(Self { noise: self.noise.of_image(image)?, variation: variation.transpose()?, ..self })
     }
 
     /// Begins with a picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. Its latent is drawn from the

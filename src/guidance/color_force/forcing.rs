@@ -2,6 +2,7 @@
 
 use super::feedback::Controlled;
 use super::gold::Gold;
+use super::outlook::undecided;
 use super::protect::Protected;
 use super::report::Trace;
 use super::settings::Settings;
@@ -14,7 +15,7 @@ use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::outline::{covered, outlined};
 use crate::guidance::saliency::is_flat;
-use crate::guidance::{Daam, Guidance, Plan, Report, Saliency, Setup};
+use crate::guidance::{Competition, Daam, Guidance, Plan, Report, Saliency, Setup};
 use crate::recipe::Recipe;
 use crate::step::Step;
 use tch::{Kind, Tensor};
@@ -31,6 +32,8 @@ pub(super) struct Forcing {
     levels: Option<Tensor>,
     feedback: Option<Controlled>,
     pub trace: Trace,
+    /// The image of the rehearsal that this run goes on with; `None`: of all of them.
+    candidate: Option<i64>,
 }
 
 /// Where a run's maps come from.
@@ -46,13 +49,13 @@ pub(super) enum Look {
 /// What a rehearsal found, [n, 1, h, w] each.
 pub(super) struct Maps {
     /// Where the color goes: along outlines, if asked for.
-    own: Tensor,
+    pub own: Tensor,
     /// The same before that, to be held against what is protected, whose maps follow no outlines.
-    found: Tensor,
+    pub found: Tensor,
     /// Of what is protected.
     others: Vec<Option<Tensor>>,
     /// The first pass's picture, [n, 3, H, W] in -1..=1; `None` if masks follow no outlines.
-    picture: Option<Tensor>,
+    pub picture: Option<Tensor>,
 }
 
 impl ColorForce {
@@ -63,6 +66,38 @@ impl ColorForce {
         }
         let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
         std::iter::once(&mut *self.saliency).chain(protected).collect()
+    }
+
+    /// The maps of a rehearsal whose last clean latent is `seen`, of one of its images or of all; `None` if the saliency has none.
+    pub(super) fn rehearsed(
+        &self,
+        seen: Option<&Tensor>,
+        image: Option<i64>,
+        codec: &dyn Codec,
+    ) -> Result<Option<Maps>> {
+        let of_image = |x: &Tensor| -> Result<Tensor> {
+            // A map of one image is every image's.
+            let row = image.filter(|_| x.size().first() != Some(&1));
+            row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
+        };
+        let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
+        let seen = seen.filter(|_| self.settings.outlines).map(of_image).transpose()?;
+        let picture = seen.map(|x0| picture(&x0, codec)).transpose()?;
+        let own = match &picture {
+            Some(picture) => along_outlines(&found, picture, codec.cell())?,
+            None => found.shallow_clone(),
+        };
+        let others = maps(&self.protected)?;
+        let others = others.iter().map(|map| map.as_ref().map(of_image).transpose()).collect::<Result<_>>()?;
+        Ok(Some(Maps { own, found, others, picture }))
+    }
+
+    /// Whom the phrase competed with in the images of the run.
+    pub(super) fn contests(&self) -> Result<Vec<Competition>> {
+        let all = self.saliency.competitions()?;
+        let Some(candidate) = self.run.as_ref().and_then(|run| run.candidate) else { return Ok(all) };
+        let own = all.into_iter().filter(|one| one.image as i64 == candidate);
+        Ok(own.map(|one| Competition { image: 0, ..one }).collect())
     }
 
     /// Lets feedback see the clean latent before the force moves it, and find the next step's color variance.
@@ -211,22 +246,18 @@ impl Guidance for ColorForce {
         self.settings.rehearsal.into_iter().chain(others).reduce(f64::min)
     }
 
+    fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
+        match self.run.as_ref().map(|run| &run.look) {
+            Some(Look::Rehearsal(Some(seen))) if self.settings.rehearsal.is_some() => self.promises(seen, codec),
+            _ => Ok(Vec::new()),
+        }
+    }
+
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let rehearsed = match self.run.take().map(|run| run.look) {
             // A force that asked for no rehearsal only saw another's.
             Some(Look::Rehearsal(seen)) if !setup.rehearsal && self.settings.rehearsal.is_some() => {
-                match (self.saliency.map()?, seen) {
-                    (Some(found), seen) => {
-                        let x0 = seen.filter(|_| self.settings.outlines);
-                        let picture = x0.map(|x0| picture(&x0, setup.codec)).transpose()?;
-                        let own = match &picture {
-                            Some(picture) => along_outlines(&found, picture, setup.codec.cell())?,
-                            None => found.shallow_clone(),
-                        };
-                        Some(Maps { own, found, others: maps(&self.protected)?, picture })
-                    }
-                    (None, _) => None,
-                }
+                self.rehearsed(seen.as_ref(), setup.candidate, setup.codec)?
             }
             _ => None,
         };
@@ -256,10 +287,15 @@ impl Guidance for ColorForce {
             Controlled::new(feedback.floored(settings.texture == Texture::Off), settings.color_var, setup)
         };
         let feedback = settings.feedback.filter(|_| !setup.rehearsal).map(controlled).transpose()?;
+        if let (Look::Rehearsed(maps), false) = (&look, self.saliency.competitions()?.is_empty()) {
+            let (range, found) = (self.saliency.range(), &maps.found);
+            trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
+        }
         if let Some(misfit) = feedback.as_ref().and_then(Controlled::misfit) {
             trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
         }
-        self.run = Some(Forcing { gold, mask, active: false, look, levels: None, feedback, trace });
+        let candidate = setup.candidate;
+        self.run = Some(Forcing { gold, mask, active: false, look, levels: None, feedback, trace, candidate });
         Ok(())
     }
 
@@ -364,7 +400,7 @@ impl Guidance for ColorForce {
     fn report(&self) -> Result<Option<Report>> {
         let Settings { phrase, color, .. } = &self.settings;
         let Some(run) = &self.run else { return Ok(None) };
-        run.trace.summary(phrase, *color, &run.gold, self.saliency.competitions()?).map(Some)
+        run.trace.summary(phrase, *color, &run.gold, self.contests()?).map(Some)
     }
 
     fn recipe(&self) -> Result<Recipe> {

@@ -5,6 +5,7 @@ mod feedback;
 mod forcing;
 mod gold;
 mod measure;
+mod outlook;
 mod protect;
 mod remainder;
 mod repeated;
@@ -220,6 +221,13 @@ impl ColorForce {
     }
 
     /// Names the phrases that an exact force tells its own apart from, if not from every other word of the prompt.
+    ///
+    /// ```
+    /// use impasto::{Rgb, guidance::ColorForce};
+    /// let hair = ColorForce::exact("hair", Rgb(72, 61, 139)).among(["skin", "background"]);
+    /// ```
+    ///
+    /// `examples/competition.rs` shows the pictures.
     pub fn among<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let among = phrases.into_iter().map(Into::into).collect();
         self.looking_otherwise("among", |look| look.among = among)
@@ -227,6 +235,11 @@ impl ColorForce {
 
     /// Phrases of the prompt that an exact force does not tell its phrase apart from, such as the "ponytail" that "hair" is to be forced
     /// with.
+    ///
+    /// ```
+    /// use impasto::{Rgb, guidance::ColorForce};
+    /// let hair = ColorForce::exact("hair", Rgb(72, 61, 139)).except(["hair bow"]); // the bow too
+    /// ```
     pub fn except<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let except = phrases.into_iter().map(Into::into).collect();
         self.looking_otherwise("except", |look| look.except = except)
@@ -403,7 +416,7 @@ impl ColorForce {
     /// [`Error::NoMaps`] before the first run.
     pub fn details(&self) -> Result<ColorReport> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("ColorForce"))?;
-        run.trace.report(&self.settings.phrase, self.settings.color, &run.gold, self.saliency.competitions()?)
+        run.trace.report(&self.settings.phrase, self.settings.color, &run.gold, self.contests()?)
     }
 
     /// Whom the phrase competed with in each image of the last run, and who was left out; empty for a saliency that tells no words apart.
@@ -411,7 +424,7 @@ impl ColorForce {
     /// # Errors
     /// [`Error::Torch`].
     pub fn competitions(&self) -> Result<Vec<Competition>> {
-        self.saliency.competitions()
+        self.contests()
     }
 
     /// Masks of the forced steps, [steps, n, h, w] f32.

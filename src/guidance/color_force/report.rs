@@ -20,6 +20,8 @@ const MOST: f64 = 0.5;
 
 /// Remainder of a region from which on its mask cuts a thing.
 const CUT: f64 = 0.1;
+/// Undecided cells, as a share of the decided ones of a region, from which on it may be another thing's.
+const DOUBTFUL: f64 = 1.5;
 /// CIEDE2000 from which on a force that is not trimmed has missed.
 const MISSED: f64 = 10.0;
 
@@ -39,8 +41,10 @@ pub struct ColorReport {
     pub painted: Vec<PaintedColor>,
     /// What trimming did, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met to CIEDE2000 2 in every image, is the region's mean within 5 of it, and half of its pixels within 10? (The median of a
-    /// region says nothing of the half of it that has other colors, and the mean of two colors is a third one.) It concerns the region that was forced; whether that is the right one, the masks show.
+    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and half of its pixels within 10
+    /// (the median says nothing of the half that has other colors, and the mean of two colors is a third one); the mask does not cut its
+    /// thing ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]). A clean mask on the wrong thing is not noticed: the masks
+    /// show it.
     pub converged: bool,
     /// Whom the phrase competed with in each image, and who was left out; empty for a saliency that tells no words apart.
     pub competitions: Vec<Competition>,
@@ -88,6 +92,9 @@ pub struct PaintedColor {
     /// Pixels beside the region that still have the color that the region had before, as a share of the region's: above .1 the mask cuts
     /// its thing. `None` unless there was a first pass to compare with.
     pub remainder: Option<f64>,
+    /// Cells whose saliency is near the cutoff, as a share of those above it: above 1.5 the map hardly says where the thing is. `None` unless
+    /// words competed in a first pass.
+    pub undecided: Option<f64>,
 }
 
 impl PaintedColor {
@@ -102,11 +109,17 @@ impl PaintedColor {
             coverage: within(pixels, asked, 10.0)?,
             area,
             remainder: None,
+            undecided: None,
         })
     }
 
     fn is_met(&self) -> bool {
         self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST
+    }
+
+    /// Does the map hardly say where the thing is?
+    fn is_undecided(&self) -> bool {
+        self.undecided.is_some_and(|undecided| undecided > DOUBTFUL)
     }
 
     /// Does the region end within a thing?
@@ -227,6 +240,17 @@ pub enum ColorWarning {
         /// Pixels with the old color beside the region, as a share of the region's.
         remainder: f64,
     },
+    /// The map hardly says where the thing is.
+    #[error(
+        "image {image}: the maps hardly tell it apart ({undecided:.1} undecided cells for each of the region), so another thing may have been \
+         forced; look at the mask, try best_of(4), or name its rivals with among()"
+    )]
+    Undecided {
+        /// Index in the batch.
+        image: usize,
+        /// Cells whose saliency is near the cutoff, as a share of those above it.
+        undecided: f64,
+    },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
     FlatSaliency {
@@ -249,14 +273,16 @@ pub(super) struct Trace {
     seen: Seen,
     painted: Vec<PaintedColor>,
     trimmed: Vec<Trimmed>,
+    /// Of each image's map in the first pass, if words competed.
+    pub undecided: Vec<f64>,
     warnings: Vec<ColorWarning>,
 }
 
 impl Trace {
     pub fn new(images: i64, cell: i64) -> Self {
         let (steps, masks, saliency) = (Vec::new(), Vec::new(), Vec::new());
-        let (painted, trimmed, warnings) = (Vec::new(), Vec::new(), Vec::new());
-        Self { images, cell, steps, masks, saliency, seen: Seen::default(), painted, trimmed, warnings }
+        let (painted, trimmed, undecided, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { images, cell, steps, masks, saliency, seen: Seen::default(), painted, trimmed, undecided, warnings }
     }
 
     pub fn warn(&mut self, warning: ColorWarning) {
@@ -289,6 +315,11 @@ impl Trace {
         warnings.extend(
             cut.map(|one| ColorWarning::Cut { image: one.image, remainder: one.remainder.unwrap_or_default() }),
         );
+        let doubtful = self.painted.iter().filter(|one| one.is_undecided());
+        warnings.extend(doubtful.map(|one| {
+            let undecided = one.undecided.unwrap_or_default();
+            ColorWarning::Undecided { image: one.image, undecided }
+        }));
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
         warnings.extend(uneven.map(|one| {
             let &PaintedColor { image, mean_delta_e, coverage, .. } = one;
@@ -352,6 +383,7 @@ impl Trace {
             let Some(pixels) = place.pixels(&picture)? else { continue };
             let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
             let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.stat, settings.color)?;
+            painted.undecided = self.undecided.get(image as usize).copied();
             if let Some(before) = before.filter(|before| before.size().get(1..) == picture_size.get(1..)) {
                 let before = before.f_select(0, image)?.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
                 let left = remainder(&before, &picture, place.inside(), self.cell, settings.color)?;
@@ -388,7 +420,7 @@ impl Trace {
             painted: self.painted.clone(),
             trimmed: self.trimmed.clone(),
             converged: self.painted.len() == self.images as usize
-                && self.painted.iter().all(|one| one.is_met() && !one.is_cut()),
+                && self.painted.iter().all(|one| one.is_met() && !one.is_cut() && !one.is_undecided()),
             competitions,
             warnings: self.warnings(),
         })

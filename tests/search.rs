@@ -1,0 +1,94 @@
+//! Searching seeds: several first passes are looked at, and the best of them is finished.
+
+use impasto::Codec;
+use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::guidance::{ColorForce, Guidance};
+use impasto::sampler::{Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Grid, Pipeline, Result, Rgb};
+
+const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+/// Wants a first pass, and says of each candidate what it was told to.
+struct Told(Vec<f64>);
+
+impl Guidance for Told {
+    fn rehearsal(&self) -> Option<f64> {
+        Some(500.0)
+    }
+    fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
+        Ok(self.0.clone())
+    }
+}
+
+#[test]
+fn the_best_candidate_is_finished() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let alone = pipeline.request(PROMPT).seed(9).steps(4).run()?;
+    let mut noisy = pipeline.request(PROMPT).noise(Noise::seeds(&[7, 8, 9, 10])).steps(4).best_of(4);
+    noisy = noisy.guide(Told(vec![0.1, 0.2, 0.9, 0.3]));
+    assert_eq!(noisy.run()?.image(0)?, alone.image(0)?, "noise of one's own");
+    let (first, second) = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), Told(vec![0.1, 0.9, 0.6, 1.0]));
+    let found = pipeline.request(PROMPT).seed(7).steps(4).best_of(4).guide(first).guide(second).run()?;
+    assert_eq!((found.seed(), found.images().len()), (Some(9), 1), "products of .05, .09, .24");
+    assert_eq!(found.image(0)?, alone.image(0)?);
+    assert_eq!(found.timing().first_pass.len(), 2, "all candidates in one batch, down to timestep 500");
+    Ok(())
+}
+
+#[test]
+fn variations_are_those_of_the_chosen_seed() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let found = pipeline.request(PROMPT).seed(7).steps(4).variation(70, 0.3).best_of(2).guide(Told(vec![0.0, 1.0]));
+    let found = found.run()?;
+    let alone = pipeline.request(PROMPT).seed(8).steps(4).variation(71, 0.3).run()?;
+    assert_eq!(found.image(0)?, alone.image(0)?);
+    assert_eq!(found.recipe().variation, Some((71, 0.3)));
+    Ok(())
+}
+
+#[test]
+fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut force = ColorForce::exact("hair bow", GOLD);
+    let found = pipeline.request(PROMPT).seed(100).steps(12).best_of(3).guide(&mut force).run()?;
+    let seed = found.seed().expect("no noise was given");
+    assert!((100..103).contains(&seed), "{seed}");
+    let told = force.details()?;
+    assert_eq!(told.competitions.iter().map(|one| one.image).collect::<Vec<_>>(), [0]);
+    assert_eq!(force.masks()?.size4()?.1, 1);
+
+    let mut again = ColorForce::exact("hair bow", GOLD);
+    let repeated = pipeline.request(PROMPT).seed(seed).steps(12).guide(&mut again).run()?;
+    let apart = (found.latents() - repeated.latents()).abs().max().double_value(&[]);
+    assert!(apart < 0.02, "the same picture but for the rounding of a batch: {apart}");
+    assert_eq!(told.competitions[0].rivals, again.competitions()?[0].rivals);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_searched_says_why() -> Result<()> {
+    let said = |start: &dyn Fn(Start<'static>) -> Start<'static>, told: bool| {
+        let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Karras).expect("steps in range");
+        let mut sampler = Sampler::new(schedule, impasto::diffusion::solver::Euler::default());
+        if told {
+            sampler = sampler.guide(Told(Vec::new()));
+        }
+        let begun = start(Start::new(PROMPT, Grid::new(8, 8), Noise::seeded(7)));
+        let model = ToyModel::new(3).expect("a toy");
+        sampler.start(&model, begun).map(drop).expect_err("it cannot be searched").to_string()
+    };
+    let error = said(&|start| start.best_of(2), false);
+    assert_eq!(
+        error,
+        "best_of is 2; expected a method that looks before it paints, such as ColorForce::exact: nothing else ranks pictures"
+    );
+    let error = said(&|start| start.best_of(0), true);
+    assert_eq!(error, "best_of is 0; expected 1 to 1024 first passes");
+    let error = said(&|start| start.best_of(2).images(2), true);
+    assert!(error.starts_with("images is 2 with best_of; expected one image"), "{error}");
+    let shared = |_: Start<'static>| Start::new(PROMPT, Grid::new(8, 8), Noise::shared(7)).best_of(2);
+    assert!(said(&shared, true).contains("one generator for the whole batch"));
+    Ok(())
+}
