@@ -1,17 +1,37 @@
-//! Exact colors said in the prompt, in the ways of CSS.
+//! Exact colors said in the prompt, in the ways of CSS, and beside them the same colors forced on the picture of a prompt without them.
 
-use impasto::{Pipeline, Result, Sheet};
+use impasto::{Pipeline, Result, Rgb, Sheet};
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let prompt =
         "1girl, #ffd700 eyes, {hotpink} hair bow, rgb(72, 61, 139) hair, skin, oklch(0.54 0.09 195) shirt, background";
-    let request = pipeline.request(prompt).seed(2);
-    for found in request.colors()? {
+    for found in pipeline.request(prompt).colors()? {
         println!("{} is {}: {}, and the model reads \"{}\"", found.written, found.color, found.phrase, found.word);
     }
-    let output = request.run()?;
-    Sheet::new(1).add(prompt, output.image(0)?).draw()?.save("prompt_colors.png")?;
+    let plain = "1girl, eyes, hair bow, hair, skin, shirt, background";
+    let colors = [
+        ("eyes", Rgb(255, 215, 0)),
+        ("hair bow", Rgb(255, 105, 180)),
+        ("hair", Rgb(72, 61, 139)),
+        ("shirt", Rgb(0, 125, 128)),
+    ];
+    let mut pictures = Vec::new();
+    for seed in [2, 11] {
+        let finished = pipeline.request(plain).seed(seed).run()?;
+        let forced = pipeline.request(plain).seed(seed);
+        let forced =
+            colors.into_iter().fold(forced, |request, (part, color)| request.color_force(part, color)).run()?;
+        let said = pipeline.request(prompt).seed(seed).run()?;
+        pictures.push((format!("seed {seed}, no colors"), finished));
+        pictures.push(("forced on that picture".to_owned(), forced));
+        pictures.push(("said in the prompt".to_owned(), said));
+    }
+    let mut sheet = Sheet::new(3);
+    for (caption, output) in &pictures {
+        sheet = sheet.add(caption, output.image(0)?);
+    }
+    sheet.draw()?.save("prompt_colors.png")?;
     println!("prompt_colors.png");
     Ok(())
 }

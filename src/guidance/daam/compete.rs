@@ -33,8 +33,17 @@ pub struct Competition {
     pub loudness: f64,
     /// Words that compete with the phrase, the loudest first.
     pub rivals: Vec<String>,
-    /// Words that do not, each with the word whose map it follows.
+    /// Words that do not, each with the word whose map it follows, or with the phrase if it was excepted.
     pub joined: Vec<(String, String)>,
+}
+
+/// How many of the words after the phrase have a role of their own, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Roles {
+    /// They compete whatever they show.
+    pub certain: usize,
+    /// They do not compete, and neither do fainter words that show the same.
+    pub spared: usize,
 }
 
 /// The maps of a prompt's words at one grid, [n, words, cells], the phrase's first.
@@ -42,17 +51,16 @@ pub(super) struct Contest {
     /// In standard deviations, after the steps of self-attention.
     scores: Tensor,
     grid: Grid,
-    /// Number of words after the phrase that compete whatever they show.
-    certain: usize,
+    roles: Roles,
     /// Per image and word: the standard deviation of its attention after those steps.
     loudness: Vec<Vec<f64>>,
 }
 
 impl Contest {
-    /// `maps`, [n, words, h, w], are raw attention: the phrase's first, then those of `certain` words that compete whatever they show.
+    /// `maps`, [n, words, h, w], are raw attention: the phrase's first, then those of words with a role.
     /// `change`, [n, 1, H, W], is where the prediction changes with
     /// the phrase: it stands in for the phrase's attention as far as that is faint.
-    pub fn new(maps: &Tensor, attention: &Tensor, power: u32, change: Option<&Tensor>, certain: usize) -> Result<Self> {
+    pub fn new(maps: &Tensor, attention: &Tensor, power: u32, change: Option<&Tensor>, roles: Roles) -> Result<Self> {
         let (n, words, h, w) = maps.size4()?;
         let grid = Grid::new(h, w);
         let cells = |x: &Tensor| -> Result<Tensor> { Ok(x.f_flatten(2, 3)?) };
@@ -74,7 +82,7 @@ impl Contest {
             let own = deviations(&own.f_add(&changed.f_sub(&own)?.f_mul(&doubts)?)?)?;
             scores = Tensor::f_cat(&[own, scores.f_narrow(1, 1, words - 1)?], 1)?;
         }
-        Ok(Self { scores: cells(&scores)?, grid, certain, loudness })
+        Ok(Self { scores: cells(&scores)?, grid, roles, loudness })
     }
 
     /// Is the attention to the phrase faint in any image?
@@ -101,9 +109,10 @@ impl Contest {
         let sides = |image: usize| -> Result<Sides> {
             let Some(loudness) = self.loudness.get(image) else { return Ok(Sides::default()) };
             let loud = |word: usize| loudness.get(word).copied().unwrap_or_default();
-            let mut others: Vec<usize> = (1 + self.certain..words as usize).collect();
+            let Roles { certain, spared } = self.roles;
+            let mut others: Vec<usize> = (1 + certain..words as usize).collect();
             others.sort_by(|a, b| loud(*b).total_cmp(&loud(*a)));
-            let order: Vec<usize> = (0..=self.certain).chain(others).take(1 + MOST_RIVALS).collect();
+            let order: Vec<usize> = (0..=certain).chain(others).take(1 + MOST_RIVALS).collect();
             let rows: Vec<i64> = order.iter().map(|word| *word as i64).collect();
             let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.scores.device())?;
             let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
@@ -128,12 +137,14 @@ impl Contest {
                     let within = shared.get(*other).is_some_and(|shared| cells - shared <= OWN_PLACE * cells);
                     within && alike.get(*other).is_some_and(|alike| *alike >= SAME)
                 };
-                let like = heard.iter().find(|other| at > self.certain && shows_what(other));
+                let like = heard.iter().find(|other| at > certain && shows_what(other));
                 match like.and_then(|other| order.get(*other)) {
                     Some(&other) => sides.joined.push((word, other)),
                     None => {
-                        if at > 0 {
-                            sides.rivals.push(word);
+                        match word {
+                            0 => {}
+                            word if (1 + certain..=certain + spared).contains(&word) => sides.joined.push((word, 0)),
+                            word => sides.rivals.push(word),
                         }
                         heard.push(at);
                     }
@@ -250,12 +261,12 @@ mod tests {
         // A word that shows nothing: a thousandth of the shirt's map, and some of what lies in between.
         let nothing = drawn(|y, x| 1e-3 * (1.0 - left(y, x)) + 2e-4 * ((3 * x + 5 * y) as f32).sin());
         let maps = Tensor::cat(&[&hair, &shirt, &nothing], 1);
-        let contest = Contest::new(&maps, &alone(), 1, None, 0)?;
+        let contest = Contest::new(&maps, &alone(), 1, None, Roles::default())?;
         let told = contest.competitions(&names(&["hair", "shirt", "masterpiece"]))?;
         assert_eq!(told[0].rivals, ["shirt"]);
         assert_eq!(told[0].joined, [("masterpiece".to_owned(), "shirt".to_owned())]);
         assert_eq!(told[0].loudness, 1.0);
-        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None, 0)?;
+        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None, Roles::default())?;
         assert_eq!(contest.ahead(1.5, GRID)?, without.ahead(1.5, GRID)?, "a word that shows nothing changes nothing");
         Ok(())
     }
@@ -270,7 +281,7 @@ mod tests {
         });
         let told = |cells: i64| -> Result<Competition> {
             let face = drawn(|y, x| if 16 * y + x < cells { 0.1 } else { 0.0 });
-            let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, None, 0)?;
+            let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, None, Roles::default())?;
             Ok(contest.competitions(&names(&["eyes", "face"]))?.remove(0))
         };
         assert_eq!(told(64)?.rivals, ["face"], "33 of its 64 cells are its own");
@@ -282,7 +293,7 @@ mod tests {
     fn parts_of_the_phrase_join_it() -> Result<()> {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
         let ponytail = drawn(|y, x| 0.2 * left(y, x) * if y > 1 { 1.0 } else { 0.5 });
-        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None, 0)?;
+        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None, Roles::default())?;
         assert_eq!(
             contest.competitions(&names(&["hair", "shirt", "ponytail"]))?[0].joined,
             [("ponytail".to_owned(), "hair".to_owned())]
@@ -296,12 +307,30 @@ mod tests {
         let (first, second) = (drawn(|y, x| left(y, x) * (y + 1) as f32), drawn(|y, x| left(y, x) * (y + 2) as f32));
         let maps = Tensor::cat(&[&first, &second], 1);
         let words = names(&["hat", "hat"]);
-        assert_eq!(Contest::new(&maps, &alone(), 1, None, 0)?.competitions(&words)?[0].joined.len(), 1);
-        let both = Contest::new(&maps, &alone(), 1, None, 1)?;
+        assert_eq!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.competitions(&words)?[0].joined.len(), 1);
+        let both = Contest::new(&maps, &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
         assert_eq!(both.competitions(&words)?[0].rivals, ["hat"]);
-        let swapped = Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, None, 1)?;
+        let swapped =
+            Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
         let claims = |contest: &Contest| contest.ahead(1.5, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
         assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell has two");
+        Ok(())
+    }
+
+    #[test]
+    fn spared_words_take_their_followers_along() -> Result<()> {
+        let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
+        let collar = drawn(|y, x| 0.1 * (1.0 - left(y, x)) * if y > 1 { 1.0 } else { 0.7 });
+        let maps = Tensor::cat(&[&hair, &shirt, &collar], 1);
+        let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
+        let told = told.competitions(&names(&["hair", "shirt", "collar"]))?.remove(0);
+        assert_eq!(told.rivals, [""; 0]);
+        let joined = [("shirt", "hair"), ("collar", "shirt")].map(|(word, to)| (word.to_owned(), to.to_owned()));
+        assert_eq!(told.joined, joined);
+        // The louder of two that show the same competes, though the fainter is spared.
+        let maps = Tensor::cat(&[&hair, &collar, &shirt], 1);
+        let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
+        assert_eq!(told.competitions(&names(&["hair", "collar", "shirt"]))?[0].rivals, ["shirt"]);
         Ok(())
     }
 
@@ -312,15 +341,17 @@ mod tests {
         let faint = drawn(|y, x| 1e-5 * left(y, x));
         let change = drawn(|y, x| if x < 8 && y < 8 { 0.3 } else { 0.01 });
         let maps = Tensor::cat(&[&faint, &shirt, &hair], 1);
-        let [with, without] = [Some(&change), None]
-            .map(|change| Contest::new(&maps, &alone(), 1, change, 0).unwrap().ahead(1.5, GRID).unwrap());
+        let [with, without] = [Some(&change), None].map(|change| {
+            Contest::new(&maps, &alone(), 1, change, Roles::default()).unwrap().ahead(1.5, GRID).unwrap()
+        });
         let at = |map: &Tensor, y, x| map.double_value(&[0, 0, y, x]);
         assert!(at(&with, 4, 4) > 0.5 && at(&with, 12, 4) < 0.5, "{} {}", at(&with, 4, 4), at(&with, 12, 4));
         assert_ne!(with, without);
-        assert!(Contest::new(&maps, &alone(), 1, None, 0)?.is_faint());
+        assert!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.is_faint());
         // A map that can be trusted is not changed by it.
         let clear = Tensor::cat(&[&hair, &shirt], 1);
-        let maps = [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change, 0).unwrap());
+        let maps =
+            [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change, Roles::default()).unwrap());
         assert!(!maps[0].is_faint());
         assert!((maps[0].ahead(1.5, GRID)? - maps[1].ahead(1.5, GRID)?).abs().max().double_value(&[]) < 1e-5);
         Ok(())
@@ -352,7 +383,7 @@ mod tests {
         });
         let person = drawn(|y, x| if x >= 8 && !bow(y, x) { 1.0 } else { 0.0 });
         let things = Tensor::cat(&[&background, &person, &drawn(|y, x| f32::from(u8::from(bow(y, x))))], 1);
-        let found = Contest::new(&things, &alone(), 1, None, 0)?.ahead(1.5, GRID)?.ge(0.5);
+        let found = Contest::new(&things, &alone(), 1, None, Roles::default())?.ahead(1.5, GRID)?.ge(0.5);
         let cells = |from| found.narrow(3, from, 8).sum(Kind::Int64).int64_value(&[]);
         assert_eq!((cells(0), cells(8)), (128, 0));
         Ok(())

@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::prompt::{Named, Prompt, TokenSpan};
 use crate::recipe::Recipe;
 use crate::step::Step;
+use compete::Roles;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
 use serde::{Deserialize, Serialize};
@@ -270,8 +271,8 @@ impl Daam {
         heads.into_iter().map(of_phrase).collect()
     }
 
-    /// The words that are told apart: the phrase's first, then so many that compete whatever they show.
-    fn things(&self, setup: &Setup<'_>) -> Result<(Vec<Named>, usize)> {
+    /// The words that are told apart: the phrase's first, then those with a role, then the others.
+    fn things(&self, setup: &Setup<'_>) -> Result<(Vec<Named>, Roles)> {
         let prompt = setup.prompt;
         let own = match self.occurrence.of(&self.phrase, prompt)? {
             Some(places) => prompt.thing_at(&self.phrase, &places)?,
@@ -290,12 +291,14 @@ impl Daam {
             certain.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
         others.retain(|(_, spans)| certain.iter().all(|(_, known)| !meet(spans, known)));
-        for spared in &self.except {
-            let spared = prompt.find(spared)?;
-            others.retain(|(_, spans)| !meet(spans, &spared));
+        let mut spared = Vec::new();
+        for phrase in &self.except {
+            let places = prompt.find(phrase)?;
+            spared.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
-        let count = certain.len();
-        Ok((std::iter::once((self.phrase.clone(), own)).chain(certain).chain(others).collect(), count))
+        let roles = Roles { certain: certain.len(), spared: spared.len() };
+        let words = std::iter::once((self.phrase.clone(), own)).chain(certain).chain(spared).chain(others);
+        Ok((words.collect(), roles))
     }
 }
 

@@ -1,6 +1,6 @@
 //! From attention to the shape of a thing, with the picture's attention to itself.
 
-use super::compete::{Competition, Contest};
+use super::compete::{Competition, Contest, Roles};
 use super::recording::{Merge, Recorder, Recording, Subjects};
 use super::series::Series;
 use super::{Accumulate, Normalize};
@@ -88,14 +88,13 @@ pub(super) struct Refining {
     attention: Series,
     /// The phrase first, then its rivals; `None` without competition.
     things: Option<Recording>,
-    /// Number of rivals that compete whatever they show.
-    certain: usize,
+    roles: Roles,
     /// Nothing of this grid's attention to the prompt is read otherwise, so that the things must ask for it.
     unread: bool,
 }
 
 impl Refining {
-    /// Reads at the finest grid of the network that is small enough. `things` compete, the phrase's first and then so many that compete whatever they show, by the
+    /// Reads at the finest grid of the network that is small enough. `things` compete, the phrase's first and then those with a role, by the
     /// attention to the prompt at that grid: by what the `recorder` reads of it, or, where that is nothing (large pictures,
     /// whose only small grid is the middle block's), by all of it.
     ///
@@ -106,7 +105,7 @@ impl Refining {
         setup: &Setup<'_>,
         accumulate: Accumulate,
         recorder: &Recorder,
-        (things, certain): (Vec<Named>, usize),
+        (things, roles): (Vec<Named>, Roles),
     ) -> Result<Self> {
         let levels = || setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
         let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
@@ -124,7 +123,7 @@ impl Refining {
         let attention = Series::new(grid, setup.images, accumulate);
         let unread =
             !setup.sites.iter().any(|site| site.is_cross() && site.halvings == halvings && recorder.reads(site));
-        Ok(Self { how, halvings, grid, attention, things: things.transpose()?, certain, unread })
+        Ok(Self { how, halvings, grid, attention, things: things.transpose()?, roles, unread })
     }
 
     /// Does it read `site` even if nobody else does?
@@ -171,7 +170,7 @@ impl Refining {
     fn contest(&self, change: Option<&Tensor>) -> Result<Option<Contest>> {
         let (Refine::Compete { power, .. }, Some(things)) = (self.how, &self.things) else { return Ok(None) };
         let (Some(maps), Some(attention)) = (things.maps.read()?, self.attention.read()?) else { return Ok(None) };
-        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change, self.certain).map(Some)
+        Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change, self.roles).map(Some)
     }
 }
 

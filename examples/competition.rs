@@ -1,0 +1,31 @@
+//! Whom a forced phrase is told apart from: every word that shows something else, all but some, or those of a list.
+
+use impasto::guidance::ColorForce;
+use impasto::{Pipeline, Result, Rgb, Sheet};
+
+fn main() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let prompt = "1girl, looking at viewer, hair bow, hair, eyes, skin, shirt, background, masterpiece";
+    let skin = || ColorForce::exact("skin", Rgb(72, 61, 139));
+    let ways = [
+        ("skin", skin()),
+        ("skin, eyes and all: except eyes", skin().except(["eyes"])),
+        ("skin, told apart from the background alone: among background", skin().among(["background"])),
+    ];
+    let mut pictures = Vec::new();
+    for (caption, mut force) in ways {
+        let output = pipeline.request(prompt).seed(2).guide(&mut force).run()?;
+        for contest in force.competitions()? {
+            let joined: Vec<String> = contest.joined.iter().map(|(word, to)| format!("{word} ({to})")).collect();
+            println!("{caption}\n  competed with {}\n  left out {}", contest.rivals.join(", "), joined.join(", "));
+        }
+        pictures.push((caption, output));
+    }
+    let mut sheet = Sheet::new(3);
+    for (caption, output) in &pictures {
+        sheet = sheet.add(*caption, output.image(0)?);
+    }
+    sheet.draw()?.save("competition.png")?;
+    println!("competition.png");
+    Ok(())
+}
