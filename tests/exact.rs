@@ -434,7 +434,8 @@ fn exact_forces_tell_whom_they_competed_with() -> Result<()> {
     let (rivals, joined) = competed(exact().among(["hair"]))?;
     assert_eq!([rivals, joined].concat(), ["hair"]);
     let (rivals, joined) = competed(exact().except(["hair"]))?;
-    assert!(!rivals.iter().chain(&joined).any(|word| word == "hair"));
+    assert!(!rivals.contains(&"hair".to_owned()), "{rivals:?}");
+    assert!(joined.contains(&"hair".to_owned()), "a word that is left out is told: {joined:?}");
     let own = exact().saliency(rows(|row| row < 4)).among(["hair"]);
     let message = latents(sampler().guide(own), 1, 7).expect_err("nothing to choose").to_string();
     assert!(message.contains("among") && message.contains("exact force"), "{message}");

@@ -44,12 +44,13 @@ fn eyes(seeds: std::ops::Range<u64>, color_var: f64) -> Result<(f64, f64, f64, f
 
 #[test]
 fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
-    // Eight of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's settings.
-    let (unforced, forced, area, outside) = eyes(0..8, 40.0)?;
+    // Half of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's settings. Eight
+    // are too few for a median: the change outside is 2.0 for the first eight and 1.7 for all.
+    let (unforced, forced, area, outside) = eyes(0..16, 40.0)?;
     assert!(forced <= 0.25 * unforced, "CIEDE2000 {unforced:.1} → {forced:.1}");
     assert!(area <= 0.08, "mask {area:.3}");
     assert!(outside <= 2.0, "change outside {outside:.2}");
-    let (_, stronger, ..) = eyes(0..8, 15.0)?;
+    let (_, stronger, ..) = eyes(0..16, 15.0)?;
     assert!(stronger < forced && stronger < 0.15 * unforced, "c = 40: {forced:.1}, c = 15: {stronger:.1}");
     Ok(())
 }
@@ -286,16 +287,20 @@ fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
 fn a_region_forces_what_no_word_names() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
-    let mut painted = |color_var| -> Result<(PaintedColor, Vec<String>)> {
+    let mut painted = |color_var, seed| -> Result<(PaintedColor, Vec<String>)> {
         let region = Region::new(left.clone());
         let mut force = ColorForce::published("the left edge", Rgb(60, 179, 113)).saliency(region).color_var(color_var);
-        let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
+        let output = pipeline.request("a red house, ground, sky").seed(seed).guide(&mut force).run()?;
         Ok((force.details()?.painted[0], output.notes().to_vec()))
     };
-    let ((plain, _), (forced, notes)) = (painted(1e9)?, painted(5.0)?);
-    assert!(forced.delta_e < 0.5 * plain.delta_e, "{} → {}", plain.delta_e, forced.delta_e);
-    assert_eq!(forced.area, 0.25);
-    assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
+    let (mut before, mut after) = (0.0, 0.0);
+    for seed in 1..5 {
+        let ((plain, _), (forced, notes)) = (painted(1e9, seed)?, painted(5.0, seed)?);
+        assert_eq!(forced.area, 0.25);
+        assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
+        (before, after) = (before + plain.delta_e, after + forced.delta_e);
+    }
+    assert!(after < 0.5 * before, "{before} → {after}, the sums of four pictures");
     Ok(())
 }
 

@@ -14,6 +14,8 @@ use tch::{Kind, Tensor};
 const LENGTH: usize = 77;
 /// Held-out captions that a training is evaluated on.
 const EVALUATED: u64 = 256;
+/// Weight of a token of the padding.
+const PADDING: f32 = 0.5;
 /// Weight of a token that shows nothing, where one of the plain caption has 1: of these there are fewer.
 const EMPTY: f32 = 0.3;
 
@@ -72,8 +74,8 @@ impl TextTask {
     /// For each token of the cluttered caption the one of the plain caption whose state it is to have, and what it counts.
     fn matched(&self, caption: &Cluttered) -> Result<Vec<(usize, f32)>> {
         let (read, plain) = (self.tokenizer.encode(&caption.text)?, self.tokenizer.encode(&caption.plain)?);
-        // The start, and the padding after the caption.
-        let mut matched: Vec<(usize, f32)> = (0..LENGTH).map(|place| (place, EMPTY)).collect();
+        // The start, and the padding after the caption, which is much of what the UNet reads.
+        let mut matched: Vec<(usize, f32)> = (0..LENGTH).map(|place| (place, PADDING)).collect();
         // A word that shows nothing is read as padding.
         for place in matched.iter_mut().take(read.ids.len().saturating_sub(1)).skip(1) {
             *place = (LENGTH - 1, EMPTY);

@@ -48,33 +48,47 @@ pub struct Cluttered {
 type Word = (String, bool);
 
 impl Cluttered {
-    /// Adds tags and adjectives to a caption, or joins its tags to a sentence; now and then drops the first tag and some others, as the
-    /// second 75 tokens of a long prompt lack them, or leaves all as it is. The same caption and seed give the same.
+    /// Adds tags and adjectives to a caption, or joins its tags to a sentence; now and then it leaves out the first tags, which the second
+    /// 75 tokens of a long prompt lack, though the plain caption has them. Four of ten captions stay as they are. The same caption and
+    /// seed give the same.
     pub fn of(caption: &str, seed: u64) -> Self {
         let mut dice = Dice::seeded(seed ^ 0x636c_7574_7465_7200);
         let mut tags: Vec<Vec<Word>> =
             caption.split(", ").map(|tag| tag.split(' ').map(|word| (word.to_owned(), true)).collect()).collect();
-        if dice.chance(0.2) && tags.len() > 2 {
-            tags.remove(0);
-            dice.shuffle(&mut tags);
-            tags.truncate(1 + dice.below(tags.len() as u32) as usize);
+        // Plain captions are to be read as they were, to the last digit if that were possible.
+        if dice.chance(0.4) {
+            return Self::written(&tags, 0, false, &mut dice);
         }
+        let unread = if dice.chance(0.25) { dice.below(tags.len() as u32) as usize } else { 0 };
         let kind = dice.unit();
-        if (0.15..0.4).contains(&kind) || kind > 0.8 {
+        if kind < 0.3 || kind > 0.8 {
             adjectives(&mut tags, &mut dice);
         }
-        if kind > 0.35 {
+        let mut first = tags.drain(..unread).collect::<Vec<_>>();
+        if kind > 0.25 {
             tags = among_others(tags, &mut dice);
         }
+        first.append(&mut tags);
         let is_sentence = dice.chance(0.2);
-        Self::written(&tags, is_sentence, &mut dice)
+        Self::written(&first, unread, is_sentence, &mut dice)
     }
 
-    fn written(tags: &[Vec<Word>], is_sentence: bool, dice: &mut Dice) -> Self {
+    /// The first `unread` tags are the plain caption's alone.
+    fn written(tags: &[Vec<Word>], unread: usize, is_sentence: bool, dice: &mut Dice) -> Self {
         let mut caption = Self { text: String::new(), plain: String::new(), kept: Vec::new() };
         let is_known = |tag: &Vec<Word>| tag.iter().any(|(_, known)| *known);
         let mut comma = false; // is one due in the plain caption?
         for (i, tag) in tags.iter().enumerate() {
+            if i < unread {
+                let known = tag.iter().filter(|(_, known)| *known).map(|(word, _)| word.as_str());
+                caption.plain.push_str(&known.collect::<Vec<_>>().join(" "));
+                if tags.get(i + 1..).unwrap_or_default().iter().any(is_known) {
+                    caption.plain.push(',');
+                    comma = true;
+                }
+                caption.plain.push_str(if comma && i + 1 < unread { " " } else { "" });
+                continue;
+            }
             if is_known(tag) && comma {
                 // The comma after the last known tag is the plain caption's, wherever the next one is.
                 caption.plain.push(' ');
@@ -201,29 +215,27 @@ mod tests {
                 assert!(text.start >= end, "{caption:?}");
                 end = text.end;
             }
-            let kept: usize = caption.kept.iter().map(|(_, plain)| plain.len()).sum();
-            let letters = caption.plain.chars().filter(|letter| *letter != ' ').count();
-            let links = caption.plain.matches(',').count() - caption.kept.iter().filter(|(_, r)| r.len() == 1).count();
-            assert_eq!(kept + links, letters, "{caption:?}");
+            // From the first kept word on, every word of the plain caption is kept.
+            let first = caption.kept.first().map_or(0, |(_, plain)| plain.start);
+            let words = caption.plain[first..].split([' ', ',']).filter(|word| !word.is_empty());
+            let kept = caption.kept.iter().map(|(_, plain)| &caption.plain[plain.clone()]).filter(|word| *word != ",");
+            assert!(words.eq(kept), "{caption:?}");
         }
     }
 
     #[test]
-    fn plain_captions_are_made_of_whole_tags() {
-        let mut whole = 0;
+    fn plain_captions_are_whole() {
         for caption in all() {
-            for tag in caption.plain.split(", ") {
-                assert!(CAPTION.split(", ").any(|known| known == tag), "{:?} of {caption:?}", tag);
-            }
-            whole += usize::from(caption.plain == CAPTION);
+            assert_eq!(caption.plain, CAPTION, "{caption:?}");
         }
-        assert!((280..=360).contains(&whole), "{whole} of 400 keep every tag");
+        let without_first = all().filter(|caption| !caption.text.contains("1girl")).count();
+        assert!((30..=70).contains(&without_first), "{without_first} of 400 lack the first tag");
     }
 
     #[test]
     fn captions_are_cluttered_in_many_ways() {
         let count = |is: &dyn Fn(&Cluttered) -> bool| all().filter(|caption| is(caption)).count();
-        assert!((40..=90).contains(&count(&|caption| caption.text == caption.plain)));
+        assert!((140..=190).contains(&count(&|caption| caption.text == caption.plain)));
         assert!(count(&|caption| caption.text.split(", ").count() > 12) > 60);
         assert!(count(&|caption| LINKS.iter().any(|link| caption.text.contains(&format!(" {link} ")))) > 40);
         assert_eq!(Cluttered::of(CAPTION, 3), Cluttered::of(CAPTION, 3));
