@@ -287,20 +287,18 @@ fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
 fn a_region_forces_what_no_word_names() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
-    let mut painted = |color_var, seed| -> Result<(PaintedColor, Vec<String>)> {
-        let region = Region::new(left.clone());
-        let mut force = ColorForce::published("the left edge", Rgb(60, 179, 113)).saliency(region).color_var(color_var);
-        let output = pipeline.request("a red house, ground, sky").seed(seed).guide(&mut force).run()?;
+    let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<String>)> {
+        let mut force = force("the left edge", Rgb(60, 179, 113)).saliency(Region::new(left.clone()));
+        let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
         Ok((force.details()?.painted[0], output.notes().to_vec()))
     };
-    let (mut before, mut after) = (0.0, 0.0);
-    for seed in 1..5 {
-        let ((plain, _), (forced, notes)) = (painted(1e9, seed)?, painted(5.0, seed)?);
-        assert_eq!(forced.area, 0.25);
-        assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
-        (before, after) = (before + plain.delta_e, after + forced.delta_e);
-    }
-    assert!(after < 0.5 * before, "{before} → {after}, the sums of four pictures");
+    let (plain, _) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(1e9))?;
+    let (forced, notes) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(5.0))?;
+    let (exact, _) = painted(|phrase, color| ColorForce::exact(phrase, color).outlines(false))?;
+    assert_eq!((forced.area, exact.area), (0.25, 0.25));
+    let distances = [plain, forced, exact].map(|painted| painted.delta_e);
+    assert!(distances[1] < distances[0] && distances[2] < 1.0 && distances[0] > 20.0, "{distances:?}");
+    assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
     Ok(())
 }
 

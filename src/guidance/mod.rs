@@ -197,7 +197,7 @@ pub trait Guidance: Send {
         None
     }
 
-    /// How well each image of the rehearsal that has just ended suits the guidance, 0..=1, higher is better; what several guidances say is
+    /// Rates each image of the rehearsal that has just ended, 0..=1, by how well it suits this method; what several methods say is
     /// multiplied. Asked if a run chooses among rehearsals. Empty, the default, is no opinion.
     ///
     /// # Errors

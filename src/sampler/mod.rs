@@ -513,7 +513,7 @@ fn each(
     guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
 }
 
-/// The image of a first pass that all guidances together promise most of; of equals the first.
+/// The image of a first pass that all methods together rate highest; of equals the first.
 fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
     let _no_grad = tch::no_grad_guard();
     let mut promise = vec![1.0; candidates];

@@ -49,7 +49,7 @@ impl TextTask {
         Self { config, tokenizer, before, dataset, batch }
     }
 
-    /// What the encoder of `parameters` makes of cluttered captions, and what the one before made of the plain ones.
+    /// Encodes cluttered captions with the encoder of `parameters`, and the plain ones with the one before.
     fn states(&self, parameters: &Parameters, captions: &[Cluttered]) -> Result<States> {
         let (mut read, mut plain, mut places, mut weights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (row, caption) in captions.iter().enumerate() {

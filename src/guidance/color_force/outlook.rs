@@ -13,7 +13,7 @@ const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 const UNDECIDED: f64 = 0.3;
 
 impl ColorForce {
-    /// How well each image of a rehearsal suits the force, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
+    /// Rates each image of a rehearsal, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
     /// hardly there, or nearly everywhere. `seen` is the rehearsal's last clean latent, [n, 4, h, w].
     pub(super) fn promises(&self, seen: &Tensor, codec: &dyn Codec) -> Result<Vec<f64>> {
         let promise = |image: i64| match self.rehearsed(Some(seen), Some(image), codec)? {

@@ -273,7 +273,7 @@ pub(super) struct Trace {
     seen: Seen,
     painted: Vec<PaintedColor>,
     trimmed: Vec<Trimmed>,
-    /// Of each image's map in the first pass, if words competed.
+    /// Undecided cells of each image's map in the first pass, if words competed.
     pub undecided: Vec<f64>,
     warnings: Vec<ColorWarning>,
 }
