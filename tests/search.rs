@@ -71,7 +71,7 @@ fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
 fn what_cannot_be_searched_says_why() -> Result<()> {
     let said = |start: &dyn Fn(Start<'static>) -> Start<'static>, told: bool| {
         let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Karras).expect("steps in range");
-        let mut sampler = Sampler::new(schedule, impasto::diffusion::solver::Euler::default());
+        let mut sampler = Sampler::new(schedule, impasto::diffusion::solver::Euler);
         if told {
             sampler = sampler.guide(Told(Vec::new()));
         }

@@ -61,7 +61,7 @@ impl Cluttered {
         }
         let unread = if dice.chance(0.25) { dice.below(tags.len() as u32) as usize } else { 0 };
         let kind = dice.unit();
-        if kind < 0.3 || kind > 0.8 {
+        if !(0.3..=0.8).contains(&kind) {
             adjectives(&mut tags, &mut dice);
         }
         let mut first = tags.drain(..unread).collect::<Vec<_>>();
