@@ -2,7 +2,7 @@
 
 use super::ColorForce;
 use super::forcing::Maps;
-use super::remainder::remainder;
+use super::remainder::compare;
 use crate::conditioning::Codec;
 use crate::error::Result;
 use tch::{Kind, Tensor};
@@ -36,7 +36,7 @@ impl ColorForce {
                 let picture = picture.f_squeeze_dim(0)?;
                 let (_, h, w) = picture.size3()?;
                 let region = region.f_to_device(picture.device())?.f_upsample_nearest2d([h, w], None, None)?;
-                remainder(&picture, &picture, &region.f_squeeze()?, cell, self.settings.color)?
+                compare(&picture, &picture, &region.f_squeeze()?, cell, self.settings.color)?.remainder
             }
             None => 0.0,
         };

@@ -1,4 +1,5 @@
-//! The remainder that a mask left of a thing: pixels beside it that still have the thing's old color.
+//! A comparison of the mask with the picture: pixels beside the mask that still have the thing's old color, and pieces of the thing
+//! that were painted in part.
 
 use crate::color::{Lab, Rgb};
 use crate::error::Result;
@@ -13,11 +14,24 @@ const UNCHANGED: f64 = 5.0;
 /// CIEDE2000 up to which the old color is the asked one, so that nothing is left to be done.
 const NEAR: f64 = 10.0;
 
-/// The pixels around `region` that have, before and after, the color that the nearby part of the region had before, as a share of the
-/// region's pixels. 0 where the region is empty.
+/// Share of the thing from which on a connected piece of it counts: what is smaller is noise of the outline.
+const LEAST_PIECE: f64 = 0.1;
+
+/// A region of a finished picture compared with the first pass's picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Comparison {
+    /// The pixels around the region that have, before and after, the color that the nearby part of the region had before, as a share of
+    /// the region's pixels. 0 for an empty region.
+    pub remainder: f64,
+    /// The thing is the region and its remainder; of each connected piece of it (each eye by itself) the share that has the color, and of
+    /// these the least. 0 for an empty region.
+    pub least_covered: f64,
+}
+
+/// Compares the pictures before and after a force.
 ///
 /// `before` and `after` are [3, H, W] in -1..=1, `region` is [H, W] of 0 and 1, `cell` the pixels of a latent cell.
-pub(super) fn remainder(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64, asked: Rgb) -> Result<f64> {
+pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64, asked: Rgb) -> Result<Comparison> {
     // A quarter of a cell counts as one: outlines and noise are finer.
     let grain = (cell / 4).max(1);
     let small = |x: &Tensor| -> Result<Tensor> {
@@ -25,6 +39,7 @@ pub(super) fn remainder(before: &Tensor, after: &Tensor, region: &Tensor, cell: 
     };
     let (before, after) = (small(before)?, small(after)?);
     let inside = small(&region.f_unsqueeze(0)?)?.f_ge(0.5)?.f_to_kind(Kind::Float)?; // [1, 1, h, w]
+    let (.., width) = inside.size4()?;
     let radius = (REACH * cell / grain).max(1);
     let window = |x: &Tensor| x.f_avg_pool2d([2 * radius + 1; 2], [1, 1], [radius; 2], false, true, None::<i64>);
     let share = window(&inside)?;
@@ -41,15 +56,58 @@ pub(super) fn remainder(before: &Tensor, after: &Tensor, region: &Tensor, cell: 
     let (before, after, old) = (rows(&before)?, rows(&after)?, rows(&old)?);
     let (inside, share) = (flat(&inside)?, flat(&share)?);
     let asked = asked.lab();
+    // Of each pixel: is it the thing's, and if so, does it have the color?
+    let mut thing: Vec<Option<bool>> = vec![None; before.len()];
     let (mut area, mut left) = (0usize, 0usize);
-    for ((((before, after), old), inside), share) in before.iter().zip(&after).zip(&old).zip(&inside).zip(&share) {
+    let pixels = before.iter().zip(&after).zip(&old).zip(&inside).zip(&share);
+    for (mine, ((((before, after), old), inside), share)) in thing.iter_mut().zip(pixels) {
         if *inside > 0.0 {
             area += 1;
-        } else if *share > 0.0 && before.delta_e(*after) <= UNCHANGED {
-            left += usize::from(before.delta_e(*old) <= ALIKE && before.delta_e(asked) > NEAR);
+            *mine = Some(after.delta_e(asked) <= NEAR);
+        } else if *share > 0.0
+            && before.delta_e(*after) <= UNCHANGED
+            && before.delta_e(*old) <= ALIKE
+            && before.delta_e(asked) > NEAR
+        {
+            left += 1;
+            *mine = Some(false);
         }
     }
-    Ok(if area == 0 { 0.0 } else { left as f64 / area as f64 })
+    if area == 0 {
+        return Ok(Comparison { remainder: 0.0, least_covered: 0.0 });
+    }
+    let least = (LEAST_PIECE * (area + left) as f64).max(1.0);
+    let pieces = pieces(thing, width as usize).into_iter().filter(|piece| piece.pixels as f64 >= least);
+    let least_covered = pieces.map(|piece| piece.colored as f64 / piece.pixels as f64).fold(1.0, f64::min);
+    Ok(Comparison { remainder: left as f64 / area as f64, least_covered })
+}
+
+/// A connected piece of a thing.
+struct Piece {
+    pixels: usize,
+    /// Those of them that have the color.
+    colored: usize,
+}
+
+/// The pieces, connected by edges, of the pixels that are `Some`, in rows of `width`.
+fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for start in 0..thing.len() {
+        let (mut piece, mut open) = (Piece { pixels: 0, colored: 0 }, vec![start]);
+        while let Some(at) = open.pop() {
+            let Some(colored) = thing.get_mut(at).and_then(Option::take) else { continue };
+            piece.pixels += 1;
+            piece.colored += usize::from(colored);
+            open.extend((at % width > 0).then(|| at - 1));
+            open.extend(((at + 1) % width > 0).then_some(at + 1));
+            open.extend(at.checked_sub(width));
+            open.push(at + width);
+        }
+        if piece.pixels > 0 {
+            pieces.push(piece);
+        }
+    }
+    pieces
 }
 
 #[cfg(test)]
@@ -78,15 +136,26 @@ mod tests {
         let gold = Rgb(255, 215, 0);
         let gold_on = [1.0, 0.686, -1.0];
         let whole = square(gold_on, 32);
-        assert_eq!(remainder(&before, &whole, &mask(32), 8, gold)?, 0.0);
+        let nothing = Comparison { remainder: 0.0, least_covered: 1.0 };
+        assert_eq!(compare(&before, &whole, &mask(32), 8, gold)?, nothing);
         let half = before.copy();
         half.narrow(1, 16, 16).copy_(&whole.narrow(1, 16, 16));
-        let left = remainder(&before, &half, &mask(16), 8, gold)?;
-        assert!(left > 0.5, "{left}");
+        let told = compare(&before, &half, &mask(16), 8, gold)?;
+        assert!(told.remainder > 0.5 && told.least_covered < 0.7, "{told:?}");
         // What already has the asked color is no remainder, and an empty region leaves none.
         let red = Rgb(153, 64, 64);
-        assert_eq!(remainder(&before, &before, &mask(16), 8, red)?, 0.0);
-        assert_eq!(remainder(&before, &half, &Tensor::zeros([64, 64], (Kind::Float, Device::Cpu)), 8, gold)?, 0.0);
+        assert_eq!(compare(&before, &before, &mask(16), 8, red)?, nothing);
+        let empty = Tensor::zeros([64, 64], (Kind::Float, Device::Cpu));
+        assert_eq!(compare(&before, &half, &empty, 8, gold)?, Comparison { remainder: 0.0, least_covered: 0.0 });
         Ok(())
+    }
+
+    #[test]
+    fn one_of_two_pieces_without_the_color_is_seen() {
+        // Rows of seven: a piece of four pixels with the color, one of six of which two have it, and one that ends a row.
+        let rows = ["11..001", "11..100", ".......", "1......"];
+        let thing = rows.iter().flat_map(|row| row.chars()).map(|at| (at != '.').then_some(at == '1')).collect();
+        let found: Vec<(usize, usize)> = pieces(thing, 7).iter().map(|piece| (piece.pixels, piece.colored)).collect();
+        assert_eq!(found, [(4, 4), (6, 2), (1, 1)]);
     }
 }

@@ -1,8 +1,8 @@
 //! What a color force did: recorded per forced step, measured in the finished picture.
 
 use super::gold::Gold;
-use super::measure::{ColorStat, MET, Place, measure, within};
-use super::remainder::remainder;
+use super::measure::{ColorStat, MET, MOST, NEAR, Place, measure, within};
+use super::remainder::compare;
 use super::seen::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
@@ -15,9 +15,8 @@ use tch::{Device, Kind, Tensor};
 
 /// CIEDE2000 of a region's mean up to which it is of one color.
 const ONE_COLOR: f64 = 5.0;
-/// Share of its pixels near the color from which it is of one color.
-const MOST: f64 = 0.5;
-
+/// Share of a connected piece below which it was painted in part.
+const HALF: f64 = 0.5;
 /// Remainder of a region from which on its mask cuts a thing.
 const CUT: f64 = 0.1;
 /// Undecided cells, as a share of the decided ones of a region, from which on it may be another thing's.
@@ -41,9 +40,9 @@ pub struct ColorReport {
     pub painted: Vec<PaintedColor>,
     /// What trimming did, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and half of its pixels within 10
-    /// (the median says nothing of the half that has other colors, and the mean of two colors is a third one); the mask does not cut its
-    /// thing ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]). A clean mask on the wrong thing is not noticed: the masks
+    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and .8 of its pixels within 10
+    /// (the median says nothing of the half that has other colors, and the mean of two colors is a third one), and so is half of each of its
+    /// connected pieces ([`PaintedColor::least_covered`]); the mask does not cut its thing ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]). A clean mask on the wrong thing is not noticed: the masks
     /// show it.
     pub converged: bool,
     /// Whom the phrase competed with in each image, and who was left out; empty for a saliency that tells no words apart.
@@ -92,6 +91,9 @@ pub struct PaintedColor {
     /// Pixels beside the region that still have the color that the region had before, as a share of the region's: above .1 the mask cuts
     /// its thing. `None` unless there was a first pass to compare with.
     pub remainder: Option<f64>,
+    /// The region and its remainder fall into connected pieces, such as two eyes: of each the share of its pixels within CIEDE2000 10 of
+    /// the color asked for, and of these the least. `None` as `remainder`.
+    pub least_covered: Option<f64>,
     /// Cells whose saliency is near the cutoff, as a share of those above it: above 1.5 the map hardly says where the thing is. `None` unless
     /// words competed in a first pass.
     pub undecided: Option<f64>,
@@ -106,15 +108,17 @@ impl PaintedColor {
             color: Rgb::from_linear(measured.light),
             delta_e: measured.delta_e,
             mean_delta_e: measure(pixels, ColorStat::Mean, asked)?.delta_e,
-            coverage: within(pixels, asked, 10.0)?,
+            coverage: within(pixels, asked, NEAR)?,
             area,
             remainder: None,
+            least_covered: None,
             undecided: None,
         })
     }
 
     fn is_met(&self) -> bool {
-        self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST
+        let halved = self.least_covered.is_some_and(|covered| covered < HALF);
+        self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST && !halved
     }
 
     /// Does the map hardly say where the thing is?
@@ -216,9 +220,10 @@ pub enum ColorWarning {
     },
     /// The region's color on the whole is the one asked for, but it has others too.
     #[error(
-        "image {image}: the region has other colors too: its mean is {mean_delta_e:.1} off, and {:.0} % of it near the color asked for; \
-         look at the mask",
-        100.0 * coverage
+        "image {image}: the region has other colors too: its mean is {mean_delta_e:.1} off, {:.0} % of it is near the color asked for, and \
+         {:.0} % of the piece of which least is; look at the mask",
+        100.0 * coverage,
+        100.0 * least_covered
     )]
     Uneven {
         /// Index in the batch.
@@ -227,6 +232,8 @@ pub enum ColorWarning {
         mean_delta_e: f64,
         /// Share of its pixels within CIEDE2000 10 of it.
         coverage: f64,
+        /// The least such share of a connected piece of the region and its remainder; `coverage` without a first pass.
+        least_covered: f64,
     },
     /// The mask cuts the thing that it is of.
     #[error(
@@ -323,7 +330,8 @@ impl Trace {
         let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
         warnings.extend(uneven.map(|one| {
             let &PaintedColor { image, mean_delta_e, coverage, .. } = one;
-            ColorWarning::Uneven { image, mean_delta_e, coverage }
+            let least_covered = one.least_covered.unwrap_or(coverage);
+            ColorWarning::Uneven { image, mean_delta_e, coverage, least_covered }
         }));
         warnings
     }
@@ -386,8 +394,9 @@ impl Trace {
             painted.undecided = self.undecided.get(image as usize).copied();
             if let Some(before) = before.filter(|before| before.size().get(1..) == picture_size.get(1..)) {
                 let before = before.f_select(0, image)?.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
-                let left = remainder(&before, &picture, place.inside(), self.cell, settings.color)?;
-                painted.remainder = Some(left);
+                let told = compare(&before, &picture, place.inside(), self.cell, settings.color)?;
+                painted.remainder = Some(told.remainder);
+                painted.least_covered = Some(told.least_covered);
             }
             self.painted.push(painted);
         }

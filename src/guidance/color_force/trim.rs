@@ -1,7 +1,7 @@
 //! The last touch: what is missing of a color is measured in the picture and added to the latent.
 
 use super::gold::constant;
-use super::measure::{MET, Measured, Place, measure};
+use super::measure::{MET, MOST, NEAR, Place, measure, within};
 use super::settings::Settings;
 use super::texture::blur;
 use crate::color::Rgb;
@@ -31,13 +31,14 @@ pub struct Trimmed {
 pub(super) const UNSHOWABLE: f64 = 10.0;
 /// CIEDE2000 at which trimming stops: below, nobody sees it.
 const GOAL: f64 = 0.75;
-/// Shares of the texture that are tried in turn where a color at the edge of what can be shown is not met.
+/// Shares of the texture that are tried in turn where all of it leaves the color unmet.
 const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
 
 /// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
 ///
 /// The set point p moves by what is missing, p ← clip(p + asked − measured) in linear light, and the latent by the difference of
-/// the flat latents of the two, under the mask blurred by a cell. The best result counts.
+/// the flat latents of the two, under the mask blurred by a cell. If the color is not met so, or if too few of the region's pixels have it,
+/// the same is done with less of the texture. The best result counts.
 pub(super) fn trim(
     latent: &Tensor,
     mask: &Tensor,
@@ -45,57 +46,106 @@ pub(super) fn trim(
     settings: &Settings,
     codec: &dyn Codec,
 ) -> Result<(Tensor, Trimmed)> {
-    let (asked, device) = (settings.color.to_linear(), latent.device());
-    let soft = blur(&mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(device)?, 1.0)?;
-    let decoded = |latent: &Tensor| -> Result<Tensor> {
-        Ok(codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?.f_squeeze_dim(0)?)
-    };
-    let first = decoded(latent)?;
+    let region = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(latent.device())?;
+    let first = decoded(latent, mask, codec)?;
     let place = Place::of(mask, &first, codec.cell(), settings.outlines)?;
-    let measured = |picture: &Tensor| -> Result<Measured> {
-        let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
-        measure(&place.pixels(picture)?.ok_or_else(empty)?, settings.stat, settings.color)
-    };
-    let look = |latent: &Tensor| measured(&decoded(latent)?);
-    let flat = |light: [f64; 3]| constant(Rgb::from_linear(light), codec);
-    let (mut best, mut now) = (latent.shallow_clone(), measured(&first)?);
-    let mut trimmed = Trimmed { image, before: now.delta_e, after: now.delta_e, rounds: 0, texture: 1.0 };
-    let (mut point, mut here) = (asked, flat(asked)?);
-    for _ in 0..settings.trim {
-        if now.delta_e <= GOAL {
+    let gold = constant(settings.color, codec)?;
+    let trim = Trim { mask, soft: blur(&region, 1.0)?, place, gold, settings, codec };
+    let pixels = trim.pixels(&first)?;
+    let before = measure(&pixels, settings.stat, settings.color)?.delta_e;
+    let mut best = trim.approach(latent.shallow_clone(), pixels)?;
+    let mut texture = 1.0;
+    let flatter = if settings.flatten { FLATTER.as_slice() } else { &[] };
+    for share in flatter {
+        if best.is_met() {
             break;
         }
-        let mut next = point;
-        for ((next, asked), measured) in next.iter_mut().zip(asked).zip(now.light) {
-            *next = (*next + asked - measured).clamp(0.0, 1.0);
+        let flatter = flattened(latent, &region, *share)?;
+        let pixels = trim.pixels(&decoded(&flatter, mask, codec)?)?;
+        let other = trim.approach(flatter, pixels)?;
+        if other.is_better_than(&best) {
+            (best, texture) = (other, *share);
         }
-        let there = flat(next)?;
-        let moved = best.f_add(&there.f_sub(&here)?.f_mul(&soft)?)?;
-        let measured = look(&moved)?;
-        if measured.delta_e >= now.delta_e {
-            break;
-        }
-        (best, now, point, here) = (moved, measured, next, there);
-        trimmed.rounds += 1;
     }
-    let at_the_edge = point.iter().any(|channel| *channel <= 0.0 || *channel >= 1.0);
-    if settings.flatten && now.delta_e > MET && at_the_edge {
-        let hard = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(device)?;
-        let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float);
-        let mean = cells(&best.f_mul(&hard)?)?.f_div(&cells(&hard)?)?;
-        let textured = best.shallow_clone();
-        for share in FLATTER {
-            // mean + share·(z − mean) under the mask
-            let flatter = textured.f_add(&mean.f_sub(&textured)?.f_mul_scalar(1.0 - share)?.f_mul(&hard)?)?;
-            let measured = look(&flatter)?;
-            if measured.delta_e < now.delta_e {
-                (best, now, trimmed.texture) = (flatter, measured, share);
+    let Attempt { latent, delta_e: after, rounds, .. } = best;
+    Ok((latent, Trimmed { image, before, after, rounds, texture }))
+}
+
+/// One image's region that is being trimmed.
+struct Trim<'a> {
+    mask: &'a Tensor,
+    /// [1, 1, h, w] in 0..=1.
+    soft: Tensor,
+    place: Place,
+    /// The color's latent, [1, 4, 1, 1].
+    gold: Tensor,
+    settings: &'a Settings,
+    codec: &'a dyn Codec,
+}
+
+/// A trimmed latent, and its region's color as measured in its picture.
+struct Attempt {
+    latent: Tensor,
+    /// CIEDE2000 to what was asked for.
+    delta_e: f64,
+    /// Share of the pixels near the color asked for.
+    coverage: f64,
+    rounds: usize,
+}
+
+impl Attempt {
+    fn is_met(&self) -> bool {
+        self.delta_e <= MET && self.coverage >= MOST
+    }
+
+    /// A color that is met counts first, then how many of the pixels have it.
+    fn is_better_than(&self, other: &Self) -> bool {
+        if self.delta_e.max(other.delta_e) <= MET {
+            self.coverage > other.coverage
+        } else {
+            self.delta_e < other.delta_e
+        }
+    }
+}
+
+impl Trim<'_> {
+    /// The region's pixels of a picture, [3, pixels].
+    fn pixels(&self, picture: &Tensor) -> Result<Tensor> {
+        let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
+        self.place.pixels(picture)?.ok_or_else(empty)
+    }
+
+    /// Moves the set point while that helps, from a latent whose region has these `pixels`, [3, pixels].
+    fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
+        let (color, stat) = (self.settings.color, self.settings.stat);
+        let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
+        let (mut now, mut rounds) = (measure(&pixels, stat, color)?, 0);
+        while rounds < self.settings.trim as usize && now.delta_e > GOAL {
+            for ((point, asked), measured) in point.iter_mut().zip(color.to_linear()).zip(now.light) {
+                *point = (*point + asked - measured).clamp(0.0, 1.0);
             }
-            if now.delta_e <= MET {
+            let there = constant(Rgb::from_linear(point), self.codec)?;
+            let moved = latent.f_add(&there.f_sub(&here)?.f_mul(&self.soft)?)?;
+            let seen = self.pixels(&decoded(&moved, self.mask, self.codec)?)?;
+            let after = measure(&seen, stat, color)?;
+            if after.delta_e >= now.delta_e {
                 break;
             }
+            (latent, pixels, now, here) = (moved, seen, after, there);
+            rounds += 1;
         }
+        Ok(Attempt { latent, delta_e: now.delta_e, coverage: within(&pixels, color, NEAR)?, rounds })
     }
-    trimmed.after = now.delta_e;
-    Ok((best, trimmed))
+}
+
+/// The picture of a latent, [3, H, W] in -1..=1, where the mask is.
+fn decoded(latent: &Tensor, mask: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
+    Ok(codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?.f_squeeze_dim(0)?)
+}
+
+/// mean + share·(z − mean) in the region, [1, 1, h, w] of 0 and 1.
+fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
+    let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float);
+    let mean = cells(&latent.f_mul(region)?)?.f_div(&cells(region)?)?;
+    Ok(latent.f_add(&mean.f_sub(latent)?.f_mul_scalar(1.0 - share)?.f_mul(region)?)?)
 }
