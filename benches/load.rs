@@ -24,7 +24,7 @@ use support::statistics::{bootstrap, median};
 use tch::{Device, Kind, Tensor};
 
 /// Where the embedded model's files are.
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/weights/tiny");
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
 /// The parts that have weights.
 const PARTS: [&str; 3] = ["unet", "vae", "text_encoder"];
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 fn main() -> Result<()> {
     let mut paths: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     if paths.is_empty() {
-        paths.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"));
+        paths.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"));
     }
     for file in paths.iter().flat_map(|path| files(path)) {
         if let Err(error) = describe(&file) {

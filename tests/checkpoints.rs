@@ -346,7 +346,7 @@ fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() 
     let same = Pipeline::builder().source(Source::file(&pruned)).vae(Source::file(&vae)).build()?;
     let x = Tensor::ones([1, 4, 4, 4], (Kind::Float, Device::Cpu));
     assert_eq!(same.model().decode(&x)?, pipeline.model().decode(&x)?);
-    let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"));
+    let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"));
     let wrong = Model::load_with(&wrong, LoadOptions { vae: Some(Source::file(&vae)), ..LoadOptions::default() })?;
     assert_eq!(wrong.tensors("vae").expect("a VAE").len(), parts["vae"].len(), "of another width than the tiny one's");
     let message = Model::load(&Source::file(&vae)).map(drop).expect_err("a VAE").to_string();
@@ -523,7 +523,7 @@ fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
 
 #[test]
 fn a_folder_without_a_part_says_which_and_how_to_give_it() -> Result<()> {
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     for (missing, words) in [
         ("unet", "unet/config.json is missing in"),
         ("vae", "give one with `vae(source)`"),
@@ -567,7 +567,7 @@ fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Resul
 /// The embedded model's folder, copied.
 fn copied() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
-    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
         std::fs::create_dir_all(folder.path().join(part)).expect("a folder");
         for entry in std::fs::read_dir(from.join(part)).expect("the embedded model's files") {

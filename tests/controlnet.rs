@@ -18,7 +18,7 @@ const GRID: Grid = Grid::new(8, 6);
 
 /// A ControlNet of `channels` for the embedded model.
 fn net(seed: u64, channels: i64) -> Result<ControlNet> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny/unet/config.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model/unet/config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON");
     config["conditioning_channels"] = channels.into();
     config["conditioning_embedding_out_channels"] = vec![4, 8, 8, 16].into();

@@ -210,7 +210,7 @@ fn words_that_the_embedded_model_does_not_know_are_one_note() -> Result<()> {
     assert_eq!(request.run()?.notes().iter().filter(|note| note.contains("does not know")).count(), 1);
     assert!(pipeline.request("1girl, gold eyes, hair bow, red shirt").notes()?.is_empty());
     // A folder with the same weights is a checkpoint like others.
-    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let mut same = Pipeline::builder().source(Source::dir(folder)).build()?;
     assert!(same.request("a dragon").notes()?.is_empty());
     Ok(())

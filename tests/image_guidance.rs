@@ -425,7 +425,7 @@ fn copy(from: &Path, to: &Path, without: &[&str]) {
 
 #[test]
 fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -> Result<()> {
-    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let folder = tempfile::tempdir().unwrap();
     copy(&tiny, folder.path(), &["image_encoder", "feature_extractor"]);
     let error = Model::load(&Source::dir(folder.path()))?.vision(&picture(), View::default()).unwrap_err().to_string();

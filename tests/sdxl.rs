@@ -17,7 +17,7 @@ use std::fs;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/weights/tiny");
+const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
 
 /// A part's folder with random weights.
 fn part(folder: &Path, part: &str, config: &Value) -> Result<()> {

@@ -608,7 +608,7 @@ fn a_cancelled_run_ends_within_a_step() -> Result<()> {
 #[test]
 fn broken_checkpoints_are_described() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    copy(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"), folder.path());
+    copy(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"), folder.path());
     let load = || Model::load(&Source::dir(folder.path())).map(drop);
     load()?;
     let fails = |words: &[&str]| {
@@ -657,7 +657,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 
 #[test]
 fn pictures_and_captions_of_the_embedded_model_find_each_other() -> Result<()> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect(file);
     let weights = |part: &str| Weights::open(&folder.join(part).join("model.safetensors"), Kind::Float, Device::Cpu);
     let config = ClipTextConfig::from_json("text", &text("text_encoder/config.json"))?;

@@ -84,7 +84,7 @@ fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -
 
 /// A ControlNet of random weights for the embedded model.
 fn net() -> Result<ControlNet> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny/unet/config.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model/unet/config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON");
     config["conditioning_channels"] = 3.into();
     config["conditioning_embedding_out_channels"] = vec![4, 8, 8, 16].into();

@@ -29,7 +29,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--model", type=pathlib.Path, default=ROOT / "src/weights/tiny", help="a diffusers folder")
+    parser.add_argument("--model", type=pathlib.Path, default=ROOT / "crates/impasto-tiny/model", help="a diffusers folder")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     clock = time.process_time if args.threads == 1 else time.perf_counter  # as `benches/support/clock.rs`

@@ -67,7 +67,7 @@ def main():
         kind = dict(f32=torch.float32, bf16=torch.bfloat16, f16=torch.float16)[args.kind]
         unet, side = UNet2DConditionModel(**SD15).eval().to(args.device, kind), 32 if args.device == "cpu" else 64
     else:
-        unet, side = UNet2DConditionModel.from_pretrained(ROOT / "src/weights/tiny/unet", torch_dtype=torch.float32).eval(), 32
+        unet, side = UNet2DConditionModel.from_pretrained(ROOT / "crates/impasto-tiny/model/unet", torch_dtype=torch.float32).eval(), 32
     options = dict(dtype=unet.dtype, device=unet.device)
     x, context = torch.randn(2, 4, side, side, **options), torch.randn(2, 77, unet.config.cross_attention_dim, **options)
     plain = dict(unet.attn_processors)

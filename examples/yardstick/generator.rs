@@ -96,7 +96,7 @@ impl Settings {
         let folder = match &self.model {
             Source::File(path) => return fingerprint(path),
             Source::Dir(folder) => folder.clone(),
-            _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny"),
+            _ => Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"),
         };
         let mut files = Vec::new();
         for part in ["unet", "vae", "text_encoder", "text_encoder_2", "image_encoder"].map(|part| folder.join(part)) {

@@ -28,8 +28,6 @@ mod recognize;
 mod report;
 mod single;
 mod source;
-#[cfg(feature = "tiny")]
-mod tiny;
 pub(crate) mod vocabulary;
 
 pub use checkpoint::read_folder;

@@ -100,7 +100,7 @@ impl Source {
 
 #[cfg(feature = "tiny")]
 pub(super) fn embedded(file: &str) -> Option<&'static [u8]> {
-    super::tiny::file(file)
+    impasto_tiny::file(file)
 }
 
 #[cfg(not(feature = "tiny"))]

@@ -10,7 +10,7 @@ use std::process::Command;
 use tch::Tensor;
 
 fn tiny() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model")
 }
 
 /// A copy of the embedded model's folder.

@@ -64,7 +64,7 @@ fn splits_never_meet() {
 
 #[test]
 fn the_tiny_model_knows_every_word() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/weights/tiny/tokenizer/vocab.json");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model/tokenizer/vocab.json");
     let vocabulary: BTreeMap<String, u32> = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let suite = Suite::new("heldout", 7);
     let choice = Arguments::default().choice;

@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn every_word_is_one_token_of_the_tiny_model() {
-        let vocabulary = include_bytes!("../../weights/tiny/tokenizer/vocab.json");
-        let merges = include_bytes!("../../weights/tiny/tokenizer/merges.txt");
+        let vocabulary = include_bytes!("../../../crates/impasto-tiny/model/tokenizer/vocab.json");
+        let merges = include_bytes!("../../../crates/impasto-tiny/model/tokenizer/merges.txt");
         let tokenizer = Tokenizer::from_vocab(vocabulary, merges, None, None).unwrap();
         let mut words: HashSet<String> = HashSet::new();
         for (_, caption) in captions(Wording::default()) {
