@@ -142,7 +142,7 @@ fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f
         let met = |painted: &PaintedColor| {
             painted.delta_e <= 2.0
                 && painted.mean_delta_e <= 5.0
-                && painted.coverage >= 0.8
+                && painted.coverage >= 0.6
                 && painted.least_covered.is_none_or(|covered| covered >= 0.5)
                 && painted.remainder.is_none_or(|left| left <= 0.1)
                 && painted.undecided.is_none_or(|cells| cells <= 1.5)

@@ -51,8 +51,6 @@ impl ColorStat {
 pub(super) const MET: f64 = 2.0;
 /// CIEDE2000 up to which a pixel has the color.
 pub(super) const NEAR: f64 = 10.0;
-/// Share of a region's pixels with the color from which on the region has it.
-pub(super) const MOST: f64 = 0.8;
 
 /// A measured color.
 #[derive(Clone, Copy, Debug)]

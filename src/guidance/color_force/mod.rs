@@ -384,8 +384,9 @@ impl ColorForce {
         self
     }
 
-    /// Lets trimming also lessen the texture, by a quarter at a time, where the color is not met otherwise or fewer than .8 of the pixels
-    /// are within CIEDE2000 10 of it. Shaded gold, for example, has no pixels beyond gold to make up for its dark ones.
+    /// Lets trimming also lessen the texture, by a quarter at a time, where the color is not met otherwise: shaded gold has no pixels beyond
+    /// gold to make up for its dark ones. Where the color is met but fewer than .8 of the pixels are within CIEDE2000 10 of it, trimming
+    /// lessens the texture by one quarter.
     pub fn flatten(mut self, flatten: bool) -> Self {
         self.settings.flatten = flatten;
         self

@@ -1,7 +1,7 @@
 //! What a color force did: recorded per forced step, measured in the finished picture.
 
 use super::gold::Gold;
-use super::measure::{ColorStat, MET, MOST, NEAR, Place, measure, within};
+use super::measure::{ColorStat, MET, NEAR, Place, measure, within};
 use super::remainder::compare;
 use super::seen::Seen;
 use super::settings::Settings;
@@ -15,6 +15,8 @@ use tch::{Device, Kind, Tensor};
 
 /// CIEDE2000 of a region's mean up to which it is of one color.
 const ONE_COLOR: f64 = 5.0;
+/// Share of its pixels near the color from which it is of one color.
+const MOST: f64 = 0.6;
 /// Share of a connected piece below which it was painted in part.
 const HALF: f64 = 0.5;
 /// Remainder of a region from which on its mask cuts a thing.
@@ -40,7 +42,7 @@ pub struct ColorReport {
     pub painted: Vec<PaintedColor>,
     /// What trimming did, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and .8 of its pixels within 10
+    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and .6 of its pixels within 10
     /// (the median says nothing of the half that has other colors, and the mean of two colors is a third one), and so is half of each of its
     /// connected pieces ([`PaintedColor::least_covered`]); the mask does not cut its thing ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]). A clean mask on the wrong thing is not noticed: the masks
     /// show it.

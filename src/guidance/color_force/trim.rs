@@ -1,7 +1,7 @@
 //! The last touch: what is missing of a color is measured in the picture and added to the latent.
 
 use super::gold::constant;
-use super::measure::{MET, MOST, NEAR, Place, measure, within};
+use super::measure::{MET, NEAR, Place, measure, within};
 use super::settings::Settings;
 use super::texture::blur;
 use crate::color::Rgb;
@@ -33,12 +33,14 @@ pub(super) const UNSHOWABLE: f64 = 10.0;
 const GOAL: f64 = 0.75;
 /// Shares of the texture that are tried in turn where all of it leaves the color unmet.
 const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
+/// Share of the pixels near the color below which the first of these is tried even if the color is met. No further: an eye has a pupil.
+const ENOUGH: f64 = 0.8;
 
 /// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
 ///
 /// The set point p moves by what is missing, p ← clip(p + asked − measured) in linear light, and the latent by the difference of
-/// the flat latents of the two, under the mask blurred by a cell. If the color is not met so, or if too few of the region's pixels have it,
-/// the same is done with less of the texture. The best result counts.
+/// the flat latents of the two, under the mask blurred by a cell. If the color is not met so, the same is done with less and less of the
+/// texture; if it is met but too few of the region's pixels have it, with a quarter less. The best result counts.
 pub(super) fn trim(
     latent: &Tensor,
     mask: &Tensor,
@@ -56,8 +58,8 @@ pub(super) fn trim(
     let mut best = trim.approach(latent.shallow_clone(), pixels)?;
     let mut texture = 1.0;
     let flatter = if settings.flatten { FLATTER.as_slice() } else { &[] };
-    for share in flatter {
-        if best.is_met() {
+    for (tried, share) in flatter.iter().enumerate() {
+        if best.delta_e <= MET && (tried > 0 || best.coverage >= ENOUGH) {
             break;
         }
         let flatter = flattened(latent, &region, *share)?;
@@ -94,10 +96,6 @@ struct Attempt {
 }
 
 impl Attempt {
-    fn is_met(&self) -> bool {
-        self.delta_e <= MET && self.coverage >= MOST
-    }
-
     /// A color that is met counts first, then how many of the pixels have it.
     fn is_better_than(&self, other: &Self) -> bool {
         if self.delta_e.max(other.delta_e) <= MET {
