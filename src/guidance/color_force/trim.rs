@@ -118,7 +118,7 @@ impl Trim<'_> {
         let (color, stat) = (self.settings.color, self.settings.stat);
         let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
         let (mut now, mut rounds) = (measure(&pixels, stat, color)?, 0);
-        while rounds < self.settings.trim as usize && now.delta_e > GOAL {
+        while rounds < self.settings.trim && now.delta_e > GOAL {
             for ((point, asked), measured) in point.iter_mut().zip(color.to_linear()).zip(now.light) {
                 *point = (*point + asked - measured).clamp(0.0, 1.0);
             }
