@@ -1,5 +1,6 @@
 //! Color forcing: pulling what a phrase names toward a flat color.
 
+mod comparison;
 mod cutoff;
 mod feedback;
 mod forcing;
@@ -7,7 +8,6 @@ mod gold;
 mod measure;
 mod outlook;
 mod protect;
-mod remainder;
 mod repeated;
 mod report;
 mod seen;

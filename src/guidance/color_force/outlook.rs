@@ -1,8 +1,8 @@
 //! The outlook of a force: how well a first pass suits it, so that a run of several candidates finishes the best of them.
 
 use super::ColorForce;
+use super::comparison::compare;
 use super::forcing::Maps;
-use super::remainder::compare;
 use crate::conditioning::Codec;
 use crate::error::Result;
 use tch::{Kind, Tensor};

@@ -1,8 +1,8 @@
 //! What a color force did: recorded per forced step, measured in the finished picture.
 
+use super::comparison::compare;
 use super::gold::Gold;
 use super::measure::{ColorStat, MET, NEAR, Place, measure, within};
-use super::remainder::compare;
 use super::seen::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};

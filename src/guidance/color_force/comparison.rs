@@ -84,8 +84,9 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
 
 /// A connected piece of a thing.
 struct Piece {
+    /// All of its pixels.
     pixels: usize,
-    /// Those of them that have the color.
+    /// Pixels that have the color.
     colored: usize,
 }
 
