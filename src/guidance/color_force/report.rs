@@ -499,6 +499,8 @@ mod tests {
         assert!(collar.delta_e == 0.0 && collar.coverage > 0.5 && !collar.is_met(), "{collar:?}");
         let plain = painted(&[(red, 80), (Rgb(200, 20, 20), 20)], ColorStat::Median, red)?; // a crease
         assert!(plain.is_met(), "{plain:?}");
+        let halved = PaintedColor { least_covered: Some(0.4), ..plain };
+        assert!(!halved.is_met(), "one of its pieces was painted in part: {halved:?}");
         Ok(())
     }
 }

@@ -147,3 +147,65 @@ fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
     let mean = cells(&latent.f_mul(region)?)?.f_div(&cells(region)?)?;
     Ok(latent.f_add(&mean.f_sub(latent)?.f_mul_scalar(1.0 - share)?.f_mul(region)?)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditioning::Conditioning;
+    use crate::guidance::ColorForce;
+    use crate::prompt::Prompt;
+    use tch::Device;
+
+    const GRAY: Rgb = Rgb(128, 128, 128);
+
+    /// The latent is the picture, cell by cell.
+    struct Pixels;
+
+    impl Codec for Pixels {
+        fn prompt(&self, _: &str) -> Result<Prompt> {
+            Err(Error::EmptyPhrase)
+        }
+        fn text(&self, _: &str) -> Result<Conditioning> {
+            Err(Error::EmptyPhrase)
+        }
+        fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+            Ok(picture.shallow_clone())
+        }
+        fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+            Ok(latent.shallow_clone())
+        }
+        fn cell(&self) -> i64 {
+            1
+        }
+    }
+
+    /// Trims ten rows of gray pixels, of which the first `others` have a gray of their own.
+    fn trimmed(asked: Rgb, most: u8, (others, other): (i64, u8), flatten: bool) -> Result<Trimmed> {
+        let latent = Tensor::full([1, 3, 10, 10], f64::from(most) / 127.5 - 1.0, (Kind::Float, Device::Cpu));
+        let _ = latent.narrow(2, 0, others).fill_(f64::from(other) / 127.5 - 1.0);
+        let force = ColorForce::exact("any", asked).outlines(false).flatten(flatten);
+        let mask = Tensor::ones([10, 10], (Kind::Float, Device::Cpu));
+        Ok(trim(&latent, &mask, 0, &force.settings, &Pixels)?.1)
+    }
+
+    #[test]
+    fn texture_that_hides_the_color_is_lessened_once() -> Result<()> {
+        // Three rows are CIEDE2000 11 off, and 8 with a quarter less of the texture.
+        let folds = trimmed(GRAY, 128, (3, 100), true)?;
+        assert_eq!(folds.texture, 0.75);
+        assert!(folds.after <= GOAL, "the color stays met: {folds:?}");
+        assert_eq!(trimmed(GRAY, 128, (3, 100), false)?.texture, 1.0, "unless it may not be");
+        assert_eq!(trimmed(GRAY, 128, (1, 100), true)?.texture, 1.0, "nine of ten rows have the color");
+        // Black rows stay black, with less texture too: of these nothing is taken.
+        assert_eq!(trimmed(GRAY, 128, (3, 0), true)?.texture, 1.0);
+        Ok(())
+    }
+
+    #[test]
+    fn color_at_the_edge_lessens_all_texture() -> Result<()> {
+        // Nothing is brighter than white, so brighter rows cannot make up for the others.
+        let white = trimmed(Rgb(255, 255, 255), 200, (4, 255), true)?;
+        assert!(white.texture == 0.25 && white.after < white.before, "{white:?}");
+        Ok(())
+    }
+}
