@@ -14,8 +14,8 @@ demo: setup
 test: export CARGO_INCREMENTAL = 0
 test: setup
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features train,hub -- -D warnings
-	OMP_NUM_THREADS=1 $(CARGO) test --workspace --features train,hub # they run side by side, a core each
+	$(CARGO) clippy --workspace --all-targets --features hub -- -D warnings
+	OMP_NUM_THREADS=1 $(CARGO) test --workspace --features hub # they run side by side, a core each
 	tests/downstream.sh
 
 # The reference's numbers alone.

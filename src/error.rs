@@ -201,16 +201,6 @@ pub enum Error {
         /// Now.
         now: usize,
     },
-    /// A training stopped; the source says why.
-    #[error("training stopped at step {step}: {source}; {}", resumable(checkpoint.as_deref()))]
-    Training {
-        /// Steps done.
-        step: u64,
-        /// The last good checkpoint, if there is one.
-        checkpoint: Option<PathBuf>,
-        /// The failure.
-        source: Box<Error>,
-    },
     /// A run was asked to go on after it had failed.
     #[error("this run ended with an error; start a new one")]
     RunFailed,
@@ -220,13 +210,6 @@ pub enum Error {
     /// An error of the user's own hook, guidance method or callback; [`Error::custom`] makes it.
     #[error("{0}")]
     Custom(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
-
-fn resumable(checkpoint: Option<&std::path::Path>) -> String {
-    match checkpoint {
-        Some(path) => format!("the last good checkpoint is {}", path.display()),
-        None => "there is no checkpoint yet".into(),
-    }
 }
 
 /// A color that was asked for and is not there.

@@ -31,7 +31,6 @@
 //! | take one step at a time | [`sampler::Sampler`] |
 //! | write the loop yourself | [`Model`], [`diffusion`] |
 //! | try your guidance without a model | [`testing::ToyModel`] |
-//! | draw what the tiny model is trained on | `train::dataset`, with the feature `train` |
 //!
 //! [`mask`]: pipeline::Request::mask
 //! [`variation`]: pipeline::Request::variation
@@ -65,9 +64,6 @@ pub mod sheet;
 mod step;
 pub mod testing;
 pub mod text;
-#[cfg(feature = "train")]
-#[cfg_attr(docsrs, doc(cfg(feature = "train")))]
-pub mod train;
 mod vision;
 pub mod weights;
 

@@ -560,12 +560,6 @@ fn unused(weights: &Weights) -> Vec<String> {
     notes
 }
 
-/// The first tokenizer of a checkpoint.
-#[cfg(feature = "train")]
-pub(crate) fn tokenizer(checkpoint: &Checkpoint) -> Result<crate::text::Tokenizer> {
-    text_encoders::tokenizer(checkpoint, "tokenizer")
-}
-
 impl Denoiser for Model {
     fn sites(&self) -> &[AttentionSite] {
         self.unet.sites()

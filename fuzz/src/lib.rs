@@ -1,6 +1,6 @@
 //! What is fuzzed: each function takes any bytes and must end soon, without a panic and without much memory.
 //!
-//! `cargo fuzz run <name>` runs one of them (with a nightly compiler); `tests/limits` runs them all on mutations of `corpus/`.
+//! `cargo fuzz run <name>` runs one of them (with a nightly compiler); `tests/all/limits` runs them all on mutations of `corpus/`.
 
 use impasto::diffusion::SchedulerConfig;
 use impasto::guidance::{Composition, Guidance, PaintWithWords, Palette};

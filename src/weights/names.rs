@@ -1,6 +1,6 @@
 //! Names of single files (LDM and SGM layout) and what diffusers calls the same tensors.
 //!
-//! A rule per part, no tables: `tests/checkpoints.rs` holds them against every name of the published files.
+//! A rule per part, no tables: `tests/all/checkpoints.rs` holds them against every name of the published files.
 
 use super::Tensors;
 use crate::error::Result;

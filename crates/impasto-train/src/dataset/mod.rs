@@ -1,0 +1,103 @@
+//! Pictures without end, and the truth about them: what the tiny model learns from.
+//!
+//! Cartoon portraits (nine of twenty) and scenes of one to three things, with the class of every pixel and the color of
+//! every part:
+//!
+//! ```
+//! use impasto_train::dataset::{Class, Dataset, Wording};
+//! let drawing = Dataset::new(256)?.draw(7)?;
+//! assert_eq!((drawing.picture.height(), drawing.mask.dim()), (256, (256, 256)));
+//! println!("{}", drawing.record.caption(Wording::default(), 0)); // 1girl, navy eyes, hair, ...
+//! for (class, color) in drawing.record.colors() {
+//!     println!("{class}: {} {}", color.name, color.rgb);
+//! }
+//! # let _ = Class::Hair;
+//! # Ok::<(), impasto::Error>(())
+//! ```
+//!
+//! The colors in a [`Record`] are exact: most pixels of a part have that color to the bit. Light and shade and small
+//! things cover the rest.
+
+mod canvas;
+mod caption;
+mod class;
+mod clutter;
+mod dice;
+mod face;
+mod hair;
+mod object;
+mod palette;
+mod portrait;
+mod record;
+mod scene;
+mod shape;
+#[cfg(test)]
+mod tests;
+
+pub use caption::Wording;
+pub use class::Class;
+pub use clutter::Cluttered;
+pub use palette::{ALIASES, NamedColor, PALETTE};
+pub use record::{Bounds, HairStyle, Object, Part, Record, Who};
+
+use dice::Dice;
+use impasto::Raster;
+use impasto::{Error, Result};
+use ndarray::Array2;
+use std::ops::RangeInclusive;
+
+/// Sides that can be drawn, in pixels.
+const SIZES: RangeInclusive<u32> = 64..=512;
+/// How many of all pictures are portraits.
+const PORTRAITS: f64 = 0.45;
+
+/// A picture with what is known about it.
+#[derive(Clone, Debug)]
+pub struct Drawing {
+    /// The picture, `size` pixels either way.
+    pub picture: Raster,
+    /// [`Class::index`] of every pixel, rows first.
+    pub mask: Array2<u8>,
+    /// What was drawn, in which colors.
+    pub record: Record,
+}
+
+/// Draws pictures of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dataset {
+    size: u32,
+}
+
+impl Dataset {
+    /// Pictures of `size` pixels either way, 64..=512. 256 is usual; at 64, eyes are six pixels wide.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for other sizes.
+    pub fn new(size: u32) -> Result<Self> {
+        if !SIZES.contains(&size) {
+            return Err(Error::parameter("size", size, "64..=512 pixels; 256 is usual"));
+        }
+        Ok(Self { size })
+    }
+
+    /// Pixels either way.
+    pub fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// The drawing of that seed: another one for each, the same whenever and wherever it is asked for.
+    ///
+    /// # Errors
+    /// None that a size within the range can cause.
+    pub fn draw(&self, seed: u64) -> Result<Drawing> {
+        let mut dice = Dice::seeded(seed);
+        let (canvas, mut record) = if dice.chance(PORTRAITS) {
+            portrait::draw(&mut dice, self.size)?
+        } else {
+            scene::draw(&mut dice, self.size)?
+        };
+        let (picture, mask) = canvas.finish()?;
+        scene::measure(&mut record, &mask);
+        Ok(Drawing { picture, mask, record })
+    }
+}

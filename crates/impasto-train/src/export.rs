@@ -1,0 +1,83 @@
+//! Trained weights as a checkpoint that anybody can load.
+
+use super::checkpoint::halved;
+use impasto::nn::{ClipText, ClipTextConfig};
+use impasto::text::Tokenizer;
+use impasto::weights::{Tensors, Weights, write_safetensors};
+use impasto::{Error, Result};
+use std::fs;
+use std::path::{Path, PathBuf};
+use tch::{Device, Kind};
+
+/// A folder in diffusers' layout, in which parts are replaced as they are trained.
+#[derive(Clone, Debug)]
+pub struct ModelFolder {
+    folder: PathBuf,
+}
+
+impl ModelFolder {
+    /// A folder with the embedded model's text encoder, tokenizer, scheduler and vision tower. Files that are there stay.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
+        let model = Self { folder: folder.into() };
+        let shared =
+            impasto_tiny::FILES.iter().filter(|(file, _)| !file.starts_with("unet/") && !file.starts_with("vae/"));
+        for (file, bytes) in shared {
+            if !model.folder.join(file).exists() {
+                model.write(file, bytes)?;
+            }
+        }
+        Ok(model)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Puts a part's configuration and weights, as f16, in place.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Torch`].
+    pub fn put(&self, part: &str, config: &str, weights: &Tensors) -> Result<()> {
+        self.write(&format!("{part}/config.json"), config.as_bytes())?;
+        let name = if part.ends_with("encoder") { "model" } else { "diffusion_pytorch_model" };
+        write_safetensors(&halved(weights)?, &self.folder.join(part).join(name).with_extension("safetensors"))
+    }
+
+    /// The tokenizer and the text encoder, in f32.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; those of loading them.
+    pub fn text(&self) -> Result<(Tokenizer, ClipText)> {
+        let config = self.read("text_encoder/config.json")?;
+        let config = ClipTextConfig::from_json("text_encoder/config.json", &String::from_utf8_lossy(&config))?;
+        let weights = self.folder.join("text_encoder/model.safetensors");
+        let text_encoder = ClipText::new(&Weights::open(&weights, Kind::Float, Device::Cpu)?, &config)?;
+        let tokenizer = Tokenizer::from_vocab(
+            &self.read("tokenizer/vocab.json")?,
+            &self.read("tokenizer/merges.txt")?,
+            Some(&self.read("tokenizer/special_tokens_map.json")?),
+            Some(&self.read("tokenizer/tokenizer_config.json")?),
+        )?;
+        Ok((tokenizer, text_encoder))
+    }
+
+    fn read(&self, file: &str) -> Result<Vec<u8>> {
+        let path = self.folder.join(file);
+        fs::read(&path).map_err(|source| Error::Io { path, source })
+    }
+
+    fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.folder.join(file);
+        let at = |source| Error::Io { path: path.clone(), source };
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(at)?;
+        }
+        let partial = path.with_extension("partial");
+        fs::write(&partial, bytes).map_err(at)?;
+        fs::rename(&partial, &path).map_err(at)
+    }
+}

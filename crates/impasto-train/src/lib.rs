@@ -1,0 +1,47 @@
+//! Training of small models of the Stable Diffusion family, such as the one that [`impasto`] embeds.
+//!
+//! * [`dataset`]: drawn pictures with captions, masks and exact colors, out of nothing but a seed.
+//! * [`Training`]: the loop. It takes a [`Task`] (what is trained, and its loss), shares every batch among workers, and survives
+//!   being killed.
+//! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`TextTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
+//!   the VAE and the UNet, [`ModelFolder`] behind all.
+//! * [`Optimizer`]: Muon and AdamW. [`averaged`]: one network of several runs.
+
+// The library neither panics nor prints; its tests, examples and program may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
+mod checkpoint;
+mod clip;
+mod curves;
+pub mod dataset;
+mod error;
+mod evaluator;
+mod export;
+mod journal;
+mod latents;
+mod optimizer;
+mod parameters;
+mod rate;
+mod task;
+mod text;
+mod training;
+mod unet;
+mod vae;
+
+pub use checkpoint::{Checkpoint, halved};
+pub use clip::ClipTask;
+pub use curves::curves;
+pub use error::Error;
+pub use evaluator::{Evaluator, EvaluatorTask};
+pub use export::ModelFolder;
+pub use journal::Journal;
+pub use latents::Latents;
+pub use optimizer::{AdamW, Muon, Optimizer, Rule, clip};
+pub use parameters::{Parameters, averaged};
+pub use rate::Rate;
+pub use task::{Loss, Shard, Task};
+pub use text::TextTask;
+pub use training::{Progress, Training};
+pub use unet::UnetTask;
+pub use vae::{HELD_OUT, VaeTask};

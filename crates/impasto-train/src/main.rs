@@ -1,0 +1,266 @@
+//! Trains a model like the embedded one, part after part:
+//!
+//! ```text
+//! cargo run --release -p impasto-train -- vae OUT --steps 12000
+//! cargo run --release -p impasto-train -- latents OUT --count 24576
+//! cargo run --release -p impasto-train -- unet OUT --steps 20000
+//! cargo run --release -p impasto-train -- decoder OUT --steps 4000
+//! cargo run --release -p impasto-train -- clip OUT --steps 1500
+//! cargo run --release -p impasto-train -- text OUT --steps 1500 --batch 32
+//! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
+//! ```
+//!
+//! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
+//! and sample sheets. A training that is stopped and started again goes on from its last checkpoint.
+
+use clap::{Parser, ValueEnum};
+use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
+use impasto::weights::{Tensors, Weights, read_safetensors};
+use impasto_train::dataset::Dataset;
+use impasto_train::{
+    ClipTask, Error, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, TextTask, Training, UnetTask,
+    VaeTask, averaged,
+};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind};
+
+/// Side of the pictures.
+const SIZE: u32 = 256;
+/// The embedded model's VAE.
+const VAE: &str = include_str!("../networks/vae.json");
+/// Its UNet.
+const UNET: &str = include_str!("../networks/unet.json");
+
+/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part.
+#[derive(Parser)]
+#[command(version)]
+struct Options {
+    /// The part to train
+    #[arg(value_enum)]
+    part: Part,
+    /// The folder of the model, its checkpoints, journals and sample sheets
+    out: PathBuf,
+    /// Steps in all, those of earlier calls included
+    #[arg(long, default_value_t = 12000)]
+    steps: u64,
+    /// Pictures whose latents the UNet learns from
+    #[arg(long, default_value_t = 16384)]
+    count: u64,
+    /// Samples a worker takes in a step
+    #[arg(long, default_value_t = 16)]
+    batch: usize,
+    /// Threads that share a batch
+    #[arg(long, default_value_t = 2)]
+    workers: usize,
+    /// The number type that the UNet is computed in
+    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    kind: Precision,
+    /// Seed of weights, drawings and noise
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Stop after so many minutes
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// A file of weights to begin with; given more than once, their mean
+    #[arg(long)]
+    init: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Part {
+    /// The autoencoder of pictures
+    Vae,
+    /// The autoencoder's decoder alone, longer: latents stay as they are
+    Decoder,
+    /// Latents of the drawings, which the UNet learns from; `unet` makes them if need be
+    Latents,
+    /// The UNet
+    Unet,
+    /// The vision tower, which learns to meet the text tower
+    Clip,
+    /// The text tower, which learns to read past words that it does not know
+    Text,
+    /// The judge that finds the parts of a picture
+    Evaluator,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Precision {
+    F32,
+    Bf16,
+}
+
+impl From<Precision> for Kind {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::F32 => Self::Float,
+            Precision::Bf16 => Self::BFloat16,
+        }
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let options = Options::parse();
+    let (out, options) = (options.out.clone(), &options);
+    let model = ModelFolder::new(out.join("model"))?;
+    match options.part {
+        Part::Vae => vae(&out, &model, options)?,
+        Part::Decoder => decoder(&out, &model, options)?,
+        Part::Latents => drop(latents(&out, &model, options)?),
+        Part::Unet => unet(&out, &model, options)?,
+        Part::Clip => clip(&out, &model, options)?,
+        Part::Text => text(&out, &model, options)?,
+        Part::Evaluator => evaluator(&out, &model, options)?,
+    }
+    Ok(())
+}
+
+impl Options {
+    fn training(&self, folder: PathBuf, muon: f64, adamw: f64, hold: f64) -> Training {
+        Training {
+            folder,
+            seed: self.seed,
+            workers: self.workers,
+            rate: Rate { warm_up: 50, hold, steps: self.steps },
+            muon: (muon, 0.01),
+            adamw: (adamw, 1e-3),
+            clip: 1.0,
+            ema: 0.9985,
+            checkpoint: Duration::from_secs(180),
+            evaluate: 500,
+            until: self.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),
+        }
+    }
+
+    /// Weights to begin with: those of a file, the mean of several, or new ones.
+    fn initial(&self, new: impl FnOnce() -> impasto::Result<Tensors>) -> impasto::Result<Tensors> {
+        if self.init.is_empty() {
+            return new();
+        }
+        averaged(&self.init.iter().map(|file| read_safetensors(file)).collect::<impasto::Result<Vec<_>>>()?)
+    }
+}
+
+fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (config, dataset) = (VaeConfig::from_json("vae/config.json", VAE)?, Dataset::new(SIZE)?);
+    let training = options.training(out.join("vae"), 0.03, 3e-3, 0.3);
+    let initial = || options.initial(|| VaeTask::initial(&config, options.seed));
+    let task = || VaeTask::new(config.clone(), dataset, Kind::Float);
+    let ema = training.run(initial, || Ok(task()), report)?;
+    let scale = task().scaling_factor(&ema)?;
+    Ok(model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)?)
+}
+
+/// The decoder alone, longer: latents stay as they are.
+fn decoder(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (config, dataset) = (VaeConfig::from_json("vae/config.json", VAE)?, Dataset::new(SIZE)?);
+    let training = options.training(out.join("decoder"), 0.012, 1e-3, 0.2);
+    let initial = || options.initial(|| read_safetensors(&out.join("vae/ema.safetensors")));
+    let task = || Ok(VaeTask::new(config.clone(), dataset, Kind::Float).frozen_encoder());
+    let ema = training.run(initial, task, report)?;
+    let path = model.path().join("vae/config.json");
+    let json = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
+    Ok(model.put("vae", &json, &ema)?)
+}
+
+/// The VAE that was trained before, in f32.
+fn trained_vae(model: &ModelFolder) -> impasto::Result<Vae> {
+    let path = model.path().join("vae/config.json");
+    let config = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
+    let weights = model.path().join("vae/diffusion_pytorch_model.safetensors");
+    let config = VaeConfig::from_json("vae/config.json", &config)?;
+    Vae::new(&Weights::open(&weights, Kind::Float, Device::Cpu)?, &config)
+}
+
+fn latents(out: &Path, model: &ModelFolder, options: &Options) -> impasto::Result<(Latents, Latents)> {
+    let encode = |folder: &str, seeds| {
+        Latents::encode(&out.join(folder), Dataset::new(SIZE)?, || trained_vae(model), seeds, options.workers as u64)
+    };
+    Ok((encode("latents", 0..options.count)?, encode("held-out", HELD_OUT..HELD_OUT + 256)?))
+}
+
+fn unet(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let (latents, held_out) = latents(out, model, options)?;
+    let (latents, held_out) = (Arc::new(latents), Arc::new(held_out));
+    let training = options.training(out.join("unet"), 0.012, 2e-3, 0.5);
+    let config = UnetConfig::from_json("unet/config.json", UNET)?;
+    let initial = || options.initial(|| UnetTask::initial(&config, options.seed));
+    let make =
+        || UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind.into());
+    let ema = training.run(initial, make, report)?;
+    Ok(model.put("unet", UNET, &ema)?)
+}
+
+fn clip(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let read = |file: &str| {
+        let path = model.path().join(file);
+        std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path, source })
+    };
+    let json = read("image_encoder/config.json")?;
+    let configs = || -> impasto::Result<_> {
+        let text = ClipTextConfig::from_json("text_encoder/config.json", &read("text_encoder/config.json")?)?;
+        Ok((text, ClipVisionConfig::from_json("image_encoder/config.json", &json)?))
+    };
+    let processor = read("feature_extractor/preprocessor_config.json")?;
+    let processor = ClipImageProcessor::from_json("preprocessor_config.json", &processor)?;
+    let make = || {
+        let (tokenizer, dataset) = (model.text()?.0, Dataset::new(SIZE)?);
+        Ok(ClipTask::new(configs()?, processor.clone(), tokenizer, dataset, options.batch, true))
+    };
+    let initial = || {
+        let (text, vision) = configs()?;
+        let mut weights = ClipTask::initial(&text, &vision, options.seed)?;
+        for tower in ["text", "image"] {
+            let file = model.path().join(format!("{tower}_encoder/model.safetensors"));
+            let prefix = if tower == "image" { "vision" } else { tower };
+            let known = read_safetensors(&file)?.into_iter().map(|(name, x)| (format!("{prefix}.{name}"), x));
+            weights.extend(known);
+        }
+        Ok(weights)
+    };
+    let training = options.training(out.join("clip"), 0.01, 1.5e-3, 0.3);
+    let ema = training.run(|| options.initial(initial), make, report)?;
+    Ok(model.put("image_encoder", &json, &ClipTask::tower(&ema, "vision"))?)
+}
+
+/// The text encoder that the UNet learned from, taught to read past words that it does not know.
+fn text(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let path = model.path().join("text_encoder/config.json");
+    let json = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
+    let config = ClipTextConfig::from_json("text_encoder/config.json", &json)?;
+    let make = || {
+        let (tokenizer, before) = model.text()?;
+        Ok(TextTask::new(config.clone(), tokenizer, before, Dataset::new(64)?, options.batch))
+    };
+    let initial = || options.initial(|| read_safetensors(&model.path().join("text_encoder/model.safetensors")));
+    let training = options.training(out.join("text"), 0.01, 1.5e-3, 0.2);
+    let ema = training.run(initial, make, report)?;
+    Ok(model.put("text_encoder", &json, &ema)?)
+}
+
+fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
+    let training = options.training(out.join("evaluator"), 0.02, 4e-3, 0.0);
+    let make = || Ok(EvaluatorTask::new(Dataset::new(SIZE)?, Some(trained_vae(model)?), options.batch));
+    let initial = || options.initial(|| EvaluatorTask::initial(options.seed));
+    training.run(initial, make, report).map(drop)
+}
+
+fn report(progress: &Progress<'_>) {
+    let evaluated = progress.figures.iter().any(|(name, _)| name.starts_with("held-out"));
+    if evaluated || progress.step.is_multiple_of(20) {
+        let figures: Vec<_> = progress.figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+        let left = progress.left.as_secs();
+        println!(
+            "{:>6}/{}  {:.2}/s  {}:{:02}:{:02} left  {}",
+            progress.step,
+            progress.steps,
+            progress.speed,
+            left / 3600,
+            left / 60 % 60,
+            left % 60,
+            figures.join("  ")
+        );
+    }
+}

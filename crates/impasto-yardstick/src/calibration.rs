@@ -1,0 +1,314 @@
+//! The judge's own error, on drawings whose truth is known: with a faultless guidance, what would the yardstick say?
+
+use crate::runner::Failure;
+use crate::suite::OBJECTS;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// What the table shows, for reports.
+pub const ABOUT: &str = "A faultless guidance (drawings, one part in another color) seen by this judge. IoU with the truth; \
+    IoU of the judge's regions between the two pictures of a pair, whose truth is equal; median ΔE and share of retries. \
+    Decoded: after the model's encoder and decoder. Flip: IoU of the region in a generated picture with that in its mirror \
+    image. Attention: IoU of the model's own attention with the judge's region, and by how much ΔE and leakage of forced \
+    pictures are larger by it. Floors are shown beside the figures, never subtracted.";
+/// A class that the judge finds less well than this cannot say where an object is.
+const WEAK: f64 = 0.7;
+/// Below this IoU between pictures of equal truth, the region is where the judge sees the part in both.
+const STEADY: f64 = 0.8;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    pub pairs: usize,
+    pub parts: BTreeMap<String, Row>,
+}
+
+impl Calibration {
+    /// What `calibrate` left in a folder or in the one above; `None` if it was never run.
+    pub fn near(folder: &Path) -> Result<Option<Self>, Failure> {
+        let Some(path) = crate::tuning::near(folder, "calibration.json") else { return Ok(None) };
+        let text = std::fs::read(&path)?;
+        Ok(Some(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", path.display()))?))
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    pub iou: Option<f64>,
+    pub iou_decoded: Option<f64>,
+    pub pair: Option<f64>,
+    pub pair_decoded: Option<f64>,
+    pub delta_e: Option<f64>,
+    pub delta_e_decoded_truth: Option<f64>,
+    pub delta_e_decoded: Option<f64>,
+    pub leak_decoded: Option<f64>,
+    pub retry: Option<f64>,
+    pub retry_decoded: Option<f64>,
+    pub flip: Option<f64>,
+    pub attention: Option<f64>,
+    pub attention_delta_e: Option<f64>,
+    pub attention_leak: Option<f64>,
+}
+
+impl Row {
+    /// Columns in order.
+    pub fn cells(&self) -> [(&'static str, Option<f64>); 14] {
+        [
+            ("IoU", self.iou),
+            ("decoded", self.iou_decoded),
+            ("pair", self.pair),
+            ("decoded", self.pair_decoded),
+            ("ΔE", self.delta_e),
+            ("decoded, true regions", self.delta_e_decoded_truth),
+            ("decoded", self.delta_e_decoded),
+            ("leakage decoded", self.leak_decoded),
+            ("retry", self.retry),
+            ("retry decoded", self.retry_decoded),
+            ("flip", self.flip),
+            ("attention", self.attention),
+            ("attention ΔE", self.attention_delta_e),
+            ("attention leakage", self.attention_leak),
+        ]
+    }
+}
+
+impl Calibration {
+    /// The parts whose region the judge sees elsewhere when nothing but the color is another.
+    pub fn unsteady(&self) -> Vec<String> {
+        let unsteady = |row: &Row| row.pair_decoded.is_some_and(|iou| iou < STEADY);
+        self.parts.iter().filter(|(_, row)| unsteady(row)).map(|(part, _)| part.clone()).collect()
+    }
+}
+
+/// The objects that these figures, of `evaluator.json`, call badly found.
+pub fn weak(evaluator: &str) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize)]
+    struct Known {
+        iou_held_out: BTreeMap<String, f64>,
+    }
+    let known: Known = serde_json::from_str(evaluator).map_err(|error| format!("evaluator.json: {error}"))?;
+    let found = |object: &&str| known.iou_held_out.get(*object).is_some_and(|iou| *iou >= WEAK);
+    Ok(OBJECTS.iter().filter(|object| !found(object)).map(|object| (*object).to_owned()).collect())
+}
+
+pub use drawn::run;
+
+mod drawn {
+    use super::{Calibration, Row};
+    use crate::generator::{Real, Settings, picture, raster};
+    use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
+    use crate::metrics::{Measure, Pair, Picture, measure, unit};
+    use crate::regions::{Labels, core, iou, of_class};
+    use crate::runner::{Failure, Generator, Request};
+    use crate::statistics::{median, short};
+    use crate::suite::{Asked, Method, PARTS, Suite};
+    use impasto::{Codec, Model, Raster, Rgb};
+    use impasto_train::dataset::{Class, Dataset};
+    use ndarray::Axis;
+    use std::collections::BTreeMap;
+    use std::path::Path;
+    use tch::Device;
+
+    /// Beyond every seed that anything was trained on.
+    const FIRST: u64 = 940_000_000;
+    /// Cells of the judge along a picture.
+    const CELLS: usize = 64;
+
+    #[derive(Default)]
+    struct Values(BTreeMap<&'static str, Vec<f64>>);
+
+    impl Values {
+        fn add(&mut self, name: &'static str, value: f64) {
+            self.0.entry(name).or_default().push(value);
+        }
+
+        fn median(&self, name: &str) -> Option<f64> {
+            self.0.get(name).map(|values| median(values.clone()))
+        }
+
+        fn mean(&self, name: &str) -> Option<f64> {
+            self.0.get(name).map(|values| values.iter().sum::<f64>() / values.len() as f64)
+        }
+    }
+
+    /// Measures `pairs` pairs of every part and writes `calibration.json`.
+    pub fn run(folder: &Path, settings: &Settings, pairs: usize) -> Result<(), Failure> {
+        let (model, judge) = (Model::load(&settings.model)?, Evaluator::open()?);
+        let suite = Suite::new("public", 0).with_all_colors();
+        let dataset = Dataset::new(model.defaults().width)?;
+        let mut values: BTreeMap<&str, Values> = BTreeMap::new();
+        let mut done = 0;
+        for seed in FIRST.. {
+            if done == pairs {
+                break;
+            }
+            let drawing = dataset.draw(seed)?;
+            if drawing.record.color_of(Class::Hair).is_none() {
+                continue;
+            }
+            done += 1;
+            let u = picture(&drawing.picture)?;
+            // Truth on the judge's own grid, the middle of every cell.
+            let cell = u.dim().0 / CELLS;
+            let middle = |at: usize| at / cell * cell + cell / 2;
+            let truth = Labels::from_shape_fn(u.dim(), |(y, x)| drawing.mask[(middle(y), middle(x))]);
+            let unit = unit(u.dim());
+            let (decoded_u, seen_u) = (decoded(&model, &u)?, judge.see(&u)?.labels);
+            let seen_decoded_u = judge.see(&decoded_u)?.labels;
+            for (number, part) in PARTS.iter().enumerate() {
+                let class = class(part, &[]);
+                let Some(color) = drawing.record.colors().find(|(of, _)| of.index() == class) else { continue };
+                if core(&of_class(&truth, class), unit).0 == 0 {
+                    continue;
+                }
+                let target = suite.colors[(done + number) % suite.colors.len()].rgb;
+                let repainted = repainted(&drawing.picture, |y, x| drawing.mask[(y, x)] == class, color.1.rgb, target)?;
+                let f = picture(&repainted)?;
+                let decoded_f = decoded(&model, &f)?;
+                let (seen_f, seen_decoded_f) = (judge.see(&f)?.labels, judge.see(&decoded_f)?.labels);
+                let all = values.entry(part).or_default();
+                let overlap = |a: &Labels, b: &Labels| iou(&of_class(a, class), &of_class(b, class));
+                all.add("iou", overlap(&seen_f, &truth));
+                all.add("iou decoded", overlap(&seen_decoded_f, &truth));
+                all.add("pair", overlap(&seen_f, &seen_u));
+                all.add("pair decoded", overlap(&seen_decoded_f, &seen_decoded_u));
+                let of = |unforced: &Picture,
+                          forced: &Picture,
+                          labels_unforced: &Labels,
+                          labels_forced: &Labels|
+                 -> Option<Measure> {
+                    let pair = Pair { unforced, forced, labels_unforced, labels_forced, unit };
+                    let shown = core(&of_class(labels_unforced, class), unit).0 >= 1;
+                    shown.then(|| measure(&pair, class, target, &[]))
+                };
+                let delta_e = |measure: &Measure| measure.painted.as_ref().map_or(f64::INFINITY, |p| p.delta_e);
+                if let Some(drawn) = of(&u, &f, &seen_u, &seen_f) {
+                    all.add("delta_e", delta_e(&drawn));
+                    all.add("retry", f64::from(u8::from(drawn.retry)));
+                }
+                if let Some(known) = of(&decoded_u, &decoded_f, &truth, &truth) {
+                    all.add("delta_e decoded truth", delta_e(&known));
+                }
+                if let Some(judged) = of(&decoded_u, &decoded_f, &seen_decoded_u, &seen_decoded_f) {
+                    all.add("delta_e decoded", delta_e(&judged));
+                    all.add("retry decoded", f64::from(u8::from(judged.retry)));
+                    judged.leak_median.into_iter().for_each(|leak| all.add("leak decoded", leak));
+                }
+            }
+        }
+        let row = |values: &Values| Row {
+            iou: values.median("iou"),
+            iou_decoded: values.median("iou decoded"),
+            pair: values.median("pair"),
+            pair_decoded: values.median("pair decoded"),
+            delta_e: values.median("delta_e"),
+            delta_e_decoded_truth: values.median("delta_e decoded truth"),
+            delta_e_decoded: values.median("delta_e decoded"),
+            leak_decoded: values.median("leak decoded"),
+            retry: values.mean("retry"),
+            retry_decoded: values.mean("retry decoded"),
+            flip: values.median("flip"),
+            attention: values.median("attention"),
+            attention_delta_e: values.median("attention delta_e"),
+            attention_leak: values.median("attention leak"),
+        };
+        generated(&mut values, settings, &judge, &suite, pairs)?;
+        let parts = values.iter().map(|(part, values)| ((*part).to_owned(), row(values))).collect();
+        let calibration = Calibration { pairs, parts };
+        for (part, row) in &calibration.parts {
+            let cells = row.cells().map(|(name, value)| format!("{name} {}", value.map_or("–".into(), short)));
+            println!("{part}: {}", cells.join(", "));
+        }
+        let path = folder.join("calibration.json");
+        std::fs::write(&path, serde_json::to_vec_pretty(&calibration)?)?;
+        println!("{}", path.display());
+        Ok(())
+    }
+
+    /// What needs no truth: mirror images, and attention as the judge, on pictures that the model made.
+    fn generated(
+        values: &mut BTreeMap<&str, Values>,
+        settings: &Settings,
+        judge: &Evaluator,
+        suite: &Suite,
+        pictures: usize,
+    ) -> Result<(), Failure> {
+        let mut real = Real::new(settings)?;
+        let phrases = PARTS.map(str::to_owned);
+        for i in 0..pictures.min(suite.pair_count()) {
+            let (prompt, seed) = (suite.plain[i].as_str(), suite.seeds[i]);
+            let number = i % PARTS.len();
+            let asked = [Asked { part: phrases[number].clone(), rgb: suite.colors[i % suite.colors.len()].rgb }];
+            let unforced = Request {
+                prompt,
+                seed,
+                method: Method::Unforced,
+                asked: &[],
+                painted: &[],
+                guide: None,
+                phrases: &phrases,
+                regions: &[],
+            };
+            let u = real.make(&unforced)?;
+            let (seen_u, unit) = (judge.see(&u.picture)?.labels, unit(u.picture.dim()));
+            let mut mirrored = u.picture.clone();
+            mirrored.invert_axis(Axis(1));
+            let mut mirrored = judge.see(&mirrored)?.labels;
+            mirrored.invert_axis(Axis(1));
+            let view = View { picture: &u.picture, phrases: &phrases, attention: &u.maps };
+            let Some(Seen { labels: attended, .. }) = Saliency.look(&view)? else { continue };
+            for part in PARTS {
+                let region = of_class(&seen_u, class(part, &[]));
+                if core(&region, unit).0 >= 1 {
+                    let all = values.entry(part).or_default();
+                    all.add("flip", iou(&region, &of_class(&mirrored, class(part, &[]))));
+                    all.add("attention", iou(&region, &of_class(&attended, class(part, &[]))));
+                }
+            }
+            let regions = [of_class(&seen_u, class(&asked[0].part, &[]))];
+            if core(&regions[0], unit).0 == 0 {
+                continue;
+            }
+            let method = Method::DocParts;
+            let forced = Request { method, asked: &asked, phrases: &[], regions: &regions, ..unforced };
+            let f = real.make(&forced)?.picture;
+            let seen_f = judge.see(&f)?.labels;
+            let of = |labels_unforced: &Labels, labels_forced: &Labels| {
+                let pair = Pair { unforced: &u.picture, forced: &f, labels_unforced, labels_forced, unit };
+                measure(&pair, class(&asked[0].part, &[]), asked[0].rgb, &[])
+            };
+            let (judged, own) = (of(&seen_u, &seen_f), of(&attended, &attended));
+            let all = values.entry(PARTS[number]).or_default();
+            if let (Some(judged), Some(own)) = (&judged.painted, &own.painted) {
+                all.add("attention delta_e", own.delta_e - judged.delta_e);
+            }
+            if let (Some(judged), Some(own)) = (judged.leak_median, own.leak_median) {
+                all.add("attention leak", own - judged);
+            }
+        }
+        Ok(())
+    }
+
+    /// The same drawing with one part in another color: every pixel of it moves as far as the color does.
+    fn repainted(
+        drawing: &Raster,
+        inside: impl Fn(usize, usize) -> bool,
+        from: Rgb,
+        to: Rgb,
+    ) -> Result<Raster, Failure> {
+        let mut pixels = picture(drawing)?;
+        for (_, pixel) in pixels.indexed_iter_mut().filter(|((y, x), _)| inside(*y, *x)) {
+            let moved =
+                |pixel: u8, from: u8, to: u8| (i16::from(pixel) + i16::from(to) - i16::from(from)).clamp(0, 255) as u8;
+            *pixel = Rgb(moved(pixel.0, from.0, to.0), moved(pixel.1, from.1, to.1), moved(pixel.2, from.2, to.2));
+        }
+        raster(&pixels)
+    }
+
+    /// Through the model's encoder and decoder.
+    fn decoded(model: &Model, drawn: &Picture) -> Result<Picture, Failure> {
+        let _no_grad = tch::no_grad_guard();
+        let latent = model.encode(&raster(drawn)?.to_tensor(Device::Cpu)?)?;
+        picture(&Raster::from_tensor(&model.decode(&latent)?)?)
+    }
+}

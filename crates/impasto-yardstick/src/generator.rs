@@ -1,0 +1,409 @@
+//! Pictures of a real model, by every method of the table.
+
+use crate::guides::{Guide, STRENGTHS};
+use crate::metrics::{self, Picture};
+use crate::placement::painted;
+use crate::regions::Mask;
+use crate::runner::{Failure, Generator, Own, Request, Shot};
+use crate::suite::{Asked, Method, fnv};
+use impasto::color::linear_mean;
+use impasto::diffusion::solver;
+use impasto::guidance::{
+    Area, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Region, Saliency, WeightFn,
+};
+use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
+use impasto_train::dataset::{Class, Dataset};
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// How a part is forced.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preset {
+    pub color_var: f64,
+    pub cutoff: f64,
+    /// Adds the saliency of a second prompt with "pink" before the phrase.
+    pub differential: bool,
+}
+
+/// The document's first example.
+const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
+/// `oracle` forces the cells of the latent that are covered by half or more.
+const MOST_OF_A_CELL: f64 = 0.5;
+/// Strength of things where they are and where they are not, and of what surrounds one and several, of `pww`.
+const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
+
+/// The document's example for a part; shirt and background as its hair.
+pub fn doc_parts(part: &str) -> Preset {
+    match part {
+        "eyes" => DOC,
+        "hair bow" => Preset { color_var: 15.0, cutoff: 0.17, differential: false },
+        "skin" => Preset { color_var: 20.0, cutoff: 0.12, differential: true },
+        _ => Preset { color_var: 25.0, cutoff: 0.20, differential: true },
+    }
+}
+
+/// How pictures are made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub model: Source,
+    pub solver: String,
+    pub steps: usize,
+    pub scale: Option<f64>,
+    pub size: Option<(u32, u32)>,
+    /// What `tune` found.
+    pub tuned: BTreeMap<String, Preset>,
+    /// What [`crate::runner::Plan::unsteady`] says.
+    pub unsteady: Vec<String>,
+    /// The name of the wording of prompts; empty for the suite's own wording.
+    pub wording: String,
+    /// Seeds among whose first passes `exact` chooses; 1 takes the suite's.
+    pub best_of: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let solver = "Euler a".to_owned();
+        Self {
+            model: Source::embedded(),
+            solver,
+            steps: 28,
+            scale: None,
+            size: None,
+            tuned: BTreeMap::new(),
+            unsteady: Vec::new(),
+            wording: String::new(),
+            best_of: 1,
+        }
+    }
+}
+
+impl Settings {
+    /// Says all that pictures depend on but the model, as a hash.
+    pub fn hash(&self, judge: &str) -> String {
+        let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
+        let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
+        let run = format!("{}|{}|{:?}|{:?}|batch 1", self.solver, self.steps, self.scale, self.size);
+        let unsteady = self.unsteady.concat();
+        let chosen = if self.best_of > 1 { format!("|best of {}", self.best_of) } else { String::new() };
+        format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}{}{chosen}", self.wording)))
+    }
+
+    /// Says which weights it is: of every file its size, its header and samples of the rest.
+    pub fn fingerprint(&self) -> Result<String, Failure> {
+        let folder = match &self.model {
+            Source::File(path) => return fingerprint(path),
+            Source::Dir(folder) => folder.clone(),
+            _ => return Ok(hash(impasto_tiny::FILES.iter().map(|(_, bytes)| format!("{:016x}", fnv(bytes))))),
+        };
+        let mut files = Vec::new();
+        for part in ["unet", "vae", "text_encoder", "text_encoder_2", "image_encoder"].map(|part| folder.join(part)) {
+            if part.is_dir() {
+                files.extend(std::fs::read_dir(&part)?.filter_map(|entry| Some(entry.ok()?.path())));
+            }
+        }
+        files.sort();
+        let of_files = files.iter().filter(|file| file.is_file()).map(|file| fingerprint(file));
+        Ok(hash(of_files.collect::<Result<Vec<_>, _>>()?))
+    }
+}
+
+/// One hash of several.
+fn hash(hashes: impl IntoIterator<Item = String>) -> String {
+    hashes.into_iter().fold(String::new(), |all, one| format!("{:016x}", fnv(format!("{all}{one}"))))
+}
+
+/// What `--model` names: a folder, a file, or a repository of the hub, which is fetched.
+pub fn model(name: &str) -> Result<Source, Failure> {
+    let path = Path::new(name);
+    match () {
+        () if name == "embedded" => Ok(Source::embedded()),
+        () if path.is_dir() => Ok(Source::dir(path)),
+        () if path.is_file() => Ok(Source::file(path)),
+        () if name.split('/').count() == 2 && !name.starts_with(['.', '/']) => hub(name),
+        () => Err(format!("model {name}: no folder, no file; and a repository of the hub is owner/name").into()),
+    }
+}
+
+#[cfg(feature = "hub")]
+fn hub(name: &str) -> Result<Source, Failure> {
+    Ok(impasto::weights::Hub::new(name).fetch(None)?)
+}
+
+#[cfg(not(feature = "hub"))]
+fn hub(name: &str) -> Result<Source, Failure> {
+    Err(format!("model {name}: no folder and no file; for the hub build with --features hub").into())
+}
+
+/// Size, the first 64 KiB and sixteen samples of 4 KiB.
+pub fn fingerprint(file: &Path) -> Result<String, Failure> {
+    let mut open = std::fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    let size = open.metadata()?.len();
+    let mut bytes = vec![0; 65536];
+    let mut text = format!("{size}");
+    for place in 0..=16 {
+        let _ = open.seek(SeekFrom::Start(size * place / 17))?;
+        let piece = if place == 0 { 65536 } else { 4096 };
+        let read = open.by_ref().take(piece).read(&mut bytes)?;
+        text.extend(bytes[..read].iter().map(|byte| char::from(*byte)));
+    }
+    Ok(format!("{:016x}", fnv(text)))
+}
+
+/// A model with what it takes to run every method.
+pub struct Real {
+    pipeline: Pipeline,
+    settings: Settings,
+    round_trips: HashMap<Rgb, f64>,
+}
+
+impl Real {
+    pub fn new(settings: &Settings) -> Result<Self, Failure> {
+        let pipeline = Pipeline::builder().source(settings.model.clone()).build()?;
+        let _ = solver::by_name(&settings.solver)?;
+        Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new() })
+    }
+
+    /// What a method forces a part with. A method more is a line more.
+    fn force(&self, method: Method, asked: &Asked, region: &Mask) -> Result<ColorForce, Failure> {
+        let Asked { part, rgb } = asked;
+        match method {
+            Method::Doc => Ok(force(part, *rgb, DOC)),
+            Method::DocParts => Ok(force(part, *rgb, doc_parts(part))),
+            Method::Oracle => Ok(ColorForce::exact(part, *rgb).saliency(drawn(region)).saliency_cutoff(MOST_OF_A_CELL)),
+            Method::Tuned => match self.settings.tuned.get(part) {
+                Some(preset) => Ok(force(part, *rgb, *preset)),
+                None => Err(format!("tuned: nothing is tuned for {part}; run `tune` first").into()),
+            },
+            Method::Exact => Ok(ColorForce::exact(part, *rgb)),
+            _ => Err(format!("{} forces nothing", method.name()).into()),
+        }
+    }
+
+    /// A picture that is no method's: `force` decides.
+    pub fn picture(&mut self, prompt: &str, seed: u64, force: Option<ColorForce>) -> Result<Picture, Failure> {
+        let Self { pipeline, settings, .. } = self;
+        let mut request = request(pipeline, settings, prompt, seed)?;
+        if let Some(force) = force {
+            request = request.guide(force);
+        }
+        picture(request.run()?.image(0)?)
+    }
+}
+
+/// A force on a part with these settings.
+pub fn force(part: &str, color: Rgb, preset: Preset) -> ColorForce {
+    let force = ColorForce::published(part, color).color_var(preset.color_var).saliency_cutoff(preset.cutoff);
+    match preset.differential {
+        true => force.saliency((Daam::of(part), Differential::of(part, "pink"))),
+        false => force,
+    }
+}
+
+fn request<'p>(
+    pipeline: &'p mut Pipeline,
+    settings: &Settings,
+    prompt: &'p str,
+    seed: u64,
+) -> Result<impasto::pipeline::Request<'p>, Failure> {
+    let (solver, spacing) = solver::by_name(&settings.solver)?;
+    let mut request = pipeline.request(prompt).seed(seed).steps(settings.steps).solver(solver);
+    if let Some(spacing) = spacing {
+        request = request.spacing(spacing);
+    }
+    if let Some(scale) = settings.scale {
+        request = request.guidance_scale(scale);
+    }
+    if let Some((width, height)) = settings.size {
+        request = request.size(width, height);
+    }
+    Ok(request)
+}
+
+impl Generator for Real {
+    fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
+        let mut forces = Vec::new();
+        match asked.method {
+            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image => {}
+            method => {
+                for (each, region) in asked.asked.iter().zip(asked.regions) {
+                    forces.push(self.force(method, each, region)?);
+                }
+            }
+        }
+        let mut looks: Vec<Daam> = match asked.method {
+            Method::Exact => asked.phrases.iter().map(competing).collect(),
+            _ => asked.phrases.iter().map(Daam::of).collect(),
+        };
+        let paint = (asked.method == Method::Pww).then(|| paint(asked));
+        let follow = asked.guide.map(|(drawing, strength)| follow(drawing, strength)).transpose()?;
+
+        let Self { pipeline, settings, .. } = self;
+        let mut request = request(pipeline, settings, asked.prompt, asked.seed)?;
+        for force in &mut forces {
+            request = request.guide(force);
+        }
+        for look in &mut looks {
+            request = request.guide(look);
+        }
+        if let Some(paint) = paint {
+            request = request.guide(paint);
+        }
+        if let Some(follow) = follow {
+            request = request.guide(follow);
+        }
+        let output = request.run()?;
+        let picture = picture(output.image(0)?)?;
+
+        let mut own = Vec::new();
+        for force in &forces {
+            let details = force.details()?;
+            let delta_e = details.painted.first().map(|painted| painted.delta_e);
+            // The others promise nothing.
+            let converged = (asked.method == Method::Exact).then_some(details.converged);
+            own.push(Own { delta_e, converged, mask: Some(last_mask(force, picture.dim())?) });
+        }
+        let mut maps = Vec::new();
+        for (phrase, look) in asked.phrases.iter().zip(&looks) {
+            let map = match asked.method {
+                Method::Exact => along_outlines(look, output.image(0)?)?,
+                _ => look.heat_map(0)?.expand(64, 64)?,
+            };
+            let values = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
+            maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));
+        }
+        Ok(Shot { picture, own, maps })
+    }
+
+    fn chosen(&mut self, asked: &Request<'_>) -> Result<u64, Failure> {
+        let candidates = self.settings.best_of;
+        if candidates == 1 || asked.method != Method::Exact || asked.asked.is_empty() {
+            return Ok(asked.seed);
+        }
+        let Self { pipeline, settings, .. } = self;
+        let mut request = request(pipeline, settings, asked.prompt, asked.seed)?.best_of(candidates);
+        for Asked { part, rgb } in asked.asked {
+            request = request.color_force(part, *rgb);
+        }
+        Ok(request.run()?.seed().unwrap_or(asked.seed))
+    }
+
+    fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure> {
+        drawing(guide, self.pipeline.model().defaults().width)
+    }
+
+    fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
+        // The token of the whole picture, the one that was trained to be compared.
+        let seen = |picture: &Picture| -> Result<Tensor, Failure> {
+            let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::View::default())?.tokens;
+            Ok(tokens.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?)
+        };
+        let (a, b) = (seen(a)?, seen(b)?);
+        Ok(a.f_dot(&b)?.f_double_value(&[])? / (a.f_norm()?.f_double_value(&[])? * b.f_norm()?.f_double_value(&[])?))
+    }
+
+    fn round_trip(&mut self, color: Rgb) -> Option<f64> {
+        if let Some(known) = self.round_trips.get(&color) {
+            return Some(*known);
+        }
+        let model = self.pipeline.model();
+        let shown = || -> Result<f64, Failure> {
+            let own = model.defaults();
+            let (width, height) = self.settings.size.unwrap_or((own.width, own.height));
+            let grid = Grid::new(i64::from(height) / model.cell(), i64::from(width) / model.cell());
+            let decoded = model.decode(&model.flat(color, grid)?)?;
+            let (_, _, h, w) = decoded.size4()?;
+            let middle = decoded.f_slice(2, h / 4, h - h / 4, 1)?.f_slice(3, w / 4, w - w / 4, 1)?;
+            let light = linear_mean(&middle.f_reshape([3, -1])?.f_to_kind(Kind::Float)?)?;
+            Ok(Lab::from_linear(light).delta_e(metrics::lab(color)))
+        };
+        let shown = shown().ok()?;
+        let _ = self.round_trips.insert(color, shown);
+        Some(shown)
+    }
+}
+
+/// How `ColorForce::exact` looks.
+fn competing(phrase: &String) -> Daam {
+    Daam::competing(phrase).stand_in(Differential::of(phrase, "pink"))
+}
+
+/// What it makes of that, on 64 × 64.
+fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
+    let map = look.map()?.ok_or("no step was looked at")?;
+    let region = Region::along_outlines(&map, picture)?;
+    let values = region.values().ok_or("a region of a map is a drawing")?;
+    let (h, w) = values.dim();
+    let values = Tensor::f_from_slice(&values.iter().copied().collect::<Vec<f32>>())?;
+    Ok(values.f_reshape([1, 1, h as i64, w as i64])?.f_adaptive_avg_pool2d([64, 64])?)
+}
+
+/// A part's place as a saliency.
+fn drawn(mask: &Mask) -> Region {
+    Region::new(mask.mapv(|inside| f32::from(u8::from(inside))))
+}
+
+/// Every object painted in its area, in a color of its own, on the white of ground and sky.
+fn paint(asked: &Request<'_>) -> PaintWithWords {
+    const SIDE: f64 = 128.0;
+    const WHITE: Rgb = Rgb(255, 255, 255);
+    let color = |i: usize| Rgb(200, 40 * i as u8, 30);
+    let mut map = Raster::flat(WHITE, SIDE as u32, SIDE as u32);
+    for (i, each) in asked.painted.iter().enumerate() {
+        let [left, top, right, bottom] = painted(each.area).map(|share| (SIDE * share) as u32);
+        map.paste(&Raster::flat(color(i), bottom - top, right - left), left, top);
+    }
+    let ([strength, outside], [one, several]) = PAINT;
+    let around = if asked.painted.len() > 1 { several } else { one };
+    let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(0.4));
+    let each = asked.painted.iter().enumerate();
+    let paint = each.fold(paint, |paint, (i, each)| {
+        paint.area(Area::color(color(i), each.object).strength(strength).outside(outside))
+    });
+    ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))
+}
+
+/// Every word towards what resembles it most.
+fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
+    let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
+    let guide = ImageGuidance::new(&raster(drawing)?).params(all);
+    Ok(guide.max_guidance(strength))
+}
+
+/// At the size of the model's pictures.
+fn drawing(guide: &Guide, side: u32) -> Result<Picture, Failure> {
+    let dataset = Dataset::new(side)?;
+    let mut seed = guide.seed;
+    loop {
+        let drawing = dataset.draw(seed)?;
+        if drawing.record.color_of(Class::Hair).is_some() == guide.portrait {
+            return picture(&drawing.picture);
+        }
+        seed += 2;
+    }
+}
+
+/// The mask of the last forced step at the picture's size.
+fn last_mask(force: &ColorForce, (h, w): (usize, usize)) -> Result<Mask, Failure> {
+    let masks = force.masks()?; // [steps, 1, h, w]
+    let last: Tensor =
+        masks.f_narrow(0, masks.size()[0] - 1, 1)?.f_upsample_nearest2d([h as i64, w as i64], None, None)?;
+    let values = Vec::<f32>::try_from(&last.f_flatten(0, -1)?)?;
+    Ok(Array2::from_shape_vec((h, w), values.into_iter().map(|value| value >= 0.5).collect())?)
+}
+
+/// A raster as an array.
+pub fn picture(raster: &Raster) -> Result<Picture, Failure> {
+    let pixels = raster.bytes().chunks_exact(3).map(|c| Rgb(c[0], c[1], c[2])).collect();
+    Ok(Array2::from_shape_vec((raster.height() as usize, raster.width() as usize), pixels)?)
+}
+
+/// An array as a raster.
+pub fn raster(picture: &Picture) -> Result<Raster, Failure> {
+    let (h, w) = picture.dim();
+    let bytes = picture.iter().flat_map(|pixel| [pixel.0, pixel.1, pixel.2]).collect();
+    Ok(Raster::from_bytes(bytes, h as u32, w as u32)?)
+}

@@ -1,0 +1,148 @@
+//! Who finds the parts of a picture, and what a picture is to it.
+
+mod evaluator;
+mod masks;
+mod program;
+mod saliency;
+
+pub use evaluator::Evaluator;
+pub use masks::Masks;
+pub use program::Program;
+pub use saliency::Saliency;
+
+use crate::metrics::Picture;
+use crate::regions::{Labels, Mask, area};
+use crate::runner::Failure;
+use crate::suite::{Task, fnv};
+use impasto::Raster;
+use impasto_train::dataset::Class;
+use ndarray::Array2;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// Finds the parts of a picture.
+pub trait Judge {
+    /// `None`: not yet. The picture waits for somebody to find its parts, and nothing is written down of it.
+    fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure>;
+
+    /// Does it go by [`View::attention`]?
+    fn wants_attention(&self) -> bool {
+        false
+    }
+}
+
+impl Judge for Box<dyn Judge> {
+    fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure> {
+        (**self).look(view)
+    }
+
+    fn wants_attention(&self) -> bool {
+        (**self).wants_attention()
+    }
+}
+
+/// All that a judge is told: never the method, the part that was asked for, its color or its mask.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    pub picture: &'a Picture,
+    /// Everything that can be named in it.
+    pub phrases: &'a [String],
+    /// Attention to each of them in the unforced twin, 64 × 64 in 0..=1, for a judge that wants it.
+    pub attention: &'a [(String, Array2<f32>)],
+}
+
+/// A picture as a judge sees it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// At the picture's size, numbered by [`class`].
+    pub labels: Labels,
+    /// How sure the judge is of each class it found, 0..=1.
+    pub sure: BTreeMap<u8, f64>,
+}
+
+impl Seen {
+    /// Of a region for each phrase. Where they overlap the smaller one is meant: eyes lie on a face.
+    fn of(view: &View<'_>, mut regions: Vec<(&str, Mask)>) -> Self {
+        regions.sort_by_key(|(_, region)| std::cmp::Reverse(area(region)));
+        let mut labels = Labels::from_elem(view.picture.dim(), class(Class::Background.name(), view.phrases));
+        for (phrase, region) in regions {
+            let class = class(phrase, view.phrases);
+            labels.iter_mut().zip(&region).filter(|(_, inside)| **inside).for_each(|(label, _)| *label = class);
+        }
+        Self { labels, sure: BTreeMap::new() }
+    }
+}
+
+/// The number of a phrase in [`Labels`]: the evaluator's, or one of its own after those. Zero is the rest.
+pub fn class(phrase: &str, phrases: &[String]) -> u8 {
+    let known = Class::ALL.iter().position(|class| class.name() == phrase);
+    let other = || Class::ALL.len() + phrases.iter().position(|other| other == phrase).unwrap_or(phrases.len());
+    known.unwrap_or_else(other).min(usize::from(u8::MAX)) as u8
+}
+
+/// Which judge is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// The network, for pictures of the embedded model.
+    Evaluator,
+    /// The model's own attention.
+    Saliency,
+    /// Masks that somebody else drew.
+    Masks(PathBuf),
+    /// A program with its arguments.
+    Program(String),
+}
+
+impl Choice {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Evaluator => "evaluator",
+            Self::Saliency => "saliency",
+            Self::Masks(_) => "masks",
+            Self::Program(_) => "cmd",
+        }
+    }
+
+    pub fn open(&self) -> Result<Box<dyn Judge>, Failure> {
+        Ok(match self {
+            Self::Evaluator => Box::new(Evaluator::open()?),
+            Self::Saliency => Box::new(Saliency),
+            Self::Masks(folder) => Box::new(Masks::open(folder)?),
+            Self::Program(command) => Box::new(Program::start(command)?),
+        })
+    }
+
+    /// Attention shows where a thing was going to be, not where it went.
+    pub fn judges(&self, task: Task) -> bool {
+        *self != Self::Saliency || task.colors()
+    }
+
+    /// Says which judge it is, as figures by another one are not to be mixed with its.
+    pub fn fingerprint(&self) -> Result<String, Failure> {
+        Ok(match self {
+            Self::Evaluator => format!("{:016x}", fnv(impasto_train::Evaluator::WEIGHTS)),
+            Self::Saliency => String::new(),
+            Self::Masks(folder) => folder.display().to_string(),
+            Self::Program(command) => command.clone(),
+        })
+    }
+}
+
+/// A mask of a file: white is inside.
+fn read_mask(path: &Path, (h, w): (usize, usize)) -> Result<Mask, Failure> {
+    let raster = Raster::open(path)?;
+    if (raster.height() as usize, raster.width() as usize) != (h, w) {
+        let (width, height) = (raster.width(), raster.height());
+        return Err(format!("{}: {width}×{height}; expected the picture's size, {w}×{h}", path.display()).into());
+    }
+    let inside = raster.bytes().chunks_exact(3).map(|pixel| pixel.iter().map(|c| u32::from(*c)).sum::<u32>() >= 384);
+    Ok(Mask::from_shape_vec((h, w), inside.collect())?)
+}
+
+/// Names a picture by its pixels.
+fn name(picture: &Picture) -> String {
+    let (h, w) = picture.dim();
+    let mut bytes = format!("{w}x{h}").into_bytes();
+    bytes.extend(picture.iter().flat_map(|pixel| [pixel.0, pixel.1, pixel.2]));
+    format!("{:016x}", fnv(bytes))
+}

@@ -1,0 +1,634 @@
+//! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
+
+use crate::colors;
+use crate::guides::{self, Guide, Guided};
+use crate::judge::{Judge, Seen, View, class};
+use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
+use crate::placement::{inside, is_there, painted, placement};
+use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
+use crate::regions::{Labels, Mask, ceiling, core, iou, of_class};
+use crate::suite::{self, Asked, Choice, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
+use impasto::Rgb;
+use ndarray::Array2;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// Thresholds at which attention is compared with regions, in hundredths.
+pub const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
+/// Side of the grid on which it is.
+const GRID: usize = 64;
+/// Side of a latent cell in pixels.
+const CELL: usize = 8;
+/// The share of a budget that goes into runs; the rest is the report's.
+const RUNNING: f64 = 0.95;
+/// Whole seeds that every tier runs.
+pub const LEAST_SEEDS: usize = 8;
+
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+/// What a generator is asked for.
+#[derive(Clone, Debug)]
+pub struct Request<'a> {
+    pub prompt: &'a str,
+    pub seed: u64,
+    pub method: Method,
+    pub asked: &'a [Asked],
+    pub painted: &'a [Painted],
+    /// The picture to be followed, and how strongly.
+    pub guide: Option<(&'a Picture, f64)>,
+    /// Phrases whose attention is wanted.
+    pub phrases: &'a [String],
+    /// Where each asked part is in the unforced picture, for a method that is told.
+    pub regions: &'a [Mask],
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Shot {
+    pub picture: Picture,
+    /// One for each color that was asked for, if the method has an opinion.
+    pub own: Vec<Own>,
+    /// Attention to each phrase, 64 × 64 in 0..=1.
+    pub maps: Vec<(String, Array2<f32>)>,
+}
+
+/// What a guidance says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Own {
+    pub delta_e: Option<f64>,
+    pub converged: Option<bool>,
+    /// Where the last forced step forced, at the picture's size.
+    pub mask: Option<Mask>,
+}
+
+/// Makes pictures.
+pub trait Generator {
+    fn make(&mut self, request: &Request<'_>) -> Result<Shot, Failure>;
+
+    /// The seed that a method takes in place of the request's, if it searches for one.
+    fn chosen(&mut self, request: &Request<'_>) -> Result<u64, Failure> {
+        Ok(request.seed)
+    }
+
+    /// The drawing that a guide is.
+    fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure>;
+
+    /// Cosine of what CLIP sees in two pictures.
+    fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure>;
+
+    /// What a flat picture of a color loses in the decoder, CIEDE2000.
+    fn round_trip(&mut self, _: Rgb) -> Option<f64> {
+        None
+    }
+}
+
+/// How long to go on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Seeds {
+    /// These many.
+    Exactly(usize),
+    /// As many as fit, at least [`LEAST_SEEDS`].
+    Within(Duration),
+}
+
+/// Is there time for another seed, after `done` of them took `elapsed`?
+pub fn another(next: usize, done: usize, elapsed: Duration, workers: usize, seeds: Seeds) -> bool {
+    match seeds {
+        Seeds::Exactly(seeds) => next < seeds,
+        Seeds::Within(_) if next < LEAST_SEEDS => true,
+        Seeds::Within(budget) => {
+            // Every worker has one seed in hand.
+            let each = elapsed.as_secs_f64() * workers as f64 / done.max(1) as f64;
+            elapsed.as_secs_f64() + each <= RUNNING * budget.as_secs_f64()
+        }
+    }
+}
+
+/// A plan of work.
+pub struct Plan<'a> {
+    pub suite: &'a Suite,
+    pub choice: Choice,
+    pub made: Made,
+    pub seeds: Seeds,
+    /// Parts whose forced region is where the judge sees them in both pictures, as it is not sure of either.
+    pub unsteady: Vec<String>,
+    /// Ends the run between two pictures.
+    pub limit: Option<Duration>,
+    pub workers: usize,
+    /// Which seeds are ours: i of n.
+    pub shard: (usize, usize),
+    /// Nothing but the run with this key, of this wanted pair.
+    pub only: Option<(usize, String)>,
+}
+
+/// The wanted pair that has the run with this key.
+pub fn wanted_of(suite: &Suite, choice: &Choice, key: &str) -> Option<usize> {
+    let has = |job: &Job| (0..job.pairs.len()).any(|pair| job.key(suite, pair) == key);
+    (0..suite.pair_count()).find(|i| suite.jobs(*i, choice).iter().any(has))
+}
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Progress {
+    pub seeds: usize,
+    /// Runs of which nothing was written, as the judge has not seen their pictures yet.
+    pub waiting: usize,
+    pub elapsed: Duration,
+    /// The time was up before everything that was begun was done.
+    pub stopped: bool,
+}
+
+/// A picture for people beside its record: unforced, forced, regions, mask in one strip.
+pub struct Strip(pub Vec<Picture>);
+
+/// Runs a plan. `bench` makes a generator and a judge for each worker; `keep` sees every new record with its pictures.
+pub fn run<G: Generator, J: Judge>(
+    plan: &Plan<'_>,
+    done: &[Record],
+    records: &mut Records,
+    bench: impl Fn() -> Result<(G, J), Failure> + Sync,
+    mut keep: impl FnMut(&Record, Option<Strip>, &Progress) -> Result<(), Failure>,
+) -> Result<Progress, Failure> {
+    let known: HashMap<&str, Status> = done
+        .iter()
+        .filter(|record| record.made == plan.made)
+        .map(|record| (record.key.as_str(), record.status))
+        .collect();
+    let begun = Instant::now();
+    let (next, finished, waiting) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
+    let (stop, stopped) = (AtomicBool::new(false), AtomicBool::new(false));
+    let broken: Mutex<Option<Failure>> = Mutex::new(None);
+    let (shard, shards) = plan.shard;
+    let (send, receive) = mpsc::sync_channel::<(Record, Option<Strip>)>(64);
+
+    std::thread::scope(|scope| -> Result<(), Failure> {
+        for _ in 0..plan.workers {
+            let (send, known, next, finished, waiting, stop, stopped, broken, bench) =
+                (send.clone(), &known, &next, &finished, &waiting, &stop, &stopped, &broken, &bench);
+            let work = move || -> Result<(), Failure> {
+                let (mut generator, mut judge) = bench()?;
+                let mut begun_any = false;
+                loop {
+                    let ours = next.fetch_add(1, Ordering::Relaxed);
+                    let i = ours * shards + shard;
+                    let time =
+                        another(ours, finished.load(Ordering::Relaxed), begun.elapsed(), plan.workers, plan.seeds);
+                    let more = match plan.seeds {
+                        Seeds::Exactly(seeds) => i < seeds,
+                        Seeds::Within(_) => time,
+                    };
+                    if !more || i >= plan.suite.pair_count() {
+                        return Ok(());
+                    }
+                    if plan.only.as_ref().is_some_and(|(wanted, _)| *wanted != i) {
+                        continue;
+                    }
+                    let mut unit = Unit::new(plan, &mut generator, &mut judge);
+                    // A report of one run is a report, of none it is not.
+                    let time_is_up = |begun_any| begun_any && plan.limit.is_some_and(|limit| begun.elapsed() >= limit);
+                    let whole = unit.all(i, known, |made| match made {
+                        None if stop.load(Ordering::Relaxed) || time_is_up(begun_any) => {
+                            stopped.store(true, Ordering::Relaxed);
+                            false
+                        }
+                        None => {
+                            begun_any = true;
+                            true
+                        }
+                        Some(made) => send.send(made).is_ok(),
+                    })?;
+                    let _ = waiting.fetch_add(unit.waiting, Ordering::Relaxed);
+                    if !whole {
+                        return Ok(());
+                    }
+                    let _ = finished.fetch_add(1, Ordering::Relaxed);
+                }
+            };
+            let _ = scope.spawn(move || {
+                if let Err(failure) = work() {
+                    stop.store(true, Ordering::Relaxed);
+                    let _ = broken.lock().map(|mut broken| broken.get_or_insert(failure).to_string());
+                }
+            });
+        }
+        drop(send);
+        let written = (|| {
+            for (record, strip) in &receive {
+                records.append(&record)?;
+                let (seeds, waiting) = (finished.load(Ordering::Relaxed), waiting.load(Ordering::Relaxed));
+                let progress = Progress { seeds, waiting, elapsed: begun.elapsed(), stopped: false };
+                keep(&record, strip, &progress)?;
+            }
+            Ok::<(), Failure>(records.sync()?)
+        })();
+        if written.is_err() {
+            stop.store(true, Ordering::Relaxed);
+            receive.into_iter().for_each(drop); // so that nobody waits for us
+        }
+        written
+    })?;
+    if let Some(failure) = broken.into_inner().ok().flatten() {
+        return Err(failure);
+    }
+    let (seeds, waiting, elapsed) = (finished.into_inner(), waiting.into_inner(), begun.elapsed());
+    Ok(Progress { seeds, waiting, elapsed, stopped: stopped.into_inner() })
+}
+
+/// Why there is nothing to measure.
+#[derive(Clone, Debug)]
+enum Trouble {
+    /// The method's error, which is what its record says.
+    Failed(String),
+    /// The judge has not seen the picture yet.
+    Waiting,
+    /// The judge's error: nobody's record, and the end of the run.
+    Broken(String),
+}
+
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure.to_string())
+    }
+}
+
+/// The pictures of one seed: unforced ones are made once.
+struct Unit<'a, G, J> {
+    plan: &'a Plan<'a>,
+    generator: &'a mut G,
+    judge: &'a mut J,
+    unforced: HashMap<(String, u64), Result<Rc<Known>, Trouble>>,
+    waiting: usize,
+}
+
+struct Known {
+    shot: Shot,
+    seen: Seen,
+    ms: f64,
+}
+
+impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
+    fn new(plan: &'a Plan<'a>, generator: &'a mut G, judge: &'a mut J) -> Self {
+        Self { plan, generator, judge, unforced: HashMap::new(), waiting: 0 }
+    }
+
+    /// Measures every job of a wanted pair that is not known. `go_on` is asked before each, and gets what was made; with
+    /// `false` it ends this.
+    fn all(
+        &mut self,
+        i: usize,
+        known: &HashMap<&str, Status>,
+        mut go_on: impl FnMut(Option<(Record, Option<Strip>)>) -> bool,
+    ) -> Result<bool, Failure> {
+        let plan = self.plan;
+        for job in plan.suite.jobs(i, &plan.choice) {
+            for pair in 0..job.pairs.len() {
+                let key = job.key(plan.suite, pair);
+                if plan.only.as_ref().is_some_and(|(_, only)| *only != key) {
+                    continue;
+                }
+                let status = match known.get(key.as_str()) {
+                    Some(status) => *status,
+                    None if !go_on(None) => return Ok(false),
+                    None => {
+                        let Some(made) = self.measured(&job, pair, key)? else {
+                            self.waiting += 1;
+                            break;
+                        };
+                        let status = made.0.status;
+                        if !go_on(Some(made)) {
+                            return Ok(false);
+                        }
+                        status
+                    }
+                };
+                if status != Status::Missing {
+                    break;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// `None` while the judge has not seen the pictures.
+    fn measured(&mut self, job: &Job, pair: usize, key: String) -> Result<Option<(Record, Option<Strip>)>, Failure> {
+        let (prompt, seed) = job.pairs[pair].clone();
+        let mut record = Record {
+            key,
+            label: LABEL.into(),
+            split: self.plan.suite.split.clone(),
+            suite: self.plan.suite.number,
+            task: job.task,
+            method: job.method,
+            style: job.style,
+            part: job.part(),
+            rgb: job.colors(),
+            prompt,
+            seed,
+            wanted: job.wanted,
+            made: self.plan.made.clone(),
+            status: Status::Measured,
+            error: None,
+            parts: Vec::new(),
+            names: None,
+            found: Vec::new(),
+            things: Vec::new(),
+            left_out: None,
+            guided: None,
+            ms: 0.0,
+            ms_unforced: None,
+        };
+        match self.fill(job, &mut record) {
+            Ok(strip) => Ok(Some((record, strip))),
+            Err(Trouble::Failed(error)) => {
+                record.status = Status::Failed;
+                record.error = Some(error);
+                Ok(Some((record, None)))
+            }
+            Err(Trouble::Waiting) => Ok(None),
+            Err(Trouble::Broken(error)) => Err(error.into()),
+        }
+    }
+
+    fn fill(&mut self, job: &Job, record: &mut Record) -> Result<Option<Strip>, Trouble> {
+        record.seed = self.chosen(job, record)?;
+        let unforced = self.unforced(job, &record.prompt, record.seed)?;
+        record.ms_unforced = Some(unforced.ms);
+        let class = |phrase: &str| class(phrase, &job.phrases);
+        let classes: Vec<u8> = job.asked.iter().map(|asked| class(&asked.part)).collect();
+        let shown = |class: &u8| {
+            core(&of_class(&unforced.seen.labels, *class), metrics::unit(unforced.shot.picture.dim())).0 >= 1
+        };
+        if !classes.iter().all(shown) {
+            record.status = Status::Missing;
+            record.ms = unforced.ms;
+            return Ok(None);
+        }
+        let drawing = job.guide.map(|guide| self.generator.drawing(&guide)).transpose()?;
+        let known = self.forced(job, record, &unforced, drawing.as_ref())?;
+        record.ms = known.ms;
+        let (h, w) = known.shot.picture.dim();
+        if known.shot.picture.dim() != unforced.shot.picture.dim() {
+            return Err(Trouble::Failed(format!("the picture is {w}×{h}, its unforced twin is not")));
+        }
+        if known.shot.picture.iter().all(|pixel| *pixel == known.shot.picture[(0, 0)]) {
+            return Err(Trouble::Failed("the picture is of one color".into()));
+        }
+        let mut labels_forced = known.seen.labels.clone();
+        for part in &self.plan.unsteady {
+            let part = class(part);
+            let alone = |(forced, unforced): &(&mut u8, &u8)| **forced == part && **unforced != part;
+            let both = labels_forced.iter_mut().zip(&unforced.seen.labels);
+            both.filter(alone).for_each(|(forced, _)| *forced = metrics::DETAIL);
+        }
+        let pair = Pair {
+            unforced: &unforced.shot.picture,
+            forced: &known.shot.picture,
+            labels_unforced: &unforced.seen.labels,
+            labels_forced: &labels_forced,
+            unit: metrics::unit((h, w)),
+        };
+        for (i, asked) in job.asked.iter().enumerate() {
+            let class = classes[i];
+            let others: Vec<u8> = classes.iter().copied().filter(|other| *other != class).collect();
+            let region = of_class(&unforced.seen.labels, class);
+            let own = known.shot.own.get(i);
+            record.parts.push(PartFigures {
+                part: asked.part.clone(),
+                target: asked.rgb,
+                corner: colors::is_corner(asked.rgb),
+                unsteady: self.plan.unsteady.contains(&asked.part),
+                round_trip: self.generator.round_trip(asked.rgb),
+                uncertain: known.seen.sure.get(&class).is_some_and(|sure| *sure < 0.6),
+                ceiling: ceiling(&region, CELL).0,
+                iou_mask: own.and_then(|own| own.mask.as_ref()).map(|mask| iou(mask, &region)),
+                own_delta_e: own.and_then(|own| own.delta_e),
+                converged: own.and_then(|own| own.converged),
+                measure: metrics::measure(&pair, class, asked.rgb, &others),
+            });
+        }
+        if job.task == Task::Binding {
+            record.names = Some(names(job, &record.prompt, &pair));
+        }
+        if job.task == Task::Saliency {
+            record.found = found(&known.shot, &known.seen.labels, class);
+        }
+        for painted in &job.painted {
+            let placement = placement(&known.seen.labels, class(painted.object), &inside(painted.area, (h, w)));
+            record.things.push(Thing { object: painted.object.to_owned(), placement });
+        }
+        if !job.painted.is_empty() {
+            record.left_out = Some(!has_stranger(&known.seen.labels, &record.prompt, class));
+        }
+        if let (Some(guide), Some(drawing)) = (job.guide, &drawing) {
+            let named = job.phrases.iter().filter(|phrase| guides::names(&record.prompt, phrase));
+            let named: Vec<u8> = named.map(|phrase| class(phrase)).collect();
+            record.guided = Some(Guided {
+                strength: guide.strength,
+                clip: self.generator.likeness(&known.shot.picture, drawing)?,
+                palette: guides::palette(&known.shot.picture, drawing),
+                kept: guides::kept(&unforced.seen.labels, &known.seen.labels, &named),
+            });
+        }
+        let shown = job.method != Method::Unforced || !job.asked.is_empty();
+        Ok(shown.then(|| strip(job, &unforced, &known, drawing.as_ref())))
+    }
+
+    /// The seed that the pictures of a record are made from.
+    fn chosen(&mut self, job: &Job, record: &Record) -> Result<u64, Trouble> {
+        let request = Request {
+            prompt: &record.prompt,
+            seed: record.seed,
+            method: job.method,
+            asked: &job.asked,
+            painted: &job.painted,
+            guide: None,
+            phrases: &[],
+            regions: &[],
+        };
+        self.generator.chosen(&request).map_err(|error| Trouble::Failed(error.to_string()))
+    }
+
+    /// The picture without guidance, with everything that anybody wants to see of it.
+    fn unforced(&mut self, job: &Job, prompt: &str, seed: u64) -> Result<Rc<Known>, Trouble> {
+        let at = (prompt.to_owned(), seed);
+        if let Some(known) = self.unforced.get(&at) {
+            return known.clone();
+        }
+        let measured = matches!(job.style, Style::Plain | Style::Listed);
+        let look = self.judge.wants_attention() || measured && self.plan.choice.tasks.contains(&Task::Saliency);
+        let phrases: &[String] = if look { &job.phrases } else { &[] };
+        let (asked, painted, guide, regions) = (&[], &[], None, &[]);
+        let request = Request { prompt, seed, method: Method::Unforced, asked, painted, guide, phrases, regions };
+        let known = self.made(&request, job, None).map(Rc::new);
+        let _ = self.unforced.insert(at, known.clone());
+        known
+    }
+
+    fn forced(
+        &mut self,
+        job: &Job,
+        record: &Record,
+        unforced: &Rc<Known>,
+        drawing: Option<&Picture>,
+    ) -> Result<Rc<Known>, Trouble> {
+        let strength = job.guide.map_or(0.0, |guide| guide.strength);
+        let region = |asked: &Asked| of_class(&unforced.seen.labels, class(&asked.part, &job.phrases));
+        let regions: Vec<Mask> = job.asked.iter().map(region).collect();
+        let begun = Instant::now();
+        let picture = match job.method {
+            Method::Unforced | Method::PwwOff => return Ok(unforced.clone()),
+            Method::Image if strength == 0.0 => return Ok(unforced.clone()),
+            Method::Recolor => recolored(&unforced.shot.picture, &job.asked, &regions),
+            Method::Paste => pasted(&unforced.shot.picture, &job.asked, &regions),
+            method => {
+                let worded = (method == Method::Word).then(|| job.worded(&record.prompt));
+                let request = Request {
+                    prompt: worded.as_ref().unwrap_or(&record.prompt),
+                    seed: record.seed,
+                    method,
+                    asked: &job.asked,
+                    painted: &job.painted,
+                    guide: drawing.map(|drawing| (drawing, strength)),
+                    phrases: if job.task == Task::Saliency { &job.phrases } else { &[] },
+                    regions: &regions,
+                };
+                return Ok(Rc::new(self.made(&request, job, Some(unforced))?));
+            }
+        };
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        let shot = Shot { picture, ..Shot::default() };
+        Ok(Rc::new(Known { seen: self.seen(&shot.picture, job, &unforced.shot)?, shot, ms }))
+    }
+
+    /// A picture and what the judge sees in it; attention is that of the unforced twin, or its own if it is one.
+    fn made(&mut self, request: &Request<'_>, job: &Job, unforced: Option<&Known>) -> Result<Known, Trouble> {
+        let begun = Instant::now();
+        let shot = self.generator.make(request)?;
+        let ms = begun.elapsed().as_secs_f64() * 1e3;
+        let seen = self.seen(&shot.picture, job, unforced.map_or(&shot, |known| &known.shot))?;
+        Ok(Known { seen, shot, ms })
+    }
+
+    fn seen(&mut self, picture: &Picture, job: &Job, unforced: &Shot) -> Result<Seen, Trouble> {
+        let view = View { picture, phrases: &job.phrases, attention: &unforced.maps };
+        let seen = self.judge.look(&view).map_err(|failure| Trouble::Broken(failure.to_string()))?;
+        seen.ok_or(Trouble::Waiting)
+    }
+}
+
+/// What a picture editor would do: every asked region times target / mean in linear light.
+fn recolored(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
+    let mut picture = u.clone();
+    for (Asked { rgb, .. }, region) in asked.iter().zip(regions) {
+        let mean = mean_linear(u, &core(region, metrics::unit(u.dim())).1);
+        let goal = metrics::light(*rgb);
+        for (pixel, _) in picture.iter_mut().zip(region).filter(|(_, inside)| **inside) {
+            let light = metrics::light(*pixel);
+            // A channel without light has no shading to keep.
+            let scaled = [0, 1, 2].map(|c| if mean[c] > 1e-4 { light[c] / mean[c] * goal[c] } else { goal[c] });
+            let [r, g, b] = metrics::encoded(scaled).map(|channel| channel.round() as u8);
+            *pixel = Rgb(r, g, b);
+        }
+    }
+    picture
+}
+
+fn pasted(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
+    let mut picture = u.clone();
+    for (Asked { rgb, .. }, region) in asked.iter().zip(regions) {
+        picture.iter_mut().zip(region).filter(|(_, inside)| **inside).for_each(|(pixel, _)| *pixel = *rgb);
+    }
+    picture
+}
+
+/// Do the parts that have color words keep them?
+fn names(job: &Job, prompt: &str, pair: &Pair<'_>) -> Names {
+    let mut names = Names::default();
+    for part in job.phrases.iter().filter(|part| job.asked.iter().all(|asked| asked.part != **part)) {
+        let Some(word) = suite::color_word(prompt, part) else { continue };
+        let name = |picture: &Picture, labels: &Labels| {
+            let (k, inside) = core(&of_class(labels, class(part, &job.phrases)), pair.unit);
+            (k >= 1).then(|| colors::nearest_name(mean_lab(picture, &inside)))
+        };
+        if name(pair.unforced, pair.labels_unforced) == Some(word) {
+            names.right += 1;
+            names.kept += usize::from(name(pair.forced, pair.labels_forced) == Some(word));
+        }
+    }
+    names
+}
+
+fn found(shot: &Shot, labels: &Labels, class: impl Fn(&str) -> u8) -> Vec<Found> {
+    let (h, w) = labels.dim();
+    let unit = metrics::unit((h, w));
+    let mut all = Vec::new();
+    for (part, map) in &shot.maps {
+        let region = of_class(labels, class(part));
+        if core(&region, unit).0 == 0 {
+            continue;
+        }
+        let small = Array2::from_shape_fn((GRID, GRID), |(y, x)| region[(y * h / GRID, x * w / GRID)]);
+        let at = |threshold: u8| {
+            (threshold.to_string(), iou(&map.mapv(|value| f64::from(value) > f64::from(threshold) / 100.0), &small))
+        };
+        let iou = THRESHOLDS.into_iter().map(at).collect();
+        all.push(Found { part: part.clone(), iou, ceiling: ceiling(&region, CELL).0 });
+    }
+    all
+}
+
+/// Is there an object on 1 % of the picture that the prompt does not name?
+fn has_stranger(labels: &Labels, prompt: &str, class: impl Fn(&str) -> u8) -> bool {
+    let named = |object: &str| prompt.split(|c: char| !c.is_alphanumeric()).any(|word| word == object);
+    OBJECTS.iter().any(|object| !named(object) && is_there(labels, class(object)))
+}
+
+/// A color for each class, where regions are shown.
+pub fn class_color(class: u8) -> Rgb {
+    const COLORS: [Rgb; 20] = [
+        Rgb(235, 235, 235),
+        Rgb(255, 205, 165),
+        Rgb(120, 70, 30),
+        Rgb(0, 120, 255),
+        Rgb(255, 60, 160),
+        Rgb(200, 0, 40),
+        Rgb(60, 170, 120),
+        Rgb(20, 20, 20),
+        Rgb(170, 215, 255),
+        Rgb(125, 190, 90),
+        Rgb(190, 80, 60),
+        Rgb(20, 110, 40),
+        Rgb(110, 60, 160),
+        Rgb(255, 200, 0),
+        Rgb(255, 130, 40),
+        Rgb(240, 120, 220),
+        Rgb(250, 245, 150),
+        Rgb(255, 230, 40),
+        Rgb(30, 60, 200),
+        Rgb(0, 170, 180),
+    ];
+    // Phrases that the evaluator does not know have the colors of things.
+    let class = usize::from(class);
+    COLORS[if class < COLORS.len() { class } else { 8 + class % 12 }]
+}
+
+/// Unforced, forced, as judged, and last what was asked for: mask, map or drawing.
+fn strip(job: &Job, unforced: &Known, forced: &Known, drawing: Option<&Picture>) -> Strip {
+    let mut mask = forced.seen.labels.mapv(|_| Rgb(24, 24, 24));
+    for (own, asked) in forced.shot.own.iter().zip(&job.asked) {
+        for (pixel, inside) in mask.iter_mut().zip(own.mask.iter().flatten()) {
+            *pixel = if *inside { asked.rgb } else { *pixel };
+        }
+    }
+    let areas = job.painted.iter().map(|each| (each, inside(painted(each.area), mask.dim()))).collect::<Vec<_>>();
+    for (each, area) in areas {
+        let color = class_color(class(each.object, &job.phrases));
+        mask.iter_mut().zip(&area).filter(|(_, inside)| **inside).for_each(|(pixel, _)| *pixel = color);
+    }
+    let mask = drawing.cloned().unwrap_or(mask);
+    let pictures = [&unforced.shot.picture, &forced.shot.picture].map(Clone::clone);
+    Strip(pictures.into_iter().chain([forced.seen.labels.mapv(class_color), mask]).collect())
+}

@@ -1,0 +1,631 @@
+//! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
+
+use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
+use crate::guides::{Guide, STRENGTHS};
+use crate::listing::Listed;
+use crate::wording::{Form, Wording, document};
+use impasto::Rgb;
+use rand_xoshiro::SplitMix64;
+use rand_xoshiro::rand_core::{RngCore, SeedableRng};
+use serde::{Deserialize, Serialize};
+
+/// Changes with the meaning of any figure: old and new ones never share a table.
+pub const LABEL: &str = "yardstick-1";
+/// The parts that acceptance is about, in the order of tags.
+pub const PARTS: [&str; 6] = ["eyes", "hair bow", "hair", "skin", "shirt", "background"];
+const SKINS: [&str; 3] = ["pale", "tan", "brown"];
+const HAIR_OF_BOYS: [&str; 2] = ["short hair", "spiky hair"];
+const HAIR: [&str; 6] = ["short hair", "long hair", "twintails", "bob", "ponytail", "spiky hair"];
+/// The things of scenes.
+pub const OBJECTS: [&str; 10] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun", "car", "cup"];
+/// Pairs of a prompt and a seed that a suite has; a quarter of them is wanted, the others stand in.
+pub const PAIRS: usize = 1000;
+/// How often a pair that does not show the part is replaced, the first try included.
+pub const TRIES: usize = 4;
+
+/// FNV-1a, 64 bits.
+pub fn fnv(bytes: impl AsRef<[u8]>) -> u64 {
+    let bytes = bytes.as_ref().iter();
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+/// SplitMix64, seeded by a label.
+pub struct Rng(SplitMix64);
+
+impl Rng {
+    pub fn new(label: &str) -> Self {
+        Self(SplitMix64::seed_from_u64(fnv(label)))
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Uniform in 0..n.
+    pub fn below(&mut self, n: u64) -> u64 {
+        ((u128::from(self.u64()) * u128::from(n)) >> 64) as u64
+    }
+
+    /// Uniform in 0..1.
+    pub fn unit(&mut self) -> f64 {
+        (self.u64() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
+    pub fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
+    }
+
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for last in (1..items.len()).rev() {
+            items.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+}
+
+/// Public things are even, all others odd: the two never meet.
+pub fn on_side(split: &str, number: u64) -> bool {
+    (number & 1 == 0) == (split == "public")
+}
+
+/// The noise seeds of a suite.
+pub fn seeds(split: &str, suite: u64, n: usize) -> Vec<u64> {
+    if split == "public" {
+        return (0..n as u64).map(|i| 1000 * suite + i).collect();
+    }
+    let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/seeds"));
+    let mut seeds = Vec::with_capacity(n);
+    while seeds.len() < n {
+        let seed = (1 << 32) + (rng.u64() >> 33);
+        if !seeds.contains(&seed) {
+            seeds.push(seed);
+        }
+    }
+    seeds
+}
+
+/// Whether portraits have color words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Style {
+    Plain,
+    Dressed,
+    /// No portrait at all.
+    Scene,
+    /// A prompt of a file.
+    Listed,
+}
+
+impl Style {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Plain => "plain",
+            Self::Dressed => "dressed",
+            Self::Scene => "scene",
+            Self::Listed => "listed",
+        }
+    }
+}
+
+/// The portraits of a suite, as the training captions are worded.
+pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String> {
+    let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/portrait-{}", style.name()));
+    let names = PALETTE.map(|(name, _)| name);
+    let mut prompts: Vec<String> = Vec::with_capacity(n);
+    while prompts.len() < n {
+        let boy = rng.unit() < 0.3;
+        let mut tags: Vec<String> = Vec::new();
+        for part in PARTS {
+            let colored = style == Style::Dressed && rng.unit() < 0.7;
+            tags.push(match colored {
+                true => format!("{} {part}", rng.pick(if part == "skin" { &SKINS } else { &names })),
+                false => part.to_owned(),
+            });
+        }
+        if rng.unit() < 0.4 {
+            tags.push("mouth".to_owned());
+        }
+        if rng.unit() < 0.35 {
+            tags.push(rng.pick(if boy { &HAIR_OF_BOYS } else { &HAIR }).to_owned());
+        }
+        rng.shuffle(&mut tags);
+        let prompt = format!("{}, {}", if boy { "1boy" } else { "1girl" }, tags.join(", "));
+        if on_side(split, Rng::new(&prompt).u64()) && !prompts.contains(&prompt) {
+            prompts.push(prompt);
+        }
+    }
+    prompts
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    /// One part, a CSS color.
+    Named,
+    /// One part, a color by number.
+    Numeric,
+    /// One part, where other parts have color words.
+    Binding,
+    /// Two to four parts, each its color.
+    Many,
+    /// One color on two parts.
+    Same,
+    /// Attention against the judge's regions.
+    Saliency,
+    /// One object into one quadrant.
+    Place,
+    /// Two objects left and right, then mirrored.
+    Swap,
+    /// A picture as a guide, at rising strength.
+    Image,
+}
+
+impl Task {
+    pub const ALL: [Self; 9] = [
+        Self::Named,
+        Self::Numeric,
+        Self::Binding,
+        Self::Many,
+        Self::Same,
+        Self::Saliency,
+        Self::Place,
+        Self::Swap,
+        Self::Image,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Named => "named",
+            Self::Numeric => "numeric",
+            Self::Binding => "binding",
+            Self::Many => "many",
+            Self::Same => "same",
+            Self::Saliency => "saliency",
+            Self::Place => "place",
+            Self::Swap => "swap",
+            Self::Image => "image",
+        }
+    }
+
+    /// Is it about colors?
+    pub fn colors(self) -> bool {
+        matches!(self, Self::Named | Self::Numeric | Self::Binding | Self::Many | Self::Same)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    Unforced,
+    Word,
+    Doc,
+    DocParts,
+    Tuned,
+    Exact,
+    Oracle,
+    Recolor,
+    Paste,
+    PwwOff,
+    Pww,
+    Image,
+}
+
+impl Method {
+    pub const ALL: [Self; 12] = [
+        Self::Unforced,
+        Self::Word,
+        Self::Doc,
+        Self::DocParts,
+        Self::Tuned,
+        Self::Exact,
+        Self::Oracle,
+        Self::Recolor,
+        Self::Paste,
+        Self::PwwOff,
+        Self::Pww,
+        Self::Image,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unforced => "unforced",
+            Self::Word => "word",
+            Self::Doc => "doc",
+            Self::DocParts => "doc-parts",
+            Self::Tuned => "tuned",
+            Self::Exact => "exact",
+            Self::Oracle => "oracle",
+            Self::Recolor => "recolor",
+            Self::Paste => "paste",
+            Self::PwwOff => "pww-off",
+            Self::Pww => "pww",
+            Self::Image => "image",
+        }
+    }
+
+    /// Can it do this task?
+    pub fn does(self, task: Task) -> bool {
+        match self {
+            Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
+            Self::Image => task == Task::Image,
+            Self::Unforced | Self::Exact => task.colors() || task == Task::Saliency,
+            _ => task.colors(),
+        }
+    }
+}
+
+/// A part of the picture and the color that it is asked to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Asked {
+    pub part: String,
+    pub rgb: Rgb,
+}
+
+/// An object and where it is painted, as shares of the picture: left, top, right, bottom.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Painted {
+    pub object: &'static str,
+    pub area: [f64; 4],
+}
+
+/// One thing to be measured: everything but which of its pairs shows the part.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    pub task: Task,
+    pub method: Method,
+    pub style: Style,
+    /// Number of the wanted pair, the unit that is resampled.
+    pub wanted: usize,
+    pub asked: Vec<Asked>,
+    pub painted: Vec<Painted>,
+    pub guide: Option<Guide>,
+    /// Everything that can be named in the picture.
+    pub phrases: Vec<String>,
+    /// Prompt and seed, the first choice first.
+    pub pairs: Vec<(String, u64)>,
+    /// The prompt that says the colors, of a list that has one.
+    worded: Option<String>,
+}
+
+impl Job {
+    /// The prompt with the nearest color words before the parts, as the method `word` has it.
+    pub fn worded(&self, prompt: &str) -> String {
+        let word = |prompt: String, asked: &Asked| dressed(&prompt, &asked.part, nearest_name(asked.rgb.lab()));
+        self.worded.clone().unwrap_or_else(|| self.asked.iter().fold(prompt.to_owned(), word))
+    }
+
+    /// What it is about, as keys and tables say it.
+    pub fn part(&self) -> String {
+        if !self.painted.is_empty() {
+            let place = |painted: &Painted| format!("{}@{:.1},{:.1}", painted.object, painted.area[0], painted.area[1]);
+            return self.painted.iter().map(place).collect::<Vec<_>>().join("+");
+        }
+        if let Some(guide) = self.guide {
+            return guide.strength.to_string();
+        }
+        self.asked.iter().map(|asked| asked.part.as_str()).collect::<Vec<_>>().join("+")
+    }
+
+    /// The colors as keys say them: `255,215,0`.
+    pub fn colors(&self) -> String {
+        let color = |asked: &Asked| format!("{},{},{}", asked.rgb.0, asked.rgb.1, asked.rgb.2);
+        self.asked.iter().map(color).collect::<Vec<_>>().join("+")
+    }
+
+    /// The key of its record, with one of its pairs.
+    pub fn key(&self, suite: &Suite, pair: usize) -> String {
+        let (prompt, seed) = &self.pairs[pair];
+        let (task, method, style) = (self.task.name(), self.method.name(), self.style.name());
+        let (part, colors) = (self.part(), self.colors());
+        let text =
+            format!("{LABEL}|{}|{}|{task}|{method}|{style}|{part}|{colors}|{prompt}|{seed}", suite.split, suite.number);
+        format!("{:016x}", fnv(text))
+    }
+}
+
+/// What a suite is asked for beside its labels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Choice {
+    pub tasks: Vec<Task>,
+    pub methods: Vec<Method>,
+    pub parts: Vec<String>,
+    /// All colors on all parts, and `binding` of all parts.
+    pub full: bool,
+}
+
+/// All that can be asked of one split and number.
+#[derive(Clone, Debug)]
+pub struct Suite {
+    pub split: String,
+    pub number: u64,
+    pub seeds: Vec<u64>,
+    pub plain: Vec<String>,
+    pub dressed: Vec<String>,
+    pub colors: Vec<Color>,
+    /// Prompts of a file, in place of portraits and scenes.
+    pub listed: Option<Vec<Listed>>,
+    /// The form of the portraits.
+    pub form: Form,
+}
+
+/// What is asked at once: a job for each method that does it.
+struct Ask {
+    style: Style,
+    asked: Vec<Asked>,
+    painted: Vec<Painted>,
+    guide: Option<Guide>,
+    phrases: Vec<String>,
+    pairs: Vec<(String, u64)>,
+    worded: Option<String>,
+}
+
+impl Ask {
+    fn of(style: Style, asked: Vec<Asked>, pairs: Vec<(String, u64)>) -> Self {
+        let phrases = PARTS.map(str::to_owned).to_vec();
+        Self { style, asked, painted: Vec::new(), guide: None, phrases, pairs, worded: None }
+    }
+
+    fn scene(painted: Vec<Painted>, pairs: Vec<(String, u64)>) -> Self {
+        let phrases = OBJECTS.iter().chain(&["ground", "sky"]).map(|phrase| (*phrase).to_owned()).collect();
+        Self { style: Style::Scene, asked: Vec::new(), painted, guide: None, phrases, pairs, worded: None }
+    }
+}
+
+impl Suite {
+    pub fn new(split: &str, number: u64) -> Self {
+        let named = named(split, number).into_iter().take(4).map(|(name, rgb)| Color { rgb, name: Some(name) });
+        let bands = numeric(split, number, 8).into_iter().step_by(2).map(|rgb| Color { rgb, name: None });
+        Self {
+            split: split.to_owned(),
+            number,
+            seeds: seeds(split, number, PAIRS),
+            plain: portraits(split, number, PAIRS, Style::Plain),
+            dressed: portraits(split, number, PAIRS, Style::Dressed),
+            colors: named.chain(bands).collect(),
+            listed: None,
+            form: Form::Tags,
+        }
+    }
+
+    /// The portraits in another wording.
+    pub fn worded(mut self, wording: &Wording) -> Self {
+        for prompts in [&mut self.plain, &mut self.dressed] {
+            prompts.iter_mut().for_each(|prompt| *prompt = wording.of(prompt));
+        }
+        self.form = wording.form;
+        self
+    }
+
+    /// All sixteen colors.
+    pub fn with_all_colors(mut self) -> Self {
+        let named = named(&self.split, self.number).into_iter().map(|(name, rgb)| Color { rgb, name: Some(name) });
+        let numeric = numeric(&self.split, self.number, 8).into_iter().map(|rgb| Color { rgb, name: None });
+        self.colors = named.chain(numeric).collect();
+        self
+    }
+
+    /// Wanted pairs that there are.
+    pub fn pair_count(&self) -> usize {
+        if self.seeds.len() == PAIRS { PAIRS / TRIES } else { self.seeds.len() }
+    }
+
+    /// The pairs of wanted pair `i`: itself, then those that stand in for it.
+    fn pairs(&self, i: usize, prompts: &[String]) -> Vec<(String, u64)> {
+        let pair = |t: usize| {
+            let at = i + t * self.pair_count();
+            Some((prompts.get(at % prompts.len())?.clone(), *self.seeds.get(at)?))
+        };
+        (0..TRIES).map_while(pair).collect()
+    }
+
+    fn label(&self, what: &str) -> Rng {
+        Rng::new(&format!("{LABEL}/{}/{}/{what}", self.split, self.number))
+    }
+
+    /// Every job of wanted pair `i`, the unforced ones first.
+    pub fn jobs(&self, i: usize, choice: &Choice) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for task in &choice.tasks {
+            let asks = match &self.listed {
+                Some(list) => self.asks_of(&list[i % list.len()], *task, i, choice),
+                None => self.asks(*task, i, choice),
+            };
+            for ask in asks {
+                for method in choice.methods.iter().filter(|method| method.does(*task)) {
+                    jobs.push(Job {
+                        task: *task,
+                        method: *method,
+                        style: ask.style,
+                        wanted: i,
+                        asked: ask.asked.clone(),
+                        painted: ask.painted.clone(),
+                        guide: ask.guide,
+                        phrases: ask.phrases.clone(),
+                        pairs: ask.pairs.clone(),
+                        worded: ask.worded.clone(),
+                    });
+                }
+            }
+        }
+        jobs
+    }
+
+    /// The prompts that `part` is asked of.
+    fn prompts(&self, part: &str) -> Vec<String> {
+        match self.form {
+            Form::Document => document(part).into_iter().collect(),
+            _ => self.plain.clone(),
+        }
+    }
+
+    fn asks(&self, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
+        // The document's prompts are about one part each.
+        if self.form == Form::Document && !matches!(task, Task::Named | Task::Numeric) {
+            return Vec::new();
+        }
+        let parts = || {
+            let chosen =
+                |part: &str| choice.parts.iter().any(|chosen| chosen == part) && !self.prompts(part).is_empty();
+            PARTS.iter().enumerate().filter(move |(_, part)| chosen(part))
+        };
+        let asked = |part: &str, color: &Color| vec![Asked { part: part.to_owned(), rgb: color.rgb }];
+        match task {
+            Task::Named | Task::Numeric => parts()
+                .flat_map(|(number, part)| self.colors_at(i + number, choice).map(move |color| (*part, color)))
+                .filter(|(_, color)| color.name.is_some() == (task == Task::Named))
+                .map(|(part, color)| Ask::of(Style::Plain, asked(part, color), self.pairs(i, &self.prompts(part))))
+                .collect(),
+            Task::Binding => parts()
+                .filter(|(number, _)| choice.full || *number == i % PARTS.len())
+                .map(|(number, part)| {
+                    let color = &self.colors[(i + number) % self.colors.len()];
+                    let mut pairs = self.pairs(i, &self.dressed);
+                    pairs.iter_mut().for_each(|(prompt, _)| *prompt = undressed(prompt, part));
+                    Ask::of(Style::Dressed, asked(part, color), pairs)
+                })
+                .collect(),
+            Task::Many => (2..=4)
+                .map(|count| Ask::of(Style::Plain, self.many(i, count, &PARTS), self.pairs(i, &self.plain)))
+                .collect(),
+            Task::Same => vec![Ask::of(Style::Plain, self.same(i, &PARTS), self.pairs(i, &self.plain))],
+            Task::Saliency => vec![Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain))],
+            Task::Place => {
+                let object = self.object("place", i);
+                let prompt = [format!("a {object}, ground, sky")];
+                (0..4)
+                    .map(|quadrant| {
+                        let (left, top) = (f64::from(quadrant % 2) / 2.0, f64::from(quadrant / 2) / 2.0);
+                        let painted = vec![Painted { object, area: [left, top, left + 0.5, top + 0.5] }];
+                        Ask::scene(painted, self.pairs(i, &prompt)[..1].to_vec())
+                    })
+                    .collect()
+            }
+            Task::Swap => {
+                let mut rng = self.label(&format!("swap-{i}"));
+                let mut objects = OBJECTS;
+                rng.shuffle(&mut objects);
+                let [a, b, ..] = objects;
+                let names = PALETTE.map(|(name, _)| name);
+                let mut word =
+                    |place: &str| if i % 2 == 1 { format!("{} {place}", rng.pick(&names)) } else { place.to_owned() };
+                let prompt = [format!("a {a} and a {b}, {}, {}", word("ground"), word("sky"))];
+                let halves = |left, right| {
+                    let left = Painted { object: left, area: [0.0, 0.0, 0.5, 1.0] };
+                    vec![left, Painted { object: right, area: [0.5, 0.0, 1.0, 1.0] }]
+                };
+                let pairs = self.pairs(i, &prompt)[..1].to_vec();
+                [halves(a, b), halves(b, a)].map(|painted| Ask::scene(painted, pairs.clone())).into()
+            }
+            Task::Image => STRENGTHS.map(|strength| self.guided(i, strength)).into(),
+        }
+    }
+
+    /// A portrait and a scene in turn, each after a drawing of its kind.
+    fn guided(&self, i: usize, strength: f64) -> Ask {
+        // As with seeds, public and other drawings never meet; nothing was trained on either.
+        let seed = 950_000_000 + 2 * self.label(&format!("image-{i}")).below(10_000_000);
+        let seed = seed + u64::from(self.split != "public");
+        let portrait = i.is_multiple_of(2);
+        let ask = match portrait {
+            true => Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain)[..1].to_vec()),
+            false => {
+                let prompt = [format!("a {}, ground, sky", self.object("image", i / 2))];
+                Ask::scene(vec![], self.pairs(i, &prompt)[..1].to_vec())
+            }
+        };
+        Ask { guide: Some(Guide { portrait, seed, strength }), ..ask }
+    }
+
+    /// What is asked with a prompt of a file.
+    fn asks_of(&self, listed: &Listed, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
+        // The next picture of a prompt stands in for one that does not show the part.
+        let seeds = (0..TRIES).map_while(|t| self.seeds.get(i + t * self.pair_count()));
+        let pairs: Vec<(String, u64)> = seeds.map(|seed| (listed.prompt.clone(), *seed)).collect();
+        let ask = |asked: Vec<Asked>| Ask {
+            style: Style::Listed,
+            asked,
+            painted: Vec::new(),
+            guide: None,
+            phrases: listed.phrases.clone(),
+            pairs: pairs.clone(),
+            worded: listed.worded.clone(),
+        };
+        if let Some((its, asked)) = &listed.fixed {
+            return if *its == task { vec![ask(asked.clone())] } else { Vec::new() };
+        }
+        let phrases: Vec<&str> = listed.phrases.iter().map(String::as_str).collect();
+        match task {
+            Task::Named | Task::Numeric => self
+                .colors_at(i, choice)
+                .filter(|color| color.name.is_some() == (task == Task::Named))
+                .map(|color| ask(vec![Asked { part: listed.phrases[0].clone(), rgb: color.rgb }]))
+                .collect(),
+            Task::Many => (2..=phrases.len().min(4)).map(|count| ask(self.many(i, count, &phrases))).collect(),
+            Task::Same if phrases.len() > 1 => vec![ask(self.same(i, &phrases))],
+            Task::Saliency => vec![ask(Vec::new())],
+            Task::Same | Task::Binding | Task::Place | Task::Swap | Task::Image => Vec::new(),
+        }
+    }
+
+    /// All colors, or the one whose turn it is.
+    fn colors_at(&self, turn: usize, choice: &Choice) -> impl Iterator<Item = &Color> {
+        let (from, count) = if choice.full { (0, self.colors.len()) } else { (turn % self.colors.len(), 1) };
+        self.colors[from..].iter().take(count)
+    }
+
+    fn same(&self, i: usize, parts: &[&str]) -> Vec<Asked> {
+        let mut rng = self.label(&format!("same-{i}"));
+        let rgb = self.colors[rng.below(self.colors.len() as u64) as usize].rgb;
+        let mut parts = parts.to_vec();
+        rng.shuffle(&mut parts);
+        parts[..2].iter().map(|part| Asked { part: (*part).to_owned(), rgb }).collect()
+    }
+
+    /// `count` parts, each with a color 20 or more from the others'.
+    fn many(&self, i: usize, count: usize, parts: &[&str]) -> Vec<Asked> {
+        let mut rng = self.label(&format!("many-{i}-{count}"));
+        let (mut parts, mut colors) = (parts.to_vec(), self.colors.clone());
+        rng.shuffle(&mut parts);
+        rng.shuffle(&mut colors);
+        let mut chosen: Vec<Rgb> = Vec::new();
+        for color in &colors {
+            if chosen.iter().all(|other| color.rgb.delta_e(*other) >= 20.0) {
+                chosen.push(color.rgb);
+            }
+        }
+        parts.iter().zip(chosen).take(count).map(|(part, rgb)| Asked { part: (*part).to_owned(), rgb }).collect()
+    }
+
+    /// The object of wanted pair `i`: every ten of them meet all ten objects.
+    fn object(&self, what: &str, i: usize) -> &'static str {
+        let mut objects = OBJECTS;
+        self.label(&format!("{what}-{}", i / objects.len())).shuffle(&mut objects);
+        objects[i % objects.len()]
+    }
+}
+
+/// The color word before a tag, if it has one.
+pub fn color_word<'a>(prompt: &'a str, part: &str) -> Option<&'a str> {
+    let word = prompt.split(", ").find_map(|tag| tag.strip_suffix(part)?.strip_suffix(' '))?;
+    PALETTE.iter().any(|(name, _)| *name == word).then_some(word)
+}
+
+/// The prompt without the color word of a tag.
+pub fn undressed(prompt: &str, part: &str) -> String {
+    match color_word(prompt, part) {
+        Some(word) => replaced(prompt, &format!("{word} {part}"), part),
+        None => prompt.to_owned(),
+    }
+}
+
+/// The prompt with a color word before a tag, or before the phrase where it first is.
+pub fn dressed(prompt: &str, part: &str, word: &str) -> String {
+    let by = format!("{word} {part}");
+    match prompt.split(", ").any(|tag| tag == part) {
+        true => replaced(prompt, part, &by),
+        false => prompt.replacen(part, &by, 1),
+    }
+}
+
+fn replaced(prompt: &str, tag: &str, by: &str) -> String {
+    prompt.split(", ").map(|each| if each == tag { by } else { each }).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,243 @@
+//! Forced colors, as the judge sees them in pictures of the embedded model.
+
+use super::judge::Judge;
+use impasto::diffusion::solver::EulerAncestral;
+use impasto::guidance::{ColorForce, Feedback, PaintedColor};
+use impasto::pipeline::ColorWords;
+use impasto::{Pipeline, Result, Rgb};
+use impasto_yardstick::statistics::median;
+use tch::{Kind, Tensor};
+
+const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+/// Median CIEDE2000 of the eyes to gold, mask area, and change outside, over seeds.
+fn eyes(seeds: std::ops::Range<u64>, color_var: f64) -> Result<(f64, f64, f64, f64)> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut before, mut after, mut areas, mut outside) = (vec![], vec![], vec![], vec![]);
+    for seed in seeds {
+        let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
+        let mut force = ColorForce::published("eyes", GOLD).color_var(color_var);
+        let forced = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
+        let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
+        before.extend(plain.color("eyes").map(|color| color.delta_e(GOLD)));
+        after.extend(forced.color("eyes").map(|color| color.delta_e(GOLD)));
+        let details = force.details()?;
+        areas.extend(details.steps.iter().flat_map(|step| step.areas.clone()));
+        outside.push(plain.change_outside(&forced, "eyes"));
+    }
+    Ok((median(before), median(after), median(areas), median(outside)))
+}
+
+#[test]
+fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
+    // Half of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's settings. Eight
+    // are too few for a median: the change outside is 2.0 for the first eight and 1.7 for all.
+    let (unforced, forced, area, outside) = eyes(0..16, 40.0)?;
+    assert!(forced <= 0.25 * unforced, "CIEDE2000 {unforced:.1} → {forced:.1}");
+    assert!(area <= 0.08, "mask {area:.3}");
+    assert!(outside <= 2.0, "change outside {outside:.2}");
+    let (_, stronger, ..) = eyes(0..16, 15.0)?;
+    assert!(stronger < forced && stronger < 0.15 * unforced, "c = 40: {forced:.1}, c = 15: {stronger:.1}");
+    Ok(())
+}
+
+#[test]
+fn every_solver_makes_gold_eyes() -> Result<()> {
+    let judge = Judge::new();
+    let mut pipeline = Pipeline::builder().build()?;
+    let names = [
+        "Euler",
+        "Euler a",
+        "DDIM",
+        "Heun",
+        "DPM++ 2M",
+        "DPM++ 2M Karras",
+        "UniPC",
+        "PLMS",
+        "DEIS",
+        "DPM++ SDE Karras",
+    ];
+    for name in names {
+        let mut eyes = |color_var: Option<f64>| -> Result<f64> {
+            let mut apart = Vec::new();
+            for seed in 0..3 {
+                let mut request = pipeline.request(PORTRAIT).seed(seed).sampler(name);
+                if let Some(color_var) = color_var {
+                    request = request.guide(ColorForce::published("eyes", GOLD).color_var(color_var));
+                }
+                apart.extend(judge.look(request.run()?.image(0)?)?.color("eyes").map(|color| color.delta_e(GOLD)));
+            }
+            Ok(median(apart))
+        };
+        let (unforced, forced) = (eyes(None)?, eyes(Some(15.0))?);
+        println!("{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
+        assert!(forced <= 0.3 * unforced, "{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "the figures of docs/color-forcing.md: cargo test --release -p impasto-yardstick --test all figures_of_the_documents -- --ignored --nocapture"]
+fn figures_of_the_documents_settings() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let rows: [(&str, Rgb, f64, f64, bool); 6] = [
+        ("eyes", GOLD, 40.0, 0.15, false),
+        ("eyes", GOLD, 15.0, 0.15, false),
+        ("hair bow", Rgb(255, 105, 180), 15.0, 0.17, false),
+        ("hair", Rgb(255, 99, 71), 25.0, 0.20, true),
+        ("skin", Rgb(0, 0, 139), 20.0, 0.12, true),
+        ("shirt", Rgb(0, 128, 128), 25.0, 0.20, false),
+    ];
+    println!("part | asked | c | cutoff | alternative saliency | unforced | forced | mask | outside");
+    for (part, asked, color_var, cutoff, alternative) in rows {
+        let (mut before, mut after, mut areas, mut outside) = (vec![], vec![], vec![], vec![]);
+        for seed in 0..32 {
+            let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
+            let force = ColorForce::published(part, asked).color_var(color_var).saliency_cutoff(cutoff);
+            let mut force = if alternative { force.alternative_saliency("pink") } else { force };
+            let forced =
+                pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
+            let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
+            before.extend(plain.color(part).map(|color| color.delta_e(asked)));
+            after.extend(forced.color(part).map(|color| color.delta_e(asked)));
+            areas.extend(force.details()?.steps.iter().flat_map(|step| step.areas.clone()));
+            outside.push(plain.change_outside(&forced, part));
+        }
+        println!(
+            "{part} | {asked} | {color_var} | {cutoff} | {alternative} | {:.1} | {:.1} | {:.3} | {:.2}",
+            median(before),
+            median(after),
+            median(areas),
+            median(outside)
+        );
+    }
+    Ok(())
+}
+
+/// Of portraits with `part` forced to `asked` exactly: CIEDE2000 as the judge sees the part, and change outside, per seed.
+fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f64>, Vec<f64>)> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut missed, mut outside) = (vec![], vec![]);
+    for seed in seeds {
+        let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
+        let mut force = ColorForce::exact(part, asked);
+        let forced = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
+        let details = force.details()?;
+        // Where nothing was found nothing is forced, nor said to be met.
+        assert!(details.trimmed.iter().all(|trimmed| trimmed.after <= trimmed.before), "{:?}", details.trimmed);
+        let met = |painted: &PaintedColor| {
+            painted.delta_e <= 2.0
+                && painted.mean_delta_e <= 5.0
+                && painted.coverage >= 0.6
+                && painted.least_covered.is_none_or(|covered| covered >= 0.5)
+                && painted.remainder.is_none_or(|left| left <= 0.1)
+                && painted.undecided.is_none_or(|cells| cells <= 1.5)
+        };
+        assert_eq!(details.converged, !details.trimmed.is_empty() && details.painted.iter().all(met));
+        let (plain, forced) = (judge.look(plain.image(0)?)?, judge.look(forced.image(0)?)?);
+        missed.extend(forced.color(part).map(|color| color.delta_e(asked)));
+        outside.push(plain.change_outside(&forced, part));
+    }
+    Ok((missed, outside))
+}
+
+#[test]
+fn an_exact_color_is_met_without_settings() -> Result<()> {
+    // The bounds are those of docs/color-forcing.md's table, for all its seeds.
+    for (part, asked, bound, leak) in
+        [("skin", Rgb(0, 0, 139), 1.5, 3.0), ("shirt", Rgb(0, 128, 128), 1.5, 3.0), ("eyes", GOLD, 5.0, 2.0)]
+    {
+        let (missed, outside) = exactly(part, asked, 0..4)?;
+        assert!(median(missed.clone()) <= bound, "{part}: {missed:?}");
+        assert!(median(outside.clone()) <= leak, "{part}: {outside:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut coarse, mut fine) = (0.0, 0.0);
+    for seed in 0..2 {
+        let seen = judge.look(pipeline.request(PORTRAIT).seed(seed).run()?.image(0)?)?;
+        for part in ["hair bow", "skin"] {
+            let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
+            for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
+                let mut force = ColorForce::exact(part, GOLD).trim(0);
+                if !outlines {
+                    force = force.outlines(false);
+                }
+                let _ = pipeline.request(PORTRAIT).seed(seed).guide(&mut force).run()?;
+                let mask = force.masks()?.narrow(0, 0, 1);
+                let truth = truth.adaptive_avg_pool2d(&mask.size()[2..]).ge(0.5).to_kind(Kind::Float);
+                let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
+                *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 4.0;
+            }
+        }
+    }
+    assert!(fine > coarse + 0.02, "IoU of the forced cells {coarse:.2} → {fine:.2}");
+    Ok(())
+}
+
+#[test]
+fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
+    let (judge, mut pipeline, asked) = (Judge::new(), Pipeline::builder().build()?, Rgb(0, 128, 128));
+    let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {
+        let mut missed = vec![];
+        for seed in 0..4 {
+            let force = ColorForce::exact("shirt", asked).color_var(200.0).max_timestep(700.0).trim(0);
+            let force = feedback.into_iter().fold(force, ColorForce::feedback);
+            let picture = pipeline.request(PORTRAIT).seed(seed).guide(force).run()?;
+            missed.extend(judge.look(picture.image(0)?)?.color("shirt").map(|color| color.delta_e(asked)));
+        }
+        Ok(median(missed))
+    };
+    let (open, closed) = (median_of(None)?, median_of(Some(Feedback::default()))?);
+    assert!(closed < 0.5 * open && closed < 5.0, "CIEDE2000 {open:.1} → {closed:.1}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "the figures of docs/color-forcing.md: cargo test --release -p impasto-yardstick --test all figures_of_exact -- --ignored --nocapture"]
+fn figures_of_exact_forces() -> Result<()> {
+    println!("part | asked | median | 90th percentile | outside");
+    let rows = [
+        ("eyes", GOLD),
+        ("hair bow", Rgb(255, 105, 180)),
+        ("hair", Rgb(255, 99, 71)),
+        ("skin", Rgb(0, 0, 139)),
+        ("shirt", Rgb(0, 128, 128)),
+        ("background", Rgb(60, 179, 113)),
+    ];
+    for (part, asked) in rows {
+        let (mut missed, outside) = exactly(part, asked, 0..32)?;
+        missed.sort_by(f64::total_cmp);
+        let most = missed[missed.len() * 9 / 10];
+        println!("{part} | {asked} | {:.1} | {most:.1} | {:.1}", median(missed), median(outside));
+    }
+    Ok(())
+}
+
+#[test]
+fn colors_in_the_prompt_are_met_and_the_model_reads_words() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let prompt = "1girl, eyes, hair bow, hair, rgb(0, 0, 139) skin, #008080 shirt, background";
+    let request = pipeline.request(prompt).seed(2);
+    let understood: Vec<_> = request.colors()?.into_iter().map(|found| (found.phrase, found.word)).collect();
+    let expected = [("skin", "navy"), ("shirt", "teal")];
+    assert_eq!(understood, expected.map(|(phrase, word)| (phrase.to_owned(), word.to_owned())));
+    let output = request.run()?;
+    let seen = judge.look(output.image(0)?)?;
+    for (part, color) in [("skin", Rgb(0, 0, 139)), ("shirt", Rgb(0, 128, 128))] {
+        let missed = seen.color(part).expect("it is there").delta_e(color);
+        assert!(missed < 3.0, "{part}: CIEDE2000 {missed:.1}");
+    }
+    assert_eq!(output.reports().iter().filter(|report| report.name.starts_with("ColorForce")).count(), 2);
+    let plain = pipeline.request("1girl, eyes, #008080 shirt").color_words(ColorWords::Nothing);
+    assert_eq!(plain.colors()?[0].word, "");
+    drop(plain);
+    let error = pipeline.request("#ffd700 eyes and hair").steps(2).run().expect_err("which?").to_string();
+    assert!(error.contains("\"eyes\", or \"eyes and hair\"?"), "{error}");
+    Ok(())
+}

@@ -1,0 +1,63 @@
+//! Maps of attention, beside where the judge sees the thing.
+
+use super::judge::Judge;
+use impasto::guidance::{Accumulate, Daam, Refine, Region, Saliency};
+use impasto::{Pipeline, Result};
+use impasto_yardstick::statistics::median;
+use tch::{Kind, Tensor};
+
+const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+
+#[test]
+fn attention_along_outlines_is_where_the_part_is() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut coarse, mut fine) = (vec![], vec![]);
+    for seed in 0..2 {
+        let parts = ["hair bow", "hair", "skin", "shirt"];
+        let look = |part| Daam::of(part).accumulate(Accumulate::Mean).refine(Refine::compete());
+        let mut looks = parts.map(look);
+        let mut request = pipeline.request(PORTRAIT).seed(seed);
+        for look in &mut looks {
+            request = request.guide(look);
+        }
+        let output = request.run()?;
+        let seen = judge.look(output.image(0)?)?;
+        for (part, look) in parts.iter().zip(&looks) {
+            let truth = seen.part(part).flatten(0, -1).to_kind(Kind::Float);
+            let iou = |map: Tensor| {
+                let found = map.adaptive_avg_pool2d([64, 64]).ge(0.5).flatten(0, -1).to_kind(Kind::Float);
+                let sum = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
+                sum(&found * &truth) / sum((found + &truth).clamp(0.0, 1.0)).max(1.0)
+            };
+            let map = look.map()?.expect("the run had steps");
+            let region = Region::along_outlines(&map, output.image(0)?)?;
+            let values: Vec<f32> = region.values().expect("a drawing").iter().copied().collect();
+            let (h, w) = region.values().expect("a drawing").dim();
+            let size = [h as i64, w as i64];
+            coarse.push(iou(map.upsample_nearest2d(size, None, None)));
+            fine.push(iou(Tensor::from_slice(&values).reshape([1, 1, size[0], size[1]])));
+        }
+    }
+    let mean = |all: &[f64]| all.iter().sum::<f64>() / all.len() as f64;
+    let (before, after) = (mean(&coarse), mean(&fine));
+    assert!(after > 0.65 && after > before + 0.05, "IoU {before:.2} → {after:.2}");
+    Ok(())
+}
+
+#[test]
+fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let mut inside = Vec::new();
+    for seed in 0..4 {
+        let mut look = Daam::of("eyes");
+        let output = pipeline.request(PORTRAIT).seed(seed).guide(&mut look).run()?;
+        let eyes = judge.look(output.image(0)?)?.part("eyes");
+        let map = look.heat_map(0)?.expand(64, 64)?;
+        inside.push(
+            map.masked_select(&eyes).mean(tch::Kind::Double).double_value(&[])
+                / map.mean(tch::Kind::Double).double_value(&[]),
+        );
+    }
+    assert!(median(inside.clone()) > 3.0, "attention in the eyes over the mean: {inside:?}");
+    Ok(())
+}

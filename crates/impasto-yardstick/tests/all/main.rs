@@ -1,0 +1,68 @@
+//! Is the yardstick straight? The reference's numbers, what they must say, and the bookkeeping around them.
+
+use impasto_yardstick::{
+    arguments, calibration, colors, gallery, generator, guides, judge, listing, metrics, placement, record, regions,
+    report, runner, statistics, suite, summary, tuning, wording,
+};
+
+mod acceptance;
+mod command_line;
+mod following;
+mod judges;
+mod mock;
+mod page;
+mod pairs;
+mod prompts;
+mod real;
+mod records;
+mod reference;
+mod sampling;
+
+use arguments::{Arguments, Pictures};
+use gallery::Gallery;
+use generator::{Real, Settings};
+use impasto::Rgb;
+use judge::{Evaluator, Judge, Seen, View};
+use metrics::{Measure, Pair, Picture, measure};
+use ndarray::Array2;
+use record::{Made, Record, Records, Status, of_maker};
+use regions::{Labels, area, core, erode, of_class};
+use runner::{Failure, Generator, LEAST_SEEDS, Own, Plan, Request, Seeds, Shot, class_color};
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::time::Duration;
+use suite::{Choice, Method, Rng, Style, Suite, Task, fnv};
+use summary::{ALL, About, Summary};
+
+fn golden(file: &str) -> Value {
+    let path = format!("{}/tests/golden/{file}.json", env!("CARGO_MANIFEST_DIR"));
+    serde_json::from_slice(&std::fs::read(path).expect("the file is there")).expect("it is JSON")
+}
+
+/// Everything in `want` is in `got`, numbers within `tolerance`.
+#[track_caller]
+fn same(at: &str, got: &Value, want: &Value, tolerance: f64) {
+    match (got, want) {
+        (Value::Object(_), Value::Object(fields)) => {
+            for (name, want) in fields {
+                same(&format!("{at}.{name}"), got.get(name).unwrap_or(&Value::Null), want, tolerance);
+            }
+        }
+        (Value::Array(got), Value::Array(want)) => {
+            assert_eq!(got.len(), want.len(), "{at}");
+            for (i, (got, want)) in got.iter().zip(want).enumerate() {
+                same(&format!("{at}[{i}]"), got, want, tolerance);
+            }
+        }
+        (Value::Number(got), Value::Number(want)) => {
+            let (got, want) = (got.as_f64().unwrap(), want.as_f64().unwrap());
+            assert!((got - want).abs() <= tolerance, "{at}: {got} is not {want}");
+        }
+        _ => assert_eq!(got, want, "{at}"),
+    }
+}
+
+fn class(name: &str) -> u8 {
+    judge::class(name, &[])
+}

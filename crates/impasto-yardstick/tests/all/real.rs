@@ -1,0 +1,98 @@
+//! A few seeds of the embedded model, through the real judge.
+
+use crate::*;
+use guides::{Guide, STRENGTHS};
+use mock::plan;
+
+#[test]
+fn four_seeds_of_the_real_model() {
+    let suite = Suite::new("public", 0);
+    let choice = Choice {
+        tasks: vec![Task::Named, Task::Numeric],
+        methods: vec![Method::Unforced, Method::Doc, Method::Recolor, Method::Paste],
+        ..Arguments::default().choice
+    };
+    let plan = Plan { choice, seeds: Seeds::Exactly(4), workers: 2, ..plan(&suite, &[]) };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
+    let mut all = Vec::new();
+    tch::set_num_threads(1);
+    let bench = || Ok((Real::new(&Settings::default())?, Evaluator::open()?));
+    let _ = runner::run(&plan, &[], &mut records, bench, |record, _, _| {
+        all.push(record.clone());
+        Ok(())
+    })
+    .unwrap();
+    let summary = Summary::new(&of_maker(all, &plan.made), About::default(), None).unwrap();
+    report::print(&summary, false);
+    let figure = |method, name: &str| summary.row("color", method, ALL).unwrap().figures[name].value.unwrap();
+    assert!(figure(Method::Doc, "delta_e") < 0.7 * figure(Method::Unforced, "delta_e"));
+    assert!(figure(Method::Recolor, "delta_e") <= 3.0 && figure(Method::Recolor, "leak") <= 0.5);
+    assert!(figure(Method::Paste, "delta_e") <= 3.0 && figure(Method::Paste, "block") > 0.5);
+    assert_eq!(figure(Method::Unforced, "retry"), 1.0);
+}
+
+#[test]
+fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
+    let suite = Suite::new("public", 2);
+    let choice = Choice {
+        tasks: vec![Task::Place, Task::Swap, Task::Image],
+        methods: vec![Method::PwwOff, Method::Pww, Method::Image],
+        ..Arguments::default().choice
+    };
+    let plan = Plan { choice, seeds: Seeds::Exactly(2), ..plan(&suite, &[]) };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
+    let mut all = Vec::new();
+    tch::set_num_threads(1);
+    let settings = Settings { steps: 14, ..Settings::default() };
+    let bench = || Ok((Real::new(&settings)?, Evaluator::open()?));
+    let _ = runner::run(&plan, &[], &mut records, bench, |record, _, _| {
+        all.push(record.clone());
+        Ok(())
+    })
+    .unwrap();
+    assert!(all.iter().all(|record| record.status == Status::Measured), "{all:?}");
+    let summary = Summary::new(&of_maker(all, &plan.made), About::default(), None).unwrap();
+    report::print(&summary, false);
+    let figure = |group: &str, method, part: &str, name: &str| {
+        summary.row(group, method, part).unwrap().figures[name].value.unwrap()
+    };
+    assert!(figure("place", Method::Pww, ALL, "placed") >= 0.75);
+    assert!(figure("place", Method::PwwOff, ALL, "placed") <= 0.25, "one thing is in one quadrant");
+    assert!(figure("swap", Method::Pww, ALL, "placed") >= 0.5);
+    assert_eq!(figure("swap", Method::PwwOff, ALL, "followed"), 0.0, "the same picture either way");
+    assert!(figure("image", Method::Image, "0.15", "kept") >= 0.8);
+}
+
+#[test]
+fn a_guide_of_no_strength_is_the_unguided_picture() {
+    let mut real = Real::new(&Settings { steps: 3, ..Settings::default() }).unwrap();
+    tch::set_num_threads(1);
+    for (portrait, prompt) in [(true, "1girl, eyes, hair"), (false, "a house, ground, sky")] {
+        let drawing = real.drawing(&Guide { portrait, seed: 950_000_000, strength: 0.0 }).unwrap();
+        let mut made = |strength: Option<f64>| {
+            let guide = strength.map(|strength| (&drawing, strength));
+            let (method, empty) = (Method::Image, (&[], &[], &[], &[]));
+            let (asked, painted, phrases, regions) = empty;
+            real.make(&Request { prompt, seed: 5, method, asked, painted, guide, phrases, regions }).unwrap().picture
+        };
+        let unguided = made(None);
+        assert_eq!(made(Some(STRENGTHS[0])), unguided);
+        assert_ne!(made(Some(STRENGTHS[1])), unguided);
+        assert!((real.likeness(&drawing, &drawing).unwrap() - 1.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn drawings_are_of_their_kind_and_the_same_again() {
+    let (mut real, judge) = (Real::new(&Settings::default()).unwrap(), Evaluator::open().unwrap());
+    for (portrait, seed) in [(true, 950_000_000), (true, 950_000_001), (false, 950_000_000), (false, 950_000_001)] {
+        let guide = Guide { portrait, seed, strength: 0.15 };
+        let drawing = real.drawing(&guide).unwrap();
+        assert_eq!(drawing, real.drawing(&guide).unwrap());
+        let labels = judge.see(&drawing).unwrap().labels;
+        assert_eq!(placement::is_there(&labels, class("hair")), portrait, "{guide:?}");
+        assert_eq!(placement::is_there(&labels, class("sky")), !portrait, "{guide:?}");
+    }
+}

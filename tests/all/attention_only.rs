@@ -1,0 +1,162 @@
+//! A model of cross-attention sites alone, on which paintings are looked at without a network, and the figures of
+//! `tests/golden/specs/paint_with_words.json`, which numpy made in double precision.
+
+use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Place, SiteKind, Tap, Wiring};
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, Table};
+use impasto::guidance::{Guidance, PaintWithWords};
+use impasto::sampler::{Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
+use serde_json::Value;
+use tch::{Device, Kind, Tensor};
+
+pub fn golden() -> Value {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/specs/paint_with_words.json");
+    serde_json::from_slice(&std::fs::read(path).expect("the file is there")).expect("it is JSON")
+}
+
+pub fn numbers(value: &Value) -> Vec<f64> {
+    match value {
+        Value::Array(values) => values.iter().flat_map(numbers).collect(),
+        value => vec![value.as_f64().expect("a number")],
+    }
+}
+
+pub fn tensor(value: &Value, shape: &[i64]) -> Tensor {
+    Tensor::from_slice(&numbers(value)).to_kind(Kind::Float).reshape(shape)
+}
+
+pub fn apart(a: &Tensor, b: &Tensor) -> f64 {
+    (a - b).abs().max().double_value(&[])
+}
+
+#[track_caller]
+pub fn close(got: &Tensor, want: &Value, tolerance: f64) {
+    let want = Tensor::from_slice(&numbers(want)).reshape(got.size());
+    let apart = (got.to_kind(Kind::Double) - want).abs().max().double_value(&[]);
+    assert!(apart <= tolerance, "{apart:e} apart, {tolerance:e} allowed");
+}
+
+/// The golden case's prompt, one token a word: ids 5 6 7 5 8 9 10 5 11 12 13 5 12 between start and padding.
+pub const PROMPT: &str = "a sea under a red boat with a full moon above a moon";
+pub const RED: Rgb = Rgb(255, 0, 0);
+pub const GREEN: Rgb = Rgb(0, 255, 0);
+pub const BLUE: Rgb = Rgb(0, 0, 255);
+pub const GRAY: Rgb = Rgb(128, 128, 128);
+
+/// A model of cross-attention sites alone, at 0 to 3 halvings, two heads each, with a context of 16 tokens.
+pub struct AttentionOnly {
+    sites: Vec<AttentionSite>,
+}
+
+pub const TOKENS: i64 = 16;
+
+impl AttentionOnly {
+    pub fn new() -> Self {
+        let site = |halvings: u32| {
+            let name = format!("level{halvings}");
+            let mut site = AttentionSite::new(name, SiteKind::Cross, Place::Up, halvings, 2);
+            site.index = halvings as usize;
+            site
+        };
+        Self { sites: (0..4).map(site).collect() }
+    }
+
+    /// Lets guidances begin a run of two images, and takes no step.
+    pub fn begin(&self, prompt: &str, grid: Grid, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
+        self.begin_at(Start::new(prompt, grid, Noise::seeded(1)).images(2), guidances)
+    }
+
+    /// The same from any start.
+    pub fn begin_at(&self, start: Start<'_>, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
+        let schedule = Schedule::new(&Table::stable_diffusion(), 4, Spacing::Karras)?;
+        let sampler = guidances.into_iter().fold(Sampler::new(schedule, Euler), |sampler, g| sampler.guide(g));
+        sampler.start(self, start).map(drop)
+    }
+}
+
+impl Denoiser for AttentionOnly {
+    fn sites(&self) -> &[AttentionSite] {
+        &self.sites
+    }
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], _: &mut Tap<'_>) -> Result<Predictions> {
+        Ok(Predictions::new(step, inputs, inputs.iter().map(|input| input.x.shallow_clone())))
+    }
+}
+
+impl Codec for AttentionOnly {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        let mut end = 0;
+        let words = text.split_whitespace().map(|word| {
+            let start = end + text[end..].find(word).expect("it is there");
+            end = start + word.len();
+            start..end
+        });
+        Ok(Prompt::new(text, words.collect(), 75))
+    }
+    fn text(&self, _: &str) -> Result<Conditioning> {
+        Ok(Conditioning::new(Tensor::zeros([1, TOKENS, 8], (Kind::Float, Device::Cpu))))
+    }
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        ToyModel::new(1)?.encode(picture)
+    }
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        ToyModel::new(1)?.decode(latent)
+    }
+    fn cell(&self) -> i64 {
+        1
+    }
+}
+
+/// Reads the biased scores, which also takes the explicit kernel.
+#[derive(Default)]
+pub struct Reader(pub Option<Tensor>);
+
+impl CrossAttentionHook for Reader {
+    fn interest(&self, _: &AttentionSite, _: Branch) -> Interest {
+        Interest::SCORES
+    }
+    fn scores(&mut self, _: &At, scores: &mut Tensor) -> Result<()> {
+        self.0 = Some(scores.copy());
+        Ok(())
+    }
+}
+
+/// One attention call of a painting that has begun, at noise level `sigma` → [b, cells, heads · d].
+pub fn attend(
+    mut hooks: Vec<&mut dyn CrossAttentionHook>,
+    (site, grid, branch): (usize, Grid, Branch),
+    sigma: f64,
+    [q, k, v]: [&Tensor; 3],
+) -> Result<Tensor> {
+    let (easel, step) = (AttentionOnly::new(), Step::new(0, 1, sigma, 0.0, 0.0));
+    let mut wiring = Wiring::new(&hooks, &easel.sites, &[branch])?;
+    let branches = [branch];
+    let call = Call { step: &step, branches: &branches, images: 0..q.size()[0], grid };
+    let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
+    let mut tap = Tap::new(call, lent, &mut wiring)?;
+    let context = Tensor::zeros([q.size()[0], TOKENS, 8], (Kind::Float, Device::Cpu));
+    tap.attend(&easel.sites[site], q, &context, |_| Ok((k.shallow_clone(), v.shallow_clone())))
+}
+
+/// w at a site, [cells, tokens]: what a flat law adds to scores of 0.
+pub fn weights(paint: &mut PaintWithWords, grid: Grid, site: usize, branch: Branch) -> Result<Tensor> {
+    Ok(each_weights(paint, grid, site, branch, 1)?.select(0, 0))
+}
+
+/// The same for each of the first images, [images, cells, tokens].
+pub fn each_weights(
+    paint: &mut PaintWithWords,
+    grid: Grid,
+    site: usize,
+    branch: Branch,
+    images: i64,
+) -> Result<Tensor> {
+    let cells = grid.halved(site as u32).cells();
+    let zeros = |n| Tensor::zeros([images, 2, n, 4], (Kind::Float, Device::Cpu));
+    let mut reader = Reader::default();
+    let hooks: Vec<&mut dyn CrossAttentionHook> = vec![paint, &mut reader];
+    let _ = attend(hooks, (site, grid, branch), 1.0, [&zeros(cells), &zeros(TOKENS), &zeros(TOKENS)])?;
+    Ok(reader.0.expect("it was called").select(1, 0))
+}

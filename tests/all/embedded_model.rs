@@ -1,0 +1,299 @@
+//! What users set out to do with the embedded model, and what they are told when it cannot be done.
+
+use impasto::diffusion::Noise;
+use impasto::guidance::{ColorForce, ColorWarning, Daam, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region};
+use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
+use impasto::pipeline::Builder;
+use impasto::sampler::CancelToken;
+use impasto::text::{TextOptions, Tokenizer};
+use impasto::weights::Weights;
+use impasto::{Codec, Error, Model, Pipeline, Result, Rgb, Source};
+use ndarray::Array2;
+use std::ops::ControlFlow;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const GOLD: Rgb = Rgb(255, 215, 0);
+
+#[test]
+fn where_the_maps_are_undecided_nothing_is_said_to_be_met() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut force = ColorForce::exact("masterpiece", GOLD);
+    pipeline.request("1girl, eyes, hair, masterpiece").seed(1).guide(&mut force).run()?;
+    let told = force.details()?;
+    assert!(told.painted[0].undecided.is_some_and(|cells| cells > 1.5), "{:?}", told.painted);
+    let undecided = |warning: &ColorWarning| matches!(warning, ColorWarning::Undecided { image: 0, .. });
+    assert!(!told.converged && told.warnings.iter().any(undecided), "{:?}", told.warnings);
+    Ok(())
+}
+
+#[test]
+fn a_region_forces_what_no_word_names() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
+    let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<String>)> {
+        let mut force = force("the left edge", Rgb(60, 179, 113)).saliency(Region::new(left.clone()));
+        let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
+        Ok((force.details()?.painted[0], output.notes().to_vec()))
+    };
+    let (plain, _) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(1e9))?;
+    let (forced, notes) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(5.0))?;
+    let (exact, _) = painted(|phrase, color| ColorForce::exact(phrase, color).outlines(false))?;
+    assert_eq!((forced.area, exact.area), (0.25, 0.25));
+    let distances = [plain, forced, exact].map(|painted| painted.delta_e);
+    assert!(distances[1] < distances[0] && distances[2] < 1.0 && distances[0] > 20.0, "{distances:?}");
+    assert!(notes.iter().any(|note| note.contains("color_var is 5")), "{notes:?}");
+    Ok(())
+}
+
+#[test]
+fn the_seed_makes_the_picture_and_image_i_has_seed_plus_i() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let one = pipeline.request("a red boat").seed(5).steps(4).run()?;
+    let again = pipeline.request("a red boat").seed(5).steps(4).run()?;
+    assert_eq!(one.image(0)?, again.image(0)?);
+    let batching = impasto::sampler::Batching::OneByOne;
+    let batch = pipeline.request("a red boat").seed(4).steps(4).images(2).batching(batching).run()?;
+    assert_ne!(batch.image(0)?, batch.image(1)?);
+    let alone = pipeline.request("a red boat").seed(5).steps(4).batching(batching).run()?;
+    assert_eq!(batch.image(1)?, alone.image(0)?);
+    let free = pipeline.request("a red boat").steps(1).run()?;
+    let repeated = pipeline.request("a red boat").steps(1).seed(free.seed().expect("it was drawn")).run()?;
+    assert_eq!(free.image(0)?, repeated.image(0)?);
+    Ok(())
+}
+
+#[test]
+fn pictures_need_not_be_square() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut look = Daam::of("boat");
+    let output = pipeline.request("a red boat, blue sky").size(168, 104).steps(3).seed(1).guide(&mut look).run()?;
+    assert_eq!((output.image(0)?.width(), output.image(0)?.height()), (168, 104));
+    assert_eq!(look.heat_map(0)?.values().size(), [13, 21]);
+    Ok(())
+}
+
+#[test]
+fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut fails = |request: fn(impasto::pipeline::Request<'_>) -> impasto::pipeline::Request<'_>, words: &[&str]| {
+        let request = request(pipeline.request("1girl, gold eyes").steps(2).seed(1));
+        let message = request.run().map(drop).expect_err("bad input").to_string();
+        for word in words {
+            assert!(message.contains(word), "\"{message}\" does not say \"{word}\"");
+        }
+    };
+    fails(|r| r.size(100, 128), &["width is 100", "multiple of 8"]);
+    fails(|r| r.size(128, 4104), &["height is 4104", "4096"]);
+    fails(|r| r.size(0, 128), &["width is 0"]);
+    fails(|r| r.steps(0), &["steps is 0", "1000"]);
+    fails(|r| r.steps(1001), &["steps is 1001", "1000"]);
+    fails(|r| r.images(0), &["images is 0", "1 to 1024"]);
+    fails(|r| r.guidance_scale(f64::NAN), &["guidance scale is NaN"]);
+    fails(|r| r.guidance_scale(-1.0), &["guidance scale is -1"]);
+    fails(|r| r.color_force("ears", GOLD), &["ColorForce", "\"ears\"", "did you mean \"eyes\""]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(f64::NAN)), &["color_var is NaN", "15 to 70"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(-3.0)), &["color_var is -3"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).saliency_cutoff(-0.1)), &["saliency_cutoff is -0.1"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).max_timestep(1200.0)), &["0..=1200", "0..=999"]);
+    fails(|r| r.guide(ColorForce::published("eyes", GOLD).reference_steps(0)), &["reference_steps is 0"]);
+    fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
+    fails(|r| r.guide(Daam::of("eyes").occurrence(Occurrence::Nth(1))), &["occurrence Nth is 1", "less than 1"]);
+    fails(|r| r.guide(Daam::of("eyes").window(-5.0, 5000.0)), &["window is -5..=5000", "0..=999"]);
+    fails(|r| r.images(usize::MAX), &["images is 18446744073709551615"]);
+    drop(pipeline.request("").steps(1).run()?); // an empty prompt is fine
+    Ok(())
+}
+
+#[test]
+fn a_pipeline_is_checked_when_it_is_built() {
+    let built = Pipeline::builder().guide(ColorForce::published("eyes", GOLD).color_var(0.0)).build();
+    assert!(built.map(drop).expect_err("variance 0").to_string().contains("color_var is 0"));
+    let missing = Pipeline::builder().source(Source::dir("no/such/folder")).build();
+    let message = missing.map(drop).expect_err("no folder").to_string();
+    assert!(message.contains("no/such/folder") && message.contains("unet/"), "{message}");
+}
+
+#[test]
+fn vae_computes_in_the_kind_of_the_rest_unless_told() -> Result<()> {
+    let latent = Noise::seeded(3).draw(&[1, 4, 16, 16])?;
+    let decode = |builder: Builder| -> Result<Tensor> { builder.build()?.model().decode(&latent) };
+    let plain = decode(Pipeline::builder())?;
+    let bf16 = decode(Pipeline::builder().precision(Kind::BFloat16))?;
+    assert_ne!(plain, bf16);
+    assert_eq!(decode(Pipeline::builder().precision(Kind::BFloat16).vae_precision(Kind::Float))?, plain);
+    assert_eq!(decode(Pipeline::builder().vae_precision(Kind::BFloat16))?, bf16);
+    Ok(())
+}
+
+#[test]
+fn every_gold_decodes_to_its_color() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let cells = i64::from(pipeline.model().defaults().width) / 8;
+    let mut gold = |mode| -> Result<(f64, tch::Tensor)> {
+        let mut force = ColorForce::published("eyes", GOLD).gold(mode);
+        let _ = pipeline.request(PORTRAIT).seed(1).steps(1).guide(&mut force).run()?;
+        Ok((force.details()?.representable_delta_e, force.gold_latent()?.shallow_clone()))
+    };
+    for mode in [GoldMode::Full, GoldMode::Constant] {
+        let name = format!("{mode:?}");
+        let (delta_e, latent) = gold(mode)?;
+        assert!(delta_e < 1.0, "{name}: {delta_e}");
+        assert_eq!(latent.size(), [1, 4, cells, cells]);
+    }
+    let half = tch::Tensor::full([1, 4, 1, 1], 0.5, (tch::Kind::Float, tch::Device::Cpu));
+    let (delta_e, latent) = gold(GoldMode::Latent(half))?;
+    assert!(delta_e > 5.0 && latent == latent.full_like(0.5));
+    Ok(())
+}
+
+#[test]
+fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()> {
+    let long = format!("1girl, {}gold hair, eyes, shirt", "simple picture, ".repeat(28));
+    let mut pipeline = Pipeline::builder().build()?;
+    let (mut force, mut words, mut daam) = (ColorForce::published("eyes", GOLD), Daam::words(), Daam::of("eyes"));
+    let half = Region::new(Array2::from_shape_fn((16, 16), |(_, x)| if x < 8 { 1.0 } else { 0.0 }));
+    let paint = PaintWithWords::default().mask(half, "shirt", 1.0);
+    // The negative prompt is one chunk, the prompt two.
+    let request = pipeline.request(&long).negative("a car").steps(2).guide(&mut force).guide(&mut words);
+    let output = request.guide(&mut daam).guide(paint).run()?;
+    assert!(output.notes().iter().all(|note| !note.contains("too long")), "{:?}", output.notes());
+    words.heat_map("shirt", 0)?; // a word of the second chunk
+    let apart = (output.image(0)?, pipeline.request(&long).negative("a car").steps(2).run()?);
+    assert_ne!(apart.0, apart.1.image(0)?);
+
+    let mut pipeline = Pipeline::builder().text(TextOptions::PLAIN).build()?;
+    let output = pipeline.request(&long).steps(1).run()?;
+    let note = output.notes().iter().find(|note| note.contains("too long")).expect("a note");
+    assert!(note.contains("eyes, shirt"), "{note}");
+    Ok(())
+}
+
+#[test]
+fn weights_of_words_change_the_picture_and_a_weight_of_one_does_not() -> Result<()> {
+    let prompt = "1girl, gold eyes, red hair";
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut picture = |prompt: &str| Ok::<_, Error>(pipeline.request(prompt).steps(4).seed(1).run()?.image(0)?.clone());
+    let plain = picture(prompt)?;
+    assert_eq!(picture("1girl, (gold eyes:1.0), red hair")?, plain);
+    assert_ne!(picture("1girl, (gold eyes:1.5), red hair")?, plain);
+    // Without markup, brackets are signs of the prompt.
+    let mut unmarked = Pipeline::builder().text(TextOptions { markup: false, ..TextOptions::default() }).build()?;
+    assert_eq!(unmarked.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    assert_ne!(unmarked.request("1girl, (gold eyes:1.0), red hair").steps(4).seed(1).run()?.image(0)?, &plain);
+    // The embedded model's text encoder has three layers.
+    let skipped = |clip_skip| {
+        Pipeline::builder().text(TextOptions { clip_skip: Some(clip_skip), ..TextOptions::default() }).build()
+    };
+    assert_ne!(skipped(2)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    assert_eq!(skipped(1)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
+    let message = skipped(4).map(|_| ()).unwrap_err().to_string();
+    assert!(message.contains("clip_skip is 4; expected 1 to 3"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_cancelled_run_ends_within_a_step() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let token = CancelToken::new();
+    let mut steps = 0;
+    let request = pipeline.request("a red boat").steps(20).cancel(&token).on_step(|_| {
+        steps += 1;
+        if steps == 3 {
+            token.cancel();
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(request.run().map(drop).expect_err("cancelled").is_cancelled());
+    assert_eq!(steps, 3);
+    let stopped = pipeline.request("a red boat").on_step(|_| ControlFlow::Break(())).run();
+    assert!(matches!(stopped, Err(Error::Cancelled)));
+    Ok(())
+}
+
+#[test]
+fn broken_checkpoints_are_described() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    copy(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"), folder.path());
+    let load = || Model::load(&Source::dir(folder.path())).map(drop);
+    load()?;
+    let fails = |words: &[&str]| {
+        let message = load().expect_err("broken").to_string();
+        words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
+    };
+    let path = folder.path().join("unet/diffusion_pytorch_model.safetensors");
+    let whole = std::fs::read(&path).expect("read");
+    std::fs::write(&path, &whole[..whole.len() / 2]).expect("written");
+    fails(&["diffusion_pytorch_model.safetensors", "cut off", "again"]);
+    std::fs::write(&path, b"<!DOCTYPE html><html>not found</html>").expect("written");
+    fails(&["diffusion_pytorch_model.safetensors", "HTML"]);
+    std::fs::write(&path, &whole).expect("written");
+
+    let config = folder.path().join("unet/config.json");
+    let text = std::fs::read_to_string(&config).expect("read");
+    std::fs::write(&config, text.replace("\"in_channels\": 4", "\"in_channels\": 5")).expect("written");
+    fails(&["conv_in.weight", "5", "4"]);
+    std::fs::write(&config, text.replace("\"act_fn\": \"silu\"", "\"act_fn\": \"mish\"")).expect("written");
+    fails(&["act_fn", "mish"]);
+    std::fs::write(&config, text.replace("\"cross_attention_dim\": 128", "\"cross_attention_dim\": 64"))
+        .expect("written");
+    fails(&["attn2.to_k.weight"]);
+    std::fs::write(&config, text.replace("\"sample_size\": 32", "\"sample_size\": 9223372036854775807"))
+        .expect("written");
+    fails(&["sample_size", "9223372036854775807"]);
+    std::fs::write(&config, &text).expect("written");
+
+    std::fs::remove_file(folder.path().join("vae/config.json")).expect("removed");
+    fails(&["vae/config.json is missing"]);
+    Ok(())
+}
+
+fn copy(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("readable") {
+        let entry = entry.expect("readable");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            let _ = std::fs::copy(entry.path(), target).expect("copied");
+        }
+    }
+}
+
+#[test]
+fn pictures_and_captions_of_the_embedded_model_find_each_other() -> Result<()> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
+    let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect(file);
+    let weights = |part: &str| Weights::open(&folder.join(part).join("model.safetensors"), Kind::Float, Device::Cpu);
+    let config = ClipTextConfig::from_json("text", &text("text_encoder/config.json"))?;
+    let text_encoder = ClipText::new(&weights("text_encoder")?, &config)?;
+    let config = ClipVisionConfig::from_json("vision", &text("image_encoder/config.json"))?;
+    let image_encoder = ClipVision::new(&weights("image_encoder")?, &config)?;
+    let processor = ClipImageProcessor::from_json("pictures", &text("feature_extractor/preprocessor_config.json"))?;
+    let (vocab, merges) = (text("tokenizer/vocab.json"), text("tokenizer/merges.txt"));
+    let special = text("tokenizer/special_tokens_map.json");
+    let tokenizer = Tokenizer::from_vocab(vocab.as_bytes(), merges.as_bytes(), Some(special.as_bytes()), None)?;
+
+    let captions = [
+        "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background",
+        "1girl, green eyes, red hair bow, blue hair, brown skin, yellow shirt, white background",
+        "a red house and a yellow moon, green ground, navy sky",
+        "a blue boat and a white star, tan ground, black sky",
+    ];
+    let mut pipeline = Pipeline::builder().build()?;
+    let (mut texts, mut pictures) = (Vec::new(), Vec::new());
+    for caption in captions {
+        texts.push(Tensor::from_slice(&tokenizer.padded(caption)?).unsqueeze(0));
+        pictures.push(processor.pixels(pipeline.request(caption).seed(1).run()?.image(0)?)?);
+    }
+    let texts = text_encoder.forward(&Tensor::cat(&texts, 0))?.text_embeds.expect("a projection");
+    let pictures = image_encoder.forward(&Tensor::cat(&pictures, 0))?.image_embeds.expect("a projection");
+    let unit = |x: Tensor| &x / x.norm_scalaropt_dim(2.0, [-1], true);
+    let cosines = unit(pictures).matmul(&unit(texts).transpose(0, 1)); // [pictures, captions]
+    for axis in 0..2 {
+        assert_eq!(Vec::<i64>::try_from(cosines.argmax(axis, false))?, [0, 1, 2, 3], "{cosines}");
+    }
+    Ok(())
+}

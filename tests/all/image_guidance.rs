@@ -1,0 +1,473 @@
+//! Image guidance in runs: on a toy model, and on the embedded one.
+
+use impasto::diffusion::solver::EulerAncestral;
+use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::guidance::{
+    ColorForce, Daam, Differential, Guidance, GuidanceParams, ImageGuidance, Mapping, PaintWithWords, PromptBlend,
+    Region, RegionPrompts, Space, tween,
+};
+use impasto::sampler::{Batching, Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{BranchInfo, Codec, Conditioning, Crop, Grid, Model, Pipeline, Raster, Result, Rgb, Source, View};
+use ndarray::Array2;
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+const PROMPT: &str = "girl with gold eyes";
+const GRID: Grid = Grid::new(8, 6);
+
+/// Red above, blue below.
+fn picture() -> Raster {
+    let mut picture = Raster::flat(Rgb(200, 30, 30), 40, 60);
+    picture.paste(&Raster::flat(Rgb(20, 40, 220), 20, 60), 0, 20);
+    picture
+}
+
+/// Half of every token but the header.
+fn half() -> GuidanceParams {
+    GuidanceParams { linear: (0.5, 0.5), header_max: 0.0, snap: false, ..GuidanceParams::off() }
+}
+
+fn guide() -> ImageGuidance {
+    ImageGuidance::new(&picture()).params(half())
+}
+
+fn sampler<'g>() -> Sampler<'g> {
+    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).expect("steps in range");
+    Sampler::new(schedule, EulerAncestral::default()).batching(Batching::OneByOne)
+}
+
+/// The latent of a run of the toy model after some steps.
+fn latent_after(steps: usize, sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
+    let model = ToyModel::new(3)?;
+    let mut run = sampler.start(&model, Start::new(PROMPT, GRID, Noise::seeded(seed)).images(images))?;
+    for _ in 0..steps {
+        run.step()?;
+    }
+    Ok(run.latent().shallow_clone())
+}
+
+fn latent(sampler: Sampler<'_>) -> Result<Tensor> {
+    latent_after(6, sampler, 1, 7)
+}
+
+/// Keeps the contexts of all branches at some steps.
+struct Contexts {
+    steps: Vec<usize>,
+    seen: BTreeMap<(&'static str, usize), Tensor>,
+}
+
+impl Contexts {
+    fn at(steps: &[usize]) -> Self {
+        Self { steps: steps.to_vec(), seen: BTreeMap::new() }
+    }
+    /// What a run begins with.
+    fn of(guidances: Vec<&mut dyn Guidance>, steps: &[usize], prompt: &str) -> Result<Self> {
+        let (model, mut contexts) = (ToyModel::new(3)?, Self::at(steps));
+        let sampler = guidances.into_iter().fold(sampler(), |sampler, guidance| sampler.guide(guidance));
+        let _ = sampler.guide(&mut contexts).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
+        Ok(contexts)
+    }
+}
+
+impl Guidance for Contexts {
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        for &step in &self.steps {
+            self.seen.insert((branch.role, step), conditioning.at(step).context.copy());
+        }
+        Ok(())
+    }
+}
+
+fn near(got: &Tensor, want: &Tensor, tolerance: f64) {
+    let apart = (got - want).abs().max().double_value(&[]);
+    assert!(apart <= tolerance, "{apart:e} apart");
+}
+
+#[test]
+fn off_is_nothing_and_on_changes_the_prompt_alone() -> Result<()> {
+    let plain = latent(sampler())?;
+    let mut off = ImageGuidance::new(&picture()).params(GuidanceParams::off());
+    assert_eq!(latent(sampler().guide(&mut off))?, plain);
+    assert!(off.notes()[0].contains("moved nothing"), "{:?}", off.notes());
+    let mut on = guide();
+    assert_ne!(latent(sampler().guide(&mut on))?, plain);
+    assert!(on.notes().is_empty());
+
+    let model = ToyModel::new(3)?;
+    let (before, after) = (Contexts::of(vec![], &[0], PROMPT)?, Contexts::of(vec![&mut on], &[0], PROMPT)?);
+    assert_eq!(before.seen[&("uncond", 0)], after.seen[&("uncond", 0)]);
+    let tokens = model.vision(&picture(), View::default())?.tokens;
+    let (want, report) = tween(&model.text(PROMPT)?.context, &tokens, &half())?;
+    assert_eq!(after.seen[&("cond", 0)], want);
+    assert_eq!(on.details()?.prompts, report.prompts);
+    assert_eq!(on.details()?.steps, Some((0, 6)));
+
+    let mut both = guide().on_negative(true);
+    let both = Contexts::of(vec![&mut both], &[0], PROMPT)?;
+    assert_eq!(both.seen[&("uncond", 0)], tween(&model.text("")?.context, &tokens, &half())?.0);
+    Ok(())
+}
+
+#[test]
+fn a_variation_of_the_prompt_is_guided_alike() -> Result<()> {
+    let (mut guide, mut difference) = (guide(), Differential::of("eyes", "pink"));
+    let contexts = Contexts::of(vec![&mut difference, &mut guide], &[0], PROMPT)?;
+    let model = ToyModel::new(3)?;
+    let tokens = model.vision(&picture(), View::default())?.tokens;
+    let varied = tween(&model.text("girl with gold pink eyes")?.context, &tokens, &half())?.0;
+    assert_eq!(contexts.seen[&("differential", 0)], varied);
+    assert_eq!(guide.details()?.prompts.len(), 1);
+    Ok(())
+}
+
+#[test]
+fn a_prompt_of_a_region_is_not_guided() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    for negative in [false, true] {
+        let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0);
+        let mut guide = guide().on_negative(negative);
+        let contexts = Contexts::of(vec![&mut regions, &mut guide], &[0], PROMPT)?;
+        assert_eq!(contexts.seen[&("region", 0)], model.text("a dog")?.context);
+        assert_ne!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context);
+        assert_eq!(contexts.seen[&("uncond", 0)] != model.text("")?.context, negative);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_region_may_be_guided_by_a_picture_of_its_own() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let mut regions = RegionPrompts::default().add(Region::rect(0.0..0.5, 0.0..1.0), "a dog", 1.0).guided(guide());
+    let contexts = Contexts::of(vec![&mut regions], &[0], PROMPT)?;
+    let tokens = model.vision(&picture(), View::default())?.tokens;
+    assert_eq!(contexts.seen[&("region", 0)], tween(&model.text("a dog")?.context, &tokens, &half())?.0);
+    assert_eq!(contexts.seen[&("cond", 0)], model.text(PROMPT)?.context, "and nothing else");
+    let report = regions.report()?.expect("there was a run");
+    assert!(report.data[0]["guide"]["prompts"][0]["tokens"].is_array(), "{}", report.data);
+    Ok(())
+}
+
+#[test]
+fn several_guides_are_a_chain() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let (mut first, mut second) = (guide(), ImageGuidance::text("a dog").params(half()));
+    let chained = Contexts::of(vec![&mut first, &mut second], &[0], PROMPT)?;
+    let tokens = model.vision(&picture(), View::default())?.tokens;
+    let once = tween(&model.text(PROMPT)?.context, &tokens, &half())?.0;
+    let twice = tween(&once, &model.text("a dog")?.context, &half())?.0;
+    assert_eq!(chained.seen[&("cond", 0)], twice);
+    Ok(())
+}
+
+#[test]
+fn a_schedule_switches_between_two_prompts() -> Result<()> {
+    let plain = latent_after(3, sampler(), 1, 7)?;
+    assert_eq!(latent_after(3, sampler().guide(guide().schedule(0.5, 1.0)), 1, 7)?, plain);
+    assert_ne!(latent_after(4, sampler().guide(guide().schedule(0.5, 1.0)), 1, 7)?, latent_after(4, sampler(), 1, 7)?);
+    let always = latent_after(3, sampler().guide(guide()), 1, 7)?;
+    assert_eq!(latent_after(3, sampler().guide(guide().schedule(0.0, 0.5)), 1, 7)?, always);
+    // What two halves do is what the whole does, and keys and values follow.
+    let halves = sampler().guide(guide().schedule(0.0, 0.5)).guide(guide().schedule(0.5, 1.0));
+    assert_eq!(latent(halves)?, latent(sampler().guide(guide()))?);
+    assert_ne!(latent(sampler().guide(guide().schedule(0.0, 0.5)))?, latent(sampler().guide(guide()))?);
+
+    // In a chain each part sees what was made of that part.
+    let (mut late, mut always) = (guide().schedule(0.34, 0.67), ImageGuidance::text("a dog").params(half()));
+    let chained = Contexts::of(vec![&mut late, &mut always], &[0, 2, 3, 4, 5], PROMPT)?;
+    let alone = Contexts::of(vec![&mut always], &[0], PROMPT)?;
+    let both = Contexts::of(vec![&mut guide(), &mut always], &[0], PROMPT)?;
+    for (step, same) in [(0, &alone), (2, &alone), (3, &both), (4, &both), (5, &alone)] {
+        assert_eq!(chained.seen[&("cond", step)], same.seen[&("cond", 0)], "step {step}");
+    }
+    let mut never = guide().schedule(0.9, 1.0);
+    assert_eq!(latent(sampler().guide(&mut never))?, latent(sampler())?);
+    assert!(never.notes()[0].contains("no step of this run is in its schedule, 0.9 to 1"), "{:?}", never.notes());
+    Ok(())
+}
+
+#[test]
+fn a_prompt_becomes_another_one() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let other = "a dog in a garden";
+    let mut blend = PromptBlend::to(other);
+    let contexts = Contexts::of(vec![&mut blend], &[0, 1, 5], PROMPT)?;
+    let (a, b) = (model.text(PROMPT)?.context, model.text(other)?.context);
+    assert_eq!((&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 5)]), (&a, &b));
+    near(&contexts.seen[&("cond", 1)], &(&a + (&b - &a) * 0.2), 1e-6);
+    assert_eq!(contexts.seen[&("uncond", 5)], model.text("")?.context);
+
+    assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 0.0)))?, latent(sampler())?);
+    let mut run = sampler().start(&model, Start::new(other, GRID, Noise::seeded(7)))?;
+    assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 1.0)))?, *run.finish()?);
+    // At once, half-way: five tenths of the way from the first step to the last.
+    let contexts = Contexts::of(vec![&mut PromptBlend::to(other).schedule(0.5, 0.5)], &[2, 3], PROMPT)?;
+    assert_eq!((&contexts.seen[&("cond", 2)], &contexts.seen[&("cond", 3)]), (&a, &b));
+    for (wrong, said) in [
+        (PromptBlend::to(other).schedule(0.6, 0.5), "schedule end is 0.5"),
+        (PromptBlend::to(other).schedule(-0.1, 0.5), "schedule start is -0.1"),
+        (PromptBlend::to(other).curve(|_| f64::NAN), "curve is NaN"),
+    ] {
+        let error = latent(sampler().guide(wrong)).expect_err("refused").to_string();
+        assert!(error.contains(said), "{error}");
+    }
+    Ok(())
+}
+
+/// Every guidance that could be in the way.
+fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
+    let above = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| 1.0 - row as f32 / 7.0));
+    let seen = (Daam::of("eyes"), Differential::of("eyes", "pink"));
+    let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).max_timestep(999.0).saliency(seen);
+    sampler().guide(guide).guide(PaintWithWords::default().mask(above, "eyes", 2.0)).guide(force).guide(Daam::words())
+}
+
+#[test]
+fn it_works_with_all_others_and_each_image_is_its_own() -> Result<()> {
+    let (mut on, mut off) = (guide().schedule(0.0, 0.7), ImageGuidance::new(&picture()).params(GuidanceParams::off()));
+    let batch = latent_after(6, everything(&mut on), 3, 7)?;
+    assert_ne!(batch, latent_after(6, everything(&mut off), 3, 7)?);
+    for image in 0..3 {
+        let alone = latent_after(6, everything(&mut on), 1, 7 + image)?;
+        assert_eq!(batch.narrow(0, image as i64, 1), alone, "image {image}");
+    }
+    // A guide for each.
+    let tokens = Noise::shared(9).draw(&[2, 5, 16])?;
+    let each = latent_after(6, sampler().guide(ImageGuidance::tokens(&tokens).params(half())), 2, 7)?;
+    for image in 0..2 {
+        let own = ImageGuidance::tokens(&tokens.get(image)).params(half());
+        assert_eq!(each.narrow(0, image, 1), latent_after(6, sampler().guide(own), 1, 7 + image as u64)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_picture_can_speak_alone_and_words_can_become_its() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let tokens = model.vision(&picture(), View::default())?.tokens;
+    let empty = model.text("")?.context;
+    let mut alone = ImageGuidance::direct(&picture());
+    let context = Contexts::of(vec![&mut alone], &[0], "")?.seen.remove(&("cond", 0)).unwrap();
+    assert_eq!((context.narrow(1, 1, 4), context.narrow(1, 5, 5)), (tokens.narrow(1, 1, 4), empty.narrow(1, 5, 5)));
+    let (class, header) = (tokens.select(1, 0), empty.select(1, 0));
+    near(&context.select(1, 0), &(&class + (&header - &class) * 0.85), 1e-6);
+    assert!(alone.details().is_err());
+
+    // The toy's words are the same wherever they stand, so a word is wholly like itself.
+    let mut concept = ImageGuidance::new(&picture()).params(GuidanceParams::off()).concepts("gold", 0.9);
+    let context = Contexts::of(vec![&mut concept], &[0], PROMPT)?.seen.remove(&("cond", 0)).unwrap();
+    let prompt = &concept.details()?.prompts[0];
+    let &[hit] = prompt.concepts.as_slice() else { panic!("{:?}", prompt.concepts) };
+    assert_eq!((hit.position, hit.concept, prompt.replaced.as_slice()), (3, 1, [3].as_slice()));
+    assert_eq!(context.get(0).get(3), tokens.get(0).get(hit.alternate));
+    assert_eq!(context.get(0).get(2), model.text(PROMPT)?.context.get(0).get(2));
+    assert!(concept.notes()[0].contains("replaced tokens of \"gold\""), "{:?}", concept.notes());
+    Ok(())
+}
+
+#[test]
+fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
+    let message = |prompt: &str, guide: ImageGuidance| -> Result<String> {
+        let model = ToyModel::new(3)?;
+        let start = Start::new(prompt, GRID, Noise::seeded(7)).images(2);
+        Ok(sampler().guide(guide).start(&model, start).err().expect("refused").to_string())
+    };
+    let picture = picture();
+    let new = || ImageGuidance::new(&picture);
+    let rows = |n| Tensor::ones([n, 4, 16], (Kind::Float, Device::Cpu));
+    for (prompt, guide, said) in [
+        (" ", new(), "prompt is \" \"; expected words: a picture alone is ImageGuidance::direct"),
+        ("", ImageGuidance::text("a dog"), "a text alone is a prompt"),
+        (PROMPT, ImageGuidance::text(" "), "guide text is \" \"; expected words"),
+        (PROMPT, new().threshold(2.0, 0.5), "threshold is 2"),
+        (PROMPT, new().threshold(0.5, 2.0), "threshold floor is 2"),
+        (PROMPT, new().clustered(f64::NAN), "clustered is NaN"),
+        (PROMPT, new().linear(-1.5, 0.0), "linear start is -1.5"),
+        (PROMPT, new().max_guidance(-0.5), "max_guidance is -0.5"),
+        (PROMPT, new().header_max(1.5), "header_max is 1.5"),
+        (PROMPT, new().temperature(-1.0), "temperature is -1"),
+        (PROMPT, new().pooled(2.0), "pooled is 2"),
+        (PROMPT, new().schedule(0.5, 0.5), "schedule is 0.5, 0.5; expected shares of the run"),
+        (PROMPT, new().schedule(0.0, 1.5), "schedule is 0, 1.5"),
+        (PROMPT, new().concepts("", 0.9), "concepts is \"\""),
+        (PROMPT, new().concepts("eyes", 1.1), "accept is 1.1"),
+        (PROMPT, ImageGuidance::text("a dog").concepts("eyes", 0.9), "a guide that is a picture"),
+        (PROMPT, ImageGuidance::direct(&picture).concepts("eyes", 0.9), "a guide that is a picture"),
+        (
+            PROMPT,
+            ImageGuidance::tokens(&rows(3)),
+            "guide tokens has shape [3, 4, 16]; expected 1 row for all images, or 2",
+        ),
+        (PROMPT, ImageGuidance::tokens(&rows(1).narrow(2, 0, 9)), "[1, 4, 9]; expected a width of 16"),
+        (
+            PROMPT,
+            ImageGuidance::tokens(&rows(1).reshape([-1])),
+            "guide tokens has shape [64]; expected [tokens, width]",
+        ),
+        (PROMPT, ImageGuidance::tokens(&(rows(1) * 0.0)), "guide tokens is of length 0 at token 0"),
+        (PROMPT, new().space(Space::Joint), "space is Joint"),
+    ] {
+        let got = message(prompt, guide)?;
+        assert!(got.contains(said) && got.contains("ImageGuidance failed in "), "{got}");
+    }
+    Ok(())
+}
+
+#[test]
+fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let prompt = "1girl, red hair BREAK a blue shirt, green background";
+    let line = GuidanceParams { linear: (0.0, 1.0), max_guidance: 1.0, snap: false, ..GuidanceParams::off() };
+    let mut guide = ImageGuidance::new(&picture()).params(line);
+    pipeline.request(prompt).seed(1).steps(1).guide(&mut guide).run()?;
+    let tokens = &guide.details()?.prompts[0].tokens;
+    assert_eq!(tokens.len(), 2 * 77);
+    assert_eq!((tokens[0].share, tokens[77].alternate, tokens[77].similarity), (0.0, Some(0), 0.0));
+    assert_eq!((tokens[76].weight, tokens[153].weight), (0.5, 1.0));
+    assert_eq!(tokens[77].weight, 0.15, "a header of its own");
+    assert_eq!(tokens[78].weight, 77.0 / 152.0);
+    Ok(())
+}
+
+#[test]
+fn prompts_of_other_lengths_do_not_mind_how_branches_are_batched() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut latents = |batching| -> Result<Tensor> {
+        let request = pipeline.request("a boat BREAK red sky BREAK green ground").negative("a red house");
+        Ok(request.seed(1).steps(2).batching(batching).run()?.latents().shallow_clone())
+    };
+    let apart = (latents(Batching::Together)? - latents(Batching::OneByOne)?).abs().max().double_value(&[]);
+    assert!(apart < 1e-4, "the negative prompt is as long as the prompt, whoever is evaluated beside it: {apart}");
+    Ok(())
+}
+
+#[test]
+fn prompts_of_other_lengths_blend_and_all_headers_are_one() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let (short, long) = ("a red house", "a boat BREAK red sky BREAK green ground");
+    for (from, to) in [(short, long), (long, short)] {
+        let mut contexts = Contexts::at(&[0, 2]);
+        pipeline.request(from).seed(1).steps(3).guide(PromptBlend::to(to)).guide(&mut contexts).run()?;
+        let model = pipeline.model();
+        let [a, b] = [from, to].map(|text| model.text(text).unwrap().context);
+        let (first, last) = (&contexts.seen[&("cond", 0)], &contexts.seen[&("cond", 2)]);
+        assert_eq!(*first, a, "{from}: what is not blended stays as it is");
+        assert_eq!(last.size(), [1, 3 * 77, 128]);
+        assert_eq!(last.narrow(1, 0, b.size()[1]), b);
+        // Three chunks may be another kernel's than one, so they are equal but for rounding.
+        let apart = (a.get(0).get(0) - b.get(0).get(0)).abs().max().double_value(&[]);
+        assert!(apart < 1e-5, "the header says nothing of the prompt: {apart}");
+    }
+    Ok(())
+}
+
+#[test]
+fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let seen = pipeline.model().vision(&picture(), View::default())?;
+    assert_eq!((seen.tokens.size(), seen.columns.clone()), (vec![1, 1 + 64, 128], 0..128));
+    assert_eq!(seen.text_projection.map(|projection| projection.size()), Some(vec![128, 128]));
+    let padded = pipeline.model().vision(&picture(), View { crop: Crop::Pad, ..View::default() })?;
+    assert_ne!(padded.tokens, seen.tokens);
+
+    let prompt = "a house, ground, sky";
+    let plain = pipeline.request(prompt).seed(3).steps(4).run()?;
+    let mut guide = ImageGuidance::new(&picture()).space(Space::Joint);
+    let guided = pipeline.request(prompt).seed(3).steps(4).guide(&mut guide).run()?;
+    assert_ne!(plain.image(0)?, guided.image(0)?);
+    let report = &guided.reports()[0];
+    assert_eq!((report.name.as_str(), report.pictures.len()), ("ImageGuidance a picture of 40×60", 1));
+    assert_eq!(report.data["report"]["prompts"][0]["tokens"].as_array().map(Vec::len), Some(77));
+    assert_eq!(report.data["params"]["space"], "Joint");
+
+    // Tokens of words alone become what the picture has for a concept.
+    let mut concept = ImageGuidance::new(&picture()).params(GuidanceParams::off()).space(Space::Joint);
+    concept = concept.concepts("a house", 0.3);
+    pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
+    let words = pipeline.model().prompt(prompt)?.content();
+    let hits = &concept.details()?.prompts[0].concepts;
+    assert!(!hits.is_empty(), "a causal text begins alike");
+    assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");
+
+    let mut half = Pipeline::builder().precision(Kind::BFloat16).build()?;
+    let mut in_half = ImageGuidance::new(&picture()).space(Space::Joint);
+    half.request(prompt).seed(3).steps(1).guide(&mut in_half).run()?;
+    let full = guide.details()?.prompts[0].mean_similarity;
+    assert!((in_half.details()?.prompts[0].mean_similarity - full).abs() < 0.05);
+
+    let mut itself = ImageGuidance::text(prompt).mapping(Mapping::Direct).max_guidance(1.0).linear(1.0, 1.0);
+    let same = pipeline.request(prompt).seed(3).steps(4).guide(&mut itself).run()?;
+    assert_eq!(plain.image(0)?, same.image(0)?);
+    let error = pipeline.request(prompt).steps(1).guide(ImageGuidance::new(&Raster::flat(Rgb(0, 0, 0), 0, 5))).run();
+    let error = error.expect_err("no picture").to_string();
+    assert!(error.contains("picture is 0×5; expected a picture with pixels"), "{error}");
+    Ok(())
+}
+
+/// Copies a folder but for the parts named.
+fn copy(from: &Path, to: &Path, without: &[&str]) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name().into_string().unwrap();
+        match entry.path() {
+            _ if without.contains(&name.as_str()) => {}
+            path if path.is_dir() => copy(&path, &to.join(name), without),
+            path => drop(std::fs::copy(path, to.join(name)).unwrap()),
+        }
+    }
+}
+
+#[test]
+fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -> Result<()> {
+    let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
+    let folder = tempfile::tempdir().unwrap();
+    copy(&tiny, folder.path(), &["image_encoder", "feature_extractor"]);
+    let error = Model::load(&Source::dir(folder.path()))?.vision(&picture(), View::default()).unwrap_err().to_string();
+    assert!(error.contains("image_encoder") && error.contains("`image_encoder(source)`"), "{error}");
+
+    let source = Source::dir(tiny.join("image_encoder"));
+    let pipeline = Pipeline::builder().source(Source::dir(folder.path())).image_encoder(source).build()?;
+    let seen = pipeline.model().vision(&picture(), View::default())?;
+    let embedded = Model::load(&Source::embedded())?.vision(&picture(), View::default())?;
+    assert_eq!(seen.tokens, embedded.tokens);
+    assert!(embedded.text_projection.is_some());
+    assert_eq!(seen.text_projection, embedded.text_projection, "a tower alone has none, but the model has");
+
+    // A whole CLIP has both towers in one file, and the projection of texts.
+    let whole = tempfile::tempdir().unwrap();
+    let read = |part: &str| {
+        let tensors = impasto::weights::read_safetensors(&tiny.join(part).join("model.safetensors"))?;
+        let json = std::fs::read_to_string(tiny.join(part).join("config.json")).unwrap();
+        Ok::<_, impasto::Error>((tensors, serde_json::from_str::<serde_json::Value>(&json).unwrap()))
+    };
+    let ((tower, mut config), (text, _)) = (read("image_encoder")?, read("text_encoder")?);
+    config["architectures"] = serde_json::Value::Null;
+    let config = serde_json::json!({ "architectures": ["CLIPModel"], "projection_dim": 128, "vision_config": config });
+    std::fs::write(whole.path().join("config.json"), config.to_string()).unwrap();
+    let all: Vec<(String, Tensor)> = tower.into_iter().chain(text).collect();
+    Tensor::write_safetensors(&all, whole.path().join("model.safetensors"))?;
+    let source = Source::dir(whole.path());
+    let pipeline = Pipeline::builder().source(Source::dir(folder.path())).image_encoder(source).build()?;
+    let again = pipeline.model().vision(&picture(), View::default())?;
+    // Without a preprocessor's configuration it is CLIP's usual one, for a tower of this size.
+    assert_eq!(again.tokens, seen.tokens);
+    assert_eq!(again.text_projection.map(|projection| projection.size()), Some(vec![128, 128]));
+
+    let wide = tempfile::tempdir().unwrap();
+    copy(&tiny.join("image_encoder"), wide.path(), &["model.safetensors"]);
+    let config = wide.path().join("config.json");
+    let text = std::fs::read_to_string(&config).unwrap().replace("\"projection_dim\": 128", "\"projection_dim\": 96");
+    std::fs::write(&config, text).unwrap();
+    let w = impasto::weights::Weights::random(1, Kind::Float, Device::Cpu);
+    let read = impasto::nn::ClipVisionConfig::from_json("config.json", &std::fs::read_to_string(&config).unwrap())?;
+    impasto::nn::ClipVision::new(&w, &read)?;
+    let tensors: Vec<(String, Tensor)> = w.drawn()?.into_iter().collect();
+    Tensor::write_safetensors(&tensors, wide.path().join("model.safetensors"))?;
+    let wide = Source::dir(wide.path());
+    let pipeline = Pipeline::builder().image_encoder(wide).build()?;
+    let error = pipeline.model().vision(&picture(), View::default()).unwrap_err().to_string();
+    assert!(error.contains("projection_dim is 96; expected the width of the text encoder's states, [128]"), "{error}");
+    Ok(())
+}

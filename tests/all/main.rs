@@ -1,0 +1,29 @@
+//! The crate as its users meet it, through its public interface alone. One program, as each that is linked to libtorch takes long to
+//! link; `cargo test --test all NAME` runs the modules and tests whose names contain `NAME`.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod attention_only;
+mod best_of;
+mod checkpoints;
+mod controlnet;
+mod definitions;
+mod embedded_model;
+mod exact_color;
+mod examples;
+mod first_use;
+#[cfg(feature = "hub")]
+mod hub;
+mod image_guidance;
+mod image_to_image;
+mod layering;
+mod limits;
+mod painting;
+mod painting_combined;
+mod properties;
+mod recipes;
+mod regions;
+mod report;
+mod sdxl;
+mod tiling;
+mod tween;

@@ -1,0 +1,604 @@
+//! Painting by areas, from image to image, in the negative prompt and in the first noise; prompts of regions; compositions.
+
+use super::attention_only::{
+    AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_weights, golden, tensor, weights,
+};
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, Table, region_noise};
+use impasto::guidance::{
+    Area, Cfg, ColorForce, Composition, Entity, Guidance, GuidanceParams, ImageGuidance, Overlay, PaintWarning,
+    PaintWithWords, Palette, Region, RegionPrompts, Setup, WeightFn,
+};
+use impasto::sampler::{Batching, Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step};
+use ndarray::Array2;
+use std::sync::{Arc, Mutex};
+use tch::{Device, Kind, Tensor};
+
+const GRID: Grid = Grid::new(2, 2);
+
+fn values(t: &Tensor) -> Vec<f32> {
+    Vec::try_from(t.contiguous().reshape([-1])).expect("numbers")
+}
+
+fn left() -> Region {
+    Region::rect(0.0..0.5, 0.0..1.0)
+}
+
+fn top() -> Region {
+    Region::rect(0.0..1.0, 0.0..0.5)
+}
+
+/// Weights as they are, without a law.
+fn flat() -> PaintWithWords {
+    PaintWithWords::default().weight(WeightFn::Flat(1.0))
+}
+
+// ---- Areas ----
+
+#[test]
+fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
+    // Cells in rows: left and top meet in the first.
+    for (overlay, want) in [
+        (Overlay::Sum, [-1.0, 1.0, -2.0, 0.0]),
+        (Overlay::Strongest, [-2.0, 1.0, -2.0, 0.0]),
+        (Overlay::TopMost, [1.0, 1.0, -2.0, 0.0]),
+    ] {
+        let mut paint = flat()
+            .overlay(overlay)
+            .area(Area::mask(left(), "sea").strength(-2.0))
+            .area(Area::mask(top(), "sea under").strength(1.0))
+            .area(Area::mask(top(), "boat").strength(0.5));
+        AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
+        let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
+        assert_eq!(values(&w.select(1, 2)), want, "{overlay:?}");
+        assert_eq!(values(&w.select(1, 3)), [1.0, 1.0, 0.0, 0.0], "\"under\" is of one area alone");
+        assert_eq!(values(&w.select(1, 6)), [0.5, 0.5, 0.0, 0.0], "other words have nothing to do with it");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_soft_area_covers_as_far_as_it_is_there() -> Result<()> {
+    let half = Region::new(Array2::from_elem((2, 2), 0.5));
+    let mut paint = flat().overlay(Overlay::TopMost).area(Area::mask(left(), "sea").strength(2.0));
+    paint = paint.area(Area::mask(half, "sea").strength(1.0));
+    AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
+    assert_eq!(values(&weights(&mut paint, GRID, 0, Branch::Cond)?.select(1, 2)), [1.5, 0.5, 1.5, 0.5]);
+    Ok(())
+}
+
+#[test]
+fn a_word_can_be_confined_to_its_area() -> Result<()> {
+    let soft = Region::new(Array2::from_shape_vec((2, 2), vec![1.0, 0.25, 0.0, 0.0]).expect("four"));
+    let mut paint = flat().area(Area::mask(soft, "sea").strength(2.0).outside(-0.5));
+    AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
+    let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
+    assert_eq!(values(&w.select(1, 2)), [2.0, 0.5 - 0.375, -0.5, -0.5]);
+    assert_eq!(w.abs().sum(Kind::Float), w.select(1, 2).abs().sum(Kind::Float), "no other token");
+    Ok(())
+}
+
+#[test]
+fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
+    let start = || Start::new(PROMPT, GRID, Noise::seeded(1)).images(2).negative("ugly blurry boat");
+    let blurry = || Area::mask(left(), "blurry").strength(3.0).negative();
+    let boat = || Area::mask(top(), "boat").strength(1.0);
+    let mut paint = flat().area(blurry()).area(boat());
+    AttentionOnly::new().begin_at(start(), vec![&mut paint])?;
+    let against = weights(&mut paint, GRID, 0, Branch::Uncond)?;
+    assert_eq!(values(&against.select(1, 2)), [3.0, 0.0, 3.0, 0.0]);
+    assert_eq!(
+        against.sum(Kind::Float).double_value(&[]),
+        6.0,
+        "a boat is in the negative prompt too, and not painted"
+    );
+    assert_eq!(weights(&mut paint, GRID, 0, Branch::Cond)?.sum(Kind::Float).double_value(&[]), 2.0);
+    let areas = paint.details()?.areas;
+    assert!(areas[0].negative && areas[0].tokens[0].start == 2 && areas[1].tokens[0].start == 6, "{areas:?}");
+
+    let mut shared = flat().area(blurry()).area(boat()).area(Area::mask(left(), "sea")).on_uncond(0.25);
+    AttentionOnly::new().begin_at(start(), vec![&mut shared])?;
+    let against = weights(&mut shared, GRID, 0, Branch::Uncond)?;
+    assert_eq!(values(&against.select(1, 3)), [0.25, 0.25, 0.0, 0.0], "a quarter of the boat; there is no sea");
+    assert_eq!(against.sum(Kind::Float).double_value(&[]), 6.5);
+
+    let fails = |negative: &'static str| {
+        let begun = AttentionOnly::new().begin_at(start().negative(negative), vec![&mut flat().area(blurry())]);
+        begun.expect_err("it is not there").to_string()
+    };
+    assert!(fails("ugly blurred").contains("\"blurry\" is not in the prompt \"ugly blurred\"; did you mean"));
+    let empty = fails(" ");
+    assert!(empty.contains("negative prompt is empty") && empty.contains("\"blurry\""), "{empty}");
+    Ok(())
+}
+
+#[test]
+fn each_image_has_its_map() -> Result<()> {
+    let map = |color: Rgb, x: u32| {
+        let mut map = Raster::flat(GRAY, 2, 2);
+        map.paste(&Raster::flat(color, 2, 1), x, 0);
+        map
+    };
+    let (one, other) = (map(RED, 0), map(BLUE, 1));
+    let paint = || {
+        let paint = PaintWithWords::each([&one, &other]).weight(WeightFn::Flat(1.0));
+        paint.color(RED, "sea", 1.0).color(BLUE, "boat", 2.0).area(Area::mask(top(), "moon"))
+    };
+    let mut each = paint();
+    AttentionOnly::new().begin(PROMPT, GRID, vec![&mut each])?;
+    let w = each_weights(&mut each, GRID, 0, Branch::Cond, 2)?;
+    assert_eq!(values(&w.select(2, 2)), [1.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0], "the sea is in the first");
+    assert_eq!(values(&w.select(2, 6)), [0.0, 0.0, 0.0, 0.0, 0.0, 2.0, 0.0, 2.0], "the boat is in the second");
+    assert_eq!(values(&w.select(2, 10)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], "the moon is in both");
+    assert_eq!(each.details()?.areas[0].share, 0.25);
+    assert_eq!(each.report()?.expect("there was a run").pictures.len(), 6);
+    assert!(each.legend(8, 8)?.height() > 100);
+
+    let three = Start::new(PROMPT, GRID, Noise::seeded(1)).images(3);
+    let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();
+    assert!(message.contains("maps is 2 for 3 images"), "{message}");
+    let nowhere = paint().color(GREEN, "under", 1.0);
+    let message = AttentionOnly::new().begin(PROMPT, GRID, vec![&mut { nowhere }]).expect_err("no green").to_string();
+    assert!(message.contains("#00ff00 is not in the map"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_map_with_the_noise_of_a_jpeg_file_is_snapped() -> Result<()> {
+    let mut map = Raster::flat(Rgb(240, 240, 240), 64, 64);
+    map.paste(&Raster::flat(Rgb(200, 30, 30), 64, 36), 28, 0);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    map.save(folder.path().join("map.jpg"))?;
+    let noisy = Raster::open(folder.path().join("map.jpg"))?;
+    let nearest = Palette::of(&noisy).nearest(Rgb(200, 30, 30)).expect("there are colors");
+    let share = |tolerance| -> Result<f64> {
+        let mut paint = PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0).tolerance(tolerance);
+        AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), vec![&mut paint])?;
+        Ok(paint.details()?.areas[0].share)
+    };
+    assert!(Palette::of(&noisy).colors().len() > 4, "a JPEG file has colors of its own");
+    assert!(share(0.0)? < 36.0 / 64.0 && share(60.0)? == 36.0 / 64.0, "{} {}", share(0.0)?, share(60.0)?);
+    Ok(())
+}
+
+#[test]
+fn a_context_text_paints_as_the_same_areas_do() -> Result<()> {
+    let mut map = Raster::flat(RED, 8, 8);
+    map.paste(&Raster::flat(BLUE, 8, 4), 4, 0);
+    let mut read = PaintWithWords::from_context_text(&map, "{(255, 0, 0): 'sea,0.5,-1', \"#0000ff\": 'boat@2@7@1'}")?;
+    let mut own = PaintWithWords::new(&map).color(RED, "sea", 0.5);
+    own = own.area(Area::color(BLUE, "boat").strength(2.0).seed(7).blur(1.0));
+    let mut all = Vec::new();
+    for paint in [&mut read, &mut own] {
+        AttentionOnly::new().begin(PROMPT, Grid::new(4, 4), vec![paint])?;
+        all.push((weights(paint, Grid::new(4, 4), 0, Branch::Cond)?, paint.details()?.areas[1].seed));
+    }
+    assert_eq!(all[0], all[1]);
+    assert_eq!(all[0].1, Some(7));
+    assert!(PaintWithWords::from_context_text(&map, "{(255, 0, 0): 'sea'}").is_err());
+    Ok(())
+}
+
+#[test]
+fn a_legend_shows_every_area_in_its_color() -> Result<()> {
+    let mut map = Raster::flat(GRAY, 96, 96);
+    map.paste(&Raster::flat(RED, 96, 48), 0, 0);
+    let paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).area(Area::mask(top(), "boat"));
+    let legend = paint.legend(1, 1)?;
+    assert_eq!(legend.pixel(8 + 40, 8 + 40), Some(RED), "the map");
+    assert_eq!(legend.pixel(2 * 8 + 192 + 40, 8 + 40), Some(RED), "its left half");
+    assert_ne!(legend.pixel(2 * 8 + 192 + 150, 8 + 40), Some(RED));
+    assert!(PaintWithWords::default().legend(1, 1).is_err(), "nothing painted");
+    let wide = PaintWithWords::default().area(Area::mask(top(), "boat")).legend(200, 100)?;
+    assert!(wide.width() > wide.height());
+    Ok(())
+}
+
+// ---- Seeds ----
+
+#[test]
+fn noise_of_regions_is_the_references() -> Result<()> {
+    let figures = golden();
+    let golden = &figures["region_noise"];
+    let of = |value: &serde_json::Value| tensor(value, &[1, 2, 4, 6]);
+    // Of the map's 16 rows of 24 letters, the share in each cell of 4 × 4.
+    let covered = |letter: char| -> Tensor {
+        let rows = figures["map"]["rows"].as_array().expect("rows");
+        let letters = rows.iter().flat_map(|row| row.as_str().expect("letters").chars());
+        let mask: Vec<f32> = letters.map(|other| if other == letter { 1.0 } else { 0.0 }).collect();
+        Tensor::from_slice(&mask).reshape([1, 1, 16, 24]).avg_pool2d([4, 4], [4, 4], [0, 0], false, true, None::<i64>)
+    };
+    let noise = |of_phrase: &str| of(&golden["noise"][of_phrase]);
+    let regions = [(covered('r'), noise("red boat")), (covered('f'), noise("full moon"))];
+    let base = of(&golden["base"]);
+    let hard = region_noise(&base, &regions, NoiseEdges::Hard)?;
+    assert_eq!(hard, of(&golden["hard"]), "every value is one that was drawn");
+    close(&region_noise(&base, &regions, NoiseEdges::Blend)?, &golden["blend"], 1e-5);
+    assert_eq!(region_noise(&base, &[], NoiseEdges::Blend)?, base);
+    assert!(region_noise(&base, &[(base.shallow_clone(), base.get(0))], NoiseEdges::Hard).is_err());
+    Ok(())
+}
+
+#[test]
+fn blended_noise_of_many_regions_has_variance_one() -> Result<()> {
+    let draw = |seed| Noise::seeded(seed).draw(&[1, 4, 64, 64]);
+    let third = || Tensor::full([1, 1, 64, 64], 0.6, (Kind::Float, Device::Cpu));
+    let regions = [(third(), draw(2)?), (third(), draw(3)?)];
+    let mixed = region_noise(&draw(1)?, &regions, NoiseEdges::Blend)?;
+    assert!((mixed.var(true).double_value(&[]) - 1.0).abs() < 0.03, "{}", mixed.var(true));
+    Ok(())
+}
+
+/// Keeps the first noise.
+#[derive(Clone, Default)]
+struct Drawn(Arc<Mutex<Option<Tensor>>>);
+
+impl Guidance for Drawn {
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        *self.0.lock().expect("nobody panicked") = Some(noise.copy());
+        Ok(())
+    }
+}
+
+/// The first noise of a run of two images with a painting.
+fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
+    let (kept, grid) = (Drawn::default(), Grid::new(4, 4));
+    let start = Start::new(PROMPT, grid, Noise::seeded(seed)).images(2);
+    AttentionOnly::new().begin_at(start, vec![&mut { paint }, &mut kept.clone()])?;
+    let kept = kept.0.lock().expect("nobody panicked").take();
+    Ok(kept.expect("it was drawn"))
+}
+
+#[test]
+fn an_area_with_a_seed_begins_alike_whatever_the_run_begins_with() -> Result<()> {
+    let seeded = |strength: f64| PaintWithWords::default().area(Area::mask(left(), "sea").strength(strength).seed(40));
+    let plain = |seed| drawn(PaintWithWords::default().area(Area::mask(left(), "sea")), seed);
+    for strength in [1.5, 0.0, -2.0] {
+        let (a, b) = (drawn(seeded(strength), 7)?, drawn(seeded(strength), 8)?);
+        assert_eq!(a.narrow(3, 0, 2), b.narrow(3, 0, 2), "inside, at strength {strength}");
+        assert_eq!(a.narrow(3, 2, 2), plain(7)?.narrow(3, 2, 2), "outside it is the run's");
+        assert_eq!(a.get(1).narrow(2, 0, 2), plain(41)?.get(0).narrow(2, 0, 2), "image 1 has the next seed");
+    }
+    // Two areas that overlap: the one that covers more has the cell, and of two that cover alike the first.
+    let two = seeded(1.0).area(Area::mask(top(), "boat").seed(50));
+    let mixed = drawn(two, 7)?;
+    assert_eq!(mixed.narrow(3, 0, 2), plain(40)?.narrow(3, 0, 2));
+    assert_eq!(mixed.narrow(3, 2, 2).narrow(2, 0, 2), plain(50)?.narrow(3, 2, 2).narrow(2, 0, 2));
+    Ok(())
+}
+
+// ---- Whole runs of the toy model ----
+
+const TOY: Grid = Grid::new(8, 6);
+
+fn toy<'g>() -> Sampler<'g> {
+    Sampler::new(Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).expect("steps in range"), Euler)
+}
+
+fn run(sampler: Sampler<'_>, start: Start<'_>) -> Result<Tensor> {
+    let model = ToyModel::new(3)?;
+    Ok(sampler.start(&model, start)?.finish()?.shallow_clone())
+}
+
+fn girl(images: usize) -> Start<'static> {
+    Start::new("girl with gold eyes", TOY, Noise::seeded(7)).images(images)
+}
+
+#[test]
+fn maps_of_each_image_do_not_mind_how_images_are_batched() -> Result<()> {
+    let map = |x| {
+        let mut map = Raster::flat(GRAY, 8, 6);
+        map.paste(&Raster::flat(RED, 8, 3), x, 0);
+        map
+    };
+    let (one, other) = (map(0), map(3));
+    let strong = |paint: PaintWithWords| paint.color(RED, "eyes", 2.0).weight(WeightFn::LogMax(0.4));
+    let of = |batching, paint: PaintWithWords, images| run(toy().batching(batching).guide(strong(paint)), girl(images));
+    let both = of(Batching::OneByOne, PaintWithWords::each([&one, &other]), 2)?;
+    assert_eq!(both.narrow(0, 0, 1), of(Batching::OneByOne, PaintWithWords::new(&one), 1)?, "bit for bit");
+    let first = |batching| -> Result<Tensor> {
+        let model = ToyModel::new(3)?;
+        let mut run =
+            toy().batching(batching).guide(strong(PaintWithWords::each([&one, &other]))).start(&model, girl(2))?;
+        run.step()?;
+        Ok(run.latent().shallow_clone())
+    };
+    assert!(apart(&first(Batching::OneByOne)?, &first(Batching::Together)?) < 1e-4);
+    assert!(
+        apart(&both.narrow(0, 1, 1), &of(Batching::OneByOne, PaintWithWords::new(&one), 2)?.narrow(0, 1, 1)) > 1e-3
+    );
+    Ok(())
+}
+
+#[test]
+fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()> {
+    let start = || girl(1).negative("gold eyes");
+    let area = || Area::mask(left(), "eyes").strength(3.0);
+    let law = || WeightFn::LogMax(0.4);
+    let plain = run(toy(), start())?;
+    let mut against = PaintWithWords::default().area(area().negative()).weight(law());
+    let away = run(toy().guide(&mut against), start())?;
+    let toward = run(toy().guide(PaintWithWords::default().area(area()).weight(law())), start())?;
+    let (away, toward) = (&away - &plain, &toward - &plain);
+    assert!((&away * &toward).sum(Kind::Double).double_value(&[]) < 0.0, "opposite ways");
+    assert_eq!(against.details()?.steps.len(), 6, "its calls are recorded");
+    assert_eq!(against.details()?.warnings, []);
+    let _ = run(toy().guide(&mut against).combine(Cfg(1.0)), start())?;
+    assert_eq!(against.details()?.warnings, [PaintWarning::NoNegative], "without guidance nobody reads it");
+    Ok(())
+}
+
+#[test]
+fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
+    let picture = Tensor::zeros([1, 3, 8, 6], (Kind::Float, Device::Cpu));
+    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras)?.last(4)?;
+    let latent = |paint: Option<PaintWithWords>| -> Result<Tensor> {
+        let sampler = Sampler::new(schedule.clone(), Euler);
+        let model = ToyModel::new(3)?;
+        let sampler = paint.into_iter().fold(sampler, Sampler::guide);
+        Ok(sampler.start(&model, girl(1).picture(&picture))?.latent().shallow_clone())
+    };
+    let seeded = latent(Some(PaintWithWords::default().area(Area::mask(left(), "eyes").strength(0.0).seed(9))))?;
+    let plain = latent(None)?;
+    assert_eq!(seeded.narrow(3, 3, 3), plain.narrow(3, 3, 3));
+    assert!(apart(&seeded.narrow(3, 0, 3), &plain.narrow(3, 0, 3)) > 0.1);
+    Ok(())
+}
+
+// ---- Prompts of regions ----
+
+/// Keeps the first evaluation's predictions of the prompt and of the first extra branch.
+#[derive(Clone, Default)]
+struct First(Arc<Mutex<Vec<Tensor>>>);
+
+impl Guidance for First {
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        let mut kept = self.0.lock().expect("nobody panicked");
+        if kept.is_empty() {
+            let branches: Vec<Branch> = predictions.branches().collect();
+            let all = branches.into_iter().filter(|branch| *branch != Branch::Uncond);
+            kept.extend(all.map(|branch| predictions.x0(branch).expect("it is listed").copy()));
+        }
+        Ok(())
+    }
+}
+
+/// The first predictions, extra branches first, as a guidance finds them that comes after `regions`.
+fn first(regions: Option<RegionPrompts>, prompt: &str) -> Result<Vec<Tensor>> {
+    let (model, kept) = (ToyModel::new(3)?, First::default());
+    let sampler = regions.into_iter().fold(toy().batching(Batching::OneByOne), Sampler::guide).guide(kept.clone());
+    sampler.start(&model, Start::new(prompt, TOY, Noise::seeded(7)))?.step()?;
+    let kept = std::mem::take(&mut *kept.0.lock().expect("nobody panicked"));
+    Ok(kept)
+}
+
+#[test]
+fn a_region_is_predicted_after_its_own_prompt_and_the_rest_is_not_touched() -> Result<()> {
+    let regions = RegionPrompts::default().add(left(), "blue hair", 0.75);
+    let mixed = first(Some(regions), "girl with gold eyes")?;
+    let [plain, other] = ["girl with gold eyes", "blue hair"].map(|prompt| first(None, prompt).expect("it runs"));
+    assert_eq!((mixed.len(), &mixed[0]), (2, &other[0]), "the whole canvas after its prompt");
+    let inside = |x: &Tensor| x.narrow(3, 0, 3);
+    assert_eq!(mixed[1].narrow(3, 3, 3), plain[0].narrow(3, 3, 3), "bit for bit");
+    let want = inside(&plain[0]) * 0.25 + inside(&other[0]) * 0.75;
+    assert!(apart(&inside(&mixed[1]), &want) < 1e-5);
+    Ok(())
+}
+
+#[test]
+fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Result<()> {
+    let both = RegionPrompts::default().add(left(), "blue hair", 1.0).add(top(), "red shirt", 1.0);
+    let mixed = first(Some(both.add(left(), "blue hair", 0.0)), "girl")?;
+    assert_eq!(mixed.len(), 3, "two branches and the prompt's; what has no strength has none");
+    let [hair, shirt] = ["blue hair", "red shirt"].map(|prompt| first(None, prompt).expect("it runs").remove(0));
+    assert!(apart(&mixed[2].narrow(2, 0, 4), &shirt.narrow(2, 0, 4)) < 1e-5);
+    assert!(apart(&mixed[2].narrow(2, 4, 4).narrow(3, 0, 3), &hair.narrow(2, 4, 4).narrow(3, 0, 3)) < 1e-5);
+    let twice = || RegionPrompts::default().add(left(), "hair", 1.0).add(top(), "hair", 1.0);
+    assert_eq!(first(Some(twice()), "girl")?.len(), 2);
+    let guide = || ImageGuidance::text("red shirt").params(GuidanceParams::off()).linear(0.5, 0.5);
+    let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
+    assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
+    assert_ne!(mixed[0], mixed[1]);
+    // Whoever comes first.
+    let guided = RegionPrompts::default().add(left(), "hair", 1.0).guided(guide()).add(top(), "hair", 1.0);
+    let other = first(Some(guided), "girl")?;
+    assert_eq!((&other[0], &other[1]), (&mixed[1], &mixed[0]), "the plain region is not guided");
+    Ok(())
+}
+
+#[test]
+fn a_thing_is_held_in_its_region_in_its_own_branch_alone() -> Result<()> {
+    let regions = |hold| RegionPrompts::default().hold(hold).thing(left(), "blue hair", "hair", 1.0);
+    let (held, free) = (first(Some(regions(1.5)), "girl hair")?, first(Some(regions(0.0)), "girl hair")?);
+    assert!(apart(&held[0], &free[0]) > 1e-3, "its branch is painted");
+    assert_eq!(held[1].narrow(3, 3, 3), free[1].narrow(3, 3, 3), "the run's prompt is not");
+    let painted = PaintWithWords::default().area(Area::mask(left(), "hair").strength(1.5));
+    let kept = First::default();
+    let model = ToyModel::new(3)?;
+    let sampler = toy().batching(Batching::OneByOne).guide(painted).guide(kept.clone());
+    sampler.start(&model, Start::new("blue hair", TOY, Noise::seeded(7)))?.step()?;
+    let kept = kept.0.lock().expect("nobody panicked").remove(0);
+    assert_eq!(held[0], kept, "as by paint on a run of that prompt");
+    let missing = RegionPrompts::default().thing(left(), "blue hair", "hat", 1.0);
+    let message = run(toy().guide(missing), girl(1)).expect_err("no hat").to_string();
+    assert!(message.contains("\"hat\" is not in the prompt \"blue hair\""), "{message}");
+    Ok(())
+}
+
+#[test]
+fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -> Result<()> {
+    let plain = run(toy(), girl(1))?;
+    assert_eq!(run(toy().guide(RegionPrompts::default().add(left(), "hair", 0.0)), girl(1))?, plain);
+    let closed = RegionPrompts::default().add(left(), "hair", 1.0).sigmas(1e-6, 0.0);
+    assert_eq!(run(toy().guide(closed), girl(1))?, plain);
+    let mut paint = PaintWithWords::default().area(Area::mask(left(), "eyes"));
+    let regions = || RegionPrompts::default().add(top(), "blue hair", 0.8);
+    let with = run(toy().guide(&mut paint).guide(regions()), girl(1))?;
+    assert!(apart(&with, &plain) > 1e-3);
+    assert!(paint.notes().is_empty(), "no variation of the prompt lost its phrase: {:?}", paint.notes());
+    let mut kept = regions();
+    assert_eq!(run(toy().guide(&mut kept), girl(1))?, run(toy().guide(&mut kept), girl(1))?, "a second run");
+    let report = kept.report()?.expect("there was a run");
+    assert_eq!((report.pictures.len(), report.data[0]["prompt"].as_str()), (1, Some("blue hair")));
+    let mut long = RegionPrompts::default().add(left(), "one two three four five six seven eight nine", 1.0);
+    let _ = run(toy().guide(&mut long), girl(1))?;
+    assert!(long.notes()[0].contains("does not see \"nine\""), "{:?}", long.notes());
+    Ok(())
+}
+
+#[test]
+fn a_painted_region_and_a_box_force_a_color_of_their_own() -> Result<()> {
+    let paint = PaintWithWords::default().area(Area::mask(left(), "eyes")).area(Area::mask(top(), "eyes"));
+    let mut force = ColorForce::published("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
+    force = force.max_timestep(999.0);
+    let _ = run(toy().guide(paint).guide(&mut force), girl(1))?;
+    assert!(force.details()?.steps.iter().all(|step| step.areas == [0.75]), "the union of both");
+    Ok(())
+}
+
+// ---- Compositions ----
+
+const SCENE: &str = r#"{
+    "prompt": "girl", "width": 6, "height": 8,
+    "entities": [
+        { "prompt": "blue hair", "left": 0, "top": 0, "width": 3, "height": 8, "thing": "hair" },
+        { "prompt": "red shirt", "left": 0, "top": 4, "width": 6, "height": 4, "strength": 1.0 }
+    ]
+}"#;
+
+#[test]
+fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
+    let composition = Composition::from_json(SCENE)?;
+    assert_eq!((composition.entities[0].strength, composition.negative.as_str()), (0.8, ""));
+    let built = Composition::new("girl", 6, 8)
+        .entity(Entity::new("blue hair", (0, 0), (3, 8)).thing("hair"))
+        .entity(Entity::new("red shirt", (0, 4), (6, 4)).strength(1.0));
+    assert_eq!(built, composition);
+    assert_eq!(Composition::from_json(&composition.to_json()?)?, composition);
+    let mixed = first(Some(composition.regions()?), "girl")?;
+    let by_hand = RegionPrompts::default().thing(left(), "blue hair", "hair", 0.8);
+    let by_hand = first(Some(by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0)), "girl")?;
+    assert_eq!(mixed, by_hand);
+    Ok(())
+}
+
+#[test]
+fn a_things_image_guides_its_words() -> Result<()> {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let picture = Raster::flat(Rgb(0, 128, 128), 24, 32);
+    picture.save(folder.path().join("teal.png"))?;
+    let text = SCENE.replace("\"thing\": \"hair\"", "\"image\": \"teal.png\", \"likeness\": 0.4");
+    std::fs::write(folder.path().join("scene.json"), &text).expect("written");
+    let composition = Composition::open(folder.path().join("scene.json"))?;
+    let image = folder.path().join("teal.png");
+    assert_eq!(composition.entities[0].image.as_ref(), Some(&image), "beside the file");
+    let built = Entity::new("blue hair", (0, 0), (3, 8)).image(&image, 0.4);
+    assert_eq!(built, composition.entities[0]);
+    let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
+    let guide = ImageGuidance::new(&picture).params(words).max_guidance(0.4);
+    let by_hand = RegionPrompts::default().add(left(), "blue hair", 0.8).guided(guide);
+    let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
+    assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
+    let preview = composition.preview()?;
+    assert_eq!(preview.pixel(8 + 144 + 8 + 20, 8 + 20), Some(Rgb(0, 128, 128)), "it lies in its box");
+    // A path of JSON that is no file begins where the program runs.
+    let missing = Composition::from_json(&text)?.regions().map(drop).expect_err("no such picture").to_string();
+    assert!(missing.contains("teal.png"), "{missing}");
+    Ok(())
+}
+
+#[test]
+fn a_preview_shows_boxes_where_they_are() -> Result<()> {
+    let preview = Composition::from_json(SCENE)?.preview()?;
+    let at = |panel: u32, x: u32, y: u32| preview.pixel(8 + panel * (144 + 8) + x, 8 + y).expect("inside");
+    let paper = at(0, 140, 10);
+    assert_ne!(at(0, 10, 10), paper, "hair");
+    assert_ne!(at(0, 10, 150), at(0, 10, 10), "the shirt lies on it");
+    assert_eq!(at(0, 10, 150), at(0, 140, 150));
+    assert_eq!((at(1, 100, 150), at(1, 10, 150)), (paper, at(0, 10, 10)), "hair alone");
+    Ok(())
+}
+
+#[test]
+fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
+    let says = |message: String, words: &[&str]| {
+        words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
+    };
+    let scene = |entity: Entity| Composition::new("girl", 64, 64).entity(entity).check().expect_err("bad").to_string();
+    let entity = |corner, size| Entity::new("a cat", corner, size);
+    says(scene(entity((40, 0), (32, 8))), &["\"a cat\" at 40, 0 of 32 × 8", "inside the canvas of 64 × 64"]);
+    says(scene(entity((0, 0), (0, 8))), &["of 0 × 8", "a pixel or more"]);
+    says(scene(entity((u32::MAX, 0), (u32::MAX, 8))), &["4294967295"]);
+    says(scene(entity((0, 0), (8, 8)).strength(1.5)), &["strength is 1.5 for \"a cat\"", "0..=1"]);
+    says(scene(Entity::new(" ", (0, 0), (8, 8))), &["number 0 without a prompt"]);
+    says(Composition::new("girl", 64, 64).check().expect_err("empty").to_string(), &["entities is empty"]);
+    let json = |text: &str| Composition::from_json(text).expect_err("bad").to_string();
+    says(json("{"), &["composition: EOF", "line 1"]);
+    says(json(&SCENE.replace("\"left\": 0, ", "")), &["missing field `left`"]);
+    says(json(&SCENE.replace("\"strength\": 1.0", "\"blend\": 1.0")), &["unknown field `blend`", "`strength`"]);
+    says(json(&SCENE.replace("\"left\": 0", "\"left\": -1")), &["-1"]);
+    says(Composition::open("no/such.json").expect_err("missing").to_string(), &["no/such.json"]);
+
+    let begin = |regions: RegionPrompts| run(toy().guide(regions), girl(2)).expect_err("bad").to_string();
+    let regions = RegionPrompts::default;
+    says(begin(regions()), &["RegionPrompts", "regions is empty"]);
+    let guide = || ImageGuidance::text("red hair");
+    says(
+        begin(regions().guided(guide()).add(left(), "hair", 1.0)),
+        &["guided is before any region", "the region first"],
+    );
+    says(begin(regions().add(left(), "hair", 1.0).guided(guide().pooled(2.0))), &["pooled is 2", "0 to 1"]);
+    says(scene(entity((0, 0), (8, 8)).image("a.png", -0.1)), &["likeness is -0.1 for \"a cat\"", "0..=1"]);
+    says(begin(regions().add(left(), "hair", f64::NAN)), &["strength is NaN for \"hair\""]);
+    says(begin(regions().add(left(), "hair", 1.0).hold(-1.0)), &["hold is -1", "0..=10"]);
+    says(begin(regions().add(left(), "hair", 1.0).sigmas(0.0, 1.0)), &["sigmas is 0, 1"]);
+    says(begin(regions().add(Region::rect(0.0..2.0, 0.0..1.0), "hair", 1.0)), &["rect is 0.0..2.0 across"]);
+    let three = Region::each([left(), top(), left()]);
+    says(begin(regions().add(three, "hair", 1.0)), &["region is 3 for 2 images"]);
+    let square = Region::new(Array2::ones((8, 8)));
+    says(begin(regions().add(square, "hair", 1.0)), &["mask has shape [8, 8]", "8 rows × 6 columns"]);
+
+    let paint = |area: Area| {
+        let paint = PaintWithWords::default().area(area);
+        run(toy().guide(paint), girl(2)).expect_err("bad").to_string()
+    };
+    says(paint(Area::mask(left(), "eyes").outside(11.0)), &["outside is 11 for \"eyes\"", "-10..=10"]);
+    says(paint(Area::mask(left(), "eyes").blur(1.0)), &["blur is 1 for \"eyes\"", "one drawn mask"]);
+    let drawn = Region::new(Array2::ones((8, 6)));
+    says(paint(Area::mask(drawn, "eyes").blur(2.0)), &["blur is 2", "0..=1.5", "of the mask"]);
+    says(paint(Area::mask(Region::rect(0.5..0.2, 0.0..1.0), "eyes")), &["rect is 0.5..0.2 across"]);
+    says(paint(Area::mask(Region::each([left(), top(), top()]), "eyes")), &["mask is 3 for 2 images"]);
+    says(paint(Area::mask(Region::each([Region::each([left()])]), "eyes")), &["each is"]);
+    let share = PaintWithWords::default().area(Area::mask(left(), "eyes")).on_uncond(1.5);
+    says(run(toy().guide(share), girl(1)).expect_err("bad").to_string(), &["on_uncond is 1.5", "0..=1"]);
+}
+
+#[test]
+fn a_branch_that_varies_the_negative_prompt_is_painted_as_that_is() -> Result<()> {
+    struct Vary;
+    impl Guidance for Vary {
+        fn begin(&mut self, setup: &mut Setup) -> Result<()> {
+            for text in ["very blurry sea", "sharp sea"] {
+                setup.add("varied", Branch::Uncond, text, setup.codec.text(text)?)?;
+            }
+            Ok(())
+        }
+    }
+    let mut paint = flat().area(Area::mask(left(), "blurry").negative());
+    let start = Start::new(PROMPT, GRID, Noise::seeded(1)).negative("blurry sea");
+    AttentionOnly::new().begin_at(start, vec![&mut Vary, &mut paint])?;
+    let w = weights(&mut paint, GRID, 0, Branch::Extra(0))?;
+    assert_eq!(values(&w.select(1, 2)), [1.0, 0.0, 1.0, 0.0], "one token on");
+    assert_eq!(w.size(), [4, TOKENS]);
+    let warnings = paint.details()?.warnings;
+    assert!(
+        matches!(&warnings[..], [PaintWarning::NotInBranch { prompt, .. }] if prompt == "sharp sea"),
+        "{warnings:?}"
+    );
+    let missing: Result<()> =
+        AttentionOnly::new().begin(PROMPT, GRID, vec![&mut flat().area(Area::mask(top(), "car"))]);
+    assert!(matches!(missing, Err(Error::Guidance { .. })));
+    Ok(())
+}
