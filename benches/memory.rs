@@ -13,8 +13,10 @@
 
 mod support;
 
-use impasto::guidance::{ColorForce, Daam, PaintWithWords, Region};
+use impasto::mask::Region;
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::nn::{Tiling, Vae, VaeConfig};
+use impasto::saliency::Daam;
 use impasto::weights::Weights;
 use impasto::{Codec, Grid, LoadOptions, Model, Pipeline, Precision, Result, Rgb, Source};
 use ndarray::Array2;

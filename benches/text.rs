@@ -4,7 +4,8 @@
 //! 1 is linear, 2 quadratic.
 
 use impasto::Prompt;
-use impasto::guidance::{Composition, PaintWithWords};
+use impasto::composition::Composition;
+use impasto::methods::PaintWithWords;
 use impasto::pipeline::{Infotext, Pipeline, Request};
 use impasto::prompt::{LONGEST, colors, parse};
 use impasto::text::{Long, Tokenizer};

@@ -1,7 +1,7 @@
 //! Image guidance's own work before a run: a prompt of SD 1.x and the tokens of ViT-L.
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use impasto::guidance::{GuidanceParams, Mapping, tween};
+use impasto::methods::image_guidance::{GuidanceParams, Mapping, tween};
 use std::hint::black_box;
 use tch::{Device, Kind, Tensor};
 

@@ -8,7 +8,7 @@
 //! `--model` takes a folder, a single file or, with the feature `hub`, a repository; without it the embedded model is used, which
 //! knows few of the prompts' words.
 
-use impasto::guidance::ColorForce;
+use impasto::methods::ColorForce;
 use impasto::{Error, Pipeline, Raster, Result, Rgb, Sheet, Source};
 use std::path::Path;
 

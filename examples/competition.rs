@@ -1,6 +1,6 @@
 //! Whom a forced phrase is told apart from: every word that shows something else, all but some, or those of a list.
 
-use impasto::guidance::ColorForce;
+use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb, Sheet};
 
 fn main() -> Result<()> {

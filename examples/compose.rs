@@ -2,8 +2,10 @@
 //! painted map, a reading of the attention, and a hook of our own.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
-use impasto::guidance::{ColorForce, Daam, Differential, PaintWithWords, WeightFn};
+use impasto::methods::paint_with_words::WeightFn;
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::raster::Filter;
+use impasto::saliency::{Daam, Differential};
 use impasto::{Branch, Pipeline, Raster, Result, Rgb, Sheet};
 
 const PROMPT: &str = "a house and a star, green ground, navy sky";

@@ -1,7 +1,7 @@
 //! A picture composed of things in boxes, each after a prompt of its own, as JSON that a program or a person wrote:
 //! `composition [FILE.json]`.
 
-use impasto::guidance::Composition;
+use impasto::composition::Composition;
 use impasto::{Pipeline, Result, Sheet};
 
 const SCENE: &str = r#"{

@@ -1,7 +1,8 @@
 //! What the crate is for, in one command (`make demo`): the same portrait unforced, with gold eyes by the method as it was published and
 //! exactly, and where the model looks for eyes. Writes to `out/`.
 
-use impasto::guidance::{ColorForce, Daam};
+use impasto::methods::ColorForce;
+use impasto::saliency::Daam;
 use impasto::{Pipeline, Result, Rgb, Sheet};
 use std::time::Instant;
 

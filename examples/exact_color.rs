@@ -1,6 +1,6 @@
 //! Exactly this color, without settings: every part of a portrait by itself, and how near it came.
 
-use impasto::guidance::ColorForce;
+use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb, Sheet};
 
 fn main() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Guiding a prompt by a picture: the prompt alone, and more and more of the picture's colors, with the same seeds.
 
-use impasto::guidance::{GuidanceParams, ImageGuidance};
+use impasto::methods::ImageGuidance;
+use impasto::methods::image_guidance::GuidanceParams;
 use impasto::{Pipeline, Raster, Result, Sheet};
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";

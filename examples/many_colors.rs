@@ -1,6 +1,6 @@
 //! Five exact colors in one run: one rehearsal for all and no cell for two.
 
-use impasto::guidance::ColorForce;
+use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb, Sheet};
 
 fn main() -> Result<()> {

@@ -1,6 +1,7 @@
 //! Painting with words: a map says what goes where, and pictures that had it anywhere have it there.
 
-use impasto::guidance::{PaintWithWords, WeightFn};
+use impasto::methods::PaintWithWords;
+use impasto::methods::paint_with_words::WeightFn;
 use impasto::raster::Filter;
 use impasto::{Pipeline, Raster, Result, Rgb, Sheet};
 

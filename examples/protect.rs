@@ -1,6 +1,6 @@
 //! A force that leaves something alone: blue skin, with and without the eyes protected.
 
-use impasto::guidance::ColorForce;
+use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb, Sheet};
 
 fn main() -> Result<()> {

@@ -1,6 +1,8 @@
 //! Regions beyond words: a house that keeps its noise while the rest varies, and one that has an exact color.
 
-use impasto::guidance::{Area, ColorForce, PaintWithWords, Region, WeightFn};
+use impasto::mask::Region;
+use impasto::methods::paint_with_words::{Area, WeightFn};
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::{Pipeline, Result, Rgb, Sheet};
 
 const PROMPT: &str = "a red house, green ground, azure sky";

@@ -1,8 +1,8 @@
 //! A run to look at and to repeat: the picture with its recipe, a page and a contact sheet; then the same picture again, made
 //! from its own file.
 
-use impasto::guidance::Daam;
 use impasto::pipeline::{Pipeline, Request};
+use impasto::saliency::Daam;
 use impasto::{Error, Result};
 
 fn main() -> Result<()> {

@@ -1,6 +1,6 @@
 //! Where does the picture attend to each of its words? One overlay per word on a contact sheet.
 
-use impasto::guidance::Daam;
+use impasto::saliency::Daam;
 use impasto::{Pipeline, Result, Sheet};
 
 fn main() -> Result<()> {

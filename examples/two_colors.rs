@@ -1,7 +1,7 @@
 //! Two forces in one run share one reading of the attention; each reports what it painted.
 
 use impasto::diffusion::solver::EulerAncestral;
-use impasto::guidance::ColorForce;
+use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb, Sheet};
 
 fn main() -> Result<()> {

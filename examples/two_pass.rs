@@ -1,6 +1,7 @@
 //! The maps of one run, kept in a file and given to others: the same mask in five colors, a pass each instead of two.
 
-use impasto::guidance::{ColorForce, Recorded};
+use impasto::methods::ColorForce;
+use impasto::saliency::Recorded;
 use impasto::{Pipeline, Result, Sheet};
 
 fn main() -> Result<()> {

@@ -2,8 +2,8 @@
 //!
 //! `cargo run --release --example watch`
 
-use impasto::guidance::Daam;
 use impasto::raster::Raster;
+use impasto::saliency::Daam;
 use impasto::{Pipeline, Sheet};
 
 fn main() -> impasto::Result<()> {

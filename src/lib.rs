@@ -14,13 +14,13 @@
 //!
 //! | to | see |
 //! |---|---|
-//! | force the color of a named thing | [`guidance::ColorForce`] |
-//! | put things where they are painted | [`guidance::PaintWithWords`] |
-//! | draw regions after prompts of their own | [`guidance::RegionPrompts`], [`guidance::Composition`] |
-//! | guide a prompt by a picture, or by a second text | [`guidance::ImageGuidance`] |
-//! | turn a prompt into another one during the run | [`guidance::PromptBlend`] |
-//! | see where the picture attends to a word, or to every word | [`guidance::Daam`] |
-//! | find a thing by what another word before it would change | [`guidance::Differential`] |
+//! | force the color of a named thing | [`methods::ColorForce`] |
+//! | put things where they are painted | [`methods::PaintWithWords`] |
+//! | draw regions after prompts of their own | [`methods::RegionPrompts`], [`composition::Composition`] |
+//! | guide a prompt by a picture, or by a second text | [`methods::ImageGuidance`] |
+//! | turn a prompt into another one during the run | [`methods::PromptBlend`] |
+//! | see where the picture attends to a word, or to every word | [`saliency::Daam`] |
+//! | find a thing by what another word before it would change | [`saliency::Differential`] |
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
 //! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
@@ -46,12 +46,15 @@
 pub mod attention;
 mod branch;
 pub mod color;
+pub mod composition;
 mod conditioning;
 pub mod diffusion;
 mod error;
 mod files;
 pub mod guidance;
 mod latent_colors;
+pub mod mask;
+pub mod methods;
 mod micro_conditioning;
 mod model;
 pub mod nn;
@@ -59,6 +62,7 @@ pub mod pipeline;
 pub mod prompt;
 pub mod raster;
 mod recipe;
+pub mod saliency;
 pub mod sampler;
 pub mod sheet;
 mod step;

@@ -8,10 +8,13 @@ use clock::Clock;
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, Table};
-use impasto::guidance::{
-    ColorForce, Daam, Differential, GoldMode, Guidance, PaintWithWords, Refine, Region, Texture, WeightFn,
-};
+use impasto::guidance::Guidance;
+use impasto::mask::Region;
+use impasto::methods::color_force::{GoldMode, Texture};
+use impasto::methods::paint_with_words::WeightFn;
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::nn::{UNet, UnetConfig};
+use impasto::saliency::{Daam, Differential, Refine};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;

@@ -2,8 +2,11 @@
 //!
 //! `cargo fuzz run <name>` runs one of them (with a nightly compiler); `tests/all/limits` runs them all on mutations of `corpus/`.
 
+use impasto::composition::Composition;
 use impasto::diffusion::SchedulerConfig;
-use impasto::guidance::{Composition, Guidance, PaintWithWords, Palette};
+use impasto::guidance::Guidance;
+use impasto::methods::PaintWithWords;
+use impasto::methods::paint_with_words::Palette;
 use impasto::nn::{
     ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig, UNet,
     UnetConfig, Vae, VaeConfig,

@@ -1,5 +1,6 @@
 //! [`Tap`]: hooks on their way through a network.
 
+use super::hook::Project;
 use super::kernel::repeated;
 use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, kernel};
 use crate::branch::Branch;
@@ -8,9 +9,6 @@ use crate::step::{Grid, Step};
 use std::collections::HashMap;
 use std::ops::Range;
 use tch::{Kind, Tensor};
-
-/// Makes keys and values, [b, heads, tokens, d], of a context.
-pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
 
 /// A site, and whose rows are stacked there: images and branches.
 type Group = (usize, Range<i64>, Vec<Branch>);

@@ -4,46 +4,13 @@
 //! and shift the Gaussian that the next latent is drawn from. It sees named branches, sites and phases, and the model
 //! only through [`Codec`]. Guidances know nothing of each other and all work together.
 
-mod color_force;
-mod combine;
-mod composition;
-mod daam;
-mod differential;
-mod image_guidance;
-mod outline;
-mod paint_with_words;
-mod prompt_blend;
-mod recorded;
-mod region;
-mod region_prompts;
-mod repeated;
+mod cfg;
+mod pair;
 mod report;
-mod saliency;
 
-pub use color_force::{
-    ColorForce, ColorReport, ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ForcedStep, GoldMode, MaskEdge,
-    Overlap, PaintedColor, ProtectMode, StepVariance, Texture, Trimmed,
-};
-pub use combine::{Cfg, Combine, RescaledCfg};
-pub use composition::{Composition, Entity};
-pub use daam::{
-    Accumulate, Competition, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps,
-};
-pub use differential::Differential;
-pub use image_guidance::{
-    Compat, ConceptHit, GuidanceParams, GuidedPrompt, GuidedToken, ImageGuidance, ImageGuidanceReport, Mapping, Pair,
-    Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
-};
-pub use paint_with_words::{
-    Area, ColorShare, CustomLaw, Overlay, PaintReport, PaintWarning, PaintWithWords, PaintedArea, PaintedStep, Palette,
-    Resample, WeightFn,
-};
-pub use prompt_blend::PromptBlend;
-pub use recorded::Recorded;
-pub use region::Region;
-pub use region_prompts::RegionPrompts;
+pub use cfg::{Cfg, Combine, RescaledCfg};
+pub(crate) use pair::SUM;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
-pub use saliency::{Normalize, Saliency};
 
 use crate::attention::{AttentionSite, CrossAttentionHook};
 use crate::branch::{Branch, BranchInfo};

@@ -1,7 +1,8 @@
 //! [`Controlled`]: a model that ControlNets add to.
 
+use super::Model;
+use super::configured::configured;
 use super::given::Given;
-use super::{Model, configured};
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};

@@ -1,6 +1,6 @@
 //! The text encoders of a model, each with its tokenizer, and what they make of a prompt together.
 
-use super::configured;
+use super::configured::configured;
 use crate::conditioning::{Conditioning, one_encoder};
 use crate::error::{Error, Result};
 use crate::nn::{ClipText, ClipTextConfig};

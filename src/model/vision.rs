@@ -1,6 +1,6 @@
 //! The vision tower beside a model's text encoder, loaded when a picture is first shown to it.
 
-use super::configured;
+use super::configured::configured;
 use crate::error::{Error, Result};
 use crate::nn::{ClipImageProcessor, ClipVision, ClipVisionConfig};
 use crate::raster::Raster;

@@ -6,10 +6,29 @@
 //! columns, which takes weights as they lie, in bf16 too. A small 1×1 convolution is MKL's product. See "Kernels" in `docs/performance.md` for the figures behind the numbers
 //! here. Everything else, and whatever gradients may flow through, is the plain operation.
 
-use super::layers::Conv;
 use crate::error::Result;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
+
+/// Kernel side, stride and padding of a convolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Side of the square kernel.
+    pub kernel: i64,
+    /// Step from one output to the next.
+    pub stride: i64,
+    /// Zeros around the input.
+    pub padding: i64,
+}
+
+impl Conv {
+    /// 3×3, the size stays.
+    pub const SAME: Self = Self { kernel: 3, stride: 1, padding: 1 };
+    /// 3×3, halves the size, rounding up.
+    pub const HALVE: Self = Self { kernel: 3, stride: 2, padding: 1 };
+    /// 1×1, each cell by itself.
+    pub const CELL: Self = Self { kernel: 1, stride: 1, padding: 0 };
+}
 
 /// Products of a thread below which oneDNN's call costs more than it saves: threads share the saving, not the cost.
 const WORTH_A_CALL: i64 = 5 << 20;

@@ -2,6 +2,8 @@
 //!
 //! What a layer has just made is nobody else's yet, so activations and sums go on in its memory (`f_silu_`, `f_add_`).
 
+pub use super::kernels::Conv;
+
 use super::kernels;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -53,26 +55,6 @@ impl Gated {
     pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((self.values.forward(x)?, self.gate.forward(x)?))
     }
-}
-
-/// Kernel side, stride and padding of a convolution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conv {
-    /// Side of the square kernel.
-    pub kernel: i64,
-    /// Step from one output to the next.
-    pub stride: i64,
-    /// Zeros around the input.
-    pub padding: i64,
-}
-
-impl Conv {
-    /// 3×3, the size stays.
-    pub const SAME: Self = Self { kernel: 3, stride: 1, padding: 1 };
-    /// 3×3, halves the size, rounding up.
-    pub const HALVE: Self = Self { kernel: 3, stride: 2, padding: 1 };
-    /// 1×1, each cell by itself.
-    pub const CELL: Self = Self { kernel: 1, stride: 1, padding: 0 };
 }
 
 /// A convolution.

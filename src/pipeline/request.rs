@@ -8,11 +8,13 @@ use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
 use crate::diffusion::{Family, Noise, NoiseKind, Schedule, Spacing, Strength};
 use crate::error::{Error, Result};
-use crate::guidance::{ColorForce, Combine, Guidance, HookOnly, Occurrence, RescaledCfg};
+use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg};
+use crate::methods::ColorForce;
 use crate::micro_conditioning::MicroConditioning;
 use crate::model::{Control, Controlled, Guess, Model};
 use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
+use crate::saliency::Occurrence;
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
@@ -234,7 +236,7 @@ impl<'p> Request<'p> {
     }
 
     /// Looks at the first passes of `seeds` seeds, 1..=1024, from [`seed`](Self::seed) on, and finishes the one that suits the attached
-    /// methods best ([`Guidance::outlook`]): for [`ColorForce::exact`](crate::guidance::ColorForce::exact), the one whose things the model
+    /// methods best ([`Guidance::outlook`]): for [`ColorForce::exact`](crate::methods::ColorForce::exact), the one whose things the model
     /// tells apart best. [`Output::seed`] is the seed that was chosen, and the recipe makes its picture again without a search.
     ///
     /// The first passes run as one batch: 4 take the time of 4 runs without forces, and at most the memory of a batch of 4

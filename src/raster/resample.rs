@@ -6,9 +6,27 @@
 //! Source: Pillow, `src/libImaging/Resample.c`. Since its version 13 Pillow takes first what makes less work; bytes then
 //! differ by one in places.
 
-use super::Filter;
 use std::f64::consts::PI;
 use std::ops::Range;
+
+/// How pixels between pixels are found. The bytes are those of Pillow's filter of the same name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Filter {
+    /// The pixel itself: no new colors appear. For maps whose colors mean something, and to magnify small pictures.
+    Nearest,
+    /// The mean of all pixels that a smaller picture's pixel covers; magnified, pixels become blocks.
+    Box,
+    /// Weighted by distance, over all pixels that a smaller picture's pixel covers.
+    #[default]
+    Bilinear,
+    /// A windowed sinc as wide as [`Filter::Bilinear`]: sharper where the picture becomes smaller.
+    Hamming,
+    /// Keys' cubic (a = −½) over twice the width; may overshoot beside edges. CLIP's pictures are resized by it.
+    Bicubic,
+    /// A windowed sinc over three times the width: the sharpest; overshoots beside edges.
+    Lanczos,
+}
 
 /// Weights are in units of 2⁻²².
 const BITS: u32 = 22;

@@ -1,6 +1,8 @@
 //! What a solver asks within one step.
 
-use super::{Batching, CancelToken, each, keeps};
+use super::batching::Batching;
+use super::cancel::CancelToken;
+use super::everybody::{each, keeps};
 use crate::attention::{Call, CrossAttentionHook, Tap, Wiring};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;

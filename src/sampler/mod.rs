@@ -16,10 +16,15 @@
 //! # Ok(()) }
 //! ```
 
+mod batching;
+mod cancel;
 mod evaluation;
+mod everybody;
 mod paired;
 mod start;
 
+pub use batching::Batching;
+pub use cancel::CancelToken;
 pub use start::Start;
 
 use crate::attention::{CrossAttentionHook, Wiring};
@@ -27,56 +32,17 @@ use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::solver::Solver;
 use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
-use crate::error::{Error, Result, blame, is_finite};
+use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
 use evaluation::Evaluation;
+use everybody::{each, keeps};
 use paired::Paired;
-use serde::{Deserialize, Serialize};
 use start::{Begun, Kept};
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use tch::Tensor;
-
-/// Whether branches and images share a forward pass.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Batching {
-    /// Everything in one batch: fastest.
-    #[default]
-    Together,
-    /// One branch of one image at a time: least memory, and image i of a batch equals that image alone, all its seeds i higher, bit
-    /// for bit.
-    OneByOne,
-}
-
-/// Stops a run from another thread or from a callback.
-#[derive(Clone, Debug, Default)]
-pub struct CancelToken(Arc<AtomicBool>);
-
-impl CancelToken {
-    /// A token that nobody has used yet.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The run ends with [`Error::Cancelled`] before its next call of the model.
-    pub fn cancel(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Was it used?
-    pub fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(Error::Cancelled) } else { Ok(()) }
-    }
-}
 
 /// A recipe: schedule, solver, combination of branches, and the guidances lent to it.
 pub struct Sampler<'g> {
@@ -504,15 +470,6 @@ impl Run<'_, '_> {
 /// More images than any batch; keeps their number from overflowing.
 const MOST_IMAGES: i64 = 1024;
 
-/// Calls every guidance method in turn, in a phase and perhaps at a step; what one finds wrong is named after it.
-fn each(
-    guidances: &mut [Box<dyn Guidance + '_>],
-    (phase, step): (&'static str, Option<usize>),
-    mut call: impl FnMut(&mut dyn Guidance) -> Result<()>,
-) -> Result<()> {
-    guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
-}
-
 /// The image of a first pass that all methods together rate highest; of equals the first.
 fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
     let _no_grad = tch::no_grad_guard();
@@ -527,12 +484,4 @@ fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn
         _ => best,
     };
     Ok(promise.iter().enumerate().fold(0, better))
-}
-
-/// A guidance may move a latent, not change its shape.
-fn keeps(what: &'static str, latent: &Tensor, shape: &[i64]) -> Result<()> {
-    if latent.size() == shape {
-        return Ok(());
-    }
-    Err(Error::Shape { what, got: latent.size(), expected: format!("{shape:?}, the run's latent") })
 }

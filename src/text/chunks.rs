@@ -1,6 +1,6 @@
 //! Prompts of any length: chunks of 75 tokens, each with a start and an end of its own.
 
-use super::{LENGTH, Tokenizer, check_length};
+use super::tokenizer::{LENGTH, Tokenizer, check_length};
 use crate::error::{Error, Result};
 use crate::prompt::{Piece, Prompt, Written, parse};
 use std::ops::Range;
@@ -43,6 +43,14 @@ struct Token {
 }
 
 impl Tokenizer {
+    /// The text with the places of its tokens, of which the text encoder reads the first 75.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn prompt(&self, text: &str) -> Result<Prompt> {
+        Ok(self.chunks(text, false, Long::Truncate)?.prompt)
+    }
+
     /// A prompt in chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` mean what [`parse`] says; without, they are
     /// text.
     ///

@@ -2,7 +2,6 @@
 //!
 //! Nothing in the header is trusted before it is checked; libtorch is only asked for ranges that are inside the file.
 
-use super::Tensors;
 use crate::error::{Error, Result};
 use crate::files;
 use safetensors::SafeTensorError;
@@ -13,6 +12,9 @@ use std::collections::BTreeMap;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use tch::{Device, Kind, TchError, Tensor};
+
+/// Tensors by their name in the checkpoint.
+pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Longest header that is read; the format's own limit.
 const LONGEST_HEADER: u64 = 100_000_000;

@@ -33,7 +33,7 @@ pub(crate) mod vocabulary;
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
-pub use file::{Header, Stored, parse_safetensors, read_safetensors, write_safetensors};
+pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{Download, Hub};
@@ -45,7 +45,6 @@ pub use source::Source;
 
 use crate::error::{Error, Result, is_finite};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
 use std::rc::Rc;
@@ -53,9 +52,6 @@ use tch::{Device, Kind, Tensor};
 
 /// Number of missing tensors at which loading ends; SDXL's UNet, the largest network here, has 1,680 tensors.
 const MOST_MISSING: usize = 4096;
-
-/// Tensors by their name in the checkpoint.
-pub type Tensors = BTreeMap<String, Tensor>;
 
 /// A view into named tensors, at some path, that remembers what it was asked for. Cloning and [`Weights::at`] are
 /// cheap.

@@ -4,7 +4,8 @@
 use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Place, SiteKind, Tap, Wiring};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, Table};
-use impasto::guidance::{Guidance, PaintWithWords};
+use impasto::guidance::Guidance;
+use impasto::methods::PaintWithWords;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};

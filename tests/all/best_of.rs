@@ -2,7 +2,8 @@
 
 use impasto::Codec;
 use impasto::diffusion::{Noise, Schedule, Spacing, Table};
-use impasto::guidance::{ColorForce, Guidance};
+use impasto::guidance::Guidance;
+use impasto::methods::ColorForce;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Grid, Pipeline, Result, Rgb};

@@ -4,11 +4,12 @@
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table};
-use impasto::guidance::{
-    ColorForce, Daam, ForceTarget, GoldMode, Guidance, KeyFilter, MaskEdge, Normalize, PackageDaam, Region,
-    StepVariance,
-};
+use impasto::guidance::Guidance;
+use impasto::mask::Region;
+use impasto::methods::ColorForce;
+use impasto::methods::color_force::{ForceTarget, GoldMode, MaskEdge, StepVariance};
 use impasto::prompt::Piece;
+use impasto::saliency::{Daam, KeyFilter, Normalize, PackageDaam};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::text::{Long, Tokenizer};

@@ -1,9 +1,12 @@
 //! What users set out to do with the embedded model, and what they are told when it cannot be done.
 
 use impasto::diffusion::Noise;
-use impasto::guidance::{ColorForce, ColorWarning, Daam, GoldMode, Occurrence, PaintWithWords, PaintedColor, Region};
+use impasto::mask::Region;
+use impasto::methods::color_force::{ColorWarning, GoldMode, PaintedColor};
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::pipeline::Builder;
+use impasto::saliency::{Daam, Occurrence};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;

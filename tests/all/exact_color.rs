@@ -3,10 +3,11 @@
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, Table};
-use impasto::guidance::{
-    ColorForce, ColorStat, ColorWarning, Cutoff, Daam, Feedback, ForceTarget, Guidance, Occurrence, Plan, ProtectMode,
-    Recorded, Refine, Region, Saliency, Setup, Texture,
-};
+use impasto::guidance::{Guidance, Plan, Setup};
+use impasto::mask::Region;
+use impasto::methods::ColorForce;
+use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ProtectMode, Texture};
+use impasto::saliency::{Daam, Occurrence, Recorded, Refine, Saliency};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Grid, Result, Rgb, Step};
@@ -331,7 +332,7 @@ fn a_rehearsal_that_ends_before_the_window_has_looked() -> Result<()> {
     assert!(maps.size()[0] > 1, "{maps:?}");
     assert_eq!(maps.select(0, 0), maps.select(0, 1), "one map for all steps");
     // By another prompt, whose branch must have been evaluated.
-    let mut other = late(600.0).saliency(impasto::guidance::Differential::of("eyes", "pink"));
+    let mut other = late(600.0).saliency(impasto::saliency::Differential::of("eyes", "pink"));
     let _ = latents(sampler().guide(&mut other), 1, 7)?;
     assert_eq!(other.saliency_maps()?.select(0, 0), other.saliency_maps()?.select(0, 1));
     Ok(())
@@ -445,7 +446,7 @@ fn exact_forces_tell_whom_they_competed_with() -> Result<()> {
 #[test]
 fn alternative_saliency_is_the_sum_of_both() -> Result<()> {
     let force = || ColorForce::published("eyes", GOLD).max_timestep(999.0).saliency_cutoff(0.3);
-    let by_hand = force().saliency((Daam::of("eyes"), impasto::guidance::Differential::of("eyes", "pink")));
+    let by_hand = force().saliency((Daam::of("eyes"), impasto::saliency::Differential::of("eyes", "pink")));
     assert_eq!(
         latents(sampler().guide(force().alternative_saliency("pink")), 1, 7)?,
         latents(sampler().guide(by_hand), 1, 7)?

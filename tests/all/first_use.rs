@@ -2,7 +2,8 @@
 //! that will not do what it should.
 
 use impasto::diffusion::{NoiseKind, solver};
-use impasto::guidance::{ColorForce, Guidance, Setup};
+use impasto::guidance::{Guidance, Setup};
+use impasto::methods::ColorForce;
 use impasto::pipeline::{Builder, Output, Pipeline, Preview, Request, RunRecipe, Timing};
 use impasto::sampler::{CancelToken, Sampler};
 use impasto::{Codec, Controlled, Error, LoadOptions, Model, Raster, Result, Rgb, Source};

@@ -2,10 +2,11 @@
 
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, Table};
-use impasto::guidance::{
-    ColorForce, Daam, Differential, Guidance, GuidanceParams, ImageGuidance, Mapping, PaintWithWords, PromptBlend,
-    Region, RegionPrompts, Space, tween,
-};
+use impasto::guidance::Guidance;
+use impasto::mask::Region;
+use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space, tween};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{BranchInfo, Codec, Conditioning, Crop, Grid, Model, Pipeline, Raster, Result, Rgb, Source, View};

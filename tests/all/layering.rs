@@ -1,6 +1,9 @@
-//! Arrows point down only. Files name what they use by module path, so this test can read it.
+//! Arrows point down only, and no two files use each other. `docs/architecture.md` draws the layers.
 
-use std::{fs, path::Path};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use syn::visit::{self, Visit};
 
 const VOCABULARY: &[&str] = &[
     "error",
@@ -18,72 +21,305 @@ const VOCABULARY: &[&str] = &[
     "vision",
 ];
 
-/// Each layer's modules, and the layers it may use, from the bottom up. `docs/architecture.md` draws it.
+/// Each layer's modules, and the layers it may use, from the bottom up.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("vocabulary", VOCABULARY, &["weights"]), // the error carries the weights' report
+    ("mask", &["mask"], &["vocabulary"]),
     ("attention", &["attention"], &["vocabulary"]),
     ("weights", &["weights"], &["vocabulary"]),
     ("nn", &["nn"], &["weights", "attention", "vocabulary"]),
     ("diffusion", &["diffusion"], &["attention", "vocabulary"]),
-    ("guidance", &["guidance"], &["diffusion", "attention", "weights", "vocabulary"]), // maps are kept in files of tensors
+    ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
+    ("saliency", &["saliency"], &["guidance", "mask", "diffusion", "attention", "weights", "vocabulary"]), // maps are kept in files of tensors
+    ("methods", &["methods"], &["saliency", "guidance", "mask", "diffusion", "attention", "vocabulary"]),
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
     ("model", &["text", "model"], &["nn", "weights", "diffusion", "attention", "vocabulary"]),
     (
         "pipeline",
-        &["pipeline"],
-        &["model", "nn", "sampler", "guidance", "diffusion", "attention", "weights", "vocabulary"],
+        &["pipeline", "composition"],
+        &[
+            "model",
+            "nn",
+            "sampler",
+            "methods",
+            "saliency",
+            "guidance",
+            "mask",
+            "diffusion",
+            "attention",
+            "weights",
+            "vocabulary",
+        ],
     ),
     ("testing", &["testing"], &["diffusion", "attention", "vocabulary"]),
 ];
 
 fn layer_of(module: &str) -> Option<&'static (&'static str, &'static [&'static str], &'static [&'static str])> {
+    let module = module.split("::").next().unwrap_or_default();
     LAYERS.iter().find(|(_, modules, _)| modules.contains(&module))
+}
+
+/// The sources of a crate, module by module.
+#[derive(Default)]
+struct Sources {
+    files: BTreeMap<String, syn::File>,
+    /// What a module exports of others: by module and name, the path inside the module.
+    exports: BTreeMap<(String, String), Vec<String>>,
+}
+
+/// Paths of a file, without its tests.
+#[derive(Default)]
+struct Paths {
+    /// Of `use`: the path, the name that it gives, and whether it is exported.
+    uses: Vec<(Vec<String>, String, bool)>,
+    /// Of everything else.
+    paths: BTreeSet<Vec<String>>,
+}
+
+impl Paths {
+    fn of(file: &syn::File) -> Self {
+        let mut paths = Self::default();
+        paths.visit_file(file);
+        paths
+    }
+
+    fn leaves(&mut self, tree: &syn::UseTree, before: &[String], exported: bool) {
+        let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
+        match tree {
+            syn::UseTree::Path(path) => self.leaves(&path.tree, &with(&path.ident), exported),
+            syn::UseTree::Name(name) => self.uses.push((with(&name.ident), name.ident.to_string(), exported)),
+            syn::UseTree::Rename(name) => self.uses.push((with(&name.ident), name.rename.to_string(), exported)),
+            syn::UseTree::Glob(_) => self.uses.push((before.to_vec(), "*".into(), exported)),
+            syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.leaves(tree, before, exported)),
+        }
+    }
+
+    /// Macros are read as words between `::`.
+    fn tokens(&mut self, tokens: proc_macro2::TokenStream) {
+        let mut path: Vec<String> = Vec::new();
+        let mut colons = 0;
+        for token in tokens {
+            match token {
+                proc_macro2::TokenTree::Group(group) => self.tokens(group.stream()),
+                proc_macro2::TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
+                proc_macro2::TokenTree::Ident(name) => {
+                    if colons != 2 {
+                        self.paths.insert(std::mem::take(&mut path));
+                    }
+                    path.push(name.to_string());
+                    colons = 0;
+                }
+                _ => colons = 0,
+            }
+        }
+        self.paths.insert(path);
+    }
+}
+
+fn is_test(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        attribute.path().is_ident("cfg")
+            && attribute.meta.require_list().is_ok_and(|list| list.tokens.to_string() == "test")
+    })
+}
+
+impl<'ast> Visit<'ast> for Paths {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !is_test(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+    fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
+        let exported = !matches!(item.vis, syn::Visibility::Inherited);
+        if !is_test(&item.attrs) {
+            self.leaves(&item.tree, &[], exported);
+        }
+    }
+    fn visit_visibility(&mut self, _: &'ast syn::Visibility) {} // `pub(super)` uses nothing
+    fn visit_path(&mut self, path: &'ast syn::Path) {
+        self.paths.insert(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        visit::visit_path(self, path);
+    }
+    fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.tokens(call.tokens.clone());
+        visit::visit_macro(self, call);
+    }
+}
+
+impl Sources {
+    /// Every file under `folder`, but those of tests.
+    fn read(folder: &Path) -> Self {
+        let mut sources = Self::default();
+        sources.visit(folder, "");
+        for (module, file) in &sources.files {
+            let exports = Paths::of(file).uses.into_iter().filter(|(_, _, exported)| *exported);
+            sources.exports.extend(exports.map(|(path, name, _)| ((module.clone(), name), path)));
+        }
+        sources
+    }
+
+    fn visit(&mut self, folder: &Path, module: &str) {
+        for entry in fs::read_dir(folder).expect("sources are readable") {
+            let path: PathBuf = entry.expect("sources are readable").path();
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("names are text").to_owned();
+            let inside = if module.is_empty() { name.clone() } else { format!("{module}::{name}") };
+            if path.is_dir() {
+                self.visit(&path, &inside);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && name != "tests" {
+                let text = fs::read_to_string(&path).expect("sources are text");
+                let file = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+                let here = if name == "mod" || name == "lib" { module.to_owned() } else { inside };
+                self.files.insert(here, file);
+            }
+        }
+    }
+
+    /// The module of the file in which what `path` names in `module` is defined; `None` for other crates and names of its own.
+    fn resolve(&self, module: &str, path: &[String]) -> Option<String> {
+        if matches!(path, [only] if ["crate", "self", "super"].contains(&only.as_str())) {
+            return None;
+        }
+        let mut at: Vec<String> = module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+        let mut rest = path;
+        let child = |at: &[String], name: &str| [at, &[name.to_owned()]].concat().join("::");
+        match rest.first()?.as_str() {
+            "crate" => (at, rest) = (Vec::new(), &rest[1..]),
+            "self" => rest = &rest[1..],
+            "super" => {
+                while rest.first().is_some_and(|part| part == "super") {
+                    at.pop();
+                    rest = &rest[1..];
+                }
+            }
+            first if self.files.contains_key(&child(&at, first)) => {}
+            first => {
+                let exported = self.exports.get(&(module.to_owned(), first.to_owned()))?;
+                return self.resolve(module, &[exported, &rest[1..]].concat());
+            }
+        }
+        while let Some(name) = rest.first() {
+            if self.files.contains_key(&child(&at, name)) {
+                at.push(name.clone());
+                rest = &rest[1..];
+            } else if let Some(exported) = self.exports.get(&(at.join("::"), name.clone())) {
+                return self.resolve(&at.join("::"), &[exported, &rest[1..]].concat());
+            } else {
+                break;
+            }
+        }
+        Some(at.join("::"))
+    }
+
+    /// The files that each file uses. What a module only exports it does not use.
+    fn arrows(&self) -> BTreeMap<&str, BTreeSet<String>> {
+        let mut arrows: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+        for (module, file) in &self.files {
+            let paths = Paths::of(file);
+            let named = paths.uses.into_iter().filter(|(_, _, exported)| !exported).map(|(path, ..)| path);
+            let used = named.chain(paths.paths).filter_map(|path| self.resolve(module, &path));
+            arrows.insert(module, used.filter(|used| used != module).collect());
+        }
+        arrows
+    }
+}
+
+/// Files that use each other, directly or through others: for each of them the way back to itself.
+fn circles(arrows: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
+    let mut circles = Vec::new();
+    for (&start, used) in arrows {
+        // Breadth first, so that the way is a shortest one.
+        let mut before: BTreeMap<&str, &str> = used.iter().map(|next| (next.as_str(), start)).collect();
+        let mut open: Vec<&str> = before.keys().copied().collect();
+        while let Some(here) = (!open.is_empty()).then(|| open.remove(0)) {
+            for next in arrows.get(here).into_iter().flatten() {
+                if !before.contains_key(next.as_str()) {
+                    before.insert(next, here);
+                    open.push(next);
+                }
+            }
+        }
+        if before.contains_key(start) {
+            let (mut way, mut here) = (vec![start], before[start]);
+            while here != start {
+                way.push(here);
+                here = before[here];
+            }
+            way.push(start);
+            way.reverse();
+            circles.push(way.join(" → "));
+        }
+    }
+    circles
+}
+
+fn wrong_arrows(arrows: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (module, used) in arrows.iter().filter(|(module, _)| !module.is_empty()) {
+        let Some((layer, _, allowed)) = layer_of(module) else {
+            wrong.push(format!("{module} has no layer; give it one here"));
+            continue;
+        };
+        for used in used {
+            let fine = layer_of(used).is_some_and(|(below, ..)| below == layer || allowed.contains(below));
+            if !fine {
+                wrong.push(format!("{module} uses {used}; {layer} may use {}", allowed.join(", ")));
+            }
+        }
+    }
+    wrong
 }
 
 #[test]
 fn arrows_point_down_only() {
-    let (mut files, mut wrong) = (0, Vec::new());
-    visit(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), None, &mut files, &mut wrong);
+    let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let arrows = sources.arrows();
+    let wrong = wrong_arrows(&arrows);
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
-    assert!(files > 30, "only {files} files were read");
+    assert!(arrows.len() > 100, "only {} files were read", arrows.len());
 }
 
-/// Reads every source under `folder`, which belongs to `module` (`None`: the root).
-fn visit(folder: &Path, module: Option<&str>, files: &mut usize, wrong: &mut Vec<String>) {
-    for entry in fs::read_dir(folder).expect("src is readable") {
-        let path = entry.expect("src is readable").path();
-        let name = path.file_stem().and_then(|name| name.to_str()).expect("names are text");
-        let here = module.unwrap_or(name);
-        if path.is_dir() {
-            visit(&path, Some(here), files, wrong);
-        } else if path.extension().is_some_and(|extension| extension == "rs") && here != "lib" {
-            *files += 1;
-            check(&path, here, wrong);
-        }
-    }
+#[test]
+fn no_two_files_use_each_other() {
+    let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    let circles = circles(&sources.arrows());
+    assert!(circles.is_empty(), "\n{}", circles.join("\n"));
 }
 
-fn check(path: &Path, module: &str, wrong: &mut Vec<String>) {
-    let Some((layer, modules, allowed)) = layer_of(module) else {
-        wrong.push(format!("{} has no layer; give it one here", path.display()));
-        return;
-    };
-    let text = fs::read_to_string(path).expect("sources are text");
-    let names = text.split("crate::").skip(1);
-    for used in names.filter_map(|rest| rest.split(|c: char| !c.is_alphanumeric() && c != '_').next()) {
-        let fine = modules.contains(&used) || layer_of(used).is_some_and(|(layer, ..)| allowed.contains(layer));
-        if !fine {
-            wrong.push(format!("{} uses crate::{used}; {layer} may use {}", path.display(), allowed.join(", ")));
-        }
+/// Sources as files under their names.
+fn written(files: &[(&str, &str)]) -> Sources {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().expect("it has one")).expect("made");
+        fs::write(path, text).expect("written");
     }
+    Sources::read(folder.path())
 }
 
 #[test]
 fn an_arrow_that_points_up_is_seen() {
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    let path = folder.path().join("daam.rs");
-    fs::write(&path, "use crate::model::Model;").expect("written");
-    let mut wrong = Vec::new();
-    check(&path, "guidance", &mut wrong);
-    assert!(wrong.len() == 1 && wrong[0].contains("guidance may use diffusion"), "{wrong:?}");
+    for text in [
+        "use crate::model::Model;",
+        "fn f() { super::model::Model::new() }",
+        "fn f() { println!(\"{}\", crate::model::X); }",
+    ] {
+        let sources = written(&[("guidance.rs", text), ("model.rs", "pub struct Model;")]);
+        let wrong = wrong_arrows(&sources.arrows());
+        assert!(wrong.len() == 1 && wrong[0].contains("guidance may use diffusion"), "{text}: {wrong:?}");
+    }
+    let sources = written(&[("guidance.rs", "#[cfg(test)] mod tests { use crate::model::Model; }"), ("model.rs", "")]);
+    assert!(wrong_arrows(&sources.arrows()).is_empty(), "tests may use everything");
+}
+
+#[test]
+fn a_circle_through_an_export_is_seen() {
+    let mut files = vec![
+        ("mask/mod.rs", "mod region; mod blur; pub use region::Region; pub(crate) use blur::blur;"),
+        ("mask/region.rs", "use super::blur; pub struct Region;"),
+        ("mask/blur.rs", "pub fn blur(_: &Region) {}"),
+    ];
+    assert!(circles(&written(&files).arrows()).is_empty(), "what is exported alone is not used");
+    files[2].1 = "use crate::mask::Region; pub fn blur(_: &Region) {}";
+    let found = circles(&written(&files).arrows());
+    assert_eq!(found, ["mask::blur → mask::region → mask::blur", "mask::region → mask::blur → mask::region"]);
 }

@@ -8,9 +8,10 @@ use super::attention_only::{
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, Predictions, Schedule, Spacing, Table};
-use impasto::guidance::{
-    ColorForce, Guidance, PaintWarning, PaintWithWords, Palette, Plan, Region, Resample, Setup, WeightFn,
-};
+use impasto::guidance::{Guidance, Plan, Setup};
+use impasto::mask::{Region, Resample};
+use impasto::methods::paint_with_words::{PaintWarning, Palette, WeightFn};
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step};

@@ -3,8 +3,11 @@
 
 use impasto::diffusion::solver::{Euler, by_name};
 use impasto::diffusion::{Noise, Schedule, Spacing, Table};
-use impasto::guidance::{Area, ColorForce, Daam, Differential, PaintWithWords, Region, RegionPrompts, WeightFn};
+use impasto::mask::Region;
+use impasto::methods::paint_with_words::{Area, WeightFn};
+use impasto::methods::{ColorForce, PaintWithWords, RegionPrompts};
 use impasto::nn::{ControlNet, ControlNetConfig};
+use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::{Embedding, Lora, Weights};

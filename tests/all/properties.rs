@@ -3,10 +3,12 @@
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs, Scores, SiteKind, Wiring};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver, by_name};
 use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
-use impasto::guidance::{
-    Accumulate, Cfg, ColorForce, Daam, Differential, ForceTarget, Guidance, ImageGuidance, Occurrence, Overlap,
-    PaintWithWords, Plan, PromptBlend, Region, Report, Saliency, Setup, WeightFn,
-};
+use impasto::guidance::{Cfg, Guidance, Plan, Report, Setup};
+use impasto::mask::Region;
+use impasto::methods::color_force::{ForceTarget, Overlap};
+use impasto::methods::paint_with_words::WeightFn;
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend};
+use impasto::saliency::{Accumulate, Daam, Differential, Occurrence, Saliency};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Raster, Recipe, Result, Rgb, Step, TokenSpan};
@@ -464,7 +466,7 @@ fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
 #[test]
 fn a_token_share_is_the_phrases_part_of_the_attention_to_words() -> Result<()> {
     let share = |phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).normalize(impasto::guidance::Normalize::TokenShare);
+        let mut look = Daam::of(phrase).normalize(impasto::saliency::Normalize::TokenShare);
         let _ = latents(sampler().guide(&mut look), 2)?;
         Ok(look.map()?.expect("there was a run"))
     };
@@ -799,7 +801,7 @@ fn a_batchs_maps_are_each_images_own() -> Result<()> {
 fn accumulated_maps_are_means_of_the_steps() -> Result<()> {
     let model = ToyModel::new(3)?;
     let maps = |accumulate| -> Result<(Vec<Tensor>, Tensor)> {
-        let look = Daam::of("eyes").accumulate(accumulate).normalize(impasto::guidance::Normalize::Raw);
+        let look = Daam::of("eyes").accumulate(accumulate).normalize(impasto::saliency::Normalize::Raw);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut watch = Watch(look, Arc::clone(&seen));
         let mut run = Sampler::new(schedule(3), Euler).guide(&mut watch).start(&model, start(1))?;

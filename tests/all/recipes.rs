@@ -3,12 +3,14 @@
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::{DpmppSde, Euler, Eval, Multistep, Solver, UniPc};
 use impasto::diffusion::{Noise, NoiseEdges, Spacing, Transition};
-use impasto::guidance::{
-    Accumulate, Area, Cfg, ColorForce, Combine, Cutoff, Daam, Differential, Feedback, ForceTarget, GoldMode, Guidance,
-    GuidanceParams, ImageGuidance, MaskEdge, Overlay, PaintWithWords, PromptBlend, Region, RegionPrompts, Resample,
-    Space, StepVariance, Texture, WeightFn,
-};
+use impasto::guidance::{Cfg, Combine, Guidance};
+use impasto::mask::{Region, Resample};
+use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
+use impasto::methods::image_guidance::{GuidanceParams, Space};
+use impasto::methods::paint_with_words::{Area, Overlay, WeightFn};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
+use impasto::saliency::{Accumulate, Daam, Differential};
 use impasto::sampler::Batching;
 use impasto::text::TextOptions;
 use impasto::weights::Embedding;

@@ -3,12 +3,14 @@
 use super::attention_only::{
     AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_weights, golden, tensor, weights,
 };
+use impasto::composition::{Composition, Entity};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, Table, region_noise};
-use impasto::guidance::{
-    Area, Cfg, ColorForce, Composition, Entity, Guidance, GuidanceParams, ImageGuidance, Overlay, PaintWarning,
-    PaintWithWords, Palette, Region, RegionPrompts, Setup, WeightFn,
-};
+use impasto::guidance::{Cfg, Guidance, Setup};
+use impasto::mask::Region;
+use impasto::methods::image_guidance::GuidanceParams;
+use impasto::methods::paint_with_words::{Area, Overlay, PaintWarning, Palette, WeightFn};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompts};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step};

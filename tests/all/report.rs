@@ -1,8 +1,11 @@
 //! Reports of a run as people and programs read them.
 
 use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, solver::EulerAncestral};
-use impasto::guidance::{ColorForce, Curve, Daam, Guidance, PaintWithWords, Picture, Region, Report, Strip, Swatch};
+use impasto::guidance::{Curve, Guidance, Picture, Report, Strip, Swatch};
+use impasto::mask::Region;
+use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::pipeline::{Output, Pipeline};
+use impasto::saliency::Daam;
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Grid, Raster, Result, Rgb};

@@ -1,13 +1,15 @@
 //! SDXL's two prompts, and a run that base and refiner share: small random models.
 
 use impasto::diffusion::{Noise, solver::Euler};
-use impasto::guidance::{
-    Area, ColorForce, Daam, Guidance, GuidanceParams, ImageGuidance, PaintWithWords, PromptBlend, Region,
-    RegionPrompts, Space, WeightFn,
-};
+use impasto::guidance::Guidance;
+use impasto::mask::Region;
+use impasto::methods::image_guidance::{GuidanceParams, Space};
+use impasto::methods::paint_with_words::{Area, WeightFn};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
 use impasto::nn::{ClipText, ClipTextConfig, ClipVision, ClipVisionConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::pipeline::Request;
 use impasto::prompt::TokenSpan;
+use impasto::saliency::Daam;
 use impasto::weights::Weights;
 use impasto::{
     Branch, BranchInfo, Codec, Conditioning, Error, MicroConditioning, Model, Pipeline, Raster, Result, Rgb, Source,

@@ -3,7 +3,7 @@
 
 use impasto::Result;
 use impasto::diffusion::Noise;
-use impasto::guidance::{
+use impasto::methods::image_guidance::{
     Compat, GuidanceParams, Mapping, Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
 };
 use serde_json::Value;

@@ -4,10 +4,10 @@ use super::{Case, Outputs, Result, device, schedulers};
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
-use impasto::guidance::{
-    Cfg, ColorForce, Daam, Differential, Guidance, HeatMap, KeyFilter, PackageDaam, PackageKey, RescaledCfg,
-};
+use impasto::guidance::{Cfg, Guidance, RescaledCfg};
+use impasto::methods::ColorForce;
 use impasto::nn::ControlNet;
+use impasto::saliency::{Daam, Differential, HeatMap, KeyFilter, PackageDaam, PackageKey};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{

@@ -7,7 +7,8 @@
 //! The embedded model draws, or one of the same words in a folder; a segmentation net that knows nothing of prompts and paint says where things are. Every table comes with a sheet of the first pictures.
 
 use impasto::diffusion::solver::Euler;
-use impasto::guidance::{Area, PaintWithWords, WeightFn};
+use impasto::methods::PaintWithWords;
+use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::raster::Filter;
 use impasto::{Pipeline, Raster, Rgb, Sheet, Source};
 use impasto_train::Evaluator;

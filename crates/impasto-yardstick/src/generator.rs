@@ -8,9 +8,11 @@ use crate::runner::{Failure, Generator, Own, Request, Shot};
 use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
-use impasto::guidance::{
-    Area, ColorForce, Daam, Differential, GuidanceParams, ImageGuidance, PaintWithWords, Region, Saliency, WeightFn,
-};
+use impasto::mask::Region;
+use impasto::methods::image_guidance::GuidanceParams;
+use impasto::methods::paint_with_words::{Area, WeightFn};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords};
+use impasto::saliency::{Daam, Differential, Saliency};
 use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;

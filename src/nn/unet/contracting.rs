@@ -1,7 +1,8 @@
 //! The contracting half of a UNet, which a ControlNet has too: from a sample to the smallest grid.
 
+use super::added::Added;
 use super::blocks::{DownBlock, Maker, MidBlock, Told};
-use super::{Added, Level, UnetConfig};
+use super::config::{Level, UnetConfig};
 use crate::attention::{Tap, repeated};
 use crate::error::{Error, Result};
 use crate::nn::layers::{Conv, Conv2d};

@@ -1,10 +1,12 @@
 //! The UNet of the Stable-Diffusion family: predicts what is noise in a latent.
 
+mod added;
 pub(super) mod blocks;
 pub(super) mod config;
 pub(super) mod contracting;
 mod residuals;
 
+pub use added::Added;
 pub use config::{Level, UnetConfig};
 pub use residuals::Residuals;
 
@@ -16,19 +18,6 @@ use crate::weights::Weights;
 use blocks::{Maker, Told, UpBlock};
 use contracting::{Contracted, Contracting};
 use tch::Tensor;
-
-/// What a network is told beside the prompt.
-#[derive(Debug, Default)]
-pub struct Added {
-    /// Pooled text of the second encoder (SDXL), [b, width].
-    pub text_embeds: Option<Tensor>,
-    /// SDXL's size numbers, [b, 6] (original, crop offset, target); the refiner's are [b, 5].
-    pub time_ids: Option<Tensor>,
-    /// An embedded guidance scale (LCM), [b, `time_cond_proj_dim`].
-    pub timestep_cond: Option<Tensor>,
-    /// What ControlNets add to the UNet; they themselves do not read it.
-    pub residuals: Option<Residuals>,
-}
 
 /// diffusers' `UNet2DConditionModel`: SD 1.x, 2.x, inpainting, SDXL and its refiner.
 #[derive(Debug)]

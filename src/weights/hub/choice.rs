@@ -1,6 +1,6 @@
 //! Which files of a repository are needed.
 
-use super::{Hub, is_inside};
+use super::repository::{Hub, is_inside};
 use crate::error::{Error, Result};
 use crate::weights::checkpoint::{STEMS, VARIANTS, shards};
 use crate::weights::source::Source;

@@ -1,6 +1,6 @@
 //! Requests to a hub, and files that arrive whole or not at all.
 
-use super::{Hub, is_inside, is_plain};
+use super::repository::{Hub, is_inside, is_plain};
 use crate::error::{Error, Result};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;

@@ -1,6 +1,6 @@
 //! What the environment says about a hub; the names are those of Python's `huggingface_hub`.
 
-use super::Hub;
+use super::repository::Hub;
 use crate::files;
 use std::path::PathBuf;
 

@@ -1,6 +1,6 @@
 //! Files that are none, or are larger than they look.
 
-use impasto::guidance::Composition;
+use impasto::composition::Composition;
 use impasto::weights::{Tensors, read_safetensors, write_safetensors};
 use impasto::{LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source};
 use std::fs;

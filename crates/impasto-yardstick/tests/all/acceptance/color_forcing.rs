@@ -2,7 +2,8 @@
 
 use super::judge::Judge;
 use impasto::diffusion::solver::EulerAncestral;
-use impasto::guidance::{ColorForce, Feedback, PaintedColor};
+use impasto::methods::ColorForce;
+use impasto::methods::color_force::{Feedback, PaintedColor};
 use impasto::pipeline::ColorWords;
 use impasto::{Pipeline, Result, Rgb};
 use impasto_yardstick::statistics::median;

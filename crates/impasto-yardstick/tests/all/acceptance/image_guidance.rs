@@ -1,7 +1,8 @@
 //! Pictures as guides, and whether the judge still sees what the prompt asks for.
 
 use super::judge::Judge;
-use impasto::guidance::{GuidanceParams, ImageGuidance, Mapping, Space};
+use impasto::methods::ImageGuidance;
+use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space};
 use impasto::raster::Filter;
 use impasto::{Codec, Lab, Model, Pipeline, Raster, Result, Rgb, View};
 use tch::{Kind, Tensor};

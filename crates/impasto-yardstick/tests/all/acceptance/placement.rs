@@ -2,7 +2,8 @@
 
 use super::judge::Judge;
 use impasto::diffusion::solver::Euler;
-use impasto::guidance::{Area, PaintWithWords, WeightFn};
+use impasto::methods::PaintWithWords;
+use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::{Pipeline, Raster, Result, Rgb};
 
 const GOLD: Rgb = Rgb(255, 215, 0);

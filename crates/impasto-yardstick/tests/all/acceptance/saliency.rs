@@ -1,7 +1,8 @@
 //! Maps of attention, beside where the judge sees the thing.
 
 use super::judge::Judge;
-use impasto::guidance::{Accumulate, Daam, Refine, Region, Saliency};
+use impasto::mask::Region;
+use impasto::saliency::{Accumulate, Daam, Refine, Saliency};
 use impasto::{Pipeline, Result};
 use impasto_yardstick::statistics::median;
 use tch::{Kind, Tensor};

@@ -1,0 +1,128 @@
+//! What a hook is, and what it is told.
+
+use super::kernel;
+use super::site::AttentionSite;
+use super::views::{Probs, Scores};
+use crate::branch::Branch;
+use crate::error::Result;
+use crate::step::{Grid, Step};
+use std::ops::Range;
+use tch::Tensor;
+
+/// Makes keys and values, [b, heads, tokens, d], of a context.
+pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
+
+/// Where a hook is being called.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct At<'a> {
+    /// The site.
+    pub site: &'a AttentionSite,
+    /// The step and evaluation.
+    pub step: &'a Step,
+    /// The branch whose rows the hook sees.
+    pub branch: Branch,
+    /// Which images of the run these rows are; all of them, or one at a time (`Batching::OneByOne`).
+    pub images: Range<i64>,
+    /// Rows and columns of the queries.
+    pub grid: Grid,
+    pub(super) q: &'a Tensor,
+    pub(super) project: &'a Project<'a>,
+}
+
+impl At<'_> {
+    /// Plain attention of this call's queries over another context ([n, tokens, dim]), [n, queries, heads · head_dim];
+    /// no hooks.
+    pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
+        let (k, v) = (self.project)(&context.f_to_kind(self.q.kind())?)?;
+        kernel::plain(self.q, &k, &v)
+    }
+}
+
+bitflags::bitflags! {
+    /// The phases of an attention call that a hook wants to be called for: `Interest::PROBS | Interest::BIAS`.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct Interest: u8 {
+        /// No call, no cost.
+        const NONE = 0;
+        /// [`CrossAttentionHook::context`].
+        const CONTEXT = 1;
+        /// [`CrossAttentionHook::bias`].
+        const BIAS = 2;
+        /// [`CrossAttentionHook::scores`].
+        const SCORES = 4;
+        /// [`CrossAttentionHook::probs`].
+        const PROBS = 8;
+        /// [`CrossAttentionHook::output`].
+        const OUTPUT = 16;
+    }
+}
+
+/// Watches or changes attention. One required method: where you want to be called, and for what.
+///
+/// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase, in attach
+/// order within a phase. The module's example is a whole one.
+#[allow(unused_variables)]
+pub trait CrossAttentionHook: Send {
+    /// Asked once per site and branch per run. Only the phases named here are called.
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest;
+
+    /// Asked once per evaluation; `false` costs as little as no hook.
+    fn active(&self, step: &Step) -> bool {
+        true
+    }
+
+    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added. Whatever kind is left there is
+    /// cast to the network's. Splits the call by branch and forgoes the keys and values kept for the run.
+    fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the kernel. Biases of
+    /// several hooks add up, so their order does not matter.
+    fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Edits the scaled, biased scores, f32 [n, heads, queries, tokens]. Costs the explicit kernel.
+    fn scores(&mut self, at: &At<'_>, scores: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+
+    /// Reads probabilities, as much as it asks for. How the output is computed does not depend on it: reading never changes
+    /// a bit.
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Changes the result before the output projection, [n, queries, heads · head_dim]; it is cast to the network's
+    /// kind.
+    fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Lending: `&mut hook` is a hook. Every phase is forwarded.
+impl<H: CrossAttentionHook + ?Sized> CrossAttentionHook for &mut H {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        (**self).interest(site, branch)
+    }
+    fn active(&self, step: &Step) -> bool {
+        (**self).active(step)
+    }
+    fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
+        (**self).context(at, context)
+    }
+    fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
+        (**self).bias(at, scores)
+    }
+    fn scores(&mut self, at: &At<'_>, scores: &mut Tensor) -> Result<()> {
+        (**self).scores(at, scores)
+    }
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        (**self).probs(at, probs)
+    }
+    fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
+        (**self).output(at, output)
+    }
+}

@@ -1,0 +1,16 @@
+//! A color as files and screens have it.
+
+use std::fmt;
+
+/// An sRGB color, 8 bits each of red, green and blue.
+///
+/// Parsed from `#rgb`, `#rrggbb` or a CSS name in any case (`gold`, `RebeccaPurple`); shown, and stored by serde, as
+/// `#rrggbb`. Serde reads `[255, 215, 0]` too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Rgb(pub u8, pub u8, pub u8);
+
+impl fmt::Display for Rgb {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{:02x}{:02x}{:02x}", self.0, self.1, self.2)
+    }
+}

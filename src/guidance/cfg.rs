@@ -1,0 +1,195 @@
+//! Classifier-free guidance: one prediction out of those of several branches.
+
+use crate::branch::{Branch, BranchInfo};
+use crate::diffusion::Predictions;
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+use crate::step::Step;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// Makes one prediction of several.
+pub trait Combine: Send {
+    /// Before the first step: validates, and finds the branches it combines by role.
+    fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {
+        let _ = branches;
+        Ok(())
+    }
+
+    /// The branches it needs at this step.
+    fn branches(&self, step: &Step) -> Vec<Branch>;
+
+    /// One x0, [n, 4, h, w] f32.
+    fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor>;
+
+    /// What makes it again, for files; as [`Guidance::recipe`](crate::guidance::Guidance::recipe).
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`], as this default says.
+    fn recipe(&self) -> Result<Recipe> {
+        Err(Error::NotRepeatable { what: format!("the combination {}", std::any::type_name::<Self>()) })
+    }
+}
+
+impl<C: Combine + ?Sized> Combine for Box<C> {
+    fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {
+        (**self).begin(branches)
+    }
+    fn branches(&self, step: &Step) -> Vec<Branch> {
+        (**self).branches(step)
+    }
+    fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
+        (**self).combine(step, predictions)
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        (**self).recipe()
+    }
+}
+
+/// Classifier-free guidance with a scale: uncond + scale · (cond − uncond). At 1 and below, as in diffusers, there is
+/// no guidance and the negative prompt is not evaluated.
+///
+/// # Errors
+/// [`Error::Parameter`] at the start of a run if the scale is negative or not finite.
+///
+/// Source: Ho and Salimans, Classifier-Free Diffusion Guidance (2022). The weights sum to one, so combining x0 equals
+/// combining ε.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cfg(
+    /// 4 to 9 is usual.
+    pub f64,
+);
+
+impl Combine for Cfg {
+    fn begin(&mut self, _: &[BranchInfo]) -> Result<()> {
+        if self.0.is_finite() && self.0 >= 0.0 {
+            return Ok(());
+        }
+        Err(Error::parameter("guidance scale", self.0, "a number of 0 or more; 4 to 9 is usual, 1 is no guidance"))
+    }
+
+    fn branches(&self, _: &Step) -> Vec<Branch> {
+        if self.0 > 1.0 { vec![Branch::Uncond, Branch::Cond] } else { vec![Branch::Cond] }
+    }
+
+    fn combine(&self, _: &Step, predictions: &Predictions) -> Result<Tensor> {
+        let cond = predictions.x0(Branch::Cond)?;
+        if self.0 <= 1.0 {
+            return Ok(cond.shallow_clone());
+        }
+        let uncond = predictions.x0(Branch::Uncond)?;
+        Ok(uncond.f_add(&cond.f_sub(uncond)?.f_mul_scalar(self.0)?)?)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Cfg", self)
+    }
+}
+
+/// Classifier-free guidance whose contrast is scaled back to that of the unguided prediction: for models with zero
+/// terminal SNR, which large scales overexpose.
+///
+/// o' = φ·o·std(o_cond)/std(o) + (1 − φ)·o of the network's outputs, standard deviations per image. At a scale of 1 and
+/// below there is no guidance, as with [`Cfg`].
+///
+/// # Errors
+/// [`Error::Parameter`] at the start of a run if φ is not in 0..=1, or as [`Cfg`].
+///
+/// Source: Lin et al. (2023), "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4; diffusers'
+/// `guidance_rescale`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RescaledCfg {
+    /// That of [`Cfg`]; 7.5 is usual.
+    pub scale: f64,
+    /// φ, 0 ([`Cfg`]) to 1; 0.7 is usual.
+    pub rescale: f64,
+}
+
+impl Combine for RescaledCfg {
+    fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.rescale) {
+            return Err(Error::parameter("guidance rescale", self.rescale, "0 (none) to 1; 0.7 is usual"));
+        }
+        Cfg(self.scale).begin(branches)
+    }
+
+    fn branches(&self, step: &Step) -> Vec<Branch> {
+        Cfg(self.scale).branches(step)
+    }
+
+    fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
+        let combined = Cfg(self.scale).combine(step, predictions)?;
+        if self.scale <= 1.0 || self.rescale == 0.0 {
+            return Ok(combined);
+        }
+        let of = |x0: &Tensor| predictions.output(Branch::Cond, x0);
+        let (cond, combined) = (of(predictions.x0(Branch::Cond)?)?, of(&combined)?);
+        let std = |output: &Tensor| output.f_std_dim([1i64, 2, 3].as_slice(), true, true);
+        // φ·std(o_cond)/std(o) + 1 − φ
+        let factor =
+            std(&cond)?.f_div(&std(&combined)?)?.f_mul_scalar(self.rescale)?.f_add_scalar(1.0 - self.rescale)?;
+        predictions.meaning(Branch::Cond, &combined.f_mul(&factor)?)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("RescaledCfg", self)
+    }
+}
+
+impl Recipe {
+    /// The combination of branches it is of.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`] if it is none of this crate, [`Error::Malformed`] if its settings are not.
+    pub fn combine(&self) -> Result<Box<dyn Combine>> {
+        Ok(match self.name.as_str() {
+            "Cfg" => Box::new(self.read::<Cfg>()?),
+            "RescaledCfg" => Box::new(self.read::<RescaledCfg>()?),
+            _ => return Err(self.unknown("combination")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditioning::Conditioning;
+    use crate::diffusion::{Input, Prediction};
+    use serde_json::Value;
+
+    fn combined(scale: f64, rescale: f64, prediction: Prediction) -> (Tensor, Tensor) {
+        let golden: Value = serde_json::from_str(include_str!("../../tests/golden/specs/sampling.json")).unwrap();
+        let golden = &golden["guidance_rescale"];
+        let of = |name: &str| {
+            let values: Vec<f64> =
+                golden[name].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+            Tensor::from_slice(&values).reshape([1, 4, 3, 3])
+        };
+        let (step, x) = (Step::new(0, 1, 2.0, 0.0, 500.0), of("uncond") * 3.0 + 1.0);
+        let conditioning = Conditioning::new(Tensor::from(0.0));
+        let inputs = [Branch::Uncond, Branch::Cond].map(|branch| Input::new(branch, &x, &conditioning));
+        let x0 = ["uncond", "cond"].map(|name| prediction.x0(&of(name), &x, 2.0).unwrap());
+        let predictions = Predictions::new(&step, &inputs, x0).of(prediction);
+        let x0 = RescaledCfg { scale, rescale }.combine(&step, &predictions).unwrap();
+        (prediction.output(&x0, &x, 2.0).unwrap(), if scale > 1.0 { of("out") } else { of("cond") })
+    }
+
+    #[test]
+    fn outputs_are_rescaled_as_in_the_reference_whatever_they_mean() {
+        for prediction in [Prediction::Epsilon, Prediction::V, Prediction::Sample] {
+            let (got, want) = combined(7.5, 0.7, prediction);
+            assert!(got.allclose(&want, 1e-8, 1e-8, false), "{prediction:?}");
+            let (got, want) = combined(1.0, 0.7, prediction);
+            assert!(got.allclose(&want, 1e-8, 1e-8, false), "no guidance, {prediction:?}");
+        }
+    }
+
+    #[test]
+    fn rescaling_has_a_range() {
+        for rescale in [-0.1, 1.1, f64::NAN] {
+            let error = RescaledCfg { scale: 7.5, rescale }.begin(&[]).unwrap_err().to_string();
+            assert!(error.starts_with("guidance rescale is"), "{error}");
+        }
+        assert!(RescaledCfg { scale: -1.0, rescale: 0.7 }.begin(&[]).is_err());
+    }
+}

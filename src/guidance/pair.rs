@@ -1,0 +1,82 @@
+//! Two guidances as one.
+
+use super::{Guidance, Plan, Report, Setup};
+use crate::attention::CrossAttentionHook;
+use crate::branch::BranchInfo;
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoised, Predictions, Transition};
+use crate::error::Result;
+use crate::recipe::Recipe;
+use crate::step::Step;
+use tch::Tensor;
+
+/// The name of a sum of two in recipes.
+pub(crate) const SUM: &str = "Sum";
+
+/// Both, one after the other.
+impl<A: Guidance, B: Guidance> Guidance for (A, B) {
+    fn check(&self) -> Result<()> {
+        self.0.check()?;
+        self.1.check()
+    }
+    fn rehearsal(&self) -> Option<f64> {
+        [self.0.rehearsal(), self.1.rehearsal()].into_iter().flatten().reduce(f64::min)
+    }
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.0.begin(setup)?;
+        self.1.begin(setup)
+    }
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        self.0.condition(branch, conditioning, codec)?;
+        self.1.condition(branch, conditioning, codec)
+    }
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        self.0.noise(noise)?;
+        self.1.noise(noise)
+    }
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        self.0.plan(step, plan)?;
+        self.1.plan(step, plan)
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.0.hooks().into_iter().chain(self.1.hooks()).collect()
+    }
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        self.0.predicted(step, predictions)?;
+        self.1.predicted(step, predictions)
+    }
+    fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
+        self.0.denoised(step, denoised)?;
+        self.1.denoised(step, denoised)
+    }
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        self.0.transition(step, transition)?;
+        self.1.transition(step, transition)
+    }
+    fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
+        self.0.finish(latent, codec)?;
+        self.1.finish(latent, codec)
+    }
+    fn decoded(&mut self, picture: &Tensor) -> Result<()> {
+        self.0.decoded(picture)?;
+        self.1.decoded(picture)
+    }
+    fn notes(&self) -> Vec<String> {
+        [self.0.notes(), self.1.notes()].concat()
+    }
+    fn report(&self) -> Result<Option<Report>> {
+        let both = [self.0.report()?, self.1.report()?];
+        Ok(both.into_iter().flatten().reduce(|mut a, b| {
+            a.name = format!("{} + {}", a.name, b.name);
+            a.data = serde_json::json!([a.data, b.data]);
+            a.swatches.extend(b.swatches);
+            a.curves.extend(b.curves);
+            a.strips.extend(b.strips);
+            a.pictures.extend(b.pictures);
+            a
+        }))
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of(SUM, &(self.0.recipe()?, self.1.recipe()?))
+    }
+}

@@ -1,0 +1,11 @@
+//! Where in the picture: regions, and how they are brought from one size to another. Arrays in 0..=1 and nothing else.
+
+mod guided_filter;
+mod region;
+mod resample;
+
+pub use region::Region;
+pub use resample::Resample;
+
+pub(crate) use guided_filter::{covered, outlined};
+pub(crate) use region::has_images;

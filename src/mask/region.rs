@@ -1,0 +1,338 @@
+//! A region the user draws.
+
+use super::Resample;
+use super::guided_filter::outlined;
+use crate::error::{Error, Result};
+use crate::raster::Raster;
+use crate::recipe;
+use crate::step::Grid;
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
+
+/// A fixed region: saliency that was drawn, not found. No hooks, no cost.
+///
+/// ```
+/// use impasto::mask::Region;
+/// use impasto::methods::ColorForce;
+/// use impasto::Rgb;
+/// use ndarray::Array2;
+///
+/// let left = Array2::from_shape_fn((64, 64), |(_, column)| if column < 32 { 1.0 } else { 0.0 });
+/// let force = ColorForce::published("the left half", Rgb(0, 128, 128)).saliency(Region::new(left));
+/// let force = ColorForce::published("the upper third", Rgb(0, 128, 128)).saliency(Region::rect(0.0..1.0, 0.0..0.33));
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Region {
+    shape: Shape,
+    #[serde(skip)]
+    pub(crate) map: Option<Tensor>,
+}
+
+/// What was drawn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Shape {
+    /// Values in 0..=1, and how errors call them.
+    Drawn(#[serde(with = "recipe::plane")] Array2<f32>, #[serde(skip, default = "mask")] &'static str),
+    /// Shares of the picture.
+    Rect { x: Range<f64>, y: Range<f64> },
+    /// Where any of them is, the largest value counting.
+    Any(Vec<Shape>),
+    /// One for each image.
+    Each(Vec<Shape>),
+}
+
+/// How errors call what was drawn as it is.
+const fn mask() -> &'static str {
+    "mask"
+}
+
+impl Region {
+    /// `values`: rows × columns in 0..=1, of the latent's size or of any size with its aspect (within 1 %), which is
+    /// averaged over areas.
+    pub const fn new(values: Array2<f32>) -> Self {
+        Self::of(Shape::Drawn(values, mask()))
+    }
+
+    /// A box from `x.start` to `x.end` of the picture's width and `y.start` to `y.end` of its height, each 0..=1 from the
+    /// upper left corner. Cells at its edges belong to it as far as it covers them.
+    pub const fn rect(x: Range<f64>, y: Range<f64>) -> Self {
+        Self::of(Shape::Rect { x, y })
+    }
+
+    /// A map of latent cells, brought to the outlines of the picture that it is a map of: where attention saw something, at the size
+    /// of the picture and with its edges. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`] gives it.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::mask::Region;
+    /// use impasto::saliency::{Accumulate, Daam, Refine, Saliency};
+    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let mut look = Daam::of("hair").accumulate(Accumulate::Mean).refine(Refine::compete());
+    /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut look).run()?;
+    /// let map = look.map()?.expect("the run had steps");
+    /// let hair = Region::along_outlines(&map, output.image(0)?)?; // to inpaint, to force, to paint with
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] unless the picture is the map times a whole number, of one image.
+    pub fn along_outlines(map: &Tensor, picture: &Raster) -> Result<Self> {
+        let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+        let size = map.size();
+        let cell = match size.as_slice() {
+            &[h, w] | &[1, 1, h, w] if h > 0 && w > 0 && height % h == 0 && width == height / h * w => height / h,
+            _ => {
+                let expected = format!("[h, w] of a picture of {width}x{height} pixels, a whole number of them a cell");
+                return Err(Error::Shape { what: "a map with outlines", got: size, expected });
+            }
+        };
+        let map = map.f_to_device(Device::Cpu)?.f_reshape([1, 1, height / cell, width / cell])?;
+        let found = outlined(&map, &picture.to_tensor(Device::Cpu)?, cell)?;
+        let values = Vec::<f32>::try_from(&found.f_flatten(0, -1)?)?;
+        Ok(Self::new(Array2::from_shape_fn((height as usize, width as usize), |(y, x)| {
+            values.get(y * width as usize + x).copied().unwrap_or_default()
+        })))
+    }
+
+    /// A region of its own for each image of the batch, as many as there are images.
+    pub fn each(regions: impl IntoIterator<Item = Self>) -> Self {
+        Self::of(Shape::Each(regions.into_iter().map(|region| region.shape).collect()))
+    }
+
+    /// Where either is; where both are, the larger value.
+    pub fn or(self, other: Self) -> Self {
+        Self::of(match self.shape {
+            Shape::Any(mut shapes) => {
+                shapes.push(other.shape);
+                Shape::Any(shapes)
+            }
+            shape => Shape::Any(vec![shape, other.shape]),
+        })
+    }
+
+    const fn of(shape: Shape) -> Self {
+        Self { shape, map: None }
+    }
+
+    /// As [`new`](Self::new), under another name in errors.
+    pub(crate) const fn named(values: Array2<f32>, what: &'static str) -> Self {
+        Self::of(Shape::Drawn(values, what))
+    }
+
+    /// The same region, before any run.
+    pub(crate) fn again(&self) -> Self {
+        Self::of(self.shape.clone())
+    }
+
+    /// The values that were drawn, rows × columns in 0..=1, if it is a drawing.
+    pub const fn values(&self) -> Option<&Array2<f32>> {
+        match &self.shape {
+            Shape::Drawn(values, _) => Some(values),
+            _ => None,
+        }
+    }
+
+    /// Is it possible at all?
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for values or a box outside 0..=1.
+    pub(crate) fn check(&self) -> Result<()> {
+        self.shape.check()
+    }
+
+    /// [1 or n, 1, h, w] f32 at latent resolution.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the aspect differs by more than 1 %, [`Error::Parameter`] for values or a box outside 0..=1.
+    pub(crate) fn on(&self, grid: Grid) -> Result<Tensor> {
+        self.check_for(grid)?;
+        self.resampled(grid, Resample::Area)
+    }
+
+    /// Is it possible on a latent of `grid` cells?
+    ///
+    /// # Errors
+    /// As [`on`](Self::on).
+    pub(crate) fn check_for(&self, latent: Grid) -> Result<()> {
+        self.check()?;
+        self.shape.fits(latent)
+    }
+
+    /// On any grid of the picture, [1 or n, 1, h, w] f32; grids are halved rounding up, so their aspects differ a little.
+    pub(crate) fn resampled(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
+        self.shape.on(grid, resample)
+    }
+
+    /// [n, 1, h, w] f32 for `images` images, as a view where one shape serves them all.
+    ///
+    /// # Errors
+    /// As [`on`](Self::on), and [`Error::Parameter`] if there are regions for another number of images.
+    pub(crate) fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
+        let map = self.on(grid)?;
+        has_images("region", &map, images)?;
+        Ok(map.f_expand([images, 1, grid.h, grid.w], false)?)
+    }
+}
+
+impl Shape {
+    fn check(&self) -> Result<()> {
+        match self {
+            Self::Drawn(values, what) => match values.iter().find(|value| !(0.0..=1.0).contains(*value)) {
+                Some(bad) => Err(Error::parameter(what, bad, "values in 0..=1")),
+                None => Ok(()),
+            },
+            Self::Rect { x, y } => {
+                let fits = |side: &Range<f64>| 0.0 <= side.start && side.start < side.end && side.end <= 1.0;
+                if fits(x) && fits(y) {
+                    return Ok(());
+                }
+                let value = format!("{x:?} across, {y:?} down");
+                Err(Error::parameter("rect", value, "shares of the picture in 0..=1, each beginning before its end"))
+            }
+            Self::Each(shapes) if shapes.is_empty() => {
+                Err(Error::parameter("each", "no region", "one region for each image"))
+            }
+            Self::Each(shapes) if shapes.iter().any(Self::differs) => {
+                Err(Error::parameter("each", "a region that is each image's already", "one region for each image"))
+            }
+            Self::Any(shapes) | Self::Each(shapes) => shapes.iter().try_for_each(Self::check),
+        }
+    }
+
+    /// Does it differ from image to image?
+    fn differs(&self) -> bool {
+        match self {
+            Self::Drawn(..) | Self::Rect { .. } => false,
+            Self::Any(shapes) => shapes.iter().any(Self::differs),
+            Self::Each(_) => true,
+        }
+    }
+
+    /// Has every drawing the latent's aspect, within 1 %?
+    fn fits(&self, latent: Grid) -> Result<()> {
+        match self {
+            Self::Drawn(values, what) => {
+                let (rows, columns) = (values.nrows() as i64, values.ncols() as i64);
+                let aspect = (rows * latent.w) as f64 / (columns * latent.h).max(1) as f64;
+                if (0.99..=1.01).contains(&aspect) {
+                    return Ok(());
+                }
+                let expected = format!("{} rows × {} columns or the same aspect", latent.h, latent.w);
+                Err(Error::Shape { what, got: vec![rows, columns], expected })
+            }
+            Self::Rect { .. } => Ok(()),
+            Self::Any(shapes) | Self::Each(shapes) => shapes.iter().try_for_each(|shape| shape.fits(latent)),
+        }
+    }
+
+    /// [1 or n, 1, h, w].
+    fn on(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
+        match self {
+            Self::Drawn(values, _) => {
+                let (rows, columns) = (values.nrows() as i64, values.ncols() as i64);
+                let flat: Vec<f32> = values.iter().copied().collect();
+                resample.apply(&Tensor::f_from_slice(&flat)?.f_reshape([1, 1, rows, columns])?, grid)
+            }
+            Self::Rect { x, y } => {
+                let (down, across) = (resample.interval(y, grid.h), resample.interval(x, grid.w));
+                let side = |covered: &[f32], shape: [i64; 4]| Tensor::f_from_slice(covered)?.f_reshape(shape);
+                Ok(side(&down, [1, 1, grid.h, 1])?.f_mul(&side(&across, [1, 1, 1, grid.w])?)?)
+            }
+            Self::Any(shapes) => {
+                let maps = shapes.iter().map(|shape| shape.on(grid, resample));
+                let union = maps.reduce(|all, one| Ok(all?.f_maximum(&one?)?));
+                union.unwrap_or_else(|| Ok(Tensor::f_zeros([1, 1, grid.h, grid.w], (Kind::Float, tch::Device::Cpu))?))
+            }
+            Self::Each(shapes) => {
+                let maps: Vec<Tensor> = shapes.iter().map(|shape| shape.on(grid, resample)).collect::<Result<_>>()?;
+                Ok(Tensor::f_cat(&maps, 0)?)
+            }
+        }
+    }
+}
+
+/// Has `map`, [n, …], a row for all images, or one for each?
+///
+/// # Errors
+/// [`Error::Parameter`] if not.
+pub(crate) fn has_images(name: &'static str, map: &Tensor, images: i64) -> Result<()> {
+    match map.size().first() {
+        Some(&rows) if rows == 1 || rows == images => Ok(()),
+        rows => {
+            let value = format!("{} for {images} images", rows.unwrap_or(&0));
+            Err(Error::parameter(name, value, "one for all images or one for each"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(map: &Tensor) -> Vec<f32> {
+        Vec::try_from(map.flatten(0, -1)).unwrap()
+    }
+
+    #[test]
+    fn a_map_that_does_not_fit_its_picture_is_an_error() {
+        let picture = Raster::flat(crate::color::Rgb(9, 9, 9), 32, 64);
+        let try_size =
+            |size: &[i64]| Region::along_outlines(&Tensor::zeros(size, (Kind::Float, Device::Cpu)), &picture);
+        assert!(try_size(&[4, 8]).is_ok() && try_size(&[1, 1, 4, 8]).is_ok());
+        for size in [&[8i64, 8][..], &[5, 10], &[0, 0], &[2, 1, 4, 8], &[8]] {
+            let error = try_size(size).unwrap_err().to_string();
+            assert!(error.contains("64x32 pixels"), "{size:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_larger_drawing_is_averaged_and_another_aspect_refused() -> Result<()> {
+        let drawing = Array2::from_shape_fn((4, 8), |(_, column)| if column < 3 { 1.0 } else { 0.0 });
+        let map = Region::new(drawing.clone()).on(Grid::new(2, 4))?;
+        assert_eq!(values(&map), [1.0, 0.5, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0]);
+        let error = Region::new(drawing).on(Grid::new(4, 4)).expect_err("another aspect").to_string();
+        assert!(error.contains("4 rows × 4 columns"), "{error}");
+        assert!(Region::new(Array2::from_elem((2, 2), f32::NAN)).on(Grid::new(2, 2)).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn regions_of_images_are_there_and_not_nested() {
+        let half = || Region::rect(0.0..0.5, 0.0..1.0);
+        for bad in [Region::each([]), Region::each([Region::each([half()]).or(half()), half()])] {
+            assert!(bad.check().expect_err("no regions, or nested ones").to_string().contains("each"));
+        }
+        assert!(Region::each([half().or(half()), half()]).check().is_ok());
+    }
+
+    #[test]
+    fn a_box_has_what_it_covers_of_each_cell_at_any_size() -> Result<()> {
+        let rect = Region::rect(0.25..0.875, 0.0..0.5);
+        assert_eq!(values(&rect.on(Grid::new(2, 4))?), [0.0, 1.0, 1.0, 0.5, 0.0, 0.0, 0.0, 0.0]);
+        assert_eq!(values(&rect.on(Grid::new(1, 2))?), [0.25, 0.375]);
+        assert_eq!(values(&rect.resampled(Grid::new(1, 2), Resample::Cover)?), [1.0, 1.0]);
+        for (x, y) in [(0.5..1.2, 0.0..1.0), (0.0..1.0, 0.5..0.5), (f64::NAN..1.0, 0.0..1.0), (-0.1..1.0, 0.0..1.0)] {
+            let message = Region::rect(x, y).on(Grid::new(2, 2)).expect_err("no box").to_string();
+            assert!(message.contains("rect is") && message.contains("shares of the picture"), "{message}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn regions_unite_and_differ_from_image_to_image() -> Result<()> {
+        let (grid, left, top) =
+            (Grid::new(2, 2), || Region::rect(0.0..0.5, 0.0..1.0), || Region::rect(0.0..1.0, 0.0..0.5));
+        assert_eq!(values(&left().or(top()).on(grid)?), [1.0, 1.0, 1.0, 0.0]);
+        let each = Region::each([left(), top()]);
+        assert_eq!(values(&each.for_images(grid, 2)?), [1.0, 0.0, 1.0, 0.0, 1.0, 1.0, 0.0, 0.0]);
+        let message = each.for_images(grid, 3).expect_err("two for three").to_string();
+        assert!(message.contains("region is 2 for 3 images") && message.contains("one for each"), "{message}");
+        assert_eq!(left().for_images(grid, 3)?.size(), [3, 1, 2, 2]);
+        assert!(Region::each([each, top()]).check().is_err(), "each of each");
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! A comparison of the mask with the picture: pixels beside the mask that still have the thing's old color, and pieces of the thing
+//! that were painted in part.
+
+use crate::color::{Lab, Rgb};
+use crate::error::Result;
+use tch::{Kind, Tensor};
+
+/// Distance from the cutoff, as a share of a map's range, up to which a cell is undecided.
+const UNDECIDED: f64 = 0.3;
+/// Cells around the region in which its thing is looked for.
+const REACH: i64 = 2;
+/// CIEDE2000 up to which a pixel has the color that the region beside it had.
+const ALIKE: f64 = 6.0;
+/// CIEDE2000 up to which a pixel is what it was.
+const UNCHANGED: f64 = 5.0;
+/// CIEDE2000 up to which the old color is the asked one, so that nothing is left to be done.
+const NEAR: f64 = 10.0;
+
+/// Share of the thing from which on a connected piece of it counts: what is smaller is noise of the outline.
+const LEAST_PIECE: f64 = 0.1;
+
+/// A region of a finished picture compared with the first pass's picture.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Comparison {
+    /// The pixels around the region that have, before and after, the color that the nearby part of the region had before, as a share of
+    /// the region's pixels. 0 for an empty region.
+    pub remainder: f64,
+    /// The thing is the region and its remainder; of each connected piece of it (each eye by itself) the share that has the color, and of
+    /// these the least. 0 for an empty region.
+    pub least_covered: f64,
+}
+
+/// Compares the pictures before and after a force.
+///
+/// `before` and `after` are [3, H, W] in -1..=1, `region` is [H, W] of 0 and 1, `cell` the pixels of a latent cell.
+pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64, asked: Rgb) -> Result<Comparison> {
+    // A quarter of a cell counts as one: outlines and noise are finer.
+    let grain = (cell / 4).max(1);
+    let small = |x: &Tensor| -> Result<Tensor> {
+        Ok(x.f_unsqueeze(0)?.f_avg_pool2d([grain; 2], [grain; 2], [0; 2], true, false, None::<i64>)?)
+    };
+    let (before, after) = (small(before)?, small(after)?);
+    let inside = small(&region.f_unsqueeze(0)?)?.f_ge(0.5)?.f_to_kind(Kind::Float)?; // [1, 1, h, w]
+    let (.., width) = inside.size4()?;
+    let radius = (REACH * cell / grain).max(1);
+    let window = |x: &Tensor| x.f_avg_pool2d([2 * radius + 1; 2], [1, 1], [radius; 2], false, true, None::<i64>);
+    let share = window(&inside)?;
+    // The mean old color of the region within reach of each pixel.
+    let old = window(&before.f_mul(&inside)?)?.f_div(&share.f_clamp_min(1e-6)?)?;
+    let rows = |x: &Tensor| -> Result<Vec<Lab>> {
+        let bytes = x.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_clamp(0.0, 255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+        let bytes =
+            Vec::<u8>::try_from(&bytes.f_squeeze_dim(0)?.f_permute([1, 2, 0])?.f_contiguous()?.f_flatten(0, -1)?)?;
+        let (pixels, _) = bytes.as_chunks::<3>();
+        Ok(pixels.iter().map(|[r, g, b]| Rgb(*r, *g, *b).lab()).collect())
+    };
+    let flat = |x: &Tensor| -> Result<Vec<f32>> { Ok(Vec::try_from(&x.f_flatten(0, -1)?.f_contiguous()?)?) };
+    let (before, after, old) = (rows(&before)?, rows(&after)?, rows(&old)?);
+    let (inside, share) = (flat(&inside)?, flat(&share)?);
+    let asked = asked.lab();
+    // Of each pixel: is it the thing's, and if so, does it have the color?
+    let mut thing: Vec<Option<bool>> = vec![None; before.len()];
+    let (mut area, mut left) = (0usize, 0usize);
+    let pixels = before.iter().zip(&after).zip(&old).zip(&inside).zip(&share);
+    for (mine, ((((before, after), old), inside), share)) in thing.iter_mut().zip(pixels) {
+        if *inside > 0.0 {
+            area += 1;
+            *mine = Some(after.delta_e(asked) <= NEAR);
+        } else if *share > 0.0
+            && before.delta_e(*after) <= UNCHANGED
+            && before.delta_e(*old) <= ALIKE
+            && before.delta_e(asked) > NEAR
+        {
+            left += 1;
+            *mine = Some(false);
+        }
+    }
+    if area == 0 {
+        return Ok(Comparison { remainder: 0.0, least_covered: 0.0 });
+    }
+    let least = (LEAST_PIECE * (area + left) as f64).max(1.0);
+    let pieces = pieces(thing, width as usize).into_iter().filter(|piece| piece.pixels as f64 >= least);
+    let least_covered = pieces.map(|piece| piece.colored as f64 / piece.pixels as f64).fold(1.0, f64::min);
+    Ok(Comparison { remainder: left as f64 / area as f64, least_covered })
+}
+
+/// A connected piece of a thing.
+struct Piece {
+    /// All of its pixels.
+    pixels: usize,
+    /// Pixels that have the color.
+    colored: usize,
+}
+
+/// The pieces, connected by edges, of the pixels that are `Some`, in rows of `width`.
+fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    for start in 0..thing.len() {
+        let (mut piece, mut open) = (Piece { pixels: 0, colored: 0 }, vec![start]);
+        while let Some(at) = open.pop() {
+            let Some(colored) = thing.get_mut(at).and_then(Option::take) else { continue };
+            piece.pixels += 1;
+            piece.colored += usize::from(colored);
+            open.extend((at % width > 0).then(|| at - 1));
+            open.extend(((at + 1) % width > 0).then_some(at + 1));
+            open.extend(at.checked_sub(width));
+            open.push(at + width);
+        }
+        if piece.pixels > 0 {
+            pieces.push(piece);
+        }
+    }
+    pieces
+}
+
+/// The cells of each image, [n, 1, h, w], whose saliency is near the cutoff, [n, 1, 1, 1], as a share of those above it: small for a thing that is
+/// told apart, above 1.5 where the map hardly says where it is.
+pub(super) fn undecided(map: &Tensor, cutoff: &Tensor, range: f64) -> Result<Vec<f64>> {
+    let count = |cells: &Tensor| cells.f_sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Double);
+    let near = count(&map.f_sub(cutoff)?.f_abs()?.f_lt(UNDECIDED * range)?)?;
+    let above = count(&map.f_ge_tensor(cutoff)?)?.f_clamp_min(1.0)?;
+    Ok(Vec::try_from(&near.f_div(&above)?.f_to_device(tch::Device::Cpu)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tch::Device;
+
+    /// A picture of 64 × 64 pixels: a square of one color from pixel 16 to 48 on another.
+    fn square(on: [f32; 3], rows: i64) -> Tensor {
+        let off = Tensor::from_slice(&[-0.6f32, -0.6, 0.8]).reshape([3, 1, 1]);
+        let picture = off.expand([3, 64, 64], false).contiguous();
+        let on = Tensor::from_slice(&on).reshape([3, 1, 1]);
+        picture.narrow(1, 16, rows).narrow(2, 16, 32).copy_(&on.expand([3, rows, 32], false));
+        picture
+    }
+
+    fn mask(rows: i64) -> Tensor {
+        let mask = Tensor::zeros([64, 64], (Kind::Float, Device::Cpu));
+        let _ = mask.narrow(0, 16, rows).narrow(1, 16, 32).fill_(1.0);
+        mask
+    }
+
+    #[test]
+    fn half_painted_squares_leave_a_remainder() -> Result<()> {
+        let before = square([0.2, -0.5, -0.5], 32);
+        let gold = Rgb(255, 215, 0);
+        let gold_on = [1.0, 0.686, -1.0];
+        let whole = square(gold_on, 32);
+        let nothing = Comparison { remainder: 0.0, least_covered: 1.0 };
+        assert_eq!(compare(&before, &whole, &mask(32), 8, gold)?, nothing);
+        let half = before.copy();
+        half.narrow(1, 16, 16).copy_(&whole.narrow(1, 16, 16));
+        let told = compare(&before, &half, &mask(16), 8, gold)?;
+        assert!(told.remainder > 0.5 && told.least_covered < 0.7, "{told:?}");
+        // What already has the asked color is no remainder, and an empty region leaves none.
+        let red = Rgb(153, 64, 64);
+        assert_eq!(compare(&before, &before, &mask(16), 8, red)?, nothing);
+        let empty = Tensor::zeros([64, 64], (Kind::Float, Device::Cpu));
+        assert_eq!(compare(&before, &half, &empty, 8, gold)?, Comparison { remainder: 0.0, least_covered: 0.0 });
+        Ok(())
+    }
+
+    #[test]
+    fn one_of_two_pieces_without_the_color_is_seen() {
+        // Rows of seven: a piece of four pixels with the color, one of six of which two have it, and one that ends a row.
+        let rows = ["11..001", "11..100", ".......", "1......"];
+        let thing = rows.iter().flat_map(|row| row.chars()).map(|at| (at != '.').then_some(at == '1')).collect();
+        let found: Vec<(usize, usize)> = pieces(thing, 7).iter().map(|piece| (piece.pixels, piece.colored)).collect();
+        assert_eq!(found, [(4, 4), (6, 2), (1, 1)]);
+    }
+
+    #[test]
+    fn cells_near_the_cutoff_are_undecided() -> Result<()> {
+        let map = |inside: f64, border: i64| {
+            let map = Tensor::zeros([1, 1, 8, 8], (Kind::Float, Device::Cpu));
+            let _ = map.narrow(2, 0, 4).fill_(inside);
+            let _ = map.narrow(2, 4, border).fill_(0.3);
+            map
+        };
+        let maps = Tensor::cat(&[map(0.9, 0), map(0.9, 2), map(0.6, 4)], 0);
+        let cutoff = Tensor::from(0.5f32).expand([3, 1, 1, 1], false);
+        assert_eq!(undecided(&maps, &cutoff, 1.0)?, [0.0, 0.5, 2.0]);
+        assert_eq!(undecided(&maps.zeros_like(), &cutoff, 1.0)?, [0.0; 3], "nothing is above it, and nothing near");
+        Ok(())
+    }
+}

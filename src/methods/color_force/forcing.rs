@@ -1,0 +1,376 @@
+//! A color force at work.
+
+use super::comparison::undecided;
+use super::feedback::Controlled;
+use super::protect::Protected;
+use super::report::Trace;
+use super::run::{Forcing, MapSource, Maps};
+use super::settings::Settings;
+use super::trim::UNSHOWABLE;
+use super::{ColorForce, ColorWarning, Feedback, ForceTarget, ForcedStep, Overlap, Texture};
+use crate::attention::CrossAttentionHook;
+use crate::branch::BranchInfo;
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Plan, Report, Setup};
+use crate::mask::{covered, outlined};
+use crate::recipe::Recipe;
+use crate::saliency::is_flat;
+use crate::saliency::{Competition, Daam, Saliency};
+use crate::step::Step;
+use tch::{Kind, Tensor};
+
+impl ColorForce {
+    /// The saliency, and those of what is protected, unless the run knows their maps already.
+    fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
+        if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Rehearsed(..))) {
+            return Vec::new();
+        }
+        let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
+        std::iter::once(&mut *self.saliency).chain(protected).collect()
+    }
+
+    /// The maps of a rehearsal whose last clean latent is `seen`, of one of its images or of all; `None` if the saliency has none.
+    pub(super) fn rehearsed(
+        &self,
+        seen: Option<&Tensor>,
+        image: Option<i64>,
+        codec: &dyn Codec,
+    ) -> Result<Option<Maps>> {
+        let of_image = |x: &Tensor| -> Result<Tensor> {
+            // A map of one image is every image's.
+            let row = image.filter(|_| x.size().first() != Some(&1));
+            row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
+        };
+        let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
+        let seen = seen.filter(|_| self.settings.outlines).map(of_image).transpose()?;
+        let picture = seen.map(|x0| picture(&x0, codec)).transpose()?;
+        let own = match &picture {
+            Some(picture) => along_outlines(&found, picture, codec.cell())?,
+            None => found.shallow_clone(),
+        };
+        let others = maps(&self.protected)?;
+        let others = others.iter().map(|map| map.as_ref().map(of_image).transpose()).collect::<Result<_>>()?;
+        Ok(Some(Maps { own, found, others, picture }))
+    }
+
+    /// Whom the phrase competed with in the images of the run.
+    pub(super) fn contests(&self) -> Result<Vec<Competition>> {
+        let all = self.saliency.competitions()?;
+        let Some(candidate) = self.run.as_ref().and_then(|run| run.candidate) else { return Ok(all) };
+        let own = all.into_iter().filter(|one| one.image as i64 == candidate);
+        Ok(own.map(|one| Competition { image: 0, ..one }).collect())
+    }
+
+    /// Lets feedback see the clean latent before the force moves it, and find the next step's color variance.
+    fn observe(&mut self, step: &Step, x0: &Tensor, mask: &Tensor) -> Result<()> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        let Some(feedback) = &mut run.feedback else { return Ok(()) };
+        feedback.look(x0, mask, step, &self.settings)?;
+        feedback.diverged().for_each(|image| run.trace.warn(ColorWarning::FeedbackDiverged { image }));
+        Ok(())
+    }
+
+    /// The pull of this step; recorded with the clean latent it meets, at its first evaluation or where it acts once per step.
+    fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
+        let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
+        let (map, found, others) = match &mut run.source {
+            MapSource::Rehearsal(seen) => {
+                *seen = record.map(Tensor::shallow_clone).or(seen.take());
+                return Ok(None);
+            }
+            MapSource::Rehearsed(Maps { own, found, others, .. }) => {
+                let share = |map: &Option<Tensor>| map.as_ref().map(Tensor::shallow_clone);
+                (Some(own.shallow_clone()), Some(found.shallow_clone()), others.iter().map(share).collect())
+            }
+            MapSource::Live => {
+                let map = self.saliency.map()?;
+                let found = map.as_ref().map(Tensor::shallow_clone);
+                (map, found, maps(&self.protected)?)
+            }
+        };
+        let (Some(map), Some(found)) = (map, found) else {
+            run.trace.warn(ColorWarning::NoSaliency { timestep: step.timestep });
+            return Ok(None);
+        };
+        let (levels, clamped) = self.settings.cutoff.levels(&map, self.saliency.range(), run.levels.as_ref())?;
+        if clamped {
+            run.trace.warn(ColorWarning::AreaClamped);
+        }
+        let mut mask = self.settings.mask(&map, &levels, run.mask.as_ref())?;
+        run.levels = Some(levels);
+        let whole = mask.shallow_clone();
+        for (protected, other) in self.protected.iter_mut().zip(&others) {
+            if let Some(other) = other {
+                let Settings { protect_mode, protect_grow, .. } = self.settings;
+                mask = protected.spare(&mask, other, &found, protect_mode, protect_grow)?;
+            }
+        }
+        let sum = |mask: &Tensor| mask.f_sum(Kind::Double)?.f_double_value(&[]);
+        if !self.protected.is_empty() && sum(&mask)? < 0.5 * sum(&whole)? {
+            run.trace.warn(ColorWarning::MostlyProtected);
+        }
+        let variance = self.settings.variance(step)?;
+        let color_vars = match &run.feedback {
+            Some(feedback) => feedback.color_vars(),
+            None => vec![self.settings.color_var],
+        };
+        let weights: Vec<f64> = color_vars.iter().map(|c| self.settings.weight(step, variance, *c)).collect();
+        let areas = Vec::<f64>::try_from(&mask.f_mean_dim([1i64, 2, 3].as_slice(), false, Kind::Double)?)?;
+        let empty = areas.iter().all(|area| *area == 0.0);
+        if let Some(x0) = record {
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let (color_var, weight) = (mean(&color_vars), mean(&weights));
+            let (index, timestep, flat) = (step.index, step.timestep, is_flat(&map)?);
+            let strength = weight / (1.0 + weight);
+            let forced = ForcedStep { index, timestep, variance, color_var, strength, areas, flat };
+            run.trace.push(forced, &mask, &map, x0)?;
+        }
+        if empty || weights.iter().all(|weight| *weight == 0.0) {
+            return Ok(None);
+        }
+        let gold = run.gold.latent.shallow_clone();
+        let weight = match weights.as_slice() {
+            [weight] => mask.f_mul_scalar(*weight)?,
+            each => {
+                let each = Tensor::f_from_slice(each)?.f_to_kind(Kind::Float)?.f_reshape([-1, 1, 1, 1])?;
+                mask.f_mul(&each.f_to_device(mask.device())?)?
+            }
+        };
+        Ok(Some(Pull { gold, weight, mask, saliency: map }))
+    }
+}
+
+/// A map of latent cells, [n, 1, h, w], along the outlines of a picture, [n, 3, H, W]. Where they leave nothing of it, the map as it
+/// was.
+fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
+    let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
+    let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
+    Ok(found.f_where_self(&any, map)?)
+}
+
+/// The picture of a clean latent: [n, 4, h, w] to [n, 3, H, W].
+fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
+    // Image by image, as pictures are decoded: each is what it is alone, and takes the memory of one.
+    let images =
+        (0..x0.size4()?.0).map(|image| codec.decode(&x0.f_narrow(0, image, 1)?)).collect::<Result<Vec<_>>>()?;
+    Ok(Tensor::f_cat(&images, 0)?)
+}
+
+/// Where what is protected is now.
+fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
+    protected.iter().map(|protected| protected.saliency.map()).collect()
+}
+
+/// A force at one step.
+struct Pull {
+    gold: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    saliency: Tensor,
+}
+
+impl Pull {
+    /// w times the part of gold − base that the texture leaves.
+    fn shift(&self, base: &Tensor, texture: Texture) -> Result<Tensor> {
+        Ok(texture.part(&self.gold.f_sub(base)?, &self.mask)?.f_mul(&self.weight)?)
+    }
+
+    fn add_to(self, pulls: &mut Pulls, shift: Tensor, overlap: Overlap) {
+        match overlap {
+            Overlap::Blend => pulls.add(shift, self.weight),
+            Overlap::Winner => pulls.add_ranked(shift, self.weight, self.saliency),
+        }
+    }
+}
+
+impl Guidance for ColorForce {
+    fn check(&self) -> Result<()> {
+        self.settings.check()?;
+        if let Some(setter) = self.misplaced {
+            let expected = "an exact force with the saliency that it chose; give your own Daam its words itself";
+            return Err(Error::parameter(setter, format!("{:?}", self.settings.phrase), expected));
+        }
+        for protected in &self.protected {
+            protected.cutoff.check()?;
+            protected.saliency.check()?;
+            if protected.phrase.eq_ignore_ascii_case(&self.settings.phrase) {
+                let expected = "another phrase than the one that is forced";
+                return Err(Error::parameter("protect", format!("{:?}", protected.phrase), expected));
+            }
+        }
+        self.saliency.check()
+    }
+
+    fn rehearsal(&self) -> Option<f64> {
+        let protected = self.protected.iter().map(|protected| &*protected.saliency);
+        let others = std::iter::once(&*self.saliency).chain(protected).filter_map(|saliency| saliency.rehearsal());
+        self.settings.rehearsal.into_iter().chain(others).reduce(f64::min)
+    }
+
+    fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
+        match self.run.as_ref().map(|run| &run.source) {
+            Some(MapSource::Rehearsal(Some(seen))) if self.settings.rehearsal.is_some() => self.promises(seen, codec),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        let rehearsed = match self.run.take().map(|run| run.source) {
+            // A force that asked for no rehearsal only saw another's.
+            Some(MapSource::Rehearsal(seen)) if !setup.rehearsal && self.settings.rehearsal.is_some() => {
+                self.rehearsed(seen.as_ref(), setup.candidate, setup.codec)?
+            }
+            _ => None,
+        };
+        self.protected.iter_mut().for_each(Protected::forget);
+        let settings = &self.settings;
+        if self.chosen {
+            // Nobody reads the attention outside the window.
+            let (min, max) = if setup.rehearsal { (0.0, 999.0) } else { settings.window };
+            self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
+        }
+        let source = match rehearsed {
+            Some(maps) => MapSource::Rehearsed(maps),
+            None => {
+                self.saliency.begin(setup)?;
+                self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
+                if setup.rehearsal { MapSource::Rehearsal(None) } else { MapSource::Live }
+            }
+        };
+        let gold = settings.gold.latent(settings.color, setup)?;
+        let mask = match &settings.mask {
+            Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
+            None => None,
+        };
+        let mut trace = Trace::new(setup.images, setup.codec.cell());
+        settings.doubts(setup, self.saliency.range(), &gold).into_iter().for_each(|doubt| trace.warn(doubt));
+        let controlled = |feedback: Feedback| {
+            Controlled::new(feedback.floored(settings.texture == Texture::Off), settings.color_var, setup)
+        };
+        let feedback = settings.feedback.filter(|_| !setup.rehearsal).map(controlled).transpose()?;
+        if let (MapSource::Rehearsed(maps), false) = (&source, self.saliency.competitions()?.is_empty()) {
+            let (range, found) = (self.saliency.range(), &maps.found);
+            trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
+        }
+        if let Some(misfit) = feedback.as_ref().and_then(Controlled::misfit) {
+            trace.warn(ColorWarning::FeedbackBlind { delta_e: misfit });
+        }
+        let candidate = setup.candidate;
+        self.run = Some(Forcing { gold, mask, active: false, source, levels: None, feedback, trace, candidate });
+        Ok(())
+    }
+
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        self.looking().into_iter().try_for_each(|saliency| saliency.condition(branch, conditioning, codec))
+    }
+
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        self.looking().into_iter().try_for_each(|saliency| saliency.noise(noise))
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        let rehearses = self.rehearsal().is_some();
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if step.eval == 0 {
+            // A rehearsal may end before the window begins.
+            run.active = match run.source {
+                MapSource::Rehearsal(_) => rehearses,
+                _ => self.settings.covers(step),
+            };
+        }
+        // Outside the window nobody reads the saliency, so its branches are not worth an evaluation.
+        let active = run.active;
+        self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.plan(step, plan))
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.looking().into_iter().flat_map(|saliency| saliency.hooks()).collect()
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        let active = self.run.as_ref().is_some_and(|run| run.active);
+        self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.predicted(step, predictions))
+    }
+
+    fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.denoised(step, denoised)?;
+        }
+        if self.settings.target == ForceTarget::Denoised
+            && let Some(pull) = self.pull(step, (step.eval == 0).then_some(&denoised.x0))?
+        {
+            if step.eval == 0 {
+                self.observe(step, &denoised.x0, &pull.mask)?;
+            }
+            let shift = pull.shift(&denoised.x0, self.settings.texture)?;
+            pull.add_to(&mut denoised.pulls, shift, self.settings.overlap);
+        }
+        Ok(())
+    }
+
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.transition(step, transition)?;
+        }
+        let target = self.settings.target;
+        if target != ForceTarget::Denoised
+            && let Some(pull) = self.pull(step, Some(&transition.x0))?
+        {
+            self.observe(step, &transition.x0, &pull.mask)?;
+            let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
+            let shift = pull.shift(base, self.settings.texture)?;
+            pull.add_to(&mut transition.pulls, shift, self.settings.overlap);
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.finish(latent, codec)?;
+        }
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if self.settings.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
+            run.trace.trim(latent, &self.settings, codec)?;
+        }
+        run.trace.finished(latent);
+        Ok(())
+    }
+
+    fn decoded(&mut self, picture: &Tensor) -> Result<()> {
+        for saliency in self.looking() {
+            saliency.decoded(picture)?;
+        }
+        match &mut self.run {
+            Some(run) => {
+                let before = match &run.source {
+                    MapSource::Rehearsed(maps) => maps.picture.as_ref(),
+                    _ => None,
+                };
+                run.trace.measure(picture, before, &self.settings)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let phrase = &self.settings.phrase;
+        let own = self.run.iter().flat_map(|run| run.trace.warnings());
+        own.map(|warning| format!("\"{phrase}\": {warning}")).chain(self.saliency.notes()).collect()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        let Settings { phrase, color, .. } = &self.settings;
+        let Some(run) = &self.run else { return Ok(None) };
+        run.trace.summary(phrase, *color, &run.gold, self.contests()?).map(Some)
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        self.written()
+    }
+
+    fn name(&self) -> &'static str {
+        "ColorForce"
+    }
+}

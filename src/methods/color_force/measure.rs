@@ -1,0 +1,133 @@
+//! The color of a region in a finished picture.
+
+use crate::color::{Lab, Rgb, linear_mean};
+use crate::error::{Error, Result};
+use crate::mask::outlined;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Which color stands for a region.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ColorStat {
+    /// The mean in linear light.
+    #[default]
+    Mean,
+    /// The same without this share of the darkest pixels and as many of the brightest; 0..0.5, .2 is usual.
+    Trimmed(f64),
+    /// The median of each channel: outlines, pupils and neighbors in shared cells do not count.
+    Median,
+}
+
+impl ColorStat {
+    pub(super) fn check(self) -> Result<()> {
+        match self {
+            Self::Trimmed(share) if !(0.0..0.5).contains(&share) => {
+                Err(Error::parameter("stat Trimmed", share, "0 or more and less than .5; .2 is usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Of pixels, [3, any] in -1..=1, in linear light.
+    pub(super) fn of(self, pixels: &Tensor) -> Result<[f64; 3]> {
+        match self {
+            Self::Mean => linear_mean(pixels),
+            Self::Trimmed(share) => {
+                // Rec. 709's weights; the order alone matters, so gamma does not.
+                let weights = Tensor::f_from_slice(&[0.2126f32, 0.7152, 0.0722])?.f_reshape([3, 1])?;
+                let light = pixels.f_mul(&weights)?.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?;
+                let count = light.size1()?;
+                let cut = (share * count as f64).floor() as i64;
+                let kept = light.f_argsort(0, false)?.f_narrow(0, cut, count - 2 * cut)?;
+                linear_mean(&pixels.f_index_select(1, &kept)?)
+            }
+            Self::Median => linear_mean(&pixels.f_median_dim(1, true)?.0),
+        }
+    }
+}
+
+/// CIEDE2000 up to which a color counts as met.
+pub(super) const MET: f64 = 2.0;
+/// CIEDE2000 up to which a pixel has the color.
+pub(super) const NEAR: f64 = 10.0;
+
+/// A measured color.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Measured {
+    /// In linear light.
+    pub light: [f64; 3],
+    /// CIEDE2000 to what was asked for.
+    pub delta_e: f64,
+}
+
+/// Measures the color of `pixels`, [3, any] in -1..=1.
+pub(super) fn measure(pixels: &Tensor, stat: ColorStat, asked: Rgb) -> Result<Measured> {
+    let light = stat.of(pixels)?;
+    Ok(Measured { light, delta_e: Lab::from_linear(light).delta_e(asked.lab()) })
+}
+
+/// Where a picture is measured: pixels, and how wide a border of them mixes with what is beside.
+pub(super) struct Place {
+    /// [H, W] of 0 and 1.
+    inside: Tensor,
+    border: i64,
+}
+
+impl Place {
+    /// Of a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1, whose outlines it may follow. Decoders
+    /// blend a cell with its neighbors, but hardly beyond an outline.
+    pub fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
+        let (_, height, width) = picture.size3()?;
+        let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;
+        let cells = mask.f_upsample_nearest2d([height, width], None, None)?.f_reshape([height, width])?;
+        if outlines {
+            let inside = outlined(&mask, &picture.f_unsqueeze(0)?, cell)?.f_ge(0.5)?.f_to_kind(Kind::Float)?;
+            // An outline that loses most of the mask is somebody else's.
+            if area(&inside)? >= 0.25 * area(&cells)? {
+                return Ok(Self { inside: inside.f_reshape([height, width])?, border: cell / 4 });
+            }
+        }
+        Ok(Self { inside: cells, border: cell })
+    }
+
+    /// [H, W] of 0 and 1.
+    pub const fn inside(&self) -> &Tensor {
+        &self.inside
+    }
+
+    /// Its pixels in a picture, [3, H, W] → [3, pixels]; `None` if there are none. The border is left out, if that leaves at least
+    /// half.
+    pub fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
+        let all = area(&self.inside)?;
+        if all == 0.0 {
+            return Ok(None);
+        }
+        // Eroding is dilating the outside; beyond the picture there is no outside.
+        let outside = self.inside.f_neg()?.f_add_scalar(1.0)?.f_unsqueeze(0)?;
+        let outside = outside.f_max_pool2d([2 * self.border + 1; 2], [1, 1], [self.border; 2], [1, 1], false)?;
+        let eroded = outside.f_neg()?.f_add_scalar(1.0)?;
+        let inside = if area(&eroded)? >= 0.5 * all { eroded } else { self.inside.shallow_clone() };
+        let inside = inside.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
+        Ok(Some(picture.f_flatten(1, -1)?.f_index_select(1, &inside)?))
+    }
+}
+
+fn area(mask: &Tensor) -> Result<f64> {
+    Ok(mask.f_sum(Kind::Double)?.f_double_value(&[])?)
+}
+
+/// Share of pixels ([3, pixels] in -1..=1) within a CIEDE2000 of a color.
+pub(super) fn within(pixels: &Tensor, asked: Rgb, delta_e: f64) -> Result<f64> {
+    let bytes = pixels.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let bytes = Vec::<u8>::try_from(&bytes.f_transpose(0, 1)?.f_contiguous()?.f_flatten(0, -1)?)?;
+    let asked = asked.lab();
+    let (mut near, mut all) = (0usize, 0usize);
+    for pixel in bytes.chunks_exact(3) {
+        if let [r, g, b] = *pixel {
+            all += 1;
+            near += usize::from(Rgb(r, g, b).lab().delta_e(asked) <= delta_e);
+        }
+    }
+    Ok(near as f64 / all.max(1) as f64)
+}

@@ -1,0 +1,30 @@
+//! Color forcing: pulling what a phrase names toward a flat color.
+
+mod comparison;
+mod cutoff;
+mod feedback;
+mod forcing;
+mod gold;
+mod measure;
+mod method;
+mod outlook;
+mod protect;
+mod repeated;
+mod report;
+mod run;
+mod seen;
+mod settings;
+mod texture;
+mod trim;
+mod warning;
+
+pub use cutoff::Cutoff;
+pub use gold::GoldMode;
+pub use measure::ColorStat;
+pub use method::ColorForce;
+pub use protect::ProtectMode;
+pub use report::{ColorReport, ForcedStep, PaintedColor};
+pub use settings::{Feedback, ForceTarget, MaskEdge, Overlap, StepVariance};
+pub use texture::Texture;
+pub use trim::Trimmed;
+pub use warning::ColorWarning;

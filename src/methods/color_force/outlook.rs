@@ -1,0 +1,43 @@
+//! The outlook of a force: how well a first pass suits it, so that a run of several candidates finishes the best of them.
+
+use super::ColorForce;
+use super::comparison::{compare, undecided};
+use super::run::Maps;
+use crate::conditioning::Codec;
+use crate::error::Result;
+use tch::{Kind, Tensor};
+
+/// Shares of a picture within which a region may be the thing that was asked for.
+const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
+
+impl ColorForce {
+    /// Rates each image of a rehearsal, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
+    /// hardly there, or nearly everywhere. `seen` is the rehearsal's last clean latent, [n, 4, h, w].
+    pub(super) fn promises(&self, seen: &Tensor, codec: &dyn Codec) -> Result<Vec<f64>> {
+        let promise = |image: i64| match self.rehearsed(Some(seen), Some(image), codec)? {
+            Some(maps) => self.promise(&maps, codec.cell()),
+            None => Ok(0.0),
+        };
+        (0..seen.size4()?.0).map(promise).collect()
+    }
+
+    fn promise(&self, maps: &Maps, cell: i64) -> Result<f64> {
+        let (cutoff, range) =
+            (self.settings.cutoff.levels(&maps.own, self.saliency.range(), None)?.0, self.saliency.range());
+        let region = maps.own.f_ge_tensor(&cutoff)?.f_to_kind(Kind::Float)?;
+        if !PLAUSIBLE.contains(&region.f_mean(Kind::Double)?.f_double_value(&[])?) {
+            return Ok(0.0);
+        }
+        let doubt: f64 = undecided(&maps.found, &cutoff, range)?.iter().sum();
+        let cut = match &maps.picture {
+            Some(picture) => {
+                let picture = picture.f_squeeze_dim(0)?;
+                let (_, h, w) = picture.size3()?;
+                let region = region.f_to_device(picture.device())?.f_upsample_nearest2d([h, w], None, None)?;
+                compare(&picture, &picture, &region.f_squeeze()?, cell, self.settings.color)?.remainder
+            }
+            None => 0.0,
+        };
+        Ok(1.0 / ((1.0 + doubt) * (1.0 + 2.0 * cut)))
+    }
+}

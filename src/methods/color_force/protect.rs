@@ -1,0 +1,61 @@
+//! What a force must leave alone.
+
+use super::Cutoff;
+use crate::error::Result;
+use crate::saliency::Saliency;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// Who has a cell that is both to be forced and to be left alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ProtectMode {
+    /// What is protected, where its saliency is at least that of what is forced.
+    #[default]
+    Compete,
+    /// What is protected.
+    Always,
+}
+
+/// A phrase that a force leaves alone.
+pub(super) struct Protected {
+    pub phrase: String,
+    pub saliency: Box<dyn Saliency>,
+    pub cutoff: Cutoff,
+    /// The images' last cutoffs, [n, 1, 1, 1].
+    levels: Option<Tensor>,
+}
+
+impl Protected {
+    pub fn new(phrase: String, saliency: Box<dyn Saliency>, cutoff: Cutoff) -> Self {
+        Self { phrase, saliency, cutoff, levels: None }
+    }
+
+    /// Another run begins.
+    pub fn forget(&mut self) {
+        self.levels = None;
+    }
+
+    /// Takes its cells, grown by `grow` cells, out of `mask`. `map` is its saliency, `forced` that of the force; all are
+    /// [n, 1, h, w].
+    pub fn spare(
+        &mut self,
+        mask: &Tensor,
+        map: &Tensor,
+        forced: &Tensor,
+        mode: ProtectMode,
+        grow: i64,
+    ) -> Result<Tensor> {
+        let (levels, _) = self.cutoff.levels(map, self.saliency.range(), self.levels.as_ref())?;
+        let mut mine = map.f_ge_tensor(&levels)?;
+        if mode == ProtectMode::Compete {
+            mine = mine.f_logical_and(&map.f_ge_tensor(forced)?)?;
+        }
+        self.levels = Some(levels);
+        let mut mine = mine.f_to_kind(Kind::Float)?;
+        if grow > 0 {
+            mine = mine.f_max_pool2d([2 * grow + 1; 2], [1, 1], [grow; 2], [1, 1], false)?;
+        }
+        Ok(mask.f_mul(&mine.f_neg()?.f_add_scalar(1.0)?)?)
+    }
+}

@@ -1,0 +1,372 @@
+//! What a color force did: recorded per forced step, measured in the finished picture.
+
+use super::comparison::compare;
+use super::gold::Gold;
+use super::measure::{ColorStat, MET, NEAR, Place, measure, within};
+use super::seen::Seen;
+use super::settings::Settings;
+use super::trim::{Trimmed, trim};
+use super::warning::ColorWarning;
+use crate::color::Rgb;
+use crate::conditioning::Codec;
+use crate::error::{Error, Result};
+use crate::guidance::{Curve, Picture, Report, Strip, Swatch};
+use crate::saliency::Competition;
+use serde::Serialize;
+use tch::{Device, Kind, Tensor};
+
+/// CIEDE2000 of a region's mean up to which it is of one color.
+const ONE_COLOR: f64 = 5.0;
+/// Share of its pixels near the color from which it is of one color.
+const MOST: f64 = 0.6;
+/// Share of a connected piece below which it was painted in part.
+const HALF: f64 = 0.5;
+/// Remainder of a region from which on its mask cuts a thing.
+const CUT: f64 = 0.1;
+/// Undecided cells, as a share of the decided ones of a region, from which on it may be another thing's.
+const DOUBTFUL: f64 = 1.5;
+/// CIEDE2000 from which on a force that is not trimmed has missed.
+const MISSED: f64 = 10.0;
+
+/// What a color force did in one run.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ColorReport {
+    /// What was forced.
+    pub phrase: String,
+    /// The color that was asked for.
+    pub asked: Rgb,
+    /// CIEDE2000 between it and what the VAE can show of it.
+    pub representable_delta_e: f64,
+    /// Every forced step, in order.
+    pub steps: Vec<ForcedStep>,
+    /// What came out, for every image in which something was forced; empty if the pictures were not decoded.
+    pub painted: Vec<PaintedColor>,
+    /// What trimming did, for every image in which something was forced; empty without trimming.
+    pub trimmed: Vec<Trimmed>,
+    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and .6 of its pixels within 10
+    /// (the median says nothing of the half that has other colors, and the mean of two colors is a third one), and so is half of each of its
+    /// connected pieces ([`PaintedColor::least_covered`]); the mask does not cut its thing ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]). A clean mask on the wrong thing is not noticed: the masks
+    /// show it.
+    pub converged: bool,
+    /// Whom the phrase competed with in each image, and who was left out; empty for a saliency that tells no words apart.
+    pub competitions: Vec<Competition>,
+    /// What the user should know.
+    pub warnings: Vec<ColorWarning>,
+}
+
+/// One forced step.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct ForcedStep {
+    /// 0-based index of the step.
+    pub index: usize,
+    /// Training timestep.
+    pub timestep: f64,
+    /// Variance V of the step.
+    pub variance: f64,
+    /// Color variance c.
+    pub color_var: f64,
+    /// Strength k = w/(1 + w) under a full mask, 0..1.
+    pub strength: f64,
+    /// Share of the picture that the mask covers, per image.
+    pub areas: Vec<f64>,
+    /// Is the saliency of any image the same everywhere?
+    pub flat: bool,
+}
+
+/// The color of the forced region in one finished picture: the cells that at least half of the forced steps had in
+/// their mask.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct PaintedColor {
+    /// Index of the picture in the batch.
+    pub image: usize,
+    /// Its color, as [`ColorForce::stat`](super::ColorForce::stat) says: by default the mean in linear light.
+    pub color: Rgb,
+    /// CIEDE2000 to the color asked for.
+    pub delta_e: f64,
+    /// CIEDE2000 of the region's mean in linear light, whatever [`ColorForce::stat`](super::ColorForce::stat) says.
+    pub mean_delta_e: f64,
+    /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
+    pub coverage: f64,
+    /// Share of the picture that the region covers.
+    pub area: f64,
+    /// Pixels beside the region that still have the color that the region had before, as a share of the region's: above .1 the mask cuts
+    /// its thing. `None` unless there was a first pass to compare with.
+    pub remainder: Option<f64>,
+    /// The region and its remainder fall into connected pieces, such as two eyes: of each the share of its pixels within CIEDE2000 10 of
+    /// the color asked for, and of these the least. `None` as `remainder`.
+    pub least_covered: Option<f64>,
+    /// Cells whose saliency is near the cutoff, as a share of those above it: above 1.5 the map hardly says where the thing is. `None` unless
+    /// words competed in a first pass.
+    pub undecided: Option<f64>,
+}
+
+impl PaintedColor {
+    /// Of a region's pixels, [3, pixels] in -1..=1.
+    fn new(image: usize, pixels: &Tensor, area: f64, stat: ColorStat, asked: Rgb) -> Result<Self> {
+        let measured = measure(pixels, stat, asked)?;
+        Ok(Self {
+            image,
+            color: Rgb::from_linear(measured.light),
+            delta_e: measured.delta_e,
+            mean_delta_e: measure(pixels, ColorStat::Mean, asked)?.delta_e,
+            coverage: within(pixels, asked, NEAR)?,
+            area,
+            remainder: None,
+            least_covered: None,
+            undecided: None,
+        })
+    }
+
+    fn is_met(&self) -> bool {
+        let halved = self.least_covered.is_some_and(|covered| covered < HALF);
+        self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST && !halved
+    }
+
+    /// Does the map hardly say where the thing is?
+    fn is_undecided(&self) -> bool {
+        self.undecided.is_some_and(|undecided| undecided > DOUBTFUL)
+    }
+
+    /// Does the region end within a thing?
+    fn is_cut(&self) -> bool {
+        self.remainder.is_some_and(|remainder| remainder > CUT)
+    }
+}
+
+/// Everything one run leaves behind.
+#[derive(Debug)]
+pub(super) struct Trace {
+    images: i64,
+    cell: i64,
+    steps: Vec<ForcedStep>,
+    /// Per forced step [n, h, w] f32 on the CPU.
+    masks: Vec<Tensor>,
+    saliency: Vec<Tensor>,
+    seen: Seen,
+    painted: Vec<PaintedColor>,
+    trimmed: Vec<Trimmed>,
+    /// Undecided cells of each image's map in the first pass, if words competed.
+    pub undecided: Vec<f64>,
+    warnings: Vec<ColorWarning>,
+}
+
+impl Trace {
+    pub fn new(images: i64, cell: i64) -> Self {
+        let (steps, masks, saliency) = (Vec::new(), Vec::new(), Vec::new());
+        let (painted, trimmed, undecided, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { images, cell, steps, masks, saliency, seen: Seen::default(), painted, trimmed, undecided, warnings }
+    }
+
+    pub fn warn(&mut self, warning: ColorWarning) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// What was doubtful before the run, then what the steps show.
+    pub fn warnings(&self) -> Vec<ColorWarning> {
+        let of = self.steps.len();
+        let count = |doubtful: &dyn Fn(&ForcedStep) -> bool| self.steps.iter().filter(|step| doubtful(step)).count();
+        let mut warnings = self.warnings.clone();
+        let flat = count(&|step| step.flat && step.areas.contains(&0.0));
+        warnings.extend((flat > 0).then_some(ColorWarning::FlatSaliency { steps: flat, of }));
+        for image in 0..self.images as usize {
+            let area = |step: &ForcedStep| step.areas.get(image).copied().unwrap_or_default();
+            let empty = count(&|step| area(step) == 0.0);
+            warnings.extend((empty > 0).then_some(ColorWarning::EmptyMask { image, steps: empty, of }));
+            // Where saliency is the same everywhere on purpose, a full mask is too.
+            let large = count(&|step| area(step) > 0.8 && !step.flat);
+            warnings.extend((large > 0).then_some(ColorWarning::LargeMask { image, steps: large, of }));
+        }
+        let missed = self.trimmed.iter().filter(|one| one.after > MET);
+        warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.after }));
+        let trims = !self.trimmed.is_empty();
+        let missed = self.painted.iter().filter(|one| !trims && one.delta_e > MISSED);
+        warnings.extend(missed.map(|one| ColorWarning::NotConverged { image: one.image, delta_e: one.delta_e }));
+        let cut = self.painted.iter().filter(|one| one.is_cut());
+        warnings.extend(
+            cut.map(|one| ColorWarning::Cut { image: one.image, remainder: one.remainder.unwrap_or_default() }),
+        );
+        let doubtful = self.painted.iter().filter(|one| one.is_undecided());
+        warnings.extend(doubtful.map(|one| {
+            let undecided = one.undecided.unwrap_or_default();
+            ColorWarning::Undecided { image: one.image, undecided }
+        }));
+        let uneven = self.painted.iter().filter(|one| one.delta_e <= MET && !one.is_met());
+        warnings.extend(uneven.map(|one| {
+            let &PaintedColor { image, mean_delta_e, coverage, .. } = one;
+            let least_covered = one.least_covered.unwrap_or(coverage);
+            ColorWarning::Uneven { image, mean_delta_e, coverage, least_covered }
+        }));
+        warnings
+    }
+
+    /// Records a forced step. `mask` and `saliency` are [n, 1, h, w], `x0` is the clean latent before the force, [n, 4, h, w].
+    pub fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
+        self.steps.push(step);
+        self.seen.step(x0, mask)?;
+        let keep = |map: &Tensor| -> Result<Tensor> {
+            let map = map.f_squeeze_dim(1)?.f_expand([self.images, -1, -1], false)?;
+            Ok(map.f_to_device(Device::Cpu)?)
+        };
+        self.masks.push(keep(mask)?);
+        self.saliency.push(keep(saliency)?);
+        Ok(())
+    }
+
+    /// Training timesteps of the forced steps.
+    pub fn timesteps(&self) -> Vec<f64> {
+        self.steps.iter().map(|step| step.timestep).collect()
+    }
+
+    pub fn masks(&self) -> Result<Tensor> {
+        stacked(&self.masks)
+    }
+
+    pub fn saliency(&self) -> Result<Tensor> {
+        stacked(&self.saliency)
+    }
+
+    /// Where at least half of the forced steps had the mask, [n, h, w] of 0 and 1; `None` if no step was forced. (A single
+    /// step's mask flickers, the last one's most: attention says least when the picture is done.)
+    pub fn region(&self) -> Result<Option<Tensor>> {
+        if self.masks.is_empty() {
+            return Ok(None);
+        }
+        let mean = stacked(&self.masks)?.f_mean_dim([0i64].as_slice(), false, Kind::Float)?;
+        Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
+    }
+
+    /// The latent that will be decoded, [n, 4, h, w].
+    pub fn finished(&mut self, latent: &Tensor) {
+        self.seen.latent = Some(latent.shallow_clone());
+    }
+
+    /// Measures the picture, [n, 3, H, W] in -1..=1, in the region.
+    /// `before` is the first pass's picture, if there was one.
+    pub fn measure(&mut self, picture: &Tensor, before: Option<&Tensor>, settings: &Settings) -> Result<()> {
+        self.painted.clear();
+        let Some(region) = self.region()? else { return Ok(()) };
+        self.seen.picture(picture)?;
+        let (picture, picture_size) = (picture.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?, picture.size());
+        for image in 0..self.images {
+            let mask = region.f_select(0, image)?;
+            let picture = picture.f_select(0, image)?;
+            let place = Place::of(&mask, &picture, self.cell, settings.outlines)?;
+            let Some(pixels) = place.pixels(&picture)? else { continue };
+            let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
+            let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.stat, settings.color)?;
+            painted.undecided = self.undecided.get(image as usize).copied();
+            if let Some(before) = before.filter(|before| before.size().get(1..) == picture_size.get(1..)) {
+                let before = before.f_select(0, image)?.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
+                let told = compare(&before, &picture, place.inside(), self.cell, settings.color)?;
+                painted.remainder = Some(told.remainder);
+                painted.least_covered = Some(told.least_covered);
+            }
+            self.painted.push(painted);
+        }
+        Ok(())
+    }
+
+    /// Trims every image of a finished latent, [n, 4, h, w], in the region.
+    pub fn trim(&mut self, latent: &mut Tensor, settings: &Settings, codec: &dyn Codec) -> Result<()> {
+        self.trimmed.clear();
+        let Some(region) = self.region()? else { return Ok(()) };
+        for image in 0..self.images {
+            let mask = region.f_select(0, image)?;
+            if mask.f_sum(Kind::Double)?.f_double_value(&[])? == 0.0 {
+                continue;
+            }
+            let one = latent.f_narrow(0, image, 1)?;
+            let (moved, trimmed) = trim(&one, &mask, image as usize, settings, codec)?;
+            latent.f_narrow(0, image, 1)?.f_copy_(&moved)?;
+            self.trimmed.push(trimmed);
+        }
+        Ok(())
+    }
+
+    pub fn report(&self, phrase: &str, asked: Rgb, gold: &Gold, competitions: Vec<Competition>) -> Result<ColorReport> {
+        Ok(ColorReport {
+            phrase: phrase.into(),
+            asked,
+            representable_delta_e: gold.delta_e,
+            steps: self.steps.clone(),
+            painted: self.painted.clone(),
+            trimmed: self.trimmed.clone(),
+            converged: self.painted.len() == self.images as usize
+                && self.painted.iter().all(|one| one.is_met() && !one.is_cut() && !one.is_undecided()),
+            competitions,
+            warnings: self.warnings(),
+        })
+    }
+
+    /// The report for files: figures, colors and curves, and the mask of every forced step and image.
+    pub fn summary(&self, phrase: &str, asked: Rgb, gold: &Gold, competitions: Vec<Competition>) -> Result<Report> {
+        let data = serde_json::to_value(self.report(phrase, asked, gold, competitions)?)
+            .map_err(|error| Error::Malformed { file: "color report".into(), problem: error.to_string() })?;
+        let mut report = Report::new(format!("ColorForce \"{phrase}\"")).data(data);
+        for painted in &self.painted {
+            let swatch = Swatch::new(phrase, asked, painted.color).delta_e(painted.delta_e);
+            report = report.swatch(swatch.image(painted.image));
+        }
+        let curve = |of: &dyn Fn(&ForcedStep) -> f64| self.steps.iter().map(|step| (step.index, of(step))).collect();
+        report = report.curve(Curve::new("strength of the force, 0 to 1", curve(&|step| step.strength)));
+        for image in 0..self.images as usize {
+            let area = |step: &ForcedStep| 100.0 * step.areas.get(image).copied().unwrap_or_default();
+            report = report.curve(Curve::new("share of the picture, %", curve(&area)).image(image));
+            let colors = self.steps.iter().map(|step| step.index).zip(self.seen.colors(image as i64)?);
+            let colors: Vec<(usize, Rgb)> = colors.filter_map(|(step, color)| Some((step, color?))).collect();
+            if !colors.is_empty() {
+                report = report.strip(Strip::new(format!("\"{phrase}\" as the model saw it"), colors).image(image));
+            }
+            for (step, mask) in self.steps.iter().zip(&self.masks) {
+                let mask = mask.f_select(0, image as i64)?;
+                let picture = Picture::map("mask", &mask);
+                report = report.picture(picture.image(image).step(step.index));
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn stacked(steps: &[Tensor]) -> Result<Tensor> {
+    if steps.is_empty() {
+        return Err(Error::NoMaps("ColorForce"));
+    }
+    Ok(Tensor::f_stack(steps, 0)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A region that has each color on so many pixels.
+    fn painted(colors: &[(Rgb, i64)], stat: ColorStat, asked: Rgb) -> Result<PaintedColor> {
+        let of = |&(Rgb(r, g, b), count): &(Rgb, i64)| {
+            let color = Tensor::from_slice(&[r, g, b]).to_kind(Kind::Float) / 127.5 - 1.0;
+            color.unsqueeze(1).expand([3, count], false)
+        };
+        PaintedColor::new(0, &Tensor::cat(&colors.iter().map(of).collect::<Vec<_>>(), 1), 0.1, stat, asked)
+    }
+
+    #[test]
+    fn a_region_of_several_colors_is_not_met_whatever_they_make_together() -> Result<()> {
+        let (red, blue, purple) = (Rgb(255, 0, 0), Rgb(0, 0, 255), Rgb(188, 0, 188));
+        // Together they are purple, and none of them is.
+        let halves = painted(&[(red, 50), (blue, 50)], ColorStat::Mean, purple)?;
+        assert!(halves.delta_e < 1.0 && halves.coverage == 0.0 && !halves.is_met(), "{halves:?}");
+        let thirds = painted(&[(red, 40), (purple, 20), (blue, 40)], ColorStat::Median, purple)?;
+        assert!(thirds.delta_e < 1.0 && thirds.mean_delta_e < 1.0 && !thirds.is_met(), "{thirds:?}");
+        // Its median is red, and a third of it blue.
+        let collar = painted(&[(red, 65), (blue, 35)], ColorStat::Median, red)?;
+        assert!(collar.delta_e == 0.0 && collar.coverage > 0.5 && !collar.is_met(), "{collar:?}");
+        let plain = painted(&[(red, 80), (Rgb(200, 20, 20), 20)], ColorStat::Median, red)?; // a crease
+        assert!(plain.is_met(), "{plain:?}");
+        let halved = PaintedColor { least_covered: Some(0.4), ..plain };
+        assert!(!halved.is_met(), "one of its pieces was painted in part: {halved:?}");
+        Ok(())
+    }
+}

@@ -1,0 +1,252 @@
+//! What the user of a force asked for.
+
+use super::gold::Gold;
+use super::{ColorStat, ColorWarning, Cutoff, GoldMode, ProtectMode, Texture};
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::guidance::{LARGEST_LEVEL, Setup};
+use crate::mask::Region;
+use crate::step::Step;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// σ² of a step: how much the model's own mean may move. It is what `color_var` is weighed against.
+#[derive(Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum StepVariance {
+    /// The noise level at the step's start, squared.
+    #[default]
+    NoiseLevel,
+    /// The noise level at the step's end, squared.
+    NextLevel,
+    /// The variance of the noise that an ancestral sampler adds, to²·(from² − to²)/from²: literal, and too weak.
+    Sampling,
+    /// Any other; 0 or more and finite.
+    #[serde(skip)]
+    Custom(Box<dyn Fn(&Step) -> f64 + Send>),
+}
+
+/// What a force shifts. k is its strength at the step, 0..1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum ForceTarget {
+    /// The step's mean: mean + k·(gold − mean). As the method is described; also shrinks the noise left in the mean.
+    #[default]
+    Mean,
+    /// The clean part of the mean: mean + k·(gold − x0). The noise stays what the model expects.
+    SignalOnly,
+    /// Every prediction of the clean picture, before the solver: x0 + k·(gold − x0). The gentlest.
+    Denoised,
+}
+
+/// How saliency becomes a mask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum MaskEdge {
+    /// 1 where saliency ≥ cutoff, else 0.
+    #[default]
+    Hard,
+    /// A smooth step of half-width h around the cutoff; h > 0.
+    Soft(f64),
+}
+
+/// Who gets a cell that several forces claim.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Overlap {
+    /// All of them, as a product of Gaussians.
+    #[default]
+    Blend,
+    /// The one with the largest saliency there, of those that say `Winner`; the earlier one on a tie.
+    Winner,
+}
+
+/// What the user asked for.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Settings {
+    pub phrase: String,
+    pub color: Rgb,
+    pub mask: Option<Region>,
+    pub color_var: f64,
+    pub cutoff: Cutoff,
+    pub edge: MaskEdge,
+    pub overlap: Overlap,
+    /// Training timesteps, both included.
+    pub window: (f64, f64),
+    /// Is the last step forced whatever its timestep?
+    #[serde(default)]
+    pub last_step: bool,
+    pub step_variance: StepVariance,
+    pub target: ForceTarget,
+    pub texture: Texture,
+    pub feedback: Option<Feedback>,
+    pub gold: GoldMode,
+    pub reference_steps: Option<usize>,
+    /// The training timestep down to which a rehearsal is wanted.
+    pub rehearsal: Option<f64>,
+    /// Do masks follow the outlines of the picture?
+    #[serde(default)]
+    pub outlines: bool,
+    /// Rounds of trimming.
+    pub trim: usize,
+    pub flatten: bool,
+    pub stat: ColorStat,
+    pub protect_mode: ProtectMode,
+    pub protect_grow: i64,
+}
+
+/// A force this much surer than the step is a block of color; beyond it f32 overflows.
+const LARGEST_WEIGHT: f64 = 1e6;
+
+impl Settings {
+    /// Is a step forced?
+    pub fn covers(&self, step: &Step) -> bool {
+        self.is_inside(step.timestep) || (self.last_step && step.index + 1 == step.count && step.after == 0)
+    }
+
+    fn is_inside(&self, timestep: f64) -> bool {
+        (self.window.0..=self.window.1).contains(&timestep)
+    }
+
+    /// V of a step.
+    pub fn variance(&self, step: &Step) -> Result<f64> {
+        let (from, to) = (step.from.min(LARGEST_LEVEL), step.to.min(LARGEST_LEVEL));
+        let variance = match &self.step_variance {
+            StepVariance::NoiseLevel => from * from,
+            StepVariance::NextLevel => to * to,
+            StepVariance::Sampling => to * to * (from * from - to * to) / (from * from),
+            StepVariance::Custom(variance) => variance(step),
+        };
+        if !(variance.is_finite() && variance >= 0.0) {
+            return Err(Error::parameter("step_variance", variance, "a finite number of 0 or more"));
+        }
+        Ok(variance)
+    }
+
+    /// w = V/c, the force's precision relative to the step's.
+    pub fn weight(&self, step: &Step, variance: f64, color_var: f64) -> f64 {
+        let weight = variance / color_var;
+        let weight = match self.reference_steps {
+            // Strengths 1 − 1/(1+w) compound over steps; the exponent makes the product that of `reference` steps.
+            Some(reference) => (1.0 + weight).powf(reference as f64 / step.nominal.max(1) as f64) - 1.0,
+            None => weight,
+        };
+        weight.min(LARGEST_WEIGHT)
+    }
+
+    /// The mask that a saliency map makes, both [n, 1, h, w]; `levels` are the images' cutoffs, [n, 1, 1, 1], `region` is the
+    /// user's.
+    pub fn mask(&self, map: &Tensor, levels: &Tensor, region: Option<&Tensor>) -> Result<Tensor> {
+        let mask = match self.edge {
+            MaskEdge::Hard => map.f_ge_tensor(levels)?.f_to_kind(Kind::Float)?,
+            MaskEdge::Soft(half) => {
+                let u = map.f_sub(levels)?.f_add_scalar(half)?.f_div_scalar(2.0 * half)?.f_clamp(0.0, 1.0)?;
+                // u²·(3 − 2u)
+                u.f_square()?.f_mul(&u.f_mul_scalar(-2.0)?.f_add_scalar(3.0)?)?
+            }
+        };
+        Ok(match region {
+            Some(region) => mask.f_mul(region)?,
+            None => mask,
+        })
+    }
+
+    /// Is every number in its range?
+    pub fn check(&self) -> Result<()> {
+        if !(self.color_var.is_finite() && self.color_var > 0.0) {
+            return Err(Error::parameter("color_var", self.color_var, "a number above 0; 15 to 70 is useful"));
+        }
+        self.cutoff.check()?;
+        self.texture.check()?;
+        self.stat.check()?;
+        self.feedback.map_or(Ok(()), |feedback| feedback.check())?;
+        if let MaskEdge::Soft(half) = self.edge
+            && !(half.is_finite() && half > 0.0)
+        {
+            return Err(Error::parameter("edge Soft", half, "a half-width above 0; .05 to .1 is useful"));
+        }
+        let (min, max) = self.window;
+        if !(0.0 <= min && min <= max && max <= 999.0) {
+            let window = format!("{min}..={max}");
+            return Err(Error::parameter("min_timestep..=max_timestep", window, "0..=999, the smaller one first"));
+        }
+        if let Some(until) = self.rehearsal
+            && !(0.0..=999.0).contains(&until)
+        {
+            return Err(Error::parameter("two_pass until", until, "a training timestep in 0..=999"));
+        }
+        if !(0..=16).contains(&self.protect_grow) {
+            return Err(Error::parameter("protect_grow", self.protect_grow, "0 to 16 cells; 1 is usual"));
+        }
+        if self.trim > 10 {
+            return Err(Error::parameter("trim", self.trim, "0 to 10 rounds; 3 is usual"));
+        }
+        match self.reference_steps {
+            Some(steps) if !(1..=1000).contains(&steps) => {
+                Err(Error::parameter("reference_steps", steps, "1 to 1000; 28 is usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Warnings before the run.
+    pub fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
+        let (min, max) = self.window;
+        let unreachable = match self.cutoff {
+            Cutoff::At(cutoff) if cutoff > range => Some(cutoff),
+            _ => None,
+        };
+        let doubts = [
+            (unreachable.is_some(), ColorWarning::CutoffOutOfReach { cutoff: unreachable.unwrap_or_default(), range }),
+            // What keeps the texture does not turn into a block.
+            (
+                self.texture == Texture::Off && !(10.0..=200.0).contains(&self.color_var),
+                ColorWarning::UnusualVariance { color_var: self.color_var },
+            ),
+            (
+                !self.last_step && !setup.schedule.steps().any(|step| self.is_inside(step.timestep)),
+                ColorWarning::NeverActive { min, max },
+            ),
+            (gold.delta_e > 3.0, ColorWarning::ColorNotRepresentable { delta_e: gold.delta_e }),
+        ];
+        doubts.into_iter().filter_map(|(holds, doubt)| holds.then_some(doubt)).collect()
+    }
+}
+
+/// Makes a force stronger while its color is far off, and slowly weaker once it is met: after each forced step the color of the
+/// clean picture is measured under the mask, as the model sees it without the force, and changes the next step's color
+/// variance: u = clip((e − goal)/span, −1, 1), times `relax` if negative, and c ← c·exp(−gain·u).
+///
+/// The color is seen by a linear map from latents to linear light, fitted to the latents of 64 flat colors when a run begins: exact
+/// for flat regions, and free. Where it fits badly, c stays as it is, with a warning. c begins within `limits`; masks of fewer than 8
+/// cells are not measured; c stays once the color was met three times late, and returns to its best if it gets worse four times in a row.
+///
+/// With [`Texture::Off`](Texture::Off) c stays above 15: below, regions turn into solid blocks.
+///
+/// ```
+/// use impasto::methods::ColorForce;
+/// use impasto::methods::color_force::{Feedback, Texture};
+/// use impasto::Rgb;
+/// let feedback = Feedback { goal: 2.0, ..Feedback::default() };
+/// let force = ColorForce::published("hair", Rgb(255, 99, 71)).texture(Texture::MaskedMean).feedback(feedback);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// CIEDE2000 to come to, .1..=20.
+    pub goal: f64,
+    /// CIEDE2000 above the goal from which on c changes as fast as it can; above 0.
+    pub span: f64,
+    /// How fast it changes: at most e^gain per step; above 0, up to 2.
+    pub gain: f64,
+    /// How much slower it grows than it falls, 0..=1; 0 is never.
+    pub relax: f64,
+    /// Smallest and largest c; above 0.
+    pub limits: (f64, f64),
+}
+
+impl Default for Feedback {
+    fn default() -> Self {
+        let limits = (0.02, 1e4);
+        Self { goal: 0.75, span: 5.0, gain: 1.0, relax: 0.25, limits }
+    }
+}

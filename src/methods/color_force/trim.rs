@@ -1,0 +1,211 @@
+//! The last touch: what is missing of a color is measured in the picture and added to the latent.
+
+use super::gold::constant;
+use super::measure::{MET, NEAR, Place, measure, within};
+use super::settings::Settings;
+use super::texture::blur;
+use crate::color::Rgb;
+use crate::conditioning::Codec;
+use crate::error::{Error, Result};
+use serde::Serialize;
+use tch::{Kind, Tensor};
+
+/// What trimming did to one image.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[non_exhaustive]
+pub struct Trimmed {
+    /// Index in the batch.
+    pub image: usize,
+    /// CIEDE2000 of the region to what was asked for, before.
+    pub before: f64,
+    /// And after.
+    pub after: f64,
+    /// How often the latent was moved.
+    pub rounds: usize,
+    /// The share of the texture that was left; 1 unless it had to be lessened.
+    pub texture: f64,
+}
+
+/// CIEDE2000 between a color and what the VAE makes of it from which on no set point reaches the color, so that trimming would only
+/// take time.
+pub(super) const UNSHOWABLE: f64 = 10.0;
+/// CIEDE2000 at which trimming stops: below, nobody sees it.
+const GOAL: f64 = 0.75;
+/// Shares of the texture that are tried in turn where all of it leaves the color unmet.
+const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
+/// Share of the pixels near the color below which the first of these is tried even if the color is met. No further: an eye has a pupil.
+const ENOUGH: f64 = 0.8;
+
+/// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
+///
+/// The set point p moves by what is missing, p ← clip(p + asked − measured) in linear light, and the latent by the difference of
+/// the flat latents of the two, under the mask blurred by a cell. If the color is not met so, the same is done with less and less of the
+/// texture; if it is met but too few of the region's pixels have it, with a quarter less. The best result counts.
+pub(super) fn trim(
+    latent: &Tensor,
+    mask: &Tensor,
+    image: usize,
+    settings: &Settings,
+    codec: &dyn Codec,
+) -> Result<(Tensor, Trimmed)> {
+    let region = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(latent.device())?;
+    let first = decoded(latent, mask, codec)?;
+    let place = Place::of(mask, &first, codec.cell(), settings.outlines)?;
+    let gold = constant(settings.color, codec)?;
+    let trim = Trim { mask, soft: blur(&region, 1.0)?, place, gold, settings, codec };
+    let pixels = trim.pixels(&first)?;
+    let before = measure(&pixels, settings.stat, settings.color)?.delta_e;
+    let mut best = trim.approach(latent.shallow_clone(), pixels)?;
+    let mut texture = 1.0;
+    let flatter = if settings.flatten { FLATTER.as_slice() } else { &[] };
+    for (tried, share) in flatter.iter().enumerate() {
+        if best.delta_e <= MET && (tried > 0 || best.coverage >= ENOUGH) {
+            break;
+        }
+        let flatter = flattened(latent, &region, *share)?;
+        let pixels = trim.pixels(&decoded(&flatter, mask, codec)?)?;
+        let other = trim.approach(flatter, pixels)?;
+        if other.is_better_than(&best) {
+            (best, texture) = (other, *share);
+        }
+    }
+    let Attempt { latent, delta_e: after, rounds, .. } = best;
+    Ok((latent, Trimmed { image, before, after, rounds, texture }))
+}
+
+/// One image's region that is being trimmed.
+struct Trim<'a> {
+    mask: &'a Tensor,
+    /// [1, 1, h, w] in 0..=1.
+    soft: Tensor,
+    place: Place,
+    /// The color's latent, [1, 4, 1, 1].
+    gold: Tensor,
+    settings: &'a Settings,
+    codec: &'a dyn Codec,
+}
+
+/// A trimmed latent, and its region's color as measured in its picture.
+struct Attempt {
+    latent: Tensor,
+    /// CIEDE2000 to what was asked for.
+    delta_e: f64,
+    /// Share of the pixels near the color asked for.
+    coverage: f64,
+    rounds: usize,
+}
+
+impl Attempt {
+    /// A color that is met counts first, then how many of the pixels have it.
+    fn is_better_than(&self, other: &Self) -> bool {
+        if self.delta_e.max(other.delta_e) <= MET {
+            self.coverage > other.coverage
+        } else {
+            self.delta_e < other.delta_e
+        }
+    }
+}
+
+impl Trim<'_> {
+    /// The region's pixels of a picture, [3, pixels].
+    fn pixels(&self, picture: &Tensor) -> Result<Tensor> {
+        let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
+        self.place.pixels(picture)?.ok_or_else(empty)
+    }
+
+    /// Moves the set point while that helps, from a latent whose region has these `pixels`, [3, pixels].
+    fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
+        let (color, stat) = (self.settings.color, self.settings.stat);
+        let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
+        let (mut now, mut rounds) = (measure(&pixels, stat, color)?, 0);
+        while rounds < self.settings.trim && now.delta_e > GOAL {
+            for ((point, asked), measured) in point.iter_mut().zip(color.to_linear()).zip(now.light) {
+                *point = (*point + asked - measured).clamp(0.0, 1.0);
+            }
+            let there = constant(Rgb::from_linear(point), self.codec)?;
+            let moved = latent.f_add(&there.f_sub(&here)?.f_mul(&self.soft)?)?;
+            let seen = self.pixels(&decoded(&moved, self.mask, self.codec)?)?;
+            let after = measure(&seen, stat, color)?;
+            if after.delta_e >= now.delta_e {
+                break;
+            }
+            (latent, pixels, now, here) = (moved, seen, after, there);
+            rounds += 1;
+        }
+        Ok(Attempt { latent, delta_e: now.delta_e, coverage: within(&pixels, color, NEAR)?, rounds })
+    }
+}
+
+/// The picture of a latent, [3, H, W] in -1..=1, where the mask is.
+fn decoded(latent: &Tensor, mask: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
+    Ok(codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?.f_squeeze_dim(0)?)
+}
+
+/// mean + share·(z − mean) in the region, [1, 1, h, w] of 0 and 1.
+fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
+    let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float);
+    let mean = cells(&latent.f_mul(region)?)?.f_div(&cells(region)?)?;
+    Ok(latent.f_add(&mean.f_sub(latent)?.f_mul_scalar(1.0 - share)?.f_mul(region)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conditioning::Conditioning;
+    use crate::methods::ColorForce;
+    use crate::prompt::Prompt;
+    use tch::Device;
+
+    const GRAY: Rgb = Rgb(128, 128, 128);
+
+    /// The latent is the picture, cell by cell.
+    struct Pixels;
+
+    impl Codec for Pixels {
+        fn prompt(&self, _: &str) -> Result<Prompt> {
+            Err(Error::EmptyPhrase)
+        }
+        fn text(&self, _: &str) -> Result<Conditioning> {
+            Err(Error::EmptyPhrase)
+        }
+        fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+            Ok(picture.shallow_clone())
+        }
+        fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+            Ok(latent.shallow_clone())
+        }
+        fn cell(&self) -> i64 {
+            1
+        }
+    }
+
+    /// Trims ten rows of gray pixels, of which the first `others` have a gray of their own.
+    fn trimmed(asked: Rgb, most: u8, (others, other): (i64, u8), flatten: bool) -> Result<Trimmed> {
+        let latent = Tensor::full([1, 3, 10, 10], f64::from(most) / 127.5 - 1.0, (Kind::Float, Device::Cpu));
+        let _ = latent.narrow(2, 0, others).fill_(f64::from(other) / 127.5 - 1.0);
+        let force = ColorForce::exact("any", asked).outlines(false).flatten(flatten);
+        let mask = Tensor::ones([10, 10], (Kind::Float, Device::Cpu));
+        Ok(trim(&latent, &mask, 0, &force.settings, &Pixels)?.1)
+    }
+
+    #[test]
+    fn texture_that_hides_the_color_is_lessened_once() -> Result<()> {
+        // Three rows are CIEDE2000 11 off, and 8 with a quarter less of the texture.
+        let folds = trimmed(GRAY, 128, (3, 100), true)?;
+        assert_eq!(folds.texture, 0.75);
+        assert!(folds.after <= GOAL, "the color stays met: {folds:?}");
+        assert_eq!(trimmed(GRAY, 128, (3, 100), false)?.texture, 1.0, "unless it may not be");
+        assert_eq!(trimmed(GRAY, 128, (1, 100), true)?.texture, 1.0, "nine of ten rows have the color");
+        // Black rows stay black, with less texture too: of these nothing is taken.
+        assert_eq!(trimmed(GRAY, 128, (3, 0), true)?.texture, 1.0);
+        Ok(())
+    }
+
+    #[test]
+    fn color_at_the_edge_lessens_all_texture() -> Result<()> {
+        // Nothing is brighter than white, so brighter rows cannot make up for the others.
+        let white = trimmed(Rgb(255, 255, 255), 200, (4, 255), true)?;
+        assert!(white.texture == 0.25 && white.after < white.before, "{white:?}");
+        Ok(())
+    }
+}

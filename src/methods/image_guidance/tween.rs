@@ -1,0 +1,237 @@
+//! Moving a prompt's tokens towards a guide's.
+
+use super::concepts::Concepts;
+use super::pairing::{self, aligned, misfit, shifted};
+use super::params::{Compat, GuidanceParams, Space};
+use super::report::{ConceptHit, GuidedPrompt, GuidedToken, ImageGuidanceReport};
+use super::weights::{line, shares, weights};
+use crate::error::{Error, Result};
+use tch::{Kind, Tensor};
+
+/// A prompt's tokens, [t, d] or [n, t, d] of any kind, each moved towards the token of a guide that it is paired with, [a, d]
+/// or [1 or n, a, d]; and what was paired and moved. Computed in f32; tokens that nothing moves keep every bit.
+///
+/// The first token of the prompt is its header, the start token of a text encoder. One encoder's window (77 tokens of CLIP) is
+/// meant; a run takes the windows of a longer prompt one by one.
+///
+/// ```
+/// use impasto::methods::image_guidance::{tween, GuidanceParams};
+/// use tch::{Device, Kind, Tensor};
+///
+/// let text = Tensor::f_eye(4, (Kind::Float, Device::Cpu))?;
+/// let guide = text.f_flip([0i64])?;
+/// let half = GuidanceParams { linear: (0.5, 0.5), header_max: 0.0, snap: false, ..GuidanceParams::off() };
+/// let (moved, report) = tween(&text, &guide, &half)?;
+/// assert_eq!(moved.get(0), text.get(0)); // the header
+/// assert_eq!(report.prompts[0].tokens[1].alternate, Some(2));
+/// # Ok::<(), impasto::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Parameter`] for what [`GuidanceParams::check`] refuses, for tokens without a direction and for
+/// [`Space::Joint`], which takes a projection; [`Error::Shape`] if ranks, widths or numbers of rows do not fit.
+pub fn tween(text: &Tensor, alternate: &Tensor, params: &GuidanceParams) -> Result<(Tensor, ImageGuidanceReport)> {
+    let tween = Tween { params, chunk: None, projection: None, concepts: None };
+    let rank = text.dim();
+    let (moved, report) = tween.rows(&batch("prompt tokens", text)?, &batch("guide tokens", alternate)?)?;
+    let flat = rank == 2 && moved.size().first() == Some(&1);
+    Ok((if flat { moved.f_squeeze_dim(0)? } else { moved }, report))
+}
+
+/// Tokens as [n, tokens, width].
+pub(super) fn batch(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
+    match tokens.size().as_slice() {
+        [_, _] => Ok(tokens.f_unsqueeze(0)?),
+        [_, _, _] => Ok(tokens.shallow_clone()),
+        got => Err(Error::Shape { what, got: got.to_vec(), expected: "[tokens, width] or [n, tokens, width]".into() }),
+    }
+}
+
+/// Everything about a tween but the tokens.
+pub(super) struct Tween<'a> {
+    pub params: &'a GuidanceParams,
+    /// How many tokens a text encoder reads at once; `None`: all there are.
+    pub chunk: Option<i64>,
+    /// What takes the prompt's tokens to where the guide's are, [joint, d].
+    pub projection: Option<&'a Tensor>,
+    pub concepts: Option<&'a Concepts>,
+}
+
+impl Tween<'_> {
+    /// All rows: text [n, chunks · chunk, d], guide [1 or n, a, d], or one row of text and n of the guide.
+    pub fn rows(&self, text: &Tensor, alternate: &Tensor) -> Result<(Tensor, ImageGuidanceReport)> {
+        self.params.check()?;
+        let ((n, tokens, d), (m, _, width)) = (text.size3()?, alternate.size3()?);
+        if width != d {
+            return Err(misfit(alternate, d));
+        }
+        if n != m && n != 1 && m != 1 {
+            let expected = format!("1 row for all images, or {n}, one for each");
+            return Err(Error::Shape { what: "guide tokens", got: alternate.size(), expected });
+        }
+        let chunk = self.chunk.unwrap_or(tokens);
+        if chunk < 1 || tokens < 1 || tokens % chunk != 0 {
+            let expected = format!("[n, a multiple of {chunk}, {d}]");
+            return Err(Error::Shape { what: "prompt tokens", got: text.size(), expected });
+        }
+        let (mut rows, mut prompts) = (Vec::new(), Vec::new());
+        for row in 0..n.max(m) {
+            let [own, guide] = [(text, n), (alternate, m)].map(|(all, rows)| all.f_select(0, row.min(rows - 1)));
+            let (moved, prompt) = self.row(&own?, &guide?, chunk)?;
+            rows.push(moved);
+            prompts.push(prompt);
+        }
+        let moved =
+            if prompts.iter().all(GuidedPrompt::is_still) { text.shallow_clone() } else { Tensor::f_stack(&rows, 0)? };
+        Ok((moved, ImageGuidanceReport::of(prompts)))
+    }
+
+    /// One row: text [chunks · chunk, d], guide [a, d].
+    fn row(&self, text: &Tensor, alternate: &Tensor, chunk: i64) -> Result<(Tensor, GuidedPrompt)> {
+        let chunks = text.size2()?.0 / chunk;
+        let (mut parts, mut prompt) = (Vec::new(), GuidedPrompt::default());
+        for number in 0..chunks {
+            let start = number * chunk;
+            // The line goes over all chunks but for their headers.
+            let each = (chunk - 1) as usize;
+            let numbers = number as usize * each..(number + 1) as usize * each + 1;
+            let linear = line(self.params.linear, numbers, chunks as usize * each + 1);
+            parts.push(self.part(&text.f_narrow(0, start, chunk)?, alternate, linear, start, &mut prompt)?);
+        }
+        Ok((Tensor::f_cat(&parts, 0)?, prompt.summed()))
+    }
+
+    /// One chunk, [chunk, d], the `start`th token of the prompt being its first.
+    fn part(
+        &self,
+        text: &Tensor,
+        alternate: &Tensor,
+        linear: Vec<f64>,
+        start: i64,
+        prompt: &mut GuidedPrompt,
+    ) -> Result<Tensor> {
+        let params = self.params;
+        let here = text.f_to_kind(Kind::Float)?;
+        let guide = alternate.f_to_kind(Kind::Float)?.f_to_device(text.device())?;
+        let (likeness, guide) = match (params.space, self.projection) {
+            (Space::Hidden, _) => (pairing::similarity(&guide, &here, params.temperature)?, guide),
+            (Space::Joint, Some(projection)) => {
+                let projection = projection.f_to_device(text.device())?;
+                let projected = here.f_matmul(&projection.f_tr()?)?;
+                let likeness = pairing::similarity(&guide, &projected, params.temperature)?;
+                (likeness, back(&guide, &here, &projection)?)
+            }
+            (Space::Joint, None) => {
+                let expected = "Hidden: the text encoder's projection, which Joint needs, is not there";
+                return Err(Error::parameter("space", "Joint", expected));
+            }
+        };
+        let s = pairing::read(&likeness)?;
+        let pairs = match params.compat {
+            Compat::Aligned => aligned(&s, params.mapping),
+            Compat::Upstream => shifted(&s, params.mapping),
+        };
+        let weights = weights(&pairs, params, linear);
+        let shares = shares(&pairs, &weights, params);
+        for (((at, pair), weight), share) in (start..).zip(&pairs).zip(&weights).zip(&shares) {
+            prompt.tokens.push(GuidedToken {
+                position: at,
+                alternate: pair.alternate.map(|row| row as i64),
+                similarity: pair.similarity,
+                weight: *weight,
+                share: *share,
+            });
+        }
+        let mut moved = here.shallow_clone();
+        if shares.iter().any(|share| *share != 0.0) {
+            let rows: Vec<i64> = pairs.iter().map(|pair| pair.alternate.unwrap_or_default() as i64).collect();
+            let partners = guide.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(text.device())?)?;
+            let share =
+                Tensor::f_from_slice(&shares)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_to_device(text.device())?;
+            // Exact at 0 and 1.
+            moved = here.f_lerp_tensor(&partners, &share)?;
+        }
+        if let Some(concepts) = self.concepts {
+            let hits = concepts.hits(&here, &guide, start, params.temperature)?;
+            moved = put(&moved, &guide, &hits, start)?;
+            prompt.concepts.extend(hits);
+        }
+        Ok(moved.f_to_kind(text.kind())?)
+    }
+}
+
+/// A guide's tokens, [a, joint], among a prompt's states, [t, d]: the states that are projected onto them, and of those as long
+/// as the prompt's.
+fn back(guide: &Tensor, text: &Tensor, projection: &Tensor) -> Result<Tensor> {
+    let states = guide.f_matmul(&projection.f_pinverse(1e-3)?.f_tr()?)?;
+    let length = |of: &Tensor| of.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
+    let usual = length(text)?.f_mean(Kind::Float)?;
+    Ok(states.f_mul(&usual)?.f_div(&length(&states)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
+}
+
+/// Tokens with those that a concept hits replaced by the guide's.
+pub(super) fn put(tokens: &Tensor, guide: &Tensor, hits: &[ConceptHit], start: i64) -> Result<Tensor> {
+    if hits.is_empty() {
+        return Ok(tokens.shallow_clone());
+    }
+    let index = |of: fn(&ConceptHit) -> i64, less: i64| -> Result<Tensor> {
+        let rows: Vec<i64> = hits.iter().map(|hit| of(hit) - less).collect();
+        Ok(Tensor::f_from_slice(&rows)?.f_to_device(tokens.device())?)
+    };
+    let partners = guide.f_index_select(0, &index(|hit| hit.alternate, 0)?)?;
+    Ok(tokens.f_index_copy(0, &index(|hit| hit.position, start)?, &partners)?)
+}
+
+/// A picture's tokens in the place of a prompt's: text [n, chunks · chunk, d], guide [1 or n, a, d] → the guide's first tokens
+/// in every chunk, whose headers stay to `pull`, 0..=1; tokens that the guide has no counterpart for stay wholly.
+pub(super) fn directly(text: &Tensor, alternate: &Tensor, chunk: i64, pull: f64) -> Result<Tensor> {
+    let ((n, tokens, d), (m, a, width)) = (text.size3()?, alternate.size3()?);
+    if width != d {
+        return Err(misfit(alternate, d));
+    }
+    let images = n.max(m);
+    let here = text.f_to_kind(Kind::Float)?.f_expand([images, tokens, d], false)?;
+    let guide = alternate.f_to_kind(Kind::Float)?.f_to_device(text.device())?.f_expand([images, a, d], false)?;
+    let mut parts = Vec::new();
+    for start in (0..tokens).step_by(chunk.max(1) as usize) {
+        let (chunk, used) = (chunk.min(tokens - start), a.min(chunk));
+        let header = here.f_narrow(1, start, 1)?;
+        parts.push(guide.f_narrow(1, 0, 1)?.f_lerp(&header, pull)?);
+        parts.push(guide.f_narrow(1, 1, used - 1)?);
+        parts.push(here.f_narrow(1, start + used, chunk - used)?);
+    }
+    Ok(Tensor::f_cat(&parts, 1)?.f_to_kind(text.kind())?)
+}
+
+/// What a prompt's tokens become where a picture speaks alone: its first tokens, [t, d] of [a, d], but for the first, which is
+/// moved by `pull` towards the prompt's header.
+///
+/// # Errors
+/// [`Error::Shape`] if widths or ranks do not fit.
+pub fn direct_tokens(text: &Tensor, alternate: &Tensor, pull: f64) -> Result<Tensor> {
+    super::params::inside("pull", pull, &(0.0..=1.0))?;
+    let (text, guide) = (batch("prompt tokens", text)?, batch("guide tokens", alternate)?);
+    Ok(directly(&text, &guide, text.size3()?.1, pull)?.f_squeeze_dim(0)?)
+}
+
+/// Tokens of a prompt after its tween, `moved`, [t, d], with those replaced that resemble (above `accept`) a token of a concept,
+/// [c, d], by the token of the guide, [a, d], that resembles that one; `text` is the prompt as it was. Also what was
+/// replaced. Computed in f32 where `text` is; the result is of the kind and on the device of `moved`. Every token counts but the first of each; in a run, [`ImageGuidance::concepts`](super::ImageGuidance::concepts)
+/// leaves the padding out.
+///
+/// # Errors
+/// As [`similarity`].
+pub fn map_concepts(
+    text: &Tensor,
+    moved: &Tensor,
+    guide: &Tensor,
+    concept: &Tensor,
+    accept: f64,
+    temperature: f64,
+) -> Result<(Tensor, Vec<ConceptHit>)> {
+    super::params::inside("accept", accept, &(0.0..=1.0))?;
+    let concepts = Concepts { tokens: concept.shallow_clone(), words: None, prompt: None, accept };
+    let hits = concepts.hits(text, &guide.f_to_device(text.device())?, 0, temperature)?;
+    let guide = guide.f_to_kind(moved.kind())?.f_to_device(moved.device())?;
+    Ok((put(moved, &guide, &hits, 0)?, hits))
+}

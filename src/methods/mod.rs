@@ -1,0 +1,17 @@
+//! Guidance methods: each is one value that is attached to a run.
+//!
+//! A method has a file or folder of its own, one row in [`METHODS`](registry), and nothing else of the crate knows it. Types that
+//! belong to one method are exported by its module.
+
+pub mod color_force;
+pub mod image_guidance;
+pub mod paint_with_words;
+mod prompt_blend;
+pub(crate) mod region_prompts;
+mod registry;
+
+pub use color_force::ColorForce;
+pub use image_guidance::ImageGuidance;
+pub use paint_with_words::PaintWithWords;
+pub use prompt_blend::PromptBlend;
+pub use region_prompts::RegionPrompts;

@@ -1,0 +1,189 @@
+//! What is painted where: the areas of maps, found by their color, and drawn masks.
+
+use super::area::{Area, Place};
+use super::palette::{ColorShare, Palette, distance, pixels};
+use crate::color::Rgb;
+use crate::error::{Error, MissingColor, Result};
+use crate::mask::Region;
+use crate::raster::Raster;
+use ndarray::Array2;
+use std::collections::HashSet;
+use tch::Tensor;
+
+/// Most areas of a painting; each of them is compared with the colors of its map.
+const MOST_AREAS: usize = 128;
+/// Most colors of a map; smoothed edges and JPEG files have thousands.
+const MOST_COLORS: usize = 1 << 16;
+
+/// The maps, if there are any, and everything on them.
+#[derive(Debug, Default)]
+pub(super) struct Canvas {
+    /// None, one for all images, or one for each.
+    pub maps: Vec<(Raster, Palette)>,
+    pub areas: Vec<Area>,
+    /// Largest distance in RGB of a pixel from the color it counts as.
+    pub tolerance: f64,
+    /// Standard deviation in pixels of the drawing, for areas that do not say another.
+    pub blur: f64,
+}
+
+impl Canvas {
+    pub fn new<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
+        Self { maps: maps.into_iter().map(|map| (map.clone(), Palette::of(map))).collect(), ..Self::default() }
+    }
+
+    /// Where an area is, edges softened.
+    pub fn region(&self, area: &Area) -> Result<Region> {
+        let blur = self.blur_of(area);
+        match &area.place {
+            Place::Region(region) => match region.values() {
+                Some(values) if blur > 0.0 => Ok(Region::new(blurred(values, blur)?)),
+                _ => Ok(region.again()),
+            },
+            Place::Color(color) => {
+                let found = self.maps.iter().map(|map| self.found(map, *color, blur));
+                let mut found: Vec<Region> = found.collect::<Result<_>>()?;
+                match (found.pop(), found.is_empty()) {
+                    (None, _) => Err(no_map(*color)),
+                    (Some(only), true) => Ok(only),
+                    (Some(last), false) => Ok(Region::each(found.into_iter().chain([last]))),
+                }
+            }
+        }
+    }
+
+    /// Boxes have no pixels to blur by; only a blur of their own is wrong.
+    fn blur_of(&self, area: &Area) -> f64 {
+        area.blur.unwrap_or(if area.rgb().is_some() { self.blur } else { 0.0 })
+    }
+
+    /// Where a map has a color.
+    fn found(&self, (map, palette): &(Raster, Palette), color: Rgb, blur: f64) -> Result<Region> {
+        let all = palette.colors().iter().map(|entry| entry.color);
+        let near = all.filter(|pixel| distance(*pixel, color) <= self.tolerance);
+        let mine: HashSet<Rgb> = near.filter(|pixel| self.owner(*pixel) == Some(color)).collect();
+        let mask: Vec<f32> = pixels(map).map(|pixel| if mine.contains(&pixel) { 1.0 } else { 0.0 }).collect();
+        let mask = drawing(mask, map.height() as usize, map.width() as usize)?;
+        Ok(Region::named(if blur == 0.0 { mask } else { blurred(&mask, blur)? }, "the painted map"))
+    }
+
+    /// The color with a phrase that a pixel counts as: the nearest one within the tolerance, the first on a tie.
+    fn owner(&self, pixel: Rgb) -> Option<Rgb> {
+        let near = self.areas.iter().filter_map(Area::rgb).map(|color| (color, distance(color, pixel)));
+        near.filter(|(_, apart)| *apart <= self.tolerance).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(color, _)| color)
+    }
+
+    /// The colors of all maps together, the most frequent first.
+    pub fn palette(&self) -> Palette {
+        Palette::join(self.maps.iter().map(|(_, palette)| palette))
+    }
+
+    /// The colors of the maps that count as nobody's.
+    pub fn unused(&self) -> Vec<ColorShare> {
+        self.palette().colors().iter().filter(|entry| self.owner(entry.color).is_none()).copied().collect()
+    }
+
+    /// Is everything there and in its range?
+    pub fn check(&self) -> Result<()> {
+        if self.areas.is_empty() {
+            return Err(Error::parameter("paint", "empty", "at least one area; add it with color, mask or area"));
+        }
+        if self.areas.len() > MOST_AREAS {
+            let expected = format!("at most {MOST_AREAS} areas");
+            return Err(Error::parameter("paint", format!("{} areas", self.areas.len()), expected));
+        }
+        if let Some(count) =
+            self.maps.iter().map(|(_, palette)| palette.colors().len()).find(|count| *count > MOST_COLORS)
+        {
+            let expected = format!("a drawn map, of at most {MOST_COLORS} colors; is it a photograph?");
+            return Err(Error::parameter("map", format!("a picture of {count} colors"), expected));
+        }
+        if !(0.0..=100.0).contains(&self.tolerance) {
+            return Err(Error::parameter("tolerance", self.tolerance, "0..=100; 0 is exact, 30 takes smooth edges in"));
+        }
+        self.areas.iter().try_for_each(Area::check)?;
+        let sides = self.maps.iter().map(|(map, _)| map.height().min(map.width()));
+        let side = sides.min().unwrap_or_default();
+        check_blur(self.blur, side, "the map")?;
+        for area in &self.areas {
+            let Some(blur) = area.blur else { continue };
+            match &area.place {
+                Place::Color(_) => check_blur(blur, side, "the map")?,
+                Place::Region(region) => match region.values() {
+                    Some(values) => check_blur(blur, values.nrows().min(values.ncols()) as u32, "the mask")?,
+                    None => {
+                        let value = format!("{blur} for \"{}\"", area.phrase);
+                        return Err(Error::parameter(
+                            "blur",
+                            value,
+                            "a color or one drawn mask, whose pixels it is in",
+                        ));
+                    }
+                },
+            }
+        }
+        self.check_colors()
+    }
+
+    /// Is every color in a map, and painted with a phrase only once?
+    fn check_colors(&self) -> Result<()> {
+        let palette = self.palette();
+        let mut seen = HashSet::new();
+        let mut missing = Vec::new();
+        for area in &self.areas {
+            let Some(color) = area.rgb() else { continue };
+            if self.maps.is_empty() {
+                return Err(no_map(color));
+            }
+            if !seen.insert((color, area.phrase.to_lowercase(), area.negative)) {
+                let value = format!("{color} \"{}\" twice", area.phrase);
+                return Err(Error::parameter("color", value, "each phrase once for a color; give it one strength"));
+            }
+            match palette.nearest(color) {
+                Some((_, apart)) if apart <= self.tolerance => {}
+                nearest => missing.push(MissingColor { asked: color, nearest }),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let palette = palette.colors().iter().map(|entry| (entry.color, entry.share)).collect();
+        Err(Error::ColorNotInMap { missing, palette })
+    }
+}
+
+fn no_map(color: Rgb) -> Error {
+    Error::parameter("color", color, "a map to find it in; begin with PaintWithWords::new, or give a mask")
+}
+
+fn check_blur(sigma: f64, side: u32, of: &str) -> Result<()> {
+    let most = f64::from(side) / 4.0;
+    if (0.0..=most).contains(&sigma) {
+        return Ok(());
+    }
+    Err(Error::parameter("blur", sigma, format!("0..={most}, a quarter of the shorter side of {of}")))
+}
+
+fn drawing(values: Vec<f32>, rows: usize, columns: usize) -> Result<Array2<f32>> {
+    let got = vec![values.len() as i64];
+    let misfit = |_| Error::Shape { what: "mask", got, expected: format!("{rows} rows × {columns} columns") };
+    Array2::from_shape_vec((rows, columns), values).map_err(misfit)
+}
+
+/// A Gaussian of standard deviation `sigma` pixels, cut off at 4 of them, over a mask continued by reflection.
+fn blurred(mask: &Array2<f32>, sigma: f64) -> Result<Array2<f32>> {
+    let (rows, columns) = mask.dim();
+    // Reflection reaches as far as the picture.
+    let radius = ((4.0 * sigma).ceil() as i64).min(rows.min(columns) as i64 - 1);
+    let bell: Vec<f64> = (-radius..=radius).map(|x| (-0.5 * (x as f64 / sigma).powi(2)).exp()).collect();
+    let sum: f64 = bell.iter().sum();
+    let bell: Vec<f32> = bell.iter().map(|weight| (weight / sum) as f32).collect();
+    let (bell, size) = (Tensor::f_from_slice(&bell)?, 2 * radius + 1);
+    let blur =
+        |x: &Tensor, shape: [i64; 4]| x.f_conv2d(&bell.f_reshape(shape)?, None::<Tensor>, [1, 1], [0, 0], [1, 1], 1);
+    let flat: Vec<f32> = mask.iter().copied().collect();
+    let padded = Tensor::f_from_slice(&flat)?.f_reshape([1, 1, rows as i64, columns as i64])?;
+    let padded = padded.f_reflection_pad2d([radius; 4])?;
+    let blurred = blur(&blur(&padded, [1, 1, size, 1])?, [1, 1, 1, size])?.f_clamp(0.0, 1.0)?;
+    drawing(Vec::try_from(&blurred.f_flatten(0, -1)?)?, rows, columns)
+}

@@ -1,0 +1,55 @@
+//! A picture that explains a painting: its maps, and each area with what it stands for.
+
+use super::area::Area;
+use super::canvas::Canvas;
+use crate::color::Rgb;
+use crate::error::Result;
+use crate::mask::Resample;
+use crate::raster::{Filter, Raster};
+use crate::sheet::Sheet;
+use crate::step::Grid;
+use tch::{Device, Tensor};
+
+const PAPER: Rgb = Rgb(245, 245, 245);
+/// Of masks, which have no color.
+const INK: Rgb = Rgb(60, 60, 60);
+/// Pixels of the longer side of a panel.
+const SIDE: u32 = 192;
+
+/// `aspect`: of the picture, for a painting without maps.
+pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Raster> {
+    let maps = canvas.maps.iter().map(|(map, _)| (Grid::new(map.height().into(), map.width().into()), map));
+    let maps: Vec<(Grid, &Raster)> = maps.collect();
+    let size = maps.first().map_or(aspect, |(size, _)| *size);
+    let longer = size.h.max(size.w).max(1) as f64;
+    let scaled = |side: i64| ((side as f64 * f64::from(SIDE) / longer).round() as i64).max(1);
+    let panel = Grid::new(scaled(size.h), scaled(size.w));
+    let mut panels = Vec::new();
+    for (number, (_, map)) in (1..).zip(&maps) {
+        let caption = if maps.len() == 1 { "map".to_owned() } else { format!("map of image {number}") };
+        panels.push((caption, map.resize(panel.h as u32, panel.w as u32, Filter::Nearest)?));
+    }
+    for area in &canvas.areas {
+        let masks = canvas.region(area)?.resampled(panel, Resample::Area)?;
+        for image in 0..masks.size4()?.0 {
+            let paper = Raster::flat(PAPER, panel.h as u32, panel.w as u32);
+            panels.push((caption(area), tinted(&masks.f_get(image)?, &paper, area.rgb().unwrap_or(INK))?));
+        }
+    }
+    let columns = panels.len().min(4);
+    panels.iter().fold(Sheet::new(columns), |sheet, (caption, panel)| sheet.add(caption, panel)).draw()
+}
+
+/// `house 1.5`, `sky -1 seed 7`, `not blurry 1`.
+fn caption(area: &Area) -> String {
+    let not = if area.negative { "not " } else { "" };
+    let seed = area.seed.map(|seed| format!(" seed {seed}")).unwrap_or_default();
+    format!("{not}{} {}{seed}", area.phrase, area.strength)
+}
+
+/// A picture with a color over it where a mask is, [1, h, w] in 0..=1 of the same size.
+pub(crate) fn tinted(mask: &Tensor, under: &Raster, color: Rgb) -> Result<Raster> {
+    let under = under.to_tensor(Device::Cpu)?;
+    let ink = Raster::flat(color, 1, 1).to_tensor(Device::Cpu)?;
+    Raster::from_tensor(&under.f_add(&ink.f_sub(&under)?.f_mul(mask)?)?)
+}

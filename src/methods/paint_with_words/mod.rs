@@ -1,0 +1,429 @@
+//! Painting with words: areas of a picture that attend to phrases of the prompt.
+
+mod area;
+mod canvas;
+mod context;
+mod law;
+mod legend;
+mod palette;
+mod repeated;
+mod report;
+mod weights;
+
+pub use area::Area;
+pub use law::{CustomLaw, WeightFn};
+pub use palette::{ColorShare, Palette};
+pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
+
+pub use weights::Overlay;
+
+pub(crate) use legend::tinted;
+
+use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
+use crate::branch::{Branch, BranchInfo};
+use crate::color::Rgb;
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Noise, NoiseEdges, Predictions, region_noise};
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Report, Setup};
+use crate::mask::{Region, Resample};
+use crate::prompt::{Prompt, TokenSpan};
+use crate::raster::Raster;
+use crate::recipe::Recipe;
+use crate::step::{Grid, Step};
+use canvas::Canvas;
+use report::Trace;
+use tch::Tensor;
+use weights::{Placed, Weights};
+
+/// Puts things where they are painted: the user colors areas of a map and gives each color a phrase of the prompt.
+///
+/// At every cross-attention of the prompt, softmax(s + f(w, σ, s)): cells of an area look more, or with a strength
+/// below 0 less, at the tokens of its phrase. w is the strength where the area is painted, at every place where the
+/// phrase stands; f is the [`WeightFn`]. No training and no further call of the model. Variations of the prompt that
+/// other guidances add are painted alike; the negative prompt is only where an area says so ([`Area::negative`]).
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::methods::PaintWithWords;
+/// use impasto::methods::paint_with_words::WeightFn;
+/// use impasto::{Pipeline, Raster, Rgb};
+///
+/// let mut map = Raster::flat(Rgb(255, 255, 255), 128, 128);
+/// map.paste(&Raster::flat(Rgb(200, 30, 30), 64, 64), 0, 64); // the lower left quarter
+/// let mut paint =
+///     PaintWithWords::new(&map).color(Rgb(200, 30, 30), "house", 1.5).weight(WeightFn::LogMax(0.4));
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let output = pipeline.request("a house, ground, sky").steps(8).seed(7).guide(&mut paint).run()?;
+/// assert_eq!(paint.details()?.areas[0].share, 0.25);
+/// # Ok(()) }
+/// ```
+///
+/// Source: paint-with-words-sd and Balaji et al., eDiff-I (arXiv 2211.01324); `docs/painting.md` says what differs.
+pub struct PaintWithWords {
+    canvas: Canvas,
+    weight: WeightFn,
+    resample: Resample,
+    overlay: Overlay,
+    edges: NoiseEdges,
+    on_uncond: f64,
+    /// Noise levels, the largest first.
+    window: (f64, f64),
+    /// `None`: all.
+    sites: Option<Sites>,
+    /// Whose prompt is painted.
+    branch: Branch,
+    run: Option<Painting>,
+}
+
+/// A choice of attention sites.
+type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+
+/// One run's state.
+struct Painting {
+    weights: Weights,
+    trace: Trace,
+    /// The latent's.
+    grid: Grid,
+    /// Was the negative prompt evaluated?
+    against: bool,
+}
+
+/// Nothing painted yet, and no map: for drawn masks only.
+impl Default for PaintWithWords {
+    fn default() -> Self {
+        Self {
+            canvas: Canvas::default(),
+            weight: WeightFn::default(),
+            resample: Resample::default(),
+            overlay: Overlay::default(),
+            edges: NoiseEdges::default(),
+            on_uncond: 0.0,
+            window: (f64::INFINITY, 0.0),
+            sites: None,
+            branch: Branch::Cond,
+            run: None,
+        }
+    }
+}
+
+impl PaintWithWords {
+    /// On a map of the picture's size, or of any size with its aspect (within 1 %).
+    pub fn new(map: &Raster) -> Self {
+        Self::each([map])
+    }
+
+    /// On a map for each image of the batch, as many as there are images. A color need not be in all of them.
+    pub fn each<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
+        Self { canvas: Canvas::new(maps), ..Self::default() }
+    }
+
+    /// On a map whose colors are explained by a text as paint-with-words-sd has it, `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff":
+    /// "boat@2.0@7"}`: phrase, strength, seed (-1 for none), blur. Numbers are read from the right, so a phrase may have
+    /// commas in it.
+    ///
+    /// ```
+    /// use impasto::methods::PaintWithWords;
+    /// use impasto::{Raster, Rgb};
+    ///
+    /// let map = Raster::flat(Rgb(7, 9, 182), 64, 64);
+    /// let paint = PaintWithWords::from_context_text(&map, r#"{(7, 9, 182): "aurora,0.5,-1"}"#)?;
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] with all that is wrong with it. Whether its colors are in the map is seen when a run begins.
+    pub fn from_context_text(map: &Raster, text: &str) -> Result<Self> {
+        let areas = context::parse(text)?;
+        Ok(areas.into_iter().fold(Self::new(map), Self::area))
+    }
+
+    /// Says what the areas of a color stand for: `Area::color(color, phrase).strength(strength)`. A color may have several
+    /// phrases.
+    pub fn color(self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
+        self.area(Area::color(color, phrase).strength(strength))
+    }
+
+    /// The same for a mask drawn apart from the map, soft if need be: `Area::mask(mask, phrase).strength(strength)`.
+    pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
+        self.area(Area::mask(mask, phrase).strength(strength))
+    }
+
+    /// Paints the prompt of another branch than the run's; `Setup::prompt` is to be that one's.
+    pub(super) const fn set_branch(&mut self, branch: Branch) {
+        self.branch = branch;
+    }
+
+    /// Adds something painted.
+    pub fn area(mut self, area: Area) -> Self {
+        self.canvas.areas.push(area);
+        self
+    }
+
+    /// What a word weighs where several areas are painted that have it. Default: the sum.
+    pub fn overlay(mut self, overlay: Overlay) -> Self {
+        self.overlay = overlay;
+        self
+    }
+
+    /// What noise cells have that areas with seeds of their own share. Default: that of the larger part.
+    pub fn noise_edges(mut self, edges: NoiseEdges) -> Self {
+        self.edges = edges;
+        self
+    }
+
+    /// Paints phrases that stand in the negative prompt too there as well, with `share` of their weight, 0..=1. Default 0.
+    pub fn on_uncond(mut self, share: f64) -> Self {
+        self.on_uncond = share;
+        self
+    }
+
+    /// How strongly weights pull. Default: [`WeightFn::LogMax`] of .1.
+    pub fn weight(mut self, weight: WeightFn) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// How masks are brought to the sites' grids.
+    pub fn resample(mut self, resample: Resample) -> Self {
+        self.resample = resample;
+        self
+    }
+
+    /// How far a pixel may be from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above
+    /// it each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
+    pub fn tolerance(mut self, tolerance: f64) -> Self {
+        self.canvas.tolerance = tolerance;
+        self
+    }
+
+    /// Softens the edges of the map's areas by a Gaussian of this standard deviation in pixels of the map, 0 to a
+    /// quarter of its shorter side. Default 0.
+    pub fn blur(mut self, sigma: f64) -> Self {
+        self.canvas.blur = sigma;
+        self
+    }
+
+    /// Acts only on evaluations at noise levels `low..=high`; the first are the highest. Default: all.
+    pub fn sigmas(mut self, high: f64, low: f64) -> Self {
+        self.window = (high, low);
+        self
+    }
+
+    /// Acts only at the cross-attention sites that `select` accepts. Default: all.
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
+        self.sites = Some(Box::new(select));
+        self
+    }
+
+    /// Where `phrase` is painted, whatever its strength: as saliency or mask for another guidance.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if nothing is painted for it; what [`Guidance::check`] finds wrong.
+    pub fn region(&self, phrase: &str) -> Result<Region> {
+        self.check()?;
+        let painted = self.canvas.areas.iter().filter(|area| area.phrase == phrase);
+        let union = painted.map(|area| self.canvas.region(area)).reduce(|all, one| Ok(all?.or(one?)));
+        union.unwrap_or_else(|| {
+            let phrases: Vec<&str> = self.canvas.areas.iter().map(|area| area.phrase.as_str()).collect();
+            Err(Error::parameter("region", phrase, format!("a painted phrase: {}", phrases.join(", "))))
+        })
+    }
+
+    /// A picture that explains the painting: the map, and each area in its color with its phrase and strength. Without a
+    /// map it has the aspect of `width` to `height`.
+    ///
+    /// # Errors
+    /// What [`Guidance::check`] finds wrong.
+    pub fn legend(&self, width: u32, height: u32) -> Result<Raster> {
+        self.check()?;
+        legend::legend(&self.canvas, Grid::new(height.into(), width.into()))
+    }
+
+    /// What was painted in the last run, and how strongly at each step.
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`] before the first run.
+    pub fn details(&self) -> Result<PaintReport> {
+        self.run.as_ref().ok_or(Error::NoMaps("PaintWithWords"))?.trace.report()
+    }
+
+    /// Can it change anything at all?
+    fn acts(&self) -> bool {
+        self.weight.acts() && self.canvas.areas.iter().any(Area::weighs)
+    }
+
+    fn reads(&self, site: &AttentionSite) -> bool {
+        site.is_cross() && self.sites.as_ref().is_none_or(|select| select(site))
+    }
+
+    fn covers(&self, sigma: f64) -> bool {
+        let (high, low) = self.window;
+        (low..=high).contains(&sigma)
+    }
+}
+
+impl CrossAttentionHook for PaintWithWords {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let reaches = self.run.as_ref().is_some_and(|run| run.weights.reach(branch));
+        if reaches && self.acts() && self.reads(site) { Interest::BIAS } else { Interest::NONE }
+    }
+
+    fn active(&self, step: &Step) -> bool {
+        self.covers(step.sigma)
+    }
+
+    fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
+        let Some(run) = &mut self.run else { return Ok(None) };
+        let Some(w) = run.weights.of(at.grid, at.branch, scores.tokens().len())? else { return Ok(None) };
+        let w = match w.size4()?.0 {
+            1 => w,
+            _ => w.f_narrow(0, at.images.start, at.images.end - at.images.start)?,
+        };
+        let made = self.weight.bias(&w, at.step.sigma, scores)?;
+        run.trace.record(at, made.per_weight.as_ref())?;
+        Ok(Some(made.bias))
+    }
+}
+
+impl Guidance for PaintWithWords {
+    fn check(&self) -> Result<()> {
+        self.weight.check()?;
+        let (high, low) = self.window;
+        if !(0.0 <= low && low <= high) {
+            let window = format!("{high}, {low}");
+            return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
+        }
+        if !(0.0..=1.0).contains(&self.on_uncond) {
+            return Err(Error::parameter(
+                "on_uncond",
+                self.on_uncond,
+                "0..=1; 0 paints no phrase of the negative prompt",
+            ));
+        }
+        self.canvas.check()
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        let chosen = setup.sites.iter().filter(|site| self.reads(site));
+        let grids: Vec<Grid> = chosen.map(|site| setup.grid.halved(site.halvings)).collect();
+        if grids.is_empty() {
+            let cross = setup.sites.iter().filter(|site| site.is_cross());
+            return Err(Error::NoSites { names: cross.map(|site| site.name.clone()).collect() });
+        }
+        let find = |area: &Area| match area.negative {
+            true => Ok(Placed::default()),
+            false => Ok(Placed { tokens: TokenSpan::union(setup.prompt.find(&area.phrase)?), share: 1.0 }),
+        };
+        let placed: Vec<Placed> = self.canvas.areas.iter().map(find).collect::<Result<_>>()?;
+        let (size, rules) = ((setup.grid, setup.images), (self.resample, self.overlay));
+        let mut weights = Weights::new(&self.canvas, size, grids, rules, setup.device)?;
+        let masks = weights.finest().ok_or(Error::NoMaps("PaintWithWords"))?;
+        let mut trace = Trace::new(&self.canvas, &placed, masks, setup.images)?;
+        if !setup.schedule.steps().any(|step| self.covers(step.sigma)) {
+            let (high, low) = self.window;
+            trace.warnings.push(PaintWarning::NeverActive { high, low });
+        }
+        weights.place(self.branch, placed);
+        self.run = Some(Painting { weights, trace, grid: setup.grid, against: false });
+        Ok(())
+    }
+
+    /// Finds the phrases in the negative prompt, and again in every variation of either prompt: they may stand elsewhere
+    /// there, or nowhere.
+    fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        let Some(run) = self.run.as_mut().filter(|_| self.branch == Branch::Cond) else { return Ok(()) };
+        let against = branch.like == Branch::Uncond;
+        if branch.branch == Branch::Cond || !(against || branch.like == Branch::Cond) {
+            return Ok(());
+        }
+        let prompt = codec.prompt(&branch.prompt)?;
+        let mut placed = vec![Placed::default(); self.canvas.areas.len()];
+        for (index, (area, placed)) in self.canvas.areas.iter().zip(&mut placed).enumerate() {
+            let wanted = if against { area.negative || self.on_uncond > 0.0 } else { !area.negative };
+            if !wanted {
+                continue;
+            }
+            let own = area.negative == against;
+            let tokens = match find(&prompt, area, branch) {
+                Err(_) if !own => Vec::new(), // a phrase of the prompt need not stand in the negative one
+                Ok(tokens) => tokens,
+                Err(Error::PhraseNotFound { phrase, prompt, .. }) if branch.branch != Branch::Uncond => {
+                    run.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
+                    Vec::new()
+                }
+                Err(Error::PhraseTruncated { .. }) if branch.branch != Branch::Uncond => Vec::new(),
+                Err(error) => return Err(error),
+            };
+            if area.negative && branch.branch == Branch::Uncond {
+                run.trace.found(index, &tokens);
+            }
+            *placed = Placed { tokens, share: if own { 1.0 } else { self.on_uncond } };
+        }
+        run.weights.place(branch.branch, placed);
+        Ok(())
+    }
+
+    fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
+        let Some(run) = &self.run else { return Ok(()) };
+        let mut regions = Vec::new();
+        for area in &self.canvas.areas {
+            let Some(seed) = area.seed else { continue };
+            let coverage = self.canvas.region(area)?.on(run.grid)?.f_to_device(noise.device())?;
+            regions.push((coverage, Noise::seeded(seed).draw(&noise.size())?.f_to_device(noise.device())?));
+        }
+        if !regions.is_empty() {
+            *noise = region_noise(noise, &regions, self.edges)?;
+        }
+        Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        if let Some(run) = &mut self.run {
+            run.against |= predictions.x0(Branch::Uncond).is_ok();
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, _: &mut Tensor, _: &dyn Codec) -> Result<()> {
+        let wanted = self.on_uncond > 0.0 || self.canvas.areas.iter().any(|area| area.negative && area.weighs());
+        if let Some(run) = self.run.as_mut().filter(|run| wanted && !run.against) {
+            run.trace.warnings.push(PaintWarning::NoNegative);
+        }
+        Ok(())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.run.iter().flat_map(|run| &run.trace.warnings).map(ToString::to_string).collect()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        let Some(run) = &self.run else { return Ok(None) };
+        run.weights.finest().map(|masks| run.trace.summary(masks)).transpose()
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        self.written()
+    }
+
+    fn name(&self) -> &'static str {
+        "PaintWithWords"
+    }
+}
+
+/// Where an area's phrase stands in the prompt of a branch.
+///
+/// # Errors
+/// As [`Prompt::find`]; [`Error::Parameter`] instead if the negative prompt is empty.
+fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
+    if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
+        let expected = format!("a negative prompt with \"{}\" in it: Request::negative", area.phrase);
+        return Err(Error::parameter("negative prompt", "empty", expected));
+    }
+    Ok(TokenSpan::union(prompt.find(&area.phrase)?))
+}

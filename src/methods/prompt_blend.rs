@@ -1,0 +1,143 @@
+//! [`PromptBlend`]: a prompt that becomes another one during a run.
+
+use crate::branch::{Branch, BranchInfo};
+use crate::conditioning::{Codec, Conditioning, padding};
+use crate::error::{Error, Result};
+use crate::guidance::{Curve, Guidance, Report, Setup};
+use crate::methods::image_guidance::inside;
+use crate::recipe::{self, Recipe};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// Blends the prompt into another one as the run goes on: the context is a + s·(b − a), where s rises from 0 to 1.
+///
+/// What is decided early, such as where things are, comes from the first prompt, and the rest from the second. Variations of the
+/// prompt that other guidances add become the second prompt too. Keys and values of the context are made anew at every step at
+/// which s changes.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Pipeline;
+/// use impasto::methods::PromptBlend;
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let blend = PromptBlend::to("a red house, sky, ground").schedule(0.0, 0.5);
+/// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(blend).run()?;
+/// # Ok(()) }
+/// ```
+///
+/// Source: FlexDiffuse, which computes it and uses it nowhere.
+#[derive(Serialize, Deserialize)]
+pub struct PromptBlend {
+    text: String,
+    window: (f64, f64),
+    #[serde(default, with = "recipe::function")]
+    curve: Option<Box<dyn Fn(f64) -> f64 + Send>>,
+    #[serde(skip)]
+    run: Option<Blending>,
+}
+
+/// One run's state.
+struct Blending {
+    other: Conditioning,
+    /// A chunk of nothing, to make prompts equally long.
+    empty: Tensor,
+    /// s of each step.
+    shares: Vec<f64>,
+}
+
+impl PromptBlend {
+    /// Towards `text`, in a line over the whole run.
+    pub fn to(text: impl Into<String>) -> Self {
+        Self { text: text.into(), window: (0.0, 1.0), curve: None, run: None }
+    }
+
+    /// Blends in this share of the run, 0..=1: the first prompt alone before, the second alone after. Equal ends are a change at
+    /// once. Default: all of it.
+    pub fn schedule(mut self, from: f64, to: f64) -> Self {
+        self.window = (from, to);
+        self
+    }
+
+    /// s of the progress within the schedule, 0..=1; finite. Default: the progress itself.
+    pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + 'static) -> Self {
+        self.curve = Some(Box::new(curve));
+        self
+    }
+
+    /// s of step `index` of `count`.
+    fn share(&self, index: usize, count: usize) -> f64 {
+        let ((from, to), progress) = (self.window, index as f64 / count.saturating_sub(1).max(1) as f64);
+        let within =
+            if to > from { ((progress - from) / (to - from)).clamp(0.0, 1.0) } else { f64::from(progress >= to) };
+        self.curve.as_ref().map_or(within, |curve| curve(within))
+    }
+}
+
+impl Guidance for PromptBlend {
+    fn check(&self) -> Result<()> {
+        let (from, to) = self.window;
+        inside("schedule start", from, &(0.0..=1.0))?;
+        inside("schedule end", to, &(from..=1.0))
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        let count = setup.schedule.steps().count();
+        let shares: Vec<f64> = (0..count).map(|index| self.share(index, count)).collect();
+        if let Some(share) = shares.iter().find(|share| !share.is_finite()) {
+            return Err(Error::parameter("curve", share, "finite numbers, 0 for the prompt and 1 for the other"));
+        }
+        let (other, empty) = (setup.codec.text(&self.text)?, padding(setup.codec)?);
+        self.run = Some(Blending { other, empty, shares });
+        Ok(())
+    }
+
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        let Some(run) = self.run.as_ref().filter(|_| branch.like == Branch::Cond) else { return Ok(()) };
+        // Steps of the same share are one part.
+        let mut steps = 0..0;
+        for same in run.shares.chunk_by(|a, b| a == b) {
+            steps = steps.end..steps.end + same.len();
+            let Some(&share) = same.first().filter(|share| **share != 0.0) else { continue };
+            conditioning.during(steps.clone(), |part| {
+                let longest = part.context.size3()?.1.max(run.other.context.size3()?.1);
+                let [a, b] = [&part.context, &run.other.context].map(|context| filled(context, &run.empty, longest));
+                let (a, b) = (a?, b?);
+                if a.size() != b.size() {
+                    let expected = format!("{:?}, as the prompt's: whole chunks of the same width", a.size());
+                    return Err(Error::Shape { what: "the second prompt's context", got: b.size(), expected });
+                }
+                part.context = a.f_lerp(&b, share)?;
+                if let (Some(a), Some(b)) = (&part.pooled, &run.other.pooled) {
+                    part.pooled = Some(a.f_lerp(b, share)?);
+                }
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        let Some(run) = &self.run else { return Ok(None) };
+        let data = serde_json::json!({ "to": self.text, "schedule": self.window, "shares": run.shares });
+        let shares = Curve::new("share of the second prompt", run.shares.iter().copied().enumerate().collect());
+        Ok(Some(Report::new(format!("PromptBlend {:?}", self.text)).data(data).curve(shares)))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("PromptBlend", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "PromptBlend"
+    }
+}
+
+/// A context, [1 or n, tokens, width], followed by chunks of nothing until it has as many tokens as `longest`.
+fn filled(context: &Tensor, empty: &Tensor, longest: i64) -> Result<Tensor> {
+    let (n, tokens, _) = context.size3()?;
+    let missing = (longest - tokens) / empty.size3()?.1.max(1);
+    let chunk = empty.f_expand([n, -1, -1], false)?;
+    let parts = [context.shallow_clone()].into_iter().chain((0..missing).map(|_| chunk.shallow_clone()));
+    Ok(Tensor::f_cat(&parts.collect::<Vec<_>>(), 1)?)
+}

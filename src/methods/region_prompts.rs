@@ -1,0 +1,314 @@
+//! Prompts of their own for regions of the picture.
+
+use crate::attention::CrossAttentionHook;
+use crate::branch::Branch;
+use crate::branch::BranchInfo;
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::Predictions;
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
+use crate::mask::Region;
+use crate::methods::paint_with_words::Area;
+use crate::methods::{ImageGuidance, PaintWithWords};
+use crate::recipe::{self, Recipe};
+use crate::step::Step;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// Draws regions of the picture after prompts of their own, all in one run.
+///
+/// Each prompt is predicted over the whole canvas, as one more branch, and its prediction x replaces the prompt's inside its
+/// region before the negative prompt is weighed against it: x_cond ← x_cond + strength · mask · (x − x_cond), region after
+/// region, so that later ones lie on earlier ones. What is mixed is what the whole canvas would be, so regions fit together at
+/// their edges. A step costs one more call for every prompt; regions of the same prompt share it.
+///
+/// Each prompt alone would put its things anywhere on the canvas, and what lies outside its region is lost. So
+/// [`thing`](Self::thing) paints a phrase of it there, in its own branch.
+///
+/// A region may be guided by a picture of its own ([`guided`](Self::guided)).
+///
+/// The prompts are no variations of the run's prompt: what other guidances do to that one is not done to them, and words
+/// are looked up in that one alone. A guidance that compares predictions (`Differential`) is attached before this one.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Pipeline;
+/// use impasto::mask::Region;
+/// use impasto::methods::RegionPrompts;
+///
+/// let regions = RegionPrompts::default()
+///     .thing(Region::rect(0.0..0.5, 0.4..1.0), "a red house, ground, sky", "red house", 0.8)
+///     .thing(Region::rect(0.5..1.0, 0.4..1.0), "a brown tree, ground, sky", "brown tree", 0.8);
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let output = pipeline.request("green ground, blue sky").seed(7).steps(4).guide(regions).run()?;
+/// # Ok(()) }
+/// ```
+///
+/// Source: FlexDiffuse, `composition/guide.py`. It mixes noise predictions, which is the same at one noise level.
+#[derive(Serialize, Deserialize)]
+pub struct RegionPrompts {
+    parts: Vec<Part>,
+    hold: f64,
+    #[serde(with = "recipe::window")]
+    window: (f64, f64),
+    /// A guide came before any region.
+    #[serde(skip)]
+    stray: bool,
+    #[serde(skip)]
+    run: Vec<Placed>,
+    /// One for each branch.
+    #[serde(skip)]
+    paints: Vec<PaintWithWords>,
+    #[serde(skip)]
+    notes: Vec<String>,
+}
+
+/// Of a thing in its region; see `docs/painting.md`.
+pub(crate) const USUAL_HOLD: f64 = 2.0;
+
+/// Most regions of a run.
+pub(crate) const MOST_REGIONS: usize = 64;
+
+/// A region and its prompt.
+#[derive(Debug, Serialize, Deserialize)]
+struct Part {
+    region: Region,
+    prompt: String,
+    /// What of the prompt is held in the region.
+    thing: Option<String>,
+    strength: f64,
+    /// What its prompt is guided by, in a branch that it shares with no other region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    guide: Option<ImageGuidance>,
+}
+
+impl Part {
+    fn counts(&self) -> bool {
+        self.strength > 0.0
+    }
+}
+
+/// The same in one run.
+#[derive(Debug)]
+struct Placed {
+    branch: Branch,
+    /// strength · mask, [1 or n, 1, h, w].
+    weight: Tensor,
+}
+
+/// No regions yet.
+impl Default for RegionPrompts {
+    fn default() -> Self {
+        Self {
+            parts: Vec::new(),
+            hold: USUAL_HOLD,
+            window: (f64::INFINITY, 0.0),
+            stray: false,
+            run: Vec::new(),
+            paints: Vec::new(),
+            notes: Vec::new(),
+        }
+    }
+}
+
+impl RegionPrompts {
+    /// Adds a region, soft if need be. `strength` is how much of its prediction counts there, 0..=1: .8 is FlexDiffuse's, 1
+    /// forgets the run's prompt inside.
+    pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
+        self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength, guide: None });
+        self
+    }
+
+    /// The same, and `thing`, a phrase of the region's prompt, is held in the region.
+    pub fn thing(mut self, region: Region, prompt: impl Into<String>, thing: impl Into<String>, strength: f64) -> Self {
+        self.parts.push(Part { region, prompt: prompt.into(), thing: Some(thing.into()), strength, guide: None });
+        self
+    }
+
+    /// Guides the prompt of the region that was added last by a picture or a second text, and no other.
+    pub fn guided(mut self, guide: ImageGuidance) -> Self {
+        match self.parts.last_mut() {
+            Some(part) => part.guide = Some(guide),
+            None => self.stray = true,
+        }
+        self
+    }
+
+    /// How strongly things are held in their regions, 0..=10: as by a [`PaintWithWords`] of this strength under its default
+    /// law. Default 2; much more fills regions instead of drawing things in them.
+    pub fn hold(mut self, strength: f64) -> Self {
+        self.hold = strength;
+        self
+    }
+
+    /// Acts only on evaluations at noise levels `low..=high`; the first are the highest. Default: all.
+    pub fn sigmas(mut self, high: f64, low: f64) -> Self {
+        self.window = (high, low);
+        self
+    }
+
+    /// The things of these regions, which have one prompt, painted where they are to be in its branch; `None` if they have none.
+    fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
+        let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.again(), part.thing.as_ref()?)));
+        let things: Vec<Area> = things.map(|area| area.strength(self.hold)).collect();
+        let Some(prompt) = parts.first().map(|part| part.prompt.as_str()) else { return Ok(None) };
+        if things.is_empty() || self.hold == 0.0 {
+            return Ok(None);
+        }
+        let (high, low) = self.window;
+        let paint = PaintWithWords::default().sigmas(high, low);
+        let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
+        paint.check()?;
+        paint.set_branch(branch);
+        let read = setup.codec.prompt_pair(prompt, prompt)?;
+        paint.begin(&mut Setup { prompt: &read, branches: &mut *setup.branches, ..*setup })?;
+        Ok(Some(paint))
+    }
+
+    /// A branch for each prompt, and one for each region that is guided.
+    fn place(&mut self, parts: &mut [Part], setup: &mut Setup<'_>) -> Result<()> {
+        for part in parts.iter_mut().filter(|part| part.counts()) {
+            let Part { prompt, guide: Some(guide), .. } = part else { continue };
+            let read = setup.codec.prompt_pair(prompt, prompt)?;
+            guide.begin(&mut Setup { prompt: &read, branches: &mut *setup.branches, ..*setup })?;
+        }
+        let parts: Vec<&Part> = parts.iter().filter(|part| part.counts()).collect();
+        for part in &parts {
+            let prompt = &part.prompt;
+            // Both encoders of a model with two read the region's prompt.
+            let conditioning = setup.codec.text_pair(prompt, prompt)?;
+            if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
+                self.notes.push(format!("\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\""));
+            }
+            let (branch, mine) = match part.guide {
+                Some(_) => (setup.add_alone("region", prompt, conditioning)?, vec![*part]),
+                None => {
+                    let mine = parts.iter().filter(|other| other.prompt == *prompt && other.guide.is_none());
+                    (setup.add_apart("region", prompt, conditioning)?, mine.copied().collect())
+                }
+            };
+            if !self.run.iter().any(|placed| placed.branch == branch) {
+                self.paints.extend(self.held(&mine, branch, setup)?);
+            }
+            let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
+            if mask.f_max()?.f_double_value(&[])? == 0.0 {
+                self.notes.push(format!("the region of \"{prompt}\" covers no cell"));
+            }
+            self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
+        }
+        Ok(())
+    }
+
+    fn covers(&self, step: &Step) -> bool {
+        let (high, low) = self.window;
+        (low..=high).contains(&step.sigma)
+    }
+}
+
+impl Guidance for RegionPrompts {
+    fn check(&self) -> Result<()> {
+        if self.parts.is_empty() {
+            return Err(Error::parameter("regions", "empty", "at least one region with a prompt"));
+        }
+        if self.parts.len() > MOST_REGIONS {
+            let expected =
+                format!("at most {MOST_REGIONS} regions; each prompt takes one more call of the network a step");
+            return Err(Error::parameter("regions", self.parts.len(), expected));
+        }
+        if self.stray {
+            return Err(Error::parameter("guided", "before any region", "the region first, then what guides it"));
+        }
+        let (high, low) = self.window;
+        if !(0.0 <= low && low <= high) {
+            let window = format!("{high}, {low}");
+            return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
+        }
+        if !(0.0..=10.0).contains(&self.hold) {
+            return Err(Error::parameter("hold", self.hold, "0..=10; 2 is usual, 0 lets things be anywhere"));
+        }
+        self.parts.iter().try_for_each(|part| {
+            if !(0.0..=1.0).contains(&part.strength) {
+                let value = format!("{} for \"{}\"", part.strength, part.prompt);
+                return Err(Error::parameter("strength", value, "0..=1; .8 is usual, 1 is the region's prompt alone"));
+            }
+            part.guide.as_ref().map_or(Ok(()), Guidance::check)?;
+            part.region.check()
+        })
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        (self.run, self.paints, self.notes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut parts = std::mem::take(&mut self.parts);
+        let placed = self.place(&mut parts, setup);
+        self.parts = parts;
+        placed
+    }
+
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        let parts = self.parts.iter_mut().filter(|part| part.counts());
+        let mine = parts.zip(&self.run).find(|(_, placed)| placed.branch == branch.branch);
+        let Some((Part { guide: Some(guide), .. }, _)) = mine else { return Ok(()) };
+        // To its guide the region's prompt is the prompt.
+        let prompt = BranchInfo { branch: Branch::Cond, like: Branch::Cond, ..branch.clone() };
+        guide.condition(&prompt, conditioning, codec)
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        if self.covers(step) {
+            self.run.iter().for_each(|part| plan.evaluate(part.branch));
+        }
+        Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.paints.iter_mut().map(|paint| paint as &mut dyn CrossAttentionHook).collect()
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        if !self.covers(step) {
+            return Ok(());
+        }
+        for part in &self.run {
+            let x0 = predictions.x0(Branch::Cond)?;
+            let change = predictions.x0(part.branch)?.f_sub(x0)?.f_mul(&part.weight)?;
+            let mixed = x0.f_add(&change)?;
+            *predictions.x0_mut(Branch::Cond)? = mixed;
+        }
+        Ok(())
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let guides = self.parts.iter().filter_map(|part| part.guide.as_ref());
+        let paints = self.paints.iter().flat_map(|paint| paint.notes());
+        self.notes.iter().cloned().chain(paints).chain(guides.flat_map(|guide| guide.notes())).collect()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        if self.run.is_empty() {
+            return Ok(None);
+        }
+        let parts: Vec<&Part> = self.parts.iter().filter(|part| part.counts()).collect();
+        let said = |part: &&Part| {
+            let guide = part.guide.as_ref().and_then(|guide| guide.details().ok());
+            serde_json::json!({ "prompt": part.prompt, "strength": part.strength, "guide": guide })
+        };
+        let data = parts.iter().map(said).collect();
+        let mut report = Report::new(format!("RegionPrompts, {}", parts.len())).data(data);
+        for (part, placed) in parts.iter().zip(&self.run) {
+            let count = placed.weight.size4()?.0;
+            for image in 0..count {
+                let picture = Picture::map(part.prompt.as_str(), &placed.weight.f_get(image)?.f_get(0)?);
+                report = report.picture(if count == 1 { picture } else { picture.image(image as usize) });
+            }
+        }
+        Ok(Some(report))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("RegionPrompts", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "RegionPrompts"
+    }
+}

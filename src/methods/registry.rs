@@ -1,0 +1,48 @@
+//! Guidance methods from their recipes.
+
+use super::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use crate::error::Result;
+use crate::guidance::{Guidance, SUM};
+use crate::recipe::Recipe;
+use crate::saliency::{PackageDaam, WordMaps};
+use serde::de::DeserializeOwned;
+
+type Read = fn(Recipe) -> Result<Box<dyn Guidance>>;
+
+/// Every guidance of the crate that is no saliency: its name in recipes, and how it is made of one.
+const METHODS: &[(&str, Read)] = &[
+    ("ColorForce", |recipe| Ok(Box::new(ColorForce::repeated(&recipe)?))),
+    ("ImageGuidance", read::<ImageGuidance>),
+    ("PackageDaam", |recipe| Ok(Box::new(PackageDaam::new(recipe.into_read()?)))),
+    ("PaintWithWords", |recipe| Ok(Box::new(PaintWithWords::repeated(&recipe)?))),
+    ("PromptBlend", read::<PromptBlend>),
+    ("RegionPrompts", read::<RegionPrompts>),
+    ("WordMaps", read::<WordMaps>),
+    (SUM, |recipe| {
+        let (a, b): (Recipe, Recipe) = recipe.into_read()?;
+        Ok(Box::new((a.into_guidance()?, b.into_guidance()?)))
+    }),
+];
+
+/// Of a method whose settings are all of it.
+fn read<G: Guidance + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<dyn Guidance>> {
+    Ok(Box::new(recipe.into_read::<G>()?))
+}
+
+impl Recipe {
+    /// The guidance it is of.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if it is none of this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not.
+    pub fn guidance(&self) -> Result<Box<dyn Guidance>> {
+        self.clone().into_guidance()
+    }
+
+    fn into_guidance(self) -> Result<Box<dyn Guidance>> {
+        match METHODS.iter().find(|(name, _)| *name == self.name) {
+            Some((_, read)) => read(self),
+            None => Ok(self.into_saliency()?),
+        }
+    }
+}

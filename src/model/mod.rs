@@ -1,0 +1,630 @@
+//! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
+
+mod adapt;
+mod autoencoder;
+mod configured;
+mod controlled;
+mod given;
+mod identity;
+mod precision;
+mod text_encoders;
+mod vision;
+
+pub use controlled::{Control, Controlled, Guess};
+pub use identity::Identity;
+pub(crate) use identity::hex;
+pub use precision::Precision;
+
+use crate::attention::{AttentionSite, Tap};
+use crate::color::Rgb;
+use crate::conditioning::{self, Codec, Conditioning};
+use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
+use crate::error::{Error, Result};
+use crate::latent_colors::LatentColors;
+use crate::nn::{Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
+use crate::prompt::Prompt;
+use crate::raster::Raster;
+use crate::step::{Grid, Step};
+use crate::text::TextOptions;
+use crate::vision::{View, Vision};
+use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights};
+use autoencoder::{Autoencoder, AutoencoderConfig};
+use configured::configured;
+use serde::Deserialize;
+use std::cell::{OnceCell, RefCell};
+use std::collections::HashMap;
+use tch::{Device, Kind, Tensor};
+use text_encoders::TextEncoders;
+use vision::VisionTower;
+
+/// How a checkpoint is loaded.
+///
+/// ```
+/// use impasto::{LoadOptions, Model, Source};
+/// use tch::{Device, Kind};
+///
+/// let options = LoadOptions { precision: Kind::BFloat16.into(), ..LoadOptions::default() };
+/// let model = Model::load_with(&Source::embedded(), options)?;
+/// # Ok::<(), impasto::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct LoadOptions {
+    /// Where it runs. Default: the CPU.
+    pub device: Device,
+    /// What the network computes in.
+    pub precision: Precision,
+    /// What the VAE computes in. `None`: f32 for an SDXL model in f16 whose VAE's configuration asks for it (`force_upcast`), as in
+    /// diffusers, else as the others.
+    pub vae_precision: Option<Precision>,
+    /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
+    pub vae: Option<Source>,
+    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 3 GiB.
+    pub tiling: Tiling,
+    /// Another text encoder, likewise.
+    pub text_encoder: Option<Source>,
+    /// Another second text encoder (SDXL), likewise.
+    pub text_encoder_2: Option<Source>,
+    /// CLIP's vision tower, if the checkpoint has none: a folder of an image encoder or of a whole CLIP. It is read when a
+    /// picture is first shown to it.
+    pub image_encoder: Option<Source>,
+    /// What the network's output means, if the checkpoint does not say or says it wrongly.
+    pub prediction: Option<Prediction>,
+    /// Was it trained to the level of pure noise? `None`: as the checkpoint says.
+    pub zero_snr: Option<bool>,
+    /// What a single file is, if its tensors do not tell.
+    pub family: Option<Family>,
+    /// A tiny autoencoder (TAESD) that shows pictures while they are made: a folder or a file. Without one, previews are a linear
+    /// approximation (`Preview::pictures`).
+    pub preview: Option<Source>,
+    /// Which weights of a folder, such as `fp16`; `None`: plain ones, else any. They are converted anyway.
+    pub variant: Option<String>,
+    /// The moving averages of a single file's UNet, if it has them, instead of its weights.
+    pub averages: bool,
+    /// Copies the weights into memory instead of mapping their files. Writing into a mapped file changes pictures silently, and
+    /// shortening it ends the process; set this where another program may do either while the model is used. Default: false.
+    pub in_memory: bool,
+    /// How prompts are read.
+    pub text: TextOptions,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            device: Device::Cpu,
+            precision: Precision::default(),
+            vae_precision: None,
+            vae: None,
+            tiling: Tiling::default(),
+            text_encoder: None,
+            text_encoder_2: None,
+            image_encoder: None,
+            prediction: None,
+            zero_snr: None,
+            family: None,
+            preview: None,
+            variant: None,
+            averages: false,
+            in_memory: false,
+            text: TextOptions::default(),
+        }
+    }
+}
+
+/// What a checkpoint wants unless the user says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Defaults {
+    /// Width of pictures in pixels.
+    pub width: u32,
+    /// Height of pictures in pixels.
+    pub height: u32,
+    /// Classifier-free guidance scale.
+    pub guidance_scale: f64,
+}
+
+/// `impasto.json` beside `model_index.json`; every field is optional.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct OwnDefaults {
+    width: Option<u32>,
+    height: Option<u32>,
+    guidance_scale: Option<f64>,
+}
+
+/// `model_index.json`, as far as it matters.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct ModelIndex {
+    force_zeros_for_empty_prompt: Option<bool>,
+}
+
+/// A loaded checkpoint: text encoder, UNet and VAE. Immutable; runs borrow it.
+///
+/// It is what the loop is made of, by hand:
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::{Branch, Codec, Conditioning, Model, Source, attention::Tap};
+/// use impasto::diffusion::{Denoiser, Input, Noise, Schedule, Spacing};
+///
+/// let model = Model::load(&Source::embedded())?;
+/// let cat = model.text("a red boat")?;
+/// let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
+/// let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
+/// for step in schedule.steps() {
+///     let predictions = model.denoise(&step, &[Input::new(Branch::Cond, &x, &cat)], &mut Tap::none())?;
+///     let x0 = predictions.x0(Branch::Cond)?;
+///     x = x0 + (&x - x0) * (step.to / step.from); // Euler
+/// }
+/// let picture = model.decode(&x)?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Model {
+    /// What its source is called.
+    name: String,
+    text_encoders: TextEncoders,
+    vision: VisionTower,
+    unet: UNet,
+    unet_config: UnetConfig,
+    vae: Autoencoder,
+    /// The tensors of the networks, by part: to change some and share the others.
+    parts: Parts,
+    scheduler: SchedulerConfig,
+    table: Table,
+    defaults: Defaults,
+    device: Device,
+    kind: Kind,
+    vae_kind: Kind,
+    notes: Vec<String>,
+    /// How it reads prompts and pictures and decodes, in words: what pictures depend on beside the weights.
+    reading: String,
+    /// [`Identity::fingerprint`], cached at the first call.
+    fingerprint: OnceCell<String>,
+    /// Shows pictures while they are made.
+    preview: Option<Taesd>,
+    /// The colors of its latents, cached at the first call.
+    latent_colors: OnceCell<LatentColors>,
+    /// Latents of flat pictures that were asked for; a color force asks for the same one at every run.
+    flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
+}
+
+/// Flat latents that are kept: more than a run has, few enough for a service that meets every color and size.
+const FLATS: usize = 64;
+const SCHEDULER: &str = "scheduler/scheduler_config.json";
+
+impl Model {
+    /// Loads a checkpoint on the CPU.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`], [`Error::Malformed`], [`Error::Config`] for what is not supported, [`Error::Weights`]
+    /// with every tensor that is missing or misshapen.
+    pub fn load(source: &Source) -> Result<Self> {
+        Self::load_with(source, LoadOptions::default())
+    }
+
+    /// Loads a checkpoint as `options` say. Files are mapped and converted tensor by tensor; on a CPU, tensors that are
+    /// in their kind already stay in their file, which must not be changed meanwhile ([`LoadOptions::in_memory`] copies them).
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
+    pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
+        let device = options.device;
+        precision::check_device(device)?;
+        let kind = options.precision.on(device, "precision")?;
+        let _no_grad = tch::no_grad_guard();
+        let LoadOptions { family, averages, in_memory, .. } = options;
+        let reading = Reading { family, variant: options.variant.clone(), averages, in_memory };
+        let home = (source.clone(), reading.clone());
+        let main = Checkpoint::open(source, reading)?;
+        let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
+        let xl = unet_config.addition_embed_type.is_some();
+        // A part that comes from elsewhere is read as one of the same family.
+        let usual = if xl { Family::Sdxl } else { Family::Sd1 };
+        let width = unet_config.cross_attention_dim.level(0).and_then(Family::of_context);
+        let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
+        let reading = Reading { family: Some(family), in_memory, ..Reading::default() };
+        let other = |source: &Option<Source>| {
+            source.as_ref().map(|source| Checkpoint::open(source, reading.clone())).transpose()
+        };
+        let [vae, text_encoder, text_encoder_2] =
+            [other(&options.vae)?, other(&options.text_encoder)?, other(&options.text_encoder_2)?];
+        let located = |other: &Option<Source>, reading: &Reading| {
+            other.as_ref().map_or_else(|| home.clone(), |source| (source.clone(), reading.clone()))
+        };
+        let texts = [&options.text_encoder, &options.text_encoder_2].map(|other| located(other, &reading));
+        let vision = VisionTower::new(
+            located(&options.image_encoder, &Reading { in_memory, ..Reading::default() }),
+            texts,
+            kind,
+            device,
+        );
+        let mut notes = Vec::new();
+        if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_has_bf16() {
+            notes.push("this CPU does not compute in bf16, and is slower in it than in f32".to_owned());
+        }
+        let mut parts = Parts::new();
+
+        let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
+        let base = match main.family() {
+            Some(family) => family == Family::Sdxl,
+            None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
+        };
+        let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
+        for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
+            let place = other.as_ref().unwrap_or(&main);
+            // SDXL has both, its refiner the second, the others the first.
+            let wanted = if part == "text_encoder" { base || !xl } else { xl };
+            if wanted {
+                let w = text_encoders.load(part, place, &main, kind, device)?;
+                notes.extend(unused(&w));
+                parts.insert(part.into(), w.handed_out());
+            }
+        }
+        let w = main.weights("unet", kind, device)?;
+        let unet = UNet::new(&w, &unet_config)?;
+        notes.extend(unused(&w));
+        parts.insert("unet".into(), w.handed_out());
+        let place = vae.as_ref().unwrap_or(&main);
+        let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
+        // SDXL's VAE leaves the range of f16, which bf16 does not. Every folder says `force_upcast` by default; diffusers heeds
+        // it for SDXL alone.
+        let vae_kind = match options.vae_precision {
+            Some(precision) => precision.on(device, "vae_precision")?,
+            None if kind == Kind::Half && xl && vae_config.overflows() => Kind::Float,
+            None => kind,
+        };
+        let w = place.weights("vae", vae_kind, device)?;
+        notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
+        let vae = Autoencoder::new(&w, &vae_config, options.tiling)?;
+        notes.extend(unused(&w));
+        parts.insert("vae".into(), w.handed_out());
+        let scale = vae_config.scale().filter(|scale| options.vae.is_some() && xl != (*scale < 0.15));
+        if let Some(scale) = scale {
+            notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
+        }
+        text_encoders.check()?;
+        fits(&unet_config, vae_config.latent_channels(), &text_encoders).map_err(|problem| problem.of(&main))?;
+
+        let mut scheduler = match main.text(SCHEDULER)? {
+            Some(text) => SchedulerConfig::from_json(&text)?,
+            None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
+        };
+        if options.prediction.is_none() {
+            notes.extend(main.prediction()?.map(|because| format!("prediction: {because}")));
+        }
+        scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
+        if let Some(zero_snr) = options.zero_snr {
+            scheduler.rescale_betas_zero_snr = zero_snr;
+            if zero_snr {
+                scheduler.timestep_spacing = Some("trailing".into()); // others never visit that level
+            }
+        }
+        let table = scheduler.table()?;
+        let own: OwnDefaults = main.json("impasto.json")?.unwrap_or_default();
+        let side = |index| {
+            let cells = unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
+            u32::try_from(cells * vae.config().factor()).unwrap_or(u32::MAX) // refused when a picture is asked for
+        };
+        let defaults = Defaults {
+            width: own.width.unwrap_or_else(|| side(1)),
+            height: own.height.unwrap_or_else(|| side(0)),
+            guidance_scale: own.guidance_scale.unwrap_or(if xl { 5.0 } else { 7.5 }),
+        };
+        let tiling = (options.tiling != Tiling::default()).then_some(options.tiling);
+        let mut reading = format!("{:?} {tiling:?}", options.text);
+        if let Some(tower) = &options.image_encoder {
+            reading += &format!(" {}", tower.name()); // its weights may never be read
+        }
+        let preview = options.preview.as_ref().map(|source| {
+            let w = open_taesd(source, vae_config.latent_channels(), kind, device, in_memory)?;
+            parts.insert("preview".into(), w.1.handed_out());
+            Ok::<_, Error>(w.0)
+        });
+        let preview = preview.transpose()?;
+        let places = [Some(&main), text_encoder.as_ref(), text_encoder_2.as_ref()];
+        notes.extend(places.into_iter().flatten().flat_map(Checkpoint::notes));
+        Ok(Self {
+            name: source.name(),
+            text_encoders,
+            vision,
+            unet,
+            unet_config,
+            vae,
+            parts,
+            scheduler,
+            table,
+            defaults,
+            device,
+            kind,
+            vae_kind,
+            notes,
+            reading,
+            fingerprint: OnceCell::new(),
+            preview,
+            latent_colors: OnceCell::new(),
+            flats: RefCell::default(),
+        })
+    }
+
+    /// The noise levels the model was trained on.
+    pub const fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// `scheduler_config.json`, or what Stable Diffusion uses without one.
+    pub const fn scheduler(&self) -> &SchedulerConfig {
+        &self.scheduler
+    }
+
+    /// What the network's output means.
+    pub const fn prediction(&self) -> Prediction {
+        self.scheduler.prediction_type
+    }
+
+    /// How prompts are read.
+    pub const fn text_options(&self) -> TextOptions {
+        self.text_encoders.options()
+    }
+
+    /// What the checkpoint wants unless the user says otherwise.
+    pub const fn defaults(&self) -> Defaults {
+        self.defaults
+    }
+
+    /// Does the network embed its guidance scale (LCM), so that it needs no negative branch?
+    pub const fn embeds_guidance(&self) -> bool {
+        self.unet_config.time_cond_proj_dim.is_some()
+    }
+
+    /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
+    pub fn inpaints(&self) -> bool {
+        self.unet_config.in_channels > self.vae.config().latent_channels()
+    }
+
+    /// Is it told about sizes and quality (`MicroConditioning`), as SDXL and its refiner are?
+    pub const fn reads_micro_conditioning(&self) -> bool {
+        self.unet_config.addition_embed_type.is_some()
+    }
+
+    /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device: a diffusers
+    /// folder, or a file with both halves in either layout. (To decode with it in place of the VAE, name it in
+    /// [`LoadOptions::vae`].) That of SD 1.x and 2.x and that of SDXL look alike; the wrong one gives odd colors.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::diffusion::{Noise, Schedule, Spacing, solver::Euler};
+    /// use impasto::sampler::{Sampler, Start};
+    /// use impasto::{Grid, Model, Raster, Source};
+    ///
+    /// let model = Model::load(&Source::file("sd15.safetensors"))?;
+    /// let taesd = model.taesd(&Source::dir("taesd"))?;
+    /// let schedule = Schedule::new(model.table(), 20, Spacing::Leading)?;
+    /// let start = Start::new("a fox in a garden", Grid::new(64, 64), Noise::seeded(7));
+    /// let mut run = Sampler::new(schedule, Euler).start(&model, start)?;
+    /// while let Some(progress) = run.step()? {
+    ///     if let Some(x0) = run.x0() {
+    ///         Raster::from_tensor(&taesd.decode(x0)?)?.save(format!("step_{}.png", progress.step.index))?;
+    ///     }
+    /// }
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Model::load`]; [`Error::Config`] for another number of latent channels than the model's.
+    pub fn taesd(&self, source: &Source) -> Result<Taesd> {
+        let _no_grad = tch::no_grad_guard();
+        Ok(open_taesd(source, self.vae.config().latent_channels(), self.kind, self.device, false)?.0)
+    }
+
+    /// The tiny autoencoder that it was loaded with for previews.
+    pub const fn preview_decoder(&self) -> Option<&Taesd> {
+        self.preview.as_ref()
+    }
+
+    /// The colors of its latents, which are looked for once.
+    pub(crate) fn latent_colors(&self) -> Result<&LatentColors> {
+        if self.latent_colors.get().is_none() {
+            let _no_grad = tch::no_grad_guard();
+            let _ = self.latent_colors.set(LatentColors::fit(self, 3, 32)?); // it was empty
+        }
+        let missing = || Error::parameter("latent colors", "missing", "none; this is a fault of impasto");
+        self.latent_colors.get().ok_or_else(missing)
+    }
+
+    /// The tensors of a network under diffusers' names, as they compute: `unet`, `vae`, `text_encoder`,
+    /// `text_encoder_2`.
+    pub fn tensors(&self, part: &str) -> Option<&Tensors> {
+        self.parts.get(part)
+    }
+
+    /// What is to be told of a picture of `grid`'s size that is decoded in tiles.
+    pub(crate) fn tiles_told(&self, grid: Grid) -> Option<String> {
+        self.vae.tiles_told(grid.h, grid.w)
+    }
+
+    /// Doubts about a prompt, in sentences: the words that the embedded model does not know.
+    pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<String>> {
+        const SHOWN: usize = 8;
+        if self.name != Source::Embedded.name() {
+            return Ok(None);
+        }
+        let spelled = self.text_encoders.spelled(prompt)?;
+        if spelled.is_empty() {
+            return Ok(None);
+        }
+        let mut shown: Vec<String> = spelled.iter().take(SHOWN).map(|word| format!("\"{word}\"")).collect();
+        if spelled.len() > SHOWN {
+            shown.push(format!("{} more", spelled.len() - SHOWN));
+        }
+        Ok(Some(format!(
+            "the embedded model does not know {}: it has some fifty words, to try guidance with (docs/tiny-model.md); name another \
+             checkpoint by Builder::source for pictures of other things",
+            shown.join(", ")
+        )))
+    }
+
+    /// What was noticed while loading, in sentences.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// Opens a tiny autoencoder for latents of so many channels; also the weights that it is made of.
+fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_memory: bool) -> Result<(Taesd, Weights)> {
+    let reading = Reading { family: Some(Family::Sd1), in_memory, ..Reading::default() };
+    let checkpoint = Checkpoint::open(source, reading)?;
+    let config = configured(&checkpoint, "vae", TaesdConfig::from_json)?;
+    if config.latent_channels != channels {
+        return Err(Error::Config {
+            file: checkpoint.name("vae/config.json"),
+            field: "latent_channels".into(),
+            value: config.latent_channels.to_string(),
+            expected: format!("expected {channels}, as the model has"),
+        });
+    }
+    let w = checkpoint.weights("vae", kind, device)?;
+    Ok((Taesd::new(&w, &config)?, w))
+}
+
+/// Do the parts belong together, and is what they make a text-to-image model?
+fn fits(unet: &UnetConfig, channels: i64, text: &TextEncoders) -> std::result::Result<(), Misfit> {
+    let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
+    if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
+        let expected = format!("expected {channels}, the VAE's latent_channels, or {} to inpaint", 2 * channels + 1);
+        return misfit("in_channels", unet.in_channels, expected);
+    }
+    if unet.out_channels != channels {
+        let expected = format!("expected {channels}, the VAE's latent_channels");
+        return misfit("out_channels", unet.out_channels, expected);
+    }
+    let widths = (0..unet.block_out_channels.len()).filter_map(|level| unet.cross_attention_dim.level(level));
+    if let Some(width) = widths.into_iter().find(|width| *width != text.width()) {
+        let expected = format!("expected {}, the width of the text encoders' states", text.width());
+        return misfit("cross_attention_dim", width, expected);
+    }
+    if unet.addition_embed_type.is_some() && size_numbers(unet, text).is_none() {
+        let width = unet.projection_class_embeddings_input_dim.unwrap_or_default();
+        let expected = "expected the pooled text's width and 5 or 6 sinusoids of addition_time_embed_dim".into();
+        return misfit("projection_class_embeddings_input_dim", width, expected);
+    }
+    Ok(())
+}
+
+/// How many numbers about sizes a UNet wants beside the pooled text: 6, the refiner's 5.
+fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
+    let sinusoids = unet.projection_class_embeddings_input_dim? - text.pooled_width()?;
+    let each = unet.addition_time_embed_dim?;
+    [5, 6].into_iter().find(|count| count * each == sinusoids)
+}
+
+/// A field of the UNet's configuration that does not fit the other parts.
+struct Misfit {
+    field: &'static str,
+    value: String,
+    expected: String,
+}
+
+impl Misfit {
+    fn of(self, checkpoint: &Checkpoint) -> Error {
+        let Self { field, value, expected } = self;
+        Error::Config { file: checkpoint.name("unet/config.json"), field: field.into(), value, expected }
+    }
+}
+
+/// What is odd about a part's weights, in sentences.
+fn unused(weights: &Weights) -> Vec<String> {
+    let report = weights.report();
+    let mut notes = Vec::new();
+    let broken = &report.not_finite;
+    if !broken.is_empty() {
+        let names = broken.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+        let more = if broken.len() > 10 { format!(", … ({} in all)", broken.len()) } else { String::new() };
+        notes.push(format!("{}: NaNs or infinities in {names}{more}", report.file));
+    }
+    // Text encoders carry a projection that nobody asks for, and SD 2.x a last layer.
+    let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
+    let mut names = report.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
+    if let Some(first) = names.next() {
+        notes.push(format!("{}: {} tensors are not used, {first} among them", report.file, 1 + names.count()));
+    }
+    notes
+}
+
+impl Denoiser for Model {
+    fn sites(&self) -> &[AttentionSite] {
+        self.unet.sites()
+    }
+
+    fn device(&self) -> Device {
+        self.device
+    }
+
+    fn channels(&self) -> i64 {
+        self.vae.config().latent_channels()
+    }
+
+    fn inpaints(&self) -> bool {
+        Self::inpaints(self)
+    }
+
+    fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
+        self.predictions(step, inputs, &self.given(step, inputs)?, tap)
+    }
+}
+
+impl Codec for Model {
+    fn prompt(&self, text: &str) -> Result<Prompt> {
+        self.prompt_pair(text, text)
+    }
+
+    fn text(&self, text: &str) -> Result<Conditioning> {
+        self.text_pair(text, text)
+    }
+
+    fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+        self.text_encoders.prompt([first, second])
+    }
+
+    fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
+        let _no_grad = tch::no_grad_guard();
+        self.text_encoders.encode([first, second], self.device)
+    }
+
+    fn encode(&self, picture: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        Ok(self.vae.encode(picture)?.0)
+    }
+
+    fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+        let _no_grad = tch::no_grad_guard();
+        self.vae.encode(picture)
+    }
+
+    fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        self.vae.decode(latent)
+    }
+
+    fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
+        if let Some(latent) = self.flats.borrow().get(&(color, grid)) {
+            return Ok(latent.shallow_clone());
+        }
+        let latent = conditioning::flat(self, color, grid)?;
+        let mut flats = self.flats.borrow_mut();
+        if flats.len() >= FLATS {
+            flats.clear();
+        }
+        flats.insert((color, grid), latent.shallow_clone());
+        Ok(latent)
+    }
+
+    fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
+        let _no_grad = tch::no_grad_guard();
+        self.vision.see(picture, view, &self.text_encoders.widths())
+    }
+
+    fn cell(&self) -> i64 {
+        self.vae.config().factor()
+    }
+}

@@ -1,0 +1,17 @@
+//! What a network is told beside the prompt.
+
+use super::residuals::Residuals;
+use tch::Tensor;
+
+/// What a network is told beside the prompt.
+#[derive(Debug, Default)]
+pub struct Added {
+    /// Pooled text of the second encoder (SDXL), [b, width].
+    pub text_embeds: Option<Tensor>,
+    /// SDXL's size numbers, [b, 6] (original, crop offset, target); the refiner's are [b, 5].
+    pub time_ids: Option<Tensor>,
+    /// An embedded guidance scale (LCM), [b, `time_cond_proj_dim`].
+    pub timestep_cond: Option<Tensor>,
+    /// What ControlNets add to the UNet; they themselves do not read it.
+    pub residuals: Option<Residuals>,
+}

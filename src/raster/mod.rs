@@ -1,0 +1,412 @@
+//! Pictures as bytes: what is opened from files, drawn on, and saved.
+//!
+//! ```
+//! use impasto::{Rgb, raster::{Filter, Raster}};
+//! # let folder = std::env::temp_dir();
+//! let mut picture = Raster::flat(Rgb(255, 215, 0), 32, 48);
+//! picture.set(0, 0, Rgb(0, 0, 0));
+//! picture.resize(64, 96, Filter::Nearest)?.save(folder.join("gold.png"))?;
+//! # std::fs::remove_file(folder.join("gold.png")).ok();
+//! # Ok::<(), impasto::Error>(())
+//! ```
+
+mod png;
+mod resample;
+
+pub(crate) use self::png::unpacked;
+
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::files::{self, write_whole};
+use image::codecs::jpeg::JpegEncoder;
+use image::error::{DecodingError, ImageFormatHint};
+use image::{
+    DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits, RgbImage, imageops,
+};
+pub use resample::Filter;
+
+use resample::{Size, resample};
+use std::io::{BufRead, BufReader, Cursor, Seek};
+use std::ops::Range;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// 1..=100; 95 shows no blocks in flat colors.
+const JPEG_QUALITY: u8 = 95;
+
+/// An RGB picture of 8 bits per channel.
+///
+/// Sizes are given as rows, then columns, as tensors have them; pixels as `x`, `y` from the upper left corner.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Raster(RgbImage);
+
+impl Raster {
+    /// A picture of one color, `h` rows by `w` columns.
+    pub fn flat(color: Rgb, h: u32, w: u32) -> Self {
+        Self(RgbImage::from_pixel(w, h, image::Rgb([color.0, color.1, color.2])))
+    }
+
+    /// From `bytes`, 3 per pixel (red, green, blue) and row by row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if their number is not 3·`h`·`w`.
+    pub fn from_bytes(bytes: Vec<u8>, h: u32, w: u32) -> Result<Self> {
+        let got = vec![bytes.len() as i64];
+        // A buffer with bytes to spare is one of another size.
+        let fits = bytes.len() as u64 == 3 * u64::from(h) * u64::from(w);
+        let picture = fits.then(|| RgbImage::from_raw(w, h, bytes)).flatten();
+        let expected = || format!("3 bytes for each pixel of {h} rows and {w} columns");
+        picture.map(Self).ok_or_else(|| Error::Shape { what: "the picture's bytes", got, expected: expected() })
+    }
+
+    /// From a picture in -1..=1, [3, H, W] or [1, 3, H, W], of any kind and on any device; values outside are clamped.
+    ///
+    /// Rounded to the nearest byte, halves to the even one, as diffusers' `VaeImageProcessor` does.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for other shapes, [`Error::Parameter`] if a value is not a number.
+    pub fn from_tensor(picture: &Tensor) -> Result<Self> {
+        let (h, w) = match *picture.size() {
+            [3, h, w] | [1, 3, h, w] if h > 0 && w > 0 => (h, w),
+            _ => {
+                let expected = "[3, H, W] or [1, 3, H, W]; take one picture of a batch with get(i)".into();
+                return Err(Error::Shape { what: "the picture", got: picture.size(), expected });
+            }
+        };
+        let picture = picture.f_reshape([3, h, w])?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?;
+        if picture.f_isnan()?.f_any()?.f_int64_value(&[])? != 0 {
+            return Err(Error::parameter(
+                "picture",
+                "not a number in places",
+                "numbers; decode in f32 (LoadOptions::vae_precision)",
+            ));
+        }
+        let unit = picture.f_div_scalar(2)?.f_add_scalar(0.5)?.f_clamp(0, 1)?;
+        let rows = unit.f_mul_scalar(255)?.f_round()?.f_to_kind(Kind::Uint8)?.f_permute([1, 2, 0])?.f_contiguous()?;
+        let mut bytes = vec![0; rows.numel()];
+        let count = bytes.len();
+        rows.f_copy_data_u8(&mut bytes, count)?;
+        Self::from_bytes(bytes, h as u32, w as u32)
+    }
+
+    /// The pictures of a batch in -1..=1, [n, 3, H, W], as [`from_tensor`](Self::from_tensor) makes them.
+    pub(crate) fn each(pictures: &Tensor) -> Result<Vec<Self>> {
+        (0..pictures.size4()?.0).map(|image| Self::from_tensor(&pictures.f_select(0, image)?)).collect()
+    }
+
+    /// As a tensor [1, 3, H, W] of f32 in -1..=1.
+    ///
+    /// # Errors
+    /// Those of libtorch, such as a device that is not there.
+    pub fn to_tensor(&self, device: Device) -> Result<Tensor> {
+        let size = [1, i64::from(self.height()), i64::from(self.width()), 3];
+        let bytes = Tensor::f_from_data_size(self.0.as_raw(), &size, Kind::Uint8)?.f_to_device(device)?;
+        let unit = bytes.f_permute([0, 3, 1, 2])?.f_contiguous()?.f_to_kind(Kind::Float)?.f_div_scalar(255)?;
+        Ok(unit.f_mul_scalar(2)?.f_sub_scalar(1)?)
+    }
+
+    /// Opens a PNG, JPEG or WebP file, whatever its name says, upright as its camera noted. Transparency is ignored. Of an
+    /// animation the first picture is read.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read or is no regular file, [`Error::Image`] if it cannot be decoded, or takes more than
+    /// 512 MiB.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self(decode_file(path.as_ref())?.into_rgb8()))
+    }
+
+    /// As [`open`](Self::open), with `background` behind what is transparent. On white it is what transformers shows to
+    /// CLIP.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
+        let picture = decode_file(path.as_ref())?.into_rgba8();
+        let (h, w) = (picture.height(), picture.width());
+        let mut whole = Self::flat(background, h, w);
+        for (below, image::Rgba([red, green, blue, alpha])) in whole.0.pixels_mut().zip(picture.pixels()) {
+            // (above·α + below·(255 − α))/255, to the nearest
+            let alpha = u32::from(*alpha);
+            for (below, above) in below.0.iter_mut().zip([red, green, blue]) {
+                *below = ((u32::from(*above) * alpha + u32::from(*below) * (255 - alpha) + 127) / 255) as u8;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
+    ///
+    /// The file is there complete or not at all: it is written beside its place and moved into it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for another extension, [`Error::Io`] if the folder is missing or cannot be written to,
+    /// [`Error::Image`] if the format cannot hold the picture.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+        let mut bytes = Cursor::new(Vec::new());
+        let encoded = match extension.as_deref() {
+            Some("png") => self.0.write_to(&mut bytes, ImageFormat::Png),
+            Some("jpg" | "jpeg") => self.0.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY)),
+            Some("webp") => self.0.write_to(&mut bytes, ImageFormat::WebP),
+            _ => {
+                return Err(Error::parameter("path", path.display(), "a name that ends in .png, .jpg, .jpeg or .webp"));
+            }
+        };
+        encoded.map_err(|source| Error::Image { path: path.into(), source })?;
+        write_whole(path, bytes.get_ref())
+    }
+
+    /// Number of rows.
+    pub fn height(&self) -> u32 {
+        self.0.height()
+    }
+
+    /// Number of columns.
+    pub fn width(&self) -> u32 {
+        self.0.width()
+    }
+
+    /// Red, green and blue of every pixel, row by row.
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_raw()
+    }
+
+    /// The color `x` columns from the left and `y` rows from the top; `None` outside.
+    pub fn pixel(&self, x: u32, y: u32) -> Option<Rgb> {
+        self.0.get_pixel_checked(x, y).map(|&image::Rgb([red, green, blue])| Rgb(red, green, blue))
+    }
+
+    /// Colors one pixel; outside, nothing happens.
+    pub fn set(&mut self, x: u32, y: u32, color: Rgb) {
+        if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
+            *pixel = image::Rgb([color.0, color.1, color.2]);
+        }
+    }
+
+    /// The same picture with `h` rows and `w` columns.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if either is 0.
+    pub fn resize(&self, h: u32, w: u32, filter: Filter) -> Result<Self> {
+        self.resized_part(h, w, 0..h, 0..w, filter)
+    }
+
+    /// Of the same picture with `h` rows and `w` columns the part `rows` × `columns`; the rest is not computed.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if either size is 0.
+    pub(crate) fn resized_part(
+        &self,
+        h: u32,
+        w: u32,
+        rows: Range<u32>,
+        columns: Range<u32>,
+        filter: Filter,
+    ) -> Result<Self> {
+        if h == 0 || w == 0 {
+            return Err(Error::parameter("size", format!("{h}×{w}"), "at least one row and one column"));
+        }
+        let from = Size { h: self.height(), w: self.width() };
+        let (rows, columns) = (rows.start..rows.end.min(h), columns.start..columns.end.min(w));
+        let part = (rows.len() as u32, columns.len() as u32);
+        let bytes = resample(self.bytes(), from, Size { h, w }, (rows, columns), filter);
+        Self::from_bytes(bytes, part.0, part.1)
+    }
+
+    /// A part of the picture.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if it is empty or reaches beyond the picture.
+    pub fn crop(&self, rows: Range<u32>, columns: Range<u32>) -> Result<Self> {
+        if rows.is_empty() || columns.is_empty() || rows.end > self.height() || columns.end > self.width() {
+            let value = format!("rows {rows:?}, columns {columns:?} of {self:?}");
+            return Err(Error::parameter("crop", value, "rows and columns inside the picture"));
+        }
+        let (w, h) = (columns.end - columns.start, rows.end - rows.start);
+        Ok(Self(imageops::crop_imm(&self.0, columns.start, rows.start, w, h).to_image()))
+    }
+
+    /// Draws `other` with its upper left corner at (`x`, `y`); what reaches beyond the picture is left out.
+    pub fn paste(&mut self, other: &Self, x: u32, y: u32) {
+        imageops::replace(&mut self.0, &other.0, x.into(), y.into());
+    }
+}
+
+/// Rows × columns, without a hundred thousand bytes.
+impl std::fmt::Debug for Raster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Raster({}×{})", self.height(), self.width())
+    }
+}
+
+/// Bytes that decoding a picture may take, its pixels as RGB among them, and bytes of its file. A file of 100 kB may stand for
+/// gigabytes of pixels.
+pub(crate) const LARGEST: u64 = 512 << 20;
+
+/// Opens a picture, upright.
+fn decode_file(path: &Path) -> Result<DynamicImage> {
+    let file = files::open(path)?;
+    let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
+    if length > LARGEST {
+        let problem = format!("has {length} bytes; expected a picture of at most {} MiB", LARGEST >> 20);
+        return Err(Error::Malformed { file: path.display().to_string(), problem });
+    }
+    let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
+    decode(reader.map_err(|source| Error::io(path, source))?)
+        .map_err(|source| Error::Image { path: path.into(), source })
+}
+
+/// Decodes a picture, upright, in at most [`LARGEST`] bytes.
+fn decode(mut reader: ImageReader<impl BufRead + Seek>) -> ImageResult<DynamicImage> {
+    let format = reader.format().map_or(ImageFormatHint::Unknown, ImageFormatHint::Exact);
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(LARGEST);
+    reader.limits(limits); // what decoders take beside the pixels; the pixels are counted here
+    let mut decoder = reader.into_decoder()?;
+    let (width, height) = decoder.dimensions();
+    let bytes = decoder.total_bytes().max(3 * u64::from(width) * u64::from(height));
+    if bytes > LARGEST {
+        let [bytes, most] = [bytes, LARGEST].map(|bytes| bytes >> 20);
+        let problem =
+            format!("{width}×{height} pixels take {bytes} MiB; expected at most {most} MiB, so make it smaller");
+        return Err(ImageError::Decoding(DecodingError::new(format, problem)));
+    }
+    let orientation = decoder.orientation()?;
+    let mut picture = DynamicImage::from_decoder(decoder)?;
+    picture.apply_orientation(orientation);
+    Ok(picture)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    /// Red grows to the right, green downward.
+    fn slope(h: u32, w: u32) -> Raster {
+        let mut picture = Raster::flat(Rgb(0, 0, 7), h, w);
+        for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
+            picture.set(x, y, Rgb(x as u8 * 10, y as u8 * 10, 7));
+        }
+        picture
+    }
+
+    #[test]
+    fn every_byte_survives_a_tensor() -> Result<()> {
+        let picture = Raster::from_bytes((0..=255).chain(0..=127).collect(), 8, 16)?;
+        let tensor = picture.to_tensor(Device::Cpu)?;
+        assert_eq!(tensor.size(), [1, 3, 8, 16]);
+        assert_eq!(Raster::from_tensor(&tensor)?, picture);
+        assert_eq!(Raster::from_tensor(&tensor.get(0))?, picture);
+        Ok(())
+    }
+
+    #[test]
+    fn values_are_clamped_and_rounded_as_diffusers_does() -> Result<()> {
+        // 0 is byte 127.5, which goes to the even one; 0.6 and 0.4 of a byte go to the nearest.
+        let values = [0.0, -9.0, 9.0, -1.0 + 1.2 / 255.0, -1.0 + 0.8 / 255.0, 1.0f64];
+        let tensor = Tensor::from_slice(&values).reshape([3, 1, 2]);
+        assert_eq!(Raster::from_tensor(&tensor)?.bytes(), [128, 255, 0, 0, 1, 255]);
+        Ok(())
+    }
+
+    #[test]
+    fn tensors_that_are_no_picture_are_refused() {
+        let message = |tensor: &Tensor| Raster::from_tensor(tensor).expect_err("refused").to_string();
+        assert!(message(&Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu))).contains("one picture of a batch"));
+        assert!(message(&Tensor::full([3, 4, 4], f64::NAN, (Kind::Float, Device::Cpu))).contains("not a number"));
+        assert!(Raster::from_bytes(vec![0; 13], 2, 2).is_err());
+    }
+
+    #[test]
+    fn files_keep_the_picture() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = slope(12, 20);
+        for name in ["a.png", "a.WEBP"] {
+            let path = folder.path().join(name);
+            picture.save(&path)?;
+            assert_eq!(Raster::open(&path)?, picture);
+        }
+        let path = folder.path().join("a.jpg");
+        picture.save(&path)?;
+        let (got, want) = (Raster::open(&path)?.to_tensor(Device::Cpu)?, picture.to_tensor(Device::Cpu)?);
+        assert!((got - want).abs().mean(Kind::Float).double_value(&[]) < 0.05);
+        Ok(())
+    }
+
+    #[test]
+    fn save_over_an_existing_file_replaces_it_whole() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        std::fs::write(&path, vec![1; 100_000]).unwrap();
+        slope(4, 4).save(&path)?;
+        assert_eq!(Raster::open(&path)?, slope(4, 4));
+        assert_eq!(names(folder.path()), ["a.png"]);
+        Ok(())
+    }
+
+    #[test]
+    fn a_failed_save_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("taken.png");
+        std::fs::create_dir(&place).unwrap();
+        let picture = slope(4, 4);
+        assert!(picture.save(&place).is_err(), "a folder is in its place");
+        let message = picture.save(folder.path().join("none/a.png")).expect_err("no folder").to_string();
+        assert!(message.contains("none: this folder does not exist; create it first"), "{message}");
+        for name in ["a.bmp", "a", ".png"] {
+            let message = picture.save(folder.path().join(name)).expect_err(name).to_string();
+            assert!(message.contains("ends in .png, .jpg, .jpeg or .webp"), "{message}");
+        }
+        // A JPEG is at most 65535 pixels wide.
+        assert!(Raster::flat(Rgb(0, 0, 0), 1, 70_000).save(folder.path().join("wide.jpg")).is_err());
+        assert_eq!(names(folder.path()), ["taken.png"]);
+    }
+
+    #[test]
+    fn what_is_no_picture_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        assert!(Raster::open(&path).expect_err("missing").to_string().contains("a.png"));
+        std::fs::write(&path, "text").unwrap();
+        assert!(matches!(Raster::open(&path), Err(Error::Image { .. })));
+    }
+
+    #[test]
+    fn a_background_shows_where_a_picture_is_transparent() -> Result<()> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.png");
+        let pixel = |alpha: u32| image::Rgba([200, 100, 0, [0, 51, 255][alpha as usize]]);
+        image::RgbaImage::from_fn(3, 1, |x, _| pixel(x)).save(&path).unwrap();
+        assert_eq!(Raster::open(&path)?.bytes(), [200, 100, 0].repeat(3));
+        let white = Raster::open_on(&path, Rgb(255, 255, 255))?;
+        assert_eq!(white.bytes(), [255, 255, 255, 244, 224, 204, 200, 100, 0]); // a fifth: 255 − 55/5, 155/5, 255/5
+        assert_eq!(Raster::open_on(&path, Rgb(0, 10, 9))?.bytes()[..6], [0, 10, 9, 40, 28, 7]);
+
+        slope(4, 4).save(&path)?;
+        assert_eq!(Raster::open_on(&path, Rgb(1, 2, 3))?, slope(4, 4));
+        assert!(matches!(Raster::open_on(folder.path().join("none"), Rgb(1, 2, 3)), Err(Error::Io { .. })));
+        Ok(())
+    }
+
+    #[test]
+    fn parts_and_sizes() -> Result<()> {
+        let picture = slope(6, 8);
+        let part = picture.crop(1..4, 2..7)?;
+        assert_eq!((part.height(), part.width()), (3, 5));
+        assert_eq!((part.pixel(0, 0), part.pixel(5, 0)), (picture.pixel(2, 1), None));
+        assert!(picture.crop(0..7, 0..8).is_err() && picture.crop(3..3, 0..8).is_err());
+
+        let large = picture.resize(12, 16, Filter::Nearest)?;
+        assert_eq!(large.pixel(15, 11), picture.pixel(7, 5));
+        assert_eq!(large.resize(6, 8, Filter::Nearest)?, picture);
+        assert_eq!(Raster::flat(Rgb(9, 8, 7), 5, 5).resize(3, 9, Filter::Bilinear)?, Raster::flat(Rgb(9, 8, 7), 3, 9));
+        assert!(picture.resize(0, 4, Filter::Bilinear).is_err());
+        assert_eq!(format!("{picture:?}"), "Raster(6×8)");
+        Ok(())
+    }
+}

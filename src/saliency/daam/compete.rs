@@ -1,0 +1,385 @@
+//! Telling one thing from the others: whose attention is ahead, cell by cell, and who has a say in it.
+//!
+//! Every word of a prompt is asked, and evidence decides which of them matter. Two words whose maps show the same are one thing, so
+//! the fainter of them does not compete: it is *joined*. A word that shows nothing has a faint map that follows some thing's, and is joined
+//! for that; a part of a thing, such as a ponytail of hair, mostly is too. A thing with a place of its own is not, however alike the maps: a
+//! face is seen where its eyes are, and around them.
+
+use super::maps::{attend, deviations, resized};
+use crate::error::Result;
+use crate::saliency::Competition;
+use crate::step::Grid;
+use tch::{Device, Kind, Tensor};
+
+/// Correlation from which on two maps may show the same thing.
+const SAME: f64 = 0.82;
+/// Share of a map's place that lies outside a louder map's from which on it is a place of its own.
+const OWN_PLACE: f64 = 0.5;
+/// Most words that are compared with each other, the loudest of the prompt.
+const MOST_RIVALS: usize = 255;
+/// Decades below the loudest word of the prompt between which the attention to a phrase goes from clear to useless.
+const FAINT: (f64, f64) = (2.0, 4.0);
+/// Deviations up to which a change of the prediction counts: beyond, a few cells say no more than others.
+const MOST_CHANGE: f64 = 2.0;
+
+/// How many of the words after the phrase have a role of their own, in this order.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Roles {
+    /// They compete whatever they show.
+    pub certain: usize,
+    /// They do not compete, and neither do fainter words that show the same.
+    pub spared: usize,
+}
+
+/// The maps of a prompt's words at one grid, [n, words, cells], the phrase's first.
+pub(super) struct Contest {
+    /// In standard deviations, after the steps of self-attention.
+    scores: Tensor,
+    grid: Grid,
+    roles: Roles,
+    /// Per image and word: the standard deviation of its attention after those steps.
+    loudness: Vec<Vec<f64>>,
+}
+
+impl Contest {
+    /// `maps`, [n, words, h, w], are raw attention: the phrase's first, then those of words with a role.
+    /// `change`, [n, 1, H, W], is where the prediction changes with
+    /// the phrase: it stands in for the phrase's attention as far as that is faint.
+    pub fn new(maps: &Tensor, attention: &Tensor, power: u32, change: Option<&Tensor>, roles: Roles) -> Result<Self> {
+        let (n, words, h, w) = maps.size4()?;
+        let grid = Grid::new(h, w);
+        let cells = |x: &Tensor| -> Result<Tensor> { Ok(x.f_flatten(2, 3)?) };
+        let mean = maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?;
+        let carried = attend(&maps.f_sub(&mean)?, attention, power)?;
+        let loudness = cells(&carried)?.f_std_dim([2i64].as_slice(), false, false)?;
+        let flat =
+            Vec::<f64>::try_from(&loudness.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+        let loudness: Vec<Vec<f64>> = flat.chunks(words.max(1) as usize).map(<[f64]>::to_vec).collect();
+        let looked_at = deviations(maps)?.f_clamp_max(1.0)?;
+        let mut scores = deviations(&attend(&looked_at, attention, power)?)?;
+        if let Some(change) = change {
+            let changed = deviations(&resized(change, grid)?)?.f_clamp_max(MOST_CHANGE)?;
+            let changed = deviations(&attend(&changed, attention, power)?)?;
+            let doubts: Vec<f64> = loudness.iter().map(|words| doubt(words)).collect();
+            let doubts = Tensor::f_from_slice(&doubts)?.f_to_kind(Kind::Float)?.f_to_device(scores.device())?;
+            let doubts = doubts.f_reshape([n, 1, 1, 1])?;
+            let own = scores.f_narrow(1, 0, 1)?;
+            let own = deviations(&own.f_add(&changed.f_sub(&own)?.f_mul(&doubts)?)?)?;
+            scores = Tensor::f_cat(&[own, scores.f_narrow(1, 1, words - 1)?], 1)?;
+        }
+        Ok(Self { scores: cells(&scores)?, grid, roles, loudness })
+    }
+
+    /// Is the attention to the phrase faint in any image?
+    pub fn is_faint(&self) -> bool {
+        self.loudness.iter().any(|words| doubt(words) > 0.0)
+    }
+
+    /// Who competes in each image.
+    pub fn competitions(&self, names: &[String]) -> Result<Vec<Competition>> {
+        let name = |word: usize| names.get(word).cloned().unwrap_or_default();
+        let all = self.sides()?.into_iter().zip(&self.loudness).enumerate();
+        Ok(all
+            .map(|(image, (sides, loudness))| Competition {
+                image,
+                loudness: share(loudness),
+                rivals: sides.rivals.into_iter().map(name).collect(),
+                joined: sides.joined.into_iter().map(|(word, to)| (name(word), name(to))).collect(),
+            })
+            .collect())
+    }
+
+    fn sides(&self) -> Result<Vec<Sides>> {
+        let (_, words, cells) = self.scores.size3()?;
+        let sides = |image: usize| -> Result<Sides> {
+            let Some(loudness) = self.loudness.get(image) else { return Ok(Sides::default()) };
+            let loud = |word: usize| loudness.get(word).copied().unwrap_or_default();
+            let Roles { certain, spared } = self.roles;
+            let mut others: Vec<usize> = (1 + certain..words as usize).collect();
+            others.sort_by(|a, b| loud(*b).total_cmp(&loud(*a)));
+            let order: Vec<usize> = (0..=certain).chain(others).take(1 + MOST_RIVALS).collect();
+            let rows: Vec<i64> = order.iter().map(|word| *word as i64).collect();
+            let rows = Tensor::f_from_slice(&rows)?.f_to_device(self.scores.device())?;
+            let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
+            let alike = scores.f_matmul(&scores.f_transpose(0, 1)?)?.f_div_scalar(cells as f64)?;
+            let alike = Vec::<f64>::try_from(&alike.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+            // The cells above each map's floor, and how many of them each pair shares.
+            let floors = scores
+                .f_unbind(0)?
+                .iter()
+                .map(|map| floor(&map.f_reshape([1, 1, 1, -1])?))
+                .collect::<Result<Vec<_>>>()?;
+            let places =
+                scores.f_ge_tensor(&Tensor::f_cat(&floors, 0)?.f_reshape([-1, 1])?)?.f_to_kind(Kind::Double)?;
+            let shared = places.f_matmul(&places.f_transpose(0, 1)?)?;
+            let shared = Vec::<f64>::try_from(&shared.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
+            let mut sides = Sides::default();
+            let mut heard: Vec<usize> = Vec::new(); // places in `order`
+            for (at, (alike, shared)) in alike.chunks(order.len()).zip(shared.chunks(order.len())).enumerate() {
+                let Some(&word) = order.get(at) else { break };
+                let cells = shared.get(at).copied().unwrap_or_default();
+                let shows_what = |other: &usize| {
+                    let within = shared.get(*other).is_some_and(|shared| cells - shared <= OWN_PLACE * cells);
+                    within && alike.get(*other).is_some_and(|alike| *alike >= SAME)
+                };
+                let like = heard.iter().find(|other| at > certain && shows_what(other));
+                match like.and_then(|other| order.get(*other)) {
+                    Some(&other) => sides.joined.push((word, other)),
+                    None => {
+                        match word {
+                            0 => {}
+                            word if (1 + certain..=certain + spared).contains(&word) => sides.joined.push((word, 0)),
+                            word => sides.rivals.push(word),
+                        }
+                        heard.push(at);
+                    }
+                }
+            }
+            Ok(sides)
+        };
+        (0..self.loudness.len()).map(sides).collect()
+    }
+
+    /// The logistic function of β times what the phrase is ahead of the strongest rival, and of its own floor, whichever is less:
+    /// [n, 1, h, w] in 0..=1 on `to`.
+    pub fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
+        let (n, words, _) = self.scores.size3()?;
+        let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
+        let own = scores.f_narrow(1, 0, 1)?;
+        let least: Vec<Tensor> = (0..n).map(|image| floor(&own.f_narrow(0, image, 1)?)).collect::<Result<_>>()?;
+        let mut ahead = own.f_sub(&Tensor::f_cat(&least, 0)?)?;
+        let scores = handicapped(&scores)?;
+        let (own, mut beaten) = (scores.f_narrow(1, 0, 1)?, Vec::new());
+        for (image, sides) in self.sides()?.into_iter().enumerate() {
+            let image = image as i64;
+            let ahead = ahead.f_narrow(0, image, 1)?;
+            let rivals: Vec<i64> = sides.rivals.iter().map(|word| *word as i64).collect();
+            if rivals.is_empty() {
+                beaten.push(ahead);
+                continue;
+            }
+            let rivals = Tensor::f_from_slice(&rivals)?.f_to_device(scores.device())?;
+            let strongest = scores.f_narrow(0, image, 1)?.f_index_select(1, &rivals)?.f_amax([1i64], true)?;
+            beaten.push(own.f_narrow(0, image, 1)?.f_sub(&strongest)?.f_minimum(&ahead)?);
+        }
+        ahead = Tensor::f_cat(&beaten, 0)?;
+        Ok(ahead.f_mul_scalar(beta)?.f_sigmoid()?)
+    }
+}
+
+/// Words of one image by number; 0 is the phrase.
+#[derive(Default)]
+struct Sides {
+    rivals: Vec<usize>,
+    joined: Vec<(usize, usize)>,
+}
+
+/// The phrase's loudness over the loudest word's.
+fn share(loudness: &[f64]) -> f64 {
+    let loudest = loudness.iter().copied().fold(0.0, f64::max);
+    loudness.first().map_or(0.0, |own| own / loudest.max(f64::MIN_POSITIVE))
+}
+
+/// The doubt about the attention to the phrase: 0 none, 1 useless.
+fn doubt(loudness: &[f64]) -> f64 {
+    let decades = -share(loudness).max(1e-12).log10();
+    ((decades - FAINT.0) / (FAINT.1 - FAINT.0)).clamp(0.0, 1.0)
+}
+
+/// Less the logarithm of its peak, of every map of deviations. A thing that has few cells is that many deviations ahead in them, and
+/// still some in the cells around, which are others': without this correction small objects' masks leak into their surroundings (eyes
+/// into lids, bows into hair).
+pub(super) fn handicapped(deviations: &Tensor) -> Result<Tensor> {
+    // A map of two halves peaks at 1, and a flat one at 0.
+    let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;
+    Ok(deviations.f_sub(&peaks.f_log()?)?)
+}
+
+/// Otsu's threshold of one map, [1, 1, h, w]: what is below belongs to none of the words, [1, 1, 1, 1].
+///
+/// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), on the sorted values instead of a histogram.
+fn floor(map: &Tensor) -> Result<Tensor> {
+    let (sorted, _) = map.f_flatten(0, -1)?.f_to_kind(Kind::Double)?.f_sort(0, false)?;
+    let count = sorted.size1()?;
+    if count < 2 {
+        return Ok(map.f_zeros_like()?.f_amax([2i64, 3], true)?);
+    }
+    let sums = sorted.f_cumsum(0, Kind::Double)?;
+    let total = sums.f_narrow(0, count - 1, 1)?;
+    let below = sums.f_narrow(0, 0, count - 1)?;
+    let k = Tensor::f_arange_start(1, count, (Kind::Double, map.device()))?;
+    let rest = k.f_neg()?.f_add_scalar(count as f64)?;
+    // k·(n − k)·(mean above − mean below)²
+    let apart = total.f_sub(&below)?.f_div(&rest)?.f_sub(&below.f_div(&k)?)?;
+    let best = k.f_mul(&rest)?.f_mul(&apart.f_square()?)?.f_argmax(0, true)?;
+    let (low, high) = (sorted.f_index_select(0, &best)?, sorted.f_index_select(0, &best.f_add_scalar(1)?)?);
+    Ok(low.f_add(&high)?.f_mul_scalar(0.5)?.f_to_kind(map.kind())?.f_reshape([1, 1, 1, 1])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRID: Grid = Grid::new(16, 16);
+
+    fn drawn(value: impl Fn(i64, i64) -> f32) -> Tensor {
+        let cells: Vec<f32> = (0..256).map(|i| value(i / 16, i % 16)).collect();
+        Tensor::from_slice(&cells).reshape([1, 1, 16, 16])
+    }
+
+    /// Every cell attends to itself alone.
+    fn alone() -> Tensor {
+        Tensor::eye(256, (Kind::Float, Device::Cpu)).unsqueeze(0)
+    }
+
+    fn left(_: i64, column: i64) -> f32 {
+        f32::from(u8::from(column < 8))
+    }
+
+    fn names(words: &[&str]) -> Vec<String> {
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    #[test]
+    fn faint_maps_that_follow_another_are_joined() -> Result<()> {
+        let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
+        // A word that shows nothing: a thousandth of the shirt's map, and some of what lies in between.
+        let nothing = drawn(|y, x| 1e-3 * (1.0 - left(y, x)) + 2e-4 * ((3 * x + 5 * y) as f32).sin());
+        let maps = Tensor::cat(&[&hair, &shirt, &nothing], 1);
+        let contest = Contest::new(&maps, &alone(), 1, None, Roles::default())?;
+        let told = contest.competitions(&names(&["hair", "shirt", "masterpiece"]))?;
+        assert_eq!(told[0].rivals, ["shirt"]);
+        assert_eq!(told[0].joined, [("masterpiece".to_owned(), "shirt".to_owned())]);
+        assert_eq!(told[0].loudness, 1.0);
+        let without = Contest::new(&Tensor::cat(&[&hair, &shirt], 1), &alone(), 1, None, Roles::default())?;
+        assert_eq!(contest.ahead(1.5, GRID)?, without.ahead(1.5, GRID)?, "a word that shows nothing changes nothing");
+        Ok(())
+    }
+
+    #[test]
+    fn things_with_a_place_of_their_own_compete() -> Result<()> {
+        // Eyes in 31 cells, and faintly in those around them; a face in all of these, whose map is like theirs.
+        let eyes = drawn(|y, x| match 16 * y + x {
+            0..31 => 1.0,
+            31..64 => 0.2,
+            _ => 0.0,
+        });
+        let told = |cells: i64| -> Result<Competition> {
+            let face = drawn(|y, x| if 16 * y + x < cells { 0.1 } else { 0.0 });
+            let contest = Contest::new(&Tensor::cat(&[&eyes, &face], 1), &alone(), 1, None, Roles::default())?;
+            Ok(contest.competitions(&names(&["eyes", "face"]))?.remove(0))
+        };
+        assert_eq!(told(64)?.rivals, ["face"], "33 of its 64 cells are its own");
+        assert_eq!(told(60)?.joined.len(), 1, "29 of 60 are");
+        Ok(())
+    }
+
+    #[test]
+    fn parts_of_the_phrase_join_it() -> Result<()> {
+        let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
+        let ponytail = drawn(|y, x| 0.2 * left(y, x) * if y > 1 { 1.0 } else { 0.5 });
+        let contest = Contest::new(&Tensor::cat(&[&hair, &shirt, &ponytail], 1), &alone(), 1, None, Roles::default())?;
+        assert_eq!(
+            contest.competitions(&names(&["hair", "shirt", "ponytail"]))?[0].joined,
+            [("ponytail".to_owned(), "hair".to_owned())]
+        );
+        assert_eq!(contest.ahead(1.5, GRID)?.ge(0.5).sum(Kind::Int64).int64_value(&[]), 128);
+        Ok(())
+    }
+
+    #[test]
+    fn certain_rivals_compete_whatever_they_show() -> Result<()> {
+        let (first, second) = (drawn(|y, x| left(y, x) * (y + 1) as f32), drawn(|y, x| left(y, x) * (y + 2) as f32));
+        let maps = Tensor::cat(&[&first, &second], 1);
+        let words = names(&["hat", "hat"]);
+        assert_eq!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.competitions(&words)?[0].joined.len(), 1);
+        let both = Contest::new(&maps, &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
+        assert_eq!(both.competitions(&words)?[0].rivals, ["hat"]);
+        let swapped =
+            Contest::new(&Tensor::cat(&[&second, &first], 1), &alone(), 1, None, Roles { certain: 1, spared: 0 })?;
+        let claims = |contest: &Contest| contest.ahead(1.5, GRID).unwrap().gt(0.5).to_kind(Kind::Float);
+        assert_eq!((claims(&both) * claims(&swapped)).sum(Kind::Float).double_value(&[]), 0.0, "no cell has two");
+        Ok(())
+    }
+
+    #[test]
+    fn spared_words_take_their_followers_along() -> Result<()> {
+        let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
+        let collar = drawn(|y, x| 0.1 * (1.0 - left(y, x)) * if y > 1 { 1.0 } else { 0.7 });
+        let maps = Tensor::cat(&[&hair, &shirt, &collar], 1);
+        let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
+        let told = told.competitions(&names(&["hair", "shirt", "collar"]))?.remove(0);
+        assert_eq!(told.rivals, [""; 0]);
+        let joined = [("shirt", "hair"), ("collar", "shirt")].map(|(word, to)| (word.to_owned(), to.to_owned()));
+        assert_eq!(told.joined, joined);
+        // The louder of two that show the same competes, though the fainter is spared.
+        let maps = Tensor::cat(&[&hair, &collar, &shirt], 1);
+        let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
+        assert_eq!(told.competitions(&names(&["hair", "collar", "shirt"]))?[0].rivals, ["shirt"]);
+        Ok(())
+    }
+
+    #[test]
+    fn faint_attention_gives_way_to_the_change() -> Result<()> {
+        let (shirt, hair) = (drawn(|y, x| 1.0 - left(y, x)), drawn(left));
+        // The word "background" is hardly attended to, and elsewhere than it should be.
+        let faint = drawn(|y, x| 1e-5 * left(y, x));
+        let change = drawn(|y, x| if x < 8 && y < 8 { 0.3 } else { 0.01 });
+        let maps = Tensor::cat(&[&faint, &shirt, &hair], 1);
+        let [with, without] = [Some(&change), None].map(|change| {
+            Contest::new(&maps, &alone(), 1, change, Roles::default()).unwrap().ahead(1.5, GRID).unwrap()
+        });
+        let at = |map: &Tensor, y, x| map.double_value(&[0, 0, y, x]);
+        assert!(at(&with, 4, 4) > 0.5 && at(&with, 12, 4) < 0.5, "{} {}", at(&with, 4, 4), at(&with, 12, 4));
+        assert_ne!(with, without);
+        assert!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.is_faint());
+        // A map that can be trusted is not changed by it.
+        let clear = Tensor::cat(&[&hair, &shirt], 1);
+        let maps =
+            [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change, Roles::default()).unwrap());
+        assert!(!maps[0].is_faint());
+        assert!((maps[0].ahead(1.5, GRID)? - maps[1].ahead(1.5, GRID)?).abs().max().double_value(&[]) < 1e-5);
+        Ok(())
+    }
+
+    #[test]
+    fn handicap_keeps_small_things_small() -> Result<()> {
+        // A thing of 4 × 4 cells, seen blurred, and everything else.
+        let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));
+        let _ = thing.narrow(2, 6, 4).narrow(3, 6, 4).fill_(1.0);
+        let seen = (0..4).fold(thing, |x, _| x.avg_pool2d([3; 2], [1; 2], [1; 2], false, true, None));
+        let scores = deviations(&Tensor::cat(&[&seen, &(1.0 - &seen)], 1))?;
+        let ahead = |scores: &Tensor| {
+            let ahead = scores.select(1, 0).ge_tensor(&scores.select(1, 1));
+            ahead.sum(Kind::Int64).int64_value(&[])
+        };
+        let (before, after) = (ahead(&scores), ahead(&handicapped(&scores)?));
+        assert!(before > 55 && (16..=36).contains(&after), "{after} cells for a thing of 16, {before} without");
+        Ok(())
+    }
+
+    #[test]
+    fn background_that_stares_at_a_bow_is_still_behind() -> Result<()> {
+        let bow = |y, x| (7..9).contains(&y) && (11..13).contains(&x);
+        let background = drawn(|y, x| match () {
+            () if bow(y, x) => 4.0,
+            () if x < 8 => 0.3,
+            () => 0.0,
+        });
+        let person = drawn(|y, x| if x >= 8 && !bow(y, x) { 1.0 } else { 0.0 });
+        let things = Tensor::cat(&[&background, &person, &drawn(|y, x| f32::from(u8::from(bow(y, x))))], 1);
+        let found = Contest::new(&things, &alone(), 1, None, Roles::default())?.ahead(1.5, GRID)?.ge(0.5);
+        let cells = |from| found.narrow(3, from, 8).sum(Kind::Int64).int64_value(&[]);
+        assert_eq!((cells(0), cells(8)), (128, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn floor_is_between_two_levels() -> Result<()> {
+        let level = floor(&drawn(|y, x| 3.0 * left(y, x) + 0.1 * (y % 2) as f32))?.double_value(&[]);
+        assert!((0.1..3.0).contains(&level), "{level}");
+        let flat = Tensor::ones([1, 1, 4, 4], (Kind::Float, Device::Cpu));
+        assert_eq!(floor(&flat)?.double_value(&[]), 1.0);
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! What one run shows of the attention to some tokens.
+
+use super::heat_map::HeatMap;
+use super::series::Accumulate;
+use super::series::Series;
+use crate::attention::{At, AttentionSite, Interest, Place, Probs};
+use crate::branch::Branch;
+use crate::diffusion::Schedule;
+use crate::error::{Error, Result, is_finite};
+use crate::prompt::TokenSpan;
+use crate::recipe::function;
+use crate::step::{Grid, Step};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// A choice of attention sites.
+pub(super) type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+
+/// Where and when attention is recorded.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Recorder {
+    /// `None`: everywhere but in the middle block, as the authors' package does.
+    #[serde(with = "function")]
+    pub sites: Option<Sites>,
+    /// Training timesteps, both included.
+    pub window: (f64, f64),
+    /// Is every step recorded where a schedule has none in the window?
+    #[serde(default)]
+    pub or_whole_run: bool,
+    /// Has this run's schedule none?
+    #[serde(skip)]
+    pub is_outside: bool,
+}
+
+impl Default for Recorder {
+    fn default() -> Self {
+        Self { sites: None, window: (0.0, 999.0), or_whole_run: false, is_outside: false }
+    }
+}
+
+impl Recorder {
+    pub fn reads(&self, site: &AttentionSite) -> bool {
+        match &self.sites {
+            Some(select) => select(site),
+            None => matches!(site.place, Place::Down | Place::Up),
+        }
+    }
+
+    pub fn check(&self) -> Result<()> {
+        let (min, max) = self.window;
+        if 0.0 <= min && min <= max && max <= 999.0 {
+            return Ok(());
+        }
+        let window = format!("{min}..={max}");
+        Err(Error::parameter("window", window, "training timesteps in 0..=999, the smaller one first"))
+    }
+
+    /// Is there a site to record at?
+    pub fn check_sites(&self, sites: &[AttentionSite]) -> Result<()> {
+        let mut cross = sites.iter().filter(|site| site.is_cross());
+        if cross.clone().any(|site| self.reads(site)) {
+            return Ok(());
+        }
+        Err(Error::NoSites { names: cross.by_ref().map(|site| site.name.clone()).collect() })
+    }
+
+    pub fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let recorded = site.is_cross() && branch == Branch::Cond && self.reads(site);
+        if recorded { Interest::PROBS } else { Interest::NONE }
+    }
+
+    /// Looks at the schedule of a run that begins.
+    pub fn begin(&mut self, schedule: &Schedule) {
+        let inside = |step: Step| (self.window.0..=self.window.1).contains(&step.timestep);
+        self.is_outside = !schedule.steps().any(inside);
+    }
+
+    pub fn active(&self, step: &Step) -> bool {
+        (self.or_whole_run && self.is_outside) || (self.window.0..=self.window.1).contains(&step.timestep)
+    }
+}
+
+/// Tokens whose attention is recorded together, subject by subject.
+pub(super) struct Subjects {
+    pub labels: Vec<String>,
+    /// From the first to the last token of any of them.
+    hull: TokenSpan,
+    /// [tokens of the hull, subjects]: how much of a token counts for a subject.
+    share: Tensor,
+}
+
+impl Subjects {
+    /// `subjects`: a name and its tokens each; a map is the mean over them, or their sum.
+    pub fn new(subjects: Vec<(String, Vec<TokenSpan>, Merge)>, device: Device) -> Result<Self> {
+        let spans = || subjects.iter().flat_map(|(_, spans, _)| spans);
+        let hull = TokenSpan {
+            start: spans().map(|span| span.start).min().unwrap_or_default(),
+            end: spans().map(|span| span.end).max().unwrap_or_default(),
+        };
+        let share = Tensor::f_zeros([hull.len(), subjects.len() as i64], (Kind::Float, Device::Cpu))?;
+        for (column, (_, spans, merge)) in subjects.iter().enumerate() {
+            let tokens: i64 = spans.iter().map(|span| span.len()).sum();
+            let each = if *merge == Merge::Mean { 1.0 / tokens.max(1) as f64 } else { 1.0 };
+            for span in spans {
+                let mut rows = share.f_narrow(1, column as i64, 1)?.f_narrow(0, span.start - hull.start, span.len())?;
+                let _ = rows.f_fill_(each)?;
+            }
+        }
+        let labels = subjects.into_iter().map(|(label, ..)| label).collect();
+        Ok(Self { labels, hull, share: share.f_to_device(device)? })
+    }
+
+    /// [.., tokens] → [.., subjects].
+    fn of(&self, columns: &Tensor) -> Result<Tensor> {
+        Ok(columns.f_matmul(&self.share)?)
+    }
+}
+
+/// How the maps of a subject's tokens become one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Merge {
+    Mean,
+    Sum,
+}
+
+/// What one run has shown. Maps have a channel per subject.
+pub(super) struct Recording {
+    pub images: i64,
+    pub subjects: Subjects,
+    pub maps: Series,
+    /// Every head of every site by itself, if asked for: the sum of its maps, [n, heads, subjects, h, w], and their number.
+    heads: Option<Vec<(AttentionSite, Tensor, f64)>>,
+}
+
+impl Recording {
+    /// Maps are read at `grid`.
+    pub fn new(grid: Grid, images: i64, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
+        Self { images, subjects, maps: Series::new(grid, images, accumulate), heads: per_head.then(Vec::new) }
+    }
+
+    /// Adds one call's attention.
+    pub fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        let (Grid { h, w }, rows) = (at.grid, (at.images.start, at.images.end - at.images.start));
+        let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]
+        self.maps.turn_to(at.step.index)?;
+        if let Some(heads) = &mut self.heads {
+            let maps = self.subjects.of(&columns)?.f_transpose(2, 3)?; // [n, heads, subjects, queries]
+            let (n, count, subjects, _) = maps.size4()?;
+            let maps = maps.f_reshape([n, count, subjects, h, w])?;
+            let known = heads.iter().position(|(site, ..)| site.index == at.site.index);
+            let position = match known {
+                Some(position) => position,
+                None => {
+                    let zeros = Tensor::f_zeros([self.images, count, subjects, h, w], (Kind::Float, maps.device()))?;
+                    heads.push((at.site.clone(), zeros, 0.0));
+                    heads.len() - 1
+                }
+            };
+            if let Some((_, sum, calls)) = heads.get_mut(position) {
+                let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(&maps)?;
+                *calls += if rows.0 == 0 { 1.0 } else { 0.0 };
+            }
+        }
+        let summed = columns.f_sum_dim_intlist([1i64].as_slice(), false, Kind::Float)?; // [n, queries, tokens]
+        let heat = self.subjects.of(&summed)?.f_transpose(1, 2)?.f_reshape([rows.1, -1, h, w])?;
+        self.maps.add(at.grid, rows, &heat, at.site.heads)
+    }
+
+    /// The mean map of one subject and image.
+    pub fn heat_map(&self, subject: usize, image: usize) -> Result<HeatMap> {
+        let (Some(step), Some(label)) = (self.maps.last(), self.subjects.labels.get(subject)) else {
+            return Err(Error::NoMaps("Daam"));
+        };
+        if image as i64 >= self.images {
+            return Err(Error::parameter("image", image, "the index of an image of the run"));
+        }
+        let map = self.maps.mean()?.ok_or(Error::NoMaps("Daam"))?;
+        let map = map.f_select(0, image as i64)?.f_select(0, subject as i64)?;
+        if !is_finite(&map)? {
+            return Err(Error::NonFinite { what: format!("the attention to \"{label}\""), step });
+        }
+        HeatMap::new(label, &map)
+    }
+
+    /// Mean maps of the heads of every recorded site, [n, heads, subjects, h, w], in the order the sites run; `None` unless
+    /// they were asked for.
+    pub fn heads(&self) -> Result<Option<Vec<(AttentionSite, Tensor)>>> {
+        let Some(heads) = &self.heads else { return Ok(None) };
+        let means = heads.iter().map(|(site, sum, calls)| Ok((site.clone(), sum.f_div_scalar(*calls)?)));
+        means.collect::<Result<_>>().map(Some)
+    }
+}

@@ -1,0 +1,156 @@
+//! Maps over space and time: summed over the sites of a grid, then over the steps of a run.
+
+use crate::error::Result;
+use crate::step::Grid;
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+/// What [`Daam::map`](Saliency::map) shows of the steps so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Accumulate {
+    /// This step only.
+    #[default]
+    Step,
+    /// The mean of all recorded steps, this one included.
+    Mean,
+    /// M ← β·M + (1 − β)·this step, starting with the first; β in 0..1, 0.5 is usual.
+    Ema(f64),
+}
+
+/// Maps of one run, a channel each, step by step.
+pub(super) struct Series {
+    /// What they are read at.
+    grid: Grid,
+    images: i64,
+    /// The last recorded step.
+    last: Option<usize>,
+    /// The step being recorded.
+    step: Sums,
+    /// Earlier steps, each divided by its own weight.
+    past: Sums,
+    /// The moving average of earlier steps, [n, channels, h, w].
+    average: Option<Tensor>,
+    accumulate: Accumulate,
+}
+
+impl Series {
+    pub fn new(grid: Grid, images: i64, accumulate: Accumulate) -> Self {
+        let (step, past) = (Sums::default(), Sums::default());
+        Self { grid, images, last: None, step, past, average: None, accumulate }
+    }
+
+    /// What the maps are read at.
+    pub const fn grid(&self) -> Grid {
+        self.grid
+    }
+
+    /// The last recorded step.
+    pub const fn last(&self) -> Option<usize> {
+        self.last
+    }
+
+    /// If this is another step than the recorded one, puts that among the earlier ones.
+    pub fn turn_to(&mut self, step: usize) -> Result<()> {
+        if self.last != Some(step) {
+            if let Accumulate::Ema(beta) = self.accumulate {
+                self.average = self.averaged(beta)?;
+            }
+            self.past = self.all()?;
+            self.step = Sums::default();
+            self.last = Some(step);
+        }
+        Ok(())
+    }
+
+    /// Adds the maps of one call to this step's: `heat`, [rows, channels, h, w], is the sum over `heads` heads for some
+    /// images (first, count) of the run.
+    pub fn add(&mut self, grid: Grid, rows: (i64, i64), heat: &Tensor, heads: i64) -> Result<()> {
+        self.step.add(grid, self.images, rows, heat)?;
+        // Every image adds the same weight; one of them is counted.
+        if rows.0 == 0 {
+            self.step.weight += heads as f64;
+        }
+        Ok(())
+    }
+
+    /// The maps as `accumulate` says, [n, channels, h, w]; `None` before the first.
+    pub fn read(&self) -> Result<Option<Tensor>> {
+        match self.accumulate {
+            Accumulate::Step => self.step.map(self.grid),
+            Accumulate::Mean => self.mean(),
+            Accumulate::Ema(beta) => self.averaged(beta),
+        }
+    }
+
+    /// The mean of all steps' maps.
+    pub fn mean(&self) -> Result<Option<Tensor>> {
+        self.all()?.map(self.grid)
+    }
+
+    /// The moving average of the steps' maps, this one included.
+    fn averaged(&self, beta: f64) -> Result<Option<Tensor>> {
+        Ok(match (&self.average, self.step.map(self.grid)?) {
+            (Some(before), Some(here)) => Some(before.f_mul_scalar(beta)?.f_add(&here.f_mul_scalar(1.0 - beta)?)?),
+            (before, here) => here.or_else(|| before.as_ref().map(Tensor::shallow_clone)),
+        })
+    }
+
+    /// All steps, the one being recorded included, each with weight one.
+    fn all(&self) -> Result<Sums> {
+        let mut all = Sums { weight: self.past.weight, ..Sums::default() };
+        for (grid, sum) in &self.past.grids {
+            all.add(*grid, self.images, (0, self.images), sum)?;
+        }
+        if self.step.weight > 0.0 {
+            for (grid, sum) in &self.step.grids {
+                all.add(*grid, self.images, (0, self.images), &sum.f_div_scalar(self.step.weight)?)?;
+            }
+            all.weight += 1.0;
+        }
+        Ok(all)
+    }
+}
+
+/// Maps summed per grid, each [n, channels, h, w] f32.
+#[derive(Default)]
+struct Sums {
+    grids: Vec<(Grid, Tensor)>,
+    /// What to divide by: heads × calls, or steps.
+    weight: f64,
+}
+
+impl Sums {
+    fn add(&mut self, grid: Grid, images: i64, rows: (i64, i64), heat: &Tensor) -> Result<()> {
+        let position = match self.grids.iter().position(|(known, _)| *known == grid) {
+            Some(position) => position,
+            None => {
+                let shape = [images, heat.size4()?.1, grid.h, grid.w];
+                let zeros = Tensor::f_zeros(shape, (Kind::Float, heat.device()))?;
+                self.grids.push((grid, zeros));
+                self.grids.len() - 1
+            }
+        };
+        if let Some((_, sum)) = self.grids.get(position) {
+            let _ = sum.f_narrow(0, rows.0, rows.1)?.f_add_(heat)?;
+        }
+        Ok(())
+    }
+
+    /// Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
+    fn map(&self, size: Grid) -> Result<Option<Tensor>> {
+        let mut total: Option<Tensor> = None;
+        for (grid, sum) in &self.grids {
+            let here = if *grid == size {
+                sum.shallow_clone()
+            } else {
+                sum.f_upsample_bicubic2d([size.h, size.w], false, None, None)?
+            };
+            total = Some(match total {
+                Some(total) => total.f_add(&here)?,
+                None => here,
+            });
+        }
+        Ok(total.map(|total| total.f_clamp_min(0.0)?.f_div_scalar(self.weight)).transpose()?)
+    }
+}

@@ -1,0 +1,140 @@
+//! DAAM of all words of the prompt at once.
+
+use super::Daam;
+use super::heat_map::HeatMap;
+use super::recording::{Merge, Recorder, Recording, Subjects};
+use super::series::Accumulate;
+use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+use crate::branch::Branch;
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Report, Setup};
+use crate::prompt::TokenSpan;
+use crate::recipe::Recipe;
+use crate::step::Step;
+use serde::{Deserialize, Serialize};
+
+/// Attention to every word of the prompt, from one reading of it per call: [`Daam::words`].
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Pipeline;
+/// use impasto::saliency::Daam;
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let mut words = Daam::words();
+/// let output = pipeline.request("a red boat, blue sky").seed(7).steps(4).guide(&mut words).run()?;
+/// for map in words.heat_maps(0)? {
+///     println!("{}: {:.3} at most", map.label(), map.max()?);
+/// }
+/// # Ok(()) }
+/// ```
+#[derive(Default, Serialize, Deserialize)]
+pub struct WordMaps {
+    recorder: Recorder,
+    #[serde(skip)]
+    run: Option<Recording>,
+}
+
+impl Daam {
+    /// Records every word of the prompt.
+    pub fn words() -> WordMaps {
+        WordMaps::default()
+    }
+}
+
+impl WordMaps {
+    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
+        self.recorder.sites = Some(Box::new(select));
+        self
+    }
+
+    /// Records only at training timesteps `min..=max`, 0..=999.
+    pub fn window(mut self, min: f64, max: f64) -> Self {
+        self.recorder.window = (min, max);
+        self
+    }
+
+    /// The mean share of attention over all recorded steps, a map per word in the prompt's order, for image `image` of the
+    /// batch. A word that stands there several times has one map, the mean over its places.
+    ///
+    /// # Errors
+    /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
+    /// [`Error::NonFinite`] if the attention was.
+    pub fn heat_maps(&self, image: usize) -> Result<Vec<HeatMap>> {
+        let run = self.run.as_ref().ok_or(Error::NoMaps("Daam::words"))?;
+        (0..run.subjects.labels.len()).map(|subject| run.heat_map(subject, image)).collect()
+    }
+
+    /// The map of one word, letters' case aside.
+    ///
+    /// # Errors
+    /// As [`WordMaps::heat_maps`]; [`Error::PhraseNotFound`] if the prompt has no such word.
+    pub fn heat_map(&self, word: &str, image: usize) -> Result<HeatMap> {
+        let run = self.run.as_ref().ok_or(Error::NoMaps("Daam::words"))?;
+        let wanted = word.to_lowercase();
+        let labels = &run.subjects.labels;
+        let subject = labels.iter().position(|label| *label == wanted).ok_or_else(|| Error::PhraseNotFound {
+            phrase: word.into(),
+            prompt: labels.join(" "),
+            nearest: Vec::new(),
+        })?;
+        run.heat_map(subject, image)
+    }
+}
+
+impl CrossAttentionHook for WordMaps {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        self.recorder.interest(site, branch)
+    }
+
+    fn active(&self, step: &Step) -> bool {
+        self.recorder.active(step)
+    }
+
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        let Some(run) = &mut self.run else { return Ok(()) };
+        run.add(at, probs)
+    }
+}
+
+impl Guidance for WordMaps {
+    fn check(&self) -> Result<()> {
+        self.recorder.check()
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        self.recorder.check_sites(setup.sites)?;
+        let words = setup.prompt.words();
+        if words.is_empty() {
+            return Err(Error::EmptyPhrase);
+        }
+        let subjects = words.into_iter().map(|(word, spans)| (word, TokenSpan::union(spans), Merge::Mean)).collect();
+        let subjects = Subjects::new(subjects, setup.device)?;
+        self.run = Some(Recording::new(setup.grid, setup.images, subjects, Accumulate::Mean, false));
+        Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        let Some(run) = self.run.as_ref().filter(|run| run.maps.last().is_some()) else { return Ok(None) };
+        let mut report = Report::new("Daam words").data(serde_json::json!({ "words": run.subjects.labels }));
+        for image in 0..run.images as usize {
+            for map in self.heat_maps(image)? {
+                report = report.picture(map.picture()?.image(image));
+            }
+        }
+        Ok(Some(report))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("WordMaps", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "Daam::words"
+    }
+}

@@ -1,0 +1,79 @@
+//! Where something is in the picture.
+
+mod competition;
+mod daam;
+mod differential;
+mod normalize;
+mod recorded;
+mod region;
+mod registry;
+
+pub use competition::Competition;
+pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps};
+pub use differential::Differential;
+pub use normalize::Normalize;
+pub use recorded::Recorded;
+
+pub(crate) use normalize::is_flat;
+
+use crate::error::Result;
+use crate::guidance::Guidance;
+use tch::Tensor;
+
+/// A guidance that also knows where something is. Any consumer takes any saliency; `(a, b)` is their sum.
+pub trait Saliency: Guidance {
+    /// [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` until it knows.
+    fn map(&self) -> Result<Option<Tensor>>;
+
+    /// The largest value a map can have.
+    fn range(&self) -> f64 {
+        1.0
+    }
+
+    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Compete`](crate::saliency::Refine::Compete)).
+    ///
+    /// # Errors
+    /// [`Error::Torch`].
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        Ok(Vec::new())
+    }
+}
+
+impl<S: Saliency + ?Sized> Saliency for &mut S {
+    fn map(&self) -> Result<Option<Tensor>> {
+        (**self).map()
+    }
+    fn range(&self) -> f64 {
+        (**self).range()
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        (**self).competitions()
+    }
+}
+
+impl<S: Saliency + ?Sized> Saliency for Box<S> {
+    fn map(&self) -> Result<Option<Tensor>> {
+        (**self).map()
+    }
+    fn range(&self) -> f64 {
+        (**self).range()
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        (**self).competitions()
+    }
+}
+
+impl<A: Saliency, B: Saliency> Saliency for (A, B) {
+    fn map(&self) -> Result<Option<Tensor>> {
+        Ok(match (self.0.map()?, self.1.map()?) {
+            (Some(a), Some(b)) => Some(a.f_add(&b)?),
+            (a, b) => a.or(b),
+        })
+    }
+    fn range(&self) -> f64 {
+        self.0.range() + self.1.range()
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        Ok(self.0.competitions()?.into_iter().chain(self.1.competitions()?).collect())
+    }
+}

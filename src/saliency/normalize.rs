@@ -1,0 +1,66 @@
+//! From raw maps to 0..=1.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// How a raw map is brought to 0..=1, per image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Normalize {
+    /// (m − min) / (max − min). A map without structure (max − min < 1e-6) becomes all zero.
+    #[default]
+    MinMax,
+    /// m / max.
+    Max,
+    /// As it is, clipped.
+    Raw,
+    /// The phrase's share of the attention to all words, Σ phrase / (Σ words + 1e-6). Of a [`Daam`](crate::saliency::Daam) only: maps
+    /// that know no other words are clipped as by `Raw`.
+    TokenShare,
+    /// As `MinMax` between the quantiles p and 1 − p, clipped; p in 0..0.5.
+    Quantile(f64),
+}
+
+impl Normalize {
+    pub(crate) fn check(self) -> Result<()> {
+        match self {
+            Self::Quantile(p) if !(0.0..0.5).contains(&p) => {
+                Err(Error::parameter("normalize quantile", p, "0 or more and less than 0.5; .01 is usual"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// [n, 1, h, w] → the same in 0..=1.
+    pub fn apply(self, map: &Tensor) -> Result<Tensor> {
+        const CELLS: [i64; 3] = [1, 2, 3];
+        Ok(match self {
+            Self::MinMax => {
+                let low = map.f_amin(CELLS, true)?;
+                let spread = map.f_amax(CELLS, true)?.f_sub(&low)?;
+                // A spread below 1e-6 is rounding; dividing by infinity makes it zero.
+                let spread = spread.f_add_scalar(1e-8)?.f_masked_fill(&spread.f_lt(1e-6)?, f64::INFINITY)?;
+                map.f_sub(&low)?.f_div(&spread)?
+            }
+            Self::Max => map.f_div(&map.f_amax(CELLS, true)?.f_add_scalar(1e-8)?)?,
+            Self::Raw | Self::TokenShare => map.f_clamp(0.0, 1.0)?,
+            Self::Quantile(p) => {
+                let flat = map.f_flatten(1, -1)?;
+                let at = |p: f64| -> Result<Tensor> {
+                    let level = flat.f_quantile_scalar(p, 1, true, "linear")?;
+                    Ok(level.f_reshape([-1, 1, 1, 1])?)
+                };
+                let (low, high) = (at(p)?, at(1.0 - p)?);
+                let spread = high.f_sub(&low)?.f_add_scalar(1e-8)?;
+                map.f_sub(&low)?.f_div(&spread)?.f_clamp(0.0, 1.0)?
+            }
+        })
+    }
+}
+
+/// Is the map ([n, 1, h, w]) of any image without structure, its largest and smallest value less than 1e-6 apart?
+pub(crate) fn is_flat(map: &Tensor) -> Result<bool> {
+    let spread = map.f_amax([1i64, 2, 3], false)?.f_sub(&map.f_amin([1i64, 2, 3], false)?)?;
+    Ok(spread.f_min()?.f_double_value(&[])? < 1e-6)
+}

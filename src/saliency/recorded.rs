@@ -1,0 +1,138 @@
+//! Maps of an earlier run.
+
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Plan, Setup};
+use crate::recipe::{Recipe, tensor};
+use crate::saliency::Saliency;
+use crate::step::{Grid, Step};
+use crate::weights::{Tensors, read_safetensors, write_safetensors};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// The maps that another guidance had, step by step: [`ColorForce::recorded`](crate::methods::ColorForce::recorded). With the same prompt,
+/// size, sampler and seed they give the same picture, bit for bit, without reading any attention; with another seed they are a
+/// stencil. In a picture of another size they are resized, bilinearly.
+///
+/// ```no_run
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::{Pipeline, Rgb};
+/// use impasto::methods::ColorForce;
+/// use impasto::saliency::Recorded;
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let mut gold = ColorForce::exact("hair", Rgb(255, 215, 0));
+/// pipeline.request("1girl, hair, shirt").seed(7).guide(&mut gold).run()?;
+/// gold.recorded()?.save("hair.safetensors".as_ref())?;
+///
+/// let mask = Recorded::load("hair.safetensors".as_ref())?;
+/// let mut blue = ColorForce::exact("hair", Rgb(0, 0, 139)).replay(mask); // one pass, the same mask
+/// pipeline.request("1girl, hair, shirt").seed(7).guide(&mut blue).run()?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Recorded {
+    /// Training timesteps.
+    timesteps: Vec<f64>,
+    /// A map each, [timesteps, n, h, w] f32 in 0..=`range`.
+    #[serde(with = "tensor")]
+    maps: Tensor,
+    range: f64,
+    /// This run's, for each of its images.
+    #[serde(skip)]
+    replayed: Option<Tensor>,
+    /// Which of them is this step's.
+    #[serde(skip)]
+    current: Option<i64>,
+}
+
+impl Recorded {
+    /// `maps`, [timesteps, n, h, w] in 0..=`range`: one for every image at every timestep, n = 1 for all images.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if they are not as many as timesteps.
+    pub fn new(timesteps: Vec<f64>, maps: Tensor, range: f64) -> Result<Self> {
+        match maps.size().as_slice() {
+            [count, _, _, _] if *count == timesteps.len() as i64 => {
+                Ok(Self { timesteps, maps: maps.f_to_kind(Kind::Float)?, range, replayed: None, current: None })
+            }
+            got => {
+                let expected = format!("[{}, n, h, w], a map for every timestep", timesteps.len());
+                Err(Error::Shape { what: "recorded maps", got: got.to_vec(), expected })
+            }
+        }
+    }
+
+    /// Writes them into a `.safetensors`, whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Torch`] if the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let named = [
+            ("timesteps", Tensor::f_from_slice(&self.timesteps)?),
+            ("range", Tensor::f_from_slice(&[self.range])?),
+            ("maps", self.maps.shallow_clone()),
+        ];
+        let tensors: Tensors = named.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect();
+        write_safetensors(&tensors, path)
+    }
+
+    /// Reads what [`Recorded::save`] wrote.
+    ///
+    /// # Errors
+    /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
+    pub fn load(path: &Path) -> Result<Self> {
+        let mut tensors = read_safetensors(path)?;
+        let mut take = |name: &str| {
+            let problem = format!("it has no \"{name}\"; recorded maps are written by Recorded::save");
+            tensors.remove(name).ok_or(Error::Malformed { file: path.display().to_string(), problem })
+        };
+        let numbers = |tensor: Tensor| -> Result<Vec<f64>> { Ok(Vec::try_from(&tensor.f_to_kind(Kind::Double)?)?) };
+        let (timesteps, range) = (numbers(take("timesteps")?)?, numbers(take("range")?)?);
+        Self::new(timesteps, take("maps")?, range.first().copied().unwrap_or(1.0))
+    }
+}
+
+impl Guidance for Recorded {
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        let (_, n, h, w) = self.maps.size4()?;
+        if n != 1 && n != setup.images {
+            let expected = format!("[timesteps, 1 or {}, h, w], as this run has images", setup.images);
+            return Err(Error::Shape { what: "recorded maps", got: self.maps.size(), expected });
+        }
+        let Grid { h: to_h, w: to_w } = setup.grid;
+        let maps = match (h, w) == (to_h, to_w) {
+            true => self.maps.shallow_clone(),
+            false => self.maps.f_upsample_bilinear2d([to_h, to_w], false, None, None)?,
+        };
+        self.replayed = Some(maps.f_to_device(setup.device)?.f_expand([-1, setup.images, to_h, to_w], false)?);
+        self.current = None;
+        Ok(())
+    }
+
+    fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
+        let here = |timestep: &f64| (timestep - step.timestep).abs() < 1e-6;
+        if step.eval == 0 {
+            self.current = self.timesteps.iter().position(here).map(|position| position as i64);
+        }
+        Ok(())
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Recorded", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "Recorded"
+    }
+}
+
+impl Saliency for Recorded {
+    fn map(&self) -> Result<Option<Tensor>> {
+        let (Some(step), Some(maps)) = (self.current, &self.replayed) else { return Ok(None) };
+        Ok(Some(maps.f_select(0, step)?.f_unsqueeze(1)?))
+    }
+
+    fn range(&self) -> f64 {
+        self.range
+    }
+}

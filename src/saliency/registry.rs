@@ -1,0 +1,44 @@
+//! Saliencies from their recipes.
+
+use super::{Daam, Differential, Recorded, Saliency};
+use crate::error::Result;
+use crate::guidance::SUM;
+use crate::mask::Region;
+use crate::recipe::Recipe;
+use serde::de::DeserializeOwned;
+
+type Read = fn(Recipe) -> Result<Box<dyn Saliency>>;
+
+/// Every saliency of the crate: its name in recipes, and how it is made of one.
+const SALIENCIES: &[(&str, Read)] = &[
+    ("Daam", read::<Daam>),
+    ("Differential", read::<Differential>),
+    ("Recorded", read::<Recorded>),
+    ("Region", read::<Region>),
+    (SUM, |recipe| {
+        let (a, b): (Recipe, Recipe) = recipe.into_read()?;
+        Ok(Box::new((a.into_saliency()?, b.into_saliency()?)))
+    }),
+];
+
+fn read<S: Saliency + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<dyn Saliency>> {
+    Ok(Box::new(recipe.into_read::<S>()?))
+}
+
+impl Recipe {
+    /// The saliency it is of.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if it is none of this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not.
+    pub fn saliency(&self) -> Result<Box<dyn Saliency>> {
+        self.clone().into_saliency()
+    }
+
+    pub(crate) fn into_saliency(self) -> Result<Box<dyn Saliency>> {
+        match SALIENCIES.iter().find(|(name, _)| *name == self.name) {
+            Some((_, read)) => read(self),
+            None => Err(self.unknown("guidance")),
+        }
+    }
+}

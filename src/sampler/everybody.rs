@@ -1,0 +1,22 @@
+//! Calls of all guidances, and what they may not do.
+
+use crate::error::{Error, Result, blame};
+use crate::guidance::Guidance;
+use tch::Tensor;
+
+/// Calls every guidance method in turn, in a phase and perhaps at a step; what one finds wrong is named after it.
+pub(super) fn each(
+    guidances: &mut [Box<dyn Guidance + '_>],
+    (phase, step): (&'static str, Option<usize>),
+    mut call: impl FnMut(&mut dyn Guidance) -> Result<()>,
+) -> Result<()> {
+    guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
+}
+
+/// A guidance may move a latent, not change its shape.
+pub(super) fn keeps(what: &'static str, latent: &Tensor, shape: &[i64]) -> Result<()> {
+    if latent.size() == shape {
+        return Ok(());
+    }
+    Err(Error::Shape { what, got: latent.size(), expected: format!("{shape:?}, the run's latent") })
+}

@@ -1,0 +1,22 @@
+//! CLIP's tokenizer: from text to the numbers a text encoder reads, and back to the letters they stand for.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let tokenizer = impasto::text::Tokenizer::from_json(&std::fs::read("tokenizer.json")?)?;
+//! assert_eq!(tokenizer.padded("a cat")?.len(), 77);
+//! assert_eq!(tokenizer.prompt("a cat")?.find("cat")?.len(), 1);
+//! # Ok(()) }
+//! ```
+//!
+//! The rules are those of the fast tokenizer of `transformers`: NFC, white space to one space, lower case, CLIP's split
+//! pattern, byte-level BPE with `</w>`.
+
+mod chunks;
+mod emphasis;
+mod options;
+mod tokenizer;
+
+pub use chunks::{Chunks, Long};
+pub use emphasis::Emphasis;
+pub use options::TextOptions;
+pub use tokenizer::{LENGTH, Tokenizer, Tokens};

@@ -1,0 +1,135 @@
+//! [`Hub`]: checkpoints of the Hugging Face hub, in the cache that Python uses too.
+//!
+//! `hf-hub` knows the cache; requests are made here, so that a download goes on where it was cut off, is checked before
+//! anybody reads it, gives up on a server that went silent, and tells no other host the token.
+
+mod choice;
+mod download;
+mod repository;
+mod settings;
+
+pub use download::Download;
+pub use repository::Hub;
+
+use super::source::Source;
+use crate::error::{Error, Result};
+use crate::files;
+use choice::Choice;
+use download::{Client, Progress};
+use repository::{is_inside, is_plain};
+use serde::Deserialize;
+use settings::Settings;
+use std::path::Path;
+
+/// What the hub says about a revision.
+#[derive(Deserialize)]
+struct Revision {
+    sha: String,
+}
+
+impl Hub {
+    /// Fetches what is needed and is not in the cache yet: the folder or the file there. `variant` is that of
+    /// `LoadOptions`. Loading does the same.
+    ///
+    /// # Errors
+    /// [`Error::Hub`] with what the hub said and what to do; [`Error::Io`]. What arrived otherwise than the hub says it is
+    /// is deleted; what was cut off stays, and the next call goes on there.
+    pub fn fetch(&self, variant: Option<&str>) -> Result<Source> {
+        self.fetch_with(variant, |_| {})
+    }
+
+    /// As [`fetch`](Self::fetch), and tells how far it has come: some times for every MiB that arrives, file by file.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::{Model, weights::Hub};
+    ///
+    /// let source = Hub::new("owner/name").fetch_with(None, |download| {
+    ///     eprint!("\r{}: {:.0} MB", download.file, download.bytes as f64 / 1e6);
+    /// })?;
+    /// let model = Model::load(&source)?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`fetch`](Self::fetch).
+    pub fn fetch_with(&self, variant: Option<&str>, mut progress: impl FnMut(&Download)) -> Result<Source> {
+        let progress: &mut Progress<'_> = &mut progress;
+        self.check()?;
+        let settings = Settings::of(self, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+        let cache = settings.cache.ok_or_else(|| self.error("there is no home folder; say where with `cache`"))?;
+        let repo = hf_hub::Repo::with_revision(self.repository.clone(), hf_hub::RepoType::Model, self.revision.clone());
+        let folder = cache.join(repo.folder_name());
+        let cached = hf_hub::Cache::new(cache).repo(repo);
+        if settings.offline {
+            return self.cached(&folder);
+        }
+        let client = Client::new(self, settings.endpoint, settings.token, folder.clone());
+        let revision = self.revision.replace('/', "%2F");
+        let Revision { sha } = client.json(&format!("api/models/{}/revision/{revision}", self.repository))?;
+        if !is_plain(&sha) {
+            return Err(self.error(format!("the hub calls its commit \"{sha}\", which is none")));
+        }
+        let listed = client.list(&sha)?;
+        let snapshot = folder.join("snapshots").join(&sha);
+        let choice = Choice::of(self, &listed, variant, |file| {
+            client.fetch(&sha, file, listed.get(file).copied(), progress)?;
+            files::read(&snapshot.join(file), files::LARGEST_TEXT)
+        })?;
+        for file in choice.files() {
+            client.fetch(&sha, file, listed.get(file).copied(), progress)?;
+        }
+        if self.revision != sha {
+            cached.create_ref(&sha).map_err(|error| Error::io(folder.join("refs"), error))?;
+        }
+        Ok(choice.source(&snapshot))
+    }
+
+    /// What is in the cache already.
+    fn cached(&self, folder: &Path) -> Result<Source> {
+        let commit = files::read_text(&folder.join("refs").join(&self.revision), files::LARGEST_CONFIG);
+        let commit = commit.map_or_else(|_| self.revision.clone(), |commit| commit.trim().to_owned());
+        let snapshot = folder.join("snapshots").join(&commit);
+        let missing = |what: String| {
+            let command = format!("hf download {} --revision {}", self.repository, self.revision);
+            Err(self.error(format!("{what} is not in the cache, and nobody may be asked (offline); run `{command}`")))
+        };
+        if !is_plain(&commit) || !snapshot.is_dir() {
+            return missing(format!("revision {}", self.revision));
+        }
+        let names = std::fs::read_dir(&snapshot).map_err(|error| Error::io(&snapshot, error))?;
+        let single = || {
+            let names = names.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            let mut files = names.filter(|name| name.ends_with(".safetensors"));
+            files.next().filter(|_| files.next().is_none())
+        };
+        match &self.file {
+            Some(file) if snapshot.join(file).is_file() => Ok(Source::File(snapshot.join(file))),
+            Some(file) => missing(file.clone()),
+            None if ["model_index.json", "config.json"].iter().any(|file| snapshot.join(file).is_file()) => {
+                Ok(Source::Dir(snapshot))
+            }
+            None => match single() {
+                Some(file) => Ok(Source::File(snapshot.join(file))),
+                None => missing("model_index.json".into()),
+            },
+        }
+    }
+
+    /// Names become parts of addresses and paths.
+    fn check(&self) -> Result<()> {
+        let parts: Vec<&str> = self.repository.split('/').collect();
+        if parts.len() != 2 || !parts.iter().all(|part| is_plain(part)) {
+            return Err(self.error("is no repository; expected owner/name"));
+        }
+        if !self.revision.split('/').all(is_plain) {
+            return Err(self.error(format!("\"{}\" is no revision", self.revision)));
+        }
+        match &self.file {
+            Some(file) if !is_inside(file) || !file.ends_with(".safetensors") => {
+                Err(self.error(format!("\"{file}\" is no .safetensors file of a repository")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
