@@ -24,7 +24,7 @@
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
 //! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
-//! | look at a run as a page, and make it again from its PNG | [`pipeline::Output::save_report`], [`pipeline::Request::from_png`] |
+//! | look at what methods report, and make a run again from its PNG | [`pipeline::Output::reports`], [`pipeline::Request::from_png`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::sampler`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |

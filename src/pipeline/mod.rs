@@ -1,21 +1,20 @@
 //! [`Pipeline`]: a model, the guidances that stay with it, and a request per picture.
 
-mod contact;
+mod color_words;
 mod embedded_scale;
 mod infotext;
 mod output;
-mod page;
 mod preview;
 mod recipe;
-mod reel;
 mod repeated;
 mod request;
 
+pub use color_words::ColorWords;
 pub use infotext::Infotext;
 pub use output::{Output, Timing};
 pub use preview::Preview;
 pub use recipe::RunRecipe;
-pub use request::{ColorWords, Request};
+pub use request::Request;
 
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;

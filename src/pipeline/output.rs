@@ -1,8 +1,7 @@
 //! [`Output`]: what a request made.
 
-use super::{RunRecipe, contact, page};
+use super::recipe::RunRecipe;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 use crate::guidance::Report;
 use crate::raster::Raster;
 use serde::{Serialize, Serializer};
@@ -121,30 +120,5 @@ impl Output {
     pub fn save(&self, index: usize, path: impl AsRef<Path>) -> Result<()> {
         let recipe = RunRecipe { image: index, ..self.recipe.clone() };
         recipe.save(self.image(index)?, path.as_ref())
-    }
-
-    /// The run as a page, in one piece of HTML: pictures, what was asked and painted, masks, curves, times and the recipe, of
-    /// whatever guidances report. It loads nothing, and programs find everything but pixels as JSON in the element `run`.
-    ///
-    /// # Errors
-    /// What [`Picture::raster`](crate::guidance::Picture::raster) says of a guidance's pictures.
-    pub fn report(&self) -> Result<String> {
-        page::page(self)
-    }
-
-    /// Writes [`Output::report`] into a file, which is there complete or not at all.
-    ///
-    /// # Errors
-    /// As [`Output::report`]; [`Error::Io`].
-    pub fn save_report(&self, path: impl AsRef<Path>) -> Result<()> {
-        write_whole(path.as_ref(), self.report()?.as_bytes())
-    }
-
-    /// One picture with its colors, masks and curves on a sheet.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] if there are not as many pictures; as [`Output::report`].
-    pub fn contact_sheet(&self, index: usize) -> Result<Raster> {
-        contact::sheet(self, index)
     }
 }

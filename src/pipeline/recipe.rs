@@ -1,7 +1,7 @@
 //! [`RunRecipe`]: everything that makes a run, for files.
 
+use super::color_words::ColorWords;
 use super::infotext::Infotext;
-use super::request::ColorWords;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::error::{Error, Result};

@@ -1,5 +1,6 @@
 //! [`Request`]: what a picture should be.
 
+use super::color_words::ColorWords;
 use super::embedded_scale::EmbeddedScale;
 use super::{Output, Preview, Timing};
 use crate::attention::CrossAttentionHook;
@@ -17,7 +18,6 @@ use crate::raster::{Filter, Raster};
 use crate::saliency::Occurrence;
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::step::Grid;
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
@@ -624,17 +624,6 @@ impl Watch<'_> {
 
 /// Most exact colors of a prompt.
 const MOST_COLORS: usize = 32;
-
-/// What the text encoder reads where a prompt says a color exactly.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum ColorWords {
-    /// The nearest color (CIEDE2000) of those that a word names which is one token of the model's, such as "teal".
-    #[default]
-    Nearest,
-    /// Nothing: the picture is the one without the color, but for the forced cells.
-    Nothing,
-}
 
 /// Names that mean a color and nothing else: "chocolate hair" would be chocolate.
 const COLOR_WORDS: [&str; 19] = [

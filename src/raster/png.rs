@@ -130,7 +130,7 @@ impl Raster {
     }
 
     /// The picture as a PNG in a URL.
-    pub(crate) fn data_url(&self) -> Result<String> {
+    pub fn data_url(&self) -> Result<String> {
         Ok(DATA_URL.to_owned() + &BASE64_STANDARD.encode(self.png(&[])?))
     }
 }

@@ -2,7 +2,7 @@
 
 mod packed;
 
-pub(crate) use packed::{plane, tensor};
+pub(crate) use packed::{UNPACKED, plane, tensor};
 
 use crate::error::{Error, Result};
 use crate::raster;
@@ -64,9 +64,6 @@ impl Recipe {
         Error::NotRepeatable { what: format!("{}, which is no {what} of this crate,", self.name) }
     }
 }
-
-/// Bytes that all pictures and packed values of a file may unpack to.
-pub(crate) const UNPACKED: u64 = 1 << 29;
 
 /// Bytes of a file's JSON outside of its strings: each of them may become a value of 32 bytes or more. A run has some thousands.
 pub(crate) const STRUCTURE: usize = 1 << 21;

@@ -1,6 +1,5 @@
 //! Many numbers in a text: compressed, and to the bit.
 
-use super::UNPACKED;
 use crate::error::{Error, Result};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -11,6 +10,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::io::{Read, Write};
 use tch::{Device, Kind, Tensor};
+
+/// Bytes that all pictures and packed values of a file may unpack to.
+pub(crate) const UNPACKED: u64 = 1 << 29;
 
 /// Values of f32, low byte first, compressed (zlib) and written in base64.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

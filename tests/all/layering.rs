@@ -74,6 +74,8 @@ struct Paths {
     uses: Vec<(Vec<String>, String, bool)>,
     /// Of everything else.
     paths: BTreeSet<Vec<String>>,
+    /// Modules of the file around what is being read.
+    depth: usize,
 }
 
 impl Paths {
@@ -83,13 +85,32 @@ impl Paths {
         paths
     }
 
+    /// The path as the file's own module would write it.
+    fn here(&self, mut path: Vec<String>) -> Vec<String> {
+        for _ in 0..self.depth {
+            match path.first().map(String::as_str) {
+                Some("super") => drop(path.remove(0)),
+                _ => return path,
+            }
+        }
+        if !path.is_empty() && path.first().is_some_and(|first| first != "super" && first != "crate") && self.depth > 0
+        {
+            path.insert(0, "self".into());
+        }
+        path
+    }
+
     fn leaves(&mut self, tree: &syn::UseTree, before: &[String], exported: bool) {
         let with = |name: &syn::Ident| [before, &[name.to_string()]].concat();
         match tree {
             syn::UseTree::Path(path) => self.leaves(&path.tree, &with(&path.ident), exported),
-            syn::UseTree::Name(name) => self.uses.push((with(&name.ident), name.ident.to_string(), exported)),
-            syn::UseTree::Rename(name) => self.uses.push((with(&name.ident), name.rename.to_string(), exported)),
-            syn::UseTree::Glob(_) => self.uses.push((before.to_vec(), "*".into(), exported)),
+            syn::UseTree::Name(name) => {
+                self.uses.push((self.here(with(&name.ident)), name.ident.to_string(), exported));
+            }
+            syn::UseTree::Rename(name) => {
+                self.uses.push((self.here(with(&name.ident)), name.rename.to_string(), exported));
+            }
+            syn::UseTree::Glob(_) => self.uses.push((self.here(before.to_vec()), "*".into(), exported)),
             syn::UseTree::Group(group) => group.items.iter().for_each(|tree| self.leaves(tree, before, exported)),
         }
     }
@@ -104,7 +125,7 @@ impl Paths {
                 proc_macro2::TokenTree::Punct(punct) if punct.as_char() == ':' => colons += 1,
                 proc_macro2::TokenTree::Ident(name) => {
                     if colons != 2 {
-                        self.paths.insert(std::mem::take(&mut path));
+                        self.paths.insert(self.here(std::mem::take(&mut path)));
                     }
                     path.push(name.to_string());
                     colons = 0;
@@ -112,7 +133,7 @@ impl Paths {
                 _ => colons = 0,
             }
         }
-        self.paths.insert(path);
+        self.paths.insert(self.here(path));
     }
 }
 
@@ -126,7 +147,9 @@ fn is_test(attributes: &[syn::Attribute]) -> bool {
 impl<'ast> Visit<'ast> for Paths {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
         if !is_test(&module.attrs) {
+            self.depth += 1;
             visit::visit_item_mod(self, module);
+            self.depth -= 1;
         }
     }
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
@@ -137,7 +160,7 @@ impl<'ast> Visit<'ast> for Paths {
     }
     fn visit_visibility(&mut self, _: &'ast syn::Visibility) {} // `pub(super)` uses nothing
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        self.paths.insert(path.segments.iter().map(|segment| segment.ident.to_string()).collect());
+        self.paths.insert(self.here(path.segments.iter().map(|segment| segment.ident.to_string()).collect()));
         visit::visit_path(self, path);
     }
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
@@ -191,7 +214,7 @@ impl Sources {
                     rest = &rest[1..];
                 }
             }
-            first if self.files.contains_key(&child(&at, first)) => {}
+            first if path.len() > 1 && self.files.contains_key(&child(&at, first)) => {}
             first => {
                 let exported = self.exports.get(&(module.to_owned(), first.to_owned()))?;
                 return self.resolve(module, &[exported, &rest[1..]].concat());
@@ -309,6 +332,9 @@ fn an_arrow_that_points_up_is_seen() {
     }
     let sources = written(&[("guidance.rs", "#[cfg(test)] mod tests { use crate::model::Model; }"), ("model.rs", "")]);
     assert!(wrong_arrows(&sources.arrows()).is_empty(), "tests may use everything");
+    let own = "mod inner { use super::Own; pub fn f(model: u8) -> u8 { model } } struct Own;";
+    let sources = written(&[("guidance.rs", own), ("model.rs", "")]);
+    assert!(wrong_arrows(&sources.arrows()).is_empty(), "a module inside a file may use the file");
 }
 
 #[test]
@@ -322,4 +348,35 @@ fn a_circle_through_an_export_is_seen() {
     files[2].1 = "use crate::mask::Region; pub fn blur(_: &Region) {}";
     let found = circles(&written(&files).arrows());
     assert_eq!(found, ["mask::blur → mask::region → mask::blur", "mask::region → mask::blur → mask::region"]);
+}
+
+/// Types of `folder` that are guidance methods.
+fn methods(folder: &str) -> BTreeSet<String> {
+    let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder));
+    let mut found = BTreeSet::new();
+    for item in sources.files.into_values().flat_map(|file| file.items) {
+        let syn::Item::Impl(item) = item else { continue };
+        let of = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last()).map(|last| last.ident.to_string());
+        if let (Some("Guidance"), syn::Type::Path(this)) = (of.as_deref(), &*item.self_ty) {
+            found.extend(this.path.segments.last().map(|last| last.ident.to_string()));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_method_has_a_row_in_its_registry() {
+    let row = |folder: &str| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder).join("registry.rs");
+        fs::read_to_string(path).expect("each of them has one")
+    };
+    let rows = row("methods") + &row("saliency");
+    let methods: BTreeSet<String> = methods("methods").union(&methods("saliency")).cloned().collect();
+    assert!(methods.len() >= 11, "{methods:?}");
+    for method in methods {
+        assert!(
+            rows.contains(&format!("(\"{method}\", ")),
+            "{method} has no row in registry.rs, so no file makes it again"
+        );
+    }
 }

@@ -23,7 +23,7 @@ mod painting_combined;
 mod properties;
 mod recipes;
 mod regions;
-mod report;
+mod reports;
 mod sdxl;
 mod tiling;
 mod tween;

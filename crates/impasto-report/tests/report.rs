@@ -1,14 +1,11 @@
 //! Reports of a run as people and programs read them.
 
-use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, solver::EulerAncestral};
 use impasto::guidance::{Curve, Guidance, Picture, Report, Strip, Swatch};
 use impasto::mask::Region;
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::pipeline::{Output, Pipeline};
 use impasto::saliency::Daam;
-use impasto::sampler::{Sampler, Start};
-use impasto::testing::ToyModel;
-use impasto::{Grid, Raster, Result, Rgb};
+use impasto::{Raster, Result, Rgb};
 use ndarray::Array2;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -83,9 +80,9 @@ fn a_page_is_whole_loads_nothing_and_shows_every_piece() -> Result<()> {
         let output = output(images, 6)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("report.html");
-        output.save_report(&path)?;
+        impasto_report::save(&output, &path)?;
         let page = std::fs::read_to_string(&path).expect("it is there");
-        assert!(output.save_report(folder.path().join("no/report.html")).is_err());
+        assert!(impasto_report::save(&output, folder.path().join("no/report.html")).is_err());
 
         let elements = elements(&page);
         let count = |name: &str| elements.iter().filter(|element| *element == name).count();
@@ -136,7 +133,7 @@ fn a_page_is_whole_loads_nothing_and_shows_every_piece() -> Result<()> {
 #[test]
 fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
     let output = output(2, 6)?;
-    let sheet = output.contact_sheet(1)?;
+    let sheet = impasto_report::contact_sheet(&output, 1)?;
     // Five columns with eight pixels around them; pictures are magnified to 256.
     let picture = output.image(1)?;
     let times = 256 / picture.width();
@@ -147,7 +144,7 @@ fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
     let there = |color: Rgb| sheet.bytes().chunks(3).filter(|pixel| *pixel == [color.0, color.1, color.2]).count();
     let painted = output.reports()[0].swatches[1].painted;
     assert!(there(Rgb(255, 99, 71)) > 20_000 && there(painted) > 20_000);
-    assert!(output.contact_sheet(2).is_err());
+    assert!(impasto_report::contact_sheet(&output, 2).is_err());
     Ok(())
 }
 
@@ -155,23 +152,9 @@ fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
 fn a_run_that_ends_early_has_a_page_without_pictures() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).until(0.5).guide(Daam::of("eyes")).run()?;
-    let page = output.report()?;
+    let page = impasto_report::page(&output)?;
     assert!(elements(&page).len() > 20 && page.contains("it ended after the share 0.5"));
-    assert!(output.contact_sheet(0).is_err());
-    Ok(())
-}
-
-#[test]
-fn times_are_told_for_every_part() -> Result<()> {
-    // So many steps that the first pass takes longer than all that is done around it, the decoding of its picture among it.
-    let output = output(1, 20)?;
-    let timing = output.timing();
-    let steps: std::time::Duration = timing.steps.iter().sum();
-    let first_pass: std::time::Duration = timing.first_pass.iter().sum();
-    assert_eq!(timing.first_pass.len(), timing.steps.len(), "two passes");
-    assert!(first_pass > steps / 4 && timing.text < first_pass, "{timing:?}");
-    assert_eq!(timing.total(), timing.text + first_pass + steps + timing.decode);
-    assert!(timing.decode.as_micros() > 0 && timing.step() <= timing.total());
+    assert!(impasto_report::contact_sheet(&output, 0).is_err());
     Ok(())
 }
 
@@ -187,33 +170,7 @@ fn maps_are_not_drawn_until_somebody_looks() -> Result<()> {
     }
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Odd).run()?;
-    let error = output.report().expect_err("somebody looked").to_string();
-    assert!(error.contains("[h, w]") && output.contact_sheet(0).is_err(), "{error}");
-    Ok(())
-}
-
-#[test]
-fn asking_for_reports_during_a_run_changes_no_bit_of_it() -> Result<()> {
-    let guided = |nosy: bool| -> Result<Tensor> {
-        let model = ToyModel::new(3)?;
-        let schedule = Schedule::new(&impasto::diffusion::Table::stable_diffusion(), 6, Spacing::Leading)?;
-        let force = ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0).trim(2);
-        let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0));
-        let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force).guide(Daam::of("gold"));
-        let sampler = sampler.guide(PaintWithWords::default().mask(region, "girl", 1.0)).guide(Daam::words());
-        let start = Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)).images(2);
-        let mut run = sampler.start(&model, start)?;
-        while run.step()?.is_some() {
-            if nosy {
-                for report in run.reports()? {
-                    report.pictures.iter().try_for_each(|picture| picture.raster().map(drop))?;
-                }
-            }
-        }
-        assert!(!model.sites().is_empty() && run.reports()?.len() == 4);
-        let picture = run.decode()?;
-        Ok(Tensor::cat(&[run.latent().flatten(0, -1), picture.flatten(0, -1)], 0))
-    };
-    assert_eq!(guided(true)?, guided(false)?);
+    let error = impasto_report::page(&output).expect_err("somebody looked").to_string();
+    assert!(error.contains("[h, w]") && impasto_report::contact_sheet(&output, 0).is_err(), "{error}");
     Ok(())
 }

@@ -10,8 +10,8 @@ fn main() -> Result<()> {
     let prompt = "1girl, #ffd700 eyes, {hotpink} hair bow, {tomato} hair, skin, shirt, background";
     let output = pipeline.request(prompt).seed(2).guide(Daam::of("shirt")).run()?;
     output.save(0, "report_picture.png")?;
-    output.save_report("report.html")?;
-    output.contact_sheet(0)?.save("report.png")?;
+    impasto_report::save(&output, "report.html")?;
+    impasto_report::contact_sheet(&output, 0)?.save("report.png")?;
     println!("report_picture.png, report.png and, for a browser, report.html");
     println!("{:.1?} in all, {:.1?} a step", output.timing().total(), output.timing().step());
 

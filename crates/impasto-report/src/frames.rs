@@ -1,11 +1,10 @@
 //! The pictures of a report as they are shown: equal ones that follow each other once.
 
-use crate::error::Result;
-use crate::guidance::{Picture, Report};
-use crate::raster::Raster;
+use impasto::guidance::{Picture, Report};
+use impasto::{Raster, Result};
 
 /// A picture, and the last step at which it was the same.
-pub(super) struct Frame<'a> {
+pub struct Frame<'a> {
     pub picture: &'a Picture,
     /// As [`Picture::raster`] draws it.
     pub raster: Raster,
@@ -25,7 +24,7 @@ impl Frame<'_> {
 }
 
 /// The pictures that `wanted` takes by their image.
-pub(super) fn reel(report: &Report, wanted: impl Fn(Option<usize>) -> bool) -> Result<Vec<Frame<'_>>> {
+pub fn frames(report: &Report, wanted: impl Fn(Option<usize>) -> bool) -> Result<Vec<Frame<'_>>> {
     let mut frames: Vec<Frame<'_>> = Vec::new();
     for picture in report.pictures.iter().filter(|picture| wanted(picture.image)) {
         let raster = picture.raster()?;
@@ -56,7 +55,7 @@ mod tests {
         }
         report = report.picture(Picture::map("whole", &map(1.0)));
         let captions = |image| -> Result<Vec<String>> {
-            Ok(reel(&report, |one| one == image)?.iter().map(Frame::caption).collect())
+            Ok(frames(&report, |one| one == image)?.iter().map(Frame::caption).collect())
         };
         assert_eq!(captions(Some(0))?, ["steps 1 to 3: mask", "step 4: mask", "step 5: mask"]);
         assert_eq!(captions(None)?, ["whole"]);

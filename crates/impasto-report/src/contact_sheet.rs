@@ -1,13 +1,11 @@
 //! One picture of a run with everything about it on one sheet.
 
-use super::Output;
-use super::page::{lasted, range};
-use super::reel::reel;
-use crate::color::Rgb;
-use crate::error::Result;
-use crate::guidance::{Curve, Report};
-use crate::raster::{Filter, Raster};
-use crate::sheet::Sheet;
+use crate::frames::frames;
+use crate::numbers::{lasted, range};
+use impasto::guidance::{Curve, Report};
+use impasto::pipeline::Output;
+use impasto::raster::{Filter, Raster};
+use impasto::{Result, Rgb, Sheet};
 use std::time::Duration;
 
 /// Pixels of a cell's longer side, at most.
@@ -21,8 +19,11 @@ const BLANK: Rgb = Rgb(255, 255, 255);
 const PAPER: Rgb = Rgb(244, 242, 236);
 const INK: Rgb = Rgb(180, 85, 45);
 
-/// The sheet of image `index`.
-pub(super) fn sheet(output: &Output, index: usize) -> Result<Raster> {
+/// One picture of a run with its colors, masks and curves on a sheet.
+///
+/// # Errors
+/// [`Error::Parameter`](impasto::Error::Parameter) if there are not as many pictures; as [`page`](crate::page()).
+pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     let picture = output.image(index)?;
     let longer = picture.width().max(picture.height()).max(1);
     // Small pictures by whole pixels, large ones down to the cell.
@@ -34,7 +35,7 @@ pub(super) fn sheet(output: &Output, index: usize) -> Result<Raster> {
     let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };
     let mut cells = vec![(caption(output, index), picture.resize(size.0, size.1, filter)?)];
     cells.push(times(output, size));
-    for report in &output.reports {
+    for report in output.reports() {
         let more = pieces(report, index, picture, size)?;
         // A guidance that does not fit into what is left of the row begins another.
         let left = (COLUMNS - cells.len() % COLUMNS) % COLUMNS;
@@ -49,12 +50,12 @@ pub(super) fn sheet(output: &Output, index: usize) -> Result<Raster> {
 
 fn caption(output: &Output, index: usize) -> String {
     let seed = output.seed().map_or_else(String::new, |seed| format!(", seed {}", seed.wrapping_add(index as u64)));
-    format!("{}{seed}, {} steps", output.recipe.prompt, output.recipe.steps)
+    format!("{}{seed}, {} steps", output.recipe().prompt, output.recipe().steps)
 }
 
 /// Where the time went, and a curve of the steps.
 fn times(output: &Output, size: (u32, u32)) -> (String, Raster) {
-    let timing = &output.timing;
+    let timing = output.timing();
     let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
     let sum: Duration = timing.steps.iter().sum();
     let caption = format!(
@@ -84,7 +85,7 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: (u32, u32)) -> 
     for curve in report.curves.iter().filter(|curve| mine(curve.image) && curve.points.len() > 1) {
         cells.push((format!("{}: {}", curve.label, range(&[curve])), plot(curve, size)));
     }
-    let frames = reel(report, mine)?;
+    let frames = frames(report, mine)?;
     let count = frames.len().min(MOST);
     for at in 0..count {
         // Evenly from the first to the last.

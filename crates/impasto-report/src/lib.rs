@@ -1,0 +1,55 @@
+//! Runs of [`impasto`] to look at: a page of HTML, and contact sheets.
+//!
+//! Both show what guidance methods report ([`impasto::guidance::Report`]) and know none of the methods.
+//!
+//! ```
+//! # fn main() -> impasto::Result<()> {
+//! use impasto::{Pipeline, Rgb, saliency::Daam};
+//!
+//! let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
+//! let output = pipeline.request("1girl, eyes, hair").steps(4).seed(7).guide(Daam::of("hair")).run()?;
+//! # let folder = std::env::temp_dir();
+//! impasto_report::save(&output, folder.join("run.html"))?;
+//! impasto_report::contact_sheet(&output, 0)?.save(folder.join("run.png"))?;
+//! # Ok(()) }
+//! ```
+
+// The library neither panics nor prints; its tests and examples may.
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
+mod contact_sheet;
+mod frames;
+mod numbers;
+mod page;
+mod plot;
+
+pub use contact_sheet::contact_sheet;
+pub use page::page;
+
+use impasto::pipeline::Output;
+use impasto::{Error, Result};
+use std::io::Write;
+use std::path::Path;
+
+/// Writes the [`page`] of a run into a file, which is there complete or not at all.
+///
+/// # Errors
+/// As [`page`]; [`Error::Io`].
+pub fn save(output: &Output, path: impl AsRef<Path>) -> Result<()> {
+    let (path, page) = (path.as_ref(), page(output)?);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let written = || -> std::io::Result<()> {
+        let mut file = tempfile::Builder::new().prefix(".report").tempfile_in(folder)?;
+        file.write_all(page.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    written().map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+/// The README's code is compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
