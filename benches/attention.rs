@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use impasto::attention::{
-    At, AttentionSite, Call, CrossAttentionHook, Interest, Place, Probs, Scores, SiteKind, Tap, Wiring,
+    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Place, Probs, Scores, SiteKind, Tap,
 };
 use impasto::{Branch, Grid, Result, Step, TokenSpan};
 use std::hint::black_box;
@@ -58,9 +58,9 @@ fn sites(criterion: &mut Criterion) {
         ] {
             let mut hooks: Vec<Does> = hook.map(|(phase, active)| Does { phase, active }).into_iter().collect();
             let branches = [Branch::Uncond, Branch::Cond];
-            let lent = |hooks: &'_ mut Vec<Does>| -> Wiring {
+            let lent = |hooks: &'_ mut Vec<Does>| -> HookTable {
                 let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-                Wiring::new(&lent, std::slice::from_ref(&site), &branches).expect("one site")
+                HookTable::new(&lent, std::slice::from_ref(&site), &branches).expect("one site")
             };
             let mut wiring = lent(&mut hooks);
             group.bench_function(BenchmarkId::from_parameter(row), |bencher| {

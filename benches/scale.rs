@@ -17,7 +17,7 @@ mod support;
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
+use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::GoldMode;
 use impasto::sampler::{Sampler, Start};
@@ -65,7 +65,7 @@ impl CrossAttentionHook for Means {
 /// Seconds a step at a point of an axis, over `steps` steps after one that fills what is kept for the run.
 fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usize) -> Result<f64> {
     let at = |name: &str, otherwise: usize| if axis == name { point } else { otherwise };
-    let schedule = Schedule::new(&Table::stable_diffusion(), 1 + steps, Spacing::Leading)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1 + steps, Spacing::Leading)?;
     let mut sampler = Sampler::new(schedule, Euler);
     for phrase in ["eyes", "hair", "skin", "shirt", "background", "hair bow"].iter().cycle().take(at("forces", 0)) {
         let gold = GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));

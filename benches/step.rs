@@ -6,7 +6,7 @@ mod support;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, Table};
+use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::sampler::{Sampler, Start};
 use impasto::{Codec, Grid, Model, Source};
 use support::{PROMPT, ROWS, Unet, guidances};
@@ -16,7 +16,8 @@ fn steps<M: Denoiser + Codec>(criterion: &mut Criterion, name: &str, model: &M, 
     let mut group = criterion.benchmark_group(format!("step/{name}"));
     for row in ROWS {
         group.bench_function(BenchmarkId::from_parameter(row), |bencher| {
-            let schedule = Schedule::new(&Table::stable_diffusion(), 1000, Spacing::Leading).expect("1000 steps");
+            let schedule =
+                Schedule::new(&TrainingSchedule::stable_diffusion(), 1000, Spacing::Leading).expect("1000 steps");
             let mut sampler = Sampler::new(schedule, Euler);
             for guidance in guidances(row) {
                 sampler = sampler.guide(guidance);

@@ -1,4 +1,4 @@
-//! Five exact colors in one run: one rehearsal for all and no cell for two.
+//! Five exact colors in one run: one first pass for all and no cell for two.
 
 use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb, Sheet};

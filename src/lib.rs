@@ -25,7 +25,7 @@
 //! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
 //! | look at what methods report, and make a run again from its PNG | [`pipeline::Output::reports`], [`pipeline::Request::from_png`] |
-//! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::sampler`] |
+//! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::solver_named`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
 //! | take one step at a time | [`sampler::Sampler`] |

@@ -7,7 +7,7 @@ pub mod statistics;
 use clock::Clock;
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, Table};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::{GoldMode, Texture};
@@ -89,7 +89,7 @@ impl Codec for Unet {
 
 /// Seconds a step with the guidances of `row`, over `steps` steps less the first, which fills what is kept for the run.
 pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
-    let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
     let mut sampler = Sampler::new(schedule, Euler);
     for guidance in guidances(row) {
         sampler = sampler.guide(guidance);
@@ -122,7 +122,7 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "all" => vec![force("eyes"), force("skin"), Box::new(paint()), Box::new(Daam::words())],
         "daam" => vec![Box::new(Daam::of("eyes"))],
         "refine" => {
-            let look = Daam::of("eyes").refine(Refine::compete());
+            let look = Daam::of("eyes").refine(Refine::contrast());
             let force = ColorForce::published("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
             vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).max_timestep(999.0))]
         }

@@ -34,5 +34,5 @@ mod views;
 pub use hook::{At, CrossAttentionHook, Interest};
 pub(crate) use kernel::{add_repeated, repeated};
 pub use site::{AttentionSite, Place, SiteKind};
-pub use tap::{Call, Tap, Wiring};
+pub use tap::{Call, HookTable, Tap};
 pub use views::{Probs, Scores};

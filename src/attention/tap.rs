@@ -14,15 +14,15 @@ use tch::{Kind, Tensor};
 type Group = (usize, Range<i64>, Vec<Branch>);
 
 /// What stays from one evaluation of a run to the next: which hook wants which phase where, and the keys and values of
-/// the prompt, which do not change until [`Wiring::forget`].
+/// the prompt, which do not change until [`HookTable::forget`].
 #[derive(Debug, Default)]
-pub struct Wiring {
+pub struct HookTable {
     hooks: usize,
     interest: HashMap<(usize, usize, Branch), Interest>,
     keys_values: HashMap<Group, (Tensor, Tensor)>,
 }
 
-impl Wiring {
+impl HookTable {
     /// Asks every hook about every site and branch.
     ///
     /// # Errors
@@ -68,17 +68,17 @@ pub struct Call<'a> {
 }
 
 /// Carries the hooks of a run through a network. A network calls [`Tap::attend`] at each of its sites.
-pub struct Tap<'a>(Option<Live<'a>>);
+pub struct Tap<'a>(Option<Attached<'a>>);
 
-struct Live<'a> {
+struct Attached<'a> {
     call: Call<'a>,
     hooks: Vec<(usize, &'a mut dyn CrossAttentionHook)>,
-    wiring: &'a mut Wiring,
+    wiring: &'a mut HookTable,
 }
 
 /// What stays the same during one attention call.
 #[derive(Clone, Copy)]
-struct Spot<'a> {
+struct CallSite<'a> {
     site: &'a AttentionSite,
     wanted: Interest,
     project: &'a Project<'a>,
@@ -94,12 +94,12 @@ impl<'a> Tap<'a> {
     ///
     /// # Errors
     /// [`Error::HooksChanged`] if their number is another.
-    pub fn new(call: Call<'a>, hooks: Vec<&'a mut dyn CrossAttentionHook>, wiring: &'a mut Wiring) -> Result<Self> {
+    pub fn new(call: Call<'a>, hooks: Vec<&'a mut dyn CrossAttentionHook>, wiring: &'a mut HookTable) -> Result<Self> {
         if hooks.len() != wiring.hooks {
             return Err(Error::HooksChanged { before: wiring.hooks, now: hooks.len() });
         }
         let hooks = hooks.into_iter().enumerate().filter(|(_, hook)| hook.active(call.step)).collect();
-        Ok(Self(Some(Live { call, hooks, wiring })))
+        Ok(Self(Some(Attached { call, hooks, wiring })))
     }
 
     /// The images of the run that this evaluation is of; `None` for [`Tap::none`].
@@ -129,7 +129,7 @@ impl<'a> Tap<'a> {
         let branches = live.call.branches;
         let (q, context) =
             (&live.stacked(site, q, "the queries of a site")?, &live.stacked(site, context, "the context of a site")?);
-        let spot = Spot { site, wanted: live.wanted(site, branches), project: &project };
+        let spot = CallSite { site, wanted: live.wanted(site, branches), project: &project };
         if !spot.wanted.contains(Interest::CONTEXT) {
             let (k, v) = live.keys_values(site, context, &project)?;
             return live.hooked(&spot, branches, q, &k, &v);
@@ -149,13 +149,13 @@ impl<'a> Tap<'a> {
             })?;
             let (k, v) = keys_values(site, &context.f_to_kind(q.kind())?, &project)?;
             let wanted = live.wanted(site, &[branch]);
-            parts.push(live.hooked(&Spot { wanted, ..spot }, &[branch], &q, &k, &v)?);
+            parts.push(live.hooked(&CallSite { wanted, ..spot }, &[branch], &q, &k, &v)?);
         }
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 }
 
-impl Live<'_> {
+impl Attached<'_> {
     /// Images of a branch.
     fn images(&self) -> i64 {
         self.call.images.end - self.call.images.start
@@ -191,7 +191,7 @@ impl Live<'_> {
     /// Calls `f` with every active hook that wants `phase` here. `q`: the branch's queries.
     fn each(
         &mut self,
-        spot: &Spot<'_>,
+        spot: &CallSite<'_>,
         branch: Branch,
         q: &Tensor,
         phase: Interest,
@@ -234,7 +234,14 @@ impl Live<'_> {
     }
 
     /// Every phase from the biases on, for `branches` stacked in q, k and v.
-    fn hooked(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
+    fn hooked(
+        &mut self,
+        spot: &CallSite<'_>,
+        branches: &[Branch],
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+    ) -> Result<Tensor> {
         let wants = |phase| spot.wanted.contains(phase);
         // Whoever may change something has the rows of every branch; those who read share what branches share.
         let reads = [Interest::NONE, Interest::PROBS].contains(&spot.wanted);
@@ -287,7 +294,7 @@ impl Live<'_> {
     /// without, `None` if nobody has one. `scores`: of all branches, if they are there.
     fn bias(
         &mut self,
-        spot: &Spot<'_>,
+        spot: &CallSite<'_>,
         branches: &[Branch],
         q: &Tensor,
         k: &Tensor,
@@ -331,7 +338,7 @@ impl Live<'_> {
     }
 
     /// Scores as the hooks leave them, f32 [b, heads, queries, tokens].
-    fn edited(&mut self, spot: &Spot<'_>, branches: &[Branch], q: &Tensor, scores: &Tensor) -> Result<Tensor> {
+    fn edited(&mut self, spot: &CallSite<'_>, branches: &[Branch], q: &Tensor, scores: &Tensor) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
             let (mut part, q) = (self.rows(scores, row)?, self.rows(q, row)?);
@@ -410,7 +417,7 @@ mod tests {
         let call = Call { step: &step, branches: &BRANCHES, images: 0..1, grid: Grid::new(2, 3) };
         let mut wiring = {
             let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-            Wiring::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
+            HookTable::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
         };
         let (calls, output) = kernel::count::during(|| {
             let mut last = None;
@@ -452,9 +459,9 @@ mod tests {
         let step = Step::new(0, 1, 1.0, 0.0, 0.0);
         let attend = |readers: usize| {
             let mut hooks: Vec<Wants> = (0..readers).map(|_| Wants(Interest::PROBS)).collect();
-            let lend = |hooks: &mut [Wants]| -> Wiring {
+            let lend = |hooks: &mut [Wants]| -> HookTable {
                 let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-                Wiring::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
+                HookTable::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
             };
             let mut wiring = lend(&mut hooks);
             let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();

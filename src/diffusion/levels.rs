@@ -1,10 +1,15 @@
 //! The levels of a [`Spacing`].
 
-use super::spacing::{Ends, Family, Spacing, SpacingOptions, Terminal, TimestepRule};
-use super::table::Table;
+use super::spacing::{Ends, SchedulerFamily, Spacing, SpacingOptions, Terminal, TimestepRule};
+use super::training_schedule::TrainingSchedule;
 
 /// The levels of a spacing with their timesteps, falling; `steps` is at least 1.
-pub(super) fn levels(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
+pub(super) fn levels(
+    table: &TrainingSchedule,
+    steps: usize,
+    spacing: Spacing,
+    options: &SpacingOptions,
+) -> Vec<(f64, f64)> {
     let last = table.len() - 1;
     // Evenly from `last` down to 0, both included.
     let even = |points: usize| {
@@ -12,20 +17,20 @@ pub(super) fn levels(table: &Table, steps: usize, spacing: Spacing, options: &Sp
         (0..points).rev().map(move |i| i as f64 * stride).collect::<Vec<_>>()
     };
     let timesteps: Vec<f64> = match (spacing, options.family) {
-        (_, Family::Lcm) => {
+        (_, SchedulerFamily::Lcm) => {
             let stride = table.len() / options.original;
             (0..steps).map(|i| ((options.original - i * options.original / steps) * stride - 1) as f64).collect()
         }
         (Spacing::Leading, family) => {
-            let skipped = usize::from(family == Family::Multistep);
+            let skipped = usize::from(family == SchedulerFamily::Multistep);
             let stride = table.len() / (steps + skipped);
             let highest = (steps + skipped - 1) * stride;
             let offset = options.offset.min(last.saturating_sub(highest));
             (skipped..steps + skipped).rev().map(|i| (i * stride + offset) as f64).collect()
         }
-        (Spacing::Linspace, Family::Euler) => even(steps),
-        (Spacing::Linspace, Family::Ddim) => even(steps).into_iter().map(f64::round_ties_even).collect(),
-        (Spacing::Linspace, Family::Multistep) => {
+        (Spacing::Linspace, SchedulerFamily::Euler) => even(steps),
+        (Spacing::Linspace, SchedulerFamily::Ddim) => even(steps).into_iter().map(f64::round_ties_even).collect(),
+        (Spacing::Linspace, SchedulerFamily::Multistep) => {
             even(steps + 1).into_iter().take(steps).map(f64::round_ties_even).collect()
         }
         (Spacing::Trailing, _) => {
@@ -62,7 +67,7 @@ pub(super) fn levels(table: &Table, steps: usize, spacing: Spacing, options: &Sp
 }
 
 /// The levels of timesteps that may be fractions, as k-diffusion reads its tables.
-fn between(table: &Table, timesteps: impl IntoIterator<Item = f64>) -> Vec<(f64, f64)> {
+fn between(table: &TrainingSchedule, timesteps: impl IntoIterator<Item = f64>) -> Vec<(f64, f64)> {
     timesteps.into_iter().map(|timestep| (table.sigma_of(timestep), timestep)).collect()
 }
 
@@ -81,7 +86,7 @@ fn aligned(levels: &[f64; 11], way: f64) -> f64 {
 }
 
 /// Levels from M down to m, and the timesteps they have.
-fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
+fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
     let (max, min) = match options.ends {
         Ends::Spaced(spaced @ (Spacing::Leading | Spacing::Linspace | Spacing::Trailing)) => {
             let spaced = levels(table, steps, spaced, options);
@@ -102,9 +107,9 @@ fn by_level(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOpti
         _ => even(way, max.ln(), min.ln()).exp(),
     };
     let timestep = |sigma: f64| match options.timesteps {
-        TimestepRule::Interpolated => table.t_of(sigma),
-        TimestepRule::Rounded => table.t_of(sigma).round_ties_even(),
-        TimestepRule::Truncated => table.t_of(sigma).trunc(),
+        TimestepRule::Interpolated => table.timestep_of(sigma),
+        TimestepRule::Rounded => table.timestep_of(sigma).round_ties_even(),
+        TimestepRule::Truncated => table.timestep_of(sigma).trunc(),
     };
     let sigmas = (0..steps).map(|i| match spacing {
         Spacing::KlOptimal if options.terminal == Terminal::Lowest => level(i as f64 / steps as f64),
@@ -172,13 +177,13 @@ mod tests {
 
     #[test]
     fn timesteps_are_diffusers() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         for (name, want) in golden()["timesteps"].as_object().unwrap() {
             let [family, spacing, steps] = name.split('_').collect::<Vec<_>>()[..] else { panic!("{name}") };
             let family = match family {
-                "k" => Family::Euler,
-                "d" => Family::Ddim,
-                _ => Family::Multistep,
+                "k" => SchedulerFamily::Euler,
+                "d" => SchedulerFamily::Ddim,
+                _ => SchedulerFamily::Multistep,
             };
             let spacing = match spacing {
                 "leading" => Spacing::Leading,
@@ -193,7 +198,7 @@ mod tests {
 
     #[test]
     fn karras_levels_are_k_diffusions() {
-        let (table, golden) = (Table::stable_diffusion(), golden());
+        let (table, golden) = (TrainingSchedule::stable_diffusion(), golden());
         let schedule = Schedule::new(&table, 10, Spacing::Karras).unwrap();
         let want = &golden["schedules"]["karras"];
         assert_near(&sigmas(&schedule), &numbers(&want["sigma"])[..10], "sigma");
@@ -208,7 +213,7 @@ mod tests {
 
     #[test]
     fn exponential_and_beta_levels_are_the_references() {
-        let (table, golden) = (Table::stable_diffusion(), golden());
+        let (table, golden) = (TrainingSchedule::stable_diffusion(), golden());
         let further = [
             (Spacing::Normal, "normal", 10),
             (Spacing::SgmUniform, "sgm_uniform", 10),
@@ -248,7 +253,7 @@ mod tests {
 
     #[test]
     fn some_spacings_make_the_steps_that_fit() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let many = Schedule::new(&table, 900, Spacing::BetaTimesteps).unwrap();
         assert!(many.steps().len() < 900 && many.steps().all(|step| step.nominal == many.steps().len()));
         for (asked, made) in [(10, 10), (28, 29), (1, 1), (1000, 999)] {
@@ -260,9 +265,9 @@ mod tests {
 
     #[test]
     fn distilled_models_have_timesteps_of_their_own() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let lcm = |steps, spacing, original| {
-            let options = SpacingOptions { family: Family::Lcm, original, ..Default::default() };
+            let options = SpacingOptions { family: SchedulerFamily::Lcm, original, ..Default::default() };
             Schedule::with_options(&table, steps, spacing, &options)
         };
         let four = lcm(4, Spacing::Leading, 50).unwrap();
@@ -276,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_single_step_begins_with_the_most_noise() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         for spacing in [Spacing::Normal, Spacing::SgmUniform, Spacing::Simple, Spacing::Trailing, Spacing::Karras] {
             let first = Schedule::new(&table, 1, spacing).unwrap().steps().next().unwrap();
             assert!(first.from > 14.0, "{spacing:?}: {}", first.from);
@@ -285,7 +290,7 @@ mod tests {
 
     #[test]
     fn the_level_before_the_end_can_be_left_out() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let options = SpacingOptions { drop_penultimate: true, ..Default::default() };
         let dropped = Schedule::with_options(&table, 10, Spacing::Karras, &options).unwrap();
         let whole = Schedule::new(&table, 11, Spacing::Karras).unwrap();

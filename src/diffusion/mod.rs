@@ -9,7 +9,7 @@
 //!
 //! ```
 //! use impasto::diffusion::solver::{EulerAncestral, Eval, Solver};
-//! use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+//! use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 //! use impasto::Result;
 //! use tch::Tensor;
 //!
@@ -23,7 +23,7 @@
 //!     }
 //! }
 //!
-//! let schedule = Schedule::new(&Table::stable_diffusion(), 20, Spacing::Karras)?;
+//! let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 20, Spacing::Karras)?;
 //! let (mut noise, mut solver) = (Noise::seeded(7), EulerAncestral::default());
 //! let mut x = noise.draw(&[1, 4, 8, 8])? * schedule.initial_scale();
 //! for step in schedule.steps() {
@@ -44,8 +44,8 @@ mod scheduler_config;
 pub mod solver;
 mod spacing;
 mod strength;
-mod table;
 mod torch_rng;
+mod training_schedule;
 mod transition;
 
 pub use denoiser::{Denoiser, Input, Predictions};
@@ -53,10 +53,10 @@ pub use noise::{Noise, NoiseKind};
 pub use prediction::Prediction;
 pub use pulls::Pulls;
 pub use region_noise::{NoiseEdges, region_noise};
-pub use schedule::{Schedule, relabel};
+pub use schedule::{Schedule, rescale_level};
 pub use scheduler_config::SchedulerConfig;
-pub use spacing::{Ends, Family, InitScale, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
+pub use spacing::{Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
 pub use strength::Strength;
-pub use table::Table;
 pub use torch_rng::TorchRng;
+pub use training_schedule::TrainingSchedule;
 pub use transition::{Denoised, Transition};

@@ -1,8 +1,8 @@
 //! [`Schedule`]: the noise levels a run goes through.
 
 use super::levels::levels;
-use super::spacing::{Family, InitScale, Spacing, SpacingOptions, Target, Terminal};
-use super::table::Table;
+use super::spacing::{InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal};
+use super::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
 use crate::step::Step;
 use tch::Tensor;
@@ -10,9 +10,9 @@ use tch::Tensor;
 /// The noise levels of a run, falling, and the timestep of each.
 ///
 /// ```
-/// use impasto::diffusion::{Schedule, Spacing, Table};
+/// use impasto::diffusion::{Schedule, Spacing, TrainingSchedule};
 ///
-/// let schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Leading)?;
+/// let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Leading)?;
 /// let timesteps: Vec<f64> = schedule.steps().map(|step| step.timestep).collect();
 /// assert_eq!(timesteps, [901., 801., 701., 601., 501., 401., 301., 201., 101., 1.]);
 /// assert_eq!(schedule.steps().last().map(|step| step.to), Some(0.0));
@@ -25,7 +25,7 @@ pub struct Schedule {
     /// Steps that were left out before and after these.
     left_out: (usize, usize),
     initial: InitScale,
-    table: Table,
+    table: TrainingSchedule,
 }
 
 /// One step: from a level to a level, and the timestep that stands for the first.
@@ -41,7 +41,7 @@ impl Schedule {
     ///
     /// # Errors
     /// [`Error::Parameter`] if `steps` is not in 1..=1000 (the timesteps of the table), or if levels coincide.
-    pub fn new(table: &Table, steps: usize, spacing: Spacing) -> Result<Self> {
+    pub fn new(table: &TrainingSchedule, steps: usize, spacing: Spacing) -> Result<Self> {
         Self::with_options(table, steps, spacing, &SpacingOptions::default())
     }
 
@@ -50,7 +50,12 @@ impl Schedule {
     /// # Errors
     /// As [`Schedule::new`], and if ρ is not positive, or for more steps than [`SpacingOptions::original`] where that
     /// counts.
-    pub fn with_options(table: &Table, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Result<Self> {
+    pub fn with_options(
+        table: &TrainingSchedule,
+        steps: usize,
+        spacing: Spacing,
+        options: &SpacingOptions,
+    ) -> Result<Self> {
         if !(1..=table.len()).contains(&steps) {
             let expected = format!("1 to {} (the timesteps of the model's table); 20 to 50 is usual", table.len());
             return Err(Error::parameter("steps", steps, expected));
@@ -58,7 +63,7 @@ impl Schedule {
         if !(options.rho > 0.0 && options.rho.is_finite()) {
             return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
         }
-        if options.family == Family::Lcm && !(steps..=table.len()).contains(&options.original) {
+        if options.family == SchedulerFamily::Lcm && !(steps..=table.len()).contains(&options.original) {
             let expected = format!("1 to {}, the timesteps the model was distilled at; 4 is usual", options.original);
             return Err(Error::parameter("steps", steps, expected));
         }
@@ -74,7 +79,7 @@ impl Schedule {
     ///
     /// # Errors
     /// [`Error::Parameter`] if they are none, do not fall, or leave the table.
-    pub fn from_timesteps(table: &Table, timesteps: &[f64], options: &SpacingOptions) -> Result<Self> {
+    pub fn from_timesteps(table: &TrainingSchedule, timesteps: &[f64], options: &SpacingOptions) -> Result<Self> {
         let last = (table.len() - 1) as f64;
         let inside = timesteps.iter().all(|timestep| (0.0..=last).contains(timestep));
         let levels: Vec<_> = timesteps.iter().map(|&timestep| (table.level(timestep), timestep)).collect();
@@ -92,7 +97,7 @@ impl Schedule {
     ///
     /// # Errors
     /// [`Error::Parameter`] unless they are two or more, finite, strictly falling and not negative.
-    pub fn from_sigmas(table: &Table, sigmas: &[f64]) -> Result<Self> {
+    pub fn from_sigmas(table: &TrainingSchedule, sigmas: &[f64]) -> Result<Self> {
         let expected = "two or more finite numbers that fall, the last 0 or more";
         let refused = |value: String| Error::parameter("sigmas", value, expected);
         let (Some((&terminal, froms)), true) = (sigmas.split_last(), sigmas.len() > 1) else {
@@ -103,7 +108,8 @@ impl Schedule {
             return Err(refused(format!("{:?} at {index}", sigmas.get(index..).unwrap_or_default())));
         }
         let tos = froms.iter().skip(1).chain([&terminal]);
-        let intervals = froms.iter().zip(tos).map(|(&from, &to)| Interval { from, to, timestep: table.t_of(from) });
+        let intervals =
+            froms.iter().zip(tos).map(|(&from, &to)| Interval { from, to, timestep: table.timestep_of(from) });
         let intervals: Vec<_> = intervals.collect();
         Ok(Self {
             nominal: intervals.len(),
@@ -115,7 +121,7 @@ impl Schedule {
     }
 
     /// Steps between (level, timestep) pairs; `None` unless there are some and they fall.
-    fn of(table: &Table, levels: &[(f64, f64)], steps: usize, options: &SpacingOptions) -> Option<Self> {
+    fn of(table: &TrainingSchedule, levels: &[(f64, f64)], steps: usize, options: &SpacingOptions) -> Option<Self> {
         if levels.is_empty() || !levels.is_sorted_by(|a, b| a.0 > b.0) {
             return None;
         }
@@ -157,9 +163,9 @@ impl Schedule {
     /// number of all.
     ///
     /// ```
-    /// use impasto::diffusion::{Schedule, Spacing, Table};
+    /// use impasto::diffusion::{Schedule, Spacing, TrainingSchedule};
     ///
-    /// let schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Leading)?;
+    /// let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Leading)?;
     /// assert_eq!((schedule.until(0.8)?.steps().len(), schedule.after(0.8)?.steps().len()), (8, 2));
     /// # Ok::<(), impasto::Error>(())
     /// ```
@@ -199,7 +205,7 @@ impl Schedule {
     }
 
     /// The steps, in order. Each begins at the level the one before ends at, except under [`Target::Stride`]: see
-    /// [`relabel`].
+    /// [`rescale_level`].
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
         let (count, nominal, (before, after)) = (self.intervals.len(), self.nominal, self.left_out);
         self.intervals.iter().enumerate().map(move |(index, interval)| Step {
@@ -213,12 +219,12 @@ impl Schedule {
     /// The timestep of a level: as stored for levels of this schedule, else as the table says.
     pub fn timestep(&self, sigma: f64) -> f64 {
         let stored = self.intervals.iter().find(|interval| interval.from == sigma);
-        stored.map_or_else(|| self.table.t_of(sigma), |interval| interval.timestep)
+        stored.map_or_else(|| self.table.timestep_of(sigma), |interval| interval.timestep)
     }
 
     /// The timestep of a level as the table says, whatever is stored for levels of this schedule.
     pub fn timestep_between(&self, sigma: f64) -> f64 {
-        self.table.t_of(sigma)
+        self.table.timestep_of(sigma)
     }
 
     /// The level the first step begins at.
@@ -240,7 +246,7 @@ impl Schedule {
 ///
 /// The same tensor if the levels are equal. Otherwise its variance-preserving form x/√(1 + σ²) is kept: what diffusers'
 /// DDIM does where its stride misses the next timestep.
-pub fn relabel(x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
+pub fn rescale_level(x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
     if reached == next {
         return Ok(x.shallow_clone());
     }
@@ -258,7 +264,7 @@ mod tests {
 
     #[test]
     fn two_models_share_a_run_where_diffusers_cuts_it() -> Result<()> {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         for steps in [1, 7, 25, 40, 999] {
             let schedule = Schedule::new(&table, steps, Spacing::Leading)?;
             for share in [0.1, 0.3, 0.75, 0.8, 0.8005] {
@@ -297,7 +303,7 @@ mod tests {
     #[test]
     fn the_first_noise_has_the_variance_of_a_noised_picture() {
         let golden = golden();
-        let mut schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Trailing).unwrap();
+        let mut schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Trailing).unwrap();
         assert_near(&[schedule.initial_scale()], &[golden["init_scale"]["with_signal"].as_f64().unwrap()], "signal");
         schedule.initial = InitScale::Sigma;
         assert_near(&[schedule.initial_scale()], &[golden["init_scale"]["sigma_max"].as_f64().unwrap()], "sigma");
@@ -305,7 +311,7 @@ mod tests {
 
     #[test]
     fn steps_fall_and_meet() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         use Spacing::{AlignYourSteps, AlignYourStepsXl, Beta, Exponential, Karras, KlOptimal, Leading, Linspace};
         use Spacing::{Normal, SgmUniform, Simple, Trailing};
         let even = [Leading, Linspace, Trailing, Normal, SgmUniform, Simple];
@@ -325,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_run_from_a_picture_is_the_end_of_the_schedule() {
-        let schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Leading).unwrap();
+        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Leading).unwrap();
         let inside = schedule.last(6).unwrap();
         assert_eq!(timesteps(&inside), timesteps(&schedule)[4..]);
         assert!(inside.steps().all(|step| step.count == 6 && step.nominal == 10));
@@ -335,12 +341,12 @@ mod tests {
     #[test]
     fn strides_that_miss_the_next_level_keep_the_variance_preserving_latent() {
         let options = SpacingOptions {
-            family: Family::Ddim,
+            family: SchedulerFamily::Ddim,
             target: Target::Stride,
             terminal: Terminal::Lowest,
             ..Default::default()
         };
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let steps =
             |spacing| -> Vec<Step> { Schedule::with_options(&table, 10, spacing, &options).unwrap().steps().collect() };
         assert!(steps(Spacing::Leading).windows(2).all(|pair| pair[0].to == pair[1].from));
@@ -348,14 +354,14 @@ mod tests {
         assert_eq!(missing[0].to, table.level(899.0));
         assert_eq!(missing[9].to, table.sigma_min());
         let x = Tensor::from_slice(&[1f64]);
-        let again = relabel(&x, 2.0, 3.0).unwrap();
+        let again = rescale_level(&x, 2.0, 3.0).unwrap();
         assert!((again.double_value(&[0]) / 10f64.sqrt() - 1.0 / 5f64.sqrt()).abs() < 1e-12);
-        assert_eq!(relabel(&x, 2.0, 2.0).unwrap().data_ptr(), x.data_ptr());
+        assert_eq!(rescale_level(&x, 2.0, 2.0).unwrap().data_ptr(), x.data_ptr());
     }
 
     #[test]
     fn your_own_levels_and_timesteps_are_checked() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let schedule = Schedule::from_sigmas(&table, &[10.0, 1.0, 0.1]).unwrap();
         let ends: Vec<_> = schedule.steps().map(|step| (step.from, step.to)).collect();
         assert_eq!(ends, [(10.0, 1.0), (1.0, 0.1)]);
@@ -373,12 +379,12 @@ mod tests {
 
     #[test]
     fn steps_and_rho_have_ranges() {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         for steps in [0, 1001] {
             let error = Schedule::new(&table, steps, Spacing::Karras).unwrap_err().to_string();
             assert!(error.starts_with(&format!("steps is {steps}; expected 1 to 1000")), "{error}");
         }
-        let options = SpacingOptions { family: Family::Multistep, ..Default::default() };
+        let options = SpacingOptions { family: SchedulerFamily::Multistep, ..Default::default() };
         let error = Schedule::with_options(&table, 1000, Spacing::Leading, &options).unwrap_err().to_string();
         assert!(error.contains("coincide"), "{error}");
         let options = SpacingOptions { rho: 0.0, ..Default::default() };

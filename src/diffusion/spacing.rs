@@ -41,7 +41,7 @@ pub enum Spacing {
 /// Which classes of diffusers a schedule is laid out like. They round the same spacing differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Family {
+pub enum SchedulerFamily {
     /// Euler, Heun, LMS, DPM2: timesteps may be fractions.
     #[default]
     Euler,
@@ -59,7 +59,7 @@ pub enum Family {
 pub enum Ends {
     /// At the ends of the table (A1111, ComfyUI).
     #[default]
-    Table,
+    TrainingSchedule,
     /// Where the levels of this spacing do (diffusers' Euler classes).
     Spaced(Spacing),
 }
@@ -96,7 +96,7 @@ pub enum Target {
     #[default]
     Next,
     /// ⌊N/n⌋ timesteps further on (diffusers' DDIM and PNDM). Where that is not the next level, the variance-preserving
-    /// latent is kept and read again at the next level: see [`relabel`](super::relabel).
+    /// latent is kept and read again at the next level: see [`rescale_level`](super::rescale_level).
     Stride,
 }
 
@@ -116,7 +116,7 @@ pub enum InitScale {
 #[non_exhaustive]
 pub struct SpacingOptions {
     /// Whose rounding.
-    pub family: Family,
+    pub family: SchedulerFamily,
     /// Added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. Less where the first timestep
     /// would leave the table.
     pub offset: usize,
@@ -132,7 +132,7 @@ pub struct SpacingOptions {
     pub target: Target,
     /// Scale of the first noise.
     pub initial: InitScale,
-    /// [`Family::Lcm`]: number of timesteps that the model was distilled at, of which a schedule takes some; 50 is usual.
+    /// [`SchedulerFamily::Lcm`]: number of timesteps that the model was distilled at, of which a schedule takes some; 50 is usual.
     pub original: usize,
     /// Leaves out the level before the end, which is a small one (A1111's DPM2 and DPM2 a, ComfyUI's UniPC).
     pub drop_penultimate: bool,
@@ -141,7 +141,7 @@ pub struct SpacingOptions {
 impl Default for SpacingOptions {
     fn default() -> Self {
         Self {
-            family: Family::default(),
+            family: SchedulerFamily::default(),
             offset: 1,
             ends: Ends::default(),
             timesteps: TimestepRule::default(),

@@ -44,9 +44,9 @@ pub struct Setup<'a> {
     pub sites: &'a [AttentionSite],
     /// Tokenizer, text encoder, VAE.
     pub codec: &'a dyn Codec,
-    /// Is this the pass before the run, in which guidances look and force nothing? See [`Guidance::rehearsal`].
-    pub rehearsal: bool,
-    /// The image of the rehearsal that this run, of one image, goes on with; `None`: of all images.
+    /// Is this the pass before the run, in which guidances look and force nothing? See [`Guidance::first_pass`].
+    pub first_pass: bool,
+    /// The image of the first pass that this run, of one image, goes on with; `None`: of all images.
     pub candidate: Option<i64>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
 }
@@ -147,7 +147,7 @@ impl Plan {
 
 /// Steers a run. Every method has a default; override what you need.
 ///
-/// The order of calls: `recipe`, of a request; `rehearsal`; then for each pass `check`, `begin` of every guidance, `condition` of
+/// The order of calls: `recipe`, of a request; `first_pass`; then for each pass `check`, `begin` of every guidance, `condition` of
 /// every branch, `noise`; per evaluation `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step of a
 /// whole run `finish` and, if the picture is decoded, `decoded`. Several guidances are called in attach order.
 #[allow(unused_variables)]
@@ -157,15 +157,15 @@ pub trait Guidance: Send {
         Ok(())
     }
 
-    /// The training timestep down to which the guidance wants a rehearsal: the same run over the same noise, before the run
+    /// The training timestep down to which the guidance wants a first pass: the same run over the same noise, before the run
     /// itself, to look at. `begin` is called for each; what was learned in the first is used in the second. 0 is all of the
-    /// run; of several wishes the longest counts, `None` is none. After a rehearsal there is no `finish` and no `decoded`.
-    fn rehearsal(&self) -> Option<f64> {
+    /// run; of several wishes the longest counts, `None` is none. After a first pass there is no `finish` and no `decoded`.
+    fn first_pass(&self) -> Option<f64> {
         None
     }
 
-    /// Rates each image of the rehearsal that has just ended, 0..=1, by how well it suits this method; what several methods say is
-    /// multiplied. Asked if a run chooses among rehearsals. Empty, the default, is no opinion.
+    /// Rates each image of the first pass that has just ended, 0..=1, by how well it suits this method; what several methods say is
+    /// multiplied. Asked if a run chooses among first passes. Empty, the default, is no opinion.
     ///
     /// # Errors
     /// Whatever hinders it.
@@ -258,8 +258,8 @@ macro_rules! forward_guidance {
             fn check(&self) -> Result<()> {
                 (**self).check()
             }
-            fn rehearsal(&self) -> Option<f64> {
-                (**self).rehearsal()
+            fn first_pass(&self) -> Option<f64> {
+                (**self).first_pass()
             }
             fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
                 (**self).outlook(codec)

@@ -19,8 +19,8 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
         self.0.check()?;
         self.1.check()
     }
-    fn rehearsal(&self) -> Option<f64> {
-        [self.0.rehearsal(), self.1.rehearsal()].into_iter().flatten().reduce(f64::min)
+    fn first_pass(&self) -> Option<f64> {
+        [self.0.first_pass(), self.1.first_pass()].into_iter().flatten().reduce(f64::min)
     }
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.0.begin(setup)?;

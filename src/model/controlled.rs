@@ -2,13 +2,13 @@
 
 use super::Model;
 use super::configured::configured;
-use super::given::Given;
+use super::unet_input::UnetInput;
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
-use crate::nn::{Added, ControlNet, ControlNetConfig, Residuals};
+use crate::nn::{AddedConditions, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::step::{Grid, Step};
@@ -219,7 +219,7 @@ impl<'m> Controlled<'m> {
         &self,
         step: &Step,
         inputs: &[Input<'_>],
-        given: &Given,
+        given: &UnetInput,
         images: Option<Range<i64>>,
     ) -> Result<Option<Residuals>> {
         let mut sum: Option<Residuals> = None;
@@ -247,7 +247,7 @@ impl Acting<'_> {
         &self,
         guess: Option<Guess>,
         inputs: &[Input<'_>],
-        given: &Given,
+        given: &UnetInput,
         images: Option<Range<i64>>,
     ) -> Result<Option<Residuals>> {
         let pools = self.net.config().global_pool_conditions;
@@ -262,10 +262,10 @@ impl Acting<'_> {
         let index = Tensor::f_from_slice(&rows)?.f_to_device(given.x.device())?;
         let cut = |x: &Tensor| x.f_index_select(0, &index);
         let optional = |x: &Option<Tensor>| x.as_ref().map(cut).transpose();
-        let added = given.added.as_ref().map(|added| -> Result<Added> {
-            let Added { text_embeds, time_ids, timestep_cond, .. } = added;
+        let added = given.added.as_ref().map(|added| -> Result<AddedConditions> {
+            let AddedConditions { text_embeds, time_ids, timestep_cond, .. } = added;
             let (text_embeds, time_ids) = (optional(text_embeds)?, optional(time_ids)?);
-            Ok(Added { text_embeds, time_ids, timestep_cond: optional(timestep_cond)?, residuals: None })
+            Ok(AddedConditions { text_embeds, time_ids, timestep_cond: optional(timestep_cond)?, residuals: None })
         });
         // Beside the latent an inpainting model sees what a ControlNet does not.
         let sample = cut(&given.sample)?.f_narrow(1, 0, self.net.config().unet.in_channels)?;

@@ -4,10 +4,10 @@ mod adapt;
 mod autoencoder;
 mod configured;
 mod controlled;
-mod given;
 mod identity;
 mod precision;
 mod text_encoders;
+mod unet_input;
 mod vision;
 
 pub use controlled::{Control, Controlled, Guess};
@@ -18,7 +18,7 @@ pub use precision::Precision;
 use crate::attention::{AttentionSite, Tap};
 use crate::color::Rgb;
 use crate::conditioning::{self, Codec, Conditioning};
-use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, Table};
+use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::latent_colors::LatentColors;
 use crate::nn::{Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
@@ -27,7 +27,7 @@ use crate::raster::Raster;
 use crate::step::{Grid, Step};
 use crate::text::TextOptions;
 use crate::vision::{View, Vision};
-use crate::weights::{Checkpoint, Family, Parts, Reading, Source, Tensors, Weights};
+use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights};
 use autoencoder::{Autoencoder, AutoencoderConfig};
 use configured::configured;
 use serde::Deserialize;
@@ -72,7 +72,7 @@ pub struct LoadOptions {
     /// Was it trained to the level of pure noise? `None`: as the checkpoint says.
     pub zero_snr: Option<bool>,
     /// What a single file is, if its tensors do not tell.
-    pub family: Option<Family>,
+    pub family: Option<ModelFamily>,
     /// A tiny autoencoder (TAESD) that shows pictures while they are made: a folder or a file. Without one, previews are a linear
     /// approximation (`Preview::pictures`).
     pub preview: Option<Source>,
@@ -171,7 +171,7 @@ pub struct Model {
     /// The tensors of the networks, by part: to change some and share the others.
     parts: Parts,
     scheduler: SchedulerConfig,
-    table: Table,
+    table: TrainingSchedule,
     defaults: Defaults,
     device: Device,
     kind: Kind,
@@ -220,8 +220,8 @@ impl Model {
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
         let xl = unet_config.addition_embed_type.is_some();
         // A part that comes from elsewhere is read as one of the same family.
-        let usual = if xl { Family::Sdxl } else { Family::Sd1 };
-        let width = unet_config.cross_attention_dim.level(0).and_then(Family::of_context);
+        let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
+        let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
         let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
         let reading = Reading { family: Some(family), in_memory, ..Reading::default() };
         let other = |source: &Option<Source>| {
@@ -247,7 +247,7 @@ impl Model {
 
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
         let base = match main.family() {
-            Some(family) => family == Family::Sdxl,
+            Some(family) => family == ModelFamily::Sdxl,
             None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
         };
         let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
@@ -348,7 +348,7 @@ impl Model {
     }
 
     /// The noise levels the model was trained on.
-    pub const fn table(&self) -> &Table {
+    pub const fn table(&self) -> &TrainingSchedule {
         &self.table
     }
 
@@ -472,7 +472,7 @@ impl Model {
 
 /// Opens a tiny autoencoder for latents of so many channels; also the weights that it is made of.
 fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_memory: bool) -> Result<(Taesd, Weights)> {
-    let reading = Reading { family: Some(Family::Sd1), in_memory, ..Reading::default() };
+    let reading = Reading { family: Some(ModelFamily::Sd1), in_memory, ..Reading::default() };
     let checkpoint = Checkpoint::open(source, reading)?;
     let config = configured(&checkpoint, "vae", TaesdConfig::from_json)?;
     if config.latent_channels != channels {

@@ -8,17 +8,17 @@ use tch::{Device, Kind};
 /// ```
 /// use impasto::{Pipeline, Precision};
 ///
-/// let pipeline = Pipeline::builder().precision(Precision::Auto).build()?;
+/// let pipeline = Pipeline::builder().precision(Precision::Fastest).build()?;
 /// # Ok::<(), impasto::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// f16 on CUDA, f32 elsewhere: a seed's picture is the same on every CPU, but for rounding.
     #[default]
-    Standard,
-    /// The fastest that the device computes in: as `Standard`, but bf16 on CPUs that have it (AVX-512 BF16 on x86-64, BF16 on
+    Reproducible,
+    /// The fastest that the device computes in: as `Reproducible`, but bf16 on CPUs that have it (AVX-512 BF16 on x86-64, BF16 on
     /// AArch64). Pictures differ a little from those in f32 (`docs/performance.md`), so they differ from one CPU to another.
-    Auto,
+    Fastest,
     /// This kind: `Float`, `BFloat16`, or on GPUs `Half`.
     Kind(Kind),
 }
@@ -33,9 +33,9 @@ impl Precision {
     /// The kind on `device`. `name` is the option's.
     pub(super) fn on(self, device: Device, name: &'static str) -> Result<Kind> {
         match self {
-            Self::Standard | Self::Auto if device.is_cuda() => Ok(Kind::Half),
-            Self::Auto if device == Device::Cpu && cpu_has_bf16() => Ok(Kind::BFloat16),
-            Self::Standard | Self::Auto => Ok(Kind::Float),
+            Self::Reproducible | Self::Fastest if device.is_cuda() => Ok(Kind::Half),
+            Self::Fastest if device == Device::Cpu && cpu_has_bf16() => Ok(Kind::BFloat16),
+            Self::Reproducible | Self::Fastest => Ok(Kind::Float),
             Self::Kind(kind @ (Kind::Float | Kind::BFloat16)) => Ok(kind),
             Self::Kind(Kind::Half) if device.is_cuda() || device == Device::Mps => Ok(Kind::Half),
             Self::Kind(kind) => {
@@ -87,12 +87,12 @@ mod tests {
     #[test]
     fn every_device_has_its_kinds() {
         let on = |precision: Precision, device| precision.on(device, "precision");
-        assert_eq!(on(Precision::Standard, Device::Cpu).unwrap(), Kind::Float);
-        assert_eq!(on(Precision::Standard, Device::Cuda(0)).unwrap(), Kind::Half);
-        assert_eq!(on(Precision::Auto, Device::Cuda(0)).unwrap(), Kind::Half);
+        assert_eq!(on(Precision::Reproducible, Device::Cpu).unwrap(), Kind::Float);
+        assert_eq!(on(Precision::Reproducible, Device::Cuda(0)).unwrap(), Kind::Half);
+        assert_eq!(on(Precision::Fastest, Device::Cuda(0)).unwrap(), Kind::Half);
         let fast = if cpu_has_bf16() { Kind::BFloat16 } else { Kind::Float };
-        assert_eq!(on(Precision::Auto, Device::Cpu).unwrap(), fast);
-        assert_eq!(on(Precision::Auto, Device::Mps).unwrap(), Kind::Float);
+        assert_eq!(on(Precision::Fastest, Device::Cpu).unwrap(), fast);
+        assert_eq!(on(Precision::Fastest, Device::Mps).unwrap(), Kind::Float);
         assert_eq!(on(Kind::BFloat16.into(), Device::Cuda(0)).unwrap(), Kind::BFloat16);
         let message = on(Kind::Half.into(), Device::Cpu).unwrap_err().to_string();
         assert!(message.contains("precision is Half on Cpu; expected Float or BFloat16"), "{message}");

@@ -2,10 +2,10 @@
 
 use super::config::{Fixed, in_file, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
-use super::unet::blocks::Maker;
+use super::unet::blocks::BlockBuilder;
 use super::unet::config::FIXED as UNET_FIXED;
-use super::unet::contracting::{Contracted, Contracting};
-use super::unet::{Added, Residuals, UnetConfig};
+use super::unet::encoder::{Encoded, UnetEncoder};
+use super::unet::{AddedConditions, Residuals, UnetConfig};
 use crate::attention::Tap;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
@@ -88,12 +88,12 @@ impl ControlNetConfig {
 /// diffusers' `ControlNetModel`, for SD 1.x, 2.x and SDXL and hints of any number of channels.
 ///
 /// It is evaluated before the UNet, on the same sample, timestep and context; what it puts out goes into
-/// [`Added::residuals`].
+/// [`AddedConditions::residuals`].
 ///
 /// Source: "Adding Conditional Control to Text-to-Image Diffusion Models" (arXiv 2302.05543).
 #[derive(Debug)]
 pub struct ControlNet {
-    contracting: Contracting,
+    contracting: UnetEncoder,
     controlnet_cond_embedding: HintEmbedding,
     controlnet_down_blocks: Vec<Conv2d>,
     controlnet_mid_block: Conv2d,
@@ -111,8 +111,8 @@ impl ControlNet {
         let levels = config.unet.levels()?;
         let ends = |level: Option<&super::Level>| level.map(|level| level.channels).unwrap_or_default();
         let (first, last) = (ends(levels.first()), ends(levels.last()));
-        let mut make = Maker::new(&config.unet, 4 * first);
-        let (contracting, skips) = Contracting::new(w, &mut make, &levels)?;
+        let mut make = BlockBuilder::new(&config.unet, 4 * first);
+        let (contracting, skips) = UnetEncoder::new(w, &mut make, &levels)?;
         let zero = |w: Weights, channels: i64| w.conv2d(channels, channels, Conv::CELL);
         let down = |(i, &channels): (usize, &i64)| zero(w.at("controlnet_down_blocks").at(i), channels);
         let net = Self {
@@ -162,11 +162,11 @@ impl ControlNet {
         sample: &Tensor,
         timestep: &Tensor,
         context: &Tensor,
-        added: Option<&Added>,
+        added: Option<&AddedConditions>,
         embedded: &Tensor,
     ) -> Result<Residuals> {
         let told = Some(embedded);
-        let Contracted { x, skips, .. } =
+        let Encoded { x, skips, .. } =
             self.contracting.forward(sample, timestep, context, added, told, &mut Tap::none())?.whole()?;
         let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {
             let residual = zero.forward(x)?;
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(residuals.skips.len(), 4);
         let unet = UNet::new(&Weights::random(2, Kind::Float, Device::Cpu), &config.unet)?;
         let eps = |residuals| {
-            let added = Added { residuals, ..Added::default() };
+            let added = AddedConditions { residuals, ..AddedConditions::default() };
             let (x, context) = (ones(&[2, 4, 6, 4]), ones(&[2, 3, 12]));
             unet.forward(&x, &Tensor::from(7.0), &context, Some(&added), &mut Tap::none())
         };

@@ -51,5 +51,5 @@ pub use taesd::{Taesd, TaesdConfig};
 pub use tiling::{Cell, Tiling};
 pub use time::{Sinusoids, TimestepEmbedding};
 pub use transformer::{Sites, Transformer, TransformerConfig};
-pub use unet::{Added, Level, Residuals, UNet, UnetConfig};
+pub use unet::{AddedConditions, Level, Residuals, UNet, UnetConfig};
 pub use vae::{Posterior, Vae, VaeConfig};

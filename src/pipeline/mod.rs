@@ -2,11 +2,11 @@
 
 mod color_words;
 mod embedded_scale;
+mod from_recipe;
 mod infotext;
 mod output;
 mod preview;
 mod recipe;
-mod repeated;
 mod request;
 
 pub use color_words::ColorWords;
@@ -89,7 +89,7 @@ impl Builder {
         self
     }
 
-    /// What it computes in: [`Precision::Auto`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
+    /// What it computes in: [`Precision::Fastest`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
     pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
         self.options.precision = precision.into();
         self

@@ -102,7 +102,7 @@ const OWN: &str = "impasto";
 const PARAMETERS: &str = "parameters";
 
 /// What a PNG file says about its run.
-pub(super) enum Told {
+pub(super) enum PngRecipe {
     Recipe(Box<RunRecipe>),
     Infotext(Infotext),
 }
@@ -174,7 +174,7 @@ impl RunRecipe {
     }
 }
 
-impl Told {
+impl PngRecipe {
     /// Reads what a PNG file says.
     ///
     /// # Errors

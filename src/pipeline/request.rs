@@ -7,7 +7,7 @@ use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
-use crate::diffusion::{Family, Noise, NoiseKind, Schedule, Spacing, Strength};
+use crate::diffusion::{Noise, NoiseKind, Schedule, SchedulerFamily, Spacing, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg};
 use crate::methods::ColorForce;
@@ -265,7 +265,7 @@ impl<'p> Request<'p> {
 
     /// Another sampling method, and spacing if it is named with it, by a name of A1111, ComfyUI or diffusers, such as
     /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](Self::spacing) of your own wins.
-    pub fn sampler(mut self, name: &'p str) -> Self {
+    pub fn solver_named(mut self, name: &'p str) -> Self {
         (self.solver, self.sampler) = (None, Some(Cow::Borrowed(name)));
         self
     }
@@ -573,7 +573,7 @@ impl<'p> Request<'p> {
         let schedule = if run < steps { schedule.last(run)? } else { schedule };
         let schedule = if let Some(share) = self.until { schedule.until(share)? } else { schedule };
         let schedule = if let Some((_, share)) = self.resumed { schedule.after(share)? } else { schedule };
-        let ignored = spacing.filter(|_| solver.family() == Family::Lcm);
+        let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm);
         let name = solver.name();
         let note =
             ignored.map(|spacing| format!("{name} has timesteps of its own; the spacing {spacing:?} is ignored"));

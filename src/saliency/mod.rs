@@ -30,7 +30,7 @@ pub trait Saliency: Guidance {
         1.0
     }
 
-    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Compete`](crate::saliency::Refine::Compete)).
+    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Contrast`](crate::saliency::Refine::Contrast)).
     ///
     /// # Errors
     /// [`Error::Torch`].

@@ -3,7 +3,7 @@
 use super::batching::Batching;
 use super::cancel::CancelToken;
 use super::everybody::{each, keeps};
-use crate::attention::{Call, CrossAttentionHook, Tap, Wiring};
+use crate::attention::{Call, CrossAttentionHook, HookTable, Tap};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;
 use crate::diffusion::solver::Eval;
@@ -25,7 +25,7 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) cancel: &'r CancelToken,
     pub(super) model: &'r dyn Denoiser,
     pub(super) conditionings: &'r HashMap<Branch, Conditioning>,
-    pub(super) wiring: &'r mut Wiring,
+    pub(super) wiring: &'r mut HookTable,
     pub(super) noise: &'r mut Noise,
     /// The latent's.
     pub(super) shape: Vec<i64>,

@@ -27,11 +27,11 @@ pub use batching::Batching;
 pub use cancel::CancelToken;
 pub use start::Start;
 
-use crate::attention::{CrossAttentionHook, Wiring};
+use crate::attention::{CrossAttentionHook, HookTable};
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::solver::Solver;
-use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
+use crate::diffusion::{Denoiser, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::micro_conditioning::MicroConditioning;
@@ -102,7 +102,7 @@ impl<'g> Sampler<'g> {
     }
 
     /// Encodes the prompts, lets every guidance method prepare, and draws the first latent. No model call yet, but for the first
-    /// pass that a guidance method may want ([`Guidance::rehearsal`]).
+    /// pass that a guidance method may want ([`Guidance::first_pass`]).
     ///
     /// # Errors
     /// What guidances find wrong, named after them; [`Error::Parameter`] for no images, a mask without a picture,
@@ -132,7 +132,7 @@ impl<'g> Sampler<'g> {
             return Err(Error::parameter("images", format!("{} with best_of", start.images), expected));
         }
         let all = self.schedule.steps().count();
-        let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.rehearsal()).reduce(f64::min) else {
+        let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.first_pass()).reduce(f64::min) else {
             if candidates > 1 {
                 let expected =
                     "a method that looks before it paints, such as ColorForce::exact: nothing else ranks pictures";
@@ -193,7 +193,7 @@ impl<'g> Sampler<'g> {
                 schedule: &self.schedule,
                 sites: model.sites(),
                 codec: &codec,
-                rehearsal: pass.index + 1 < pass.count,
+                first_pass: pass.index + 1 < pass.count,
                 candidate: pass.candidate.map(|image| image as i64),
                 branches: &mut branches,
             })
@@ -218,7 +218,7 @@ impl<'g> Sampler<'g> {
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let wiring = Wiring::new(&hooks, model.sites(), &names)?;
+        let wiring = HookTable::new(&hooks, model.sites(), &names)?;
         let edit = |noise: &mut Tensor| {
             let shape = noise.size();
             each(&mut self.guidances, ("noise", None), |guidance| {
@@ -265,7 +265,7 @@ pub struct Progress {
     /// The time it took, guidance methods included.
     pub took: Duration,
     /// Which pass over the noise it belongs to, from 0. Only the last one makes the picture: what a guidance method wants to see
-    /// before it is the first ([`Guidance::rehearsal`]).
+    /// before it is the first ([`Guidance::first_pass`]).
     pub pass: usize,
     /// Number of passes, 1 or 2.
     pub passes: usize,
@@ -294,7 +294,7 @@ pub struct Run<'g, 'm> {
     model: &'m dyn Denoiser,
     codec: &'m dyn Codec,
     conditionings: HashMap<Branch, Conditioning>,
-    wiring: Wiring,
+    wiring: HookTable,
     noise: Noise,
     grid: Grid,
     steps: std::vec::IntoIter<Step>,
@@ -346,7 +346,7 @@ impl Run<'_, '_> {
     fn take(&mut self, step: Step) -> Result<Progress> {
         let begun = Instant::now();
         if let Some(level) = self.level.filter(|level| *level != step.from) {
-            self.x = relabel(&self.x, level, step.from)?;
+            self.x = rescale_level(&self.x, level, step.from)?;
         }
         let Self { sampler, model, conditionings, wiring, noise, grid, x, .. } = self;
         let Sampler { schedule, solver, combine, guidances, batching, cancel } = sampler;
@@ -412,7 +412,7 @@ impl Run<'_, '_> {
         if self.state == State::Going {
             self.guarded(|run| {
                 // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
-                run.x = relabel(&run.x, run.level.unwrap_or_default(), 0.0)?;
+                run.x = rescale_level(&run.x, run.level.unwrap_or_default(), 0.0)?;
                 // What another run goes on with is not finished, and at one level everywhere.
                 if run.sampler.schedule.steps().last().is_some_and(|last| last.left() > 1) {
                     return Ok(());

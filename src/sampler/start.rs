@@ -1,7 +1,7 @@
 //! [`Start`]: what a run starts from, and what it keeps of that.
 
 use crate::conditioning::Codec;
-use crate::diffusion::{Denoiser, Noise, Schedule, relabel};
+use crate::diffusion::{Denoiser, Noise, Schedule, rescale_level};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
@@ -170,7 +170,7 @@ impl<'a> Start<'a> {
                 let expected = "neither mask nor variation: a run that goes on begins with what it was left";
                 return Err(Error::parameter("start", "an unfinished latent", expected));
             }
-            let x = relabel(&given(latent, model, grid, images)?, 0.0, schedule.sigma_max())?;
+            let x = rescale_level(&given(latent, model, grid, images)?, 0.0, schedule.sigma_max())?;
             let concat = if model.inpaints() { Some(all_repainted(model, grid)?) } else { None };
             return Ok(Begun { x: x.f_expand(shape, false)?, kept: None, concat, noise });
         }

@@ -1,6 +1,6 @@
 //! A source, opened: whatever it is, its files by their paths in a diffusers folder.
 
-use super::recognize::{Contents, Family};
+use super::recognize::{Contents, ModelFamily};
 use super::single::SingleFile;
 use super::source::{Source, embedded};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
@@ -25,7 +25,7 @@ const PICKLES: [&str; 3] = ["diffusion_pytorch_model.bin", "pytorch_model.bin", 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading {
     /// What a single file is, whatever it looks like.
-    pub family: Option<Family>,
+    pub family: Option<ModelFamily>,
     /// Which files of a folder: `fp16`.
     pub variant: Option<String>,
     /// The moving averages of a single file's UNet instead of its weights.
@@ -52,7 +52,7 @@ enum Place {
     },
     File {
         file: Box<SingleFile>,
-        family: Family,
+        family: ModelFamily,
     },
 }
 
@@ -76,8 +76,10 @@ impl Checkpoint {
                     (Some(family), _) => family,
                     (None, Ok(Contents::Model { family, .. })) => family,
                     // Beside another model they are a part of it.
-                    (None, Ok(Contents::Vae)) => Family::Sd1,
-                    (None, Ok(Contents::TextEncoder { width })) => Family::of_context(width).unwrap_or(Family::Sd1),
+                    (None, Ok(Contents::Vae)) => ModelFamily::Sd1,
+                    (None, Ok(Contents::TextEncoder { width })) => {
+                        ModelFamily::of_context(width).unwrap_or(ModelFamily::Sd1)
+                    }
                     (None, Ok(other)) => return Err(misused(&file.header().file, other)),
                     (None, Err(error)) => return Err(error),
                 };
@@ -135,7 +137,7 @@ impl Checkpoint {
     }
 
     /// The family of a single file; `None` for a folder, whose configurations say everything.
-    pub fn family(&self) -> Option<Family> {
+    pub fn family(&self) -> Option<ModelFamily> {
         match &self.place {
             Place::File { family, .. } => Some(*family),
             _ => None,
@@ -323,13 +325,13 @@ fn misused(file: &str, contents: Contents) -> Error {
 }
 
 /// Where a file's own words and its shapes disagree.
-fn disagreement(file: &SingleFile, family: Family) -> Option<String> {
+fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
     let said = file.header().metadata.get("modelspec.architecture")?;
     let start = match family {
-        Family::Sd1 => "stable-diffusion-v1",
-        Family::Sd2 => "stable-diffusion-v2",
-        Family::Sdxl => "stable-diffusion-xl-v1-base",
-        Family::SdxlRefiner => "stable-diffusion-xl-v1-refiner",
+        ModelFamily::Sd1 => "stable-diffusion-v1",
+        ModelFamily::Sd2 => "stable-diffusion-v2",
+        ModelFamily::Sdxl => "stable-diffusion-xl-v1-base",
+        ModelFamily::SdxlRefiner => "stable-diffusion-xl-v1-refiner",
     };
     let name = &file.header().file;
     (!said.starts_with(start)).then(|| format!("{name} calls itself {said}, but its tensors are those of {family}"))

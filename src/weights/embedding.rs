@@ -2,7 +2,7 @@
 
 use super::Tensors;
 use super::file::{Header, read_safetensors};
-use super::recognize::{Contents, Family};
+use super::recognize::{Contents, ModelFamily};
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -123,7 +123,7 @@ impl Embedding {
 
     /// The error for a model none of whose text encoders is `widths` wide.
     pub(crate) fn misfit(&self, widths: &[i64]) -> Error {
-        let name = |width: &i64| match Family::of_context(*width) {
+        let name = |width: &i64| match ModelFamily::of_context(*width) {
             Some(family) => format!("{width} wide ({family})"),
             None => format!("{width} wide"),
         };

@@ -3,7 +3,7 @@
 use super::Tensors;
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout};
-use super::recognize::{Contents, Family};
+use super::recognize::{Contents, ModelFamily};
 use crate::error::{Error, Result};
 use crate::files;
 use serde_json::Value;
@@ -33,7 +33,7 @@ pub type Parts = BTreeMap<String, Tensors>;
 pub struct Lora {
     file: String,
     modules: BTreeMap<String, Module>,
-    family: Option<Family>,
+    family: Option<ModelFamily>,
     /// Width of the context it was trained with.
     context: Option<i64>,
     adapter: Value,
@@ -175,7 +175,7 @@ impl Lora {
     }
 
     /// The family it was trained on, where that can be told.
-    pub const fn family(&self) -> Option<Family> {
+    pub const fn family(&self) -> Option<ModelFamily> {
         self.family
     }
 
@@ -278,7 +278,7 @@ impl Lora {
         if own == width {
             return Ok(());
         }
-        let name = |width| Family::of_context(width).map_or("another model".into(), |family| family.to_string());
+        let name = |width| ModelFamily::of_context(width).map_or("another model".into(), |family| family.to_string());
         let (trained, here, count) = (name(own), name(width), self.modules.len());
         let problem = format!(
             "is a LoRA for {trained} (cross-attention {own} wide, {count} modules); this model is {here} ({width})"

@@ -38,7 +38,7 @@ pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, wri
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{Download, Hub};
 pub use lora::{Lora, Parts};
-pub use recognize::{Contents, Family};
+pub use recognize::{Contents, ModelFamily};
 pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};
 pub use source::Source;

@@ -7,7 +7,7 @@ use std::fmt;
 /// A generation of Stable Diffusion; files of different ones do not go together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Family {
+pub enum ModelFamily {
     /// SD 1.x: CLIP-L, 768 wide.
     Sd1,
     /// SD 2.x: OpenCLIP-H, 1024 wide.
@@ -18,7 +18,7 @@ pub enum Family {
     SdxlRefiner,
 }
 
-impl Family {
+impl ModelFamily {
     /// The family whose context is `width` wide.
     pub fn of_context(width: i64) -> Option<Self> {
         Some(match width {
@@ -36,7 +36,7 @@ impl Family {
     }
 }
 
-impl fmt::Display for Family {
+impl fmt::Display for ModelFamily {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Sd1 => "SD 1.x",
@@ -54,14 +54,14 @@ pub enum Contents {
     /// A UNet, and most often VAE and text encoders beside it.
     Model {
         /// Its family.
-        family: Family,
+        family: ModelFamily,
         /// Does the UNet read a mask and a masked picture too?
         inpaint: bool,
     },
     /// A ControlNet.
     ControlNet {
         /// The family it belongs to.
-        family: Family,
+        family: ModelFamily,
         /// Channels of the picture it is shown.
         hint: i64,
     },
@@ -77,12 +77,12 @@ pub enum Contents {
     /// A LoRA or a relative of it.
     Lora {
         /// The family it was trained on, where it touches cross-attention.
-        family: Option<Family>,
+        family: Option<ModelFamily>,
     },
     /// An embedding of a word (textual inversion).
     TextualInversion {
         /// The family it was trained on.
-        family: Family,
+        family: ModelFamily,
         /// Tokens that the word becomes.
         vectors: i64,
     },
@@ -209,7 +209,7 @@ impl Contents {
             attends && key && (name.contains("down.weight") || name.contains("lora_A"))
         };
         let width = header.tensors.iter().find(|(name, _)| reads_context(name));
-        Some(Self::Lora { family: width.and_then(|(_, stored)| Family::of_context(*stored.shape.get(1)?)) })
+        Some(Self::Lora { family: width.and_then(|(_, stored)| ModelFamily::of_context(*stored.shape.get(1)?)) })
     }
 
     /// A textual inversion, in one of its layouts.
@@ -223,11 +223,11 @@ impl Contents {
             _ => None,
         };
         if let Some(shape) = header.shape("clip_l").or_else(|| header.shape("clip_g")) {
-            return vectors(shape).map(|(vectors, _)| Self::TextualInversion { family: Family::Sdxl, vectors });
+            return vectors(shape).map(|(vectors, _)| Self::TextualInversion { family: ModelFamily::Sdxl, vectors });
         }
         let only = || header.tensors.values().next().filter(|_| header.tensors.len() == 1).map(|only| &*only.shape);
         let (vectors, width) = vectors(header.shape("emb_params").or_else(only)?)?;
-        Some(Self::TextualInversion { family: Family::of_context(width).filter(|_| width != 2048)?, vectors })
+        Some(Self::TextualInversion { family: ModelFamily::of_context(width).filter(|_| width != 2048)?, vectors })
     }
 
     /// A part of a model in a file of its own.
@@ -288,12 +288,12 @@ impl Facts {
         Self::of(header, if prefixed { UNET } else { "" })
     }
 
-    fn family(&self) -> Option<Family> {
-        let family = Family::of_context(self.context?)?;
+    fn family(&self) -> Option<ModelFamily> {
+        let family = ModelFamily::of_context(self.context?)?;
         let added = match family {
-            Family::Sd1 | Family::Sd2 => None,
-            Family::Sdxl => Some(2816),
-            Family::SdxlRefiner => Some(2560),
+            ModelFamily::Sd1 | ModelFamily::Sd2 => None,
+            ModelFamily::Sdxl => Some(2816),
+            ModelFamily::SdxlRefiner => Some(2560),
         };
         (self.added == added).then_some(family)
     }

@@ -2,7 +2,7 @@
 
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout, Storage, renamed};
-use super::recognize::{Contents, Family, UNET};
+use super::recognize::{Contents, ModelFamily, UNET};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::files;
@@ -237,7 +237,7 @@ impl SingleFile {
         if self.has("v_pred") {
             return evidence(true, "v, as the tensor v_pred says".into());
         }
-        if let Ok(Contents::Model { family: Family::Sd2, inpaint: false }) = self.contents() {
+        if let Ok(Contents::Model { family: ModelFamily::Sd2, inpaint: false }) = self.contents() {
             let unet = self.part("unet")?.unwrap_or_default();
             let Some(biases) = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias") else {
                 return evidence(false, "epsilon (default; the layer that would tell is not there)".into());
@@ -260,18 +260,18 @@ impl SingleFile {
     }
 
     /// A text file of the diffusers folder that this file stands for, of a model of `family`. `None`: it has none.
-    pub(super) fn text(&self, file: &str, family: Family) -> Result<Option<Cow<'static, [u8]>>> {
+    pub(super) fn text(&self, file: &str, family: ModelFamily) -> Result<Option<Cow<'static, [u8]>>> {
         let json = |value: Value| Ok(Some(Cow::Owned(value.to_string().into_bytes())));
         match file {
             "model_index.json" => json(json!({
-                "force_zeros_for_empty_prompt": family == Family::Sdxl,
-                "requires_aesthetics_score": family == Family::SdxlRefiner,
+                "force_zeros_for_empty_prompt": family == ModelFamily::Sdxl,
+                "requires_aesthetics_score": family == ModelFamily::SdxlRefiner,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),
-            "tokenizer/special_tokens_map.json" if family == Family::Sd2 => json(json!({ "pad_token": "!" })),
+            "tokenizer/special_tokens_map.json" if family == ModelFamily::Sd2 => json(json!({ "pad_token": "!" })),
             _ => match file.strip_suffix("/config.json") {
                 Some(part) => Ok(self.config(part, family)?.map(|config| Cow::Owned(config.into_bytes()))),
                 None => Ok(None),
@@ -284,7 +284,7 @@ impl SingleFile {
     ///
     /// # Errors
     /// [`Error::Config`] for a UNet that no such file describes.
-    pub fn config(&self, part: &str, family: Family) -> Result<Option<String>> {
+    pub fn config(&self, part: &str, family: ModelFamily) -> Result<Option<String>> {
         let Some(tensors) = self.part(part)? else { return Ok(None) };
         let config = match part {
             "unet" => self.unet_config(&tensors, family)?,
@@ -298,12 +298,12 @@ impl SingleFile {
 
     /// What the publishers of a family sample with: SD 1.x and 2.x with PNDM, but those that predict v with DDIM, which
     /// alone of the two knows of zero terminal SNR.
-    fn scheduler(&self, family: Family) -> Result<Value> {
+    fn scheduler(&self, family: ModelFamily) -> Result<Value> {
         let Evidence { v, zero_snr, .. } = self.prediction()?;
         let class = match family {
-            Family::Sdxl | Family::SdxlRefiner => "EulerDiscreteScheduler",
-            Family::Sd1 | Family::Sd2 if v || zero_snr => "DDIMScheduler",
-            Family::Sd1 | Family::Sd2 => "PNDMScheduler",
+            ModelFamily::Sdxl | ModelFamily::SdxlRefiner => "EulerDiscreteScheduler",
+            ModelFamily::Sd1 | ModelFamily::Sd2 if v || zero_snr => "DDIMScheduler",
+            ModelFamily::Sd1 | ModelFamily::Sd2 => "PNDMScheduler",
         };
         let prediction = if v { "v_prediction" } else { "epsilon" };
         let spacing = if zero_snr { "trailing" } else { "leading" };
@@ -315,7 +315,7 @@ impl SingleFile {
     }
 
     /// A UNet's configuration, from the shapes of its tensors. Heads leave no trace there: 8, or 64 channels each.
-    fn unet_config(&self, tensors: &Tensors, family: Family) -> Result<Value> {
+    fn unet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         let shapes = Shapes(tensors);
         let levels = shapes.count("down_blocks.");
         let channels: Vec<i64> =
@@ -337,16 +337,16 @@ impl SingleFile {
         let whole: Vec<usize> =
             depths.iter().enumerate().map(|(i, &depth)| if i + 1 == count { middle } else { depth.max(1) }).collect();
         let heads = match family {
-            Family::Sd1 => json!(8),
+            ModelFamily::Sd1 => json!(8),
             _ => json!(channels.iter().map(|channels| (channels / 64).max(1)).collect::<Vec<_>>()),
         };
         let context = shapes.side("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1);
         let linear = tensors.get("mid_block.attentions.0.proj_in.weight").is_some_and(|x| x.dim() == 2);
         let side = match family {
-            Family::Sd1 => 64,
-            Family::Sd2 if self.prediction()?.v => 96,
-            Family::Sd2 => 64,
-            Family::Sdxl | Family::SdxlRefiner => 128,
+            ModelFamily::Sd1 => 64,
+            ModelFamily::Sd2 if self.prediction()?.v => 96,
+            ModelFamily::Sd2 => 64,
+            ModelFamily::Sdxl | ModelFamily::SdxlRefiner => 128,
         };
         let mut config = json!({
             "sample_size": side, "in_channels": shapes.side("conv_in.weight", 1), "block_out_channels": channels,
@@ -371,7 +371,7 @@ impl SingleFile {
 
 impl SingleFile {
     /// A ControlNet's configuration: a UNet's, and the sizes of what reads the hint.
-    fn controlnet_config(&self, tensors: &Tensors, family: Family) -> Result<Value> {
+    fn controlnet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         const HINT: &str = "controlnet_cond_embedding";
         let (shapes, mut config) = (Shapes(tensors), self.unet_config(tensors, family)?);
         // Of two convolutions the second one is the step to the next size.
@@ -389,7 +389,7 @@ impl SingleFile {
 }
 
 /// A VAE's configuration. How latents are scaled leaves no trace: it is the family's.
-fn vae_config(tensors: &Tensors, family: Family) -> Value {
+fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let shapes = Shapes(tensors);
     let levels = shapes.count("encoder.down_blocks.");
     let channels = (0..levels).map(|i| shapes.side(&format!("encoder.down_blocks.{i}.resnets.0.conv2.weight"), 0));
@@ -431,11 +431,11 @@ fn taesd_config(tensors: &Tensors) -> Value {
 }
 
 /// A text encoder's configuration. SD 2.x reads the last layer but one, so the last is left out.
-fn text_config(tensors: &Tensors, family: Family) -> Value {
+fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let at = if tensors.contains_key("embeddings.token_embedding.weight") { "" } else { "text_model." };
     let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
     let (width, layers) = (shapes.side(&table, 1), shapes.count(&format!("{at}encoder.layers.")));
-    let layers = if family == Family::Sd2 && layers == 24 { 23 } else { layers };
+    let layers = if family == ModelFamily::Sd2 && layers == 24 { 23 } else { layers };
     let projects = width == 1280 && tensors.contains_key("text_projection.weight");
     json!({
         "architectures": [if projects { "CLIPTextModelWithProjection" } else { "CLIPTextModel" }],

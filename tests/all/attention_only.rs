@@ -1,9 +1,9 @@
 //! A model of cross-attention sites alone, on which paintings are looked at without a network, and the figures of
 //! `tests/golden/specs/paint_with_words.json`, which numpy made in double precision.
 
-use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Place, SiteKind, Tap, Wiring};
+use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Place, SiteKind, Tap};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, Table};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::Guidance;
 use impasto::methods::PaintWithWords;
 use impasto::sampler::{Sampler, Start};
@@ -71,7 +71,7 @@ impl AttentionOnly {
 
     /// The same from any start.
     pub fn begin_at(&self, start: Start<'_>, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
-        let schedule = Schedule::new(&Table::stable_diffusion(), 4, Spacing::Karras)?;
+        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras)?;
         let sampler = guidances.into_iter().fold(Sampler::new(schedule, Euler), |sampler, g| sampler.guide(g));
         sampler.start(self, start).map(drop)
     }
@@ -132,7 +132,7 @@ pub fn attend(
     [q, k, v]: [&Tensor; 3],
 ) -> Result<Tensor> {
     let (easel, step) = (AttentionOnly::new(), Step::new(0, 1, sigma, 0.0, 0.0));
-    let mut wiring = Wiring::new(&hooks, &easel.sites, &[branch])?;
+    let mut wiring = HookTable::new(&hooks, &easel.sites, &[branch])?;
     let branches = [branch];
     let call = Call { step: &step, branches: &branches, images: 0..q.size()[0], grid };
     let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();

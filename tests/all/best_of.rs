@@ -1,7 +1,7 @@
 //! Searching seeds: several first passes are looked at, and the best of them is finished.
 
 use impasto::Codec;
-use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::Guidance;
 use impasto::methods::ColorForce;
 use impasto::sampler::{Sampler, Start};
@@ -15,7 +15,7 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 struct Told(Vec<f64>);
 
 impl Guidance for Told {
-    fn rehearsal(&self) -> Option<f64> {
+    fn first_pass(&self) -> Option<f64> {
         Some(500.0)
     }
     fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
@@ -71,7 +71,8 @@ fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
 #[test]
 fn what_cannot_be_searched_says_why() -> Result<()> {
     let said = |start: &dyn Fn(Start<'static>) -> Start<'static>, told: bool| {
-        let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Karras).expect("steps in range");
+        let schedule =
+            Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras).expect("steps in range");
         let mut sampler = Sampler::new(schedule, impasto::diffusion::solver::Euler);
         if told {
             sampler = sampler.guide(Told(Vec::new()));

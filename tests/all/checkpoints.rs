@@ -4,7 +4,7 @@
 use flate2::read::GzDecoder;
 use impasto::nn::{ClipText, ClipTextConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig};
 use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
-use impasto::weights::{Contents, Embedding, Family, Lora, Parts, SingleFile, Tensors, Weights};
+use impasto::weights::{Contents, Embedding, Lora, ModelFamily, Parts, SingleFile, Tensors, Weights};
 use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Source};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -83,10 +83,10 @@ fn every_published_name_becomes_that_of_diffusers() -> Result<()> {
 #[test]
 fn files_are_recognized_by_names_and_shapes() {
     let family = |name: &str| match name.trim_end_matches("_inpaint") {
-        "sd1" => Family::Sd1,
-        "sd2" => Family::Sd2,
-        "sdxl" => Family::Sdxl,
-        "sdxl_refiner" => Family::SdxlRefiner,
+        "sd1" => ModelFamily::Sd1,
+        "sd2" => ModelFamily::Sd2,
+        "sdxl" => ModelFamily::Sdxl,
+        "sdxl_refiner" => ModelFamily::SdxlRefiner,
         other => panic!("{other}"),
     };
     for case in golden("recognition.json")["cases"].as_array().expect("cases") {
@@ -124,12 +124,12 @@ fn files_are_recognized_by_names_and_shapes() {
 
 #[test]
 fn whole_published_files_are_recognized() -> Result<()> {
-    for (kind, family) in [("sd15", Family::Sd1), ("sd21", Family::Sd2), ("sdxl", Family::Sdxl)] {
+    for (kind, family) in [("sd15", ModelFamily::Sd1), ("sd21", ModelFamily::Sd2), ("sdxl", ModelFamily::Sdxl)] {
         let file = SingleFile::of(kind, file_of(key_map(kind).values()));
         assert_eq!(file.contents()?, Contents::Model { family, inpaint: false });
     }
     let hint = SingleFile::of("control", file_of(key_map("controlnet_sd15").values()));
-    assert_eq!(hint.contents()?, Contents::ControlNet { family: Family::Sd1, hint: 3 });
+    assert_eq!(hint.contents()?, Contents::ControlNet { family: ModelFamily::Sd1, hint: 3 });
     Ok(())
 }
 
@@ -197,10 +197,10 @@ fn published(name: &str) -> String {
 #[test]
 fn shapes_give_the_published_configurations() -> Result<()> {
     for (kind, name, family) in [
-        ("sd15", "sd15", Family::Sd1),
-        ("sd21", "sd21", Family::Sd2),
-        ("sdxl", "sdxl", Family::Sdxl),
-        ("sdxl_refiner", "sdxl-refiner", Family::SdxlRefiner),
+        ("sd15", "sd15", ModelFamily::Sd1),
+        ("sd21", "sd21", ModelFamily::Sd2),
+        ("sdxl", "sdxl", ModelFamily::Sdxl),
+        ("sdxl_refiner", "sdxl-refiner", ModelFamily::SdxlRefiner),
     ] {
         let file = SingleFile::of(kind, file_of(key_map(kind).values()));
         let config = |part| file.config(part, family).map(|config| config.expect(part));
@@ -470,7 +470,7 @@ fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
     let path = folder.path().join("control.safetensors");
     write(&path, &file);
     let single = SingleFile::open(&path)?;
-    let read = ControlNetConfig::from_json("", &single.config("controlnet", Family::Sd1)?.expect("one"))?;
+    let read = ControlNetConfig::from_json("", &single.config("controlnet", ModelFamily::Sd1)?.expect("one"))?;
     assert_eq!(read.conditioning_channels, 5);
     assert_eq!(read.conditioning_embedding_out_channels, config.conditioning_embedding_out_channels);
     let again = Weights::new("again", single.part("controlnet")?.expect("one"), Kind::Float, Device::Cpu);
@@ -598,7 +598,7 @@ fn a_network_that_embeds_its_guidance_is_told_it_and_has_no_negative() -> Result
     assert!(pipeline.model().embeds_guidance());
     let mut run = |scale: f64, negative: &str| -> Result<Tensor> {
         let request = pipeline.request("1girl, red hair").negative(negative).guidance_scale(scale).seed(1);
-        Ok(request.sampler("LCM").steps(2).run()?.latents().shallow_clone())
+        Ok(request.solver_named("LCM").steps(2).run()?.latents().shallow_clone())
     };
     let eight = run(8.0, "")?;
     assert_ne!(run(2.0, "")?, eight);

@@ -4,7 +4,7 @@ use impasto::attention::Tap;
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
 use impasto::guidance::{Guidance, Plan, Setup};
-use impasto::nn::{Added, ControlNet, ControlNetConfig, UNet};
+use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig, UNet};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::{Tensors, Weights};
 use impasto::{
@@ -280,7 +280,7 @@ fn a_five_channel_net_puts_out_the_numbers_of_diffusers() -> Result<()> {
     let scales = golden()["guess_scales"]["4"].as_array().expect("scales").clone();
     all(&residuals.map(|i, x| Ok(x * scales[i].as_f64().unwrap()))?, "guess_down", "guess_mid");
     let eps = |residuals| {
-        let added = Added { residuals, ..Added::default() };
+        let added = AddedConditions { residuals, ..AddedConditions::default() };
         unet.forward(&x, &timestep, &context, Some(&added), &mut Tap::none())
     };
     summed(&eps(None)?, &case["unet_plain"]);

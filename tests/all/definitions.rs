@@ -3,7 +3,7 @@
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
-use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table};
+use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, TrainingSchedule};
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
@@ -135,7 +135,7 @@ codec_of_the_toy!(Sites, Linear);
 
 fn attended(guidance: &mut dyn Guidance) -> Result<()> {
     let model = Sites::new()?;
-    let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Leading)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
     let mut formula = Formula { tokens: TOKENS };
     let sampler = Sampler::new(schedule, Euler).hook(&mut formula).guide(guidance);
     let _ = sampler.start(&model, Start::new("one two three", Grid::new(8, 8), Noise::shared(1)))?.finish()?;
@@ -214,7 +214,7 @@ fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
     // Queries of zeros attend to all tokens alike; resizing 33 × 17, 17 × 9 and 9 × 5 must keep that.
     for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {
         let (model, mut look) = (Sites::new()?, Daam::of("one two"));
-        let schedule = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Leading)?;
+        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
         let start = Start::new("one two three", grid, Noise::shared(1)).images(2);
         let _ = Sampler::new(schedule, Euler).guide(&mut look).start(&model, start)?.finish()?;
         for image in 0..2 {
@@ -271,7 +271,7 @@ fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
     let mut force = ColorForce::published("drawn", Rgb(0, 0, 0)).saliency(Region::new(drawn));
     force = force.saliency_cutoff(cutoff).edge(edge).max_timestep(999.0);
     let model = ToyModel::new(1)?;
-    let schedule = Schedule::new(&Table::stable_diffusion(), 1, Spacing::Leading)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1, Spacing::Leading)?;
     let start = Start::new("a", Grid::new(8, 8), Noise::shared(1));
     let _ = Sampler::new(schedule, Euler).guide(&mut force).start(&model, start)?.finish()?;
     Ok(force.masks()?.reshape([1, 1, 8, 8]))
@@ -309,7 +309,7 @@ fn fraction(v: f64, force: &dyn Fn() -> ColorForce, solver: &dyn Fn() -> Box<dyn
     let model = Linear { prior: v, toy: ToyModel::new(1)? };
     let mut finals = [0.0; 2];
     for (target, end) in finals.iter_mut().enumerate() {
-        let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
+        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
         let sampler =
             Sampler::boxed(schedule, solver()).guide(force().gold(flat(target as f64)).saliency(everywhere()));
         let mut run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
@@ -392,7 +392,7 @@ fn the_variances_a_step_can_have() -> Result<()> {
 fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
     let model = Linear { prior: 1e-12, toy: ToyModel::new(1)? };
     for row in golden("forcing")["noise_ratio"].as_array().expect("rows") {
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let timesteps = [numbers(&row["t"])[0], numbers(&row["t_next"])[0]];
         let schedule = Schedule::from_timesteps(&table, &timesteps, &SpacingOptions::default())?;
         let first = schedule.steps().next().expect("two steps");
@@ -423,7 +423,7 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
     let forced = |force: ColorForce, steps: usize| -> Result<Vec<f64>> {
         let mut force = force.saliency(everywhere());
         let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
-        let schedule = Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading)?;
+        let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
         let sampler = Sampler::new(schedule, Euler).guide(&mut force);
         let _ = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?.finish()?;
         Ok(force.details()?.steps.iter().map(|step| step.timestep).collect())
@@ -437,7 +437,7 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
     assert!(forced(force().min_timestep(2.0).max_timestep(3.0), 28)?.is_empty());
     never = never.saliency(everywhere());
     let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
-    let schedule = Schedule::new(&Table::stable_diffusion(), 28, Spacing::Leading)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 28, Spacing::Leading)?;
     let sampler = Sampler::new(schedule, Euler).guide(&mut never);
     let run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
     assert!(run.notes().iter().any(|note| note.contains("nothing was forced")), "{:?}", run.notes());

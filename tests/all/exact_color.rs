@@ -2,7 +2,7 @@
 
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::EulerAncestral;
-use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
@@ -24,7 +24,8 @@ fn sampler<'g>() -> Sampler<'g> {
 }
 
 fn steps<'g>(count: usize) -> Sampler<'g> {
-    let schedule = Schedule::new(&Table::stable_diffusion(), count, Spacing::Karras).expect("steps in range");
+    let schedule =
+        Schedule::new(&TrainingSchedule::stable_diffusion(), count, Spacing::Karras).expect("steps in range");
     Sampler::new(schedule, EulerAncestral::default())
 }
 
@@ -57,7 +58,7 @@ fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> 
     }
     impl Guidance for Diary {
         fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-            self.note(format!("begin {}", setup.rehearsal));
+            self.note(format!("begin {}", setup.first_pass));
             Ok(())
         }
         fn plan(&mut self, step: &Step, _: &mut Plan) -> Result<()> {
@@ -85,7 +86,7 @@ fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> 
 }
 
 #[test]
-fn a_rehearsal_stops_where_nobody_wants_more() -> Result<()> {
+fn a_first_pass_stops_where_nobody_wants_more() -> Result<()> {
     struct Count(usize);
     impl CrossAttentionHook for Count {
         fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
@@ -96,11 +97,11 @@ fn a_rehearsal_stops_where_nobody_wants_more() -> Result<()> {
             Ok(())
         }
     }
-    let steps: Vec<Step> = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras)?.steps().collect();
-    for (until, rehearsed) in [(steps[2].timestep, 3), (steps[4].timestep, 5), (0.0, 6)] {
+    let steps: Vec<Step> = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras)?.steps().collect();
+    for (until, kept_maps) in [(steps[2].timestep, 3), (steps[4].timestep, 5), (0.0, 6)] {
         let mut count = Count(0);
         let _ = latents(sampler().guide(exact().two_pass(until)).hook(&mut count), 1, 7)?;
-        assert_eq!(count.0, rehearsed + 6, "until {until}");
+        assert_eq!(count.0, kept_maps + 6, "until {until}");
     }
     // The longest wish counts.
     let mut count = Count(0);
@@ -119,7 +120,7 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     force.recorded()?.save(&path)?;
     let replayed = exact().replay(Recorded::load(&path)?);
     assert_eq!(latents(sampler().guide(replayed), 2, 7)?, forced);
-    // Step by step too, for a force without rehearsal.
+    // Step by step too, for a force without first pass.
     let live = || ColorForce::published("eyes", GOLD).max_timestep(999.0);
     let mut once = live();
     let forced = latents(sampler().guide(&mut once), 2, 7)?;
@@ -209,12 +210,12 @@ fn no_cell_belongs_to_two_things() -> Result<()> {
     }
     assert_eq!(claims.max().double_value(&[]), 1.0, "what is below a thing's own floor belongs to none");
     let among = |others: &[&str]| -> Result<Tensor> {
-        let mut look = Daam::of("eyes").refine(Refine::compete()).among(others.iter().copied());
+        let mut look = Daam::of("eyes").refine(Refine::contrast()).among(others.iter().copied());
         let _ = latents(sampler().guide(&mut look), 1, 7)?;
         Ok(look.map()?.expect("there was a run"))
     };
     assert!(apart(&among(&["hair"])?, &among(&["hair", "shirt"])?) > 1e-3);
-    assert!(latents(sampler().guide(Daam::of("eyes").refine(Refine::compete()).among(["ears"])), 1, 7).is_err());
+    assert!(latents(sampler().guide(Daam::of("eyes").refine(Refine::contrast()).among(["ears"])), 1, 7).is_err());
     Ok(())
 }
 
@@ -287,7 +288,7 @@ fn bad_settings_say_what_is_expected() {
         (force().feedback(Feedback { relax: -0.1, ..feedback }), "feedback relax"),
         (force().feedback(Feedback { limits: (0.0, 1.0), ..feedback }), "feedback limits"),
         (force().saliency(Daam::of("eyes").refine(Refine::SelfAttention { power: 9 })), "refine power"),
-        (force().saliency(Daam::of("eyes").refine(Refine::Compete { beta: f64::NAN, power: 2 })), "refine beta"),
+        (force().saliency(Daam::of("eyes").refine(Refine::Contrast { beta: f64::NAN, power: 2 })), "refine beta"),
     ];
     for (force, expected) in rows {
         let message = latents(sampler().guide(force), 1, 7).expect_err(expected).to_string();
@@ -297,34 +298,34 @@ fn bad_settings_say_what_is_expected() {
     assert!(message.contains("\"ears\" is not in the prompt"), "{message}");
 }
 
-/// Rehearses, and does nothing else.
-struct Rehearser;
+/// Asks for a first pass, and does nothing else.
+struct FirstPassOnly;
 
-impl Guidance for Rehearser {
-    fn rehearsal(&self) -> Option<f64> {
+impl Guidance for FirstPassOnly {
+    fn first_pass(&self) -> Option<f64> {
         Some(0.0)
     }
 }
 
 #[test]
-fn a_force_that_asks_for_no_rehearsal_is_the_same_beside_one_that_does() -> Result<()> {
+fn a_force_that_asks_for_no_first_pass_is_the_same_beside_one_that_does() -> Result<()> {
     let mut before = exact();
     let _ = latents(sampler().guide(&mut before), 1, 7)?;
     let recorded = || before.recorded();
     let one_pass = || ColorForce::published("eyes", GOLD).max_timestep(999.0);
     assert_eq!(
-        latents(sampler().guide(one_pass()).guide(Rehearser), 1, 7)?,
+        latents(sampler().guide(one_pass()).guide(FirstPassOnly), 1, 7)?,
         latents(sampler().guide(one_pass()), 1, 7)?
     );
     assert_eq!(
-        latents(sampler().guide(one_pass().replay(recorded()?)).guide(Rehearser), 1, 7)?,
+        latents(sampler().guide(one_pass().replay(recorded()?)).guide(FirstPassOnly), 1, 7)?,
         latents(sampler().guide(one_pass().replay(recorded()?)), 1, 7)?
     );
     Ok(())
 }
 
 #[test]
-fn a_rehearsal_that_ends_before_the_window_has_looked() -> Result<()> {
+fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
     let late = |until| ColorForce::published("eyes", GOLD).two_pass(until).max_timestep(300.0);
     let mut force = late(600.0);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
@@ -351,7 +352,7 @@ fn feedback_begins_within_its_limits() -> Result<()> {
 fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
     let mut pipeline = impasto::Pipeline::builder().build()?;
     let mut ahead = |coarse: bool| -> Result<Tensor> {
-        let look = Daam::of("eyes").refine(Refine::compete());
+        let look = Daam::of("eyes").refine(Refine::contrast());
         let mut look = if coarse { look.sites(|site| site.halvings > 0) } else { look };
         let _ = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(2).guide(&mut look).run()?;
         Ok(look.map()?.expect("there was a run"))
@@ -364,7 +365,7 @@ fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
 fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
     let model = ToyModel::new(3)?;
     let map = |prompt: &str, occurrence: Occurrence, phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).refine(Refine::compete()).occurrence(occurrence);
+        let mut look = Daam::of(phrase).refine(Refine::contrast()).occurrence(occurrence);
         let mut run = sampler().guide(&mut look).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
         drop(run);

@@ -230,7 +230,7 @@ fn size_far_beyond_the_models_own_is_noted_before_the_run() -> Result<()> {
 #[test]
 fn mistyped_sampler_is_named_with_the_right_one() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let message = pipeline.request("1girl").sampler("DPM++ 2M Karas").run().unwrap_err().to_string();
+    let message = pipeline.request("1girl").solver_named("DPM++ 2M Karas").run().unwrap_err().to_string();
     assert!(message.contains("did you mean \"DPM++ 2M Karras\""), "{message}");
     assert!(solver::by_name("DPM++ 2M Karras").is_ok());
     Ok(())

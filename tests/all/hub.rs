@@ -423,7 +423,7 @@ fn fetch_for_another_test() {
 fn process(server: &Server, cache: &Path, before: &str) -> std::process::Child {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{before} exec \"$0\" \"$@\"")]).arg(std::env::current_exe().expect("this program"));
-    command.args(["--exact", "fetch_for_another_test", "--ignored", "--nocapture"]);
+    command.args(["--exact", "hub::fetch_for_another_test", "--ignored", "--nocapture"]);
     command.env(PLACE, format!("{} {}", server.port, cache.display())).stdout(Stdio::piped());
     command.spawn().expect("started")
 }

@@ -1,7 +1,7 @@
 //! Image guidance in runs: on a toy model, and on the embedded one.
 
 use impasto::diffusion::solver::EulerAncestral;
-use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::image_guidance::{GuidanceParams, Mapping, Space, tween};
@@ -35,7 +35,7 @@ fn guide() -> ImageGuidance {
 }
 
 fn sampler<'g>() -> Sampler<'g> {
-    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).expect("steps in range");
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).expect("steps in range");
     Sampler::new(schedule, EulerAncestral::default()).batching(Batching::OneByOne)
 }
 

@@ -3,7 +3,7 @@
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::{Ddim, EulerAncestral, Heun, Lcm, Pndm, Solver, UniPc};
 use impasto::diffusion::{
-    Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, Strength, Table, Terminal,
+    Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, Strength, Terminal, TrainingSchedule,
 };
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 const GRID: Grid = Grid::new(6, 4);
 
 fn schedule(steps: usize) -> Schedule {
-    Schedule::new(&Table::stable_diffusion(), steps, Spacing::Leading).unwrap()
+    Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading).unwrap()
 }
 
 /// A picture of the toy's size, where a pixel is a cell.
@@ -47,7 +47,7 @@ fn what_a_mask_keeps_is_bit_for_bit_the_picture() {
     ];
     let mut options = SpacingOptions::default();
     options.terminal = Terminal::Lowest;
-    let lowest = Schedule::with_options(&Table::stable_diffusion(), 5, Spacing::Leading, &options).unwrap();
+    let lowest = Schedule::with_options(&TrainingSchedule::stable_diffusion(), 5, Spacing::Leading, &options).unwrap();
     for make in solvers {
         for schedule in [schedule(5), schedule(5).last(3).unwrap(), lowest.clone()] {
             let start = start(Noise::seeded(7)).picture(&picture).mask(&mask);
@@ -249,7 +249,7 @@ fn a_shirt_is_repainted_and_the_face_stays() {
     mask.paste(&Raster::flat(Rgb(255, 255, 255), 64, 256), 0, 192);
     let red = prompt.replace("blue shirt", "red shirt");
     for sampler in ["DPM++ 2M Karras", "UniPC", "euler_ancestral"] {
-        let request = pipeline.request(&red).seed(7).start(first, 1.0).mask(&mask).sampler(sampler);
+        let request = pipeline.request(&red).seed(7).start(first, 1.0).mask(&mask).solver_named(sampler);
         let output = request.run().unwrap();
         let repainted = output.image(0).unwrap();
         // above the mask only what the VAE loses twice; the middle of the shirt is red
@@ -268,10 +268,10 @@ fn a_request_takes_the_pictures_size_and_names_of_samplers() {
     let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).size(64, 64).run().unwrap();
     assert_eq!(output.image(0).unwrap().width(), 64);
 
-    let output = pipeline.request("a red boat").seed(1).steps(2).size(64, 64).sampler("LCM Karras").run().unwrap();
+    let output = pipeline.request("a red boat").seed(1).steps(2).size(64, 64).solver_named("LCM Karras").run().unwrap();
     let notes = output.notes().join("; ");
     assert!(notes.contains("Lcm has timesteps of its own; the spacing Karras is ignored"), "{notes}");
-    let error = pipeline.request("a red boat").sampler("Eular").run().unwrap_err().to_string();
+    let error = pipeline.request("a red boat").solver_named("Eular").run().unwrap_err().to_string();
     assert!(error.contains("did you mean \"Euler\""), "{error}");
     let odd = Raster::flat(Rgb(0, 0, 0), 60, 64);
     let error = pipeline.request("a red boat").start(&odd, 0.5).run().unwrap_err().to_string();

@@ -7,7 +7,7 @@ use super::attention_only::{
 };
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Noise, Predictions, Schedule, Spacing, Table};
+use impasto::diffusion::{Noise, Predictions, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::mask::{Region, Resample};
 use impasto::methods::paint_with_words::{PaintWarning, Palette, WeightFn};
@@ -188,7 +188,7 @@ fn the_phrases_share_of_attention_grows_with_the_strength_inside_only() -> Resul
 #[test]
 fn noise_levels_are_stable_diffusions_and_capped_at_its_largest() -> Result<()> {
     let golden = golden();
-    let table = Table::stable_diffusion();
+    let table = TrainingSchedule::stable_diffusion();
     for (timestep, sigma) in golden["sigma"]["train"].as_object().expect("levels") {
         let schedule = Schedule::from_timesteps(&table, &[timestep.parse().expect("a number")], &Default::default())?;
         let (got, want) = (schedule.sigma_max(), sigma.as_f64().expect("a number"));
@@ -374,7 +374,10 @@ fn a_context_that_another_hook_made_longer_is_painted_all_the_same() -> Result<(
 const GRID: Grid = Grid::new(8, 6);
 
 fn toy<'g>() -> Sampler<'g> {
-    Sampler::new(Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).expect("steps in range"), Euler)
+    Sampler::new(
+        Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).expect("steps in range"),
+        Euler,
+    )
 }
 
 fn toy_start(images: usize) -> Start<'static> {

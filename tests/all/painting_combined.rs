@@ -2,7 +2,7 @@
 //! ControlNets, long prompts, forces, readers, prompts of regions, and every sampler.
 
 use impasto::diffusion::solver::{Euler, by_name};
-use impasto::diffusion::{Noise, Schedule, Spacing, Table};
+use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::mask::Region;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords, RegionPrompts};
@@ -55,7 +55,7 @@ fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -
     let _ = mask.narrow(2, 0, 5).fill_(1.0);
     for name in names {
         let run = |strength: f64, batching| -> Result<Tensor> {
-            let schedule = Schedule::new(&Table::stable_diffusion(), 8, Spacing::Karras)?.last(6)?;
+            let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 8, Spacing::Karras)?.last(6)?;
             let mut look = Daam::of("gold");
             let sampler = Sampler::boxed(schedule, by_name(name)?.0)
                 .batching(batching)

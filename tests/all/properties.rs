@@ -1,8 +1,10 @@
 //! Laws that hold for every hook and guidance, on a toy model.
 
-use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs, Scores, SiteKind, Wiring};
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, HookTable, Interest, Place, Probs, Scores, SiteKind};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Eval, Solver, by_name};
-use impasto::diffusion::{Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, Table, Transition};
+use impasto::diffusion::{
+    Denoised, Noise, Predictions, Schedule, Spacing, SpacingOptions, TrainingSchedule, Transition,
+};
 use impasto::guidance::{Cfg, Guidance, Plan, Report, Setup};
 use impasto::mask::Region;
 use impasto::methods::color_force::{ForceTarget, Overlap};
@@ -22,7 +24,7 @@ const GRID: Grid = Grid::new(8, 6);
 const GOLD: Rgb = Rgb(255, 215, 0);
 
 fn schedule(steps: usize) -> Schedule {
-    Schedule::new(&Table::stable_diffusion(), steps, Spacing::Karras).expect("steps in range")
+    Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Karras).expect("steps in range")
 }
 
 fn sampler<'g>() -> Sampler<'g> {
@@ -406,7 +408,7 @@ fn a_bias_per_head_is_each_heads_own_and_readers_see_it() -> Result<()> {
 #[test]
 fn a_site_out_of_its_place_is_an_error() -> Result<()> {
     let site = AttentionSite::new("twice", SiteKind::Cross, Place::Up, 0, 1);
-    let error = Wiring::new(&[], &[site.clone(), site], &[Branch::Cond]).expect_err("index 0 twice").to_string();
+    let error = HookTable::new(&[], &[site.clone(), site], &[Branch::Cond]).expect_err("index 0 twice").to_string();
     assert!(error.contains("twice") && error.contains("its position"), "{error}");
     Ok(())
 }
@@ -443,7 +445,7 @@ impl Solver for Twice {
 fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
     let timesteps = |force: ColorForce| -> Result<(Vec<f64>, Tensor)> {
         let mut force = force;
-        let table = Table::stable_diffusion();
+        let table = TrainingSchedule::stable_diffusion();
         let schedule = Schedule::from_timesteps(&table, &[701.0, 601.0, 501.0], &SpacingOptions::default())?;
         let x = latent(Sampler::new(schedule, Twice).guide(&mut force))?;
         Ok((force.details()?.steps.iter().map(|step| step.timestep).collect(), x))
@@ -579,7 +581,7 @@ fn forces_share_a_differential_and_drop_it_outside_their_window() -> Result<()> 
             .min_timestep(300.0)
             .max_timestep(700.0)
     };
-    let table = Table::stable_diffusion();
+    let table = TrainingSchedule::stable_diffusion();
     let run = |words: [&str; 2]| -> Result<Vec<usize>> {
         let schedule = Schedule::from_timesteps(&table, &[900.0, 600.0, 400.0, 200.0], &SpacingOptions::default())?;
         let mut count = Count::default();
@@ -932,8 +934,8 @@ impl Diary {
 }
 
 impl Guidance for Diary {
-    fn rehearsal(&self) -> Option<f64> {
-        self.note("rehearsal");
+    fn first_pass(&self) -> Option<f64> {
+        self.note("first pass");
         Some(500.0)
     }
     fn recipe(&self) -> Result<Recipe> {
@@ -1028,7 +1030,7 @@ fn wrappers_forward_every_phase() -> Result<()> {
         names,
         [
             "recipe",
-            "rehearsal",
+            "first pass",
             "check",
             "name",
             "begin",
@@ -1063,9 +1065,9 @@ fn wrappers_forward_every_phase() -> Result<()> {
     let inner = Diary::default();
     diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).max_timestep(999.0))?;
     let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
-        diary.into_iter().filter(|(name, _)| !["report", "name", "rehearsal"].contains(name)).collect()
+        diary.into_iter().filter(|(name, _)| !["report", "name", "first pass"].contains(name)).collect()
     };
-    assert!(inner.read().iter().any(|(name, _)| *name == "rehearsal"), "its wish for a first pass is passed on");
+    assert!(inner.read().iter().any(|(name, _)| *name == "first pass"), "its wish for a first pass is passed on");
     assert_eq!(called(inner.read()), called(wanted), "ColorForce");
     Ok(())
 }
@@ -1150,7 +1152,7 @@ fn a_pull_without_weight_changes_no_bit_whatever_the_solver() -> Result<()> {
 #[test]
 fn a_part_of_a_run_is_that_part_of_the_whole() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let all = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Leading)?;
+    let all = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Leading)?;
     let part = all.until(0.6)?;
     let places: Vec<_> = part.steps().map(|step| (step.place(), step.left())).collect();
     assert_eq!(places, (0..5).map(|i| (i, 9 - i)).collect::<Vec<_>>());
@@ -1173,7 +1175,7 @@ fn a_part_of_a_run_is_that_part_of_the_whole() -> Result<()> {
 #[test]
 fn what_is_repainted_until_a_level_is_at_that_level_everywhere() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let schedule = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Leading)?.until(0.6)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Leading)?.until(0.6)?;
     let to = schedule.steps().last().expect("five").to;
     let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
     let _ = mask.narrow(2, 4, 4).fill_(1.0);
@@ -1210,7 +1212,7 @@ impl Guidance for Finisher {
 #[test]
 fn what_is_kept_stays_and_what_is_not_finished_is_not_touched() -> Result<()> {
     let model = ToyModel::new(3)?;
-    let schedule = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Leading)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Leading)?;
     let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
     let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
     let _ = mask.narrow(2, 4, 4).fill_(1.0);

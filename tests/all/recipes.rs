@@ -7,7 +7,7 @@ use impasto::guidance::{Cfg, Combine, Guidance};
 use impasto::mask::{Region, Resample};
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
-use impasto::methods::paint_with_words::{Area, Overlay, WeightFn};
+use impasto::methods::paint_with_words::{Area, AreaBlend, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::saliency::{Accumulate, Daam, Differential};
@@ -102,7 +102,11 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
     let cases: [(&str, Asked); 20] = [
         ("plain", |r| r),
         ("with everything a request has", |r| {
-            let r = r.negative("hair, \"blue\", naïve").size(96, 64).sampler("DPM++ 2M SDE Karras").guidance_scale(3.3);
+            let r = r
+                .negative("hair, \"blue\", naïve")
+                .size(96, 64)
+                .solver_named("DPM++ 2M SDE Karras")
+                .guidance_scale(3.3);
             r.guidance_rescale(0.7).variation(9, 0.2)
         }),
         ("a solver with settings", |r| {
@@ -111,7 +115,7 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         ("a solver that remembers", |r| r.solver(Multistep::dpmpp_3m())),
         ("UniPC", |r| r.solver(UniPc::bh2()).spacing(Spacing::Trailing)),
         ("another combination", |r| r.combine(Cfg(2.7))),
-        ("noise of its own", |r| r.noise(Noise::shared(3)).sampler("Euler a")),
+        ("noise of its own", |r| r.noise(Noise::shared(3)).solver_named("Euler a")),
         ("Daam", |r| r.guide(Daam::of("eyes").window(100.0, 800.0))),
         ("words", |r| r.guide(Daam::words())),
         ("a force", |r| r.guide(ColorForce::published("eyes", GOLD).color_var(15.0))),
@@ -130,7 +134,7 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
             let lower_left = Region::rect(0.0..0.5, 0.5..1.0);
             let area = Area::mask(lower_left, "shirt").strength(1.2).outside(-0.1).seed(3);
             let lower = Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "hair").negative();
-            let paint = PaintWithWords::default().area(area).area(lower).overlay(Overlay::Strongest).on_uncond(0.5);
+            let paint = PaintWithWords::default().area(area).area(lower).blend(AreaBlend::Strongest).on_uncond(0.5);
             r.negative("hair").guide(paint.noise_edges(NoiseEdges::Blend))
         }),
         ("regions after prompts of their own", |r| {
@@ -140,7 +144,7 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         }),
         ("several at once", |r| {
             let r = r.guide(paint()).guide(ColorForce::exact("eyes", GOLD).protect("hair bow"));
-            r.guide(Daam::of("shirt")).color_force("background", Rgb(60, 179, 113)).sampler("Euler a")
+            r.guide(Daam::of("shirt")).color_force("background", Rgb(60, 179, 113)).solver_named("Euler a")
         }),
     ];
     let mut pipeline = Pipeline::builder().build()?;
@@ -381,7 +385,7 @@ fn words_of_other_programs_are_followed_as_far_as_they_go() -> Result<()> {
     assert!(notes.contains("the model tiny") && !notes.contains("GPU") && !notes.contains("lora:"), "{notes}");
     let output = request.run()?;
     let request = pipeline.request("1girl, (eyes:1.2),\nhair").negative("shirt, \"x\"").seed(11).steps(5).size(96, 64);
-    let want = request.sampler("DPM++ 2M Karras").guidance_scale(3.5).variation(4, 0.1).run()?;
+    let want = request.solver_named("DPM++ 2M Karras").guidance_scale(3.5).variation(4, 0.1).run()?;
     assert_eq!(output.images(), want.images());
 
     let words = "a boat <lora:sea:0.8>\nSteps: many, Sampler: DPM fast, Seed: 1, Size: large";
@@ -392,8 +396,13 @@ fn words_of_other_programs_are_followed_as_far_as_they_go() -> Result<()> {
     }
     drop(request);
     // Our own words are understood the same way.
-    let output =
-        pipeline.request("1girl, eyes: gold, \"hair\"").negative("a\nb").seed(3).steps(3).sampler("Euler a").run()?;
+    let output = pipeline
+        .request("1girl, eyes: gold, \"hair\"")
+        .negative("a\nb")
+        .seed(3)
+        .steps(3)
+        .solver_named("Euler a")
+        .run()?;
     let words = output.recipe().infotext().to_string();
     let again = Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?.run()?;
     assert_eq!(again.images(), output.images());
@@ -405,7 +414,7 @@ fn words_for_other_programs_have_the_schedule_and_the_layer() -> Result<()> {
     let folder = Folder::new();
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
     let mut pipeline = Pipeline::builder().text(text).build()?;
-    let output = pipeline.request(PORTRAIT).seed(3).steps(3).sampler("DPM++ 2M Karras").run()?;
+    let output = pipeline.request(PORTRAIT).seed(3).steps(3).solver_named("DPM++ 2M Karras").run()?;
     let info = output.recipe().infotext();
     let told = ["Sampler", "Schedule type", "Clip skip"].map(|name| info.field(name));
     assert_eq!(told, [Some("DPM++ 2M"), Some("Karras"), Some("2")]);

@@ -5,11 +5,11 @@ use super::attention_only::{
 };
 use impasto::composition::{Composition, Entity};
 use impasto::diffusion::solver::Euler;
-use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, Table, region_noise};
+use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, TrainingSchedule, region_noise};
 use impasto::guidance::{Cfg, Guidance, Setup};
 use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
-use impasto::methods::paint_with_words::{Area, Overlay, PaintWarning, Palette, WeightFn};
+use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompts};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -42,19 +42,19 @@ fn flat() -> PaintWithWords {
 #[test]
 fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
     // Cells in rows: left and top meet in the first.
-    for (overlay, want) in [
-        (Overlay::Sum, [-1.0, 1.0, -2.0, 0.0]),
-        (Overlay::Strongest, [-2.0, 1.0, -2.0, 0.0]),
-        (Overlay::TopMost, [1.0, 1.0, -2.0, 0.0]),
+    for (blend, want) in [
+        (AreaBlend::Sum, [-1.0, 1.0, -2.0, 0.0]),
+        (AreaBlend::Strongest, [-2.0, 1.0, -2.0, 0.0]),
+        (AreaBlend::TopMost, [1.0, 1.0, -2.0, 0.0]),
     ] {
         let mut paint = flat()
-            .overlay(overlay)
+            .blend(blend)
             .area(Area::mask(left(), "sea").strength(-2.0))
             .area(Area::mask(top(), "sea under").strength(1.0))
             .area(Area::mask(top(), "boat").strength(0.5));
         AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
         let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
-        assert_eq!(values(&w.select(1, 2)), want, "{overlay:?}");
+        assert_eq!(values(&w.select(1, 2)), want, "{blend:?}");
         assert_eq!(values(&w.select(1, 3)), [1.0, 1.0, 0.0, 0.0], "\"under\" is of one area alone");
         assert_eq!(values(&w.select(1, 6)), [0.5, 0.5, 0.0, 0.0], "other words have nothing to do with it");
     }
@@ -64,7 +64,7 @@ fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
 #[test]
 fn a_soft_area_covers_as_far_as_it_is_there() -> Result<()> {
     let half = Region::new(Array2::from_elem((2, 2), 0.5));
-    let mut paint = flat().overlay(Overlay::TopMost).area(Area::mask(left(), "sea").strength(2.0));
+    let mut paint = flat().blend(AreaBlend::TopMost).area(Area::mask(left(), "sea").strength(2.0));
     paint = paint.area(Area::mask(half, "sea").strength(1.0));
     AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
     assert_eq!(values(&weights(&mut paint, GRID, 0, Branch::Cond)?.select(1, 2)), [1.5, 0.5, 1.5, 0.5]);
@@ -276,7 +276,10 @@ fn an_area_with_a_seed_begins_alike_whatever_the_run_begins_with() -> Result<()>
 const TOY: Grid = Grid::new(8, 6);
 
 fn toy<'g>() -> Sampler<'g> {
-    Sampler::new(Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).expect("steps in range"), Euler)
+    Sampler::new(
+        Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).expect("steps in range"),
+        Euler,
+    )
 }
 
 fn run(sampler: Sampler<'_>, start: Start<'_>) -> Result<Tensor> {
@@ -335,7 +338,7 @@ fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()>
 #[test]
 fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
     let picture = Tensor::zeros([1, 3, 8, 6], (Kind::Float, Device::Cpu));
-    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras)?.last(4)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras)?.last(4)?;
     let latent = |paint: Option<PaintWithWords>| -> Result<Tensor> {
         let sampler = Sampler::new(schedule.clone(), Euler);
         let model = ToyModel::new(3)?;

@@ -1,6 +1,6 @@
 //! What diffusers does and this crate does not offer, to reproduce its numbers.
 
-use impasto::diffusion::solver::{Correction, Eval, Multistep, Solver, toward};
+use impasto::diffusion::solver::{Correction, Eval, Multistep, Solver, euler_step};
 use impasto::diffusion::{SchedulerConfig, Transition};
 use impasto::{Result, Step};
 use tch::Tensor;
@@ -290,7 +290,7 @@ impl Solver for SinglestepOfNoise {
             }
             _ => {
                 self.block = x.shallow_clone();
-                toward(x, &x0, s, u)?
+                euler_step(x, &x0, s, u)?
             }
         };
         Ok(Transition::new(mean, 0.0, u, x.shallow_clone(), x0))
@@ -334,7 +334,7 @@ impl Solver for Dpm2AncestralInSingle {
             return Ok(Transition::new(x0.shallow_clone(), 0.0, 0.0, x.shallow_clone(), x0));
         }
         let (middle, down, up) = self.split(step.from, step.to);
-        let y = toward(x, &x0, step.from, middle)?;
+        let y = euler_step(x, &x0, step.from, middle)?;
         let slope = (&y - eval.x0_between(&y, middle)?) / middle;
         Ok(Transition::new(x + slope * (down - step.from), up, down, x.shallow_clone(), x0))
     }

@@ -1,8 +1,8 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `unet`, `vae`, `single_file` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
-use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Tap, Wiring};
-use impasto::nn::{Added, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
+use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Probs, Scores, Tap};
+use impasto::nn::{AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
 use impasto::weights::{Embedding, Lora, Parts, SingleFile, Tensors, Weights, read_folder};
@@ -113,7 +113,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
     let (sample, timestep) = (case.input("sample")?, case.input("timestep")?);
     let context = case.input("encoder_hidden_states")?;
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
-    let added = Added {
+    let added = AddedConditions {
         text_embeds: optional("text_embeds"),
         time_ids: optional("time_ids"),
         timestep_cond: optional("timestep_cond"),
@@ -124,7 +124,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         let step = Step::new(0, 1, 1.0, 0.0, 500.0);
         let call = Call { step: &step, branches: &[Branch::Cond], images: 0..b, grid: Grid::new(h, w) };
         let hooks: Vec<&mut dyn CrossAttentionHook> = vec![spy];
-        let mut wiring = Wiring::new(&hooks, unet.sites(), &[Branch::Cond])?;
+        let mut wiring = HookTable::new(&hooks, unet.sites(), &[Branch::Cond])?;
         Ok(unet.forward(sample, timestep, context, Some(&added), &mut Tap::new(call, hooks, &mut wiring)?)?)
     };
 
@@ -169,7 +169,7 @@ pub fn controlnet(case: &Case) -> Result<Outputs> {
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
     let added = |residuals| {
         let (text_embeds, time_ids) = (optional("text_embeds"), optional("time_ids"));
-        Added { text_embeds, time_ids, residuals, ..Added::default() }
+        AddedConditions { text_embeds, time_ids, residuals, ..AddedConditions::default() }
     };
     let hint = net.embed(case.input("controlnet_cond")?)?;
     let residuals = net.forward(sample, timestep, context, Some(&added(None)), &hint)?;
@@ -274,7 +274,11 @@ fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Res
 /// A UNet on the inputs of a case.
 fn eps(case: &Case, unet: &UNet) -> Result<Tensor> {
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
-    let added = Added { text_embeds: optional("text_embeds"), time_ids: optional("time_ids"), ..Added::default() };
+    let added = AddedConditions {
+        text_embeds: optional("text_embeds"),
+        time_ids: optional("time_ids"),
+        ..AddedConditions::default()
+    };
     let (sample, context) = (case.input("sample")?, case.input("encoder_hidden_states")?);
     Ok(unet.forward(sample, case.input("timestep")?, context, Some(&added), &mut Tap::none())?)
 }

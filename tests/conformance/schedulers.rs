@@ -6,7 +6,7 @@ use super::comparison::{
 use super::{Case, Outputs, Result};
 use impasto::Step;
 use impasto::diffusion::solver::{Ddim, Eval, Solver, Tcd};
-use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, Table, TorchRng, relabel};
+use impasto::diffusion::{Noise, Prediction, Schedule, SchedulerConfig, TorchRng, TrainingSchedule, rescale_level};
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
@@ -84,13 +84,13 @@ fn times(class: &str, index: usize) -> usize {
 }
 
 /// Timesteps as diffusers lists them, one per call of the model.
-fn timesteps(class: &str, schedule: &Schedule, table: &Table, torch: &Dpm2AncestralInSingle) -> Vec<f64> {
+fn timesteps(class: &str, schedule: &Schedule, table: &TrainingSchedule, torch: &Dpm2AncestralInSingle) -> Vec<f64> {
     let steps: Vec<Step> = schedule.steps().collect();
     let mut all = Vec::new();
     for (i, step) in steps.iter().enumerate() {
         all.extend(std::iter::repeat_n(step.timestep, times(class, i)));
         if class.starts_with("KDPM2") && i + 1 < steps.len() {
-            all.push(table.t_of(match class.contains("Ancestral") {
+            all.push(table.timestep_of(match class.contains("Ancestral") {
                 true => torch.split(step.from, step.to).0,
                 false => (step.from * step.to).sqrt(),
             }));
@@ -216,7 +216,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let mut reached = steps.first().map_or(0.0, |step| step.from);
     let (mut latents, mut draws) = (vec![&x * coordinates(reached)], Vec::new());
     for step in steps {
-        x = relabel(&x, reached, step.from)?;
+        x = rescale_level(&x, reached, step.from)?;
         let transition = solver.step(&step, &x, &mut eval)?;
         // Some classes also draw where the noise has no effect.
         let idle = match class {
@@ -258,7 +258,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
         let table = config.table().unwrap();
         let mut add = |name: &str, value: Tensor| out.push((format!("{id}.{name}"), value));
         add("betas", Tensor::from_slice(table.betas()));
-        add("alphas_cumprod", Tensor::from_slice(table.abars()));
+        add("alphas_cumprod", Tensor::from_slice(table.alphas_cumprod()));
         let timesteps: Vec<f64> = match run["at"].as_array() {
             None => run["timesteps"].as_array().unwrap().iter().map(|t| t.as_f64().unwrap()).collect(),
             Some(at) => {

@@ -7,7 +7,7 @@
 //! One evaluator judges all, at its own size. Drawings have the model's size and are held out; prompts name every color, and a
 //! part counts as painted right if the palette's color nearest to its median is the named one.
 
-use impasto::diffusion::{Denoiser, Input, Noise, Table};
+use impasto::diffusion::{Denoiser, Input, Noise, TrainingSchedule};
 use impasto::raster::Filter;
 use impasto::weights::Weights;
 use impasto::{Branch, Codec, Lab, Pipeline, Raster, Result, Rgb, Source, Step, View, Vision, attention::Tap};
@@ -108,7 +108,7 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
 
 /// Held-out error of the predicted noise, by quarters of the timesteps.
 fn noise(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
-    let (model, table) = (pipeline.model(), Table::stable_diffusion());
+    let (model, table) = (pipeline.model(), TrainingSchedule::stable_diffusion());
     let mut errors = [const { Vec::new() }; 4];
     for (i, drawing) in drawings.iter().enumerate() {
         let x0 = model.encode(&drawing.picture.to_tensor(Device::Cpu)?)?;

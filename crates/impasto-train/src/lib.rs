@@ -42,6 +42,6 @@ pub use parameters::{Parameters, averaged};
 pub use rate::Rate;
 pub use task::{Loss, Shard, Task};
 pub use text::TextTask;
-pub use training::{Progress, Training};
+pub use training::{Training, TrainingProgress};
 pub use unet::UnetTask;
 pub use vae::{HELD_OUT, VaeTask};

@@ -18,8 +18,8 @@ use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConf
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
-    ClipTask, Error, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Progress, Rate, TextTask, Training, UnetTask,
-    VaeTask, averaged,
+    ClipTask, Error, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Rate, TextTask, Training, TrainingProgress,
+    UnetTask, VaeTask, averaged,
 };
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -247,7 +247,7 @@ fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), E
     training.run(initial, make, report).map(drop)
 }
 
-fn report(progress: &Progress<'_>) {
+fn report(progress: &TrainingProgress<'_>) {
     let evaluated = progress.figures.iter().any(|(name, _)| name.starts_with("held-out"));
     if evaluated || progress.step.is_multiple_of(20) {
         let figures: Vec<_> = progress.figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();

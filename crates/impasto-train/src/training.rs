@@ -45,7 +45,7 @@ pub struct Training {
 
 /// Where a training stands, for whoever watches.
 #[derive(Debug)]
-pub struct Progress<'a> {
+pub struct TrainingProgress<'a> {
     /// Steps done.
     pub step: u64,
     /// Steps in all.
@@ -72,7 +72,7 @@ impl Training {
         &self,
         initial: impl FnOnce() -> Result<Tensors>,
         make: impl Fn() -> Result<T> + Sync,
-        mut watch: impl FnMut(&Progress<'_>),
+        mut watch: impl FnMut(&TrainingProgress<'_>),
     ) -> std::result::Result<Tensors, TrainingError> {
         fs::create_dir_all(&self.folder).map_err(|source| Error::Io { path: self.folder.clone(), source })?;
         let threads = tch::get_num_threads();
@@ -90,7 +90,7 @@ impl Training {
         &self,
         initial: impl FnOnce() -> Result<Tensors>,
         make: &(impl Fn() -> Result<T> + Sync),
-        watch: &mut impl FnMut(&Progress<'_>),
+        watch: &mut impl FnMut(&TrainingProgress<'_>),
     ) -> std::result::Result<Tensors, TrainingError> {
         let saved = self.file("checkpoint.safetensors");
         let found = saved.exists().then(|| Checkpoint::load(&saved)).transpose()?;
@@ -130,7 +130,7 @@ impl Training {
                 let mut report = |figures: &[(&'static str, f64)]| {
                     let speed = (step - first) as f64 / begun.elapsed().as_secs_f64().max(1e-9);
                     let left = Duration::from_secs_f64((self.rate.steps - step) as f64 / speed.max(1e-9));
-                    watch(&Progress { step, steps: self.rate.steps, speed, left, figures });
+                    watch(&TrainingProgress { step, steps: self.rate.steps, speed, left, figures });
                 };
                 report(&figures);
                 let over = step == self.rate.steps || self.until.is_some_and(|until| Instant::now() >= until);

@@ -4,7 +4,7 @@ use super::export::ModelFolder;
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::Result;
 use impasto::attention::Tap;
-use impasto::diffusion::{Noise, Table};
+use impasto::diffusion::{Noise, TrainingSchedule};
 use impasto::nn::{ClipText, UNet, UnetConfig};
 use impasto::text::Tokenizer;
 use impasto::weights::Tensors;
@@ -49,7 +49,7 @@ pub struct UnetTask {
     tokenizer: Tokenizer,
     latents: Arc<Latents>,
     held_out: Arc<Latents>,
-    table: Table,
+    table: TrainingSchedule,
     batch: usize,
     kind: Kind,
 }
@@ -69,7 +69,7 @@ impl UnetTask {
         kind: Kind,
     ) -> Result<Self> {
         let (tokenizer, text_encoder) = model.text()?;
-        let (config, table) = (UnetConfig::from_json("unet/config.json", json)?, Table::stable_diffusion());
+        let (config, table) = (UnetConfig::from_json("unet/config.json", json)?, TrainingSchedule::stable_diffusion());
         Ok(Self { config, json: json.into(), model, text_encoder, tokenizer, latents, held_out, table, batch, kind })
     }
 
@@ -108,7 +108,7 @@ impl UnetTask {
     }
 
     fn abar(&self, timestep: usize) -> f32 {
-        self.table.abars().get(timestep).copied().unwrap_or_default()
+        self.table.alphas_cumprod().get(timestep).copied().unwrap_or_default()
     }
 
     /// What the text encoder makes of captions, [n, 77, width].

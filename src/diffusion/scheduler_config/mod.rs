@@ -6,8 +6,8 @@ use super::solver::{
     Correction, Ddim, Ddpm, Deis, Dpm2, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep, Pndm, Singlestep,
     Solver, Tcd, UniPc, Variance,
 };
-use super::spacing::{Ends, Family, InitScale, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
-use super::table::Table;
+use super::spacing::{Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
+use super::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -18,7 +18,7 @@ const FILE: &str = "scheduler_config.json";
 /// `scheduler_config.json`: the noise a model was trained with, and how its authors sample it.
 ///
 /// Absent fields have the defaults of diffusers' classes, not Stable Diffusion's; unknown ones are ignored. Nothing is
-/// judged when the file is read, so a model of an unknown class still gives its [`Table`] and [`Prediction`].
+/// judged when the file is read, so a model of an unknown class still gives its [`TrainingSchedule`] and [`Prediction`].
 ///
 /// ```
 /// use impasto::diffusion::{Prediction, SchedulerConfig};
@@ -200,28 +200,28 @@ impl SchedulerConfig {
     ///
     /// # Errors
     /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
-    pub fn table(&self) -> Result<Table> {
+    pub fn table(&self) -> Result<TrainingSchedule> {
         self.table_for(self.family())
     }
 
     /// The table as another solver's class would make it: without signal at the end, they disagree about how little is left.
-    fn table_for(&self, family: Family) -> Result<Table> {
+    fn table_for(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
             return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
         }
         let (count, start, end) = (self.num_train_timesteps, self.beta_start, self.beta_end);
         let table = match (&self.trained_betas, self.beta_schedule.as_str()) {
-            (Some(betas), _) => Table::new(betas.clone())?,
-            (None, "linear") => Table::linear(count, start, end)?,
-            (None, "scaled_linear") => Table::scaled_linear(count, start, end)?,
-            (None, "squaredcos_cap_v2") => Table::cosine(count)?,
+            (Some(betas), _) => TrainingSchedule::new(betas.clone())?,
+            (None, "linear") => TrainingSchedule::linear(count, start, end)?,
+            (None, "scaled_linear") => TrainingSchedule::scaled_linear(count, start, end)?,
+            (None, "squaredcos_cap_v2") => TrainingSchedule::cosine(count)?,
             (None, other) => {
                 return Err(refused("beta_schedule", other, "expected linear, scaled_linear or squaredcos_cap_v2"));
             }
         };
         match (self.rescale_betas_zero_snr, family) {
             (false, _) => Ok(table),
-            (true, Family::Ddim | Family::Lcm) => table.zero_terminal_snr(1e-14),
+            (true, SchedulerFamily::Ddim | SchedulerFamily::Lcm) => table.zero_terminal_snr(1e-14),
             (true, _) => table.zero_terminal_snr(2f32.powi(-24)),
         }
     }
@@ -362,18 +362,18 @@ impl SchedulerConfig {
             Some("sigma_min") => true,
             Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
         };
-        let scaled = family == Family::Euler && spacing != Spacing::Leading;
+        let scaled = family == SchedulerFamily::Euler && spacing != Spacing::Leading;
         let rounded = self.use_karras_sigmas || self.use_lu_lambdas;
         let timesteps = match family {
-            Family::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
-            Family::Multistep => TimestepRule::Truncated,
+            SchedulerFamily::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
+            SchedulerFamily::Multistep => TimestepRule::Truncated,
             _ if self.use_karras_sigmas && class.starts_with("KDPM2") => TimestepRule::Rounded,
             _ => TimestepRule::Interpolated,
         };
         Ok(SpacingOptions {
             family,
             offset: self.steps_offset,
-            ends: if family == Family::Euler { Ends::Spaced(spacing) } else { Ends::Table },
+            ends: if family == SchedulerFamily::Euler { Ends::Spaced(spacing) } else { Ends::TrainingSchedule },
             timesteps,
             terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
             target: if strides { Target::Stride } else { Target::Next },
@@ -410,7 +410,12 @@ impl SchedulerConfig {
     /// # Errors
     /// Those of [`SchedulerConfig::table`] and, without `spacing`, of [`SchedulerConfig::spacing`];
     /// [`Error::Parameter`] for `steps`.
-    pub fn schedule_for_another(&self, family: Family, steps: usize, spacing: Option<Spacing>) -> Result<Schedule> {
+    pub fn schedule_for_another(
+        &self,
+        family: SchedulerFamily,
+        steps: usize,
+        spacing: Option<Spacing>,
+    ) -> Result<Schedule> {
         let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
         let (offset, original) = (self.steps_offset, self.original_inference_steps);
         let options = SpacingOptions { family, offset, original, ..SpacingOptions::default() };
@@ -452,21 +457,21 @@ impl SchedulerConfig {
             Some("linspace") => Ok(Spacing::Linspace),
             Some("trailing") => Ok(Spacing::Trailing),
             Some(other) => Err(refused("timestep_spacing", other, "expected leading, linspace or trailing")),
-            None if matches!(self.family(), Family::Ddim | Family::Lcm) => Ok(Spacing::Leading),
+            None if matches!(self.family(), SchedulerFamily::Ddim | SchedulerFamily::Lcm) => Ok(Spacing::Leading),
             None => Ok(Spacing::Linspace),
         }
     }
 
     /// How the class rounds timesteps.
-    fn family(&self) -> Family {
+    fn family(&self) -> SchedulerFamily {
         match self.class_name.as_str() {
-            "DDIMScheduler" | "DDPMScheduler" | "PNDMScheduler" => Family::Ddim,
-            "LCMScheduler" | "TCDScheduler" => Family::Lcm,
-            "DPMSolverSDEScheduler" => Family::Euler,
+            "DDIMScheduler" | "DDPMScheduler" | "PNDMScheduler" => SchedulerFamily::Ddim,
+            "LCMScheduler" | "TCDScheduler" => SchedulerFamily::Lcm,
+            "DPMSolverSDEScheduler" => SchedulerFamily::Euler,
             class if class.starts_with("DPMSolver") || class.starts_with("UniPC") || class.starts_with("DEIS") => {
-                Family::Multistep
+                SchedulerFamily::Multistep
             }
-            _ => Family::Euler,
+            _ => SchedulerFamily::Euler,
         }
     }
 }

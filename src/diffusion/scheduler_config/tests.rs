@@ -150,14 +150,14 @@ fn another_solver_has_the_last_level_of_its_own_class() {
     config.rescale_betas_zero_snr = true;
     let first =
         |family| config.schedule_for_another(family, 20, Some(Spacing::Karras)).unwrap().steps().next().unwrap().from;
-    assert!((first(Family::Euler) - 4096.0).abs() < 1.0, "{}", first(Family::Euler));
-    assert!(first(Family::Ddim) > 1e6);
+    assert!((first(SchedulerFamily::Euler) - 4096.0).abs() < 1.0, "{}", first(SchedulerFamily::Euler));
+    assert!(first(SchedulerFamily::Ddim) > 1e6);
 }
 
 #[test]
 fn without_a_file_the_noise_is_stable_diffusions() {
     let config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::Epsilon);
-    assert_eq!(config.table().unwrap(), Table::stable_diffusion());
+    assert_eq!(config.table().unwrap(), TrainingSchedule::stable_diffusion());
     let last = config.schedule(10).unwrap().steps().last().unwrap();
-    assert_eq!((last.timestep, last.to), (1.0, Table::stable_diffusion().sigma_min()));
+    assert_eq!((last.timestep, last.to), (1.0, TrainingSchedule::stable_diffusion().sigma_min()));
 }

@@ -2,7 +2,7 @@
 
 use super::tests::{Fake, Picture, golden, tanh};
 use super::*;
-use crate::diffusion::{Schedule, Table};
+use crate::diffusion::{Schedule, TrainingSchedule};
 
 /// Error of the mean after `count` even steps in ln σ from 10 to 0.05, starting at 8. `seeds` steps before them, on the
 /// exact path, fill the solver's memory.
@@ -10,7 +10,7 @@ fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, c
     let (high, low) = (10f64.ln(), 0.05f64.ln());
     let level = |i: usize| (high + (i as f64 - seeds as f64) / count as f64 * (low - high)).exp();
     let sigmas: Vec<f64> = (0..=seeds + count).map(level).collect();
-    let schedule = Schedule::from_sigmas(&Table::stable_diffusion(), &sigmas).unwrap();
+    let schedule = Schedule::from_sigmas(&TrainingSchedule::stable_diffusion(), &sigmas).unwrap();
     solver.reset();
     let mut eval = Fake::silent(picture, &schedule);
     let end = schedule.steps().fold(Tensor::from(8.0), |x, step| {

@@ -1,6 +1,6 @@
 //! DPM-Solver-2, without and with fresh noise.
 
-use super::{Eval, Solver, check_noise, split, toward};
+use super::{Eval, Solver, ancestral_step, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -41,12 +41,12 @@ impl Solver for Dpm2 {
         check_noise(self.eta, self.s_noise)?;
         let from = step.from;
         let x0 = eval.x0(x, from)?;
-        let (down, up) = split(from, step.to, self.eta);
-        let mut mean = toward(x, &x0, from, down)?;
+        let (down, up) = ancestral_step(from, step.to, self.eta);
+        let mut mean = euler_step(x, &x0, from, down)?;
         if down > 0.0 {
             // x + (down − from)·(y − x0(y))/m, y = where Euler's step to m = √(from·down) ends
             let middle = (from * down).sqrt();
-            let y = toward(x, &x0, from, middle)?;
+            let y = euler_step(x, &x0, from, middle)?;
             let slope = y.f_sub(&eval.x0_between(&y, middle)?)?;
             mean = x.f_add(&slope.f_mul_scalar((down - from) / middle)?)?;
         }

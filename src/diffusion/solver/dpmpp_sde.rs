@@ -1,6 +1,6 @@
 //! DPM++ SDE.
 
-use super::{Eval, Solver, check_noise, split, toward};
+use super::{Eval, Solver, ancestral_step, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -58,16 +58,16 @@ impl Solver for DpmppSde {
         }
         // m = from·(to/from)^r, y = a noisy step to m
         let middle = from * (to / from).powf(self.r);
-        let (down, up) = split(from, middle, self.eta);
-        let mut y = toward(x, &x0, from, down)?;
+        let (down, up) = ancestral_step(from, middle, self.eta);
+        let mut y = euler_step(x, &x0, from, down)?;
         let inner = if up > 0.0 { Some(eval.noise()?) } else { None };
         if let Some(noise) = &inner {
             y = y.f_add(&noise.f_mul_scalar(self.s_noise * up)?)?;
         }
         // x0' = (1 − f)·x0 + f·x0(y), f = 1/(2r)
-        let both = toward(&x0, &eval.x0_between(&y, middle)?, 1.0, 1.0 - 0.5 / self.r)?;
-        let (down, up) = split(from, to, self.eta);
-        let (mut mean, mut std) = (toward(x, &both, from, down)?, self.s_noise * up);
+        let both = euler_step(&x0, &eval.x0_between(&y, middle)?, 1.0, 1.0 - 0.5 / self.r)?;
+        let (down, up) = ancestral_step(from, to, self.eta);
+        let (mut mean, mut std) = (euler_step(x, &both, from, down)?, self.s_noise * up);
         if let (Some(noise), SdeNoise::Correlated) = (inner, self.noise) {
             // the path from `from` to `to` is that to m, which is known, and the rest
             let known = ((from - middle) / (from - to)).sqrt();

@@ -1,6 +1,6 @@
 //! Euler's method, without and with fresh noise.
 
-use super::{Eval, Solver, check_noise, split, toward};
+use super::{Eval, Solver, ancestral_step, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -58,8 +58,8 @@ impl Solver for EulerAncestral {
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         check_noise(self.eta, self.s_noise)?;
         let x0 = eval.x0(x, step.from)?;
-        let (down, up) = split(step.from, step.to, self.eta);
-        Ok(Transition::new(toward(x, &x0, step.from, down)?, self.s_noise * up, down, x.shallow_clone(), x0))
+        let (down, up) = ancestral_step(step.from, step.to, self.eta);
+        Ok(Transition::new(euler_step(x, &x0, step.from, down)?, self.s_noise * up, down, x.shallow_clone(), x0))
     }
 
     fn name(&self) -> &'static str {

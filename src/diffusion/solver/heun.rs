@@ -1,6 +1,6 @@
 //! Heun's method.
 
-use super::{Eval, Solver, toward};
+use super::{Eval, Solver, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -21,7 +21,7 @@ impl Solver for Heun {
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
         let (from, to) = (step.from, step.to);
         let x0 = eval.x0(x, from)?;
-        let mut mean = toward(x, &x0, from, to)?;
+        let mut mean = euler_step(x, &x0, from, to)?;
         if to > 0.0 {
             // x + (to − from)·(e(x) + e(y))/2, e(x) = (x − x0)/σ, y = where Euler's step ends
             let there = eval.x0(&mean, to)?;

@@ -1,8 +1,8 @@
 //! LCM and TCD: for models distilled to a few steps.
 
-use super::{Eval, Solver, toward};
-use crate::diffusion::spacing::Family;
-use crate::diffusion::table::Table;
+use super::{Eval, Solver, euler_step};
+use crate::diffusion::spacing::SchedulerFamily;
+use crate::diffusion::training_schedule::TrainingSchedule;
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -13,7 +13,7 @@ use tch::Tensor;
 /// LCM: every step goes to a clean picture, and the next begins with it noised again. For latent consistency models and
 /// LCM LoRAs; 2 to 8 steps and a guidance scale of 1 to 2 are usual.
 ///
-/// It goes through timesteps of its own: requests see to that, by hand it is [`Family::Lcm`] of
+/// It goes through timesteps of its own: requests see to that, by hand it is [`SchedulerFamily::Lcm`] of
 /// [`SpacingOptions`](crate::diffusion::SpacingOptions).
 ///
 /// A force is a force on the clean picture: nothing of the noise is left in the mean.
@@ -45,8 +45,8 @@ impl Solver for Lcm {
         Ok(Transition::new(mean, step.to, 0.0, x.shallow_clone(), x0))
     }
 
-    fn family(&self) -> Family {
-        Family::Lcm
+    fn family(&self) -> SchedulerFamily {
+        SchedulerFamily::Lcm
     }
 
     fn name(&self) -> &'static str {
@@ -66,12 +66,12 @@ impl Solver for Lcm {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Tcd {
     gamma: f64,
-    table: Table,
+    table: TrainingSchedule,
 }
 
 impl Tcd {
     /// With the levels of a model; γ is 0.3.
-    pub const fn new(table: Table) -> Self {
+    pub const fn new(table: TrainingSchedule) -> Self {
         Self { gamma: 0.3, table }
     }
 
@@ -85,7 +85,7 @@ impl Tcd {
 impl Default for Tcd {
     /// With Stable Diffusion's levels.
     fn default() -> Self {
-        Self::new(Table::stable_diffusion())
+        Self::new(TrainingSchedule::stable_diffusion())
     }
 }
 
@@ -95,16 +95,16 @@ impl Solver for Tcd {
             return Err(Error::parameter("gamma", self.gamma, "0 (no fresh noise) to 1; 0.3 is usual"));
         }
         // down = σ[⌊(1 − γ)·t⌋], t = the timestep of the step's end
-        let next = self.table.t_of(step.to).round();
+        let next = self.table.timestep_of(step.to).round();
         let down = self.table.level(((1.0 - self.gamma) * next).floor());
         let down = if self.gamma > 0.0 { down.min(step.to) } else { step.to };
         let x0 = eval.x0(x, step.from)?;
         let std = (step.to * step.to - down * down).max(0.0).sqrt();
-        Ok(Transition::new(toward(x, &x0, step.from, down)?, std, down, x.shallow_clone(), x0))
+        Ok(Transition::new(euler_step(x, &x0, step.from, down)?, std, down, x.shallow_clone(), x0))
     }
 
-    fn family(&self) -> Family {
-        Family::Lcm
+    fn family(&self) -> SchedulerFamily {
+        SchedulerFamily::Lcm
     }
 
     fn name(&self) -> &'static str {
@@ -112,7 +112,7 @@ impl Solver for Tcd {
     }
 
     fn recipe(&self) -> Result<Recipe> {
-        if self.table == Table::stable_diffusion() {
+        if self.table == TrainingSchedule::stable_diffusion() {
             return Recipe::of("Tcd", &self.gamma);
         }
         Err(Error::NotRepeatable { what: "Tcd with levels of its own".into() })

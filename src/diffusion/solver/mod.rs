@@ -30,8 +30,8 @@
 //! impl Solver for Hesitant {
 //!     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
 //!         let x0 = eval.x0(x, step.from)?;
-//!         let x0 = if step.to > 0.0 { toward(&x0, x, 1.0, self.0)? } else { x0 };
-//!         Ok(Transition::new(toward(x, &x0, step.from, step.to)?, 0.0, step.to, x.shallow_clone(), x0))
+//!         let x0 = if step.to > 0.0 { euler_step(&x0, x, 1.0, self.0)? } else { x0 };
+//!         Ok(Transition::new(euler_step(x, &x0, step.from, step.to)?, 0.0, step.to, x.shallow_clone(), x0))
 //!     }
 //!     fn name(&self) -> &'static str {
 //!         "Hesitant"
@@ -52,7 +52,7 @@ mod lms;
 mod multistep;
 mod names;
 mod pndm;
-mod repeated;
+mod recipe;
 mod singlestep;
 mod unipc;
 
@@ -72,7 +72,7 @@ pub use pndm::Pndm;
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;
 
-use super::spacing::Family;
+use super::spacing::SchedulerFamily;
 use super::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -107,10 +107,10 @@ pub trait Solver: Send {
     /// From `x` at noise level `step.from` to the distribution at `step.to`.
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
 
-    /// How a schedule is laid out for it if nobody says otherwise. [`Family::Lcm`] for solvers of distilled models, whose
+    /// How a schedule is laid out for it if nobody says otherwise. [`SchedulerFamily::Lcm`] for solvers of distilled models, whose
     /// timesteps are theirs whatever the spacing.
-    fn family(&self) -> Family {
-        Family::default()
+    fn family(&self) -> SchedulerFamily {
+        SchedulerFamily::default()
     }
 
     /// Its name, for messages and reports; [`by_name`] knows those of this crate.
@@ -135,7 +135,7 @@ impl<S: Solver + ?Sized> Solver for Box<S> {
         (**self).step(step, x, eval)
     }
 
-    fn family(&self) -> Family {
+    fn family(&self) -> SchedulerFamily {
         (**self).family()
     }
 
@@ -149,7 +149,7 @@ impl<S: Solver + ?Sized> Solver for Box<S> {
 }
 
 /// x at noise level `to`, on the line from x0 through `x` at level `from`: x0 + (x − x0)·to/from.
-pub fn toward(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor> {
+pub fn euler_step(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor> {
     if to == 0.0 {
         return Ok(x0.shallow_clone());
     }
@@ -159,7 +159,7 @@ pub fn toward(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor> {
 /// How an ancestral step with strength `eta` splits its end: (`down`, `up`), noise that is left and noise that is new.
 ///
 /// up² = η²·to²·(from² − to²)/from², at most to²; down² = to² − up².
-pub fn split(from: f64, to: f64, eta: f64) -> (f64, f64) {
+pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {
     if to == 0.0 || eta == 0.0 {
         return (to, 0.0);
     }

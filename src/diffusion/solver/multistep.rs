@@ -1,6 +1,6 @@
 //! DPM-Solver++ in its multistep form, which remembers earlier steps.
 
-use super::{Eval, Solver, check_noise, toward};
+use super::{Eval, Solver, check_noise, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -165,7 +165,7 @@ impl Multistep {
         let phi2 = 1.0 - a / stretched;
         let phi3 = phi2 / stretched - 0.5;
         // m = e^(−H)·x + a·x0
-        let mean = toward(x, x0, 1.0, (to / from).powf(1.0 + self.eta))?;
+        let mean = euler_step(x, x0, 1.0, (to / from).powf(1.0 + self.eta))?;
         // (x0 − x0 before)/r, r = ln(σ before/σ)/h
         let slope = |x0: &Tensor, before: &Tensor, r: f64| x0.f_sub(before)?.f_div_scalar(r);
         match (self.order_of(step), self.history.as_slice()) {

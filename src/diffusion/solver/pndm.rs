@@ -1,7 +1,7 @@
 //! PNDM, also called PLMS.
 
 use super::history::History;
-use super::{Eval, Solver, toward};
+use super::{Eval, Solver, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -39,7 +39,7 @@ impl Solver for Pndm {
         };
         let weights: &[f64] = match self.history.len() {
             1 if step.count > 1 && to > 0.0 => {
-                let y = toward(x, &x0, from, to)?;
+                let y = euler_step(x, &x0, from, to)?;
                 add(&slope(&y, &eval.x0(&y, to)?, to)?, 0.5)?;
                 &[0.5]
             }

@@ -1,7 +1,7 @@
 //! DPM-Solver++ in its singlestep form, one call per step.
 
 use super::history::History;
-use super::{Correction, Eval, Solver, toward};
+use super::{Correction, Eval, Solver, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -84,7 +84,7 @@ impl Singlestep {
     fn mean(&self, order: usize, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let known = (order > 1).then(|| self.history.ago(order - 1)).flatten();
         let (Some(block), Some((begin, first))) = (&self.block, known) else {
-            return toward(x, x0, step.from, step.to);
+            return euler_step(x, x0, step.from, step.to);
         };
         // h = ln(begin/to), r = ln(begin/from)/h, d = (x0 − first)/r, a = 1 − e^(−h), φ₂ = 1 − a/h, φ₃ = φ₂/h − ½
         let h = (begin / step.to).ln();
@@ -107,7 +107,7 @@ impl Singlestep {
             _ => d.f_mul_scalar(phi2)?,
         };
         let edit = x.f_sub(&block.mean)?;
-        Ok(toward(&block.x, first, begin, step.to)?.f_add(&added)?.f_add(&edit)?)
+        Ok(euler_step(&block.x, first, begin, step.to)?.f_add(&added)?.f_add(&edit)?)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Every solver against the golden trajectories, and the laws they share.
 
 use super::*;
-use crate::diffusion::{Denoised, Noise, Schedule, Spacing, SpacingOptions, Table, Terminal};
+use crate::diffusion::{Denoised, Noise, Schedule, Spacing, SpacingOptions, Terminal, TrainingSchedule};
 use serde_json::Value;
 use tch::{Device, Kind};
 
@@ -83,7 +83,7 @@ fn assert_near(got: &Tensor, want: &Value, what: &str) {
 #[test]
 fn trajectories_are_the_references() {
     let golden = golden("sampling");
-    let table = Table::stable_diffusion();
+    let table = TrainingSchedule::stable_diffusion();
     let of = |name: &str, terminal: f64| {
         let mut sigmas = numbers(&golden[name]["sigma"]);
         *sigmas.last_mut().unwrap() = terminal;
@@ -201,7 +201,7 @@ fn end(solver: &mut dyn Solver, schedule: &Schedule) -> Tensor {
 
 #[test]
 fn what_a_solver_remembers_ends_with_the_run() {
-    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
     let solvers: [fn() -> Box<dyn Solver>; 6] = [
         || Box::new(Multistep::dpmpp_3m_sde()),
         || Box::new(Lms::default()),
@@ -225,7 +225,7 @@ fn what_a_solver_remembers_ends_with_the_run() {
 #[test]
 fn a_force_inside_a_block_is_not_lost_when_the_block_begins_again() {
     // the second step of a block starts from the first one's latent; what was added in between is added again
-    let schedule = Schedule::new(&Table::stable_diffusion(), 6, Spacing::Karras).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
     let run = |push: f64| {
         let mut solver = Singlestep::dpmpp_2s();
         let steps: Vec<Step> = schedule.steps().take(2).collect();
@@ -240,7 +240,7 @@ fn a_force_inside_a_block_is_not_lost_when_the_block_begins_again() {
 
 #[test]
 fn first_order_is_eulers() {
-    let schedule = Schedule::new(&Table::stable_diffusion(), 9, Spacing::Exponential).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Exponential).unwrap();
     let same = |a: &mut dyn Solver, b: &mut dyn Solver| {
         let (got, want) = (end(a, &schedule), end(b, &schedule));
         assert!(got.allclose(&want, 0.0, 1e-12, false), "{} {}", a.name(), b.name());
@@ -254,7 +254,7 @@ fn first_order_is_eulers() {
     same(&mut UniPc::bh2().uncorrected(0..9), &mut Multistep::dpmpp_2m());
     same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
     same(&mut Tcd::default().gamma(0.0), &mut Euler);
-    let mut two = Schedule::new(&Table::stable_diffusion(), 2, Spacing::Karras).unwrap();
+    let mut two = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras).unwrap();
     assert_ne!(end(&mut Heun, &two), end(&mut Euler, &two));
     two = two.last(1).unwrap();
     assert_eq!(end(&mut Heun, &two), end(&mut Euler, &two));
@@ -267,7 +267,7 @@ fn few_steps_end_with_lower_orders() {
     let level = |i: usize, n: usize| (10f64.ln() - i as f64 / n as f64 * 200f64.ln()).exp();
     let ends = |n: usize, solver: Multistep| {
         let sigmas: Vec<f64> = (0..=n).map(|i| level(i, n)).collect();
-        let schedule = Schedule::from_sigmas(&Table::stable_diffusion(), &sigmas).unwrap();
+        let schedule = Schedule::from_sigmas(&TrainingSchedule::stable_diffusion(), &sigmas).unwrap();
         (end(&mut Box::new(solver), &schedule), schedule)
     };
     let plain = || Multistep::dpmpp_2m().lower_order_final(false);
@@ -287,7 +287,8 @@ fn few_steps_end_with_lower_orders() {
 #[test]
 fn a_repeated_last_level_changes_nothing() {
     let options = SpacingOptions { terminal: Terminal::Lowest, ..Default::default() };
-    let schedule = Schedule::with_options(&Table::stable_diffusion(), 20, Spacing::Exponential, &options).unwrap();
+    let schedule =
+        Schedule::with_options(&TrainingSchedule::stable_diffusion(), 20, Spacing::Exponential, &options).unwrap();
     let last = schedule.steps().last().unwrap();
     assert!((last.from / last.to - 1.0).abs() < 1e-12);
     let solvers: [Box<dyn Solver>; 5] = [
@@ -312,7 +313,7 @@ fn a_repeated_last_level_changes_nothing() {
 fn solvers_that_are_the_same_are_the_same_forced_or_not() {
     let golden = golden("forcing");
     let golden = &golden["sampler_equivalence"];
-    let schedule = Schedule::new(&Table::stable_diffusion(), 10, Spacing::Leading).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Leading).unwrap();
     assert_eq!(schedule.steps().map(|step| step.timestep).collect::<Vec<_>>(), numbers(&golden["steps"]));
     let (gold, mask) = (cells([0.5, -0.5, 1.0, 0.0]), cells([1.0, 1.0, 0.0, 0.5]));
     for target in ["mean", "signal_only", "denoised"] {
@@ -369,7 +370,7 @@ impl Eval for Forced<'_> {
 
 #[test]
 fn noise_left_and_noise_added_make_the_next_level() {
-    let schedule = Schedule::new(&Table::stable_diffusion(), 12, Spacing::Karras).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 12, Spacing::Karras).unwrap();
     let solvers: [Box<dyn Solver>; 20] = [
         Box::new(Dpm2::default()),
         Box::new(Dpm2 { eta: 0.7, s_noise: 1.0 }),
@@ -404,7 +405,7 @@ fn noise_left_and_noise_added_make_the_next_level() {
 #[test]
 fn nothing_is_drawn_that_is_not_used() {
     let (mut noise, untouched) = (Noise::seeded(1), Noise::seeded(1));
-    let schedule = Schedule::new(&Table::stable_diffusion(), 4, Spacing::Karras).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let mut eval = Fake::new(tanh, &schedule);
     let last = schedule.steps().last().unwrap();
     let x = Tensor::ones([1, 4, 2, 2], (Kind::Float, Device::Cpu));
@@ -420,7 +421,7 @@ fn nothing_is_drawn_that_is_not_used() {
 
 #[test]
 fn a_mean_that_nobody_pulls_on_is_the_next_latent_itself() {
-    let schedule = Schedule::new(&Table::stable_diffusion(), 4, Spacing::Karras).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
     let transition = Euler.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap();
     let mean = transition.mean.shallow_clone();
@@ -429,7 +430,7 @@ fn a_mean_that_nobody_pulls_on_is_the_next_latent_itself() {
 
 #[test]
 fn order_eta_and_noise_have_ranges() {
-    let schedule = Schedule::new(&Table::stable_diffusion(), 4, Spacing::Karras).unwrap();
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
     let wrong: [Box<dyn Solver>; 21] = [
         Box::new(Lms::order(0)),

@@ -1,7 +1,7 @@
 //! UniPC: predictor and corrector.
 
 use super::history::{History, lagrange};
-use super::{Eval, Solver, toward};
+use super::{Eval, Solver, euler_step};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -94,7 +94,7 @@ impl UniPc {
         let b = if self.bh2 { (-h).exp_m1() } else { -h };
         // rⱼ = ln(from/σⱼ)/h
         let places: Vec<f64> = others.iter().map(|(level, _)| (from / level).ln() / h).collect();
-        let mut end = toward(x, x0, from, to)?;
+        let mut end = euler_step(x, x0, from, to)?;
         for ((weight, place), (_, other)) in weights(&places, -h, b).iter().zip(&places).zip(others) {
             end = end.f_sub(&other.f_sub(x0)?.f_mul_scalar(b * weight / place)?)?;
         }

@@ -24,15 +24,15 @@ use tch::{Kind, Tensor};
 impl ColorForce {
     /// The saliency, and those of what is protected, unless the run knows their maps already.
     fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
-        if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Rehearsed(..))) {
+        if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Kept(..))) {
             return Vec::new();
         }
         let protected = self.protected.iter_mut().map(|protected| &mut *protected.saliency);
         std::iter::once(&mut *self.saliency).chain(protected).collect()
     }
 
-    /// The maps of a rehearsal whose last clean latent is `seen`, of one of its images or of all; `None` if the saliency has none.
-    pub(super) fn rehearsed(
+    /// The maps of a first pass whose last clean latent is `seen`, of one of its images or of all; `None` if the saliency has none.
+    pub(super) fn kept_maps(
         &self,
         seen: Option<&Tensor>,
         image: Option<i64>,
@@ -76,11 +76,11 @@ impl ColorForce {
     fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
         let (map, found, others) = match &mut run.source {
-            MapSource::Rehearsal(seen) => {
+            MapSource::FirstPass(seen) => {
                 *seen = record.map(Tensor::shallow_clone).or(seen.take());
                 return Ok(None);
             }
-            MapSource::Rehearsed(Maps { own, found, others, .. }) => {
+            MapSource::Kept(Maps { own, found, others, .. }) => {
                 let share = |map: &Option<Tensor>| map.as_ref().map(Tensor::shallow_clone);
                 (Some(own.shallow_clone()), Some(found.shallow_clone()), others.iter().map(share).collect())
             }
@@ -203,24 +203,24 @@ impl Guidance for ColorForce {
         self.saliency.check()
     }
 
-    fn rehearsal(&self) -> Option<f64> {
+    fn first_pass(&self) -> Option<f64> {
         let protected = self.protected.iter().map(|protected| &*protected.saliency);
-        let others = std::iter::once(&*self.saliency).chain(protected).filter_map(|saliency| saliency.rehearsal());
-        self.settings.rehearsal.into_iter().chain(others).reduce(f64::min)
+        let others = std::iter::once(&*self.saliency).chain(protected).filter_map(|saliency| saliency.first_pass());
+        self.settings.first_pass.into_iter().chain(others).reduce(f64::min)
     }
 
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         match self.run.as_ref().map(|run| &run.source) {
-            Some(MapSource::Rehearsal(Some(seen))) if self.settings.rehearsal.is_some() => self.promises(seen, codec),
+            Some(MapSource::FirstPass(Some(seen))) if self.settings.first_pass.is_some() => self.promises(seen, codec),
             _ => Ok(Vec::new()),
         }
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let rehearsed = match self.run.take().map(|run| run.source) {
-            // A force that asked for no rehearsal only saw another's.
-            Some(MapSource::Rehearsal(seen)) if !setup.rehearsal && self.settings.rehearsal.is_some() => {
-                self.rehearsed(seen.as_ref(), setup.candidate, setup.codec)?
+        let kept_maps = match self.run.take().map(|run| run.source) {
+            // A force that asked for no first pass only saw another's.
+            Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.first_pass.is_some() => {
+                self.kept_maps(seen.as_ref(), setup.candidate, setup.codec)?
             }
             _ => None,
         };
@@ -228,15 +228,15 @@ impl Guidance for ColorForce {
         let settings = &self.settings;
         if self.chosen {
             // Nobody reads the attention outside the window.
-            let (min, max) = if setup.rehearsal { (0.0, 999.0) } else { settings.window };
+            let (min, max) = if setup.first_pass { (0.0, 999.0) } else { settings.window };
             self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
         }
-        let source = match rehearsed {
-            Some(maps) => MapSource::Rehearsed(maps),
+        let source = match kept_maps {
+            Some(maps) => MapSource::Kept(maps),
             None => {
                 self.saliency.begin(setup)?;
                 self.protected.iter_mut().try_for_each(|protected| protected.saliency.begin(setup))?;
-                if setup.rehearsal { MapSource::Rehearsal(None) } else { MapSource::Live }
+                if setup.first_pass { MapSource::FirstPass(None) } else { MapSource::Live }
             }
         };
         let gold = settings.gold.latent(settings.color, setup)?;
@@ -249,8 +249,8 @@ impl Guidance for ColorForce {
         let controlled = |feedback: Feedback| {
             Controlled::new(feedback.floored(settings.texture == Texture::Off), settings.color_var, setup)
         };
-        let feedback = settings.feedback.filter(|_| !setup.rehearsal).map(controlled).transpose()?;
-        if let (MapSource::Rehearsed(maps), false) = (&source, self.saliency.competitions()?.is_empty()) {
+        let feedback = settings.feedback.filter(|_| !setup.first_pass).map(controlled).transpose()?;
+        if let (MapSource::Kept(maps), false) = (&source, self.saliency.competitions()?.is_empty()) {
             let (range, found) = (self.saliency.range(), &maps.found);
             trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
         }
@@ -271,12 +271,12 @@ impl Guidance for ColorForce {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        let rehearses = self.rehearsal().is_some();
+        let has_first_pass = self.first_pass().is_some();
         let Some(run) = &mut self.run else { return Ok(()) };
         if step.eval == 0 {
-            // A rehearsal may end before the window begins.
+            // A first pass may end before the window begins.
             run.active = match run.source {
-                MapSource::Rehearsal(_) => rehearses,
+                MapSource::FirstPass(_) => has_first_pass,
                 _ => self.settings.covers(step),
             };
         }
@@ -345,7 +345,7 @@ impl Guidance for ColorForce {
         match &mut self.run {
             Some(run) => {
                 let before = match &run.source {
-                    MapSource::Rehearsed(maps) => maps.picture.as_ref(),
+                    MapSource::Kept(maps) => maps.picture.as_ref(),
                     _ => None,
                 };
                 run.trace.measure(picture, before, &self.settings)

@@ -120,7 +120,7 @@ impl ColorForce {
                 feedback: None,
                 gold: GoldMode::default(),
                 reference_steps: None,
-                rehearsal: None,
+                first_pass: None,
                 outlines: false,
                 trim: 0,
                 flatten: false,
@@ -133,7 +133,7 @@ impl ColorForce {
     }
 
     /// Forces `phrase` to exactly `color`, without settings to find: two passes; the mask by competition among what the prompt
-    /// names ([`Refine::Compete`]), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
+    /// names ([`Refine::Contrast`]), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
     /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
     ///
     /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2, and by most of the region; where it was not, the best is
@@ -293,7 +293,7 @@ impl ColorForce {
     }
 
     /// Leaves alone what `phrase` names, found by competition among what the prompt names
-    /// ([`Refine::Compete`]) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
+    /// ([`Refine::Contrast`]) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
     /// cell, unless [`protect_mode`](Self::protect_mode) says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
@@ -346,18 +346,18 @@ impl ColorForce {
     /// is all of it); the second forces under the last map of the first. So the mask does not flicker, does not follow what
     /// the force does, and is known from the first step on.
     pub fn two_pass(mut self, until: f64) -> Self {
-        self.settings.rehearsal = Some(until);
+        self.settings.first_pass = Some(until);
         self
     }
 
     /// Forces under the maps of an earlier run, in one pass; where those have none, nothing is forced.
     pub fn replay(mut self, maps: Recorded) -> Self {
-        self.settings.rehearsal = None;
+        self.settings.first_pass = None;
         self.saliency(maps)
     }
 
-    /// Brings masks, which are as coarse as attention and cells, to the outlines of the picture: the rehearsal's map to those of
-    /// the rehearsal's picture (with [`two_pass`](Self::two_pass); forced is then what covers half of a cell or more), and the
+    /// Brings masks, which are as coarse as attention and cells, to the outlines of the picture: the first pass's map to those of
+    /// the first pass's picture (with [`two_pass`](Self::two_pass); forced is then what covers half of a cell or more), and the
     /// region that is measured and trimmed to those of the picture that is measured. A decoding more, and no time per step.
     pub fn outlines(mut self, outlines: bool) -> Self {
         self.settings.outlines = outlines;

@@ -11,10 +11,10 @@ use tch::{Kind, Tensor};
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 
 impl ColorForce {
-    /// Rates each image of a rehearsal, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
-    /// hardly there, or nearly everywhere. `seen` is the rehearsal's last clean latent, [n, 4, h, w].
+    /// Rates each image of a first pass, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
+    /// hardly there, or nearly everywhere. `seen` is the first pass's last clean latent, [n, 4, h, w].
     pub(super) fn promises(&self, seen: &Tensor, codec: &dyn Codec) -> Result<Vec<f64>> {
-        let promise = |image: i64| match self.rehearsed(Some(seen), Some(image), codec)? {
+        let promise = |image: i64| match self.kept_maps(Some(seen), Some(image), codec)? {
             Some(maps) => self.promise(&maps, codec.cell()),
             None => Ok(0.0),
         };

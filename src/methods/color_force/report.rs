@@ -3,7 +3,7 @@
 use super::comparison::compare;
 use super::gold::Gold;
 use super::measure::{ColorStat, MET, NEAR, Place, measure, within};
-use super::seen::Seen;
+use super::seen_color::Seen;
 use super::settings::Settings;
 use super::trim::{Trimmed, trim};
 use super::warning::ColorWarning;

@@ -17,7 +17,7 @@ pub(super) struct Forcing {
     pub levels: Option<Tensor>,
     pub feedback: Option<Controlled>,
     pub trace: Trace,
-    /// The image of the rehearsal that this run goes on with; `None`: of all of them.
+    /// The image of the first pass that this run goes on with; `None`: of all of them.
     pub candidate: Option<i64>,
 }
 
@@ -26,12 +26,12 @@ pub(super) enum MapSource {
     /// The saliency, step by step.
     Live,
     /// The same, in a pass that forces nothing; the last clean latent, [n, 4, h, w].
-    Rehearsal(Option<Tensor>),
-    /// The rehearsal's last maps.
-    Rehearsed(Maps),
+    FirstPass(Option<Tensor>),
+    /// The first pass's last maps.
+    Kept(Maps),
 }
 
-/// What a rehearsal found, [n, 1, h, w] each.
+/// What a first pass found, [n, 1, h, w] each.
 pub(super) struct Maps {
     /// Where the color goes: along outlines, if asked for.
     pub own: Tensor,

@@ -82,8 +82,8 @@ pub(super) struct Settings {
     pub feedback: Option<Feedback>,
     pub gold: GoldMode,
     pub reference_steps: Option<usize>,
-    /// The training timestep down to which a rehearsal is wanted.
-    pub rehearsal: Option<f64>,
+    /// The training timestep down to which a first pass is wanted.
+    pub first_pass: Option<f64>,
     /// Do masks follow the outlines of the picture?
     #[serde(default)]
     pub outlines: bool,
@@ -170,7 +170,7 @@ impl Settings {
             let window = format!("{min}..={max}");
             return Err(Error::parameter("min_timestep..=max_timestep", window, "0..=999, the smaller one first"));
         }
-        if let Some(until) = self.rehearsal
+        if let Some(until) = self.first_pass
             && !(0.0..=999.0).contains(&until)
         {
             return Err(Error::parameter("two_pass until", until, "a training timestep in 0..=999"));

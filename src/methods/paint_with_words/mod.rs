@@ -3,19 +3,19 @@
 mod area;
 mod canvas;
 mod context;
-mod law;
 mod legend;
 mod palette;
-mod repeated;
+mod recipe;
 mod report;
+mod weight_fn;
 mod weights;
 
 pub use area::Area;
-pub use law::{CustomLaw, WeightFn};
 pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
+pub use weight_fn::{CustomLaw, WeightFn};
 
-pub use weights::Overlay;
+pub use weights::AreaBlend;
 
 pub(crate) use legend::tinted;
 
@@ -64,7 +64,7 @@ pub struct PaintWithWords {
     canvas: Canvas,
     weight: WeightFn,
     resample: Resample,
-    overlay: Overlay,
+    blend: AreaBlend,
     edges: NoiseEdges,
     on_uncond: f64,
     /// Noise levels, the largest first.
@@ -96,7 +96,7 @@ impl Default for PaintWithWords {
             canvas: Canvas::default(),
             weight: WeightFn::default(),
             resample: Resample::default(),
-            overlay: Overlay::default(),
+            blend: AreaBlend::default(),
             edges: NoiseEdges::default(),
             on_uncond: 0.0,
             window: (f64::INFINITY, 0.0),
@@ -161,8 +161,8 @@ impl PaintWithWords {
     }
 
     /// What a word weighs where several areas are painted that have it. Default: the sum.
-    pub fn overlay(mut self, overlay: Overlay) -> Self {
-        self.overlay = overlay;
+    pub fn blend(mut self, blend: AreaBlend) -> Self {
+        self.blend = blend;
         self
     }
 
@@ -317,7 +317,7 @@ impl Guidance for PaintWithWords {
             false => Ok(Placed { tokens: TokenSpan::union(setup.prompt.find(&area.phrase)?), share: 1.0 }),
         };
         let placed: Vec<Placed> = self.canvas.areas.iter().map(find).collect::<Result<_>>()?;
-        let (size, rules) = ((setup.grid, setup.images), (self.resample, self.overlay));
+        let (size, rules) = ((setup.grid, setup.images), (self.resample, self.blend));
         let mut weights = Weights::new(&self.canvas, size, grids, rules, setup.device)?;
         let masks = weights.finest().ok_or(Error::NoMaps("PaintWithWords"))?;
         let mut trace = Trace::new(&self.canvas, &placed, masks, setup.images)?;

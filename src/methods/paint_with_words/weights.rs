@@ -14,7 +14,7 @@ use tch::{Device, Kind, Tensor};
 /// What a token weighs where several areas are painted that have it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub enum Overlay {
+pub enum AreaBlend {
     /// The sum of their weights.
     #[default]
     Sum,
@@ -28,7 +28,7 @@ pub enum Overlay {
 #[derive(Debug)]
 pub(super) struct Weights {
     brushes: Vec<Brush>,
-    overlay: Overlay,
+    blend: AreaBlend,
     /// Largest grid first; [areas, 1 or n, h, w] f32 on the run's device.
     masks: Vec<(Grid, Tensor)>,
     /// For each branch with paint what is painted there of each area.
@@ -61,7 +61,7 @@ impl Weights {
         canvas: &Canvas,
         (latent, images): (Grid, i64),
         mut grids: Vec<Grid>,
-        (resample, overlay): (Resample, Overlay),
+        (resample, blend): (Resample, AreaBlend),
         device: Device,
     ) -> Result<Self> {
         grids.sort_by_key(|grid| std::cmp::Reverse(grid.cells()));
@@ -94,7 +94,7 @@ impl Weights {
         }
         let brushes = canvas.areas.iter().map(|area| Brush { strength: area.strength, outside: area.outside });
         let (brushes, masks) = (brushes.collect(), grids.into_iter().zip(masks).collect());
-        Ok(Self { brushes, overlay, masks, placed: BTreeMap::new(), made: HashMap::new() })
+        Ok(Self { brushes, blend, masks, placed: BTreeMap::new(), made: HashMap::new() })
     }
 
     /// Says where the areas' phrases stand in the prompt of `branch`.
@@ -131,12 +131,12 @@ impl Weights {
             let painted = mask.f_mul_scalar(brush.strength * area.share)?;
             for span in area.tokens.iter().filter(|span| span.end <= count) {
                 let mut here = w.f_narrow(2, span.start, span.len())?;
-                let over = match self.overlay {
-                    Overlay::Sum => here.f_add(&painted)?,
-                    Overlay::Strongest => {
+                let over = match self.blend {
+                    AreaBlend::Sum => here.f_add(&painted)?,
+                    AreaBlend::Strongest => {
                         painted.f_where_self(&painted.f_abs()?.f_gt_tensor(&here.f_abs()?)?, &here)?
                     }
-                    Overlay::TopMost => here.f_mul(&rest)?.f_add(&painted)?,
+                    AreaBlend::TopMost => here.f_mul(&rest)?.f_add(&painted)?,
                 };
                 here.f_copy_(&over)?;
                 let outside = rest.f_mul_scalar(brush.outside * area.share)?;

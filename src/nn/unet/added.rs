@@ -5,7 +5,7 @@ use tch::Tensor;
 
 /// What a network is told beside the prompt.
 #[derive(Debug, Default)]
-pub struct Added {
+pub struct AddedConditions {
     /// Pooled text of the second encoder (SDXL), [b, width].
     pub text_embeds: Option<Tensor>,
     /// SDXL's size numbers, [b, 6] (original, crop offset, target); the refiner's are [b, 5].

@@ -12,13 +12,13 @@ use tch::Tensor;
 
 /// What every block of one evaluation is told: what the time adds in the resnets of this half, and the context.
 #[derive(Clone, Copy)]
-pub(super) struct Told<'a> {
+pub(super) struct BlockContext<'a> {
     pub times: &'a [Tensor],
     pub context: &'a Tensor,
 }
 
 /// Makes resnets and transformers of one network.
-pub(in crate::nn) struct Maker<'a> {
+pub(in crate::nn) struct BlockBuilder<'a> {
     pub config: &'a UnetConfig,
     /// Width of the time embedding.
     pub time: i64,
@@ -27,7 +27,7 @@ pub(in crate::nn) struct Maker<'a> {
     pub sites: Sites,
 }
 
-impl<'a> Maker<'a> {
+impl<'a> BlockBuilder<'a> {
     /// For a network whose time embedding is `time` wide.
     pub fn new(config: &'a UnetConfig, time: i64) -> Self {
         Self { config, time, times: Vec::new(), sites: Sites::default() }
@@ -63,7 +63,13 @@ pub(super) struct DownBlock {
 
 impl DownBlock {
     /// `skips` are the channels of everything kept so far.
-    pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level, halve: bool, skips: &mut Vec<i64>) -> Result<Self> {
+    pub fn new(
+        w: &Weights,
+        make: &mut BlockBuilder<'_>,
+        level: &Level,
+        halve: bool,
+        skips: &mut Vec<i64>,
+    ) -> Result<Self> {
         let (mut resnets, mut attentions) = (Vec::new(), Vec::new());
         for i in 0..level.layers {
             let inputs = skips.last().copied().unwrap_or_default();
@@ -80,7 +86,13 @@ impl DownBlock {
         Ok(Self { resnets, attentions, downsamplers })
     }
 
-    pub fn forward(&self, mut x: Tensor, told: Told<'_>, skips: &mut Vec<Tensor>, tap: &mut Tap<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        mut x: Tensor,
+        told: BlockContext<'_>,
+        skips: &mut Vec<Tensor>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
         for (i, resnet) in self.resnets.iter().enumerate() {
             x = resnet.forward(&x, told.times)?;
             if let Some(attention) = self.attentions.get(i) {
@@ -104,7 +116,7 @@ pub(super) struct MidBlock {
 }
 
 impl MidBlock {
-    pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level) -> Result<Self> {
+    pub fn new(w: &Weights, make: &mut BlockBuilder<'_>, level: &Level) -> Result<Self> {
         let mut resnet = |i: i64| make.resnet(&w.at("resnets").at(i), level.channels, level.channels);
         Ok(Self {
             resnets: [resnet(0)?, resnet(1)?],
@@ -112,7 +124,7 @@ impl MidBlock {
         })
     }
 
-    pub fn forward(&self, x: &Tensor, told: Told<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
+    pub fn forward(&self, x: &Tensor, told: BlockContext<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
         let [before, after] = &self.resnets;
         let x = before.forward(x, told.times)?;
         after.forward(&self.attentions.forward(&x, told.context, tap)?, told.times)
@@ -129,7 +141,13 @@ pub(super) struct UpBlock {
 
 impl UpBlock {
     /// `inputs` are the channels of the block below; `skips` those of everything kept and not yet used.
-    pub fn new(w: &Weights, make: &mut Maker<'_>, level: &Level, inputs: i64, skips: &mut Vec<i64>) -> Result<Self> {
+    pub fn new(
+        w: &Weights,
+        make: &mut BlockBuilder<'_>,
+        level: &Level,
+        inputs: i64,
+        skips: &mut Vec<i64>,
+    ) -> Result<Self> {
         let (mut resnets, mut attentions) = (Vec::new(), Vec::new());
         let mut inputs = inputs;
         for i in 0..=level.layers {
@@ -145,7 +163,13 @@ impl UpBlock {
         Ok(Self { resnets, attentions, upsamplers })
     }
 
-    pub fn forward(&self, mut x: Tensor, told: Told<'_>, skips: &mut Vec<Tensor>, tap: &mut Tap<'_>) -> Result<Tensor> {
+    pub fn forward(
+        &self,
+        mut x: Tensor,
+        told: BlockContext<'_>,
+        skips: &mut Vec<Tensor>,
+        tap: &mut Tap<'_>,
+    ) -> Result<Tensor> {
         let mine = skips.split_off(skips.len().saturating_sub(self.resnets.len()));
         for (i, (resnet, skip)) in self.resnets.iter().zip(mine.iter().rev()).enumerate() {
             x = resnet.forward_beside(&x, skip, told.times)?;

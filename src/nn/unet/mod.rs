@@ -3,10 +3,10 @@
 mod added;
 pub(super) mod blocks;
 pub(super) mod config;
-pub(super) mod contracting;
+pub(super) mod encoder;
 mod residuals;
 
-pub use added::Added;
+pub use added::AddedConditions;
 pub use config::{Level, UnetConfig};
 pub use residuals::Residuals;
 
@@ -15,14 +15,14 @@ use super::time::TimeProjections;
 use crate::attention::{AttentionSite, Tap};
 use crate::error::Result;
 use crate::weights::Weights;
-use blocks::{Maker, Told, UpBlock};
-use contracting::{Contracted, Contracting};
+use blocks::{BlockBuilder, BlockContext, UpBlock};
+use encoder::{Encoded, UnetEncoder};
 use tch::Tensor;
 
 /// diffusers' `UNet2DConditionModel`: SD 1.x, 2.x, inpainting, SDXL and its refiner.
 #[derive(Debug)]
 pub struct UNet {
-    contracting: Contracting,
+    contracting: UnetEncoder,
     up_blocks: Vec<UpBlock>,
     times: TimeProjections,
     conv_norm_out: GroupNorm,
@@ -39,8 +39,8 @@ impl UNet {
     pub fn new(w: &Weights, config: &UnetConfig) -> Result<Self> {
         let levels = config.levels()?;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
-        let mut make = Maker::new(config, 4 * first);
-        let (contracting, mut skips) = Contracting::new(w, &mut make, &levels)?;
+        let mut make = BlockBuilder::new(config, 4 * first);
+        let (contracting, mut skips) = UnetEncoder::new(w, &mut make, &levels)?;
         let mut channels = skips.last().copied().unwrap_or_default();
         let mut up_blocks = Vec::new();
         for (i, level) in levels.iter().rev().enumerate() {
@@ -86,7 +86,7 @@ impl UNet {
         sample: &Tensor,
         timestep: &Tensor,
         context: &Tensor,
-        added: Option<&Added>,
+        added: Option<&AddedConditions>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let mut contracted = self.contracting.forward(sample, timestep, context, added, None, tap)?;
@@ -94,8 +94,8 @@ impl UNet {
             contracted = contracted.whole()?;
             (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?;
         }
-        let Contracted { mut x, mut skips, time, context } = contracted;
-        let told = Told { times: &self.times.forward(&time)?, context: &context };
+        let Encoded { mut x, mut skips, time, context } = contracted;
+        let told = BlockContext { times: &self.times.forward(&time)?, context: &context };
         for block in &self.up_blocks {
             x = block.forward(x, told, &mut skips, tap)?;
         }
@@ -181,7 +181,7 @@ mod tests {
             let cells = |(channels, side): (i64, i64)| Tensor::randn([rows, channels, side, side], CPU);
             Residuals { skips: [(8, 8), (8, 8), (8, 4), (16, 4)].map(cells).into(), mid: cells((16, 4)) }
         };
-        let added = Added { residuals: Some(residuals(6)), ..Added::default() };
+        let added = AddedConditions { residuals: Some(residuals(6)), ..AddedConditions::default() };
         let controlled = |samples: &Tensor| unet.forward(samples, &time, &contexts, Some(&added), &mut Tap::none());
         let apart = (controlled(&samples)? - controlled(&samples.repeat([3, 1, 1, 1]))?).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "with residuals: {apart}");

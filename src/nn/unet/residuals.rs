@@ -31,7 +31,7 @@ impl Residuals {
         Ok(Self { skips, mid: x })
     }
 
-    /// Added to what a way down ended with and kept. Nothing is added in place: what is kept may be used elsewhere.
+    /// AddedConditions to what a way down ended with and kept. Nothing is added in place: what is kept may be used elsewhere.
     pub(super) fn onto(&self, x: &Tensor, skips: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         if self.skips.len() != skips.len() {
             let expected = format!("{}, one for everything that the network keeps on its way down", skips.len());

@@ -156,7 +156,7 @@ impl Daam {
     /// Looks where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](crate::methods::ColorForce::exact) does: the mean over
     /// the run from timestep 850 on, [`Refine::compete`]; .5 is the cutoff.
     pub fn competing(phrase: impl Into<String>) -> Self {
-        Self::of(phrase).accumulate(Accumulate::Mean).refine(Refine::compete()).window(0.0, 850.0).or_whole_run()
+        Self::of(phrase).accumulate(Accumulate::Mean).refine(Refine::contrast()).window(0.0, 850.0).or_whole_run()
     }
 
     /// Which of the phrase's places in the prompt count. Default: all.
@@ -195,26 +195,26 @@ impl Daam {
         self
     }
 
-    /// What the phrase competes with under [`Refine::Compete`], if not with the words of the prompt that show something of their own.
+    /// What the phrase competes with under [`Refine::Contrast`], if not with the words of the prompt that show something of their own.
     pub fn among<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.among = phrases.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Phrases that the phrase competes with under [`Refine::Compete`] whatever they show, beside the words that evidence chooses.
+    /// Phrases that the phrase competes with under [`Refine::Contrast`] whatever they show, beside the words that evidence chooses.
     pub fn against<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.against = phrases.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Phrases of the prompt that the phrase does not compete with under [`Refine::Compete`]: parts of the thing that are to be counted
+    /// Phrases of the prompt that the phrase does not compete with under [`Refine::Contrast`]: parts of the thing that are to be counted
     /// as the thing, such as the "ponytail" of "hair".
     pub fn except<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
         self.except = phrases.into_iter().map(Into::into).collect();
         self
     }
 
-    /// Takes over where the attention to the phrase is faint, under [`Refine::Compete`]: it shows where the prediction changes
+    /// Takes over where the attention to the phrase is faint, under [`Refine::Contrast`]: it shows where the prediction changes
     /// with a word before the phrase. Its branch is evaluated only while the attention recorded so far is faint, at timesteps 400 to 850,
     /// so a phrase that is attended to costs nothing more.
     pub fn stand_in(mut self, differential: Differential) -> Self {
@@ -349,12 +349,12 @@ impl Guidance for Daam {
         }
         let subjects = Subjects::new(subjects, setup.device)?;
         self.run = Some(Recording::new(setup.grid, setup.images, subjects, self.accumulate, self.per_head));
-        let things = if let Refine::Compete { .. } = self.refine { self.things(setup)? } else { Default::default() };
+        let things = if let Refine::Contrast { .. } = self.refine { self.things(setup)? } else { Default::default() };
         let refining = || Refining::new(self.refine, setup, self.accumulate, &self.recorder, things);
         self.refining = self.refine.looks().then(refining).transpose()?;
         self.asks = false;
         match (&mut self.stand_in, self.refine) {
-            (Some(stand_in), Refine::Compete { .. }) => match stand_in.begin(setup) {
+            (Some(stand_in), Refine::Contrast { .. }) => match stand_in.begin(setup) {
                 // A phrase that only a second text encoder reads is looked for by its attention alone.
                 Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => Ok(()),
                 begun => begun,

@@ -42,7 +42,7 @@ pub enum Refine {
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
     /// [`Refine::compete`] has what is usual.
-    Compete {
+    Contrast {
         /// β, above 0.
         beta: f64,
         /// p, 0 to 8.
@@ -54,19 +54,19 @@ pub enum Refine {
 const CELLS: i64 = 1024;
 
 impl Refine {
-    /// [`Refine::Compete`] with β 1.5 after two steps of self-attention. One leaves large things that the model attends to in
+    /// [`Refine::Contrast`] with β 1.5 after two steps of self-attention. One leaves large things that the model attends to in
     /// a few spots alone, such as a background, to whatever else is a little ahead there; more blur the small ones.
     #[must_use]
-    pub const fn compete() -> Self {
-        Self::Compete { beta: 1.5, power: 2 }
+    pub const fn contrast() -> Self {
+        Self::Contrast { beta: 1.5, power: 2 }
     }
 
     pub(super) fn check(self) -> Result<()> {
         match self {
-            Self::SelfAttention { power } | Self::Compete { power, .. } if power > 8 => {
+            Self::SelfAttention { power } | Self::Contrast { power, .. } if power > 8 => {
                 Err(Error::parameter("refine power", power, "0 to 8"))
             }
-            Self::Compete { beta, .. } if !(beta.is_finite() && beta > 0.0) => {
+            Self::Contrast { beta, .. } if !(beta.is_finite() && beta > 0.0) => {
                 Err(Error::parameter("refine beta", beta, "a number above 0; 1.5 is usual"))
             }
             _ => Ok(()),
@@ -75,7 +75,7 @@ impl Refine {
 
     /// Does it read how the picture attends to itself?
     pub(super) const fn looks(self) -> bool {
-        matches!(self, Self::SelfAttention { power: 1.. } | Self::Compete { .. })
+        matches!(self, Self::SelfAttention { power: 1.. } | Self::Contrast { .. })
     }
 }
 
@@ -117,7 +117,7 @@ impl Refining {
         let pooled = (halvings..32).find(is_small).unwrap_or(halvings);
         let grid = setup.grid.halved(pooled);
         let subjects = things.into_iter().map(|(name, spans)| (name, spans, Merge::Mean)).collect::<Vec<_>>();
-        let compete = matches!(how, Refine::Compete { .. });
+        let compete = matches!(how, Refine::Contrast { .. });
         let things = compete.then(|| -> Result<Recording> {
             let subjects = Subjects::new(subjects, setup.device)?;
             Ok(Recording::new(grid, setup.images, subjects, accumulate, false))
@@ -149,7 +149,7 @@ impl Refining {
     /// The refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `map`, [n, 1, h, w], is its own, and `change` where the prediction
     /// changes with the phrase, if that is known. `None` before the first step.
     pub fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
-        if let Refine::Compete { beta, .. } = self.how {
+        if let Refine::Contrast { beta, .. } = self.how {
             return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();
         }
         let Some(attention) = self.attention.read()? else { return Ok(None) };
@@ -170,7 +170,7 @@ impl Refining {
     }
 
     fn contest(&self, change: Option<&Tensor>) -> Result<Option<Contest>> {
-        let (Refine::Compete { power, .. }, Some(things)) = (self.how, &self.things) else { return Ok(None) };
+        let (Refine::Contrast { power, .. }, Some(things)) = (self.how, &self.things) else { return Ok(None) };
         let (Some(maps), Some(attention)) = (things.maps.read()?, self.attention.read()?) else { return Ok(None) };
         Contest::new(&maps, &attention.f_flatten(2, 3)?, power, change, self.roles).map(Some)
     }
@@ -283,8 +283,8 @@ mod tests {
             0.0
         );
         assert!(Refine::SelfAttention { power: 9 }.check().is_err());
-        assert!(Refine::Compete { beta: 0.0, power: 1 }.check().is_err());
-        assert!(Refine::Compete { beta: 1.5, power: 9 }.check().is_err());
-        assert!(Refine::compete().check().is_ok());
+        assert!(Refine::Contrast { beta: 0.0, power: 1 }.check().is_err());
+        assert!(Refine::Contrast { beta: 1.5, power: 9 }.check().is_err());
+        assert!(Refine::contrast().check().is_ok());
     }
 }

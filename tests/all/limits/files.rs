@@ -174,7 +174,8 @@ fn full_disk_is_told_with_the_path_and_leaves_nothing() {
     let tensors = Tensors::from([("a".into(), Tensor::zeros([1 << 20], tch::kind::FLOAT_CPU))]);
     // The largest file that this process may write is smaller than that.
     let program = std::env::current_exe().expect("this program");
-    let script = "trap '' XFSZ; ulimit -f 800; exec \"$0\" --exact files::write_for_another_test --ignored --nocapture";
+    let script =
+        "trap '' XFSZ; ulimit -f 800; exec \"$0\" --exact limits::files::write_for_another_test --ignored --nocapture";
     let output = Command::new("sh").args(["-c", script]).arg(program).env(PLACE, &path).output().expect("an end");
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("large.safetensors: ") && said.contains("File too large"), "{said}");

@@ -63,7 +63,7 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
         let mut eyes = |color_var: Option<f64>| -> Result<f64> {
             let mut apart = Vec::new();
             for seed in 0..3 {
-                let mut request = pipeline.request(PORTRAIT).seed(seed).sampler(name);
+                let mut request = pipeline.request(PORTRAIT).seed(seed).solver_named(name);
                 if let Some(color_var) = color_var {
                     request = request.guide(ColorForce::published("eyes", GOLD).color_var(color_var));
                 }

@@ -56,8 +56,14 @@ fn measured(
 ) -> Result<Figures> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
-    let output =
-        pipeline.request(prompt).seed(0).images(seeds).sampler("DPM++ 2M").steps(10).guide(make(&picture)).run()?;
+    let output = pipeline
+        .request(prompt)
+        .seed(0)
+        .images(seeds)
+        .solver_named("DPM++ 2M")
+        .steps(10)
+        .guide(make(&picture))
+        .run()?;
     let (of, colors) = (seen(pipeline.model(), &picture)?, palette(&picture)?);
     let mut figures = Figures { similarity: Vec::new(), palette: Vec::new(), parts: 0.0 };
     for picture in output.images() {

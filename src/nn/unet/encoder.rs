@@ -1,7 +1,7 @@
 //! The contracting half of a UNet, which a ControlNet has too: from a sample to the smallest grid.
 
-use super::added::Added;
-use super::blocks::{DownBlock, Maker, MidBlock, Told};
+use super::added::AddedConditions;
+use super::blocks::{BlockBuilder, BlockContext, DownBlock, MidBlock};
 use super::config::{Level, UnetConfig};
 use crate::attention::{Tap, repeated};
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use tch::{Device, Kind, Tensor};
 
 /// From `conv_in` to `mid_block`.
 #[derive(Debug)]
-pub(in crate::nn) struct Contracting {
+pub(in crate::nn) struct UnetEncoder {
     conv_in: Conv2d,
     time_proj: Sinusoids,
     time_embedding: TimestepEmbedding,
@@ -26,7 +26,7 @@ pub(in crate::nn) struct Contracting {
 }
 
 /// What it makes of a sample, and what it was told on the way, in the network's kind.
-pub(in crate::nn) struct Contracted {
+pub(in crate::nn) struct Encoded {
     /// At the smallest grid.
     pub x: Tensor,
     /// What every layer on the way down put out; what is older than the first attention to the context has the sample's rows.
@@ -37,7 +37,7 @@ pub(in crate::nn) struct Contracted {
     pub context: Tensor,
 }
 
-impl Contracted {
+impl Encoded {
     /// Every row of the skips.
     pub fn whole(mut self) -> Result<Self> {
         let rows = self.context.size3()?.0;
@@ -46,9 +46,9 @@ impl Contracted {
     }
 }
 
-impl Contracting {
+impl UnetEncoder {
     /// Pulls it from `w`; also gives the channels of everything kept for the way up.
-    pub fn new(w: &Weights, make: &mut Maker<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
+    pub fn new(w: &Weights, make: &mut BlockBuilder<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
         let config = make.config;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
         let mut skips = vec![first];
@@ -94,10 +94,10 @@ impl Contracting {
         sample: &Tensor,
         timestep: &Tensor,
         context: &Tensor,
-        added: Option<&Added>,
+        added: Option<&AddedConditions>,
         hint: Option<&Tensor>,
         tap: &mut Tap<'_>,
-    ) -> Result<Contracted> {
+    ) -> Result<Encoded> {
         self.check(sample, timestep, context)?;
         let time = self.time(timestep, added)?.f_silu()?; // [1 or b, 4·channels]
         let (rows, all) = (sample.size4()?.0, context.size3()?.0);
@@ -106,7 +106,7 @@ impl Contracting {
             return Err(Error::Shape { what: "sample", got: sample.size(), expected });
         }
         let context = self.cast(context)?;
-        let told = Told { times: &self.times.forward(&time)?, context: &context };
+        let told = BlockContext { times: &self.times.forward(&time)?, context: &context };
 
         let mut x = self.cast(sample)?;
         if self.config.center_input_sample {
@@ -129,11 +129,11 @@ impl Contracting {
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, told, tap)?;
         }
-        Ok(Contracted { x: repeated(&x, context.size3()?.0)?, skips, time, context })
+        Ok(Encoded { x: repeated(&x, context.size3()?.0)?, skips, time, context })
     }
 
     /// The timestep, and what is added to it, as a vector.
-    fn time(&self, timestep: &Tensor, added: Option<&Added>) -> Result<Tensor> {
+    fn time(&self, timestep: &Tensor, added: Option<&AddedConditions>) -> Result<Tensor> {
         let waves = |of: &Sinusoids, values: &Tensor| -> Result<Tensor> {
             self.cast(&of.of(&values.f_to_device(self.options.1)?.f_reshape([-1])?)?)
         };
@@ -142,7 +142,7 @@ impl Contracting {
         let time = self.time_embedding.forward(&waves(&self.time_proj, timestep)?, condition.as_ref())?;
 
         let (Some(sizes), Some(add_embedding)) = (&self.add_time_proj, &self.add_embedding) else { return Ok(time) };
-        let Some(Added { text_embeds: Some(text), time_ids: Some(ids), .. }) = added else {
+        let Some(AddedConditions { text_embeds: Some(text), time_ids: Some(ids), .. }) = added else {
             return Err(Error::parameter(
                 "added",
                 "incomplete",

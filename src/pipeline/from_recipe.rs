@@ -1,10 +1,10 @@
 //! A request as a recipe, and [`Request::from_png`]: the run again, from what its picture says.
 
 use super::infotext::Infotext;
-use super::recipe::{FORMAT, RunRecipe, Told};
+use super::recipe::{FORMAT, PngRecipe, RunRecipe};
 use super::{Pipeline, Request};
 use crate::conditioning::Codec;
-use crate::diffusion::Family;
+use crate::diffusion::SchedulerFamily;
 use crate::diffusion::solver::{self, Solver};
 use crate::error::{Error, Result};
 use crate::model::hex;
@@ -46,9 +46,9 @@ impl<'p> Request<'p> {
     /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, has no recipe, or a broken one; [`Error::UnknownSolver`].
     pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
         let bare = Self::new(&pipeline.model, &mut [], "");
-        match Told::by(path.as_ref())? {
-            Told::Recipe(recipe) => bare.following(*recipe),
-            Told::Infotext(info) => Ok(bare.in_words(&info)),
+        match PngRecipe::by(path.as_ref())? {
+            PngRecipe::Recipe(recipe) => bare.following(*recipe),
+            PngRecipe::Infotext(info) => Ok(bare.in_words(&info)),
         }
     }
 
@@ -145,7 +145,7 @@ impl<'p> Request<'p> {
             sampler: owned(&self.sampler),
             solver,
             spacing: self.spacing,
-            checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != Family::Lcm),
+            checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != SchedulerFamily::Lcm),
             clip_skip: self.model.text_options().clip_skip,
             guidance_scale: self.scale.unwrap_or(self.model.defaults().guidance_scale),
             guidance_rescale: self.rescale,

@@ -1,4 +1,4 @@
-//! [`Table`]: the noise levels a model was trained at.
+//! [`TrainingSchedule`]: the noise levels a model was trained at.
 
 use crate::error::{Error, Result};
 
@@ -8,24 +8,24 @@ use crate::error::{Error, Result};
 /// for bit and σ to its last f32 digit: an f64 table would turn some timesteps into their neighbors.
 ///
 /// ```
-/// use impasto::diffusion::Table;
+/// use impasto::diffusion::TrainingSchedule;
 ///
-/// let table = Table::stable_diffusion();
+/// let table = TrainingSchedule::stable_diffusion();
 /// assert!((table.sigma_max() - 14.6146).abs() < 1e-4);
-/// assert_eq!(table.t_of(1e6), 999.0);                           // levels outside the table have its ends' timesteps
+/// assert_eq!(table.timestep_of(1e6), 999.0);                           // levels outside the table have its ends' timesteps
 /// ```
 ///
 /// Source: diffusers' schedulers; k-diffusion's `DiscreteSchedule` for the interpolation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Table {
+pub struct TrainingSchedule {
     betas: Vec<f32>,
-    abars: Vec<f32>,
+    alphas_cumprod: Vec<f32>,
     sigmas: Vec<f64>,
     /// ln σ.
     logs: Vec<f64>,
 }
 
-impl Table {
+impl TrainingSchedule {
     /// Of β per timestep.
     ///
     /// # Errors
@@ -37,7 +37,7 @@ impl Table {
     /// β rises linearly, over `count` timesteps.
     ///
     /// # Errors
-    /// As [`Table::new`].
+    /// As [`TrainingSchedule::new`].
     pub fn linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start as f32, end as f32).collect())
     }
@@ -45,7 +45,7 @@ impl Table {
     /// √β rises linearly, over `count` timesteps.
     ///
     /// # Errors
-    /// As [`Table::new`].
+    /// As [`TrainingSchedule::new`].
     pub fn scaled_linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start.sqrt() as f32, end.sqrt() as f32).map(|root| root * root).collect())
     }
@@ -53,7 +53,7 @@ impl Table {
     /// ᾱ falls as cos² (Nichol and Dhariwal, 2021), over `count` timesteps.
     ///
     /// # Errors
-    /// As [`Table::new`].
+    /// As [`TrainingSchedule::new`].
     pub fn cosine(count: usize) -> Result<Self> {
         let abar = |i: usize| ((i as f64 / count as f64 + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
         Self::new((0..count).map(|i| (1.0 - abar(i + 1) / abar(i)).min(0.999) as f32).collect())
@@ -70,14 +70,14 @@ impl Table {
     /// the 0 of its DDIM and DDPM.
     ///
     /// # Errors
-    /// As [`Table::new`], and if `floor` is not a positive number below the level before.
+    /// As [`TrainingSchedule::new`], and if `floor` is not a positive number below the level before.
     pub fn zero_terminal_snr(self, floor: f32) -> Result<Self> {
-        let roots: Vec<f32> = self.abars.iter().map(|abar| abar.sqrt()).collect();
+        let roots: Vec<f32> = self.alphas_cumprod.iter().map(|abar| abar.sqrt()).collect();
         let (first, last) = (roots.first().copied().unwrap_or(1.0), roots.last().copied().unwrap_or_default());
         let scale = first / (first - last);
-        let abars = roots.iter().map(|root| ((root - last) * scale).powi(2));
+        let alphas_cumprod = roots.iter().map(|root| ((root - last) * scale).powi(2));
         // β = 1 − ᾱ/(ᾱ before)
-        let betas = abars.scan(1.0, |before, abar| Some(1.0 - abar / std::mem::replace(before, abar)));
+        let betas = alphas_cumprod.scan(1.0, |before, abar| Some(1.0 - abar / std::mem::replace(before, abar)));
         Self::of(betas.collect(), floor).checked()
     }
 
@@ -87,10 +87,10 @@ impl Table {
             *product *= f64::from(1.0 - beta);
             Some((*product as f32).max(floor))
         });
-        let abars: Vec<f32> = products.collect();
-        let sigmas = abars.iter().map(|abar| ((1.0 - abar) / abar).sqrt());
+        let alphas_cumprod: Vec<f32> = products.collect();
+        let sigmas = alphas_cumprod.iter().map(|abar| ((1.0 - abar) / abar).sqrt());
         let (sigmas, logs) = sigmas.map(|sigma| (f64::from(sigma), f64::from(sigma.ln()))).unzip();
-        Self { betas, abars, sigmas, logs }
+        Self { betas, alphas_cumprod, sigmas, logs }
     }
 
     fn checked(self) -> Result<Self> {
@@ -115,8 +115,8 @@ impl Table {
     }
 
     /// ᾱ of each timestep, falling: the share of the picture in the variance of a variance-preserving latent.
-    pub fn abars(&self) -> &[f32] {
-        &self.abars
+    pub fn alphas_cumprod(&self) -> &[f32] {
+        &self.alphas_cumprod
     }
 
     /// The lowest level.
@@ -130,7 +130,7 @@ impl Table {
     }
 
     /// The timestep of a level, 0..=999 for 1000 timesteps: linear in ln σ between entries, the ends' outside.
-    pub fn t_of(&self, sigma: f64) -> f64 {
+    pub fn timestep_of(&self, sigma: f64) -> f64 {
         let log = sigma.ln();
         let above = self.logs.partition_point(|&level| level <= log);
         let below = above.saturating_sub(1);
@@ -140,7 +140,7 @@ impl Table {
         }
     }
 
-    /// The level of a timestep, the reverse of [`Table::t_of`].
+    /// The level of a timestep, the reverse of [`TrainingSchedule::timestep_of`].
     pub fn sigma_of(&self, timestep: f64) -> f64 {
         at(&self.logs, timestep).exp()
     }
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn tables_are_diffusers() {
-        let scaled = || Table::scaled_linear(1000, 0.00085, 0.012).unwrap();
+        let scaled = || TrainingSchedule::scaled_linear(1000, 0.00085, 0.012).unwrap();
         let tables = [
             ("scaled_linear", scaled()),
-            ("linear", Table::linear(1000, 1e-4, 0.02).unwrap()),
-            ("squaredcos_cap_v2", Table::cosine(1000).unwrap()),
+            ("linear", TrainingSchedule::linear(1000, 1e-4, 0.02).unwrap()),
+            ("squaredcos_cap_v2", TrainingSchedule::cosine(1000).unwrap()),
             ("scaled_linear_zsnr", scaled().zero_terminal_snr(2f32.powi(-24)).unwrap()),
         ];
         let golden = golden();
@@ -194,33 +194,33 @@ mod tests {
             for (i, t) in want["t"].as_array().unwrap().iter().enumerate() {
                 let t = t.as_u64().unwrap() as usize;
                 let (abar, sigma) = (want["abar"][i].as_f64().unwrap(), want["sigma"][i].as_f64().unwrap());
-                assert!((f64::from(table.abars()[t]) - abar).abs() <= 1e-9 * abar, "{name} {t}");
+                assert!((f64::from(table.alphas_cumprod()[t]) - abar).abs() <= 1e-9 * abar, "{name} {t}");
                 assert!((table.sigmas[t] - sigma).abs() <= 1.5e-7 * sigma, "{name} {t}");
             }
         }
-        assert_eq!(scaled(), Table::stable_diffusion());
+        assert_eq!(scaled(), TrainingSchedule::stable_diffusion());
     }
 
     #[test]
     fn levels_and_timesteps_are_each_others_reverse() {
-        let (table, golden) = (Table::stable_diffusion(), golden());
+        let (table, golden) = (TrainingSchedule::stable_diffusion(), golden());
         for (sigma, t) in golden["sigma_to_t"].as_object().unwrap() {
             let (sigma, t): (f64, f64) = (sigma.parse().unwrap(), t.as_f64().unwrap());
-            assert!((table.t_of(sigma) - t).abs() < 1e-5, "{sigma}");
+            assert!((table.timestep_of(sigma) - t).abs() < 1e-5, "{sigma}");
         }
         for t in [0.0, 0.25, 1.0, 499.5, 998.9] {
-            assert!((table.t_of(table.sigma_of(t)) - t).abs() < 1e-9, "{t}");
+            assert!((table.timestep_of(table.sigma_of(t)) - t).abs() < 1e-9, "{t}");
             assert!((table.level(t) - table.sigma_of(t)).abs() < 0.05 * table.level(t), "{t}");
         }
         assert_eq!((table.level(-3.0), table.level(2000.0)), (table.sigma_min(), table.sigma_max()));
-        assert_eq!((table.t_of(0.0), table.t_of(f64::NAN)), (0.0, 0.0));
+        assert_eq!((table.timestep_of(0.0), table.timestep_of(f64::NAN)), (0.0, 0.0));
     }
 
     #[test]
     fn a_table_that_does_not_rise_is_an_error() {
         for betas in [vec![], vec![0.1], vec![0.1, 0.0], vec![0.1, 1.0], vec![0.1, f32::NAN]] {
-            assert!(matches!(Table::new(betas), Err(Error::Parameter { name: "betas", .. })));
+            assert!(matches!(TrainingSchedule::new(betas), Err(Error::Parameter { name: "betas", .. })));
         }
-        assert!(Table::stable_diffusion().zero_terminal_snr(0.0).is_err());
+        assert!(TrainingSchedule::stable_diffusion().zero_terminal_snr(0.0).is_err());
     }
 }

@@ -7,13 +7,13 @@ use crate::conditioning::Conditioning;
 use crate::diffusion::{Input, Prediction, Predictions};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
-use crate::nn::{Added, Sinusoids};
+use crate::nn::{AddedConditions, Sinusoids};
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
 
 /// What the network reads for some inputs, stacked.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct UnetInput {
     /// The latents in sigma space, f32.
     pub x: Tensor,
     /// How many of the rows are different: the first ones, which go round where all inputs share a latent.
@@ -21,12 +21,12 @@ pub(super) struct Given {
     pub sample: Tensor,
     pub timestep: Tensor,
     pub context: Tensor,
-    pub added: Option<Added>,
+    pub added: Option<AddedConditions>,
 }
 
 impl Model {
     /// What the network reads for some inputs.
-    pub(super) fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<Given> {
+    pub(super) fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<UnetInput> {
         let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
         if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
             [a, b] if a.size() != b.size() => Some([a, b]),
@@ -42,7 +42,7 @@ impl Model {
         // Whatever else the network is told may differ from input to input, and of latents with gradients each has its own.
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let distinct = latents.first().filter(|_| alike).unwrap_or(&&x).size4()?.0;
-        Ok(Given { x, distinct, sample, timestep, context, added })
+        Ok(UnetInput { x, distinct, sample, timestep, context, added })
     }
 
     /// What the network predicts of that.
@@ -50,10 +50,10 @@ impl Model {
         &self,
         step: &Step,
         inputs: &[Input<'_>],
-        given: &Given,
+        given: &UnetInput,
         tap: &mut Tap<'_>,
     ) -> Result<Predictions> {
-        let Given { x, distinct, sample, timestep, context, added } = given;
+        let UnetInput { x, distinct, sample, timestep, context, added } = given;
         let sample = sample.f_narrow(0, 0, *distinct)?;
         let out = self.unet.forward(&sample, timestep, context, added.as_ref(), tap)?.f_to_kind(Kind::Float)?;
         let x0 = self.prediction().x0(&out, x, step.sigma)?;
@@ -95,13 +95,15 @@ impl Model {
     }
 
     /// What LCM and SDXL are told beside the prompt.
-    fn added(&self, inputs: &[Input<'_>]) -> Result<Option<Added>> {
+    fn added(&self, inputs: &[Input<'_>]) -> Result<Option<AddedConditions>> {
         let timestep_cond = match self.unet_config.time_cond_proj_dim {
             Some(width) => Some(guidances(inputs, width)?),
             None => None,
         };
         let Some(count) = size_numbers(&self.unet_config, &self.text_encoders) else {
-            return Ok(timestep_cond.map(|told| Added { timestep_cond: Some(told), ..Added::default() }));
+            return Ok(
+                timestep_cond.map(|told| AddedConditions { timestep_cond: Some(told), ..AddedConditions::default() })
+            );
         };
         let pooled = rows(inputs, "Conditioning::pooled", |conditioning| conditioning.pooled.as_ref())?;
         let mut sizes = Vec::with_capacity(inputs.len());
@@ -116,7 +118,7 @@ impl Model {
             sizes.push(Tensor::f_from_slice(&numbers)?.f_to_device(self.device)?.f_expand([images, count], false)?);
         }
         let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
-        Ok(Some(Added { text_embeds, time_ids, timestep_cond, ..Added::default() }))
+        Ok(Some(AddedConditions { text_embeds, time_ids, timestep_cond, ..AddedConditions::default() }))
     }
 }
 
@@ -156,7 +158,7 @@ fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, Interest, Probs, Scores, Wiring};
+    use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Probs, Scores};
     use crate::conditioning::Codec;
     use crate::diffusion::{Denoiser, Noise};
     use crate::step::Grid;
@@ -234,7 +236,7 @@ mod tests {
             let predicted = |own: &Tensor, phase: Interest| -> Result<([Tensor; 2], Vec<Tensor>)> {
                 let inputs = [Input::new(branches[0], &x, &words[0]), Input::new(branches[1], own, &words[1])];
                 let mut hook = Adds(phase, Vec::new());
-                let mut wiring = Wiring::new(&[&mut hook], model.sites(), &branches)?;
+                let mut wiring = HookTable::new(&[&mut hook], model.sites(), &branches)?;
                 let call = Call { step: &step, branches: &branches, images: 0..images, grid: Grid::new(16, 12) };
                 let mut tap = Tap::new(call, vec![&mut hook], &mut wiring)?;
                 let predictions = model.denoise(&step, &inputs, &mut tap)?;
@@ -263,7 +265,7 @@ mod tests {
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let branches = [Branch::Cond];
         let call = Call { step: &step, branches: &branches, images: 0..2, grid: Grid::new(8, 8) };
-        let mut wiring = Wiring::new(&[], model.sites(), &branches)?;
+        let mut wiring = HookTable::new(&[], model.sites(), &branches)?;
         let twice = [Input::new(Branch::Cond, &x, &words), Input::new(Branch::Uncond, &x, &words)];
         let three = [Input::new(Branch::Cond, &x, &words), twice[0], twice[1]];
         model.denoise(&step, &twice, &mut Tap::new(call.clone(), Vec::new(), &mut wiring)?)?;

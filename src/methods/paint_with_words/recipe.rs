@@ -1,6 +1,6 @@
 //! A painting as a recipe.
 
-use super::{Area, Overlay, PaintWithWords, Sites, WeightFn};
+use super::{Area, AreaBlend, PaintWithWords, Sites, WeightFn};
 use crate::diffusion::NoiseEdges;
 use crate::error::Result;
 use crate::mask::Resample;
@@ -17,7 +17,7 @@ struct Written<'a> {
     blur: f64,
     weight: &'a WeightFn,
     resample: Resample,
-    overlay: Overlay,
+    blend: AreaBlend,
     edges: NoiseEdges,
     on_uncond: f64,
     #[serde(serialize_with = "window::serialize")]
@@ -35,7 +35,7 @@ struct Read {
     blur: f64,
     weight: WeightFn,
     resample: Resample,
-    overlay: Overlay,
+    blend: AreaBlend,
     edges: NoiseEdges,
     on_uncond: f64,
     #[serde(deserialize_with = "window::deserialize")]
@@ -52,7 +52,7 @@ impl PaintWithWords {
             blur: self.canvas.blur,
             weight: &self.weight,
             resample: self.resample,
-            overlay: self.overlay,
+            blend: self.blend,
             edges: self.edges,
             on_uncond: self.on_uncond,
             window: self.window,
@@ -67,7 +67,7 @@ impl PaintWithWords {
         let mut paint = Self::each(&read.maps);
         paint.canvas.areas = read.areas;
         let paint = paint.tolerance(read.tolerance).blur(read.blur).weight(read.weight).resample(read.resample);
-        let paint = paint.overlay(read.overlay).noise_edges(read.edges).on_uncond(read.on_uncond);
+        let paint = paint.blend(read.blend).noise_edges(read.edges).on_uncond(read.on_uncond);
         let (high, low) = read.window;
         Ok(paint.sigmas(high, low))
     }
