@@ -72,7 +72,7 @@ mod vision;
 pub mod weights;
 
 /// The versions of these crates whose types stand in this crate's interface.
-pub use {ndarray, tch};
+pub use {image, ndarray, tch};
 
 pub use branch::{Branch, BranchInfo};
 pub use color::{Lab, Rgb};

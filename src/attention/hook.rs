@@ -4,7 +4,7 @@ use super::kernel;
 use super::site::AttentionSite;
 use super::views::{Probs, Scores};
 use crate::branch::Branch;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::step::{Grid, Step};
 use std::ops::Range;
 use tch::Tensor;
@@ -27,12 +27,61 @@ pub struct At<'a> {
     /// Rows and columns of the queries.
     pub grid: Grid,
     pub(super) q: &'a Tensor,
+    pub(super) values: Option<&'a Tensor>,
     pub(super) project: &'a Project<'a>,
 }
 
 impl At<'_> {
-    /// Plain attention of this call's queries over another context ([n, tokens, dim]), [n, queries, heads · head_dim];
-    /// no hooks.
+    /// The queries of this call, [n, heads, queries, head_dim].
+    pub const fn query(&self) -> &Tensor {
+        self.q
+    }
+
+    /// The values of this call, [n, heads, tokens, head_dim]; `None` in [`CrossAttentionHook::context`], which comes before them.
+    pub const fn values(&self) -> Option<&Tensor> {
+        self.values
+    }
+
+    /// Plain attention of this call's queries over keys and values of your own, [n, heads, tokens, head_dim] each, →
+    /// [n, queries, heads · head_dim]; no hooks. Decoupled attention (IP-Adapter) adds it to the output, times a weight.
+    ///
+    /// ```
+    /// # use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
+    /// # use impasto::{Branch, Result};
+    /// # use tch::Tensor;
+    /// /// An image prompt, projected by weights of its own for one site.
+    /// struct ImagePrompt { site: usize, key: Tensor, value: Tensor, scale: f64 }
+    ///
+    /// impl CrossAttentionHook for ImagePrompt {
+    ///     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+    ///         if site.index == self.site && branch == Branch::Cond { Interest::OUTPUT } else { Interest::NONE }
+    ///     }
+    ///     fn output(&mut self, at: &At, output: &mut Tensor) -> Result<()> {
+    ///         let beside = at.attend_with(&self.key, &self.value)?;
+    ///         *output = output.f_add(&beside.f_mul_scalar(self.scale)?)?;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if keys or values do not fit the queries or each other.
+    pub fn attend_with(&self, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+        let (n, heads, _, width) = self.q.size4()?;
+        for (what, got) in [("key", key.size()), ("value", value.size())] {
+            let fits =
+                matches!(got.as_slice(), &[rows, h, tokens, w] if (rows, h, w) == (n, heads, width) && tokens > 0);
+            if !fits || key.size().get(2) != value.size().get(2) {
+                let expected = format!("[{n}, {heads}, tokens, {width}] of keys and values alike");
+                return Err(Error::Shape { what, got, expected });
+            }
+        }
+        let kind = self.q.kind();
+        kernel::plain(self.q, &key.f_to_kind(kind)?, &value.f_to_kind(kind)?)
+    }
+
+    /// Plain attention of this call's queries over another context ([n, tokens, dim]), projected by the site's own weights,
+    /// [n, queries, heads · head_dim]; no hooks.
     pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
         let (k, v) = (self.project)(&context.f_to_kind(self.q.kind())?)?;
         kernel::plain(self.q, &k, &v)

@@ -140,7 +140,7 @@ impl<'a> Tap<'a> {
             // A copy: hooks may edit in place, and later sites read the same context.
             let (mut context, q) = (live.rows(context, row)?.f_alias_copy()?, live.rows(q, row)?);
             let (n, _, dim) = context.size3()?;
-            live.each(&spot, branch, &q, Interest::CONTEXT, "context", |hook, at| {
+            live.each(&spot, branch, (&q, None), Interest::CONTEXT, "context", |hook, at| {
                 hook.context(at, &mut context)?;
                 match context.size().as_slice() {
                     [images, _, width] if (*images, *width) == (n, dim) => Ok(()),
@@ -188,19 +188,27 @@ impl Attached<'_> {
         all.fold(Interest::NONE, |a, b| a | b)
     }
 
-    /// Calls `f` with every active hook that wants `phase` here. `q`: the branch's queries.
+    /// Calls `f` with every active hook that wants `phase` here. `q`, `values`: the branch's queries, and values once there are any.
     fn each(
         &mut self,
         spot: &CallSite<'_>,
         branch: Branch,
-        q: &Tensor,
+        (q, values): (&Tensor, Option<&Tensor>),
         phase: Interest,
         name: &'static str,
         mut f: impl FnMut(&mut dyn CrossAttentionHook, &At<'_>) -> Result<()>,
     ) -> Result<()> {
         let (site, step, images) = (spot.site, self.call.step, self.call.images.clone());
-        let at =
-            At { site, step, branch, images, grid: self.call.grid.halved(site.halvings), q, project: spot.project };
+        let at = At {
+            site,
+            step,
+            branch,
+            images,
+            grid: self.call.grid.halved(site.halvings),
+            q,
+            values,
+            project: spot.project,
+        };
         for (i, hook) in &mut self.hooks {
             if self.wiring.of(*i, site, branch).contains(phase) {
                 f(&mut **hook, &at).map_err(|source| Error::Hook {
@@ -252,11 +260,11 @@ impl Attached<'_> {
             true => Some(kernel::scores(q, k)?),
             false => None,
         };
-        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, q, k, scores.as_ref())? } else { None };
+        let bias = if wants(Interest::BIAS) { self.bias(spot, branches, (q, k, v), scores.as_ref())? } else { None };
         let scores = scores.map(|scores| biased(scores, bias.as_ref())).transpose()?;
         let edited = wants(Interest::SCORES);
         let whole = match scores {
-            Some(scores) if edited => Some(kernel::probs(&self.edited(spot, branches, q, &scores)?)?),
+            Some(scores) if edited => Some(kernel::probs(&self.edited(spot, branches, (q, v), &scores)?)?),
             Some(scores) => Some(kernel::probs(&scores)?),
             None => None,
         };
@@ -266,11 +274,11 @@ impl Attached<'_> {
         };
         if wants(Interest::PROBS) {
             for (row, &branch) in branches.iter().enumerate() {
-                let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
+                let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
                 let whole = whole.as_ref().map(|whole| self.rows(whole, row)).transpose()?;
                 let bias = bias.as_ref().map(|bias| self.rows(bias, row)).transpose()?;
                 let probs = Probs::new(&q, &k, bias.as_ref(), whole, edited);
-                self.each(spot, branch, &q, Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
+                self.each(spot, branch, (&q, Some(&v)), Interest::PROBS, "probs", |hook, at| hook.probs(at, &probs))?;
             }
         }
         let output = kernel::merge_heads(&output)?;
@@ -279,8 +287,8 @@ impl Attached<'_> {
         }
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (mut part, q) = (self.rows(&output, row)?, self.rows(q, row)?);
-            self.each(spot, branch, &q, Interest::OUTPUT, "output", |hook, at| {
+            let (mut part, q, v) = (self.rows(&output, row)?, self.rows(q, row)?, self.rows(v, row)?);
+            self.each(spot, branch, (&q, Some(&v)), Interest::OUTPUT, "output", |hook, at| {
                 let shape = part.size();
                 hook.output(at, &mut part)?;
                 same_shape("output", &part, &shape)
@@ -296,18 +304,17 @@ impl Attached<'_> {
         &mut self,
         spot: &CallSite<'_>,
         branches: &[Branch],
-        q: &Tensor,
-        k: &Tensor,
+        (q, k, v): (&Tensor, &Tensor, &Tensor),
         scores: Option<&Tensor>,
     ) -> Result<Option<Tensor>> {
         let n = self.images();
         let ((_, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
         let mut sums: Vec<Option<Tensor>> = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (q, k) = (self.rows(q, row)?, self.rows(k, row)?);
+            let (q, k, v) = (self.rows(q, row)?, self.rows(k, row)?, self.rows(v, row)?);
             let scores = Scores::new(&q, &k, scores.map(|scores| self.rows(scores, row)).transpose()?);
             let mut sum: Option<Tensor> = None;
-            self.each(spot, branch, &q, Interest::BIAS, "bias", |hook, at| {
+            self.each(spot, branch, (&q, Some(&v)), Interest::BIAS, "bias", |hook, at| {
                 if let Some(bias) = hook.bias(at, &scores)? {
                     let full = [n, heads, queries, tokens];
                     let fits = bias.f_expand(full, false).is_ok();
@@ -338,11 +345,17 @@ impl Attached<'_> {
     }
 
     /// Scores as the hooks leave them, f32 [b, heads, queries, tokens].
-    fn edited(&mut self, spot: &CallSite<'_>, branches: &[Branch], q: &Tensor, scores: &Tensor) -> Result<Tensor> {
+    fn edited(
+        &mut self,
+        spot: &CallSite<'_>,
+        branches: &[Branch],
+        (q, v): (&Tensor, &Tensor),
+        scores: &Tensor,
+    ) -> Result<Tensor> {
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            let (mut part, q) = (self.rows(scores, row)?, self.rows(q, row)?);
-            self.each(spot, branch, &q, Interest::SCORES, "scores", |hook, at| {
+            let (mut part, q, v) = (self.rows(scores, row)?, self.rows(q, row)?, self.rows(v, row)?);
+            self.each(spot, branch, (&q, Some(&v)), Interest::SCORES, "scores", |hook, at| {
                 let shape = part.size();
                 hook.scores(at, &mut part)?;
                 same_shape("scores", &part, &shape)

@@ -25,6 +25,7 @@ use image::{
 };
 pub use resample::Filter;
 
+use ndarray::Array3;
 use resample::{Size, resample};
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
@@ -39,6 +40,59 @@ const JPEG_QUALITY: u8 = 95;
 /// Sizes are given as rows, then columns, as tensors have them; pixels as `x`, `y` from the upper left corner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Raster(RgbImage);
+
+impl From<RgbImage> for Raster {
+    fn from(picture: RgbImage) -> Self {
+        Self(picture)
+    }
+}
+
+impl From<Raster> for RgbImage {
+    fn from(picture: Raster) -> Self {
+        picture.0
+    }
+}
+
+/// 8 bits of red, green and blue of any picture. Transparency is dropped, as [`Raster::open`] does; [`Raster::open_on`] mixes.
+impl From<DynamicImage> for Raster {
+    fn from(picture: DynamicImage) -> Self {
+        Self(picture.into_rgb8())
+    }
+}
+
+impl From<Raster> for DynamicImage {
+    fn from(picture: Raster) -> Self {
+        Self::ImageRgb8(picture.0)
+    }
+}
+
+/// Rows × columns × 3 of red, green and blue.
+impl From<&Raster> for Array3<u8> {
+    fn from(picture: &Raster) -> Self {
+        let pixel = |(y, x, channel): (usize, usize, usize)| {
+            let at = 3 * (y * picture.width() as usize + x) + channel;
+            picture.bytes().get(at).copied().unwrap_or_default()
+        };
+        Self::from_shape_fn((picture.height() as usize, picture.width() as usize, 3), pixel)
+    }
+}
+
+/// # Errors
+/// [`Error::Shape`] unless it is rows × columns × 3.
+impl TryFrom<&Array3<u8>> for Raster {
+    type Error = Error;
+
+    fn try_from(pixels: &Array3<u8>) -> Result<Self> {
+        let (h, w, channels) = pixels.dim();
+        match (u32::try_from(h), u32::try_from(w), channels) {
+            (Ok(h), Ok(w), 3) => Self::from_bytes(pixels.iter().copied().collect(), h, w),
+            _ => {
+                let got = vec![h as i64, w as i64, channels as i64];
+                Err(Error::Shape { what: "the picture's pixels", got, expected: "[rows, columns, 3]".into() })
+            }
+        }
+    }
+}
 
 impl Raster {
     /// A picture of one color, `h` rows by `w` columns.
@@ -407,6 +461,19 @@ mod tests {
         assert_eq!(Raster::flat(Rgb(9, 8, 7), 5, 5).resize(3, 9, Filter::Bilinear)?, Raster::flat(Rgb(9, 8, 7), 3, 9));
         assert!(picture.resize(0, 4, Filter::Bilinear).is_err());
         assert_eq!(format!("{picture:?}"), "Raster(6×8)");
+        Ok(())
+    }
+
+    #[test]
+    fn pictures_and_arrays_convert_without_loss() -> Result<()> {
+        let pixels = Array3::from_shape_fn((2, 3, 3), |(y, x, channel)| (100 * y + 10 * x + channel) as u8);
+        let picture = Raster::try_from(&pixels)?;
+        assert_eq!((picture.height(), picture.width(), picture.pixel(2, 1)), (2, 3, Some(Rgb(120, 121, 122))));
+        assert_eq!(Array3::from(&picture), pixels);
+        assert_eq!(Raster::from(RgbImage::from(picture.clone())), picture);
+        assert_eq!(Raster::from(DynamicImage::from(picture.clone())), picture);
+        let gray = Array3::zeros((2, 3, 1));
+        assert!(Raster::try_from(&gray).unwrap_err().to_string().contains("[rows, columns, 3]"));
         Ok(())
     }
 }

@@ -12,6 +12,7 @@ mod embedded_model;
 mod exact_color;
 mod examples;
 mod first_use;
+mod hook_seams;
 #[cfg(feature = "hub")]
 mod hub;
 mod image_guidance;
