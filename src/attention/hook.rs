@@ -1,4 +1,4 @@
-//! What a hook is, and what it is told.
+//! The trait of hooks, and the call that a hook sees.
 
 use super::kernel;
 use super::site::AttentionSite;
@@ -12,7 +12,7 @@ use tch::Tensor;
 /// Makes keys and values, [b, heads, tokens, d], of a context.
 pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
 
-/// Where a hook is being called.
+/// The call that a hook sees: its site, step, branch, images and queries.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct At<'a> {

@@ -1,4 +1,4 @@
-//! Where in the picture: regions, and how they are brought from one size to another. Arrays in 0..=1 and nothing else.
+//! Regions of the picture, and how they are brought from one size to another: arrays in 0..=1 and nothing else.
 
 mod guided_filter;
 mod region;

@@ -1,4 +1,4 @@
-//! Whom a phrase was told apart from.
+//! The phrases that a phrase was told apart from.
 
 use serde::Serialize;
 

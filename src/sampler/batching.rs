@@ -1,4 +1,4 @@
-//! What shares a forward pass.
+//! Whether branches and images share a forward pass.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! The end of a run from outside.
+//! Ending a run from outside.
 
 use crate::error::{Error, Result};
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use super::batching::Batching;
 use super::cancel::CancelToken;
-use super::everybody::{each, keeps};
+use super::calls::{each, keeps};
 use crate::attention::{Call, CrossAttentionHook, HookTable, Tap};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;

@@ -19,7 +19,7 @@
 mod batching;
 mod cancel;
 mod evaluation;
-mod everybody;
+mod calls;
 mod paired;
 mod start;
 
@@ -37,7 +37,7 @@ use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
 use evaluation::Evaluation;
-use everybody::{each, keeps};
+use calls::{each, keeps};
 use paired::Paired;
 use start::{Begun, Kept};
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! A run as a page. It shows what guidances report and knows none of them.
+//! A run as a page of HTML. It shows what methods report and knows none of them.
 
 use crate::frames::{Frame, frames};
 use crate::numbers::lasted;
@@ -16,7 +16,7 @@ const SHARP: u32 = 256;
 const RIBBON: u32 = 32;
 
 /// The run as a page, in one piece of HTML: pictures, what was asked and painted, masks, curves, times and the recipe, of
-/// whatever guidances report. It loads nothing, and programs find everything but pixels as JSON in the element `run`.
+/// whatever methods report. It loads nothing, and programs find everything but pixels as JSON in the element `run`.
 ///
 /// # Errors
 /// What [`Picture::raster`](impasto::guidance::Picture::raster) says of a guidance's pictures.
@@ -88,7 +88,7 @@ fn hero(output: &Output, urls: &[String]) -> Markup {
     }
 }
 
-/// What one guidance shows.
+/// Draws what one method reports.
 fn report(report: &Report, output: &Output) -> Result<Markup> {
     // The curves of all images under one label are one plot.
     let mut plots: Vec<(&str, Vec<&Curve>)> = Vec::new();
@@ -134,7 +134,7 @@ fn report(report: &Report, output: &Output) -> Result<Markup> {
 fn swatch(swatch: &Swatch, output: &Output) -> Markup {
     let Swatch { label, image, asked, painted, delta_e, .. } = swatch;
     let (class, word) = match *delta_e {
-        near if near <= 1.0 => ("met", "nobody sees a difference"),
+        near if near <= 1.0 => ("met", "no visible difference"),
         near if near <= 2.0 => ("met", "a trained eye sees it, side by side"),
         near if near <= 5.0 => ("near", "seen side by side"),
         near if near <= 10.0 => ("near", "seen at a glance"),
@@ -228,7 +228,7 @@ fn notes(output: &Output) -> Markup {
     }
 }
 
-/// What makes it again, for people and for programs.
+/// Tells how the run is made again, for people and for programs.
 fn again(output: &Output) -> Result<Markup> {
     let recipe = output.recipe();
     let pretty = serde_json::to_string_pretty(recipe).map_err(|error| malformed(&error))?;

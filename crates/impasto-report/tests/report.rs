@@ -170,7 +170,7 @@ fn maps_are_not_drawn_until_somebody_looks() -> Result<()> {
     }
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Odd).run()?;
-    let error = impasto_report::page(&output).expect_err("somebody looked").to_string();
+    let error = impasto_report::page(&output).expect_err("the map is drawn now").to_string();
     assert!(error.contains("[h, w]") && impasto_report::contact_sheet(&output, 0).is_err(), "{error}");
     Ok(())
 }

@@ -30,7 +30,7 @@ impl Evaluator {
     /// Side of the pictures that it is trained on, in pixels; larger ones are to be made as small.
     pub const SIDE: i64 = 128;
 
-    /// Of the trained network what it is: its classes, and how well it finds them in held-out drawings, as JSON.
+    /// The trained network's classes, and how well it finds each in held-out drawings (IoU), as JSON.
     pub const CARD: &'static str = include_str!("../evaluator/evaluator.json");
     /// The trained network's weights, a safetensors file.
     pub const WEIGHTS: &'static [u8] = include_bytes!("../evaluator/evaluator.safetensors");

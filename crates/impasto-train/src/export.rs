@@ -32,7 +32,7 @@ impl ModelFolder {
         Ok(model)
     }
 
-    /// Where it is.
+    /// The folder's path.
     pub fn path(&self) -> &Path {
         &self.folder
     }

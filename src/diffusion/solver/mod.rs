@@ -107,7 +107,7 @@ pub trait Solver: Send {
     /// From `x` at noise level `step.from` to the distribution at `step.to`.
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
 
-    /// How a schedule is laid out for it if nobody says otherwise. [`SchedulerFamily::Lcm`] for solvers of distilled models, whose
+    /// How a schedule is laid out for it unless another way is asked for. [`SchedulerFamily::Lcm`] for solvers of distilled models, whose
     /// timesteps are theirs whatever the spacing.
     fn family(&self) -> SchedulerFamily {
         SchedulerFamily::default()

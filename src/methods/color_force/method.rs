@@ -1,4 +1,4 @@
-//! The method as users set it up.
+//! The force as users set it up: its constructors and setters.
 
 use super::cutoff::Cutoff;
 use super::gold::GoldMode;

@@ -1,4 +1,4 @@
-//! What belongs to one run of a force.
+//! The state of one run of a force.
 
 use super::feedback::Controlled;
 use super::gold::Gold;

@@ -1,4 +1,4 @@
-//! What is doubtful about a force.
+//! Doubts about a force, as sentences.
 
 use serde::Serialize;
 

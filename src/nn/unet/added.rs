@@ -1,4 +1,4 @@
-//! What a network is told beside the prompt.
+//! Conditions beside the prompt.
 
 use super::residuals::Residuals;
 use tch::Tensor;

@@ -116,7 +116,7 @@ fn figures_of_the_documents_settings() -> Result<()> {
     Ok(())
 }
 
-/// Of portraits with `part` forced to `asked` exactly: CIEDE2000 as the judge sees the part, and change outside, per seed.
+/// Forces `part` of portraits to `asked` exactly. Returns for each seed the CIEDE2000 that the judge sees, and the change outside.
 fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f64>, Vec<f64>)> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut missed, mut outside) = (vec![], vec![]);

@@ -25,15 +25,15 @@ fn palette(picture: &Raster) -> Result<[Vec<f64>; 3]> {
     Ok([sorted(|lab| lab.l), sorted(|lab| lab.a), sorted(|lab| lab.b)])
 }
 
-/// How far colors must be moved from one palette to the other, wherever they are: the sum of L, a and b.
+/// The distance that colors must be moved from one palette to the other, wherever they are: the sum of L, a and b.
 fn moved(a: &[Vec<f64>; 3], b: &[Vec<f64>; 3]) -> f64 {
     let channel =
         |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64;
     a.iter().zip(b).map(channel).sum()
 }
 
-/// Of pictures guided by a picture: similarity to it and distance of palettes, and the share of the prompt's parts that the
-/// judge finds.
+/// Similarity to the guide and distance of palettes for each guided picture, and the share of the prompt's parts that the judge
+/// finds.
 #[derive(Debug)]
 struct Figures {
     similarity: Vec<f64>,

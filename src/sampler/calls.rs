@@ -1,4 +1,4 @@
-//! Calls of all guidances, and what they may not do.
+//! Calls every guidance method in turn, and checks what it left.
 
 use crate::error::{Error, Result, blame};
 use crate::guidance::Guidance;
