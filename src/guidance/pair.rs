@@ -22,6 +22,14 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
     fn first_pass(&self) -> Option<f64> {
         [self.0.first_pass(), self.1.first_pass()].into_iter().flatten().reduce(f64::min)
     }
+    fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
+        let (a, b) = (self.0.outlook(codec)?, self.1.outlook(codec)?);
+        Ok(match (a.is_empty(), b.is_empty()) {
+            (true, _) => b,
+            (_, true) => a,
+            _ => a.into_iter().zip(b).map(|(a, b)| a * b).collect(),
+        })
+    }
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.0.begin(setup)?;
         self.1.begin(setup)

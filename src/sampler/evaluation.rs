@@ -1,8 +1,8 @@
 //! What a solver asks within one step.
 
 use super::batching::Batching;
-use super::cancel::CancelToken;
 use super::calls::{each, keeps};
+use super::cancel::CancelToken;
 use crate::attention::{Call, CrossAttentionHook, HookTable, Tap};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;

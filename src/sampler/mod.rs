@@ -17,9 +17,9 @@
 //! ```
 
 mod batching;
+mod calls;
 mod cancel;
 mod evaluation;
-mod calls;
 mod paired;
 mod start;
 
@@ -36,8 +36,8 @@ use crate::error::{Error, Result, is_finite};
 use crate::guidance::{Cfg, Combine, Guidance, HookOnly, Report, Setup};
 use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
-use evaluation::Evaluation;
 use calls::{each, keeps};
+use evaluation::Evaluation;
 use paired::Paired;
 use start::{Begun, Kept};
 use std::collections::HashMap;

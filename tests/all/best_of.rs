@@ -35,6 +35,9 @@ fn the_best_candidate_is_finished() -> Result<()> {
     assert_eq!((found.seed(), found.images().len()), (Some(9), 1), "products of .05, .09, .24");
     assert_eq!(found.image(0)?, alone.image(0)?);
     assert_eq!(found.timing().first_pass.len(), 2, "all candidates in one batch, down to timestep 500");
+    let both = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), (Told(Vec::new()), Told(vec![0.1, 0.9, 0.6, 1.0])));
+    let found = pipeline.request(PROMPT).seed(7).steps(4).best_of(4).guide(both).run()?;
+    assert_eq!(found.seed(), Some(9), "a pair says what its parts say");
     Ok(())
 }
 
