@@ -20,7 +20,7 @@
 //!
 //! ```
 //! use impasto::diffusion::Transition;
-//! use impasto::diffusion::solver::{Eval, Solver, toward};
+//! use impasto::diffusion::solver::{Eval, Solver, euler_step};
 //! use impasto::{Result, Step};
 //! use tch::Tensor;
 //!
