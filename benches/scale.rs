@@ -21,7 +21,7 @@ use impasto::diffusion::{Denoiser, Noise, Schedule, Spacing, TrainingSchedule};
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::GoldMode;
 use impasto::sampler::{Sampler, Start};
-use impasto::{Branch, Codec, Grid, Model, Result, Rgb, Source};
+use impasto::{Branch, Codec, Grid, Model, Result, Rgb, Source, Window};
 use plotters::prelude::*;
 use support::clock::Clock;
 use support::statistics::{bootstrap, median};
@@ -69,7 +69,7 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     let mut sampler = Sampler::new(schedule, Euler);
     for phrase in ["eyes", "hair", "skin", "shirt", "background", "hair bow"].iter().cycle().take(at("forces", 0)) {
         let gold = GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
-        sampler = sampler.guide(ColorForce::published(*phrase, Rgb(255, 215, 0)).gold(gold).max_timestep(999.0));
+        sampler = sampler.guide(ColorForce::published(*phrase, Rgb(255, 215, 0)).gold(gold).window(Window::WHOLE));
     }
     for _ in 0..at("hooks", 0) {
         sampler = sampler.hook(Means::default());

@@ -36,7 +36,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a folder");
     let (path, tokenizer) = (folder.path().join("a.png"), Tokenizer::clip().expect("the vocabulary"));
     let mut pipeline = Pipeline::builder().build().expect("the embedded model");
-    let map = Raster::flat(Rgb(7, 9, 182), 8, 8);
+    let map = Raster::flat(Rgb(7, 9, 182), (8, 8));
     let pieces =
         [" ", "(", "((a))", "{", ", ", "…(", "(a:1.2)", ":", "#f00 a,", "{teal} x, ", "a ", "é", "a girl with eyes, "];
     let mut readers: Vec<(&str, Vec<&str>, Read<'_>)> = vec![

@@ -6,7 +6,7 @@ use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::raster::Filter;
 use impasto::saliency::{Daam, Differential};
-use impasto::{Branch, Pipeline, Raster, Result, Rgb, Sheet};
+use impasto::{Branch, Pipeline, Raster, Result, Rgb, Sheet, Window};
 
 const PROMPT: &str = "a house and a star, green ground, navy sky";
 const TEAL: Rgb = Rgb(0, 150, 150);
@@ -34,11 +34,11 @@ impl CrossAttentionHook for Idle {
 fn main() -> Result<()> {
     // The star above on the right, the house below on the left.
     let (sky, ground, house, star) = (Rgb(40, 50, 120), Rgb(60, 130, 60), Rgb(200, 60, 50), Rgb(250, 220, 90));
-    let mut map = Raster::flat(sky, 16, 16);
-    map.paste(&Raster::flat(ground, 6, 16), 0, 10);
-    map.paste(&Raster::flat(house, 7, 7), 1, 7);
-    map.paste(&Raster::flat(star, 5, 5), 10, 1);
-    let map = map.resize(256, 256, Filter::Nearest)?;
+    let mut map = Raster::flat(sky, (16, 16));
+    map.paste(&Raster::flat(ground, (16, 6)), 0, 10);
+    map.paste(&Raster::flat(house, (7, 7)), 1, 7);
+    map.paste(&Raster::flat(star, (5, 5)), 10, 1);
+    let map = map.resize((256, 256), Filter::Nearest)?;
 
     let mut paint = PaintWithWords::new(&map)
         .color(house, "house", 1.5)
@@ -46,7 +46,7 @@ fn main() -> Result<()> {
         .color(sky, "navy sky", 1.0)
         .color(ground, "green ground", 1.0)
         .weight(WeightFn::LogMax(0.4))
-        .sigmas(f64::INFINITY, 1.0);
+        .window(Window::sigmas(1.0..=f64::INFINITY));
     let mut teal = ColorForce::published("house", TEAL).color_var(15.0).saliency_cutoff(0.8);
     teal = teal.saliency((Daam::of("house"), Differential::of("house", "pink")));
     let mut pink = ColorForce::published("star", PINK).color_var(15.0).saliency_cutoff(0.4);

@@ -3,7 +3,7 @@
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::raster::Filter;
-use impasto::{Pipeline, Raster, Result, Rgb, Sheet};
+use impasto::{Pipeline, Raster, Result, Rgb, Sheet, Window};
 
 const SKY: Rgb = Rgb(40, 50, 120);
 const GROUND: Rgb = Rgb(60, 130, 60);
@@ -12,11 +12,11 @@ const STAR: Rgb = Rgb(250, 220, 90);
 
 /// A sketch of 16 × 16 blocks with a house below and a star above, one on the left, the other on the right.
 fn map(house: u32, star: u32) -> Result<Raster> {
-    let mut map = Raster::flat(SKY, 16, 16);
-    map.paste(&Raster::flat(GROUND, 6, 16), 0, 10);
-    map.paste(&Raster::flat(HOUSE, 7, 7), house, 7);
-    map.paste(&Raster::flat(STAR, 5, 5), star, 1);
-    map.resize(256, 256, Filter::Nearest)
+    let mut map = Raster::flat(SKY, (16, 16));
+    map.paste(&Raster::flat(GROUND, (16, 6)), 0, 10);
+    map.paste(&Raster::flat(HOUSE, (7, 7)), house, 7);
+    map.paste(&Raster::flat(STAR, (5, 5)), star, 1);
+    map.resize((256, 256), Filter::Nearest)
 }
 
 fn main() -> Result<()> {
@@ -31,14 +31,14 @@ fn main() -> Result<()> {
             .color(SKY, "navy sky", 1.0)
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
-            .sigmas(f64::INFINITY, 4.0); // once things are in their places, the model draws them alone
-        paint.legend(256, 256)?.save("paint_legend.png")?;
+            .window(Window::sigmas(4.0..=f64::INFINITY)); // once things are in their places, the model draws them alone
+        paint.legend((256, 256))?.save("paint_legend.png")?;
         painted.push((pipeline.request(prompt).seed(20).images(3).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
         }
     }
-    let blank = Raster::flat(Rgb(235, 235, 235), 256, 256);
+    let blank = Raster::flat(Rgb(235, 235, 235), (256, 256));
     let rows = painted.iter().map(|(output, map)| ("the map", map, output));
     let mut sheet = Sheet::new(4);
     for (caption, map, output) in [("no map", &blank, &plain)].into_iter().chain(rows) {

@@ -3,7 +3,7 @@
 use impasto::mask::Region;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb, Sheet, Window};
 
 const PROMPT: &str = "a red house, green ground, azure sky";
 
@@ -15,7 +15,7 @@ fn paint(seed: Option<u64>) -> PaintWithWords {
         .area(Area::mask(Region::rect(0.5..1.0, 0.6..1.0).or(Region::rect(0.0..1.0, 0.86..1.0)), "green ground"))
         .area(Area::mask(Region::rect(0.5..1.0, 0.0..0.6).or(Region::rect(0.0..1.0, 0.0..0.4)), "azure sky"))
         .weight(WeightFn::LogMax(0.4))
-        .sigmas(f64::INFINITY, 4.0)
+        .window(Window::sigmas(4.0..=f64::INFINITY))
 }
 
 fn main() -> Result<()> {

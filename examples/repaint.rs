@@ -19,8 +19,8 @@ fn main() -> Result<()> {
     }
 
     // inpainting: only where the mask is light
-    let mut mask = Raster::flat(Rgb(0, 0, 0), 256, 256);
-    mask.paste(&Raster::flat(Rgb(255, 255, 255), 80, 256), 0, 176);
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (256, 80)), 0, 176);
     let below = pipeline.request(RED_SHIRT).seed(7).start(portrait, 1.0).mask(&mask).solver_named("DPM++ 2M").run()?;
     shown.push(("the mask".into(), mask.clone()));
     shown.push(("repainted there".into(), below.image(0)?.clone()));

@@ -11,6 +11,7 @@ use crate::methods::region_prompts::{MOST_REGIONS, USUAL_HOLD};
 use crate::methods::{ImageGuidance, RegionPrompts};
 use crate::raster::{Filter, LARGEST, Raster};
 use crate::sheet::Sheet;
+use crate::size::Size;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -35,7 +36,7 @@ use std::path::{Path, PathBuf};
 /// )?;
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let request = pipeline.request(&composition.prompt).negative(&composition.negative);
-/// let request = request.size(composition.width, composition.height).guide(composition.regions()?);
+/// let request = request.size((composition.width, composition.height)).guide(composition.regions()?);
 /// let output = request.seed(7).steps(4).run()?;
 /// # Ok(()) }
 /// ```
@@ -107,8 +108,9 @@ const fn held() -> f64 {
 }
 
 impl Entity {
-    /// A thing in the box whose upper left corner is at (`left`, `top`), of (`width`, `height`) pixels, at strength .8.
-    pub fn new(prompt: impl Into<String>, (left, top): (u32, u32), (width, height): (u32, u32)) -> Self {
+    /// A thing in the box of `size` pixels whose upper left corner is at (`left`, `top`), at strength .8.
+    pub fn new(prompt: impl Into<String>, (left, top): (u32, u32), size: impl Into<Size>) -> Self {
+        let Size { width, height } = size.into();
         let (strength, likeness) = (usual(), half());
         Self { prompt: prompt.into(), thing: None, left, top, width, height, strength, image: None, likeness }
     }
@@ -133,8 +135,9 @@ impl Entity {
 }
 
 impl Composition {
-    /// A background without things, of `width` × `height` pixels.
-    pub fn new(prompt: impl Into<String>, width: u32, height: u32) -> Self {
+    /// A background without things.
+    pub fn new(prompt: impl Into<String>, size: impl Into<Size>) -> Self {
+        let Size { width, height } = size.into();
         Self { prompt: prompt.into(), negative: String::new(), width, height, hold: held(), entities: Vec::new() }
     }
 
@@ -292,16 +295,16 @@ impl Composition {
         let scale = f64::from(SIDE) / f64::from(self.width.max(self.height));
         let scaled = |side: u32| ((f64::from(side) * scale).round() as i64).max(1);
         let panel = Grid::new(scaled(self.height), scaled(self.width));
-        let mut all = Raster::flat(PAPER, panel.h as u32, panel.w as u32);
+        let mut all = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
         let mut panels = Vec::new();
         for (entity, ink) in self.entities.iter().zip(INKS.into_iter().cycle()) {
             let mask = self.region(entity).resampled(panel, Default::default())?.f_mul_scalar(entity.strength)?;
             all = tinted(&mask.f_get(0)?, &all, ink)?;
-            let mut alone = tinted(&mask.f_get(0)?, &Raster::flat(PAPER, panel.h as u32, panel.w as u32), ink)?;
+            let mut alone = tinted(&mask.f_get(0)?, &Raster::flat(PAPER, (panel.w as u32, panel.h as u32)), ink)?;
             if let Some(path) = &entity.image {
                 let at = |start: u32| (f64::from(start) * scale) as u32;
                 let [h, w] = [entity.height, entity.width].map(|side| at(side).max(1));
-                alone.paste(&Raster::open(path)?.resize(h, w, Filter::Box)?, at(entity.left), at(entity.top));
+                alone.paste(&Raster::open(path)?.resize((w, h), Filter::Box)?, at(entity.left), at(entity.top));
             }
             panels.push((entity.prompt.as_str(), alone));
         }

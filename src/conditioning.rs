@@ -236,7 +236,7 @@ pub(crate) fn padding(codec: &dyn Codec) -> Result<Tensor> {
 /// Encodes a flat picture; what [`Codec::flat`] is without keeping.
 pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Result<Tensor> {
     let Grid { h, w } = grid;
-    let picture = Raster::flat(color, (h * codec.cell()) as u32, (w * codec.cell()) as u32);
+    let picture = Raster::flat(color, ((w * codec.cell()) as u32, (h * codec.cell()) as u32));
     let latent = codec.encode(&picture.to_tensor(Device::Cpu)?)?;
     match latent.size().as_slice() {
         [1, _, rows, columns] if (*rows, *columns) == (h, w) => Ok(latent),

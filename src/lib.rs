@@ -65,11 +65,13 @@ mod recipe;
 pub mod saliency;
 pub mod sampler;
 pub mod sheet;
+mod size;
 mod step;
 pub mod testing;
 pub mod text;
 mod vision;
 pub mod weights;
+mod window;
 
 /// The versions of these crates whose types stand in this crate's interface.
 pub use {image, ndarray, tch};
@@ -85,9 +87,11 @@ pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;
 pub use recipe::Recipe;
 pub use sheet::Sheet;
+pub use size::Size;
 pub use step::{Grid, Step};
 pub use vision::{ClipRange, Crop, View, Vision};
 pub use weights::Source;
+pub use window::Window;
 
 /// The README's code is compiled, and run where it says so.
 #[cfg(doctest)]

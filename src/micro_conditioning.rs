@@ -1,6 +1,7 @@
 //! [`MicroConditioning`]: what SDXL is told about sizes and quality.
 
 use crate::error::{Error, Result};
+use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
 /// What SDXL is told about the sizes, the crop and the quality of the picture, beside its prompt.
@@ -13,8 +14,8 @@ use serde::{Deserialize, Serialize};
 /// use impasto::{MicroConditioning, Pipeline, Source};
 ///
 /// let mut pipeline = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
-/// let large = MicroConditioning::default().original_size(4096, 4096);
-/// let small = MicroConditioning::default().original_size(512, 512);
+/// let large = MicroConditioning::default().original_size((4096, 4096));
+/// let small = MicroConditioning::default().original_size((512, 512));
 /// let request = pipeline.request("a fox in a garden").micro_conditioning(large).negative_micro_conditioning(small);
 /// let output = request.run()?;
 /// # Ok(()) }
@@ -26,12 +27,12 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 #[non_exhaustive]
 pub struct MicroConditioning {
-    /// Width and height before the picture was resized; `None`: its own.
-    pub original_size: Option<(u32, u32)>,
+    /// The size before the picture was resized; `None`: its own.
+    pub original_size: Option<Size>,
     /// Left and top of the part that is shown; `None`: 0 and 0.
     pub crop: Option<(u32, u32)>,
-    /// Width and height of the part that is shown, which the refiner is not told; `None`: the picture's own.
-    pub target_size: Option<(u32, u32)>,
+    /// The size of the part that is shown, which the refiner is not told; `None`: the picture's own.
+    pub target_size: Option<Size>,
     /// How much people would like the picture, 0 to 10, which the refiner alone is told; `None`: 6, and 2.5 for the negative
     /// prompt.
     pub aesthetic_score: Option<f64>,
@@ -42,8 +43,8 @@ const LONGEST: u32 = 1 << 16;
 
 impl MicroConditioning {
     /// Sets the size of the picture before it was resized, in pixels.
-    pub const fn original_size(mut self, width: u32, height: u32) -> Self {
-        self.original_size = Some((width, height));
+    pub fn original_size(mut self, size: impl Into<Size>) -> Self {
+        self.original_size = Some(size.into());
         self
     }
 
@@ -54,8 +55,8 @@ impl MicroConditioning {
     }
 
     /// Sets the size of the part that is shown, in pixels.
-    pub const fn target_size(mut self, width: u32, height: u32) -> Self {
-        self.target_size = Some((width, height));
+    pub fn target_size(mut self, size: impl Into<Size>) -> Self {
+        self.target_size = Some(size.into());
         self
     }
 
@@ -71,10 +72,10 @@ impl MicroConditioning {
     /// [`Error::Parameter`] for a size of 0 or above 65536 pixels, or a score outside 0..=10.
     pub(crate) fn check(&self) -> Result<()> {
         for (name, size) in [("original_size", self.original_size), ("target_size", self.target_size)] {
-            if let Some((width, height)) =
-                size.filter(|(w, h)| [w, h].iter().any(|side| !(1..=LONGEST).contains(*side)))
+            if let Some(size) =
+                size.filter(|size| [size.width, size.height].iter().any(|side| !(1..=LONGEST).contains(side)))
             {
-                return Err(Error::parameter(name, format!("{width} × {height}"), "1 to 65536 pixels each"));
+                return Err(Error::parameter(name, size, "1 to 65536 pixels each"));
             }
         }
         if let Some((left, top)) = self.crop.filter(|(left, top)| *left.max(top) > LONGEST) {
@@ -102,13 +103,13 @@ impl MicroConditioning {
     /// The numbers as the network reads them, for a picture of (height, width) pixels: original, crop and target, each the
     /// vertical one first; the refiner (`scored`) reads the score in place of the target.
     pub(crate) fn numbers(&self, (height, width): (f32, f32), scored: bool) -> Vec<f32> {
-        let turned = |pair: Option<(u32, u32)>, usual: [f32; 2]| pair.map_or(usual, |(x, y)| [y as f32, x as f32]);
-        let mut numbers = turned(self.original_size, [height, width]).to_vec();
-        numbers.extend(turned(self.crop, [0.0; 2]));
+        let sides = |size: Option<Size>| size.map_or([height, width], |size| [size.height as f32, size.width as f32]);
+        let mut numbers = sides(self.original_size).to_vec();
+        numbers.extend(self.crop.map_or([0.0; 2], |(left, top)| [top as f32, left as f32]));
         if scored {
             numbers.push(self.aesthetic_score.unwrap_or(6.0) as f32);
         } else {
-            numbers.extend(turned(self.target_size, [height, width]));
+            numbers.extend(sides(self.target_size));
         }
         numbers
     }

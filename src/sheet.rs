@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use impasto::{Raster, Rgb, sheet::Sheet};
-//! let (plain, forced) = (Raster::flat(Rgb(90, 90, 90), 64, 64), Raster::flat(Rgb(255, 215, 0), 64, 64));
+//! let (plain, forced) = (Raster::flat(Rgb(90, 90, 90), (64, 64)), Raster::flat(Rgb(255, 215, 0), (64, 64)));
 //! let sheet = Sheet::new(2).add("plain", &plain).add("forced", &forced).draw()?;
 //! assert_eq!(sheet.width(), 64 + 64 + 3 * Sheet::GAP);
 //! # Ok::<(), impasto::Error>(())
@@ -74,13 +74,13 @@ impl<'a> Sheet<'a> {
 
         let shown = self.columns.min(self.cells.len()) as u32;
         let height = Self::GAP + rows.iter().map(|row| row.height() + Self::GAP).sum::<u32>();
-        let mut sheet = Raster::flat(PAPER, height, Self::GAP + shown * (column + Self::GAP));
+        let mut sheet = Raster::flat(PAPER, (Self::GAP + shown * (column + Self::GAP), height));
         let mut y = Self::GAP;
         for row in &rows {
             let mut x = Self::GAP;
             for (lines, picture) in &row.cells {
                 let (h, w) = (picture.height() * self.magnify, picture.width() * self.magnify);
-                sheet.paste(&picture.resize(h, w, Filter::Nearest)?, x, y);
+                sheet.paste(&picture.resize((w, h), Filter::Nearest)?, x, y);
                 for (line, top) in lines.iter().zip((y + row.pictures + LINE - LETTER..).step_by(LINE as usize)) {
                     write(&mut sheet, line, x, top);
                 }
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn pictures_stand_in_rows_over_their_captions() -> Result<()> {
-        let (small, large) = (Raster::flat(GOLD, 16, 16), Raster::flat(Rgb(1, 2, 3), 24, 32));
+        let (small, large) = (Raster::flat(GOLD, (16, 16)), Raster::flat(Rgb(1, 2, 3), (32, 24)));
         let sheet = Sheet::new(2).add("a", &small).add("", &large).add("long caption", &small).draw()?;
         // Rows: 24 + one line; 16 + three lines of four letters.
         assert_eq!((sheet.width(), sheet.height()), (8 + 2 * (32 + 8), 8 + (24 + 10 + 8) + (16 + 30 + 8)));
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn magnified_pixels_stay_sharp() -> Result<()> {
-        let mut picture = Raster::flat(PAPER, 2, 2);
+        let mut picture = Raster::flat(PAPER, (2, 2));
         picture.set(1, 1, GOLD);
         let sheet = Sheet::new(1).magnify(4).add("", &picture).draw()?;
         assert_eq!((sheet.width(), sheet.height()), (24, 24));
@@ -196,7 +196,7 @@ mod tests {
 
     #[test]
     fn letters_without_a_glyph_are_question_marks() -> Result<()> {
-        let picture = Raster::flat(GOLD, 16, 16);
+        let picture = Raster::flat(GOLD, (16, 16));
         let drawn = |caption: &str| Sheet::new(1).add(caption, &picture).draw();
         assert_eq!(drawn("猫")?, drawn("?")?);
         assert_ne!(drawn("ä")?, drawn("?")?);

@@ -147,7 +147,8 @@ impl Codec for ToyModel {
 
     /// The mean color, and those of four patches.
     fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
-        let patches = picture.resize(2, 2, Filter::Box)?.to_tensor(Device::Cpu)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
+        let patches =
+            picture.resize((2, 2), Filter::Box)?.to_tensor(Device::Cpu)?.f_flatten(2, 3)?.f_transpose(1, 2)?;
         let mean = patches.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
         let tokens = Tensor::f_cat(&[mean, patches], 1)?.f_linear(&self.patches, None::<Tensor>)?;
         Ok(Vision::new(tokens, 0..WIDTH))

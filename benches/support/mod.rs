@@ -18,7 +18,7 @@ use impasto::saliency::{Daam, Differential, Refine};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
-use impasto::{Codec, Conditioning, Grid, Prompt, Result, Rgb, Step};
+use impasto::{Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
@@ -108,7 +108,7 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
 pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
     let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
     let force = |phrase: &str| -> Box<dyn Guidance> {
-        Box::new(ColorForce::published(phrase, Rgb(255, 215, 0)).gold(gold()).max_timestep(999.0))
+        Box::new(ColorForce::published(phrase, Rgb(255, 215, 0)).gold(gold()).window(Window::WHOLE))
     };
     let paint = || {
         let half = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
@@ -118,13 +118,13 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "paint" => vec![Box::new(paint())],
         "paint (std)" => vec![Box::new(paint().weight(WeightFn::LogStd(0.4)))],
         "paint (flat)" => vec![Box::new(paint().weight(WeightFn::Flat(1.0)))],
-        "paint (idle)" => vec![Box::new(paint().sigmas(1e-6, 0.0))],
+        "paint (idle)" => vec![Box::new(paint().window(Window::sigmas(0.0..=1e-6)))],
         "all" => vec![force("eyes"), force("skin"), Box::new(paint()), Box::new(Daam::words())],
         "daam" => vec![Box::new(Daam::of("eyes"))],
         "refine" => {
             let look = Daam::of("eyes").refine(Refine::contrast());
             let force = ColorForce::published("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
-            vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).max_timestep(999.0))]
+            vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).window(Window::WHOLE))]
         }
         "force" => vec![force("eyes")],
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],

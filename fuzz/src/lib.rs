@@ -131,7 +131,7 @@ pub fn recipe(data: &[u8]) {
     } else {
         let text = String::from_utf8_lossy(data);
         let keyword = if text.starts_with('{') { "impasto" } else { "parameters" };
-        let picture = Raster::flat(Rgb(1, 2, 3), 8, 8);
+        let picture = Raster::flat(Rgb(1, 2, 3), (8, 8));
         picture.save_with_texts(file.path(), &[(keyword, &text)]).expect("written");
     }
     let _ = (Raster::open(file.path()), Raster::texts(file.path()));
@@ -160,14 +160,14 @@ pub fn palette(data: &[u8]) {
     let height = (pixels.len() as u32 / 3 / width).max(1);
     let mut bytes = pixels.to_vec();
     bytes.resize((3 * width * height) as usize, 0);
-    let map = Raster::from_bytes(bytes, height, width).expect("a picture");
+    let map = Raster::from_bytes(bytes, (width, height)).expect("a picture");
     let palette = Palette::of(&map);
     assert_eq!(palette.colors().iter().map(|entry| entry.pixels).sum::<usize>(), (width * height) as usize);
     assert!(palette.nearest(Rgb(7, 9, 182)).is_some());
     if let Ok(paint) = PaintWithWords::from_context_text(&map, &text)
         && paint.check().is_ok()
     {
-        let _ = paint.legend(64, 64);
+        let _ = paint.legend((64, 64));
     }
 }
 

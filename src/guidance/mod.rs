@@ -44,7 +44,7 @@ pub struct Setup<'a> {
     pub sites: &'a [AttentionSite],
     /// Tokenizer, text encoder, VAE.
     pub codec: &'a dyn Codec,
-    /// Is this the pass before the run, in which guidances look and force nothing? See [`Guidance::first_pass`].
+    /// Is this the pass before the run, in which guidance methods only measure? See [`Guidance::first_pass`].
     pub first_pass: bool,
     /// The image of the first pass that this run, of one image, goes on with; `None`: of all images.
     pub candidate: Option<i64>,
@@ -149,7 +149,7 @@ impl Plan {
 ///
 /// The order of calls: `recipe`, of a request; `first_pass`; then for each pass `check`, `begin` of every guidance, `condition` of
 /// every branch, `noise`; per evaluation `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step of a
-/// whole run `finish` and, if the picture is decoded, `decoded`. Several guidances are called in attach order.
+/// whole run `finish` and, if the picture is decoded, `decoded`. Several methods are called in attach order.
 #[allow(unused_variables)]
 pub trait Guidance: Send {
     /// Is what was configured possible at all? Asked when a pipeline is built and before `begin`.

@@ -1,4 +1,4 @@
-//! Two guidances as one.
+//! Two guidance methods that run as one.
 
 use super::{Guidance, Plan, Report, Setup};
 use crate::attention::CrossAttentionHook;

@@ -17,7 +17,7 @@ use tch::{Device, Kind, Tensor};
 ///     .data(serde_json::json!({ "strength": 0.05 }))
 ///     .swatch(Swatch::new("the picture", Rgb(70, 90, 160), Rgb(72, 95, 150)).image(0))
 ///     .curve(Curve::new("strength", vec![(0, 0.05), (1, 0.04)]))
-///     .picture(Picture::new("the tint", Raster::flat(Rgb(70, 90, 160), 8, 8)));
+///     .picture(Picture::new("the tint", Raster::flat(Rgb(70, 90, 160), (8, 8))));
 /// assert!(report.swatches[0].delta_e < 5.0);
 /// ```
 #[derive(Debug, Serialize)]
@@ -256,10 +256,10 @@ mod tests {
         let map = Tensor::from_slice(&[0.0f32, 1.0]).reshape([1, 2]);
         let picture = Picture::map("half", &map);
         assert_eq!(picture.raster()?.bytes(), [0, 0, 0, 255, 255, 255]);
-        let over = picture.over(&Raster::flat(Rgb(200, 100, 50), 2, 4))?;
+        let over = picture.over(&Raster::flat(Rgb(200, 100, 50), (4, 2)))?;
         assert_eq!((over.pixel(0, 0), over.pixel(3, 1)), (Some(Rgb(24, 12, 6)), Some(Rgb(200, 100, 50))));
         assert!(picture.is_map());
-        let drawn = Picture::new("gold", Raster::flat(Rgb(255, 215, 0), 1, 1));
+        let drawn = Picture::new("gold", Raster::flat(Rgb(255, 215, 0), (1, 1)));
         assert_eq!(drawn.over(&over)?, drawn.raster()?);
         let error = Picture::map("", &Tensor::from(1.0f32)).raster().expect_err("no map").to_string();
         assert!(error.contains("[h, w]"), "{error}");

@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn a_map_that_does_not_fit_its_picture_is_an_error() {
-        let picture = Raster::flat(crate::color::Rgb(9, 9, 9), 32, 64);
+        let picture = Raster::flat(crate::color::Rgb(9, 9, 9), (64, 32));
         let try_size =
             |size: &[i64]| Region::along_outlines(&Tensor::zeros(size, (Kind::Float, Device::Cpu)), &picture);
         assert!(try_size(&[4, 8]).is_ok() && try_size(&[1, 1, 4, 8]).is_ok());

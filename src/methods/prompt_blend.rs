@@ -4,8 +4,9 @@ use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning, padding};
 use crate::error::{Error, Result};
 use crate::guidance::{Curve, Guidance, Report, Setup};
-use crate::methods::image_guidance::inside;
 use crate::recipe::{self, Recipe};
+use crate::step::Step;
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -17,10 +18,10 @@ use tch::Tensor;
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
-/// use impasto::Pipeline;
 /// use impasto::methods::PromptBlend;
+/// use impasto::{Pipeline, Window};
 /// let mut pipeline = Pipeline::builder().build()?;
-/// let blend = PromptBlend::to("a red house, sky, ground").schedule(0.0, 0.5);
+/// let blend = PromptBlend::to("a red house, sky, ground").window(Window::progress(0.0..=0.5));
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(blend).run()?;
 /// # Ok(()) }
 /// ```
@@ -29,7 +30,7 @@ use tch::Tensor;
 #[derive(Serialize, Deserialize)]
 pub struct PromptBlend {
     text: String,
-    window: (f64, f64),
+    window: Window,
     #[serde(default, with = "recipe::function")]
     curve: Option<Box<dyn Fn(f64) -> f64 + Send>>,
     #[serde(skip)]
@@ -48,42 +49,37 @@ struct Blending {
 impl PromptBlend {
     /// Towards `text`, in a line over the whole run.
     pub fn to(text: impl Into<String>) -> Self {
-        Self { text: text.into(), window: (0.0, 1.0), curve: None, run: None }
+        Self { text: text.into(), window: Window::WHOLE, curve: None, run: None }
     }
 
-    /// Blends in this share of the run, 0..=1: the first prompt alone before, the second alone after. Equal ends are a change at
-    /// once. Default: all of it.
-    pub fn schedule(mut self, from: f64, to: f64) -> Self {
-        self.window = (from, to);
+    /// Blends in this window: the first prompt alone before it, the second alone after it. Equal ends are a change at once.
+    /// Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
         self
     }
 
-    /// s of the progress within the schedule, 0..=1; finite. Default: the progress itself.
+    /// s of the progress within the window, 0..=1; finite. Default: the progress itself.
     pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + 'static) -> Self {
         self.curve = Some(Box::new(curve));
         self
     }
 
-    /// s of step `index` of `count`.
-    fn share(&self, index: usize, count: usize) -> f64 {
-        let ((from, to), progress) = (self.window, index as f64 / count.saturating_sub(1).max(1) as f64);
-        let within =
-            if to > from { ((progress - from) / (to - from)).clamp(0.0, 1.0) } else { f64::from(progress >= to) };
+    /// s of a step.
+    fn share(&self, step: &Step) -> f64 {
+        let within = self.window.elapsed(step);
         self.curve.as_ref().map_or(within, |curve| curve(within))
     }
 }
 
 impl Guidance for PromptBlend {
     fn check(&self) -> Result<()> {
-        let (from, to) = self.window;
-        inside("schedule start", from, &(0.0..=1.0))?;
-        inside("schedule end", to, &(from..=1.0))
+        self.window.check()
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.run = None;
-        let count = setup.schedule.steps().count();
-        let shares: Vec<f64> = (0..count).map(|index| self.share(index, count)).collect();
+        let shares: Vec<f64> = setup.schedule.steps().map(|step| self.share(&step)).collect();
         if let Some(share) = shares.iter().find(|share| !share.is_finite()) {
             return Err(Error::parameter("curve", share, "finite numbers, 0 for the prompt and 1 for the other"));
         }
@@ -119,7 +115,7 @@ impl Guidance for PromptBlend {
 
     fn report(&self) -> Result<Option<Report>> {
         let Some(run) = &self.run else { return Ok(None) };
-        let data = serde_json::json!({ "to": self.text, "schedule": self.window, "shares": run.shares });
+        let data = serde_json::json!({ "to": self.text, "window": self.window, "shares": run.shares });
         let shares = Curve::new("share of the second prompt", run.shares.iter().copied().enumerate().collect());
         Ok(Some(Report::new(format!("PromptBlend {:?}", self.text)).data(data).curve(shares)))
     }

@@ -10,8 +10,9 @@ use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
 use crate::mask::Region;
 use crate::methods::paint_with_words::Area;
 use crate::methods::{ImageGuidance, PaintWithWords};
-use crate::recipe::{self, Recipe};
+use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -49,8 +50,7 @@ use tch::Tensor;
 pub struct RegionPrompts {
     parts: Vec<Part>,
     hold: f64,
-    #[serde(with = "recipe::window")]
-    window: (f64, f64),
+    window: Window,
     /// A guide came before any region.
     #[serde(skip)]
     stray: bool,
@@ -102,7 +102,7 @@ impl Default for RegionPrompts {
         Self {
             parts: Vec::new(),
             hold: USUAL_HOLD,
-            window: (f64::INFINITY, 0.0),
+            window: Window::WHOLE,
             stray: false,
             run: Vec::new(),
             paints: Vec::new(),
@@ -141,9 +141,9 @@ impl RegionPrompts {
         self
     }
 
-    /// Acts only on evaluations at noise levels `low..=high`; the first are the highest. Default: all.
-    pub fn sigmas(mut self, high: f64, low: f64) -> Self {
-        self.window = (high, low);
+    /// Acts only in this window. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
         self
     }
 
@@ -155,8 +155,7 @@ impl RegionPrompts {
         if things.is_empty() || self.hold == 0.0 {
             return Ok(None);
         }
-        let (high, low) = self.window;
-        let paint = PaintWithWords::default().sigmas(high, low);
+        let paint = PaintWithWords::default().window(self.window);
         let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
         paint.check()?;
         paint.set_branch(branch);
@@ -198,11 +197,6 @@ impl RegionPrompts {
         }
         Ok(())
     }
-
-    fn covers(&self, step: &Step) -> bool {
-        let (high, low) = self.window;
-        (low..=high).contains(&step.sigma)
-    }
 }
 
 impl Guidance for RegionPrompts {
@@ -218,11 +212,7 @@ impl Guidance for RegionPrompts {
         if self.stray {
             return Err(Error::parameter("guided", "before any region", "the region first, then what guides it"));
         }
-        let (high, low) = self.window;
-        if !(0.0 <= low && low <= high) {
-            let window = format!("{high}, {low}");
-            return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
-        }
+        self.window.check()?;
         if !(0.0..=10.0).contains(&self.hold) {
             return Err(Error::parameter("hold", self.hold, "0..=10; 2 is usual, 0 lets things be anywhere"));
         }
@@ -254,7 +244,7 @@ impl Guidance for RegionPrompts {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        if self.covers(step) {
+        if self.window.contains(step) {
             self.run.iter().for_each(|part| plan.evaluate(part.branch));
         }
         Ok(())
@@ -265,7 +255,7 @@ impl Guidance for RegionPrompts {
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        if !self.covers(step) {
+        if !self.window.contains(step) {
             return Ok(());
         }
         for part in &self.run {

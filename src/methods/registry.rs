@@ -24,7 +24,7 @@ const METHODS: &[(&str, Read)] = &[
     }),
 ];
 
-/// Of a method whose settings are all of it.
+/// Reads a method that has no state beside its settings.
 fn read<G: Guidance + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<dyn Guidance>> {
     Ok(Box::new(recipe.into_read::<G>()?))
 }

@@ -11,11 +11,13 @@ use crate::error::{Error, Result};
 use crate::nn::{AddedConditions, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
+use crate::size::Size;
 use crate::step::{Grid, Step};
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Source};
+use crate::window::Window;
 use std::fmt;
-use std::ops::{Range, RangeInclusive};
+use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
 /// A ControlNet at work: what it is shown, how strongly it acts and when. Setters cannot fail; [`Controlled::new`] says
@@ -28,8 +30,8 @@ use tch::{Device, Kind, Tensor};
 /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
 /// let canny = pipeline.model().controlnet(&Source::dir("sd-controlnet-canny"))?;
 /// let edges = Raster::open("edges.png")?; // white lines on black, as this ControlNet was trained on
-/// let control = Control::picture(&canny, &edges).scale(0.9).window(0.0..=0.8);
-/// let output = pipeline.request("a fox in a garden").size(512, 512).control(control).run()?;
+/// let control = Control::picture(&canny, &edges).scale(0.9).window(Window::progress(0.0..=0.8));
+/// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
@@ -37,14 +39,14 @@ pub struct Control<'c> {
     net: &'c ControlNet,
     hint: Hint<'c>,
     scale: f64,
-    window: RangeInclusive<f64>,
+    window: Window,
 }
 
 /// What is to be known of it to use it again.
 impl fmt::Display for Control<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scale, window, .. } = self;
-        write!(f, "a ControlNet acted with scale {scale} in the window {}..={}", window.start(), window.end())
+        write!(f, "a ControlNet acted with scale {scale} in the window {window}")
     }
 }
 
@@ -59,12 +61,12 @@ impl<'c> Control<'c> {
     /// Shows `net` a hint of as many channels as it was made for, [1 or n, channels, H, W] in 0..=1 of the picture's
     /// size: for one row, every image's; for n, each image's own.
     pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
-        Self { net, hint: Hint::Tensor(hint), scale: 1.0, window: 0.0..=1.0 }
+        Self { net, hint: Hint::Tensor(hint), scale: 1.0, window: Window::WHOLE }
     }
 
     /// Shows `net`, which has three channels, a picture. By hand it must have the picture's size; a request resizes it.
     pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
-        Self { net, hint: Hint::Picture(picture), scale: 1.0, window: 0.0..=1.0 }
+        Self { net, hint: Hint::Picture(picture), scale: 1.0, window: Window::WHOLE }
     }
 
     /// What everything it adds is multiplied by; 1 by default. 0.5 to 1 is usual, and 0 evaluates nothing.
@@ -73,20 +75,18 @@ impl<'c> Control<'c> {
         self
     }
 
-    /// The part of the run in which it acts, as shares of its steps; all of it, 0..=1, by default. It acts in a step
-    /// that lies inside as a whole, as in diffusers, and is not evaluated elsewhere.
-    pub const fn window(mut self, window: RangeInclusive<f64>) -> Self {
+    /// Acts only in this window, and is not evaluated elsewhere. Default: the whole run.
+    pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// The hint as the network reads it, [1 or n, channels, H, W], checked. Pictures are brought to `size`, (height,
-    /// width), if there is one.
-    fn hint(&self, size: Option<(u32, u32)>) -> Result<Tensor> {
+    /// The hint as the network reads it, [1 or n, channels, H, W], checked. Pictures are brought to `size` if there is one.
+    fn hint(&self, size: Option<Size>) -> Result<Tensor> {
         let hint = match (self.hint, size) {
             (Hint::Tensor(hint), _) => hint.shallow_clone(),
-            (Hint::Picture(picture), Some((h, w))) if (picture.height(), picture.width()) != (h, w) => {
-                light(&picture.resize(h, w, Filter::Lanczos)?)?
+            (Hint::Picture(picture), Some(size)) if picture.size() != size => {
+                light(&picture.resize(size, Filter::Lanczos)?)?
             }
             (Hint::Picture(picture), _) => light(picture)?,
         };
@@ -161,25 +161,25 @@ struct Acting<'m> {
     /// [1 or n, channels, h, w]
     embedded: Tensor,
     scale: f64,
-    window: RangeInclusive<f64>,
+    window: Window,
 }
 
 impl<'m> Controlled<'m> {
     /// Adds `controls` to a model. Hints are read here, once.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a scale that is not finite, a window outside 0..=1 or a hint outside 0..=1;
+    /// [`Error::Parameter`] for a scale that is not finite, a window outside its range or a hint outside 0..=1;
     /// [`Error::Shape`] for a hint of other channels or sides that are no multiples of 8; [`Error::Config`] for a
     /// ControlNet of another model.
     pub fn new(model: &'m Model, controls: &[Control<'m>]) -> Result<Self> {
         Self::sized(model, controls, None)
     }
 
-    /// As [`Controlled::new`], with pictures brought to a size, (height, width).
-    pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<(u32, u32)>) -> Result<Self> {
+    /// As [`Controlled::new`], with pictures brought to a size.
+    pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let acting = controls.iter().map(|control| {
-            let &Control { net, scale, ref window, .. } = control;
+            let &Control { net, scale, window, .. } = control;
             if !scale.is_finite() {
                 return Err(Error::parameter(
                     "the ControlNet's scale",
@@ -187,17 +187,13 @@ impl<'m> Controlled<'m> {
                     "a finite number; 1 is as it was trained",
                 ));
             }
-            let inside = |end: &f64| (0.0..=1.0).contains(end);
-            if !(inside(window.start()) && inside(window.end()) && window.start() <= window.end()) {
-                let value = format!("{window:?}");
-                return Err(Error::parameter("the ControlNet's window", value, "shares of the run, 0..=1 in order"));
-            }
+            window.check()?;
             fits(net.config(), model, "the ControlNet")?;
             let hint = control.hint(size)?;
             // Row by row, so that an image's hint is the same whatever it is batched with.
             let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
             let embedded = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
-            Ok(Acting { net, embedded, scale, window: window.clone() })
+            Ok(Acting { net, embedded, scale, window })
         });
         Ok(Self { model, acting: acting.collect::<Result<_>>()?, guess: None })
     }
@@ -235,11 +231,9 @@ impl<'m> Controlled<'m> {
 }
 
 impl Acting<'_> {
-    /// Does it act at this step? Not if the step begins before the window or ends after it.
+    /// Does it act at this step?
     fn active(&self, step: &Step) -> bool {
-        // Steps that another run takes are of the same run, as diffusers counts.
-        let (i, n) = (step.index as f64, (step.count + step.after) as f64);
-        self.scale != 0.0 && !(i / n < *self.window.start() || (i + 1.0) / n > *self.window.end())
+        self.scale != 0.0 && self.window.contains(step)
     }
 
     /// What it adds, in rows as the inputs are stacked; `None` if it acts on none of them.

@@ -4,6 +4,7 @@ use super::config::{read, refused, sizes};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Filter, Raster};
+use crate::size::Size;
 use crate::vision::{ClipRange, Crop, View};
 use serde::{Deserialize, Deserializer, de};
 use std::ops::Range;
@@ -22,7 +23,7 @@ const LARGEST: u32 = 1 << 14;
 /// use impasto::{Rgb, raster::Raster};
 ///
 /// let processor = ClipImageProcessor::from_json("preprocessor_config.json", r#"{ "size": 32, "crop_size": 32 }"#)?;
-/// let pixels = processor.pixels(&Raster::flat(Rgb(255, 215, 0), 480, 640))?;
+/// let pixels = processor.pixels(&Raster::flat(Rgb(255, 215, 0), (640, 480)))?;
 /// assert_eq!(pixels.size(), [1, 3, 32, 32]);
 /// # Ok::<(), impasto::Error>(())
 /// ```
@@ -203,7 +204,7 @@ impl ClipImageProcessor {
         let scale = (f64::from(height) / f64::from(h)).min(f64::from(width) / f64::from(w));
         let [rows, columns] =
             [(h, height), (w, width)].map(|(length, side)| ((f64::from(length) * scale).round() as u32).clamp(1, side));
-        let whole = picture.resized_part(rows, columns, 0..rows, 0..columns, self.resample)?;
+        let whole = picture.resized_part(Size::new(columns, rows), 0..rows, 0..columns, self.resample)?;
         let [above, left] = [(height - rows) / 2, (width - columns) / 2];
         let bars = [left, width - columns - left, above, height - rows - above].map(i64::from);
         Ok(self.numbers(&whole)?.f_constant_pad_nd(bars)?)
@@ -217,15 +218,15 @@ impl ClipImageProcessor {
             return Err(pixelless(h, w));
         };
         if !self.do_center_crop {
-            return picture.resized_part(h, w, 0..h, 0..w, self.resample);
+            return picture.resized_part(Size::new(w, h), 0..h, 0..w, self.resample);
         }
         let (height, width) = self.crop_size.square();
         let ((rows, above), (columns, left)) = (middle(h, height), middle(w, width));
-        let part = picture.resized_part(h, w, rows, columns, self.resample)?;
+        let part = picture.resized_part(Size::new(w, h), rows, columns, self.resample)?;
         if (part.height(), part.width()) == (height, width) {
             return Ok(part);
         }
-        let mut whole = Raster::flat(Rgb(0, 0, 0), height, width);
+        let mut whole = Raster::flat(Rgb(0, 0, 0), (width, height));
         whole.paste(&part, left, above);
         Ok(whole)
     }
@@ -280,7 +281,7 @@ mod tests {
 
     /// Red grows by 10 to the right, green by 10 downward.
     fn slope(h: u32, w: u32) -> Raster {
-        let mut picture = Raster::flat(Rgb(0, 0, 0), h, w);
+        let mut picture = Raster::flat(Rgb(0, 0, 0), (w, h));
         for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
             picture.set(x, y, Rgb(10 * x as u8, 10 * y as u8, 7));
         }
@@ -291,7 +292,7 @@ mod tests {
     fn a_flat_picture_is_its_normalized_color() -> Result<()> {
         let processor = processor("{}");
         assert_eq!(processor, ClipImageProcessor::default());
-        let pixels = processor.pixels(&Raster::flat(Rgb(128, 0, 255), 200, 300))?;
+        let pixels = processor.pixels(&Raster::flat(Rgb(128, 0, 255), (300, 200)))?;
         assert_eq!((pixels.size(), pixels.kind()), (vec![1, 3, 224, 224], Kind::Float));
         for (i, unit) in [128.0 / 255.0, 0.0, 1.0].into_iter().enumerate() {
             let expected = (unit - processor.image_mean[i]) / processor.image_std[i];
@@ -313,7 +314,7 @@ mod tests {
 
     #[test]
     fn black_surrounds_what_is_smaller_than_the_crop() -> Result<()> {
-        let pixels = plain(r#"{ "height": 5, "width": 2 }"#).pixels(&Raster::flat(Rgb(9, 8, 7), 4, 4))?;
+        let pixels = plain(r#"{ "height": 5, "width": 2 }"#).pixels(&Raster::flat(Rgb(9, 8, 7), (4, 4)))?;
         assert_eq!(pixels.size(), [1, 3, 5, 2]);
         assert_eq!(Vec::<f32>::try_from(pixels.get(0).get(0).select(1, 0))?, [0.0, 9.0, 9.0, 9.0, 9.0]);
         Ok(())
@@ -331,8 +332,8 @@ mod tests {
     #[test]
     fn a_picture_becomes_a_square_in_three_ways_and_numbers_in_two() -> Result<()> {
         // Red left, blue right, 8 × 32, for a tower of 8 × 8.
-        let mut wide = Raster::flat(Rgb(0, 0, 255), 8, 32);
-        wide.paste(&Raster::flat(Rgb(255, 0, 0), 8, 8), 0, 0);
+        let mut wide = Raster::flat(Rgb(0, 0, 255), (32, 8));
+        wide.paste(&Raster::flat(Rgb(255, 0, 0), (8, 8)), 0, 0);
         let processor = ClipImageProcessor::of_side(8);
         let is_red = |crop, x| -> Result<bool> {
             let pixels = processor.viewed(&wide, View { crop, ..View::default() })?;
@@ -351,7 +352,7 @@ mod tests {
         }
         // Neither square nor tower grows with the picture.
         for (h, w) in [(1, 1_000_000), (1_000_000, 1)] {
-            let line = Raster::flat(Rgb(255, 255, 255), h, w);
+            let line = Raster::flat(Rgb(255, 255, 255), (w, h));
             let padded = processor.viewed(&line, View { crop: Crop::Pad, ..View::default() })?;
             let across = padded.get(0).get(0).select(if h == 1 { 1 } else { 0 }, 4);
             let white: Vec<i64> = (0..8).filter(|at| across.double_value(&[*at]) > 1.0).collect();
@@ -359,7 +360,7 @@ mod tests {
         }
         assert_eq!(processor.viewed(&wide, View::default())?, processor.pixels(&wide)?);
 
-        let gray = Raster::flat(Rgb(128, 128, 128), 200, 300);
+        let gray = Raster::flat(Rgb(128, 128, 128), (300, 200));
         let upstream = processor.viewed(&gray, View { range: ClipRange::Upstream, ..View::default() })?;
         let want = (2.0 * 128.0 / 255.0 - 1.0 - processor.image_mean[1]) / processor.image_std[1];
         assert!((upstream.select(1, 1) - want).abs().max().double_value(&[]) < 1e-5);
@@ -393,7 +394,7 @@ mod tests {
         assert!(message(r#"{ "image_std": [1, 0, 1] }"#).contains("image_std"));
         for (h, w) in [(0, 0), (0, 4), (4, 0)] {
             let (usual, as_is) = (processor("{}"), processor(r#"{ "do_resize": false }"#));
-            let (empty, pad) = (Raster::flat(Rgb(0, 0, 0), h, w), View { crop: Crop::Pad, ..View::default() });
+            let (empty, pad) = (Raster::flat(Rgb(0, 0, 0), (w, h)), View { crop: Crop::Pad, ..View::default() });
             for refused in [usual.pixels(&empty), as_is.pixels(&empty), usual.viewed(&empty, pad)] {
                 let error = refused.expect_err("no pixels").to_string();
                 assert!(error.contains(&format!("picture is {h}×{w}; expected a picture with pixels")), "{error}");

@@ -372,8 +372,8 @@ mod tests {
         let processor = ClipImageProcessor::from_json(file, &text(file)?)?;
 
         let house = |color, h, w| -> Result<Tensor> {
-            let mut picture = Raster::flat(Rgb(0, 0, 128), h, w);
-            picture.paste(&Raster::flat(color, h / 2, w / 2), w / 4, h / 4);
+            let mut picture = Raster::flat(Rgb(0, 0, 128), (w, h));
+            picture.paste(&Raster::flat(color, (w / 2, h / 2)), w / 4, h / 4);
             processor.pixels(&picture)
         };
         let (red, yellow) = (Rgb(255, 0, 0), Rgb(255, 255, 0));

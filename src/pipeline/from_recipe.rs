@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::hex;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
+use crate::size::Size;
 use sha2::{Digest, Sha256};
 use std::borrow::Cow;
 use std::path::Path;
@@ -167,7 +168,7 @@ impl<'p> Request<'p> {
         self.second_negative = recipe.second_negative.map(Cow::Owned);
         (self.micro, self.negative_micro) = (recipe.micro_conditioning, recipe.negative_micro_conditioning);
         self.color_words = recipe.color_words;
-        self.size = Some((recipe.width, recipe.height));
+        self.size = Some(Size::new(recipe.width, recipe.height));
         (self.steps, self.images, self.batching) = (recipe.steps, recipe.images, recipe.batching);
         (self.seed, self.noise, self.variation) = (recipe.seed, recipe.noise, recipe.variation);
         self.noise_kind = recipe.noise_kind;
@@ -238,7 +239,7 @@ impl<'p> Request<'p> {
                 "Seed" => value.parse().map(|seed| self.seed = Some(seed)).is_ok(),
                 "Size" => {
                     let sides = value.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
-                    self.size = sides.or(self.size);
+                    self.size = sides.map(|(width, height)| Size::new(width, height)).or(self.size);
                     sides.is_some()
                 }
                 "Sampler" => {

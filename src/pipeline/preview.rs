@@ -54,7 +54,7 @@ impl<'r> Preview<'r> {
         let cell = self.model.cell() as u32;
         small
             .into_iter()
-            .map(|picture| picture.resize(picture.height() * cell, picture.width() * cell, Filter::Bilinear))
+            .map(|picture| picture.resize((picture.width() * cell, picture.height() * cell), Filter::Bilinear))
             .collect()
     }
 

@@ -17,6 +17,7 @@ use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
 use crate::saliency::Occurrence;
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
+use crate::size::Size;
 use crate::step::Grid;
 use std::borrow::Cow;
 use std::hash::{BuildHasher, RandomState};
@@ -52,7 +53,7 @@ pub struct Request<'p> {
     pub(super) second_negative: Option<Cow<'p, str>>,
     pub(super) micro: Option<MicroConditioning>,
     pub(super) negative_micro: Option<MicroConditioning>,
-    pub(super) size: Option<(u32, u32)>,
+    pub(super) size: Option<Size>,
     pub(super) steps: usize,
     pub(super) seed: Option<u64>,
     pub(super) noise: Option<Noise>,
@@ -194,10 +195,10 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start) from and its mask
+    /// The picture's width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start) from and its mask
     /// are resized to it; without a size, theirs is taken.
-    pub fn size(mut self, width: u32, height: u32) -> Self {
-        self.size = Some((width, height));
+    pub fn size(mut self, size: impl Into<Size>) -> Self {
+        self.size = Some(size.into());
         self
     }
 
@@ -455,7 +456,7 @@ impl<'p> Request<'p> {
             return Err(Error::parameter("micro_conditioning", "set for this model", expected));
         }
         let (model, grid) = (self.model, self.grid()?);
-        let size = (recipe.height, recipe.width);
+        let size = Size::new(recipe.width, recipe.height);
         let mut controlled = Controlled::sized(model, &self.controls, Some(size))?;
         if let Some(guess) = self.guess {
             controlled = controlled.guess(guess);
@@ -529,7 +530,7 @@ impl<'p> Request<'p> {
         if let Some((seed, strength)) = self.variation {
             start = start.variation(seeded(seed), strength);
         }
-        let size = ((grid.h * self.model.cell()) as u32, (grid.w * self.model.cell()) as u32);
+        let size = Size::new((grid.w * self.model.cell()) as u32, (grid.h * self.model.cell()) as u32);
         let picture = self.picture.map(|(picture, _)| sized(picture, size, Filter::Lanczos)).transpose()?;
         let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
         if let Some(picture) = &picture {
@@ -582,13 +583,13 @@ impl<'p> Request<'p> {
 
     pub(super) fn grid(&self) -> Result<Grid> {
         let defaults = self.model.defaults();
-        let own = self.picture.map_or((defaults.width, defaults.height), |(own, _)| (own.width(), own.height()));
+        let own = self.picture.map_or(Size::new(defaults.width, defaults.height), |(own, _)| own.size());
         if let (None, Some((latents, _))) = (self.size, self.resumed)
             && let &[_, _, h, w] = latents.size().as_slice()
         {
             return Ok(Grid::new(h, w));
         }
-        let (width, height) = self.size.unwrap_or(own);
+        let Size { width, height } = self.size.unwrap_or(own);
         let cell = self.model.cell() as u32;
         for (name, side) in [("width", width), ("height", height)] {
             if side == 0 || side % 8 != 0 || side % cell != 0 || side > 4096 {
@@ -661,12 +662,12 @@ fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
     Ok(known)
 }
 
-/// A picture as a tensor of a size, (height, width).
-fn sized(picture: &Raster, size: (u32, u32), filter: Filter) -> Result<Tensor> {
-    if (picture.height(), picture.width()) == size {
+/// A picture as a tensor of a size.
+fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
+    if picture.size() == size {
         return picture.to_tensor(Device::Cpu);
     }
-    picture.resize(size.0, size.1, filter)?.to_tensor(Device::Cpu)
+    picture.resize(size, filter)?.to_tensor(Device::Cpu)
 }
 
 /// How light a picture's pixels are, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.

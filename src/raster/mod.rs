@@ -3,9 +3,9 @@
 //! ```
 //! use impasto::{Rgb, raster::{Filter, Raster}};
 //! # let folder = std::env::temp_dir();
-//! let mut picture = Raster::flat(Rgb(255, 215, 0), 32, 48);
+//! let mut picture = Raster::flat(Rgb(255, 215, 0), (48, 32));
 //! picture.set(0, 0, Rgb(0, 0, 0));
-//! picture.resize(64, 96, Filter::Nearest)?.save(folder.join("gold.png"))?;
+//! picture.resize((96, 64), Filter::Nearest)?.save(folder.join("gold.png"))?;
 //! # std::fs::remove_file(folder.join("gold.png")).ok();
 //! # Ok::<(), impasto::Error>(())
 //! ```
@@ -25,8 +25,9 @@ use image::{
 };
 pub use resample::Filter;
 
+use crate::size::Size;
 use ndarray::Array3;
-use resample::{Size, resample};
+use resample::resample;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::ops::Range;
 use std::path::Path;
@@ -85,7 +86,7 @@ impl TryFrom<&Array3<u8>> for Raster {
     fn try_from(pixels: &Array3<u8>) -> Result<Self> {
         let (h, w, channels) = pixels.dim();
         match (u32::try_from(h), u32::try_from(w), channels) {
-            (Ok(h), Ok(w), 3) => Self::from_bytes(pixels.iter().copied().collect(), h, w),
+            (Ok(h), Ok(w), 3) => Self::from_bytes(pixels.iter().copied().collect(), (w, h)),
             _ => {
                 let got = vec![h as i64, w as i64, channels as i64];
                 Err(Error::Shape { what: "the picture's pixels", got, expected: "[rows, columns, 3]".into() })
@@ -95,16 +96,18 @@ impl TryFrom<&Array3<u8>> for Raster {
 }
 
 impl Raster {
-    /// A picture of one color, `h` rows by `w` columns.
-    pub fn flat(color: Rgb, h: u32, w: u32) -> Self {
-        Self(RgbImage::from_pixel(w, h, image::Rgb([color.0, color.1, color.2])))
+    /// A picture of one color.
+    pub fn flat(color: Rgb, size: impl Into<Size>) -> Self {
+        let size = size.into();
+        Self(RgbImage::from_pixel(size.width, size.height, image::Rgb([color.0, color.1, color.2])))
     }
 
     /// From `bytes`, 3 per pixel (red, green, blue) and row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their number is not 3·`h`·`w`.
-    pub fn from_bytes(bytes: Vec<u8>, h: u32, w: u32) -> Result<Self> {
+    /// [`Error::Shape`] if their number is not 3 · width · height.
+    pub fn from_bytes(bytes: Vec<u8>, size: impl Into<Size>) -> Result<Self> {
+        let Size { width: w, height: h } = size.into();
         let got = vec![bytes.len() as i64];
         // A buffer with bytes to spare is one of another size.
         let fits = bytes.len() as u64 == 3 * u64::from(h) * u64::from(w);
@@ -140,7 +143,7 @@ impl Raster {
         let mut bytes = vec![0; rows.numel()];
         let count = bytes.len();
         rows.f_copy_data_u8(&mut bytes, count)?;
-        Self::from_bytes(bytes, h as u32, w as u32)
+        Self::from_bytes(bytes, (w as u32, h as u32))
     }
 
     /// The pictures of a batch in -1..=1, [n, 3, H, W], as [`from_tensor`](Self::from_tensor) makes them.
@@ -177,7 +180,7 @@ impl Raster {
     pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
         let picture = decode_file(path.as_ref())?.into_rgba8();
         let (h, w) = (picture.height(), picture.width());
-        let mut whole = Self::flat(background, h, w);
+        let mut whole = Self::flat(background, (w, h));
         for (below, image::Rgba([red, green, blue, alpha])) in whole.0.pixels_mut().zip(picture.pixels()) {
             // (above·α + below·(255 − α))/255, to the nearest
             let alpha = u32::from(*alpha);
@@ -211,6 +214,11 @@ impl Raster {
         write_whole(path, bytes.get_ref())
     }
 
+    /// Width and height.
+    pub fn size(&self) -> Size {
+        Size::new(self.width(), self.height())
+    }
+
     /// Number of rows.
     pub fn height(&self) -> u32 {
         self.0.height()
@@ -238,34 +246,32 @@ impl Raster {
         }
     }
 
-    /// The same picture with `h` rows and `w` columns.
+    /// The same picture at another size.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if either is 0.
-    pub fn resize(&self, h: u32, w: u32, filter: Filter) -> Result<Self> {
-        self.resized_part(h, w, 0..h, 0..w, filter)
+    /// [`Error::Parameter`] if width or height is 0.
+    pub fn resize(&self, size: impl Into<Size>, filter: Filter) -> Result<Self> {
+        let size = size.into();
+        self.resized_part(size, 0..size.height, 0..size.width, filter)
     }
 
-    /// Of the same picture with `h` rows and `w` columns the part `rows` × `columns`; the rest is not computed.
+    /// The part `rows` × `columns` of the same picture at another size; the rest is not computed.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if either size is 0.
+    /// [`Error::Parameter`] if width or height is 0.
     pub(crate) fn resized_part(
         &self,
-        h: u32,
-        w: u32,
+        size: Size,
         rows: Range<u32>,
         columns: Range<u32>,
         filter: Filter,
     ) -> Result<Self> {
-        if h == 0 || w == 0 {
-            return Err(Error::parameter("size", format!("{h}×{w}"), "at least one row and one column"));
+        if size.width == 0 || size.height == 0 {
+            return Err(Error::parameter("size", size, "at least one row and one column"));
         }
-        let from = Size { h: self.height(), w: self.width() };
-        let (rows, columns) = (rows.start..rows.end.min(h), columns.start..columns.end.min(w));
-        let part = (rows.len() as u32, columns.len() as u32);
-        let bytes = resample(self.bytes(), from, Size { h, w }, (rows, columns), filter);
-        Self::from_bytes(bytes, part.0, part.1)
+        let (rows, columns) = (rows.start..rows.end.min(size.height), columns.start..columns.end.min(size.width));
+        let part = Size::new(columns.len() as u32, rows.len() as u32);
+        Self::from_bytes(resample(self.bytes(), self.size(), size, (rows, columns), filter), part)
     }
 
     /// A part of the picture.
@@ -287,10 +293,10 @@ impl Raster {
     }
 }
 
-/// Rows × columns, without a hundred thousand bytes.
+/// Width × height, without a hundred thousand bytes.
 impl std::fmt::Debug for Raster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Raster({}×{})", self.height(), self.width())
+        write!(f, "Raster({})", self.size())
     }
 }
 
@@ -342,7 +348,7 @@ mod tests {
 
     /// Red grows to the right, green downward.
     fn slope(h: u32, w: u32) -> Raster {
-        let mut picture = Raster::flat(Rgb(0, 0, 7), h, w);
+        let mut picture = Raster::flat(Rgb(0, 0, 7), (w, h));
         for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
             picture.set(x, y, Rgb(x as u8 * 10, y as u8 * 10, 7));
         }
@@ -351,7 +357,7 @@ mod tests {
 
     #[test]
     fn every_byte_survives_a_tensor() -> Result<()> {
-        let picture = Raster::from_bytes((0..=255).chain(0..=127).collect(), 8, 16)?;
+        let picture = Raster::from_bytes((0..=255).chain(0..=127).collect(), (16, 8))?;
         let tensor = picture.to_tensor(Device::Cpu)?;
         assert_eq!(tensor.size(), [1, 3, 8, 16]);
         assert_eq!(Raster::from_tensor(&tensor)?, picture);
@@ -373,7 +379,7 @@ mod tests {
         let message = |tensor: &Tensor| Raster::from_tensor(tensor).expect_err("refused").to_string();
         assert!(message(&Tensor::zeros([2, 3, 4, 4], (Kind::Float, Device::Cpu))).contains("one picture of a batch"));
         assert!(message(&Tensor::full([3, 4, 4], f64::NAN, (Kind::Float, Device::Cpu))).contains("not a number"));
-        assert!(Raster::from_bytes(vec![0; 13], 2, 2).is_err());
+        assert!(Raster::from_bytes(vec![0; 13], (2, 2)).is_err());
     }
 
     #[test]
@@ -417,7 +423,7 @@ mod tests {
             assert!(message.contains("ends in .png, .jpg, .jpeg or .webp"), "{message}");
         }
         // A JPEG is at most 65535 pixels wide.
-        assert!(Raster::flat(Rgb(0, 0, 0), 1, 70_000).save(folder.path().join("wide.jpg")).is_err());
+        assert!(Raster::flat(Rgb(0, 0, 0), (70_000, 1)).save(folder.path().join("wide.jpg")).is_err());
         assert_eq!(names(folder.path()), ["taken.png"]);
     }
 
@@ -455,11 +461,14 @@ mod tests {
         assert_eq!((part.pixel(0, 0), part.pixel(5, 0)), (picture.pixel(2, 1), None));
         assert!(picture.crop(0..7, 0..8).is_err() && picture.crop(3..3, 0..8).is_err());
 
-        let large = picture.resize(12, 16, Filter::Nearest)?;
+        let large = picture.resize((16, 12), Filter::Nearest)?;
         assert_eq!(large.pixel(15, 11), picture.pixel(7, 5));
-        assert_eq!(large.resize(6, 8, Filter::Nearest)?, picture);
-        assert_eq!(Raster::flat(Rgb(9, 8, 7), 5, 5).resize(3, 9, Filter::Bilinear)?, Raster::flat(Rgb(9, 8, 7), 3, 9));
-        assert!(picture.resize(0, 4, Filter::Bilinear).is_err());
+        assert_eq!(large.resize((8, 6), Filter::Nearest)?, picture);
+        assert_eq!(
+            Raster::flat(Rgb(9, 8, 7), (5, 5)).resize((9, 3), Filter::Bilinear)?,
+            Raster::flat(Rgb(9, 8, 7), (9, 3))
+        );
+        assert!(picture.resize((4, 0), Filter::Bilinear).is_err());
         assert_eq!(format!("{picture:?}"), "Raster(6×8)");
         Ok(())
     }

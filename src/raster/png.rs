@@ -28,7 +28,7 @@ impl Raster {
     /// ```
     /// use impasto::{Raster, Rgb};
     /// # let path = std::env::temp_dir().join("impasto-texts.png");
-    /// Raster::flat(Rgb(255, 215, 0), 8, 8).save_with_texts(&path, &[("Title", "gold")])?;
+    /// Raster::flat(Rgb(255, 215, 0), (8, 8)).save_with_texts(&path, &[("Title", "gold")])?;
     /// assert_eq!(Raster::texts(&path)?, [("Title".to_owned(), "gold".to_owned())]);
     /// # std::fs::remove_file(path).ok();
     /// # Ok::<(), impasto::Error>(())
@@ -194,7 +194,7 @@ mod tests {
     use crate::color::Rgb;
 
     fn picture() -> Raster {
-        Raster::from_bytes((0..=255).chain(0..=127).collect(), 8, 16).unwrap()
+        Raster::from_bytes((0..=255).chain(0..=127).collect(), (16, 8)).unwrap()
     }
 
     #[test]
@@ -283,7 +283,7 @@ mod tests {
         for wrong in ["\"data:image/gif;base64,AAAA\"", "\"data:image/png;base64,AAAA\"", "7"] {
             assert!(serde_json::from_str::<Raster>(wrong).is_err());
         }
-        assert_eq!(Raster::flat(Rgb(1, 2, 3), 1, 1).data_url()?.split(',').count(), 2);
+        assert_eq!(Raster::flat(Rgb(1, 2, 3), (1, 1)).data_url()?.split(',').count(), 2);
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! Source: Pillow, `src/libImaging/Resample.c`. Since its version 13 Pillow takes first what makes less work; bytes then
 //! differ by one in places.
 
+use crate::size::Size;
 use std::f64::consts::PI;
 use std::ops::Range;
 
@@ -88,13 +89,6 @@ impl Filter {
     }
 }
 
-/// A picture's size, in pixels.
-#[derive(Clone, Copy)]
-pub(super) struct Size {
-    pub h: u32,
-    pub w: u32,
-}
-
 /// The part `rows` × `columns` of a picture of size `to` that is made of one of size `from`: `bytes`, 3 per pixel.
 pub(super) fn resample(
     bytes: &[u8],
@@ -103,9 +97,9 @@ pub(super) fn resample(
     (rows, columns): (Range<u32>, Range<u32>),
     filter: Filter,
 ) -> Vec<u8> {
-    let across = filter.mixes(from.w, to.w, columns);
-    let mut narrow = Vec::new(); // [from.h, columns, 3]
-    for line in bytes.chunks_exact((3 * from.w as usize).max(1)) {
+    let across = filter.mixes(from.width, to.width, columns);
+    let mut narrow = Vec::new(); // [from.height, columns, 3]
+    for line in bytes.chunks_exact((3 * from.width as usize).max(1)) {
         let (pixels, _) = line.as_chunks::<3>();
         for mix in &across {
             let mut sums = [0; 3];
@@ -116,7 +110,7 @@ pub(super) fn resample(
         }
     }
 
-    let down = filter.mixes(from.h, to.h, rows);
+    let down = filter.mixes(from.height, to.height, rows);
     let line = 3 * across.len();
     let mut result = Vec::with_capacity(line * down.len()); // [rows, columns, 3]
     for mix in &down {
@@ -145,6 +139,7 @@ mod tests {
     use crate::color::Rgb;
     use crate::error::Result;
     use crate::raster::{Filter, Raster};
+    use crate::size::Size;
 
     const FILTERS: [Filter; 6] =
         [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Hamming, Filter::Bicubic, Filter::Lanczos];
@@ -152,7 +147,7 @@ mod tests {
     /// 7 rows of 9 pixels in which no two neighbors are alike.
     fn uneven() -> Result<Raster> {
         let byte = |i: usize| ((37 * i * i + 11 * i + (i / 27) * 90) % 256) as u8;
-        Raster::from_bytes((0..7 * 9 * 3).map(byte).collect(), 7, 9)
+        Raster::from_bytes((0..7 * 9 * 3).map(byte).collect(), (9, 7))
     }
 
     /// Sums are those of Pillow 12.0's `Image.resize` of the same picture, to a smaller one and to two that are larger
@@ -169,7 +164,7 @@ mod tests {
         ];
         for (filter, sums) in FILTERS.into_iter().zip(sums) {
             for ((h, w), sum) in [(3, 4), (2, 13), (9, 3)].into_iter().zip(sums) {
-                let resized = uneven()?.resize(h, w, filter)?;
+                let resized = uneven()?.resize((w, h), filter)?;
                 let got = resized.bytes().iter().fold(0, |sum, byte| (sum * 31 + u64::from(*byte)) % 1_000_003);
                 assert_eq!(got, sum, "{filter:?} to {h}×{w}: {:?}", resized.bytes());
             }
@@ -180,8 +175,8 @@ mod tests {
     #[test]
     fn a_part_is_cut_out_of_the_whole() -> Result<()> {
         for filter in FILTERS {
-            let part = uneven()?.resized_part(5, 13, 1..4, 6..11, filter)?;
-            assert_eq!(part, uneven()?.resize(5, 13, filter)?.crop(1..4, 6..11)?);
+            let part = uneven()?.resized_part(Size::new(13, 5), 1..4, 6..11, filter)?;
+            assert_eq!(part, uneven()?.resize((13, 5), filter)?.crop(1..4, 6..11)?);
         }
         Ok(())
     }
@@ -189,7 +184,7 @@ mod tests {
     #[test]
     fn the_same_size_is_the_same_picture() -> Result<()> {
         for filter in FILTERS {
-            assert_eq!(uneven()?.resize(7, 9, filter)?, uneven()?);
+            assert_eq!(uneven()?.resize((9, 7), filter)?, uneven()?);
         }
         Ok(())
     }
@@ -199,8 +194,8 @@ mod tests {
         for (filter, (h, w)) in
             FILTERS.into_iter().flat_map(|filter| [(filter, (0, 0)), (filter, (0, 4)), (filter, (4, 0))])
         {
-            let empty = Raster::flat(Rgb(9, 9, 9), h, w);
-            assert_eq!(empty.resize(2, 3, filter)?, Raster::flat(Rgb(0, 0, 0), 2, 3));
+            let empty = Raster::flat(Rgb(9, 9, 9), (w, h));
+            assert_eq!(empty.resize((3, 2), filter)?, Raster::flat(Rgb(0, 0, 0), (3, 2)));
         }
         Ok(())
     }

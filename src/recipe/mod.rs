@@ -92,20 +92,6 @@ pub(crate) fn unpacked(settings: &Value) -> u64 {
     }
 }
 
-/// For noise levels, the largest first: JSON has no infinity, so none is the largest.
-pub(crate) mod window {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(&(high, low): &(f64, f64), to: S) -> Result<S::Ok, S::Error> {
-        (Some(high).filter(|high| high.is_finite()), low).serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<(f64, f64), D::Error> {
-        let (high, low): (Option<f64>, f64) = Deserialize::deserialize(from)?;
-        Ok((high.unwrap_or(f64::INFINITY), low))
-    }
-}
-
 /// For a field that may be a function: without one nothing is written, with one writing fails.
 pub(crate) mod function {
     use super::{Deserialize, Deserializer, Serializer};
@@ -143,7 +129,7 @@ mod tests {
     #[test]
     fn a_recipe_is_weighed_before_it_is_unpacked() {
         let tensor = packed::Packed::of(&Tensor::zeros([3, 5], (Kind::Float, Device::Cpu))).unwrap();
-        let settings = json!({ "maps": [&tensor, { "deeper": &tensor }], "picture": Raster::flat(Rgb(1, 2, 3), 70, 30), "x": 1.5 });
+        let settings = json!({ "maps": [&tensor, { "deeper": &tensor }], "picture": Raster::flat(Rgb(1, 2, 3), (30, 70)), "x": 1.5 });
         assert_eq!(unpacked(&settings), 2 * 4 * 15 + 3 * 70 * 30);
         assert_eq!(unpacked(&json!({ "shape": [i64::MAX, 8], "values": "" })), u64::MAX);
         assert_eq!(unpacked(&json!(["data:image/png;base64,AAAA", "shape", null, { "shape": 7, "values": "" }])), 0);

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// A token that nobody has used yet.
+    /// A token that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use tch::Tensor;
 
-/// What the solver asks within one step, answered by everybody who takes part.
+/// Evaluates the model within one step: hooks, guidance methods and the denoiser take part.
 pub(super) struct Evaluation<'r, 'g> {
     pub(super) step: Step,
     pub(super) schedule: &'r Schedule,
@@ -50,7 +50,7 @@ impl Eval for Evaluation<'_, '_> {
 }
 
 impl Evaluation<'_, '_> {
-    /// Asks everybody about a latent.
+    /// Evaluates a latent, with all hooks and guidance methods.
     fn evaluate(&mut self, x: &Tensor, sigma: f64, timestep: f64) -> Result<Tensor> {
         (self.step.sigma, self.step.timestep) = (sigma, timestep);
         let mut plan = Plan::default();

@@ -328,7 +328,7 @@ fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() 
         assert_eq!(loaded.len(), tensors.len(), "{part}");
         assert!(tensors.iter().all(|(name, x)| loaded[name].to_kind(x.kind()) == *x), "{part}");
     }
-    let output = pipeline.request("a cat, (very) ANGRY!").size(64, 64).steps(2).seed(1).run()?;
+    let output = pipeline.request("a cat, (very) ANGRY!").size((64, 64)).steps(2).seed(1).run()?;
     assert_eq!(output.image(0)?.width(), 64);
     assert!(
         output.notes().iter().any(|note| note == "prediction: v, as the tensor v_pred says"),
@@ -559,7 +559,7 @@ fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Resul
     let notes = pipeline.model().notes();
     let told = |note: &String| note.contains("broken.safetensors: NaNs or infinities in decoder.conv_out.bias");
     assert!(notes.iter().any(told), "{notes:?}");
-    let message = pipeline.request("a cat").size(64, 64).steps(1).run().unwrap_err().to_string();
+    let message = pipeline.request("a cat").size((64, 64)).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("not a number in places") && message.contains("vae_precision"), "{message}");
     Ok(())
 }

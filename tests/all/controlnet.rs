@@ -8,7 +8,7 @@ use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig, UNet};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::{Tensors, Weights};
 use impasto::{
-    Branch, Codec, Control, Controlled, Error, Grid, Guess, Model, Pipeline, Raster, Result, Rgb, Source, Step,
+    Branch, Codec, Control, Controlled, Error, Grid, Guess, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window,
 };
 use serde_json::Value;
 use std::path::Path;
@@ -68,7 +68,7 @@ fn windows_hold_the_steps_that_diffusers_runs() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
     for case in golden()["windows"].as_array().expect("cases") {
         let [start, end] = ["start", "end"].map(|end| case[end].as_f64().expect("a share"));
-        let control = Control::new(&net, &hint).window(start..=end);
+        let control = Control::new(&net, &hint).window(Window::progress(start..=end));
         let controlled = Controlled::new(&model, &[control])?;
         let steps = case["active"].as_array().expect("a list");
         for (index, active) in steps.iter().enumerate() {
@@ -166,9 +166,9 @@ fn each_image_may_have_its_own_hint_however_images_are_batched() -> Result<()> {
 #[test]
 fn a_request_shows_a_net_its_picture_at_the_right_size() -> Result<()> {
     let (mut pipeline, net) = (Pipeline::builder().build()?, net(1, 3)?);
-    let picture = Raster::flat(Rgb(255, 0, 0), 40, 30);
+    let picture = Raster::flat(Rgb(255, 0, 0), (30, 40));
     let mut run = |control: Option<Control>| {
-        let request = pipeline.request("a red boat").size(48, 64).steps(2).seed(7);
+        let request = pipeline.request("a red boat").size((48, 64)).steps(2).seed(7);
         Ok::<_, Error>(
             control
                 .into_iter()
@@ -193,9 +193,9 @@ fn what_cannot_be_is_named() -> Result<()> {
     assert!(message(Control::new(&net, &(&good * f64::NAN))).contains("hint"));
     assert!(message(Control::new(&net, &good).scale(f64::NAN)).contains("scale is NaN"));
     #[allow(clippy::reversed_empty_ranges)]
-    let backward = Control::new(&net, &good).window(0.8..=0.2);
-    assert!(message(backward).contains("window is 0.8..=0.2"));
-    assert!(message(Control::picture(&net, &Raster::flat(Rgb(0, 0, 0), 64, 48))).contains("Control::new"));
+    let backward = Control::new(&net, &good).window(Window::progress(0.8..=0.2));
+    assert!(message(backward).contains("window is progress 0.8..=0.2"));
+    assert!(message(Control::picture(&net, &Raster::flat(Rgb(0, 0, 0), (48, 64)))).contains("Control::new"));
     let other = good.narrow(2, 0, 32);
     let error = x0(&Controlled::new(&model, &[Control::new(&net, &other)])?, &model).unwrap_err().to_string();
     assert!(error.contains("the embedded hint has shape"), "{error}");

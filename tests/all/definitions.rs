@@ -13,7 +13,7 @@ use impasto::saliency::{Daam, KeyFilter, Normalize, PackageDaam};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::text::{Long, Tokenizer};
-use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, TokenSpan};
+use impasto::{Branch, Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, TokenSpan, Window};
 use ndarray::Array2;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
@@ -152,9 +152,9 @@ fn the_packages_maps() -> Result<()> {
     close(&package.normalized()?, &golden["normalized"], 5e-6);
     let word = package.word("one two", &Sites::new()?)?;
     close(word.values(), &golden["word_1_2"], 1e-6);
-    close(&word.expand(12, 16)?, &golden["expand_12x16_minmax"], 1e-5);
+    close(&word.expand((16, 12))?, &golden["expand_12x16_minmax"], 1e-5);
     for (threshold, field) in [(0.4, "area_gt_0.4"), (0.6, "area_gt_0.6")] {
-        let area = word.expand(12, 16)?.gt(threshold).sum(Kind::Int64).int64_value(&[]);
+        let area = word.expand((16, 12))?.gt(threshold).sum(Kind::Int64).int64_value(&[]);
         assert_eq!(area, golden[field].as_i64().expect("a count"));
     }
     Ok(())
@@ -269,7 +269,7 @@ fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
     let values = Vec::<f32>::try_from(map.reshape([-1]))?;
     let drawn = Array2::from_shape_vec((8, 8), values).expect("64 values");
     let mut force = ColorForce::published("drawn", Rgb(0, 0, 0)).saliency(Region::new(drawn));
-    force = force.saliency_cutoff(cutoff).edge(edge).max_timestep(999.0);
+    force = force.saliency_cutoff(cutoff).edge(edge).window(Window::WHOLE);
     let model = ToyModel::new(1)?;
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1, Spacing::Leading)?;
     let start = Start::new("a", Grid::new(8, 8), Noise::shared(1));
@@ -431,10 +431,10 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
     let force = || ColorForce::published("all", Rgb(9, 9, 9));
     assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the schedule and outside
     assert_eq!(forced(force(), 50)?.first(), Some(&681.0));
-    assert_eq!(forced(force().max_timestep(701.0), 28)?.first(), Some(&701.0));
-    assert_eq!(forced(force().min_timestep(666.0).max_timestep(666.0), 28)?, [666.0]);
-    let mut never = force().min_timestep(2.0).max_timestep(3.0);
-    assert!(forced(force().min_timestep(2.0).max_timestep(3.0), 28)?.is_empty());
+    assert_eq!(forced(force().window(Window::timesteps(0.0..=701.0)), 28)?.first(), Some(&701.0));
+    assert_eq!(forced(force().window(Window::timesteps(666.0..=666.0)), 28)?, [666.0]);
+    let mut never = force().window(Window::timesteps(2.0..=3.0));
+    assert!(forced(force().window(Window::timesteps(2.0..=3.0)), 28)?.is_empty());
     never = never.saliency(everywhere());
     let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 28, Spacing::Leading)?;
@@ -532,7 +532,7 @@ fn phrases_are_exact_through_markup_and_chunks() -> Result<()> {
 fn the_package_knows_one_chunk() -> Result<()> {
     let mut pipeline = impasto::Pipeline::builder().build()?;
     let mut maps = PackageDaam::new(64);
-    let error = pipeline.request("eyes BREAK hair").size(64, 64).steps(1).guide(&mut maps).run().map(drop);
+    let error = pipeline.request("eyes BREAK hair").size((64, 64)).steps(1).guide(&mut maps).run().map(drop);
     let error = error.expect_err("two chunks").to_string();
     assert!(error.contains("2 chunks") && error.contains("use Daam"), "{error}");
     Ok(())

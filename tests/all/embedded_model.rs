@@ -10,7 +10,7 @@ use impasto::saliency::{Daam, Occurrence};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
-use impasto::{Codec, Error, Model, Pipeline, Result, Rgb, Source};
+use impasto::{Codec, Error, Model, Pipeline, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -71,7 +71,7 @@ fn the_seed_makes_the_picture_and_image_i_has_seed_plus_i() -> Result<()> {
 fn pictures_need_not_be_square() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut look = Daam::of("boat");
-    let output = pipeline.request("a red boat, blue sky").size(168, 104).steps(3).seed(1).guide(&mut look).run()?;
+    let output = pipeline.request("a red boat, blue sky").size((168, 104)).steps(3).seed(1).guide(&mut look).run()?;
     assert_eq!((output.image(0)?.width(), output.image(0)?.height()), (168, 104));
     assert_eq!(look.heat_map(0)?.values().size(), [13, 21]);
     Ok(())
@@ -87,9 +87,9 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
             assert!(message.contains(word), "\"{message}\" does not say \"{word}\"");
         }
     };
-    fails(|r| r.size(100, 128), &["width is 100", "multiple of 8"]);
-    fails(|r| r.size(128, 4104), &["height is 4104", "4096"]);
-    fails(|r| r.size(0, 128), &["width is 0"]);
+    fails(|r| r.size((100, 128)), &["width is 100", "multiple of 8"]);
+    fails(|r| r.size((128, 4104)), &["height is 4104", "4096"]);
+    fails(|r| r.size((0, 128)), &["width is 0"]);
     fails(|r| r.steps(0), &["steps is 0", "1000"]);
     fails(|r| r.steps(1001), &["steps is 1001", "1000"]);
     fails(|r| r.images(0), &["images is 0", "1 to 1024"]);
@@ -99,11 +99,17 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
     fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(f64::NAN)), &["color_var is NaN", "15 to 70"]);
     fails(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(-3.0)), &["color_var is -3"]);
     fails(|r| r.guide(ColorForce::published("eyes", GOLD).saliency_cutoff(-0.1)), &["saliency_cutoff is -0.1"]);
-    fails(|r| r.guide(ColorForce::published("eyes", GOLD).max_timestep(1200.0)), &["0..=1200", "0..=999"]);
+    fails(
+        |r| r.guide(ColorForce::published("eyes", GOLD).window(Window::timesteps(0.0..=1200.0))),
+        &["0..=1200", "0..=999"],
+    );
     fails(|r| r.guide(ColorForce::published("eyes", GOLD).reference_steps(0)), &["reference_steps is 0"]);
     fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
     fails(|r| r.guide(Daam::of("eyes").occurrence(Occurrence::Nth(1))), &["occurrence Nth is 1", "less than 1"]);
-    fails(|r| r.guide(Daam::of("eyes").window(-5.0, 5000.0)), &["window is -5..=5000", "0..=999"]);
+    fails(
+        |r| r.guide(Daam::of("eyes").window(Window::timesteps(-5.0..=5000.0))),
+        &["window is timesteps -5..=5000", "0..=999"],
+    );
     fails(|r| r.images(usize::MAX), &["images is 18446744073709551615"]);
     drop(pipeline.request("").steps(1).run()?); // an empty prompt is fine
     Ok(())

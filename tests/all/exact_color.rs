@@ -10,7 +10,7 @@ use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, F
 use impasto::saliency::{Daam, Occurrence, Recorded, Refine, Saliency};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Grid, Result, Rgb, Step};
+use impasto::{Branch, Grid, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
@@ -38,7 +38,7 @@ fn latents(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
 }
 
 fn exact() -> ColorForce {
-    ColorForce::exact("eyes", GOLD).max_timestep(999.0)
+    ColorForce::exact("eyes", GOLD).window(Window::WHOLE)
 }
 
 /// 1 in the rows that `inside` accepts.
@@ -98,10 +98,10 @@ fn a_first_pass_stops_where_nobody_wants_more() -> Result<()> {
         }
     }
     let steps: Vec<Step> = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras)?.steps().collect();
-    for (until, kept_maps) in [(steps[2].timestep, 3), (steps[4].timestep, 5), (0.0, 6)] {
+    for (until, first_steps) in [(steps[2].timestep, 3), (steps[4].timestep, 5), (0.0, 6)] {
         let mut count = Count(0);
         let _ = latents(sampler().guide(exact().two_pass(until)).hook(&mut count), 1, 7)?;
-        assert_eq!(count.0, kept_maps + 6, "until {until}");
+        assert_eq!(count.0, first_steps + 6, "until {until}");
     }
     // The longest wish counts.
     let mut count = Count(0);
@@ -121,7 +121,7 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     let replayed = exact().replay(Recorded::load(&path)?);
     assert_eq!(latents(sampler().guide(replayed), 2, 7)?, forced);
     // Step by step too, for a force without first pass.
-    let live = || ColorForce::published("eyes", GOLD).max_timestep(999.0);
+    let live = || ColorForce::published("eyes", GOLD).window(Window::WHOLE);
     let mut once = live();
     let forced = latents(sampler().guide(&mut once), 2, 7)?;
     assert_eq!(latents(sampler().guide(live().replay(once.recorded()?)), 2, 7)?, forced);
@@ -153,7 +153,7 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
         run.step()?;
         Ok(run.latent().copy())
     };
-    let everywhere = || ColorForce::published("eyes", GOLD).saliency(rows(|_| true)).max_timestep(999.0);
+    let everywhere = || ColorForce::published("eyes", GOLD).saliency(rows(|_| true)).window(Window::WHOLE);
     let protect = |force: ColorForce| force.protect_where("below", rows(|row| row >= 4), 0.5);
     let plain = step(None)?;
     let part = |x: &Tensor, from: i64, count: i64| x.narrow(2, from, count).copy();
@@ -236,7 +236,7 @@ fn one_image_of_a_batch_is_that_image_alone() -> Result<()> {
 fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()> {
     let region = || rows(|row| row < 4);
     let force = |force: ColorForce| {
-        force.saliency(region()).max_timestep(999.0).texture(Texture::MaskedMean).target(ForceTarget::SignalOnly)
+        force.saliency(region()).window(Window::WHOLE).texture(Texture::MaskedMean).target(ForceTarget::SignalOnly)
     };
     let mut closed = force(ColorForce::published("above", GOLD)).feedback(Feedback::default());
     let _ = latents(steps(28).guide(&mut closed), 2, 7)?;
@@ -312,7 +312,7 @@ fn a_force_that_asks_for_no_first_pass_is_the_same_beside_one_that_does() -> Res
     let mut before = exact();
     let _ = latents(sampler().guide(&mut before), 1, 7)?;
     let recorded = || before.recorded();
-    let one_pass = || ColorForce::published("eyes", GOLD).max_timestep(999.0);
+    let one_pass = || ColorForce::published("eyes", GOLD).window(Window::WHOLE);
     assert_eq!(
         latents(sampler().guide(one_pass()).guide(FirstPassOnly), 1, 7)?,
         latents(sampler().guide(one_pass()), 1, 7)?
@@ -326,7 +326,7 @@ fn a_force_that_asks_for_no_first_pass_is_the_same_beside_one_that_does() -> Res
 
 #[test]
 fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
-    let late = |until| ColorForce::published("eyes", GOLD).two_pass(until).max_timestep(300.0);
+    let late = |until| ColorForce::published("eyes", GOLD).two_pass(until).window(Window::timesteps(0.0..=300.0));
     let mut force = late(600.0);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
     let maps = force.saliency_maps()?;
@@ -342,7 +342,7 @@ fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
 #[test]
 fn feedback_begins_within_its_limits() -> Result<()> {
     let mut force =
-        ColorForce::published("eyes", GOLD).color_var(2.0).feedback(Feedback::default()).max_timestep(999.0);
+        ColorForce::published("eyes", GOLD).color_var(2.0).feedback(Feedback::default()).window(Window::WHOLE);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
     assert!(force.details()?.steps.iter().all(|step| step.color_var >= 15.0), "{:?}", force.details()?.steps);
     Ok(())
@@ -409,11 +409,11 @@ fn few_steps_are_forced_at_the_last() -> Result<()> {
         assert!(!details.painted.is_empty(), "{count}: {:?}", details.warnings);
     }
     // Without it the window decides, and it may have no step.
-    let mut late = exact().last_step(false).max_timestep(250.0);
+    let mut late = exact().last_step(false).window(Window::timesteps(0.0..=250.0));
     let _ = latents(steps(1).guide(&mut late), 1, 7)?;
     assert!(late.details()?.steps.is_empty());
     assert!(late.details()?.warnings.iter().any(|warning| matches!(warning, ColorWarning::NeverActive { .. })));
-    let mut last = exact().max_timestep(250.0);
+    let mut last = exact().window(Window::timesteps(0.0..=250.0));
     let _ = latents(steps(1).guide(&mut last), 1, 7)?;
     assert_eq!(last.details()?.steps.len(), 1);
     Ok(())
@@ -446,7 +446,7 @@ fn exact_forces_tell_whom_they_competed_with() -> Result<()> {
 
 #[test]
 fn alternative_saliency_is_the_sum_of_both() -> Result<()> {
-    let force = || ColorForce::published("eyes", GOLD).max_timestep(999.0).saliency_cutoff(0.3);
+    let force = || ColorForce::published("eyes", GOLD).window(Window::WHOLE).saliency_cutoff(0.3);
     let by_hand = force().saliency((Daam::of("eyes"), impasto::saliency::Differential::of("eyes", "pink")));
     assert_eq!(
         latents(sampler().guide(force().alternative_saliency("pink")), 1, 7)?,

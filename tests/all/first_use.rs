@@ -15,7 +15,7 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 
 /// CIEDE2000 between the mean colors of two pictures' parts, mean of 8×8 parts.
 fn apart(a: &Raster, b: &Raster) -> f64 {
-    let small = |picture: &Raster| picture.resize(8, 8, impasto::raster::Filter::Box).expect("resized");
+    let small = |picture: &Raster| picture.resize((8, 8), impasto::raster::Filter::Box).expect("resized");
     let (a, b) = (small(a), small(b));
     let pairs = (0..64).map(|i| (a.pixel(i % 8, i / 8).expect("inside"), b.pixel(i % 8, i / 8).expect("inside")));
     pairs.map(|(a, b)| a.delta_e(b)).sum::<f64>() / 64.0
@@ -220,10 +220,10 @@ fn words_that_the_embedded_model_does_not_know_are_one_note() -> Result<()> {
 #[test]
 fn size_far_beyond_the_models_own_is_noted_before_the_run() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let notes = pipeline.request("1girl").size(4096, 4096).notes()?;
+    let notes = pipeline.request("1girl").size((4096, 4096)).notes()?;
     assert!(notes[0].contains("4096×4096 has 256 times the pixels of 256×256"), "{notes:?}");
     assert!(notes[0].contains("at least 256 times as long") && notes[0].contains("up to 65536 times"), "{notes:?}");
-    assert!(pipeline.request("1girl").size(512, 512).notes()?.is_empty());
+    assert!(pipeline.request("1girl").size((512, 512)).notes()?.is_empty());
     Ok(())
 }
 

@@ -9,7 +9,9 @@ use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, R
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{BranchInfo, Codec, Conditioning, Crop, Grid, Model, Pipeline, Raster, Result, Rgb, Source, View};
+use impasto::{
+    BranchInfo, Codec, Conditioning, Crop, Grid, Model, Pipeline, Raster, Result, Rgb, Source, View, Window,
+};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,8 +22,8 @@ const GRID: Grid = Grid::new(8, 6);
 
 /// Red above, blue below.
 fn picture() -> Raster {
-    let mut picture = Raster::flat(Rgb(200, 30, 30), 40, 60);
-    picture.paste(&Raster::flat(Rgb(20, 40, 220), 20, 60), 0, 20);
+    let mut picture = Raster::flat(Rgb(200, 30, 30), (60, 40));
+    picture.paste(&Raster::flat(Rgb(20, 40, 220), (60, 20)), 0, 20);
     picture
 }
 
@@ -165,24 +167,32 @@ fn several_guides_are_a_chain() -> Result<()> {
 #[test]
 fn a_schedule_switches_between_two_prompts() -> Result<()> {
     let plain = latent_after(3, sampler(), 1, 7)?;
-    assert_eq!(latent_after(3, sampler().guide(guide().schedule(0.5, 1.0)), 1, 7)?, plain);
-    assert_ne!(latent_after(4, sampler().guide(guide().schedule(0.5, 1.0)), 1, 7)?, latent_after(4, sampler(), 1, 7)?);
+    assert_eq!(latent_after(3, sampler().guide(guide().window(Window::progress(0.5..=1.0))), 1, 7)?, plain);
+    assert_ne!(
+        latent_after(4, sampler().guide(guide().window(Window::progress(0.5..=1.0))), 1, 7)?,
+        latent_after(4, sampler(), 1, 7)?
+    );
     let always = latent_after(3, sampler().guide(guide()), 1, 7)?;
-    assert_eq!(latent_after(3, sampler().guide(guide().schedule(0.0, 0.5)), 1, 7)?, always);
+    assert_eq!(latent_after(3, sampler().guide(guide().window(Window::progress(0.0..=0.5))), 1, 7)?, always);
     // What two halves do is what the whole does, and keys and values follow.
-    let halves = sampler().guide(guide().schedule(0.0, 0.5)).guide(guide().schedule(0.5, 1.0));
+    let halves =
+        sampler().guide(guide().window(Window::progress(0.0..=0.5))).guide(guide().window(Window::progress(0.5..=1.0)));
     assert_eq!(latent(halves)?, latent(sampler().guide(guide()))?);
-    assert_ne!(latent(sampler().guide(guide().schedule(0.0, 0.5)))?, latent(sampler().guide(guide()))?);
+    assert_ne!(
+        latent(sampler().guide(guide().window(Window::progress(0.0..=0.5))))?,
+        latent(sampler().guide(guide()))?
+    );
 
     // In a chain each part sees what was made of that part.
-    let (mut late, mut always) = (guide().schedule(0.34, 0.67), ImageGuidance::text("a dog").params(half()));
+    let (mut late, mut always) =
+        (guide().window(Window::progress(0.34..=0.67)), ImageGuidance::text("a dog").params(half()));
     let chained = Contexts::of(vec![&mut late, &mut always], &[0, 2, 3, 4, 5], PROMPT)?;
     let alone = Contexts::of(vec![&mut always], &[0], PROMPT)?;
     let both = Contexts::of(vec![&mut guide(), &mut always], &[0], PROMPT)?;
     for (step, same) in [(0, &alone), (2, &alone), (3, &both), (4, &both), (5, &alone)] {
         assert_eq!(chained.seen[&("cond", step)], same.seen[&("cond", 0)], "step {step}");
     }
-    let mut never = guide().schedule(0.9, 1.0);
+    let mut never = guide().window(Window::progress(0.9..=1.0));
     assert_eq!(latent(sampler().guide(&mut never))?, latent(sampler())?);
     assert!(never.notes()[0].contains("no step of this run is in its schedule, 0.9 to 1"), "{:?}", never.notes());
     Ok(())
@@ -203,11 +213,12 @@ fn a_prompt_becomes_another_one() -> Result<()> {
     let mut run = sampler().start(&model, Start::new(other, GRID, Noise::seeded(7)))?;
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 1.0)))?, *run.finish()?);
     // At once, half-way: five tenths of the way from the first step to the last.
-    let contexts = Contexts::of(vec![&mut PromptBlend::to(other).schedule(0.5, 0.5)], &[2, 3], PROMPT)?;
+    let contexts =
+        Contexts::of(vec![&mut PromptBlend::to(other).window(Window::progress(0.5..=0.5))], &[2, 3], PROMPT)?;
     assert_eq!((&contexts.seen[&("cond", 2)], &contexts.seen[&("cond", 3)]), (&a, &b));
     for (wrong, said) in [
-        (PromptBlend::to(other).schedule(0.6, 0.5), "schedule end is 0.5"),
-        (PromptBlend::to(other).schedule(-0.1, 0.5), "schedule start is -0.1"),
+        (PromptBlend::to(other).window(Window::progress(0.6..=0.5)), "window is progress 0.6..=0.5"),
+        (PromptBlend::to(other).window(Window::progress(-0.1..=0.5)), "window is progress -0.1..=0.5"),
         (PromptBlend::to(other).curve(|_| f64::NAN), "curve is NaN"),
     ] {
         let error = latent(sampler().guide(wrong)).expect_err("refused").to_string();
@@ -220,13 +231,14 @@ fn a_prompt_becomes_another_one() -> Result<()> {
 fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
     let above = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| 1.0 - row as f32 / 7.0));
     let seen = (Daam::of("eyes"), Differential::of("eyes", "pink"));
-    let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).max_timestep(999.0).saliency(seen);
+    let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).window(Window::WHOLE).saliency(seen);
     sampler().guide(guide).guide(PaintWithWords::default().mask(above, "eyes", 2.0)).guide(force).guide(Daam::words())
 }
 
 #[test]
 fn it_works_with_all_others_and_each_image_is_its_own() -> Result<()> {
-    let (mut on, mut off) = (guide().schedule(0.0, 0.7), ImageGuidance::new(&picture()).params(GuidanceParams::off()));
+    let (mut on, mut off) =
+        (guide().window(Window::progress(0.0..=0.7)), ImageGuidance::new(&picture()).params(GuidanceParams::off()));
     let batch = latent_after(6, everything(&mut on), 3, 7)?;
     assert_ne!(batch, latent_after(6, everything(&mut off), 3, 7)?);
     for image in 0..3 {
@@ -289,8 +301,7 @@ fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
         (PROMPT, new().header_max(1.5), "header_max is 1.5"),
         (PROMPT, new().temperature(-1.0), "temperature is -1"),
         (PROMPT, new().pooled(2.0), "pooled is 2"),
-        (PROMPT, new().schedule(0.5, 0.5), "schedule is 0.5, 0.5; expected shares of the run"),
-        (PROMPT, new().schedule(0.0, 1.5), "schedule is 0, 1.5"),
+        (PROMPT, new().window(Window::progress(0.0..=1.5)), "window is progress 0..=1.5; expected shares of the run"),
         (PROMPT, new().concepts("", 0.9), "concepts is \"\""),
         (PROMPT, new().concepts("eyes", 1.1), "accept is 1.1"),
         (PROMPT, ImageGuidance::text("a dog").concepts("eyes", 0.9), "a guide that is a picture"),
@@ -400,7 +411,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     let mut itself = ImageGuidance::text(prompt).mapping(Mapping::Direct).max_guidance(1.0).linear(1.0, 1.0);
     let same = pipeline.request(prompt).seed(3).steps(4).guide(&mut itself).run()?;
     assert_eq!(plain.image(0)?, same.image(0)?);
-    let error = pipeline.request(prompt).steps(1).guide(ImageGuidance::new(&Raster::flat(Rgb(0, 0, 0), 0, 5))).run();
+    let error = pipeline.request(prompt).steps(1).guide(ImageGuidance::new(&Raster::flat(Rgb(0, 0, 0), (5, 0)))).run();
     let error = error.expect_err("no picture").to_string();
     assert!(error.contains("picture is 0×5; expected a picture with pixels"), "{error}");
     Ok(())

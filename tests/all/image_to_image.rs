@@ -245,8 +245,8 @@ fn a_shirt_is_repainted_and_the_face_stays() {
     let prompt = "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background";
     let first = pipeline.request(prompt).seed(7).run().unwrap();
     let first = first.image(0).unwrap();
-    let mut mask = Raster::flat(Rgb(0, 0, 0), 256, 256);
-    mask.paste(&Raster::flat(Rgb(255, 255, 255), 64, 256), 0, 192);
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (256, 64)), 0, 192);
     let red = prompt.replace("blue shirt", "red shirt");
     for sampler in ["DPM++ 2M Karras", "UniPC", "euler_ancestral"] {
         let request = pipeline.request(&red).seed(7).start(first, 1.0).mask(&mask).solver_named(sampler);
@@ -262,18 +262,19 @@ fn a_shirt_is_repainted_and_the_face_stays() {
 #[test]
 fn a_request_takes_the_pictures_size_and_names_of_samplers() {
     let mut pipeline = Pipeline::builder().build().unwrap();
-    let wide = Raster::flat(Rgb(200, 30, 30), 64, 96);
+    let wide = Raster::flat(Rgb(200, 30, 30), (96, 64));
     let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).run().unwrap();
     assert_eq!((output.image(0).unwrap().width(), output.image(0).unwrap().height()), (96, 64));
-    let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).size(64, 64).run().unwrap();
+    let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).size((64, 64)).run().unwrap();
     assert_eq!(output.image(0).unwrap().width(), 64);
 
-    let output = pipeline.request("a red boat").seed(1).steps(2).size(64, 64).solver_named("LCM Karras").run().unwrap();
+    let output =
+        pipeline.request("a red boat").seed(1).steps(2).size((64, 64)).solver_named("LCM Karras").run().unwrap();
     let notes = output.notes().join("; ");
     assert!(notes.contains("Lcm has timesteps of its own; the spacing Karras is ignored"), "{notes}");
     let error = pipeline.request("a red boat").solver_named("Eular").run().unwrap_err().to_string();
     assert!(error.contains("did you mean \"Euler\""), "{error}");
-    let odd = Raster::flat(Rgb(0, 0, 0), 60, 64);
+    let odd = Raster::flat(Rgb(0, 0, 0), (64, 60));
     let error = pipeline.request("a red boat").start(&odd, 0.5).run().unwrap_err().to_string();
     assert!(error.starts_with("height is 60"), "{error}");
     let error = pipeline.request("a red boat").mask(&wide).run().unwrap_err().to_string();

@@ -13,6 +13,8 @@ const VOCABULARY: &[&str] = &[
     "prompt",
     "conditioning",
     "micro_conditioning",
+    "window",
+    "size",
     "latent_colors",
     "color",
     "raster",

@@ -14,7 +14,7 @@ use impasto::methods::paint_with_words::{PaintWarning, Palette, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step};
+use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use serde_json::Value;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ use tch::{Device, Kind, Tensor};
 /// The golden case's map, 16 rows of 24.
 fn map() -> Raster {
     let golden = golden();
-    let mut map = Raster::flat(GRAY, 16, 24);
+    let mut map = Raster::flat(GRAY, (24, 16));
     for (y, row) in golden["map"]["rows"].as_array().expect("rows").iter().enumerate() {
         for (x, letter) in row.as_str().expect("letters").chars().enumerate() {
             let color = match letter {
@@ -59,8 +59,8 @@ fn weights_are_the_references_on_both_grids() -> Result<()> {
 #[test]
 fn a_stripe_keeps_its_mass_where_corners_lose_or_multiply_it() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(64, 64));
-    let mut map = Raster::flat(GRAY, 512, 512);
-    map.paste(&Raster::flat(RED, 512, 8), 100, 0);
+    let mut map = Raster::flat(GRAY, (512, 512));
+    map.paste(&Raster::flat(RED, (8, 512)), 100, 0);
     for (name, resample) in [("corners", Resample::Corners), ("area", Resample::Area), ("", Resample::Cover)] {
         let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0)).resample(resample);
         AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
@@ -81,8 +81,8 @@ fn a_stripe_keeps_its_mass_where_corners_lose_or_multiply_it() -> Result<()> {
 #[test]
 fn a_blurred_edge_is_the_references() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(24, 24));
-    let mut map = Raster::flat(GRAY, 24, 24);
-    map.paste(&Raster::flat(RED, 9, 11), 9, 6);
+    let mut map = Raster::flat(GRAY, (24, 24));
+    map.paste(&Raster::flat(RED, (11, 9)), 9, 6);
     let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.5).blur(2.0).weight(WeightFn::Flat(1.0));
     AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
     let w = weights(&mut paint, grid, 0, Branch::Cond)?.select(1, 2).reshape([24, 24]);
@@ -228,8 +228,8 @@ fn grids_are_the_networks_and_a_box_stays_in_its_place_on_uneven_ones() -> Resul
         assert_eq!(grids, numbers(&row["unet"]));
     }
     let (h, w) = (264u32, 1000u32);
-    let mut map = Raster::flat(GRAY, h, w);
-    map.paste(&Raster::flat(RED, 100, 300), 610, 90);
+    let mut map = Raster::flat(GRAY, (w, h));
+    map.paste(&Raster::flat(RED, (300, 100)), 610, 90);
     let grid = Grid::new(33, 125);
     let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
     AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
@@ -255,8 +255,8 @@ fn a_mirrored_map_has_mirrored_weights_on_pictures_that_are_not_square() -> Resu
     for (h, w) in [(96u32, 160u32), (136, 104)] {
         let grid = Grid::new(i64::from(h) / 8, i64::from(w) / 8);
         let paint = |mirrored: bool| -> Result<PaintWithWords> {
-            let mut map = Raster::flat(GRAY, h, w);
-            map.paste(&Raster::flat(RED, h / 2, w / 3), if mirrored { w - w / 3 - 11 } else { 11 }, 13);
+            let mut map = Raster::flat(GRAY, (w, h));
+            map.paste(&Raster::flat(RED, (w / 3, h / 2)), if mirrored { w - w / 3 - 11 } else { 11 }, 13);
             let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0));
             AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
             Ok(paint)
@@ -298,7 +298,7 @@ fn palettes_count_colors_and_know_the_nearest() {
 #[test]
 fn pixels_count_as_the_nearest_color_within_the_tolerance() -> Result<()> {
     let grid = Grid::new(2, 4);
-    let mut map = Raster::flat(RED, 2, 4);
+    let mut map = Raster::flat(RED, (4, 2));
     [Rgb(200, 0, 0), Rgb(90, 0, 160), BLUE].into_iter().zip(1..).for_each(|(color, x)| map.set(x, 0, color));
     let shares = |tolerance: f64| -> Result<Vec<f64>> {
         let mut paint = PaintWithWords::new(&map).color(RED, "red", 1.0).color(BLUE, "moon", 1.0).tolerance(tolerance);
@@ -386,8 +386,8 @@ fn toy_start(images: usize) -> Start<'static> {
 
 /// The left half is eyes.
 fn toy_paint() -> PaintWithWords {
-    let mut map = Raster::flat(GRAY, 8, 6);
-    map.paste(&Raster::flat(RED, 8, 3), 0, 0);
+    let mut map = Raster::flat(GRAY, (6, 8));
+    map.paste(&Raster::flat(RED, (3, 8)), 0, 0);
     PaintWithWords::new(&map).color(RED, "eyes", 2.0).color(GRAY, "girl", 1.0).weight(WeightFn::LogMax(1.0))
 }
 
@@ -405,7 +405,7 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
     for law in [WeightFn::LogMax(0.0), WeightFn::LogStd(0.0), WeightFn::LogSqStd(0.0), WeightFn::Flat(0.0)] {
         assert_eq!(idle(toy_paint().weight(law))?, plain, "gain 0");
     }
-    let mut closed = toy_paint().sigmas(1e-6, 0.0);
+    let mut closed = toy_paint().window(Window::sigmas(0.0..=1e-6));
     assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window that no step is in");
     assert!(closed.notes()[0].contains("no step of this schedule has a noise level in 0..=0.000001"));
     assert!(closed.details()?.steps.is_empty());
@@ -415,7 +415,7 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
 
 #[test]
 fn a_window_paints_the_steps_inside_it() -> Result<()> {
-    let mut paint = toy_paint().sigmas(f64::INFINITY, 1.0);
+    let mut paint = toy_paint().window(Window::sigmas(1.0..=f64::INFINITY));
     let _ = latent(toy().guide(&mut paint))?;
     let steps = paint.details()?.steps;
     assert!(!steps.is_empty() && steps.len() < 6 && steps.iter().all(|step| step.sigma >= 1.0));
@@ -496,7 +496,7 @@ fn a_law_of_your_own_sees_weights_and_scores() -> Result<()> {
 fn a_painted_region_is_a_saliency_for_others() -> Result<()> {
     let mut paint = toy_paint();
     let region = paint.region("eyes")?;
-    let mut force = ColorForce::published("eyes", BLUE).saliency(region).saliency_cutoff(0.5).max_timestep(999.0);
+    let mut force = ColorForce::published("eyes", BLUE).saliency(region).saliency_cutoff(0.5).window(Window::WHOLE);
     let _ = latent(toy().guide(&mut paint).guide(&mut force))?;
     assert!(force.details()?.steps.iter().all(|step| step.areas == [0.5]));
     let message = paint.region("hair").map(drop).expect_err("not painted").to_string();
@@ -514,7 +514,7 @@ fn bad_input_names_the_value_and_the_way_out() {
         let message = begin(paint).expect_err("bad input").to_string();
         words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
     };
-    let map = || PaintWithWords::new(&Raster::flat(RED, 8, 6));
+    let map = || PaintWithWords::new(&Raster::flat(RED, (6, 8)));
     let red = |strength| map().color(RED, "eyes", strength);
 
     fails(map(), &["PaintWithWords", "paint is empty", "at least one area"]);
@@ -525,8 +525,8 @@ fn bad_input_names_the_value_and_the_way_out() {
     fails(red(1.0).blur(1.6), &["blur is 1.6", "0..=1.5", "quarter"]);
     fails(red(1.0).blur(f64::NAN), &["blur is NaN"]);
     fails(red(1.0).tolerance(101.0), &["tolerance is 101", "0..=100"]);
-    fails(red(1.0).sigmas(1.0, 2.0), &["sigmas is 1, 2", "larger one first"]);
-    fails(red(1.0).sigmas(f64::NAN, 0.0), &["sigmas is NaN"]);
+    fails(red(1.0).window(Window::sigmas(2.0..=1.0)), &["window is sigmas 2..=1", "smaller one first"]);
+    fails(red(1.0).window(Window::sigmas(0.0..=f64::NAN)), &["window is sigmas 0..=NaN"]);
     fails(red(1.0).sites(|_| false), &["no attention site is selected", "block.attn2"]);
     fails(red(1.0).color(RED, "Eyes", 2.0), &["#ff0000 \"Eyes\" twice", "one strength"]);
     fails(map().color(RED, " ,", 1.0), &["the phrase is empty"]);
@@ -542,7 +542,7 @@ fn bad_input_names_the_value_and_the_way_out() {
     );
     fails(PaintWithWords::default().color(RED, "eyes", 1.0), &["color is #ff0000", "PaintWithWords::new"]);
     fails(
-        PaintWithWords::new(&Raster::flat(RED, 8, 8)).color(RED, "eyes", 1.0),
+        PaintWithWords::new(&Raster::flat(RED, (8, 8))).color(RED, "eyes", 1.0),
         &["the painted map has shape [8, 8]", "8 rows × 6 columns or the same aspect"],
     );
     let mask = |value| PaintWithWords::default().mask(Region::new(Array2::from_elem((8, 6), value)), "eyes", 1.0);
@@ -559,15 +559,15 @@ fn bad_input_names_the_value_and_the_way_out() {
 
 #[test]
 fn doubts_about_a_map_are_notes() -> Result<()> {
-    let mut thin = Raster::flat(GRAY, 80, 60);
-    thin.paste(&Raster::flat(RED, 80, 2), 0, 0);
+    let mut thin = Raster::flat(GRAY, (60, 80));
+    thin.paste(&Raster::flat(RED, (2, 80)), 0, 0);
     let mut paint = PaintWithWords::new(&thin).color(RED, "eyes", 1.0);
     let _ = latent(toy().guide(&mut paint))?;
     assert!(matches!(paint.details()?.warnings[..], [PaintWarning::Thin { .. }]));
     assert!(paint.notes()[0].contains("20 % of any cell") && paint.notes()[0].contains("Resample::Cover"));
 
     // As a JPEG file has it: no two pixels quite the same.
-    let mut noisy = Raster::flat(RED, 80, 60);
+    let mut noisy = Raster::flat(RED, (60, 80));
     (0..80 * 30).for_each(|i| noisy.set(i % 60, i / 60 * 2, Rgb(200 + (i % 50) as u8, (i / 50) as u8, 3)));
     let mut paint = PaintWithWords::new(&noisy).color(RED, "eyes", 1.0);
     let _ = latent(toy().guide(&mut paint))?;

@@ -11,7 +11,7 @@ use impasto::saliency::{Daam, Differential};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::{Embedding, Lora, Weights};
-use impasto::{Control, Controlled, Grid, Model, Result, Rgb, Source};
+use impasto::{Control, Controlled, Grid, Model, Result, Rgb, Source, Window};
 use serde_json::Value;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -62,7 +62,7 @@ fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -
                 .guide(paint(strength).weight(WeightFn::LogStd(0.4)))
                 .guide(
                     ColorForce::published("hair", Rgb(255, 215, 0))
-                        .max_timestep(999.0)
+                        .window(Window::WHOLE)
                         .saliency(Differential::of("hair", "red")),
                 )
                 .guide(RegionPrompts::default().add(Region::rect(0.5..1.0, 0.0..1.0), "blue shirt", 0.5))
@@ -127,7 +127,7 @@ fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk
         let controls: Vec<Control> = control.then(|| Control::new(&net, &hint)).into_iter().collect();
         let controlled = Controlled::new(&model, &controls)?;
         let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?.last(3)?;
-        let mut force = ColorForce::published("boat", Rgb(200, 30, 30)).max_timestep(999.0);
+        let mut force = ColorForce::published("boat", Rgb(200, 30, 30)).window(Window::WHOLE);
         let sampler = Sampler::new(schedule, Euler).guide(&mut force);
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
         let start = Start::new(&long, grid, Noise::seeded(7)).picture(&picture);

@@ -13,7 +13,9 @@ use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend};
 use impasto::saliency::{Accumulate, Daam, Differential, Occurrence, Saliency};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, BranchInfo, Codec, Conditioning, Error, Grid, Raster, Recipe, Result, Rgb, Step, TokenSpan};
+use impasto::{
+    Branch, BranchInfo, Codec, Conditioning, Error, Grid, Raster, Recipe, Result, Rgb, Step, TokenSpan, Window,
+};
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -199,13 +201,13 @@ fn lending_another_number_of_hooks_is_an_error() -> Result<()> {
 #[test]
 fn batching_gives_the_same_picture_and_hooks_learn_which_images() -> Result<()> {
     let guided = |batching, images| {
-        let force = ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+        let force = ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
         latents(sampler().batching(batching).guide(force), images)
     };
     let (together, alone) = (guided(Batching::Together, 3)?, guided(Batching::OneByOne, 3)?);
     assert!(apart(&together, &alone) < 1e-3, "{}", apart(&together, &alone));
     for image in 0..3 {
-        let force = ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+        let force = ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
         let model = ToyModel::new(3)?;
         let start = Start::new(PROMPT, GRID, Noise::seeded(7 + image));
         let mut run = sampler().batching(Batching::OneByOne).guide(force).start(&model, start)?;
@@ -230,7 +232,7 @@ fn paint() -> PaintWithWords {
 
 /// Every guidance of the crate, made anew, with a name for messages.
 fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
-    let force = || ColorForce::published("eyes", GOLD).color_var(5.0).max_timestep(999.0);
+    let force = || ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
     vec![
         ("Daam", Box::new(Daam::of("gold eyes"))),
         ("Daam, mean", Box::new(Daam::of("eyes").accumulate(Accumulate::Mean))),
@@ -250,8 +252,11 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         }),
         ("PaintWithWords", Box::new(paint())),
         ("PaintWithWords by deviation", Box::new(paint().weight(WeightFn::LogStd(1.0)))),
-        ("ImageGuidance", Box::new(ImageGuidance::new(&Raster::flat(Rgb(200, 30, 30), 9, 12)))),
-        ("ImageGuidance by a text, for a while", Box::new(ImageGuidance::text("a dog").schedule(0.2, 0.6))),
+        ("ImageGuidance", Box::new(ImageGuidance::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))))),
+        (
+            "ImageGuidance by a text, for a while",
+            Box::new(ImageGuidance::text("a dog").window(Window::progress(0.2..=0.6))),
+        ),
         ("PromptBlend", Box::new(PromptBlend::to("a dog"))),
     ]
 }
@@ -417,7 +422,9 @@ fn a_site_out_of_its_place_is_an_error() -> Result<()> {
 fn nothing_selected_is_an_error_and_a_map_that_never_comes_a_note() -> Result<()> {
     let error = latent(sampler().guide(Daam::of("eyes").sites(|_| false))).expect_err("no sites").to_string();
     assert!(error.contains("block.attn2"), "{error}");
-    let blind = ColorForce::published("eyes", GOLD).saliency(Daam::of("eyes").window(0.0, 0.5)).max_timestep(999.0);
+    let blind = ColorForce::published("eyes", GOLD)
+        .saliency(Daam::of("eyes").window(Window::timesteps(0.0..=0.5)))
+        .window(Window::WHOLE);
     let model = ToyModel::new(3)?;
     let mut run = sampler().guide(blind).start(&model, start(1))?;
     let _ = run.finish()?;
@@ -453,14 +460,14 @@ fn a_step_is_forced_with_all_its_evaluations_or_not_at_all() -> Result<()> {
     for target in [ForceTarget::Mean, ForceTarget::Denoised] {
         let force = || ColorForce::published("eyes", GOLD).target(target).color_var(5.0);
         assert_eq!(timesteps(force())?.0, [601.0, 501.0], "{target:?}: recorded once a step");
-        let (forced, one) = timesteps(force().min_timestep(601.0).max_timestep(601.0))?;
+        let (forced, one) = timesteps(force().window(Window::timesteps(601.0..=601.0)))?;
         assert_eq!(forced, [601.0]);
-        let (none, never) = timesteps(force().min_timestep(650.0).max_timestep(660.0))?;
+        let (none, never) = timesteps(force().window(Window::timesteps(650.0..=660.0)))?;
         assert!(none.is_empty() && apart(&one, &never) > 1e-3);
     }
     // The step from 701 evaluates at 601 too; that does not make it a forced step.
     let only_first =
-        ColorForce::published("eyes", GOLD).target(ForceTarget::Denoised).min_timestep(601.0).max_timestep(601.0);
+        ColorForce::published("eyes", GOLD).target(ForceTarget::Denoised).window(Window::timesteps(601.0..=601.0));
     assert_eq!(timesteps(only_first)?.0.len(), 1);
     Ok(())
 }
@@ -506,7 +513,7 @@ fn a_phrase_is_read_at_the_places_that_are_asked_for() -> Result<()> {
 fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
     let half = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
     let mut paint = PaintWithWords::default().mask(half, "girl", 1.5).weight(WeightFn::LogMax(0.4));
-    let force = |phrase: &str, color| ColorForce::published(phrase, color).color_var(15.0).max_timestep(999.0);
+    let force = |phrase: &str, color| ColorForce::published(phrase, color).color_var(15.0).window(Window::WHOLE);
     let mut gold = force("eyes", GOLD).saliency((Daam::of("eyes"), Differential::of("eyes", "pink")));
     let mut blue = force("gold", Rgb(0, 0, 139)).saliency_cutoff(0.4);
     let (mut look, mut probe) = (Daam::words(), Probe::wanting(Interest::PROBS));
@@ -578,8 +585,7 @@ fn forces_share_a_differential_and_drop_it_outside_their_window() -> Result<()> 
     let force = |color, word: &str| {
         ColorForce::published("eyes", color)
             .saliency(Differential::of("eyes", word))
-            .min_timestep(300.0)
-            .max_timestep(700.0)
+            .window(Window::timesteps(300.0..=700.0))
     };
     let table = TrainingSchedule::stable_diffusion();
     let run = |words: [&str; 2]| -> Result<Vec<usize>> {
@@ -654,7 +660,7 @@ fn daam_averages_the_evaluations_of_a_step() -> Result<()> {
 #[test]
 fn a_drawn_mask_limits_a_force() -> Result<()> {
     let upper = || Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 4 { 1.0 } else { 0.0 }));
-    let mut force = ColorForce::published("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).max_timestep(999.0);
+    let mut force = ColorForce::published("eyes", GOLD).saliency_cutoff(0.0).mask(upper()).window(Window::WHOLE);
     let _ = latents(sampler().guide(&mut force), 2)?;
     let masks = force.masks()?;
     assert_eq!(masks.size(), [6, 2, 8, 6]);
@@ -678,7 +684,7 @@ fn painted_colors_know_their_image() -> Result<()> {
             Ok(Some(Tensor::cat(&[one(0.0), one(1.0)], 0)))
         }
     }
-    let mut force = ColorForce::published("second", GOLD).saliency(Second).max_timestep(999.0);
+    let mut force = ColorForce::published("second", GOLD).saliency(Second).window(Window::WHOLE);
     let model = ToyModel::new(3)?;
     let mut run = sampler().guide(&mut force).start(&model, start(2))?;
     let _ = run.decode()?;
@@ -699,7 +705,7 @@ fn no_setting_makes_a_force_overflow() -> Result<()> {
         ColorForce::published("eyes", GOLD).color_var(1e-40),
         ColorForce::published("eyes", GOLD).reference_steps(1000),
     ] {
-        let x = latent(sampler().guide(force.max_timestep(999.0).saliency_cutoff(0.0)))?;
+        let x = latent(sampler().guide(force.window(Window::WHOLE).saliency_cutoff(0.0)))?;
         assert!(x.abs().max().double_value(&[]) < 10.0, "the color itself, everywhere");
     }
     Ok(())
@@ -718,11 +724,11 @@ fn only_readers_leave_the_picture_alone() -> Result<()> {
 #[test]
 fn a_force_without_strength_is_no_force() -> Result<()> {
     let plain = latent(sampler())?;
-    let weak = ColorForce::published("eyes", GOLD).color_var(1e12).max_timestep(999.0);
+    let weak = ColorForce::published("eyes", GOLD).color_var(1e12).window(Window::WHOLE);
     assert!(apart(&latent(sampler().guide(weak))?, &plain) < 1e-4);
     for never in [
-        ColorForce::published("eyes", GOLD).saliency_cutoff(2.0).max_timestep(999.0),
-        ColorForce::published("eyes", GOLD).min_timestep(998.5).max_timestep(998.6),
+        ColorForce::published("eyes", GOLD).saliency_cutoff(2.0).window(Window::WHOLE),
+        ColorForce::published("eyes", GOLD).window(Window::timesteps(998.5..=998.6)),
     ] {
         assert_eq!(latent(sampler().guide(never))?, plain, "an empty mask or window keeps every bit");
     }
@@ -733,7 +739,7 @@ fn a_force_without_strength_is_no_force() -> Result<()> {
 fn cells_outside_the_mask_keep_their_bits() -> Result<()> {
     let one = || Sampler::new(schedule(6), EulerAncestral::default());
     let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if row < 3 { 1.0 } else { 0.0 }));
-    let force = ColorForce::published("above", GOLD).saliency(region).max_timestep(999.0);
+    let force = ColorForce::published("above", GOLD).saliency(region).window(Window::WHOLE);
     let model = ToyModel::new(3)?;
     let (mut plain, mut forced) = (one().start(&model, start(1))?, one().guide(force).start(&model, start(1))?);
     plain.step()?;
@@ -750,7 +756,7 @@ fn the_order_of_forces_does_not_matter() -> Result<()> {
         let at = |phrase: &str, color| {
             ColorForce::published(phrase, color)
                 .saliency_cutoff(0.3)
-                .max_timestep(999.0)
+                .window(Window::WHOLE)
                 .overlap(overlap)
                 .target(target)
         };
@@ -1063,7 +1069,7 @@ fn wrappers_forward_every_phase() -> Result<()> {
     // A force asks its saliency for everything but its name and a report: its own holds the maps. In the first pass, which the
     // saliency wants, the force itself does nothing.
     let inner = Diary::default();
-    diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).max_timestep(999.0))?;
+    diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).window(Window::WHOLE))?;
     let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
         diary.into_iter().filter(|(name, _)| !["report", "name", "first pass"].contains(name)).collect()
     };

@@ -14,7 +14,7 @@ use impasto::saliency::{Accumulate, Daam, Differential};
 use impasto::sampler::Batching;
 use impasto::text::TextOptions;
 use impasto::weights::Embedding;
-use impasto::{Branch, Crop, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
+use impasto::{Branch, Crop, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step, Window};
 use ndarray::Array2;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -37,14 +37,14 @@ impl Folder {
     /// A PNG with these texts.
     fn told(&self, texts: &[(&str, &str)]) -> PathBuf {
         let path = self.file("told.png");
-        Raster::flat(GOLD, 8, 8).save_with_texts(&path, texts).expect("written");
+        Raster::flat(GOLD, (8, 8)).save_with_texts(&path, texts).expect("written");
         path
     }
 }
 
 fn paint() -> PaintWithWords {
-    let mut map = Raster::flat(Rgb(255, 255, 255), 128, 128);
-    map.paste(&Raster::flat(RED, 64, 64), 0, 64);
+    let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
+    map.paste(&Raster::flat(RED, (64, 64)), 0, 64);
     let mask = Region::new(Array2::from_shape_fn((16, 16), |(row, _)| row as f32 / 15.0));
     PaintWithWords::new(&map)
         .color(RED, "hair", 1.5)
@@ -73,7 +73,7 @@ fn force() -> ColorForce {
         .feedback(Feedback { goal: 2.1, ..Feedback::default() })
         .target(ForceTarget::Denoised)
         .step_variance(StepVariance::NextLevel)
-        .max_timestep(900.0)
+        .window(Window::timesteps(0.0..=900.0))
         .trim(1)
 }
 
@@ -104,7 +104,7 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         ("with everything a request has", |r| {
             let r = r
                 .negative("hair, \"blue\", naïve")
-                .size(96, 64)
+                .size((96, 64))
                 .solver_named("DPM++ 2M SDE Karras")
                 .guidance_scale(3.3);
             r.guidance_rescale(0.7).variation(9, 0.2)
@@ -116,20 +116,24 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         ("UniPC", |r| r.solver(UniPc::bh2()).spacing(Spacing::Trailing)),
         ("another combination", |r| r.combine(Cfg(2.7))),
         ("noise of its own", |r| r.noise(Noise::shared(3)).solver_named("Euler a")),
-        ("Daam", |r| r.guide(Daam::of("eyes").window(100.0, 800.0))),
+        ("Daam", |r| r.guide(Daam::of("eyes").window(Window::timesteps(100.0..=800.0)))),
         ("words", |r| r.guide(Daam::words())),
         ("a force", |r| r.guide(ColorForce::published("eyes", GOLD).color_var(15.0))),
         ("a force with all settings", |r| r.guide(force())),
         ("exact", |r| r.guide(ColorForce::exact("hair", Rgb(255, 99, 71)))),
         ("painting", |r| r.guide(paint())),
-        ("painting from some noise levels on", |r| r.guide(paint().sigmas(8.0, 0.5))),
+        ("painting from some noise levels on", |r| r.guide(paint().window(Window::sigmas(0.5..=8.0)))),
         ("a picture that guides", |r| {
-            let teal = Raster::flat(Rgb(0, 128, 128), 24, 32);
+            let teal = Raster::flat(Rgb(0, 128, 128), (32, 24));
             let guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).space(Space::Joint).patches(false);
             r.guide(guide.linear(0.4, 0.4).crop(Crop::Pad))
         }),
-        ("a text that guides a part of the run", |r| r.guide(ImageGuidance::text("red hair").schedule(0.5, 1.0))),
-        ("a prompt that becomes another", |r| r.guide(PromptBlend::to("a red house").schedule(0.25, 0.75))),
+        ("a text that guides a part of the run", |r| {
+            r.guide(ImageGuidance::text("red hair").window(Window::progress(0.5..=1.0)))
+        }),
+        ("a prompt that becomes another", |r| {
+            r.guide(PromptBlend::to("a red house").window(Window::progress(0.25..=0.75)))
+        }),
         ("areas with all settings", |r| {
             let lower_left = Region::rect(0.0..0.5, 0.5..1.0);
             let area = Area::mask(lower_left, "shirt").strength(1.2).outside(-0.1).seed(3);
@@ -139,8 +143,8 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         }),
         ("regions after prompts of their own", |r| {
             let regions = RegionPrompts::default().thing(Region::rect(0.5..1.0, 0.5..1.0), "a red house", "house", 0.8);
-            let guide = ImageGuidance::new(&Raster::flat(Rgb(0, 128, 128), 24, 32)).params(GuidanceParams::ui());
-            r.guide(regions.guided(guide).hold(1.5).sigmas(f64::INFINITY, 1.0))
+            let guide = ImageGuidance::new(&Raster::flat(Rgb(0, 128, 128), (32, 24))).params(GuidanceParams::ui());
+            r.guide(regions.guided(guide).hold(1.5).window(Window::sigmas(1.0..=f64::INFINITY)))
         }),
         ("several at once", |r| {
             let r = r.guide(paint()).guide(ColorForce::exact("eyes", GOLD).protect("hair bow"));
@@ -314,9 +318,9 @@ fn what_no_file_can_say_is_named() -> Result<()> {
 #[test]
 fn a_picture_to_start_from_is_asked_for() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let boat = Raster::flat(Rgb(90, 120, 200), 256, 256);
-    let mut mask = Raster::flat(Rgb(0, 0, 0), 256, 256);
-    mask.paste(&Raster::flat(Rgb(255, 255, 255), 128, 128), 64, 64);
+    let boat = Raster::flat(Rgb(90, 120, 200), (256, 256));
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (128, 128)), 64, 64);
     let output = pipeline.request(PORTRAIT).seed(7).steps(8).start(&boat, 0.6).mask(&mask).run()?;
     let folder = Folder::new();
     output.save(0, folder.file("repainted.png"))?;
@@ -384,7 +388,8 @@ fn words_of_other_programs_are_followed_as_far_as_they_go() -> Result<()> {
     assert!(notes.contains("not repeated: Clip skip 2; Hires upscale 2; Lora hashes a: 1, b: 2"), "{notes}");
     assert!(notes.contains("the model tiny") && !notes.contains("GPU") && !notes.contains("lora:"), "{notes}");
     let output = request.run()?;
-    let request = pipeline.request("1girl, (eyes:1.2),\nhair").negative("shirt, \"x\"").seed(11).steps(5).size(96, 64);
+    let request =
+        pipeline.request("1girl, (eyes:1.2),\nhair").negative("shirt, \"x\"").seed(11).steps(5).size((96, 64));
     let want = request.solver_named("DPM++ 2M Karras").guidance_scale(3.5).variation(4, 0.1).run()?;
     assert_eq!(output.images(), want.images());
 

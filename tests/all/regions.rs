@@ -13,7 +13,7 @@ use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette,
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompts};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step};
+use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
@@ -119,8 +119,8 @@ fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
 #[test]
 fn each_image_has_its_map() -> Result<()> {
     let map = |color: Rgb, x: u32| {
-        let mut map = Raster::flat(GRAY, 2, 2);
-        map.paste(&Raster::flat(color, 2, 1), x, 0);
+        let mut map = Raster::flat(GRAY, (2, 2));
+        map.paste(&Raster::flat(color, (1, 2)), x, 0);
         map
     };
     let (one, other) = (map(RED, 0), map(BLUE, 1));
@@ -136,7 +136,7 @@ fn each_image_has_its_map() -> Result<()> {
     assert_eq!(values(&w.select(2, 10)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], "the moon is in both");
     assert_eq!(each.details()?.areas[0].share, 0.25);
     assert_eq!(each.report()?.expect("there was a run").pictures.len(), 6);
-    assert!(each.legend(8, 8)?.height() > 100);
+    assert!(each.legend((8, 8))?.height() > 100);
 
     let three = Start::new(PROMPT, GRID, Noise::seeded(1)).images(3);
     let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();
@@ -149,8 +149,8 @@ fn each_image_has_its_map() -> Result<()> {
 
 #[test]
 fn a_map_with_the_noise_of_a_jpeg_file_is_snapped() -> Result<()> {
-    let mut map = Raster::flat(Rgb(240, 240, 240), 64, 64);
-    map.paste(&Raster::flat(Rgb(200, 30, 30), 64, 36), 28, 0);
+    let mut map = Raster::flat(Rgb(240, 240, 240), (64, 64));
+    map.paste(&Raster::flat(Rgb(200, 30, 30), (36, 64)), 28, 0);
     let folder = tempfile::tempdir().expect("a temporary folder");
     map.save(folder.path().join("map.jpg"))?;
     let noisy = Raster::open(folder.path().join("map.jpg"))?;
@@ -167,8 +167,8 @@ fn a_map_with_the_noise_of_a_jpeg_file_is_snapped() -> Result<()> {
 
 #[test]
 fn a_context_text_paints_as_the_same_areas_do() -> Result<()> {
-    let mut map = Raster::flat(RED, 8, 8);
-    map.paste(&Raster::flat(BLUE, 8, 4), 4, 0);
+    let mut map = Raster::flat(RED, (8, 8));
+    map.paste(&Raster::flat(BLUE, (4, 8)), 4, 0);
     let mut read = PaintWithWords::from_context_text(&map, "{(255, 0, 0): 'sea,0.5,-1', \"#0000ff\": 'boat@2@7@1'}")?;
     let mut own = PaintWithWords::new(&map).color(RED, "sea", 0.5);
     own = own.area(Area::color(BLUE, "boat").strength(2.0).seed(7).blur(1.0));
@@ -185,15 +185,15 @@ fn a_context_text_paints_as_the_same_areas_do() -> Result<()> {
 
 #[test]
 fn a_legend_shows_every_area_in_its_color() -> Result<()> {
-    let mut map = Raster::flat(GRAY, 96, 96);
-    map.paste(&Raster::flat(RED, 96, 48), 0, 0);
+    let mut map = Raster::flat(GRAY, (96, 96));
+    map.paste(&Raster::flat(RED, (48, 96)), 0, 0);
     let paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).area(Area::mask(top(), "boat"));
-    let legend = paint.legend(1, 1)?;
+    let legend = paint.legend((1, 1))?;
     assert_eq!(legend.pixel(8 + 40, 8 + 40), Some(RED), "the map");
     assert_eq!(legend.pixel(2 * 8 + 192 + 40, 8 + 40), Some(RED), "its left half");
     assert_ne!(legend.pixel(2 * 8 + 192 + 150, 8 + 40), Some(RED));
-    assert!(PaintWithWords::default().legend(1, 1).is_err(), "nothing painted");
-    let wide = PaintWithWords::default().area(Area::mask(top(), "boat")).legend(200, 100)?;
+    assert!(PaintWithWords::default().legend((1, 1)).is_err(), "nothing painted");
+    let wide = PaintWithWords::default().area(Area::mask(top(), "boat")).legend((200, 100))?;
     assert!(wide.width() > wide.height());
     Ok(())
 }
@@ -294,8 +294,8 @@ fn girl(images: usize) -> Start<'static> {
 #[test]
 fn maps_of_each_image_do_not_mind_how_images_are_batched() -> Result<()> {
     let map = |x| {
-        let mut map = Raster::flat(GRAY, 8, 6);
-        map.paste(&Raster::flat(RED, 8, 3), x, 0);
+        let mut map = Raster::flat(GRAY, (6, 8));
+        map.paste(&Raster::flat(RED, (3, 8)), x, 0);
         map
     };
     let (one, other) = (map(0), map(3));
@@ -436,7 +436,7 @@ fn a_thing_is_held_in_its_region_in_its_own_branch_alone() -> Result<()> {
 fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -> Result<()> {
     let plain = run(toy(), girl(1))?;
     assert_eq!(run(toy().guide(RegionPrompts::default().add(left(), "hair", 0.0)), girl(1))?, plain);
-    let closed = RegionPrompts::default().add(left(), "hair", 1.0).sigmas(1e-6, 0.0);
+    let closed = RegionPrompts::default().add(left(), "hair", 1.0).window(Window::sigmas(0.0..=1e-6));
     assert_eq!(run(toy().guide(closed), girl(1))?, plain);
     let mut paint = PaintWithWords::default().area(Area::mask(left(), "eyes"));
     let regions = || RegionPrompts::default().add(top(), "blue hair", 0.8);
@@ -457,7 +457,7 @@ fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -
 fn a_painted_region_and_a_box_force_a_color_of_their_own() -> Result<()> {
     let paint = PaintWithWords::default().area(Area::mask(left(), "eyes")).area(Area::mask(top(), "eyes"));
     let mut force = ColorForce::published("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
-    force = force.max_timestep(999.0);
+    force = force.window(Window::WHOLE);
     let _ = run(toy().guide(paint).guide(&mut force), girl(1))?;
     assert!(force.details()?.steps.iter().all(|step| step.areas == [0.75]), "the union of both");
     Ok(())
@@ -477,7 +477,7 @@ const SCENE: &str = r#"{
 fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
     let composition = Composition::from_json(SCENE)?;
     assert_eq!((composition.entities[0].strength, composition.negative.as_str()), (0.8, ""));
-    let built = Composition::new("girl", 6, 8)
+    let built = Composition::new("girl", (6, 8))
         .entity(Entity::new("blue hair", (0, 0), (3, 8)).thing("hair"))
         .entity(Entity::new("red shirt", (0, 4), (6, 4)).strength(1.0));
     assert_eq!(built, composition);
@@ -492,7 +492,7 @@ fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
 #[test]
 fn a_things_image_guides_its_words() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let picture = Raster::flat(Rgb(0, 128, 128), 24, 32);
+    let picture = Raster::flat(Rgb(0, 128, 128), (32, 24));
     picture.save(folder.path().join("teal.png"))?;
     let text = SCENE.replace("\"thing\": \"hair\"", "\"image\": \"teal.png\", \"likeness\": 0.4");
     std::fs::write(folder.path().join("scene.json"), &text).expect("written");
@@ -531,14 +531,15 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
     let says = |message: String, words: &[&str]| {
         words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
     };
-    let scene = |entity: Entity| Composition::new("girl", 64, 64).entity(entity).check().expect_err("bad").to_string();
+    let scene =
+        |entity: Entity| Composition::new("girl", (64, 64)).entity(entity).check().expect_err("bad").to_string();
     let entity = |corner, size| Entity::new("a cat", corner, size);
     says(scene(entity((40, 0), (32, 8))), &["\"a cat\" at 40, 0 of 32 × 8", "inside the canvas of 64 × 64"]);
     says(scene(entity((0, 0), (0, 8))), &["of 0 × 8", "a pixel or more"]);
     says(scene(entity((u32::MAX, 0), (u32::MAX, 8))), &["4294967295"]);
     says(scene(entity((0, 0), (8, 8)).strength(1.5)), &["strength is 1.5 for \"a cat\"", "0..=1"]);
     says(scene(Entity::new(" ", (0, 0), (8, 8))), &["number 0 without a prompt"]);
-    says(Composition::new("girl", 64, 64).check().expect_err("empty").to_string(), &["entities is empty"]);
+    says(Composition::new("girl", (64, 64)).check().expect_err("empty").to_string(), &["entities is empty"]);
     let json = |text: &str| Composition::from_json(text).expect_err("bad").to_string();
     says(json("{"), &["composition: EOF", "line 1"]);
     says(json(&SCENE.replace("\"left\": 0, ", "")), &["missing field `left`"]);
@@ -558,7 +559,7 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
     says(scene(entity((0, 0), (8, 8)).image("a.png", -0.1)), &["likeness is -0.1 for \"a cat\"", "0..=1"]);
     says(begin(regions().add(left(), "hair", f64::NAN)), &["strength is NaN for \"hair\""]);
     says(begin(regions().add(left(), "hair", 1.0).hold(-1.0)), &["hold is -1", "0..=10"]);
-    says(begin(regions().add(left(), "hair", 1.0).sigmas(0.0, 1.0)), &["sigmas is 0, 1"]);
+    says(begin(regions().add(left(), "hair", 1.0).window(Window::sigmas(1.0..=0.0))), &["window is sigmas 1..=0"]);
     says(begin(regions().add(Region::rect(0.0..2.0, 0.0..1.0), "hair", 1.0)), &["rect is 0.0..2.0 across"]);
     let three = Region::each([left(), top(), left()]);
     says(begin(regions().add(three, "hair", 1.0)), &["region is 3 for 2 images"]);

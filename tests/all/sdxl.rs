@@ -110,7 +110,7 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
     let run =
         |pipeline: &mut Pipeline, second: Option<&'static str>, negative: Option<&'static str>| -> Result<Tensor> {
             let mut look = Daam::of(if second.is_some() { "boat" } else { "bow" });
-            let mut request = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size(64, 64).guide(&mut look);
+            let mut request = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64)).guide(&mut look);
             request = second.into_iter().fold(request, Request::second_prompt);
             request = negative.into_iter().fold(request, Request::second_negative);
             let latents = request.run()?.latents().shallow_clone();
@@ -120,7 +120,7 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
     let plain = run(&mut pipeline, None, None)?;
     assert_ne!(run(&mut pipeline, Some(SECOND), None)?, plain);
     assert_ne!(run(&mut pipeline, None, Some("shirt"))?, plain);
-    let same = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size(64, 64);
+    let same = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64));
     let same = same.second_prompt(FIRST).second_negative("hat").run()?;
     assert_eq!(*same.latents(), plain);
 
@@ -134,12 +134,12 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
 #[test]
 fn micro_conditioning_is_told_and_repeated() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
-    let told = MicroConditioning::default().original_size(1024, 768).crop(8, 16).target_size(512, 640);
+    let told = MicroConditioning::default().original_size((1024, 768)).crop(8, 16).target_size((512, 640));
     let scored = MicroConditioning::default().aesthetic_score(9.0);
     for (refiner, micro) in [(false, told), (true, scored)] {
         let mut pipeline = load(refiner)?;
         let run = |pipeline: &mut Pipeline, of: [Option<MicroConditioning>; 2]| -> Result<Tensor> {
-            let mut request = pipeline.request(FIRST).seed(3).steps(2).size(64, 64);
+            let mut request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64));
             request = of[0].into_iter().fold(request, Request::micro_conditioning);
             request = of[1].into_iter().fold(request, Request::negative_micro_conditioning);
             Ok(request.run()?.latents().shallow_clone())
@@ -148,11 +148,11 @@ fn micro_conditioning_is_told_and_repeated() -> Result<()> {
         assert_ne!(run(&mut pipeline, [Some(micro), None])?, plain);
         assert_ne!(run(&mut pipeline, [None, Some(micro)])?, plain);
         let own =
-            MicroConditioning::default().original_size(64, 64).crop(0, 0).target_size(64, 64).aesthetic_score(6.0);
+            MicroConditioning::default().original_size((64, 64)).crop(0, 0).target_size((64, 64)).aesthetic_score(6.0);
         assert_eq!(run(&mut pipeline, [Some(own), None])?, plain, "what is told without a word");
 
         let path = folder.path().join(format!("{refiner}.png"));
-        let request = pipeline.request(FIRST).seed(3).steps(2).size(64, 64).micro_conditioning(micro);
+        let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).micro_conditioning(micro);
         let output = request.negative_micro_conditioning(own).run()?;
         output.save(0, &path)?;
         let request = Request::from_png(&mut pipeline, &path)?;
@@ -164,7 +164,7 @@ fn micro_conditioning_is_told_and_repeated() -> Result<()> {
     let refused = message(tiny.request(FIRST).micro_conditioning(told));
     assert!(refused.contains("micro_conditioning is set for this model; expected an SDXL model"), "{refused}");
     let mut base = load(false)?;
-    let none = MicroConditioning::default().original_size(0, 8);
+    let none = MicroConditioning::default().original_size((0, 8));
     assert!(message(base.request(FIRST).micro_conditioning(none)).contains("original_size is 0 × 8; expected 1 to"));
     let score = MicroConditioning::default().aesthetic_score(f64::NAN);
     assert!(message(base.request(FIRST).negative_micro_conditioning(score)).contains("aesthetic_score is NaN"));
@@ -177,7 +177,7 @@ fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -
     let area = |phrase: &str| Area::mask(Region::rect(0.0..0.5, 0.0..1.0), phrase).strength(2.0);
     let mut paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
     let mut run = |paint: Option<&mut PaintWithWords>| -> Result<Tensor> {
-        let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size(64, 64);
+        let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
         Ok(paint.into_iter().fold(request, Request::guide).run()?.latents().shallow_clone())
     };
     let plain = run(None)?;
@@ -188,9 +188,9 @@ fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -
     assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "at their places in both prompts");
     assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "a boat is in the second alone");
     let regions = RegionPrompts::default().add(Region::rect(0.0..1.0, 0.0..1.0), "a green tree", 1.0);
-    let alone = pipeline.request("a green tree").seed(3).steps(2).size(64, 64).run()?.latents().shallow_clone();
+    let alone = pipeline.request("a green tree").seed(3).steps(2).size((64, 64)).run()?.latents().shallow_clone();
     let mut run = |regions: RegionPrompts| -> Result<Tensor> {
-        let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size(64, 64);
+        let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
         Ok(request.guide(regions).run()?.latents().shallow_clone())
     };
     assert!(near(&run(regions)?, &alone) < 1e-4, "both encoders read the region's prompt");
@@ -201,14 +201,14 @@ fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -
 fn a_run_in_two_parts_is_the_whole_run() -> Result<()> {
     let mut pipeline = load(false)?;
     let request = |pipeline: &mut Pipeline| -> Result<Tensor> {
-        let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size(64, 48).solver(Euler).run()?;
+        let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).run()?;
         assert_eq!(whole.images().len(), 2);
         Ok(whole.latents().shallow_clone())
     };
     let whole = request(&mut pipeline)?;
     for share in [0.3, 0.8] {
         let first =
-            pipeline.request(FIRST).seed(3).images(2).steps(10).size(64, 48).solver(Euler).until(share).run()?;
+            pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).until(share).run()?;
         assert_eq!((first.images().len(), first.timing().steps.len()), (0, (10.0 * share) as usize));
         let rest = pipeline.request(FIRST).steps(10).solver(Euler).resume(first.latents(), share).run()?;
         assert_eq!((rest.images().len(), rest.image(0)?.width()), (2, 64));
@@ -233,11 +233,11 @@ fn forces_act_in_both_parts_of_a_run() -> Result<()> {
 #[test]
 fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
     let (mut base, mut refiner) = (load(false)?, load(true)?);
-    let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size(64, 64).until(0.8).run()?;
+    let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).until(0.8).run()?;
     assert_eq!(rough.timing().steps.len(), 8);
     let output = refiner.request(FIRST).steps(10).resume(rough.latents(), 0.8).run()?;
     assert_eq!((output.timing().steps.len(), output.image(0)?.height()), (2, 64));
-    let alone = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size(64, 64).run()?;
+    let alone = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).run()?;
     assert!(near(output.latents(), alone.latents()) > 1e-3, "another model took the last steps");
     Ok(())
 }
@@ -245,15 +245,15 @@ fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
 #[test]
 fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
     let mut pipeline = load(false)?;
-    let first = pipeline.request(FIRST).seed(3).steps(4).size(64, 64).until(0.5).run()?;
-    let (latents, picture) = (first.latents(), Raster::flat(Rgb(0, 0, 0), 64, 64));
+    let first = pipeline.request(FIRST).seed(3).steps(4).size((64, 64)).until(0.5).run()?;
+    let (latents, picture) = (first.latents(), Raster::flat(Rgb(0, 0, 0), (64, 64)));
     let mut message = |share: f64, change: fn(Request<'_>) -> Request<'_>| {
         change(pipeline.request(FIRST).steps(4).resume(latents, share)).run().unwrap_err()
     };
     assert!(matches!(message(1.5, |request| request), Error::Parameter { name: "share", .. }));
     assert!(matches!(message(1.0, |request| request), Error::Parameter { name: "share", .. }));
     assert!(message(0.5, |request| request.variation(1, 0.5)).to_string().contains("neither mask nor variation"));
-    assert!(message(0.5, |request| request.size(128, 64)).to_string().contains("the latent to start from has shape"));
+    assert!(message(0.5, |request| request.size((128, 64))).to_string().contains("the latent to start from has shape"));
     let both =
         pipeline.request(FIRST).steps(4).resume(latents, 0.5).start(&picture, 0.5).run().unwrap_err().to_string();
     assert!(both.contains("resume is another request's latents; expected no picture"), "{both}");
@@ -279,7 +279,8 @@ fn a_long_second_prompt_is_in_the_way_of_neither_blends_nor_guides() -> Result<(
     let mut pipeline = load(false)?;
     let mut run = |guidance: &mut dyn Guidance| -> Result<Conditioning> {
         let mut seen = Seen::default();
-        let request = pipeline.request(FIRST).second_prompt("a red boat BREAK eyes, sky").seed(3).steps(2).size(64, 64);
+        let request =
+            pipeline.request(FIRST).second_prompt("a red boat BREAK eyes, sky").seed(3).steps(2).size((64, 64));
         request.guide(guidance).guide(&mut seen).run()?;
         Ok(seen.0.expect("the prompt has a branch"))
     };
@@ -306,7 +307,7 @@ fn a_long_second_prompt_is_in_the_way_of_neither_blends_nor_guides() -> Result<(
 fn an_empty_negative_prompt_is_zeros_that_no_guide_moves() -> Result<()> {
     let mut pipeline = load(false)?;
     let mut run = |negative: &str, guide: &mut ImageGuidance| -> Result<Tensor> {
-        let request = pipeline.request(FIRST).negative(negative).seed(3).steps(2).size(64, 64);
+        let request = pipeline.request(FIRST).negative(negative).seed(3).steps(2).size((64, 64));
         Ok(request.guide(guide).run()?.latents().shallow_clone())
     };
     let guide = |negative| ImageGuidance::text("a house").pooled(0.5).on_negative(negative);
@@ -320,7 +321,7 @@ fn an_empty_negative_prompt_is_zeros_that_no_guide_moves() -> Result<()> {
 
 #[test]
 fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
-    let picture = Raster::flat(Rgb(200, 30, 30), 20, 30);
+    let picture = Raster::flat(Rgb(200, 30, 30), (30, 20));
     let run = |tower: i64, guide: ImageGuidance| -> Result<Conditioning> {
         let folder = model(false)?;
         let config = json!({
@@ -330,7 +331,7 @@ fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
         part(folder.path(), "image_encoder", &config)?;
         let mut seen = Seen::default();
         let mut pipeline = Pipeline::builder().source(Source::dir(folder.path())).build()?;
-        pipeline.request(FIRST).seed(3).steps(1).size(64, 64).guide(guide).guide(&mut seen).run()?;
+        pipeline.request(FIRST).seed(3).steps(1).size((64, 64)).guide(guide).guide(&mut seen).run()?;
         Ok(seen.0.expect("the prompt has a branch"))
     };
     let plain = load(false)?.model().text(FIRST)?;
@@ -434,7 +435,7 @@ fn a_model_that_reads_otherwise_is_another_one() -> Result<()> {
 fn phrases_of_a_second_prompt_are_forced_exactly() -> Result<()> {
     let mut pipeline = load(false)?;
     let mut boat = ColorForce::exact("boat", Rgb(255, 215, 0));
-    let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size(64, 64);
+    let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
     let _ = request.guide(&mut boat).run()?;
     assert!(!boat.competitions()?.is_empty(), "attention was read though no second prompt can stand in for it");
     Ok(())

@@ -14,9 +14,9 @@ fn model(tiling: Tiling) -> Result<Model> {
 
 /// Flat blocks, whose flatness is where tiles show first.
 fn picture(h: u32, w: u32) -> Result<Tensor> {
-    let mut picture = Raster::flat(Rgb(90, 140, 200), h, w);
-    picture.paste(&Raster::flat(Rgb(220, 60, 40), 3 * h / 8, 9 * w / 16), w / 6, h / 4);
-    picture.paste(&Raster::flat(Rgb(240, 220, 90), h / 4, w / 4), 5 * w / 8, h / 8);
+    let mut picture = Raster::flat(Rgb(90, 140, 200), (w, h));
+    picture.paste(&Raster::flat(Rgb(220, 60, 40), (9 * w / 16, 3 * h / 8)), w / 6, h / 4);
+    picture.paste(&Raster::flat(Rgb(240, 220, 90), (w / 4, h / 4)), 5 * w / 8, h / 8);
     picture.to_tensor(Device::Cpu)
 }
 
@@ -32,8 +32,8 @@ fn a_picture_in_tiles_is_nearly_the_whole_one() -> Result<()> {
     let (whole, tiled) = (model(Tiling::whole())?, model(Tiling::new(16, 8)?)?);
     let small = Noise::seeded(7).draw(&[1, 4, 16, 16])?;
     assert_eq!(tiled.decode(&small)?, whole.decode(&small)?, "one tile is the whole");
-    let mut picture = Raster::flat(Rgb(90, 140, 200), 192, 160);
-    picture.paste(&Raster::flat(Rgb(220, 60, 40), 70, 90), 30, 50);
+    let mut picture = Raster::flat(Rgb(90, 140, 200), (160, 192));
+    picture.paste(&Raster::flat(Rgb(220, 60, 40), (90, 70)), 30, 50);
     let latent = whole.encode(&picture.to_tensor(Device::Cpu)?)?;
     let (mean, most) = off(&tiled.decode(&latent)?.clamp(-1.0, 1.0), &whole.decode(&latent)?.clamp(-1.0, 1.0));
     println!("off by {mean} on average, {most} at most");
@@ -86,7 +86,7 @@ fn what_does_not_fit_is_blended_without_a_seam() -> Result<()> {
 fn tiles_are_told() -> Result<()> {
     let notes = |tiling: Tiling| -> Result<Vec<String>> {
         let mut pipeline = Pipeline::builder().tiling(tiling).build()?;
-        let output = pipeline.request("a red boat").seed(7).steps(1).size(192, 128).run()?;
+        let output = pipeline.request("a red boat").seed(7).steps(1).size((192, 128)).run()?;
         Ok(output.notes().to_vec())
     };
     assert_eq!(notes(Tiling::default())?, notes(Tiling::whole())?);

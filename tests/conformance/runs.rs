@@ -12,7 +12,7 @@ use impasto::sampler::{Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{
     Branch, Codec, Conditioning, Control, Controlled, Grid, Guess, LoadOptions, MicroConditioning, Model, Prompt, Rgb,
-    Source, Step,
+    Size, Source, Step, Window,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -101,9 +101,9 @@ fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
         return Ok(None);
     }
     let mut micro = MicroConditioning::default();
-    micro.original_size = original.map(|(height, width)| (width, height));
+    micro.original_size = original.map(|(height, width)| Size { width, height });
     micro.crop = crop.map(|(top, left)| (left, top));
-    micro.target_size = target.map(|(height, width)| (width, height));
+    micro.target_size = target.map(|(height, width)| Size { width, height });
     micro.aesthetic_score = score;
     Ok(Some(micro))
 }
@@ -172,7 +172,7 @@ fn controlnet(case: &Case, model: &Model) -> Result<Option<ControlNet>> {
 fn controlled<'m>(case: &'m Case, model: &'m Model, net: Option<&'m ControlNet>) -> Result<Controlled<'m>> {
     let Some(net) = net else { return Ok(Controlled::new(model, &[])?) };
     let share = |name, usual| Ok::<_, Box<dyn std::error::Error>>(case.param::<Option<f64>>(name)?.unwrap_or(usual));
-    let window = share("control_guidance_start", 0.0)?..=share("control_guidance_end", 1.0)?;
+    let window = Window::progress(share("control_guidance_start", 0.0)?..=share("control_guidance_end", 1.0)?);
     let control = Control::new(net, case.input("image")?);
     let control = control.scale(share("controlnet_conditioning_scale", 1.0)?).window(window);
     let controlled = Controlled::new(model, &[control])?;
@@ -313,9 +313,9 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     for (i, word) in words.iter().enumerate() {
         outputs.push((format!("word.{i}"), word.values().shallow_clone()));
     }
-    if let (Some(side), Some(word)) = (case.param::<Option<i64>>("expand")?, words.first()) {
-        outputs.push(("expanded".to_owned(), word.expand(side, side)?));
-        outputs.push(("expanded_absolute".to_owned(), word.expand_absolute(side, side)?));
+    if let (Some(side), Some(word)) = (case.param::<Option<u32>>("expand")?, words.first()) {
+        outputs.push(("expanded".to_owned(), word.expand((side, side))?));
+        outputs.push(("expanded_absolute".to_owned(), word.expand_absolute((side, side))?));
     }
     for restrict in case.param::<Option<Vec<Restrict>>>("restrict")?.unwrap_or_default() {
         let filter = KeyFilter { factors: restrict.factors, head: restrict.head_idx, layer: restrict.layer_idx };
@@ -361,7 +361,7 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
                 Some(word) => force.saliency((Daam::of(&phrase), Differential::of(&phrase, word))),
                 None => force,
             };
-            force.min_timestep(window[0]).max_timestep(window[1])
+            force.window(Window::timesteps(window[0]..=window[1]))
         })
         .collect();
     let schedule = model.scheduler().schedule(case.param("steps")?)?;

@@ -5,7 +5,7 @@ use crate::numbers::{lasted, range};
 use impasto::guidance::{Curve, Report};
 use impasto::pipeline::Output;
 use impasto::raster::{Filter, Raster};
-use impasto::{Result, Rgb, Sheet};
+use impasto::{Result, Rgb, Sheet, Size};
 use std::time::Duration;
 
 /// Pixels of a cell's longer side, at most.
@@ -27,20 +27,20 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     let picture = output.image(index)?;
     let longer = picture.width().max(picture.height()).max(1);
     // Small pictures by whole pixels, large ones down to the cell.
-    let (h, w) = match SIDE / longer {
-        0 => (picture.height() * SIDE / longer, picture.width() * SIDE / longer),
-        times => (picture.height() * times, picture.width() * times),
+    let side = |pixels: u32| match SIDE / longer {
+        0 => (pixels * SIDE / longer).max(1),
+        times => (pixels * times).max(1),
     };
-    let size = (h.max(1), w.max(1));
+    let size = Size::new(side(picture.width()), side(picture.height()));
     let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };
-    let mut cells = vec![(caption(output, index), picture.resize(size.0, size.1, filter)?)];
+    let mut cells = vec![(caption(output, index), picture.resize(size, filter)?)];
     cells.push(times(output, size));
     for report in output.reports() {
         let more = pieces(report, index, picture, size)?;
         // A guidance that does not fit into what is left of the row begins another.
         let left = (COLUMNS - cells.len() % COLUMNS) % COLUMNS;
         if more.len() > left {
-            cells.extend((0..left).map(|_| (String::new(), Raster::flat(BLANK, size.0, size.1))));
+            cells.extend((0..left).map(|_| (String::new(), Raster::flat(BLANK, size))));
         }
         cells.extend(more);
     }
@@ -54,7 +54,7 @@ fn caption(output: &Output, index: usize) -> String {
 }
 
 /// Where the time went, and a curve of the steps.
-fn times(output: &Output, size: (u32, u32)) -> (String, Raster) {
+fn times(output: &Output, size: Size) -> (String, Raster) {
     let timing = output.timing();
     let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
     let sum: Duration = timing.steps.iter().sum();
@@ -70,7 +70,7 @@ fn times(output: &Output, size: (u32, u32)) -> (String, Raster) {
 }
 
 /// What a guidance shows of image `index`.
-fn pieces(report: &Report, index: usize, picture: &Raster, size: (u32, u32)) -> Result<Vec<(String, Raster)>> {
+fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result<Vec<(String, Raster)>> {
     let mut cells = Vec::new();
     let mine = |image: Option<usize>| image.is_none_or(|image| image == index);
     for swatch in report.swatches.iter().filter(|swatch| mine(swatch.image)) {
@@ -92,25 +92,26 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: (u32, u32)) -> 
         let place = if count > 1 { at * (frames.len() - 1) / (count - 1) } else { 0 };
         let Some(frame) = frames.get(place) else { continue };
         let shown = frame.picture.over(picture)?;
-        let filter = if shown.width() > size.1 { Filter::Box } else { Filter::Nearest };
-        cells.push((frame.caption(), shown.resize(size.0, size.1, filter)?));
+        let filter = if shown.width() > size.width { Filter::Box } else { Filter::Nearest };
+        cells.push((frame.caption(), shown.resize(size, filter)?));
     }
     Ok(cells)
 }
 
 /// Colors side by side.
-fn stripes(colors: &[Rgb], (h, w): (u32, u32)) -> Raster {
-    let mut cell = Raster::flat(PAPER, h, w);
-    let edge = |index: usize| (u64::from(w) * index as u64 / colors.len() as u64) as u32;
+fn stripes(colors: &[Rgb], size: Size) -> Raster {
+    let mut cell = Raster::flat(PAPER, size);
+    let edge = |index: usize| (u64::from(size.width) * index as u64 / colors.len() as u64) as u32;
     for (index, color) in colors.iter().enumerate() {
-        cell.paste(&Raster::flat(*color, h, edge(index + 1) - edge(index)), edge(index), 0);
+        cell.paste(&Raster::flat(*color, (edge(index + 1) - edge(index), size.height)), edge(index), 0);
     }
     cell
 }
 
 /// A curve from 0 or the least to the greatest value, over its own steps.
-fn plot(curve: &Curve, (h, w): (u32, u32)) -> Raster {
-    let mut cell = Raster::flat(PAPER, h, w);
+fn plot(curve: &Curve, size: Size) -> Raster {
+    let mut cell = Raster::flat(PAPER, size);
+    let Size { width: w, height: h } = size;
     let points: Vec<f64> = curve.points.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
     let (low, high) = points.iter().fold((0.0f64, 0.0f64), |(low, high), value| (low.min(*value), high.max(*value)));
     let spread = if high > low { high - low } else { 1.0 };

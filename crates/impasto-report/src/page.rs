@@ -51,7 +51,7 @@ pub fn page(output: &Output) -> Result<String> {
 /// The picture's colors from left to right.
 fn ribbon(output: &Output) -> Result<Markup> {
     let Some(picture) = output.images().first() else { return Ok(Markup::default()) };
-    let row = picture.resize(1, RIBBON, Filter::Box)?;
+    let row = picture.resize((RIBBON, 1), Filter::Box)?;
     Ok(html! {
         div.ribbon aria-hidden="true" {
             @for color in (0..RIBBON).filter_map(|x| row.pixel(x, 0)) { i style=(format!("background:{color}")) {} }

@@ -25,7 +25,7 @@ impl Guidance for Mine {
             .curve(Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)]))
             .strip(Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))]))
             .picture(Picture::map("where it is wet", &map).image(0).step(1))
-            .picture(Picture::new("a shell", Raster::flat(GOLD, 4, 4)));
+            .picture(Picture::new("a shell", Raster::flat(GOLD, (4, 4))));
         Ok(Some(report))
     }
     fn notes(&self) -> Vec<String> {

@@ -88,7 +88,7 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
             // A walk through the cube of colors that comes near every one of them.
             let color = Rgb((i * 73 % 256) as u8, (i * 151 % 256) as u8, (i * 199 % 256) as u8);
             let side = pipeline.model().defaults().width;
-            let x = Raster::flat(color, side, side).to_tensor(Device::Cpu)?;
+            let x = Raster::flat(color, (side, side)).to_tensor(Device::Cpu)?;
             Ok(Raster::from_tensor(&round(&x)?)?.pixel(side / 2, side / 2).map_or(f64::NAN, |got| color.delta_e(got)))
         })
         .collect::<Result<_>>()?;
@@ -197,7 +197,7 @@ fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> 
         let output = pipeline.request(&record.caption(Wording::FULL, seed as u64)).seed(seed as u64).run()?;
         let picture = output.image(0)?;
         let found = labels(judge, picture)?;
-        let small = picture.resize(JUDGED / 2, JUDGED / 2, Filter::Box)?;
+        let small = picture.resize((JUDGED / 2, JUDGED / 2), Filter::Box)?;
         for (class, color) in record.colors() {
             let got = median_color(&small, &found, class, JUDGED as usize / 2);
             let (hits, all) = right.entry(class).or_default();
@@ -243,7 +243,7 @@ fn palette_colors(record: &Record, seed: usize) -> Record {
 
 /// The judge's class of every second pixel that it sees, row by row.
 fn labels(judge: &Evaluator, picture: &Raster) -> Result<Vec<u8>> {
-    let seen = picture.resize(JUDGED, JUDGED, Filter::Box)?.to_tensor(Device::Cpu)?;
+    let seen = picture.resize((JUDGED, JUDGED), Filter::Box)?.to_tensor(Device::Cpu)?;
     Ok(Vec::try_from(judge.forward(&seen)?.argmax(1, false).to_kind(Kind::Uint8).flatten(0, -1))?)
 }
 

@@ -33,7 +33,7 @@ pub fn curves(journal: &Path) -> Result<Raster> {
 
 fn panel(name: &str, points: &[(f64, f64)]) -> (String, Raster) {
     let (width, height) = PANEL;
-    let mut panel = Raster::flat(Rgb(252, 252, 252), height as u32, width as u32);
+    let mut panel = Raster::flat(Rgb(252, 252, 252), (width as u32, height as u32));
     let logarithmic = points.iter().all(|point| point.1 > 0.0);
     let scale = |value: f64| if logarithmic { value.ln() } else { value };
     let values: Vec<f64> = points.iter().map(|point| scale(point.1)).collect();

@@ -147,7 +147,7 @@ impl Task for VaeTask {
         let (mut sum, mut worst, flats) = (0.0, 0f64, 64);
         for _ in 0..flats {
             let color = Rgb(rng.random(), rng.random(), rng.random());
-            let x = Raster::flat(color, 64, 64).to_tensor(Device::Cpu)?;
+            let x = Raster::flat(color, (64, 64)).to_tensor(Device::Cpu)?;
             let got = Raster::from_tensor(&round_trip(&vae, &x)?)?.pixel(32, 32).unwrap_or(color);
             let off = color.delta_e(got);
             (sum, worst) = (sum + off, worst.max(off));

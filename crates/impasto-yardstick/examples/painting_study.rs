@@ -86,13 +86,13 @@ const HALVES: [Place; 2] = [[0.0, 0.0, 0.5, 1.0], [0.5, 0.0, 1.0, 1.0]];
 
 fn draw(map: &mut Raster, area: Place, color: Rgb) {
     let [left, top, right, bottom] = painted(area).map(|share| (share * f64::from(SIDE)) as u32);
-    map.paste(&Raster::flat(color, bottom - top, right - left), left, top);
+    map.paste(&Raster::flat(color, (right - left, bottom - top)), left, top);
 }
 
 /// Does the judge find a thing, and if so in its area?
 fn look(judge: &Evaluator, picture: &Raster, thing: &str, area: Place) -> Result<(bool, bool)> {
     let class = Class::ALL.iter().position(|class| class.name() == thing).ok_or("the judge does not know it")?;
-    let seen = picture.resize(SIDE, SIDE, Filter::Box)?.to_tensor(Device::Cpu)?;
+    let seen = picture.resize((SIDE, SIDE), Filter::Box)?.to_tensor(Device::Cpu)?;
     let labels = judge.forward(&seen)?.f_argmax(1, false)?.f_flatten(0, -1)?;
     let labels = Vec::<i64>::try_from(&labels)?.into_iter().map(|label| label as u8).collect();
     // Cells of 2 × 2 pixels.
@@ -119,7 +119,7 @@ impl Study {
             for (number, thing) in (0..).zip(OBJECTS) {
                 let (left, top) = (f64::from(number % 2) / 2.0, f64::from(number / 2 % 2) / 2.0);
                 let place = [left, top, left + 0.5, top + 0.5];
-                let mut map = Raster::flat(PAPER, SIDE, SIDE);
+                let mut map = Raster::flat(PAPER, (SIDE, SIDE));
                 draw(&mut map, place, ONE);
                 let prompt = format!("a {thing}, ground, sky");
                 let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
@@ -150,7 +150,7 @@ impl Study {
                 let mut together = vec![0; self.seeds];
                 for swapped in [false, true] {
                     let [first, second] = if swapped { [HALVES[1], HALVES[0]] } else { HALVES };
-                    let mut map = Raster::flat(PAPER, SIDE, SIDE);
+                    let mut map = Raster::flat(PAPER, (SIDE, SIDE));
                     draw(&mut map, first, ONE);
                     draw(&mut map, second, OTHER);
                     let paint = setting.paint(&map, &[(ONE, pair[0]), (OTHER, pair[1])]);

@@ -72,7 +72,7 @@ fn joined(Strip(pictures): &Strip) -> Result<Raster, Failure> {
     let rasters = pictures.iter().map(raster).collect::<Result<Vec<_>, _>>()?;
     let (h, w) = rasters.first().map_or((1, 1), |first| (first.height(), first.width()));
     // Gray is between the pictures on a light and on a dark page.
-    let mut whole = Raster::flat(Rgb(128, 128, 128), h, (w + GAP) * rasters.len() as u32 - GAP);
+    let mut whole = Raster::flat(Rgb(128, 128, 128), ((w + GAP) * rasters.len() as u32 - GAP, h));
     for (i, raster) in (0..).zip(&rasters) {
         whole.paste(raster, i * (w + GAP), 0);
     }

@@ -220,7 +220,7 @@ fn request<'p>(
         request = request.guidance_scale(scale);
     }
     if let Some((width, height)) = settings.size {
-        request = request.size(width, height);
+        request = request.size((width, height));
     }
     Ok(request)
 }
@@ -272,7 +272,7 @@ impl Generator for Real {
         for (phrase, look) in asked.phrases.iter().zip(&looks) {
             let map = match asked.method {
                 Method::Exact => along_outlines(look, output.image(0)?)?,
-                _ => look.heat_map(0)?.expand(64, 64)?,
+                _ => look.heat_map(0)?.expand((64, 64))?,
             };
             let values = Vec::<f32>::try_from(&map.f_flatten(0, -1)?)?;
             maps.push((phrase.clone(), Array2::from_shape_vec((64, 64), values)?));
@@ -353,10 +353,10 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
     const SIDE: f64 = 128.0;
     const WHITE: Rgb = Rgb(255, 255, 255);
     let color = |i: usize| Rgb(200, 40 * i as u8, 30);
-    let mut map = Raster::flat(WHITE, SIDE as u32, SIDE as u32);
+    let mut map = Raster::flat(WHITE, (SIDE as u32, SIDE as u32));
     for (i, each) in asked.painted.iter().enumerate() {
         let [left, top, right, bottom] = painted(each.area).map(|share| (SIDE * share) as u32);
-        map.paste(&Raster::flat(color(i), bottom - top, right - left), left, top);
+        map.paste(&Raster::flat(color(i), (right - left, bottom - top)), left, top);
     }
     let ([strength, outside], [one, several]) = PAINT;
     let around = if asked.painted.len() > 1 { several } else { one };
@@ -407,5 +407,5 @@ pub fn picture(raster: &Raster) -> Result<Picture, Failure> {
 pub fn raster(picture: &Picture) -> Result<Raster, Failure> {
     let (h, w) = picture.dim();
     let bytes = picture.iter().flat_map(|pixel| [pixel.0, pixel.1, pixel.2]).collect();
-    Ok(Raster::from_bytes(bytes, h as u32, w as u32)?)
+    Ok(Raster::from_bytes(bytes, (w as u32, h as u32))?)
 }

@@ -19,6 +19,7 @@ use crate::recipe::Recipe;
 use crate::saliency::is_flat;
 use crate::saliency::{Competition, Daam, Saliency};
 use crate::step::Step;
+use crate::window::Window;
 use tch::{Kind, Tensor};
 
 impl ColorForce {
@@ -32,7 +33,7 @@ impl ColorForce {
     }
 
     /// The maps of a first pass whose last clean latent is `seen`, of one of its images or of all; `None` if the saliency has none.
-    pub(super) fn kept_maps(
+    pub(super) fn first_pass_maps(
         &self,
         seen: Option<&Tensor>,
         image: Option<i64>,
@@ -217,10 +218,10 @@ impl Guidance for ColorForce {
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
-        let kept_maps = match self.run.take().map(|run| run.source) {
+        let known = match self.run.take().map(|run| run.source) {
             // A force that asked for no first pass only saw another's.
             Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.first_pass.is_some() => {
-                self.kept_maps(seen.as_ref(), setup.candidate, setup.codec)?
+                self.first_pass_maps(seen.as_ref(), setup.candidate, setup.codec)?
             }
             _ => None,
         };
@@ -228,10 +229,10 @@ impl Guidance for ColorForce {
         let settings = &self.settings;
         if self.chosen {
             // Nobody reads the attention outside the window.
-            let (min, max) = if setup.first_pass { (0.0, 999.0) } else { settings.window };
-            self.saliency = Box::new(Daam::of(&settings.phrase).window(min, max));
+            let window = if setup.first_pass { Window::WHOLE } else { settings.window };
+            self.saliency = Box::new(Daam::of(&settings.phrase).window(window));
         }
-        let source = match kept_maps {
+        let source = match known {
             Some(maps) => MapSource::Kept(maps),
             None => {
                 self.saliency.begin(setup)?;

@@ -14,6 +14,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::mask::Region;
 use crate::saliency::{Competition, Daam, Differential, Occurrence, Recorded, Saliency};
+use crate::window::Window;
 use tch::Tensor;
 
 /// Pulls what a phrase names toward a flat color, in every solver.
@@ -112,7 +113,7 @@ impl ColorForce {
                 cutoff: Cutoff::At(0.15),
                 edge: MaskEdge::default(),
                 overlap: Overlap::default(),
-                window: (0.0, 700.0),
+                window: Window::timesteps(0..=700),
                 last_step: false,
                 step_variance: StepVariance::default(),
                 target: ForceTarget::default(),
@@ -165,7 +166,7 @@ impl ColorForce {
             .two_pass(0.0)
             .outlines(true)
             .color_var(0.3)
-            .max_timestep(250.0)
+            .window(Window::timesteps(0..=250))
             .last_step(true)
             .target(ForceTarget::SignalOnly)
             .texture(Texture::Local(1.0 / 16.0))
@@ -261,15 +262,10 @@ impl ColorForce {
         self
     }
 
-    /// Largest training timestep that is forced, inclusive; 0..=999. Above 700 maps say little yet.
-    pub fn max_timestep(mut self, timestep: f64) -> Self {
-        self.settings.window.1 = timestep;
-        self
-    }
-
-    /// Smallest training timestep that is forced, inclusive; 0..=999.
-    pub fn min_timestep(mut self, timestep: f64) -> Self {
-        self.settings.window.0 = timestep;
+    /// Forces the steps of this window only. Above timestep 700 maps say little yet. Default: timesteps 0..=700; with
+    /// [`exact`](Self::exact) 0..=250.
+    pub fn window(mut self, window: Window) -> Self {
+        self.settings.window = window;
         self
     }
 

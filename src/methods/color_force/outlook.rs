@@ -14,7 +14,7 @@ impl ColorForce {
     /// Rates each image of a first pass, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
     /// hardly there, or nearly everywhere. `seen` is the first pass's last clean latent, [n, 4, h, w].
     pub(super) fn promises(&self, seen: &Tensor, codec: &dyn Codec) -> Result<Vec<f64>> {
-        let promise = |image: i64| match self.kept_maps(Some(seen), Some(image), codec)? {
+        let promise = |image: i64| match self.first_pass_maps(Some(seen), Some(image), codec)? {
             Some(maps) => self.promise(&maps, codec.cell()),
             None => Ok(0.0),
         };

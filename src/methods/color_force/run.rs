@@ -5,7 +5,7 @@ use super::gold::Gold;
 use super::report::Trace;
 use tch::Tensor;
 
-/// One run's state.
+/// The state of one run of a force.
 pub(super) struct Forcing {
     pub gold: Gold,
     /// The user's mask at latent resolution, [1, 1, h, w].
@@ -21,23 +21,23 @@ pub(super) struct Forcing {
     pub candidate: Option<i64>,
 }
 
-/// Where a run's maps come from.
+/// The source of a run's saliency maps.
 pub(super) enum MapSource {
     /// The saliency, step by step.
     Live,
-    /// The same, in a pass that forces nothing; the last clean latent, [n, 4, h, w].
+    /// The saliency of a first pass, which forces nothing; holds the last clean latent, [n, 4, h, w].
     FirstPass(Option<Tensor>),
     /// The first pass's last maps.
     Kept(Maps),
 }
 
-/// What a first pass found, [n, 1, h, w] each.
+/// The maps that a first pass found, [n, 1, h, w] each.
 pub(super) struct Maps {
-    /// Where the color goes: along outlines, if asked for.
+    /// The region to color, along outlines if the settings ask for that.
     pub own: Tensor,
-    /// The same before that, to be held against what is protected, whose maps follow no outlines.
+    /// The region before it follows outlines, for comparison with the protected things, whose maps follow none.
     pub found: Tensor,
-    /// Of what is protected.
+    /// The maps of the protected things.
     pub others: Vec<Option<Tensor>>,
     /// The first pass's picture, [n, 3, H, W] in -1..=1; `None` if masks follow no outlines.
     pub picture: Option<Tensor>,

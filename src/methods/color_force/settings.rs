@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::guidance::{LARGEST_LEVEL, Setup};
 use crate::mask::Region;
 use crate::step::Step;
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -71,8 +72,7 @@ pub(super) struct Settings {
     pub cutoff: Cutoff,
     pub edge: MaskEdge,
     pub overlap: Overlap,
-    /// Training timesteps, both included.
-    pub window: (f64, f64),
+    pub window: Window,
     /// Is the last step forced whatever its timestep?
     #[serde(default)]
     pub last_step: bool,
@@ -101,11 +101,7 @@ const LARGEST_WEIGHT: f64 = 1e6;
 impl Settings {
     /// Is a step forced?
     pub fn covers(&self, step: &Step) -> bool {
-        self.is_inside(step.timestep) || (self.last_step && step.index + 1 == step.count && step.after == 0)
-    }
-
-    fn is_inside(&self, timestep: f64) -> bool {
-        (self.window.0..=self.window.1).contains(&timestep)
+        self.window.contains(step) || (self.last_step && step.index + 1 == step.count && step.after == 0)
     }
 
     /// V of a step.
@@ -165,11 +161,7 @@ impl Settings {
         {
             return Err(Error::parameter("edge Soft", half, "a half-width above 0; .05 to .1 is useful"));
         }
-        let (min, max) = self.window;
-        if !(0.0 <= min && min <= max && max <= 999.0) {
-            let window = format!("{min}..={max}");
-            return Err(Error::parameter("min_timestep..=max_timestep", window, "0..=999, the smaller one first"));
-        }
+        self.window.check()?;
         if let Some(until) = self.first_pass
             && !(0.0..=999.0).contains(&until)
         {
@@ -191,7 +183,6 @@ impl Settings {
 
     /// Warnings before the run.
     pub fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
-        let (min, max) = self.window;
         let unreachable = match self.cutoff {
             Cutoff::At(cutoff) if cutoff > range => Some(cutoff),
             _ => None,
@@ -204,8 +195,8 @@ impl Settings {
                 ColorWarning::UnusualVariance { color_var: self.color_var },
             ),
             (
-                !self.last_step && !setup.schedule.steps().any(|step| self.is_inside(step.timestep)),
-                ColorWarning::NeverActive { min, max },
+                !self.last_step && !setup.schedule.steps().any(|step| self.window.contains(&step)),
+                ColorWarning::NeverActive { window: self.window },
             ),
             (gold.delta_e > 3.0, ColorWarning::ColorNotRepresentable { delta_e: gold.delta_e }),
         ];
@@ -236,9 +227,9 @@ pub struct Feedback {
     pub goal: f64,
     /// CIEDE2000 above the goal from which on c changes as fast as it can; above 0.
     pub span: f64,
-    /// How fast it changes: at most e^gain per step; above 0, up to 2.
+    /// The largest change of the strength c in one step: a factor of e^gain. Above 0, up to 2.
     pub gain: f64,
-    /// How much slower it grows than it falls, 0..=1; 0 is never.
+    /// The speed at which c grows, as a share of the speed at which it falls: 0..=1. At 0 it never grows.
     pub relax: f64,
     /// Smallest and largest c; above 0.
     pub limits: (f64, f64),

@@ -1,18 +1,17 @@
 //! Doubts about a force, as sentences.
 
+use crate::window::Window;
 use serde::Serialize;
 
-/// What is doubtful about a force, though not wrong. Displayed as a sentence.
+/// A doubt about a force that is no error. Its `Display` is a sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ColorWarning {
     /// No step of the schedule is inside the window.
-    #[error("no step of this schedule has a timestep in {min}..={max}, so nothing was forced")]
+    #[error("no step of this schedule is in the window, {window}, so nothing was forced")]
     NeverActive {
-        /// Smallest forced timestep.
-        min: f64,
-        /// Largest forced timestep.
-        max: f64,
+        /// The window.
+        window: Window,
     },
     /// No map can reach the cutoff.
     #[error("saliency_cutoff is {cutoff}, but this saliency reaches {range} at most")]
@@ -63,7 +62,7 @@ pub enum ColorWarning {
     /// An automatic cutoff would have left almost nothing, or almost everything.
     #[error("the automatic cutoff was moved to leave between .1 % and 70 % of the picture; look at the masks")]
     AreaClamped,
-    /// What is protected covers most of what is forced.
+    /// The protected things cover most of the forced region.
     #[error("more than half of the mask is protected and was left alone; look at the masks")]
     MostlyProtected,
     /// Feedback cannot see colors through this VAE.

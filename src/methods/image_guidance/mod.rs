@@ -22,6 +22,7 @@ use crate::prompt::TokenSpan;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::vision::{ClipRange, Crop, View};
+use crate::window::Window;
 use concepts::Concepts;
 use guide::{Encoded, Guide};
 pub(super) use params::inside;
@@ -50,7 +51,7 @@ const PULL: f64 = 0.85;
 /// use impasto::methods::image_guidance::GuidanceParams;
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
-/// let teal = Raster::flat(Rgb(0, 128, 128), 96, 160);
+/// let teal = Raster::flat(Rgb(0, 128, 128), (160, 96));
 /// let mut guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).linear(0.4, 0.4);
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(&mut guide).run()?;
@@ -71,7 +72,7 @@ pub struct ImageGuidance {
     concept_padding: bool,
     on_negative: bool,
     pooled: f64,
-    window: (f64, f64),
+    window: Window,
     #[serde(skip)]
     run: Option<Guiding>,
 }
@@ -105,7 +106,7 @@ impl ImageGuidance {
             concept_padding: false,
             on_negative: false,
             pooled: 0.0,
-            window: (0.0, 1.0),
+            window: Window::WHOLE,
             run: None,
         }
     }
@@ -245,10 +246,10 @@ impl ImageGuidance {
         self
     }
 
-    /// Guides only steps in this share of the run, 0..=1: from the first to before the second. The others have the plain
-    /// prompt. Keys and values of the prompt are made anew where one becomes the other. Default: all.
-    pub fn schedule(mut self, from: f64, to: f64) -> Self {
-        self.window = (from, to);
+    /// Guides only steps in this window; the others have the plain prompt. Keys and values of the prompt are made anew where
+    /// one becomes the other. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
         self
     }
 
@@ -357,10 +358,7 @@ impl Guidance for ImageGuidance {
         self.guide.check()?;
         self.params.check()?;
         inside("pooled", self.pooled, &(0.0..=1.0))?;
-        let (from, to) = self.window;
-        if !(0.0 <= from && from < to && to <= 1.0) {
-            return Err(Error::parameter("schedule", format!("{from}, {to}"), "shares of the run, 0 to 1, in order"));
-        }
+        self.window.check()?;
         let Some((text, accept)) = &self.concepts else { return Ok(()) };
         inside("accept", *accept, &(0.0..=1.0))?;
         if text.trim().is_empty() {
@@ -386,8 +384,9 @@ impl Guidance for ImageGuidance {
             encoded.tokens = encoded.tokens.f_narrow(1, 0, 1)?;
         }
         let empty = setup.codec.text_pair("", "")?;
-        let count = setup.schedule.steps().count();
-        let step = |share: f64| first_step(share, count);
+        let inside: Vec<usize> =
+            setup.schedule.steps().filter(|step| self.window.contains(step)).map(|step| step.index).collect();
+        let steps = inside.first().zip(inside.last()).map_or(0..0, |(&first, &last)| first..last + 1);
         let pooled = match &self.guide {
             _ if self.pooled == 0.0 => None,
             Guide::Text(text) => setup.codec.text(text)?.pooled,
@@ -424,7 +423,7 @@ impl Guidance for ImageGuidance {
             pooled,
             chunk: empty.context.size3()?.1,
             concepts,
-            steps: step(self.window.0)..step(self.window.1),
+            steps,
             report: None,
             replaced: Vec::new(),
             zeros: false,
@@ -442,7 +441,7 @@ impl Guidance for ImageGuidance {
         }
         let told = branch.branch == Branch::Cond;
         let of = Asked { params: &self.params, alone: self.alone, pooled: self.pooled, told };
-        let always = self.window == (0.0, 1.0); // nothing to switch
+        let always = self.window == Window::WHOLE; // nothing to switch
         let steps = if always { 0..usize::MAX } else { run.steps.clone() };
         conditioning.during(steps, |part| run.edit(&of, &prompt.words(), part))
     }
@@ -451,8 +450,7 @@ impl Guidance for ImageGuidance {
         let Some(run) = &self.run else { return Vec::new() };
         let mut notes = Vec::new();
         if run.steps.is_empty() {
-            let (from, to) = self.window;
-            notes.push(format!("no step of this run is in its schedule, {from} to {to}, so it did nothing"));
+            notes.push(format!("no step of this run is in its window, {}, so it did nothing", self.window));
         } else if run.report.as_ref().is_some_and(|report| report.prompts.iter().all(GuidedPrompt::is_still)) {
             notes.push("it moved nothing: every weight is 0".into());
         }
@@ -474,7 +472,7 @@ impl Guidance for ImageGuidance {
             "guide": self.guide.to_string(),
             "params": self.params,
             "concepts": self.concepts,
-            "schedule": self.window,
+            "window": self.window,
             "report": run.report,
         });
         let report = Report::new(format!("ImageGuidance {}", self.guide)).data(data);
@@ -490,22 +488,5 @@ impl Guidance for ImageGuidance {
 
     fn name(&self) -> &'static str {
         "ImageGuidance"
-    }
-}
-
-/// The first step at or after a share of `count` steps. .28 of 25 steps is 7 of them, also where the product is a little more.
-fn first_step(share: f64, count: usize) -> usize {
-    (share * count as f64 - 1e-9).ceil() as usize
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_whole_steps_where_they_are_meant_to_be() {
-        let steps =
-            [(0.28, 25), (0.56, 25), (0.14, 50), (0.29, 25), (0.0, 25), (1.0, 25)].map(|(a, b)| first_step(a, b));
-        assert_eq!(steps, [7, 14, 7, 8, 0, 25]);
     }
 }

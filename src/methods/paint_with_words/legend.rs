@@ -27,12 +27,12 @@ pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Raster> {
     let mut panels = Vec::new();
     for (number, (_, map)) in (1..).zip(&maps) {
         let caption = if maps.len() == 1 { "map".to_owned() } else { format!("map of image {number}") };
-        panels.push((caption, map.resize(panel.h as u32, panel.w as u32, Filter::Nearest)?));
+        panels.push((caption, map.resize((panel.w as u32, panel.h as u32), Filter::Nearest)?));
     }
     for area in &canvas.areas {
         let masks = canvas.region(area)?.resampled(panel, Resample::Area)?;
         for image in 0..masks.size4()?.0 {
-            let paper = Raster::flat(PAPER, panel.h as u32, panel.w as u32);
+            let paper = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
             panels.push((caption(area), tinted(&masks.f_get(image)?, &paper, area.rgb().unwrap_or(INK))?));
         }
     }
@@ -50,6 +50,6 @@ fn caption(area: &Area) -> String {
 /// A picture with a color over it where a mask is, [1, h, w] in 0..=1 of the same size.
 pub(crate) fn tinted(mask: &Tensor, under: &Raster, color: Rgb) -> Result<Raster> {
     let under = under.to_tensor(Device::Cpu)?;
-    let ink = Raster::flat(color, 1, 1).to_tensor(Device::Cpu)?;
+    let ink = Raster::flat(color, (1, 1)).to_tensor(Device::Cpu)?;
     Raster::from_tensor(&under.f_add(&ink.f_sub(&under)?.f_mul(mask)?)?)
 }

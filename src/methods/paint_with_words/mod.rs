@@ -30,7 +30,9 @@ use crate::mask::{Region, Resample};
 use crate::prompt::{Prompt, TokenSpan};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
+use crate::size::Size;
 use crate::step::{Grid, Step};
+use crate::window::Window;
 use canvas::Canvas;
 use report::Trace;
 use tch::Tensor;
@@ -49,8 +51,8 @@ use weights::{Placed, Weights};
 /// use impasto::methods::paint_with_words::WeightFn;
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
-/// let mut map = Raster::flat(Rgb(255, 255, 255), 128, 128);
-/// map.paste(&Raster::flat(Rgb(200, 30, 30), 64, 64), 0, 64); // the lower left quarter
+/// let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
+/// map.paste(&Raster::flat(Rgb(200, 30, 30), (64, 64)), 0, 64); // the lower left quarter
 /// let mut paint =
 ///     PaintWithWords::new(&map).color(Rgb(200, 30, 30), "house", 1.5).weight(WeightFn::LogMax(0.4));
 /// let mut pipeline = Pipeline::builder().build()?;
@@ -68,7 +70,7 @@ pub struct PaintWithWords {
     edges: NoiseEdges,
     on_uncond: f64,
     /// Noise levels, the largest first.
-    window: (f64, f64),
+    window: Window,
     /// `None`: all.
     sites: Option<Sites>,
     /// Whose prompt is painted.
@@ -99,7 +101,7 @@ impl Default for PaintWithWords {
             blend: AreaBlend::default(),
             edges: NoiseEdges::default(),
             on_uncond: 0.0,
-            window: (f64::INFINITY, 0.0),
+            window: Window::WHOLE,
             sites: None,
             branch: Branch::Cond,
             run: None,
@@ -126,7 +128,7 @@ impl PaintWithWords {
     /// use impasto::methods::PaintWithWords;
     /// use impasto::{Raster, Rgb};
     ///
-    /// let map = Raster::flat(Rgb(7, 9, 182), 64, 64);
+    /// let map = Raster::flat(Rgb(7, 9, 182), (64, 64));
     /// let paint = PaintWithWords::from_context_text(&map, r#"{(7, 9, 182): "aurora,0.5,-1"}"#)?;
     /// # Ok::<(), impasto::Error>(())
     /// ```
@@ -204,9 +206,9 @@ impl PaintWithWords {
         self
     }
 
-    /// Acts only on evaluations at noise levels `low..=high`; the first are the highest. Default: all.
-    pub fn sigmas(mut self, high: f64, low: f64) -> Self {
-        self.window = (high, low);
+    /// Acts only in this window. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
         self
     }
 
@@ -231,13 +233,14 @@ impl PaintWithWords {
     }
 
     /// A picture that explains the painting: the map, and each area in its color with its phrase and strength. Without a
-    /// map it has the aspect of `width` to `height`.
+    /// map it has the aspect of `size`.
     ///
     /// # Errors
     /// What [`Guidance::check`] finds wrong.
-    pub fn legend(&self, width: u32, height: u32) -> Result<Raster> {
+    pub fn legend(&self, size: impl Into<Size>) -> Result<Raster> {
         self.check()?;
-        legend::legend(&self.canvas, Grid::new(height.into(), width.into()))
+        let size = size.into();
+        legend::legend(&self.canvas, Grid::new(size.height.into(), size.width.into()))
     }
 
     /// What was painted in the last run, and how strongly at each step.
@@ -256,11 +259,6 @@ impl PaintWithWords {
     fn reads(&self, site: &AttentionSite) -> bool {
         site.is_cross() && self.sites.as_ref().is_none_or(|select| select(site))
     }
-
-    fn covers(&self, sigma: f64) -> bool {
-        let (high, low) = self.window;
-        (low..=high).contains(&sigma)
-    }
 }
 
 impl CrossAttentionHook for PaintWithWords {
@@ -270,7 +268,7 @@ impl CrossAttentionHook for PaintWithWords {
     }
 
     fn active(&self, step: &Step) -> bool {
-        self.covers(step.sigma)
+        self.window.contains(step)
     }
 
     fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
@@ -289,11 +287,7 @@ impl CrossAttentionHook for PaintWithWords {
 impl Guidance for PaintWithWords {
     fn check(&self) -> Result<()> {
         self.weight.check()?;
-        let (high, low) = self.window;
-        if !(0.0 <= low && low <= high) {
-            let window = format!("{high}, {low}");
-            return Err(Error::parameter("sigmas", window, "noise levels of 0 or more, the larger one first"));
-        }
+        self.window.check()?;
         if !(0.0..=1.0).contains(&self.on_uncond) {
             return Err(Error::parameter(
                 "on_uncond",
@@ -321,9 +315,8 @@ impl Guidance for PaintWithWords {
         let mut weights = Weights::new(&self.canvas, size, grids, rules, setup.device)?;
         let masks = weights.finest().ok_or(Error::NoMaps("PaintWithWords"))?;
         let mut trace = Trace::new(&self.canvas, &placed, masks, setup.images)?;
-        if !setup.schedule.steps().any(|step| self.covers(step.sigma)) {
-            let (high, low) = self.window;
-            trace.warnings.push(PaintWarning::NeverActive { high, low });
+        if !setup.schedule.steps().any(|step| self.window.contains(&step)) {
+            trace.warnings.push(PaintWarning::NeverActive { window: self.window });
         }
         weights.place(self.branch, placed);
         self.run = Some(Painting { weights, trace, grid: setup.grid, against: false });

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 /// ```
 /// use impasto::methods::paint_with_words::Palette;
 /// use impasto::{Raster, Rgb};
-/// let mut map = Raster::flat(Rgb(128, 128, 128), 4, 4);
+/// let mut map = Raster::flat(Rgb(128, 128, 128), (4, 4));
 /// map.set(0, 0, Rgb(255, 0, 0));
 /// let palette = Palette::of(&map);
 /// assert_eq!(palette.colors()[1].share, 1.0 / 16.0);

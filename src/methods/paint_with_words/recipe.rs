@@ -5,7 +5,8 @@ use crate::diffusion::NoiseEdges;
 use crate::error::Result;
 use crate::mask::Resample;
 use crate::raster::Raster;
-use crate::recipe::{Recipe, function, window};
+use crate::recipe::{Recipe, function};
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 
 /// What makes a painting again, as it is written.
@@ -20,8 +21,7 @@ struct Written<'a> {
     blend: AreaBlend,
     edges: NoiseEdges,
     on_uncond: f64,
-    #[serde(serialize_with = "window::serialize")]
-    window: (f64, f64),
+    window: Window,
     #[serde(serialize_with = "function::serialize")]
     sites: &'a Option<Sites>,
 }
@@ -38,8 +38,7 @@ struct Read {
     blend: AreaBlend,
     edges: NoiseEdges,
     on_uncond: f64,
-    #[serde(deserialize_with = "window::deserialize")]
-    window: (f64, f64),
+    window: Window,
 }
 
 impl PaintWithWords {
@@ -68,7 +67,6 @@ impl PaintWithWords {
         paint.canvas.areas = read.areas;
         let paint = paint.tolerance(read.tolerance).blur(read.blur).weight(read.weight).resample(read.resample);
         let paint = paint.blend(read.blend).noise_edges(read.edges).on_uncond(read.on_uncond);
-        let (high, low) = read.window;
-        Ok(paint.sigmas(high, low))
+        Ok(paint.window(read.window))
     }
 }

@@ -10,6 +10,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::guidance::{Curve, Picture, Report};
 use crate::prompt::TokenSpan;
+use crate::window::Window;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -69,12 +70,10 @@ pub struct PaintedStep {
 #[non_exhaustive]
 pub enum PaintWarning {
     /// No step of the schedule is inside the window.
-    #[error("no step of this schedule has a noise level in {low}..={high}, so the paint did nothing")]
+    #[error("no step of this schedule is in the window, {window}, so the paint did nothing")]
     NeverActive {
-        /// Largest noise level.
-        high: f64,
-        /// Smallest noise level.
-        low: f64,
+        /// The window.
+        window: Window,
     },
     /// An area is smaller than a cell.
     #[error(

@@ -3,7 +3,7 @@
 use super::residuals::Residuals;
 use tch::Tensor;
 
-/// What a network is told beside the prompt.
+/// The conditions of a U-Net beside timestep and prompt.
 #[derive(Debug, Default)]
 pub struct AddedConditions {
     /// Pooled text of the second encoder (SDXL), [b, width].

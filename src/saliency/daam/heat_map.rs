@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::guidance::Picture;
 use crate::raster::Raster;
+use crate::size::Size;
 use tch::{Device, Kind, Tensor};
 
 /// How much of the attention goes to something, cell by cell.
@@ -29,21 +30,29 @@ impl HeatMap {
         &self.values
     }
 
+    /// A pixel per cell.
+    fn size(&self) -> Result<Size> {
+        let (h, w) = self.values.size2()?;
+        Ok(Size::new(w as u32, h as u32))
+    }
+
     /// The largest value.
     pub fn max(&self) -> Result<f64> {
         Ok(self.values.f_max()?.f_double_value(&[])?)
     }
 
-    /// At another size, bicubic, [height, width]; scaled to 0..=1, (m − min) / (max − min + 1e-8).
-    pub fn expand(&self, height: i64, width: i64) -> Result<Tensor> {
-        let map = self.expand_absolute(height, width)?;
+    /// The map at another size, bicubic, [height, width]; scaled to 0..=1, (m − min) / (max − min + 1e-8).
+    pub fn expand(&self, size: impl Into<Size>) -> Result<Tensor> {
+        let map = self.expand_absolute(size)?;
         let low = map.f_min()?;
         let spread = map.f_max()?.f_sub(&low)?.f_add_scalar(1e-8)?;
         Ok(map.f_sub(&low)?.f_div(&spread)?)
     }
 
-    /// At another size, bicubic, [height, width], values as they are.
-    pub fn expand_absolute(&self, height: i64, width: i64) -> Result<Tensor> {
+    /// The map at another size, bicubic, [height, width]; values as they are.
+    pub fn expand_absolute(&self, size: impl Into<Size>) -> Result<Tensor> {
+        let size = size.into();
+        let (height, width) = (i64::from(size.height), i64::from(size.width));
         let map = self.values.f_unsqueeze(0)?.f_unsqueeze(0)?;
         Ok(map.f_upsample_bicubic2d([height, width], false, None, None)?.f_reshape([height, width])?)
     }
@@ -56,8 +65,7 @@ impl HeatMap {
         if !(0.0..1.0).contains(&threshold) {
             return Err(Error::parameter("threshold", threshold, "0 or more and less than 1; .4 is usual"));
         }
-        let (h, w) = self.values.size2()?;
-        Ok(self.expand(h, w)?.f_gt(threshold)?)
+        Ok(self.expand(self.size()?)?.f_gt(threshold)?)
     }
 
     /// For a report: as shares of its largest value, which the caption tells.
@@ -69,8 +77,7 @@ impl HeatMap {
 
     /// The map in colors from dark blue to bright yellow, a pixel per cell.
     pub fn raster(&self) -> Result<Raster> {
-        let (h, w) = self.values.size2()?;
-        colored(&self.expand(h, w)?)
+        colored(&self.expand(self.size()?)?)
     }
 
     /// The map in colors over a picture, at the picture's size. `alpha` in 0..=1 is how much of the colors shows where
@@ -82,7 +89,7 @@ impl HeatMap {
         if !(0.0..=1.0).contains(&alpha) {
             return Err(Error::parameter("alpha", alpha, "0..=1"));
         }
-        let map = self.expand(picture.height() as i64, picture.width() as i64)?.f_clamp(0.0, 1.0)?;
+        let map = self.expand(picture.size())?.f_clamp(0.0, 1.0)?;
         let colors = colored(&map)?.to_tensor(Device::Cpu)?;
         let picture = picture.to_tensor(Device::Cpu)?;
         // A little of the colors everywhere, so that the cold parts are seen to be cold.

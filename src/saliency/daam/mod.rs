@@ -24,6 +24,7 @@ use crate::prompt::{Named, Prompt, TokenSpan};
 use crate::recipe::Recipe;
 use crate::saliency::{Competition, Differential, Normalize, Saliency, is_flat};
 use crate::step::Step;
+use crate::window::Window;
 use compete::Roles;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
@@ -156,7 +157,11 @@ impl Daam {
     /// Looks where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](crate::methods::ColorForce::exact) does: the mean over
     /// the run from timestep 850 on, [`Refine::compete`]; .5 is the cutoff.
     pub fn competing(phrase: impl Into<String>) -> Self {
-        Self::of(phrase).accumulate(Accumulate::Mean).refine(Refine::contrast()).window(0.0, 850.0).or_whole_run()
+        Self::of(phrase)
+            .accumulate(Accumulate::Mean)
+            .refine(Refine::contrast())
+            .window(Window::timesteps(0..=850))
+            .or_whole_run()
     }
 
     /// Which of the phrase's places in the prompt count. Default: all.
@@ -226,9 +231,9 @@ impl Daam {
         self.stand_in.as_ref().map_or(Ok(None), Differential::change)
     }
 
-    /// Records only at training timesteps `min..=max`, 0..=999.
-    pub fn window(mut self, min: f64, max: f64) -> Self {
-        self.recorder.window = (min, max);
+    /// Records only in this window. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.recorder.window = window;
         self
     }
 

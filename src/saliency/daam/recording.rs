@@ -10,6 +10,7 @@ use crate::error::{Error, Result, is_finite};
 use crate::prompt::TokenSpan;
 use crate::recipe::function;
 use crate::step::{Grid, Step};
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -22,8 +23,7 @@ pub(super) struct Recorder {
     /// `None`: everywhere but in the middle block, as the authors' package does.
     #[serde(with = "function")]
     pub sites: Option<Sites>,
-    /// Training timesteps, both included.
-    pub window: (f64, f64),
+    pub window: Window,
     /// Is every step recorded where a schedule has none in the window?
     #[serde(default)]
     pub or_whole_run: bool,
@@ -34,7 +34,7 @@ pub(super) struct Recorder {
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { sites: None, window: (0.0, 999.0), or_whole_run: false, is_outside: false }
+        Self { sites: None, window: Window::WHOLE, or_whole_run: false, is_outside: false }
     }
 }
 
@@ -47,12 +47,7 @@ impl Recorder {
     }
 
     pub fn check(&self) -> Result<()> {
-        let (min, max) = self.window;
-        if 0.0 <= min && min <= max && max <= 999.0 {
-            return Ok(());
-        }
-        let window = format!("{min}..={max}");
-        Err(Error::parameter("window", window, "training timesteps in 0..=999, the smaller one first"))
+        self.window.check()
     }
 
     /// Is there a site to record at?
@@ -71,12 +66,11 @@ impl Recorder {
 
     /// Looks at the schedule of a run that begins.
     pub fn begin(&mut self, schedule: &Schedule) {
-        let inside = |step: Step| (self.window.0..=self.window.1).contains(&step.timestep);
-        self.is_outside = !schedule.steps().any(inside);
+        self.is_outside = !schedule.steps().any(|step| self.window.contains(&step));
     }
 
     pub fn active(&self, step: &Step) -> bool {
-        (self.or_whole_run && self.is_outside) || (self.window.0..=self.window.1).contains(&step.timestep)
+        (self.or_whole_run && self.is_outside) || self.window.contains(step)
     }
 }
 

@@ -11,6 +11,7 @@ use crate::guidance::{Guidance, Report, Setup};
 use crate::prompt::TokenSpan;
 use crate::recipe::Recipe;
 use crate::step::Step;
+use crate::window::Window;
 use serde::{Deserialize, Serialize};
 
 /// Attention to every word of the prompt, from one reading of it per call: [`Daam::words`].
@@ -48,9 +49,9 @@ impl WordMaps {
         self
     }
 
-    /// Records only at training timesteps `min..=max`, 0..=999.
-    pub fn window(mut self, min: f64, max: f64) -> Self {
-        self.recorder.window = (min, max);
+    /// Records only in this window. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.recorder.window = window;
         self
     }
 

@@ -202,7 +202,7 @@ impl Canvas {
     pub(super) fn finish(self) -> Result<(Raster, Array2<u8>)> {
         let (h, w) = (self.picture.height(), self.picture.width());
         let rgb = self.picture.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]);
-        let picture = Raster::from_bytes(rgb.collect(), h, w)?;
+        let picture = Raster::from_bytes(rgb.collect(), (w, h))?;
         let numbers: Vec<u8> = self.classes.pixels().iter().map(|pixel| pixel.red()).collect();
         let got = vec![numbers.len() as i64];
         let mask = Array2::from_shape_vec((h as usize, w as usize), numbers);

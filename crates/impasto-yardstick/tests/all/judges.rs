@@ -108,7 +108,7 @@ fn a_mask_of_another_size_is_refused() {
     assert!(judge.look(&view).unwrap().is_none());
     let waiting: Vec<PathBuf> = std::fs::read_dir(masks.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     let [waiting] = &waiting[..] else { panic!("{waiting:?}") };
-    Raster::flat(Rgb(255, 255, 255), 8, 8).save(waiting.with_extension("shirt.png")).unwrap();
+    Raster::flat(Rgb(255, 255, 255), (8, 8)).save(waiting.with_extension("shirt.png")).unwrap();
     let message = judge.look(&view).unwrap_err().to_string();
     assert!(message.contains("8×8") && message.contains("64×64"), "{message}");
 }

@@ -5,10 +5,10 @@ use guides::{Guide, STRENGTHS};
 use mock::plan;
 
 #[test]
-fn four_seeds_of_the_real_model() {
+fn named_colors_of_the_real_model() {
     let suite = Suite::new("public", 0);
     let choice = Choice {
-        tasks: vec![Task::Named, Task::Numeric],
+        tasks: vec![Task::Named],
         methods: vec![Method::Unforced, Method::Doc, Method::Recolor, Method::Paste],
         ..Arguments::default().choice
     };

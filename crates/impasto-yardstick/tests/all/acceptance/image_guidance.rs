@@ -15,7 +15,7 @@ fn seen(model: &Model, picture: &Raster) -> Result<Tensor> {
 
 /// L, a and b of 32 × 32 pixels, each sorted.
 fn palette(picture: &Raster) -> Result<[Vec<f64>; 3]> {
-    let small = picture.resize(32, 32, Filter::Box)?;
+    let small = picture.resize((32, 32), Filter::Box)?;
     let colors: Vec<_> = small.bytes().chunks(3).map(|pixel| Rgb(pixel[0], pixel[1], pixel[2]).lab()).collect();
     let sorted = |of: fn(&Lab) -> f64| {
         let mut values: Vec<f64> = colors.iter().map(of).collect();

@@ -35,7 +35,7 @@ impl Judge {
     /// Looks at a square picture, as it is at 128 × 128 pixels.
     pub fn look(&self, picture: &Raster) -> Result<Seen> {
         assert_eq!(picture.width(), picture.height(), "the judge knows one shape");
-        let x = picture.resize(SIDE, SIDE, Filter::Box)?.to_tensor(Device::Cpu)?;
+        let x = picture.resize((SIDE, SIDE), Filter::Box)?.to_tensor(Device::Cpu)?;
         let labels = self.0.forward(&x).expect("the weights are the network's").argmax(1, false).squeeze_dim(0);
         let colors = ((x + 1.0) * 127.5).avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None);
         Ok(Seen { labels, colors: colors.squeeze_dim(0).permute([1, 2, 0]) })

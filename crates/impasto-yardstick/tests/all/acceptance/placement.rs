@@ -9,16 +9,17 @@ use impasto::{Pipeline, Raster, Result, Rgb};
 const GOLD: Rgb = Rgb(255, 215, 0);
 const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
 
-/// Of pictures of every object, its word painted over one quadrant and what surrounds it over the rest: the shares in which the judge
-/// finds the object (1 % of the picture or more), and finds it in its place (its middle and at least half of it in the quadrant).
+/// Paints the word of every object over one quadrant, and words of its surroundings over the rest. Returns the share of
+/// pictures in which the judge finds the object (1 % of the picture or more), and the share in which it is in its place
+/// (its middle and at least half of its area are inside the quadrant).
 fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64)> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let paper = Rgb(255, 255, 255);
     let (mut found, mut placed, mut all) = (0.0, 0.0, 0.0);
     for (number, object) in OBJECTS.iter().enumerate() {
         let (left, top) = (number % 2 * 32, number / 2 % 2 * 32);
-        let mut map = Raster::flat(paper, 256, 256);
-        map.paste(&Raster::flat(GOLD, 128, 128), 4 * left as u32, 4 * top as u32);
+        let mut map = Raster::flat(paper, (256, 256));
+        map.paste(&Raster::flat(GOLD, (128, 128)), 4 * left as u32, 4 * top as u32);
         let area = Area::color(GOLD, *object).strength(strength).outside(-strength / 3.0);
         let paint = PaintWithWords::new(&map).area(area).weight(WeightFn::LogMax(0.4));
         let paint = ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(paper, word, surroundings));

@@ -53,7 +53,7 @@ fn attention_to_a_word_lies_where_the_judge_sees_it() -> Result<()> {
         let mut look = Daam::of("eyes");
         let output = pipeline.request(PORTRAIT).seed(seed).guide(&mut look).run()?;
         let eyes = judge.look(output.image(0)?)?.part("eyes");
-        let map = look.heat_map(0)?.expand(64, 64)?;
+        let map = look.heat_map(0)?.expand((64, 64))?;
         inside.push(
             map.masked_select(&eyes).mean(tch::Kind::Double).double_value(&[])
                 / map.mean(tch::Kind::Double).double_value(&[]),
