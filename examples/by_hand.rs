@@ -9,7 +9,7 @@ fn main() -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     let model = Model::load(&Source::embedded())?;
     let (cond, uncond) = (model.text("a red boat, navy sky, green ground")?, model.text("")?);
-    let schedule = Schedule::new(model.table(), 20, Spacing::Leading)?;
+    let schedule = Schedule::new(model.training_schedule(), 20, Spacing::Leading)?;
     let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
     for step in schedule.steps() {
         let inputs = [Input::new(Branch::Uncond, &x, &uncond), Input::new(Branch::Cond, &x, &cond)];

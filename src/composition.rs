@@ -45,6 +45,7 @@ use std::path::{Path, PathBuf};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[must_use]
 pub struct Composition {
     /// Of the whole, and of what lies between the boxes.
     pub prompt: String,
@@ -66,6 +67,7 @@ pub struct Composition {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
+#[must_use]
 pub struct Entity {
     /// What is in the box, and what is around it.
     pub prompt: String,

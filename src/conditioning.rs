@@ -119,6 +119,7 @@ impl Conditioning {
     }
 
     /// A second handle on the same tensors.
+    #[must_use]
     pub fn share(&self) -> Self {
         let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
         Self {

@@ -41,7 +41,8 @@
 
 // The library neither panics nor prints; its tests, examples and benches may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
-#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+#![warn(missing_docs, missing_debug_implementations, clippy::return_self_not_must_use)]
+#![warn(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 pub mod attention;
 mod branch;

@@ -24,6 +24,7 @@ const LINE: u32 = 10;
 
 /// Pictures in rows, the height of a row being that of its highest picture.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Sheet<'a> {
     columns: usize,
     magnify: u32,

@@ -21,6 +21,7 @@ impl Grid {
     }
 
     /// The grid after `halvings` stride-2 convolutions with padding 1 (sizes round up).
+    #[must_use]
     pub fn halved(self, halvings: u32) -> Self {
         (0..halvings).fold(self, |grid, _| Self::new((grid.h + 1) / 2, (grid.w + 1) / 2))
     }

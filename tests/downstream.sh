@@ -16,9 +16,11 @@ cargo init --quiet --vcs none "$work/quick-start"
 cd "$work/quick-start"
 printf 'impasto = { path = "%s" }\n' "$repo" >> Cargo.toml
 cp "$repo/examples/quick_start.rs" src/main.rs
-cp "$repo/Cargo.lock" . # the versions that the tests ran with
+# The versions and profiles that the tests ran with, so that what they compiled is not compiled again.
+cp "$repo/Cargo.lock" .
+sed -n '/^\[profile/,$p' "$repo/Cargo.toml" >> Cargo.toml
 
-export CARGO_TARGET_DIR="$repo/target/downstream" # kept, so that torch-sys is compiled once
+export CARGO_TARGET_DIR="$repo/target" CARGO_INCREMENTAL=0
 python3 "$repo/crates/impasto-libtorch/libtorch.py" .
 unset LD_LIBRARY_PATH DYLD_LIBRARY_PATH
 cargo build --quiet

@@ -12,7 +12,7 @@ use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::{GoldMode, Texture};
 use impasto::methods::paint_with_words::WeightFn;
-use impasto::methods::{ColorForce, PaintWithWords};
+use impasto::methods::{ColorForce, PaintWithWords, PerturbedAttention};
 use impasto::nn::{UNet, UnetConfig};
 use impasto::saliency::{Daam, Differential, Refine};
 use impasto::sampler::{Sampler, Start};
@@ -129,13 +129,14 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "force" => vec![force("eyes")],
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],
         "differential" => vec![Box::new(Differential::of("hair", "pink"))],
+        "perturbed attention" => vec![Box::new(PerturbedAttention::new(3.0))],
         "3 forces" => vec![force("eyes"), force("hair"), force("skin")],
         _ => Vec::new(),
     }
 }
 
 /// The rows of the benches, `none` first. `again` is `none` once more: what is not the guidances'.
-pub const ROWS: [&str; 13] = [
+pub const ROWS: [&str; 14] = [
     "none",
     "again",
     "daam",
@@ -149,4 +150,5 @@ pub const ROWS: [&str; 13] = [
     "paint (idle)",
     "all",
     "differential",
+    "perturbed attention",
 ];

@@ -6,6 +6,7 @@ use super::views::{Probs, Scores};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::step::{Grid, Step};
+use std::fmt;
 use std::ops::Range;
 use tch::Tensor;
 
@@ -29,6 +30,18 @@ pub struct At<'a> {
     pub(super) q: &'a Tensor,
     pub(super) values: Option<&'a Tensor>,
     pub(super) project: &'a Project<'a>,
+}
+
+impl fmt::Debug for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("At")
+            .field("site", &self.site.name)
+            .field("step", &self.step)
+            .field("branch", &self.branch)
+            .field("images", &self.images)
+            .field("grid", &self.grid)
+            .finish_non_exhaustive()
+    }
 }
 
 impl At<'_> {

@@ -7,6 +7,7 @@ use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::step::{Grid, Step};
 use std::collections::HashMap;
+use std::fmt;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
@@ -69,6 +70,12 @@ pub struct Call<'a> {
 
 /// Carries the hooks of a run through a network. A network calls [`Tap::attend`] at each of its sites.
 pub struct Tap<'a>(Option<Attached<'a>>);
+
+impl fmt::Debug for Tap<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tap").field("call", &self.0.as_ref().map(|attached| &attached.call)).finish_non_exhaustive()
+    }
+}
 
 struct Attached<'a> {
     call: Call<'a>,

@@ -87,6 +87,7 @@ impl Predictions {
 
     /// Says what the network predicts, if that is not noise: what is linear in x0 does not care, the rest does
     /// ([`Predictions::output`]).
+    #[must_use]
     pub fn of(mut self, prediction: Prediction) -> Self {
         self.0.iter_mut().for_each(|row| row.prediction = prediction);
         self

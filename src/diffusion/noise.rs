@@ -99,6 +99,7 @@ impl Noise {
 
     /// Draws in another kind, `Float` being the default; results are f32 whatever the kind. [`NoiseKind::Half`] gives the noise of a
     /// diffusers run in half precision, which has nothing in common with that of a run in f32.
+    #[must_use]
     pub const fn kind(mut self, kind: NoiseKind) -> Self {
         self.kind = kind;
         self

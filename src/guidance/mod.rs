@@ -21,6 +21,7 @@ use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::step::{Grid, Step};
 use std::collections::BTreeMap;
+use std::fmt;
 use tch::{Device, Tensor};
 
 /// Noise level that larger ones count as where a guidance weighs by it: zero-terminal-SNR schedules start at huge
@@ -49,6 +50,18 @@ pub struct Setup<'a> {
     /// The image of the first pass that this run, of one image, goes on with; `None`: of all images.
     pub candidate: Option<i64>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
+}
+
+impl fmt::Debug for Setup<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setup")
+            .field("prompt", &self.prompt.text())
+            .field("grid", &self.grid)
+            .field("images", &self.images)
+            .field("device", &self.device)
+            .field("first_pass", &self.first_pass)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Setup<'_> {
@@ -84,6 +97,18 @@ impl Setup<'_> {
     /// [`Error::Parameter`] beyond 256 extra branches.
     pub fn add_alone(&mut self, role: &'static str, prompt: &str, conditioning: Conditioning) -> Result<Branch> {
         self.another(role, None, prompt, conditioning, false)
+    }
+
+    /// Adds a variation of a branch with the same prompt and conditioning, shared with no other method: for methods that compare
+    /// the network with one whose attention they change.
+    ///
+    /// # Errors
+    /// [`Error::NoConditioning`] if there is no branch `like`, [`Error::Parameter`] beyond 256 extra branches.
+    pub fn add_copy(&mut self, role: &'static str, like: Branch) -> Result<Branch> {
+        let original = self.branches.iter().find(|(info, _)| info.branch == like);
+        let (info, conditioning) = original.ok_or(Error::NoConditioning(like))?;
+        let (prompt, conditioning) = (info.prompt.clone(), conditioning.share());
+        self.another(role, Some(like), &prompt, conditioning, false)
     }
 
     /// `like`: `None` for itself.

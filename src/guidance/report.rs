@@ -22,6 +22,7 @@ use tch::{Device, Kind, Tensor};
 /// ```
 #[derive(Debug, Serialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct Report {
     /// The guidance, with what it was about: `ColorForce "eyes"`.
     pub name: String,
@@ -78,6 +79,7 @@ impl Report {
 /// A color that was asked for, and what was painted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct Swatch {
     /// What has it.
     pub label: String,
@@ -113,6 +115,7 @@ impl Swatch {
 /// A number at some steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct Curve {
     /// What it is a number of, with its unit.
     pub label: String,
@@ -138,6 +141,7 @@ impl Curve {
 /// A color at some steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
+#[must_use]
 pub struct Strip {
     /// What has it.
     pub label: String,
@@ -162,6 +166,7 @@ impl Strip {
 
 /// A picture with a caption. Maps stay tensors until somebody looks: a run that nobody asks pays for no drawing.
 #[derive(Debug, Serialize)]
+#[must_use]
 pub struct Picture {
     /// What it shows.
     pub caption: String,

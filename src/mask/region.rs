@@ -104,6 +104,7 @@ impl Region {
     }
 
     /// Where either is; where both are, the larger value.
+    #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self::of(match self.shape {
             Shape::Any(mut shapes) => {

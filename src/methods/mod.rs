@@ -6,6 +6,7 @@
 pub mod color_force;
 pub mod image_guidance;
 pub mod paint_with_words;
+mod perturbed_attention;
 mod prompt_blend;
 pub(crate) mod region_prompts;
 mod registry;
@@ -13,5 +14,6 @@ mod registry;
 pub use color_force::ColorForce;
 pub use image_guidance::ImageGuidance;
 pub use paint_with_words::PaintWithWords;
+pub use perturbed_attention::PerturbedAttention;
 pub use prompt_blend::PromptBlend;
 pub use region_prompts::RegionPrompts;

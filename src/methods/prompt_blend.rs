@@ -8,6 +8,7 @@ use crate::recipe::{self, Recipe};
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tch::Tensor;
 
 /// Blends the prompt into another one as the run goes on: the context is a + s·(b − a), where s rises from 0 to 1.
@@ -28,6 +29,7 @@ use tch::Tensor;
 ///
 /// Source: FlexDiffuse, which computes it and uses it nowhere.
 #[derive(Serialize, Deserialize)]
+#[must_use]
 pub struct PromptBlend {
     text: String,
     window: Window,
@@ -35,6 +37,12 @@ pub struct PromptBlend {
     curve: Option<Box<dyn Fn(f64) -> f64 + Send>>,
     #[serde(skip)]
     run: Option<Blending>,
+}
+
+impl fmt::Debug for PromptBlend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PromptBlend").field("text", &self.text).field("window", &self.window).finish_non_exhaustive()
+    }
 }
 
 /// One run's state.

@@ -14,6 +14,7 @@ use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tch::Tensor;
 
 /// Draws regions of the picture after prompts of their own, all in one run.
@@ -47,6 +48,7 @@ use tch::Tensor;
 ///
 /// Source: FlexDiffuse, `composition/guide.py`. It mixes noise predictions, which is the same at one noise level.
 #[derive(Serialize, Deserialize)]
+#[must_use]
 pub struct RegionPrompts {
     parts: Vec<Part>,
     hold: f64,
@@ -61,6 +63,16 @@ pub struct RegionPrompts {
     paints: Vec<PaintWithWords>,
     #[serde(skip)]
     notes: Vec<String>,
+}
+
+impl fmt::Debug for RegionPrompts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionPrompts")
+            .field("regions", &self.parts.len())
+            .field("hold", &self.hold)
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Of a thing in its region; see `docs/painting.md`.

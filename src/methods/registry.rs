@@ -1,6 +1,6 @@
 //! Guidance methods from their recipes.
 
-use super::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use super::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
 use crate::error::Result;
 use crate::guidance::{Guidance, SUM};
 use crate::recipe::Recipe;
@@ -15,6 +15,7 @@ const METHODS: &[(&str, Read)] = &[
     ("ImageGuidance", read::<ImageGuidance>),
     ("PackageDaam", |recipe| Ok(Box::new(PackageDaam::new(recipe.into_read()?)))),
     ("PaintWithWords", |recipe| Ok(Box::new(PaintWithWords::repeated(&recipe)?))),
+    ("PerturbedAttention", read::<PerturbedAttention>),
     ("PromptBlend", read::<PromptBlend>),
     ("RegionPrompts", read::<RegionPrompts>),
     ("WordMaps", read::<WordMaps>),

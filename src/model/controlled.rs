@@ -35,6 +35,7 @@ use tch::{Device, Kind, Tensor};
 /// # Ok(()) }
 /// ```
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Control<'c> {
     net: &'c ControlNet,
     hint: Hint<'c>,
@@ -148,6 +149,7 @@ impl Guess {
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
 #[derive(Debug)]
+#[must_use]
 pub struct Controlled<'m> {
     model: &'m Model,
     acting: Vec<Acting<'m>>,

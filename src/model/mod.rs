@@ -149,7 +149,7 @@ struct ModelIndex {
 ///
 /// let model = Model::load(&Source::embedded())?;
 /// let cat = model.text("a red boat")?;
-/// let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
+/// let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?;
 /// let mut x = Noise::seeded(7).draw(&[1, 4, 32, 32])? * schedule.initial_scale();
 /// for step in schedule.steps() {
 ///     let predictions = model.denoise(&step, &[Input::new(Branch::Cond, &x, &cat)], &mut Tap::none())?;
@@ -300,7 +300,7 @@ impl Model {
                 scheduler.timestep_spacing = Some("trailing".into()); // others never visit that level
             }
         }
-        let table = scheduler.table()?;
+        let table = scheduler.training_schedule()?;
         let own: OwnDefaults = main.json("impasto.json")?.unwrap_or_default();
         let side = |index| {
             let cells = unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
@@ -348,7 +348,7 @@ impl Model {
     }
 
     /// The noise levels the model was trained on.
-    pub const fn table(&self) -> &TrainingSchedule {
+    pub const fn training_schedule(&self) -> &TrainingSchedule {
         &self.table
     }
 
@@ -399,7 +399,7 @@ impl Model {
     ///
     /// let model = Model::load(&Source::file("sd15.safetensors"))?;
     /// let taesd = model.taesd(&Source::dir("taesd"))?;
-    /// let schedule = Schedule::new(model.table(), 20, Spacing::Leading)?;
+    /// let schedule = Schedule::new(model.training_schedule(), 20, Spacing::Leading)?;
     /// let start = Start::new("a fox in a garden", Grid::new(64, 64), Noise::seeded(7));
     /// let mut run = Sampler::new(schedule, Euler).start(&model, start)?;
     /// while let Some(progress) = run.step()? {

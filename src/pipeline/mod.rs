@@ -26,6 +26,7 @@ use crate::model::{LoadOptions, Model, Precision};
 use crate::nn::Tiling;
 use crate::text::TextOptions;
 use crate::weights::Source;
+use std::fmt;
 use tch::Device;
 
 /// A model with the guidances that are attached to every picture it makes.
@@ -41,6 +42,13 @@ use tch::Device;
 pub struct Pipeline {
     model: Model,
     guidances: Vec<Box<dyn Guidance>>,
+}
+
+impl fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.guidances.iter().map(|guidance| guidance.name()).collect();
+        f.debug_struct("Pipeline").field("model", &self.model).field("guidances", &names).finish_non_exhaustive()
+    }
 }
 
 impl Pipeline {
@@ -69,11 +77,23 @@ impl Pipeline {
 }
 
 /// Builds a [`Pipeline`]. Setters cannot fail; [`Builder::build`] says what is wrong.
+#[must_use]
 pub struct Builder {
     source: Source,
     model: Option<Model>,
     options: LoadOptions,
     guidances: Vec<Box<dyn Guidance>>,
+}
+
+impl fmt::Debug for Builder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.guidances.iter().map(|guidance| guidance.name()).collect();
+        f.debug_struct("Builder")
+            .field("source", &self.source)
+            .field("options", &self.options)
+            .field("guidances", &names)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Builder {

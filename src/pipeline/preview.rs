@@ -6,6 +6,7 @@ use crate::guidance::Report;
 use crate::model::Model;
 use crate::raster::{Filter, Raster};
 use crate::sampler::{Progress, Run};
+use std::fmt;
 use tch::Tensor;
 
 /// A picture while it is made: what [`Request::on_preview`](super::Request::on_preview) shows after a step.
@@ -14,6 +15,12 @@ pub struct Preview<'r> {
     pub(super) x0: &'r Tensor,
     pub(super) reports: &'r dyn Fn() -> Result<Vec<Report>>,
     pub(super) model: &'r Model,
+}
+
+impl fmt::Debug for Preview<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Preview").field("progress", &self.progress).finish_non_exhaustive()
+    }
 }
 
 impl<'r> Preview<'r> {

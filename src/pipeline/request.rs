@@ -20,6 +20,7 @@ use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
 use std::borrow::Cow;
+use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -42,6 +43,7 @@ use tch::{Device, Kind, Tensor};
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](Self::guidance_rescale) | none |
+#[must_use]
 pub struct Request<'p> {
     pub(super) model: &'p Model,
     pub(super) attached: &'p mut [Box<dyn Guidance>],
@@ -79,6 +81,18 @@ pub struct Request<'p> {
     on_preview: Option<(usize, Show<'p>)>,
     /// What cannot be repeated of the run it came from.
     pub(super) notes: Vec<String>,
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request")
+            .field("prompt", &self.prompt)
+            .field("size", &self.size)
+            .field("steps", &self.steps)
+            .field("seed", &self.seed)
+            .field("images", &self.images)
+            .finish_non_exhaustive()
+    }
 }
 
 type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;

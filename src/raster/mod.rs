@@ -469,7 +469,7 @@ mod tests {
             Raster::flat(Rgb(9, 8, 7), (9, 3))
         );
         assert!(picture.resize((4, 0), Filter::Bilinear).is_err());
-        assert_eq!(format!("{picture:?}"), "Raster(6×8)");
+        assert_eq!(format!("{picture:?}"), "Raster(8×6)");
         Ok(())
     }
 

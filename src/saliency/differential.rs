@@ -37,6 +37,7 @@ use tch::{Kind, Tensor};
 ///
 /// Source: Color Forcing (AP-125), "alt" saliency; absolute value, smoothing and scaling are ours.
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct Differential {
     phrase: String,
     word: String,

@@ -6,7 +6,7 @@
 //! use impasto::{Grid, Model, Source, sampler::{Sampler, Start}};
 //!
 //! let model = Model::load(&Source::embedded())?;
-//! let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
+//! let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?;
 //! let start = Start::new("a red boat, blue sky", Grid::new(32, 32), Noise::seeded(7));
 //! let mut run = Sampler::new(schedule, Euler).start(&model, start)?;
 //! while let Some(progress) = run.step()? {
@@ -41,10 +41,12 @@ use evaluation::Evaluation;
 use paired::Paired;
 use start::{Begun, Kept};
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// A recipe: schedule, solver, combination of branches, and the guidances lent to it.
+#[must_use]
 pub struct Sampler<'g> {
     schedule: Schedule,
     solver: Box<dyn Solver>,
@@ -52,6 +54,17 @@ pub struct Sampler<'g> {
     guidances: Vec<Box<dyn Guidance + 'g>>,
     batching: Batching,
     cancel: CancelToken,
+}
+
+impl fmt::Debug for Sampler<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.guidances.iter().map(|guidance| guidance.name()).collect();
+        f.debug_struct("Sampler")
+            .field("solver", &self.solver.name())
+            .field("guidances", &names)
+            .field("batching", &self.batching)
+            .finish_non_exhaustive()
+    }
 }
 
 impl<'g> Sampler<'g> {
@@ -306,6 +319,16 @@ pub struct Run<'g, 'm> {
     state: State,
     pass: Pass,
     notes: Vec<String>,
+}
+
+impl fmt::Debug for Run<'_, '_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("sampler", &self.sampler)
+            .field("grid", &self.grid)
+            .field("steps_left", &self.steps.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// How far a run has come.

@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 /// last steps of a schedule ([`Schedule::last`]), and the run begins with the picture noised to their level. With
 /// [`mask`](Self::mask) too it is inpainting. [`resume`](Self::resume) goes on with what another run left unfinished.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Start<'a> {
     pub(super) prompt: &'a str,
     pub(super) second: Option<&'a str>,

@@ -24,6 +24,7 @@ use tch::{Device, Kind, Tensor};
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct Embedding {
     file: String,
     word: String,

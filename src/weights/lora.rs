@@ -30,6 +30,7 @@ pub type Parts = BTreeMap<String, Tensors>;
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct Lora {
     file: String,
     modules: BTreeMap<String, Module>,

@@ -56,6 +56,7 @@ const MOST_MISSING: usize = 4096;
 /// A view into named tensors, at some path, that remembers what it was asked for. Cloning and [`Weights::at`] are
 /// cheap.
 #[derive(Clone, Debug)]
+#[must_use]
 pub struct Weights {
     path: String,
     channels_last: bool,

@@ -137,7 +137,7 @@ impl Guidance for Again {
 fn variation_of_uncond_goes_without_control_in_guess_mode() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
     let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(Guess::Diffusers);
-    let schedule = Schedule::new(model.table(), 2, Spacing::Leading)?;
+    let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
     let mut again = Again::default();
     let start = Start::new("a red boat", GRID, Noise::seeded(7));
     Sampler::new(schedule, Euler).guide(&mut again).start(&guessing, start)?.finish()?;
@@ -150,7 +150,7 @@ fn each_image_may_have_its_own_hint_however_images_are_batched() -> Result<()> {
     let (model, net, hints) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(2, 3));
     let run = |hint: &Tensor, images, batching| -> Result<Tensor> {
         let controlled = Controlled::new(&model, &[Control::new(&net, hint)])?;
-        let schedule = Schedule::new(model.table(), 2, Spacing::Leading)?;
+        let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
         let start = Start::new("a red boat", GRID, Noise::seeded(7)).images(images);
         let sampler = Sampler::new(schedule, Euler).batching(batching);
         Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())

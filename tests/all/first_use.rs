@@ -192,7 +192,7 @@ fn device_that_is_not_there_is_named_with_the_way_out() {
     if tch::utils::has_cuda() {
         return; // this libtorch has one
     }
-    let message = Pipeline::builder().device(Device::Cuda(0)).build().err().expect("no GPU").to_string();
+    let message = Pipeline::builder().device(Device::Cuda(0)).build().expect_err("no GPU").to_string();
     assert!(
         message.contains("device is Cuda(0); expected Device::Cpu, as this libtorch is built without CUDA"),
         "{message}"
@@ -291,7 +291,7 @@ fn color_that_the_vae_cannot_show_is_not_trimmed() -> Result<()> {
     use impasto::diffusion::{Noise, Schedule, Spacing, solver::Euler};
     let model = Model::load(&Source::embedded())?;
     let gray = Gray(&model, std::cell::Cell::new(0));
-    let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?;
+    let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?;
     let start = impasto::sampler::Start::new(PORTRAIT, impasto::Grid::new(16, 16), Noise::seeded(7));
     let mut force = ColorForce::exact("hair", Rgb(255, 0, 0));
     let mut run = Sampler::new(schedule, Euler).guide(&mut force).start(&gray, start)?;

@@ -185,7 +185,7 @@ fn a_schedule_switches_between_two_prompts() -> Result<()> {
 
     // In a chain each part sees what was made of that part.
     let (mut late, mut always) =
-        (guide().window(Window::progress(0.34..=0.67)), ImageGuidance::text("a dog").params(half()));
+        (guide().window(Window::progress(0.34..=0.84)), ImageGuidance::text("a dog").params(half()));
     let chained = Contexts::of(vec![&mut late, &mut always], &[0, 2, 3, 4, 5], PROMPT)?;
     let alone = Contexts::of(vec![&mut always], &[0], PROMPT)?;
     let both = Contexts::of(vec![&mut guide(), &mut always], &[0], PROMPT)?;
@@ -284,7 +284,7 @@ fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
     let message = |prompt: &str, guide: ImageGuidance| -> Result<String> {
         let model = ToyModel::new(3)?;
         let start = Start::new(prompt, GRID, Noise::seeded(7)).images(2);
-        Ok(sampler().guide(guide).start(&model, start).err().expect("refused").to_string())
+        Ok(sampler().guide(guide).start(&model, start).expect_err("refused").to_string())
     };
     let picture = picture();
     let new = || ImageGuidance::new(&picture);

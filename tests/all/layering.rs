@@ -352,14 +352,14 @@ fn a_circle_through_an_export_is_seen() {
     assert_eq!(found, ["mask::blur → mask::region → mask::blur", "mask::region → mask::blur → mask::region"]);
 }
 
-/// Types of `folder` that are guidance methods.
-fn methods(folder: &str) -> BTreeSet<String> {
+/// Types of `folder` that implement a trait, but for boxes.
+fn implementors(trait_name: &str, folder: &str) -> BTreeSet<String> {
     let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder));
     let mut found = BTreeSet::new();
     for item in sources.files.into_values().flat_map(|file| file.items) {
         let syn::Item::Impl(item) = item else { continue };
         let of = item.trait_.as_ref().and_then(|(_, path, _)| path.segments.last()).map(|last| last.ident.to_string());
-        if let (Some("Guidance"), syn::Type::Path(this)) = (of.as_deref(), &*item.self_ty) {
+        if let (true, syn::Type::Path(this)) = (of.as_deref() == Some(trait_name), &*item.self_ty) {
             found.extend(this.path.segments.last().map(|last| last.ident.to_string()));
         }
     }
@@ -373,12 +373,27 @@ fn every_method_has_a_row_in_its_registry() {
         fs::read_to_string(path).expect("each of them has one")
     };
     let rows = row("methods") + &row("saliency");
-    let methods: BTreeSet<String> = methods("methods").union(&methods("saliency")).cloned().collect();
+    let [methods, saliency] = ["methods", "saliency"].map(|folder| implementors("Guidance", folder));
+    let methods: BTreeSet<String> = methods.union(&saliency).cloned().collect();
     assert!(methods.len() >= 11, "{methods:?}");
     for method in methods {
         assert!(
             rows.contains(&format!("(\"{method}\", ")),
             "{method} has no row in registry.rs, so no file makes it again"
+        );
+    }
+}
+
+#[test]
+fn every_solver_has_a_row_in_its_registry() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/diffusion/solver/registry.rs");
+    let rows = fs::read_to_string(path).expect("the registry");
+    let mut solvers = implementors("Solver", "diffusion/solver");
+    assert!(solvers.remove("Box") && solvers.len() >= 16, "{solvers:?}");
+    for solver in solvers {
+        assert!(
+            rows.contains(&format!("recipe: (\"{solver}\", ")),
+            "{solver} has no row in registry.rs, so no name finds it"
         );
     }
 }

@@ -21,6 +21,7 @@ mod layering;
 mod limits;
 mod painting;
 mod painting_combined;
+mod perturbed_attention;
 mod properties;
 mod recipes;
 mod regions;

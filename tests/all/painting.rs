@@ -407,7 +407,7 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
     }
     let mut closed = toy_paint().window(Window::sigmas(0.0..=1e-6));
     assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window that no step is in");
-    assert!(closed.notes()[0].contains("no step of this schedule has a noise level in 0..=0.000001"));
+    assert!(closed.notes()[0].contains("no step of this schedule is in the window, sigmas 0..=0.000001"));
     assert!(closed.details()?.steps.is_empty());
     assert!(apart(&idle(toy_paint())?, &plain) > 1e-2);
     Ok(())

@@ -126,7 +126,7 @@ fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk
     let run = |paint: Option<&mut PaintWithWords>, control: bool| -> Result<Tensor> {
         let controls: Vec<Control> = control.then(|| Control::new(&net, &hint)).into_iter().collect();
         let controlled = Controlled::new(&model, &controls)?;
-        let schedule = Schedule::new(model.table(), 4, Spacing::Leading)?.last(3)?;
+        let schedule = Schedule::new(model.training_schedule(), 4, Spacing::Leading)?.last(3)?;
         let mut force = ColorForce::published("boat", Rgb(200, 30, 30)).window(Window::WHOLE);
         let sampler = Sampler::new(schedule, Euler).guide(&mut force);
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);

@@ -9,7 +9,7 @@ use impasto::guidance::{Cfg, Guidance, Plan, Report, Setup};
 use impasto::mask::Region;
 use impasto::methods::color_force::{ForceTarget, Overlap};
 use impasto::methods::paint_with_words::WeightFn;
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend};
 use impasto::saliency::{Accumulate, Daam, Differential, Occurrence, Saliency};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
@@ -257,6 +257,7 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
             "ImageGuidance by a text, for a while",
             Box::new(ImageGuidance::text("a dog").window(Window::progress(0.2..=0.6))),
         ),
+        ("PerturbedAttention", Box::new(PerturbedAttention::new(2.0).sites(|_| true))),
         ("PromptBlend", Box::new(PromptBlend::to("a dog"))),
     ]
 }

@@ -8,7 +8,7 @@ use impasto::mask::{Region, Resample};
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend, WeightFn};
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PromptBlend, RegionPrompts};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
 use impasto::pipeline::{ColorWords, Output, Pipeline, Request};
 use impasto::saliency::{Accumulate, Daam, Differential};
 use impasto::sampler::Batching;
@@ -99,7 +99,7 @@ fn assert_same(name: &str, once: &Output, twice: &Output) {
 #[test]
 fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
     type Asked = fn(Request<'_>) -> Request<'_>;
-    let cases: [(&str, Asked); 20] = [
+    let cases: [(&str, Asked); 21] = [
         ("plain", |r| r),
         ("with everything a request has", |r| {
             let r = r
@@ -131,6 +131,7 @@ fn runs_of_the_crates_own_parts_are_made_again_bit_for_bit() -> Result<()> {
         ("a text that guides a part of the run", |r| {
             r.guide(ImageGuidance::text("red hair").window(Window::progress(0.5..=1.0)))
         }),
+        ("perturbed attention", |r| r.guide(PerturbedAttention::new(2.0).window(Window::timesteps(200..=999)))),
         ("a prompt that becomes another", |r| {
             r.guide(PromptBlend::to("a red house").window(Window::progress(0.25..=0.75)))
         }),

@@ -165,7 +165,7 @@ fn micro_conditioning_is_told_and_repeated() -> Result<()> {
     assert!(refused.contains("micro_conditioning is set for this model; expected an SDXL model"), "{refused}");
     let mut base = load(false)?;
     let none = MicroConditioning::default().original_size((0, 8));
-    assert!(message(base.request(FIRST).micro_conditioning(none)).contains("original_size is 0 × 8; expected 1 to"));
+    assert!(message(base.request(FIRST).micro_conditioning(none)).contains("original_size is 0×8; expected 1 to"));
     let score = MicroConditioning::default().aesthetic_score(f64::NAN);
     assert!(message(base.request(FIRST).negative_micro_conditioning(score)).contains("aesthetic_score is NaN"));
     Ok(())

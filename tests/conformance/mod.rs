@@ -100,6 +100,7 @@ pub const CAPABILITIES: &[&str] = &[
     "module:taesd",
     "module:unet",
     "module:vae",
+    "guidance:pag",
     "observe:embeds",
     "observe:steps",
     "odd_size",

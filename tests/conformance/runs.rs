@@ -5,7 +5,7 @@ use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{Cfg, Guidance, RescaledCfg};
-use impasto::methods::ColorForce;
+use impasto::methods::{ColorForce, PerturbedAttention};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, HeatMap, KeyFilter, PackageDaam, PackageKey};
 use impasto::sampler::{Run, Sampler, Start};
@@ -148,10 +148,12 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
         Some(eta) => Box::new(EulerAncestral::with_eta(eta)),
         None => model.scheduler().solver()?,
     };
-    Ok(Sampler::boxed(schedule, solver).combine(RescaledCfg {
+    let sampler = Sampler::boxed(schedule, solver).combine(RescaledCfg {
         scale: scale.unwrap_or(model.defaults().guidance_scale),
         rescale: rescale.unwrap_or(0.0),
-    }))
+    });
+    let perturbed = case.param::<Option<f64>>("pag_scale")?.map(PerturbedAttention::new);
+    Ok(perturbed.into_iter().fold(sampler, Sampler::guide))
 }
 
 fn grid(case: &Case) -> Result<Grid> {

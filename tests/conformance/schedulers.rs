@@ -61,7 +61,7 @@ fn config(run: &Value) -> SchedulerConfig {
 fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto::Result<Box<dyn Solver>> {
     let (class, algorithm) = (config.class_name.as_str(), config.algorithm_type.as_deref());
     Ok(match (class, run["eta"].as_f64(), algorithm) {
-        ("TCDScheduler", eta, _) => Box::new(Tcd::new(config.table()?).gamma(eta.unwrap_or(0.3))),
+        ("TCDScheduler", eta, _) => Box::new(Tcd::new(config.training_schedule()?).gamma(eta.unwrap_or(0.3))),
         (_, Some(eta), _) => Box::new(Ddim { eta }),
         ("DPMSolverSinglestepScheduler", _, Some("dpmsolver")) => Box::new(SinglestepOfNoise::new(config)),
         ("DPMSolverMultistepScheduler", _, Some("dpmsolver" | "sde-dpmsolver")) => Box::new(DpmSolver::new(config)),
@@ -158,7 +158,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let whole = match run["set_timesteps"]["timesteps"].as_array() {
         Some(timesteps) => {
             let timesteps: Vec<f64> = timesteps.iter().map(|timestep| timestep.as_f64().unwrap()).collect();
-            Schedule::from_timesteps(&config.table()?, &timesteps, &config.spacing_options()?)?
+            Schedule::from_timesteps(&config.training_schedule()?, &timesteps, &config.spacing_options()?)?
         }
         None => config.schedule(run["num_inference_steps"].as_u64().unwrap() as usize)?,
     };
@@ -166,7 +166,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     let coordinates = |sigma: f64| if vp { Prediction::input_scale(sigma) } else { 1.0 };
     let mut out = Outputs::new();
     let mut add = |name: &str, value: Tensor| out.push((format!("{id}.{name}"), value));
-    let table = config.table()?;
+    let table = config.training_schedule()?;
     let torch = case.wanted.get(&format!("{id}.sigmas")).map(|wanted| Vec::<f32>::try_from(&wanted.tensor));
     let torch = Dpm2AncestralInSingle::new(torch.transpose()?.unwrap_or_default());
     add("timesteps", Tensor::from_slice(&timesteps(class, &whole, &table, &torch)));
@@ -255,7 +255,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
     let mut out = Outputs::new();
     for run in runs(case) {
         let (id, class, config) = (run["id"].as_str().unwrap(), run["class"].as_str().unwrap(), config(run));
-        let table = config.table().unwrap();
+        let table = config.training_schedule().unwrap();
         let mut add = |name: &str, value: Tensor| out.push((format!("{id}.{name}"), value));
         add("betas", Tensor::from_slice(table.betas()));
         add("alphas_cumprod", Tensor::from_slice(table.alphas_cumprod()));

@@ -1,16 +1,12 @@
 //! [`SchedulerConfig`]: `scheduler_config.json`, as diffusers writes it.
 
+mod sampling;
+
 use super::prediction::Prediction;
-use super::schedule::Schedule;
-use super::solver::{
-    Correction, Ddim, Ddpm, Deis, Dpm2, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep, Pndm, Singlestep,
-    Solver, Tcd, UniPc, Variance,
-};
-use super::spacing::{Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule};
+use super::spacing::SchedulerFamily;
 use super::training_schedule::TrainingSchedule;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 /// The file's name in a checkpoint.
 const FILE: &str = "scheduler_config.json";
@@ -153,33 +149,6 @@ impl Default for SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Reads the file's text.
-    ///
-    /// # Errors
-    /// [`Error::Malformed`] if it is not JSON or a field has the wrong type.
-    pub fn from_json(text: &str) -> Result<Self> {
-        let malformed = |source: serde_json::Error| Error::Malformed { file: FILE.into(), problem: source.to_string() };
-        // Python writes infinity, of `lambda_min_clipped`, as JSON does not know it.
-        let text = text.replace("-Infinity", "null");
-        let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
-        let class = fields.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let stable = [("beta_start", 0.00085), ("beta_end", 0.012)];
-        let mut absent = |field: &str, default: Value| _ = fields.entry(field).or_insert(default);
-        match class.as_str() {
-            "HeunDiscreteScheduler"
-            | "KDPM2DiscreteScheduler"
-            | "KDPM2AncestralDiscreteScheduler"
-            | "DPMSolverSDEScheduler" => stable.iter().for_each(|(field, beta)| absent(field, (*beta).into())),
-            "LCMScheduler" | "TCDScheduler" => {
-                stable.iter().for_each(|(field, beta)| absent(field, (*beta).into()));
-                absent("beta_schedule", "scaled_linear".into());
-            }
-            "DPMSolverSinglestepScheduler" => absent("lower_order_final", false.into()),
-            _ => {}
-        }
-        serde_json::from_value(fields.into()).map_err(malformed)
-    }
-
     /// Stable Diffusion's noise with another class: for checkpoints that come without the file. SD 1.x, 2.x base and
     /// SDXL predict ε, SD 2.x at 768 pixels v.
     pub fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
@@ -196,16 +165,9 @@ impl SchedulerConfig {
         }
     }
 
-    /// The noise levels of training.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
-    pub fn table(&self) -> Result<TrainingSchedule> {
-        self.table_for(self.family())
-    }
-
-    /// The table as another solver's class would make it: without signal at the end, they disagree about how little is left.
-    fn table_for(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
+    /// The noise levels of training as the classes of a family have them: where training ends without signal, they disagree
+    /// about how little is left.
+    pub(super) fn training_schedule_for(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
             return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
         }
@@ -226,257 +188,17 @@ impl SchedulerConfig {
         }
     }
 
-    /// The solver of the class.
-    ///
-    /// # Errors
-    /// [`Error::Config`] if this crate has no such solver, or for an option of it that is not supported.
-    pub fn solver(&self) -> Result<Box<dyn Solver>> {
-        self.supported()?;
-        let variance = match self.variance_type.as_deref() {
-            None | Some("fixed_small") => Variance::Small,
-            Some("fixed_large") => Variance::Large,
-            Some(other) => return Err(refused("variance_type", other, "expected fixed_small or fixed_large")),
-        };
-        Ok(match self.class_name.as_str() {
-            "EulerDiscreteScheduler" => Box::new(Euler),
-            "EulerAncestralDiscreteScheduler" => Box::new(EulerAncestral::default()),
-            "HeunDiscreteScheduler" => Box::new(Heun),
-            "LMSDiscreteScheduler" => Box::new(Lms::default()),
-            "KDPM2DiscreteScheduler" => Box::new(Dpm2::default()),
-            "KDPM2AncestralDiscreteScheduler" => Box::new(Dpm2::ancestral()),
-            "DPMSolverMultistepScheduler" => self.multistep()?,
-            "DPMSolverSinglestepScheduler" => self.singlestep()?,
-            "DPMSolverSDEScheduler" => Box::new(DpmppSde::default()),
-            "UniPCMultistepScheduler" => self.unipc()?,
-            "DEISMultistepScheduler" => self.deis()?,
-            "DDIMScheduler" => Box::new(Ddim::default()),
-            "DDPMScheduler" => Box::new(Ddpm { variance }),
-            "PNDMScheduler" => Box::new(Pndm::default()),
-            "LCMScheduler" => Box::new(Lcm { scaling: self.timestep_scaling }),
-            "TCDScheduler" => Box::new(Tcd::new(self.table()?)),
-            other => {
-                let expected = "choose a solver, for instance Euler or EulerAncestral::default()";
-                return Err(refused("_class_name", other, expected));
-            }
-        })
-    }
-
     /// `solver_order`, 1 to 3.
-    fn order(&self) -> Result<usize> {
+    pub(super) fn order(&self) -> Result<usize> {
         match self.solver_order {
             order @ 1..=3 => Ok(order),
             other => Err(refused("solver_order", &other.to_string(), "expected 1 to 3")),
         }
     }
-
-    /// `solver_type` of DPM++.
-    fn correction(&self) -> Result<Correction> {
-        match self.solver_type.as_deref() {
-            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Correction::Midpoint), // for diffusers too
-            Some("heun") => Ok(Correction::Heun),
-            Some(other) => Err(refused("solver_type", other, "expected midpoint or heun")),
-        }
-    }
-
-    /// DPM++ multistep. Its first order is Euler's method.
-    fn multistep(&self) -> Result<Box<dyn Solver>> {
-        let eta = match self.algorithm_type.as_deref() {
-            None | Some("dpmsolver++") => 0.0,
-            Some("sde-dpmsolver++") => 1.0,
-            Some(other) => return Err(refused("algorithm_type", other, "expected dpmsolver++ or sde-dpmsolver++")),
-        };
-        match self.order()? {
-            1 if eta == 0.0 => Ok(Box::new(Euler)),
-            1 => Ok(Box::new(EulerAncestral::with_eta(eta))),
-            order => {
-                let solver = Multistep::dpmpp_2m().order(order).eta(eta).correction(self.correction()?);
-                Ok(Box::new(solver.lower_order_final(self.lower_order_final).euler_at_final(self.euler_at_final)))
-            }
-        }
-    }
-
-    /// DPM++ singlestep, which diffusers ends with a lower order wherever the last step ends at 0.
-    fn singlestep(&self) -> Result<Box<dyn Solver>> {
-        if let Some(other) = self.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
-            return Err(refused("algorithm_type", other, "expected dpmsolver++"));
-        }
-        let solver = Singlestep::dpmpp_2s().order(self.order()?).correction(self.correction()?);
-        Ok(Box::new(solver.lower_order_final(self.lower_order_final)))
-    }
-
-    fn unipc(&self) -> Result<Box<dyn Solver>> {
-        if !self.predict_x0 {
-            return Err(refused("predict_x0", "false", "expected true"));
-        }
-        let solver = match self.solver_type.as_deref() {
-            Some("bh1") => UniPc::bh1(),
-            None | Some("bh2" | "midpoint" | "heun" | "logrho") => UniPc::bh2(), // for diffusers too
-            Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
-        };
-        let solver = solver.order(self.order()?).lower_order_final(self.lower_order_final);
-        Ok(Box::new(solver.uncorrected(self.disable_corrector.iter().copied())))
-    }
-
-    fn deis(&self) -> Result<Box<dyn Solver>> {
-        match (self.algorithm_type.as_deref(), self.solver_type.as_deref()) {
-            (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
-                Err(refused("algorithm_type", other, "expected deis"))
-            }
-            (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
-                Err(refused("solver_type", other, "expected logrho"))
-            }
-            _ => Ok(Box::new(Deis::order(self.order()?).lower_order_final(self.lower_order_final))),
-        }
-    }
-
-    /// The spacing: that of the `use_…` field that is set, else `timestep_spacing`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for a spacing that is not supported, or more than one.
-    pub fn spacing(&self) -> Result<Spacing> {
-        let fields = [
-            ("use_karras_sigmas", self.use_karras_sigmas, Spacing::Karras),
-            ("use_exponential_sigmas", self.use_exponential_sigmas, Spacing::Exponential),
-            ("use_beta_sigmas", self.use_beta_sigmas, Spacing::Beta),
-            ("use_lu_lambdas", self.use_lu_lambdas, Spacing::Exponential),
-        ];
-        let mut set = fields.into_iter().filter(|(_, set, _)| *set);
-        match (set.next(), set.next()) {
-            (None, _) => self.timestep_spacing(),
-            (Some((.., spacing)), None) => Ok(spacing),
-            (Some((first, ..)), Some((second, ..))) => Err(refused(second, "true", &format!("{first} is set too"))),
-        }
-    }
-
-    /// The fine print of the spacing, as the class has it.
-    ///
-    /// # Errors
-    /// As [`SchedulerConfig::spacing`], and [`Error::Config`] for an unknown `final_sigmas_type`.
-    pub fn spacing_options(&self) -> Result<SpacingOptions> {
-        let (family, spacing) = (self.family(), self.timestep_spacing()?);
-        let class = self.class_name.as_str();
-        let strides = matches!(class, "DDIMScheduler" | "PNDMScheduler");
-        let lowest = match self.final_sigmas_type.as_deref() {
-            _ if matches!(class, "TCDScheduler" | "DEISMultistepScheduler") => true, // these never reach 0
-            None | Some("zero") => strides && !self.set_alpha_to_one.unwrap_or(class == "DDIMScheduler"),
-            Some("sigma_min") => true,
-            Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
-        };
-        let scaled = family == SchedulerFamily::Euler && spacing != Spacing::Leading;
-        let rounded = self.use_karras_sigmas || self.use_lu_lambdas;
-        let timesteps = match family {
-            SchedulerFamily::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
-            SchedulerFamily::Multistep => TimestepRule::Truncated,
-            _ if self.use_karras_sigmas && class.starts_with("KDPM2") => TimestepRule::Rounded,
-            _ => TimestepRule::Interpolated,
-        };
-        Ok(SpacingOptions {
-            family,
-            offset: self.steps_offset,
-            ends: if family == SchedulerFamily::Euler { Ends::Spaced(spacing) } else { Ends::TrainingSchedule },
-            timesteps,
-            terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
-            target: if strides { Target::Stride } else { Target::Next },
-            initial: if scaled { InitScale::Sigma } else { InitScale::WithSignal },
-            original: self.original_inference_steps,
-            ..SpacingOptions::default()
-        })
-    }
-
-    /// The schedule of the class with this many steps.
-    ///
-    /// # Errors
-    /// Those of [`SchedulerConfig::table`] and [`SchedulerConfig::spacing`]; [`Error::Config`] for options that are not
-    /// supported, and for a network that predicts noise where there is nothing else; [`Error::Parameter`] for `steps`.
-    pub fn schedule(&self, steps: usize) -> Result<Schedule> {
-        self.supported()?;
-        self.sighted(Schedule::with_options(&self.table()?, steps, self.spacing()?, &self.spacing_options()?)?)
-    }
-
-    /// The schedule, unless its first step would ask a network that predicts noise about pure noise.
-    fn sighted(&self, schedule: Schedule) -> Result<Schedule> {
-        let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
-        if blind && schedule.sigma_max() >= self.table()?.sigma_max() {
-            let expected =
-                "a network that predicts noise learns nothing from pure noise: use v-prediction or leading spacing";
-            return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
-        }
-        Ok(schedule)
-    }
-
-    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, laid out for the
-    /// solver's `family`, without the fine print of the file's class.
-    ///
-    /// # Errors
-    /// Those of [`SchedulerConfig::table`] and, without `spacing`, of [`SchedulerConfig::spacing`];
-    /// [`Error::Parameter`] for `steps`.
-    pub fn schedule_for_another(
-        &self,
-        family: SchedulerFamily,
-        steps: usize,
-        spacing: Option<Spacing>,
-    ) -> Result<Schedule> {
-        let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
-        let (offset, original) = (self.steps_offset, self.original_inference_steps);
-        let options = SpacingOptions { family, offset, original, ..SpacingOptions::default() };
-        self.sighted(Schedule::with_options(&self.table_for(family)?, steps, spacing, &options)?)
-    }
-
-    /// Options of diffusers that would change the picture and are not there.
-    fn supported(&self) -> Result<()> {
-        let text = |value: &Option<String>, only: &str| value.clone().filter(|value| value != only);
-        let number = |value: Option<f64>| value.map(|value| value.to_string());
-        let flag = |value: bool| value.then(|| "true".to_owned());
-        let plms = self.class_name == "PNDMScheduler";
-        let refusals = [
-            ("clip_sample", flag(self.clip_sample), "only false makes sense for latents"),
-            ("thresholding", flag(self.thresholding), "only false makes sense for latents"),
-            ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
-            ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
-            ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
-            ("skip_prk_steps", (plms && !self.skip_prk_steps).then(|| "false".to_owned()), "expected true"),
-            (
-                "timestep_spacing",
-                self.timestep_spacing.clone().filter(|spacing| plms && spacing == "linspace"),
-                "PNDM would miss its own levels; expected leading or trailing",
-            ),
-            ("lambda_min_clipped", number(self.lambda_min_clipped), "expected null or -Infinity"),
-            ("sigma_min", number(self.sigma_min), "expected null"),
-            ("sigma_max", number(self.sigma_max), "expected null"),
-        ];
-        match refusals.into_iter().find_map(|(field, value, expected)| Some((field, value?, expected))) {
-            Some((field, value, expected)) => Err(refused(field, &value, expected)),
-            None => Ok(()),
-        }
-    }
-
-    fn timestep_spacing(&self) -> Result<Spacing> {
-        match self.timestep_spacing.as_deref() {
-            _ if self.class_name == "DPMSolverSinglestepScheduler" => Ok(Spacing::Linspace), // it has no such field
-            Some("leading") => Ok(Spacing::Leading),
-            Some("linspace") => Ok(Spacing::Linspace),
-            Some("trailing") => Ok(Spacing::Trailing),
-            Some(other) => Err(refused("timestep_spacing", other, "expected leading, linspace or trailing")),
-            None if matches!(self.family(), SchedulerFamily::Ddim | SchedulerFamily::Lcm) => Ok(Spacing::Leading),
-            None => Ok(Spacing::Linspace),
-        }
-    }
-
-    /// How the class rounds timesteps.
-    fn family(&self) -> SchedulerFamily {
-        match self.class_name.as_str() {
-            "DDIMScheduler" | "DDPMScheduler" | "PNDMScheduler" => SchedulerFamily::Ddim,
-            "LCMScheduler" | "TCDScheduler" => SchedulerFamily::Lcm,
-            "DPMSolverSDEScheduler" => SchedulerFamily::Euler,
-            class if class.starts_with("DPMSolver") || class.starts_with("UniPC") || class.starts_with("DEIS") => {
-                SchedulerFamily::Multistep
-            }
-            _ => SchedulerFamily::Euler,
-        }
-    }
 }
 
-fn refused(field: &str, value: &str, expected: &str) -> Error {
+/// The error of a field that this crate cannot follow.
+pub(super) fn refused(field: &str, value: &str, expected: &str) -> Error {
     Error::Config { file: FILE.into(), field: field.into(), value: value.into(), expected: expected.into() }
 }
 

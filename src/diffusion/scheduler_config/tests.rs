@@ -1,6 +1,8 @@
 //! Published files and refusals.
 
 use super::*;
+use crate::diffusion::prediction::Prediction;
+use crate::diffusion::spacing::{SchedulerFamily, Spacing, Terminal, TimestepRule};
 use serde_json::{Value, json};
 
 fn config(value: Value) -> SchedulerConfig {
@@ -22,7 +24,7 @@ fn published_files_give_their_solver_and_spacing() {
             Err(error) => {
                 let (class, error) = (config.class_name.as_str(), error.to_string());
                 assert!(error.contains("_class_name") && error.contains(class) && error.contains("choose a solver"));
-                assert!(config.table().is_ok());
+                assert!(config.training_schedule().is_ok());
             }
         }
     }
@@ -157,7 +159,7 @@ fn another_solver_has_the_last_level_of_its_own_class() {
 #[test]
 fn without_a_file_the_noise_is_stable_diffusions() {
     let config = SchedulerConfig::stable_diffusion("DDIMScheduler", Prediction::Epsilon);
-    assert_eq!(config.table().unwrap(), TrainingSchedule::stable_diffusion());
+    assert_eq!(config.training_schedule().unwrap(), TrainingSchedule::stable_diffusion());
     let last = config.schedule(10).unwrap().steps().last().unwrap();
     assert_eq!((last.timestep, last.to), (1.0, TrainingSchedule::stable_diffusion().sigma_min()));
 }

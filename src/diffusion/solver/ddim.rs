@@ -1,6 +1,7 @@
 //! DDIM and DDPM: in sigma space, Euler's method by another name.
 
 use super::{EulerAncestral, Eval, Solver};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -52,6 +53,18 @@ pub enum Variance {
     Small,
     /// The forward step's (`fixed_large`): too much noise but for very many steps, and none only at timestep 0.
     Large,
+}
+
+impl Ddpm {
+    /// DDPM of `scheduler_config.json`.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+        let variance = match config.variance_type.as_deref() {
+            None | Some("fixed_small") => Variance::Small,
+            Some("fixed_large") => Variance::Large,
+            Some(other) => return Err(refused("variance_type", other, "expected fixed_small or fixed_large")),
+        };
+        Ok(Box::new(Self { variance }))
+    }
 }
 
 impl Solver for Ddpm {

@@ -2,6 +2,7 @@
 
 use super::history::{History, lagrange};
 use super::{Eval, Solver};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -17,6 +18,7 @@ use tch::Tensor;
 /// Source: Zhang and Chen (2023), "Fast Sampling of Diffusion Models with Exponential Integrator"; diffusers'
 /// `DEISMultistepScheduler`.
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct Deis {
     order: usize,
     lower_order_final: bool,
@@ -56,6 +58,21 @@ impl Deis {
 impl Default for Deis {
     fn default() -> Self {
         Self::order(2)
+    }
+}
+
+impl Deis {
+    /// DEIS of `scheduler_config.json`.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+        match (config.algorithm_type.as_deref(), config.solver_type.as_deref()) {
+            (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {
+                Err(refused("algorithm_type", other, "expected deis"))
+            }
+            (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
+                Err(refused("solver_type", other, "expected logrho"))
+            }
+            _ => Ok(Box::new(Self::order(config.order()?).lower_order_final(config.lower_order_final))),
+        }
     }
 }
 

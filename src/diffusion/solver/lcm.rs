@@ -64,6 +64,7 @@ impl Solver for Lcm {
 ///
 /// Source: Zheng et al. (2024), "Trajectory Consistency Distillation"; diffusers' `TCDScheduler`.
 #[derive(Clone, Debug, PartialEq)]
+#[must_use]
 pub struct Tcd {
     gamma: f64,
     table: TrainingSchedule,

@@ -52,7 +52,7 @@ mod lms;
 mod multistep;
 mod names;
 mod pndm;
-mod recipe;
+mod registry;
 mod singlestep;
 mod unipc;
 
@@ -69,6 +69,7 @@ pub use multistep::{Correction, Multistep, Taylor};
 pub use names::by_name;
 pub(crate) use names::{solver_label, spacing_label};
 pub use pndm::Pndm;
+pub(in crate::diffusion) use registry::{Class, class};
 pub use singlestep::Singlestep;
 pub use unipc::UniPc;
 

@@ -1,6 +1,7 @@
 //! DPM-Solver++ in its multistep form, which remembers earlier steps.
 
-use super::{Eval, Solver, check_noise, euler_step};
+use super::{Euler, EulerAncestral, Eval, Solver, check_noise, euler_step};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -26,6 +27,7 @@ use tch::Tensor;
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 2; k-diffusion's `sample_dpmpp_2m`, `_2m_sde` and `_3m_sde`;
 /// diffusers' `DPMSolverMultistepScheduler`, whose rules for the last steps these are.
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct Multistep {
     order: usize,
     eta: f64,
@@ -184,6 +186,36 @@ impl Multistep {
                 Ok(mean.f_add(&q.f_mul_scalar(phi2 * r0 - whole * phi3)?)?)
             }
             _ => Ok(mean),
+        }
+    }
+}
+
+impl Correction {
+    /// `solver_type` of DPM++ in `scheduler_config.json`.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Self> {
+        match config.solver_type.as_deref() {
+            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Self::Midpoint), // for diffusers too
+            Some("heun") => Ok(Self::Heun),
+            Some(other) => Err(refused("solver_type", other, "expected midpoint or heun")),
+        }
+    }
+}
+
+impl Multistep {
+    /// DPM++ multistep of `scheduler_config.json`. Its first order is Euler's method.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+        let eta = match config.algorithm_type.as_deref() {
+            None | Some("dpmsolver++") => 0.0,
+            Some("sde-dpmsolver++") => 1.0,
+            Some(other) => return Err(refused("algorithm_type", other, "expected dpmsolver++ or sde-dpmsolver++")),
+        };
+        match config.order()? {
+            1 if eta == 0.0 => Ok(Box::new(Euler)),
+            1 => Ok(Box::new(EulerAncestral::with_eta(eta))),
+            order => {
+                let solver = Self::dpmpp_2m().order(order).eta(eta).correction(Correction::configured(config)?);
+                Ok(Box::new(solver.lower_order_final(config.lower_order_final).euler_at_final(config.euler_at_final)))
+            }
         }
     }
 }

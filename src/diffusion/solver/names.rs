@@ -1,40 +1,9 @@
 //! Solvers by the names that A1111, ComfyUI, diffusers and k-diffusion give them.
 
-use super::{
-    Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep,
-    Pndm, Singlestep, Solver, Tcd, UniPc,
-};
+use super::Solver;
+use super::registry::{Row, SOLVERS};
 use crate::diffusion::spacing::Spacing;
 use crate::error::{Error, Result};
-
-/// Makes a solver.
-type Make = fn() -> Box<dyn Solver>;
-
-/// Every solver: what the AUTOMATIC1111 web UI calls it, its names in the form that [`words`] gives, and how it is made.
-const SOLVERS: [(&str, &[&str], Make); 22] = [
-    ("Euler", &["euler", "eulerdiscretescheduler"], || Box::new(Euler)),
-    ("Euler a", &["euler a", "eulerancestraldiscretescheduler"], || Box::new(EulerAncestral::default())),
-    ("Heun", &["heun", "heundiscretescheduler"], || Box::new(Heun)),
-    ("LMS", &["lms", "lmsdiscretescheduler"], || Box::new(Lms::default())),
-    ("DPM2", &["dpm2", "dpm 2", "kdpm2discretescheduler"], || Box::new(Dpm2::default())),
-    ("DPM2 a", &["dpm2 a", "dpm 2 a", "kdpm2ancestraldiscretescheduler"], || Box::new(Dpm2::ancestral())),
-    ("DPM++ 2S a", &["dpmpp 2s a"], || Box::new(Dpmpp2SAncestral::default())),
-    ("DPM++ 2S", &["dpmpp 2s", "dpmsolversinglestepscheduler"], || Box::new(Singlestep::dpmpp_2s())),
-    ("DPM++ 2M", &["dpmpp 2m", "dpmsolvermultistepscheduler"], || Box::new(Multistep::dpmpp_2m())),
-    ("DPM++ 2M SDE", &["dpmpp 2m sde"], || Box::new(Multistep::dpmpp_2m_sde())),
-    ("DPM++ 2M SDE Heun", &["dpmpp 2m sde heun"], || Box::new(Multistep::dpmpp_2m_sde().correction(Correction::Heun))),
-    ("DPM++ 3M", &["dpmpp 3m"], || Box::new(Multistep::dpmpp_3m())),
-    ("DPM++ 3M SDE", &["dpmpp 3m sde"], || Box::new(Multistep::dpmpp_3m_sde())),
-    ("DPM++ SDE", &["dpmpp sde", "dpmsolversdescheduler"], || Box::new(DpmppSde::default())),
-    ("DDIM", &["ddim", "ddimscheduler"], || Box::new(Ddim::default())),
-    ("DDPM", &["ddpm", "ddpmscheduler"], || Box::new(Ddpm::default())),
-    ("PLMS", &["plms", "pndm", "pndmscheduler"], || Box::new(Pndm::default())),
-    ("DEIS", &["deis", "deismultistepscheduler"], || Box::new(Deis::default())),
-    ("UniPC", &["unipc", "uni pc"], || Box::new(UniPc::bh1())),
-    ("Uni PC bh2", &["uni pc bh2", "unipcmultistepscheduler"], || Box::new(UniPc::bh2())),
-    ("LCM", &["lcm", "lcmscheduler"], || Box::new(Lcm::default())),
-    ("TCD", &["tcd", "tcdscheduler"], || Box::new(Tcd::default())),
-];
 
 /// What may stand after a solver's name, the longer of two endings first.
 const SPACINGS: [(&str, Option<Spacing>); 21] = [
@@ -61,6 +30,13 @@ const SPACINGS: [(&str, Option<Spacing>); 21] = [
     ("automatic", None),
 ];
 
+impl Row {
+    /// Whether the solver has this name, in the form that [`words`] gives: one of its own, or that of diffusers' class.
+    fn is(&self, name: &str) -> bool {
+        self.names.contains(&name) || self.class.as_ref().is_some_and(|class| class.name.to_lowercase() == name)
+    }
+}
+
 /// The solver of a name, and the spacing if one is named with it.
 ///
 /// Names of A1111 ("Euler a Karras"), ComfyUI ("euler_ancestral"), k-diffusion ("sample_euler_ancestral") and diffusers
@@ -80,7 +56,7 @@ const SPACINGS: [(&str, Option<Spacing>); 21] = [
 /// [`Error::UnknownSolver`] with the nearest names.
 pub fn by_name(name: &str) -> Result<(Box<dyn Solver>, Option<Spacing>)> {
     let words = words(name);
-    let find = |name: &str| SOLVERS.iter().find(|(_, names, _)| names.contains(&name)).map(|(.., make)| make());
+    let find = |name: &str| SOLVERS.iter().find(|row| row.is(name)).map(|row| (row.make)());
     if let Some(solver) = find(&words) {
         return Ok((solver, None));
     }
@@ -110,7 +86,7 @@ fn nearest(words: &str) -> Vec<String> {
         return Vec::new();
     }
     let mut ranked: Vec<(usize, String)> = Vec::new();
-    for (label, names, _) in &SOLVERS {
+    for Row { label, names, .. } in SOLVERS {
         for name in *names {
             ranked.push((strsim::damerau_levenshtein(words, name), (*label).to_owned()));
             for (ending, spacing) in &SPACINGS {
@@ -132,7 +108,7 @@ fn nearest(words: &str) -> Vec<String> {
 
 /// What the AUTOMATIC1111 web UI calls a solver of this crate, given by [`Solver::name`]; that name where the web UI has none.
 pub(crate) fn solver_label(name: &str) -> &str {
-    SOLVERS.iter().find(|(.., make)| make().name() == name).map_or(name, |(label, ..)| label)
+    SOLVERS.iter().find(|row| (row.make)().name() == name).map_or(name, |row| row.label)
 }
 
 /// What the AUTOMATIC1111 web UI calls a spacing.
@@ -215,11 +191,8 @@ mod tests {
 
     #[test]
     fn labels_are_names_that_are_understood() {
-        let names = ["euler", "euler a", "heun", "lms", "dpm2", "dpm2 a", "dpmpp 2s a", "dpmpp 2s", "dpmpp 2m"];
-        let more = ["dpmpp 2m sde", "dpmpp 2m sde heun", "dpmpp 3m", "dpmpp 3m sde", "dpmpp sde", "ddim", "ddpm"];
-        let last = ["plms", "deis", "unipc", "uni pc bh2", "lcm", "tcd"];
-        for name in names.into_iter().chain(more).chain(last) {
-            let (made, _) = by_name(name).unwrap();
+        for row in SOLVERS {
+            let made = (row.make)();
             let label = solver_label(made.name());
             assert_eq!(by_name(label).unwrap().0.name(), made.name(), "{label}");
         }

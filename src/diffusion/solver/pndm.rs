@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::{Eval, Solver, euler_step};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
 use crate::error::Result;
 use crate::recipe::Recipe;
@@ -20,6 +21,16 @@ pub struct Pndm {
     /// (level, slope).
     #[serde(skip)]
     history: History,
+}
+
+impl Pndm {
+    /// PLMS of `scheduler_config.json`.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+        if !config.skip_prk_steps {
+            return Err(refused("skip_prk_steps", "false", "expected true"));
+        }
+        Ok(Box::new(Self::default()))
+    }
 }
 
 impl Solver for Pndm {

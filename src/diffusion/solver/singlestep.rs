@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::{Correction, Eval, Solver, euler_step};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -18,6 +19,7 @@ use tch::Tensor;
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; diffusers' `DPMSolverSinglestepScheduler`.
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct Singlestep {
     order: usize,
     correction: Correction,
@@ -108,6 +110,17 @@ impl Singlestep {
         };
         let edit = x.f_sub(&block.mean)?;
         Ok(euler_step(&block.x, first, begin, step.to)?.f_add(&added)?.f_add(&edit)?)
+    }
+}
+
+impl Singlestep {
+    /// DPM++ singlestep of `scheduler_config.json`, which diffusers ends with a lower order wherever the last step ends at 0.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+        if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
+            return Err(refused("algorithm_type", other, "expected dpmsolver++"));
+        }
+        let solver = Self::dpmpp_2s().order(config.order()?).correction(Correction::configured(config)?);
+        Ok(Box::new(solver.lower_order_final(config.lower_order_final)))
     }
 }
 

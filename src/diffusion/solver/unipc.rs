@@ -2,6 +2,7 @@
 
 use super::history::{History, lagrange};
 use super::{Eval, Solver, euler_step};
+use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
@@ -22,6 +23,7 @@ use tch::Tensor;
 ///
 /// Source: Zhao et al. (2023), "UniPC: A Unified Predictor-Corrector Framework"; diffusers' `UniPCMultistepScheduler`.
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct UniPc {
     order: usize,
     bh2: bool,
@@ -133,6 +135,22 @@ fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
         .collect();
     // Lagrange's polynomials invert a matrix of powers.
     lagrange(places).map(|basis| basis.iter().zip(&rights).map(|(c, right)| c * right).sum()).collect()
+}
+
+impl UniPc {
+    /// UniPC of `scheduler_config.json`.
+    pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
+        if !config.predict_x0 {
+            return Err(refused("predict_x0", "false", "expected true"));
+        }
+        let solver = match config.solver_type.as_deref() {
+            Some("bh1") => Self::bh1(),
+            None | Some("bh2" | "midpoint" | "heun" | "logrho") => Self::bh2(), // for diffusers too
+            Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
+        };
+        let solver = solver.order(config.order()?).lower_order_final(config.lower_order_final);
+        Ok(Box::new(solver.uncorrected(config.disable_corrector.iter().copied())))
+    }
 }
 
 impl Solver for UniPc {

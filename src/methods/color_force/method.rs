@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::mask::Region;
 use crate::saliency::{Competition, Daam, Differential, Occurrence, Recorded, Saliency};
 use crate::window::Window;
+use std::fmt;
 use tch::Tensor;
 
 /// Pulls what a phrase names toward a flat color, in every solver.
@@ -38,6 +39,7 @@ use tch::Tensor;
 /// ```
 ///
 /// Source: Color Forcing (AP-125); `docs/color-forcing.md` has the derivation and what was inferred.
+#[must_use]
 pub struct ColorForce {
     pub(super) settings: Settings,
     pub(super) saliency: Box<dyn Saliency>,
@@ -49,6 +51,16 @@ pub struct ColorForce {
     pub(super) misplaced: Option<&'static str>,
     pub(super) protected: Vec<Protected>,
     pub(super) run: Option<Forcing>,
+}
+
+impl fmt::Debug for ColorForce {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ColorForce")
+            .field("phrase", &self.settings.phrase)
+            .field("color", &self.settings.color)
+            .field("window", &self.settings.window)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Whom the phrase of an exact force is told apart from.

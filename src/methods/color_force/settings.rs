@@ -9,6 +9,7 @@ use crate::mask::Region;
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tch::{Kind, Tensor};
 
 /// σ² of a step: how much the model's own mean may move. It is what `color_var` is weighed against.
@@ -25,6 +26,17 @@ pub enum StepVariance {
     /// Any other; 0 or more and finite.
     #[serde(skip)]
     Custom(Box<dyn Fn(&Step) -> f64 + Send>),
+}
+
+impl fmt::Debug for StepVariance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoiseLevel => f.write_str("NoiseLevel"),
+            Self::NextLevel => f.write_str("NextLevel"),
+            Self::Sampling => f.write_str("Sampling"),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
 }
 
 /// What a force shifts. k is its strength at the step, 0..1.

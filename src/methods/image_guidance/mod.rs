@@ -62,6 +62,7 @@ const PULL: f64 = 0.85;
 ///
 /// Source: FlexDiffuse; `docs/image-guidance.md` says what differs.
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct ImageGuidance {
     guide: Guide,
     params: GuidanceParams,

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 ///     .area(Area::mask(Region::rect(0.5..1.0, 0.0..1.0), "blurry").negative());
 /// ```
 #[derive(Debug, Serialize, Deserialize)]
+#[must_use]
 pub struct Area {
     pub(super) place: Place,
     pub(super) phrase: String,

@@ -35,6 +35,7 @@ use crate::step::{Grid, Step};
 use crate::window::Window;
 use canvas::Canvas;
 use report::Trace;
+use std::fmt;
 use tch::Tensor;
 use weights::{Placed, Weights};
 
@@ -62,6 +63,7 @@ use weights::{Placed, Weights};
 /// ```
 ///
 /// Source: paint-with-words-sd and Balaji et al., eDiff-I (arXiv 2211.01324); `docs/painting.md` says what differs.
+#[must_use]
 pub struct PaintWithWords {
     canvas: Canvas,
     weight: WeightFn,
@@ -76,6 +78,16 @@ pub struct PaintWithWords {
     /// Whose prompt is painted.
     branch: Branch,
     run: Option<Painting>,
+}
+
+impl fmt::Debug for PaintWithWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PaintWithWords")
+            .field("weight", &self.weight)
+            .field("window", &self.window)
+            .field("branch", &self.branch)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A choice of attention sites.

@@ -18,6 +18,7 @@ use std::collections::HashMap;
 /// assert_eq!(palette.nearest(Rgb(250, 10, 0)).map(|(color, _)| color), Some(Rgb(255, 0, 0)));
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
+#[must_use]
 pub struct Palette(Vec<ColorShare>);
 
 /// One color of a map.

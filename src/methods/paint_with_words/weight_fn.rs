@@ -4,6 +4,7 @@ use crate::attention::Scores;
 use crate::error::{Error, Result};
 use crate::guidance::LARGEST_LEVEL;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use tch::{Kind, Tensor};
 
 /// What is added to the scaled scores s = q·kᵀ/√d where the weight is w, at noise level σ.
@@ -30,6 +31,18 @@ pub enum WeightFn {
     /// tokens] f32), the noise level and the scores.
     #[serde(skip)]
     Custom(CustomLaw),
+}
+
+impl fmt::Debug for WeightFn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LogMax(gain) => write!(f, "LogMax({gain})"),
+            Self::LogStd(gain) => write!(f, "LogStd({gain})"),
+            Self::LogSqStd(gain) => write!(f, "LogSqStd({gain})"),
+            Self::Flat(gain) => write!(f, "Flat({gain})"),
+            Self::Custom(_) => f.write_str("Custom"),
+        }
+    }
 }
 
 /// Of a [`WeightFn::Custom`]: (w, σ, scores) → bias.

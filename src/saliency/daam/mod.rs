@@ -29,6 +29,7 @@ use compete::Roles;
 use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::ops::{Range, RangeInclusive};
 use tch::Tensor;
 
@@ -100,6 +101,7 @@ impl Occurrence {
 /// batches, pictures that are not square, runs without guidance and long prompts; [`PackageDaam`] reproduces the
 /// package.
 #[derive(Serialize, Deserialize)]
+#[must_use]
 pub struct Daam {
     phrase: String,
     occurrence: Occurrence,
@@ -122,6 +124,16 @@ pub struct Daam {
     run: Option<Recording>,
     #[serde(skip)]
     refining: Option<Refining>,
+}
+
+impl fmt::Debug for Daam {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Daam")
+            .field("phrase", &self.phrase)
+            .field("window", &self.recorder.window)
+            .field("refine", &self.refine)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Attention of the heads of one site: [`Daam::head_maps`].

@@ -13,6 +13,7 @@ use crate::recipe::Recipe;
 use crate::step::Step;
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 
 /// Attention to every word of the prompt, from one reading of it per call: [`Daam::words`].
 ///
@@ -29,10 +30,17 @@ use serde::{Deserialize, Serialize};
 /// # Ok(()) }
 /// ```
 #[derive(Default, Serialize, Deserialize)]
+#[must_use]
 pub struct WordMaps {
     recorder: Recorder,
     #[serde(skip)]
     run: Option<Recording>,
+}
+
+impl fmt::Debug for WordMaps {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WordMaps").field("window", &self.recorder.window).finish_non_exhaustive()
+    }
 }
 
 impl Daam {

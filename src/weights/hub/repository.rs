@@ -17,6 +17,7 @@ use std::time::Duration;
 /// | [`offline`](Self::offline) | whether `HF_HUB_OFFLINE` is 1, true, yes or on |
 /// | [`patience`](Self::patience) | 30 s |
 #[derive(Clone, PartialEq, Eq)]
+#[must_use]
 pub struct Hub {
     pub(super) repository: String,
     pub(super) revision: String,

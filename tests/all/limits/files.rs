@@ -54,7 +54,7 @@ fn picture_of_gigabytes_is_refused_everywhere() -> Result<()> {
             {{"prompt": "b", "left": 0, "top": 0, "width": 8, "height": 8, "image": {path:?}}}]}}"#
     );
     let composition = Composition::from_json(&json)?;
-    says(composition.regions().err().expect("too large").to_string());
+    says(composition.regions().expect_err("too large").to_string());
     says(composition.preview().unwrap_err().to_string());
     black(&path, 3000, 2000);
     assert_eq!(Raster::open(&path)?.width(), 3000);

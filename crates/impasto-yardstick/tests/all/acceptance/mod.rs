@@ -5,5 +5,6 @@ mod color_forcing;
 mod half_precision;
 mod image_guidance;
 mod judge;
+mod perturbed_attention;
 mod placement;
 mod saliency;

@@ -1,0 +1,199 @@
+//! How a model is sampled by its `scheduler_config.json`: solver, spacing and schedule of the class that the file names.
+
+use super::{FILE, SchedulerConfig, refused};
+use crate::diffusion::prediction::Prediction;
+use crate::diffusion::schedule::Schedule;
+use crate::diffusion::solver::{Class, Solver, class};
+use crate::diffusion::spacing::{
+    Ends, InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal, TimestepRule,
+};
+use crate::diffusion::training_schedule::TrainingSchedule;
+use crate::error::{Error, Result};
+use serde_json::{Map, Value};
+
+impl SchedulerConfig {
+    /// Reads the file's text.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] if it is not JSON or a field has the wrong type.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let malformed = |source: serde_json::Error| Error::Malformed { file: FILE.into(), problem: source.to_string() };
+        // Python writes infinity, of `lambda_min_clipped`, as JSON does not know it.
+        let text = text.replace("-Infinity", "null");
+        let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
+        let name = fields.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        if let Some(class) = class(&name) {
+            let defaults: Map<String, Value> = serde_json::from_str(class.defaults).map_err(malformed)?;
+            defaults.into_iter().for_each(|(field, default)| _ = fields.entry(field).or_insert(default));
+        }
+        serde_json::from_value(fields.into()).map_err(malformed)
+    }
+
+    /// The noise levels of training.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
+    pub fn training_schedule(&self) -> Result<TrainingSchedule> {
+        self.training_schedule_for(self.family())
+    }
+
+    /// The solver of the class.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if this crate has no such solver, or for an option of it that is not supported.
+    pub fn solver(&self) -> Result<Box<dyn Solver>> {
+        self.supported()?;
+        let expected = "choose a solver, for instance Euler or EulerAncestral::default()";
+        let class = self.class().ok_or_else(|| refused("_class_name", &self.class_name, expected))?;
+        (class.solver)(self)
+    }
+
+    fn class(&self) -> Option<&'static Class> {
+        class(&self.class_name)
+    }
+
+    /// The spacing: that of the `use_…` field that is set, else `timestep_spacing`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a spacing that is not supported, or more than one.
+    pub fn spacing(&self) -> Result<Spacing> {
+        let fields = [
+            ("use_karras_sigmas", self.use_karras_sigmas, Spacing::Karras),
+            ("use_exponential_sigmas", self.use_exponential_sigmas, Spacing::Exponential),
+            ("use_beta_sigmas", self.use_beta_sigmas, Spacing::Beta),
+            ("use_lu_lambdas", self.use_lu_lambdas, Spacing::Exponential),
+        ];
+        let mut set = fields.into_iter().filter(|(_, set, _)| *set);
+        match (set.next(), set.next()) {
+            (None, _) => self.timestep_spacing(),
+            (Some((.., spacing)), None) => Ok(spacing),
+            (Some((first, ..)), Some((second, ..))) => Err(refused(second, "true", &format!("{first} is set too"))),
+        }
+    }
+
+    /// The fine print of the spacing, as the class has it.
+    ///
+    /// # Errors
+    /// As [`SchedulerConfig::spacing`], and [`Error::Config`] for an unknown `final_sigmas_type`.
+    pub fn spacing_options(&self) -> Result<SpacingOptions> {
+        let (family, spacing) = (self.family(), self.timestep_spacing()?);
+        let is = |what: fn(&Class) -> bool| self.class().is_some_and(what);
+        let strides = is(|class| class.strides);
+        let lowest = match self.final_sigmas_type.as_deref() {
+            _ if is(|class| class.lowest) => true,
+            None | Some("zero") => strides && !self.set_alpha_to_one.unwrap_or(is(|class| class.to_zero)),
+            Some("sigma_min") => true,
+            Some(other) => return Err(refused("final_sigmas_type", other, "expected zero or sigma_min")),
+        };
+        let scaled = family == SchedulerFamily::Euler && spacing != Spacing::Leading;
+        let rounded = self.use_karras_sigmas || self.use_lu_lambdas;
+        let timesteps = match family {
+            SchedulerFamily::Multistep if rounded && self.beta_schedule != "squaredcos_cap_v2" => TimestepRule::Rounded,
+            SchedulerFamily::Multistep => TimestepRule::Truncated,
+            _ if self.use_karras_sigmas && is(|class| class.rounds) => TimestepRule::Rounded,
+            _ => TimestepRule::Interpolated,
+        };
+        Ok(SpacingOptions {
+            family,
+            offset: self.steps_offset,
+            ends: if family == SchedulerFamily::Euler { Ends::Spaced(spacing) } else { Ends::TrainingSchedule },
+            timesteps,
+            terminal: if lowest { Terminal::Lowest } else { Terminal::Zero },
+            target: if strides { Target::Stride } else { Target::Next },
+            initial: if scaled { InitScale::Sigma } else { InitScale::WithSignal },
+            original: self.original_inference_steps,
+            ..SpacingOptions::default()
+        })
+    }
+
+    /// The schedule of the class with this many steps.
+    ///
+    /// # Errors
+    /// Those of [`SchedulerConfig::training_schedule`] and [`SchedulerConfig::spacing`]; [`Error::Config`] for options that are not
+    /// supported, and for a network that predicts noise where there is nothing else; [`Error::Parameter`] for `steps`.
+    pub fn schedule(&self, steps: usize) -> Result<Schedule> {
+        self.supported()?;
+        self.sighted(Schedule::with_options(
+            &self.training_schedule()?,
+            steps,
+            self.spacing()?,
+            &self.spacing_options()?,
+        )?)
+    }
+
+    /// The schedule, unless its first step would ask a network that predicts noise about pure noise.
+    fn sighted(&self, schedule: Schedule) -> Result<Schedule> {
+        let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
+        if blind && schedule.sigma_max() >= self.training_schedule()?.sigma_max() {
+            let expected =
+                "a network that predicts noise learns nothing from pure noise: use v-prediction or leading spacing";
+            return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
+        }
+        Ok(schedule)
+    }
+
+    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, laid out for the
+    /// solver's `family`, without the fine print of the file's class.
+    ///
+    /// # Errors
+    /// Those of [`SchedulerConfig::training_schedule`] and, without `spacing`, of [`SchedulerConfig::spacing`];
+    /// [`Error::Parameter`] for `steps`.
+    pub fn schedule_for_another(
+        &self,
+        family: SchedulerFamily,
+        steps: usize,
+        spacing: Option<Spacing>,
+    ) -> Result<Schedule> {
+        let spacing = spacing.map_or_else(|| self.spacing(), Ok)?;
+        let (offset, original) = (self.steps_offset, self.original_inference_steps);
+        let options = SpacingOptions { family, offset, original, ..SpacingOptions::default() };
+        self.sighted(Schedule::with_options(&self.training_schedule_for(family)?, steps, spacing, &options)?)
+    }
+
+    /// Options of diffusers that would change the picture and are not there.
+    fn supported(&self) -> Result<()> {
+        let text = |value: &Option<String>, only: &str| value.clone().filter(|value| value != only);
+        let number = |value: Option<f64>| value.map(|value| value.to_string());
+        let flag = |value: bool| value.then(|| "true".to_owned());
+        let (missed, expected) = self.class().and_then(|class| class.misses).unzip();
+        let expected = expected.unwrap_or_default();
+        let refusals = [
+            ("clip_sample", flag(self.clip_sample), "only false makes sense for latents"),
+            ("thresholding", flag(self.thresholding), "only false makes sense for latents"),
+            ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
+            ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
+            ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),
+            ("lambda_min_clipped", number(self.lambda_min_clipped), "expected null or -Infinity"),
+            (
+                "timestep_spacing",
+                missed.filter(|_| missed == self.timestep_spacing.as_deref()).map(str::to_owned),
+                expected,
+            ),
+            ("sigma_min", number(self.sigma_min), "expected null"),
+            ("sigma_max", number(self.sigma_max), "expected null"),
+        ];
+        match refusals.into_iter().find_map(|(field, value, expected)| Some((field, value?, expected))) {
+            Some((field, value, expected)) => Err(refused(field, &value, expected)),
+            None => Ok(()),
+        }
+    }
+
+    fn timestep_spacing(&self) -> Result<Spacing> {
+        if let Some(spacing) = self.class().and_then(|class| class.spacing) {
+            return Ok(spacing);
+        }
+        match self.timestep_spacing.as_deref() {
+            Some("leading") => Ok(Spacing::Leading),
+            Some("linspace") => Ok(Spacing::Linspace),
+            Some("trailing") => Ok(Spacing::Trailing),
+            Some(other) => Err(refused("timestep_spacing", other, "expected leading, linspace or trailing")),
+            None if matches!(self.family(), SchedulerFamily::Ddim | SchedulerFamily::Lcm) => Ok(Spacing::Leading),
+            None => Ok(Spacing::Linspace),
+        }
+    }
+
+    /// The way in which the class rounds timesteps.
+    fn family(&self) -> SchedulerFamily {
+        self.class().map_or(SchedulerFamily::Euler, |class| class.family)
+    }
+}

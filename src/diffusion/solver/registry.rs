@@ -1,0 +1,349 @@
+//! The solvers of this crate, a row each: names, diffusers' class, and how they are made.
+
+use super::{
+    Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep,
+    Pndm, Singlestep, Solver, Tcd, UniPc,
+};
+use crate::diffusion::scheduler_config::SchedulerConfig;
+use crate::diffusion::spacing::{SchedulerFamily, Spacing};
+use crate::error::Result;
+use crate::recipe::Recipe;
+use serde::de::DeserializeOwned;
+
+/// Makes a solver of its recipe.
+type Read = fn(&Recipe) -> Result<Box<dyn Solver>>;
+
+/// A solver of this crate.
+pub(in crate::diffusion) struct Row {
+    /// The name of the AUTOMATIC1111 web UI; the crate's own where that has none.
+    pub label: &'static str,
+    /// Names that people type, in the form that `names::words` gives.
+    pub names: &'static [&'static str],
+    /// The class of diffusers, if there is one.
+    pub class: Option<Class>,
+    /// The solver with its usual settings.
+    pub make: fn() -> Box<dyn Solver>,
+    /// The name in recipes, which all settings of a type share, and how a recipe is read.
+    pub recipe: (&'static str, Read),
+}
+
+/// A class of diffusers: what `scheduler_config.json` means if it names the class.
+pub(in crate::diffusion) struct Class {
+    /// The class's name, `_class_name` in the file.
+    pub name: &'static str,
+    /// The way in which the class rounds timesteps.
+    pub family: SchedulerFamily,
+    /// The solver with the settings of the file.
+    pub solver: fn(&SchedulerConfig) -> Result<Box<dyn Solver>>,
+    /// JSON of the fields that have other defaults in this class than in most.
+    pub defaults: &'static str,
+    /// The spacing if the class has no such field.
+    pub spacing: Option<Spacing>,
+    /// A `timestep_spacing` with which the class misses its own levels, and what is expected instead.
+    pub misses: Option<(&'static str, &'static str)>,
+    /// Whether a step ends a fixed number of timesteps further instead of at the next level.
+    pub strides: bool,
+    /// Whether the last step of such a stride ends at 0, unless the file says otherwise.
+    pub to_zero: bool,
+    /// Whether the last step ends at the lowest level and never at 0.
+    pub lowest: bool,
+    /// Whether Karras levels have whole timesteps.
+    pub rounds: bool,
+}
+
+impl Class {
+    const fn new(
+        name: &'static str,
+        family: SchedulerFamily,
+        solver: fn(&SchedulerConfig) -> Result<Box<dyn Solver>>,
+    ) -> Self {
+        let (defaults, spacing, misses) = ("{}", None, None);
+        let (strides, to_zero, lowest, rounds) = (false, false, false, false);
+        Self { name, family, solver, defaults, spacing, misses, strides, to_zero, lowest, rounds }
+    }
+}
+
+/// The noise of Stable Diffusion, which some classes take where a file does not say.
+const STABLE: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012 }"#;
+const STABLE_SCALED: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear" }"#;
+
+/// Every solver of this crate.
+pub(in crate::diffusion) const SOLVERS: &[Row] = &[
+    Row {
+        label: "Euler",
+        names: &["euler"],
+        class: Some(Class::new("EulerDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Euler)))),
+        make: || Box::new(Euler),
+        recipe: ("Euler", read::<Euler>),
+    },
+    Row {
+        label: "Euler a",
+        names: &["euler a"],
+        class: Some(Class::new("EulerAncestralDiscreteScheduler", SchedulerFamily::Euler, |_| {
+            Ok(Box::new(EulerAncestral::default()))
+        })),
+        make: || Box::new(EulerAncestral::default()),
+        recipe: ("EulerAncestral", read::<EulerAncestral>),
+    },
+    Row {
+        label: "Heun",
+        names: &["heun"],
+        class: Some(Class {
+            defaults: STABLE,
+            ..Class::new("HeunDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Heun)))
+        }),
+        make: || Box::new(Heun),
+        recipe: ("Heun", read::<Heun>),
+    },
+    Row {
+        label: "LMS",
+        names: &["lms"],
+        class: Some(Class::new("LMSDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Lms::default())))),
+        make: || Box::new(Lms::default()),
+        recipe: ("Lms", read::<Lms>),
+    },
+    Row {
+        label: "DPM2",
+        names: &["dpm2", "dpm 2"],
+        class: Some(Class {
+            defaults: STABLE,
+            rounds: true,
+            ..Class::new("KDPM2DiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Dpm2::default())))
+        }),
+        make: || Box::new(Dpm2::default()),
+        recipe: ("Dpm2", read::<Dpm2>),
+    },
+    Row {
+        label: "DPM2 a",
+        names: &["dpm2 a", "dpm 2 a"],
+        class: Some(Class {
+            defaults: STABLE,
+            rounds: true,
+            ..Class::new("KDPM2AncestralDiscreteScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(Dpm2::ancestral())))
+        }),
+        make: || Box::new(Dpm2::ancestral()),
+        recipe: ("Dpm2", read::<Dpm2>),
+    },
+    Row {
+        label: "DPM++ 2S a",
+        names: &["dpmpp 2s a"],
+        class: None,
+        make: || Box::new(Dpmpp2SAncestral::default()),
+        recipe: ("Dpmpp2SAncestral", read::<Dpmpp2SAncestral>),
+    },
+    Row {
+        label: "DPM++ 2S",
+        names: &["dpmpp 2s"],
+        class: Some(Class {
+            defaults: r#"{ "lower_order_final": false }"#,
+            spacing: Some(Spacing::Linspace),
+            ..Class::new("DPMSolverSinglestepScheduler", SchedulerFamily::Multistep, Singlestep::configured)
+        }),
+        make: || Box::new(Singlestep::dpmpp_2s()),
+        recipe: ("Singlestep", read::<Singlestep>),
+    },
+    Row {
+        label: "DPM++ 2M",
+        names: &["dpmpp 2m"],
+        class: Some(Class::new("DPMSolverMultistepScheduler", SchedulerFamily::Multistep, Multistep::configured)),
+        make: || Box::new(Multistep::dpmpp_2m()),
+        recipe: ("Multistep", read::<Multistep>),
+    },
+    Row {
+        label: "DPM++ 2M SDE",
+        names: &["dpmpp 2m sde"],
+        class: None,
+        make: || Box::new(Multistep::dpmpp_2m_sde()),
+        recipe: ("Multistep", read::<Multistep>),
+    },
+    Row {
+        label: "DPM++ 2M SDE Heun",
+        names: &["dpmpp 2m sde heun"],
+        class: None,
+        make: || Box::new(Multistep::dpmpp_2m_sde().correction(Correction::Heun)),
+        recipe: ("Multistep", read::<Multistep>),
+    },
+    Row {
+        label: "DPM++ 3M",
+        names: &["dpmpp 3m"],
+        class: None,
+        make: || Box::new(Multistep::dpmpp_3m()),
+        recipe: ("Multistep", read::<Multistep>),
+    },
+    Row {
+        label: "DPM++ 3M SDE",
+        names: &["dpmpp 3m sde"],
+        class: None,
+        make: || Box::new(Multistep::dpmpp_3m_sde()),
+        recipe: ("Multistep", read::<Multistep>),
+    },
+    Row {
+        label: "DPM++ SDE",
+        names: &["dpmpp sde"],
+        class: Some(Class {
+            defaults: STABLE,
+            ..Class::new("DPMSolverSDEScheduler", SchedulerFamily::Euler, |_| Ok(Box::new(DpmppSde::default())))
+        }),
+        make: || Box::new(DpmppSde::default()),
+        recipe: ("DpmppSde", read::<DpmppSde>),
+    },
+    Row {
+        label: "DDIM",
+        names: &["ddim"],
+        class: Some(Class {
+            strides: true,
+            to_zero: true,
+            ..Class::new("DDIMScheduler", SchedulerFamily::Ddim, |_| Ok(Box::new(Ddim::default())))
+        }),
+        make: || Box::new(Ddim::default()),
+        recipe: ("Ddim", read::<Ddim>),
+    },
+    Row {
+        label: "DDPM",
+        names: &["ddpm"],
+        class: Some(Class::new("DDPMScheduler", SchedulerFamily::Ddim, Ddpm::configured)),
+        make: || Box::new(Ddpm::default()),
+        recipe: ("Ddpm", read::<Ddpm>),
+    },
+    Row {
+        label: "PLMS",
+        names: &["plms", "pndm"],
+        class: Some(Class {
+            strides: true,
+            misses: Some(("linspace", "PNDM would miss its own levels; expected leading or trailing")),
+            ..Class::new("PNDMScheduler", SchedulerFamily::Ddim, Pndm::configured)
+        }),
+        make: || Box::new(Pndm::default()),
+        recipe: ("Pndm", read::<Pndm>),
+    },
+    Row {
+        label: "DEIS",
+        names: &["deis"],
+        class: Some(Class {
+            lowest: true,
+            ..Class::new("DEISMultistepScheduler", SchedulerFamily::Multistep, Deis::configured)
+        }),
+        make: || Box::new(Deis::default()),
+        recipe: ("Deis", read::<Deis>),
+    },
+    Row {
+        label: "UniPC",
+        names: &["unipc", "uni pc"],
+        class: None,
+        make: || Box::new(UniPc::bh1()),
+        recipe: ("UniPc", read::<UniPc>),
+    },
+    Row {
+        label: "Uni PC bh2",
+        names: &["uni pc bh2"],
+        class: Some(Class::new("UniPCMultistepScheduler", SchedulerFamily::Multistep, UniPc::configured)),
+        make: || Box::new(UniPc::bh2()),
+        recipe: ("UniPc", read::<UniPc>),
+    },
+    Row {
+        label: "LCM",
+        names: &["lcm"],
+        class: Some(Class {
+            defaults: STABLE_SCALED,
+            ..Class::new("LCMScheduler", SchedulerFamily::Lcm, |config| {
+                Ok(Box::new(Lcm { scaling: config.timestep_scaling }))
+            })
+        }),
+        make: || Box::new(Lcm::default()),
+        recipe: ("Lcm", read::<Lcm>),
+    },
+    Row {
+        label: "TCD",
+        names: &["tcd"],
+        class: Some(Class {
+            defaults: STABLE_SCALED,
+            lowest: true,
+            ..Class::new("TCDScheduler", SchedulerFamily::Lcm, |config| {
+                Ok(Box::new(Tcd::new(config.training_schedule_for(SchedulerFamily::Lcm)?)))
+            })
+        }),
+        make: || Box::new(Tcd::default()),
+        recipe: ("Tcd", |recipe| Ok(Box::new(Tcd::default().gamma(recipe.read()?)))),
+    },
+];
+
+/// Reads a solver that has no state beside its settings.
+fn read<S: Solver + DeserializeOwned + 'static>(recipe: &Recipe) -> Result<Box<dyn Solver>> {
+    Ok(Box::new(recipe.read::<S>()?))
+}
+
+/// The class of diffusers with this name.
+pub(in crate::diffusion) fn class(name: &str) -> Option<&'static Class> {
+    SOLVERS.iter().filter_map(|row| row.class.as_ref()).find(|class| class.name == name)
+}
+
+impl Recipe {
+    /// Makes the solver of a recipe.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the recipe is of no solver of this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not the solver's.
+    pub fn solver(&self) -> Result<Box<dyn Solver>> {
+        let (_, read) = SOLVERS
+            .iter()
+            .map(|row| row.recipe)
+            .find(|(name, _)| *name == self.name)
+            .ok_or_else(|| self.unknown("solver"))?;
+        read(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Eval, SdeNoise, Variance};
+    use super::*;
+    use crate::diffusion::Transition;
+    use crate::step::Step;
+    use tch::Tensor;
+
+    fn again(solver: &dyn Solver) -> Box<dyn Solver> {
+        let written = serde_json::to_string(&solver.recipe().unwrap()).unwrap();
+        serde_json::from_str::<Recipe>(&written).unwrap().solver().unwrap()
+    }
+
+    #[test]
+    fn every_solver_is_made_again_with_its_settings() {
+        let named = SOLVERS.iter().map(|row| (row.make)());
+        let set: [Box<dyn Solver>; 10] = [
+            Box::new(EulerAncestral { eta: 0.1, s_noise: 1.003 }),
+            Box::new(Ddim { eta: 1.0 / 3.0 }),
+            Box::new(Ddpm { variance: Variance::Large }),
+            Box::new(DpmppSde { r: 0.25, noise: SdeNoise::Independent, ..DpmppSde::default() }),
+            Box::new(Multistep::dpmpp_2m_sde().order(3).eta(0.3).s_noise(1.01).correction(Correction::Heun)),
+            Box::new(Singlestep::dpmpp_2s().order(3)),
+            Box::new(UniPc::bh2().order(3)),
+            Box::new(Lms::order(2)),
+            Box::new(Deis::order(3)),
+            Box::new(Tcd::default().gamma(0.1)),
+        ];
+        let mut count = 0;
+        for solver in named.chain(set) {
+            let made = again(&solver);
+            assert_eq!((made.name(), made.recipe().unwrap()), (solver.name(), solver.recipe().unwrap()));
+            count += 1;
+        }
+        assert_eq!(count, 32);
+        assert_eq!(again(&Ddim { eta: 0.1 + 0.2 }).recipe().unwrap().settings["eta"], 0.1 + 0.2);
+    }
+
+    #[test]
+    fn one_of_a_users_own_is_named() {
+        struct Own;
+        impl Solver for Own {
+            fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+                Euler.step(step, x, eval)
+            }
+            fn name(&self) -> &'static str {
+                "Own"
+            }
+        }
+        let error = Own.recipe().unwrap_err().to_string();
+        assert_eq!(error, "the solver Own cannot be repeated from a file");
+        assert!(Recipe::of("Own", &()).unwrap().solver().is_err());
+    }
+}
