@@ -194,7 +194,7 @@ fn a_schedule_switches_between_two_prompts() -> Result<()> {
     }
     let mut never = guide().window(Window::progress(0.9..=1.0));
     assert_eq!(latent(sampler().guide(&mut never))?, latent(sampler())?);
-    assert!(never.notes()[0].contains("no step of this run is in its schedule, 0.9 to 1"), "{:?}", never.notes());
+    assert!(never.notes()[0].contains("no step of this run is in its window, progress 0.9..=1"), "{:?}", never.notes());
     Ok(())
 }
 

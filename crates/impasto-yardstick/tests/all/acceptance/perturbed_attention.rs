@@ -1,4 +1,4 @@
-//! Perturbed-attention guidance, and whether the judge sees more of what the prompt asks for.
+//! Perturbed-attention guidance, and whether the judge still sees what the prompt asks for.
 
 use super::judge::Judge;
 use impasto::diffusion::solver::Euler;
@@ -25,9 +25,9 @@ fn found(images: usize, scale: f64) -> Result<f64> {
 }
 
 #[test]
-fn objects_appear_without_a_negative_prompt() -> Result<()> {
-    for scale in [0.0, 1.0, 2.0, 3.0, 5.0] {
-        println!("scale {scale}: {:.2}", found(4, scale)?);
-    }
+fn objects_stay_at_the_usual_scale() -> Result<()> {
+    // The embedded model shows nearly every object without guidance, so there is nothing to gain here, and something to lose.
+    let found = found(2, 3.0)?;
+    assert!(found >= 0.85, "found in {found:.2} of the pictures");
     Ok(())
 }
