@@ -144,6 +144,11 @@ impl Setup<'_> {
         Ok(branch)
     }
 
+    /// The same setup for another prompt: for a method that begins others on branches of its own.
+    pub fn for_prompt<'s>(&'s mut self, prompt: &'s Prompt) -> Setup<'s> {
+        Setup { prompt, branches: &mut *self.branches, ..*self }
+    }
+
     /// The branches so far.
     pub fn branches(&self) -> impl Iterator<Item = &BranchInfo> {
         self.branches.iter().map(|(info, _)| info)

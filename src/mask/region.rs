@@ -124,11 +124,6 @@ impl Region {
         Self::of(Shape::Drawn(values, what))
     }
 
-    /// The same region, before any run.
-    pub(crate) fn again(&self) -> Self {
-        Self::of(self.shape.clone())
-    }
-
     /// The values that were drawn, rows × columns in 0..=1, if it is a drawing.
     pub const fn values(&self) -> Option<&Array2<f32>> {
         match &self.shape {
@@ -137,11 +132,11 @@ impl Region {
         }
     }
 
-    /// Is it possible at all?
+    /// Checks values and boxes before a run.
     ///
     /// # Errors
     /// [`Error::Parameter`] for values or a box outside 0..=1.
-    pub(crate) fn check(&self) -> Result<()> {
+    pub fn check(&self) -> Result<()> {
         self.shape.check()
     }
 
@@ -168,14 +163,22 @@ impl Region {
         self.shape.on(grid, resample)
     }
 
-    /// [n, 1, h, w] f32 for `images` images, as a view where one shape serves them all.
+    /// The region on a latent's cells, [n, 1, h, w] f32 for `images` images, as a view where one shape serves them all.
     ///
     /// # Errors
-    /// As [`on`](Self::on), and [`Error::Parameter`] if there are regions for another number of images.
-    pub(crate) fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
+    /// [`Error::Shape`] if the aspect differs by more than 1 %; [`Error::Parameter`] for values or a box outside 0..=1, or if
+    /// there are regions for another number of images.
+    pub fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
         let map = self.on(grid)?;
         has_images("region", &map, images)?;
         Ok(map.f_expand([images, 1, grid.h, grid.w], false)?)
+    }
+}
+
+/// The same region, before any run.
+impl Clone for Region {
+    fn clone(&self) -> Self {
+        Self::of(self.shape.clone())
     }
 }
 

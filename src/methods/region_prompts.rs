@@ -161,18 +161,17 @@ impl RegionPrompts {
 
     /// The things of these regions, which have one prompt, painted where they are to be in its branch; `None` if they have none.
     fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
-        let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.again(), part.thing.as_ref()?)));
+        let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.clone(), part.thing.as_ref()?)));
         let things: Vec<Area> = things.map(|area| area.strength(self.hold)).collect();
         let Some(prompt) = parts.first().map(|part| part.prompt.as_str()) else { return Ok(None) };
         if things.is_empty() || self.hold == 0.0 {
             return Ok(None);
         }
-        let paint = PaintWithWords::default().window(self.window);
+        let paint = PaintWithWords::default().window(self.window).on_branch(branch);
         let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
         paint.check()?;
-        paint.set_branch(branch);
         let read = setup.codec.prompt_pair(prompt, prompt)?;
-        paint.begin(&mut Setup { prompt: &read, branches: &mut *setup.branches, ..*setup })?;
+        paint.begin(&mut setup.for_prompt(&read))?;
         Ok(Some(paint))
     }
 
@@ -181,7 +180,7 @@ impl RegionPrompts {
         for part in parts.iter_mut().filter(|part| part.counts()) {
             let Part { prompt, guide: Some(guide), .. } = part else { continue };
             let read = setup.codec.prompt_pair(prompt, prompt)?;
-            guide.begin(&mut Setup { prompt: &read, branches: &mut *setup.branches, ..*setup })?;
+            guide.begin(&mut setup.for_prompt(&read))?;
         }
         let parts: Vec<&Part> = parts.iter().filter(|part| part.counts()).collect();
         for part in &parts {

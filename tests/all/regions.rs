@@ -3,10 +3,11 @@
 use super::attention_only::{
     AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_weights, golden, tensor, weights,
 };
+use impasto::attention::CrossAttentionHook;
 use impasto::composition::{Composition, Entity};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, TrainingSchedule, region_noise};
-use impasto::guidance::{Cfg, Guidance, Setup};
+use impasto::guidance::{Cfg, Guidance, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette, WeightFn};
@@ -606,5 +607,51 @@ fn a_branch_that_varies_the_negative_prompt_is_painted_as_that_is() -> Result<()
     let missing: Result<()> =
         AttentionOnly::new().begin(PROMPT, GRID, vec![&mut flat().area(Area::mask(top(), "car"))]);
     assert!(matches!(missing, Err(Error::Guidance { .. })));
+    Ok(())
+}
+
+/// A region with a prompt of its own, written outside of the crate.
+struct OwnRegion {
+    region: Region,
+    prompt: &'static str,
+    thing: &'static str,
+    run: Option<(Branch, Tensor, PaintWithWords)>,
+}
+
+impl Guidance for OwnRegion {
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        let prompt = setup.codec.prompt(self.prompt)?;
+        let branch = setup.add_apart("own region", self.prompt, setup.codec.text(self.prompt)?)?;
+        let area = Area::mask(self.region.clone(), self.thing).strength(2.0);
+        let mut paint = PaintWithWords::default().area(area).on_branch(branch);
+        paint.begin(&mut setup.for_prompt(&prompt))?;
+        self.run = Some((branch, self.region.for_images(setup.grid, setup.images)?, paint));
+        Ok(())
+    }
+
+    fn plan(&mut self, _: &Step, plan: &mut Plan) -> Result<()> {
+        self.run.iter().for_each(|(branch, ..)| plan.evaluate(*branch));
+        Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.run.iter_mut().map(|(.., paint)| paint as &mut dyn CrossAttentionHook).collect()
+    }
+
+    fn predicted(&mut self, _: &Step, predictions: &mut Predictions) -> Result<()> {
+        let Some((branch, mask, _)) = &self.run else { return Ok(()) };
+        let x0 = predictions.x0(Branch::Cond)?;
+        let mixed = x0.f_add(&predictions.x0(*branch)?.f_sub(x0)?.f_mul(&mask.f_mul_scalar(0.8)?)?)?;
+        *predictions.x0_mut(Branch::Cond)? = mixed;
+        Ok(())
+    }
+}
+
+#[test]
+fn region_prompts_can_be_written_outside() -> Result<()> {
+    let (prompt, thing) = ("1girl, blue hair", "hair");
+    let built_in = RegionPrompts::default().thing(left(), prompt, thing, 0.8);
+    let own = OwnRegion { region: left(), prompt, thing, run: None };
+    assert_eq!(run(toy().guide(own), girl(2))?, run(toy().guide(built_in), girl(2))?);
     Ok(())
 }

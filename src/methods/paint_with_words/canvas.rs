@@ -38,7 +38,7 @@ impl Canvas {
         match &area.place {
             Place::Region(region) => match region.values() {
                 Some(values) if blur > 0.0 => Ok(Region::new(blurred(values, blur)?)),
-                _ => Ok(region.again()),
+                _ => Ok(region.clone()),
             },
             Place::Color(color) => {
                 let found = self.maps.iter().map(|map| self.found(map, *color, blur));

@@ -163,9 +163,11 @@ impl PaintWithWords {
         self.area(Area::mask(mask, phrase).strength(strength))
     }
 
-    /// Paints the prompt of another branch than the run's; `Setup::prompt` is to be that one's.
-    pub(super) const fn set_branch(&mut self, branch: Branch) {
+    /// Paints the prompt of another branch than the run's: one that a method of your own has added. `begin` is called with that
+    /// branch's prompt ([`Setup::for_prompt`]).
+    pub const fn on_branch(mut self, branch: Branch) -> Self {
         self.branch = branch;
+        self
     }
 
     /// Adds something painted.
