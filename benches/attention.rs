@@ -2,7 +2,7 @@
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use impasto::attention::{
-    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Place, Probs, Scores, SiteKind, Tap,
+    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Place, Probs, Scores, SiteKind, Tap,
 };
 use impasto::{Branch, Grid, Result, Step, TokenSpan};
 use std::hint::black_box;
@@ -62,12 +62,12 @@ fn sites(criterion: &mut Criterion) {
                 let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
                 HookTable::new(&lent, std::slice::from_ref(&site), &branches).expect("one site")
             };
-            let mut wiring = lent(&mut hooks);
+            let (table, mut cache) = (lent(&mut hooks), KvCache::default());
             group.bench_function(BenchmarkId::from_parameter(row), |bencher| {
                 bencher.iter(|| {
                     let call = Call { step: &step, branches: &branches, images: 0..1, grid: Grid::new(side, side) };
                     let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-                    let mut tap = Tap::new(call, lent, &mut wiring).expect("the same hooks");
+                    let mut tap = Tap::new(call, lent, &table, &mut cache).expect("the same hooks");
                     tap.attend(&site, &q, &context, split).expect("shapes fit")
                 });
             });

@@ -27,12 +27,14 @@
 
 mod hook;
 mod kernel;
+mod kv_cache;
 mod site;
 mod tap;
 mod views;
 
 pub use hook::{At, CrossAttentionHook, Interest};
 pub(crate) use kernel::{add_repeated, repeated};
+pub use kv_cache::KvCache;
 pub use site::{AttentionSite, Place, SiteKind};
 pub use tap::{Call, HookTable, Tap};
 pub use views::{Probs, Scores};

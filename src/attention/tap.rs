@@ -2,6 +2,7 @@
 
 use super::hook::Project;
 use super::kernel::repeated;
+use super::kv_cache::KvCache;
 use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, kernel};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
@@ -11,16 +12,11 @@ use std::fmt;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// A site, and whose rows are stacked there: images and branches.
-type Group = (usize, Range<i64>, Vec<Branch>);
-
-/// What stays from one evaluation of a run to the next: which hook wants which phase where, and the keys and values of
-/// the prompt, which do not change until [`HookTable::forget`].
+/// The phases that the hooks of a run want, by hook, site and branch: asked once, before the first step.
 #[derive(Debug, Default)]
 pub struct HookTable {
     hooks: usize,
     interest: HashMap<(usize, usize, Branch), Interest>,
-    keys_values: HashMap<Group, (Tensor, Tensor)>,
 }
 
 impl HookTable {
@@ -42,12 +38,7 @@ impl HookTable {
                 }
             }
         }
-        Ok(Self { hooks: hooks.len(), interest, keys_values: HashMap::new() })
-    }
-
-    /// Lets the keys and values go: the prompt is another from here on.
-    pub fn forget(&mut self) {
-        self.keys_values.clear();
+        Ok(Self { hooks: hooks.len(), interest })
     }
 
     fn of(&self, hook: usize, site: &AttentionSite, branch: Branch) -> Interest {
@@ -80,7 +71,8 @@ impl fmt::Debug for Tap<'_> {
 struct Attached<'a> {
     call: Call<'a>,
     hooks: Vec<(usize, &'a mut dyn CrossAttentionHook)>,
-    wiring: &'a mut HookTable,
+    table: &'a HookTable,
+    cache: &'a mut KvCache,
 }
 
 /// What stays the same during one attention call.
@@ -97,16 +89,21 @@ impl<'a> Tap<'a> {
         Self(None)
     }
 
-    /// The hooks that `wiring` was made of, for one evaluation. Hooks that are not active at this step are left out.
+    /// The hooks that `table` was made of, for one evaluation, and what is kept for the next. Hooks that are not active at this step are left out.
     ///
     /// # Errors
     /// [`Error::HooksChanged`] if their number is another.
-    pub fn new(call: Call<'a>, hooks: Vec<&'a mut dyn CrossAttentionHook>, wiring: &'a mut HookTable) -> Result<Self> {
-        if hooks.len() != wiring.hooks {
-            return Err(Error::HooksChanged { before: wiring.hooks, now: hooks.len() });
+    pub fn new(
+        call: Call<'a>,
+        hooks: Vec<&'a mut dyn CrossAttentionHook>,
+        table: &'a HookTable,
+        cache: &'a mut KvCache,
+    ) -> Result<Self> {
+        if hooks.len() != table.hooks {
+            return Err(Error::HooksChanged { before: table.hooks, now: hooks.len() });
         }
         let hooks = hooks.into_iter().enumerate().filter(|(_, hook)| hook.active(call.step)).collect();
-        Ok(Self(Some(Attached { call, hooks, wiring })))
+        Ok(Self(Some(Attached { call, hooks, table, cache })))
     }
 
     /// The images of the run that this evaluation is of; `None` for [`Tap::none`].
@@ -191,7 +188,7 @@ impl Attached<'_> {
 
     /// Union of what active hooks want at this site.
     fn wanted(&self, site: &AttentionSite, branches: &[Branch]) -> Interest {
-        let all = self.hooks.iter().flat_map(|(i, _)| branches.iter().map(|&branch| self.wiring.of(*i, site, branch)));
+        let all = self.hooks.iter().flat_map(|(i, _)| branches.iter().map(|&branch| self.table.of(*i, site, branch)));
         all.fold(Interest::NONE, |a, b| a | b)
     }
 
@@ -217,7 +214,7 @@ impl Attached<'_> {
             project: spot.project,
         };
         for (i, hook) in &mut self.hooks {
-            if self.wiring.of(*i, site, branch).contains(phase) {
+            if self.table.of(*i, site, branch).contains(phase) {
                 f(&mut **hook, &at).map_err(|source| Error::Hook {
                     site: site.name.clone(),
                     phase: name,
@@ -240,11 +237,11 @@ impl Attached<'_> {
             return keys_values(site, context, project);
         }
         let key = (site.index, self.call.images.clone(), self.call.branches.to_vec());
-        if let Some((k, v)) = self.wiring.keys_values.get(&key) {
-            return Ok((k.shallow_clone(), v.shallow_clone()));
+        if let Some(kept) = self.cache.get(&key) {
+            return Ok(kept);
         }
         let (k, v) = keys_values(site, context, project)?;
-        self.wiring.keys_values.insert(key, (k.shallow_clone(), v.shallow_clone()));
+        self.cache.insert(key, (&k, &v));
         Ok((k, v))
     }
 
@@ -437,15 +434,16 @@ mod tests {
         };
         let step = Step::new(0, 1, 1.0, 0.0, 0.0);
         let call = Call { step: &step, branches: &BRANCHES, images: 0..1, grid: Grid::new(2, 3) };
-        let mut wiring = {
+        let table = {
             let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
             HookTable::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
         };
+        let mut cache = KvCache::default();
         let (calls, output) = kernel::count::during(|| {
             let mut last = None;
             for _ in 0..2 {
                 let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-                let mut tap = Tap::new(call.clone(), lent, &mut wiring).unwrap();
+                let mut tap = Tap::new(call.clone(), lent, &table, &mut cache).unwrap();
                 last = Some(tap.attend(&site, &q, &context, project).unwrap());
             }
             last.unwrap()
@@ -485,10 +483,10 @@ mod tests {
                 let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
                 HookTable::new(&lent, std::slice::from_ref(&site), &BRANCHES).unwrap()
             };
-            let mut wiring = lend(&mut hooks);
+            let (table, mut cache) = (lend(&mut hooks), KvCache::default());
             let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
             let call = Call { step: &step, branches: &BRANCHES, images: 0..1, grid: Grid::new(30, 10) };
-            let mut tap = Tap::new(call, lent, &mut wiring).unwrap();
+            let mut tap = Tap::new(call, lent, &table, &mut cache).unwrap();
             kernel::count::during(|| tap.attend(&site, &q, &q, project).unwrap())
         };
         let (calls, bare) = attend(0);

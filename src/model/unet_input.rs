@@ -158,7 +158,7 @@ fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Probs, Scores};
+    use crate::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores};
     use crate::conditioning::Codec;
     use crate::diffusion::{Denoiser, Noise};
     use crate::step::Grid;
@@ -236,9 +236,10 @@ mod tests {
             let predicted = |own: &Tensor, phase: Interest| -> Result<([Tensor; 2], Vec<Tensor>)> {
                 let inputs = [Input::new(branches[0], &x, &words[0]), Input::new(branches[1], own, &words[1])];
                 let mut hook = Adds(phase, Vec::new());
-                let mut wiring = HookTable::new(&[&mut hook], model.sites(), &branches)?;
+                let mut cache = KvCache::default();
+                let table = HookTable::new(&[&mut hook], model.sites(), &branches)?;
                 let call = Call { step: &step, branches: &branches, images: 0..images, grid: Grid::new(16, 12) };
-                let mut tap = Tap::new(call, vec![&mut hook], &mut wiring)?;
+                let mut tap = Tap::new(call, vec![&mut hook], &table, &mut cache)?;
                 let predictions = model.denoise(&step, &inputs, &mut tap)?;
                 let both = [predictions.x0(branches[0])?.shallow_clone(), predictions.x0(branches[1])?.shallow_clone()];
                 Ok((both, hook.1))
@@ -265,11 +266,11 @@ mod tests {
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let branches = [Branch::Cond];
         let call = Call { step: &step, branches: &branches, images: 0..2, grid: Grid::new(8, 8) };
-        let mut wiring = HookTable::new(&[], model.sites(), &branches)?;
+        let (table, mut cache) = (HookTable::new(&[], model.sites(), &branches)?, KvCache::default());
         let twice = [Input::new(Branch::Cond, &x, &words), Input::new(Branch::Uncond, &x, &words)];
         let three = [Input::new(Branch::Cond, &x, &words), twice[0], twice[1]];
-        model.denoise(&step, &twice, &mut Tap::new(call.clone(), Vec::new(), &mut wiring)?)?;
-        let error = model.denoise(&step, &three, &mut Tap::new(call, Vec::new(), &mut wiring)?).unwrap_err();
+        model.denoise(&step, &twice, &mut Tap::new(call.clone(), Vec::new(), &table, &mut cache)?)?;
+        let error = model.denoise(&step, &three, &mut Tap::new(call, Vec::new(), &table, &mut cache)?).unwrap_err();
         assert!(error.to_string().contains("expected 2 rows: 1 branches of 2 images"), "{error}");
         Ok(())
     }

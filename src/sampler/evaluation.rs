@@ -3,7 +3,7 @@
 use super::batching::Batching;
 use super::calls::{each, keeps};
 use super::cancel::CancelToken;
-use crate::attention::{Call, CrossAttentionHook, HookTable, Tap};
+use crate::attention::{Call, CrossAttentionHook, HookTable, KvCache, Tap};
 use crate::branch::Branch;
 use crate::conditioning::Conditioning;
 use crate::diffusion::solver::Eval;
@@ -25,7 +25,8 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) cancel: &'r CancelToken,
     pub(super) model: &'r dyn Denoiser,
     pub(super) conditionings: &'r HashMap<Branch, Conditioning>,
-    pub(super) wiring: &'r mut HookTable,
+    pub(super) table: &'r HookTable,
+    pub(super) cache: &'r mut KvCache,
     pub(super) noise: &'r mut Noise,
     /// The latent's.
     pub(super) shape: Vec<i64>,
@@ -110,7 +111,7 @@ impl Evaluation<'_, '_> {
         let branches: Vec<Branch> = rows.iter().map(|(branch, _)| *branch).collect();
         let call = Call { step: &self.step, branches: &branches, images, grid: self.grid };
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let mut tap = Tap::new(call, hooks, self.wiring)?;
+        let mut tap = Tap::new(call, hooks, self.table, self.cache)?;
         self.model.denoise(&self.step, &inputs, &mut tap)
     }
 }

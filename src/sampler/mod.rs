@@ -27,7 +27,7 @@ pub use batching::Batching;
 pub use cancel::CancelToken;
 pub use start::Start;
 
-use crate::attention::{CrossAttentionHook, HookTable};
+use crate::attention::{CrossAttentionHook, HookTable, KvCache};
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::solver::Solver;
@@ -231,7 +231,7 @@ impl<'g> Sampler<'g> {
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let wiring = HookTable::new(&hooks, model.sites(), &names)?;
+        let table = HookTable::new(&hooks, model.sites(), &names)?;
         let edit = |noise: &mut Tensor| {
             let shape = noise.size();
             each(&mut self.guidances, ("noise", None), |guidance| {
@@ -254,7 +254,8 @@ impl<'g> Sampler<'g> {
             model,
             codec: model,
             conditionings: names.into_iter().zip(conditionings).collect(),
-            wiring,
+            table,
+            cache: KvCache::default(),
             noise,
             grid,
             steps: steps.into_iter(),
@@ -307,7 +308,8 @@ pub struct Run<'g, 'm> {
     model: &'m dyn Denoiser,
     codec: &'m dyn Codec,
     conditionings: HashMap<Branch, Conditioning>,
-    wiring: HookTable,
+    table: HookTable,
+    cache: KvCache,
     noise: Noise,
     grid: Grid,
     steps: std::vec::IntoIter<Step>,
@@ -371,10 +373,10 @@ impl Run<'_, '_> {
         if let Some(level) = self.level.filter(|level| *level != step.from) {
             self.x = rescale_level(&self.x, level, step.from)?;
         }
-        let Self { sampler, model, conditionings, wiring, noise, grid, x, .. } = self;
+        let Self { sampler, model, conditionings, table, cache, noise, grid, x, .. } = self;
         let Sampler { schedule, solver, combine, guidances, batching, cancel } = sampler;
         if conditionings.values().any(|conditioning| conditioning.changes(step.index)) {
-            wiring.forget();
+            cache.clear();
         }
         let (x, grid, batching) = (x.shallow_clone(), *grid, *batching);
         let mut evaluation = Evaluation {
@@ -386,7 +388,8 @@ impl Run<'_, '_> {
             cancel,
             model: *model,
             conditionings,
-            wiring,
+            table,
+            cache,
             noise,
             shape: x.size(),
             grid,

@@ -1,7 +1,9 @@
 //! A model of cross-attention sites alone, on which paintings are looked at without a network, and the figures of
 //! `tests/golden/specs/paint_with_words.json`, which numpy made in double precision.
 
-use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Place, SiteKind, Tap};
+use impasto::attention::{
+    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Place, SiteKind, Tap,
+};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, TrainingSchedule};
 use impasto::guidance::Guidance;
@@ -132,11 +134,12 @@ pub fn attend(
     [q, k, v]: [&Tensor; 3],
 ) -> Result<Tensor> {
     let (easel, step) = (AttentionOnly::new(), Step::new(0, 1, sigma, 0.0, 0.0));
-    let mut wiring = HookTable::new(&hooks, &easel.sites, &[branch])?;
+    let mut cache = KvCache::default();
+    let table = HookTable::new(&hooks, &easel.sites, &[branch])?;
     let branches = [branch];
     let call = Call { step: &step, branches: &branches, images: 0..q.size()[0], grid };
     let lent: Vec<&mut dyn CrossAttentionHook> = hooks.iter_mut().map(|hook| hook as _).collect();
-    let mut tap = Tap::new(call, lent, &mut wiring)?;
+    let mut tap = Tap::new(call, lent, &table, &mut cache)?;
     let context = Tensor::zeros([q.size()[0], TOKENS, 8], (Kind::Float, Device::Cpu));
     tap.attend(&easel.sites[site], q, &context, |_| Ok((k.shallow_clone(), v.shallow_clone())))
 }

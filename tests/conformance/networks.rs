@@ -1,7 +1,9 @@
 //! Networks: kinds `clip_text`, `clip_text_sdxl`, `unet`, `vae`, `single_file` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
-use impasto::attention::{At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, Probs, Scores, Tap};
+use impasto::attention::{
+    At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Probs, Scores, Tap,
+};
 use impasto::nn::{AddedConditions, ClipImageProcessor, ClipText, ClipTextConfig, ClipVision, ClipVisionConfig};
 use impasto::nn::{ControlNet, ControlNetConfig, Residuals, Taesd, TaesdConfig, UNet, UnetConfig, Vae, VaeConfig};
 use impasto::raster::Raster;
@@ -124,8 +126,9 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         let step = Step::new(0, 1, 1.0, 0.0, 500.0);
         let call = Call { step: &step, branches: &[Branch::Cond], images: 0..b, grid: Grid::new(h, w) };
         let hooks: Vec<&mut dyn CrossAttentionHook> = vec![spy];
-        let mut wiring = HookTable::new(&hooks, unet.sites(), &[Branch::Cond])?;
-        Ok(unet.forward(sample, timestep, context, Some(&added), &mut Tap::new(call, hooks, &mut wiring)?)?)
+        let mut cache = KvCache::default();
+        let table = HookTable::new(&hooks, unet.sites(), &[Branch::Cond])?;
+        Ok(unet.forward(sample, timestep, context, Some(&added), &mut Tap::new(call, hooks, &table, &mut cache)?)?)
     };
 
     let record: Vec<String> = case.param::<Option<Vec<String>>>("record_probs")?.unwrap_or_default();

@@ -60,6 +60,7 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
         "DEIS",
         "DPM++ SDE Karras",
     ];
+    let mut before = Vec::new();
     for name in names {
         let mut eyes = |force: Option<ColorForce>| -> Result<f64> {
             let request = pipeline.request(PORTRAIT).seed(0).solver_named(name);
@@ -68,8 +69,11 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
         };
         let (unforced, forced) = (eyes(None)?, eyes(Some(ColorForce::published("eyes", GOLD).color_var(15.0)))?);
         println!("{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
-        assert!(forced <= 0.3 * unforced, "{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
+        assert!(forced <= 8.0, "{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
+        before.push(unforced);
     }
+    // A solver with noise of its own may make eyes that are nearly gold by themselves.
+    assert!(median(before.clone()) >= 30.0, "{before:?}");
     Ok(())
 }
 
