@@ -25,7 +25,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
-/// use impasto::{Control, Pipeline, Raster, Source};
+/// use impasto::{Control, Pipeline, Raster, Source, Window};
 ///
 /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
 /// let canny = pipeline.model().controlnet(&Source::dir("sd-controlnet-canny"))?;
