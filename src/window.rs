@@ -63,7 +63,7 @@ impl Window {
         }
     }
 
-    /// How much of the window has passed at an evaluation: 0 before it, 1 after it, a line between. The run's last step
+    /// Returns the share of the window that has passed at an evaluation: 0 before it, 1 after it, a line between. The run's last step
     /// has progress 1 here, so a window that is the whole run ends with 1. A window of one value jumps.
     pub fn elapsed(&self, step: &Step) -> f64 {
         // Timesteps and noise levels fall during a run.

@@ -144,7 +144,7 @@ impl Setup<'_> {
         Ok(branch)
     }
 
-    /// The same setup for another prompt: for a method that begins others on branches of its own.
+    /// Returns this setup with another prompt, for a method that begins others on branches of its own.
     pub fn for_prompt<'s>(&'s mut self, prompt: &'s Prompt) -> Setup<'s> {
         Setup { prompt, branches: &mut *self.branches, ..*self }
     }

@@ -175,7 +175,7 @@ impl Region {
     }
 }
 
-/// The same region, before any run.
+/// Copies the shape of a region, without what a run has made of it.
 impl Clone for Region {
     fn clone(&self) -> Self {
         Self::of(self.shape.clone())

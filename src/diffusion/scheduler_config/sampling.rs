@@ -1,4 +1,4 @@
-//! How a model is sampled by its `scheduler_config.json`: solver, spacing and schedule of the class that the file names.
+//! The sampling that `scheduler_config.json` asks for: solver, spacing and schedule of the class that the file names.
 
 use super::{FILE, SchedulerConfig, refused};
 use crate::diffusion::prediction::Prediction;
