@@ -69,7 +69,9 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     let mut sampler = Sampler::new(schedule, Euler);
     for phrase in ["eyes", "hair", "skin", "shirt", "background", "hair bow"].iter().cycle().take(at("forces", 0)) {
         let gold = GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
-        sampler = sampler.guide(ColorForce::published(*phrase, Rgb(255, 215, 0)).gold(gold).window(Window::WHOLE));
+        sampler = sampler.guide(
+            ColorForce::published(*phrase, Rgb(255, 215, 0)).tune(|options| options.gold = gold).window(Window::WHOLE),
+        );
     }
     for _ in 0..at("hooks", 0) {
         sampler = sampler.hook(Means::default());

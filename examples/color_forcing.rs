@@ -9,7 +9,8 @@
 //! knows few of the prompts' words.
 
 use impasto::methods::ColorForce;
-use impasto::{Error, Pipeline, Raster, Result, Rgb, Sheet, Source};
+use impasto::{Error, Pipeline, Raster, Result, Rgb, Source};
+use impasto_report::Sheet;
 use std::path::Path;
 
 /// A call of the document.

@@ -1,7 +1,8 @@
 //! Whom a forced phrase is told apart from: every word that shows something else, all but some, or those of a list.
 
 use impasto::methods::ColorForce;
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;

@@ -6,7 +6,8 @@ use impasto::methods::paint_with_words::WeightFn;
 use impasto::methods::{ColorForce, PaintWithWords};
 use impasto::raster::Filter;
 use impasto::saliency::{Daam, Differential};
-use impasto::{Branch, Pipeline, Raster, Result, Rgb, Sheet, Window};
+use impasto::{Branch, Pipeline, Raster, Result, Rgb, Window};
+use impasto_report::Sheet;
 
 const PROMPT: &str = "a house and a star, green ground, navy sky";
 const TEAL: Rgb = Rgb(0, 150, 150);

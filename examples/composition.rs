@@ -2,7 +2,8 @@
 //! `composition [FILE.json]`.
 
 use impasto::composition::Composition;
-use impasto::{Pipeline, Result, Sheet};
+use impasto::{Pipeline, Result};
+use impasto_report::Sheet;
 
 const SCENE: &str = r#"{
     "prompt": "green ground, azure sky",
@@ -44,7 +45,7 @@ fn main() -> Result<()> {
             rows.push((format!("{name}, seed {seed}"), request.run()?.image(0)?.clone()));
         }
         if composed {
-            composition.preview()?.save(format!("{name}_preview.png"))?;
+            Sheet::new(4).add_all(&composition.preview()?)?.draw()?.save(format!("{name}_preview.png"))?;
         }
     }
     let sheet = rows.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));

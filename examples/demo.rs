@@ -3,7 +3,8 @@
 
 use impasto::methods::ColorForce;
 use impasto::saliency::Daam;
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 use std::time::Instant;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";

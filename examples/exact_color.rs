@@ -1,7 +1,8 @@
 //! Exactly this color, without settings: every part of a portrait by itself, and how near it came.
 
 use impasto::methods::ColorForce;
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";

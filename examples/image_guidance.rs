@@ -2,7 +2,8 @@
 
 use impasto::methods::ImageGuidance;
 use impasto::methods::image_guidance::GuidanceParams;
-use impasto::{Pipeline, Raster, Result, Sheet};
+use impasto::{Pipeline, Raster, Result};
+use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 /// What the guiding pictures are made of.
@@ -19,7 +20,7 @@ fn main() -> Result<()> {
         for most in STRENGTHS {
             // Every word of the prompt towards the patch of the picture that resembles it most.
             let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-            let guide = ImageGuidance::new(&picture).params(params).max_guidance(most);
+            let guide = ImageGuidance::new(&picture).params(params).tune(|params| params.max_guidance = most);
             let output = pipeline.request(PROMPT).seed(6).images(2).guide(guide).run()?;
             columns.push(output.images().to_vec());
         }

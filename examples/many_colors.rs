@@ -1,7 +1,8 @@
 //! Five exact colors in one run: one first pass for all and no cell for two.
 
 use impasto::methods::ColorForce;
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";

@@ -3,7 +3,8 @@
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::WeightFn;
 use impasto::raster::Filter;
-use impasto::{Pipeline, Raster, Result, Rgb, Sheet, Window};
+use impasto::{Pipeline, Raster, Result, Rgb, Window};
+use impasto_report::Sheet;
 
 const SKY: Rgb = Rgb(40, 50, 120);
 const GROUND: Rgb = Rgb(60, 130, 60);
@@ -32,7 +33,7 @@ fn main() -> Result<()> {
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
             .window(Window::sigmas(4.0..=f64::INFINITY)); // once things are in their places, the model draws them alone
-        paint.legend((256, 256))?.save("paint_legend.png")?;
+        Sheet::new(4).add_all(&paint.legend((256, 256))?)?.draw()?.save("paint_legend.png")?;
         painted.push((pipeline.request(prompt).seed(20).images(3).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);

@@ -1,6 +1,7 @@
 //! Exact colors said in the prompt, in the ways of CSS, and beside them the same colors forced on the picture of a prompt without them.
 
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;

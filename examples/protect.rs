@@ -1,7 +1,8 @@
 //! A force that leaves something alone: blue skin, with and without the eyes protected.
 
 use impasto::methods::ColorForce;
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
@@ -10,7 +11,11 @@ fn main() -> Result<()> {
     // A cutoff this low takes what is near, too.
     let skin = || ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.03);
     let bleeding = pipeline.request(prompt).seed(2).guide(skin()).run()?;
-    let protected = pipeline.request(prompt).seed(2).guide(skin().protect("eyes").protect_grow(0)).run()?;
+    let protected = pipeline
+        .request(prompt)
+        .seed(2)
+        .guide(skin().protect("eyes").tune(|options| options.protect_grow = 0))
+        .run()?;
     for note in protected.notes() {
         println!("{note}");
     }

@@ -3,7 +3,8 @@
 use impasto::mask::Region;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords};
-use impasto::{Pipeline, Result, Rgb, Sheet, Window};
+use impasto::{Pipeline, Result, Rgb, Window};
+use impasto_report::Sheet;
 
 const PROMPT: &str = "a red house, green ground, azure sky";
 

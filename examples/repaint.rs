@@ -1,6 +1,7 @@
 //! Starting from a picture: the whole of it at three strengths, a part of it under a mask, and variations of its seed.
 
-use impasto::{Pipeline, Raster, Result, Rgb, Sheet};
+use impasto::{Pipeline, Raster, Result, Rgb};
+use impasto_report::Sheet;
 
 const PORTRAIT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background";
 const CHANGED: &str = "1girl, gold eyes, pink hair bow, black hair, pale skin, red shirt, navy background";

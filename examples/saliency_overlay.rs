@@ -1,7 +1,8 @@
 //! Where does the picture attend to each of its words? One overlay per word on a contact sheet.
 
 use impasto::saliency::Daam;
-use impasto::{Pipeline, Result, Sheet};
+use impasto::{Pipeline, Result};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let words = ["eyes", "hair bow", "hair", "skin", "shirt", "background"];

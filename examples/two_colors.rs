@@ -2,7 +2,8 @@
 
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::methods::ColorForce;
-use impasto::{Pipeline, Result, Rgb, Sheet};
+use impasto::{Pipeline, Result, Rgb};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";

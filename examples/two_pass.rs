@@ -2,7 +2,8 @@
 
 use impasto::methods::ColorForce;
 use impasto::saliency::Recorded;
-use impasto::{Pipeline, Result, Sheet};
+use impasto::{Pipeline, Result};
+use impasto_report::Sheet;
 
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";

@@ -2,9 +2,10 @@
 //!
 //! `cargo run --release --example watch`
 
+use impasto::Pipeline;
 use impasto::raster::Raster;
 use impasto::saliency::Daam;
-use impasto::{Pipeline, Sheet};
+use impasto_report::Sheet;
 
 fn main() -> impasto::Result<()> {
     let mut pipeline = Pipeline::builder().build()?;

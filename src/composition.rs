@@ -4,13 +4,13 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::files;
 use crate::guidance::Guidance;
+use crate::guidance::Picture;
 use crate::mask::Region;
 use crate::methods::image_guidance::GuidanceParams;
 use crate::methods::paint_with_words::tinted;
 use crate::methods::region_prompts::{MOST_REGIONS, USUAL_HOLD};
 use crate::methods::{ImageGuidance, RegionPrompts};
 use crate::raster::{Filter, LARGEST, Raster};
-use crate::sheet::Sheet;
 use crate::size::Size;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
@@ -266,7 +266,7 @@ impl Composition {
                 ));
             }
             let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-            let guide = ImageGuidance::new(&picture).params(words).max_guidance(entity.likeness);
+            let guide = ImageGuidance::new(&picture).params(words).tune(|params| params.max_guidance = entity.likeness);
             Ok(regions.guided(guide))
         })
     }
@@ -288,30 +288,31 @@ impl Composition {
         Region::rect(share(entity.left, entity.width, self.width), share(entity.top, entity.height, self.height))
     }
 
-    /// What is where, before anything is drawn: all boxes in order, then each with its prompt, and its image in it.
+    /// Small pictures of the layout, before anything is painted: all boxes in order, then each box alone with its prompt as the
+    /// caption and its image inside.
     ///
     /// # Errors
     /// As [`regions`](Self::regions).
-    pub fn preview(&self) -> Result<Raster> {
+    pub fn preview(&self) -> Result<Vec<Picture>> {
         self.check()?;
         let scale = f64::from(SIDE) / f64::from(self.width.max(self.height));
         let scaled = |side: u32| ((f64::from(side) * scale).round() as i64).max(1);
         let panel = Grid::new(scaled(self.height), scaled(self.width));
-        let mut all = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
-        let mut panels = Vec::new();
+        let paper = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
+        let (mut all, mut boxes) = (paper.clone(), Vec::new());
         for (entity, ink) in self.entities.iter().zip(INKS.into_iter().cycle()) {
             let mask = self.region(entity).resampled(panel, Default::default())?.f_mul_scalar(entity.strength)?;
             all = tinted(&mask.f_get(0)?, &all, ink)?;
-            let mut alone = tinted(&mask.f_get(0)?, &Raster::flat(PAPER, (panel.w as u32, panel.h as u32)), ink)?;
+            let mut alone = tinted(&mask.f_get(0)?, &paper, ink)?;
             if let Some(path) = &entity.image {
                 let at = |start: u32| (f64::from(start) * scale) as u32;
                 let [h, w] = [entity.height, entity.width].map(|side| at(side).max(1));
                 alone.paste(&Raster::open(path)?.resize((w, h), Filter::Box)?, at(entity.left), at(entity.top));
             }
-            panels.push((entity.prompt.as_str(), alone));
+            boxes.push(Picture::new(&entity.prompt, alone));
         }
-        let sheet = Sheet::new((panels.len() + 1).min(4)).add(&self.prompt, &all);
-        panels.iter().fold(sheet, |sheet, (prompt, panel)| sheet.add(*prompt, panel)).draw()
+        boxes.insert(0, Picture::new(&self.prompt, all));
+        Ok(boxes)
     }
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct LatentColors {
 impl LatentColors {
     /// Fits the map by least squares to the flat colors of a cube of `levels`³, 2 to 6 levels, each encoded as `side`×`side` pixels,
     /// of whose cells the median counts: those in the middle know nothing of the edges.
-    pub fn fit(codec: &dyn Codec, levels: usize, side: i64) -> Result<Self> {
+    pub(crate) fn fit(codec: &dyn Codec, levels: usize, side: i64) -> Result<Self> {
         let side = (side / codec.cell()).max(1);
         let level = |index: usize| (255 * (index % levels) / (levels - 1).max(1)) as u8;
         let count = levels.pow(3);
@@ -46,12 +46,12 @@ impl LatentColors {
     }
 
     /// CIEDE2000 by which the map misses the fitted colors, root mean square.
-    pub const fn misfit(&self) -> f64 {
+    pub(crate) const fn misfit(&self) -> f64 {
         self.misfit
     }
 
     /// The colors of cells, [cells, channels] on any device → [3, cells] f64 of sRGB in −1..=1 on the CPU.
-    pub fn of(&self, cells: &Tensor) -> Result<Tensor> {
+    pub(crate) fn of(&self, cells: &Tensor) -> Result<Tensor> {
         let cells = cells.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let channels = cells.size2()?.1;
         let light = cells.f_matmul(&self.map.f_narrow(0, 0, channels)?)?.f_add(&self.map.f_narrow(0, channels, 1)?)?;
@@ -65,7 +65,7 @@ impl LatentColors {
     }
 
     /// The picture of a latent, [n, channels, h, w] → [n, 3, h, w] f32 in −1..=1 on the CPU: a pixel for each cell.
-    pub fn picture(&self, latent: &Tensor) -> Result<Tensor> {
+    pub(crate) fn picture(&self, latent: &Tensor) -> Result<Tensor> {
         let (images, _, h, w) = latent.size4()?;
         let cells = latent.f_permute([0, 2, 3, 1])?.f_flatten(0, 2)?; // [n·h·w, channels]
         let picture = self.of(&cells)?.f_reshape([3, images, h, w])?.f_transpose(0, 1)?;

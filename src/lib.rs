@@ -41,12 +41,13 @@
 
 // The library neither panics nor prints; its tests, examples and benches may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
-#![warn(missing_docs, missing_debug_implementations, clippy::return_self_not_must_use)]
+#![warn(missing_docs, missing_debug_implementations, unreachable_pub, clippy::return_self_not_must_use)]
 #![warn(clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
 pub mod attention;
 mod branch;
 pub mod color;
+pub mod compat;
 pub mod composition;
 mod conditioning;
 pub mod diffusion;
@@ -65,7 +66,6 @@ pub mod raster;
 mod recipe;
 pub mod saliency;
 pub mod sampler;
-pub mod sheet;
 mod size;
 mod step;
 pub mod testing;
@@ -87,10 +87,9 @@ pub use pipeline::{Output, Pipeline};
 pub use prompt::{Prompt, TokenSpan};
 pub use raster::Raster;
 pub use recipe::Recipe;
-pub use sheet::Sheet;
 pub use size::Size;
 pub use step::{Grid, Step};
-pub use vision::{ClipRange, Crop, View, Vision};
+pub use vision::{Crop, View, Vision};
 pub use weights::Source;
 pub use window::Window;
 

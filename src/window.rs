@@ -121,11 +121,11 @@ fn of<T: Into<f64> + Copy>(range: RangeInclusive<T>) -> (f64, f64) {
 mod ends {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    pub fn serialize<S: Serializer>(&(from, to): &(f64, f64), serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(&(from, to): &(f64, f64), serializer: S) -> Result<S::Ok, S::Error> {
         (from, to.is_finite().then_some(to)).serialize(serializer)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(f64, f64), D::Error> {
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<(f64, f64), D::Error> {
         let (from, to) = <(f64, Option<f64>)>::deserialize(deserializer)?;
         Ok((from, to.unwrap_or(f64::INFINITY)))
     }

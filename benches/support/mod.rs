@@ -108,7 +108,9 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
 pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
     let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
     let force = |phrase: &str| -> Box<dyn Guidance> {
-        Box::new(ColorForce::published(phrase, Rgb(255, 215, 0)).gold(gold()).window(Window::WHOLE))
+        Box::new(
+            ColorForce::published(phrase, Rgb(255, 215, 0)).tune(|options| options.gold = gold()).window(Window::WHOLE),
+        )
     };
     let paint = || {
         let half = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
@@ -124,7 +126,14 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "refine" => {
             let look = Daam::of("eyes").refine(Refine::contrast());
             let force = ColorForce::published("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
-            vec![Box::new(force.texture(Texture::MaskedMean).gold(gold()).window(Window::WHOLE))]
+            vec![Box::new(
+                force
+                    .tune(|options| {
+                        options.texture = Texture::MaskedMean;
+                        options.gold = gold();
+                    })
+                    .window(Window::WHOLE),
+            )]
         }
         "force" => vec![force("eyes")],
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],

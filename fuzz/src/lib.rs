@@ -145,7 +145,7 @@ pub fn composition(data: &[u8]) {
     let Ok(mut composition) = Composition::from_json(&String::from_utf8_lossy(data)) else { return };
     composition.entities.iter_mut().for_each(|entity| entity.image = None);
     if let Ok(preview) = composition.preview() {
-        assert!(preview.width() > 0);
+        assert_eq!(preview.len(), 1 + composition.entities.len());
     }
     assert!(composition.regions().is_ok());
     let again = composition.to_json().and_then(|json| Composition::from_json(&json));

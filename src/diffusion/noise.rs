@@ -73,7 +73,7 @@ impl Noise {
     ///
     /// # Errors
     /// [`Error::Parameter`] for noise whose images share a generator, and for an image that has no seed.
-    pub fn of_image(self, image: usize) -> Result<Self> {
+    pub(crate) fn of_image(self, image: usize) -> Result<Self> {
         let generators = match self.generators {
             Generators::Shared(_) => {
                 let expected = "noise with a seed for each image: that of one image depends on the others here";
@@ -100,7 +100,7 @@ impl Noise {
     /// Draws in another kind, `Float` being the default; results are f32 whatever the kind. [`NoiseKind::Half`] gives the noise of a
     /// diffusers run in half precision, which has nothing in common with that of a run in f32.
     #[must_use]
-    pub const fn kind(mut self, kind: NoiseKind) -> Self {
+    pub(crate) const fn kind(mut self, kind: NoiseKind) -> Self {
         self.kind = kind;
         self
     }

@@ -46,7 +46,7 @@ impl Pulls {
 
     /// Adds a pull that competes: of all ranked pulls that want a cell (w > 0), only the one with the largest `rank`
     /// there gets it, the earliest of equals. `rank` has the shape of `weight`. Pulls without rank are added besides.
-    pub fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
+    pub(crate) fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
         self.0.push(Pull { shift, weight, rank: Some(rank) });
     }
 

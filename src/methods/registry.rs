@@ -4,7 +4,8 @@ use super::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, Promp
 use crate::error::Result;
 use crate::guidance::{Guidance, SUM};
 use crate::recipe::Recipe;
-use crate::saliency::{PackageDaam, WordMaps};
+use crate::saliency::WordMaps;
+use crate::saliency::daam::package::PackageDaam;
 use serde::de::DeserializeOwned;
 
 type Read = fn(Recipe) -> Result<Box<dyn Guidance>>;

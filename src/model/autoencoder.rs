@@ -15,7 +15,7 @@ pub(super) enum AutoencoderConfig {
 
 impl AutoencoderConfig {
     /// Parses `config.json` of either kind, told by its `_class_name`.
-    pub fn from_json(file: &str, text: &str) -> Result<Self> {
+    pub(super) fn from_json(file: &str, text: &str) -> Result<Self> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Class {
@@ -29,7 +29,7 @@ impl AutoencoderConfig {
     }
 
     /// Channels of a latent.
-    pub const fn latent_channels(&self) -> i64 {
+    pub(super) const fn latent_channels(&self) -> i64 {
         match self {
             Self::Vae(config) => config.latent_channels,
             Self::Tiny(config) => config.latent_channels,
@@ -37,7 +37,7 @@ impl AutoencoderConfig {
     }
 
     /// Pixels per cell, in each direction.
-    pub fn factor(&self) -> i64 {
+    pub(super) fn factor(&self) -> i64 {
         match self {
             Self::Vae(config) => config.factor(),
             Self::Tiny(config) => config.factor(),
@@ -55,7 +55,7 @@ impl AutoencoderConfig {
     }
 
     /// Whether its numbers leave the range of f16, as SDXL's do.
-    pub const fn overflows(&self) -> bool {
+    pub(super) const fn overflows(&self) -> bool {
         match self {
             Self::Vae(config) => config.force_upcast,
             Self::Tiny(config) => config.force_upcast,
@@ -63,7 +63,7 @@ impl AutoencoderConfig {
     }
 
     /// What latents are multiplied by, which tells families apart. Tiny ones are made in the diffusion's units.
-    pub const fn scale(&self) -> Option<f64> {
+    pub(super) const fn scale(&self) -> Option<f64> {
         match self {
             Self::Vae(config) => Some(config.scaling_factor),
             Self::Tiny(_) => None,
@@ -88,7 +88,7 @@ enum Network {
 
 impl Autoencoder {
     /// Pulls it from `w`; large pictures are worked on in tiles.
-    pub fn new(w: &Weights, config: &AutoencoderConfig, tiling: Tiling) -> Result<Self> {
+    pub(super) fn new(w: &Weights, config: &AutoencoderConfig, tiling: Tiling) -> Result<Self> {
         let network = match config {
             AutoencoderConfig::Vae(config) => Network::Vae(Box::new(Vae::new(w, config)?)),
             AutoencoderConfig::Tiny(config) => Network::Tiny(Box::new(Taesd::new(w, config)?)),
@@ -97,16 +97,16 @@ impl Autoencoder {
     }
 
     /// The same with other weights.
-    pub fn remade(&self, w: &Weights) -> Result<Self> {
+    pub(super) fn remade(&self, w: &Weights) -> Result<Self> {
         Self::new(w, &self.config, self.tiling)
     }
 
-    pub const fn config(&self) -> &AutoencoderConfig {
+    pub(super) const fn config(&self) -> &AutoencoderConfig {
         &self.config
     }
 
     /// Mean and standard deviation of the latents of pictures.
-    pub fn encode(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(super) fn encode(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let picture = picture.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
         let [cell, _] = self.config.cells(self.options.0);
         let both = self.tiling.encode(&picture, cell, |tile| self.encode_whole(tile))?;
@@ -133,14 +133,14 @@ impl Autoencoder {
     }
 
     /// The pictures of latents.
-    pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
+    pub(super) fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let latent = latent.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
         let [_, cell] = self.config.cells(self.options.0);
         self.tiling.decode(&latent, cell, |tile| self.decode_whole(tile))
     }
 
     /// What is to be told of the tiles that a latent of `h` × `w` cells is decoded in.
-    pub fn tiles_told(&self, h: i64, w: i64) -> Option<String> {
+    pub(super) fn tiles_told(&self, h: i64, w: i64) -> Option<String> {
         let [_, cell] = self.config.cells(self.options.0);
         let (rows, columns) = self.tiling.tile(h, w, cell.bytes)?;
         let (width, height) = (columns * cell.factor, rows * cell.factor);

@@ -333,7 +333,7 @@ fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
         let expected = format!("expected {expected}, as the model has; this ControlNet is for another one");
         Err(Error::Config { file: file.into(), field: field.into(), value, expected })
     };
-    let per_level = |of: fn(&crate::nn::Level) -> i64| -> Result<[Vec<i64>; 2]> {
+    let per_level = |of: fn(&crate::nn::unet::Level) -> i64| -> Result<[Vec<i64>; 2]> {
         Ok([net.levels()?.iter().map(of).collect(), unet.levels()?.iter().map(of).collect()])
     };
     let latent = model.vae.config().latent_channels();

@@ -363,7 +363,7 @@ impl Model {
     }
 
     /// How prompts are read.
-    pub const fn text_options(&self) -> TextOptions {
+    pub(crate) const fn text_options(&self) -> TextOptions {
         self.text_encoders.options()
     }
 
@@ -383,7 +383,7 @@ impl Model {
     }
 
     /// Is it told about sizes and quality (`MicroConditioning`), as SDXL and its refiner are?
-    pub const fn reads_micro_conditioning(&self) -> bool {
+    pub(crate) const fn reads_micro_conditioning(&self) -> bool {
         self.unet_config.addition_embed_type.is_some()
     }
 
@@ -418,7 +418,7 @@ impl Model {
     }
 
     /// The tiny autoencoder that it was loaded with for previews.
-    pub const fn preview_decoder(&self) -> Option<&Taesd> {
+    pub(crate) const fn preview_decoder(&self) -> Option<&Taesd> {
         self.preview.as_ref()
     }
 

@@ -31,7 +31,7 @@ pub(super) struct TextEncoder {
 
 impl TextEncoders {
     /// What else than weights says how a prompt is read, for a fingerprint.
-    pub fn configured(&self) -> String {
+    pub(super) fn configured(&self) -> String {
         let of = |TextEncoder { tokenizer, tower, .. }: &TextEncoder| {
             format!("{:?} {} {}", tower.config(), tokenizer.end(), tokenizer.pad())
         };
@@ -40,17 +40,17 @@ impl TextEncoders {
     }
 
     /// None yet.
-    pub const fn new(xl: bool, zero_if_empty: bool, options: TextOptions) -> Self {
+    pub(super) const fn new(xl: bool, zero_if_empty: bool, options: TextOptions) -> Self {
         Self { encoders: Vec::new(), xl, zero_if_empty, options }
     }
 
     /// How prompts are read.
-    pub const fn options(&self) -> TextOptions {
+    pub(super) const fn options(&self) -> TextOptions {
         self.options
     }
 
     /// Adds the encoder `part` from `place`, and its tokenizer from there or from `main`.
-    pub fn load(
+    pub(super) fn load(
         &mut self,
         part: &str,
         place: &Checkpoint,
@@ -79,28 +79,28 @@ impl TextEncoders {
     }
 
     /// The same with other encoders, made of these.
-    pub fn map(&self, change: impl FnMut(&TextEncoder) -> Result<TextEncoder>) -> Result<Self> {
+    pub(super) fn map(&self, change: impl FnMut(&TextEncoder) -> Result<TextEncoder>) -> Result<Self> {
         Ok(Self { encoders: self.encoders.iter().map(change).collect::<Result<_>>()?, ..*self })
     }
 
     /// The width of each one's states.
-    pub fn widths(&self) -> Vec<i64> {
+    pub(super) fn widths(&self) -> Vec<i64> {
         self.encoders.iter().map(|encoder| encoder.tower.config().hidden_size).collect()
     }
 
     /// Width of the context.
-    pub fn width(&self) -> i64 {
+    pub(super) fn width(&self) -> i64 {
         self.widths().iter().sum()
     }
 
     /// Width of the pooled text, where there is one.
-    pub fn pooled_width(&self) -> Option<i64> {
+    pub(super) fn pooled_width(&self) -> Option<i64> {
         let config = self.encoders.last()?.tower.config();
         (self.xl && config.projects()).then_some(config.projection_dim)
     }
 
     /// The texts with the places of their encoder's tokens. Where both are the same, so are the places.
-    pub fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
+    pub(super) fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
             [] => Err(Error::Tokenizer("the model has no text encoder".into())),
@@ -112,7 +112,7 @@ impl TextEncoders {
 
     /// The words of a text that are no token of the first encoder, in lower case: it reads their letters. Numbers are read digit by
     /// digit anyway.
-    pub fn spelled(&self, text: &str) -> Result<Vec<String>> {
+    pub(super) fn spelled(&self, text: &str) -> Result<Vec<String>> {
         let Some(encoder) = self.encoders.first() else { return Ok(Vec::new()) };
         let mut spelled = Vec::new();
         for (word, _) in encoder.chunks(text, self.options)?.prompt.words() {
@@ -126,7 +126,7 @@ impl TextEncoders {
     }
 
     /// Are there as many layers as the options skip?
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
         match (self.options.clip_skip, layers) {
             (Some(skip), Some(layers)) if !(1..=layers).contains(&skip) => {
@@ -138,7 +138,7 @@ impl TextEncoders {
 
     /// What they make of a text each, [1, 77 · chunks, width]. The states stand side by side; the pooled text is the first
     /// chunk's.
-    pub fn encode(&self, texts: [&str; 2], device: Device) -> Result<Conditioning> {
+    pub(super) fn encode(&self, texts: [&str; 2], device: Device) -> Result<Conditioning> {
         if let ([_], [first, second]) = (self.encoders.as_slice(), texts)
             && first != second
         {

@@ -7,7 +7,8 @@ use crate::conditioning::Conditioning;
 use crate::diffusion::{Input, Prediction, Predictions};
 use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
-use crate::nn::{AddedConditions, Sinusoids};
+use crate::nn::AddedConditions;
+use crate::nn::time::Sinusoids;
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
 

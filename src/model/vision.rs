@@ -40,17 +40,17 @@ struct Loaded {
 }
 
 impl VisionTower {
-    pub const fn new(place: Place, texts: [Place; 2], kind: Kind, device: Device) -> Self {
+    pub(super) const fn new(place: Place, texts: [Place; 2], kind: Kind, device: Device) -> Self {
         Self { place, texts, kind, device, loaded: OnceCell::new() }
     }
 
     /// The same for another model of the same source.
-    pub fn again(&self) -> Self {
+    pub(super) fn again(&self) -> Self {
         Self::new(self.place.clone(), self.texts.clone(), self.kind, self.device)
     }
 
     /// What it makes of a picture, for text encoders of these widths.
-    pub fn see(&self, picture: &Raster, view: View, widths: &[i64]) -> Result<Vision> {
+    pub(super) fn see(&self, picture: &Raster, view: View, widths: &[i64]) -> Result<Vision> {
         let Loaded { file, tower, processor, text_projection } = self.loaded()?;
         let width = tower.config().projection_dim;
         let refused = |field: &str, value: String, expected: String| {

@@ -49,13 +49,13 @@ pub(super) struct Encoder {
 
 impl Encoder {
     /// Pulls `layers.0`, `layers.1` and so on from `w`.
-    pub fn new(w: &Weights, config: EncoderConfig) -> Result<Self> {
+    pub(super) fn new(w: &Weights, config: EncoderConfig) -> Result<Self> {
         let layers = (0..config.layers).map(|i| Layer::new(&w.at("layers").at(i), config));
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
     /// `x` [b, tokens, width] → `x` and every layer's output, and the last of them once more.
-    pub fn forward(&self, mut x: Tensor) -> Result<(Vec<Tensor>, Tensor)> {
+    pub(super) fn forward(&self, mut x: Tensor) -> Result<(Vec<Tensor>, Tensor)> {
         let mut states = vec![x.shallow_clone()];
         for layer in &self.layers {
             x = layer.forward(&x)?;

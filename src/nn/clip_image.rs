@@ -167,7 +167,7 @@ impl ClipImageProcessor {
     }
 
     /// The defaults for a tower that sees pictures of `side` × `side` pixels.
-    pub fn of_side(side: u32) -> Self {
+    pub(crate) fn of_side(side: u32) -> Self {
         Self { size: PictureSize::Edge(side), crop_size: PictureSize::Edge(side), ..Self::default() }
     }
 
@@ -176,7 +176,7 @@ impl ClipImageProcessor {
     ///
     /// # Errors
     /// As [`pixels`](Self::pixels).
-    pub fn viewed(&self, picture: &Raster, view: View) -> Result<Tensor> {
+    pub(crate) fn viewed(&self, picture: &Raster, view: View) -> Result<Tensor> {
         let mut processor = self.clone();
         if view.range == ClipRange::Upstream {
             // (2x − 1 − mean)/std = (x − (1 + mean)/2)/(std/2)

@@ -109,7 +109,7 @@ impl ControlNet {
     pub fn new(w: &Weights, config: &ControlNetConfig) -> Result<Self> {
         config.check()?;
         let levels = config.unet.levels()?;
-        let ends = |level: Option<&super::Level>| level.map(|level| level.channels).unwrap_or_default();
+        let ends = |level: Option<&super::unet::Level>| level.map(|level| level.channels).unwrap_or_default();
         let (first, last) = (ends(levels.first()), ends(levels.last()));
         let mut make = BlockBuilder::new(&config.unet, 4 * first);
         let (contracting, skips) = UnetEncoder::new(w, &mut make, &levels)?;

@@ -45,14 +45,14 @@ impl Linear {
 /// Two linear layers stored as one, (values, gate): halves that lie in memory by themselves are cheaper to go on with than
 /// the halves of one wide result.
 #[derive(Debug)]
-pub struct Gated {
+pub(crate) struct Gated {
     values: Linear,
     gate: Linear,
 }
 
 impl Gated {
     /// [.., inputs] → [.., outputs] twice.
-    pub fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((self.values.forward(x)?, self.gate.forward(x)?))
     }
 }
@@ -86,12 +86,12 @@ impl Conv2d {
     }
 
     /// `onto`, in its memory, plus this of `x`: [b, outputs, h', w'] and [b, inputs, h, w].
-    pub fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         kernels::conv2d_onto(onto, x, &self.weight, self.bias.as_ref(), self.conv)
     }
 
     /// Two convolutions whose sum it is: of the first `inputs` channels, with the bias, and of the others.
-    pub fn split(&self, inputs: i64) -> Result<[Self; 2]> {
+    pub(crate) fn split(&self, inputs: i64) -> Result<[Self; 2]> {
         let others = self.weight.size4()?.1 - inputs;
         let part = |start, length, bias| -> Result<Self> {
             Ok(Self { weight: self.weight.f_narrow(1, start, length)?, bias, conv: self.conv, sums: OnceCell::new() })
@@ -100,7 +100,7 @@ impl Conv2d {
     }
 
     /// And [1 or b, outputs] to every cell. What is one row for the whole batch costs nothing: it joins the bias.
-    pub fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
         match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
                 kernels::conv2d(x, &self.weight, Some(&more.f_reshape([outputs])?.f_add(bias)?), self.conv)
@@ -126,7 +126,7 @@ impl GroupNorm {
     }
 
     /// The norms of the first `channels` and of the others; `None` if both are in one group.
-    pub fn split(&self, channels: i64) -> Result<Option<[Self; 2]>> {
+    pub(crate) fn split(&self, channels: i64) -> Result<Option<[Self; 2]>> {
         let all = self.weight.size1()?;
         let group = all / self.groups;
         if channels % group != 0 {
@@ -169,12 +169,12 @@ impl Weights {
     }
 
     /// A linear layer without bias.
-    pub fn linear_without_bias(&self, inputs: i64, outputs: i64) -> Result<Linear> {
+    pub(crate) fn linear_without_bias(&self, inputs: i64, outputs: i64) -> Result<Linear> {
         Ok(Linear { weight: self.tensor("weight", &[outputs, inputs])?, bias: None })
     }
 
     /// A linear layer of twice `outputs`, values before gate.
-    pub fn gated(&self, inputs: i64, outputs: i64) -> Result<Gated> {
+    pub(crate) fn gated(&self, inputs: i64, outputs: i64) -> Result<Gated> {
         let both = self.linear(inputs, 2 * outputs)?;
         let half = |start| -> Result<Linear> {
             let rows = |x: &Tensor| x.f_narrow(0, start, outputs);
@@ -184,7 +184,7 @@ impl Weights {
     }
 
     /// A 1×1 convolution as what it is: a linear layer over the channels.
-    pub fn cellwise(&self, inputs: i64, outputs: i64) -> Result<Linear> {
+    pub(crate) fn cellwise(&self, inputs: i64, outputs: i64) -> Result<Linear> {
         let weight = self.tensor("weight", &[outputs, inputs, 1, 1])?.f_reshape([outputs, inputs])?;
         Ok(Linear { weight, bias: Some(self.tensor("bias", &[outputs])?) })
     }
@@ -196,7 +196,7 @@ impl Weights {
     }
 
     /// A convolution without bias.
-    pub fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
+    pub(crate) fn conv2d_without_bias(&self, inputs: i64, outputs: i64, conv: Conv) -> Result<Conv2d> {
         let weight = self.tensor("weight", &[outputs, inputs, conv.kernel, conv.kernel])?;
         Ok(Conv2d { weight, bias: None, conv, sums: OnceCell::new() })
     }

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 /// The sizes of a [`Resnet`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ResnetConfig {
+pub(super) struct ResnetConfig {
     /// Channels in.
     pub inputs: i64,
     /// Channels out.
@@ -23,7 +23,7 @@ pub struct ResnetConfig {
 
 /// Two convolutions beside a shortcut; the time is added between them.
 #[derive(Debug)]
-pub struct Resnet {
+pub(super) struct Resnet {
     norm1: GroupNorm,
     conv1: Conv2d,
     time: Option<usize>,
@@ -34,7 +34,7 @@ pub struct Resnet {
 
 impl Resnet {
     /// Pulls a block from `w`.
-    pub fn new(w: &Weights, config: ResnetConfig) -> Result<Self> {
+    pub(super) fn new(w: &Weights, config: ResnetConfig) -> Result<Self> {
         let ResnetConfig { inputs, outputs, time, groups, eps } = config;
         let shortcut = || w.at("conv_shortcut").conv2d(inputs, outputs, Conv::CELL);
         Ok(Self {
@@ -51,7 +51,7 @@ impl Resnet {
     ///
     /// # Errors
     /// [`Error::Parameter`] if its own is not among them.
-    pub fn forward(&self, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let h = self.first(&self.conv1, &self.norm1, x, times)?;
         let mut h = self.second(h)?;
         match &self.conv_shortcut {
@@ -64,7 +64,7 @@ impl Resnet {
     ///
     /// Where n is less than b, row i of `x` goes with row i mod n of `skip`, and what the convolutions make of `skip` is computed once for
     /// all, if no group of the norm has channels of both.
-    pub fn forward_beside(&self, x: &Tensor, skip: &Tensor, times: &[Tensor]) -> Result<Tensor> {
+    pub(super) fn forward_beside(&self, x: &Tensor, skip: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let (rows, channels, ..) = x.size4()?;
         let parts = match &self.conv_shortcut {
             Some(shortcut) if skip.size4()?.0 < rows => self.norm1.split(channels)?.zip(Some(shortcut)),

@@ -83,7 +83,7 @@ impl TaesdConfig {
     }
 
     /// Numbers that encoding and decoding keep for a cell of a latent, at most at once: three tensors of the picture's size.
-    pub fn working(&self) -> f64 {
+    pub(crate) fn working(&self) -> f64 {
         let channels = self.decoder_block_out_channels.iter().chain(&self.encoder_block_out_channels).max();
         let factor = self.factor() as f64;
         3.0 * channels.copied().unwrap_or_default() as f64 * factor * factor

@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// Source: Attention Is All You Need, 3.5; layout as diffusers' `get_timestep_embedding`.
 #[derive(Debug)]
-pub struct Sinusoids {
+pub(crate) struct Sinusoids {
     frequencies: Tensor,
     sin_first: bool,
     odd: bool,
@@ -20,7 +20,7 @@ impl Sinusoids {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) only.
-    pub fn new(width: i64, sin_first: bool, shift: f64, device: Device) -> Result<Self> {
+    pub(crate) fn new(width: i64, sin_first: bool, shift: f64, device: Device) -> Result<Self> {
         let half = width / 2;
         // frequency i: 10000^(−i / (half − shift))
         let exponents = Tensor::f_arange(half, (Kind::Float, device))?.f_mul_scalar(-1e4f64.ln())?;
@@ -32,7 +32,7 @@ impl Sinusoids {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) if it is none, or on another device.
-    pub fn of(&self, values: &Tensor) -> Result<Tensor> {
+    pub(crate) fn of(&self, values: &Tensor) -> Result<Tensor> {
         let angles = values.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&self.frequencies)?;
         let (sin, cos) = (angles.f_sin()?, angles.f_cos()?);
         let both = Tensor::f_cat(&if self.sin_first { [sin, cos] } else { [cos, sin] }, 1)?;
@@ -42,7 +42,7 @@ impl Sinusoids {
 
 /// Two linear layers between sinusoids and what the resnets add.
 #[derive(Debug)]
-pub struct TimestepEmbedding {
+pub(crate) struct TimestepEmbedding {
     linear_1: Linear,
     cond_proj: Option<Linear>,
     linear_2: Linear,
@@ -50,7 +50,7 @@ pub struct TimestepEmbedding {
 
 impl TimestepEmbedding {
     /// From `inputs` numbers to `width`; with `condition`, a vector of that width may be given beside the timestep.
-    pub fn new(w: &Weights, inputs: i64, width: i64, condition: Option<i64>) -> Result<Self> {
+    pub(crate) fn new(w: &Weights, inputs: i64, width: i64, condition: Option<i64>) -> Result<Self> {
         Ok(Self {
             linear_1: w.at("linear_1").linear(inputs, width)?,
             cond_proj: condition.map(|n| w.at("cond_proj").linear_without_bias(n, inputs)).transpose()?,
@@ -59,7 +59,7 @@ impl TimestepEmbedding {
     }
 
     /// [n, inputs] and perhaps [n, condition] → [n, width].
-    pub fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
         let x = match (&self.cond_proj, condition) {
             (Some(project), Some(condition)) => x.f_add(&project.forward(condition)?)?,
             _ => x.shallow_clone(),
@@ -77,7 +77,7 @@ pub(super) struct TimeProjections {
 
 impl TimeProjections {
     /// Of the layers of resnets, in their order. In training each stays by itself, since a joined one would be a copy.
-    pub fn new(each: Vec<Linear>) -> Result<Self> {
+    pub(super) fn new(each: Vec<Linear>) -> Result<Self> {
         let outputs = each.iter().map(Linear::outputs).collect::<Result<Vec<_>>>()?;
         let layers = match Linear::join(&each)? {
             Some(one) => vec![(one, outputs)],
@@ -87,7 +87,7 @@ impl TimeProjections {
     }
 
     /// The time embedding after its SiLU, [1 or b, width] → [1 or b, outputs] of each resnet.
-    pub fn forward(&self, time: &Tensor) -> Result<Vec<Tensor>> {
+    pub(super) fn forward(&self, time: &Tensor) -> Result<Vec<Tensor>> {
         let mut all = Vec::new();
         for (layer, outputs) in &self.layers {
             all.extend(layer.forward(time)?.f_split_with_sizes(outputs.as_slice(), 1)?);

@@ -8,7 +8,7 @@ use tch::Tensor;
 
 /// The sites of a network, listed while it is built, in the order they run.
 #[derive(Debug, Default)]
-pub struct Sites(Vec<AttentionSite>);
+pub(super) struct Sites(Vec<AttentionSite>);
 
 impl Sites {
     fn list(&mut self, w: &Weights, kind: SiteKind, config: &TransformerConfig) -> AttentionSite {
@@ -19,14 +19,14 @@ impl Sites {
     }
 
     /// The list.
-    pub fn into_vec(self) -> Vec<AttentionSite> {
+    pub(super) fn into_vec(self) -> Vec<AttentionSite> {
         self.0
     }
 }
 
 /// The sizes of a [`Transformer`] and where it stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TransformerConfig {
+pub(super) struct TransformerConfig {
     /// Channels in and out.
     pub channels: i64,
     /// Heads; divides the channels.
@@ -47,7 +47,7 @@ pub struct TransformerConfig {
 
 /// Blocks of self-attention, cross-attention and a feed-forward layer, beside a shortcut.
 #[derive(Debug)]
-pub struct Transformer {
+pub(super) struct Transformer {
     norm: GroupNorm,
     proj_in: Linear,
     transformer_blocks: Vec<Block>,
@@ -56,7 +56,7 @@ pub struct Transformer {
 
 impl Transformer {
     /// Pulls a transformer from `w` and lists its sites.
-    pub fn new(w: &Weights, config: &TransformerConfig, sites: &mut Sites) -> Result<Self> {
+    pub(super) fn new(w: &Weights, config: &TransformerConfig, sites: &mut Sites) -> Result<Self> {
         let &TransformerConfig { channels, depth, groups, linear, .. } = config;
         let projection = |name| match linear {
             true => w.at(name).linear(channels, channels),
@@ -74,7 +74,7 @@ impl Transformer {
 
     /// `x` is [n, channels, h, w], `context` [b, tokens, width]; out comes [b, channels, h, w]. Where n is less than b, `x` is
     /// [`repeated`], once there is something of the context in it.
-    pub fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
             h = block.forward(&h, context, tap)?;

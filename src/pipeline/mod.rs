@@ -18,7 +18,6 @@ pub use request::Request;
 
 use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
-use crate::diffusion::Prediction;
 use crate::error::{Result, blame};
 use crate::guidance::{Guidance, HookOnly};
 use crate::methods::ColorForce;
@@ -115,13 +114,6 @@ impl Builder {
         self
     }
 
-    /// What the VAE computes in, if it is not to be what the rest computes in. Default: f32 for an SDXL model in f16 whose VAE's
-    /// configuration asks for it (`force_upcast`), else as the rest.
-    pub fn vae_precision(mut self, precision: impl Into<Precision>) -> Self {
-        self.options.vae_precision = Some(precision.into());
-        self
-    }
-
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub fn vae(mut self, vae: Source) -> Self {
         self.options.vae = Some(vae);
@@ -135,40 +127,10 @@ impl Builder {
         self
     }
 
-    /// Another text encoder, likewise.
-    pub fn text_encoder(mut self, text_encoder: Source) -> Self {
-        self.options.text_encoder = Some(text_encoder);
-        self
-    }
-
-    /// Another second text encoder (SDXL), likewise.
-    pub fn text_encoder_2(mut self, text_encoder: Source) -> Self {
-        self.options.text_encoder_2 = Some(text_encoder);
-        self
-    }
-
     /// CLIP's vision tower, for guidance by pictures, if the checkpoint has none: a folder of an image encoder or of a whole
     /// CLIP, such as openai/clip-vit-large-patch14 for SD 1.x.
     pub fn image_encoder(mut self, image_encoder: Source) -> Self {
         self.options.image_encoder = Some(image_encoder);
-        self
-    }
-
-    /// What the network's output means, where the checkpoint does not say or says it wrongly.
-    pub fn prediction(mut self, prediction: Prediction) -> Self {
-        self.options.prediction = Some(prediction);
-        self
-    }
-
-    /// A tiny autoencoder (TAESD) that shows pictures while they are made; see [`LoadOptions::preview`].
-    pub fn preview(mut self, preview: Source) -> Self {
-        self.options.preview = Some(preview);
-        self
-    }
-
-    /// Copies the weights into memory instead of mapping their files; see [`LoadOptions::in_memory`]. Default: false.
-    pub fn in_memory(mut self, in_memory: bool) -> Self {
-        self.options.in_memory = in_memory;
         self
     }
 

@@ -179,7 +179,7 @@ impl PngRecipe {
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, says nothing, or something that is not understood.
-    pub fn by(path: &Path) -> Result<Self> {
+    pub(super) fn by(path: &Path) -> Result<Self> {
         let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
         let texts = Raster::texts_under(path, &[OWN, PARAMETERS])?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());

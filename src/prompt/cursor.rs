@@ -9,40 +9,40 @@ pub(crate) struct Cursor<'t> {
 }
 
 impl<'t> Cursor<'t> {
-    pub const fn new(text: &'t str) -> Self {
+    pub(crate) const fn new(text: &'t str) -> Self {
         Self { text, at: 0 }
     }
 
     /// Bytes before this place.
-    pub const fn at(&self) -> usize {
+    pub(crate) const fn at(&self) -> usize {
         self.at
     }
 
     /// The text from this place on.
-    pub fn rest(&self) -> &'t str {
+    pub(crate) fn rest(&self) -> &'t str {
         self.text.get(self.at..).unwrap_or_default()
     }
 
     /// The letter before this place.
-    pub fn before(&self) -> Option<char> {
+    pub(crate) fn before(&self) -> Option<char> {
         self.text.get(..self.at)?.chars().next_back()
     }
 
     /// The letter at this place.
-    pub fn peek(&self) -> Option<char> {
+    pub(crate) fn peek(&self) -> Option<char> {
         looked(1);
         self.rest().chars().next()
     }
 
     /// Moves over the letter at this place and returns it.
-    pub fn next(&mut self) -> Option<char> {
+    pub(crate) fn next(&mut self) -> Option<char> {
         let letter = self.peek()?;
         self.at += letter.len_utf8();
         Some(letter)
     }
 
     /// Moves over `token` if the text goes on with it.
-    pub fn take(&mut self, token: &str) -> bool {
+    pub(crate) fn take(&mut self, token: &str) -> bool {
         looked(token.len());
         let is_here = self.rest().starts_with(token);
         self.at += if is_here { token.len() } else { 0 };
@@ -50,7 +50,7 @@ impl<'t> Cursor<'t> {
     }
 
     /// Moves over letters as long as they are `wanted`, and returns them.
-    pub fn take_while(&mut self, mut wanted: impl FnMut(char) -> bool) -> &'t str {
+    pub(crate) fn take_while(&mut self, mut wanted: impl FnMut(char) -> bool) -> &'t str {
         let rest = self.rest();
         let length = rest.find(|letter| !wanted(letter)).unwrap_or(rest.len());
         looked(length + 1);

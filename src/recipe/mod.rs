@@ -98,14 +98,14 @@ pub(crate) mod function {
     use serde::de::IgnoredAny;
     use serde::ser::Error;
 
-    pub fn serialize<F, S: Serializer>(function: &Option<F>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<F, S: Serializer>(function: &Option<F>, to: S) -> Result<S::Ok, S::Error> {
         match function {
             Some(_) => Err(S::Error::custom("it was given a function, which cannot be written")),
             None => to.serialize_none(),
         }
     }
 
-    pub fn deserialize<'de, F, D: Deserializer<'de>>(from: D) -> Result<Option<F>, D::Error> {
+    pub(crate) fn deserialize<'de, F, D: Deserializer<'de>>(from: D) -> Result<Option<F>, D::Error> {
         IgnoredAny::deserialize(from).map(|_| None)
     }
 }

@@ -26,7 +26,7 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Malformed`] for one that would not be read.
-    pub fn of(tensor: &Tensor) -> Result<Self> {
+    pub(super) fn of(tensor: &Tensor) -> Result<Self> {
         if bytes(&tensor.size()).is_none() {
             return Err(malformed(&format!("a shape of {:?} is too large", tensor.size())));
         }
@@ -41,7 +41,7 @@ impl Packed {
     ///
     /// # Errors
     /// [`Error::Malformed`] if they are not as many values as the shape has.
-    pub fn tensor(&self) -> Result<Tensor> {
+    pub(super) fn tensor(&self) -> Result<Tensor> {
         let length = bytes(&self.shape).ok_or_else(|| malformed(&format!("a shape of {:?}", self.shape)))?;
         let packed = BASE64_STANDARD.decode(&self.values).map_err(|error| malformed(&error))?;
         let mut bytes = Vec::new();
@@ -81,11 +81,11 @@ pub(crate) mod tensor {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
     use tch::Tensor;
 
-    pub fn serialize<S: Serializer>(tensor: &Tensor, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(tensor: &Tensor, to: S) -> Result<S::Ok, S::Error> {
         Packed::of(tensor).map_err(ser::Error::custom)?.serialize(to)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tensor, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Tensor, D::Error> {
         Packed::deserialize(from)?.tensor().map_err(de::Error::custom)
     }
 }
@@ -98,7 +98,7 @@ pub(crate) mod plane {
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
     use tch::Tensor;
 
-    pub fn serialize<S: Serializer>(plane: &Array2<f32>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(plane: &Array2<f32>, to: S) -> Result<S::Ok, S::Error> {
         let packed = || -> Checked<Packed> {
             let flat: Vec<f32> = plane.iter().copied().collect();
             Packed::of(&Tensor::f_from_slice(&flat)?.f_reshape([plane.nrows() as i64, plane.ncols() as i64])?)
@@ -106,7 +106,7 @@ pub(crate) mod plane {
         packed().map_err(ser::Error::custom)?.serialize(to)
     }
 
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Array2<f32>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Array2<f32>, D::Error> {
         let packed = Packed::deserialize(from)?;
         let plane = || -> Checked<Array2<f32>> {
             let values = packed.tensor()?;

@@ -1,7 +1,7 @@
 //! Where something is in the picture.
 
 mod competition;
-mod daam;
+pub(crate) mod daam;
 mod differential;
 mod normalize;
 mod recorded;
@@ -9,7 +9,7 @@ mod region;
 mod registry;
 
 pub use competition::Competition;
-pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, KeyFilter, Occurrence, PackageDaam, PackageKey, Refine, WordMaps};
+pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, Occurrence, Refine, WordMaps};
 pub use differential::Differential;
 pub use normalize::Normalize;
 pub use recorded::Recorded;

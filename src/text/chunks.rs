@@ -104,7 +104,7 @@ impl Tokenizer {
     }
 
     /// A chunk of nothing.
-    pub fn empty_chunk(&self) -> Vec<i64> {
+    pub(crate) fn empty_chunk(&self) -> Vec<i64> {
         self.filled(&[]).0
     }
 

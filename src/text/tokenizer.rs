@@ -179,7 +179,7 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the file is not of this form.
-    pub fn with_added(&self, added_tokens: &[u8]) -> Result<Self> {
+    pub(crate) fn with_added(&self, added_tokens: &[u8]) -> Result<Self> {
         let added: BTreeMap<String, i64> = parse("added_tokens.json", added_tokens)?;
         added.iter().try_fold(self.clone(), |tokenizer, (word, id)| tokenizer.and_word(word, *id))
     }
@@ -197,7 +197,7 @@ impl Tokenizer {
     }
 
     /// What short texts are filled up with.
-    pub const fn pad(&self) -> i64 {
+    pub(crate) const fn pad(&self) -> i64 {
         self.pad
     }
 

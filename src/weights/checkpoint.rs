@@ -58,7 +58,7 @@ enum Place {
 
 impl Checkpoint {
     /// Opens a source of a whole model.
-    pub fn open(source: &Source, reading: Reading) -> Result<Self> {
+    pub(crate) fn open(source: &Source, reading: Reading) -> Result<Self> {
         #[cfg(feature = "hub")]
         if let Source::Hub(hub) = source {
             return Self::open(&hub.fetch(reading.variant.as_deref())?, reading);
@@ -95,7 +95,7 @@ impl Checkpoint {
     }
 
     /// Opens a source of a ControlNet: its own folder, or a file that holds one.
-    pub fn open_controlnet(source: &Source) -> Result<Self> {
+    pub(crate) fn open_controlnet(source: &Source) -> Result<Self> {
         #[cfg(feature = "hub")]
         if let Source::Hub(hub) = source {
             return Self::open_controlnet(&hub.fetch(None)?);
@@ -137,7 +137,7 @@ impl Checkpoint {
     }
 
     /// The family of a single file; `None` for a folder, whose configurations say everything.
-    pub fn family(&self) -> Option<ModelFamily> {
+    pub(crate) fn family(&self) -> Option<ModelFamily> {
         match &self.place {
             Place::File { family, .. } => Some(*family),
             _ => None,
@@ -145,7 +145,7 @@ impl Checkpoint {
     }
 
     /// What a single file predicts and why that is believed; `None` for a folder, which says it.
-    pub fn prediction(&self) -> Result<Option<String>> {
+    pub(crate) fn prediction(&self) -> Result<Option<String>> {
         match &self.place {
             Place::File { file, .. } => Ok(Some(file.prediction()?.because)),
             _ => Ok(None),
@@ -153,12 +153,12 @@ impl Checkpoint {
     }
 
     /// What was noticed so far, in sentences.
-    pub fn notes(&self) -> Vec<String> {
+    pub(crate) fn notes(&self) -> Vec<String> {
         self.notes.borrow().clone()
     }
 
     /// Is there such a file?
-    pub fn has(&self, file: &str) -> Result<bool> {
+    pub(crate) fn has(&self, file: &str) -> Result<bool> {
         match &self.place {
             Place::Folder { .. } => Ok(self.path(file).is_some_and(|path| path.is_file())),
             _ => Ok(self.read(file)?.is_some()),
@@ -166,7 +166,7 @@ impl Checkpoint {
     }
 
     /// The contents of a file, by its path inside the checkpoint; `None` if there is none.
-    pub fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
+    pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         match &self.place {
             Place::Embedded => Ok(embedded(file).map(Cow::Borrowed)),
             Place::Folder { .. } => {
@@ -181,14 +181,14 @@ impl Checkpoint {
     }
 
     /// A JSON file; `None` if there is none.
-    pub fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
+    pub(crate) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         let Some(bytes) = self.read(file)? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
     }
 
     /// A text file; `None` if there is none.
-    pub fn text(&self, file: &str) -> Result<Option<String>> {
+    pub(crate) fn text(&self, file: &str) -> Result<Option<String>> {
         let Some(bytes) = self.read(file)? else { return Ok(None) };
         let text = String::from_utf8(bytes.into_owned());
         text.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
@@ -198,7 +198,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`Error::MissingFile`], also where only a pickle is there; [`Error::Malformed`].
-    pub fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
+    pub(crate) fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
         let (file, tensors) = match &self.place {
             Place::Embedded => self.embedded_tensors(part)?,
             Place::Folder { .. } => self.folder_tensors(part)?,
@@ -254,7 +254,7 @@ impl Checkpoint {
     }
 
     /// How messages call a file.
-    pub fn name(&self, file: &str) -> String {
+    pub(crate) fn name(&self, file: &str) -> String {
         match &self.place {
             Place::Embedded => format!("{file} of the embedded model"),
             Place::Folder { path, .. } => self.path(file).unwrap_or_else(|| path.join(file)).display().to_string(),
@@ -263,12 +263,12 @@ impl Checkpoint {
     }
 
     /// The error for a file that is not there.
-    pub fn missing(&self, file: &str, hint: &'static str) -> Error {
+    pub(crate) fn missing(&self, file: &str, hint: &'static str) -> Error {
         Error::MissingFile { file: file.into(), place: self.to_string(), hint }
     }
 
     /// The error for a part that is not there.
-    pub fn lacks(&self, part: &str) -> Error {
+    pub(crate) fn lacks(&self, part: &str) -> Error {
         let Place::File { file, .. } = &self.place else {
             let files = STEMS.map(|stem| format!("{part}/{stem}.safetensors")).join(" or ");
             return self.missing(&files, way(part));

@@ -129,7 +129,7 @@ impl Weights {
 
     /// The same tensors, each copied when it is handed out, so that none stays a view of a mapped file. A program that writes into
     /// such a file would change the network silently.
-    pub fn in_memory(&self) -> Self {
+    pub(crate) fn in_memory(&self) -> Self {
         Self { in_memory: true, ..self.clone() }
     }
 

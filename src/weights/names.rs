@@ -22,7 +22,7 @@ pub(super) enum Storage {
 
 impl Storage {
     /// The tensor as diffusers has it; a view.
-    pub fn take(self, x: &Tensor) -> Result<Tensor> {
+    pub(super) fn take(self, x: &Tensor) -> Result<Tensor> {
         Ok(match (self, x.size().as_slice()) {
             (Self::Cell, &[o, i, 1, 1] | &[o, i, 1]) => x.f_view([o, i])?,
             (Self::Transposed, &[_, _]) => x.f_transpose(0, 1)?,
@@ -50,7 +50,7 @@ impl Default for Layout {
 
 impl Layout {
     /// The counts of a file with these names, prefixes included.
-    pub fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+    pub(super) fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         // A ControlNet in the same file has the same blocks once more.
         let (mut blocks, mut halvings, mut levels) = (0, BTreeSet::new(), 0);
         for name in names {

@@ -20,7 +20,7 @@ pub enum ModelFamily {
 
 impl ModelFamily {
     /// The family whose context is `width` wide.
-    pub fn of_context(width: i64) -> Option<Self> {
+    pub(crate) fn of_context(width: i64) -> Option<Self> {
         Some(match width {
             768 => Self::Sd1,
             1024 => Self::Sd2,
@@ -31,7 +31,7 @@ impl ModelFamily {
     }
 
     /// Is it SDXL or its refiner?
-    pub const fn is_xl(self) -> bool {
+    pub(crate) const fn is_xl(self) -> bool {
         matches!(self, Self::Sdxl | Self::SdxlRefiner)
     }
 }

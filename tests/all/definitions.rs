@@ -2,6 +2,7 @@
 //! that the JSON files in `tests/golden/specs/` were written by.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
+use impasto::compat::{KeyFilter, PackageDaam};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, TrainingSchedule};
 use impasto::guidance::Guidance;
@@ -9,7 +10,7 @@ use impasto::mask::Region;
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::{ForceTarget, GoldMode, MaskEdge, StepVariance};
 use impasto::prompt::Piece;
-use impasto::saliency::{Daam, KeyFilter, Normalize, PackageDaam};
+use impasto::saliency::{Daam, Normalize};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::text::{Long, Tokenizer};
@@ -269,7 +270,7 @@ fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
     let values = Vec::<f32>::try_from(map.reshape([-1]))?;
     let drawn = Array2::from_shape_vec((8, 8), values).expect("64 values");
     let mut force = ColorForce::published("drawn", Rgb(0, 0, 0)).saliency(Region::new(drawn));
-    force = force.saliency_cutoff(cutoff).edge(edge).window(Window::WHOLE);
+    force = force.saliency_cutoff(cutoff).tune(|options| options.edge = edge).window(Window::WHOLE);
     let model = ToyModel::new(1)?;
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1, Spacing::Leading)?;
     let start = Start::new("a", Grid::new(8, 8), Noise::shared(1));
@@ -310,8 +311,8 @@ fn fraction(v: f64, force: &dyn Fn() -> ColorForce, solver: &dyn Fn() -> Box<dyn
     let mut finals = [0.0; 2];
     for (target, end) in finals.iter_mut().enumerate() {
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
-        let sampler =
-            Sampler::boxed(schedule, solver()).guide(force().gold(flat(target as f64)).saliency(everywhere()));
+        let sampler = Sampler::boxed(schedule, solver())
+            .guide(force().tune(|options| options.gold = flat(target as f64)).saliency(everywhere()));
         let mut run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
         *end = run.finish()?.mean(Kind::Double).double_value(&[]);
     }
@@ -338,7 +339,9 @@ fn the_toy_process_reaches_what_algebra_says() -> Result<()> {
         };
         let steps = row["steps"].as_u64().expect("a count") as usize;
         for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
-            let force = || ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).target(target);
+            let force = || {
+                ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).tune(|options| options.target = target)
+            };
             let got = fraction(prior(row), &force, &solver, steps)?;
             assert!((got - want).abs() < 1e-4, "{row}: {got}");
             checked += 1;
@@ -354,7 +357,11 @@ fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<
         let count = |field: &str| row[field].as_u64().expect("a count") as usize;
         for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
             let reference = count("reference_steps");
-            let force = || ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).reference_steps(reference);
+            let force = || {
+                ColorForce::published("all", Rgb(0, 0, 0))
+                    .color_var(color_var)
+                    .tune(|options| options.reference_steps = Some(reference))
+            };
             let solver = || -> Box<dyn Solver> { Box::new(EulerAncestral::default()) };
             let got = fraction(prior(row), &force, &solver, count("steps"))?;
             assert!((got - want).abs() < 1e-4, "{row}: {got}");
@@ -367,22 +374,33 @@ fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<
 fn the_variances_a_step_can_have() -> Result<()> {
     let golden = &golden("forcing")["variance_choice"];
     type Make = fn() -> StepVariance;
+    /// The variance of the noise that an ancestral sampler adds.
+    fn ancestral(step: &Step) -> f64 {
+        let (from, to) = (step.from * step.from, step.to * step.to);
+        if to == 0.0 { 0.0 } else { to * (from - to) / from }
+    }
     let choices: [(&str, Make); 4] = [
         ("noise_level", || StepVariance::NoiseLevel),
         ("next_level", || StepVariance::NextLevel),
-        ("sampling", || StepVariance::Sampling),
+        ("sampling", || StepVariance::Custom(Box::new(ancestral))),
         ("noise_level", || StepVariance::Custom(Box::new(|step| step.from * step.from))),
     ];
     for (name, variance) in choices {
         for (color_var, want) in numbers(&golden["c"]).into_iter().zip(numbers(&golden[name])) {
-            let force = || ColorForce::published("all", Rgb(0, 0, 0)).color_var(color_var).step_variance(variance());
+            let force = || {
+                ColorForce::published("all", Rgb(0, 0, 0))
+                    .color_var(color_var)
+                    .tune(|options| options.step_variance = variance())
+            };
             let solver = || -> Box<dyn Solver> { Box::new(EulerAncestral::default()) };
             let got = fraction(f64::INFINITY, &force, &solver, 28)?;
             assert!((got - want).abs() < 1e-4, "{name} {color_var}: {got}, not {want}");
         }
     }
-    let broken =
-        || ColorForce::published("all", Rgb(0, 0, 0)).step_variance(StepVariance::Custom(Box::new(|_| f64::NAN)));
+    let broken = || {
+        ColorForce::published("all", Rgb(0, 0, 0))
+            .tune(|options| options.step_variance = StepVariance::Custom(Box::new(|_| f64::NAN)))
+    };
     let error = fraction(1.0, &broken, &|| Box::new(Euler), 28).expect_err("not a variance").to_string();
     assert!(error.contains("step_variance is NaN"), "{error}");
     Ok(())
@@ -397,7 +415,9 @@ fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
         let schedule = Schedule::from_timesteps(&table, &timesteps, &SpacingOptions::default())?;
         let first = schedule.steps().next().expect("two steps");
         let grid = Grid::new(512, 512); // a million cells with four channels
-        let force = ColorForce::published("all", Rgb(0, 0, 0)).color_var(numbers(&row["c"])[0]).gold(flat(0.0));
+        let force = ColorForce::published("all", Rgb(0, 0, 0))
+            .color_var(numbers(&row["c"])[0])
+            .tune(|options| options.gold = flat(0.0));
         let force = force.saliency(Region::new(Array2::ones((512, 512))));
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force);
         let mut run = sampler.start(&model, Start::new("a", grid, Noise::shared(1)))?;

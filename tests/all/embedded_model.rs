@@ -10,7 +10,7 @@ use impasto::saliency::{Daam, Occurrence};
 use impasto::sampler::CancelToken;
 use impasto::text::{TextOptions, Tokenizer};
 use impasto::weights::Weights;
-use impasto::{Codec, Error, Model, Pipeline, Result, Rgb, Source, Window};
+use impasto::{Codec, Error, LoadOptions, Model, Pipeline, Result, Rgb, Source, Window};
 use ndarray::Array2;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -42,7 +42,8 @@ fn a_region_forces_what_no_word_names() -> Result<()> {
     };
     let (plain, _) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(1e9))?;
     let (forced, notes) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(5.0))?;
-    let (exact, _) = painted(|phrase, color| ColorForce::exact(phrase, color).outlines(false))?;
+    let (exact, _) =
+        painted(|phrase, color| ColorForce::exact(phrase, color).tune(|options| options.outlines = false))?;
     assert_eq!((forced.area, exact.area), (0.25, 0.25));
     let distances = [plain, forced, exact].map(|painted| painted.delta_e);
     assert!(distances[1] < distances[0] && distances[2] < 1.0 && distances[0] > 20.0, "{distances:?}");
@@ -103,7 +104,10 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
         |r| r.guide(ColorForce::published("eyes", GOLD).window(Window::timesteps(0.0..=1200.0))),
         &["0..=1200", "0..=999"],
     );
-    fails(|r| r.guide(ColorForce::published("eyes", GOLD).reference_steps(0)), &["reference_steps is 0"]);
+    fails(
+        |r| r.guide(ColorForce::published("eyes", GOLD).tune(|options| options.reference_steps = Some(0))),
+        &["reference_steps is 0"],
+    );
     fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
     fails(|r| r.guide(Daam::of("eyes").occurrence(Occurrence::Nth(1))), &["occurrence Nth is 1", "less than 1"]);
     fails(
@@ -128,11 +132,16 @@ fn a_pipeline_is_checked_when_it_is_built() {
 fn vae_computes_in_the_kind_of_the_rest_unless_told() -> Result<()> {
     let latent = Noise::seeded(3).draw(&[1, 4, 16, 16])?;
     let decode = |builder: Builder| -> Result<Tensor> { builder.build()?.model().decode(&latent) };
+    let options = |network: Kind, vae: Kind| LoadOptions {
+        precision: network.into(),
+        vae_precision: Some(vae.into()),
+        ..LoadOptions::default()
+    };
     let plain = decode(Pipeline::builder())?;
     let bf16 = decode(Pipeline::builder().precision(Kind::BFloat16))?;
     assert_ne!(plain, bf16);
-    assert_eq!(decode(Pipeline::builder().precision(Kind::BFloat16).vae_precision(Kind::Float))?, plain);
-    assert_eq!(decode(Pipeline::builder().vae_precision(Kind::BFloat16))?, bf16);
+    assert_eq!(decode(Pipeline::builder().options(options(Kind::BFloat16, Kind::Float)))?, plain);
+    assert_eq!(decode(Pipeline::builder().options(options(Kind::Float, Kind::BFloat16)))?, bf16);
     Ok(())
 }
 
@@ -141,7 +150,7 @@ fn every_gold_decodes_to_its_color() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let cells = i64::from(pipeline.model().defaults().width) / 8;
     let mut gold = |mode| -> Result<(f64, tch::Tensor)> {
-        let mut force = ColorForce::published("eyes", GOLD).gold(mode);
+        let mut force = ColorForce::published("eyes", GOLD).tune(|options| options.gold = mode);
         let _ = pipeline.request(PORTRAIT).seed(1).steps(1).guide(&mut force).run()?;
         Ok((force.details()?.representable_delta_e, force.gold_latent()?.shallow_clone()))
     };

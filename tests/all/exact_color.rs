@@ -79,7 +79,7 @@ fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> 
         assert_eq!(maps.select(0, step), maps.select(0, 0), "one map for all steps");
     }
     // Without strength the second pass is the first one.
-    let weak = exact().color_var(1e30).trim(0);
+    let weak = exact().color_var(1e30).tune(|options| options.trim = 0);
     assert_eq!(latents(sampler().guide(weak), 1, 7)?, latents(sampler(), 1, 7)?);
     assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the value again, the picture again");
     Ok(())
@@ -100,12 +100,15 @@ fn a_first_pass_stops_where_nobody_wants_more() -> Result<()> {
     let steps: Vec<Step> = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras)?.steps().collect();
     for (until, first_steps) in [(steps[2].timestep, 3), (steps[4].timestep, 5), (0.0, 6)] {
         let mut count = Count(0);
-        let _ = latents(sampler().guide(exact().two_pass(until)).hook(&mut count), 1, 7)?;
+        let _ =
+            latents(sampler().guide(exact().tune(|options| options.first_pass = Some(until))).hook(&mut count), 1, 7)?;
         assert_eq!(count.0, first_steps + 6, "until {until}");
     }
     // The longest wish counts.
     let mut count = Count(0);
-    let both = sampler().guide(exact().two_pass(steps[4].timestep)).guide(exact().two_pass(steps[2].timestep));
+    let both = sampler()
+        .guide(exact().tune(|options| options.first_pass = Some(steps[4].timestep)))
+        .guide(exact().tune(|options| options.first_pass = Some(steps[2].timestep)));
     let _ = latents(both.hook(&mut count), 1, 7)?;
     assert_eq!(count.0, 5 + 6);
     Ok(())
@@ -157,15 +160,20 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
     let protect = |force: ColorForce| force.protect_where("below", rows(|row| row >= 4), 0.5);
     let plain = step(None)?;
     let part = |x: &Tensor, from: i64, count: i64| x.narrow(2, from, count).copy();
-    let spared = step(Some(protect(everywhere()).protect_grow(0)))?;
+    let spared = step(Some(protect(everywhere()).tune(|options| options.protect_grow = 0)))?;
     assert_eq!(part(&spared, 4, 4), part(&plain, 4, 4));
     assert_ne!(part(&spared, 3, 1), part(&plain, 3, 1));
-    let grown = step(Some(protect(everywhere()).protect_grow(2)))?;
+    let grown = step(Some(protect(everywhere()).tune(|options| options.protect_grow = 2)))?;
     assert_eq!(part(&grown, 2, 6), part(&plain, 2, 6));
     assert_ne!(part(&grown, 1, 1), part(&plain, 1, 1));
     // The force's saliency is larger than half, so it has its cells; but not from what is protected always.
     let half = || Region::new(Array2::from_elem((8, 6), 0.5));
-    let unsure = |mode| everywhere().protect_where("all", half(), 0.4).protect_mode(mode).protect_grow(0);
+    let unsure = |mode| {
+        everywhere().protect_where("all", half(), 0.4).tune(|options| {
+            options.protect_mode = mode;
+            options.protect_grow = 0;
+        })
+    };
     assert_eq!(step(Some(unsure(ProtectMode::Compete)))?, step(Some(everywhere()))?);
     assert_eq!(step(Some(unsure(ProtectMode::Always)))?, plain);
     let mut mostly = unsure(ProtectMode::Always);
@@ -176,7 +184,7 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
 
 #[test]
 fn words_are_protected_in_both_passes() -> Result<()> {
-    let mut force = exact().saliency_cutoff(0.0).protect("hair").protect_grow(0);
+    let mut force = exact().saliency_cutoff(0.0).protect("hair").tune(|options| options.protect_grow = 0);
     let forced = latents(sampler().guide(&mut force), 1, 7)?;
     let mut hair = exact_map(Daam::competing("hair").against(["eyes"]))?;
     let masks = force.masks()?;
@@ -221,7 +229,12 @@ fn no_cell_belongs_to_two_things() -> Result<()> {
 
 #[test]
 fn one_image_of_a_batch_is_that_image_alone() -> Result<()> {
-    let force = || exact().feedback(Feedback::default()).saliency_cutoff(Cutoff::Auto).protect("hair");
+    let force = || {
+        exact()
+            .tune(|options| options.feedback = Some(Feedback::default()))
+            .saliency_cutoff(Cutoff::Auto)
+            .protect("hair")
+    };
     let run = |images, seed| latents(sampler().batching(Batching::OneByOne).guide(force()), images, seed);
     let all = run(3, 7)?;
     for image in 0..3 {
@@ -236,17 +249,27 @@ fn one_image_of_a_batch_is_that_image_alone() -> Result<()> {
 fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()> {
     let region = || rows(|row| row < 4);
     let force = |force: ColorForce| {
-        force.saliency(region()).window(Window::WHOLE).texture(Texture::MaskedMean).target(ForceTarget::SignalOnly)
+        force.saliency(region()).window(Window::WHOLE).tune(|options| {
+            options.texture = Texture::MaskedMean;
+            options.target = ForceTarget::SignalOnly;
+        })
     };
-    let mut closed = force(ColorForce::published("above", GOLD)).feedback(Feedback::default());
+    let mut closed =
+        force(ColorForce::published("above", GOLD)).tune(|options| options.feedback = Some(Feedback::default()));
     let _ = latents(steps(28).guide(&mut closed), 2, 7)?;
     let forced = closed.details()?.steps;
     let [first, last] = [forced.first(), forced.last()].map(|step| step.expect("forced").color_var);
     assert_eq!((first, last), (40.0, Feedback::default().limits.0), "what this model does not do is forced ever more");
-    let mut flat = force(ColorForce::published("above", GOLD)).texture(Texture::Off).feedback(Feedback::default());
+    let mut flat = force(ColorForce::published("above", GOLD)).tune(|options| {
+        options.texture = Texture::Off;
+        options.feedback = Some(Feedback::default());
+    });
     let _ = latents(steps(28).guide(&mut flat), 2, 7)?;
     assert_eq!(flat.details()?.steps.last().expect("forced").color_var, 15.0, "no solid blocks");
-    let mut trimmed = force(ColorForce::published("above", GOLD)).color_var(1000.0).trim(3).stat(ColorStat::Median);
+    let mut trimmed = force(ColorForce::published("above", GOLD)).color_var(1000.0).tune(|options| {
+        options.trim = 3;
+        options.stat = ColorStat::Median;
+    });
     let _ = latents(sampler().guide(&mut trimmed), 2, 7)?;
     let details = trimmed.details()?;
     assert_eq!(details.trimmed.len(), 2);
@@ -272,21 +295,24 @@ fn bad_settings_say_what_is_expected() {
     let feedback = Feedback::default();
     let rows = [
         (force().saliency_cutoff(f64::NAN), "saliency_cutoff"),
-        (force().texture(Texture::LowPass(0.0)), "texture LowPass"),
-        (force().texture(Texture::Local(0.0)), "texture Local"),
-        (force().texture(Texture::Local(f64::NAN)), "texture Local"),
-        (force().stat(ColorStat::Trimmed(0.5)), "stat Trimmed"),
-        (force().two_pass(1000.0), "two_pass until"),
-        (force().two_pass(f64::NAN), "two_pass until"),
-        (force().trim(11), "trim"),
+        (force().tune(|options| options.texture = Texture::LowPass(0.0)), "texture LowPass"),
+        (force().tune(|options| options.texture = Texture::Local(0.0)), "texture Local"),
+        (force().tune(|options| options.texture = Texture::Local(f64::NAN)), "texture Local"),
+        (force().tune(|options| options.stat = ColorStat::Trimmed(0.5)), "stat Trimmed"),
+        (force().tune(|options| options.first_pass = Some(1000.0)), "first_pass"),
+        (force().tune(|options| options.first_pass = Some(f64::NAN)), "first_pass"),
+        (force().tune(|options| options.trim = 11), "trim"),
         (force().protect("Eyes"), "another phrase than the one that is forced"),
-        (force().protect("hair").protect_grow(-1), "protect_grow"),
+        (force().protect("hair").tune(|options| options.protect_grow = -1), "protect_grow"),
         (force().protect_where("hair", Region::new(Array2::zeros((8, 6))), -1.0), "saliency_cutoff"),
-        (force().feedback(Feedback { goal: 21.0, ..feedback }), "feedback goal"),
-        (force().feedback(Feedback { span: 0.0, ..feedback }), "feedback span"),
-        (force().feedback(Feedback { gain: 2.5, ..feedback }), "feedback gain"),
-        (force().feedback(Feedback { relax: -0.1, ..feedback }), "feedback relax"),
-        (force().feedback(Feedback { limits: (0.0, 1.0), ..feedback }), "feedback limits"),
+        (force().tune(|options| options.feedback = Some(Feedback { goal: 21.0, ..feedback })), "feedback goal"),
+        (force().tune(|options| options.feedback = Some(Feedback { span: 0.0, ..feedback })), "feedback span"),
+        (force().tune(|options| options.feedback = Some(Feedback { gain: 2.5, ..feedback })), "feedback gain"),
+        (force().tune(|options| options.feedback = Some(Feedback { relax: -0.1, ..feedback })), "feedback relax"),
+        (
+            force().tune(|options| options.feedback = Some(Feedback { limits: (0.0, 1.0), ..feedback })),
+            "feedback limits",
+        ),
         (force().saliency(Daam::of("eyes").refine(Refine::SelfAttention { power: 9 })), "refine power"),
         (force().saliency(Daam::of("eyes").refine(Refine::Contrast { beta: f64::NAN, power: 2 })), "refine beta"),
     ];
@@ -326,7 +352,11 @@ fn a_force_that_asks_for_no_first_pass_is_the_same_beside_one_that_does() -> Res
 
 #[test]
 fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
-    let late = |until| ColorForce::published("eyes", GOLD).two_pass(until).window(Window::timesteps(0.0..=300.0));
+    let late = |until| {
+        ColorForce::published("eyes", GOLD)
+            .tune(|options| options.first_pass = Some(until))
+            .window(Window::timesteps(0.0..=300.0))
+    };
     let mut force = late(600.0);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
     let maps = force.saliency_maps()?;
@@ -341,8 +371,10 @@ fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
 
 #[test]
 fn feedback_begins_within_its_limits() -> Result<()> {
-    let mut force =
-        ColorForce::published("eyes", GOLD).color_var(2.0).feedback(Feedback::default()).window(Window::WHOLE);
+    let mut force = ColorForce::published("eyes", GOLD)
+        .color_var(2.0)
+        .tune(|options| options.feedback = Some(Feedback::default()))
+        .window(Window::WHOLE);
     let _ = latents(sampler().guide(&mut force), 1, 7)?;
     assert!(force.details()?.steps.iter().all(|step| step.color_var >= 15.0), "{:?}", force.details()?.steps);
     Ok(())
@@ -409,7 +441,7 @@ fn few_steps_are_forced_at_the_last() -> Result<()> {
         assert!(!details.painted.is_empty(), "{count}: {:?}", details.warnings);
     }
     // Without it the window decides, and it may have no step.
-    let mut late = exact().last_step(false).window(Window::timesteps(0.0..=250.0));
+    let mut late = exact().tune(|options| options.last_step = false).window(Window::timesteps(0.0..=250.0));
     let _ = latents(steps(1).guide(&mut late), 1, 7)?;
     assert!(late.details()?.steps.is_empty());
     assert!(late.details()?.warnings.iter().any(|warning| matches!(warning, ColorWarning::NeverActive { .. })));

@@ -293,13 +293,13 @@ fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
         (" ", new(), "prompt is \" \"; expected words: a picture alone is ImageGuidance::direct"),
         ("", ImageGuidance::text("a dog"), "a text alone is a prompt"),
         (PROMPT, ImageGuidance::text(" "), "guide text is \" \"; expected words"),
-        (PROMPT, new().threshold(2.0, 0.5), "threshold is 2"),
-        (PROMPT, new().threshold(0.5, 2.0), "threshold floor is 2"),
-        (PROMPT, new().clustered(f64::NAN), "clustered is NaN"),
-        (PROMPT, new().linear(-1.5, 0.0), "linear start is -1.5"),
-        (PROMPT, new().max_guidance(-0.5), "max_guidance is -0.5"),
-        (PROMPT, new().header_max(1.5), "header_max is 1.5"),
-        (PROMPT, new().temperature(-1.0), "temperature is -1"),
+        (PROMPT, new().tune(|params| params.threshold = (2.0, 0.5)), "threshold is 2"),
+        (PROMPT, new().tune(|params| params.threshold = (0.5, 2.0)), "threshold floor is 2"),
+        (PROMPT, new().tune(|params| params.clustered = f64::NAN), "clustered is NaN"),
+        (PROMPT, new().tune(|params| params.linear = (-1.5, 0.0)), "linear start is -1.5"),
+        (PROMPT, new().tune(|params| params.max_guidance = -0.5), "max_guidance is -0.5"),
+        (PROMPT, new().tune(|params| params.header_max = 1.5), "header_max is 1.5"),
+        (PROMPT, new().tune(|params| params.temperature = -1.0), "temperature is -1"),
         (PROMPT, new().pooled(2.0), "pooled is 2"),
         (PROMPT, new().window(Window::progress(0.0..=1.5)), "window is progress 0..=1.5; expected shares of the run"),
         (PROMPT, new().concepts("", 0.9), "concepts is \"\""),
@@ -318,7 +318,7 @@ fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
             "guide tokens has shape [64]; expected [tokens, width]",
         ),
         (PROMPT, ImageGuidance::tokens(&(rows(1) * 0.0)), "guide tokens is of length 0 at token 0"),
-        (PROMPT, new().space(Space::Joint), "space is Joint"),
+        (PROMPT, new().tune(|params| params.space = Space::Joint), "space is Joint"),
     ] {
         let got = message(prompt, guide)?;
         assert!(got.contains(said) && got.contains("ImageGuidance failed in "), "{got}");
@@ -385,7 +385,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
 
     let prompt = "a house, ground, sky";
     let plain = pipeline.request(prompt).seed(3).steps(4).run()?;
-    let mut guide = ImageGuidance::new(&picture()).space(Space::Joint);
+    let mut guide = ImageGuidance::new(&picture()).tune(|params| params.space = Space::Joint);
     let guided = pipeline.request(prompt).seed(3).steps(4).guide(&mut guide).run()?;
     assert_ne!(plain.image(0)?, guided.image(0)?);
     let report = &guided.reports()[0];
@@ -394,7 +394,8 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert_eq!(report.data["params"]["space"], "Joint");
 
     // Tokens of words alone become what the picture has for a concept.
-    let mut concept = ImageGuidance::new(&picture()).params(GuidanceParams::off()).space(Space::Joint);
+    let mut concept =
+        ImageGuidance::new(&picture()).params(GuidanceParams::off()).tune(|params| params.space = Space::Joint);
     concept = concept.concepts("a house", 0.3);
     pipeline.request(prompt).seed(3).steps(1).guide(&mut concept).run()?;
     let words = pipeline.model().prompt(prompt)?.content();
@@ -403,12 +404,16 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert!(hits.iter().all(|hit| (words[0].start..words[0].end).contains(&hit.position)), "{hits:?}");
 
     let mut half = Pipeline::builder().precision(Kind::BFloat16).build()?;
-    let mut in_half = ImageGuidance::new(&picture()).space(Space::Joint);
+    let mut in_half = ImageGuidance::new(&picture()).tune(|params| params.space = Space::Joint);
     half.request(prompt).seed(3).steps(1).guide(&mut in_half).run()?;
     let full = guide.details()?.prompts[0].mean_similarity;
     assert!((in_half.details()?.prompts[0].mean_similarity - full).abs() < 0.05);
 
-    let mut itself = ImageGuidance::text(prompt).mapping(Mapping::Direct).max_guidance(1.0).linear(1.0, 1.0);
+    let mut itself = ImageGuidance::text(prompt).tune(|params| {
+        params.mapping = Mapping::Direct;
+        params.max_guidance = 1.0;
+        params.linear = (1.0, 1.0);
+    });
     let same = pipeline.request(prompt).seed(3).steps(4).guide(&mut itself).run()?;
     assert_eq!(plain.image(0)?, same.image(0)?);
     let error = pipeline.request(prompt).steps(1).guide(ImageGuidance::new(&Raster::flat(Rgb(0, 0, 0), (5, 0)))).run();

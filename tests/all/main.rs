@@ -10,7 +10,6 @@ mod controlnet;
 mod definitions;
 mod embedded_model;
 mod exact_color;
-mod examples;
 mod first_use;
 mod hook_seams;
 #[cfg(feature = "hub")]

@@ -7,14 +7,14 @@ use impasto::attention::CrossAttentionHook;
 use impasto::composition::{Composition, Entity};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Noise, NoiseEdges, Predictions, Schedule, Spacing, TrainingSchedule, region_noise};
-use impasto::guidance::{Cfg, Guidance, Plan, Setup};
+use impasto::guidance::{Cfg, Guidance, Picture, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompts};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Step, Window};
+use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Size, Step, Window};
 use ndarray::Array2;
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
@@ -137,7 +137,7 @@ fn each_image_has_its_map() -> Result<()> {
     assert_eq!(values(&w.select(2, 10)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], "the moon is in both");
     assert_eq!(each.details()?.areas[0].share, 0.25);
     assert_eq!(each.report()?.expect("there was a run").pictures.len(), 6);
-    assert!(each.legend((8, 8))?.height() > 100);
+    assert_eq!(each.legend((8, 8))?.len(), 2 + 2 * 3, "two maps, and three areas in each");
 
     let three = Start::new(PROMPT, GRID, Noise::seeded(1)).images(3);
     let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();
@@ -190,12 +190,15 @@ fn a_legend_shows_every_area_in_its_color() -> Result<()> {
     map.paste(&Raster::flat(RED, (48, 96)), 0, 0);
     let paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).area(Area::mask(top(), "boat"));
     let legend = paint.legend((1, 1))?;
-    assert_eq!(legend.pixel(8 + 40, 8 + 40), Some(RED), "the map");
-    assert_eq!(legend.pixel(2 * 8 + 192 + 40, 8 + 40), Some(RED), "its left half");
-    assert_ne!(legend.pixel(2 * 8 + 192 + 150, 8 + 40), Some(RED));
+    let captions: Vec<&str> = legend.iter().map(|panel| panel.caption.as_str()).collect();
+    assert_eq!(captions, ["map", "sea 1", "boat 1"]);
+    let panels = legend.iter().map(Picture::raster).collect::<Result<Vec<_>>>()?;
+    assert_eq!(panels[0].pixel(40, 40), Some(RED), "the map");
+    assert_eq!(panels[1].pixel(40, 40), Some(RED), "its left half");
+    assert_ne!(panels[1].pixel(150, 40), Some(RED));
     assert!(PaintWithWords::default().legend((1, 1)).is_err(), "nothing painted");
     let wide = PaintWithWords::default().area(Area::mask(top(), "boat")).legend((200, 100))?;
-    assert!(wide.width() > wide.height());
+    assert_eq!(wide[0].raster()?.size(), Size::new(192, 96));
     Ok(())
 }
 
@@ -403,7 +406,8 @@ fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Resul
     assert!(apart(&mixed[2].narrow(2, 4, 4).narrow(3, 0, 3), &hair.narrow(2, 4, 4).narrow(3, 0, 3)) < 1e-5);
     let twice = || RegionPrompts::default().add(left(), "hair", 1.0).add(top(), "hair", 1.0);
     assert_eq!(first(Some(twice()), "girl")?.len(), 2);
-    let guide = || ImageGuidance::text("red shirt").params(GuidanceParams::off()).linear(0.5, 0.5);
+    let guide =
+        || ImageGuidance::text("red shirt").params(GuidanceParams::off()).tune(|params| params.linear = (0.5, 0.5));
     let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
     assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
     assert_ne!(mixed[0], mixed[1]);
@@ -503,12 +507,12 @@ fn a_things_image_guides_its_words() -> Result<()> {
     let built = Entity::new("blue hair", (0, 0), (3, 8)).image(&image, 0.4);
     assert_eq!(built, composition.entities[0]);
     let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    let guide = ImageGuidance::new(&picture).params(words).max_guidance(0.4);
+    let guide = ImageGuidance::new(&picture).params(words).tune(|params| params.max_guidance = 0.4);
     let by_hand = RegionPrompts::default().add(left(), "blue hair", 0.8).guided(guide);
     let by_hand = by_hand.add(Region::rect(0.0..1.0, 0.5..1.0), "red shirt", 1.0);
     assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
     let preview = composition.preview()?;
-    assert_eq!(preview.pixel(8 + 144 + 8 + 20, 8 + 20), Some(Rgb(0, 128, 128)), "it lies in its box");
+    assert_eq!(preview[1].raster()?.pixel(20, 20), Some(Rgb(0, 128, 128)), "it lies in its box");
     // A path of JSON that is no file begins where the program runs.
     let missing = Composition::from_json(&text)?.regions().map(drop).expect_err("no such picture").to_string();
     assert!(missing.contains("teal.png"), "{missing}");
@@ -518,7 +522,8 @@ fn a_things_image_guides_its_words() -> Result<()> {
 #[test]
 fn a_preview_shows_boxes_where_they_are() -> Result<()> {
     let preview = Composition::from_json(SCENE)?.preview()?;
-    let at = |panel: u32, x: u32, y: u32| preview.pixel(8 + panel * (144 + 8) + x, 8 + y).expect("inside");
+    let panels = preview.iter().map(Picture::raster).collect::<Result<Vec<_>>>()?;
+    let at = |panel: usize, x: u32, y: u32| panels[panel].pixel(x, y).expect("inside");
     let paper = at(0, 140, 10);
     assert_ne!(at(0, 10, 10), paper, "hair");
     assert_ne!(at(0, 10, 150), at(0, 10, 10), "the shirt lies on it");

@@ -32,7 +32,10 @@ fn asking_for_reports_during_a_run_changes_no_bit_of_it() -> Result<()> {
     let guided = |nosy: bool| -> Result<Tensor> {
         let model = ToyModel::new(3)?;
         let schedule = Schedule::new(&impasto::diffusion::TrainingSchedule::stable_diffusion(), 6, Spacing::Leading)?;
-        let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).window(Window::WHOLE).trim(2);
+        let force = ColorForce::published("eyes", Rgb(255, 215, 0))
+            .color_var(5.0)
+            .window(Window::WHOLE)
+            .tune(|options| options.trim = 2);
         let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0));
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force).guide(Daam::of("gold"));
         let sampler = sampler.guide(PaintWithWords::default().mask(region, "girl", 1.0)).guide(Daam::words());

@@ -338,8 +338,9 @@ fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
     let part = |of: &Conditioning, columns: std::ops::Range<i64>| {
         of.context.narrow(2, columns.start, columns.end - columns.start)
     };
-    run(24, ImageGuidance::new(&picture).space(Space::Joint))?;
-    let error = run(16, ImageGuidance::new(&picture).space(Space::Joint)).unwrap_err().to_string();
+    run(24, ImageGuidance::new(&picture).tune(|params| params.space = Space::Joint))?;
+    let error =
+        run(16, ImageGuidance::new(&picture).tune(|params| params.space = Space::Joint)).unwrap_err().to_string();
     assert!(error.contains("space is Joint"), "the second text encoder has a projection, and it alone: {error}");
     for (width, guided, left) in [(16, 0..16, 16..40), (24, 16..40, 0..16)] {
         let seen = run(width, ImageGuidance::new(&picture))?;

@@ -2,9 +2,10 @@
 //! `tests/golden/specs/flexdiffuse.json` was written by and compared there with FlexDiffuse itself; and laws of the tween.
 
 use impasto::Result;
+use impasto::compat::Compat;
 use impasto::diffusion::Noise;
 use impasto::methods::image_guidance::{
-    Compat, GuidanceParams, Mapping, Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
+    GuidanceParams, Mapping, Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
 };
 use serde_json::Value;
 use tch::{Kind, Tensor};

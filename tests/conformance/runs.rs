@@ -2,12 +2,13 @@
 
 use super::{Case, Outputs, Result, device, schedulers};
 use impasto::attention::{AttentionSite, Tap};
+use impasto::compat::{KeyFilter, PackageDaam, PackageKey};
 use impasto::diffusion::solver::{Euler, EulerAncestral, Solver};
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Strength};
 use impasto::guidance::{Cfg, Guidance, RescaledCfg};
 use impasto::methods::{ColorForce, PerturbedAttention};
 use impasto::nn::ControlNet;
-use impasto::saliency::{Daam, Differential, HeatMap, KeyFilter, PackageDaam, PackageKey};
+use impasto::saliency::{Daam, Differential, HeatMap};
 use impasto::sampler::{Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{

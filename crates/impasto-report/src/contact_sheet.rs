@@ -2,10 +2,11 @@
 
 use crate::frames::frames;
 use crate::numbers::{lasted, range};
+use crate::sheet::Sheet;
 use impasto::guidance::{Curve, Report};
 use impasto::pipeline::Output;
 use impasto::raster::{Filter, Raster};
-use impasto::{Result, Rgb, Sheet, Size};
+use impasto::{Result, Rgb, Size};
 use std::time::Duration;
 
 /// Pixels of a cell's longer side, at most.

@@ -20,12 +20,15 @@
 
 mod contact_sheet;
 mod frames;
+mod lettering;
 mod numbers;
 mod page;
 mod plot;
+mod sheet;
 
 pub use contact_sheet::contact_sheet;
 pub use page::page;
+pub use sheet::Sheet;
 
 use impasto::pipeline::Output;
 use impasto::{Error, Result};

@@ -2,7 +2,8 @@
 //!
 //! `cargo run --release -p impasto-train --example dataset -- OUT_FOLDER [--seed N] [--count N] [--size N]`
 
-use impasto::{Raster, Result, Rgb, Sheet};
+use impasto::{Raster, Result, Rgb};
+use impasto_report::Sheet;
 use impasto_train::dataset::{Class, Dataset, Drawing, Wording};
 use std::path::{Path, PathBuf};
 use std::time::Instant;

@@ -4,7 +4,7 @@ use super::Journal;
 use impasto::Raster;
 use impasto::Result;
 use impasto::Rgb;
-use impasto::Sheet;
+use impasto_report::Sheet;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::Path;

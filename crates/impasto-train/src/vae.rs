@@ -5,9 +5,9 @@ use super::{Loss, Parameters, Rule, Shard, Task};
 use impasto::Raster;
 use impasto::Result;
 use impasto::Rgb;
-use impasto::Sheet;
 use impasto::nn::{Posterior, Vae, VaeConfig};
 use impasto::weights::Tensors;
+use impasto_report::Sheet;
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 

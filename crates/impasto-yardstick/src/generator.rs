@@ -372,7 +372,7 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
 fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
     let guide = ImageGuidance::new(&raster(drawing)?).params(all);
-    Ok(guide.max_guidance(strength))
+    Ok(guide.tune(|params| params.max_guidance = strength))
 }
 
 /// At the size of the model's pictures.

@@ -138,7 +138,7 @@ impl SchedulerConfig {
     /// # Errors
     /// Those of [`SchedulerConfig::training_schedule`] and, without `spacing`, of [`SchedulerConfig::spacing`];
     /// [`Error::Parameter`] for `steps`.
-    pub fn schedule_for_another(
+    pub(crate) fn schedule_for_another(
         &self,
         family: SchedulerFamily,
         steps: usize,

@@ -1,5 +1,6 @@
 //! How fast errors of solvers shrink with the number of steps.
 
+use super::multistep::Taylor;
 use super::tests::{Fake, Picture, golden, tanh};
 use super::*;
 use crate::diffusion::{Schedule, TrainingSchedule};

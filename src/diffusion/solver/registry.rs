@@ -295,7 +295,8 @@ impl Recipe {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Eval, SdeNoise, Variance};
+    use super::super::dpmpp_sde::SdeNoise;
+    use super::super::{Eval, Variance};
     use super::*;
     use crate::diffusion::Transition;
     use crate::step::Step;

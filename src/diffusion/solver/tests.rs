@@ -1,5 +1,7 @@
 //! Every solver against the golden trajectories, and the laws they share.
 
+use super::dpmpp_sde::SdeNoise;
+use super::multistep::Taylor;
 use super::*;
 use crate::diffusion::{Denoised, Noise, Schedule, Spacing, SpacingOptions, Terminal, TrainingSchedule};
 use serde_json::Value;

@@ -83,7 +83,7 @@ impl UniPc {
     }
 
     /// Steps, by index, that are not corrected (`disable_corrector`); none by default.
-    pub fn uncorrected(mut self, steps: impl IntoIterator<Item = usize>) -> Self {
+    pub(crate) fn uncorrected(mut self, steps: impl IntoIterator<Item = usize>) -> Self {
         self.uncorrected = steps.into_iter().collect();
         self
     }

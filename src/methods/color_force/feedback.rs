@@ -104,29 +104,29 @@ impl Controller {
 
 impl Controlled {
     /// Every image begins with `color_var`, within the limits.
-    pub fn new(feedback: Feedback, color_var: f64, setup: &Setup<'_>) -> Result<Self> {
+    pub(super) fn new(feedback: Feedback, color_var: f64, setup: &Setup<'_>) -> Result<Self> {
         let (low, high) = feedback.limits;
         let images = vec![Controller::new(color_var.clamp(low, high)); setup.images as usize];
         Ok(Self { feedback, images, colors: LatentColors::fit(setup.codec, LEVELS, SIDE)? })
     }
 
     /// CIEDE2000 by which the linear map misses, if that is too much to go by.
-    pub fn misfit(&self) -> Option<f64> {
+    pub(super) fn misfit(&self) -> Option<f64> {
         Some(self.colors.misfit()).filter(|misfit| *misfit > MISFIT)
     }
 
     /// Every image's c.
-    pub fn color_vars(&self) -> Vec<f64> {
+    pub(super) fn color_vars(&self) -> Vec<f64> {
         self.images.iter().map(|image| image.color_var).collect()
     }
 
     /// Images whose color got worse as the force grew, so that it was left alone.
-    pub fn diverged(&self) -> impl Iterator<Item = usize> {
+    pub(super) fn diverged(&self) -> impl Iterator<Item = usize> {
         self.images.iter().enumerate().filter(|(_, image)| image.diverged).map(|(image, _)| image)
     }
 
     /// Measures the clean latent that the model saw, [n, 4, h, w], under `mask`, [n, 1, h, w].
-    pub fn look(&mut self, x0: &Tensor, mask: &Tensor, step: &Step, settings: &Settings) -> Result<()> {
+    pub(super) fn look(&mut self, x0: &Tensor, mask: &Tensor, step: &Step, settings: &Settings) -> Result<()> {
         if self.misfit().is_some() {
             return Ok(());
         }
@@ -152,7 +152,7 @@ impl Controlled {
 fn color_under(colors: &LatentColors, latent: &Tensor, mask: &Tensor, settings: &Settings) -> Result<Measured> {
     let inside = mask.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
     let cells = latent.f_flatten(1, -1)?.f_index_select(1, &inside)?.f_transpose(0, 1)?; // [cells, 4]
-    measure(&colors.of(&cells)?, settings.stat, settings.color)
+    measure(&colors.of(&cells)?, settings.options.stat, settings.color)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::comparison::undecided;
 use super::feedback::Controlled;
+use super::finder::Finder;
+use super::options::ForceOptions;
 use super::protect::Protected;
 use super::report::Trace;
 use super::run::{Forcing, MapSource, Maps};
@@ -17,7 +19,7 @@ use crate::guidance::{Guidance, Plan, Report, Setup};
 use crate::mask::{covered, outlined};
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
-use crate::saliency::{Competition, Daam, Saliency};
+use crate::saliency::{Competition, Saliency};
 use crate::step::Step;
 use crate::window::Window;
 use tch::{Kind, Tensor};
@@ -45,7 +47,7 @@ impl ColorForce {
             row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
         };
         let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
-        let seen = seen.filter(|_| self.settings.outlines).map(of_image).transpose()?;
+        let seen = seen.filter(|_| self.settings.options.outlines).map(of_image).transpose()?;
         let picture = seen.map(|x0| picture(&x0, codec)).transpose()?;
         let own = match &picture {
             Some(picture) => along_outlines(&found, picture, codec.cell())?,
@@ -104,7 +106,7 @@ impl ColorForce {
         let whole = mask.shallow_clone();
         for (protected, other) in self.protected.iter_mut().zip(&others) {
             if let Some(other) = other {
-                let Settings { protect_mode, protect_grow, .. } = self.settings;
+                let ForceOptions { protect_mode, protect_grow, .. } = self.settings.options;
                 mask = protected.spare(&mask, other, &found, protect_mode, protect_grow)?;
             }
         }
@@ -207,12 +209,14 @@ impl Guidance for ColorForce {
     fn first_pass(&self) -> Option<f64> {
         let protected = self.protected.iter().map(|protected| &*protected.saliency);
         let others = std::iter::once(&*self.saliency).chain(protected).filter_map(|saliency| saliency.first_pass());
-        self.settings.first_pass.into_iter().chain(others).reduce(f64::min)
+        self.settings.options.first_pass.into_iter().chain(others).reduce(f64::min)
     }
 
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         match self.run.as_ref().map(|run| &run.source) {
-            Some(MapSource::FirstPass(Some(seen))) if self.settings.first_pass.is_some() => self.promises(seen, codec),
+            Some(MapSource::FirstPass(Some(seen))) if self.settings.options.first_pass.is_some() => {
+                self.promises(seen, codec)
+            }
             _ => Ok(Vec::new()),
         }
     }
@@ -220,17 +224,16 @@ impl Guidance for ColorForce {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let known = match self.run.take().map(|run| run.source) {
             // A force that asked for no first pass only saw another's.
-            Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.first_pass.is_some() => {
+            Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.options.first_pass.is_some() => {
                 self.first_pass_maps(seen.as_ref(), setup.candidate, setup.codec)?
             }
             _ => None,
         };
         self.protected.iter_mut().for_each(Protected::forget);
         let settings = &self.settings;
-        if self.chosen {
-            // Nobody reads the attention outside the window.
-            let window = if setup.first_pass { Window::WHOLE } else { settings.window };
-            self.saliency = Box::new(Daam::of(&settings.phrase).window(window));
+        if let Finder::Attention(daam) = &mut self.saliency {
+            // The force ignores attention outside its window.
+            daam.read_in(if setup.first_pass { Window::WHOLE } else { settings.window });
         }
         let source = match known {
             Some(maps) => MapSource::Kept(maps),
@@ -240,7 +243,7 @@ impl Guidance for ColorForce {
                 if setup.first_pass { MapSource::FirstPass(None) } else { MapSource::Live }
             }
         };
-        let gold = settings.gold.latent(settings.color, setup)?;
+        let gold = settings.options.gold.latent(settings.color, setup)?;
         let mask = match &settings.mask {
             Some(region) => Some(region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?),
             None => None,
@@ -248,9 +251,9 @@ impl Guidance for ColorForce {
         let mut trace = Trace::new(setup.images, setup.codec.cell());
         settings.doubts(setup, self.saliency.range(), &gold).into_iter().for_each(|doubt| trace.warn(doubt));
         let controlled = |feedback: Feedback| {
-            Controlled::new(feedback.floored(settings.texture == Texture::Off), settings.color_var, setup)
+            Controlled::new(feedback.floored(settings.options.texture == Texture::Off), settings.color_var, setup)
         };
-        let feedback = settings.feedback.filter(|_| !setup.first_pass).map(controlled).transpose()?;
+        let feedback = settings.options.feedback.filter(|_| !setup.first_pass).map(controlled).transpose()?;
         if let (MapSource::Kept(maps), false) = (&source, self.saliency.competitions()?.is_empty()) {
             let (range, found) = (self.saliency.range(), &maps.found);
             trace.undecided = undecided(found, &settings.cutoff.levels(found, range, None)?.0, range)?;
@@ -299,14 +302,14 @@ impl Guidance for ColorForce {
         for saliency in self.looking() {
             saliency.denoised(step, denoised)?;
         }
-        if self.settings.target == ForceTarget::Denoised
+        if self.settings.options.target == ForceTarget::Denoised
             && let Some(pull) = self.pull(step, (step.eval == 0).then_some(&denoised.x0))?
         {
             if step.eval == 0 {
                 self.observe(step, &denoised.x0, &pull.mask)?;
             }
-            let shift = pull.shift(&denoised.x0, self.settings.texture)?;
-            pull.add_to(&mut denoised.pulls, shift, self.settings.overlap);
+            let shift = pull.shift(&denoised.x0, self.settings.options.texture)?;
+            pull.add_to(&mut denoised.pulls, shift, self.settings.options.overlap);
         }
         Ok(())
     }
@@ -315,14 +318,14 @@ impl Guidance for ColorForce {
         for saliency in self.looking() {
             saliency.transition(step, transition)?;
         }
-        let target = self.settings.target;
+        let target = self.settings.options.target;
         if target != ForceTarget::Denoised
             && let Some(pull) = self.pull(step, Some(&transition.x0))?
         {
             self.observe(step, &transition.x0, &pull.mask)?;
             let base = if target == ForceTarget::Mean { &transition.mean } else { &transition.x0 };
-            let shift = pull.shift(base, self.settings.texture)?;
-            pull.add_to(&mut transition.pulls, shift, self.settings.overlap);
+            let shift = pull.shift(base, self.settings.options.texture)?;
+            pull.add_to(&mut transition.pulls, shift, self.settings.options.overlap);
         }
         Ok(())
     }
@@ -332,7 +335,7 @@ impl Guidance for ColorForce {
             saliency.finish(latent, codec)?;
         }
         let Some(run) = &mut self.run else { return Ok(()) };
-        if self.settings.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
+        if self.settings.options.trim > 0 && run.gold.delta_e <= UNSHOWABLE {
             run.trace.trim(latent, &self.settings, codec)?;
         }
         run.trace.finished(latent);

@@ -77,7 +77,7 @@ pub(super) struct Place {
 impl Place {
     /// Of a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1, whose outlines it may follow. Decoders
     /// blend a cell with its neighbors, but hardly beyond an outline.
-    pub fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
+    pub(super) fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
         let (_, height, width) = picture.size3()?;
         let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;
         let cells = mask.f_upsample_nearest2d([height, width], None, None)?.f_reshape([height, width])?;
@@ -92,13 +92,13 @@ impl Place {
     }
 
     /// [H, W] of 0 and 1.
-    pub const fn inside(&self) -> &Tensor {
+    pub(super) const fn inside(&self) -> &Tensor {
         &self.inside
     }
 
     /// Its pixels in a picture, [3, H, W] → [3, pixels]; `None` if there are none. The border is left out, if that leaves at least
     /// half.
-    pub fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
+    pub(super) fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
         let all = area(&self.inside)?;
         if all == 0.0 {
             return Ok(None);

@@ -1,19 +1,16 @@
 //! The force as users set it up: its constructors and setters.
 
 use super::cutoff::Cutoff;
-use super::gold::GoldMode;
-use super::measure::ColorStat;
-use super::protect::ProtectMode;
+use super::finder::{Competition, Finder};
+use super::options::ForceOptions;
 use super::protect::Protected;
 use super::report::ColorReport;
 use super::run::Forcing;
 use super::settings::Settings;
-use super::settings::{Feedback, ForceTarget, MaskEdge, Overlap, StepVariance};
-use super::texture::Texture;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::mask::Region;
-use crate::saliency::{Competition, Daam, Differential, Occurrence, Recorded, Saliency};
+use crate::saliency::{self, Daam, Differential, Occurrence, Recorded, Saliency};
 use crate::window::Window;
 use std::fmt;
 use tch::Tensor;
@@ -23,7 +20,7 @@ use tch::Tensor;
 /// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase is above the cutoff,
 /// that Gaussian is multiplied by another one around the latent of the flat color ("gold") whose variance is
 /// [`color_var`](Self::color_var): `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step. In a step, cells outside the mask
-/// keep their bits; [`trim`](Self::trim) at the end moves up to three cells around it too. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not
+/// keep their bits; [trimming](ForceOptions::trim) at the end moves up to three cells around it too. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not
 /// matter.
 ///
 /// ```
@@ -42,11 +39,7 @@ use tch::Tensor;
 #[must_use]
 pub struct ColorForce {
     pub(super) settings: Settings,
-    pub(super) saliency: Box<dyn Saliency>,
-    /// Is the saliency the one that `published` chose?
-    pub(super) chosen: bool,
-    /// The choice of words that an exact force's saliency was made with.
-    pub(super) look: Option<Look>,
+    pub(super) saliency: Finder,
     /// The setter that asked for a choice of words where the saliency has none.
     pub(super) misplaced: Option<&'static str>,
     pub(super) protected: Vec<Protected>,
@@ -63,47 +56,6 @@ impl fmt::Debug for ColorForce {
     }
 }
 
-/// Whom the phrase of an exact force is told apart from.
-#[derive(Clone, Default)]
-pub(super) struct Look {
-    occurrence: Occurrence,
-    among: Vec<String>,
-    /// Protected phrases.
-    against: Vec<String>,
-    except: Vec<String>,
-}
-
-impl Look {
-    fn saliency(&self, phrase: &str, color: Rgb) -> Box<dyn Saliency> {
-        let look =
-            Daam::competing(phrase).occurrence(self.occurrence).stand_in(Differential::of(phrase, color_word(color)));
-        Box::new(look.among(&self.among).against(&self.against).except(&self.except))
-    }
-}
-
-/// The color terms that every model knows.
-///
-/// Source: Berlin and Kay, "Basic Color Terms" (1969).
-const COLOR_WORDS: [(&str, Rgb); 11] = [
-    ("black", Rgb(0, 0, 0)),
-    ("white", Rgb(255, 255, 255)),
-    ("red", Rgb(255, 0, 0)),
-    ("green", Rgb(0, 128, 0)),
-    ("yellow", Rgb(255, 255, 0)),
-    ("blue", Rgb(0, 0, 255)),
-    ("brown", Rgb(139, 69, 19)),
-    ("purple", Rgb(128, 0, 128)),
-    ("pink", Rgb(255, 105, 180)),
-    ("orange", Rgb(255, 165, 0)),
-    ("gray", Rgb(128, 128, 128)),
-];
-
-/// The word for the nearest of eleven basic colors.
-fn color_word(color: Rgb) -> &'static str {
-    let distance = |(_, named): &(&str, Rgb)| named.delta_e(color);
-    COLOR_WORDS.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).map_or("pink", |(word, _)| *word)
-}
-
 impl ColorForce {
     /// The method with the settings it was published with, to be tuned by hand: one pass, saliency by [`Daam`], color variance 40, cutoff
     /// .15, timesteps 0..=700.
@@ -112,9 +64,7 @@ impl ColorForce {
     pub fn published(phrase: impl Into<String>, color: Rgb) -> Self {
         let phrase = phrase.into();
         Self {
-            saliency: Box::new(Daam::of(&phrase)),
-            chosen: true,
-            look: None,
+            saliency: Finder::Attention(Daam::of(&phrase)),
             misplaced: None,
             protected: Vec::new(),
             settings: Settings {
@@ -123,30 +73,15 @@ impl ColorForce {
                 mask: None,
                 color_var: 40.0,
                 cutoff: Cutoff::At(0.15),
-                edge: MaskEdge::default(),
-                overlap: Overlap::default(),
                 window: Window::timesteps(0..=700),
-                last_step: false,
-                step_variance: StepVariance::default(),
-                target: ForceTarget::default(),
-                texture: Texture::default(),
-                feedback: None,
-                gold: GoldMode::default(),
-                reference_steps: None,
-                first_pass: None,
-                outlines: false,
-                trim: 0,
-                flatten: false,
-                stat: ColorStat::default(),
-                protect_mode: ProtectMode::default(),
-                protect_grow: 1,
+                options: ForceOptions::default(),
             },
             run: None,
         }
     }
 
     /// Forces `phrase` to exactly `color`, without settings to find: two passes; the mask by competition among what the prompt
-    /// names ([`Refine::Contrast`]), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
+    /// names ([`Refine::Contrast`](saliency::Refine::Contrast)), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
     /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
     ///
     /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2, and by most of the region; where it was not, the best is
@@ -170,23 +105,10 @@ impl ColorForce {
     /// The same at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
-        let look = Look { occurrence, ..Look::default() };
-        let saliency = look.saliency(&phrase, color);
-        let force = Self::published(phrase, color).saliency(saliency);
-        Self { look: Some(look), ..force }
-            .saliency_cutoff(0.5)
-            .two_pass(0.0)
-            .outlines(true)
-            .color_var(0.3)
-            .window(Window::timesteps(0..=250))
-            .last_step(true)
-            .target(ForceTarget::SignalOnly)
-            .texture(Texture::Local(1.0 / 16.0))
-            .overlap(Overlap::Winner)
-            .reference_steps(28)
-            .stat(ColorStat::Median)
-            .trim(3)
-            .flatten(true)
+        let competition = Competition::new(&phrase, color, occurrence);
+        let published = Self::published(phrase, color).color_var(0.3).saliency_cutoff(0.5);
+        let force = Self { saliency: Finder::Competition(competition), ..published };
+        force.window(Window::timesteps(0..=250)).tune(|options| *options = ForceOptions::exact())
     }
 
     /// c, the variance of the color's Gaussian in squared latent units: small is strong. Above 0; 15 to 70 is useful,
@@ -205,9 +127,7 @@ impl ColorForce {
 
     /// Another way to find what is to be forced.
     pub fn saliency(mut self, saliency: impl Saliency + 'static) -> Self {
-        self.saliency = Box::new(saliency);
-        self.chosen = false;
-        self.look = None;
+        self.saliency = Finder::Given(Box::new(saliency));
         self
     }
 
@@ -229,7 +149,7 @@ impl ColorForce {
     /// `examples/competition.rs` shows the pictures.
     pub fn among<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let among = phrases.into_iter().map(Into::into).collect();
-        self.looking_otherwise("among", |look| look.among = among)
+        self.looking_otherwise("among", |competition| competition.among = among)
     }
 
     /// Phrases of the prompt that an exact force does not tell its phrase apart from, such as the "ponytail" that "hair" is to be forced
@@ -242,16 +162,16 @@ impl ColorForce {
     /// ```
     pub fn except<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let except = phrases.into_iter().map(Into::into).collect();
-        self.looking_otherwise("except", |look| look.except = except)
+        self.looking_otherwise("except", |competition| competition.except = except)
     }
 
-    fn looking_otherwise(mut self, setter: &'static str, change: impl FnOnce(&mut Look)) -> Self {
-        match &mut self.look {
-            Some(look) => {
-                change(look);
-                self.saliency = look.saliency(&self.settings.phrase, self.settings.color);
+    fn looking_otherwise(mut self, setter: &'static str, change: impl FnOnce(&mut Competition)) -> Self {
+        match &mut self.saliency {
+            Finder::Competition(competition) => {
+                change(competition);
+                competition.renew(&self.settings.phrase, self.settings.color);
             }
-            None => self.misplaced = Some(setter),
+            _ => self.misplaced = Some(setter),
         }
         self
     }
@@ -262,18 +182,6 @@ impl ColorForce {
         self
     }
 
-    /// How saliency becomes a mask.
-    pub fn edge(mut self, edge: MaskEdge) -> Self {
-        self.settings.edge = edge;
-        self
-    }
-
-    /// Who gets a cell that several forces claim.
-    pub fn overlap(mut self, overlap: Overlap) -> Self {
-        self.settings.overlap = overlap;
-        self
-    }
-
     /// Forces the steps of this window only. Above timestep 700 maps say little yet. Default: timesteps 0..=700; with
     /// [`exact`](Self::exact) 0..=250.
     pub fn window(mut self, window: Window) -> Self {
@@ -281,40 +189,21 @@ impl ColorForce {
         self
     }
 
-    /// Forces the last step of a run whatever its timestep, so that schedules of a few steps, which may have none in the window, are forced
-    /// too.
-    pub fn last_step(mut self, last_step: bool) -> Self {
-        self.settings.last_step = last_step;
-        self
-    }
-
-    /// σ² of a step.
-    pub fn step_variance(mut self, variance: StepVariance) -> Self {
-        self.settings.step_variance = variance;
-        self
-    }
-
-    /// What is shifted.
-    pub fn target(mut self, target: ForceTarget) -> Self {
-        self.settings.target = target;
-        self
-    }
-
     /// Leaves alone what `phrase` names, found by competition among what the prompt names
-    /// ([`Refine::Contrast`]) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
-    /// cell, unless [`protect_mode`](Self::protect_mode) says `Always`.
+    /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
+    /// cell, unless [`ForceOptions::protect_mode`] says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
         let look = Daam::competing(&phrase).against([&self.settings.phrase]);
         self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
-        if let Some(look) = &mut self.look {
-            look.against.push(phrase);
-            self.saliency = look.saliency(&self.settings.phrase, self.settings.color);
+        if let Finder::Competition(competition) = &mut self.saliency {
+            competition.against.push(phrase);
+            competition.renew(&self.settings.phrase, self.settings.color);
         }
         self
     }
 
-    /// Leaves alone where `saliency` is `cutoff` or more and, unless [`protect_mode`](Self::protect_mode) says `Always`, at least
+    /// Leaves alone where `saliency` is `cutoff` or more and, unless [`ForceOptions::protect_mode`] says `Always`, at least
     /// the force's own; `name` is how messages call it.
     pub fn protect_where(
         mut self,
@@ -326,84 +215,22 @@ impl ColorForce {
         self
     }
 
-    /// Who has a cell that is both forced and protected.
-    pub fn protect_mode(mut self, mode: ProtectMode) -> Self {
-        self.settings.protect_mode = mode;
-        self
-    }
-
-    /// Cells by which what is protected is grown, 0..=16; 1 by default.
-    pub fn protect_grow(mut self, cells: i64) -> Self {
-        self.settings.protect_grow = cells;
-        self
-    }
-
-    /// Which part of the way to the color is gone; all but `Off` keep what is drawn on the region.
-    pub fn texture(mut self, texture: Texture) -> Self {
-        self.settings.texture = texture;
-        self
-    }
-
-    /// Finds the color variance while the picture is made, beginning with [`color_var`](Self::color_var).
-    pub fn feedback(mut self, feedback: Feedback) -> Self {
-        self.settings.feedback = Some(feedback);
-        self
-    }
-
-    /// Runs twice over the same noise. The first pass forces nothing and looks, down to training timestep `until` (0..=999; 0
-    /// is all of it); the second forces under the last map of the first. So the mask does not flicker, does not follow what
-    /// the force does, and is known from the first step on.
-    pub fn two_pass(mut self, until: f64) -> Self {
-        self.settings.first_pass = Some(until);
+    /// Changes the options that few runs change; [`ForceOptions`] describes them.
+    ///
+    /// ```
+    /// use impasto::Rgb;
+    /// use impasto::methods::ColorForce;
+    /// let untrimmed = ColorForce::exact("hair", Rgb(72, 61, 139)).tune(|options| options.trim = 0);
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut ForceOptions)) -> Self {
+        change(&mut self.settings.options);
         self
     }
 
     /// Forces under the maps of an earlier run, in one pass; where those have none, nothing is forced.
     pub fn replay(mut self, maps: Recorded) -> Self {
-        self.settings.first_pass = None;
+        self.settings.options.first_pass = None;
         self.saliency(maps)
-    }
-
-    /// Brings masks, which are as coarse as attention and cells, to the outlines of the picture: the first pass's map to those of
-    /// the first pass's picture (with [`two_pass`](Self::two_pass); forced is then what covers half of a cell or more), and the
-    /// region that is measured and trimmed to those of the picture that is measured. A decoding more, and no time per step.
-    pub fn outlines(mut self, outlines: bool) -> Self {
-        self.settings.outlines = outlines;
-        self
-    }
-
-    /// After the last step, decodes the picture, measures the region and moves its latent by what is missing, at most this
-    /// many times (0..=10): what the decoder and the texture add to a color is not known before.
-    pub fn trim(mut self, rounds: usize) -> Self {
-        self.settings.trim = rounds;
-        self
-    }
-
-    /// Lets trimming also lessen the texture, by a quarter at a time, where the color is not met otherwise: shaded gold has no pixels beyond
-    /// gold to make up for its dark ones. Where the color is met but fewer than .8 of the pixels are within CIEDE2000 10 of it, trimming
-    /// lessens the texture by one quarter.
-    pub fn flatten(mut self, flatten: bool) -> Self {
-        self.settings.flatten = flatten;
-        self
-    }
-
-    /// Which color stands for the region when it is measured.
-    pub fn stat(mut self, stat: ColorStat) -> Self {
-        self.settings.stat = stat;
-        self
-    }
-
-    /// How the color's latent is made.
-    pub fn gold(mut self, gold: GoldMode) -> Self {
-        self.settings.gold = gold;
-        self
-    }
-
-    /// Makes the force as strong at any number of steps as it is at `steps`, 1..=1000. Without it, more steps force
-    /// more.
-    pub fn reference_steps(mut self, steps: usize) -> Self {
-        self.settings.reference_steps = Some(steps);
-        self
     }
 
     /// What the last run did: the color that was painted, the masks and strengths of every forced step, warnings.
@@ -419,7 +246,7 @@ impl ColorForce {
     ///
     /// # Errors
     /// [`Error::Torch`].
-    pub fn competitions(&self) -> Result<Vec<Competition>> {
+    pub fn competitions(&self) -> Result<Vec<saliency::Competition>> {
         self.contests()
     }
 

@@ -27,18 +27,18 @@ pub(super) struct Protected {
 }
 
 impl Protected {
-    pub fn new(phrase: String, saliency: Box<dyn Saliency>, cutoff: Cutoff) -> Self {
+    pub(super) fn new(phrase: String, saliency: Box<dyn Saliency>, cutoff: Cutoff) -> Self {
         Self { phrase, saliency, cutoff, levels: None }
     }
 
     /// Another run begins.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.levels = None;
     }
 
     /// Takes its cells, grown by `grow` cells, out of `mask`. `map` is its saliency, `forced` that of the force; all are
     /// [n, 1, h, w].
-    pub fn spare(
+    pub(super) fn spare(
         &mut self,
         mask: &Tensor,
         map: &Tensor,

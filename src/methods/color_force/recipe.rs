@@ -2,6 +2,7 @@
 
 use super::ColorForce;
 use super::Cutoff;
+use super::finder::Finder;
 use super::protect::Protected;
 use super::settings::Settings;
 use crate::error::Result;
@@ -43,7 +44,10 @@ impl ColorForce {
         };
         let written = Written {
             settings: &self.settings,
-            saliency: if self.chosen { None } else { Some(self.saliency.recipe()?) },
+            saliency: match self.saliency {
+                Finder::Attention(_) => None,
+                _ => Some(self.saliency.recipe()?),
+            },
             protected: self.protected.iter().map(spared).collect::<Result<_>>()?,
         };
         Recipe::of("ColorForce", &written)

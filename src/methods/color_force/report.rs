@@ -82,11 +82,11 @@ pub struct ForcedStep {
 pub struct PaintedColor {
     /// Index of the picture in the batch.
     pub image: usize,
-    /// Its color, as [`ColorForce::stat`](super::ColorForce::stat) says: by default the mean in linear light.
+    /// Its color, as [`ForceOptions::stat`](super::ForceOptions::stat) says: by default the mean in linear light.
     pub color: Rgb,
     /// CIEDE2000 to the color asked for.
     pub delta_e: f64,
-    /// CIEDE2000 of the region's mean in linear light, whatever [`ColorForce::stat`](super::ColorForce::stat) says.
+    /// CIEDE2000 of the region's mean in linear light, whatever [`ForceOptions::stat`](super::ForceOptions::stat) says.
     pub mean_delta_e: f64,
     /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
     pub coverage: f64,
@@ -154,20 +154,20 @@ pub(super) struct Trace {
 }
 
 impl Trace {
-    pub fn new(images: i64, cell: i64) -> Self {
+    pub(super) fn new(images: i64, cell: i64) -> Self {
         let (steps, masks, saliency) = (Vec::new(), Vec::new(), Vec::new());
         let (painted, trimmed, undecided, warnings) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { images, cell, steps, masks, saliency, seen: Seen::default(), painted, trimmed, undecided, warnings }
     }
 
-    pub fn warn(&mut self, warning: ColorWarning) {
+    pub(super) fn warn(&mut self, warning: ColorWarning) {
         if !self.warnings.contains(&warning) {
             self.warnings.push(warning);
         }
     }
 
     /// What was doubtful before the run, then what the steps show.
-    pub fn warnings(&self) -> Vec<ColorWarning> {
+    pub(super) fn warnings(&self) -> Vec<ColorWarning> {
         let of = self.steps.len();
         let count = |doubtful: &dyn Fn(&ForcedStep) -> bool| self.steps.iter().filter(|step| doubtful(step)).count();
         let mut warnings = self.warnings.clone();
@@ -205,7 +205,7 @@ impl Trace {
     }
 
     /// Records a forced step. `mask` and `saliency` are [n, 1, h, w], `x0` is the clean latent before the force, [n, 4, h, w].
-    pub fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
+    pub(super) fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
         self.steps.push(step);
         self.seen.step(x0, mask)?;
         let keep = |map: &Tensor| -> Result<Tensor> {
@@ -218,21 +218,21 @@ impl Trace {
     }
 
     /// Training timesteps of the forced steps.
-    pub fn timesteps(&self) -> Vec<f64> {
+    pub(super) fn timesteps(&self) -> Vec<f64> {
         self.steps.iter().map(|step| step.timestep).collect()
     }
 
-    pub fn masks(&self) -> Result<Tensor> {
+    pub(super) fn masks(&self) -> Result<Tensor> {
         stacked(&self.masks)
     }
 
-    pub fn saliency(&self) -> Result<Tensor> {
+    pub(super) fn saliency(&self) -> Result<Tensor> {
         stacked(&self.saliency)
     }
 
     /// Where at least half of the forced steps had the mask, [n, h, w] of 0 and 1; `None` if no step was forced. (A single
     /// step's mask flickers, the last one's most: attention says least when the picture is done.)
-    pub fn region(&self) -> Result<Option<Tensor>> {
+    pub(super) fn region(&self) -> Result<Option<Tensor>> {
         if self.masks.is_empty() {
             return Ok(None);
         }
@@ -241,13 +241,13 @@ impl Trace {
     }
 
     /// The latent that will be decoded, [n, 4, h, w].
-    pub fn finished(&mut self, latent: &Tensor) {
+    pub(super) fn finished(&mut self, latent: &Tensor) {
         self.seen.latent = Some(latent.shallow_clone());
     }
 
     /// Measures the picture, [n, 3, H, W] in -1..=1, in the region.
     /// `before` is the first pass's picture, if there was one.
-    pub fn measure(&mut self, picture: &Tensor, before: Option<&Tensor>, settings: &Settings) -> Result<()> {
+    pub(super) fn measure(&mut self, picture: &Tensor, before: Option<&Tensor>, settings: &Settings) -> Result<()> {
         self.painted.clear();
         let Some(region) = self.region()? else { return Ok(()) };
         self.seen.picture(picture)?;
@@ -255,10 +255,10 @@ impl Trace {
         for image in 0..self.images {
             let mask = region.f_select(0, image)?;
             let picture = picture.f_select(0, image)?;
-            let place = Place::of(&mask, &picture, self.cell, settings.outlines)?;
+            let place = Place::of(&mask, &picture, self.cell, settings.options.outlines)?;
             let Some(pixels) = place.pixels(&picture)? else { continue };
             let area = mask.f_mean(Kind::Double)?.f_double_value(&[])?;
-            let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.stat, settings.color)?;
+            let mut painted = PaintedColor::new(image as usize, &pixels, area, settings.options.stat, settings.color)?;
             painted.undecided = self.undecided.get(image as usize).copied();
             if let Some(before) = before.filter(|before| before.size().get(1..) == picture_size.get(1..)) {
                 let before = before.f_select(0, image)?.f_to_device(Device::Cpu)?.f_clamp(-1.0, 1.0)?;
@@ -272,7 +272,7 @@ impl Trace {
     }
 
     /// Trims every image of a finished latent, [n, 4, h, w], in the region.
-    pub fn trim(&mut self, latent: &mut Tensor, settings: &Settings, codec: &dyn Codec) -> Result<()> {
+    pub(super) fn trim(&mut self, latent: &mut Tensor, settings: &Settings, codec: &dyn Codec) -> Result<()> {
         self.trimmed.clear();
         let Some(region) = self.region()? else { return Ok(()) };
         for image in 0..self.images {
@@ -288,7 +288,13 @@ impl Trace {
         Ok(())
     }
 
-    pub fn report(&self, phrase: &str, asked: Rgb, gold: &Gold, competitions: Vec<Competition>) -> Result<ColorReport> {
+    pub(super) fn report(
+        &self,
+        phrase: &str,
+        asked: Rgb,
+        gold: &Gold,
+        competitions: Vec<Competition>,
+    ) -> Result<ColorReport> {
         Ok(ColorReport {
             phrase: phrase.into(),
             asked,
@@ -304,7 +310,13 @@ impl Trace {
     }
 
     /// The report for files: figures, colors and curves, and the mask of every forced step and image.
-    pub fn summary(&self, phrase: &str, asked: Rgb, gold: &Gold, competitions: Vec<Competition>) -> Result<Report> {
+    pub(super) fn summary(
+        &self,
+        phrase: &str,
+        asked: Rgb,
+        gold: &Gold,
+        competitions: Vec<Competition>,
+    ) -> Result<Report> {
         let data = serde_json::to_value(self.report(phrase, asked, gold, competitions)?)
             .map_err(|error| Error::Malformed { file: "color report".into(), problem: error.to_string() })?;
         let mut report = Report::new(format!("ColorForce \"{phrase}\"")).data(data);

@@ -21,21 +21,21 @@ const RIDGE: f64 = 1e-3;
 
 impl Seen {
     /// `x0` [n, 4, h, w], `mask` [n or 1, 1, h, w].
-    pub fn step(&mut self, x0: &Tensor, mask: &Tensor) -> Result<()> {
+    pub(super) fn step(&mut self, x0: &Tensor, mask: &Tensor) -> Result<()> {
         let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float);
         self.means.push(cells(&x0.f_mul(mask)?)?.f_div(&cells(mask)?)?);
         Ok(())
     }
 
     /// The decoded picture, [n, 3, H, W] in about -1..=1.
-    pub fn picture(&mut self, picture: &Tensor) -> Result<()> {
+    pub(super) fn picture(&mut self, picture: &Tensor) -> Result<()> {
         let Some((_, _, h, w)) = self.latent.as_ref().map(Tensor::size4).transpose()? else { return Ok(()) };
         self.small = Some(picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?);
         Ok(())
     }
 
     /// One image's color at every step; `None` where nothing was under the mask. Empty if there is no picture.
-    pub fn colors(&self, image: i64) -> Result<Vec<Option<Rgb>>> {
+    pub(super) fn colors(&self, image: i64) -> Result<Vec<Option<Rgb>>> {
         let (Some(latent), Some(small)) = (&self.latent, &self.small) else { return Ok(Vec::new()) };
         if self.means.is_empty() {
             return Ok(Vec::new());

@@ -1,7 +1,8 @@
 //! What the user of a force asked for.
 
 use super::gold::Gold;
-use super::{ColorStat, ColorWarning, Cutoff, GoldMode, ProtectMode, Texture};
+use super::options::ForceOptions;
+use super::{ColorWarning, Cutoff, Texture};
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::guidance::{LARGEST_LEVEL, Setup};
@@ -21,8 +22,6 @@ pub enum StepVariance {
     NoiseLevel,
     /// The noise level at the step's end, squared.
     NextLevel,
-    /// The variance of the noise that an ancestral sampler adds, to²·(from² − to²)/from²: literal, and too weak.
-    Sampling,
     /// Any other; 0 or more and finite.
     #[serde(skip)]
     Custom(Box<dyn Fn(&Step) -> f64 + Send>),
@@ -33,7 +32,6 @@ impl fmt::Debug for StepVariance {
         match self {
             Self::NoiseLevel => f.write_str("NoiseLevel"),
             Self::NextLevel => f.write_str("NextLevel"),
-            Self::Sampling => f.write_str("Sampling"),
             Self::Custom(_) => f.write_str("Custom"),
         }
     }
@@ -82,29 +80,8 @@ pub(super) struct Settings {
     pub mask: Option<Region>,
     pub color_var: f64,
     pub cutoff: Cutoff,
-    pub edge: MaskEdge,
-    pub overlap: Overlap,
     pub window: Window,
-    /// Is the last step forced whatever its timestep?
-    #[serde(default)]
-    pub last_step: bool,
-    pub step_variance: StepVariance,
-    pub target: ForceTarget,
-    pub texture: Texture,
-    pub feedback: Option<Feedback>,
-    pub gold: GoldMode,
-    pub reference_steps: Option<usize>,
-    /// The training timestep down to which a first pass is wanted.
-    pub first_pass: Option<f64>,
-    /// Do masks follow the outlines of the picture?
-    #[serde(default)]
-    pub outlines: bool,
-    /// Rounds of trimming.
-    pub trim: usize,
-    pub flatten: bool,
-    pub stat: ColorStat,
-    pub protect_mode: ProtectMode,
-    pub protect_grow: i64,
+    pub options: ForceOptions,
 }
 
 /// A force this much surer than the step is a block of color; beyond it f32 overflows.
@@ -112,17 +89,16 @@ const LARGEST_WEIGHT: f64 = 1e6;
 
 impl Settings {
     /// Is a step forced?
-    pub fn covers(&self, step: &Step) -> bool {
-        self.window.contains(step) || (self.last_step && step.index + 1 == step.count && step.after == 0)
+    pub(super) fn covers(&self, step: &Step) -> bool {
+        self.window.contains(step) || (self.options.last_step && step.index + 1 == step.count && step.after == 0)
     }
 
     /// V of a step.
-    pub fn variance(&self, step: &Step) -> Result<f64> {
+    pub(super) fn variance(&self, step: &Step) -> Result<f64> {
         let (from, to) = (step.from.min(LARGEST_LEVEL), step.to.min(LARGEST_LEVEL));
-        let variance = match &self.step_variance {
+        let variance = match &self.options.step_variance {
             StepVariance::NoiseLevel => from * from,
             StepVariance::NextLevel => to * to,
-            StepVariance::Sampling => to * to * (from * from - to * to) / (from * from),
             StepVariance::Custom(variance) => variance(step),
         };
         if !(variance.is_finite() && variance >= 0.0) {
@@ -132,9 +108,9 @@ impl Settings {
     }
 
     /// w = V/c, the force's precision relative to the step's.
-    pub fn weight(&self, step: &Step, variance: f64, color_var: f64) -> f64 {
+    pub(super) fn weight(&self, step: &Step, variance: f64, color_var: f64) -> f64 {
         let weight = variance / color_var;
-        let weight = match self.reference_steps {
+        let weight = match self.options.reference_steps {
             // Strengths 1 − 1/(1+w) compound over steps; the exponent makes the product that of `reference` steps.
             Some(reference) => (1.0 + weight).powf(reference as f64 / step.nominal.max(1) as f64) - 1.0,
             None => weight,
@@ -144,8 +120,8 @@ impl Settings {
 
     /// The mask that a saliency map makes, both [n, 1, h, w]; `levels` are the images' cutoffs, [n, 1, 1, 1], `region` is the
     /// user's.
-    pub fn mask(&self, map: &Tensor, levels: &Tensor, region: Option<&Tensor>) -> Result<Tensor> {
-        let mask = match self.edge {
+    pub(super) fn mask(&self, map: &Tensor, levels: &Tensor, region: Option<&Tensor>) -> Result<Tensor> {
+        let mask = match self.options.edge {
             MaskEdge::Hard => map.f_ge_tensor(levels)?.f_to_kind(Kind::Float)?,
             MaskEdge::Soft(half) => {
                 let u = map.f_sub(levels)?.f_add_scalar(half)?.f_div_scalar(2.0 * half)?.f_clamp(0.0, 1.0)?;
@@ -160,41 +136,17 @@ impl Settings {
     }
 
     /// Is every number in its range?
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if !(self.color_var.is_finite() && self.color_var > 0.0) {
             return Err(Error::parameter("color_var", self.color_var, "a number above 0; 15 to 70 is useful"));
         }
         self.cutoff.check()?;
-        self.texture.check()?;
-        self.stat.check()?;
-        self.feedback.map_or(Ok(()), |feedback| feedback.check())?;
-        if let MaskEdge::Soft(half) = self.edge
-            && !(half.is_finite() && half > 0.0)
-        {
-            return Err(Error::parameter("edge Soft", half, "a half-width above 0; .05 to .1 is useful"));
-        }
         self.window.check()?;
-        if let Some(until) = self.first_pass
-            && !(0.0..=999.0).contains(&until)
-        {
-            return Err(Error::parameter("two_pass until", until, "a training timestep in 0..=999"));
-        }
-        if !(0..=16).contains(&self.protect_grow) {
-            return Err(Error::parameter("protect_grow", self.protect_grow, "0 to 16 cells; 1 is usual"));
-        }
-        if self.trim > 10 {
-            return Err(Error::parameter("trim", self.trim, "0 to 10 rounds; 3 is usual"));
-        }
-        match self.reference_steps {
-            Some(steps) if !(1..=1000).contains(&steps) => {
-                Err(Error::parameter("reference_steps", steps, "1 to 1000; 28 is usual"))
-            }
-            _ => Ok(()),
-        }
+        self.options.check()
     }
 
     /// Warnings before the run.
-    pub fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
+    pub(super) fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
         let unreachable = match self.cutoff {
             Cutoff::At(cutoff) if cutoff > range => Some(cutoff),
             _ => None,
@@ -203,11 +155,11 @@ impl Settings {
             (unreachable.is_some(), ColorWarning::CutoffOutOfReach { cutoff: unreachable.unwrap_or_default(), range }),
             // What keeps the texture does not turn into a block.
             (
-                self.texture == Texture::Off && !(10.0..=200.0).contains(&self.color_var),
+                self.options.texture == Texture::Off && !(10.0..=200.0).contains(&self.color_var),
                 ColorWarning::UnusualVariance { color_var: self.color_var },
             ),
             (
-                !self.last_step && !setup.schedule.steps().any(|step| self.window.contains(&step)),
+                !self.options.last_step && !setup.schedule.steps().any(|step| self.window.contains(&step)),
                 ColorWarning::NeverActive { window: self.window },
             ),
             (gold.delta_e > 3.0, ColorWarning::ColorNotRepresentable { delta_e: gold.delta_e }),
@@ -231,7 +183,10 @@ impl Settings {
 /// use impasto::methods::color_force::{Feedback, Texture};
 /// use impasto::Rgb;
 /// let feedback = Feedback { goal: 2.0, ..Feedback::default() };
-/// let force = ColorForce::published("hair", Rgb(255, 99, 71)).texture(Texture::MaskedMean).feedback(feedback);
+/// let force = ColorForce::published("hair", Rgb(255, 99, 71)).tune(|options| {
+///     options.texture = Texture::MaskedMean;
+///     options.feedback = Some(feedback);
+/// });
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {

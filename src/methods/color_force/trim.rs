@@ -50,14 +50,14 @@ pub(super) fn trim(
 ) -> Result<(Tensor, Trimmed)> {
     let region = mask.f_unsqueeze(0)?.f_unsqueeze(0)?.f_to_device(latent.device())?;
     let first = decoded(latent, mask, codec)?;
-    let place = Place::of(mask, &first, codec.cell(), settings.outlines)?;
+    let place = Place::of(mask, &first, codec.cell(), settings.options.outlines)?;
     let gold = constant(settings.color, codec)?;
     let trim = Trim { mask, soft: blur(&region, 1.0)?, place, gold, settings, codec };
     let pixels = trim.pixels(&first)?;
-    let before = measure(&pixels, settings.stat, settings.color)?.delta_e;
+    let before = measure(&pixels, settings.options.stat, settings.color)?.delta_e;
     let mut best = trim.approach(latent.shallow_clone(), pixels)?;
     let mut texture = 1.0;
-    let flatter = if settings.flatten { FLATTER.as_slice() } else { &[] };
+    let flatter = if settings.options.flatten { FLATTER.as_slice() } else { &[] };
     for (tried, share) in flatter.iter().enumerate() {
         if best.delta_e <= MET && (tried > 0 || best.coverage >= ENOUGH) {
             break;
@@ -115,10 +115,10 @@ impl Trim<'_> {
 
     /// Moves the set point while that helps, from a latent whose region has these `pixels`, [3, pixels].
     fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
-        let (color, stat) = (self.settings.color, self.settings.stat);
+        let (color, stat) = (self.settings.color, self.settings.options.stat);
         let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
         let (mut now, mut rounds) = (measure(&pixels, stat, color)?, 0);
-        while rounds < self.settings.trim && now.delta_e > GOAL {
+        while rounds < self.settings.options.trim && now.delta_e > GOAL {
             for ((point, asked), measured) in point.iter_mut().zip(color.to_linear()).zip(now.light) {
                 *point = (*point + asked - measured).clamp(0.0, 1.0);
             }
@@ -183,7 +183,10 @@ mod tests {
     fn trimmed(asked: Rgb, most: u8, (others, other): (i64, u8), flatten: bool) -> Result<Trimmed> {
         let latent = Tensor::full([1, 3, 10, 10], f64::from(most) / 127.5 - 1.0, (Kind::Float, Device::Cpu));
         let _ = latent.narrow(2, 0, others).fill_(f64::from(other) / 127.5 - 1.0);
-        let force = ColorForce::exact("any", asked).outlines(false).flatten(flatten);
+        let force = ColorForce::exact("any", asked).tune(|options| {
+            options.outlines = false;
+            options.flatten = flatten;
+        });
         let mask = Tensor::ones([10, 10], (Kind::Float, Device::Cpu));
         Ok(trim(&latent, &mask, 0, &force.settings, &Pixels)?.1)
     }

@@ -24,7 +24,7 @@ pub(super) struct Concepts {
 impl Concepts {
     /// What is to be replaced in a chunk of a prompt, [t, d], that begins with its `start`th token, by tokens of a guide,
     /// [a, d].
-    pub fn hits(&self, text: &Tensor, guide: &Tensor, start: i64, temperature: f64) -> Result<Vec<ConceptHit>> {
+    pub(super) fn hits(&self, text: &Tensor, guide: &Tensor, start: i64, temperature: f64) -> Result<Vec<ConceptHit>> {
         let concept = self.tokens.f_to_kind(Kind::Float)?.f_to_device(text.device())?;
         let words = chosen(self.words.as_deref(), 0, concept.size2()?.0);
         let own = chosen(self.prompt.as_deref(), start, text.size2()?.0);

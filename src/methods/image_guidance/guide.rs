@@ -31,7 +31,7 @@ pub(super) struct Encoded {
 
 impl Guide {
     /// Can it be a guide at all?
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Text(text) if text.trim().is_empty() => {
                 Err(Error::parameter("guide text", format!("{text:?}"), "words to guide by"))
@@ -42,7 +42,7 @@ impl Guide {
     }
 
     /// Its tokens, for a run of some images.
-    pub fn encode(&self, codec: &dyn Codec, view: View, images: i64) -> Result<Encoded> {
+    pub(super) fn encode(&self, codec: &dyn Codec, view: View, images: i64) -> Result<Encoded> {
         let all = |tokens| Encoded { tokens, columns: None, projection: None };
         Ok(match self {
             Self::Picture(picture) => {

@@ -3,13 +3,13 @@
 mod concepts;
 mod guide;
 mod pairing;
-mod params;
+pub(crate) mod params;
 mod report;
 mod tween;
 mod weights;
 
 pub use pairing::{Pair, pair_tokens, similarity};
-pub use params::{Compat, GuidanceParams, Mapping, Space};
+pub use params::{GuidanceParams, Mapping, Space};
 pub use report::{ConceptHit, GuidedPrompt, GuidedToken, ImageGuidanceReport};
 pub use tween::{direct_tokens, map_concepts, tween};
 pub use weights::cluster_ramp;
@@ -52,7 +52,7 @@ const PULL: f64 = 0.85;
 /// use impasto::{Pipeline, Raster, Rgb};
 ///
 /// let teal = Raster::flat(Rgb(0, 128, 128), (160, 96));
-/// let mut guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).linear(0.4, 0.4);
+/// let mut guide = ImageGuidance::new(&teal).params(GuidanceParams::off()).tune(|params| params.linear = (0.4, 0.4));
 /// let mut pipeline = Pipeline::builder().build()?;
 /// let output = pipeline.request("a red boat, sky, ground").seed(7).steps(4).guide(&mut guide).run()?;
 /// let prompt = &guide.details()?.prompts[0];
@@ -133,71 +133,15 @@ impl ImageGuidance {
         Self { alone: true, ..Self::new(picture) }
     }
 
-    /// All settings at once, such as [`GuidanceParams::ui`] or [`GuidanceParams::off`]; those that follow change them.
+    /// Sets how tokens are weighed and moved, such as [`GuidanceParams::ui`] or [`GuidanceParams::off`].
     pub fn params(mut self, params: GuidanceParams) -> Self {
         self.params = params;
         self
     }
 
-    /// Moves every token whose similarity is at least `floor`, 0..=1, by `weight`, −1..=1. Default .5 and .5.
-    pub fn threshold(mut self, weight: f64, floor: f64) -> Self {
-        self.params.threshold = (weight, floor);
-        self
-    }
-
-    /// Moves the tokens that resemble the guide most by `weight`, −1..=1, and those between them by less. Default .5.
-    pub fn clustered(mut self, weight: f64) -> Self {
-        self.params.clustered = weight;
-        self
-    }
-
-    /// Moves the first token by `start`, the last by `end`, −1..=1, and those between in a line. Padding counts, so a short
-    /// prompt is at the start of it. Default 0 and .5.
-    pub fn linear(mut self, start: f64, end: f64) -> Self {
-        self.params.linear = (start, end);
-        self
-    }
-
-    /// The most that a token is moved, 0..=1. Default .5.
-    pub fn max_guidance(mut self, most: f64) -> Self {
-        self.params.max_guidance = most;
-        self
-    }
-
-    /// The most that the prompt's first token is moved, 0..=1; 1 is no limit of its own. Default .15, and from about .35 on it
-    /// makes noise.
-    pub fn header_max(mut self, most: f64) -> Self {
-        self.params.header_max = most;
-        self
-    }
-
-    /// Which token of the guide a token is paired with. Default: the most similar.
-    pub fn mapping(mut self, mapping: Mapping) -> Self {
-        self.params.mapping = mapping;
-        self
-    }
-
-    /// What cosines are multiplied by, above 0. Default 100.
-    pub fn temperature(mut self, temperature: f64) -> Self {
-        self.params.temperature = temperature;
-        self
-    }
-
-    /// Is a token replaced wholly if weight and similarity together reach 1? Default: yes.
-    pub fn snap(mut self, snap: bool) -> Self {
-        self.params.snap = snap;
-        self
-    }
-
-    /// Where tokens are compared and moved. Default: among the prompt's states.
-    pub fn space(mut self, space: Space) -> Self {
-        self.params.space = space;
-        self
-    }
-
-    /// What is meant, or what FlexDiffuse does by accident.
-    pub fn compat(mut self, compat: Compat) -> Self {
-        self.params.compat = compat;
+    /// Changes some of the [`GuidanceParams`] in place.
+    pub fn tune(mut self, change: impl FnOnce(&mut GuidanceParams)) -> Self {
+        change(&mut self.params);
         self
     }
 

@@ -119,7 +119,7 @@ impl GuidanceParams {
     ///
     /// # Errors
     /// [`Error::Parameter`] for what is not.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let signed = -1.0..=1.0;
         inside("threshold", self.threshold.0, &signed)?;
         inside("threshold floor", self.threshold.1, &(0.0..=1.0))?;

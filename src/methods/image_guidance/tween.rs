@@ -59,7 +59,7 @@ pub(super) struct Tween<'a> {
 
 impl Tween<'_> {
     /// All rows: text [n, chunks · chunk, d], guide [1 or n, a, d], or one row of text and n of the guide.
-    pub fn rows(&self, text: &Tensor, alternate: &Tensor) -> Result<(Tensor, ImageGuidanceReport)> {
+    pub(super) fn rows(&self, text: &Tensor, alternate: &Tensor) -> Result<(Tensor, ImageGuidanceReport)> {
         self.params.check()?;
         let ((n, tokens, d), (m, _, width)) = (text.size3()?, alternate.size3()?);
         if width != d {

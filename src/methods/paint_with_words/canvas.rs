@@ -28,12 +28,12 @@ pub(super) struct Canvas {
 }
 
 impl Canvas {
-    pub fn new<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
+    pub(super) fn new<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
         Self { maps: maps.into_iter().map(|map| (map.clone(), Palette::of(map))).collect(), ..Self::default() }
     }
 
     /// Where an area is, edges softened.
-    pub fn region(&self, area: &Area) -> Result<Region> {
+    pub(super) fn region(&self, area: &Area) -> Result<Region> {
         let blur = self.blur_of(area);
         match &area.place {
             Place::Region(region) => match region.values() {
@@ -74,17 +74,17 @@ impl Canvas {
     }
 
     /// The colors of all maps together, the most frequent first.
-    pub fn palette(&self) -> Palette {
+    pub(super) fn palette(&self) -> Palette {
         Palette::join(self.maps.iter().map(|(_, palette)| palette))
     }
 
     /// The colors of the maps that count as nobody's.
-    pub fn unused(&self) -> Vec<ColorShare> {
+    pub(super) fn unused(&self) -> Vec<ColorShare> {
         self.palette().colors().iter().filter(|entry| self.owner(entry.color).is_none()).copied().collect()
     }
 
     /// Is everything there and in its range?
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         if self.areas.is_empty() {
             return Err(Error::parameter("paint", "empty", "at least one area; add it with color, mask or area"));
         }

@@ -1,12 +1,12 @@
-//! A picture that explains a painting: its maps, and each area with what it stands for.
+//! Pictures that explain a painting: its maps, and each area with its phrase.
 
 use super::area::Area;
 use super::canvas::Canvas;
 use crate::color::Rgb;
 use crate::error::Result;
+use crate::guidance::Picture;
 use crate::mask::Resample;
 use crate::raster::{Filter, Raster};
-use crate::sheet::Sheet;
 use crate::step::Grid;
 use tch::{Device, Tensor};
 
@@ -17,7 +17,7 @@ const INK: Rgb = Rgb(60, 60, 60);
 const SIDE: u32 = 192;
 
 /// `aspect`: of the picture, for a painting without maps.
-pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Raster> {
+pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Vec<Picture>> {
     let maps = canvas.maps.iter().map(|(map, _)| (Grid::new(map.height().into(), map.width().into()), map));
     let maps: Vec<(Grid, &Raster)> = maps.collect();
     let size = maps.first().map_or(aspect, |(size, _)| *size);
@@ -27,17 +27,16 @@ pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Raster> {
     let mut panels = Vec::new();
     for (number, (_, map)) in (1..).zip(&maps) {
         let caption = if maps.len() == 1 { "map".to_owned() } else { format!("map of image {number}") };
-        panels.push((caption, map.resize((panel.w as u32, panel.h as u32), Filter::Nearest)?));
+        panels.push(Picture::new(caption, map.resize((panel.w as u32, panel.h as u32), Filter::Nearest)?));
     }
     for area in &canvas.areas {
         let masks = canvas.region(area)?.resampled(panel, Resample::Area)?;
         for image in 0..masks.size4()?.0 {
             let paper = Raster::flat(PAPER, (panel.w as u32, panel.h as u32));
-            panels.push((caption(area), tinted(&masks.f_get(image)?, &paper, area.rgb().unwrap_or(INK))?));
+            panels.push(Picture::new(caption(area), tinted(&masks.f_get(image)?, &paper, area.rgb().unwrap_or(INK))?));
         }
     }
-    let columns = panels.len().min(4);
-    panels.iter().fold(Sheet::new(columns), |sheet, (caption, panel)| sheet.add(caption, panel)).draw()
+    Ok(panels)
 }
 
 /// `house 1.5`, `sky -1 seed 7`, `not blurry 1`.

@@ -25,7 +25,7 @@ use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Noise, NoiseEdges, Predictions, region_noise};
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Report, Setup};
+use crate::guidance::{Guidance, Picture, Report, Setup};
 use crate::mask::{Region, Resample};
 use crate::prompt::{Prompt, TokenSpan};
 use crate::raster::Raster;
@@ -246,12 +246,12 @@ impl PaintWithWords {
         })
     }
 
-    /// A picture that explains the painting: the map, and each area in its color with its phrase and strength. Without a
-    /// map it has the aspect of `size`.
+    /// Small pictures that explain the painting: each map, then each area in its color with its phrase and strength as the
+    /// caption. Without a map they have the aspect of `size`.
     ///
     /// # Errors
     /// What [`Guidance::check`] finds wrong.
-    pub fn legend(&self, size: impl Into<Size>) -> Result<Raster> {
+    pub fn legend(&self, size: impl Into<Size>) -> Result<Vec<Picture>> {
         self.check()?;
         let size = size.into();
         legend::legend(&self.canvas, Grid::new(size.height.into(), size.width.into()))

@@ -135,7 +135,7 @@ struct Sums {
 
 impl Trace {
     /// `placed`: each area in the prompt; `masks`: on the finest grid, [areas, 1 or n, h, w].
-    pub fn new(canvas: &Canvas, placed: &[Placed], masks: &Tensor, images: i64) -> Result<Self> {
+    pub(super) fn new(canvas: &Canvas, placed: &[Placed], masks: &Tensor, images: i64) -> Result<Self> {
         let cells = [1i64, 2, 3];
         let shares = Vec::<f64>::try_from(&masks.f_mean_dim(cells.as_slice(), false, Kind::Double)?)?;
         let largest = Vec::<f64>::try_from(&masks.f_amax(cells, false)?.f_to_kind(Kind::Double)?)?;
@@ -169,14 +169,14 @@ impl Trace {
     }
 
     /// Says where the phrase of an area of the negative prompt stands there.
-    pub fn found(&mut self, area: usize, tokens: &[TokenSpan]) {
+    pub(super) fn found(&mut self, area: usize, tokens: &[TokenSpan]) {
         if let Some(area) = self.areas.get_mut(area) {
             area.tokens = tokens.to_vec();
         }
     }
 
     /// Records a call; `per_weight` is [images of the call or 1, 1, 1, 1].
-    pub fn record(&mut self, at: &At<'_>, per_weight: Option<&Tensor>) -> Result<()> {
+    pub(super) fn record(&mut self, at: &At<'_>, per_weight: Option<&Tensor>) -> Result<()> {
         if at.branch != self.branch {
             return Ok(());
         }
@@ -195,7 +195,7 @@ impl Trace {
         Ok(())
     }
 
-    pub fn report(&self) -> Result<PaintReport> {
+    pub(super) fn report(&self) -> Result<PaintReport> {
         let step = |sums: &Sums| -> Result<PaintedStep> {
             let per_weight = match &sums.sum {
                 Some(sum) => Vec::<f64>::try_from(&sum.f_to_kind(Kind::Double)?.f_div_scalar(sums.calls as f64)?)?,
@@ -213,7 +213,7 @@ impl Trace {
 
     /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, 1 or n, h, w])
     /// as a picture.
-    pub fn summary(&self, masks: &Tensor) -> Result<Report> {
+    pub(super) fn summary(&self, masks: &Tensor) -> Result<Report> {
         let data = serde_json::to_value(self.report()?)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;
         let phrases: Vec<String> = self.areas.iter().map(|area| format!("\"{}\"", area.phrase)).collect();

@@ -57,7 +57,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Shape`] if a drawing has another aspect than the picture, [`Error::Parameter`] if nothing is painted, or
     /// if there are maps or masks for another number of images.
-    pub fn new(
+    pub(super) fn new(
         canvas: &Canvas,
         (latent, images): (Grid, i64),
         mut grids: Vec<Grid>,
@@ -98,24 +98,24 @@ impl Weights {
     }
 
     /// Says where the areas' phrases stand in the prompt of `branch`.
-    pub fn place(&mut self, branch: Branch, placed: Vec<Placed>) {
+    pub(super) fn place(&mut self, branch: Branch, placed: Vec<Placed>) {
         if placed.iter().any(|area| !area.tokens.is_empty()) {
             self.placed.insert(branch, placed);
         }
     }
 
     /// Does any paint reach this branch?
-    pub fn reach(&self, branch: Branch) -> bool {
+    pub(super) fn reach(&self, branch: Branch) -> bool {
         self.placed.contains_key(&branch)
     }
 
     /// The masks on the finest grid, [areas, 1 or n, h, w].
-    pub fn finest(&self) -> Option<&Tensor> {
+    pub(super) fn finest(&self) -> Option<&Tensor> {
         self.masks.first().map(|(_, masks)| masks)
     }
 
     /// w for a context of `count` tokens, [1 or n, 1, cells, tokens] f32; `None` where there is no paint. Made once.
-    pub fn of(&mut self, grid: Grid, branch: Branch, count: i64) -> Result<Option<Tensor>> {
+    pub(super) fn of(&mut self, grid: Grid, branch: Branch, count: i64) -> Result<Option<Tensor>> {
         let key = (grid, branch, count);
         if let Some(made) = self.made.get(&key) {
             return Ok(Some(made.shallow_clone()));

@@ -29,12 +29,12 @@ pub(in crate::nn) struct BlockBuilder<'a> {
 
 impl<'a> BlockBuilder<'a> {
     /// For a network whose time embedding is `time` wide.
-    pub fn new(config: &'a UnetConfig, time: i64) -> Self {
+    pub(crate) fn new(config: &'a UnetConfig, time: i64) -> Self {
         Self { config, time, times: Vec::new(), sites: Sites::default() }
     }
 
     /// What the time adds in the resnets made since the last call.
-    pub fn times(&mut self) -> Result<TimeProjections> {
+    pub(crate) fn times(&mut self) -> Result<TimeProjections> {
         TimeProjections::new(std::mem::take(&mut self.times))
     }
 
@@ -63,7 +63,7 @@ pub(super) struct DownBlock {
 
 impl DownBlock {
     /// `skips` are the channels of everything kept so far.
-    pub fn new(
+    pub(super) fn new(
         w: &Weights,
         make: &mut BlockBuilder<'_>,
         level: &Level,
@@ -86,7 +86,7 @@ impl DownBlock {
         Ok(Self { resnets, attentions, downsamplers })
     }
 
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         mut x: Tensor,
         told: BlockContext<'_>,
@@ -116,7 +116,7 @@ pub(super) struct MidBlock {
 }
 
 impl MidBlock {
-    pub fn new(w: &Weights, make: &mut BlockBuilder<'_>, level: &Level) -> Result<Self> {
+    pub(super) fn new(w: &Weights, make: &mut BlockBuilder<'_>, level: &Level) -> Result<Self> {
         let mut resnet = |i: i64| make.resnet(&w.at("resnets").at(i), level.channels, level.channels);
         Ok(Self {
             resnets: [resnet(0)?, resnet(1)?],
@@ -124,7 +124,7 @@ impl MidBlock {
         })
     }
 
-    pub fn forward(&self, x: &Tensor, told: BlockContext<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
+    pub(super) fn forward(&self, x: &Tensor, told: BlockContext<'_>, tap: &mut Tap<'_>) -> Result<Tensor> {
         let [before, after] = &self.resnets;
         let x = before.forward(x, told.times)?;
         after.forward(&self.attentions.forward(&x, told.context, tap)?, told.times)
@@ -141,7 +141,7 @@ pub(super) struct UpBlock {
 
 impl UpBlock {
     /// `inputs` are the channels of the block below; `skips` those of everything kept and not yet used.
-    pub fn new(
+    pub(super) fn new(
         w: &Weights,
         make: &mut BlockBuilder<'_>,
         level: &Level,
@@ -163,7 +163,7 @@ impl UpBlock {
         Ok(Self { resnets, attentions, upsamplers })
     }
 
-    pub fn forward(
+    pub(super) fn forward(
         &self,
         mut x: Tensor,
         told: BlockContext<'_>,

@@ -39,7 +39,7 @@ pub(in crate::nn) struct Encoded {
 
 impl Encoded {
     /// Every row of the skips.
-    pub fn whole(mut self) -> Result<Self> {
+    pub(crate) fn whole(mut self) -> Result<Self> {
         let rows = self.context.size3()?.0;
         self.skips = self.skips.iter().map(|skip| repeated(skip, rows)).collect::<Result<_>>()?;
         Ok(self)
@@ -48,7 +48,7 @@ impl Encoded {
 
 impl UnetEncoder {
     /// Pulls it from `w`; also gives the channels of everything kept for the way up.
-    pub fn new(w: &Weights, make: &mut BlockBuilder<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
+    pub(crate) fn new(w: &Weights, make: &mut BlockBuilder<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
         let config = make.config;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
         let mut skips = vec![first];
@@ -84,12 +84,12 @@ impl UnetEncoder {
         Ok((half, skips))
     }
 
-    pub fn config(&self) -> &UnetConfig {
+    pub(crate) fn config(&self) -> &UnetConfig {
         &self.config
     }
 
     /// As a UNet's; `hint` is what a ControlNet adds to the first layer, [1 or b, channels, h, w].
-    pub fn forward(
+    pub(crate) fn forward(
         &self,
         sample: &Tensor,
         timestep: &Tensor,

@@ -7,6 +7,7 @@ pub(super) mod encoder;
 mod residuals;
 
 pub use added::AddedConditions;
+
 pub use config::{Level, UnetConfig};
 pub use residuals::Residuals;
 

@@ -26,7 +26,7 @@ impl Residuals {
     ///
     /// # Errors
     /// [`Error::Parameter`] if they are not as many, [`Error::Torch`] if their shapes differ.
-    pub fn plus(&self, other: &Self) -> Result<Self> {
+    pub(crate) fn plus(&self, other: &Self) -> Result<Self> {
         let (x, skips) = other.onto(&self.mid, &self.skips)?;
         Ok(Self { skips, mid: x })
     }

@@ -45,7 +45,13 @@ impl Contest {
     /// `maps`, [n, words, h, w], are raw attention: the phrase's first, then those of words with a role.
     /// `change`, [n, 1, H, W], is where the prediction changes with
     /// the phrase: it stands in for the phrase's attention as far as that is faint.
-    pub fn new(maps: &Tensor, attention: &Tensor, power: u32, change: Option<&Tensor>, roles: Roles) -> Result<Self> {
+    pub(super) fn new(
+        maps: &Tensor,
+        attention: &Tensor,
+        power: u32,
+        change: Option<&Tensor>,
+        roles: Roles,
+    ) -> Result<Self> {
         let (n, words, h, w) = maps.size4()?;
         let grid = Grid::new(h, w);
         let cells = |x: &Tensor| -> Result<Tensor> { Ok(x.f_flatten(2, 3)?) };
@@ -71,12 +77,12 @@ impl Contest {
     }
 
     /// Is the attention to the phrase faint in any image?
-    pub fn is_faint(&self) -> bool {
+    pub(super) fn is_faint(&self) -> bool {
         self.loudness.iter().any(|words| doubt(words) > 0.0)
     }
 
     /// Who competes in each image.
-    pub fn competitions(&self, names: &[String]) -> Result<Vec<Competition>> {
+    pub(super) fn competitions(&self, names: &[String]) -> Result<Vec<Competition>> {
         let name = |word: usize| names.get(word).cloned().unwrap_or_default();
         let all = self.sides()?.into_iter().zip(&self.loudness).enumerate();
         Ok(all
@@ -142,7 +148,7 @@ impl Contest {
 
     /// The logistic function of β times what the phrase is ahead of the strongest rival, and of its own floor, whichever is less:
     /// [n, 1, h, w] in 0..=1 on `to`.
-    pub fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
+    pub(super) fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
         let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
         let own = scores.f_narrow(1, 0, 1)?;

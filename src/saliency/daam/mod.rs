@@ -3,14 +3,13 @@
 mod compete;
 mod heat_map;
 mod maps;
-mod package;
+pub(crate) mod package;
 mod recording;
 mod refine;
 mod series;
 mod words;
 
 pub use heat_map::HeatMap;
-pub use package::{KeyFilter, PackageDaam, PackageKey};
 pub use refine::Refine;
 pub use series::Accumulate;
 pub use words::WordMaps;
@@ -98,8 +97,8 @@ impl Occurrence {
 /// ```
 ///
 /// Source: Tang et al., "What the DAAM" (ACL 2023). It differs from the authors' package where that is wrong for
-/// batches, pictures that are not square, runs without guidance and long prompts; [`PackageDaam`] reproduces the
-/// package.
+/// batches, pictures that are not square, runs without guidance and long prompts; [`PackageDaam`](crate::compat::PackageDaam)
+/// reproduces the package.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct Daam {
@@ -249,8 +248,13 @@ impl Daam {
         self
     }
 
+    /// Changes the window for the next run.
+    pub(crate) fn read_in(&mut self, window: Window) {
+        self.recorder.window = window;
+    }
+
     /// Records the whole run where the schedule has no step in the window: runs of one step or two.
-    pub fn or_whole_run(mut self) -> Self {
+    pub(crate) fn or_whole_run(mut self) -> Self {
         self.recorder.or_whole_run = true;
         self
     }

@@ -39,19 +39,19 @@ impl Default for Recorder {
 }
 
 impl Recorder {
-    pub fn reads(&self, site: &AttentionSite) -> bool {
+    pub(super) fn reads(&self, site: &AttentionSite) -> bool {
         match &self.sites {
             Some(select) => select(site),
             None => matches!(site.place, Place::Down | Place::Up),
         }
     }
 
-    pub fn check(&self) -> Result<()> {
+    pub(super) fn check(&self) -> Result<()> {
         self.window.check()
     }
 
     /// Is there a site to record at?
-    pub fn check_sites(&self, sites: &[AttentionSite]) -> Result<()> {
+    pub(super) fn check_sites(&self, sites: &[AttentionSite]) -> Result<()> {
         let mut cross = sites.iter().filter(|site| site.is_cross());
         if cross.clone().any(|site| self.reads(site)) {
             return Ok(());
@@ -59,17 +59,17 @@ impl Recorder {
         Err(Error::NoSites { names: cross.by_ref().map(|site| site.name.clone()).collect() })
     }
 
-    pub fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+    pub(super) fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
         let recorded = site.is_cross() && branch == Branch::Cond && self.reads(site);
         if recorded { Interest::PROBS } else { Interest::NONE }
     }
 
     /// Looks at the schedule of a run that begins.
-    pub fn begin(&mut self, schedule: &Schedule) {
+    pub(super) fn begin(&mut self, schedule: &Schedule) {
         self.is_outside = !schedule.steps().any(|step| self.window.contains(&step));
     }
 
-    pub fn active(&self, step: &Step) -> bool {
+    pub(super) fn active(&self, step: &Step) -> bool {
         (self.or_whole_run && self.is_outside) || self.window.contains(step)
     }
 }
@@ -85,7 +85,7 @@ pub(super) struct Subjects {
 
 impl Subjects {
     /// `subjects`: a name and its tokens each; a map is the mean over them, or their sum.
-    pub fn new(subjects: Vec<(String, Vec<TokenSpan>, Merge)>, device: Device) -> Result<Self> {
+    pub(super) fn new(subjects: Vec<(String, Vec<TokenSpan>, Merge)>, device: Device) -> Result<Self> {
         let spans = || subjects.iter().flat_map(|(_, spans, _)| spans);
         let hull = TokenSpan {
             start: spans().map(|span| span.start).min().unwrap_or_default(),
@@ -128,12 +128,12 @@ pub(super) struct Recording {
 
 impl Recording {
     /// Maps are read at `grid`.
-    pub fn new(grid: Grid, images: i64, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
+    pub(super) fn new(grid: Grid, images: i64, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
         Self { images, subjects, maps: Series::new(grid, images, accumulate), heads: per_head.then(Vec::new) }
     }
 
     /// Adds one call's attention.
-    pub fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+    pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         let (Grid { h, w }, rows) = (at.grid, (at.images.start, at.images.end - at.images.start));
         let columns = probs.columns(self.subjects.hull)?; // [n, heads, queries, tokens]
         self.maps.turn_to(at.step.index)?;
@@ -161,7 +161,7 @@ impl Recording {
     }
 
     /// The mean map of one subject and image.
-    pub fn heat_map(&self, subject: usize, image: usize) -> Result<HeatMap> {
+    pub(super) fn heat_map(&self, subject: usize, image: usize) -> Result<HeatMap> {
         let (Some(step), Some(label)) = (self.maps.last(), self.subjects.labels.get(subject)) else {
             return Err(Error::NoMaps("Daam"));
         };
@@ -178,7 +178,7 @@ impl Recording {
 
     /// Mean maps of the heads of every recorded site, [n, heads, subjects, h, w], in the order the sites run; `None` unless
     /// they were asked for.
-    pub fn heads(&self) -> Result<Option<Vec<(AttentionSite, Tensor)>>> {
+    pub(super) fn heads(&self) -> Result<Option<Vec<(AttentionSite, Tensor)>>> {
         let Some(heads) = &self.heads else { return Ok(None) };
         let means = heads.iter().map(|(site, sum, calls)| Ok((site.clone(), sum.f_div_scalar(*calls)?)));
         means.collect::<Result<_>>().map(Some)

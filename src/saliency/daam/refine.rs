@@ -102,7 +102,7 @@ impl Refining {
     ///
     /// # Errors
     /// [`Error::Parameter`] if the network has no self-attention.
-    pub fn new(
+    pub(super) fn new(
         how: Refine,
         setup: &Setup<'_>,
         accumulate: Accumulate,
@@ -129,12 +129,12 @@ impl Refining {
     }
 
     /// Does it read `site` even if nobody else does?
-    pub fn looks_at(&self, site: &AttentionSite) -> bool {
+    pub(super) fn looks_at(&self, site: &AttentionSite) -> bool {
         site.halvings == self.halvings && (!site.is_cross() || (self.unread && self.things.is_some()))
     }
 
     /// Adds one call's attention, of a site where it looks or of any to the prompt.
-    pub fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+    pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         if at.site.halvings != self.halvings {
             return Ok(());
         }
@@ -148,7 +148,7 @@ impl Refining {
 
     /// The refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `map`, [n, 1, h, w], is its own, and `change` where the prediction
     /// changes with the phrase, if that is known. `None` before the first step.
-    pub fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
+    pub(super) fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
         if let Refine::Contrast { beta, .. } = self.how {
             return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();
         }
@@ -157,12 +157,12 @@ impl Refining {
     }
 
     /// Is the attention to the phrase faint beside that to the prompt's loudest word, as far as was recorded?
-    pub fn is_faint(&self) -> Result<bool> {
+    pub(super) fn is_faint(&self) -> Result<bool> {
         Ok(self.contest(None)?.is_some_and(|contest| contest.is_faint()))
     }
 
     /// Who competes in each image; none without competition or before the first step.
-    pub fn competitions(&self, change: Option<&Tensor>) -> Result<Vec<Competition>> {
+    pub(super) fn competitions(&self, change: Option<&Tensor>) -> Result<Vec<Competition>> {
         match (self.contest(change)?, &self.things) {
             (Some(contest), Some(things)) => contest.competitions(&things.subjects.labels),
             _ => Ok(Vec::new()),

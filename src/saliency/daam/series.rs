@@ -35,23 +35,23 @@ pub(super) struct Series {
 }
 
 impl Series {
-    pub fn new(grid: Grid, images: i64, accumulate: Accumulate) -> Self {
+    pub(super) fn new(grid: Grid, images: i64, accumulate: Accumulate) -> Self {
         let (step, past) = (Sums::default(), Sums::default());
         Self { grid, images, last: None, step, past, average: None, accumulate }
     }
 
     /// What the maps are read at.
-    pub const fn grid(&self) -> Grid {
+    pub(super) const fn grid(&self) -> Grid {
         self.grid
     }
 
     /// The last recorded step.
-    pub const fn last(&self) -> Option<usize> {
+    pub(super) const fn last(&self) -> Option<usize> {
         self.last
     }
 
     /// If this is another step than the recorded one, puts that among the earlier ones.
-    pub fn turn_to(&mut self, step: usize) -> Result<()> {
+    pub(super) fn turn_to(&mut self, step: usize) -> Result<()> {
         if self.last != Some(step) {
             if let Accumulate::Ema(beta) = self.accumulate {
                 self.average = self.averaged(beta)?;
@@ -65,7 +65,7 @@ impl Series {
 
     /// Adds the maps of one call to this step's: `heat`, [rows, channels, h, w], is the sum over `heads` heads for some
     /// images (first, count) of the run.
-    pub fn add(&mut self, grid: Grid, rows: (i64, i64), heat: &Tensor, heads: i64) -> Result<()> {
+    pub(super) fn add(&mut self, grid: Grid, rows: (i64, i64), heat: &Tensor, heads: i64) -> Result<()> {
         self.step.add(grid, self.images, rows, heat)?;
         // Every image adds the same weight; one of them is counted.
         if rows.0 == 0 {
@@ -75,7 +75,7 @@ impl Series {
     }
 
     /// The maps as `accumulate` says, [n, channels, h, w]; `None` before the first.
-    pub fn read(&self) -> Result<Option<Tensor>> {
+    pub(super) fn read(&self) -> Result<Option<Tensor>> {
         match self.accumulate {
             Accumulate::Step => self.step.map(self.grid),
             Accumulate::Mean => self.mean(),
@@ -84,7 +84,7 @@ impl Series {
     }
 
     /// The mean of all steps' maps.
-    pub fn mean(&self) -> Result<Option<Tensor>> {
+    pub(super) fn mean(&self) -> Result<Option<Tensor>> {
         self.all()?.map(self.grid)
     }
 

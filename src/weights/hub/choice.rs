@@ -30,7 +30,7 @@ const SMALL: [&str; 8] = [
 
 impl Choice {
     /// What is needed of the files `listed`, by their sizes. `read` fetches and reads a small one.
-    pub fn of(
+    pub(super) fn of(
         hub: &Hub,
         listed: &BTreeMap<String, u64>,
         variant: Option<&str>,
@@ -79,7 +79,7 @@ impl Choice {
         }
     }
 
-    pub fn files(&self) -> &[String] {
+    pub(super) fn files(&self) -> &[String] {
         match self {
             Self::Folder(files) => files,
             Self::File(file) => std::slice::from_ref(file),
@@ -87,7 +87,7 @@ impl Choice {
     }
 
     /// The same in the cache.
-    pub fn source(&self, snapshot: &Path) -> Source {
+    pub(super) fn source(&self, snapshot: &Path) -> Source {
         match self {
             Self::Folder(_) => Source::Dir(snapshot.into()),
             Self::File(file) => Source::File(snapshot.join(file)),

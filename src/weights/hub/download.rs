@@ -111,7 +111,7 @@ impl Hash {
 }
 
 impl<'h> Client<'h> {
-    pub fn new(hub: &'h Hub, endpoint: String, token: Option<String>, folder: PathBuf) -> Self {
+    pub(super) fn new(hub: &'h Hub, endpoint: String, token: Option<String>, folder: PathBuf) -> Self {
         let agent = ureq::builder()
             .try_proxy_from_env(true)
             .redirects(0)
@@ -123,7 +123,7 @@ impl<'h> Client<'h> {
     }
 
     /// An answer as JSON, by its path below the endpoint.
-    pub fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+    pub(super) fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let answer = self.follow("GET", &format!("{}/{path}", self.endpoint), None);
         self.parsed(answer.map_err(|stop| self.told(stop))?)
     }
@@ -143,7 +143,7 @@ impl<'h> Client<'h> {
     }
 
     /// All files of a commit with their sizes.
-    pub fn list(&self, commit: &str) -> Result<BTreeMap<String, u64>> {
+    pub(super) fn list(&self, commit: &str) -> Result<BTreeMap<String, u64>> {
         let mut url = format!("{}/api/models/{}/tree/{commit}?recursive=true", self.endpoint, self.hub.repository);
         let mut files = BTreeMap::new();
         for _ in 0..PAGES {
@@ -164,7 +164,7 @@ impl<'h> Client<'h> {
     }
 
     /// Puts a file of a commit into the cache, unless it is there. `size` is what the list says.
-    pub fn fetch(&self, commit: &str, file: &str, size: Option<u64>, progress: &mut Progress<'_>) -> Result<()> {
+    pub(super) fn fetch(&self, commit: &str, file: &str, size: Option<u64>, progress: &mut Progress<'_>) -> Result<()> {
         let pointer = self.folder.join("snapshots").join(commit).join(file);
         if fs::metadata(&pointer).is_ok_and(|there| there.is_file() && size.is_none_or(|size| there.len() == size)) {
             return Ok(());

@@ -15,7 +15,7 @@ pub(super) struct Settings {
 
 impl Settings {
     /// What `hub` says, else what the variables say.
-    pub fn of(hub: &Hub, variable: impl Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn of(hub: &Hub, variable: impl Fn(&str) -> Option<String>) -> Self {
         let folder = |name: &str| variable(name).map(|folder| expanded(&folder, variable("HOME")));
         let home = folder("HF_HOME").or_else(|| {
             let cache = folder("XDG_CACHE_HOME").or_else(|| Some(folder("HOME")?.join(".cache")));

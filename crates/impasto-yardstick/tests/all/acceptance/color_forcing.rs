@@ -164,9 +164,9 @@ fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
         for part in ["hair bow", "skin"] {
             let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
             for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
-                let mut force = ColorForce::exact(part, GOLD).trim(0);
+                let mut force = ColorForce::exact(part, GOLD).tune(|options| options.trim = 0);
                 if !outlines {
-                    force = force.outlines(false);
+                    force = force.tune(|options| options.outlines = false);
                 }
                 let _ = pipeline.request(PORTRAIT).seed(seed).guide(&mut force).run()?;
                 let mask = force.masks()?.narrow(0, 0, 1);
@@ -186,9 +186,11 @@ fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
     let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {
         let mut missed = vec![];
         for seed in 0..4 {
-            let force =
-                ColorForce::exact("shirt", asked).color_var(200.0).window(Window::timesteps(0.0..=700.0)).trim(0);
-            let force = feedback.into_iter().fold(force, ColorForce::feedback);
+            let force = ColorForce::exact("shirt", asked).color_var(200.0).window(Window::timesteps(0.0..=700.0));
+            let force = force.tune(|options| {
+                options.trim = 0;
+                options.feedback = feedback;
+            });
             let picture = pipeline.request(PORTRAIT).seed(seed).guide(force).run()?;
             missed.extend(judge.look(picture.image(0)?)?.color("shirt").map(|color| color.delta_e(asked)));
         }

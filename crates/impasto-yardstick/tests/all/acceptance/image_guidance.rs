@@ -80,7 +80,7 @@ fn measured(
 /// Every word towards what resembles it most.
 fn every_word(picture: &Raster, most: f64) -> ImageGuidance {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-    ImageGuidance::new(picture).params(all).max_guidance(most)
+    ImageGuidance::new(picture).params(all).tune(|params| params.max_guidance = most)
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -105,17 +105,28 @@ fn figures_of_image_guidance() -> Result<()> {
     println!("prompt | settings | max_guidance | similarity | palette | nearer palette | parts");
     let settings: [(&str, Make, &[f64]); 4] = [
         ("every word", |_, picture, most| every_word(picture, most), &[0.0, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0]),
-        ("default", |_, picture, most| ImageGuidance::new(picture).max_guidance(most), &[0.2, 0.5]),
+        (
+            "default",
+            |_, picture, most| ImageGuidance::new(picture).tune(|params| params.max_guidance = most),
+            &[0.2, 0.5],
+        ),
         (
             "default, Joint",
-            |_, picture, most| ImageGuidance::new(picture).space(Space::Joint).max_guidance(most),
+            |_, picture, most| {
+                ImageGuidance::new(picture)
+                    .tune(|params| params.space = Space::Joint)
+                    .tune(|params| params.max_guidance = most)
+            },
             &[0.2, 0.5],
         ),
         (
             "the picture's prompt, Direct",
             |of, _, most| {
                 let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
-                ImageGuidance::text(of).params(all).mapping(Mapping::Direct).max_guidance(most)
+                ImageGuidance::text(of)
+                    .params(all)
+                    .tune(|params| params.mapping = Mapping::Direct)
+                    .tune(|params| params.max_guidance = most)
             },
             &[0.5],
         ),

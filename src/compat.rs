@@ -1,0 +1,9 @@
+//! Types that repeat the published code of another project, so that its results can be compared with this crate's.
+//!
+//! New work needs none of them: every default of the crate is the corrected behavior.
+
+pub use crate::diffusion::solver::dpmpp_sde::SdeNoise;
+pub use crate::diffusion::solver::multistep::Taylor;
+pub use crate::methods::image_guidance::params::Compat;
+pub use crate::saliency::daam::package::{KeyFilter, PackageDaam, PackageKey};
+pub use crate::vision::ClipRange;

@@ -1,0 +1,189 @@
+//! Laws of wrappers: a wrapper of a guidance method or hook forwards every phase to the value inside.
+
+use super::{GOLD, Probe, latent, sampler, schedule, start};
+use impasto::attention::{CrossAttentionHook, Interest};
+use impasto::diffusion::solver::Euler;
+use impasto::diffusion::{Denoised, Predictions, Transition};
+use impasto::guidance::{Guidance, Plan, Report, Setup};
+use impasto::methods::ColorForce;
+use impasto::saliency::Saliency;
+use impasto::sampler::Sampler;
+use impasto::testing::ToyModel;
+use impasto::{BranchInfo, Codec, Conditioning, Recipe, Result, Step, Window};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use tch::Tensor;
+
+/// A guidance method that writes down its calls by the name of the phase.
+#[derive(Clone, Default)]
+struct Diary(Arc<Mutex<Vec<&'static str>>>);
+
+impl Diary {
+    fn note(&self, call: &'static str) {
+        self.0.lock().expect("the lock is not poisoned").push(call);
+    }
+    /// Returns how often each phase was called, in the order of the first calls.
+    fn read(&self) -> Vec<(&'static str, usize)> {
+        let mut counted: Vec<(&'static str, usize)> = Vec::new();
+        for call in self.0.lock().expect("the lock is not poisoned").iter() {
+            match counted.iter_mut().find(|(known, _)| known == call) {
+                Some((_, count)) => *count += 1,
+                None => counted.push((call, 1)),
+            }
+        }
+        counted
+    }
+}
+
+impl Guidance for Diary {
+    fn first_pass(&self) -> Option<f64> {
+        self.note("first pass");
+        Some(500.0)
+    }
+    fn recipe(&self) -> Result<Recipe> {
+        self.note("recipe");
+        Recipe::of("Diary", &())
+    }
+    fn name(&self) -> &'static str {
+        self.note("name");
+        "Diary"
+    }
+    fn check(&self) -> Result<()> {
+        self.note("check");
+        Ok(())
+    }
+    fn begin(&mut self, _: &mut Setup) -> Result<()> {
+        self.note("begin");
+        Ok(())
+    }
+    fn condition(&mut self, _: &BranchInfo, _: &mut Conditioning, _: &dyn Codec) -> Result<()> {
+        self.note("condition");
+        Ok(())
+    }
+    fn noise(&mut self, _: &mut Tensor) -> Result<()> {
+        self.note("noise");
+        Ok(())
+    }
+    fn plan(&mut self, _: &Step, _: &mut Plan) -> Result<()> {
+        self.note("plan");
+        Ok(())
+    }
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        self.note("hooks");
+        Vec::new()
+    }
+    fn predicted(&mut self, _: &Step, _: &mut Predictions) -> Result<()> {
+        self.note("predicted");
+        Ok(())
+    }
+    fn denoised(&mut self, _: &Step, _: &mut Denoised) -> Result<()> {
+        self.note("denoised");
+        Ok(())
+    }
+    fn transition(&mut self, _: &Step, _: &mut Transition) -> Result<()> {
+        self.note("transition");
+        Ok(())
+    }
+    fn finish(&mut self, _: &mut Tensor, _: &dyn Codec) -> Result<()> {
+        self.note("finish");
+        Ok(())
+    }
+    fn decoded(&mut self, _: &Tensor) -> Result<()> {
+        self.note("decoded");
+        Ok(())
+    }
+    fn notes(&self) -> Vec<String> {
+        self.note("notes");
+        Vec::new()
+    }
+    fn report(&self) -> Result<Option<Report>> {
+        self.note("report");
+        Ok(None)
+    }
+}
+
+impl Saliency for Diary {
+    fn map(&self) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// Makes a run of two steps after a first pass of one, and asks it for everything a run can be asked for.
+fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
+    let model = ToyModel::new(3)?;
+    guidance.recipe()?;
+    let mut run = Sampler::new(schedule(2), Euler).guide(guidance).start(&model, start(1))?;
+    let _ = run.decode()?;
+    run.notes();
+    run.reports().map(drop)
+}
+
+#[test]
+fn wrappers_forward_every_phase() -> Result<()> {
+    let plain = Diary::default();
+    diary_of(plain.clone())?;
+    // A sum asks its parts for their names too, so the number of those calls is left out.
+    let unnamed = |diary: Vec<(&'static str, usize)>| -> Vec<(&'static str, usize)> {
+        diary.into_iter().filter(|(name, _)| *name != "name").collect()
+    };
+    let wanted = plain.read();
+    let names: Vec<&str> = wanted.iter().map(|(name, _)| *name).collect();
+    assert_eq!(
+        names,
+        [
+            "recipe",
+            "first pass",
+            "check",
+            "name",
+            "begin",
+            "condition",
+            "hooks",
+            "noise",
+            "plan",
+            "predicted",
+            "denoised",
+            "transition",
+            "finish",
+            "decoded",
+            "notes",
+            "report"
+        ]
+    );
+
+    let mut lent = Diary::default();
+    diary_of(&mut lent)?;
+    assert_eq!(lent.read(), wanted, "&mut");
+
+    let boxed = Diary::default();
+    diary_of(Box::new(boxed.clone()) as Box<dyn Guidance>)?;
+    assert_eq!(boxed.read(), wanted, "Box");
+
+    let (a, b) = (Diary::default(), Diary::default());
+    diary_of((a.clone(), b.clone()))?;
+    assert_eq!([a, b].map(|each| unnamed(each.read())), [(); 2].map(|()| unnamed(wanted.clone())), "(A, B)");
+
+    // A color force asks its saliency for everything but its name and report: the force's own report holds the maps. In the
+    // first pass that the saliency asks for, the force itself does nothing.
+    let inner = Diary::default();
+    diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).window(Window::WHOLE))?;
+    let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
+        diary.into_iter().filter(|(name, _)| !["report", "name", "first pass"].contains(name)).collect()
+    };
+    assert!(
+        inner.read().iter().any(|(name, _)| *name == "first pass"),
+        "the force passes on the saliency's first pass"
+    );
+    assert_eq!(called(inner.read()), called(wanted), "ColorForce");
+    Ok(())
+}
+
+#[test]
+fn lent_hook_forwards_every_phase() -> Result<()> {
+    for phase in [Interest::CONTEXT, Interest::BIAS, Interest::SCORES, Interest::PROBS, Interest::OUTPUT] {
+        let (mut plain, mut lent) = (Probe::wanting(phase), Probe::wanting(phase));
+        let once = latent(sampler().hook(&mut plain))?;
+        let twice = latent(sampler().hook(&mut &mut lent))?;
+        assert_eq!((once, plain.calls), (twice, lent.calls), "{phase:?}");
+    }
+    Ok(())
+}

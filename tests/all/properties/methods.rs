@@ -1,0 +1,71 @@
+//! Laws of guidance methods, checked over one list of them.
+
+use super::{GOLD, apart, latent, paint, sampler};
+use impasto::guidance::Guidance;
+use impasto::mask::Region;
+use impasto::methods::color_force::ForceTarget;
+use impasto::methods::paint_with_words::WeightFn;
+use impasto::methods::{ColorForce, ImageGuidance, PerturbedAttention, PromptBlend};
+use impasto::saliency::{Accumulate, Daam, Differential};
+use impasto::{Raster, Result, Rgb, Window};
+use ndarray::Array2;
+use tch::Tensor;
+
+/// Guidance methods of the crate in several settings, freshly made, with a name for messages.
+///
+/// A new guidance method gets a line here.
+fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
+    let force = || ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
+    vec![
+        ("Daam", Box::new(Daam::of("gold eyes"))),
+        ("Daam, mean", Box::new(Daam::of("eyes").accumulate(Accumulate::Mean))),
+        ("Daam, moving average", Box::new(Daam::of("eyes").accumulate(Accumulate::Ema(0.5)))),
+        ("Daam::words", Box::new(Daam::words())),
+        ("ColorForce", Box::new(force())),
+        ("ColorForce with a differential", {
+            Box::new(force().saliency((Daam::of("eyes"), Differential::of("eyes", "pink"))))
+        }),
+        ("ColorForce on the signal", Box::new(force().tune(|options| options.target = ForceTarget::SignalOnly))),
+        ("ColorForce on x0", Box::new(force().tune(|options| options.target = ForceTarget::Denoised))),
+        ("ColorForce with a moving average", {
+            Box::new(force().saliency(Daam::of("eyes").accumulate(Accumulate::Ema(0.5))))
+        }),
+        ("ColorForce in a region", {
+            Box::new(force().saliency(Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0))))
+        }),
+        ("PaintWithWords", Box::new(paint())),
+        ("PaintWithWords by deviation", Box::new(paint().weight(WeightFn::LogStd(1.0)))),
+        ("ImageGuidance", Box::new(ImageGuidance::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))))),
+        (
+            "ImageGuidance by a text, for a while",
+            Box::new(ImageGuidance::text("a dog").window(Window::progress(0.2..=0.6))),
+        ),
+        ("PerturbedAttention", Box::new(PerturbedAttention::new(2.0).sites(|_| true))),
+        ("PromptBlend", Box::new(PromptBlend::to("a dog"))),
+    ]
+}
+
+#[test]
+fn method_used_twice_gives_same_picture_and_report() -> Result<()> {
+    for (name, mut guidance) in guidances() {
+        let mut told = || -> Result<(Tensor, String, usize)> {
+            let x = latent(sampler().guide(&mut guidance))?;
+            let report = guidance.report()?.map(|report| (report.data.to_string(), report.pictures.len()));
+            let (data, images) = report.unwrap_or_default();
+            Ok((x, format!("{data} {:?}", guidance.notes()), images))
+        };
+        let once = told()?;
+        assert_eq!(told()?, once, "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn only_readers_leave_the_picture_alone() -> Result<()> {
+    let plain = latent(sampler())?;
+    for (name, guidance) in guidances() {
+        let change = apart(&latent(sampler().guide(guidance))?, &plain);
+        assert_eq!(change == 0.0, name.starts_with("Daam"), "{name} changed the picture by {change}");
+    }
+    Ok(())
+}

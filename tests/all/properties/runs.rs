@@ -1,0 +1,208 @@
+//! Laws of runs: failed and cancelled runs, parts of runs, repainting, and what guidance methods do at the end.
+
+use super::{GOLD, GRID, PROMPT, Probe, apart, latent, paint, sampler, schedule, start};
+use impasto::attention::Interest;
+use impasto::diffusion::solver::{Euler, by_name};
+use impasto::diffusion::{Denoised, Noise, Schedule, Spacing, TrainingSchedule, Transition};
+use impasto::guidance::Guidance;
+use impasto::methods::ColorForce;
+use impasto::saliency::Daam;
+use impasto::sampler::{CancelToken, Sampler, Start};
+use impasto::testing::ToyModel;
+use impasto::{Codec, Error, Result, Step};
+use tch::{Kind, Tensor};
+
+#[test]
+fn failed_start_clears_earlier_readings() -> Result<()> {
+    let (mut look, mut force, mut paint) = (Daam::of("eyes"), ColorForce::published("eyes", GOLD), paint());
+    let _ = latent(sampler().guide(&mut look).guide(&mut force).guide(&mut paint))?;
+    assert!(look.heat_map(0).is_ok() && force.details().is_ok() && paint.details().is_ok());
+    let model = ToyModel::new(3)?;
+    for guidance in [&mut look as &mut dyn Guidance, &mut force, &mut paint] {
+        assert!(sampler().guide(guidance).start(&model, Start::new("a dog", GRID, Noise::seeded(1))).is_err());
+    }
+    assert!(look.heat_map(0).is_err() && force.details().is_err() && paint.details().is_err());
+    Ok(())
+}
+
+#[test]
+fn failed_run_does_not_continue() -> Result<()> {
+    struct Late;
+    impl Guidance for Late {
+        fn transition(&mut self, step: &Step, _: &mut Transition) -> Result<()> {
+            if step.index == 2 { Err(Error::NoMaps("Late")) } else { Ok(()) }
+        }
+    }
+    let model = ToyModel::new(3)?;
+    let mut run = sampler().guide(Late).start(&model, start(1))?;
+    assert!(run.finish().is_err());
+    assert!(matches!(run.step(), Err(Error::RunFailed)));
+    assert!(matches!(run.finish().map(drop), Err(Error::RunFailed)));
+    assert!(matches!(run.decode(), Err(Error::RunFailed)));
+    Ok(())
+}
+
+#[test]
+fn latent_of_wrong_shape_or_nan_is_an_error() -> Result<()> {
+    struct Cut;
+    impl Guidance for Cut {
+        fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
+            transition.mean = transition.mean.narrow(2, 0, 4);
+            Ok(())
+        }
+        fn name(&self) -> &'static str {
+            "Cut"
+        }
+    }
+    let message = latent(sampler().guide(Cut)).expect_err("another shape").to_string();
+    assert!(message.contains("Cut failed in transition at step 0") && message.contains("[1, 4, 4, 6]"), "{message}");
+
+    struct Break;
+    impl Guidance for Break {
+        fn denoised(&mut self, _: &Step, denoised: &mut Denoised) -> Result<()> {
+            denoised.x0 = &denoised.x0 * f64::NAN;
+            Ok(())
+        }
+    }
+    let message = latent(sampler().guide(Break)).expect_err("not a number").to_string();
+    assert!(message.contains("not finite at step 0"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn cancelled_run_calls_the_model_no_more() -> Result<()> {
+    let token = CancelToken::new();
+    let mut probe = Probe::wanting(Interest::PROBS);
+    let model = ToyModel::new(3)?;
+    let mut run = sampler().hook(&mut probe).cancel(&token).start(&model, start(1))?;
+    let _ = run.step()?;
+    token.cancel();
+    assert!(matches!(run.step(), Err(Error::Cancelled)));
+    drop(run);
+    assert_eq!(probe.calls, 4);
+    Ok(())
+}
+
+/// A guidance method whose pull has a weight of 0 everywhere.
+struct Weightless;
+
+impl Guidance for Weightless {
+    fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
+        let none = transition.mean.zeros_like();
+        transition.pull(none.shallow_clone(), none);
+        Ok(())
+    }
+}
+
+#[test]
+fn pull_without_weight_keeps_bits_in_every_solver() -> Result<()> {
+    let names = [
+        "Euler a",
+        "Heun",
+        "LMS",
+        "DPM2",
+        "DPM2 a",
+        "DPM++ 2S a",
+        "dpmpp_2s",
+        "DPM++ 2M",
+        "DPM++ 3M SDE",
+        "DPM++ SDE",
+        "DDIM",
+        "PLMS",
+        "DEIS",
+        "UniPC",
+        "uni_pc_bh2",
+        "LCM",
+        "TCD",
+    ];
+    for name in names {
+        let run = |guidance: Option<Weightless>| -> Result<Tensor> {
+            let sampler = Sampler::boxed(schedule(6), by_name(name)?.0);
+            latent(guidance.into_iter().fold(sampler, Sampler::guide))
+        };
+        let plain = run(None)?;
+        assert_eq!(run(Some(Weightless))?, plain, "{name}");
+        assert_eq!(plain.isfinite().all(), Tensor::from(true), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn partial_run_equals_that_part_of_the_whole() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let all = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Leading)?;
+    let part = all.until(0.6)?;
+    let places: Vec<_> = part.steps().map(|step| (step.place(), step.left())).collect();
+    assert_eq!(places, (0..5).map(|i| (i, 9 - i)).collect::<Vec<_>>());
+    let rest: Vec<_> = all.after(0.6)?.steps().map(|step| (step.place(), step.left())).collect();
+    assert_eq!(rest, (5..9).map(|i| (i, 9 - i)).collect::<Vec<_>>());
+    assert_eq!(all.last(3)?.until(0.9)?.steps().map(|step| (step.before, step.after)).last(), Some((6, 1)));
+    for name in ["DPM++ 2S", "DPM++ 2M", "DPM++ 3M", "DEIS", "UniPC", "PLMS", "Heun"] {
+        let solver = by_name(name)?.0;
+        let mut whole = Sampler::boxed(all.clone(), solver).start(&model, start(1))?;
+        for _ in 0..5 {
+            let _ = whole.step()?;
+        }
+        let mut begun = Sampler::boxed(part.clone(), by_name(name)?.0).start(&model, start(1))?;
+        while begun.step()?.is_some() {}
+        assert_eq!(begun.latent(), whole.latent(), "{name}");
+    }
+    Ok(())
+}
+
+#[test]
+fn repainting_until_a_level_ends_at_that_level() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Leading)?.until(0.6)?;
+    let to = schedule.steps().last().expect("five steps").to;
+    let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
+    let _ = mask.narrow(2, 4, 4).fill_(1.0);
+    let finished = |prompt: &str, inside: f64| -> Result<Tensor> {
+        let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
+        let _ = latent.narrow(2, 4, 4).fill_(inside);
+        let start = Start::new(prompt, GRID, Noise::seeded(7)).latent(&latent).mask(&mask);
+        let mut run = Sampler::new(schedule.clone(), Euler).start(&model, start)?;
+        Ok(run.finish()?.copy())
+    };
+    let (upper, lower) = ((2, 0, 4), (2, 4, 4));
+    let of = |x: &Tensor, (axis, from, count): (i64, i64, i64)| x.narrow(axis, from, count).copy();
+    let (a, b) = (finished(PROMPT, 0.5)?, finished(PROMPT, -3.0)?);
+    assert_eq!(of(&a, lower), of(&b, lower), "the old picture is gone where it is repainted");
+    // The part that stays is the picture and the first noise under any prompt.
+    let noise = Noise::seeded(7).draw(&[1, 4, 8, 6])?;
+    let kept = (noise * to + 0.5) / to.hypot(1.0);
+    assert!(apart(&of(&a, upper), &of(&kept, upper)) < 1e-5);
+    Ok(())
+}
+
+/// A guidance method that adds 1 to the finished latent and counts its calls.
+#[derive(Default)]
+struct Finisher(usize);
+
+impl Guidance for Finisher {
+    fn finish(&mut self, latent: &mut Tensor, _: &dyn Codec) -> Result<()> {
+        self.0 += 1;
+        *latent = &*latent + 1.0;
+        Ok(())
+    }
+}
+
+#[test]
+fn finish_waits_for_the_end_and_keeps_the_mask() -> Result<()> {
+    let model = ToyModel::new(3)?;
+    let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 9, Spacing::Leading)?;
+    let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
+    let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
+    let _ = mask.narrow(2, 4, 4).fill_(1.0);
+    let finished = |schedule: Schedule, finisher: &mut Finisher| -> Result<Tensor> {
+        let start = Start::new(PROMPT, GRID, Noise::seeded(7)).latent(&latent).mask(&mask);
+        let mut run = Sampler::new(schedule, Euler).guide(finisher).start(&model, start)?;
+        Ok(run.finish()?.copy())
+    };
+    let mut finisher = Finisher::default();
+    let whole = finished(schedule.clone(), &mut finisher)?;
+    assert_eq!((whole.narrow(2, 0, 4), finisher.0), (latent.narrow(2, 0, 4), 1));
+    let _ = finished(schedule.until(0.5)?, &mut finisher)?;
+    assert_eq!(finisher.0, 1, "a run that ends early is not finished");
+    Ok(())
+}

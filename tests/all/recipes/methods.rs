@@ -1,0 +1,200 @@
+//! Runs under guidance methods are repeated from their pictures; every registered method has a test here.
+//!
+//! The name of a test begins with the method's type: `color_force_exact_repeats` is about `ColorForce`.
+
+use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
+use impasto::compat::PackageDaam;
+use impasto::diffusion::NoiseEdges;
+use impasto::mask::Region;
+use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
+use impasto::methods::image_guidance::{GuidanceParams, Space};
+use impasto::methods::paint_with_words::{Area, AreaBlend};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
+use impasto::pipeline::Pipeline;
+use impasto::saliency::{Accumulate, Daam, Differential};
+use impasto::{Crop, Raster, Result, Rgb, Window};
+use ndarray::Array2;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Names of the types in both registries, as test names spell them: `ColorForce` is `color_force`.
+fn registered() -> BTreeSet<String> {
+    let registries = ["methods", "saliency"].map(|folder| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder).join("registry.rs");
+        std::fs::read_to_string(path).expect("a registry")
+    });
+    let registries = registries.concat();
+    let rows = registries.lines().filter_map(|line| line.trim_start().strip_prefix("(\""));
+    rows.filter_map(|row| Some(snake_case(row.split_once('"')?.0))).collect()
+}
+
+fn snake_case(name: &str) -> String {
+    let mut snake = String::new();
+    for letter in name.chars() {
+        if letter.is_uppercase() && !snake.is_empty() {
+            snake.push('_');
+        }
+        snake.push(letter.to_ascii_lowercase());
+    }
+    snake
+}
+
+#[test]
+fn every_registered_method_has_a_test_here() {
+    let methods = registered();
+    assert!(methods.len() >= 12, "{methods:?}");
+    let tests = include_str!("methods.rs").split("#[test]\nfn ").skip(1);
+    // The longest name counts: `region_prompts_repeat` is no test of `Region`.
+    let tested = tests.filter_map(|test| {
+        methods.iter().filter(|method| test.starts_with(&format!("{method}_"))).max_by_key(|method| method.len())
+    });
+    let tested: BTreeSet<String> = tested.cloned().collect();
+    assert_eq!(tested, methods, "each method needs a test in this file whose name begins with the method's");
+}
+
+#[test]
+fn daam_in_a_window_repeats() -> Result<()> {
+    repeats(|r| r.guide(Daam::of("eyes").window(Window::timesteps(100.0..=800.0))))
+}
+
+#[test]
+fn word_maps_repeat() -> Result<()> {
+    repeats(|r| r.guide(Daam::words()))
+}
+
+#[test]
+fn package_daam_repeats() -> Result<()> {
+    repeats(|r| r.guide(PackageDaam::new(256)))
+}
+
+#[test]
+fn differential_repeats() -> Result<()> {
+    repeats(|r| r.guide(Differential::of("hair", "pink").weight(0.7)))
+}
+
+#[test]
+fn region_as_saliency_repeats() -> Result<()> {
+    repeats(|r| {
+        let region = Region::rect(0.0..1.0, 0.5..1.0);
+        r.guide(ColorForce::published("the lower half", GOLD).saliency(region))
+    })
+}
+
+#[test]
+fn recorded_maps_and_latents_repeat() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut first = ColorForce::published("hair", GOLD);
+    pipeline.request(PORTRAIT).seed(7).steps(6).guide(&mut first).run()?;
+    let gold = first.gold_latent()?.shallow_clone();
+    let force = ColorForce::published("hair", GOLD)
+        .tune(|options| options.gold = GoldMode::Latent(gold))
+        .replay(first.recorded()?);
+    let output = pipeline.request(PORTRAIT).seed(7).steps(6).guide(force).run()?;
+    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    assert_eq!((notes.len(), output.reports()[0].pictures.len()), (0, 4));
+    assert_same(&output, &twice);
+    Ok(())
+}
+
+#[test]
+fn color_force_published_repeats() -> Result<()> {
+    repeats(|r| r.guide(ColorForce::published("eyes", GOLD).color_var(15.0)))
+}
+
+#[test]
+fn color_force_exact_repeats() -> Result<()> {
+    repeats(|r| r.guide(ColorForce::exact("hair", Rgb(255, 99, 71))))
+}
+
+/// A color force whose settings all differ from the defaults.
+fn force() -> ColorForce {
+    let region = Region::new(Array2::from_shape_fn((16, 16), |(_, column)| if column < 12 { 0.9 } else { 0.1 }));
+    ColorForce::published("hair", Rgb(255, 99, 71))
+        .saliency((Daam::of("hair").accumulate(Accumulate::Ema(0.3)), Differential::of("hair", "pink").weight(0.7)))
+        .color_var(20.1)
+        .saliency_cutoff(Cutoff::Auto)
+        .tune(|options| options.edge = MaskEdge::Soft(0.07))
+        .mask(region)
+        .protect("eyes")
+        .protect_where(
+            "the left",
+            Region::new(Array2::from_shape_fn((16, 16), |(_, x)| if x < 4 { 1.0 } else { 0.0 })),
+            0.5,
+        )
+        .tune(|options| options.texture = Texture::MaskedMean)
+        .tune(|options| options.feedback = Some(Feedback { goal: 2.1, ..Feedback::default() }))
+        .tune(|options| options.target = ForceTarget::Denoised)
+        .tune(|options| options.step_variance = StepVariance::NextLevel)
+        .window(Window::timesteps(0.0..=900.0))
+        .tune(|options| options.trim = 1)
+}
+
+#[test]
+fn color_force_with_all_settings_repeats() -> Result<()> {
+    repeats(|r| r.guide(force()))
+}
+
+#[test]
+fn paint_with_words_repeats() -> Result<()> {
+    repeats(|r| r.guide(paint()))
+}
+
+#[test]
+fn paint_with_words_in_a_window_repeats() -> Result<()> {
+    repeats(|r| r.guide(paint().window(Window::sigmas(0.5..=8.0))))
+}
+
+#[test]
+fn paint_with_words_areas_repeat() -> Result<()> {
+    repeats(|r| {
+        let lower_left = Region::rect(0.0..0.5, 0.5..1.0);
+        let area = Area::mask(lower_left, "shirt").strength(1.2).outside(-0.1).seed(3);
+        let lower = Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "hair").negative();
+        let paint = PaintWithWords::default().area(area).area(lower).blend(AreaBlend::Strongest).on_uncond(0.5);
+        r.negative("hair").guide(paint.noise_edges(NoiseEdges::Blend))
+    })
+}
+
+#[test]
+fn region_prompts_repeat() -> Result<()> {
+    repeats(|r| {
+        let regions = RegionPrompts::default().thing(Region::rect(0.5..1.0, 0.5..1.0), "a red house", "house", 0.8);
+        let guide = ImageGuidance::new(&Raster::flat(Rgb(0, 128, 128), (32, 24))).params(GuidanceParams::ui());
+        r.guide(regions.guided(guide).hold(1.5).window(Window::sigmas(1.0..=f64::INFINITY)))
+    })
+}
+
+#[test]
+fn image_guidance_by_a_picture_repeats() -> Result<()> {
+    repeats(|r| {
+        let teal = Raster::flat(Rgb(0, 128, 128), (32, 24));
+        let guide = ImageGuidance::new(&teal)
+            .params(GuidanceParams::off())
+            .tune(|params| params.space = Space::Joint)
+            .patches(false);
+        r.guide(guide.tune(|params| params.linear = (0.4, 0.4)).crop(Crop::Pad))
+    })
+}
+
+#[test]
+fn image_guidance_by_a_text_repeats() -> Result<()> {
+    repeats(|r| r.guide(ImageGuidance::text("red hair").window(Window::progress(0.5..=1.0))))
+}
+
+#[test]
+fn perturbed_attention_repeats() -> Result<()> {
+    repeats(|r| r.guide(PerturbedAttention::new(2.0).window(Window::timesteps(200..=999))))
+}
+
+#[test]
+fn prompt_blend_repeats() -> Result<()> {
+    repeats(|r| r.guide(PromptBlend::to("a red house").window(Window::progress(0.25..=0.75))))
+}
+
+#[test]
+fn several_methods_at_once_repeat() -> Result<()> {
+    repeats(|r| {
+        let r = r.guide(paint()).guide(ColorForce::exact("eyes", GOLD).protect("hair bow"));
+        r.guide(Daam::of("shirt")).color_force("background", Rgb(60, 179, 113)).solver_named("Euler a")
+    })
+}

@@ -1,0 +1,173 @@
+//! Notes about what a picture cannot repeat: functions, types of users, start pictures, other models.
+
+use super::{Folder, GOLD, PORTRAIT, again, paint};
+use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
+use impasto::diffusion::solver::{Euler, Eval, Solver};
+use impasto::diffusion::{Predictions, Transition};
+use impasto::guidance::{Cfg, Combine, Guidance};
+use impasto::methods::ColorForce;
+use impasto::methods::color_force::StepVariance;
+use impasto::pipeline::{Pipeline, Request};
+use impasto::saliency::Daam;
+use impasto::text::TextOptions;
+use impasto::weights::Embedding;
+use impasto::{Branch, Error, LoadOptions, Model, Raster, Recipe, Result, Rgb, Source, Step};
+use tch::{Device, Kind, Tensor};
+
+/// A guidance method that the crate does not know.
+struct Tint;
+
+impl Guidance for Tint {
+    fn transition(&mut self, _: &Step, transition: &mut Transition) -> Result<()> {
+        transition.mean = transition.mean.f_mul_scalar(1.01)?;
+        Ok(())
+    }
+    fn name(&self) -> &'static str {
+        "Tint"
+    }
+}
+
+/// A guidance method that the crate does not know, but that writes its settings.
+struct Told(f64);
+
+impl Guidance for Told {
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Told", &self.0)
+    }
+}
+
+/// A hook that is never called.
+struct Watch;
+
+impl CrossAttentionHook for Watch {
+    fn interest(&self, _: &AttentionSite, _: Branch) -> Interest {
+        Interest::NONE
+    }
+}
+
+/// Euler's method under a name that the crate does not know.
+struct Stranger;
+
+impl Solver for Stranger {
+    fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
+        Euler.step(step, x, eval)
+    }
+    fn name(&self) -> &'static str {
+        "Stranger"
+    }
+}
+
+/// Classifier-free guidance as a type that the crate does not know.
+struct Mix;
+
+impl Combine for Mix {
+    fn branches(&self, step: &Step) -> Vec<Branch> {
+        Cfg(2.0).branches(step)
+    }
+    fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor> {
+        Cfg(2.0).combine(step, predictions)
+    }
+}
+
+#[test]
+fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
+    type Asked = fn(Request<'_>) -> Request<'_>;
+    let cases: [(Asked, &str); 8] = [
+        (|r| r.guide(Tint), "Tint cannot be repeated from a file"),
+        (|r| r.hook(Watch), "Watch cannot be repeated"),
+        (|r| r.solver(Stranger), "the solver Stranger cannot be repeated"),
+        (|r| r.combine(Mix), "Mix cannot be repeated"),
+        (|r| r.guide(Daam::of("eyes").sites(|_| true)), "Daam (it was given a function"),
+        (|r| r.guide(paint().sites(|_| true)), "PaintWithWords (it was given a function"),
+        (
+            |r| {
+                r.guide(
+                    ColorForce::published("eyes", GOLD)
+                        .tune(|options| options.step_variance = StepVariance::Custom(Box::new(|_| 1.0))),
+                )
+            },
+            "ColorForce (the enum variant StepVariance::Custom",
+        ),
+        (
+            |r| r.guide(ColorForce::published("eyes", GOLD).saliency(Daam::of("eyes").sites(|_| true))),
+            "Daam (it was given",
+        ),
+    ];
+    let mut pipeline = Pipeline::builder().build()?;
+    for (asked, named) in cases {
+        let output = asked(pipeline.request(PORTRAIT).seed(7).steps(2)).guide(Daam::of("hair")).run()?;
+        let (notes, twice) = again(&mut pipeline, &output, 0)?;
+        assert!(notes.len() == 1 && notes[0].contains(named), "{notes:?}");
+        assert_eq!(twice.notes().iter().filter(|note| **note == notes[0]).count(), 1, "the output has the same note");
+        assert_eq!(twice.reports().len(), 1, "all other parts are repeated");
+    }
+    // A method that writes its settings is noted with them. Given again, a method repeats its run.
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Told(0.25)).run()?;
+    let (notes, _) = again(&mut pipeline, &output, 0)?;
+    assert!(notes.len() == 1 && notes[0].contains("Told") && notes[0].contains("0.25"), "{notes:?}");
+    let folder = Folder::new();
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Tint).run()?;
+    output.save(0, folder.file("tint.png"))?;
+    let twice = Request::from_png(&mut pipeline, folder.file("tint.png"))?.guide(Tint).run()?;
+    assert_eq!(twice.image(0)?, output.image(0)?);
+    Ok(())
+}
+
+#[test]
+fn start_picture_is_asked_for_in_the_notes() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let boat = Raster::flat(Rgb(90, 120, 200), (256, 256));
+    let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
+    mask.paste(&Raster::flat(Rgb(255, 255, 255), (128, 128)), 64, 64);
+    let output = pipeline.request(PORTRAIT).seed(7).steps(8).start(&boat, 0.6).mask(&mask).run()?;
+    let folder = Folder::new();
+    output.save(0, folder.file("repainted.png"))?;
+    let request = Request::from_png(&mut pipeline, folder.file("repainted.png"))?;
+    let notes = request.notes()?.join("\n");
+    assert!(
+        notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("start with Portion(0.6)"),
+        "{notes}"
+    );
+    assert!(notes.contains("it had a mask of 256×256"), "{notes}");
+    assert_eq!(request.start(&boat, 0.6).mask(&mask).run()?.image(0)?, output.image(0)?);
+    Ok(())
+}
+
+#[test]
+fn other_model_is_noted() -> Result<()> {
+    let model = Model::load(&Source::embedded())?;
+    let same = Model::load(&Source::embedded())?;
+    assert_eq!(model.identity()?, same.identity()?);
+    assert_eq!(model.identity()?.fingerprint.len(), 16);
+    let mut pipeline = Pipeline::builder().build()?;
+    let output = pipeline.request(PORTRAIT).seed(7).steps(2).run()?;
+    let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
+    let (notes, _) = again(&mut Pipeline::builder().text(text).build()?, &output, 0)?;
+    let told = "it was made with the embedded model (";
+    assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("another reading")), "{notes:?}");
+    Ok(())
+}
+
+#[test]
+fn learned_words_and_towers_change_the_identity() -> Result<()> {
+    let folder = Folder::new();
+    let model = Model::load(&Source::embedded())?;
+    let table = &model.tensors("text_encoder").expect("a text encoder")["text_model.embeddings.token_embedding.weight"];
+    let width = table.size()[1];
+    let fingerprint = |word: &str, value: f64| -> Result<String> {
+        let rows = Tensor::full([2, width], value, (Kind::Float, Device::Cpu));
+        let path = folder.file("word.safetensors");
+        Tensor::write_safetensors(&[("emb_params", rows)], &path)?;
+        Ok(model.with_embedding(&Embedding::open(&path)?.called(word))?.identity()?.fingerprint)
+    };
+    let learned = fingerprint("zzqx", 0.1)?;
+    assert_eq!(fingerprint("zzqx", 0.1)?, learned);
+    assert_ne!(fingerprint("zzqx", 0.2)?, learned, "the word has another meaning");
+    assert_ne!(fingerprint("xqzz", 0.1)?, learned, "the word is another one");
+    let seeing = |tower: &str| {
+        let options = LoadOptions { image_encoder: Some(Source::dir(folder.file(tower))), ..LoadOptions::default() };
+        Ok::<_, Error>(Model::load_with(&Source::embedded(), options)?.identity()?.fingerprint)
+    };
+    assert_ne!(seeing("clip-l")?, seeing("clip-h")?);
+    Ok(())
+}
