@@ -1,29 +1,37 @@
 //! Draws what the tiny model is trained on: sheets for the eye, some pictures with captions, and how fast it went.
 //!
-//! `cargo run --release -p impasto-train --example dataset -- OUT_FOLDER [--seed N] [--count N] [--size N]`
+//! `cargo run --release -p impasto-train --example dataset -- OUT_FOLDER --count 64`
 
+use clap::{Parser, value_parser};
 use impasto::{Raster, Result, Rgb};
 use impasto_report::Sheet;
 use impasto_train::dataset::{Class, Dataset, Drawing, Wording};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 const COLUMNS: usize = 8;
 /// Pictures that are saved one by one.
 const SAMPLES: usize = 8;
 
+/// Draws samples of the data set that the embedded model was trained on.
+#[derive(Parser)]
 struct Options {
+    /// Folder of the sheets and pictures, which is made if need be.
+    #[arg(value_name = "OUT_FOLDER", default_value = "dataset")]
     folder: PathBuf,
+    /// Seed of the first drawing; each later drawing has the next one.
+    #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Number of drawings.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u64).range(1..))]
     count: u64,
+    /// Side of a drawing in pixels.
+    #[arg(long, default_value_t = 256)]
     size: u32,
 }
 
 fn main() -> Result<()> {
-    let Options { folder, seed, count, size } = options(std::env::args().skip(1)).unwrap_or_else(|wrong| {
-        eprintln!("{wrong}\nusage: dataset [OUT_FOLDER] [--seed N] [--count N] [--size N]");
-        std::process::exit(2);
-    });
+    let Options { folder, seed, count, size } = Options::parse();
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let dataset = Dataset::new(size)?;
     let start = Instant::now();
@@ -42,7 +50,7 @@ fn main() -> Result<()> {
         }
     }
     println!("{} pictures of {size}×{size}, {rate:.0} per second", drawings.len());
-    println!("{}", Path::new(&folder).join("sheet.png").display());
+    println!("{}", folder.join("sheet.png").display());
     Ok(())
 }
 
@@ -54,23 +62,4 @@ fn map(drawing: &Drawing) -> Raster {
         map.set(x as u32, y as u32, class.map_color());
     }
     map
-}
-
-fn options(arguments: impl Iterator<Item = String>) -> std::result::Result<Options, String> {
-    let mut options = Options { folder: "dataset".into(), seed: 0, count: 64, size: 256 };
-    let mut arguments = arguments;
-    while let Some(argument) = arguments.next() {
-        let mut number = || {
-            let text = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
-            text.parse::<u64>().map_err(|_| format!("{text} is no number"))
-        };
-        match argument.as_str() {
-            "--seed" => options.seed = number()?,
-            "--count" => options.count = number()?.max(1),
-            "--size" => options.size = u32::try_from(number()?).map_err(|_| "that size is too large".to_owned())?,
-            folder if !folder.starts_with('-') => options.folder = folder.into(),
-            other => return Err(format!("{other} is not known")),
-        }
-    }
-    Ok(options)
 }

@@ -1,12 +1,13 @@
 //! How good a small model is, in figures, models side by side:
 //!
 //! ```text
-//! cargo run --release -p impasto-train --example figures -- embedded OUT/model [--judge FILE] [--count 64]
+//! cargo run --release -p impasto-train --example figures -- embedded OUT/model --count 64
 //! ```
 //!
 //! One evaluator judges all, at its own size. Drawings have the model's size and are held out; prompts name every color, and a
 //! part counts as painted right if the palette's color nearest to its median is the named one.
 
+use clap::{Parser, value_parser};
 use impasto::diffusion::{Denoiser, Input, Noise, TrainingSchedule};
 use impasto::raster::Filter;
 use impasto::weights::Weights;
@@ -15,7 +16,7 @@ use impasto_train::dataset::{Class, Dataset, Drawing, NamedColor, PALETTE, Recor
 use impasto_train::{Evaluator, HELD_OUT};
 use ndarray::Array2;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
 /// Side of the pictures that it sees.
@@ -24,21 +25,27 @@ const JUDGED: u32 = Evaluator::SIDE as u32;
 /// Figures by name, in the order they were measured.
 type Column = Vec<(String, f64)>;
 
+/// Prints figures of small models, side by side.
+#[derive(Parser)]
+struct Options {
+    /// Models to measure: `embedded`, or folders in the layout of diffusers.
+    #[arg(value_name = "MODEL", required = true)]
+    models: Vec<String>,
+    /// Weights of the evaluator that judges. The default is the trained evaluator of the crate.
+    #[arg(long, value_name = "FILE")]
+    judge: Option<PathBuf>,
+    /// Number of held-out drawings.
+    #[arg(long, default_value_t = 64, value_parser = value_parser!(u64).range(1..))]
+    count: u64,
+}
+
 fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let _no_grad = tch::no_grad_guard();
-    let (mut count, mut judge, mut models) = (64, Evaluator::trained()?, Vec::new());
-    let mut arguments = std::env::args().skip(1);
-    while let Some(argument) = arguments.next() {
-        match argument.as_str() {
-            "--count" => count = arguments.next().ok_or("--count needs a number")?.parse()?,
-            "--judge" => {
-                let file = arguments.next().ok_or("--judge needs a file")?;
-                judge = Evaluator::new(&Weights::open(Path::new(&file), Kind::Float, Device::Cpu)?)?;
-            }
-            option if option.starts_with("--") => return Err("figures MODEL ... [--judge FILE] [--count N]".into()),
-            _ => models.push(argument),
-        }
-    }
+    let Options { models, judge, count } = Options::parse();
+    let judge = match judge {
+        Some(file) => Evaluator::new(&Weights::open(&file, Kind::Float, Device::Cpu)?)?,
+        None => Evaluator::trained()?,
+    };
     let columns = models.iter().map(|model| measure(model, &judge, count)).collect::<Result<Vec<_>>>()?;
     println!("| figure | {} |\n|---|{}", models.join(" | "), "---|".repeat(models.len()));
     for (row, (name, _)) in columns.first().into_iter().flatten().enumerate() {

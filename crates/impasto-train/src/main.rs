@@ -13,6 +13,7 @@
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
 //! and sample sheets. A training that is stopped and started again goes on from its last checkpoint.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
@@ -37,58 +38,66 @@ const UNET: &str = include_str!("../networks/unet.json");
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// The part to train
-    #[arg(value_enum)]
+    /// The part to train.
     part: Part,
-    /// The folder of the model, its checkpoints, journals and sample sheets
+    /// Folder of the model, its checkpoints, journals and sample sheets.
     out: PathBuf,
-    /// Steps in all, those of earlier calls included
+    /// Number of steps in all, those of earlier calls included.
     #[arg(long, default_value_t = 12000)]
     steps: u64,
-    /// Pictures whose latents the UNet learns from
+    /// Number of pictures whose latents the UNet learns from.
     #[arg(long, default_value_t = 16384)]
     count: u64,
-    /// Samples a worker takes in a step
-    #[arg(long, default_value_t = 16)]
+    /// Number of samples that a worker takes in a step.
+    #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
-    /// Threads that share a batch
-    #[arg(long, default_value_t = 2)]
+    /// Number of threads that each take a batch in a step.
+    #[arg(long, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     workers: usize,
-    /// The number type that the UNet is computed in
+    /// The number type that the UNet is computed in.
     #[arg(long, value_enum, default_value_t = Precision::F32)]
     kind: Precision,
-    /// Seed of weights, drawings and noise
+    /// Seed of weights, drawings and noise.
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Stop after so many minutes
-    #[arg(long)]
-    minutes: Option<f64>,
-    /// A file of weights to begin with; given more than once, their mean
-    #[arg(long)]
+    /// Time in minutes after which the training stops with a checkpoint. The default is no limit.
+    #[arg(long, value_parser = minutes)]
+    minutes: Option<Duration>,
+    /// A file of weights to begin with. Given more than once, their mean is taken. The default is new weights, or those
+    /// of the part that was trained before.
+    #[arg(long, value_name = "FILE")]
     init: Vec<PathBuf>,
+}
+
+fn minutes(text: &str) -> Result<Duration, &'static str> {
+    let minutes = text.parse::<f64>().ok();
+    let time = minutes.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
+    time.ok_or("expected a number, 0 or more")
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Part {
-    /// The autoencoder of pictures
+    /// The autoencoder of pictures.
     Vae,
-    /// The autoencoder's decoder alone, longer: latents stay as they are
+    /// The autoencoder's decoder alone, longer. Latents stay as they are.
     Decoder,
-    /// Latents of the drawings, which the UNet learns from; `unet` makes them if need be
+    /// Latents of the drawings, which the UNet learns from; `unet` makes them if need be.
     Latents,
-    /// The UNet
+    /// The UNet.
     Unet,
-    /// The vision tower, which learns to meet the text tower
+    /// The vision tower, which learns to meet the text tower.
     Clip,
-    /// The text tower, which learns to read past words that it does not know
+    /// The text tower, which learns to read past words that it does not know.
     Text,
-    /// The judge that finds the parts of a picture
+    /// The judge that finds the parts of a picture.
     Evaluator,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Precision {
+    /// Floating point of 32 bits.
     F32,
+    /// Floating point of 16 bits with the range of 32 (bfloat16).
     Bf16,
 }
 
@@ -130,7 +139,7 @@ impl Options {
             ema: 0.9985,
             checkpoint: Duration::from_secs(180),
             evaluate: 500,
-            until: self.minutes.map(|minutes| Instant::now() + Duration::from_secs_f64(60.0 * minutes)),
+            until: self.minutes.map(|minutes| Instant::now() + minutes),
         }
     }
 

@@ -1,11 +1,13 @@
 //! What a painting does, in figures: the tables of docs/painting.md.
 //!
 //! ```text
-//! cargo run --release -p impasto-yardstick --example painting_study -- [laws|strengths|background|swap] ... [--seeds 8] [--out FOLDER] [--model FOLDER]
+//! cargo run --release -p impasto-yardstick --example painting_study -- laws swap --seeds 8
 //! ```
 //!
 //! The embedded model draws, or one of the same words in a folder; a segmentation net that knows nothing of prompts and paint says where things are. Every table comes with a sheet of the first pictures.
 
+use clap::builder::RangedU64ValueParser;
+use clap::{Parser, ValueEnum};
 use impasto::diffusion::solver::Euler;
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::{Area, WeightFn};
@@ -17,7 +19,7 @@ use impasto_train::dataset::Class;
 use impasto_yardstick::placement::{inside, painted, placement};
 use ndarray::Array2;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tch::Device;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
@@ -32,6 +34,36 @@ const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "
 /// Weight of what surrounds a thing, where it is not what a table varies.
 const AROUND: f64 = 0.6;
 const PAIRS: [[&str; 2]; 4] = [["house", "star"], ["tree", "moon"], ["boat", "sun"], ["flower", "fish"]];
+
+/// Measures what a painting does, and prints the tables of docs/painting.md.
+#[derive(Parser)]
+struct Options {
+    /// Tables to make, in this order. The default is all of them.
+    #[arg(value_enum, default_values_t = Table::value_variants().to_vec(), hide_default_value = true)]
+    tables: Vec<Table>,
+    /// Number of pictures of each painting.
+    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    seeds: usize,
+    /// An existing folder for the sheets of pictures.
+    #[arg(long, value_name = "FOLDER", default_value = ".")]
+    out: PathBuf,
+    /// A folder with a model of the same words. The default is the embedded model.
+    #[arg(long, value_name = "FOLDER")]
+    model: Option<PathBuf>,
+}
+
+/// A table of docs/painting.md.
+#[derive(Clone, Copy, ValueEnum)]
+enum Table {
+    /// Compares the laws of attention's gain.
+    Laws,
+    /// Compares strengths of the painted object.
+    Strengths,
+    /// Compares weights of the surroundings.
+    Background,
+    /// Compares pairs of objects with their mirror images.
+    Swap,
+}
 
 /// A law is used up by a run.
 type Law = Box<dyn Fn() -> WeightFn>;
@@ -194,30 +226,17 @@ impl Study {
 }
 
 fn main() -> Result<()> {
-    use lexopt::prelude::*;
-    let (mut tables, mut seeds, mut out, mut model) = (Vec::new(), 8, PathBuf::from("."), Source::embedded());
-    let mut arguments = lexopt::Parser::from_env();
-    while let Some(argument) = arguments.next()? {
-        match argument {
-            Long("seeds") => seeds = arguments.value()?.parse()?,
-            Long("out") => out = arguments.value()?.into(),
-            Long("model") => model = Source::dir(PathBuf::from(arguments.value()?)),
-            Value(table) => tables.push(table.string()?),
-            other => return Err(other.unexpected().into()),
-        }
-    }
-    if tables.is_empty() {
-        tables = ["laws", "strengths", "background", "swap"].map(String::from).into();
-    }
-    if !Path::new(&out).is_dir() {
+    let Options { tables, seeds, out, model } = Options::parse();
+    if !out.is_dir() {
         return Err(format!("{} is no folder; create it first", out.display()).into());
     }
+    let source = model.map_or_else(Source::embedded, Source::dir);
     let mut study =
-        Study { pipeline: Pipeline::builder().source(model).build()?, judge: Evaluator::trained()?, seeds, out };
+        Study { pipeline: Pipeline::builder().source(source).build()?, judge: Evaluator::trained()?, seeds, out };
     println!("{seeds} seeds");
-    for table in &tables {
-        match table.as_str() {
-            "laws" => {
+    for table in tables {
+        match table {
+            Table::Laws => {
                 let mut settings = vec![Setting::new("unpainted", || WeightFn::Flat(0.0))];
                 let laws: [(&str, OfGain); 3] =
                     [("LogMax", WeightFn::LogMax), ("LogStd", WeightFn::LogStd), ("LogSqStd", WeightFn::LogSqStd)];
@@ -228,18 +247,18 @@ fn main() -> Result<()> {
                 }
                 study.one("law", &settings)?;
             }
-            "strengths" => {
+            Table::Strengths => {
                 let rows = [-1.5, 0.5, 1.0, 1.5, 2.5]
                     .map(|strength| Setting::log_max(0.4).strength(strength).background(AROUND));
                 study.one("strength", &rows)?;
             }
-            "background" => {
+            Table::Background => {
                 let around = |weight| Setting::log_max(0.4).background(weight);
                 let mut rows: Vec<_> = [0.0, 0.25, 0.5, AROUND, 0.75, 1.0].map(around).into();
                 rows.extend([0.3, 0.5, AROUND].map(|weight| around(weight).outside(-0.5)));
                 study.one("background", &rows)?;
             }
-            "swap" => {
+            Table::Swap => {
                 let rows = [
                     Setting::new("unpainted", || WeightFn::Flat(0.0)),
                     Setting::log_max(0.1),
@@ -251,7 +270,6 @@ fn main() -> Result<()> {
                 ];
                 study.swap("swap", &rows)?;
             }
-            other => return Err(format!("no table {other}; there are laws, strengths, background and swap").into()),
         }
     }
     Ok(())

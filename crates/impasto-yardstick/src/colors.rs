@@ -1,7 +1,9 @@
 //! The colors that are asked for: by name and by number, public and held out.
 
+use crate::choice::repeated;
 use crate::suite::{LABEL, Rng, on_side};
 use impasto::Rgb;
+use std::str::FromStr;
 
 /// The colors of the embedded model's captions, and the middle of what each means.
 pub const PALETTE: [(&str, Rgb); 24] = [
@@ -49,6 +51,40 @@ pub struct Color {
     pub rgb: Rgb,
     /// Of CSS; `None` of a color by number.
     pub name: Option<String>,
+}
+
+impl FromStr for Color {
+    type Err = impasto::Error;
+
+    fn from_str(text: &str) -> impasto::Result<Self> {
+        Ok(Self { rgb: text.parse()?, name: (!text.starts_with('#')).then(|| text.to_owned()) })
+    }
+}
+
+/// A choice of colors.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Colors {
+    /// All sixteen colors of a suite.
+    All,
+    /// Colors that the user lists.
+    Listed(Vec<Color>),
+}
+
+impl FromStr for Colors {
+    type Err = String;
+
+    /// Reads `all`, or names and numbers with commas between them.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "all" {
+            return Ok(Self::All);
+        }
+        let colors = text.split(',').map(|color| color.trim().parse()).collect::<impasto::Result<Vec<Color>>>();
+        let colors = colors.map_err(|error| error.to_string())?;
+        match repeated(&colors) {
+            Some(color) => Err(format!("{} is there twice", color.name.clone().unwrap_or(color.rgb.to_string()))),
+            None => Ok(Self::Listed(colors)),
+        }
+    }
 }
 
 /// L* from and to, C* from and to, and whether a channel is at its end.

@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod calibration;
+pub mod choice;
 pub mod colors;
 pub mod gallery;
 pub mod generator;

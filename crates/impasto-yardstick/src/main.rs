@@ -12,8 +12,8 @@ use impasto_yardstick::{
     summary, tuning,
 };
 
-use arguments::{Arguments, Command, USAGE};
-use colors::Color;
+use arguments::{Arguments, Command};
+use colors::{Color, Colors};
 use gallery::Gallery;
 use generator::{Real, Settings};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -26,19 +26,9 @@ use suite::Suite;
 use summary::{About, Summary};
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse(std::env::args_os().skip(1)) {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
-        }
-        Err(problem) => {
-            eprintln!("yardstick: {problem}");
-            return ExitCode::from(2);
-        }
-    };
+    let arguments = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
     // Workers run side by side, so that each has one.
-    tch::set_num_threads(arguments.threads.unwrap_or(1));
+    tch::set_num_threads(arguments.threads);
     let done = match arguments.command {
         Command::Run => run(&arguments),
         Command::Report => merge(&arguments),
@@ -62,8 +52,8 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
     let custom = arguments.seeds.is_some() || arguments.prompts.is_some() || arguments.gencolorbench.is_some();
     let embedded = arguments.model == "embedded";
     match &arguments.colors {
-        Some(colors) if colors.is_empty() => suite = suite.with_all_colors(),
-        Some(colors) => suite.colors = colors.clone(),
+        Some(Colors::All) => suite = suite.with_all_colors(),
+        Some(Colors::Listed(colors)) => suite.colors = colors.clone(),
         None => {}
     }
     if let Some(seeds) = &arguments.seeds {
@@ -80,7 +70,7 @@ fn suite_of(arguments: &Arguments) -> Result<Suite, Failure> {
         (None, None) => {}
     }
     suite = suite.worded(&arguments.wording);
-    if custom || arguments.colors.as_ref().is_some_and(|colors| !colors.is_empty()) {
+    if custom || matches!(arguments.colors, Some(Colors::Listed(_))) {
         suite.split = "custom".into();
     }
     Ok(suite)
@@ -169,7 +159,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
         (Some(seeds), _) => Seeds::Exactly((seeds.end - seeds.start) as usize),
         _ if only.is_some() => Seeds::Exactly(suite.pair_count()),
         (_, Some(seeds)) => Seeds::Exactly(seeds.min(suite.pair_count())),
-        _ => Seeds::Within(arguments.budget),
+        _ => Seeds::Within(arguments.budget()),
     };
     let plan = Plan {
         suite: &suite,

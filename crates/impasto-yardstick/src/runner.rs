@@ -1,5 +1,6 @@
 //! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
 
+use crate::choice::Choice;
 use crate::colors;
 use crate::guides::{self, Guide, Guided};
 use crate::judge::{Judge, Seen, View, class};
@@ -7,7 +8,7 @@ use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
 use crate::placement::{inside, is_there, painted, placement};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
 use crate::regions::{Labels, Mask, ceiling, core, iou, of_class};
-use crate::suite::{self, Asked, Choice, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
+use crate::suite::{self, Asked, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
 use impasto::Rgb;
 use ndarray::Array2;
 use std::collections::HashMap;

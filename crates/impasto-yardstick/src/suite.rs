@@ -1,9 +1,11 @@
 //! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
 
+use crate::choice::Choice;
 use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
 use crate::guides::{Guide, STRENGTHS};
 use crate::listing::Listed;
 use crate::wording::{Form, Wording, document};
+use clap::ValueEnum;
 use impasto::Rgb;
 use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
@@ -136,7 +138,7 @@ pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String>
     prompts
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
     /// One part, a CSS color.
@@ -192,20 +194,32 @@ impl Task {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
+    /// No guidance: the reference picture of every other method.
     Unforced,
+    /// The nearest of the model's color words before the part.
     Word,
+    /// `ColorForce::published` as it is.
     Doc,
+    /// `ColorForce` with the document's settings for each part.
     DocParts,
+    /// The best of 32 settings for each part, which the command `tune` finds.
     Tuned,
+    /// `ColorForce::exact`, which has no settings.
     Exact,
+    /// `exact` with the judge's region of the unforced picture as its mask.
     Oracle,
+    /// No model: the judge's region of the unforced picture recolored as an editor would.
     Recolor,
+    /// No model: the judge's region of the unforced picture filled with the color.
     Paste,
+    /// The pictures of `pww` without its guidance.
     PwwOff,
+    /// `PaintWithWords` with a map of the places.
     Pww,
+    /// `ImageGuidance` with the token of the whole picture.
     Image,
 }
 
@@ -320,16 +334,6 @@ impl Job {
             format!("{LABEL}|{}|{}|{task}|{method}|{style}|{part}|{colors}|{prompt}|{seed}", suite.split, suite.number);
         format!("{:016x}", fnv(text))
     }
-}
-
-/// What a suite is asked for beside its labels.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Choice {
-    pub tasks: Vec<Task>,
-    pub methods: Vec<Method>,
-    pub parts: Vec<String>,
-    /// All colors on all parts, and `binding` of all parts.
-    pub full: bool,
 }
 
 /// All that can be asked of one split and number.

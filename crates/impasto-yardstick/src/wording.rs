@@ -1,31 +1,32 @@
 //! The wording of portraits: as tags, with words that show nothing among them, as a sentence, or as the method's own examples.
 
 use crate::suite::{LABEL, Rng};
+use clap::{Args, ValueEnum};
 use std::path::Path;
 
 /// The form of a prompt.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Form {
+    /// Tags with commas between them.
     #[default]
     Tags,
     /// A sentence of English with the same content.
     Sentence,
-    /// The prompts of the document that describes color forcing.
+    /// The prompts of the document that describes color forcing, for eyes, hair bow, hair and skin.
     Document,
 }
 
-impl Form {
-    pub const ALL: [(&'static str, Self); 3] =
-        [("tags", Self::Tags), ("sentence", Self::Sentence), ("document", Self::Document)];
-}
-
 /// A wording of a suite's portraits.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Args, Clone, Debug, Default, PartialEq)]
 pub struct Wording {
+    /// The form of the portraits' prompts.
+    #[arg(long = "style", value_enum, default_value_t)]
     pub form: Form,
-    /// Tags that are added to each prompt.
+    /// Number of tags that are added to each portrait and show nothing.
+    #[arg(long, value_name = "N", default_value_t = 0)]
     pub tags: usize,
     /// Tags to draw them from.
+    #[arg(skip)]
     pub pool: Vec<String>,
 }
 

@@ -19,6 +19,7 @@ use impasto_train::dataset::Class;
 use ndarray::Array2;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// Finds the parts of a picture.
 pub trait Judge {
@@ -91,6 +92,20 @@ pub enum Choice {
     Masks(PathBuf),
     /// A program with its arguments.
     Program(String),
+}
+
+impl FromStr for Choice {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.split_once(':')) {
+            ("evaluator", _) => Ok(Self::Evaluator),
+            ("saliency", _) => Ok(Self::Saliency),
+            (_, Some(("masks", folder))) if !folder.is_empty() => Ok(Self::Masks(folder.into())),
+            (_, Some(("cmd", program))) if !program.is_empty() => Ok(Self::Program(program.to_owned())),
+            _ => Err("expected evaluator, saliency, masks:DIR or cmd:PROGRAM"),
+        }
+    }
 }
 
 impl Choice {

@@ -2,47 +2,57 @@
 
 use crate::*;
 
+use clap::{CommandFactory, Parser};
+
 #[test]
 fn what_is_wrong_with_the_command_line_is_said() {
-    let rows: [(&[&str], &[&str]); 34] = [
-        (&["--task", "nmaed"], &["task \"nmaed\"", "\"named\""]),
-        (&["--task", "imgae"], &["\"image\""]),
+    let rows: [(&[&str], &[&str]); 40] = [
+        (&["--task", "nmaed"], &["'nmaed'", "--task", "'named'"]),
+        (&["--task", "imgae"], &["--task", "'image'"]),
         (&["--task", "place", "--method", "image"], &["none of the methods"]),
-        (&["--method", "dco"], &["\"doc\""]),
-        (&["--method", "doc,exakt"], &["\"exact\"", "column 5"]),
-        (&["--part", "eyes,,hair"], &["nothing at column 6"]),
-        (&["--part", "eyes,eyes"], &["twice", "column 6"]),
-        (&["--part", "nose"], &["part \"nose\""]),
-        (&["--judge", "cmd:"], &["cmd:PROGRAM"]),
-        (&["--judge", "evaluator:x"], &["stands alone"]),
+        (&["--method", "dco"], &["'dco'", "--method", " doc, "]),
+        (&["--method", "doc,exakt"], &["'exakt'", "--method", "'exact'"]),
+        (&["--part", "eyes,,hair"], &["--part"]),
+        (&["--part", "eyes,eyes"], &["--part", "eyes is there twice"]),
+        (&["--part", "nose"], &["'nose'", "--part"]),
+        (&["--judge", "cmd:"], &["--judge", "cmd:PROGRAM"]),
+        (&["--judge", "evaluator:x"], &["'evaluator:x'", "--judge", "expected evaluator"]),
         (&["--model", "some/folder", "--judge", "evaluator"], &["hair bow", "saliency"]),
         (&["--gencolorbench", "folder"], &["judge evaluator"]),
-        (&["--gencolorbench", "a", "--prompts", "b", "--judge", "saliency"], &["one of them"]),
+        (&["--gencolorbench", "a", "--prompts", "b", "--judge", "saliency"], &["--prompts", "--gencolorbench"]),
         (&["--judge", "saliency", "--task", "place"], &["task place", "unforced picture only"]),
-        (&["--judge", "evaluater"], &["\"evaluator\""]),
-        (&["--split", "Held out"], &["a-z, 0-9 and -"]),
-        (&["--suite", "x"], &["suite \"x\""]),
-        (&["--seeds", "4"], &["A..B"]),
-        (&["--seeds", "4..4"], &["are none"]),
-        (&["--colors", "gold,#12"], &["#12", "column 6"]),
-        (&["--colors", "gold,gold"], &["twice"]),
-        (&["--quick", "--full"], &["one of them"]),
-        (&["--limit-minutes", "0"], &["more than 0"]),
-        (&["--steps", "many"], &["steps \"many\""]),
-        (&["--size", "axb"], &["size"]),
-        (&["--batch", "0"], &["1 or more"]),
-        (&["--batch", "8"], &["prompt of its own"]),
-        (&["--workers", "0"], &["1 or more"]),
-        (&["--threads", "0"], &["1 or more"]),
-        (&["--shard", "2/2"], &["the last 1"]),
-        (&["--pictures", "best"], &["pictures \"best\""]),
-        (&["--worker", "2"], &["--worker", "\"workers\""]),
+        (&["--judge", "evaluater"], &["'evaluater'", "--judge", "expected evaluator"]),
+        (&["--split", "Held out"], &["--split", "a-z, 0-9 and -"]),
+        (&["--suite", "x"], &["'x'", "--suite"]),
+        (&["--seeds", "4"], &["--seeds", "A..B"]),
+        (&["--seeds", "4..4"], &["--seeds", "A below B"]),
+        (&["--colors", "gold,#12"], &["--colors", "color is #12;"]),
+        (&["--colors", "gold,gold"], &["--colors", "gold is there twice"]),
+        (&["--quick", "--full"], &["--quick", "--full", "cannot be used with"]),
+        (&["--limit-minutes", "0"], &["--limit-minutes", "more than 0"]),
+        (&["--limit-minutes", "inf"], &["--limit-minutes", "more than 0"]),
+        (&["--steps", "many"], &["'many'", "--steps"]),
+        (&["--steps", "0"], &["--steps", "1..=1000"]),
+        (&["--size", "axb"], &["--size", "512x512"]),
+        (&["--batch", "0"], &["--batch", "expected 1"]),
+        (&["--batch", "8"], &["--batch", "prompt of its own"]),
+        (&["--workers", "0"], &["--workers", "0 is not in 1.."]),
+        (&["--threads", "0"], &["--threads", "0 is not in 1.."]),
+        (&["--shard", "2/2"], &["--shard", "the last 1"]),
+        (&["--pictures", "best"], &["'best'", "--pictures"]),
+        (&["--worker", "2"], &["'--worker'", "'--workers'"]),
         (&["--method", "pww", "--task", "named"], &["none of the methods"]),
-        (&["runn"], &["\"run\""]),
+        (&["runn"], &["'runn'", "'run'"]),
+        (&["--steps"], &["--steps", "a value is required"]),
+        (&["run", "list"], &["list", "one command at a time"]),
+        (&["report"], &["FILES"]),
+        (&["--quick=yes"], &["'yes'", "--quick"]),
     ];
     for (arguments, words) in rows {
-        let message = Arguments::parse(arguments).expect_err(&arguments.join(" "));
+        let error = parsed(arguments.iter().copied()).expect_err(&arguments.join(" "));
+        let message = error.to_string();
         assert!(words.iter().all(|word| message.contains(word)), "{arguments:?}: {message}");
+        assert_eq!(error.exit_code(), 2, "{arguments:?}");
     }
     let solver = Settings { solver: "Eular".into(), ..Settings::default() };
     assert!(Real::new(&solver).err().unwrap().to_string().contains("did you mean"));
@@ -50,11 +60,11 @@ fn what_is_wrong_with_the_command_line_is_said() {
 
 #[test]
 fn a_key_is_looked_for_among_all_methods_but_those_that_have_to_be_found() {
-    let methods = |arguments: &[&str]| Arguments::parse(arguments).unwrap().unwrap().choice.methods;
+    let methods = |arguments: &[&str]| parsed(arguments.iter().copied()).unwrap().choice.methods;
     let all = methods(&["--key", "0123456789abcdef"]);
     assert!(Method::ALL.into_iter().all(|method| all.contains(&method) == (method != Method::Tuned)), "{all:?}");
     assert!(methods(&["--key", "0123456789abcdef", "--method", "tuned"]).contains(&Method::Tuned));
-    let usual = Arguments::default().choice;
+    let usual = Choice::default();
     assert_eq!(usual.tasks, Task::ALL);
     assert!(usual.methods.contains(&Method::Exact) && !usual.methods.contains(&Method::Recolor));
 }
@@ -65,9 +75,75 @@ fn a_guide_that_cannot_be_drawn_or_judged_is_not_asked_for() {
         (["--method", "pww"], "none of the methods"),
         (["--judge", "saliency"], "the judge saliency sees the unforced"),
     ] {
-        let message = Arguments::parse(["--task", "image"].into_iter().chain(other)).unwrap_err();
+        let message = parsed(["--task", "image"].into_iter().chain(other)).unwrap_err().to_string();
         assert!(message.contains(said), "{message}");
     }
-    let guided = Arguments::parse(["--task", "image", "--method", "image"]);
+    let guided = parsed(["--task", "image", "--method", "image"]);
     assert!(guided.is_ok());
+}
+
+#[test]
+fn help_lists_every_option_with_status_zero() {
+    Arguments::command().debug_assert();
+    let help = parsed(["--help"]).unwrap_err();
+    assert_eq!(help.exit_code(), 0);
+    let text = help.to_string();
+    for argument in Arguments::command().get_arguments() {
+        let name = argument.get_long().map_or("[FILES]...".to_owned(), |name| format!("--{name}"));
+        assert!(argument.get_help().is_some() && text.contains(&name), "{name}: {text}");
+    }
+}
+
+#[test]
+fn command_line_without_options_has_the_defaults() {
+    let all = parsed([]).unwrap();
+    assert_eq!((all.command, all.choice.clone()), (Command::Run, Choice::default()));
+    assert_eq!(
+        (all.model.as_str(), &all.judge, all.solver.as_str()),
+        ("embedded", &judge::Choice::Evaluator, "Euler a")
+    );
+    assert_eq!((all.split.as_str(), all.suite, all.steps, all.best_of), ("public", 0, 28, 1));
+    assert_eq!((all.threads, all.shard, all.pictures), (1, (0, 1), Pictures::Worst(24)));
+    assert_eq!(all.budget(), Duration::from_secs(20 * 60));
+    assert!(all.limit.is_none() && all.seeds.is_none() && all.colors.is_none() && !all.fresh);
+}
+
+#[test]
+fn judge_defaults_to_saliency_for_other_models() {
+    let judge = |line: &str| parsed(line.split(' ')).unwrap().judge;
+    assert_eq!(judge("--model some/folder"), judge::Choice::Saliency);
+    assert_eq!(judge("--model embedded"), judge::Choice::Evaluator);
+    assert_eq!(judge("--model some/folder --judge masks:there"), judge::Choice::Masks("there".into()));
+    let tasks = parsed(["--model", "some/folder"]).unwrap().choice.tasks;
+    assert!(tasks.contains(&Task::Named) && !tasks.contains(&Task::Place), "{tasks:?}");
+}
+
+#[test]
+fn last_of_repeated_options_counts() {
+    let all = parsed("--fresh --task named run --resume --task many,same --steps 4 --steps 5".split(' ')).unwrap();
+    assert_eq!((all.fresh, all.choice.tasks, all.steps), (false, vec![Task::Many, Task::Same], 5));
+    assert!(parsed(["--resume", "--fresh"]).unwrap().fresh);
+}
+
+#[test]
+fn report_takes_files_between_options() {
+    let all = parsed("report A.jsonl --out there B.jsonl --check".split(' ')).unwrap();
+    assert_eq!(all.files, [Path::new("A.jsonl"), Path::new("B.jsonl")]);
+    assert_eq!((all.command, all.out.as_deref(), all.check), (Command::Report, Some(Path::new("there")), true));
+}
+
+#[test]
+fn commands_of_the_documents_parse() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut commands = 0;
+    for file in ["docs/yardstick.md", "README.md", "crates/impasto-yardstick/README.md"] {
+        let text = std::fs::read_to_string(root.join(file)).unwrap().replace("\\\n", " ");
+        let runs = text.lines().filter(|line| line.starts_with("cargo run ") && line.contains("-p impasto-yardstick "));
+        for (_, line) in runs.filter_map(|line| line.split_once(" -- ")) {
+            let parsed = Arguments::try_parse_from(std::iter::once("yardstick").chain(line.split_whitespace()));
+            assert!(parsed.is_ok(), "{file}: {line}: {parsed:?}");
+            commands += 1;
+        }
+    }
+    assert!(commands >= 8, "{commands} commands");
 }

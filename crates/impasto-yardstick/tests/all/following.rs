@@ -56,7 +56,7 @@ fn a_prompt_names_the_ends_of_its_tags() {
 }
 
 fn image_jobs(suite: &Suite, i: usize) -> Vec<Job> {
-    let choice = Choice { tasks: vec![Task::Image], methods: METHODS.to_vec(), ..Arguments::default().choice };
+    let choice = Choice { tasks: vec![Task::Image], methods: METHODS.to_vec(), ..Choice::default() };
     suite.jobs(i, &choice)
 }
 
@@ -137,7 +137,7 @@ fn an_unpainted_pair_is_not_followed_and_an_unguided_picture_comes_no_nearer() {
 #[test]
 fn one_way_around_is_half_of_it() {
     let folder = tempfile::tempdir().unwrap();
-    let choice = Choice { tasks: vec![Task::Swap], ..Arguments::default().choice };
+    let choice = Choice { tasks: vec![Task::Swap], ..Choice::default() };
     let plan = Plan { choice, ..plan(&Suite::new("public", 3), &[]) };
     let mut records = ran(&plan, folder.path(), Mock::Perfect);
     records.retain(|record| record.method == Method::Pww);

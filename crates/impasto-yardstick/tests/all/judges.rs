@@ -19,7 +19,7 @@ fn plan() -> Plan<'static> {
     let choice = Choice {
         tasks: vec![Task::Named, Task::Numeric, Task::Many],
         methods: vec![Method::Unforced, Method::Word, Method::DocParts],
-        ..Arguments::default().choice
+        ..Choice::default()
     };
     let seeds = Seeds::Exactly(2);
     Plan { suite, choice, made: made(), seeds, unsteady: vec![], limit: None, workers: 1, shard: (0, 1), only: None }

@@ -1,8 +1,8 @@
 //! Is the yardstick straight? The reference's numbers, what they must say, and the bookkeeping around them.
 
 use impasto_yardstick::{
-    arguments, calibration, colors, gallery, generator, guides, judge, listing, metrics, placement, record, regions,
-    report, runner, statistics, suite, summary, tuning, wording,
+    arguments, calibration, choice, colors, gallery, generator, guides, judge, listing, metrics, placement, record,
+    regions, report, runner, statistics, suite, summary, tuning, wording,
 };
 
 mod acceptance;
@@ -18,7 +18,8 @@ mod records;
 mod reference;
 mod sampling;
 
-use arguments::{Arguments, Pictures};
+use arguments::{Arguments, Command, Pictures};
+use choice::Choice;
 use gallery::Gallery;
 use generator::{Real, Settings};
 use impasto::Rgb;
@@ -32,12 +33,17 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::time::Duration;
-use suite::{Choice, Method, Rng, Style, Suite, Task, fnv};
+use suite::{Method, Rng, Style, Suite, Task, fnv};
 use summary::{ALL, About, Summary};
 
 fn golden(file: &str) -> Value {
     let path = format!("{}/tests/golden/{file}.json", env!("CARGO_MANIFEST_DIR"));
     serde_json::from_slice(&std::fs::read(path).expect("the file is there")).expect("it is JSON")
+}
+
+/// Reads the arguments of a command line, without the program's name.
+fn parsed<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Arguments, clap::Error> {
+    Arguments::read(std::iter::once("yardstick").chain(arguments))
 }
 
 /// Everything in `want` is in `got`, numbers within `tolerance`.

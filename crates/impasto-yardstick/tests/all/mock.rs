@@ -132,7 +132,7 @@ pub fn made() -> Made {
 
 pub fn plan(suite: &Suite, methods: &[Method]) -> Plan<'static> {
     let suite: &'static Suite = Box::leak(Box::new(suite.clone()));
-    let choice = Choice { tasks: Task::ALL.to_vec(), methods: methods.to_vec(), ..Arguments::default().choice };
+    let choice = Choice { tasks: Task::ALL.to_vec(), methods: methods.to_vec(), ..Choice::default() };
     let (seeds, made) = (Seeds::Exactly(3), made());
     Plan { suite, choice, made, seeds, unsteady: vec![], limit: None, workers: 1, shard: (0, 1), only: None }
 }

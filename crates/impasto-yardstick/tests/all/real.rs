@@ -10,7 +10,7 @@ fn named_colors_of_the_real_model() {
     let choice = Choice {
         tasks: vec![Task::Named],
         methods: vec![Method::Unforced, Method::Doc, Method::Recolor, Method::Paste],
-        ..Arguments::default().choice
+        ..Choice::default()
     };
     let plan = Plan { choice, seeds: Seeds::Exactly(4), workers: 2, ..plan(&suite, &[]) };
     let folder = tempfile::tempdir().unwrap();
@@ -38,7 +38,7 @@ fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
     let choice = Choice {
         tasks: vec![Task::Place, Task::Swap, Task::Image],
         methods: vec![Method::PwwOff, Method::Pww, Method::Image],
-        ..Arguments::default().choice
+        ..Choice::default()
     };
     let plan = Plan { choice, seeds: Seeds::Exactly(2), ..plan(&suite, &[]) };
     let folder = tempfile::tempdir().unwrap();

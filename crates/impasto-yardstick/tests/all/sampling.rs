@@ -67,7 +67,7 @@ fn the_tiny_model_knows_every_word() {
     let vocabulary = impasto_tiny::file("tokenizer/vocab.json").unwrap();
     let vocabulary: BTreeMap<String, u32> = serde_json::from_slice(vocabulary).unwrap();
     let suite = Suite::new("heldout", 7);
-    let choice = Arguments::default().choice;
+    let choice = Choice::default();
     let mut prompts: Vec<String> = suite.plain.iter().chain(&suite.dressed).cloned().collect();
     for i in 0..20 {
         prompts.extend(suite.jobs(i, &choice).into_iter().flat_map(|job| job.pairs).map(|(prompt, _)| prompt));
@@ -82,7 +82,7 @@ fn the_tiny_model_knows_every_word() {
 #[test]
 fn every_part_meets_every_color_equally_often() {
     let suite = Suite::new("public", 0);
-    let choice = Choice { methods: vec![Method::Doc], ..Arguments::default().choice };
+    let choice = Choice { methods: vec![Method::Doc], ..Choice::default() };
     let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
     for i in 0..16 {
         for job in suite.jobs(i, &choice).iter().filter(|job| matches!(job.task, Task::Named | Task::Numeric)) {
