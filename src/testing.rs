@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 const WIDTH: i64 = 16;
 const HEADS: i64 = 2;
 /// Content tokens of every prompt; one word is one token.
-pub const WORDS: usize = 8;
+pub(crate) const WORDS: usize = 8;
 
 /// x0 = x / (1 + σ²) + attention over x and the context; a picture is three channels of the latent, cell by cell.
 #[derive(Debug)]

@@ -129,6 +129,12 @@ pub trait CrossAttentionHook: Send {
     /// Asked once per site and branch per run. Only the phases named here are called.
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest;
 
+    /// Whether the hook is also asked about the sites of ControlNets ([`AttentionSite::control`]). Asked once per run; by default
+    /// a hook takes part in the UNet alone.
+    fn controls(&self) -> bool {
+        false
+    }
+
     /// Asked once per evaluation; `false` costs as little as no hook.
     fn active(&self, step: &Step) -> bool {
         true
@@ -168,6 +174,9 @@ pub trait CrossAttentionHook: Send {
 impl<H: CrossAttentionHook + ?Sized> CrossAttentionHook for &mut H {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
         (**self).interest(site, branch)
+    }
+    fn controls(&self) -> bool {
+        (**self).controls()
     }
     fn active(&self, step: &Step) -> bool {
         (**self).active(step)

@@ -15,7 +15,7 @@ pub struct KvCache(HashMap<Group, (Tensor, Tensor)>);
 
 impl KvCache {
     /// Forgets all keys and values: the prompt is another from here on.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.0.clear();
     }
 

@@ -38,12 +38,14 @@ pub struct AttentionSite {
     pub halvings: u32,
     /// Number of heads.
     pub heads: i64,
+    /// Number of the ControlNet that the site is in, counted from 0 in the order in which they are attached; `None`: the UNet.
+    pub control: Option<usize>,
 }
 
 impl AttentionSite {
     /// Describes a site; its index is given by the network that lists it.
     pub fn new(name: impl Into<String>, kind: SiteKind, place: Place, halvings: u32, heads: i64) -> Self {
-        Self { index: 0, name: name.into(), kind, place, halvings, heads }
+        Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None }
     }
 
     /// Is the context the prompt?

@@ -31,7 +31,9 @@ impl HookTable {
         }
         let mut interest = HashMap::new();
         for (i, hook) in hooks.iter().enumerate() {
-            for (site, &branch) in sites.iter().flat_map(|site| branches.iter().map(move |branch| (site, branch))) {
+            let controls = hook.controls();
+            let asked = sites.iter().filter(|site| controls || site.control.is_none());
+            for (site, &branch) in asked.flat_map(|site| branches.iter().map(move |branch| (site, branch))) {
                 let phases = hook.interest(site, branch);
                 if phases != Interest::NONE {
                     interest.insert((i, site.index, branch), phases);
@@ -73,6 +75,8 @@ struct Attached<'a> {
     hooks: Vec<(usize, &'a mut dyn CrossAttentionHook)>,
     table: &'a HookTable,
     cache: &'a mut KvCache,
+    /// The run's sites that stand for the network's own, by their index there.
+    sites: Option<&'a [AttentionSite]>,
 }
 
 /// What stays the same during one attention call.
@@ -103,7 +107,19 @@ impl<'a> Tap<'a> {
             return Err(Error::HooksChanged { before: table.hooks, now: hooks.len() });
         }
         let hooks = hooks.into_iter().enumerate().filter(|(_, hook)| hook.active(call.step)).collect();
-        Ok(Self(Some(Attached { call, hooks, table, cache })))
+        Ok(Self(Some(Attached { call, hooks, table, cache, sites: None })))
+    }
+
+    /// The same hooks in another network of the evaluation, such as a ControlNet. `sites` are the sites of that network in the order
+    /// in which it lists them, with their indexes among all sites of the run; `branches` are those stacked there.
+    pub(crate) fn within<'b>(&'b mut self, sites: &'b [AttentionSite], branches: &'b [Branch]) -> Tap<'b> {
+        Tap(self.0.as_mut().map(|live| Attached {
+            call: Call { branches, ..live.call.clone() },
+            hooks: live.hooks.iter_mut().map(|(i, hook)| (*i, &mut **hook as &mut dyn CrossAttentionHook)).collect(),
+            table: live.table,
+            cache: &mut *live.cache,
+            sites: Some(sites),
+        }))
     }
 
     /// The images of the run that this evaluation is of; `None` for [`Tap::none`].
@@ -131,6 +147,7 @@ impl<'a> Tap<'a> {
             return kernel::plain(q, &k, &v);
         };
         let branches = live.call.branches;
+        let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
         let (q, context) =
             (&live.stacked(site, q, "the queries of a site")?, &live.stacked(site, context, "the context of a site")?);
         let spot = CallSite { site, wanted: live.wanted(site, branches), project: &project };

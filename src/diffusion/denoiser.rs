@@ -10,7 +10,7 @@ use tch::{Device, Tensor};
 
 /// Predicts clean pictures: a model, a fake, or a wrapper around another that adds to it (ControlNet).
 pub trait Denoiser {
-    /// Every attention site, in order of [`AttentionSite::index`].
+    /// Every attention site, in order of [`AttentionSite::index`]: those of the UNet, then those of ControlNets.
     fn sites(&self) -> &[AttentionSite];
 
     /// Where it runs; latents are made there. Default: the CPU.
@@ -164,7 +164,7 @@ impl Predictions {
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if it was not evaluated.
-    pub fn meaning(&self, branch: Branch, output: &Tensor) -> Result<Tensor> {
+    pub(crate) fn meaning(&self, branch: Branch, output: &Tensor) -> Result<Tensor> {
         let row = self.row(branch)?;
         row.prediction.x0(output, &row.x, row.sigma)
     }

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 /// Seeded standard normal noise, as a value.
 ///
 /// Numbers are those of torch's CPU generators ([`TorchRng`]) on every device, so a seed means the same picture as in
-/// diffusers with CPU generators, drawn in the same [`kind`](Noise::kind). Nothing is shared: clone it to draw the same again, save it to go on later.
+/// diffusers with CPU generators, drawn in the same [`NoiseKind`]. Nothing is shared: clone it to draw the same again, save it to go on later.
 ///
 /// ```
 /// use impasto::diffusion::Noise;

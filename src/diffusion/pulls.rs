@@ -3,7 +3,7 @@
 use crate::error::Result;
 use tch::Tensor;
 
-/// Pulls on a mean, each towards a target of its own, combined as a product of Gaussians.
+/// Mean bias: pulls on a mean, each towards a target of its own, combined as a product of Gaussians (a product of experts).
 ///
 /// A pull towards `target` has a weight w per cell: the variance of what is pulled over the variance of the target, 0
 /// where it does not pull. Together, mean′ = mean + Σ shift/(1 + Σ w) with shift = w·(target − base). `base` is the

@@ -120,7 +120,7 @@ impl TrainingSchedule {
     }
 
     /// The lowest level.
-    pub fn sigma_min(&self) -> f64 {
+    pub(crate) fn sigma_min(&self) -> f64 {
         self.sigmas.first().copied().unwrap_or_default()
     }
 

@@ -41,8 +41,10 @@ pub struct Setup<'a> {
     pub device: Device,
     /// The steps to come.
     pub schedule: &'a Schedule,
-    /// The model's attention sites, in the order they run.
+    /// The attention sites of the UNet, in the order they run.
     pub sites: &'a [AttentionSite],
+    /// The attention sites of the ControlNets, whose indexes follow.
+    pub control_sites: &'a [AttentionSite],
     /// Tokenizer, text encoder, VAE.
     pub codec: &'a dyn Codec,
     /// Is this the pass before the run, in which guidance methods only measure? See [`Guidance::first_pass`].

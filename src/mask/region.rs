@@ -62,7 +62,7 @@ impl Region {
     }
 
     /// A map of latent cells, brought to the outlines of the picture that it is a map of: where attention saw something, at the size
-    /// of the picture and with its edges. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`] gives it.
+    /// of the picture and with its edges. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`](crate::saliency::Saliency::map) gives it.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {

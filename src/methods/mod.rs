@@ -1,6 +1,6 @@
 //! Guidance methods: each is one value that is attached to a run.
 //!
-//! A method has a file or folder of its own, one row in [`METHODS`](registry), and nothing else of the crate knows it. Types that
+//! A method has a file or folder of its own, one row in `registry.rs`, and nothing else of the crate knows it. Types that
 //! belong to one method are exported by its module.
 
 pub mod color_force;

@@ -4,6 +4,7 @@ use super::Model;
 use super::configured::configured;
 use super::unet_input::UnetInput;
 use crate::attention::{AttentionSite, Tap};
+use crate::branch::Branch;
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
@@ -16,6 +17,7 @@ use crate::step::{Grid, Step};
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Source};
 use crate::window::Window;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -121,7 +123,7 @@ fn light(picture: &Raster) -> Result<Tensor> {
 
 /// How residuals are weighed when a ControlNet is to guess what its hint shows, with a prompt that says little or
 /// nothing. The branch `Branch::Uncond` and its variations go without control then, so that guidance strengthens what the hint says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Guess {
     /// diffusers': from 0.1 at the largest grid to 1 in the middle, 10^(i/n − 1).
@@ -145,7 +147,8 @@ impl Guess {
 /// it is the model bit for bit.
 ///
 /// A net is evaluated for every branch, with the branch's own prompt and the same hint, before the UNet; what several
-/// of them put out is added up. Hooks see the UNet's attention alone.
+/// of them put out is added up. Its attention sites follow the UNet's in the list of sites ([`AttentionSite::control`]); hooks that
+/// say so ([`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls)) are called there too.
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
 #[derive(Debug)]
@@ -154,6 +157,8 @@ pub struct Controlled<'m> {
     model: &'m Model,
     acting: Vec<Acting<'m>>,
     guess: Option<Guess>,
+    /// Those of the UNet, then those of each net.
+    sites: Vec<AttentionSite>,
 }
 
 /// A [`Control`] whose hint was read.
@@ -164,6 +169,8 @@ struct Acting<'m> {
     embedded: Tensor,
     scale: f64,
     window: Window,
+    /// Where its sites are among those of the run.
+    sites: Range<usize>,
 }
 
 impl<'m> Controlled<'m> {
@@ -180,7 +187,8 @@ impl<'m> Controlled<'m> {
     /// As [`Controlled::new`], with pictures brought to a size.
     pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
-        let acting = controls.iter().map(|control| {
+        let mut sites = model.sites().to_vec();
+        let acting = controls.iter().enumerate().map(|(number, control)| {
             let &Control { net, scale, window, .. } = control;
             if !scale.is_finite() {
                 return Err(Error::parameter(
@@ -195,9 +203,17 @@ impl<'m> Controlled<'m> {
             // Row by row, so that an image's hint is the same whatever it is batched with.
             let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
             let embedded = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
-            Ok(Acting { net, embedded, scale, window })
+            let begin = sites.len();
+            let listed = net.sites().iter().map(|site| AttentionSite {
+                index: begin + site.index,
+                control: Some(number),
+                ..site.clone()
+            });
+            sites.extend(listed);
+            Ok(Acting { net, embedded, scale, window, sites: begin..sites.len() })
         });
-        Ok(Self { model, acting: acting.collect::<Result<_>>()?, guess: None })
+        let acting = acting.collect::<Result<_>>()?;
+        Ok(Self { model, acting, guess: None, sites })
     }
 
     /// Lets all nets guess what their hints show; off by default. A ControlNet that pools (`global_pool_conditions`)
@@ -218,11 +234,11 @@ impl<'m> Controlled<'m> {
         step: &Step,
         inputs: &[Input<'_>],
         given: &UnetInput,
-        images: Option<Range<i64>>,
+        tap: &mut Tap<'_>,
     ) -> Result<Option<Residuals>> {
         let mut sum: Option<Residuals> = None;
         for acting in self.acting.iter().filter(|acting| acting.active(step)) {
-            let Some(residuals) = acting.residuals(self.guess, inputs, given, images.clone())? else { continue };
+            let Some(residuals) = acting.residuals(self.guess, inputs, given, &self.sites, tap)? else { continue };
             sum = Some(match sum {
                 Some(sum) => sum.plus(&residuals)?,
                 None => residuals,
@@ -244,11 +260,12 @@ impl Acting<'_> {
         guess: Option<Guess>,
         inputs: &[Input<'_>],
         given: &UnetInput,
-        images: Option<Range<i64>>,
+        sites: &[AttentionSite],
+        tap: &mut Tap<'_>,
     ) -> Result<Option<Residuals>> {
         let pools = self.net.config().global_pool_conditions;
         let n = given.x.size4()?.0 / inputs.len().max(1) as i64;
-        let embedded = self.embedded(n, images)?;
+        let embedded = self.embedded(n, tap.images())?;
         let goes_without = |input: &Input<'_>| (guess.is_some() || pools) && input.is_negative();
         let with: Vec<i64> = (0..).zip(inputs).filter(|(_, input)| !goes_without(input)).map(|(i, _)| i).collect();
         if with.is_empty() {
@@ -266,8 +283,12 @@ impl Acting<'_> {
         // Beside the latent an inpainting model sees what a ControlNet does not.
         let sample = cut(&given.sample)?.f_narrow(1, 0, self.net.config().unet.in_channels)?;
         let hints = embedded.f_repeat([with.len() as i64, 1, 1, 1])?;
-        let put_out =
-            self.net.forward(&sample, &given.timestep, &cut(&given.context)?, added.transpose()?.as_ref(), &hints)?;
+        let own = sites.get(self.sites.clone()).unwrap_or_default();
+        let branches: Vec<Branch> =
+            inputs.iter().filter(|input| !goes_without(input)).map(|input| input.branch).collect();
+        let (context, added) = (cut(&given.context)?, added.transpose()?);
+        let mut tap = tap.within(own, &branches);
+        let put_out = self.net.forward(&sample, &given.timestep, &context, added.as_ref(), &hints, &mut tap)?;
         let count = put_out.skips.len();
         let all = given.x.size4()?.0;
         let weighed = put_out.map(|i, residual| {
@@ -363,7 +384,7 @@ fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
 
 impl Denoiser for Controlled<'_> {
     fn sites(&self) -> &[AttentionSite] {
-        self.model.sites()
+        &self.sites
     }
 
     fn device(&self) -> Device {
@@ -380,7 +401,7 @@ impl Denoiser for Controlled<'_> {
 
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let mut given = self.model.given(step, inputs)?;
-        if let Some(residuals) = self.residuals(step, inputs, &given, tap.images())? {
+        if let Some(residuals) = self.residuals(step, inputs, &given, tap)? {
             given.added.get_or_insert_default().residuals = Some(residuals);
         }
         self.model.predictions(step, inputs, &given, tap)

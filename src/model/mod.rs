@@ -309,7 +309,7 @@ impl Model {
         let defaults = Defaults {
             width: own.width.unwrap_or_else(|| side(1)),
             height: own.height.unwrap_or_else(|| side(0)),
-            guidance_scale: own.guidance_scale.unwrap_or(if xl { 5.0 } else { 7.5 }),
+            guidance_scale: own.guidance_scale.unwrap_or(family.spec().guidance_scale),
         };
         let tiling = (options.tiling != Tiling::default()).then_some(options.tiling);
         let mut reading = format!("{:?} {tiling:?}", options.text);

@@ -77,7 +77,7 @@ impl ClipTextConfig {
     }
 
     /// Is the pooled state projected?
-    pub fn projects(&self) -> bool {
+    pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))
     }
 

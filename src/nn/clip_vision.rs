@@ -98,7 +98,7 @@ impl ClipVisionConfig {
     }
 
     /// Is the pooled state projected, whatever else the weights have?
-    pub fn projects(&self) -> bool {
+    pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))
     }
 

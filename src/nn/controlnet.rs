@@ -6,7 +6,7 @@ use super::unet::blocks::BlockBuilder;
 use super::unet::config::FIXED as UNET_FIXED;
 use super::unet::encoder::{Encoded, UnetEncoder};
 use super::unet::{AddedConditions, Residuals, UnetConfig};
-use crate::attention::Tap;
+use crate::attention::{AttentionSite, Tap};
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 use serde::Deserialize;
@@ -98,6 +98,7 @@ pub struct ControlNet {
     controlnet_down_blocks: Vec<Conv2d>,
     controlnet_mid_block: Conv2d,
     config: ControlNetConfig,
+    sites: Vec<AttentionSite>,
     options: (Kind, Device),
 }
 
@@ -121,6 +122,7 @@ impl ControlNet {
             controlnet_down_blocks: skips.iter().enumerate().map(down).collect::<Result<_>>()?,
             controlnet_mid_block: zero(w.at("controlnet_mid_block"), last)?,
             config: config.clone(),
+            sites: make.sites.into_vec(),
             options: (w.kind(), w.device()),
         };
         w.finish()?;
@@ -130,6 +132,11 @@ impl ControlNet {
     /// What it was made from.
     pub const fn config(&self) -> &ControlNetConfig {
         &self.config
+    }
+
+    /// Every attention site in the order in which they run.
+    pub fn sites(&self) -> &[AttentionSite] {
+        &self.sites
     }
 
     /// What the network makes of a hint, the same at every step: [b, conditioning_channels, 8h, 8w] in 0..=1 →
@@ -153,7 +160,7 @@ impl ControlNet {
 
     /// What to add to a UNet that is given the same `sample`, `timestep`, `context` and `added`; see
     /// [`UNet::forward`](super::UNet::forward). `embedded` is what [`ControlNet::embed`] made of the hint, of one row
-    /// or as many as the sample's. The residuals have this network's kind.
+    /// or as many as the sample's. The residuals have this network's kind. `tap` carries the hooks.
     ///
     /// # Errors
     /// [`Error::Shape`] if one of them has another shape, [`Error::Parameter`] if the checkpoint needs `added`.
@@ -164,10 +171,11 @@ impl ControlNet {
         context: &Tensor,
         added: Option<&AddedConditions>,
         embedded: &Tensor,
+        tap: &mut Tap<'_>,
     ) -> Result<Residuals> {
         let told = Some(embedded);
         let Encoded { x, skips, .. } =
-            self.contracting.forward(sample, timestep, context, added, told, &mut Tap::none())?.whole()?;
+            self.contracting.forward(sample, timestep, context, added, told, tap)?.whole()?;
         let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {
             let residual = zero.forward(x)?;
             match self.config.global_pool_conditions {
@@ -233,7 +241,14 @@ mod tests {
 
     fn run(config: &ControlNetConfig, w: &Weights, hint: &Tensor) -> Result<Residuals> {
         let net = ControlNet::new(w, config)?;
-        net.forward(&ones(&[2, 4, 6, 4]), &Tensor::from(7.0), &ones(&[2, 3, 12]), None, &net.embed(hint)?)
+        net.forward(
+            &ones(&[2, 4, 6, 4]),
+            &Tensor::from(7.0),
+            &ones(&[2, 3, 12]),
+            None,
+            &net.embed(hint)?,
+            &mut Tap::none(),
+        )
     }
 
     #[test]

@@ -208,7 +208,7 @@ impl Weights {
     }
 
     /// A layer norm.
-    pub fn layer_norm(&self, width: i64, eps: f64) -> Result<LayerNorm> {
+    pub(crate) fn layer_norm(&self, width: i64, eps: f64) -> Result<LayerNorm> {
         Ok(LayerNorm { weight: self.tensor("weight", &[width])?, bias: self.tensor("bias", &[width])?, eps })
     }
 }

@@ -95,7 +95,7 @@ impl Tiling {
 
     /// The size in cells of the tiles of an image of `h` × `w` cells, of which a network takes `bytes` each; `None`: it
     /// is worked on whole.
-    pub fn tile(&self, h: i64, w: i64, bytes: f64) -> Option<(i64, i64)> {
+    pub(crate) fn tile(&self, h: i64, w: i64, bytes: f64) -> Option<(i64, i64)> {
         let (rows, columns) = self.spans(h, w, bytes)?;
         Some((rows.first()?.length, columns.first()?.length))
     }

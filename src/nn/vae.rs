@@ -90,12 +90,12 @@ impl VaeConfig {
     }
 
     /// Numbers that decoding keeps for a cell of a latent, at most at once, about: three of the largest tensors.
-    pub fn decoding(&self) -> f64 {
+    pub(crate) fn decoding(&self) -> f64 {
         self.largest(|level| self.block_out_channels.get(level..level + 2).unwrap_or_default()) // as it is doubled
     }
 
     /// Numbers that encoding keeps for a cell of a latent, about: three of the largest tensors, while some four were measured.
-    pub fn encoding(&self) -> f64 {
+    pub(crate) fn encoding(&self) -> f64 {
         self.largest(|_| &[])
     }
 

@@ -1,5 +1,6 @@
 //! A request as a recipe, and [`Request::from_png`]: the run again, from what its picture says.
 
+use super::config::RequestConfig;
 use super::infotext::Infotext;
 use super::recipe::{FORMAT, PngRecipe, RunRecipe};
 use super::{Pipeline, Request};
@@ -12,7 +13,7 @@ use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::size::Size;
 use sha2::{Digest, Sha256};
-use std::borrow::Cow;
+use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 impl<'p> Request<'p> {
@@ -46,7 +47,7 @@ impl<'p> Request<'p> {
     /// # Errors
     /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, has no recipe, or a broken one; [`Error::UnknownSolver`].
     pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
-        let bare = Self::new(&pipeline.model, &mut [], "");
+        let bare = Self::new(&pipeline.model, &mut [], String::new());
         match PngRecipe::by(path.as_ref())? {
             PngRecipe::Recipe(recipe) => bare.following(*recipe),
             PngRecipe::Infotext(info) => Ok(bare.in_words(&info)),
@@ -84,7 +85,7 @@ impl<'p> Request<'p> {
         )))
     }
 
-    /// What makes this request again; its seed is still to be drawn.
+    /// What makes this request again. Its seed is drawn here if none is set.
     pub(super) fn recipe(&self) -> Result<RunRecipe> {
         let mut missing = Vec::new();
         let mut told = |recipe: Result<Recipe>| match recipe {
@@ -100,7 +101,7 @@ impl<'p> Request<'p> {
         let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
         let combine = self.combine.as_ref().and_then(|combine| told(combine.recipe()));
         let named = |solver: &dyn Solver| (solver.name(), solver.family());
-        let (solver_name, family) = match (&self.solver, &self.sampler) {
+        let (solver_name, family) = match (&self.solver, &self.config.solver_named) {
             (Some(solver), _) => named(&**solver),
             (None, Some(name)) => named(&*solver::by_name(name)?.0),
             (None, None) => named(&*self.model.scheduler().solver()?),
@@ -116,44 +117,30 @@ impl<'p> Request<'p> {
         if let Some((_, share)) = self.resumed {
             missing.push(format!("it went on with another run's latents; give them by resume, with the share {share}"));
         }
-        missing.extend(self.until.map(|share| format!("it ended after the share {share} of its timesteps")));
         missing.extend(self.controls.iter().map(|control| format!("{control}; give it by control")));
-        missing.extend(self.guess.map(|guess| format!("its ControlNets guessed; say guess with {guess:?}")));
         let grid = self.grid()?;
         let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
-        let owned = |text: &Option<Cow<'_, str>>| text.as_deref().map(str::to_owned);
+        let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
+        let drawn = || self.config.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32);
+        let config = RequestConfig {
+            size: Some(Size::new(width, height)),
+            seed: if self.config.noise.is_none() { Some(drawn()) } else { None },
+            guidance_scale: Some(scale),
+            ..self.config.clone()
+        };
         Ok(RunRecipe {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").into(),
             model: self.model.identity()?,
             threads: tch::get_num_threads(),
-            prompt: self.prompt.clone().into_owned(),
-            negative: self.negative.clone().into_owned(),
-            second_prompt: owned(&self.second),
-            second_negative: owned(&self.second_negative),
-            micro_conditioning: self.micro,
-            negative_micro_conditioning: self.negative_micro,
-            color_words: self.color_words,
-            width,
-            height,
-            steps: self.steps,
-            seed: None,
-            noise: self.noise.clone(),
-            noise_kind: self.noise_kind,
-            images: self.images,
+            config,
             image: 0,
             solver_name: solver_name.into(),
-            sampler: owned(&self.sampler),
             solver,
-            spacing: self.spacing,
             checkpoint_spacing: self.model.scheduler().spacing().ok().filter(|_| family != SchedulerFamily::Lcm),
             clip_skip: self.model.text_options().clip_skip,
-            guidance_scale: self.scale.unwrap_or(self.model.defaults().guidance_scale),
-            guidance_rescale: self.rescale,
             combine,
-            variation: self.variation,
             strength: self.picture.map(|(_, strength)| strength.share()),
-            batching: self.batching,
             guidances,
             missing,
         })
@@ -162,23 +149,11 @@ impl<'p> Request<'p> {
     fn following(mut self, recipe: RunRecipe) -> Result<Self> {
         self.compare(&recipe)?;
         self.notes.extend(recipe.missing);
-        self.prompt = Cow::Owned(recipe.prompt);
-        self.negative = Cow::Owned(recipe.negative);
-        self.second = recipe.second_prompt.map(Cow::Owned);
-        self.second_negative = recipe.second_negative.map(Cow::Owned);
-        (self.micro, self.negative_micro) = (recipe.micro_conditioning, recipe.negative_micro_conditioning);
-        self.color_words = recipe.color_words;
-        self.size = Some(Size::new(recipe.width, recipe.height));
-        (self.steps, self.images, self.batching) = (recipe.steps, recipe.images, recipe.batching);
-        (self.seed, self.noise, self.variation) = (recipe.seed, recipe.noise, recipe.variation);
-        self.noise_kind = recipe.noise_kind;
-        if let Some(name) = &recipe.sampler {
+        if let Some(name) = &recipe.config.solver_named {
             solver::by_name(name)?;
         }
-        self.sampler = recipe.sampler.map(Cow::Owned);
+        self.config = recipe.config;
         self.solver = self.made(recipe.solver, Recipe::solver, "solver")?;
-        self.spacing = recipe.spacing;
-        (self.scale, self.rescale) = (Some(recipe.guidance_scale), recipe.guidance_rescale);
         self.combine = self.made(recipe.combine, Recipe::combine, "combine")?;
         for guidance in recipe.guidances {
             if let Some(made) = self.made(Some(guidance), Recipe::guidance, "guide")? {
@@ -228,18 +203,18 @@ impl<'p> Request<'p> {
     }
 
     fn in_words(mut self, info: &Infotext) -> Self {
-        self.prompt = Cow::Owned(info.prompt.clone());
-        self.negative = Cow::Owned(info.negative.clone());
+        self.config.prompt = info.prompt.clone();
+        self.config.negative = info.negative.clone();
         let (mut schedule, mut variation) = (None, (None, None));
         let mut unread = Vec::new();
         for (name, value) in &info.fields {
             let read = match name.as_str() {
-                "Steps" => value.parse().map(|steps| self.steps = steps).is_ok(),
-                "CFG scale" => value.parse().map(|scale| self.scale = Some(scale)).is_ok(),
-                "Seed" => value.parse().map(|seed| self.seed = Some(seed)).is_ok(),
+                "Steps" => value.parse().map(|steps| self.config.steps = steps).is_ok(),
+                "CFG scale" => value.parse().map(|scale| self.config.guidance_scale = Some(scale)).is_ok(),
+                "Seed" => value.parse().map(|seed| self.config.seed = Some(seed)).is_ok(),
                 "Size" => {
                     let sides = value.split_once('x').and_then(|(w, h)| w.parse().ok().zip(h.parse().ok()));
-                    self.size = sides.map(|(width, height)| Size::new(width, height)).or(self.size);
+                    self.config.size = sides.map(|(width, height)| Size::new(width, height)).or(self.config.size);
                     sides.is_some()
                 }
                 "Sampler" => {
@@ -247,7 +222,7 @@ impl<'p> Request<'p> {
                     if let Err(error) = &known {
                         self.notes.push(format!("{error} (the checkpoint's own sampler is used)"));
                     }
-                    self.sampler = known.ok().map(|_| Cow::Owned(value.clone()));
+                    self.config.solver_named = known.ok().map(|_| value.clone());
                     true
                 }
                 "Schedule type" => {
@@ -265,12 +240,12 @@ impl<'p> Request<'p> {
             }
         }
         if let (Some(seed), Some(strength)) = variation {
-            self.variation = Some((seed, strength));
+            self.config.variation = Some((seed, strength));
         }
-        if let (Some(schedule), Some(sampler)) = (schedule, &self.sampler) {
+        if let (Some(schedule), Some(sampler)) = (schedule, &self.config.solver_named) {
             let both = format!("{sampler} {schedule}");
             match solver::by_name(&both) {
-                Ok(_) => self.sampler = Some(Cow::Owned(both)),
+                Ok(_) => self.config.solver_named = Some(both),
                 Err(_) => unread.push(format!("Schedule type {schedule}")),
             }
         }

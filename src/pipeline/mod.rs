@@ -1,6 +1,7 @@
 //! [`Pipeline`]: a model, the guidances that stay with it, and a request per picture.
 
 mod color_words;
+mod config;
 mod embedded_scale;
 mod from_recipe;
 mod infotext;
@@ -10,6 +11,7 @@ mod recipe;
 mod request;
 
 pub use color_words::ColorWords;
+pub use config::RequestConfig;
 pub use infotext::Infotext;
 pub use output::{Output, Timing};
 pub use preview::Preview;
@@ -56,17 +58,9 @@ impl Pipeline {
         Builder { source: Source::Embedded, model: None, options: LoadOptions::default(), guidances: Vec::new() }
     }
 
-    /// A picture of `prompt` with every default.
-    ///
-    /// # Errors
-    /// As [`Request::run`].
-    pub fn generate(&mut self, prompt: &str) -> Result<Output> {
-        self.request(prompt).run()
-    }
-
     /// A request for pictures of `prompt`, to be refined and then run.
-    pub fn request<'p>(&'p mut self, prompt: &'p str) -> Request<'p> {
-        Request::new(&self.model, &mut self.guidances, prompt)
+    pub fn request(&mut self, prompt: impl Into<String>) -> Request<'_> {
+        Request::new(&self.model, &mut self.guidances, prompt.into())
     }
 
     /// The model.
@@ -96,47 +90,24 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
+    /// Checks what was attached, then loads the model.
+    ///
+    /// # Errors
+    /// Of the guidances, named after them; of [`Model::load`].
+    pub fn build(self) -> Result<Pipeline> {
+        for guidance in &self.guidances {
+            blame(guidance.check(), guidance.name(), "check", None)?;
+        }
+        let model = self.model.map_or_else(|| Model::load_with(&self.source, self.options), Ok)?;
+        Ok(Pipeline { model, guidances: self.guidances })
+    }
+}
+
+/// # The checkpoint
+impl Builder {
     /// Where the checkpoint comes from. Default: the embedded model.
     pub fn source(mut self, source: Source) -> Self {
         self.source = source;
-        self
-    }
-
-    /// Where it runs. Default: the CPU.
-    pub fn device(mut self, device: Device) -> Self {
-        self.options.device = device;
-        self
-    }
-
-    /// What it computes in: [`Precision::Fastest`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
-    pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
-        self.options.precision = precision.into();
-        self
-    }
-
-    /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
-    pub fn vae(mut self, vae: Source) -> Self {
-        self.options.vae = Some(vae);
-        self
-    }
-
-    /// When pictures are encoded and decoded in tiles, to save memory. Default: where the whole would take more than 3 GiB;
-    /// [`Tiling::whole`] and [`Tiling::new`] force either.
-    pub fn tiling(mut self, tiling: Tiling) -> Self {
-        self.options.tiling = tiling;
-        self
-    }
-
-    /// CLIP's vision tower, for guidance by pictures, if the checkpoint has none: a folder of an image encoder or of a whole
-    /// CLIP, such as openai/clip-vit-large-patch14 for SD 1.x.
-    pub fn image_encoder(mut self, image_encoder: Source) -> Self {
-        self.options.image_encoder = Some(image_encoder);
-        self
-    }
-
-    /// How prompts are read: markup, length, emphasis, clip skip.
-    pub fn text(mut self, text: TextOptions) -> Self {
-        self.options.text = text;
         self
     }
 
@@ -161,6 +132,50 @@ impl Builder {
         self
     }
 
+    /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
+    pub fn vae(mut self, vae: Source) -> Self {
+        self.options.vae = Some(vae);
+        self
+    }
+
+    /// CLIP's vision tower, for guidance by pictures, if the checkpoint has none: a folder of an image encoder or of a whole
+    /// CLIP, such as openai/clip-vit-large-patch14 for SD 1.x.
+    pub fn image_encoder(mut self, image_encoder: Source) -> Self {
+        self.options.image_encoder = Some(image_encoder);
+        self
+    }
+}
+
+/// # How it is computed
+impl Builder {
+    /// Where it runs. Default: the CPU.
+    pub fn device(mut self, device: Device) -> Self {
+        self.options.device = device;
+        self
+    }
+
+    /// What it computes in: [`Precision::Fastest`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
+    pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
+        self.options.precision = precision.into();
+        self
+    }
+
+    /// When pictures are encoded and decoded in tiles, to save memory. Default: where the whole would take more than 3 GiB;
+    /// [`Tiling::whole`] and [`Tiling::new`] force either.
+    pub fn tiling(mut self, tiling: Tiling) -> Self {
+        self.options.tiling = tiling;
+        self
+    }
+
+    /// How prompts are read: markup, length, emphasis, clip skip.
+    pub fn text(mut self, text: TextOptions) -> Self {
+        self.options.text = text;
+        self
+    }
+}
+
+/// # Guidance methods and hooks of every picture
+impl Builder {
     /// Attaches a guidance to every picture. To read a guidance after a run, lend it to the request instead.
     pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
         self.guidances.push(Box::new(guidance));
@@ -175,17 +190,5 @@ impl Builder {
     /// Attaches an attention hook to every picture. To read a hook after a run, lend it to the request instead.
     pub fn hook(self, hook: impl CrossAttentionHook + 'static) -> Self {
         self.guide(HookOnly(hook))
-    }
-
-    /// Checks what was attached, then loads the model.
-    ///
-    /// # Errors
-    /// Of the guidances, named after them; of [`Model::load`].
-    pub fn build(self) -> Result<Pipeline> {
-        for guidance in &self.guidances {
-            blame(guidance.check(), guidance.name(), "check", None)?;
-        }
-        let model = self.model.map_or_else(|| Model::load_with(&self.source, self.options), Ok)?;
-        Ok(Pipeline { model, guidances: self.guidances })
     }
 }

@@ -87,7 +87,7 @@ impl Output {
 
     /// The seed of the first image; `None` if the request brought noise of its own.
     pub const fn seed(&self) -> Option<u64> {
-        self.recipe.seed
+        self.recipe.config.seed
     }
 
     /// What the guidances noticed, each sentence with its origin. The library never prints.

@@ -47,7 +47,7 @@ impl<'r> Preview<'r> {
     }
 
     /// The pictures of that latent, of the size they will have: decoded by the model's tiny autoencoder
-    /// ([`Builder::preview`](super::Builder::preview)) if it has one, else a linear approximation with a color for each
+    /// ([`LoadOptions::preview`](crate::model::LoadOptions::preview)) if it has one, else a linear approximation with a color for each
     /// cell, which takes a few milliseconds; the first one of a model takes somewhat longer.
     ///
     /// # Errors

@@ -1,15 +1,14 @@
 //! [`RunRecipe`]: everything that makes a run, for files.
 
-use super::color_words::ColorWords;
+use super::config::RequestConfig;
 use super::infotext::Infotext;
+use crate::diffusion::Spacing;
 use crate::diffusion::solver::{self, solver_label, spacing_label};
-use crate::diffusion::{Noise, NoiseKind, Spacing};
 use crate::error::{Error, Result};
-use crate::micro_conditioning::MicroConditioning;
 use crate::model::Identity;
 use crate::raster::Raster;
 use crate::recipe::{Recipe, STRUCTURE, UNPACKED, structure, unpacked};
-use crate::sampler::Batching;
+use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -27,65 +26,25 @@ pub struct RunRecipe {
     pub model: Identity,
     /// libtorch's threads: sums are split among them, and rounded accordingly.
     pub threads: i32,
-    /// What the pictures should be.
-    pub prompt: String,
-    /// What they should not.
-    pub negative: String,
-    /// What a second text encoder read instead.
-    pub second_prompt: Option<String>,
-    /// The same of what they should not.
-    pub second_negative: Option<String>,
-    /// What SDXL was told beside the prompt; `None`: the picture's own size.
-    #[serde(default)]
-    pub micro_conditioning: Option<MicroConditioning>,
-    /// What it was told beside the negative prompt; `None`: the same.
-    #[serde(default)]
-    pub negative_micro_conditioning: Option<MicroConditioning>,
-    /// What was read where the prompt says a color exactly.
-    pub color_words: ColorWords,
-    /// In pixels.
-    pub width: u32,
-    /// In pixels.
-    pub height: u32,
-    /// Number of steps that were asked for.
-    pub steps: usize,
-    /// Seed of the first image.
-    pub seed: Option<u64>,
-    /// Noise in place of the seed.
-    pub noise: Option<Noise>,
-    /// The kind of number that the seed's noise was drawn as.
-    #[serde(default)]
-    pub noise_kind: NoiseKind,
-    /// Number of images in the batch.
-    pub images: usize,
-    /// Which of them this is, counted from 0.
+    /// Settings of the request. Seed, size and guidance scale are those that the run had, chosen or given.
+    #[serde(flatten)]
+    pub config: RequestConfig,
+    /// Number of this picture in the batch, counted from 0.
     pub image: usize,
-    /// How the solver called itself.
+    /// Name of the solver.
     pub solver_name: String,
-    /// The sampling method as it was named.
-    pub sampler: Option<String>,
-    /// Or as it was given. With neither, it was the checkpoint's own.
+    /// The solver, if it was given as a value.
     pub solver: Option<Recipe>,
-    /// The choice of noise levels; `None`: as the sampler's name or the checkpoint says.
-    pub spacing: Option<Spacing>,
-    /// What the checkpoint says, unless the solver has timesteps of its own.
+    /// The checkpoint's choice of noise levels, unless the solver has timesteps of its own.
     #[serde(default)]
     pub checkpoint_spacing: Option<Spacing>,
-    /// Which of the text encoder's layers was read, counted from the last, which is 1; `None`: as the model was trained.
+    /// The text encoder's layer that was read, counted from the last, which is 1; `None`: as the model was trained.
     #[serde(default)]
     pub clip_skip: Option<usize>,
-    /// Classifier-free guidance scale.
-    pub guidance_scale: f64,
-    /// How far its contrast was scaled back.
-    pub guidance_rescale: f64,
     /// Another way to combine branches.
     pub combine: Option<Recipe>,
-    /// The other seed, and how far towards it.
-    pub variation: Option<(u64, f64)>,
-    /// How much of the schedule was run from a picture.
+    /// Share of the schedule that was run from a picture, 0..=1.
     pub strength: Option<f64>,
-    /// How branches and images were batched.
-    pub batching: Batching,
     /// What steered the run, in the order it was attached.
     pub guidances: Vec<Recipe>,
     /// What took part and no file can say, in sentences.
@@ -111,30 +70,38 @@ impl RunRecipe {
     /// Makes it the recipe of one image of several that a run chose among.
     pub(super) fn choose(&mut self, image: usize) -> Result<()> {
         let of_image = |seed: u64| seed.wrapping_add(image as u64);
-        self.seed = self.seed.map(of_image);
-        self.variation = self.variation.map(|(seed, strength)| (of_image(seed), strength));
-        self.noise = self.noise.take().map(|noise| noise.of_image(image)).transpose()?;
+        let config = &mut self.config;
+        config.best_of = 1;
+        config.seed = config.seed.map(of_image);
+        config.variation = config.variation.map(|(seed, strength)| (of_image(seed), strength));
+        config.noise = config.noise.take().map(|noise| noise.of_image(image)).transpose()?;
         Ok(())
     }
 
     /// The run in the words of the AUTOMATIC1111 web UI, as far as it has any.
     pub fn infotext(&self) -> Infotext {
-        let mut info = Infotext { prompt: self.prompt.clone(), negative: self.negative.clone(), ..Infotext::default() };
-        info.push("Steps", self.steps);
+        let config = &self.config;
+        let mut info =
+            Infotext { prompt: config.prompt.clone(), negative: config.negative.clone(), ..Infotext::default() };
+        info.push("Steps", config.steps);
         info.push("Sampler", solver_label(&self.solver_name));
         if let Some(spacing) = self.told_spacing() {
             info.push("Schedule type", spacing_label(spacing));
         }
-        info.push("CFG scale", self.guidance_scale);
-        if let Some(seed) = self.seed {
+        if let Some(scale) = config.guidance_scale {
+            info.push("CFG scale", scale);
+        }
+        if let Some(seed) = config.seed {
             info.push("Seed", seed.wrapping_add(self.image as u64));
         }
-        info.push("Size", format!("{}x{}", self.width, self.height));
+        if let Some(Size { width, height }) = config.size {
+            info.push("Size", format!("{width}x{height}"));
+        }
         info.push("Model", &self.model.name);
         if let Some(layer) = self.clip_skip {
             info.push("Clip skip", layer);
         }
-        if let Some((seed, strength)) = self.variation {
+        if let Some((seed, strength)) = config.variation {
             info.push("Variation seed", seed.wrapping_add(self.image as u64));
             info.push("Variation seed strength", strength);
         }
@@ -148,10 +115,10 @@ impl RunRecipe {
 
     /// The choice of noise levels, for the web UI: as it was asked for, else the checkpoint's, where the web UI knows it.
     fn told_spacing(&self) -> Option<Spacing> {
-        let named = || solver::by_name(self.sampler.as_deref()?).ok()?.1;
+        let named = || solver::by_name(self.config.solver_named.as_deref()?).ok()?.1;
         let trained = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
         let own = || self.checkpoint_spacing.filter(|spacing| !trained.contains(spacing));
-        self.spacing.or_else(named).or_else(own)
+        self.config.spacing.or_else(named).or_else(own)
     }
 
     /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.

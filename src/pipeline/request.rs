@@ -1,6 +1,7 @@
 //! [`Request`]: what a picture should be.
 
 use super::color_words::ColorWords;
+use super::config::RequestConfig;
 use super::embedded_scale::EmbeddedScale;
 use super::{Output, Preview, Timing};
 use crate::attention::CrossAttentionHook;
@@ -19,9 +20,7 @@ use crate::saliency::Occurrence;
 use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
-use std::borrow::Cow;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
@@ -30,7 +29,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// | setter | default |
 /// |---|---|
-/// | [`solver`](Self::solver) or [`sampler`](Self::sampler), [`spacing`](Self::spacing) | those of `scheduler_config.json` |
+/// | [`solver`](Self::solver) or [`solver_named`](Self::solver_named), [`spacing`](Self::spacing) | those of `scheduler_config.json` |
 /// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | `impasto.json`'s, else 7.5 (SDXL: 5), the network's |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
@@ -48,34 +47,13 @@ pub struct Request<'p> {
     pub(super) model: &'p Model,
     pub(super) attached: &'p mut [Box<dyn Guidance>],
     pub(super) guidances: Vec<Box<dyn Guidance + 'p>>,
-    pub(super) prompt: Cow<'p, str>,
-    pub(super) color_words: ColorWords,
-    pub(super) second: Option<Cow<'p, str>>,
-    pub(super) negative: Cow<'p, str>,
-    pub(super) second_negative: Option<Cow<'p, str>>,
-    pub(super) micro: Option<MicroConditioning>,
-    pub(super) negative_micro: Option<MicroConditioning>,
-    pub(super) size: Option<Size>,
-    pub(super) steps: usize,
-    pub(super) seed: Option<u64>,
-    pub(super) noise: Option<Noise>,
-    pub(super) noise_kind: NoiseKind,
-    pub(super) images: usize,
-    candidates: usize,
+    pub(super) config: RequestConfig,
     pub(super) solver: Option<Box<dyn Solver>>,
-    pub(super) sampler: Option<Cow<'p, str>>,
-    pub(super) spacing: Option<Spacing>,
     pub(super) combine: Option<Box<dyn Combine>>,
-    pub(super) scale: Option<f64>,
-    pub(super) rescale: f64,
     pub(super) picture: Option<(&'p Raster, Strength)>,
     pub(super) mask: Option<&'p Raster>,
-    pub(super) variation: Option<(u64, f64)>,
-    pub(super) until: Option<f64>,
     pub(super) resumed: Option<(&'p Tensor, f64)>,
     pub(super) controls: Vec<Control<'p>>,
-    pub(super) guess: Option<Guess>,
-    pub(super) batching: Batching,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
     on_preview: Option<(usize, Show<'p>)>,
@@ -85,13 +63,7 @@ pub struct Request<'p> {
 
 impl fmt::Debug for Request<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Request")
-            .field("prompt", &self.prompt)
-            .field("size", &self.size)
-            .field("steps", &self.steps)
-            .field("seed", &self.seed)
-            .field("images", &self.images)
-            .finish_non_exhaustive()
+        f.debug_struct("Request").field("config", &self.config).finish_non_exhaustive()
     }
 }
 
@@ -99,46 +71,94 @@ type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;
 type Show<'p> = Box<dyn FnMut(&Preview<'_>) -> Result<()> + 'p>;
 
 impl<'p> Request<'p> {
-    pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: &'p str) -> Self {
+    /// Makes the pictures.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range, a mask without
+    /// a picture, micro-conditioning for a model that reads none, or a second prompt for a model of one text encoder; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
+    /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
+    /// guidances find wrong, named after them; [`Error::Cancelled`].
+    pub fn run(mut self) -> Result<Output> {
+        let (mut recipe, begun, doubts) = (self.recipe()?, Instant::now(), self.notes()?);
+        let (prompt, colors) = self.understood()?;
+        if colors.len() > MOST_COLORS {
+            let expected = format!("at most {MOST_COLORS}, as each becomes a force; name colors in words beyond them");
+            return Err(Error::parameter("colors in the prompt", colors.len(), expected));
+        }
+        if !colors.is_empty() {
+            self.config.prompt = prompt;
+            let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
+                ColorForce::exact_at(phrase, color, nth.map_or(Occurrence::All, Occurrence::Nth))
+            });
+            self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
+        }
+        if let Some((0, _)) = self.on_preview {
+            return Err(Error::parameter("on_preview", "every 0 steps", "1 or more"));
+        }
+        let mut watch = Watch { model: self.model, on_step: self.on_step.take(), on_preview: self.on_preview.take() };
+        if self.config.micro_conditioning.or(self.config.negative_micro_conditioning).is_some()
+            && !self.model.reads_micro_conditioning()
+        {
+            let expected = "an SDXL model or its refiner; others are told nothing beside the prompt";
+            return Err(Error::parameter("micro_conditioning", "set for this model", expected));
+        }
+        let (model, grid) = (self.model, self.grid()?);
+        let mut controlled = Controlled::sized(model, &self.controls, recipe.config.size)?;
+        if let Some(guess) = self.config.guess {
+            controlled = controlled.guess(guess);
+        }
+        let ends_early = self.config.until.is_some();
+        let (mut timing, mut shown) = (Timing::default(), Duration::ZERO);
+        let seen = |run: &Run<'_, '_>, progress: &Progress| {
+            let begun = Instant::now();
+            timing.first_pass.push(progress.took);
+            watch.see(run, progress)?;
+            shown += begun.elapsed();
+            Ok(())
+        };
+        let (mut run, note) = self.begin(recipe.config.seed.unwrap_or_default(), grid, &controlled, seen)?;
+        timing.text = begun.elapsed().saturating_sub(shown + timing.first_pass.iter().sum::<Duration>());
+        while let Some(progress) = run.step()? {
+            timing.steps.push(progress.took);
+            watch.see(&run, &progress)?;
+        }
+        let ended = Instant::now();
+        let _ = run.finish()?;
+        let pictures = if ends_early { None } else { Some(run.decode()?) };
+        timing.decode = ended.elapsed();
+        let images = pictures.as_ref().map(Raster::each).transpose()?.unwrap_or_default();
+        let tiles = if ends_early { None } else { model.tiles_told(grid) };
+        let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(tiles);
+        let notes = notes.chain(run.notes()).collect();
+        recipe.config.images = run.latent().size4()?.0 as usize;
+        if let Some(candidate) = run.candidate() {
+            recipe.choose(candidate)?;
+        }
+        Ok(Output { images, latents: run.latent().shallow_clone(), notes, reports: run.reports()?, timing, recipe })
+    }
+
+    pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: String) -> Self {
         Self {
             model,
             attached,
             guidances: Vec::new(),
-            prompt: Cow::Borrowed(prompt),
-            color_words: ColorWords::default(),
-            second: None,
-            negative: Cow::Borrowed(""),
-            second_negative: None,
-            micro: None,
-            negative_micro: None,
-            size: None,
-            steps: 28,
-            seed: None,
-            noise: None,
-            noise_kind: NoiseKind::default(),
-            images: 1,
-            candidates: 1,
+            config: RequestConfig { prompt, ..RequestConfig::default() },
             solver: None,
-            sampler: None,
-            spacing: None,
             combine: None,
-            scale: None,
-            rescale: 0.0,
             picture: None,
             mask: None,
-            variation: None,
-            until: None,
             resumed: None,
             controls: Vec::new(),
-            guess: None,
-            batching: Batching::default(),
             cancel: CancelToken::default(),
             on_step: None,
             on_preview: None,
             notes: Vec::new(),
         }
     }
+}
 
+/// # Prompts
+impl<'p> Request<'p> {
     /// The colors that the prompt says exactly, as they were understood: `#ffd700 eyes`, `rgb(255, 99, 71) hair`, `{teal} shirt`. Each
     /// becomes a [`ColorForce::exact`] on the words after it. See [`prompt::colors`](crate::prompt::colors()).
     ///
@@ -161,64 +181,61 @@ impl<'p> Request<'p> {
 
     /// What the text encoder reads where the prompt says a color exactly.
     pub fn color_words(mut self, words: ColorWords) -> Self {
-        self.color_words = words;
+        self.config.color_words = words;
         self
     }
 
-    /// The prompt as it is read, and the colors in it.
-    pub(super) fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
-        let known = match self.color_words {
-            ColorWords::Nothing => Vec::new(),
-            // Most prompts say none.
-            ColorWords::Nearest if colors(&self.prompt, |_| String::new())?.1.is_empty() => Vec::new(),
-            ColorWords::Nearest => known_colors(self.model)?,
-        };
-        colors(&self.prompt, |color| {
-            let nearest = known.iter().min_by(|a, b| a.1.delta_e(color).total_cmp(&b.1.delta_e(color)));
-            nearest.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
-        })
-    }
-
     /// What the picture should not look like.
-    pub fn negative(mut self, negative: &'p str) -> Self {
-        self.negative = Cow::Borrowed(negative);
+    pub fn negative(mut self, negative: impl Into<String>) -> Self {
+        self.config.negative = negative.into();
         self
     }
 
     /// What SDXL's second text encoder reads instead of the prompt. Guidances find phrases of both.
-    pub fn second_prompt(mut self, prompt: &'p str) -> Self {
-        self.second = Some(Cow::Borrowed(prompt));
+    pub fn second_prompt(mut self, prompt: impl Into<String>) -> Self {
+        self.config.second_prompt = Some(prompt.into());
         self
     }
 
     /// What it reads instead of the negative prompt.
-    pub fn second_negative(mut self, negative: &'p str) -> Self {
-        self.second_negative = Some(Cow::Borrowed(negative));
+    pub fn second_negative(mut self, negative: impl Into<String>) -> Self {
+        self.config.second_negative = Some(negative.into());
         self
     }
 
     /// Tells SDXL other sizes, another crop or another score than the picture's own.
     pub fn micro_conditioning(mut self, micro: MicroConditioning) -> Self {
-        self.micro = Some(micro);
+        self.config.micro_conditioning = Some(micro);
         self
     }
 
     /// Tells SDXL's negative prompt something else than the prompt. Default: the same, and an aesthetic score of 2.5.
     pub fn negative_micro_conditioning(mut self, micro: MicroConditioning) -> Self {
-        self.negative_micro = Some(micro);
+        self.config.negative_micro_conditioning = Some(micro);
         self
     }
 
+    /// The prompt as it is read, and the colors in it.
+    pub(super) fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
+        let known = match self.config.color_words {
+            ColorWords::Nothing => Vec::new(),
+            // Most prompts say none.
+            ColorWords::Nearest if colors(&self.config.prompt, |_| String::new())?.1.is_empty() => Vec::new(),
+            ColorWords::Nearest => known_colors(self.model)?,
+        };
+        colors(&self.config.prompt, |color| {
+            let nearest = known.iter().min_by(|a, b| a.1.delta_e(color).total_cmp(&b.1.delta_e(color)));
+            nearest.map(|(name, _)| (*name).to_owned()).unwrap_or_default()
+        })
+    }
+}
+
+/// # Size, seed and number of pictures
+impl<'p> Request<'p> {
     /// The picture's width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start) from and its mask
     /// are resized to it; without a size, theirs is taken.
     pub fn size(mut self, size: impl Into<Size>) -> Self {
-        self.size = Some(size.into());
-        self
-    }
-
-    /// Number of steps, 1..=1000.
-    pub fn steps(mut self, steps: usize) -> Self {
-        self.steps = steps;
+        self.config.size = Some(size.into());
         self
     }
 
@@ -226,7 +243,7 @@ impl<'p> Request<'p> {
     /// every precision, so seeds match those of diffusers in f32 with a CPU generator. For those of diffusers in f16 or bf16 see
     /// [`noise_kind`](Self::noise_kind).
     pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = Some(seed);
+        self.config.seed = Some(seed);
         self
     }
 
@@ -234,19 +251,26 @@ impl<'p> Request<'p> {
     /// a diffusers pipeline in half precision are those of [`NoiseKind::Half`] or [`NoiseKind::BFloat16`], whatever this model
     /// computes in. Default: f32.
     pub fn noise_kind(mut self, kind: NoiseKind) -> Self {
-        self.noise_kind = kind;
+        self.config.noise_kind = kind;
         self
     }
 
     /// Noise of your own; it stands in for the seed, and [`Output::seed`] is `None`.
     pub fn noise(mut self, noise: Noise) -> Self {
-        self.noise = Some(noise);
+        self.config.noise = Some(noise);
+        self
+    }
+
+    /// A variation: the first noise is between the seed's and that of `seed`, `strength` 0..=1 of the way along a
+    /// circle; 0.05 to 0.3 is usual.
+    pub fn variation(mut self, seed: u64, strength: f64) -> Self {
+        self.config.variation = Some((seed, strength));
         self
     }
 
     /// Number of images in the batch, 1..=1024.
     pub fn images(mut self, images: usize) -> Self {
-        self.images = images;
+        self.config.images = images;
         self
     }
 
@@ -267,44 +291,68 @@ impl<'p> Request<'p> {
     /// # Ok(()) }
     /// ```
     pub fn best_of(mut self, seeds: usize) -> Self {
-        self.candidates = seeds;
+        self.config.best_of = seeds;
+        self
+    }
+}
+
+/// # Sampling
+impl<'p> Request<'p> {
+    /// Number of steps, 1..=1000.
+    pub fn steps(mut self, steps: usize) -> Self {
+        self.config.steps = steps;
         self
     }
 
     /// Another sampling method.
     pub fn solver(mut self, solver: impl Solver + 'static) -> Self {
         self.solver = Some(Box::new(solver));
-        self.sampler = None;
+        self.config.solver_named = None;
         self
     }
 
     /// Another sampling method, and spacing if it is named with it, by a name of A1111, ComfyUI or diffusers, such as
     /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](Self::spacing) of your own wins.
-    pub fn solver_named(mut self, name: &'p str) -> Self {
-        (self.solver, self.sampler) = (None, Some(Cow::Borrowed(name)));
+    pub fn solver_named(mut self, name: impl Into<String>) -> Self {
+        (self.solver, self.config.solver_named) = (None, Some(name.into()));
         self
     }
 
     /// Another choice of noise levels.
     pub fn spacing(mut self, spacing: Spacing) -> Self {
-        self.spacing = Some(spacing);
+        self.config.spacing = Some(spacing);
         self
     }
 
     /// Classifier-free guidance scale, 0 or more; 1 and below is no guidance. A network that embeds it (LCM) is told instead, and
     /// has no negative prompt.
     pub fn guidance_scale(mut self, scale: f64) -> Self {
-        (self.scale, self.combine) = (Some(scale), None);
+        (self.config.guidance_scale, self.combine) = (Some(scale), None);
         self
     }
 
     /// How far guidance's contrast is scaled back to the unguided prediction's, 0 (not at all) to 1: see
     /// [`RescaledCfg`]. Another [`combine`](Self::combine) does without.
     pub fn guidance_rescale(mut self, rescale: f64) -> Self {
-        self.rescale = rescale;
+        self.config.guidance_rescale = rescale;
         self
     }
 
+    /// Another way to combine branches.
+    pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
+        self.combine = Some(Box::new(combine));
+        self
+    }
+
+    /// How branches and images are batched.
+    pub fn batching(mut self, batching: Batching) -> Self {
+        self.config.batching = batching;
+        self
+    }
+}
+
+/// # Starting from a picture or from another run
+impl<'p> Request<'p> {
     /// Image to image: begins with `picture`, noised to a level inside the schedule. `strength` says how much of the
     /// schedule is run, 0..=1; 0.5 to 0.8 is usual, and a number is a [`Strength::Portion`].
     ///
@@ -329,13 +377,6 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// A variation: the first noise is between the seed's and that of `seed`, `strength` 0..=1 of the way along a
-    /// circle; 0.05 to 0.3 is usual.
-    pub fn variation(mut self, seed: u64, strength: f64) -> Self {
-        self.variation = Some((seed, strength));
-        self
-    }
-
     /// Ends after the steps that begin in the first `share` of the training timesteps, 0..=1, and leaves the rest to another model that has the same
     /// latents: [`resume`](Self::resume) takes [`Output::latents`] up. There are no pictures then. diffusers calls it
     /// `denoising_end`.
@@ -352,7 +393,7 @@ impl<'p> Request<'p> {
     /// # Ok(()) }
     /// ```
     pub fn until(mut self, share: f64) -> Self {
-        self.until = Some(share);
+        self.config.until = Some(share);
         self
     }
 
@@ -362,13 +403,10 @@ impl<'p> Request<'p> {
         self.resumed = Some((latents, share));
         self
     }
+}
 
-    /// Another way to combine branches.
-    pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
-        self.combine = Some(Box::new(combine));
-        self
-    }
-
+/// # Guidance methods, hooks and ControlNets
+impl<'p> Request<'p> {
     /// Attaches a guidance to this request: a value, or `&mut value` to read it after the run.
     pub fn guide(mut self, guidance: impl Guidance + 'p) -> Self {
         self.guidances.push(Box::new(guidance));
@@ -395,22 +433,13 @@ impl<'p> Request<'p> {
     /// Lets the ControlNets guess what their hints show: a prompt is hardly needed then, and a
     /// [`guidance_scale`](Self::guidance_scale) of 3 to 5 is usual. See [`Guess`].
     pub fn guess(mut self, guess: Guess) -> Self {
-        self.guess = Some(guess);
+        self.config.guess = Some(guess);
         self
     }
+}
 
-    /// How branches and images are batched.
-    pub fn batching(mut self, batching: Batching) -> Self {
-        self.batching = batching;
-        self
-    }
-
-    /// A token that ends the run within one call of the network.
-    pub fn cancel(mut self, token: &CancelToken) -> Self {
-        self.cancel = token.clone();
-        self
-    }
-
+/// # Watching and ending a run
+impl<'p> Request<'p> {
     /// Called after every step, also of the first pass that some guidance methods want ([`Progress::pass`]); `Break` ends the run
     /// with [`Error::Cancelled`].
     pub fn on_step(mut self, callback: impl FnMut(&Progress) -> ControlFlow<()> + 'p) -> Self {
@@ -437,74 +466,23 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Makes the pictures.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range, a mask without
-    /// a picture, micro-conditioning for a model that reads none, or a second prompt for a model of one text encoder; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
-    /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
-    /// guidances find wrong, named after them; [`Error::Cancelled`].
-    pub fn run(mut self) -> Result<Output> {
-        let (mut recipe, begun, doubts) = (self.recipe()?, Instant::now(), self.notes()?);
-        let (prompt, colors) = self.understood()?;
-        if colors.len() > MOST_COLORS {
-            let expected = format!("at most {MOST_COLORS}, as each becomes a force; name colors in words beyond them");
-            return Err(Error::parameter("colors in the prompt", colors.len(), expected));
-        }
-        if !colors.is_empty() {
-            self.prompt = Cow::Owned(prompt);
-            let forces = colors.into_iter().map(|PromptColor { phrase, color, nth, .. }| {
-                ColorForce::exact_at(phrase, color, nth.map_or(Occurrence::All, Occurrence::Nth))
-            });
-            self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
-        }
-        if let Some((0, _)) = self.on_preview {
-            return Err(Error::parameter("on_preview", "every 0 steps", "1 or more"));
-        }
-        let mut watch = Watch { model: self.model, on_step: self.on_step.take(), on_preview: self.on_preview.take() };
-        if self.noise.is_none() {
-            recipe.seed = Some(self.seed.unwrap_or_else(|| RandomState::new().hash_one("seed") >> 32));
-        }
-        if self.micro.or(self.negative_micro).is_some() && !self.model.reads_micro_conditioning() {
-            let expected = "an SDXL model or its refiner; others are told nothing beside the prompt";
-            return Err(Error::parameter("micro_conditioning", "set for this model", expected));
-        }
-        let (model, grid) = (self.model, self.grid()?);
-        let size = Size::new(recipe.width, recipe.height);
-        let mut controlled = Controlled::sized(model, &self.controls, Some(size))?;
-        if let Some(guess) = self.guess {
-            controlled = controlled.guess(guess);
-        }
-        let ends_early = self.until.is_some();
-        let (mut timing, mut shown) = (Timing::default(), Duration::ZERO);
-        let seen = |run: &Run<'_, '_>, progress: &Progress| {
-            let begun = Instant::now();
-            timing.first_pass.push(progress.took);
-            watch.see(run, progress)?;
-            shown += begun.elapsed();
-            Ok(())
-        };
-        let (mut run, note) = self.begin(recipe.seed.unwrap_or_default(), grid, &controlled, seen)?;
-        timing.text = begun.elapsed().saturating_sub(shown + timing.first_pass.iter().sum::<Duration>());
-        while let Some(progress) = run.step()? {
-            timing.steps.push(progress.took);
-            watch.see(&run, &progress)?;
-        }
-        let ended = Instant::now();
-        let _ = run.finish()?;
-        let pictures = if ends_early { None } else { Some(run.decode()?) };
-        timing.decode = ended.elapsed();
-        let images = pictures.as_ref().map(Raster::each).transpose()?.unwrap_or_default();
-        let tiles = if ends_early { None } else { model.tiles_told(grid) };
-        let notes = doubts.into_iter().chain(model.notes().iter().cloned()).chain(note).chain(tiles);
-        let notes = notes.chain(run.notes()).collect();
-        recipe.images = run.latent().size4()?.0 as usize;
-        if let Some(candidate) = run.candidate() {
-            recipe.choose(candidate)?;
-        }
-        Ok(Output { images, latents: run.latent().shallow_clone(), notes, reports: run.reports()?, timing, recipe })
+    /// A token that ends the run within one call of the network.
+    pub fn cancel(mut self, token: &CancelToken) -> Self {
+        self.cancel = token.clone();
+        self
     }
+}
 
+/// # All plain settings at once
+impl<'p> Request<'p> {
+    /// Replaces every setting that a file can hold, the prompt included; solver, combination, methods and pictures stay.
+    pub fn config(mut self, config: RequestConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+impl<'p> Request<'p> {
     /// Checks the request and prepares the run; also says what is doubtful.
     fn begin<'m>(
         mut self,
@@ -514,13 +492,13 @@ impl<'p> Request<'p> {
         first_pass: impl FnMut(&Run<'p, 'm>, &Progress) -> Result<()>,
     ) -> Result<(Run<'p, 'm>, Option<String>)> {
         let (solver, schedule, note) = self.sampling()?;
-        let scale = self.scale.unwrap_or(self.model.defaults().guidance_scale);
+        let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
         let embeds = self.model.embeds_guidance();
         let combine = self.combine.unwrap_or_else(|| {
-            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: self.rescale })
+            Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: self.config.guidance_rescale })
         });
         let mut sampler =
-            Sampler::boxed(schedule, solver).combine(combine).batching(self.batching).cancel(&self.cancel);
+            Sampler::boxed(schedule, solver).combine(combine).batching(self.config.batching).cancel(&self.cancel);
         if embeds {
             sampler = sampler.guide(EmbeddedScale(scale));
         }
@@ -530,18 +508,18 @@ impl<'p> Request<'p> {
         for guidance in self.guidances {
             sampler = sampler.guide(guidance);
         }
-        let seeded = |seed| Noise::seeded(seed).kind(self.noise_kind);
-        let noise = self.noise.unwrap_or_else(|| seeded(seed));
+        let seeded = |seed| Noise::seeded(seed).kind(self.config.noise_kind);
+        let noise = self.config.noise.unwrap_or_else(|| seeded(seed));
         let left = self.resumed.map(|(latents, _)| latents);
         let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
-        let images = rows.map_or(self.images, |rows| self.images.max(rows));
-        let mut start = Start::new(&self.prompt, grid, noise).negative(&self.negative).images(images);
-        start = start.best_of(self.candidates);
-        start = self.second.as_deref().into_iter().fold(start, Start::second);
-        start = self.second_negative.as_deref().into_iter().fold(start, Start::second_negative);
-        start = self.micro.into_iter().fold(start, Start::micro_conditioning);
-        start = self.negative_micro.into_iter().fold(start, Start::negative_micro_conditioning);
-        if let Some((seed, strength)) = self.variation {
+        let images = rows.map_or(self.config.images, |rows| self.config.images.max(rows));
+        let mut start = Start::new(&self.config.prompt, grid, noise).negative(&self.config.negative).images(images);
+        start = start.best_of(self.config.best_of);
+        start = self.config.second_prompt.as_deref().into_iter().fold(start, Start::second);
+        start = self.config.second_negative.as_deref().into_iter().fold(start, Start::second_negative);
+        start = self.config.micro_conditioning.into_iter().fold(start, Start::micro_conditioning);
+        start = self.config.negative_micro_conditioning.into_iter().fold(start, Start::negative_micro_conditioning);
+        if let Some((seed, strength)) = self.config.variation {
             start = start.variation(seeded(seed), strength);
         }
         let size = Size::new((grid.w * self.model.cell()) as u32, (grid.h * self.model.cell()) as u32);
@@ -567,16 +545,16 @@ impl<'p> Request<'p> {
     /// Solver and levels, and what is doubtful about them.
     fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<String>)> {
         let (steps, run) = match self.picture {
-            Some((_, strength)) => strength.steps(self.steps)?,
-            None => (self.steps, self.steps),
+            Some((_, strength)) => strength.steps(self.config.steps)?,
+            None => (self.config.steps, self.config.steps),
         };
         let scheduler = self.model.scheduler();
-        let (solver, named) = match (self.solver.take(), self.sampler.take()) {
+        let (solver, named) = match (self.solver.take(), self.config.solver_named.take()) {
             (Some(solver), _) => (Some(solver), None),
             (None, Some(name)) => solver::by_name(&name).map(|(solver, spacing)| (Some(solver), spacing))?,
             (None, None) => (None, None),
         };
-        let spacing = self.spacing.or(named);
+        let spacing = self.config.spacing.or(named);
         let (solver, schedule) = match (solver, spacing) {
             (None, None) => (scheduler.solver()?, scheduler.schedule(steps)?),
             (solver, spacing) => {
@@ -586,7 +564,7 @@ impl<'p> Request<'p> {
             }
         };
         let schedule = if run < steps { schedule.last(run)? } else { schedule };
-        let schedule = if let Some(share) = self.until { schedule.until(share)? } else { schedule };
+        let schedule = if let Some(share) = self.config.until { schedule.until(share)? } else { schedule };
         let schedule = if let Some((_, share)) = self.resumed { schedule.after(share)? } else { schedule };
         let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm);
         let name = solver.name();
@@ -598,12 +576,12 @@ impl<'p> Request<'p> {
     pub(super) fn grid(&self) -> Result<Grid> {
         let defaults = self.model.defaults();
         let own = self.picture.map_or(Size::new(defaults.width, defaults.height), |(own, _)| own.size());
-        if let (None, Some((latents, _))) = (self.size, self.resumed)
+        if let (None, Some((latents, _))) = (self.config.size, self.resumed)
             && let &[_, _, h, w] = latents.size().as_slice()
         {
             return Ok(Grid::new(h, w));
         }
-        let Size { width, height } = self.size.unwrap_or(own);
+        let Size { width, height } = self.config.size.unwrap_or(own);
         let cell = self.model.cell() as u32;
         for (name, side) in [("width", width), ("height", height)] {
             if side == 0 || side % 8 != 0 || side % cell != 0 || side > 4096 {

@@ -72,19 +72,19 @@ pub(crate) mod count {
 
     thread_local!(static LOOKED: Cell<usize> = const { Cell::new(0) });
 
-    pub fn looked(letters: usize) {
+    pub(crate) fn looked(letters: usize) {
         LOOKED.set(LOOKED.get() + letters);
     }
 
     /// How many letters `read` looks at.
-    pub fn of(read: impl FnOnce()) -> usize {
+    pub(crate) fn of(read: impl FnOnce()) -> usize {
         let before = LOOKED.get();
         read();
         LOOKED.get() - before
     }
 
     /// Fails unless `read` looks at each letter a few times at most, whatever is repeated to make its text.
-    pub fn assert_linear(name: &str, pieces: &[&str], read: impl Fn(&str)) {
+    pub(crate) fn assert_linear(name: &str, pieces: &[&str], read: impl Fn(&str)) {
         for piece in pieces {
             for closing in ["", ")", "}", "]", " x", ":1.2)"] {
                 let text = piece.repeat(20_000 / piece.len()) + closing;

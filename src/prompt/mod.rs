@@ -93,7 +93,7 @@ impl Prompt {
 
     /// The same beside what a second text encoder reads (SDXL): phrases are found in both.
     #[must_use]
-    pub fn beside(self, second: Self) -> Self {
+    pub(crate) fn beside(self, second: Self) -> Self {
         Self { second: Some(Box::new(second)), ..self }
     }
 

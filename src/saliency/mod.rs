@@ -30,10 +30,10 @@ pub trait Saliency: Guidance {
         1.0
     }
 
-    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Contrast`](crate::saliency::Refine::Contrast)).
+    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Contrast`]).
     ///
     /// # Errors
-    /// [`Error::Torch`].
+    /// [`Error::Torch`](crate::error::Error::Torch).
     fn competitions(&self) -> Result<Vec<Competition>> {
         Ok(Vec::new())
     }

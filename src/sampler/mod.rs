@@ -130,7 +130,7 @@ impl<'g> Sampler<'g> {
     ///
     /// # Errors
     /// As [`start`](Self::start), and those of `watch`.
-    pub fn start_watched<'m, M: Denoiser + Codec>(
+    pub(crate) fn start_watched<'m, M: Denoiser + Codec>(
         mut self,
         model: &'m M,
         start: Start<'_>,
@@ -197,6 +197,8 @@ impl<'g> Sampler<'g> {
         };
         let mut branches =
             vec![own(Branch::Uncond, "uncond", negative, &against)?, own(Branch::Cond, "cond", prompt, &codec)?];
+        let all = model.sites();
+        let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
         each(&mut self.guidances, ("begin", None), |guidance| {
             guidance.begin(&mut Setup {
                 prompt: &tokens,
@@ -204,7 +206,8 @@ impl<'g> Sampler<'g> {
                 images,
                 device: model.device(),
                 schedule: &self.schedule,
-                sites: model.sites(),
+                sites,
+                control_sites,
                 codec: &codec,
                 first_pass: pass.index + 1 < pass.count,
                 candidate: pass.candidate.map(|image| image as i64),
@@ -231,7 +234,7 @@ impl<'g> Sampler<'g> {
         self.solver.reset();
         let names: Vec<Branch> = infos.iter().map(|info| info.branch).collect();
         let hooks: Vec<&mut dyn CrossAttentionHook> = self.guidances.iter_mut().flat_map(|g| g.hooks()).collect();
-        let table = HookTable::new(&hooks, model.sites(), &names)?;
+        let table = HookTable::new(&hooks, all, &names)?;
         let edit = |noise: &mut Tensor| {
             let shape = noise.size();
             each(&mut self.guidances, ("noise", None), |guidance| {

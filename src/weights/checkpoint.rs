@@ -1,6 +1,7 @@
 //! A source, opened: whatever it is, its files by their paths in a diffusers folder.
 
-use super::recognize::{Contents, ModelFamily};
+use super::family::ModelFamily;
+use super::recognize::Contents;
 use super::single::SingleFile;
 use super::source::{Source, embedded};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
@@ -327,14 +328,9 @@ fn misused(file: &str, contents: Contents) -> Error {
 /// Where a file's own words and its shapes disagree.
 fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
     let said = file.header().metadata.get("modelspec.architecture")?;
-    let start = match family {
-        ModelFamily::Sd1 => "stable-diffusion-v1",
-        ModelFamily::Sd2 => "stable-diffusion-v2",
-        ModelFamily::Sdxl => "stable-diffusion-xl-v1-base",
-        ModelFamily::SdxlRefiner => "stable-diffusion-xl-v1-refiner",
-    };
     let name = &file.header().file;
-    (!said.starts_with(start)).then(|| format!("{name} calls itself {said}, but its tensors are those of {family}"))
+    (!said.starts_with(family.spec().architecture))
+        .then(|| format!("{name} calls itself {said}, but its tensors are those of {family}"))
 }
 
 /// The safetensors files in a folder and in the folders inside, by their names, in order.

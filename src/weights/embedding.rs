@@ -1,8 +1,9 @@
 //! [`Embedding`]: a word that a text encoder learned (textual inversion).
 
 use super::Tensors;
+use super::family::ModelFamily;
 use super::file::{Header, read_safetensors};
-use super::recognize::{Contents, ModelFamily};
+use super::recognize::Contents;
 use crate::error::{Error, Result};
 use sha2::{Digest, Sha256};
 use std::ops::Range;
@@ -86,7 +87,7 @@ impl Embedding {
     }
 
     /// How wide it is for each text encoder it was made for.
-    pub fn widths(&self) -> Vec<i64> {
+    pub(crate) fn widths(&self) -> Vec<i64> {
         self.vectors.iter().filter_map(|x| x.size().get(1).copied()).collect()
     }
 

@@ -1,9 +1,10 @@
 //! [`Lora`]: small changes to the weights of a model, in one file.
 
 use super::Tensors;
+use super::family::ModelFamily;
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout};
-use super::recognize::{Contents, ModelFamily};
+use super::recognize::Contents;
 use crate::error::{Error, Result};
 use crate::files;
 use serde_json::Value;
@@ -173,11 +174,6 @@ impl Lora {
     /// How messages call its file.
     pub fn file(&self) -> &str {
         &self.file
-    }
-
-    /// The family it was trained on, where that can be told.
-    pub const fn family(&self) -> Option<ModelFamily> {
-        self.family
     }
 
     /// Changes the tensors of a model by several LoRAs, one after the other: sums in f32 and casts once. Tensors that

@@ -18,6 +18,7 @@
 
 mod checkpoint;
 mod embedding;
+mod family;
 mod file;
 #[cfg(feature = "hub")]
 mod hub;
@@ -33,12 +34,13 @@ pub(crate) mod vocabulary;
 pub use checkpoint::read_folder;
 pub(crate) use checkpoint::{Checkpoint, Reading, way};
 pub use embedding::Embedding;
+pub use family::ModelFamily;
 pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
 pub use hub::{Download, Hub};
 pub use lora::{Lora, Parts};
-pub use recognize::{Contents, ModelFamily};
+pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
 pub use single::{Evidence, SingleFile};
 pub use source::Source;
@@ -123,7 +125,7 @@ impl Weights {
     /// The same tensors, with the kernels of convolutions laid out channels last on a CPU: convolutions and norms then
     /// keep pictures in that layout too. For networks that are convolutions all the way; where attention wants cells in
     /// between, changing the layout to and fro costs more than it gives (measured: `docs/performance.md`).
-    pub fn channels_last(&self) -> Self {
+    pub(crate) fn channels_last(&self) -> Self {
         Self { channels_last: true, ..self.clone() }
     }
 
@@ -154,7 +156,7 @@ impl Weights {
     }
 
     /// Is there a tensor of this name? Asks without using it. Random weights have none until they are asked for.
-    pub fn has(&self, name: &str) -> bool {
+    pub(crate) fn has(&self, name: &str) -> bool {
         let name = self.full(name);
         match &self.store.origin {
             Origin::Tensors(left) => {
@@ -214,7 +216,7 @@ impl Weights {
     ///
     /// # Errors
     /// As [`Weights::tensor`].
-    pub fn optional(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
+    pub(crate) fn optional(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
         if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
     }
 

@@ -1,51 +1,9 @@
 //! What a file is, from the names and shapes of its tensors.
 
+use super::family::ModelFamily;
 use super::file::Header;
 use crate::error::{Error, Result};
 use std::fmt;
-
-/// A generation of Stable Diffusion; files of different ones do not go together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ModelFamily {
-    /// SD 1.x: CLIP-L, 768 wide.
-    Sd1,
-    /// SD 2.x: OpenCLIP-H, 1024 wide.
-    Sd2,
-    /// SDXL: CLIP-L and OpenCLIP-bigG side by side, 2048 wide.
-    Sdxl,
-    /// SDXL's refiner: OpenCLIP-bigG alone, 1280 wide.
-    SdxlRefiner,
-}
-
-impl ModelFamily {
-    /// The family whose context is `width` wide.
-    pub(crate) fn of_context(width: i64) -> Option<Self> {
-        Some(match width {
-            768 => Self::Sd1,
-            1024 => Self::Sd2,
-            2048 => Self::Sdxl,
-            1280 => Self::SdxlRefiner,
-            _ => return None,
-        })
-    }
-
-    /// Is it SDXL or its refiner?
-    pub(crate) const fn is_xl(self) -> bool {
-        matches!(self, Self::Sdxl | Self::SdxlRefiner)
-    }
-}
-
-impl fmt::Display for ModelFamily {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Sd1 => "SD 1.x",
-            Self::Sd2 => "SD 2.x",
-            Self::Sdxl => "SDXL",
-            Self::SdxlRefiner => "SDXL refiner",
-        })
-    }
-}
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -290,12 +248,7 @@ impl Facts {
 
     fn family(&self) -> Option<ModelFamily> {
         let family = ModelFamily::of_context(self.context?)?;
-        let added = match family {
-            ModelFamily::Sd1 | ModelFamily::Sd2 => None,
-            ModelFamily::Sdxl => Some(2816),
-            ModelFamily::SdxlRefiner => Some(2560),
-        };
-        (self.added == added).then_some(family)
+        (self.added == family.spec().added).then_some(family)
     }
 
     /// The model, or what it is instead; `None` if there is no UNet.

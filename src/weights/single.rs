@@ -1,8 +1,9 @@
 //! Single files: a whole checkpoint, or a part of one, in one `.safetensors` file, seen as a diffusers folder.
 
+use super::family::{Heads, ModelFamily};
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout, Storage, renamed};
-use super::recognize::{Contents, ModelFamily, UNET};
+use super::recognize::{Contents, UNET};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::files;
@@ -264,14 +265,17 @@ impl SingleFile {
         let json = |value: Value| Ok(Some(Cow::Owned(value.to_string().into_bytes())));
         match file {
             "model_index.json" => json(json!({
-                "force_zeros_for_empty_prompt": family == ModelFamily::Sdxl,
-                "requires_aesthetics_score": family == ModelFamily::SdxlRefiner,
+                "force_zeros_for_empty_prompt": family.spec().empty_is_zeros,
+                "requires_aesthetics_score": family.spec().reads_score,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),
-            "tokenizer/special_tokens_map.json" if family == ModelFamily::Sd2 => json(json!({ "pad_token": "!" })),
+            "tokenizer/special_tokens_map.json" => match family.spec().pad_token {
+                Some(token) => json(json!({ "pad_token": token })),
+                None => Ok(None),
+            },
             _ => match file.strip_suffix("/config.json") {
                 Some(part) => Ok(self.config(part, family)?.map(|config| Cow::Owned(config.into_bytes()))),
                 None => Ok(None),
@@ -296,15 +300,11 @@ impl SingleFile {
         Ok(Some(config.to_string()))
     }
 
-    /// What the publishers of a family sample with: SD 1.x and 2.x with PNDM, but those that predict v with DDIM, which
-    /// alone of the two knows of zero terminal SNR.
+    /// The scheduler that the publishers of a family sample with.
     fn scheduler(&self, family: ModelFamily) -> Result<Value> {
         let Evidence { v, zero_snr, .. } = self.prediction()?;
-        let class = match family {
-            ModelFamily::Sdxl | ModelFamily::SdxlRefiner => "EulerDiscreteScheduler",
-            ModelFamily::Sd1 | ModelFamily::Sd2 if v || zero_snr => "DDIMScheduler",
-            ModelFamily::Sd1 | ModelFamily::Sd2 => "PNDMScheduler",
-        };
+        let spec = family.spec();
+        let class = if v || zero_snr { spec.scheduler_of_v } else { spec.scheduler };
         let prediction = if v { "v_prediction" } else { "epsilon" };
         let spacing = if zero_snr { "trailing" } else { "leading" };
         Ok(json!({
@@ -314,7 +314,7 @@ impl SingleFile {
         }))
     }
 
-    /// A UNet's configuration, from the shapes of its tensors. Heads leave no trace there: 8, or 64 channels each.
+    /// A UNet's configuration, from the shapes of its tensors. Heads leave no trace there; their number is the family's.
     fn unet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         let shapes = Shapes(tensors);
         let levels = shapes.count("down_blocks.");
@@ -336,17 +336,18 @@ impl SingleFile {
         let count = depths.len();
         let whole: Vec<usize> =
             depths.iter().enumerate().map(|(i, &depth)| if i + 1 == count { middle } else { depth.max(1) }).collect();
-        let heads = match family {
-            ModelFamily::Sd1 => json!(8),
-            _ => json!(channels.iter().map(|channels| (channels / 64).max(1)).collect::<Vec<_>>()),
+        let spec = family.spec();
+        let heads = match spec.heads {
+            Heads::Fixed(heads) => json!(heads),
+            Heads::PerChannels(each) => {
+                json!(channels.iter().map(|channels| (channels / each).max(1)).collect::<Vec<_>>())
+            }
         };
         let context = shapes.side("mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight", 1);
         let linear = tensors.get("mid_block.attentions.0.proj_in.weight").is_some_and(|x| x.dim() == 2);
-        let side = match family {
-            ModelFamily::Sd1 => 64,
-            ModelFamily::Sd2 if self.prediction()?.v => 96,
-            ModelFamily::Sd2 => 64,
-            ModelFamily::Sdxl | ModelFamily::SdxlRefiner => 128,
+        let side = match spec.side == spec.side_of_v || !self.prediction()?.v {
+            true => spec.side,
+            false => spec.side_of_v,
         };
         let mut config = json!({
             "sample_size": side, "in_channels": shapes.side("conv_in.weight", 1), "block_out_channels": channels,
@@ -397,7 +398,7 @@ fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
         "block_out_channels": channels.collect::<Vec<_>>(),
         "layers_per_block": shapes.count("encoder.down_blocks.0.resnets."),
         "latent_channels": shapes.side("decoder.conv_in.weight", 1),
-        "scaling_factor": if family.is_xl() { 0.13025 } else { 0.18215 },
+        "scaling_factor": family.spec().scaling_factor,
         "use_quant_conv": tensors.contains_key("quant_conv.weight"),
         "use_post_quant_conv": tensors.contains_key("post_quant_conv.weight"),
     })
@@ -430,12 +431,12 @@ fn taesd_config(tensors: &Tensors) -> Value {
     })
 }
 
-/// A text encoder's configuration. SD 2.x reads the last layer but one, so the last is left out.
+/// A text encoder's configuration, without layers that the family does not read.
 fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let at = if tensors.contains_key("embeddings.token_embedding.weight") { "" } else { "text_model." };
     let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
     let (width, layers) = (shapes.side(&table, 1), shapes.count(&format!("{at}encoder.layers.")));
-    let layers = if family == ModelFamily::Sd2 && layers == 24 { 23 } else { layers };
+    let layers = if layers == 24 { family.spec().layers_of_24 } else { layers };
     let projects = width == 1280 && tensors.contains_key("text_projection.weight");
     json!({
         "architectures": [if projects { "CLIPTextModelWithProjection" } else { "CLIPTextModel" }],

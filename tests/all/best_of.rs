@@ -48,7 +48,7 @@ fn variations_are_those_of_the_chosen_seed() -> Result<()> {
     let found = found.run()?;
     let alone = pipeline.request(PROMPT).seed(8).steps(4).variation(71, 0.3).run()?;
     assert_eq!(found.image(0)?, alone.image(0)?);
-    assert_eq!(found.recipe().variation, Some((71, 0.3)));
+    assert_eq!(found.recipe().config.variation, Some((71, 0.3)));
     Ok(())
 }
 

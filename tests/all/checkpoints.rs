@@ -2,6 +2,7 @@
 //! the names, with the scripts that wrote them.
 
 use flate2::read::GzDecoder;
+use impasto::attention::Tap;
 use impasto::nn::{ClipText, ClipTextConfig, ControlNet, ControlNetConfig, Taesd, TaesdConfig};
 use impasto::nn::{UNet, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Contents, Embedding, Lora, ModelFamily, Parts, SingleFile, Tensors, Weights};
@@ -478,7 +479,7 @@ fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
     let ones = |shape: &[i64]| Tensor::ones(shape, (Kind::Float, Device::Cpu));
     let run = |net: &ControlNet| {
         let (x, context, hint) = (ones(&[1, 4, 8, 8]), ones(&[1, 3, 768]), ones(&[1, 5, 64, 64]));
-        net.forward(&x, &Tensor::from(7.0), &context, None, &net.embed(&hint)?)
+        net.forward(&x, &Tensor::from(7.0), &context, None, &net.embed(&hint)?, &mut Tap::none())
     };
     assert_eq!(run(&again)?.mid, run(&net)?.mid);
     let message = Model::load(&Source::embedded())?.controlnet(&Source::file(&path)).unwrap_err().to_string();

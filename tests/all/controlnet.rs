@@ -1,6 +1,6 @@
 //! ControlNets on the embedded model: random ones, as what they add matters here and not what it looks like.
 
-use impasto::attention::Tap;
+use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
 use impasto::guidance::{Guidance, Plan, Setup};
@@ -11,6 +11,7 @@ use impasto::{
     Branch, Codec, Control, Controlled, Error, Grid, Guess, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window,
 };
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -269,7 +270,7 @@ fn a_five_channel_net_puts_out_the_numbers_of_diffusers() -> Result<()> {
     let [x, context, hint] = ["sample", "context", "hint"].map(|name| input(case, name));
     let (timestep, embedded) = (Tensor::from(321.0), net.embed(&hint)?);
     summed(&embedded, &case["cond_embedding"]);
-    let residuals = net.forward(&x, &timestep, &context, None, &embedded)?;
+    let residuals = net.forward(&x, &timestep, &context, None, &embedded, &mut Tap::none())?;
     let all = |residuals: &impasto::nn::Residuals, down: &str, mid: &str| {
         let wanted = case[down].as_array().expect("residuals");
         assert_eq!(residuals.skips.len(), wanted.len());
@@ -285,5 +286,91 @@ fn a_five_channel_net_puts_out_the_numbers_of_diffusers() -> Result<()> {
     };
     summed(&eps(None)?, &case["unet_plain"]);
     summed(&eps(Some(residuals))?, &case["unet_controlled"]);
+    Ok(())
+}
+
+/// Counts its calls by network: it reads every cross-attention, or it silences those of ControlNets.
+#[derive(Default)]
+struct Listener {
+    controls: bool,
+    silences: bool,
+    calls: BTreeMap<Option<usize>, usize>,
+    grids: Vec<Grid>,
+}
+
+impl CrossAttentionHook for Listener {
+    fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
+        match (site.is_cross(), self.silences) {
+            (true, false) => Interest::PROBS,
+            (true, true) if site.control.is_some() => Interest::OUTPUT,
+            _ => Interest::NONE,
+        }
+    }
+    fn controls(&self) -> bool {
+        self.controls
+    }
+    fn probs(&mut self, at: &At, _: &Probs) -> Result<()> {
+        *self.calls.entry(at.site.control).or_default() += 1;
+        self.grids.push(at.grid);
+        Ok(())
+    }
+    fn output(&mut self, at: &At, output: &mut Tensor) -> Result<()> {
+        *self.calls.entry(at.site.control).or_default() += 1;
+        *output = output.f_zeros_like()?;
+        Ok(())
+    }
+}
+
+fn run_with(model: &Controlled, hook: &mut Listener) -> Result<Tensor> {
+    let schedule = Schedule::new(model.model().training_schedule(), 2, Spacing::Karras)?;
+    let start = Start::new("a red boat", GRID, Noise::seeded(3));
+    let mut run = Sampler::new(schedule, Euler).hook(hook).start(model, start)?;
+    Ok(run.finish()?.shallow_clone())
+}
+
+#[test]
+fn controlnet_sites_follow_the_unets() -> Result<()> {
+    let (model, nets, hint) = (Model::load(&Source::embedded())?, [net(1, 3)?, net(2, 3)?], hint(1, 3));
+    let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
+    let controlled = Controlled::new(&model, &[first, second])?;
+    let sites = controlled.sites();
+    assert!(sites.iter().enumerate().all(|(index, site)| site.index == index));
+    let own = nets[0].sites().len();
+    assert!(own > 0 && sites.len() == model.sites().len() + 2 * own);
+    let (unet, controls) = sites.split_at(model.sites().len());
+    assert_eq!(unet, model.sites());
+    assert!(controls.iter().enumerate().all(|(i, site)| site.control == Some(i / own)));
+    assert_eq!(controls[own].name, nets[1].sites()[0].name);
+    Ok(())
+}
+
+#[test]
+fn hook_reaches_controlnets_only_if_it_says_so() -> Result<()> {
+    let (model, nets, hint) = (Model::load(&Source::embedded())?, [net(1, 3)?, net(2, 3)?], hint(1, 3));
+    let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
+    let controlled = Controlled::new(&model, &[first, second])?;
+    let cross = |sites: &[AttentionSite]| sites.iter().filter(|site| site.is_cross()).count();
+    let (unet, control) = (cross(model.sites()), cross(nets[0].sites()));
+    let calls = 2 * 2; // steps and branches
+
+    let mut plain = Listener::default();
+    let bare = run_with(&controlled, &mut plain)?;
+    assert_eq!(plain.calls, BTreeMap::from([(None, calls * unet)]));
+
+    let mut all = Listener { controls: true, ..Listener::default() };
+    assert_eq!(run_with(&controlled, &mut all)?, bare, "reading changes no bit");
+    let each = calls * control;
+    assert_eq!(all.calls, BTreeMap::from([(None, calls * unet), (Some(0), each), (Some(1), each)]));
+    assert!(all.grids.contains(&GRID));
+
+    let mut silent = Listener { controls: true, silences: true, ..Listener::default() };
+    assert_ne!(run_with(&controlled, &mut silent)?, bare);
+    assert_eq!(silent.calls, BTreeMap::from([(Some(0), each), (Some(1), each)]));
+
+    // With a guess, the nets see the prompt's branch alone.
+    let mut guessing = Listener { controls: true, ..Listener::default() };
+    let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
+    let _ = run_with(&Controlled::new(&model, &[first, second])?.guess(Guess::Diffusers), &mut guessing)?;
+    assert_eq!(guessing.calls, BTreeMap::from([(None, calls * unet), (Some(0), each / 2), (Some(1), each / 2)]));
     Ok(())
 }

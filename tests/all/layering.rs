@@ -53,6 +53,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "vocabulary",
         ],
     ),
+    ("compat", &["compat"], &["methods", "saliency", "diffusion", "vocabulary"]),
     ("testing", &["testing"], &["diffusion", "attention", "vocabulary"]),
 ];
 

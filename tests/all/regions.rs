@@ -137,7 +137,7 @@ fn each_image_has_its_map() -> Result<()> {
     assert_eq!(values(&w.select(2, 10)), [1.0, 1.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0], "the moon is in both");
     assert_eq!(each.details()?.areas[0].share, 0.25);
     assert_eq!(each.report()?.expect("there was a run").pictures.len(), 6);
-    assert_eq!(each.legend((8, 8))?.len(), 2 + 2 * 3, "two maps, and three areas in each");
+    assert_eq!(each.legend((8, 8))?.len(), 2 + 2 * 2 + 1, "two maps, two colors in each, and a mask of both");
 
     let three = Start::new(PROMPT, GRID, Noise::seeded(1)).images(3);
     let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();

@@ -175,7 +175,7 @@ pub fn controlnet(case: &Case) -> Result<Outputs> {
         AddedConditions { text_embeds, time_ids, residuals, ..AddedConditions::default() }
     };
     let hint = net.embed(case.input("controlnet_cond")?)?;
-    let residuals = net.forward(sample, timestep, context, Some(&added(None)), &hint)?;
+    let residuals = net.forward(sample, timestep, context, Some(&added(None)), &hint, &mut Tap::none())?;
     let n = residuals.skips.len() as f64;
     let mut outputs = Outputs::new();
     for Strength { id, conditioning_scale, guess_mode } in case.param::<Vec<Strength>>("runs")? {

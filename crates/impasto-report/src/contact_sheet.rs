@@ -1,7 +1,8 @@
 //! One picture of a run with everything about it on one sheet.
 
 use crate::frames::frames;
-use crate::numbers::{lasted, range};
+use crate::lettering::Lettering;
+use crate::numbers::{ends, lasted, range, short};
 use crate::sheet::Sheet;
 use impasto::guidance::{Curve, Report};
 use impasto::pipeline::Output;
@@ -19,6 +20,9 @@ const MOST: usize = 10;
 const BLANK: Rgb = Rgb(255, 255, 255);
 const PAPER: Rgb = Rgb(244, 242, 236);
 const INK: Rgb = Rgb(180, 85, 45);
+const AXIS: Rgb = Rgb(120, 116, 108);
+/// Pixels between the parts of a plot.
+const GAP: u32 = 4;
 
 /// One picture of a run with its colors, masks and curves on a sheet.
 ///
@@ -35,7 +39,7 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     let size = Size::new(side(picture.width()), side(picture.height()));
     let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };
     let mut cells = vec![(caption(output, index), picture.resize(size, filter)?)];
-    cells.push(times(output, size));
+    cells.push(times(output, size)?);
     for report in output.reports() {
         let more = pieces(report, index, picture, size)?;
         // A guidance that does not fit into what is left of the row begins another.
@@ -51,11 +55,11 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
 
 fn caption(output: &Output, index: usize) -> String {
     let seed = output.seed().map_or_else(String::new, |seed| format!(", seed {}", seed.wrapping_add(index as u64)));
-    format!("{}{seed}, {} steps", output.recipe().prompt, output.recipe().steps)
+    format!("{}{seed}, {} steps", output.recipe().config.prompt, output.recipe().config.steps)
 }
 
 /// Where the time went, and a curve of the steps.
-fn times(output: &Output, size: Size) -> (String, Raster) {
+fn times(output: &Output, size: Size) -> Result<(String, Raster)> {
     let timing = output.timing();
     let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
     let sum: Duration = timing.steps.iter().sum();
@@ -67,7 +71,7 @@ fn times(output: &Output, size: Size) -> (String, Raster) {
         lasted(timing.step()),
         lasted(timing.decode)
     );
-    (caption, plot(&Curve::new("seconds", steps), size))
+    Ok((caption, plot(&Curve::new("seconds", steps), size)?))
 }
 
 /// What a guidance shows of image `index`.
@@ -84,7 +88,7 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result
         cells.push((format!("{}, step by step", strip.label), stripes(&colors, size)));
     }
     for curve in report.curves.iter().filter(|curve| mine(curve.image) && curve.points.len() > 1) {
-        cells.push((format!("{}: {}", curve.label, range(&[curve])), plot(curve, size)));
+        cells.push((format!("{}: {}", curve.label, range(&[curve])), plot(curve, size)?));
     }
     let frames = frames(report, mine)?;
     let count = frames.len().min(MOST);
@@ -109,28 +113,43 @@ fn stripes(colors: &[Rgb], size: Size) -> Raster {
     cell
 }
 
-/// A curve from 0 or the least to the greatest value, over its own steps.
-fn plot(curve: &Curve, size: Size) -> Raster {
+/// A curve over its own steps, with both axes labelled. The vertical axis goes from 0, or the least value below it, to the
+/// greatest value.
+fn plot(curve: &Curve, size: Size) -> Result<Raster> {
     let mut cell = Raster::flat(PAPER, size);
-    let Size { width: w, height: h } = size;
-    let points: Vec<f64> = curve.points.iter().map(|(_, value)| *value).filter(|value| value.is_finite()).collect();
-    let (low, high) = points.iter().fold((0.0f64, 0.0f64), |(low, high), value| (low.min(*value), high.max(*value)));
-    let spread = if high > low { high - low } else { 1.0 };
-    let last = points.len().saturating_sub(1).max(1) as f64;
+    let lettering = Lettering::new()?;
+    let (low, high) = ends(&[curve]);
+    let (below, above) = (short(low), short(high));
+    let left = GAP + lettering.width(&below).max(lettering.width(&above)) + GAP;
+    let (right, top) = (size.width.saturating_sub(GAP), Lettering::LINE / 2);
+    let bottom = size.height.saturating_sub(Lettering::LINE + GAP);
+    if left >= right || top >= bottom {
+        return Ok(cell); // A cell this small has no room for axes.
+    }
+    (left..right).for_each(|x| cell.set(x, bottom, AXIS));
+    (top..bottom).for_each(|y| cell.set(left, y, AXIS));
+    lettering.draw(&above, &mut cell, GAP, 0);
+    lettering.draw(&below, &mut cell, GAP, bottom.saturating_sub(Lettering::LINE / 2));
+    let points: Vec<(usize, f64)> = curve.points.iter().copied().filter(|(_, value)| value.is_finite()).collect();
+    let steps = [points.first(), points.last()].map(|point| point.map_or(1, |(step, _)| step + 1));
+    lettering.draw(&format!("step {}", steps[0]), &mut cell, left, bottom + GAP / 2);
+    let last = steps[1].to_string();
+    lettering.draw(&last, &mut cell, right.saturating_sub(lettering.width(&last)), bottom + GAP / 2);
+
+    let ends = points.len().saturating_sub(1).max(1) as f64;
     let mut before = None;
-    for x in 0..w {
+    for x in left + 1..right {
         // Between the two points around this column.
-        let at = last * f64::from(x) / f64::from(w.saturating_sub(1).max(1));
-        let (left, right) = (points.get(at.floor() as usize), points.get(at.ceil() as usize));
-        let Some((left, right)) = left.zip(right) else { continue };
-        let value = left + (right - left) * at.fract();
-        let margin = f64::from(h) * 0.08;
-        let y = f64::from(h) - margin - (f64::from(h) - 2.0 * margin) * (value - low) / spread;
+        let at = ends * f64::from(x - left) / f64::from((right - left - 1).max(1));
+        let (one, other) = (points.get(at.floor() as usize), points.get(at.ceil() as usize));
+        let Some(((_, one), (_, other))) = one.zip(other) else { continue };
+        let value = one + (other - one) * at.fract();
+        let y = f64::from(bottom) - f64::from(bottom - top) * (value - low) / (high - low);
         // From the column before, so that steep lines are whole.
         let y = y as u32;
-        let (top, bottom) = (y.min(before.unwrap_or(y)), y.max(before.unwrap_or(y)) + 2);
-        (top..=bottom.min(h.saturating_sub(1))).for_each(|y| cell.set(x, y, INK));
+        let (upper, lower) = (y.min(before.unwrap_or(y)), y.max(before.unwrap_or(y)) + 2);
+        (upper..=lower.min(bottom)).for_each(|y| cell.set(x, y, INK));
         before = Some(y);
     }
-    cell
+    Ok(cell)
 }

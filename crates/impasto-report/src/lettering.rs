@@ -26,14 +26,14 @@ impl Lettering {
         let (mut lines, mut line) = (Vec::new(), String::new());
         for word in caption.split_whitespace() {
             let longer = if line.is_empty() { word.to_owned() } else { format!("{line} {word}") };
-            if self.width(&longer) <= width as f32 {
+            if self.width(&longer) <= width {
                 line = longer;
                 continue;
             }
             lines.extend((!line.is_empty()).then(|| std::mem::take(&mut line)));
             for letter in word.chars() {
                 line.push(letter);
-                if line.chars().nth(1).is_some() && self.width(&line) > width as f32 {
+                if line.chars().nth(1).is_some() && self.width(&line) > width {
                     line.pop();
                     lines.push(std::mem::replace(&mut line, letter.into()));
                 }
@@ -62,9 +62,10 @@ impl Lettering {
         }
     }
 
-    fn width(&self, line: &str) -> f32 {
+    /// Pixels that a line is wide.
+    pub(crate) fn width(&self, line: &str) -> u32 {
         let font = self.font.as_scaled(PxScale::from(HEIGHT));
-        line.chars().map(|letter| font.h_advance(self.glyph(letter))).sum()
+        line.chars().map(|letter| font.h_advance(self.glyph(letter))).sum::<f32>().ceil() as u32
     }
 
     fn glyph(&self, letter: char) -> ab_glyph::GlyphId {
@@ -80,7 +81,7 @@ mod tests {
     #[test]
     fn long_caption_breaks_between_words() -> Result<()> {
         let lettering = Lettering::new()?;
-        let six = lettering.width("mmmmmm").ceil() as u32;
+        let six = lettering.width("mmmmmm");
         assert_eq!(lettering.lines("a red boat, sky", six), ["a red", "boat,", "sky"]);
         assert_eq!(lettering.lines("on background", six), ["on", "backgr", "ound"]);
         assert_eq!(lettering.lines("", six), [""; 0]);

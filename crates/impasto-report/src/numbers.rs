@@ -25,8 +25,16 @@ pub fn range(curves: &[&Curve]) -> String {
     }
 }
 
+/// Ends of a vertical axis: 0 or the least value, and the greatest value. They always differ.
+pub fn ends(curves: &[&Curve]) -> (f64, f64) {
+    let values =
+        curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value).filter(|value| value.is_finite());
+    let (low, high) = values.fold((0.0f64, 0.0f64), |(low, high), value| (low.min(value), high.max(value)));
+    (low, if high > low { high } else { low + 1.0 })
+}
+
 /// A number of about three digits.
-fn short(value: f64) -> String {
+pub fn short(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,
         middle if middle >= 10.0 => 1,

@@ -30,7 +30,7 @@ pub fn page(output: &Output) -> Result<String> {
         html lang="en" {
             head {
                 meta charset="utf-8";
-                title { (output.recipe().prompt.lines().next().unwrap_or_default()) }
+                title { (output.recipe().config.prompt.lines().next().unwrap_or_default()) }
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 style { (PreEscaped(style)) }
             }
@@ -72,15 +72,15 @@ fn hero(output: &Output, urls: &[String]) -> Markup {
                         @if several {
                             figcaption {
                                 "image " (image) ", "
-                                @if let Some(seed) = recipe.seed { "seed " (seed.wrapping_add(image as u64)) }
+                                @if let Some(seed) = recipe.config.seed { "seed " (seed.wrapping_add(image as u64)) }
                             }
                         }
                     }
                 }
             }
             div {
-                h1 { (recipe.prompt) }
-                @if !recipe.negative.is_empty() { p.soft { "not: " (recipe.negative) } }
+                h1 { (recipe.config.prompt) }
+                @if !recipe.config.negative.is_empty() { p.soft { "not: " (recipe.config.negative) } }
                 dl { @for (name, value) in recipe.infotext().fields { div { dt { (name) } dd { (value) } } } }
                 (times(output))
             }

@@ -131,6 +131,17 @@ fn a_page_is_whole_loads_nothing_and_shows_every_piece() -> Result<()> {
 }
 
 #[test]
+fn method_section_matches_its_snapshot() -> Result<()> {
+    let page = impasto_report::page(&output(1, 3)?)?;
+    let begin = page.find("<section><h2>Mine").expect("the method has a section");
+    let (section, _) = page[begin..].split_once("</section>").expect("it ends");
+    insta::with_settings!({ filters => vec![(r#"data:image/png;base64,[^"]+"#, "[PNG]")] }, {
+        insta::assert_snapshot!(section.replace("><", ">\n<"));
+    });
+    Ok(())
+}
+
+#[test]
 fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
     let output = output(2, 6)?;
     let sheet = impasto_report::contact_sheet(&output, 1)?;
@@ -153,7 +164,7 @@ fn a_run_that_ends_early_has_a_page_without_pictures() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).until(0.5).guide(Daam::of("eyes")).run()?;
     let page = impasto_report::page(&output)?;
-    assert!(elements(&page).len() > 20 && page.contains("it ended after the share 0.5"));
+    assert!(elements(&page).len() > 20 && page.contains("&quot;until&quot;: 0.5"));
     assert!(impasto_report::contact_sheet(&output, 0).is_err());
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! A color variance that is found while the picture is made.
 
 use super::measure::{Measured, measure};
-use super::settings::{Feedback, Settings};
+use super::options::Feedback;
+use super::settings::Settings;
 use crate::error::{Error, Result};
 use crate::guidance::Setup;
 use crate::latent_colors::LatentColors;

@@ -110,21 +110,10 @@ impl ColorForce {
         let force = Self { saliency: Finder::Competition(competition), ..published };
         force.window(Window::timesteps(0..=250)).tune(|options| *options = ForceOptions::exact())
     }
+}
 
-    /// c, the variance of the color's Gaussian in squared latent units: small is strong. Above 0; 15 to 70 is useful,
-    /// below that regions turn into solid blocks.
-    pub fn color_var(mut self, color_var: f64) -> Self {
-        self.settings.color_var = color_var;
-        self
-    }
-
-    /// Saliency from which on a cell is forced, 0..=`range()` of the saliency: .1 to .3 is useful, lower for large
-    /// things; or [`Cutoff::Auto`].
-    pub fn saliency_cutoff(mut self, cutoff: impl Into<Cutoff>) -> Self {
-        self.settings.cutoff = cutoff.into();
-        self
-    }
-
+/// # Where it acts
+impl ColorForce {
     /// Another way to find what is to be forced.
     pub fn saliency(mut self, saliency: impl Saliency + 'static) -> Self {
         self.saliency = Finder::Given(Box::new(saliency));
@@ -136,6 +125,13 @@ impl ColorForce {
     pub fn alternative_saliency(self, word: impl Into<String>) -> Self {
         let phrase = self.settings.phrase.clone();
         self.saliency((Daam::of(&phrase), Differential::of(phrase, word)))
+    }
+
+    /// Saliency from which on a cell is forced, 0..=`range()` of the saliency: .1 to .3 is useful, lower for large
+    /// things; or [`Cutoff::Auto`].
+    pub fn saliency_cutoff(mut self, cutoff: impl Into<Cutoff>) -> Self {
+        self.settings.cutoff = cutoff.into();
+        self
     }
 
     /// Names the phrases that an exact force tells its own apart from, if not from every other word of the prompt.
@@ -182,6 +178,22 @@ impl ColorForce {
         self
     }
 
+    /// Forces under the maps of an earlier run, in one pass; where those have none, nothing is forced.
+    pub fn replay(mut self, maps: Recorded) -> Self {
+        self.settings.options.first_pass = None;
+        self.saliency(maps)
+    }
+}
+
+/// # How strongly and when it acts
+impl ColorForce {
+    /// c, the variance of the color's Gaussian in squared latent units: small is strong. Above 0; 15 to 70 is useful,
+    /// below that regions turn into solid blocks.
+    pub fn color_var(mut self, color_var: f64) -> Self {
+        self.settings.color_var = color_var;
+        self
+    }
+
     /// Forces the steps of this window only. Above timestep 700 maps say little yet. Default: timesteps 0..=700; with
     /// [`exact`](Self::exact) 0..=250.
     pub fn window(mut self, window: Window) -> Self {
@@ -189,6 +201,21 @@ impl ColorForce {
         self
     }
 
+    /// Changes the options that few runs change; [`ForceOptions`] describes them.
+    ///
+    /// ```
+    /// use impasto::Rgb;
+    /// use impasto::methods::ColorForce;
+    /// let untrimmed = ColorForce::exact("hair", Rgb(72, 61, 139)).tune(|options| options.trim = 0);
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut ForceOptions)) -> Self {
+        change(&mut self.settings.options);
+        self
+    }
+}
+
+/// # What it leaves alone
+impl ColorForce {
     /// Leaves alone what `phrase` names, found by competition among what the prompt names
     /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
     /// cell, unless [`ForceOptions::protect_mode`] says `Always`.
@@ -214,25 +241,10 @@ impl ColorForce {
         self.protected.push(Protected::new(name.into(), Box::new(saliency), cutoff.into()));
         self
     }
+}
 
-    /// Changes the options that few runs change; [`ForceOptions`] describes them.
-    ///
-    /// ```
-    /// use impasto::Rgb;
-    /// use impasto::methods::ColorForce;
-    /// let untrimmed = ColorForce::exact("hair", Rgb(72, 61, 139)).tune(|options| options.trim = 0);
-    /// ```
-    pub fn tune(mut self, change: impl FnOnce(&mut ForceOptions)) -> Self {
-        change(&mut self.settings.options);
-        self
-    }
-
-    /// Forces under the maps of an earlier run, in one pass; where those have none, nothing is forced.
-    pub fn replay(mut self, maps: Recorded) -> Self {
-        self.settings.options.first_pass = None;
-        self.saliency(maps)
-    }
-
+/// # Reading the run afterwards
+impl ColorForce {
     /// What the last run did: the color that was painted, the masks and strengths of every forced step, warnings.
     ///
     /// # Errors

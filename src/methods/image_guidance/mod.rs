@@ -38,8 +38,8 @@ const PULL: f64 = 0.85;
 /// of the guide that resembles it most.
 ///
 /// The picture goes through CLIP's vision tower, which the model has beside it ([`Codec::vision`]; the embedded one does). Each
-/// token has a weight, made of three kinds: [`threshold`](Self::threshold) moves what resembles the guide,
-/// [`clustered`](Self::clustered) what resembles it most among its neighbors, [`linear`](Self::linear) front or back of the
+/// token has a weight, made of three kinds: [`threshold`](GuidanceParams::threshold) moves what resembles the guide,
+/// [`clustered`](GuidanceParams::clustered) what resembles it most among its neighbors, [`linear`](GuidanceParams::linear) front or back of the
 /// prompt. No training, no further call of the UNet, and nothing to pay per step. Variations of the prompt that other guidances
 /// add are guided alike; the negative prompt is not, nor are prompts of their own, as regions have.
 ///
@@ -96,22 +96,6 @@ struct Guiding {
 }
 
 impl ImageGuidance {
-    fn of(guide: Guide) -> Self {
-        Self {
-            guide,
-            params: GuidanceParams::default(),
-            view: View::default(),
-            patches: true,
-            alone: false,
-            concepts: None,
-            concept_padding: false,
-            on_negative: false,
-            pooled: 0.0,
-            window: Window::WHOLE,
-            run: None,
-        }
-    }
-
     /// By a picture of any size. The model needs a vision tower.
     pub fn new(picture: &Raster) -> Self {
         Self::of(Guide::Picture(picture.clone()))
@@ -133,6 +117,25 @@ impl ImageGuidance {
         Self { alone: true, ..Self::new(picture) }
     }
 
+    fn of(guide: Guide) -> Self {
+        Self {
+            guide,
+            params: GuidanceParams::default(),
+            view: View::default(),
+            patches: true,
+            alone: false,
+            concepts: None,
+            concept_padding: false,
+            on_negative: false,
+            pooled: 0.0,
+            window: Window::WHOLE,
+            run: None,
+        }
+    }
+}
+
+/// # How tokens are moved
+impl ImageGuidance {
     /// Sets how tokens are weighed and moved, such as [`GuidanceParams::ui`] or [`GuidanceParams::off`].
     pub fn params(mut self, params: GuidanceParams) -> Self {
         self.params = params;
@@ -142,18 +145,6 @@ impl ImageGuidance {
     /// Changes some of the [`GuidanceParams`] in place.
     pub fn tune(mut self, change: impl FnOnce(&mut GuidanceParams)) -> Self {
         change(&mut self.params);
-        self
-    }
-
-    /// How the picture becomes the square that the tower sees. Default: its middle.
-    pub fn crop(mut self, crop: Crop) -> Self {
-        self.view.crop = crop;
-        self
-    }
-
-    /// What the picture's bytes become. Default: what the tower was trained on.
-    pub fn clip_range(mut self, range: ClipRange) -> Self {
-        self.view.range = range;
         self
     }
 
@@ -177,17 +168,35 @@ impl ImageGuidance {
         self
     }
 
-    /// Guides the negative prompt too; one that is empty stays as it is where the model reads it as zeros (SDXL). Default: no.
-    pub fn on_negative(mut self, negative: bool) -> Self {
-        self.on_negative = negative;
-        self
-    }
-
     /// How far the text as one vector, which SDXL reads beside its tokens, is moved towards the guide's, 0..=1; of a picture
     /// it takes the tower that belongs to the second text encoder, and tokens have one, the first, only where the context is as
     /// wide (the refiner's). Default 0.
     pub fn pooled(mut self, share: f64) -> Self {
         self.pooled = share;
+        self
+    }
+}
+
+/// # How a picture is shown to the vision tower
+impl ImageGuidance {
+    /// How the picture becomes the square that the tower sees. Default: its middle.
+    pub fn crop(mut self, crop: Crop) -> Self {
+        self.view.crop = crop;
+        self
+    }
+
+    /// What the picture's bytes become. Default: what the tower was trained on.
+    pub fn clip_range(mut self, range: ClipRange) -> Self {
+        self.view.range = range;
+        self
+    }
+}
+
+/// # Where and when it acts
+impl ImageGuidance {
+    /// Guides the negative prompt too; one that is empty stays as it is where the model reads it as zeros (SDXL). Default: no.
+    pub fn on_negative(mut self, negative: bool) -> Self {
+        self.on_negative = negative;
         self
     }
 
@@ -197,7 +206,10 @@ impl ImageGuidance {
         self.window = window;
         self
     }
+}
 
+/// # Reading the run afterwards
+impl ImageGuidance {
     /// What was paired and moved in the last run.
     ///
     /// # Errors
@@ -205,7 +217,9 @@ impl ImageGuidance {
     pub fn details(&self) -> Result<&ImageGuidanceReport> {
         self.run.as_ref().and_then(|run| run.report.as_ref()).ok_or(Error::NoMaps("ImageGuidance"))
     }
+}
 
+impl ImageGuidance {
     /// The prompt must say something, unless the picture speaks alone.
     fn needs_prompt(&self, prompt: &str) -> Result<()> {
         if self.alone || !prompt.trim().is_empty() {

@@ -28,7 +28,7 @@ use tch::{Kind, Tensor};
 /// ```
 ///
 /// # Errors
-/// [`Error::Parameter`] for what [`GuidanceParams::check`] refuses, for tokens without a direction and for
+/// [`Error::Parameter`] for a number of `params` out of its range, for tokens without a direction and for
 /// [`Space::Joint`], which takes a projection; [`Error::Shape`] if ranks, widths or numbers of rows do not fit.
 pub fn tween(text: &Tensor, alternate: &Tensor, params: &GuidanceParams) -> Result<(Tensor, ImageGuidanceReport)> {
     let tween = Tween { params, chunk: None, projection: None, concepts: None };
@@ -220,7 +220,7 @@ pub fn direct_tokens(text: &Tensor, alternate: &Tensor, pull: f64) -> Result<Ten
 /// leaves the padding out.
 ///
 /// # Errors
-/// As [`similarity`].
+/// As [`similarity`](super::similarity).
 pub fn map_concepts(
     text: &Tensor,
     moved: &Tensor,

@@ -151,7 +151,10 @@ impl PaintWithWords {
         let areas = context::parse(text)?;
         Ok(areas.into_iter().fold(Self::new(map), Self::area))
     }
+}
 
+/// # What is painted where
+impl PaintWithWords {
     /// Says what the areas of a color stand for: `Area::color(color, phrase).strength(strength)`. A color may have several
     /// phrases.
     pub fn color(self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
@@ -161,13 +164,6 @@ impl PaintWithWords {
     /// The same for a mask drawn apart from the map, soft if need be: `Area::mask(mask, phrase).strength(strength)`.
     pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
         self.area(Area::mask(mask, phrase).strength(strength))
-    }
-
-    /// Paints the prompt of another branch than the run's: one that a method of your own has added. `begin` is called with that
-    /// branch's prompt ([`Setup::for_prompt`]).
-    pub const fn on_branch(mut self, branch: Branch) -> Self {
-        self.branch = branch;
-        self
     }
 
     /// Adds something painted.
@@ -188,24 +184,6 @@ impl PaintWithWords {
         self
     }
 
-    /// Paints phrases that stand in the negative prompt too there as well, with `share` of their weight, 0..=1. Default 0.
-    pub fn on_uncond(mut self, share: f64) -> Self {
-        self.on_uncond = share;
-        self
-    }
-
-    /// How strongly weights pull. Default: [`WeightFn::LogMax`] of .1.
-    pub fn weight(mut self, weight: WeightFn) -> Self {
-        self.weight = weight;
-        self
-    }
-
-    /// How masks are brought to the sites' grids.
-    pub fn resample(mut self, resample: Resample) -> Self {
-        self.resample = resample;
-        self
-    }
-
     /// How far a pixel may be from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above
     /// it each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
     pub fn tolerance(mut self, tolerance: f64) -> Self {
@@ -220,15 +198,9 @@ impl PaintWithWords {
         self
     }
 
-    /// Acts only in this window. Default: the whole run.
-    pub fn window(mut self, window: Window) -> Self {
-        self.window = window;
-        self
-    }
-
-    /// Acts only at the cross-attention sites that `select` accepts. Default: all.
-    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
-        self.sites = Some(Box::new(select));
+    /// How masks are brought to the sites' grids.
+    pub fn resample(mut self, resample: Resample) -> Self {
+        self.resample = resample;
         self
     }
 
@@ -256,7 +228,44 @@ impl PaintWithWords {
         let size = size.into();
         legend::legend(&self.canvas, Grid::new(size.height.into(), size.width.into()))
     }
+}
 
+/// # How strongly and when it acts
+impl PaintWithWords {
+    /// How strongly weights pull. Default: [`WeightFn::LogMax`] of .1.
+    pub fn weight(mut self, weight: WeightFn) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    /// Acts only in this window. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+
+    /// Acts only at the cross-attention sites that `select` accepts. Default: all.
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
+        self.sites = Some(Box::new(select));
+        self
+    }
+
+    /// Paints the prompt of another branch than the run's: one that a method of your own has added. `begin` is called with that
+    /// branch's prompt ([`Setup::for_prompt`]).
+    pub const fn on_branch(mut self, branch: Branch) -> Self {
+        self.branch = branch;
+        self
+    }
+
+    /// Paints phrases that stand in the negative prompt too there as well, with `share` of their weight, 0..=1. Default 0.
+    pub fn on_uncond(mut self, share: f64) -> Self {
+        self.on_uncond = share;
+        self
+    }
+}
+
+/// # Reading the run afterwards
+impl PaintWithWords {
     /// What was painted in the last run, and how strongly at each step.
     ///
     /// # Errors
@@ -264,7 +273,9 @@ impl PaintWithWords {
     pub fn details(&self) -> Result<PaintReport> {
         self.run.as_ref().ok_or(Error::NoMaps("PaintWithWords"))?.trace.report()
     }
+}
 
+impl PaintWithWords {
     /// Can it change anything at all?
     fn acts(&self) -> bool {
         self.weight.acts() && self.canvas.areas.iter().any(Area::weighs)

@@ -166,7 +166,7 @@ impl Daam {
     }
 
     /// Looks where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](crate::methods::ColorForce::exact) does: the mean over
-    /// the run from timestep 850 on, [`Refine::compete`]; .5 is the cutoff.
+    /// the run from timestep 850 on, [`Refine::contrast`]; .5 is the cutoff.
     pub fn competing(phrase: impl Into<String>) -> Self {
         Self::of(phrase)
             .accumulate(Accumulate::Mean)
@@ -174,7 +174,10 @@ impl Daam {
             .window(Window::timesteps(0..=850))
             .or_whole_run()
     }
+}
 
+/// # What it reads
+impl Daam {
     /// Which of the phrase's places in the prompt count. Default: all.
     pub fn occurrence(mut self, occurrence: Occurrence) -> Self {
         self.occurrence = occurrence;
@@ -187,12 +190,32 @@ impl Daam {
         self
     }
 
+    /// Records only in this window. Default: the whole run.
+    pub fn window(mut self, window: Window) -> Self {
+        self.recorder.window = window;
+        self
+    }
+
+    /// Changes the window for the next run.
+    pub(crate) fn read_in(&mut self, window: Window) {
+        self.recorder.window = window;
+    }
+
+    /// Records the whole run where the schedule has no step in the window: runs of one step or two.
+    pub(crate) fn or_whole_run(mut self) -> Self {
+        self.recorder.or_whole_run = true;
+        self
+    }
+
     /// Also keeps the maps of every head of every site, for [`Daam::head_maps`].
     pub fn per_head(mut self) -> Self {
         self.per_head = true;
         self
     }
+}
 
+/// # How maps are made
+impl Daam {
     /// What [`Saliency::map`] shows of the steps so far.
     pub fn accumulate(mut self, accumulate: Accumulate) -> Self {
         self.accumulate = accumulate;
@@ -237,28 +260,10 @@ impl Daam {
         self.stand_in = Some(differential);
         self
     }
+}
 
-    fn change(&self) -> Result<Option<Tensor>> {
-        self.stand_in.as_ref().map_or(Ok(None), Differential::change)
-    }
-
-    /// Records only in this window. Default: the whole run.
-    pub fn window(mut self, window: Window) -> Self {
-        self.recorder.window = window;
-        self
-    }
-
-    /// Changes the window for the next run.
-    pub(crate) fn read_in(&mut self, window: Window) {
-        self.recorder.window = window;
-    }
-
-    /// Records the whole run where the schedule has no step in the window: runs of one step or two.
-    pub(crate) fn or_whole_run(mut self) -> Self {
-        self.recorder.or_whole_run = true;
-        self
-    }
-
+/// # Reading the run afterwards
+impl Daam {
     /// The mean share of attention over all recorded steps for image `image` of the batch, raw, whatever `accumulate` says.
     ///
     /// # Errors
@@ -279,6 +284,12 @@ impl Daam {
         let of_phrase =
             |(site, maps): (AttentionSite, Tensor)| Ok(HeadMaps { site, maps: maps.f_select(2, PHRASE as i64)? });
         heads.into_iter().map(of_phrase).collect()
+    }
+}
+
+impl Daam {
+    fn change(&self) -> Result<Option<Tensor>> {
+        self.stand_in.as_ref().map_or(Ok(None), Differential::change)
     }
 
     /// The words that are told apart: the phrase's first, then those with a role, then the others.

@@ -41,7 +41,7 @@ pub enum Refine {
     /// β times what the phrase is ahead of the strongest rival, or of its own map's Otsu threshold if that is less.
     /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
     ///
-    /// [`Refine::compete`] has what is usual.
+    /// [`Refine::contrast`] has what is usual.
     Contrast {
         /// β, above 0.
         beta: f64,

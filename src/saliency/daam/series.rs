@@ -5,7 +5,7 @@ use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// What [`Daam::map`](Saliency::map) shows of the steps so far.
+/// What [`Daam::map`](crate::saliency::Saliency::map) shows of the steps so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Accumulate {

@@ -97,7 +97,7 @@ impl Hub {
     }
 
     /// `owner/name`.
-    pub fn repository(&self) -> &str {
+    pub(crate) fn repository(&self) -> &str {
         &self.repository
     }
 

@@ -25,7 +25,7 @@ fn broken_recipe_error_names_the_problem() -> Result<()> {
         (changed("/format", 2.into()), "form 2"),
         (changed("/steps", "many".into()), "invalid type: string \"many\""),
         (changed("/seed", (-1).into()), "invalid value"),
-        (changed("/sampler", "Eular".into()), "solver \"Eular\" is not known; did you mean \"Euler\""),
+        (changed("/solver_named", "Eular".into()), "solver \"Eular\" is not known; did you mean \"Euler\""),
         (changed("/solver", serde_json::json!({ "name": "Ddim", "settings": { "eta": "x" } })), "recipe of Ddim"),
         (changed("/guidances/0/settings", serde_json::json!({ "phrase": 7 })), "recipe of Daam: invalid type"),
         (changed("/guidances/0", serde_json::json!({ "name": "PaintWithWords" })), "recipe of PaintWithWords"),

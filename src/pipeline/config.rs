@@ -1,0 +1,97 @@
+//! [`RequestConfig`]: the settings of a request that a file can hold.
+
+use super::color_words::ColorWords;
+use crate::diffusion::{Noise, NoiseKind, Spacing};
+use crate::micro_conditioning::MicroConditioning;
+use crate::model::Guess;
+use crate::sampler::Batching;
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+
+/// The settings of a [`Request`](super::Request) that are plain values. The setter of the same name describes each field.
+///
+/// [`RunRecipe`](super::RunRecipe) stores them beside the picture, and [`Request::config`](super::Request::config) sets all of
+/// them at once.
+///
+/// ```
+/// use impasto::pipeline::RequestConfig;
+/// let config = RequestConfig { prompt: "1girl, red hair".into(), seed: Some(7), ..RequestConfig::default() };
+/// assert_eq!((config.steps, config.images), (28, 1));
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestConfig {
+    /// Description of the pictures.
+    pub prompt: String,
+    /// Description of what the pictures should not show.
+    pub negative: String,
+    /// Prompt of a second text encoder; `None`: the same.
+    pub second_prompt: Option<String>,
+    /// Negative prompt of a second text encoder; `None`: the same.
+    pub second_negative: Option<String>,
+    /// Sizes, crop and score that SDXL is told beside the prompt; `None`: the picture's own size.
+    pub micro_conditioning: Option<MicroConditioning>,
+    /// Sizes, crop and score that SDXL is told beside the negative prompt; `None`: the prompt's.
+    pub negative_micro_conditioning: Option<MicroConditioning>,
+    /// Words that the text encoder reads where the prompt says a color exactly.
+    pub color_words: ColorWords,
+    /// Size of the pictures; `None`: that of the picture to start from, else the model's own.
+    pub size: Option<Size>,
+    /// Number of steps, 1..=1000.
+    pub steps: usize,
+    /// Seed of the first image; `None`: a random one.
+    pub seed: Option<u64>,
+    /// Noise in place of the seed.
+    pub noise: Option<Noise>,
+    /// Kind of number that the seed's noise is drawn as.
+    pub noise_kind: NoiseKind,
+    /// Number of images in the batch, 1..=1024.
+    pub images: usize,
+    /// Number of seeds whose first passes compete, 1..=1024.
+    pub best_of: usize,
+    /// Name of the sampling method; `None`: the checkpoint's, or a solver that is given as a value.
+    pub solver_named: Option<String>,
+    /// Choice of noise levels; `None`: as the solver's name or the checkpoint says.
+    pub spacing: Option<Spacing>,
+    /// Classifier-free guidance scale, 0 or more; `None`: the model's own.
+    pub guidance_scale: Option<f64>,
+    /// Share, 0..=1, by which the contrast of guidance is scaled back.
+    pub guidance_rescale: f64,
+    /// Another seed, and the share of the way to its noise, 0..=1.
+    pub variation: Option<(u64, f64)>,
+    /// Share of the training timesteps, 0..=1, after which the run ends.
+    pub until: Option<f64>,
+    /// How ControlNets guess what their hints show.
+    pub guess: Option<Guess>,
+    /// How branches and images are batched.
+    pub batching: Batching,
+}
+
+impl Default for RequestConfig {
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            negative: String::new(),
+            second_prompt: None,
+            second_negative: None,
+            micro_conditioning: None,
+            negative_micro_conditioning: None,
+            color_words: ColorWords::default(),
+            size: None,
+            steps: 28,
+            seed: None,
+            noise: None,
+            noise_kind: NoiseKind::default(),
+            images: 1,
+            best_of: 1,
+            solver_named: None,
+            spacing: None,
+            guidance_scale: None,
+            guidance_rescale: 0.0,
+            variation: None,
+            until: None,
+            guess: None,
+            batching: Batching::default(),
+        }
+    }
+}

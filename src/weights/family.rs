@@ -1,0 +1,161 @@
+//! The families of Stable Diffusion, and everything in which one differs from another where a file does not say it.
+
+use std::fmt;
+
+/// A generation of Stable Diffusion. Files of different families do not go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ModelFamily {
+    /// SD 1.x: CLIP-L, 768 wide.
+    Sd1,
+    /// SD 2.x: OpenCLIP-H, 1024 wide.
+    Sd2,
+    /// SDXL: CLIP-L and OpenCLIP-bigG side by side, 2048 wide.
+    Sdxl,
+    /// SDXL's refiner: OpenCLIP-bigG alone, 1280 wide.
+    SdxlRefiner,
+}
+
+/// The facts about a family. A new family is a variant of [`ModelFamily`] and one of these.
+#[derive(Debug)]
+pub(crate) struct FamilySpec {
+    /// Name in messages.
+    pub name: &'static str,
+    /// Start of `modelspec.architecture` in the metadata of its files.
+    pub architecture: &'static str,
+    /// Width of the context that its UNet reads.
+    pub context: i64,
+    /// Inputs of the layer that reads pooled text and sizes; `None`: it has no such layer.
+    pub added: Option<i64>,
+    /// Whether an empty negative prompt is zeros instead of the text encoder's states.
+    pub empty_is_zeros: bool,
+    /// Whether it is told an aesthetic score.
+    pub reads_score: bool,
+    /// diffusers' class of the scheduler it was published with.
+    pub scheduler: &'static str,
+    /// The same of models that predict v or have zero terminal SNR.
+    pub scheduler_of_v: &'static str,
+    /// Latent rows and columns of its own picture size.
+    pub side: i64,
+    /// The same of models that predict v.
+    pub side_of_v: i64,
+    /// How many heads the attention of every level has.
+    pub heads: Heads,
+    /// Factor between the VAE's latents and the sampler's.
+    pub scaling_factor: f64,
+    /// Token that pads prompts, if it is not the end token.
+    pub pad_token: Option<&'static str>,
+    /// Layers of a 24-layer text encoder that are read.
+    pub layers_of_24: usize,
+    /// Usual guidance scale.
+    pub guidance_scale: f64,
+}
+
+/// How many heads the attention of a UNet's level has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Heads {
+    /// As many on every level.
+    Fixed(i64),
+    /// One for so many channels.
+    PerChannels(i64),
+}
+
+const SD1: FamilySpec = FamilySpec {
+    name: "SD 1.x",
+    architecture: "stable-diffusion-v1",
+    context: 768,
+    added: None,
+    empty_is_zeros: false,
+    reads_score: false,
+    scheduler: "PNDMScheduler",
+    // Of the two classes, DDIM alone knows of zero terminal SNR.
+    scheduler_of_v: "DDIMScheduler",
+    side: 64,
+    side_of_v: 64,
+    heads: Heads::Fixed(8),
+    scaling_factor: 0.18215,
+    pad_token: None,
+    layers_of_24: 24,
+    guidance_scale: 7.5,
+};
+
+const SD2: FamilySpec = FamilySpec {
+    name: "SD 2.x",
+    architecture: "stable-diffusion-v2",
+    context: 1024,
+    side_of_v: 96,
+    heads: Heads::PerChannels(64),
+    pad_token: Some("!"),
+    // It was trained on the last layer but one.
+    layers_of_24: 23,
+    ..SD1
+};
+
+const SDXL: FamilySpec = FamilySpec {
+    name: "SDXL",
+    architecture: "stable-diffusion-xl-v1-base",
+    context: 2048,
+    added: Some(2816),
+    empty_is_zeros: true,
+    scheduler: "EulerDiscreteScheduler",
+    scheduler_of_v: "EulerDiscreteScheduler",
+    side: 128,
+    side_of_v: 128,
+    heads: Heads::PerChannels(64),
+    scaling_factor: 0.13025,
+    guidance_scale: 5.0,
+    ..SD1
+};
+
+const SDXL_REFINER: FamilySpec = FamilySpec {
+    name: "SDXL refiner",
+    architecture: "stable-diffusion-xl-v1-refiner",
+    context: 1280,
+    added: Some(2560),
+    empty_is_zeros: false,
+    reads_score: true,
+    ..SDXL
+};
+
+impl ModelFamily {
+    const ALL: [Self; 4] = [Self::Sd1, Self::Sd2, Self::Sdxl, Self::SdxlRefiner];
+
+    /// The facts about this family.
+    pub(crate) const fn spec(self) -> &'static FamilySpec {
+        match self {
+            Self::Sd1 => &SD1,
+            Self::Sd2 => &SD2,
+            Self::Sdxl => &SDXL,
+            Self::SdxlRefiner => &SDXL_REFINER,
+        }
+    }
+
+    /// The family whose context is `width` wide.
+    pub(crate) fn of_context(width: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|family| family.spec().context == width)
+    }
+
+    /// Whether its UNet reads pooled text and sizes: SDXL and its refiner.
+    pub(crate) const fn is_xl(self) -> bool {
+        self.spec().added.is_some()
+    }
+}
+
+impl fmt::Display for ModelFamily {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.spec().name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_family_is_found_by_its_context() {
+        for family in ModelFamily::ALL {
+            assert_eq!(ModelFamily::of_context(family.spec().context), Some(family));
+        }
+        assert_eq!(ModelFamily::of_context(64), None);
+    }
+}
