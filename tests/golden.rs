@@ -2,7 +2,7 @@
 //!
 //! Cases are the folders with a `case.json` in `tests/golden` and in the folders that the environment variable
 //! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them. Arguments are those of
-//! `cargo test`: parts of names, `--exact`, `--skip`, `--list`. `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) says
+//! `cargo test`; `--nocapture` also tells how near each case came to its tolerance. `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) says
 //! where networks run. `IMPASTO_KIND` (`bf16`, and on a GPU `f16`) computes the cases of networks in that kind and compares each
 //! output as a whole, within [`HALF`] or [`HALF_OF_PROBS`].
 
@@ -11,11 +11,10 @@
 mod conformance;
 
 use conformance::{Case, KINDS, Outputs, Result, Stance, Wanted};
+use libtest_mimic::{Arguments, Completion, Trial};
 use std::collections::BTreeMap;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use tch::{Device, Kind, Tensor};
 
 /// How far an output may be from the one in f32, in half precision: ‖got − want‖ / ‖want‖. Random weights average no rounding out: the
@@ -24,55 +23,32 @@ const HALF: f64 = 0.1;
 /// The same of probabilities, where rounded queries and keys make steep attention choose otherwise.
 const HALF_OF_PROBS: f64 = 0.15;
 
-/// What the last panic said, and where.
-static PANIC: Mutex<String> = Mutex::new(String::new());
-
-fn main() -> ExitCode {
-    let arguments = Arguments::read(std::env::args().skip(1));
+fn main() -> Result<ExitCode> {
+    let arguments = Arguments::from_args();
     let roots = std::env::var_os("IMPASTO_FIXTURES");
     let roots = roots.iter().flat_map(std::env::split_paths).filter(|root| !root.as_os_str().is_empty());
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let cases = match discover(std::iter::once(own).chain(roots)) {
-        Ok(cases) => cases,
-        Err(error) => {
-            println!("FAILED to find cases: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let chosen = cases.iter().filter(|(name, _)| arguments.choose(name));
-    if arguments.list {
-        chosen.for_each(|(name, _)| println!("{name}: test"));
-        return ExitCode::SUCCESS;
+    if let Ok(name) = std::env::var("IMPASTO_DEVICE") {
+        conformance::choose(&name)?;
     }
-    if let Some(Err(error)) = std::env::var("IMPASTO_DEVICE").ok().map(|name| conformance::choose(&name)) {
-        println!("FAILED: {error}");
-        return ExitCode::FAILURE;
+    if let Ok(name) = std::env::var("IMPASTO_KIND") {
+        conformance::choose_kind(&name)?;
     }
-    if let Some(Err(error)) = std::env::var("IMPASTO_KIND").ok().map(|name| conformance::choose_kind(&name)) {
-        println!("FAILED: {error}");
-        return ExitCode::FAILURE;
-    }
-    panic::set_hook(Box::new(|info| *PANIC.lock().unwrap() = info.to_string()));
-    let (mut passed, mut failed, mut skipped) = (0, 0, 0);
-    for (name, dir) in chosen {
-        let result = panic::catch_unwind(AssertUnwindSafe(|| tch::no_grad(|| run(dir))));
-        match result.unwrap_or_else(|_| Err(PANIC.lock().unwrap().clone().into())) {
+    let tells = arguments.nocapture;
+    let trial = |(name, dir): (String, PathBuf)| {
+        Trial::ignorable_test(name.clone(), move || match tch::no_grad(|| run(&dir)) {
             Ok(Verdict::Passed(nearest)) => {
-                passed += 1;
-                println!("ok {name}{}", nearest.map(|distance| format!(" {distance}")).unwrap_or_default());
+                if let Some(nearest) = nearest.filter(|_| tells) {
+                    println!("{name}: {nearest}");
+                }
+                Ok(Completion::Completed)
             }
-            Ok(Verdict::Skipped(why)) => {
-                skipped += 1;
-                println!("skipped {name}: {why}");
-            }
-            Err(error) => {
-                failed += 1;
-                println!("FAILED {name}: {error}");
-            }
-        }
-    }
-    println!("{passed} passed, {failed} failed, {skipped} skipped");
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            Ok(Verdict::Skipped(why)) => Ok(Completion::ignored_with(why)),
+            Err(error) => Err(error.to_string().into()),
+        })
+    };
+    let trials = discover(std::iter::once(own).chain(roots))?.into_iter().map(trial).collect();
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
 enum Verdict {
@@ -205,38 +181,4 @@ fn discover(roots: impl Iterator<Item = PathBuf>) -> Result<Vec<(String, PathBuf
     }
     cases.sort();
     Ok(cases)
-}
-
-/// What `cargo test` passes on. Options without a meaning here are ignored.
-#[derive(Default)]
-struct Arguments {
-    filters: Vec<String>,
-    skip: Vec<String>,
-    exact: bool,
-    list: bool,
-    ignored: bool,
-}
-
-impl Arguments {
-    fn read(mut words: impl Iterator<Item = String>) -> Self {
-        let mut arguments = Self::default();
-        while let Some(word) = words.next() {
-            match word.as_str() {
-                "--list" => arguments.list = true,
-                "--exact" => arguments.exact = true,
-                "--ignored" => arguments.ignored = true,
-                "--skip" => arguments.skip.extend(words.next()),
-                "--test-threads" | "--format" | "--color" | "--logfile" | "--shuffle-seed" | "-Z" => _ = words.next(),
-                option if option.starts_with('-') => {}
-                _ => arguments.filters.push(word),
-            }
-        }
-        arguments
-    }
-
-    /// Is the case wanted? No case is ignored, so `--ignored` wants none.
-    fn choose(&self, name: &str) -> bool {
-        let matches = |part: &String| if self.exact { name == part } else { name.contains(part.as_str()) };
-        !self.ignored && (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skip.iter().any(matches)
-    }
 }
