@@ -23,7 +23,7 @@
 //! | find a thing by what another word before it would change | [`saliency::Differential`] |
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
 //! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
-//! | follow edges, poses, strokes with ControlNets | [`Control`], [`pipeline::Request::control`] |
+//! | follow edges, poses, strokes with ControlNets | [`Control`], [`hint`], [`pipeline::Request::control`] |
 //! | look at what methods report, and make a run again from its PNG | [`pipeline::Output::reports`], [`pipeline::Request::from_png`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::solver_named`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
@@ -54,6 +54,7 @@ pub mod diffusion;
 mod error;
 mod files;
 pub mod guidance;
+pub mod hint;
 mod latent_colors;
 pub mod mask;
 pub mod methods;

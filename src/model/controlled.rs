@@ -9,6 +9,7 @@ use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Predictions};
 use crate::error::{Error, Result};
+use crate::hint::Drawing;
 use crate::nn::{AddedConditions, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
@@ -58,6 +59,7 @@ impl fmt::Display for Control<'_> {
 enum Hint<'c> {
     Tensor(&'c Tensor),
     Picture(&'c Raster),
+    Drawing(&'c Drawing),
 }
 
 impl<'c> Control<'c> {
@@ -72,6 +74,25 @@ impl<'c> Control<'c> {
         Self { net, hint: Hint::Picture(picture), scale: 1.0, window: Window::WHOLE }
     }
 
+    /// Shows `net`, which has five channels, lines and strokes of color. A request brings them to the picture's size.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::hint::{Drawing, Sketch, Strokes};
+    /// use impasto::{Control, Pipeline, Raster, Source};
+    ///
+    /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+    /// let coloring = pipeline.model().controlnet(&Source::dir("color-controlnet"))?;
+    /// let sketch = Sketch::of_line_art(&Raster::open("lines.png")?)?;
+    /// let drawing = Drawing { sketch, strokes: Strokes::open("strokes.png")? };
+    /// let control = Control::drawing(&coloring, &drawing);
+    /// let output = pipeline.request("a fox in a garden").size((512, 512)).control(control).run()?;
+    /// # Ok(()) }
+    /// ```
+    pub const fn drawing(net: &'c ControlNet, drawing: &'c Drawing) -> Self {
+        Self { net, hint: Hint::Drawing(drawing), scale: 1.0, window: Window::WHOLE }
+    }
+
     /// What everything it adds is multiplied by; 1 by default. 0.5 to 1 is usual, and 0 evaluates nothing.
     pub const fn scale(mut self, scale: f64) -> Self {
         self.scale = scale;
@@ -84,6 +105,23 @@ impl<'c> Control<'c> {
         self
     }
 
+    /// What is to be told of a hint that is brought to the picture's size.
+    pub(crate) fn resized(&self, size: Size) -> Option<String> {
+        let own = match self.hint {
+            Hint::Tensor(_) => return None,
+            Hint::Picture(picture) => vec![("picture", picture.size())],
+            Hint::Drawing(Drawing { sketch, strokes }) => {
+                vec![("sketch", sketch.size()), ("layer of strokes", strokes.layer().size())]
+            }
+        };
+        let other: Vec<String> = own
+            .into_iter()
+            .filter(|(_, own)| *own != size)
+            .map(|(what, own)| format!("the ControlNet's {what} of {own} pixels is brought to the picture's {size}"))
+            .collect();
+        (!other.is_empty()).then(|| other.join("; "))
+    }
+
     /// The hint as the network reads it, [1 or n, channels, H, W], checked. Pictures are brought to `size` if there is one.
     fn hint(&self, size: Option<Size>) -> Result<Tensor> {
         let hint = match (self.hint, size) {
@@ -92,11 +130,16 @@ impl<'c> Control<'c> {
                 light(&picture.resize(size, Filter::Lanczos)?)?
             }
             (Hint::Picture(picture), _) => light(picture)?,
+            (Hint::Drawing(drawing), size) => drawing.hint(size.unwrap_or(drawing.sketch.size()))?,
         };
         let channels = self.net.config().conditioning_channels;
         match (self.hint, hint.size().as_slice()) {
             (Hint::Picture(_), _) if channels != 3 => {
                 let expected = "a ControlNet for pictures, of 3; give the others a tensor with Control::new";
+                return Err(Error::parameter("conditioning_channels", channels, expected));
+            }
+            (Hint::Drawing(_), _) if channels != 5 => {
+                let expected = "a ControlNet for lines and strokes of color, of 5; Control::picture(&net, &sketch.raster()) shows lines to one of 3";
                 return Err(Error::parameter("conditioning_channels", channels, expected));
             }
             (_, &[_, c, _, _]) if c == channels => {}

@@ -55,14 +55,17 @@ impl<'p> Request<'p> {
     }
 
     /// Doubts before the run, in sentences, which [`Output::notes`](super::Output::notes) has too: what cannot be repeated
-    /// of the run that the request came from, how much longer a size takes than the model's own, and words that the embedded model
-    /// does not know. Empty if nothing is.
+    /// of the run that the request came from, how much longer a size takes than the model's own, words that the embedded model
+    /// does not know, and ControlNets' pictures and drawings of another size than the picture. Empty if nothing is.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size that no picture can have, or a prompt that cannot be read.
     pub fn notes(&self) -> Result<Vec<String>> {
+        let (grid, cell) = (self.grid()?, self.model.cell());
+        let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
+        let resized = self.controls.iter().filter_map(|control| control.resized(size));
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?];
-        Ok(self.notes.iter().cloned().chain(doubts.into_iter().flatten()).collect())
+        Ok(self.notes.iter().cloned().chain(doubts.into_iter().flatten()).chain(resized).collect())
     }
 
     /// What is to be told of a size that is far beyond the model's own.

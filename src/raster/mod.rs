@@ -10,6 +10,7 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod layer;
 mod png;
 mod resample;
 
@@ -23,6 +24,7 @@ use image::error::{DecodingError, ImageFormatHint};
 use image::{
     DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, ImageResult, Limits, RgbImage, imageops,
 };
+pub use layer::Layer;
 pub use resample::Filter;
 
 use crate::size::Size;
@@ -178,17 +180,7 @@ impl Raster {
     /// # Errors
     /// As [`open`](Self::open).
     pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
-        let picture = decode_file(path.as_ref())?.into_rgba8();
-        let (h, w) = (picture.height(), picture.width());
-        let mut whole = Self::flat(background, (w, h));
-        for (below, image::Rgba([red, green, blue, alpha])) in whole.0.pixels_mut().zip(picture.pixels()) {
-            // (above·α + below·(255 − α))/255, to the nearest
-            let alpha = u32::from(*alpha);
-            for (below, above) in below.0.iter_mut().zip([red, green, blue]) {
-                *below = ((u32::from(*above) * alpha + u32::from(*below) * (255 - alpha) + 127) / 255) as u8;
-            }
-        }
-        Ok(whole)
+        Ok(Layer::open(path)?.on(background))
     }
 
     /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
@@ -298,6 +290,12 @@ impl std::fmt::Debug for Raster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Raster({})", self.size())
     }
+}
+
+/// (above·α + below·(255 − α))/255, to the nearest.
+fn mixed(above: u8, below: u8, alpha: u8) -> u8 {
+    let (above, below, alpha) = (u32::from(above), u32::from(below), u32::from(alpha));
+    ((above * alpha + below * (255 - alpha) + 127) / 255) as u8
 }
 
 /// Bytes that decoding a picture may take, its pixels as RGB among them, and bytes of its file. A file of 100 kB may stand for

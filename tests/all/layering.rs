@@ -27,6 +27,7 @@ const VOCABULARY: &[&str] = &[
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("vocabulary", VOCABULARY, &["weights"]), // the error carries the weights' report
     ("mask", &["mask"], &["vocabulary"]),
+    ("hint", &["hint"], &["vocabulary"]),
     ("attention", &["attention"], &["vocabulary"]),
     ("weights", &["weights"], &["vocabulary"]),
     ("nn", &["nn"], &["weights", "attention", "vocabulary"]),
@@ -35,7 +36,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("saliency", &["saliency"], &["guidance", "mask", "diffusion", "attention", "weights", "vocabulary"]), // maps are kept in files of tensors
     ("methods", &["methods"], &["saliency", "guidance", "mask", "diffusion", "attention", "vocabulary"]),
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
-    ("model", &["text", "model"], &["nn", "weights", "diffusion", "attention", "vocabulary"]),
+    ("model", &["text", "model"], &["hint", "nn", "weights", "diffusion", "attention", "vocabulary"]),
     (
         "pipeline",
         &["pipeline", "composition"],

@@ -1,0 +1,166 @@
+//! Canny's edge detector, equal to OpenCV's to the bit.
+
+use super::Sketch;
+use crate::error::{Error, Result};
+use crate::raster::Raster;
+
+/// Canny's edge detector as `cv2.Canny` computes it with an aperture of 3: no blur before, gradients by Sobel's filter, of a
+/// color picture the channel with the largest gradient in each pixel.
+///
+/// ```
+/// use impasto::{Raster, Rgb};
+/// use impasto::hint::Canny;
+/// let mut picture = Raster::flat(Rgb(0, 0, 0), (16, 16));
+/// picture.paste(&Raster::flat(Rgb(255, 255, 255), (8, 16)), 8, 0);
+/// let edges = Canny::default().edges(&picture)?;
+/// assert!(edges.is_line(7, 5) && !edges.is_line(3, 5));
+/// # Ok::<(), impasto::Error>(())
+/// ```
+///
+/// Source: Canny (1986), "A Computational Approach to Edge Detection"; OpenCV 4.10 and 5.0.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Canny {
+    /// Gradient above which a pixel can continue an edge, 0 or more.
+    pub low: f64,
+    /// Gradient above which a pixel begins an edge, 0 or more. The two are exchanged if this is the smaller one.
+    pub high: f64,
+    /// Whether gradients are measured by their Euclidean length (`L2gradient`) instead of |dx| + |dy|.
+    pub l2: bool,
+}
+
+/// The thresholds 100 and 200 of the first release's application.
+impl Default for Canny {
+    fn default() -> Self {
+        Self { low: 100.0, high: 200.0, l2: false }
+    }
+}
+
+/// tan 22.5° · 2¹⁵, which tells horizontal gradients from diagonal ones.
+const TAN: i64 = 13573;
+/// Sides of the largest picture.
+const LARGEST: u32 = 16384;
+
+/// What is known of a pixel while edges are followed.
+#[derive(Clone, Copy, PartialEq)]
+enum Pixel {
+    None,
+    /// Part of an edge if it continues one.
+    Weak,
+    Edge,
+}
+
+impl Canny {
+    /// Finds the edges of a picture.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a threshold that is negative or not a number, and for a picture without pixels or with a side
+    /// beyond 16384.
+    pub fn edges(self, picture: &Raster) -> Result<Sketch> {
+        let (width, height) = (picture.width(), picture.height());
+        if width == 0 || height == 0 || width > LARGEST || height > LARGEST {
+            let expected = format!("sides of 1 to {LARGEST} pixels; resize it first");
+            return Err(Error::parameter("the picture's size", picture.size(), expected));
+        }
+        let (low, high) = self.thresholds()?;
+        let (w, h) = (width as usize, height as usize);
+        let gradients = Gradients::of(picture, self.l2);
+        let mut pixels = vec![Pixel::None; w * h];
+        let mut begun = Vec::new();
+        for y in 0..h {
+            for x in 0..w {
+                let size = gradients.size(x as i64, y as i64);
+                if size <= low || !gradients.is_ridge(x as i64, y as i64) {
+                    continue;
+                }
+                if let Some(pixel) = pixels.get_mut(y * w + x) {
+                    *pixel = if size > high { Pixel::Edge } else { Pixel::Weak };
+                }
+                begun.extend((size > high).then_some((x, y)));
+            }
+        }
+        // Weak pixels become edges where they touch one.
+        while let Some((x, y)) = begun.pop() {
+            for next_y in y.saturating_sub(1)..(y + 2).min(h) {
+                for next_x in x.saturating_sub(1)..(x + 2).min(w) {
+                    if let Some(pixel) = pixels.get_mut(next_y * w + next_x)
+                        && *pixel == Pixel::Weak
+                    {
+                        *pixel = Pixel::Edge;
+                        begun.push((next_x, next_y));
+                    }
+                }
+            }
+        }
+        Ok(Sketch::new(pixels.into_iter().map(|pixel| pixel == Pixel::Edge).collect(), picture.size()))
+    }
+
+    /// Both thresholds as whole numbers, the smaller one first.
+    fn thresholds(self) -> Result<(i64, i64)> {
+        for (name, value) in [("low", self.low), ("high", self.high)] {
+            if !(value >= 0.0) {
+                return Err(Error::parameter(name, value, "a threshold of 0 or more; 100 and 200 are usual"));
+            }
+        }
+        let whole = |value: f64| if self.l2 { value.min(32767.0).powi(2).floor() } else { value.floor() } as i64;
+        Ok((whole(self.low.min(self.high)), whole(self.low.max(self.high))))
+    }
+}
+
+/// Sobel's gradients of a picture, of the channel in which they are largest.
+struct Gradients {
+    width: i64,
+    height: i64,
+    /// Size, dx and dy of each pixel.
+    pixels: Vec<(i64, i64, i64)>,
+}
+
+impl Gradients {
+    fn of(picture: &Raster, l2: bool) -> Self {
+        let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
+        let bytes = picture.bytes();
+        // Borders are repeated.
+        let value = |x: i64, y: i64, channel: usize| {
+            let (x, y) = (x.clamp(0, width - 1), y.clamp(0, height - 1));
+            bytes.get(3 * (y * width + x) as usize + channel).map_or(0, |value| i64::from(*value))
+        };
+        let gradient = |x: i64, y: i64, channel: usize| {
+            let at = |dx: i64, dy: i64| value(x + dx, y + dy, channel);
+            let dx = at(1, -1) - at(-1, -1) + 2 * (at(1, 0) - at(-1, 0)) + at(1, 1) - at(-1, 1);
+            let dy = at(-1, 1) - at(-1, -1) + 2 * (at(0, 1) - at(0, -1)) + at(1, 1) - at(1, -1);
+            (if l2 { dx * dx + dy * dy } else { dx.abs() + dy.abs() }, dx, dy)
+        };
+        // The first channel wins a tie.
+        let largest = |x, y| {
+            let [red, green, blue] = [0, 1, 2].map(|channel| gradient(x, y, channel));
+            let two = if green.0 > red.0 { green } else { red };
+            if blue.0 > two.0 { blue } else { two }
+        };
+        let pixels = (0..height).flat_map(|y| (0..width).map(move |x| (x, y))).map(|(x, y)| largest(x, y)).collect();
+        Self { width, height, pixels }
+    }
+
+    fn get(&self, x: i64, y: i64) -> (i64, i64, i64) {
+        let inside = (0..self.width).contains(&x) && (0..self.height).contains(&y);
+        let pixel = inside.then(|| self.pixels.get((y * self.width + x) as usize)).flatten();
+        pixel.copied().unwrap_or_default()
+    }
+
+    /// The size of a gradient; 0 outside of the picture.
+    fn size(&self, x: i64, y: i64) -> i64 {
+        self.get(x, y).0
+    }
+
+    /// Whether no neighbor across the edge has a larger gradient.
+    fn is_ridge(&self, x: i64, y: i64) -> bool {
+        let (size, dx, dy) = self.get(x, y);
+        let (flat, steep) = (dx.abs() * TAN, dy.abs() << 15);
+        if steep < flat {
+            return size > self.size(x - 1, y) && size >= self.size(x + 1, y);
+        }
+        if steep > flat + (dx.abs() << 16) {
+            return size > self.size(x, y - 1) && size >= self.size(x, y + 1);
+        }
+        let side = if (dx ^ dy) < 0 { -1 } else { 1 };
+        size > self.size(x - side, y - 1) && size > self.size(x + side, y + 1)
+    }
+}

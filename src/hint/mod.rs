@@ -1,0 +1,178 @@
+//! Hints for ControlNets: lines and strokes of color.
+//!
+//! A ControlNet for edges and strokes reads five channels: lines, then red, green, blue and alpha of the strokes, premultiplied.
+//!
+//! ```
+//! use impasto::{Raster, Rgb, Size};
+//! use impasto::hint::{Drawing, Sketch, Strokes};
+//! let mut paper = Raster::flat(Rgb(250, 250, 250), (64, 64));
+//! (8..56).for_each(|x| paper.set(x, 32, Rgb(20, 20, 20)));
+//! let drawing = Drawing {
+//!     sketch: Sketch::of_line_art(&paper)?,
+//!     strokes: Strokes::new((64, 64)).line([(10.0, 16.0), (50.0, 16.0)], 3.0, Rgb(255, 215, 0)),
+//! };
+//! assert_eq!(drawing.hint(Size::new(64, 64))?.size(), [1, 5, 64, 64]);
+//! # Ok::<(), impasto::Error>(())
+//! ```
+//!
+//! Source: "Coloring with ControlNet" (2024).
+
+mod canny;
+mod sketch;
+mod splitmix;
+mod strokes;
+
+pub use canny::Canny;
+pub use sketch::Sketch;
+pub use strokes::{Scribble, Strokes};
+
+use crate::error::Result;
+use crate::size::Size;
+use tch::Tensor;
+
+/// Lines and strokes of color: what a ControlNet of five channels is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Drawing {
+    /// The lines.
+    pub sketch: Sketch,
+    /// The strokes.
+    pub strokes: Strokes,
+}
+
+impl Drawing {
+    /// The drawing as a network reads it at a picture of `size`, [1, 5, H, W] f32 in 0..=1: 1 on lines, then premultiplied red,
+    /// green, blue and alpha of the strokes. Lines and strokes of another size are brought to it.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](crate::error::Error::Parameter) for a size without pixels or a blur out of its range.
+    pub fn hint(&self, size: impl Into<Size>) -> Result<Tensor> {
+        let size = size.into();
+        Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raster::Layer;
+    use serde_json::Value;
+    use sha2::{Digest, Sha256};
+
+    fn read(text: &str) -> Value {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn packed_drawing_equals_the_reference() -> Result<()> {
+        let golden = &read(include_str!("../../tests/golden/specs/controlnet.json"))["pack"];
+        let bytes =
+            |name: &str| golden[name].as_array().unwrap().iter().map(|v| v.as_u64().unwrap() as u8).collect::<Vec<_>>();
+        let size = Size::new(3, 2);
+        let sketch = Sketch::new(bytes("edges").into_iter().map(|value| value == 255).collect(), size);
+        let strokes = Strokes::of(Layer::from_bytes(bytes("rgba_straight"), size)?);
+        let hint = Drawing { sketch, strokes }.hint(size)?;
+        let got = Vec::<f32>::try_from(hint.contiguous().view(-1)).unwrap();
+        for (got, want) in got.iter().zip(golden["tensor_chw"].as_array().unwrap()) {
+            assert!((f64::from(*got) - want.as_f64().unwrap()).abs() < 1e-7, "{got} {want}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn edges_equal_opencv() -> Result<()> {
+        let golden = read(include_str!("../../tests/golden/specs/canny.json"));
+        let cases = golden["cases"].as_array().unwrap();
+        assert_eq!(cases.len(), 72);
+        for case in cases {
+            let image = &golden["images"][case["image"].as_str().unwrap()];
+            let side = |name: &str| image[name].as_u64().unwrap() as u32;
+            let channels = side("c");
+            let data = image["data"].as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as u8);
+            let bytes = if channels == 1 { data.flat_map(|gray| [gray; 3]).collect() } else { data.collect() };
+            let picture = crate::raster::Raster::from_bytes(bytes, (side("w"), side("h")))?;
+            let number = |name: &str| case[name].as_f64().unwrap();
+            let canny = Canny { low: number("low"), high: number("high"), l2: case["l2"].as_bool().unwrap() };
+            let edges = canny.edges(&picture)?;
+            for (y, row) in case["rows"].as_array().unwrap().iter().enumerate() {
+                let got: String = (0..side("w")).map(|x| if edges.is_line(x, y as u32) { '#' } else { '.' }).collect();
+                assert_eq!(got, row.as_str().unwrap(), "{} {canny:?}, row {y}", case["image"]);
+            }
+        }
+        Ok(())
+    }
+
+    /// A picture that follows from its number, with thresholds: noise, blocks of 4 pixels, or a sawtooth.
+    fn random_case(number: u64) -> (crate::raster::Raster, Canny) {
+        let mut random = splitmix::SplitMix64::new(number);
+        let (w, h, gray, kind) = (1 + random.below(40), 1 + random.below(40), random.below(2) == 1, random.below(3));
+        let channels = if gray { 1 } else { 3 };
+        let places =
+            || (0..h).flat_map(|y| (0..w).map(move |x| (x, y))).flat_map(|at| (0..channels).map(move |c| (at, c)));
+        let pixels: Vec<u8> = match kind {
+            0 => places().map(|_| random.below(256) as u8).collect(),
+            1 => {
+                let (rows, columns) = (h.div_ceil(4), w.div_ceil(4));
+                let blocks: Vec<u8> = (0..rows * columns * channels).map(|_| random.below(256) as u8).collect();
+                places().map(|((x, y), c)| blocks[(((y / 4) * columns + x / 4) * channels + c) as usize]).collect()
+            }
+            _ => {
+                let slopes: Vec<[u32; 3]> =
+                    (0..channels).map(|_| [40, 40, 256].map(|most| random.below(most))).collect();
+                places()
+                    .map(|((x, y), c)| {
+                        (slopes[c as usize][0] * x + slopes[c as usize][1] * y + slopes[c as usize][2]) as u8
+                    })
+                    .collect()
+            }
+        };
+        let (low, high) = (f64::from(random.below(1200)) / 4.0, f64::from(random.below(2400)) / 4.0);
+        let bytes = if gray { pixels.into_iter().flat_map(|value| [value; 3]).collect() } else { pixels };
+        let picture = crate::raster::Raster::from_bytes(bytes, (w, h)).unwrap();
+        (picture, Canny { low, high, l2: random.below(2) == 1 })
+    }
+
+    #[test]
+    fn edges_of_random_pictures_equal_opencv() -> Result<()> {
+        let golden = read(include_str!("../../tests/golden/specs/canny_random.json"));
+        let digests = golden["sha256_of_bytes_0_and_1"].as_array().unwrap();
+        assert_eq!(digests.len(), 1000);
+        for (number, digest) in (0..).zip(digests) {
+            let (picture, canny) = random_case(number);
+            let edges = canny.edges(&picture)?;
+            let Size { width, height } = picture.size();
+            let bits = (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+            let bits: Vec<u8> = bits.map(|(x, y)| u8::from(edges.is_line(x, y))).collect();
+            let got: String = Sha256::digest(&bits).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
+            assert_eq!(got, digest.as_str().unwrap(), "picture {number}, {canny:?}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn thresholds_and_sizes_out_of_range_are_named() {
+        let picture = crate::raster::Raster::flat(crate::color::Rgb(1, 2, 3), (3, 3));
+        for (canny, name) in [
+            (Canny { low: -1.0, ..Canny::default() }, "low is -1"),
+            (Canny { high: f64::NAN, ..Canny::default() }, "high is NaN"),
+        ] {
+            let error = canny.edges(&picture).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+        }
+        let empty = crate::raster::Raster::flat(crate::color::Rgb(1, 2, 3), (0, 3));
+        assert!(Sketch::of_edges(&empty).unwrap_err().to_string().contains("sides of 1 to 16384"));
+    }
+
+    #[test]
+    fn drawing_of_another_size_is_brought_to_the_pictures() -> Result<()> {
+        let drawing = Drawing {
+            sketch: Sketch::blank((8, 8)),
+            strokes: Strokes::new((16, 16)).line([(4.0, 4.0)], 3.0, crate::color::Rgb(255, 0, 0)),
+        };
+        let hint = drawing.hint((32, 24))?;
+        assert_eq!(hint.size(), [1, 5, 24, 32]);
+        let alpha = hint.select(1, 4);
+        assert!(alpha.max().double_value(&[]) == 1.0 && alpha.mean(tch::Kind::Float).double_value(&[]) < 0.2);
+        assert!(drawing.hint((0, 8)).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,178 @@
+//! [`Sketch`]: lines, black on white for people and 1 in 0..=1 for a network.
+
+use super::Canny;
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::raster::{Filter, Raster};
+use crate::size::Size;
+use tch::{Kind, Tensor};
+
+/// The lines of a picture, one bit for each pixel: the first channel of a hint for a ControlNet of edges and strokes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sketch {
+    lines: Vec<bool>,
+    size: Size,
+}
+
+/// Lightness levels of ink and paper that are too near to tell apart.
+const LEAST_CONTRAST: u8 = 32;
+
+impl Sketch {
+    /// `lines` are row by row, as many as `size` has pixels.
+    pub(super) fn new(lines: Vec<bool>, size: Size) -> Self {
+        Self { lines, size }
+    }
+
+    /// A sheet without lines.
+    pub fn blank(size: impl Into<Size>) -> Self {
+        let size = size.into();
+        Self { lines: vec![false; size.width as usize * size.height as usize], size }
+    }
+
+    /// The edges of a picture, by [`Canny`] with its usual thresholds.
+    ///
+    /// # Errors
+    /// As [`Canny::edges`].
+    pub fn of_edges(picture: &Raster) -> Result<Self> {
+        Canny::default().edges(picture)
+    }
+
+    /// The lines of line art: a drawing, or a scan whose paper is not quite white. Ink is what is on the rarer side of the
+    /// threshold that parts light and dark best; light lines on a dark ground are found as well.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if ink and paper differ by less than 32 of 255, as on an empty sheet; take [`Sketch::blank`] for one.
+    ///
+    /// Source: Otsu (1979), "A Threshold Selection Method from Gray-Level Histograms".
+    pub fn of_line_art(drawing: &Raster) -> Result<Self> {
+        // ITU-R 601, as Pillow's "L".
+        let light: Vec<u8> = drawing
+            .bytes()
+            .chunks_exact(3)
+            .map(|pixel| match pixel {
+                &[r, g, b] => {
+                    ((19595 * u32::from(r) + 38470 * u32::from(g) + 7471 * u32::from(b) + 0x8000) >> 16) as u8
+                }
+                _ => 0,
+            })
+            .collect();
+        let (least, most) =
+            light.iter().fold((255, 0), |(least, most), value| (value.min(&least).to_owned(), most.max(*value)));
+        if most < least || most - least < LEAST_CONTRAST {
+            let value = format!("with lightness {least}..={most} of 0..=255");
+            let expected =
+                format!("ink and paper that differ by {LEAST_CONTRAST} or more; an empty sheet is Sketch::blank");
+            return Err(Error::parameter("line art", value, expected));
+        }
+        let threshold = otsu(&light);
+        let dark = light.iter().filter(|value| **value <= threshold).count();
+        let ink_is_dark = 2 * dark <= light.len();
+        let lines = light.iter().map(|value| (*value <= threshold) == ink_is_dark).collect();
+        Ok(Self { lines, size: drawing.size() })
+    }
+
+    /// Width and height.
+    pub const fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Whether there is a line `x` columns from the left and `y` rows from the top; outside there is none.
+    pub fn is_line(&self, x: u32, y: u32) -> bool {
+        let inside = x < self.size.width && y < self.size.height;
+        inside && self.lines.get(y as usize * self.size.width as usize + x as usize).copied().unwrap_or_default()
+    }
+
+    /// White lines on black, as ControlNets for edges were trained on.
+    pub fn raster(&self) -> Raster {
+        let mut picture = Raster::flat(Rgb(0, 0, 0), self.size);
+        for y in 0..self.size.height {
+            (0..self.size.width).filter(|x| self.is_line(*x, y)).for_each(|x| picture.set(x, y, Rgb(255, 255, 255)));
+        }
+        picture
+    }
+
+    /// The same lines at another size. A line stays one where it covers a quarter of a pixel.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if width or height is 0.
+    pub fn resize(&self, size: impl Into<Size>) -> Result<Self> {
+        let size = size.into();
+        if size == self.size {
+            return Ok(self.clone());
+        }
+        let scaled = self.raster().resize(size, Filter::Box)?;
+        Ok(Self { lines: scaled.bytes().chunks_exact(3).map(|pixel| pixel.first() >= Some(&64)).collect(), size })
+    }
+
+    /// 1 where there is a line, [1, 1, H, W] f32.
+    pub(super) fn to_tensor(&self) -> Result<Tensor> {
+        let bytes: Vec<u8> = self.lines.iter().map(|line| u8::from(*line)).collect();
+        let shape = [1, 1, i64::from(self.size.height), i64::from(self.size.width)];
+        Ok(Tensor::f_from_slice(&bytes)?.f_reshape(shape)?.f_to_kind(Kind::Float)?)
+    }
+}
+
+/// The lightness up to which pixels are dark: the one that leaves the least variance within dark and light.
+fn otsu(light: &[u8]) -> u8 {
+    let mut histogram = [0u64; 256];
+    for value in light {
+        if let Some(count) = histogram.get_mut(usize::from(*value)) {
+            *count += 1;
+        }
+    }
+    let (all, sum) = (light.len() as f64, light.iter().map(|value| f64::from(*value)).sum::<f64>());
+    let (mut dark, mut below, mut best) = (0.0, 0.0, (0.0, 0u8));
+    for (value, count) in (0u8..=255).zip(histogram) {
+        dark += count as f64;
+        below += f64::from(value) * count as f64;
+        if dark > 0.0 && dark < all {
+            let apart = below / dark - (sum - below) / (all - dark);
+            let between = dark * (all - dark) * apart * apart;
+            if between > best.0 {
+                best = (between, value);
+            }
+        }
+    }
+    best.1
+}
+
+/// Width × height, without a hundred thousand bits.
+impl std::fmt::Debug for Sketch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Sketch({})", self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sheet(paper: u8, ink: u8) -> Raster {
+        let mut sheet = Raster::flat(Rgb(paper, paper, paper), (20, 12));
+        (2..18).for_each(|x| sheet.set(x, 5, Rgb(ink, ink, ink)));
+        sheet
+    }
+
+    #[test]
+    fn line_art_is_found_on_any_paper() -> Result<()> {
+        for (paper, ink) in [(255, 0), (205, 90), (140, 100), (0, 255), (60, 200)] {
+            let sketch = Sketch::of_line_art(&sheet(paper, ink))?;
+            assert!(sketch.is_line(2, 5) && sketch.is_line(17, 5), "{paper} {ink}");
+            assert!(!sketch.is_line(1, 5) && !sketch.is_line(9, 4) && !sketch.is_line(99, 5), "{paper} {ink}");
+        }
+        let error = Sketch::of_line_art(&sheet(230, 220)).expect_err("no ink").to_string();
+        assert!(error.contains("lightness 220..=230") && error.contains("Sketch::blank"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn thin_line_survives_a_smaller_size() -> Result<()> {
+        let sketch = Sketch::of_line_art(&sheet(255, 0))?;
+        let small = sketch.resize((10, 6))?;
+        assert!(small.is_line(4, 2) && !small.is_line(4, 1) && !small.is_line(0, 2));
+        let large = sketch.resize((40, 24))?;
+        assert!(large.is_line(10, 10) && large.is_line(10, 11) && !large.is_line(10, 12));
+        assert!(sketch.resize((0, 5)).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,383 @@
+//! [`Strokes`]: scribbles of color.
+
+use super::splitmix::SplitMix64;
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::raster::{Layer, Raster};
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+use std::ops::RangeInclusive;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Strokes of color on a transparent layer: painted by code, opened from a file with alpha, or scribbled at random for training.
+///
+/// ```
+/// use impasto::Rgb;
+/// use impasto::hint::Strokes;
+/// let strokes = Strokes::new((64, 64))
+///     .line([(10.0, 12.0), (50.0, 12.0)], 2.0, Rgb(255, 99, 71))
+///     .line([(32.0, 40.0)], 4.0, Rgb(72, 61, 139)); // a dot
+/// assert_eq!(strokes.layer().pixel(30, 12), Some((Rgb(255, 99, 71), 255)));
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+#[must_use]
+pub struct Strokes {
+    layer: Layer,
+    /// Deviation in pixels of the Gaussian that a network sees the strokes through.
+    blur: Option<f64>,
+}
+
+impl Strokes {
+    /// A layer without strokes.
+    pub fn new(size: impl Into<Size>) -> Self {
+        Self::of(Layer::new(size))
+    }
+
+    /// The strokes on a layer, whose alpha is straight.
+    pub const fn of(layer: Layer) -> Self {
+        Self { layer, blur: None }
+    }
+
+    /// Opens the strokes in a file with alpha, such as a layer that a painting program exported.
+    ///
+    /// # Errors
+    /// As [`Layer::open`]; [`Error::Parameter`] if every pixel is opaque, as in a file without alpha.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let layer = Layer::open(path)?;
+        if layer.bytes().chunks_exact(4).all(|pixel| pixel.last() == Some(&255)) {
+            let expected =
+                "a picture with alpha, transparent where there is no stroke; export the layer as PNG with transparency";
+            return Err(Error::parameter("strokes", format!("{}, opaque everywhere", path.display()), expected));
+        }
+        Ok(Self::of(layer))
+    }
+
+    /// Paints a stroke along `points` (x, y), in pixels from the upper left corner: every pixel whose middle is within `radius` of the
+    /// line, and at least one pixel. One point is a dot; later strokes cover earlier ones.
+    pub fn line(mut self, points: impl IntoIterator<Item = (f64, f64)>, radius: f64, color: Rgb) -> Self {
+        let points: Vec<(f64, f64)> = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
+        let mut segments: Vec<_> = points.iter().copied().zip(points.iter().copied().skip(1)).collect();
+        if let ([only], []) = (points.as_slice(), segments.as_slice()) {
+            segments.push((*only, *only));
+        }
+        // Half a pixel's diagonal at least: a finer line would miss the middles of pixels.
+        let least = std::f64::consts::FRAC_1_SQRT_2;
+        let radius = if radius.is_finite() { radius.max(least) } else { least };
+        let Size { width, height } = self.layer.size();
+        for ((ax, ay), (bx, by)) in segments {
+            let span = |a: f64, b: f64, side: u32| {
+                let begin = (a.min(b) - radius).floor().max(0.0) as u32;
+                begin..((a.max(b) + radius).ceil().max(0.0) as u32).saturating_add(1).min(side)
+            };
+            for y in span(ay, by, height) {
+                for x in span(ax, bx, width) {
+                    let (px, py) = (f64::from(x) + 0.5 - ax, f64::from(y) + 0.5 - ay);
+                    let (dx, dy) = (bx - ax, by - ay);
+                    let length = dx * dx + dy * dy;
+                    let along = if length > 0.0 { ((px * dx + py * dy) / length).clamp(0.0, 1.0) } else { 0.0 };
+                    if (px - along * dx).hypot(py - along * dy) <= radius {
+                        self.layer.set(x, y, color, 255);
+                    }
+                }
+            }
+        }
+        self
+    }
+
+    /// Scribbles over a picture at random, in its own colors, as the strokes of a training picture are made. A seed makes the same
+    /// strokes on every machine.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a setting out of its range, or a picture without pixels.
+    ///
+    /// Source: "Coloring with ControlNet" (2024); number, length and blur of strokes are this crate's.
+    pub fn scribbled(picture: &Raster, scribble: &Scribble, seed: u64) -> Result<Self> {
+        scribble.check(picture.size())?;
+        let Size { width, height } = picture.size();
+        let mut random = SplitMix64::new(seed);
+        let between = |random: &mut SplitMix64, range: &RangeInclusive<u32>| {
+            range.start() + random.below(range.end() - range.start() + 1)
+        };
+        let mut layer = Layer::new(picture.size());
+        for _ in 0..between(&mut random, &scribble.strokes) {
+            let walk = walk(&mut random, picture.size(), &scribble.length);
+            let number = random.below(scribble.thickness.len() as u32) as usize;
+            let thickness = scribble.thickness.get(number).copied().unwrap_or(1).max(1);
+            // A square of even side reaches one pixel further down and to the right.
+            let (before, after) = (thickness - 1 - thickness / 2, thickness / 2);
+            for (x, y) in walk {
+                for y in y.saturating_sub(before)..(y + after + 1).min(height) {
+                    for x in x.saturating_sub(before)..(x + after + 1).min(width) {
+                        picture.pixel(x, y).into_iter().for_each(|color| layer.set(x, y, color, 255));
+                    }
+                }
+            }
+        }
+        let (low, high) = scribble.blur;
+        let blur = (random.unit() < scribble.blurred).then(|| low + (high - low) * random.unit());
+        Ok(Self { layer, blur })
+    }
+
+    /// Shows the strokes to a network through a Gaussian of `sigma` pixels, above 0.
+    pub const fn blur(mut self, sigma: f64) -> Self {
+        self.blur = Some(sigma);
+        self
+    }
+
+    /// The strokes before any blur.
+    pub const fn layer(&self) -> &Layer {
+        &self.layer
+    }
+
+    /// Premultiplied red, green, blue and alpha in 0..=1, [1, 4, H, W] f32, at `size`: the mean where that is smaller, the nearest
+    /// pixel where it is larger.
+    pub(super) fn to_tensor(&self, size: Size) -> Result<Tensor> {
+        if let Some(sigma) = self.blur
+            && !(sigma > 0.0 && sigma <= 64.0)
+        {
+            return Err(Error::parameter("blur", sigma, "pixels above 0 and up to 64; .5 to 2 is usual"));
+        }
+        let Size { width, height } = self.layer.size();
+        let shape = [1, i64::from(height), i64::from(width), 4];
+        let bytes = Tensor::f_from_data_size(self.layer.bytes(), &shape, Kind::Uint8)?;
+        let unit = bytes.f_permute([0, 3, 1, 2])?.f_to_kind(Kind::Float)?.f_div_scalar(255)?;
+        let alpha = unit.f_narrow(1, 3, 1)?;
+        let color = unit.f_narrow(1, 0, 3)?.f_mul(&alpha)?;
+        let mut all = Tensor::f_cat(&[color, alpha], 1)?;
+        if let Some(sigma) = self.blur {
+            all = blurred(&all, sigma)?;
+        }
+        if size == self.layer.size() {
+            return Ok(all);
+        }
+        let target = [i64::from(size.height), i64::from(size.width)];
+        if size.width >= width && size.height >= height {
+            return Ok(all.f_upsample_nearest2d(target, None, None)?);
+        }
+        Ok(all.f_adaptive_avg_pool2d(target)?)
+    }
+}
+
+/// A separable Gaussian over all channels, zeros outside, summed in double precision.
+fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
+    let reach = (3.0 * sigma).ceil() as i64;
+    let weights: Vec<f64> = (-reach..=reach).map(|at| (-0.5 * (at as f64 / sigma).powi(2)).exp()).collect();
+    let sum: f64 = weights.iter().sum();
+    let weights: Vec<f64> = weights.into_iter().map(|weight| weight / sum).collect();
+    let kernel = Tensor::f_from_slice(&weights)?.f_repeat([4])?;
+    let [down, across] = [[4, 1, 2 * reach + 1, 1], [4, 1, 1, 2 * reach + 1]];
+    let convolved = |x: &Tensor, shape: [i64; 4], padding: [i64; 2]| {
+        x.f_conv2d(
+            &kernel.f_reshape(shape)?,
+            None::<&Tensor>,
+            [1, 1].as_slice(),
+            padding.as_slice(),
+            [1, 1].as_slice(),
+            4,
+        )
+    };
+    let x = convolved(&x.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?, down, [reach, 0])?;
+    Ok(convolved(&x, across, [0, reach])?.f_to_kind(Kind::Float)?)
+}
+
+/// How [`Strokes::scribbled`] draws its strokes: each is a random walk through the picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scribble {
+    /// Number of strokes; up to 10,000.
+    pub strokes: RangeInclusive<u32>,
+    /// Steps of a stroke, at least 1; a stroke ends at the border. Up to 1,000,000.
+    pub length: RangeInclusive<u32>,
+    /// Thicknesses in pixels, up to 64, of which a stroke has one; 0 and 1 are the same.
+    pub thickness: Vec<u32>,
+    /// Probability that the strokes are blurred, 0..=1.
+    pub blurred: f64,
+    /// Smallest and largest deviation of the blur in pixels, above 0.
+    pub blur: (f64, f64),
+}
+
+impl Scribble {
+    /// Strokes for pictures whose shorter side is `side` pixels: 1 to 8, of 200 to 1000 steps for 512 pixels and of 30 to 200 for 128.
+    pub fn for_side(side: u32) -> Self {
+        // The area of a walk grows as its length.
+        let share = (f64::from(side) / 512.0).powf(1.25).min(1.0);
+        let steps = |most: f64| ((most * share).round() as u32).max(1);
+        Self {
+            strokes: 1..=8,
+            length: steps(200.0)..=steps(1000.0),
+            thickness: vec![0, 1, 2, 3],
+            blurred: 0.3,
+            blur: (0.5, 2.0),
+        }
+    }
+
+    fn check(&self, size: Size) -> Result<()> {
+        let Self { strokes, length, thickness, blurred, blur: (low, high) } = self;
+        if size.width == 0 || size.height == 0 {
+            return Err(Error::parameter("the picture's size", size, "at least one pixel"));
+        }
+        if strokes.is_empty() || *strokes.end() > 10_000 {
+            return Err(Error::parameter("strokes", format!("{strokes:?}"), "a range that is not empty, up to 10,000"));
+        }
+        if length.is_empty() || *length.start() == 0 || *length.end() > 1_000_000 {
+            return Err(Error::parameter("length", format!("{length:?}"), "a range from 1 on, up to 1,000,000 steps"));
+        }
+        if thickness.is_empty() || thickness.iter().any(|pixels| *pixels > 64) {
+            return Err(Error::parameter("thickness", format!("{thickness:?}"), "one or more, of 0 to 64 pixels"));
+        }
+        if !(0.0..=1.0).contains(blurred) {
+            return Err(Error::parameter("blurred", blurred, "a probability, 0..=1"));
+        }
+        if !(*low > 0.0 && low <= high && *high <= 64.0) {
+            return Err(Error::parameter("blur", format!("{low} to {high}"), "deviations above 0 and up to 64 pixels"));
+        }
+        Ok(())
+    }
+}
+
+/// Steps to the eight neighbors, (dy, dx).
+const DIRECTIONS: [(i64, i64); 8] = [(-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)];
+
+/// A random walk from a random pixel up to the border; its start is not part of it. All steps are drawn, also those beyond the
+/// border, so that a stroke does not depend on where an earlier one ended.
+fn walk(random: &mut SplitMix64, size: Size, length: &RangeInclusive<u32>) -> Vec<(u32, u32)> {
+    let (mut y, mut x) = (i64::from(random.below(size.height)), i64::from(random.below(size.width)));
+    let (mut points, mut inside) = (Vec::new(), true);
+    for _ in 0..length.start() + random.below(length.end() - length.start() + 1) {
+        let (dy, dx) = DIRECTIONS.get(random.below(8) as usize).copied().unwrap_or_default();
+        (y, x) = (y + dy, x + dx);
+        inside &= (0..i64::from(size.height)).contains(&y) && (0..i64::from(size.width)).contains(&x);
+        if inside {
+            points.push((x as u32, y as u32));
+        }
+    }
+    points
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    fn golden() -> Value {
+        serde_json::from_str(include_str!("../../tests/golden/specs/strokes.json")).unwrap()
+    }
+
+    /// r = 8x, g = 10y, b = 255 − 4x − 3y
+    fn slope() -> Raster {
+        let mut picture = Raster::flat(Rgb(0, 0, 0), (32, 24));
+        for (x, y) in (0..24).flat_map(|y| (0..32).map(move |x| (x, y))) {
+            picture.set(x, y, Rgb(8 * x as u8, (10 * y) as u8, (255 - 4 * x - 3 * y) as u8));
+        }
+        picture
+    }
+
+    fn scribble(params: &Value) -> Scribble {
+        let number = |value: &Value| value.as_u64().unwrap() as u32;
+        let range = |value: &Value| number(&value[0])..=number(&value[1]);
+        Scribble {
+            strokes: range(&params["strokes"]),
+            length: range(&params["length"]),
+            thickness: params["thickness"].as_array().unwrap().iter().map(number).collect(),
+            blurred: params["blur_prob"].as_f64().unwrap(),
+            blur: (params["blur_sigma"][0].as_f64().unwrap(), params["blur_sigma"][1].as_f64().unwrap()),
+        }
+    }
+
+    #[test]
+    fn scribbles_equal_the_reference() -> Result<()> {
+        for case in golden()["cases"].as_array().unwrap() {
+            let strokes = Strokes::scribbled(&slope(), &scribble(&case["params"]), case["seed"].as_u64().unwrap())?;
+            assert_eq!(strokes.blur, case["blur_sigma"].as_f64());
+            for (y, row) in case["alpha_rows"].as_array().unwrap().iter().enumerate() {
+                let alpha = |x| if strokes.layer.pixel(x, y as u32).unwrap().1 == 255 { '#' } else { '.' };
+                assert_eq!((0..32).map(alpha).collect::<String>(), row.as_str().unwrap(), "row {y}");
+            }
+            for (channel, sum) in case["rgba_sum"].as_array().unwrap().iter().enumerate() {
+                let got: u64 =
+                    strokes.layer.bytes().iter().skip(channel).step_by(4).map(|value| u64::from(*value)).sum();
+                assert_eq!(got, sum.as_u64().unwrap());
+            }
+            if case["blur_sigma"].is_null() {
+                continue;
+            }
+            let seen = strokes.to_tensor(Size::new(32, 24))?;
+            let near = |got: &Tensor, want: &Value| {
+                let got = Vec::<f64>::try_from(got.to_kind(Kind::Double).contiguous().view(-1)).unwrap();
+                let want: Vec<f64> = want.as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect();
+                assert_eq!(got.len(), want.len());
+                got.iter()
+                    .zip(&want)
+                    .for_each(|(got, want)| assert!((got - want).abs() < 1e-6 * (1.0 + want), "{got} {want}"));
+            };
+            near(&seen.select(2, 0).permute([0, 2, 1]), &case["blurred_first_row"]);
+            near(&seen.select(2, 12).permute([0, 2, 1]), &case["blurred_mid_row"]);
+            near(
+                &seen.to_kind(Kind::Double).sum_dim_intlist([0i64, 2, 3].as_slice(), false, Kind::Double),
+                &case["blurred_sum"],
+            );
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn walks_equal_the_reference() {
+        for case in golden()["cases"].as_array().unwrap() {
+            let scribble = scribble(&case["params"]);
+            let mut random = SplitMix64::new(case["seed"].as_u64().unwrap());
+            let _ = random.below(scribble.strokes.end() - scribble.strokes.start() + 1);
+            for stroke in case["strokes"].as_array().unwrap() {
+                let walk = walk(&mut random, Size::new(32, 24), &scribble.length);
+                assert_eq!(walk.len() as u64, stroke["kept"].as_u64().unwrap());
+                for (point, head) in walk.iter().zip(stroke["head"].as_array().unwrap()) {
+                    assert_eq!(
+                        (u64::from(point.1), u64::from(point.0)),
+                        (head[0].as_u64().unwrap(), head[1].as_u64().unwrap())
+                    );
+                }
+                let thickness = scribble.thickness[random.below(scribble.thickness.len() as u32) as usize];
+                assert_eq!(u64::from(thickness), stroke["thickness"].as_u64().unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn usual_lengths_follow_the_size() {
+        assert_eq!(Scribble::for_side(512).length, 200..=1000);
+        assert_eq!(Scribble::for_side(2048).length, 200..=1000);
+        let small = Scribble::for_side(128).length;
+        assert!((30..=40).contains(small.start()) && (170..=200).contains(small.end()), "{small:?}");
+    }
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let usual = || Scribble::for_side(64);
+        let says = |scribble: Scribble, name: &str| {
+            let error = Strokes::scribbled(&slope(), &scribble, 1).unwrap_err().to_string();
+            assert!(error.starts_with(name), "{error}");
+        };
+        #[allow(clippy::reversed_empty_ranges)]
+        says(Scribble { strokes: 3..=2, ..usual() }, "strokes");
+        says(Scribble { length: 0..=9, ..usual() }, "length");
+        says(Scribble { thickness: vec![], ..usual() }, "thickness");
+        says(Scribble { thickness: vec![65], ..usual() }, "thickness");
+        says(Scribble { blurred: 1.5, ..usual() }, "blurred");
+        says(Scribble { blur: (0.0, 1.0), ..usual() }, "blur");
+        says(Scribble { blur: (2.0, f64::NAN), ..usual() }, "blur");
+        let empty = Strokes::scribbled(&Raster::flat(Rgb(0, 0, 0), (0, 4)), &usual(), 1).unwrap_err().to_string();
+        assert!(empty.contains("at least one pixel"), "{empty}");
+    }
+
+    #[test]
+    fn line_covers_pixels_within_its_radius() {
+        let strokes = Strokes::new((16, 16)).line([(2.0, 4.5), (12.0, 4.5)], 1.5, Rgb(9, 8, 7));
+        let painted = |x, y| strokes.layer().pixel(x, y).unwrap().1 == 255;
+        assert!(painted(2, 4) && painted(11, 4) && painted(6, 3) && painted(6, 5));
+        assert!(!painted(6, 2) && !painted(6, 6) && !painted(14, 4));
+        let odd = Strokes::new((8, 8)).line([(f64::NAN, 1.0), (-40.0, 900.0)], f64::INFINITY, Rgb(1, 1, 1));
+        assert!(odd.layer().bytes().iter().all(|value| *value == 0), "nothing is inside");
+        let dot = Strokes::new((8, 8)).line([(4.0, 4.0)], 0.0, Rgb(1, 1, 1));
+        assert!(dot.layer().bytes().chunks(4).any(|pixel| pixel[3] > 0), "the finest dot is there");
+    }
+}
