@@ -1,6 +1,6 @@
 //! Saliencies from their recipes.
 
-use super::{Daam, Differential, Recorded, Saliency};
+use super::{Daam, Differential, Recorded, Saliency, Spread};
 use crate::error::Result;
 use crate::guidance::SUM;
 use crate::mask::Region;
@@ -15,6 +15,7 @@ const SALIENCIES: &[(&str, Read)] = &[
     ("Differential", read::<Differential>),
     ("Recorded", read::<Recorded>),
     ("Region", read::<Region>),
+    ("Spread", read::<Spread>),
     (SUM, |recipe| {
         let (a, b): (Recipe, Recipe) = recipe.into_read()?;
         Ok(Box::new((a.into_saliency()?, b.into_saliency()?)))

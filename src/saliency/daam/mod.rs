@@ -7,11 +7,13 @@ pub(crate) mod package;
 mod recording;
 mod refine;
 mod series;
+mod spread;
 mod words;
 
 pub use heat_map::HeatMap;
 pub use refine::Refine;
 pub use series::Accumulate;
+pub use spread::Spread;
 pub use words::WordMaps;
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};

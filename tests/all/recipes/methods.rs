@@ -11,7 +11,7 @@ use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
 use impasto::pipeline::Pipeline;
-use impasto::saliency::{Accumulate, Daam, Differential};
+use impasto::saliency::{Accumulate, Daam, Differential, Spread};
 use impasto::{Crop, Raster, Result, Rgb, Window};
 use ndarray::Array2;
 use std::collections::BTreeSet;
@@ -70,6 +70,14 @@ fn package_daam_repeats() -> Result<()> {
 #[test]
 fn differential_repeats() -> Result<()> {
     repeats(|r| r.guide(Differential::of("hair", "pink").weight(0.7)))
+}
+
+#[test]
+fn spread_of_a_region_repeats() -> Result<()> {
+    repeats(|r| {
+        let under = Spread::of(Region::rect(0.3..0.5, 0.2..0.4)).power(2);
+        r.guide(ColorForce::published("a stroke", Rgb(255, 99, 71)).saliency(under).saliency_cutoff(0.5))
+    })
 }
 
 #[test]

@@ -1,0 +1,114 @@
+//! [`Spread`]: from a drawn region to the object it lies on.
+
+use super::recording::Recorder;
+use super::refine::{Refine, Refining};
+use super::series::Accumulate;
+use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+use crate::branch::Branch;
+use crate::error::Result;
+use crate::guidance::{Guidance, Setup};
+use crate::mask::Region;
+use crate::recipe::Recipe;
+use crate::saliency::Saliency;
+use crate::step::{Grid, Step};
+use crate::window::Window;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tch::Tensor;
+
+/// A drawn region, spread along the picture's self-attention over the object that it lies on: Aᵖ·region, scaled to 0..=1. A few
+/// scribbles inside of a thing find all of it.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::mask::Region;
+/// use impasto::saliency::{Saliency, Spread};
+/// let mut pipeline = impasto::Pipeline::builder().build()?;
+/// let mut found = Spread::of(Region::rect(0.4..0.6, 0.1..0.2));
+/// pipeline.request("1girl, hair, shirt").seed(7).steps(4).guide(&mut found).run()?;
+/// assert!(found.map()?.is_some());
+/// # Ok(()) }
+/// ```
+///
+/// Self-attention is read at the finest grid of at most 1024 cells, and averaged from timestep 850 on. Before the first such step
+/// the map is the region itself.
+#[derive(Serialize, Deserialize)]
+#[must_use]
+pub struct Spread {
+    region: Region,
+    power: u32,
+    recorder: Recorder,
+    #[serde(skip)]
+    run: Option<(Refining, Grid)>,
+}
+
+impl fmt::Debug for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spread").field("region", &self.region).field("power", &self.power).finish_non_exhaustive()
+    }
+}
+
+impl Spread {
+    /// Spreads `region` with four powers of self-attention.
+    pub fn of(region: Region) -> Self {
+        let recorder = Recorder { window: Window::timesteps(0..=850), or_whole_run: true, ..Recorder::default() };
+        Self { region, power: 4, recorder, run: None }
+    }
+
+    /// Number of times p, 0..=8, that self-attention leads from cell to cell. More reaches further; 2 to 6 is useful.
+    pub const fn power(mut self, power: u32) -> Self {
+        self.power = power;
+        self
+    }
+}
+
+impl CrossAttentionHook for Spread {
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let looks = self.run.as_ref().is_some_and(|(refining, _)| refining.looks_at(site));
+        if looks && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+    }
+
+    fn active(&self, step: &Step) -> bool {
+        self.recorder.active(step)
+    }
+
+    fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
+        self.run.as_mut().map_or(Ok(()), |(refining, _)| refining.add(at, probs))
+    }
+}
+
+impl Guidance for Spread {
+    fn check(&self) -> Result<()> {
+        self.region.check()?;
+        Refine::SelfAttention { power: self.power }.check()
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.region.begin(setup)?;
+        self.recorder.begin(setup.schedule);
+        let refine = Refine::SelfAttention { power: self.power };
+        let refining = Refining::new(refine, setup, Accumulate::Mean, &self.recorder, Default::default())?;
+        self.run = Some((refining, setup.grid));
+        Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        vec![self]
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("Spread", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "Spread"
+    }
+}
+
+impl Saliency for Spread {
+    fn map(&self) -> Result<Option<Tensor>> {
+        let Some(region) = self.region.map()? else { return Ok(None) };
+        let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
+        Ok(Some(refining.map(&region, None, *grid)?.unwrap_or(region)))
+    }
+}
