@@ -97,7 +97,7 @@ impl Canny {
     /// Both thresholds as whole numbers, the smaller one first.
     fn thresholds(self) -> Result<(i64, i64)> {
         for (name, value) in [("low", self.low), ("high", self.high)] {
-            if !(value >= 0.0) {
+            if value.is_nan() || value < 0.0 {
                 return Err(Error::parameter(name, value, "a threshold of 0 or more; 100 and 200 are usual"));
             }
         }

@@ -5,10 +5,18 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Layer, Raster};
 use crate::size::Size;
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
+use std::cmp::Reverse;
+use std::collections::HashMap;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
+
+/// Pixels below which a color is one of soft edges.
+const LEAST_PIXELS: usize = 8;
+/// Most colors of a layer of strokes; each one costs a force.
+const MOST_COLORS: usize = 64;
 
 /// Strokes of color on a transparent layer: painted by code, opened from a file with alpha, or scribbled at random for training.
 ///
@@ -124,6 +132,47 @@ impl Strokes {
     pub const fn blur(mut self, sigma: f64) -> Self {
         self.blur = Some(sigma);
         self
+    }
+
+    /// The colors of the strokes, the largest first, each with where it is: rows × columns, 1 in the pixels of that color whose alpha
+    /// is at least 128. Colors of fewer than 8 pixels, such as those of soft edges, count as the nearest of the others.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are no strokes, or more than 64 colors of 8 pixels or more.
+    pub fn colors(&self) -> Result<Vec<(Rgb, Array2<f32>)>> {
+        let Size { width, height } = self.layer.size();
+        let pixels = || (0..height).flat_map(|y| (0..width).map(move |x| (x, y)));
+        let painted = || {
+            pixels().filter_map(|(x, y)| match self.layer.pixel(x, y) {
+                Some((color, 128..)) => Some(((x, y), color)),
+                _ => None,
+            })
+        };
+        let mut counts: HashMap<Rgb, usize> = HashMap::new();
+        painted().for_each(|(_, color)| *counts.entry(color).or_default() += 1);
+        let mut kept: Vec<(Rgb, usize)> = counts.into_iter().collect();
+        // The largest first; the order of colors decides among equals, so that it is always the same.
+        kept.sort_by_key(|(Rgb(r, g, b), count)| (Reverse(*count), *r, *g, *b));
+        let large = kept.iter().take_while(|(_, count)| *count >= LEAST_PIXELS).count().max(1);
+        kept.truncate(large);
+        if kept.is_empty() || kept.len() > MOST_COLORS {
+            let expected =
+                format!("1 to {MOST_COLORS} colors of {LEAST_PIXELS} pixels or more, painted with a hard brush");
+            return Err(Error::parameter("strokes", format!("of {} colors", kept.len()), expected));
+        }
+        let mut maps = vec![Array2::zeros((height as usize, width as usize)); kept.len()];
+        let mut nearest: HashMap<Rgb, usize> = kept.iter().enumerate().map(|(at, (color, _))| (*color, at)).collect();
+        for ((x, y), color) in painted() {
+            let at = *nearest.entry(color).or_insert_with(|| {
+                let distance = |(_, (one, _)): &(usize, &(Rgb, usize))| one.delta_e(color);
+                let all = kept.iter().enumerate();
+                all.min_by(|a, b| distance(a).total_cmp(&distance(b))).map_or(0, |(at, _)| at)
+            });
+            if let Some(pixel) = maps.get_mut(at).and_then(|map| map.get_mut((y as usize, x as usize))) {
+                *pixel = 1.0;
+            }
+        }
+        Ok(kept.into_iter().map(|(color, _)| color).zip(maps).collect())
     }
 
     /// The strokes before any blur.
@@ -367,6 +416,30 @@ mod tests {
         says(Scribble { blur: (2.0, f64::NAN), ..usual() }, "blur");
         let empty = Strokes::scribbled(&Raster::flat(Rgb(0, 0, 0), (0, 4)), &usual(), 1).unwrap_err().to_string();
         assert!(empty.contains("at least one pixel"), "{empty}");
+    }
+
+    #[test]
+    fn soft_edges_count_as_the_nearest_color() -> Result<()> {
+        let mut strokes = Strokes::new((16, 16)).line([(2.0, 4.0), (12.0, 4.0)], 2.0, Rgb(200, 0, 0));
+        strokes = strokes.line([(2.0, 12.0), (8.0, 12.0)], 1.0, Rgb(0, 0, 200));
+        strokes.layer.set(15, 4, Rgb(180, 10, 10), 255);
+        strokes.layer.set(15, 12, Rgb(10, 10, 180), 200);
+        strokes.layer.set(15, 15, Rgb(0, 200, 0), 100); // hardly there
+        let colors = strokes.colors()?;
+        assert_eq!(colors.iter().map(|(color, _)| *color).collect::<Vec<_>>(), [Rgb(200, 0, 0), Rgb(0, 0, 200)]);
+        assert_eq!((colors[0].1[(4, 15)], colors[1].1[(12, 15)]), (1.0, 1.0));
+        assert_eq!(colors.iter().map(|(_, map)| map[(15, 15)]).sum::<f32>(), 0.0);
+        assert!(Strokes::new((4, 4)).colors().unwrap_err().to_string().contains("of 0 colors"));
+        let mut many = Strokes::new((64, 64));
+        for i in 0..65u8 {
+            many = many.line(
+                [(f64::from(i % 13) * 4.0 + 2.0, f64::from(i / 13) * 8.0 + 4.0)],
+                2.0,
+                Rgb(3 * i, 255 - 3 * i, 0),
+            );
+        }
+        assert!(many.colors().unwrap_err().to_string().contains("of 65 colors"));
+        Ok(())
     }
 
     #[test]

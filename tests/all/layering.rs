@@ -34,7 +34,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("diffusion", &["diffusion"], &["attention", "vocabulary"]),
     ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
     ("saliency", &["saliency"], &["guidance", "mask", "diffusion", "attention", "weights", "vocabulary"]), // maps are kept in files of tensors
-    ("methods", &["methods"], &["saliency", "guidance", "mask", "diffusion", "attention", "vocabulary"]),
+    ("methods", &["methods"], &["saliency", "guidance", "mask", "hint", "diffusion", "attention", "vocabulary"]),
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
     ("model", &["text", "model"], &["hint", "nn", "weights", "diffusion", "attention", "vocabulary"]),
     (

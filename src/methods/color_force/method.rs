@@ -9,11 +9,16 @@ use super::run::Forcing;
 use super::settings::Settings;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::hint::Strokes;
 use crate::mask::Region;
-use crate::saliency::{self, Daam, Differential, Occurrence, Recorded, Saliency};
+use crate::saliency::{self, Daam, Differential, Occurrence, Recorded, Saliency, Spread};
 use crate::window::Window;
+use ndarray::Array2;
 use std::fmt;
 use tch::Tensor;
+
+/// Share of the spread of a stroke from which on a cell belongs to the object under it.
+const STROKE_CUTOFF: f64 = 0.35;
 
 /// Pulls what a phrase names toward a flat color, in every solver.
 ///
@@ -100,6 +105,36 @@ impl ColorForce {
     /// ```
     pub fn exact(phrase: impl Into<String>, color: Rgb) -> Self {
         Self::exact_at(phrase, color, Occurrence::All)
+    }
+
+    /// Forces what lies under each stroke to exactly its color, whatever it is called: one force for each color of the strokes, the
+    /// largest first, as [`exact`](Self::exact) but for where it acts. A stroke is spread over the object that it lies on
+    /// ([`Spread`]); cells under the stroke itself are always forced. Attach all of them to a request.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::hint::Strokes;
+    /// use impasto::methods::ColorForce;
+    /// use impasto::{Pipeline, Rgb};
+    /// let strokes = Strokes::new((256, 256))
+    ///     .line([(100.0, 70.0), (156.0, 70.0)], 5.0, Rgb(255, 99, 71))
+    ///     .line([(110.0, 240.0), (150.0, 240.0)], 5.0, Rgb(72, 61, 139));
+    /// let mut forces = ColorForce::painted(&strokes)?;
+    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let request = pipeline.request("1girl, hair, shirt, background").seed(7).steps(8);
+    /// let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+    /// println!("{} painted", forces[0].details()?.painted[0].color);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Strokes::colors`].
+    pub fn painted(strokes: &Strokes) -> Result<Vec<Self>> {
+        let force = |(color, place): (Rgb, Array2<f32>)| {
+            let under = Spread::of(Region::new(place));
+            Self::exact(format!("stroke {color}"), color).saliency(under).saliency_cutoff(STROKE_CUTOFF)
+        };
+        Ok(strokes.colors()?.into_iter().map(force).collect())
     }
 
     /// The same at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.

@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
 
-/// A drawn region, spread along the picture's self-attention over the object that it lies on: Aᵖ·region, scaled to 0..=1. A few
-/// scribbles inside of a thing find all of it.
+/// A drawn region, spread along the picture's self-attention over the object that it lies on: the larger one of the region and of
+/// Aᵖ·region, scaled to 0..=1. A few scribbles inside of a thing find all of it.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -109,6 +109,9 @@ impl Saliency for Spread {
     fn map(&self) -> Result<Option<Tensor>> {
         let Some(region) = self.region.map()? else { return Ok(None) };
         let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
-        Ok(Some(refining.map(&region, None, *grid)?.unwrap_or(region)))
+        Ok(Some(match refining.map(&region, None, *grid)? {
+            Some(spread) => spread.f_maximum(&region)?,
+            None => region,
+        }))
     }
 }

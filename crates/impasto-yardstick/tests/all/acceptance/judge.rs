@@ -63,7 +63,12 @@ impl Seen {
 
     /// Median color of a part; `None` if it is not in the picture.
     pub fn color(&self, part: &str) -> Option<Rgb> {
-        let cells = self.colors.reshape([-1, 3]).index(&[Some(self.part(part).reshape([-1]))]);
+        self.color_at(&self.part(part))
+    }
+
+    /// Median color where `place`, [64, 64] bool, is; `None` if that is too small.
+    pub fn color_at(&self, place: &Tensor) -> Option<Rgb> {
+        let cells = self.colors.reshape([-1, 3]).index(&[Some(place.reshape([-1]))]);
         if cells.size()[0] < LEAST {
             return None;
         }

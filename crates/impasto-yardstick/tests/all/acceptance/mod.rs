@@ -8,3 +8,4 @@ mod judge;
 mod perturbed_attention;
 mod placement;
 mod saliency;
+mod strokes;

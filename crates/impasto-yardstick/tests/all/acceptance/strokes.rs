@@ -1,0 +1,87 @@
+//! Exact strokes: a few scribbles of color on a picture of the embedded model, without any trained ControlNet.
+
+use super::judge::{Judge, Seen};
+use impasto::hint::Strokes;
+use impasto::methods::ColorForce;
+use impasto::{Pipeline, Raster, Result, Rgb};
+use impasto_yardstick::statistics::median;
+use tch::{Kind, Tensor};
+
+const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const STROKES: [(&str, Rgb); 4] = [
+    ("hair", Rgb(255, 99, 71)),
+    ("shirt", Rgb(72, 61, 139)),
+    ("background", Rgb(255, 215, 0)),
+    ("skin", Rgb(0, 128, 128)),
+];
+
+/// A stroke inside of a part: the longest run of cells that lie two cells from its border. `None` if there is none of four cells.
+fn inside(seen: &Seen, part: &str) -> Option<[(f64, f64); 2]> {
+    let part = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
+    let core: Tensor = 1.0 - (1.0f64 - part).max_pool2d([5, 5], [1, 1], [2, 2], [1, 1], false);
+    let core = Vec::<f32>::try_from(core.reshape([-1])).expect("numbers");
+    let mut best = (0, 0, 0); // length, row, first column
+    for row in 2..62 {
+        let mut begin = 2;
+        for column in 2..63 {
+            if column == 62 || core[row * 64 + column] < 0.5 {
+                best = best.max((column - begin.min(column), row, begin));
+                begin = column + 1;
+            }
+        }
+    }
+    let (length, row, begin) = best;
+    let pixel = |cell: usize| 4.0 * cell as f64 + 2.0;
+    (length >= 4).then(|| [(pixel(begin), pixel(row)), (pixel(begin + length.min(12) - 1), pixel(row))])
+}
+
+/// The median color of a picture where another one has a part.
+fn under(judge: &Judge, picture: &Raster, place: &Tensor) -> Result<Rgb> {
+    let seen = judge.look(picture)?;
+    seen.color_at(place).map_or(Ok(Rgb(0, 0, 0)), Ok)
+}
+
+/// CIEDE2000 of the pixels of a stroke.
+fn in_stroke(strokes: &Strokes, picture: &Raster, color: Rgb) -> f64 {
+    let pixels = (0..256).flat_map(|y| (0..256).map(move |x| (x, y)));
+    let own = pixels.filter(|(x, y)| strokes.layer().pixel(*x, *y) == Some((color, 255)));
+    median(own.filter_map(|(x, y)| picture.pixel(x, y)).map(|got| got.delta_e(color)).collect())
+}
+
+#[test]
+fn strokes_color_what_they_lie_on() -> Result<()> {
+    let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
+    let (mut strokes_at, mut objects, mut outside) = (vec![], vec![], vec![]);
+    for seed in 0..8 {
+        let plain = pipeline.request(PORTRAIT).seed(seed).run()?;
+        let seen = judge.look(plain.image(0)?)?;
+        let places = STROKES.map(|(part, color)| inside(&seen, part).map(|line| (part, color, line)));
+        let mut strokes = Strokes::new((256, 256));
+        for (_, color, line) in places.iter().flatten() {
+            strokes = strokes.line(*line, 4.0, *color);
+        }
+        let mut forces = ColorForce::painted(&strokes)?;
+        let request = pipeline.request(PORTRAIT).seed(seed);
+        let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+        let picture = output.image(0)?;
+        for (part, color, _) in places.into_iter().flatten() {
+            let (stroke, object) =
+                (in_stroke(&strokes, picture, color), under(&judge, picture, &seen.part(part))?.delta_e(color));
+            println!("seed {seed} {part}: in the stroke {stroke:.1}, the object {object:.1}");
+            strokes_at.push(stroke);
+            objects.push(object);
+        }
+        if let Some((part, color, line)) = places.into_iter().flatten().find(|(part, ..)| *part == "shirt") {
+            let mut one = ColorForce::painted(&Strokes::new((256, 256)).line(line, 4.0, color))?;
+            let request = pipeline.request(PORTRAIT).seed(seed);
+            let output = one.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+            outside.push(seen.change_outside(&judge.look(output.image(0)?)?, part));
+        }
+    }
+    let (stroke, object, outside) = (median(strokes_at), median(objects), median(outside));
+    println!("in strokes {stroke:.2}, objects {object:.2}, outside {outside:.2}");
+    assert!(stroke <= 2.0, "in strokes: CIEDE2000 {stroke:.2}");
+    assert!(object <= 2.5, "objects: CIEDE2000 {object:.2}");
+    assert!(outside <= 2.0, "change outside {outside:.2}");
+    Ok(())
+}
