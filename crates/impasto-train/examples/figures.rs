@@ -201,7 +201,7 @@ fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> 
     let mut present = (0.0, 0.0);
     for (seed, drawing) in drawings.iter().enumerate() {
         let record = palette_colors(&drawing.record, seed);
-        let output = pipeline.request(&record.caption(Wording::FULL, seed as u64)).seed(seed as u64).run()?;
+        let output = pipeline.request(record.caption(Wording::FULL, seed as u64)).seed(seed as u64).run()?;
         let picture = output.image(0)?;
         let found = labels(judge, picture)?;
         let small = picture.resize((JUDGED / 2, JUDGED / 2), Filter::Box)?;
