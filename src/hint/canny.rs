@@ -1,6 +1,6 @@
 //! Canny's edge detector, equal to OpenCV's to the bit.
 
-use super::Sketch;
+use super::sketch::Sketch;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 
@@ -103,6 +103,16 @@ impl Canny {
         }
         let whole = |value: f64| if self.l2 { value.min(32767.0).powi(2).floor() } else { value.floor() } as i64;
         Ok((whole(self.low.min(self.high)), whole(self.low.max(self.high))))
+    }
+}
+
+impl Sketch {
+    /// The edges of a picture, by [`Canny`] with its usual thresholds.
+    ///
+    /// # Errors
+    /// As [`Canny::edges`].
+    pub fn of_edges(picture: &Raster) -> Result<Self> {
+        Canny::default().edges(picture)
     }
 }
 

@@ -1,6 +1,5 @@
 //! [`Sketch`]: lines, black on white for people and 1 in 0..=1 for a network.
 
-use super::Canny;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::raster::{Filter, Raster};
@@ -27,14 +26,6 @@ impl Sketch {
     pub fn blank(size: impl Into<Size>) -> Self {
         let size = size.into();
         Self { lines: vec![false; size.width as usize * size.height as usize], size }
-    }
-
-    /// The edges of a picture, by [`Canny`] with its usual thresholds.
-    ///
-    /// # Errors
-    /// As [`Canny::edges`].
-    pub fn of_edges(picture: &Raster) -> Result<Self> {
-        Canny::default().edges(picture)
     }
 
     /// The lines of line art: a drawing, or a scan whose paper is not quite white. Ink is what is on the rarer side of the

@@ -113,6 +113,17 @@ impl Layer {
     }
 }
 
+impl Raster {
+    /// As [`open`](Self::open), with `background` behind what is transparent. On white it is what transformers shows to
+    /// CLIP.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
+        Ok(Layer::open(path)?.on(background))
+    }
+}
+
 /// Width × height, without a hundred thousand bytes.
 impl std::fmt::Debug for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

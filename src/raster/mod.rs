@@ -174,15 +174,6 @@ impl Raster {
         Ok(Self(decode_file(path.as_ref())?.into_rgb8()))
     }
 
-    /// As [`open`](Self::open), with `background` behind what is transparent. On white it is what transformers shows to
-    /// CLIP.
-    ///
-    /// # Errors
-    /// As [`open`](Self::open).
-    pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
-        Ok(Layer::open(path)?.on(background))
-    }
-
     /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
     ///
     /// The file is there complete or not at all: it is written beside its place and moved into it.
