@@ -110,7 +110,7 @@ impl<'a> Tap<'a> {
         Ok(Self(Some(Attached { call, hooks, table, cache, sites: None })))
     }
 
-    /// The same hooks in another network of the evaluation, such as a ControlNet. `sites` are the sites of that network in the order
+    /// Returns the hooks for another network of the evaluation, such as a ControlNet. `sites` are the sites of that network in the order
     /// in which it lists them, with their indexes among all sites of the run; `branches` are those stacked there.
     pub(crate) fn within<'b>(&'b mut self, sites: &'b [AttentionSite], branches: &'b [Branch]) -> Tap<'b> {
         Tap(self.0.as_mut().map(|live| Attached {

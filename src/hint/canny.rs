@@ -40,7 +40,7 @@ const TAN: i64 = 13573;
 /// Sides of the largest picture.
 const LARGEST: u32 = 16384;
 
-/// What is known of a pixel while edges are followed.
+/// State of a pixel while edges are followed.
 #[derive(Clone, Copy, PartialEq)]
 enum Pixel {
     None,

@@ -82,7 +82,7 @@ impl Sketch {
         picture
     }
 
-    /// The same lines at another size. A line stays one where it covers a quarter of a pixel.
+    /// Returns the lines at another size. A line stays one where it covers a quarter of a pixel.
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.

@@ -231,7 +231,7 @@ fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
     Ok(convolved(&x, across, [0, reach])?.f_to_kind(Kind::Float)?)
 }
 
-/// How [`Strokes::scribbled`] draws its strokes: each is a random walk through the picture.
+/// Settings of [`Strokes::scribbled`], in which each stroke is a random walk through the picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scribble {
     /// Number of strokes; up to 10,000.

@@ -1,4 +1,4 @@
-//! How a force finds what its phrase names.
+//! The saliency of a force: what finds the thing that its phrase names.
 
 use crate::color::Rgb;
 use crate::saliency::{Daam, Differential, Occurrence, Saliency};

@@ -23,7 +23,7 @@ use std::fmt;
 #[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ForceOptions {
-    /// How saliency becomes a mask.
+    /// Shape of the step from saliency to a mask.
     pub edge: MaskEdge,
     /// Which of several forces gets a cell that all of them claim.
     pub overlap: Overlap,
@@ -32,13 +32,13 @@ pub struct ForceOptions {
     pub last_step: bool,
     /// The variance σ² of a step.
     pub step_variance: StepVariance,
-    /// What the force shifts.
+    /// Part of a step that the force shifts.
     pub target: ForceTarget,
     /// Which part of the way to the color the force goes; every choice but `Off` keeps what is drawn on the region.
     pub texture: Texture,
     /// Finds the color variance while the picture is made, starting from [`ColorForce::color_var`](super::ColorForce::color_var).
     pub feedback: Option<Feedback>,
-    /// How the latent of the color is made.
+    /// Way in which the latent of the color is made.
     pub gold: GoldMode,
     /// The number of steps, 1..=1000, whose total strength every run has. With `None`, more steps force more.
     pub reference_steps: Option<usize>,
@@ -161,7 +161,7 @@ impl fmt::Debug for StepVariance {
     }
 }
 
-/// What a force shifts. k is its strength at the step, 0..1.
+/// Part of a step that a force shifts. k is the force's strength at the step, 0..1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ForceTarget {
@@ -174,7 +174,7 @@ pub enum ForceTarget {
     Denoised,
 }
 
-/// How saliency becomes a mask.
+/// Shape of the step from saliency to a mask.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MaskEdge {
