@@ -53,7 +53,7 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut strokes_at, mut objects, mut outside) = (vec![], vec![], vec![]);
     // Eight seeds have the medians .9, .5 and .4.
-    for seed in 0..4 {
+    for seed in 0..2 {
         let plain = pipeline.request(PORTRAIT).seed(seed).run()?;
         let seen = judge.look(plain.image(0)?)?;
         let places = STROKES.map(|(part, color)| inside(&seen, part).map(|line| (part, color, line)));
