@@ -2,6 +2,7 @@
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
+use crate::mask::otsu;
 use crate::raster::{Filter, Raster};
 use crate::size::Size;
 use tch::{Kind, Tensor};
@@ -47,18 +48,19 @@ impl Sketch {
                 _ => 0,
             })
             .collect();
-        let (least, most) =
-            light.iter().fold((255, 0), |(least, most), value| (value.min(&least).to_owned(), most.max(*value)));
-        if most < least || most - least < LEAST_CONTRAST {
+        let least = light.iter().min().copied().unwrap_or_default();
+        let most = light.iter().max().copied().unwrap_or_default();
+        if most - least < LEAST_CONTRAST {
             let value = format!("with lightness {least}..={most} of 0..=255");
             let expected =
                 format!("ink and paper that differ by {LEAST_CONTRAST} or more; an empty sheet is Sketch::blank");
             return Err(Error::parameter("line art", value, expected));
         }
-        let threshold = otsu(&light);
-        let dark = light.iter().filter(|value| **value <= threshold).count();
-        let ink_is_dark = 2 * dark <= light.len();
-        let lines = light.iter().map(|value| (*value <= threshold) == ink_is_dark).collect();
+        let shares: Vec<f64> = light.iter().map(|value| f64::from(*value) / 255.0).collect();
+        let (threshold, _) = otsu(&shares);
+        let dark = shares.iter().filter(|value| **value < threshold).count();
+        let ink_is_dark = 2 * dark <= shares.len();
+        let lines = shares.iter().map(|value| (*value < threshold) == ink_is_dark).collect();
         Ok(Self { lines, size: drawing.size() })
     }
 
@@ -101,30 +103,6 @@ impl Sketch {
         let shape = [1, 1, i64::from(self.size.height), i64::from(self.size.width)];
         Ok(Tensor::f_from_slice(&bytes)?.f_reshape(shape)?.f_to_kind(Kind::Float)?)
     }
-}
-
-/// The lightness up to which pixels are dark: the one that leaves the least variance within dark and light.
-fn otsu(light: &[u8]) -> u8 {
-    let mut histogram = [0u64; 256];
-    for value in light {
-        if let Some(count) = histogram.get_mut(usize::from(*value)) {
-            *count += 1;
-        }
-    }
-    let (all, sum) = (light.len() as f64, light.iter().map(|value| f64::from(*value)).sum::<f64>());
-    let (mut dark, mut below, mut best) = (0.0, 0.0, (0.0, 0u8));
-    for (value, count) in (0u8..=255).zip(histogram) {
-        dark += count as f64;
-        below += f64::from(value) * count as f64;
-        if dark > 0.0 && dark < all {
-            let apart = below / dark - (sum - below) / (all - dark);
-            let between = dark * (all - dark) * apart * apart;
-            if between > best.0 {
-                best = (between, value);
-            }
-        }
-    }
-    best.1
 }
 
 /// Width × height, without a hundred thousand bits.

@@ -1,6 +1,7 @@
 //! Regions of the picture, and how they are brought from one size to another: arrays in 0..=1 and nothing else.
 
 mod guided_filter;
+mod otsu;
 mod region;
 mod resample;
 
@@ -8,4 +9,5 @@ pub use region::Region;
 pub use resample::Resample;
 
 pub(crate) use guided_filter::{covered, outlined};
+pub(crate) use otsu::otsu;
 pub(crate) use region::has_images;

@@ -27,7 +27,7 @@ const VOCABULARY: &[&str] = &[
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("vocabulary", VOCABULARY, &["weights"]), // the error carries the weights' report
     ("mask", &["mask"], &["vocabulary"]),
-    ("hint", &["hint"], &["vocabulary"]),
+    ("hint", &["hint"], &["mask", "vocabulary"]),
     ("attention", &["attention"], &["vocabulary"]),
     ("weights", &["weights"], &["vocabulary"]),
     ("nn", &["nn"], &["weights", "attention", "vocabulary"]),
