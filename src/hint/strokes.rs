@@ -15,6 +15,8 @@ use tch::{Device, Kind, Tensor};
 
 /// Pixels below which a color is one of soft edges.
 const LEAST_PIXELS: usize = 8;
+/// Pixels that scribbles may paint in all, counted as often as they are painted: about a second.
+const MOST_WORK: u64 = 1 << 26;
 /// Most colors of a layer of strokes; each one costs a force.
 const MOST_COLORS: usize = 64;
 
@@ -275,6 +277,13 @@ impl Scribble {
         if thickness.is_empty() || thickness.iter().any(|pixels| *pixels > 64) {
             return Err(Error::parameter("thickness", format!("{thickness:?}"), "one or more, of 0 to 64 pixels"));
         }
+        // Each pixel of a walk is painted as a square.
+        let square = thickness.iter().max().map_or(1, |pixels| u64::from(*pixels).pow(2).max(1));
+        let work = u64::from(*strokes.end()) * u64::from(*length.end()) * square;
+        if work > MOST_WORK {
+            let value = format!("{strokes:?} of {length:?} steps, {square} pixels each");
+            return Err(Error::parameter("strokes", value, format!("at most {MOST_WORK} pixels to paint in all")));
+        }
         if !(0.0..=1.0).contains(blurred) {
             return Err(Error::parameter("blurred", blurred, "a probability, 0..=1"));
         }
@@ -411,6 +420,7 @@ mod tests {
         says(Scribble { length: 0..=9, ..usual() }, "length");
         says(Scribble { thickness: vec![], ..usual() }, "thickness");
         says(Scribble { thickness: vec![65], ..usual() }, "thickness");
+        says(Scribble { strokes: 1..=9_999, length: 1..=999_999, ..usual() }, "strokes");
         says(Scribble { blurred: 1.5, ..usual() }, "blurred");
         says(Scribble { blur: (0.0, 1.0), ..usual() }, "blur");
         says(Scribble { blur: (2.0, f64::NAN), ..usual() }, "blur");
