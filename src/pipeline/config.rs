@@ -61,9 +61,9 @@ pub struct RequestConfig {
     pub variation: Option<(u64, f64)>,
     /// Share of the training timesteps, 0..=1, after which the run ends.
     pub until: Option<f64>,
-    /// How ControlNets guess what their hints show.
+    /// Guess mode of ControlNets; `None`: they do not guess.
     pub guess: Option<Guess>,
-    /// How branches and images are batched.
+    /// Batching of branches and images.
     pub batching: Batching,
 }
 

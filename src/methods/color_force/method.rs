@@ -109,7 +109,7 @@ impl ColorForce {
 
     /// Forces what lies under each stroke to exactly its color, whatever it is called: one force for each color of the strokes, the
     /// largest first, as [`exact`](Self::exact) but for where it acts. A stroke is spread over the object that it lies on
-    /// ([`Spread`]); cells under the stroke itself are always forced. Attach all of them to a request.
+    /// ([`Spread`]); a stroke much thinner than a cell of 8 pixels may find nothing, and a note says so. Attach all of them to a request.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {

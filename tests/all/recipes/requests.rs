@@ -5,7 +5,7 @@ use impasto::diffusion::solver::{DpmppSde, Multistep, UniPc};
 use impasto::diffusion::{Noise, Spacing};
 use impasto::guidance::Cfg;
 use impasto::methods::ColorForce;
-use impasto::pipeline::{ColorWords, Pipeline, Request};
+use impasto::pipeline::{ColorWords, Pipeline, Request, RequestConfig};
 use impasto::saliency::Daam;
 use impasto::sampler::Batching;
 use impasto::{Raster, Result};
@@ -93,5 +93,28 @@ fn methods_of_a_pipeline_repeat_once() -> Result<()> {
     assert_same(&output, &twice);
     let (_, twice) = again(&mut Pipeline::builder().build()?, &output, 0)?;
     assert_same(&output, &twice);
+    Ok(())
+}
+
+#[test]
+fn config_sets_what_setters_set() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let by_setters =
+        pipeline.request(PORTRAIT).negative("blurry").seed(7).steps(3).solver_named("Euler a").size((128, 96));
+    let by_setters = by_setters.guidance_scale(5.0).variation(9, 0.2).run()?;
+    let config = RequestConfig {
+        prompt: PORTRAIT.into(),
+        negative: "blurry".into(),
+        seed: Some(7),
+        steps: 3,
+        solver_named: Some("Euler a".into()),
+        size: Some((128, 96).into()),
+        guidance_scale: Some(5.0),
+        variation: Some((9, 0.2)),
+        ..RequestConfig::default()
+    };
+    let by_config = pipeline.request("something else").config(config.clone()).run()?;
+    assert_eq!(by_config.recipe().config, config);
+    assert_same(&by_setters, &by_config);
     Ok(())
 }
