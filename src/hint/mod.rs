@@ -26,7 +26,9 @@ pub use canny::Canny;
 pub use sketch::Sketch;
 pub use strokes::{Scribble, Strokes};
 
+use crate::color::Rgb;
 use crate::error::Result;
+use crate::raster::Raster;
 use crate::size::Size;
 use tch::Tensor;
 
@@ -48,6 +50,22 @@ impl Drawing {
     pub fn hint(&self, size: impl Into<Size>) -> Result<Tensor> {
         let size = size.into();
         Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
+    }
+
+    /// The drawing for people to look at, at the size of the strokes: strokes on white paper, black lines over them.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`](crate::error::Error::Parameter) for strokes on a layer without pixels.
+    pub fn raster(&self) -> Result<Raster> {
+        let mut picture = self.strokes.layer().on(Rgb(255, 255, 255));
+        let Size { width, height } = picture.size();
+        let sketch = self.sketch.resize(picture.size())?;
+        for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
+            if sketch.is_line(x, y) {
+                picture.set(x, y, Rgb(0, 0, 0));
+            }
+        }
+        Ok(picture)
     }
 }
 
@@ -89,7 +107,7 @@ mod tests {
             let channels = side("c");
             let data = image["data"].as_array().unwrap().iter().map(|value| value.as_u64().unwrap() as u8);
             let bytes = if channels == 1 { data.flat_map(|gray| [gray; 3]).collect() } else { data.collect() };
-            let picture = crate::raster::Raster::from_bytes(bytes, (side("w"), side("h")))?;
+            let picture = Raster::from_bytes(bytes, (side("w"), side("h")))?;
             let number = |name: &str| case[name].as_f64().unwrap();
             let canny = Canny { low: number("low"), high: number("high"), l2: case["l2"].as_bool().unwrap() };
             let edges = canny.edges(&picture)?;
@@ -102,7 +120,7 @@ mod tests {
     }
 
     /// A picture that follows from its number, with thresholds: noise, blocks of 4 pixels, or a sawtooth.
-    fn random_case(number: u64) -> (crate::raster::Raster, Canny) {
+    fn random_case(number: u64) -> (Raster, Canny) {
         let mut random = splitmix::SplitMix64::new(number);
         let (w, h, gray, kind) = (1 + random.below(40), 1 + random.below(40), random.below(2) == 1, random.below(3));
         let channels = if gray { 1 } else { 3 };
@@ -127,7 +145,7 @@ mod tests {
         };
         let (low, high) = (f64::from(random.below(1200)) / 4.0, f64::from(random.below(2400)) / 4.0);
         let bytes = if gray { pixels.into_iter().flat_map(|value| [value; 3]).collect() } else { pixels };
-        let picture = crate::raster::Raster::from_bytes(bytes, (w, h)).unwrap();
+        let picture = Raster::from_bytes(bytes, (w, h)).unwrap();
         (picture, Canny { low, high, l2: random.below(2) == 1 })
     }
 
@@ -150,7 +168,7 @@ mod tests {
 
     #[test]
     fn thresholds_and_sizes_out_of_range_are_named() {
-        let picture = crate::raster::Raster::flat(crate::color::Rgb(1, 2, 3), (3, 3));
+        let picture = Raster::flat(Rgb(1, 2, 3), (3, 3));
         for (canny, name) in [
             (Canny { low: -1.0, ..Canny::default() }, "low is -1"),
             (Canny { high: f64::NAN, ..Canny::default() }, "high is NaN"),
@@ -158,7 +176,7 @@ mod tests {
             let error = canny.edges(&picture).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
         }
-        let empty = crate::raster::Raster::flat(crate::color::Rgb(1, 2, 3), (0, 3));
+        let empty = Raster::flat(Rgb(1, 2, 3), (0, 3));
         assert!(Sketch::of_edges(&empty).unwrap_err().to_string().contains("sides of 1 to 16384"));
     }
 
@@ -166,13 +184,21 @@ mod tests {
     fn drawing_of_another_size_is_brought_to_the_pictures() -> Result<()> {
         let drawing = Drawing {
             sketch: Sketch::blank((8, 8)),
-            strokes: Strokes::new((16, 16)).line([(4.0, 4.0)], 3.0, crate::color::Rgb(255, 0, 0)),
+            strokes: Strokes::new((16, 16)).line([(4.0, 4.0)], 3.0, Rgb(255, 0, 0)),
         };
         let hint = drawing.hint((32, 24))?;
         assert_eq!(hint.size(), [1, 5, 24, 32]);
         let alpha = hint.select(1, 4);
         assert!(alpha.max().double_value(&[]) == 1.0 && alpha.mean(tch::Kind::Float).double_value(&[]) < 0.2);
         assert!(drawing.hint((0, 8)).is_err());
+
+        let paper = Raster::flat(Rgb(255, 255, 255), (8, 8));
+        let mut lines = paper.clone();
+        (0..8).for_each(|x| lines.set(x, 5, Rgb(0, 0, 0)));
+        let shown = Drawing { sketch: Sketch::of_line_art(&lines)?, ..drawing }.raster()?;
+        assert_eq!(shown.size(), Size::new(16, 16));
+        let colors = [(4, 4), (4, 10), (15, 0)].map(|(x, y)| shown.pixel(x, y).unwrap());
+        assert_eq!(colors, [Rgb(255, 0, 0), Rgb(0, 0, 0), Rgb(255, 255, 255)]);
         Ok(())
     }
 }

@@ -105,7 +105,7 @@ impl<'c> Control<'c> {
         self
     }
 
-    /// What is to be told of a hint that is brought to the picture's size.
+    /// Returns a note about hints that are brought to the picture's size.
     pub(crate) fn resized(&self, size: Size) -> Option<String> {
         let own = match self.hint {
             Hint::Tensor(_) => return None,
@@ -200,7 +200,7 @@ pub struct Controlled<'m> {
     model: &'m Model,
     acting: Vec<Acting<'m>>,
     guess: Option<Guess>,
-    /// Those of the UNet, then those of each net.
+    /// Sites of the UNet, then those of each net.
     sites: Vec<AttentionSite>,
 }
 
@@ -212,7 +212,7 @@ struct Acting<'m> {
     embedded: Tensor,
     scale: f64,
     window: Window,
-    /// Where its sites are among those of the run.
+    /// Range of its sites among those of the run.
     sites: Range<usize>,
 }
 
@@ -229,7 +229,6 @@ impl<'m> Controlled<'m> {
 
     /// As [`Controlled::new`], with pictures brought to a size.
     pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
-        let _no_grad = tch::no_grad_guard();
         let mut sites = model.sites().to_vec();
         let acting = controls.iter().enumerate().map(|(number, control)| {
             let &Control { net, scale, window, .. } = control;

@@ -362,6 +362,11 @@ impl Model {
         self.scheduler.prediction_type
     }
 
+    /// The network, to evaluate it by hand: with a timestep for each row, say, or with gradients.
+    pub const fn unet(&self) -> &UNet {
+        &self.unet
+    }
+
     /// How prompts are read.
     pub(crate) const fn text_options(&self) -> TextOptions {
         self.text_encoders.options()

@@ -1,15 +1,15 @@
 //! Reading `config.json`: what is not implemented is refused by name, what does not matter is ignored.
 
 use crate::error::{Error, Result};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// A field that this crate implements for some values only, and those values as JSON. Missing and `null` are fine.
 pub(super) type Fixed = (&'static str, &'static [&'static str]);
 
 /// One number for all levels of a network, or one for each.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PerLevel {
     /// The same everywhere.

@@ -8,15 +8,16 @@ use super::unet::encoder::{Encoded, UnetEncoder};
 use super::unet::{AddedConditions, Residuals, UnetConfig};
 use crate::attention::{AttentionSite, Tap};
 use crate::error::{Error, Result};
-use crate::weights::Weights;
-use serde::Deserialize;
+use crate::weights::{Tensors, Weights};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
 /// How errors call a configuration that came from no file.
 const NAME: &str = "ControlNetConfig";
 
 /// A ControlNet as its `config.json` describes it; the names and the defaults are diffusers'.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct ControlNetConfig {
@@ -61,6 +62,23 @@ impl ControlNetConfig {
         config.unet.up_block_types = mirrored.collect();
         in_file(config.check(), file)?;
         Ok(config)
+    }
+
+    /// The text of a `config.json` that diffusers and [`from_json`](Self::from_json) read.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration contradicts itself.
+    pub fn to_json(&self) -> Result<String> {
+        /// What a UNet's configuration has and diffusers does not expect here.
+        const UNET_ALONE: [&str; 5] =
+            ["center_input_sample", "out_channels", "sample_size", "time_cond_proj_dim", "up_block_types"];
+        self.check()?;
+        let mut fields = serde_json::to_value(self).unwrap_or_default();
+        if let Some(fields) = fields.as_object_mut() {
+            fields.retain(|name, value| !UNET_ALONE.contains(&name.as_str()) && *value != Value::Null);
+            fields.insert("_class_name".into(), json!("ControlNetModel"));
+        }
+        Ok(format!("{fields:#}\n"))
     }
 
     /// Cells of a hint per cell of a latent, in each direction: 8 for Stable Diffusion.
@@ -127,6 +145,37 @@ impl ControlNet {
         };
         w.finish()?;
         Ok(net)
+    }
+
+    /// Weights to train a ControlNet from, f32: the contracting half of a UNet copied, a hint embedding at random that puts out
+    /// zeros, and output convolutions of zeros. Such a net changes no bit of what the UNet predicts.
+    ///
+    /// `unet` has the UNet's tensors under diffusers' names ([`Model::tensors`](crate::Model::tensors)); `seed` is that of the hint
+    /// embedding.
+    ///
+    /// # Errors
+    /// [`Error::Config`] if the configuration contradicts itself; [`Error::Parameter`] for a tensor that the UNet lacks or has in
+    /// another shape.
+    pub fn from_unet(unet: &Tensors, config: &ControlNetConfig, seed: u64) -> Result<Tensors> {
+        const EMBEDDING: &str = "controlnet_cond_embedding";
+        let _no_grad = tch::no_grad_guard();
+        let random = Weights::random(seed, Kind::Float, Device::Cpu);
+        Self::new(&random, config)?;
+        let mut weights = random.drawn()?;
+        for (name, x) in &mut weights {
+            let zero = ["controlnet_down_blocks", "controlnet_mid_block", "controlnet_cond_embedding.conv_out"];
+            if zero.iter().any(|part| name.starts_with(part)) {
+                *x = x.f_zeros_like()?;
+            } else if !name.starts_with(EMBEDDING) {
+                let of = unet.get(name).filter(|of| of.size() == x.size()).ok_or_else(|| {
+                    let expected = format!("a UNet that has {name} of shape {:?}", x.size());
+                    Error::parameter("the UNet to copy", "another one", expected)
+                })?;
+                *x = x.f_empty_like()?;
+                x.f_copy_(of)?;
+            }
+        }
+        Ok(weights)
     }
 
     /// What it was made from.
@@ -252,24 +301,36 @@ mod tests {
     }
 
     #[test]
-    fn zero_convolutions_change_no_bit_of_the_unet() -> Result<()> {
-        let (config, random) = (small("")?, Weights::random(1, Kind::Float, Device::Cpu));
-        ControlNet::new(&random, &config)?;
-        let mut tensors = random.drawn()?;
-        for (name, tensor) in &mut tensors {
-            if name.starts_with("controlnet_down") || name.starts_with("controlnet_mid") {
-                *tensor = tensor.zeros_like();
-            }
-        }
-        let residuals = run(&config, &Weights::new("zero", tensors, Kind::Float, Device::Cpu), &ones(&[1, 5, 12, 8]))?;
+    fn copy_of_a_unet_changes_no_bit_of_it() -> Result<()> {
+        let (config, random) = (small("")?, Weights::random(2, Kind::Float, Device::Cpu));
+        let unet = UNet::new(&random, &config.unet)?;
+        let weights = ControlNet::from_unet(&random.drawn()?, &config, 1)?;
+        assert_eq!(weights["mid_block.resnets.0.conv1.weight"], random.drawn()?["mid_block.resnets.0.conv1.weight"]);
+        assert!(weights["controlnet_cond_embedding.conv_in.weight"].abs().max().double_value(&[]) > 0.0);
+        let residuals = run(&config, &Weights::new("copy", weights, Kind::Float, Device::Cpu), &ones(&[1, 5, 12, 8]))?;
         assert_eq!(residuals.skips.len(), 4);
-        let unet = UNet::new(&Weights::random(2, Kind::Float, Device::Cpu), &config.unet)?;
         let eps = |residuals| {
             let added = AddedConditions { residuals, ..AddedConditions::default() };
             let (x, context) = (ones(&[2, 4, 6, 4]), ones(&[2, 3, 12]));
             unet.forward(&x, &Tensor::from(7.0), &context, Some(&added), &mut Tap::none())
         };
         assert_eq!(eps(Some(residuals))?, eps(None)?);
+
+        let other = Weights::random(2, Kind::Float, Device::Cpu);
+        UNet::new(&other, &UnetConfig { block_out_channels: vec![8, 8], ..config.unet.clone() })?;
+        let error = ControlNet::from_unet(&other.drawn()?, &config, 1).unwrap_err().to_string();
+        assert!(error.contains("the UNet to copy is another one; expected a UNet that has"), "{error}");
+        Ok(())
+    }
+
+    #[test]
+    fn configuration_is_read_as_it_was_written() -> Result<()> {
+        for more in ["", r#", "global_pool_conditions": true, "attention_head_dim": [2, 4]"#] {
+            let config = ControlNetConfig { unet: UnetConfig { sample_size: None, ..small("")?.unet }, ..small(more)? };
+            let text = config.to_json()?;
+            assert!(text.contains("ControlNetModel") && !text.contains("out_channels\": 4") && !text.contains("null"));
+            assert_eq!(ControlNetConfig::from_json("config.json", &text)?, config);
+        }
         Ok(())
     }
 

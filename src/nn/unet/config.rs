@@ -2,10 +2,10 @@
 
 use crate::error::Result;
 use crate::nn::config::{Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// A UNet as `unet/config.json` describes it; the names and the defaults are diffusers'.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[non_exhaustive]
 pub struct UnetConfig {
