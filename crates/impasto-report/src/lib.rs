@@ -1,4 +1,4 @@
-//! Runs of [`impasto`] to look at: a page of HTML, and contact sheets.
+//! Runs of [`impasto`] to look at: a page of HTML, contact sheets, and animations.
 //!
 //! Both show what guidance methods report ([`impasto::guidance::Report`]) and know none of the methods.
 //!
@@ -18,6 +18,7 @@
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
+mod animation;
 mod contact_sheet;
 mod frames;
 mod lettering;
@@ -26,6 +27,7 @@ mod page;
 mod plot;
 mod sheet;
 
+pub use animation::animation;
 pub use contact_sheet::contact_sheet;
 pub use page::page;
 pub use sheet::Sheet;
@@ -40,11 +42,15 @@ use std::path::Path;
 /// # Errors
 /// As [`page`]; [`Error::Io`].
 pub fn save(output: &Output, path: impl AsRef<Path>) -> Result<()> {
-    let (path, page) = (path.as_ref(), page(output)?);
+    write_whole(page(output)?.as_bytes(), path.as_ref())
+}
+
+/// Writes a file that is there complete or not at all.
+fn write_whole(bytes: &[u8], path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || -> std::io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(".report").tempfile_in(folder)?;
-        file.write_all(page.as_bytes())?;
+        file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())
