@@ -42,9 +42,7 @@ impl ModelFolder {
     /// # Errors
     /// [`Error::Io`], [`Error::Torch`].
     pub fn put(&self, part: &str, config: &str, weights: &Tensors) -> Result<()> {
-        self.write(&format!("{part}/config.json"), config.as_bytes())?;
-        let name = if part.ends_with("encoder") { "model" } else { "diffusion_pytorch_model" };
-        write_safetensors(&halved(weights)?, &self.folder.join(part).join(name).with_extension("safetensors"))
+        export(&self.folder.join(part), config, weights)
     }
 
     /// The tokenizer and the text encoder, in f32.
@@ -71,13 +69,27 @@ impl ModelFolder {
     }
 
     fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
-        let path = self.folder.join(file);
-        let at = |source| Error::Io { path: path.clone(), source };
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(at)?;
-        }
-        let partial = path.with_extension("partial");
-        fs::write(&partial, bytes).map_err(at)?;
-        fs::rename(&partial, &path).map_err(at)
+        write(&self.folder.join(file), bytes)
     }
+}
+
+/// Writes a network's folder in diffusers' layout: `config.json`, and the weights as f16. Each file is there whole or not at all.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Torch`].
+pub fn export(folder: &Path, config: &str, weights: &Tensors) -> Result<()> {
+    write(&folder.join("config.json"), config.as_bytes())?;
+    let encodes = folder.file_name().is_some_and(|name| name.to_string_lossy().ends_with("encoder"));
+    let name = if encodes { "model.safetensors" } else { "diffusion_pytorch_model.safetensors" };
+    write_safetensors(&halved(weights)?, &folder.join(name))
+}
+
+fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let at = |source| Error::Io { path: path.into(), source };
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(at)?;
+    }
+    let partial = path.with_extension("partial");
+    fs::write(&partial, bytes).map_err(at)?;
+    fs::rename(&partial, path).map_err(at)
 }

@@ -8,20 +8,23 @@
 //! cargo run --release -p impasto-train -- clip OUT --steps 1500
 //! cargo run --release -p impasto-train -- text OUT --steps 1500 --batch 32
 //! cargo run --release -p impasto-train -- evaluator OUT --steps 2000
+//! cargo run --release -p impasto-train -- control OUT --steps 3600 --batch 12 --kind bf16
 //! ```
 //!
 //! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
 //! and sample sheets. A training that is stopped and started again goes on from its last checkpoint.
 
 use clap::builder::RangedU64ValueParser;
-use clap::{Parser, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use impasto::nn::{ClipImageProcessor, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
-use impasto::weights::{Tensors, Weights, read_safetensors};
+use impasto::weights::{Tensors, Weights, parse_safetensors, read_safetensors};
+use impasto::{Defaults, LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
-    ClipTask, Error, EvaluatorTask, HELD_OUT, Latents, ModelFolder, Rate, TextTask, Training, TrainingProgress,
-    UnetTask, VaeTask, averaged,
+    ClipTask, ControlTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures, Rate,
+    TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
 };
+use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,13 +36,41 @@ const SIZE: u32 = 256;
 const VAE: &str = include_str!("../networks/vae.json");
 /// Its UNet.
 const UNET: &str = include_str!("../networks/unet.json");
+/// Channels of the hint's embedding in the embedded model's ControlNet.
+const SMALL_WIDTHS: [i64; 4] = [8, 16, 32, 64];
+/// Those of Stable Diffusion's ControlNets.
+const USUAL_WIDTHS: [i64; 4] = [16, 32, 96, 256];
 
-/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part.
+/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet for any model.
 #[derive(Parser)]
 #[command(version)]
-struct Options {
-    /// The part to train.
+struct Arguments {
+    #[command(subcommand)]
     part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Trains the autoencoder of pictures.
+    Vae(Options),
+    /// Trains the autoencoder's decoder alone, longer. Latents stay as they are.
+    Decoder(Options),
+    /// Makes latents of the drawings, which the UNet learns from; `unet` makes them if need be.
+    Latents(Options),
+    /// Trains the UNet.
+    Unet(Options),
+    /// Trains the vision tower, which learns to meet the text tower.
+    Clip(Options),
+    /// Trains the text tower, which learns to read past words that it does not know.
+    Text(Options),
+    /// Trains the judge that finds the parts of a picture.
+    Evaluator(Options),
+    /// Trains a ControlNet that follows lines and strokes of color, beside a checkpoint that stays as it is.
+    Control(ControlOptions),
+}
+
+#[derive(Args)]
+struct Options {
     /// Folder of the model, its checkpoints, journals and sample sheets.
     out: PathBuf,
     /// Number of steps in all, those of earlier calls included.
@@ -51,6 +82,9 @@ struct Options {
     /// Number of samples that a worker takes in a step.
     #[arg(long, default_value_t = 16, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
+    /// Number of batches that a worker takes in a step; their gradients are averaged.
+    #[arg(long, default_value_t = 1, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    accumulate: usize,
     /// Number of threads that each take a batch in a step.
     #[arg(long, default_value_t = 2, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     workers: usize,
@@ -75,22 +109,38 @@ fn minutes(text: &str) -> Result<Duration, &'static str> {
     time.ok_or("expected a number, 0 or more")
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Part {
-    /// The autoencoder of pictures.
-    Vae,
-    /// The autoencoder's decoder alone, longer. Latents stay as they are.
-    Decoder,
-    /// Latents of the drawings, which the UNet learns from; `unet` makes them if need be.
-    Latents,
-    /// The UNet.
-    Unet,
-    /// The vision tower, which learns to meet the text tower.
-    Clip,
-    /// The text tower, which learns to read past words that it does not know.
-    Text,
-    /// The judge that finds the parts of a picture.
-    Evaluator,
+#[derive(Args)]
+struct ControlOptions {
+    #[command(flatten)]
+    options: Options,
+    /// The checkpoint that the ControlNet is for: a diffusers folder, or a single file. The default is the embedded model.
+    #[arg(long, value_name = "PATH")]
+    model: Option<PathBuf>,
+    /// Pictures to learn from: a folder, with a text file of the same name beside each picture, or a list of JSON lines such as
+    /// {"picture": "cat.png", "caption": "a cat"}, with paths or URLs. The default are drawings of the embedded model's
+    /// kind.
+    #[arg(long, value_name = "PATH")]
+    pictures: Option<PathBuf>,
+    /// Where it is trained: cpu, mps, cuda, or cuda:1 and so on.
+    #[arg(long, default_value = "cpu", value_parser = device)]
+    device: Device,
+    /// Deviation of the mean that the noise has in patches. The default is .1 for the embedded model, which was trained
+    /// so, and 0 for others.
+    #[arg(long)]
+    offset_noise: Option<f64>,
+    /// Learning rate of matrices and kernels, by Muon; others learn at a sixth of it, by AdamW.
+    #[arg(long, default_value_t = 0.006)]
+    rate: f64,
+}
+
+fn device(text: &str) -> Result<Device, &'static str> {
+    match text.split_once(':') {
+        None if text == "cpu" => Ok(Device::Cpu),
+        None if text == "mps" => Ok(Device::Mps),
+        None if text == "cuda" => Ok(Device::Cuda(0)),
+        Some(("cuda", number)) => number.parse().map(Device::Cuda).map_err(|_| "expected a number after cuda:"),
+        _ => Err("expected cpu, mps, cuda, or cuda:1 and so on"),
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -111,27 +161,31 @@ impl From<Precision> for Kind {
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let options = Options::parse();
-    let (out, options) = (options.out.clone(), &options);
-    let model = ModelFolder::new(out.join("model"))?;
-    match options.part {
-        Part::Vae => vae(&out, &model, options)?,
-        Part::Decoder => decoder(&out, &model, options)?,
-        Part::Latents => drop(latents(&out, &model, options)?),
-        Part::Unet => unet(&out, &model, options)?,
-        Part::Clip => clip(&out, &model, options)?,
-        Part::Text => text(&out, &model, options)?,
-        Part::Evaluator => evaluator(&out, &model, options)?,
+    match &Arguments::parse().part {
+        Part::Vae(options) => vae(&options.out, &options.folder()?, options)?,
+        Part::Decoder(options) => decoder(&options.out, &options.folder()?, options)?,
+        Part::Latents(options) => drop(latents(&options.out, &options.folder()?, options)?),
+        Part::Unet(options) => unet(&options.out, &options.folder()?, options)?,
+        Part::Clip(options) => clip(&options.out, &options.folder()?, options)?,
+        Part::Text(options) => text(&options.out, &options.folder()?, options)?,
+        Part::Evaluator(options) => evaluator(&options.out, &options.folder()?, options)?,
+        Part::Control(options) => control(options)?,
     }
     Ok(())
 }
 
 impl Options {
+    fn folder(&self) -> impasto::Result<ModelFolder> {
+        ModelFolder::new(self.out.join("model"))
+    }
+
     fn training(&self, folder: PathBuf, muon: f64, adamw: f64, hold: f64) -> Training {
         Training {
             folder,
             seed: self.seed,
             workers: self.workers,
+            accumulate: self.accumulate,
+            device: Device::Cpu,
             rate: Rate { warm_up: 50, hold, steps: self.steps },
             muon: (muon, 0.01),
             adamw: (adamw, 1e-3),
@@ -157,7 +211,7 @@ fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> 
     let training = options.training(out.join("vae"), 0.03, 3e-3, 0.3);
     let initial = || options.initial(|| VaeTask::initial(&config, options.seed));
     let task = || VaeTask::new(config.clone(), dataset, Kind::Float);
-    let ema = training.run(initial, || Ok(task()), report)?;
+    let ema = training.run(initial, || Ok(task()), report())?;
     let scale = task().scaling_factor(&ema)?;
     Ok(model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)?)
 }
@@ -168,7 +222,7 @@ fn decoder(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Err
     let training = options.training(out.join("decoder"), 0.012, 1e-3, 0.2);
     let initial = || options.initial(|| read_safetensors(&out.join("vae/ema.safetensors")));
     let task = || Ok(VaeTask::new(config.clone(), dataset, Kind::Float).frozen_encoder());
-    let ema = training.run(initial, task, report)?;
+    let ema = training.run(initial, task, report())?;
     let path = model.path().join("vae/config.json");
     let json = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
     Ok(model.put("vae", &json, &ema)?)
@@ -198,7 +252,7 @@ fn unet(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     let initial = || options.initial(|| UnetTask::initial(&config, options.seed));
     let make =
         || UnetTask::new(UNET, model.clone(), latents.clone(), held_out.clone(), options.batch, options.kind.into());
-    let ema = training.run(initial, make, report)?;
+    let ema = training.run(initial, make, report())?;
     Ok(model.put("unet", UNET, &ema)?)
 }
 
@@ -230,7 +284,7 @@ fn clip(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
         Ok(weights)
     };
     let training = options.training(out.join("clip"), 0.01, 1.5e-3, 0.3);
-    let ema = training.run(|| options.initial(initial), make, report)?;
+    let ema = training.run(|| options.initial(initial), make, report())?;
     Ok(model.put("image_encoder", &json, &ClipTask::tower(&ema, "vision"))?)
 }
 
@@ -245,7 +299,7 @@ fn text(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     };
     let initial = || options.initial(|| read_safetensors(&model.path().join("text_encoder/model.safetensors")));
     let training = options.training(out.join("text"), 0.01, 1.5e-3, 0.2);
-    let ema = training.run(initial, make, report)?;
+    let ema = training.run(initial, make, report())?;
     Ok(model.put("text_encoder", &json, &ema)?)
 }
 
@@ -253,23 +307,82 @@ fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), E
     let training = options.training(out.join("evaluator"), 0.02, 4e-3, 0.0);
     let make = || Ok(EvaluatorTask::new(Dataset::new(SIZE)?, Some(trained_vae(model)?), options.batch));
     let initial = || options.initial(|| EvaluatorTask::initial(options.seed));
-    training.run(initial, make, report).map(drop)
+    training.run(initial, make, report()).map(drop)
 }
 
-fn report(progress: &TrainingProgress<'_>) {
-    let evaluated = progress.figures.iter().any(|(name, _)| name.starts_with("held-out"));
-    if evaluated || progress.step.is_multiple_of(20) {
+/// A ControlNet, for the embedded model or another one.
+fn control(control: &ControlOptions) -> Result<(), Error> {
+    let ControlOptions { options, device, .. } = control;
+    let (out, kind) = (&options.out, Kind::from(options.kind));
+    let source = match &control.model {
+        None => Source::embedded(),
+        Some(path) if path.is_dir() => Source::dir(path),
+        Some(path) => Source::file(path),
+    };
+    let load =
+        || Model::load_with(&source, LoadOptions { precision: kind.into(), device: *device, ..LoadOptions::default() });
+    let model = load()?;
+    let pictures: [Arc<dyn Pictures>; 2] = match (&control.pictures, &control.model) {
+        (Some(path), _) => {
+            let Defaults { width, height, .. } = model.defaults();
+            let open = |seed| Listed::open(path, &out.join("pictures"), Size::new(width, height), seed);
+            // The sheet shows pictures of the list in an order of its own.
+            [Arc::new(open(options.seed)?), Arc::new(open(HELD_OUT)?)]
+        }
+        (None, None) => {
+            let dataset = Dataset::new(SIZE)?;
+            let drawn = |name: &str, seeds: std::ops::Range<u64>| -> impasto::Result<Arc<dyn Pictures>> {
+                let first = seeds.start;
+                let latents = Latents::encode(&out.join(name), dataset, embedded_vae, seeds, options.workers as u64)?;
+                Ok(Arc::new(Drawn::new(dataset, latents, first)))
+            };
+            [drawn("latents", 0..options.count)?, drawn("held-out", HELD_OUT..HELD_OUT + 256)?]
+        }
+        (None, Some(path)) => {
+            let expected = "--pictures beside --model: another model knows nothing of the drawings";
+            return Err(impasto::Error::parameter("--model", path.display(), expected).into());
+        }
+    };
+    let widths = if control.model.is_none() { SMALL_WIDTHS } else { USUAL_WIDTHS };
+    let config = ControlTask::config(&model, &widths);
+    let offset = control.offset_noise.unwrap_or(if control.model.is_none() { 0.1 } else { 0.0 });
+    let make = || {
+        let [pictures, held_out] = pictures.clone();
+        Ok(ControlTask::new(load()?, config.clone(), pictures, held_out, options.batch, kind)?.offset(offset))
+    };
+    let initial = || options.initial(|| ControlTask::initial(&model, &config, options.seed));
+    let training = options.training(out.join("control"), control.rate, control.rate / 6.0, 0.4);
+    let ema = Training { device: *device, ..training }.run(initial, make, report())?;
+    Ok(export(&out.join("controlnet"), &config.to_json()?, &ema)?)
+}
+
+/// The embedded model's VAE, in f32.
+fn embedded_vae() -> impasto::Result<Vae> {
+    let file = |name: &str| impasto_tiny::file(name).unwrap_or_default();
+    let config = VaeConfig::from_json("vae/config.json", &String::from_utf8_lossy(file("vae/config.json")))?;
+    let tensors = parse_safetensors("vae", file("vae/diffusion_pytorch_model.safetensors"))?;
+    Vae::new(&Weights::new("the embedded VAE", tensors, Kind::Float, Device::Cpu), &config)
+}
+
+/// Shows how a training goes: a bar with the time left in a terminal, and a line every twenty steps elsewhere.
+fn report() -> impl FnMut(&TrainingProgress<'_>) {
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").unwrap_or(ProgressStyle::default_bar());
+    let bar = ProgressBar::new(0).with_style(style);
+    move |progress: &TrainingProgress<'_>| {
         let figures: Vec<_> = progress.figures.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
-        let left = progress.left.as_secs();
-        println!(
-            "{:>6}/{}  {:.2}/s  {}:{:02}:{:02} left  {}",
-            progress.step,
-            progress.steps,
-            progress.speed,
-            left / 3600,
-            left / 60 % 60,
-            left % 60,
-            figures.join("  ")
-        );
+        let (figures, left) = (figures.join("  "), progress.left.as_secs());
+        let time = format!("{:.2}/s  {}:{:02}:{:02} left", progress.speed, left / 3600, left / 60 % 60, left % 60);
+        let evaluated = progress.figures.iter().any(|(name, _)| name.starts_with("held-out"));
+        if evaluated || (bar.is_hidden() && progress.step.is_multiple_of(20)) {
+            bar.suspend(|| println!("{:>6}/{}  {time}  {figures}", progress.step, progress.steps));
+        }
+        if !evaluated {
+            bar.set_length(progress.steps);
+            bar.set_position(progress.step);
+            bar.set_message(format!("{time}  {figures}"));
+        }
+        if progress.step == progress.steps {
+            bar.finish_and_clear();
+        }
     }
 }

@@ -31,6 +31,15 @@ pub trait Task {
     /// Whatever hinders it.
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>>;
 
+    /// Pictures of one size that show something as it grows, in their order; none by default.
+    ///
+    /// # Errors
+    /// Whatever hinders it.
+    fn animation(&self, parameters: &Parameters) -> Result<Vec<Raster>> {
+        let _ = parameters;
+        Ok(Vec::new())
+    }
+
     /// Which optimizer moves a tensor. By default [`Rule::of_shape`].
     fn rule(&self, name: &str, shape: &[i64]) -> Rule {
         let _ = name;
@@ -47,20 +56,27 @@ pub struct Loss {
     pub parts: Vec<(&'static str, f64)>,
 }
 
-/// A worker's part of a step.
+/// A part of a step: what one worker does at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shard {
     /// Seed of the training.
     pub seed: u64,
     /// The step, from 0.
     pub step: u64,
-    /// Which worker, from 0.
-    pub worker: u64,
+    /// Number of this part of the step, from 0.
+    pub part: u64,
+    /// Number of parts of a step.
+    pub parts: u64,
     /// How far the training is, 0..1.
     pub progress: f64,
 }
 
 impl Shard {
+    /// Number of the `i`-th sample of this part, among all samples that a training takes in its order, if each part takes `batch`.
+    pub const fn sample(&self, batch: u64, i: u64) -> u64 {
+        (self.step.wrapping_mul(self.parts).wrapping_add(self.part)).wrapping_mul(batch).wrapping_add(i)
+    }
+
     /// The random numbers of this part; each call begins them anew.
     pub fn rng(&self) -> Pcg64Mcg {
         Pcg64Mcg::seed_from_u64(self.mixed())
@@ -75,6 +91,6 @@ impl Shard {
     fn mixed(&self) -> u64 {
         let mixed = self.seed.wrapping_mul(0xd134_2543_de82_ef95);
         let mixed = mixed.wrapping_add(self.step.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-        mixed.wrapping_add(self.worker.wrapping_mul(0xbf58_476d_1ce4_e5b9))
+        mixed.wrapping_add(self.part.wrapping_mul(0xbf58_476d_1ce4_e5b9))
     }
 }

@@ -11,8 +11,11 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
+/// Time for which a picture of an animation stays.
+const FRAME: Duration = Duration::from_millis(700);
+
 /// How something is trained, and where its files are: in `folder`, `checkpoint.safetensors` (everything), `ema.safetensors` (the
-/// weights to use, f16), `journal.jsonl`, `curves.png` and `sheet.png`.
+/// weights to use, f16), `journal.jsonl`, `curves.png`, and what the task has to show: `sheet.png`, `animation.png`.
 ///
 /// A training that finds its checkpoint goes on from there. Killed at any moment and started again it takes the same steps: all
 /// randomness comes from the seed and the number of the step.
@@ -25,6 +28,10 @@ pub struct Training {
     /// Threads that each take a shard of every batch. Libtorch's own threads are then one each: on small networks its way
     /// of splitting every operation is much slower.
     pub workers: usize,
+    /// Number of batches that each worker takes in a step, at least 1: their gradients are averaged (gradient accumulation).
+    pub accumulate: usize,
+    /// Where the weights are, and everything that is computed with them.
+    pub device: Device,
     /// The course of the learning rates, and the number of steps.
     pub rate: Rate,
     /// Learning rate and weight decay of matrices and kernels; see [`Muon`].
@@ -98,26 +105,26 @@ impl Training {
             Some(checkpoint) => checkpoint.weights.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect(),
             None => initial()?,
         };
-        let parameters = Parameters::new(&start, Device::Cpu)?;
+        let parameters = Parameters::new(&start, self.device)?;
         let task = make()?;
         let (muon, adamw) = (Muon::new(self.muon.0, self.muon.1), AdamW::new(self.adamw.0, self.adamw.1));
         let mut optimizer = Optimizer::new(muon, adamw, &parameters, |name, shape| task.rule(name, shape))?;
         let (mut step, ema) = match found {
             Some(checkpoint) => {
                 optimizer.restore(&checkpoint.optimizer)?;
-                (checkpoint.step, Parameters::new(&checkpoint.ema, Device::Cpu)?)
+                (checkpoint.step, Parameters::new(&checkpoint.ema, self.device)?)
             }
-            None => (0, Parameters::new(&start, Device::Cpu)?),
+            None => (0, Parameters::new(&start, self.device)?),
         };
         let mut journal = Journal::resume(&self.file("journal.jsonl"), step)?;
         let (begun, first, mut last_saved) = (Instant::now(), step, Instant::now());
         std::thread::scope(|scope| {
             let mut workers = Vec::new();
-            for worker in 0..self.workers.max(1) {
+            for _ in 0..self.workers.max(1) {
                 let (orders, inbox) = channel();
                 let (outbox, shares) = channel();
                 let own = parameters.share()?;
-                scope.spawn(move || work(worker as u64, own, make, &inbox, &outbox));
+                scope.spawn(move || work(own, make, &inbox, &outbox));
                 workers.push((orders, shares));
             }
             while step < self.rate.steps {
@@ -164,14 +171,16 @@ impl Training {
         optimizer: &mut Optimizer,
     ) -> Result<Vec<(&'static str, f64)>> {
         let progress = step as f64 / self.rate.steps.max(1) as f64;
-        for (worker, (orders, _)) in workers.iter().enumerate() {
+        let parts = workers.len() * self.accumulate.max(1);
+        for (part, (orders, _)) in (0..parts as u64).zip(workers.iter().cycle()) {
             // A worker that is gone has left its error in the other channel.
-            let _ = orders.send(Shard { seed: self.seed, step, worker: worker as u64, progress });
+            let _ = orders.send(Shard { seed: self.seed, step, part, parts: parts as u64, progress });
         }
-        // In the workers' order, whoever is ready first: sums of floats depend on it.
-        let mut shares = workers.iter().map(|(_, shares)| shares.recv().unwrap_or(Err(Error::Cancelled)));
+        // In the order of the parts, whoever is ready first: sums of floats depend on it.
+        let order = (0..parts).filter_map(|part| workers.get(part % workers.len().max(1)));
+        let mut shares = order.map(|(_, shares)| shares.recv().unwrap_or(Err(Error::Cancelled)));
         let (mut gradients, mut figures) = shares.next().unwrap_or(Err(Error::Cancelled))?;
-        let part = 1.0 / workers.len() as f64;
+        let part = 1.0 / parts as f64;
         for share in shares {
             let (others, more) = share?;
             for (gradient, other) in gradients.iter_mut().zip(&others) {
@@ -197,6 +206,10 @@ impl Training {
         if let Some(sheet) = task.sheet(ema)? {
             sheet.save(self.file("sheet.png"))?;
         }
+        let frames = task.animation(ema)?;
+        if !frames.is_empty() {
+            impasto_report::animation(&frames, FRAME, self.file("animation.png"))?;
+        }
         curves(&self.file("journal.jsonl"))?.save(self.file("curves.png"))?;
         task.evaluate(ema)
     }
@@ -208,9 +221,8 @@ impl Training {
     }
 }
 
-/// A worker's life: a shard in, gradients out.
+/// A worker's life: shards in, gradients out.
 fn work<T: Task>(
-    worker: u64,
     parameters: Parameters,
     make: impl Fn() -> Result<T>,
     inbox: &Receiver<Shard>,
@@ -222,7 +234,6 @@ fn work<T: Task>(
         Err(error) => return drop(outbox.send(Err(error))),
     };
     while let Ok(shard) = inbox.recv() {
-        debug_assert_eq!(shard.worker, worker);
         let share = task.loss(&parameters, &shard).and_then(|Loss { total, parts }| {
             let loss = total.f_double_value(&[])?;
             Ok((parameters.gradients(&total)?, [vec![("loss", loss)], parts].concat()))
@@ -260,7 +271,7 @@ mod tests {
             let y = x.f_matmul(&w.tensor("matrix", &[4, 4])?)?.f_add(&w.tensor("bias", &[4])?)?;
             let total = y.f_sub(&x.f_mul_scalar(3.0)?)?.f_square()?.f_mean(Kind::Float)?;
             let total = if shard.step == self.broken { total.f_log()?.f_mul_scalar(f64::NAN)? } else { total };
-            Ok(Loss { total, parts: vec![("worker", shard.worker as f64)] })
+            Ok(Loss { total, parts: vec![("part", shard.part as f64)] })
         }
 
         fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
@@ -284,6 +295,8 @@ mod tests {
             folder: folder.into(),
             seed: 3,
             workers: 2,
+            accumulate: 1,
+            device: Device::Cpu,
             rate: Rate { warm_up: 5, hold: 0.3, steps: 240 },
             muon: (0.06, 0.0),
             adamw: (0.02, 0.0),

@@ -1,10 +1,11 @@
 //! Training the UNet.
 
+use super::denoising::{Denoising, Noised, errors, noise};
 use super::export::ModelFolder;
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::Result;
 use impasto::attention::Tap;
-use impasto::diffusion::{Noise, TrainingSchedule};
+use impasto::diffusion::{Prediction, TrainingSchedule};
 use impasto::nn::{ClipText, UNet, UnetConfig};
 use impasto::text::Tokenizer;
 use impasto::weights::Tensors;
@@ -16,16 +17,8 @@ use tch::{Kind, Tensor};
 
 /// Share of captions that are left out, for classifier-free guidance.
 const UNPROMPTED: f64 = 0.1;
-/// Signal-to-noise ratio from which on losses are weighted down (Hang et al. 2023, "min-SNR").
-const SNR: f32 = 5.0;
-/// Deviation of the mean that the noise has in each channel of each patch, on top of its own. A large patch of plain noise averages
-/// out, so that a picture's layout and flat colors show through the noise even of the last timestep, where a run begins without
-/// them: what was learned there is then wrong. Guttenberg (2023, "offset noise") gives the whole picture such a mean.
-const OFFSET: f64 = 0.1;
-/// Patches along each side of the noise: the whole, halves and quarters.
-const PATCHES: [i64; 3] = [1, 2, 4];
-/// Ranges of timesteps whose held-out losses are told apart.
-const LEVELS: [&str; 4] = ["held-out 0-250", "held-out 250-500", "held-out 500-750", "held-out 750-1000"];
+/// Deviation of the mean that the noise has in each channel of each patch.
+pub(super) const OFFSET: f64 = 0.1;
 
 /// Prompts of the sample sheet, with their seed.
 const PROMPTS: [&str; 8] = [
@@ -50,7 +43,7 @@ pub struct UnetTask {
     tokenizer: Tokenizer,
     latents: Arc<Latents>,
     held_out: Arc<Latents>,
-    table: TrainingSchedule,
+    denoising: Denoising,
     batch: usize,
     kind: Kind,
 }
@@ -70,8 +63,20 @@ impl UnetTask {
         kind: Kind,
     ) -> Result<Self> {
         let (tokenizer, text_encoder) = model.text()?;
-        let (config, table) = (UnetConfig::from_json("unet/config.json", json)?, TrainingSchedule::stable_diffusion());
-        Ok(Self { config, json: json.into(), model, text_encoder, tokenizer, latents, held_out, table, batch, kind })
+        let config = UnetConfig::from_json("unet/config.json", json)?;
+        let denoising = Denoising { table: TrainingSchedule::stable_diffusion(), prediction: Prediction::Epsilon };
+        Ok(Self {
+            config,
+            json: json.into(),
+            model,
+            text_encoder,
+            tokenizer,
+            latents,
+            held_out,
+            denoising,
+            batch,
+            kind,
+        })
     }
 
     /// Weights to begin with: residual branches silent, and a prediction of zero.
@@ -97,19 +102,9 @@ impl UnetTask {
         timesteps: &[usize],
         captions: &[&str],
     ) -> Result<Tensor> {
-        let column = |f: fn(f32) -> f32| -> Result<Tensor> {
-            let values: Vec<f32> = timesteps.iter().map(|&t| f(self.abar(t))).collect();
-            Ok(Tensor::f_from_slice(&values)?.f_view([-1, 1, 1, 1])?)
-        };
-        let x = x0.f_mul(&column(f32::sqrt)?)?.f_add(&noise.f_mul(&column(|abar| (1.0 - abar).sqrt())?)?)?;
-        let times: Vec<f32> = timesteps.iter().map(|&t| t as f32).collect();
+        let Noised { sample, target, timesteps } = self.denoising.noised(x0, noise, timesteps)?;
         let context = self.context(captions)?;
-        let eps = unet.forward(&x, &Tensor::f_from_slice(&times)?, &context, None, &mut Tap::none())?;
-        Ok(eps.f_sub(noise)?.f_square()?.f_mean_dim([1, 2, 3].as_slice(), false, Kind::Float)?)
-    }
-
-    fn abar(&self, timestep: usize) -> f32 {
-        self.table.alphas_cumprod().get(timestep).copied().unwrap_or_default()
+        errors(&unet.forward(&sample, &timesteps, &context, None, &mut Tap::none())?, &target)
     }
 
     /// What the text encoder makes of captions, [n, 77, width].
@@ -124,55 +119,37 @@ impl UnetTask {
 impl Task for UnetTask {
     fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
         let mut rng = shard.rng();
-        let (mut indices, mut timesteps, mut captions) = (Vec::new(), Vec::new(), Vec::new());
-        for i in 0..self.batch {
+        let timesteps = self.denoising.timesteps(&mut rng, self.batch);
+        let (mut indices, mut captions) = (Vec::new(), Vec::new());
+        for _ in 0..self.batch {
             let index = rng.random_range(0..self.latents.len().max(1));
             indices.push(index);
-            // Spread evenly over the batch: a batch that happens to have little noise would move the loss, not the weights.
-            let at = (i as f64 + rng.random::<f64>()) / self.batch as f64;
-            timesteps.push(((at * self.table.len() as f64) as usize).min(self.table.len() - 1));
             let silent = rng.random_bool(UNPROMPTED);
             captions.push(if silent { "" } else { self.latents.caption(index, rng.random()) });
         }
         let x0 = self.latents.batch(&indices)?;
-        let noise = noise(&mut shard.noise(), &x0)?;
+        let noise = noise(&mut shard.noise(), &x0, OFFSET)?;
         let unet = UNet::new(&parameters.weights("", self.kind), &self.config)?;
         let errors = self.errors(&unet, &x0, &noise, &timesteps, &captions)?;
-        let weights: Vec<f32> = timesteps
-            .iter()
-            .map(|&t| {
-                let abar = self.abar(t);
-                let snr = abar / (1.0 - abar);
-                snr.min(SNR) / snr
-            })
-            .collect();
-        let total = errors.f_mul(&Tensor::f_from_slice(&weights)?)?.f_mean(Kind::Float)?;
+        let total = errors.f_mul(&self.denoising.weights(&timesteps, x0.device())?)?.f_mean(Kind::Float)?;
         Ok(Loss { parts: vec![("error", errors.f_mean(Kind::Float)?.f_double_value(&[])?)], total })
     }
 
     fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
         let unet = UNet::new(&parameters.weights("", Kind::Float), &self.config)?;
-        let shard = Shard { seed: 5, step: 0, worker: 0, progress: 0.0 };
+        let shard = Shard { seed: 5, step: 0, part: 0, parts: 1, progress: 0.0 };
         let (mut rng, mut source) = (shard.rng(), shard.noise());
         let count = self.held_out.len();
-        let mut all = Vec::new();
-        for start in (0..count).step_by(16) {
-            let indices: Vec<usize> = (start..count.min(start + 16)).collect();
+        let (mut all, timesteps) = (Vec::new(), self.denoising.spread(count));
+        for (start, timesteps) in (0..).step_by(16).zip(timesteps.chunks(16)) {
+            let indices: Vec<usize> = (start..start + timesteps.len()).collect();
             let x0 = self.held_out.batch(&indices)?;
-            let timesteps: Vec<usize> = indices.iter().map(|i| i * 389 % count * self.table.len() / count).collect();
             let captions: Vec<_> = indices.iter().map(|&i| self.held_out.caption(i, rng.random())).collect();
-            let noise = noise(&mut source, &x0)?;
-            let errors = self.errors(&unet, &x0, &noise, &timesteps, &captions)?;
-            all.extend(timesteps.into_iter().zip(Vec::<f32>::try_from(errors)?));
+            let noise = noise(&mut source, &x0, OFFSET)?;
+            let errors = self.errors(&unet, &x0, &noise, timesteps, &captions)?;
+            all.extend(timesteps.iter().copied().zip(Vec::<f32>::try_from(errors)?));
         }
-        let mean = |level: Option<usize>| {
-            let chosen =
-                all.iter().filter(|(t, _)| level.is_none_or(|level| t * LEVELS.len() / self.table.len() == level));
-            let (sum, n) = chosen.fold((0.0, 0), |(sum, n), (_, error)| (sum + f64::from(*error), n + 1));
-            sum / f64::from(n.max(1))
-        };
-        let levels = LEVELS.iter().enumerate().map(|(level, name)| (*name, mean(Some(level))));
-        Ok([("held-out error", mean(None))].into_iter().chain(levels).collect())
+        Ok(self.denoising.figures(&all))
     }
 
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {
@@ -191,15 +168,4 @@ impl Task for UnetTask {
         let ends = ["conv_in", "conv_out", "time_embedding"];
         if ends.iter().any(|end| name.starts_with(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
     }
-}
-
-/// Noise for latents [n, c, h, w] whose patches are off its mean, each on its own.
-fn noise(source: &mut Noise, x0: &Tensor) -> Result<Tensor> {
-    let (n, c, h, w) = x0.size4()?;
-    let mut noise = source.draw(&[n, c, h, w])?;
-    for patches in PATCHES {
-        let means = source.draw(&[n, c, patches, patches])?.f_upsample_nearest2d([h, w].as_slice(), None, None)?;
-        noise = noise.f_add(&means.f_mul_scalar(OFFSET)?)?;
-    }
-    Ok(noise)
 }

@@ -143,7 +143,7 @@ impl Task for VaeTask {
             let off = round_trip(&vae, &x)?.f_sub(&x)?.f_square()?.f_mean(Kind::Float)?.f_double_value(&[])?;
             noise += 10.0 * (4.0 / off).log10();
         }
-        let mut rng = Shard { seed: 0, step: 0, worker: 0, progress: 0.0 }.rng();
+        let mut rng = Shard { seed: 0, step: 0, part: 0, parts: 1, progress: 0.0 }.rng();
         let (mut sum, mut worst, flats) = (0.0, 0f64, 64);
         for _ in 0..flats {
             let color = Rgb(rng.random(), rng.random(), rng.random());

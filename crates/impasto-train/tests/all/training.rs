@@ -20,11 +20,13 @@ const UNET: &str = r#"{"block_out_channels": [16, 32], "norm_num_groups": 4, "at
     "cross_attention_dim": 128, "sample_size": 8, "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D"],
     "up_block_types": ["CrossAttnUpBlock2D", "UpBlock2D"]}"#;
 
-fn training(folder: &Path, steps: u64) -> Training {
+pub fn training(folder: &Path, steps: u64) -> Training {
     Training {
         folder: folder.into(),
         seed: 1,
         workers: 2,
+        accumulate: 1,
+        device: Device::Cpu,
         rate: Rate { warm_up: 2, hold: 0.5, steps },
         muon: (0.02, 0.0),
         adamw: (4e-3, 0.0),
@@ -37,7 +39,7 @@ fn training(folder: &Path, steps: u64) -> Training {
 }
 
 /// The mean of a figure over the first and over the last quarter of a journal.
-fn course(folder: &Path, figure: &str) -> (f64, f64) {
+pub fn course(folder: &Path, figure: &str) -> (f64, f64) {
     let lines = Journal::read(&folder.join("journal.jsonl")).unwrap();
     let values: Vec<f64> = lines.iter().filter_map(|line| line.get(figure)?.as_f64()).collect();
     let quarter = values.len() / 4;
@@ -120,7 +122,7 @@ fn towers_and_evaluator_learn() -> std::result::Result<(), impasto_train::Error>
         Parameters::new(&start, Device::Cpu)?,
     );
     for step in 0..32 {
-        let loss = alone.loss(&parameters, &Shard { seed: 1, step, worker: 0, progress: 0.0 })?;
+        let loss = alone.loss(&parameters, &Shard { seed: 1, step, part: 0, parts: 1, progress: 0.0 })?;
         assert!(loss.total.double_value(&[]).is_finite(), "step {step}: {:?}", loss.parts);
     }
 
@@ -130,7 +132,7 @@ fn towers_and_evaluator_learn() -> std::result::Result<(), impasto_train::Error>
     let (first, last) = course(&folder, "loss");
     assert!(last < 0.9 * first, "the evaluator does not learn: {first} -> {last}");
     let odd = EvaluatorTask::new(Dataset::new(192)?, None, 1);
-    let shard = Shard { seed: 1, step: 0, worker: 0, progress: 0.0 };
+    let shard = Shard { seed: 1, step: 0, part: 0, parts: 1, progress: 0.0 };
     let error = odd.loss(&Parameters::new(&EvaluatorTask::initial(1)?, Device::Cpu)?, &shard).expect_err("192 pixels");
     assert!(error.to_string().contains("size is 192; expected at most 128, or a multiple"), "{error}");
     Ok(())
@@ -170,8 +172,8 @@ fn a_shard_is_the_same_every_time_it_is_asked_for() -> std::result::Result<(), i
     let config = VaeConfig::from_json("vae", VAE)?;
     let task = VaeTask::new(config.clone(), Dataset::new(SIZE)?, Kind::Float);
     let parameters = Parameters::new(&VaeTask::initial(&config, 1)?, Device::Cpu)?;
-    let loss = |step, worker| -> Result<f64> {
-        let shard = Shard { seed: 1, step, worker, progress: 0.0 };
+    let loss = |step, part| -> Result<f64> {
+        let shard = Shard { seed: 1, step, part, parts: 2, progress: 0.0 };
         Ok(task.loss(&parameters, &shard)?.total.double_value(&[]))
     };
     assert_eq!(loss(3, 0)?, loss(3, 0)?);

@@ -1,0 +1,266 @@
+//! Training a ControlNet.
+
+use super::denoising::{Denoising, Noised, errors, noise};
+use super::hints::drawing;
+use super::{Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
+use impasto::attention::Tap;
+use impasto::hint::{Canny, Drawing, Scribble, Strokes};
+use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig};
+use impasto::weights::Tensors;
+use impasto::{Codec, Conditioning, Control, Error, Model, Pipeline, Raster, Result, Rgb, Size};
+use impasto_report::Sheet;
+use rand::Rng;
+use std::sync::Arc;
+use tch::{Kind, Tensor};
+
+/// Share of captions that are left out, so that a hint alone suffices (Zhang et al. 2023).
+const UNPROMPTED: f64 = 0.5;
+/// Channels of a hint: lines, and red, green, blue and alpha of strokes.
+const CHANNELS: i64 = 5;
+/// Samples that held-out errors are measured on.
+const EVALUATED: u64 = 128;
+/// Pictures of the sample sheet.
+const SHOWN: u64 = 4;
+/// Strokes that the sheet's columns have.
+const STROKES: [u32; 4] = [0, 1, 3, 8];
+/// Strokes of the animation's last picture.
+const ANIMATED: u32 = 8;
+/// Thickness of strokes that are shown, in pixels.
+const THICKNESS: u32 = 3;
+/// Teaches a ControlNet to follow lines and strokes of color, on any checkpoint of the family; the checkpoint stays as it is.
+pub struct ControlTask {
+    model: Model,
+    config: ControlNetConfig,
+    pictures: Arc<dyn Pictures>,
+    held_out: Arc<dyn Pictures>,
+    denoising: Denoising,
+    batch: usize,
+    offset: f64,
+    kind: Kind,
+}
+
+impl ControlTask {
+    /// A task whose shards are of `batch` pictures. The ControlNet computes in `kind`, which the model was loaded in.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a model that paints into pictures.
+    pub fn new(
+        model: Model,
+        config: ControlNetConfig,
+        pictures: Arc<dyn Pictures>,
+        held_out: Arc<dyn Pictures>,
+        batch: usize,
+        kind: Kind,
+    ) -> Result<Self> {
+        if model.inpaints() {
+            let expected = "the checkpoint that it was made of: a ControlNet learned there works with both";
+            return Err(Error::parameter("model", "one that paints into pictures", expected));
+        }
+        let denoising = Denoising { table: model.training_schedule().clone(), prediction: model.prediction() };
+        Ok(Self { model, config, pictures, held_out, denoising, batch, offset: 0.0, kind })
+    }
+
+    /// Gives the mean of the noise a deviation of its own in patches: .1 for the embedded model, which was trained so. Default: 0.
+    #[must_use]
+    pub const fn offset(mut self, offset: f64) -> Self {
+        self.offset = offset;
+        self
+    }
+
+    /// The configuration of a ControlNet for a model: hints of five channels, brought to the latent's size by convolutions of
+    /// `widths` channels (16, 32, 96, 256 for Stable Diffusion).
+    pub fn config(model: &Model, widths: &[i64]) -> ControlNetConfig {
+        let mut config = ControlNetConfig::default();
+        config.unet = model.unet().config().clone();
+        config.conditioning_channels = CHANNELS;
+        config.conditioning_embedding_out_channels = widths.to_vec();
+        config
+    }
+
+    /// Weights to begin with; see [`ControlNet::from_unet`].
+    ///
+    /// # Errors
+    /// Those of [`ControlNet::from_unet`].
+    pub fn initial(model: &Model, config: &ControlNetConfig, seed: u64) -> Result<Tensors> {
+        let missing = || Error::parameter("model", "without a UNet", "a checkpoint that has one");
+        ControlNet::from_unet(model.tensors("unet").ok_or_else(missing)?, config, seed)
+    }
+
+    /// Errors of the predictions for samples with hints, [n].
+    fn errors(&self, net: &ControlNet, samples: &[Sample], hint: &Tensor, noising: Noising<'_>) -> Result<Tensor> {
+        let (x0, contexts) = (self.latents(samples)?, self.contexts(noising.captions)?);
+        let noise = noise(noising.source, &x0, self.offset)?;
+        let Noised { sample, target, timesteps } = self.denoising.noised(&x0, &noise, noising.timesteps)?;
+        let (sample, hint) = (sample.f_to_kind(self.kind)?, hint.f_to_kind(self.kind)?);
+        let Told { context, mut added } = contexts;
+        let embedded = net.embed(&hint)?;
+        let residuals = net.forward(&sample, &timesteps, &context, Some(&added), &embedded, &mut Tap::none())?;
+        added.residuals = Some(residuals);
+        errors(&self.model.unet().forward(&sample, &timesteps, &context, Some(&added), &mut Tap::none())?, &target)
+    }
+
+    /// Latents of samples, [n, c, h, w] f32: their own, or what the model's VAE makes of the pictures.
+    fn latents(&self, samples: &[Sample]) -> Result<Tensor> {
+        let device = impasto::diffusion::Denoiser::device(&self.model);
+        let latent = |sample: &Sample| match &sample.latent {
+            Some(latent) => Ok(latent.f_to_device(device)?),
+            None => self.model.encode(&sample.picture.to_tensor(device)?),
+        };
+        Ok(Tensor::f_cat(&samples.iter().map(latent).collect::<Result<Vec<_>>>()?, 0)?.f_to_kind(Kind::Float)?)
+    }
+
+    /// What the text encoders make of captions.
+    fn contexts(&self, captions: &[&str]) -> Result<Told> {
+        let mut all = captions.iter().map(|caption| self.model.text(caption)).collect::<Result<Vec<_>>>()?;
+        Conditioning::equalize(&mut all, &self.model)?;
+        let contexts: Vec<&Tensor> = all.iter().map(|conditioning| &conditioning.context).collect();
+        let context = Tensor::f_cat(&contexts, 0)?.f_to_kind(self.kind)?;
+        let pooled: Vec<&Tensor> = all.iter().filter_map(|conditioning| conditioning.pooled.as_ref()).collect();
+        let mut added = AddedConditions::default();
+        if self.model.unet().config().addition_embed_type.is_some() {
+            let Size { width, height } = self.size();
+            let [w, h] = [width, height].map(|side| side as f32);
+            let sizes = Tensor::f_from_slice(&[h, w, 0.0, 0.0, h, w])?.f_to_device(context.device())?;
+            added.time_ids = Some(sizes.f_view([1, -1])?.f_repeat([captions.len() as i64, 1])?);
+            added.text_embeds = Some(Tensor::f_cat(&pooled, 0)?.f_to_kind(self.kind)?);
+        }
+        Ok(Told { context, added })
+    }
+
+    /// The size that pictures are trained at.
+    fn size(&self) -> Size {
+        let defaults = self.model.defaults();
+        Size::new(defaults.width, defaults.height)
+    }
+
+    fn net(&self, parameters: &Parameters) -> Result<ControlNet> {
+        ControlNet::new(&parameters.weights("", self.kind), &self.config)
+    }
+
+    /// What is painted of a held-out picture's lines and its first strokes, for each count of strokes.
+    fn stroke_after_stroke(&self, net: &ControlNet, number: u64, counts: &[u32]) -> Result<Vec<Painted>> {
+        let Sample { picture, caption, .. } = self.held_out.sample(number)?;
+        let sketch = Canny::default().edges(&picture)?;
+        let usual = Scribble::for_side(picture.width().min(picture.height()));
+        let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
+        let mut all = Vec::new();
+        for &count in counts {
+            let strokes = match count {
+                0 => Strokes::new(picture.size()),
+                // The strokes of a seed are the same ones, however many there are.
+                _ => {
+                    let (strokes, thickness) = (count..=count, vec![THICKNESS]);
+                    let scribble = Scribble { strokes, thickness, blurred: 0.0, ..usual.clone() };
+                    Strokes::scribbled(&picture, &scribble, number)?
+                }
+            };
+            let drawing = Drawing { sketch: sketch.clone(), strokes };
+            let request = pipeline.request(caption.as_str()).size(picture.size()).seed(number);
+            let output = request.control(Control::drawing(net, &drawing)).run()?;
+            let painted = output.images().first().cloned().unwrap_or_else(|| picture.clone());
+            all.push(Painted { count, drawing, painted });
+        }
+        Ok(all)
+    }
+}
+
+/// What was painted with some strokes.
+struct Painted {
+    count: u32,
+    drawing: Drawing,
+    painted: Raster,
+}
+
+/// Captions and noise of a batch.
+struct Noising<'a> {
+    captions: &'a [&'a str],
+    timesteps: &'a [usize],
+    source: &'a mut impasto::diffusion::Noise,
+}
+
+/// What the networks are told of captions.
+struct Told {
+    context: Tensor,
+    added: AddedConditions,
+}
+
+impl Task for ControlTask {
+    fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
+        let mut rng = shard.rng();
+        let timesteps = self.denoising.timesteps(&mut rng, self.batch);
+        let (mut samples, mut hints, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+        for i in 0..self.batch as u64 {
+            let sample = self.pictures.sample(shard.sample(self.batch as u64, i))?;
+            hints.push(drawing(&sample.picture, &mut rng)?.hint(sample.picture.size())?);
+            silent.push(rng.random_bool(UNPROMPTED));
+            samples.push(sample);
+        }
+        let captions: Vec<&str> = samples
+            .iter()
+            .zip(&silent)
+            .map(|(sample, silent)| if *silent { "" } else { sample.caption.as_str() })
+            .collect();
+        let net = self.net(parameters)?;
+        let noising = Noising { captions: &captions, timesteps: &timesteps, source: &mut shard.noise() };
+        let errors = self.errors(&net, &samples, &Tensor::f_cat(&hints, 0)?, noising)?;
+        let total = errors.f_mul(&self.denoising.weights(&timesteps, errors.device())?)?.f_mean(Kind::Float)?;
+        let mut parts = vec![("error", errors.f_mean(Kind::Float)?.f_double_value(&[])?)];
+        parts.extend(self.pictures.skipped().map(|count| ("skipped", count as f64)));
+        Ok(Loss { parts, total })
+    }
+
+    fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>> {
+        let net = self.net(parameters)?;
+        let shard = Shard { seed: 5, step: 0, part: 0, parts: 1, progress: 0.0 };
+        let (mut rng, mut source) = (shard.rng(), shard.noise());
+        let timesteps = self.denoising.spread(EVALUATED as usize);
+        let mut all = Vec::new();
+        for (first, timesteps) in (0..).step_by(8).zip(timesteps.chunks(8)) {
+            let numbers = first..first + timesteps.len() as u64;
+            let samples = numbers.map(|number| self.held_out.sample(number)).collect::<Result<Vec<_>>>()?;
+            let hints = samples.iter().map(|sample| drawing(&sample.picture, &mut rng)?.hint(sample.picture.size()));
+            let hint = Tensor::f_cat(&hints.collect::<Result<Vec<_>>>()?, 0)?;
+            let captions: Vec<&str> = samples.iter().map(|sample| sample.caption.as_str()).collect();
+            let noising = Noising { captions: &captions, timesteps, source: &mut source };
+            let errors = self.errors(&net, &samples, &hint, noising)?;
+            all.extend(timesteps.iter().copied().zip(Vec::<f32>::try_from(errors)?));
+        }
+        Ok(self.denoising.figures(&all))
+    }
+
+    fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {
+        let net = self.net(parameters)?;
+        let mut sheet = Sheet::new(2 + STROKES.len());
+        for number in 0..SHOWN {
+            let Sample { picture, caption, .. } = self.held_out.sample(number)?;
+            sheet = sheet.add(caption, &picture);
+            let all = self.stroke_after_stroke(&net, number, &STROKES)?;
+            if let Some(last) = all.last() {
+                sheet = sheet.add("lines and strokes", &last.drawing.raster()?);
+            }
+            for Painted { count, painted, .. } in &all {
+                sheet = sheet.add(format!("{count} {}", if *count == 1 { "stroke" } else { "strokes" }), painted);
+            }
+        }
+        sheet.draw().map(Some)
+    }
+
+    /// The drawing, and what is painted of it, stroke after stroke.
+    fn animation(&self, parameters: &Parameters) -> Result<Vec<Raster>> {
+        let counts: Vec<u32> = (0..=ANIMATED).collect();
+        let all = self.stroke_after_stroke(&self.net(parameters)?, 0, &counts)?;
+        let beside = |Painted { drawing, painted, .. }: &Painted| -> Result<Raster> {
+            let Size { width, height } = painted.size();
+            let mut frame = Raster::flat(Rgb(255, 255, 255), (2 * width, height));
+            frame.paste(&drawing.raster()?, 0, 0);
+            frame.paste(painted, width, 0);
+            Ok(frame)
+        };
+        all.iter().map(beside).collect()
+    }
+
+    fn rule(&self, name: &str, shape: &[i64]) -> Rule {
+        let ends = ["conv_in", "time_embedding", "controlnet_"];
+        if ends.iter().any(|end| name.starts_with(end)) { Rule::AdamW } else { Rule::of_shape(shape) }
+    }
+}

@@ -1,0 +1,101 @@
+//! Lines and strokes that somebody might have drawn before a picture was there: hints for a ControlNet in training.
+
+use impasto::hint::{Canny, Drawing, Scribble, Sketch, Strokes};
+use impasto::{Raster, Result, Size};
+use rand::Rng;
+
+/// Probabilities of hints without lines, without strokes, and without either.
+const WITHOUT: (f64, f64, f64) = (0.1, 0.15, 0.05);
+/// Probability of edges found with other thresholds than the usual ones.
+const OTHER_THRESHOLDS: f64 = 0.2;
+/// Probability that strokes are smooth ones of one flat color each, as people draw them, instead of scribbles.
+const SMOOTH: f64 = 0.3;
+
+/// Makes a drawing of a picture at random: edges, and strokes in the picture's own colors. Some drawings lack one of the two, and a few
+/// are empty, so that the network learns to do with less.
+///
+/// # Errors
+/// Those of [`Canny::edges`] and [`Strokes::scribbled`].
+///
+/// Source: "Coloring with ControlNet" (2024); the probabilities and the smooth strokes are this crate's.
+pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
+    let (lines, strokes, both) = WITHOUT;
+    let nothing = rng.random_bool(both);
+    let (lines, strokes) = (nothing || rng.random_bool(lines), nothing || rng.random_bool(strokes));
+    let mut canny = Canny::default();
+    if rng.random_bool(OTHER_THRESHOLDS) {
+        canny.low = rng.random_range(50.0..150.0);
+        canny.high = rng.random_range(150.0..300.0);
+    }
+    let sketch = if lines { Sketch::blank(picture.size()) } else { canny.edges(picture)? };
+    let seed = rng.random();
+    let strokes = match strokes {
+        true => Strokes::new(picture.size()),
+        false if rng.random_bool(SMOOTH) => smooth(picture, rng),
+        false => {
+            let Size { width, height } = picture.size();
+            Strokes::scribbled(picture, &Scribble::for_side(width.min(height)), seed)?
+        }
+    };
+    Ok(Drawing { sketch, strokes })
+}
+
+/// One to eight curves, each in the color of the picture halfway along it.
+fn smooth(picture: &Raster, rng: &mut impl Rng) -> Strokes {
+    let Size { width, height } = picture.size();
+    let (width, height) = (f64::from(width), f64::from(height));
+    let reach = 0.25 * width.min(height);
+    let mut strokes = Strokes::new(picture.size());
+    for _ in 0..rng.random_range(1..=8) {
+        let middle = (rng.random_range(0.0..width), rng.random_range(0.0..height));
+        let mut off = || rng.random_range(-reach..=reach);
+        let (along, bend) = ((off(), off()), (0.3 * off(), 0.3 * off()));
+        let points = (0..=12).map(|i| {
+            let t = f64::from(i) / 6.0 - 1.0; // -1..=1
+            (middle.0 + t * along.0 + t * t * bend.0, middle.1 + t * along.1 + t * t * bend.1)
+        });
+        let Some(color) = picture.pixel(middle.0 as u32, middle.1 as u32) else { continue };
+        // A stroke ends where the picture has another color: nobody paints over the border of what is to have one color.
+        let alike = |&(x, y): &(f64, f64)| {
+            x >= 0.0 && y >= 0.0 && picture.pixel(x as u32, y as u32).is_some_and(|other| other.delta_e(color) < 10.0)
+        };
+        let points: Vec<_> = points.collect();
+        let (before, after) = points.split_at(points.len() / 2);
+        let kept: Vec<_> = before.iter().rev().take_while(|at| alike(at)).collect();
+        let path = kept.into_iter().rev().chain(after.iter().take_while(|at| alike(at))).copied();
+        strokes = strokes.line(path.collect::<Vec<_>>(), rng.random_range(1.0..3.0), color);
+    }
+    strokes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dataset::Dataset;
+    use super::*;
+    use rand::SeedableRng;
+
+    #[test]
+    fn drawings_have_edges_and_strokes_in_the_pictures_colors() -> Result<()> {
+        let mut rng = rand_pcg::Pcg64Mcg::seed_from_u64(1);
+        let picture = Dataset::new(128)?.draw(3)?.picture;
+        let (mut blank, mut bare, mut off, mut painted) = (0, 0, 0, 0);
+        for _ in 0..200 {
+            let drawing = drawing(&picture, &mut rng)?;
+            let pixels = || (0..128).flat_map(|y| (0..128).map(move |x| (x, y)));
+            blank += usize::from(pixels().all(|(x, y)| !drawing.sketch.is_line(x, y)));
+            let strokes: Vec<_> = pixels()
+                .filter_map(|(x, y)| Some((picture.pixel(x, y)?, drawing.strokes.layer().pixel(x, y)?)))
+                .collect();
+            let own: Vec<_> = strokes.iter().filter(|(_, (_, alpha))| *alpha == 255).collect();
+            bare += usize::from(own.is_empty());
+            painted += own.len();
+            off += own.iter().filter(|(color, (stroke, _))| color.delta_e(*stroke) > 15.0).count();
+        }
+        assert!(
+            (10..=55).contains(&blank) && (15..=70).contains(&bare),
+            "{blank} without lines, {bare} without strokes"
+        );
+        assert!(painted > 200 * 50 && off * 10 < painted, "{off} of {painted} pixels have another color");
+        Ok(())
+    }
+}

@@ -1,0 +1,301 @@
+//! Pictures of one's own, from a folder or a list, loaded ahead of the training.
+
+use super::pictures::{Pictures, Sample};
+use impasto::raster::Filter;
+use impasto::{Error, Raster, Result, Size};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_pcg::Pcg64Mcg;
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tempfile::NamedTempFile;
+
+/// File names of pictures.
+const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+/// Name of a folder's list, as data sets of the Hugging Face hub have it.
+const METADATA: &str = "metadata.jsonl";
+/// Pictures that are loaded ahead.
+const AHEAD: u64 = 64;
+/// Threads that load.
+const LOADERS: usize = 4;
+/// Largest file that is fetched, in bytes.
+const LARGEST: u64 = 64 << 20;
+/// Time after which a server that sends nothing is given up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Pictures of a folder or a list, in an order that a seed shuffles anew each time all have been used. Each is scaled and cut to one
+/// size around its middle. Background threads load pictures ahead, and fetch those that are named by a URL into a cache folder. A
+/// picture that cannot be read is skipped: the next one takes its place.
+#[derive(Debug)]
+pub struct Listed {
+    shelf: Arc<Shelf>,
+}
+
+/// A line of a list.
+#[derive(Clone, Debug, Deserialize)]
+struct Entry {
+    #[serde(alias = "file_name", alias = "image", alias = "path", alias = "url")]
+    picture: String,
+    #[serde(default, alias = "text", alias = "prompt")]
+    caption: String,
+}
+
+/// What the loaders and the training share.
+#[derive(Debug)]
+struct Shelf {
+    entries: Vec<Entry>,
+    /// Folder that paths are relative to.
+    base: PathBuf,
+    cache: PathBuf,
+    size: Size,
+    seed: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// Held while a picture is fetched or read, one for each entry: several loaders may want the same one.
+    busy: Vec<Mutex<()>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Samples that are loading (`None`) or loaded, by number.
+    ready: HashMap<u64, Option<Result<Sample>>>,
+    /// Numbers below this one were asked for, or are loaded ahead.
+    wanted: u64,
+    /// Numbers below this one were taken by a loader.
+    taken: u64,
+    /// Entries that cannot be read, and why the first of them could not.
+    bad: BTreeSet<usize>,
+    reason: Option<String>,
+    /// The entries as they come the `.0`-th time.
+    order: Option<(u64, Arc<Vec<usize>>)>,
+    /// Is nobody left to load for?
+    over: bool,
+}
+
+impl Listed {
+    /// Opens `path`: a file of JSON lines such as `{"picture": "cat.png", "caption": "a cat"}`, or a folder. `file_name`, `image`, `path`
+    /// and `url` stand for `picture`, `text` and `prompt` for `caption`, as lists of other programs have them. Paths are relative to the
+    /// list's folder. A folder has such a list as `metadata.jsonl`, or else all its pictures are used, each with the caption in the
+    /// text file of the same name (`cat.txt` beside `cat.png`), or none.
+    ///
+    /// Pictures are brought to `size`. Those at URLs are kept in the folder `cache`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if `path` cannot be read; [`Error::Malformed`] for a line that is no such entry, by its number;
+    /// [`Error::Parameter`] if there are no pictures.
+    pub fn open(path: &Path, cache: &Path, size: Size, seed: u64) -> Result<Self> {
+        let is_folder = path.is_dir();
+        let list = if is_folder { path.join(METADATA) } else { path.to_owned() };
+        let base = list.parent().unwrap_or(Path::new(".")).to_owned();
+        let entries = if is_folder && !list.exists() { beside(path)? } else { lines(&list)? };
+        if entries.is_empty() {
+            let expected = format!("a picture at least ({}), or a list of JSON lines", EXTENSIONS.join(", "));
+            return Err(Error::parameter("pictures", path.display(), expected));
+        }
+        fs::create_dir_all(cache).map_err(|source| Error::Io { path: cache.into(), source })?;
+        let busy = entries.iter().map(|_| Mutex::default()).collect();
+        let (state, changed) = (Mutex::default(), Condvar::new());
+        let shelf = Arc::new(Shelf { entries, base, cache: cache.into(), size, seed, state, changed, busy });
+        for _ in 0..LOADERS {
+            let shelf = shelf.clone();
+            std::thread::spawn(move || shelf.load());
+        }
+        Ok(Self { shelf })
+    }
+
+    /// Why the first picture that was skipped could not be read.
+    pub fn problem(&self) -> Option<String> {
+        self.shelf.state().reason.clone()
+    }
+
+    /// Number of pictures in the list.
+    pub fn len(&self) -> usize {
+        self.shelf.entries.len()
+    }
+
+    /// Is the list empty? It never is.
+    pub fn is_empty(&self) -> bool {
+        self.shelf.entries.is_empty()
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.shelf.state().over = true;
+        self.shelf.changed.notify_all();
+    }
+}
+
+impl Pictures for Listed {
+    fn sample(&self, number: u64) -> Result<Sample> {
+        let shelf = &self.shelf;
+        let mut state = shelf.state();
+        if number >= state.wanted {
+            state.taken = number; // the first one, or that of a training that goes on
+        }
+        state.wanted = state.wanted.max(number + 1 + AHEAD);
+        shelf.changed.notify_all();
+        loop {
+            match state.ready.remove(&number) {
+                Some(Some(sample)) => return sample,
+                Some(None) => drop(state.ready.insert(number, None)),
+                // Gone: it was used before, as those of an evaluation are.
+                None if number < state.taken => {
+                    drop(state);
+                    return shelf.make(number);
+                }
+                None => {}
+            }
+            state = shelf.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn skipped(&self) -> Option<usize> {
+        Some(self.shelf.state().bad.len())
+    }
+}
+
+impl Shelf {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A loader's life.
+    fn load(&self) {
+        let mut state = self.state();
+        while !state.over {
+            if state.taken >= state.wanted {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let number = state.taken;
+            state.taken += 1;
+            state.ready.insert(number, None);
+            drop(state);
+            let sample = self.make(number);
+            state = self.state();
+            state.ready.insert(number, Some(sample));
+            // Samples that nobody fetched while the training went on are dropped.
+            let old = state.wanted.saturating_sub(4 * AHEAD);
+            state.ready.retain(|number, sample| *number >= old || sample.is_none());
+            self.changed.notify_all();
+        }
+    }
+
+    /// The sample of a number: the first good picture from its place in the order on.
+    fn make(&self, number: u64) -> Result<Sample> {
+        let count = self.entries.len();
+        let order = self.order(number / count as u64);
+        let place = (number % count as u64) as usize;
+        for &index in order.iter().cycle().skip(place).take(count) {
+            let (Some(entry), Some(busy)) = (self.entries.get(index), self.busy.get(index)) else { continue };
+            let _alone = busy.lock().unwrap_or_else(PoisonError::into_inner);
+            if self.state().bad.contains(&index) {
+                continue;
+            }
+            match self.read(entry) {
+                Ok(picture) => return Ok(Sample { picture, caption: entry.caption.clone(), latent: None }),
+                Err(error) => {
+                    let mut state = self.state();
+                    state.bad.insert(index);
+                    state.reason.get_or_insert_with(|| format!("{}: {error}", entry.picture));
+                }
+            }
+        }
+        let reason = self.state().reason.clone().unwrap_or_default();
+        Err(Error::parameter(
+            "pictures",
+            format!("{count}, none of which can be read"),
+            format!("one at least; {reason}"),
+        ))
+    }
+
+    /// The entries as they come the `round`-th time.
+    fn order(&self, round: u64) -> Arc<Vec<usize>> {
+        if let Some((_, order)) = self.state().order.as_ref().filter(|(of, _)| *of == round) {
+            return order.clone();
+        }
+        let mut order: Vec<usize> = (0..self.entries.len()).collect();
+        order.shuffle(&mut Pcg64Mcg::seed_from_u64(self.seed.wrapping_add(round)));
+        let order = Arc::new(order);
+        self.state().order = Some((round, order.clone()));
+        order
+    }
+
+    fn read(&self, entry: &Entry) -> Result<Raster> {
+        let path = match entry.picture.split_once("://") {
+            Some(("http" | "https", _)) => self.fetched(&entry.picture)?,
+            Some((scheme, _)) => {
+                return Err(Error::parameter("picture", format!("{scheme}://…"), "a path, or a URL of http or https"));
+            }
+            None => self.base.join(&entry.picture),
+        };
+        let picture = Raster::open(path)?;
+        let (own, Size { width, height }) = (picture.size(), self.size);
+        // The shorter side decides the scale; what is too long is cut off at both ends.
+        let scale = (f64::from(width) / f64::from(own.width)).max(f64::from(height) / f64::from(own.height));
+        let side = |own: u32, wanted: u32| ((f64::from(own) * scale).round() as u32).max(wanted);
+        let scaled = picture.resize((side(own.width, width), side(own.height, height)), Filter::Lanczos)?;
+        let (x, y) = ((scaled.width() - width) / 2, (scaled.height() - height) / 2);
+        scaled.crop(y..y + height, x..x + width)
+    }
+
+    /// Where the picture at a URL is in the cache, fetched if need be.
+    fn fetched(&self, url: &str) -> Result<PathBuf> {
+        let name: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let path = self.cache.join(name);
+        if path.exists() {
+            return Ok(path);
+        }
+        let refused = |reason: String| Error::custom(format!("{url} cannot be fetched: {reason}"));
+        let agent = ureq::AgentBuilder::new().timeout_connect(PATIENCE).timeout_read(PATIENCE).build();
+        let response = agent.get(url).call().map_err(|error| refused(error.to_string()))?;
+        let at = |source| Error::Io { path: path.clone(), source };
+        let mut part = NamedTempFile::new_in(&self.cache).map_err(at)?;
+        let mut bytes = response.into_reader().take(LARGEST + 1);
+        let length = std::io::copy(&mut bytes, &mut part).map_err(|error| refused(error.to_string()))?;
+        if length > LARGEST {
+            return Err(refused(format!("it has more than {LARGEST} bytes")));
+        }
+        part.flush().map_err(at)?;
+        part.persist(&path).map_err(|error| at(error.error))?;
+        Ok(path)
+    }
+}
+
+/// The entries of a file of JSON lines.
+fn lines(path: &Path) -> Result<Vec<Entry>> {
+    let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
+    let filled = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let entry = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| Error::Malformed {
+            file: format!("{}, line {}", path.display(), number + 1),
+            problem: format!("{error}; expected a line such as {{\"picture\": \"cat.png\", \"caption\": \"a cat\"}}"),
+        })
+    };
+    filled.map(entry).collect()
+}
+
+/// The pictures of a folder, in the order of their names, with captions in text files beside them.
+fn beside(folder: &Path) -> Result<Vec<Entry>> {
+    let at = |source| Error::Io { path: folder.into(), source };
+    let mut entries = Vec::new();
+    for file in fs::read_dir(folder).map_err(at)? {
+        let path = file.map_err(at)?.path();
+        let extension = path.extension().map(|extension| extension.to_string_lossy().to_ascii_lowercase());
+        if extension.is_none_or(|extension| !EXTENSIONS.contains(&extension.as_str())) {
+            continue;
+        }
+        let caption = fs::read_to_string(path.with_extension("txt")).unwrap_or_default().trim().to_owned();
+        let picture = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        entries.push(Entry { picture, caption });
+    }
+    entries.sort_by(|a, b| a.picture.cmp(&b.picture));
+    Ok(entries)
+}

@@ -1,0 +1,165 @@
+//! A ControlNet in training: it begins without effect, every part of it learns, and what comes out is a checkpoint.
+
+use super::training::{course, training};
+use impasto::hint::{Canny, Drawing, Strokes};
+use impasto::nn::{ControlNet, ControlNetConfig};
+use impasto::weights::{Tensors, Weights, read_safetensors};
+use impasto::{Control, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto_train::dataset::Dataset;
+use impasto_train::{ControlTask, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training, export};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use tch::{Device, Kind};
+
+const SIDE: u32 = 64;
+
+/// A few drawings, again and again.
+struct Few(u64);
+
+impl Pictures for Few {
+    fn sample(&self, number: u64) -> Result<Sample> {
+        let picture = Dataset::new(SIDE)?.draw(number % self.0)?.picture;
+        Ok(Sample { picture, caption: "1girl, hair".into(), latent: None })
+    }
+}
+
+fn model() -> Result<Model> {
+    Model::load(&Source::embedded())
+}
+
+fn config() -> Result<ControlNetConfig> {
+    Ok(ControlTask::config(&model()?, &[4, 8, 8, 16]))
+}
+
+fn initial() -> Result<Tensors> {
+    ControlTask::initial(&model()?, &config()?, 1)
+}
+
+fn task(count: u64) -> Result<ControlTask> {
+    ControlTask::new(model()?, config()?, Arc::new(Few(count)), Arc::new(Few(count)), 4, Kind::Float)
+}
+
+/// A task without its evaluation, which takes longer than a few steps.
+struct Steps(ControlTask);
+
+impl Task for Steps {
+    fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss> {
+        self.0.loss(parameters, shard)
+    }
+
+    fn evaluate(&self, _: &Parameters) -> Result<Vec<(&'static str, f64)>> {
+        Ok(Vec::new())
+    }
+
+    fn sheet(&self, _: &Parameters) -> Result<Option<Raster>> {
+        Ok(None)
+    }
+
+    fn rule(&self, name: &str, shape: &[i64]) -> Rule {
+        self.0.rule(name, shape)
+    }
+}
+
+fn run(training: &Training, count: u64) -> Tensors {
+    training.run(initial, || Ok(Steps(task(count)?)), |_| {}).unwrap()
+}
+
+fn drawing() -> Result<Drawing> {
+    let picture = Dataset::new(SIDE)?.draw(5)?.picture;
+    let strokes = Strokes::new(picture.size()).line([(8.0, 8.0), (50.0, 12.0)], 2.0, Rgb(255, 99, 71));
+    Ok(Drawing { sketch: Canny::default().edges(&picture)?, strokes })
+}
+
+/// A picture, with the ControlNet of these weights or without any.
+fn painted(weights: Option<Tensors>, guidance_scale: f64) -> Result<Raster> {
+    let (drawing, config) = (drawing()?, config()?);
+    let net = weights.map(|weights| ControlNet::new(&Weights::new("net", weights, Kind::Float, Device::Cpu), &config));
+    let net = net.transpose()?;
+    let mut pipeline = Pipeline::builder().model(model()?).build()?;
+    let mut request =
+        pipeline.request("1girl, hair").size((SIDE, SIDE)).steps(3).seed(2).guidance_scale(guidance_scale);
+    if let Some(net) = &net {
+        request = request.control(Control::drawing(net, &drawing));
+    }
+    Ok(request.run()?.image(0)?.clone())
+}
+
+#[test]
+fn untrained_net_changes_no_bit() -> Result<()> {
+    assert!(painted(Some(initial()?), 1.0)?.bytes() == painted(None, 1.0)?.bytes());
+    // Two branches share what they have in common unless a ControlNet tells them apart, which adds up in another order.
+    let [with, without] = [painted(Some(initial()?), 4.0)?, painted(None, 4.0)?];
+    assert!(with.bytes().iter().zip(without.bytes()).all(|(a, b)| a.abs_diff(*b) <= 1));
+    Ok(())
+}
+
+#[test]
+fn learning_reaches_the_net_in_three_waves() -> Result<()> {
+    let start = initial()?;
+    let moved = |steps: u64| -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let trained = run(&training(folder.path(), steps), 2);
+        start.iter().filter(|(name, x)| trained[*name] != **x).map(|(name, _)| name.clone()).collect()
+    };
+    let outputs = |name: &str| name.starts_with("controlnet_down_blocks") || name.starts_with("controlnet_mid_block");
+    let (first, second, third) = (moved(1), moved(2), moved(3));
+    assert!(!first.is_empty() && first.iter().all(|name| outputs(name)), "{first:?}");
+    // The hint's last convolution is zero until now: nothing before it has moved.
+    let embedding = |name: &&String| name.starts_with("controlnet_cond_embedding");
+    let of_hint: Vec<_> = second.iter().filter(embedding).collect();
+    assert!(of_hint.iter().all(|name| name.contains("conv_out")) && !of_hint.is_empty(), "{of_hint:?}");
+    assert!(second.contains(&"mid_block.resnets.0.conv1.weight".to_owned()));
+    let still: Vec<_> = start.keys().filter(|name| !third.contains(name)).collect();
+    // Softmax does not see what is added to every score of a row alike.
+    assert!(still.iter().all(|name| name.ends_with("to_k.bias")), "never moved: {still:?}");
+    Ok(())
+}
+
+#[test]
+fn net_learns_and_is_loaded_as_a_checkpoint() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let trained = run(&Training { adamw: (0.004, 0.0), muon: (0.01, 0.0), ..training(folder.path(), 40) }, 4);
+    let (before, after) = course(folder.path(), "error");
+    assert!(after < 0.9 * before, "the net does not learn: {before} -> {after}");
+
+    let out = folder.path().join("controlnet");
+    export(&out, &config()?.to_json()?, &trained)?;
+    let net = model()?.controlnet(&Source::dir(&out))?;
+    assert_eq!(net.config().conditioning_channels, 5);
+    let weights = read_safetensors(&out.join("diffusion_pytorch_model.safetensors"))?;
+    assert!(painted(Some(weights), 1.0)?.bytes() != painted(None, 1.0)?.bytes());
+    Ok(())
+}
+
+fn losses(folder: &Path) -> Vec<f64> {
+    let lines = Journal::read(&folder.join("journal.jsonl")).unwrap();
+    lines.iter().filter_map(|line| line.get("loss")?.as_f64()).collect()
+}
+
+#[test]
+fn training_goes_on_to_the_bit() {
+    let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let with = |folder: &Path| Training { accumulate: 2, ..training(folder, 3) };
+    let once = run(&with(whole.path()), 3);
+    let soon = Training { until: Some(Instant::now()), ..with(cut.path()) };
+    run(&soon, 3);
+    assert_eq!(losses(cut.path()).len(), 1);
+    assert_eq!(run(&with(cut.path()), 3), once);
+    assert_eq!(losses(cut.path()), losses(whole.path()));
+}
+
+#[test]
+fn sheet_and_animation_show_stroke_after_stroke() {
+    let folder = tempfile::tempdir().unwrap();
+    let training = Training { evaluate: 1, ..training(folder.path(), 1) };
+    let mut figures = Vec::new();
+    let watch = |progress: &impasto_train::TrainingProgress<'_>| {
+        figures.extend(progress.figures.iter().filter(|(name, _)| name.starts_with("held-out")).map(|figure| figure.1));
+    };
+    training.run(initial, || task(2), watch).unwrap();
+    assert!(figures.len() == 5 && figures.iter().all(|figure| *figure > 0.0 && *figure < 1.0), "{figures:?}");
+    let sheet = Raster::open(folder.path().join("sheet.png")).unwrap();
+    assert!(sheet.width() > 6 * SIDE && sheet.height() > 4 * SIDE);
+    assert_eq!(Raster::open(folder.path().join("animation.png")).unwrap().width(), 2 * SIDE);
+}

@@ -1,0 +1,5 @@
+//! Every training, for a few steps.
+
+mod control;
+mod listed;
+mod training;
