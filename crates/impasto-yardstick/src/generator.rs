@@ -4,10 +4,13 @@ use crate::guides::{Guide, STRENGTHS};
 use crate::metrics::{self, Picture};
 use crate::placement::painted;
 use crate::regions::Mask;
+
 use crate::runner::{Failure, Generator, Own, Request, Shot};
+use crate::strokes;
 use crate::suite::{Asked, Method, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
+use impasto::hint::Strokes;
 use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
@@ -185,6 +188,28 @@ impl Real {
         }
     }
 
+    /// Everything that a method forces.
+    fn forces(&self, asked: &Request<'_>) -> Result<Forces, Failure> {
+        match asked.method {
+            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image => Ok(Forces::default()),
+            Method::Strokes => {
+                let size = asked.regions.first().map_or((0, 0), Mask::dim);
+                let strokes = strokes::strokes(asked.asked, asked.regions, size);
+                let colors: Vec<Rgb> = strokes.colors()?.into_iter().map(|(color, _)| color).collect();
+                // Things of one color are one force, and a thing too small for a stroke has none.
+                let of = |each: &Asked| colors.iter().position(|color| *color == each.rgb);
+                let of_asked = asked.asked.iter().map(of).collect();
+                Ok(Forces { all: ColorForce::painted(&strokes)?, of_asked, strokes: Some(strokes) })
+            }
+            method => {
+                let each = asked.asked.iter().zip(asked.regions);
+                let all: Vec<_> =
+                    each.map(|(each, region)| self.force(method, each, region)).collect::<Result<_, _>>()?;
+                Ok(Forces { of_asked: (0..all.len()).map(Some).collect(), all, strokes: None })
+            }
+        }
+    }
+
     /// A picture that is no method's: `force` decides.
     pub fn picture(&mut self, prompt: &str, seed: u64, force: Option<ColorForce>) -> Result<Picture, Failure> {
         let Self { pipeline, settings, .. } = self;
@@ -194,6 +219,16 @@ impl Real {
         }
         picture(request.run()?.image(0)?)
     }
+}
+
+/// The forces of a run.
+#[derive(Default)]
+struct Forces {
+    all: Vec<ColorForce>,
+    /// Which of them is that of each color that was asked for.
+    of_asked: Vec<Option<usize>>,
+    /// What they were painted with.
+    strokes: Option<Strokes>,
 }
 
 /// A force on a part with these settings.
@@ -227,15 +262,7 @@ fn request<'p>(
 
 impl Generator for Real {
     fn make(&mut self, asked: &Request<'_>) -> Result<Shot, Failure> {
-        let mut forces = Vec::new();
-        match asked.method {
-            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image => {}
-            method => {
-                for (each, region) in asked.asked.iter().zip(asked.regions) {
-                    forces.push(self.force(method, each, region)?);
-                }
-            }
-        }
+        let Forces { mut all, of_asked, strokes } = self.forces(asked)?;
         let mut looks: Vec<Daam> = match asked.method {
             Method::Exact => asked.phrases.iter().map(competing).collect(),
             _ => asked.phrases.iter().map(Daam::of).collect(),
@@ -245,7 +272,7 @@ impl Generator for Real {
 
         let Self { pipeline, settings, .. } = self;
         let mut request = request(pipeline, settings, asked.prompt, asked.seed)?;
-        for force in &mut forces {
+        for force in &mut all {
             request = request.guide(force);
         }
         for look in &mut looks {
@@ -261,12 +288,18 @@ impl Generator for Real {
         let picture = picture(output.image(0)?)?;
 
         let mut own = Vec::new();
-        for force in &forces {
+        for (each, force) in asked.asked.iter().zip(of_asked) {
+            let Some(force) = force.and_then(|force| all.get(force)) else {
+                own.push(Own::default());
+                continue;
+            };
             let details = force.details()?;
             let delta_e = details.painted.first().map(|painted| painted.delta_e);
             // The others promise nothing.
-            let converged = (asked.method == Method::Exact).then_some(details.converged);
-            own.push(Own { delta_e, converged, mask: Some(last_mask(force, picture.dim())?) });
+            let promises = matches!(asked.method, Method::Exact | Method::Strokes);
+            let under_stroke = strokes.as_ref().and_then(|strokes| strokes::delta_e(strokes, &picture, each.rgb));
+            let mask = Some(last_mask(force, picture.dim())?);
+            own.push(Own { delta_e, converged: promises.then_some(details.converged), mask, under_stroke });
         }
         let mut maps = Vec::new();
         for (phrase, look) in asked.phrases.iter().zip(&looks) {

@@ -18,6 +18,7 @@ pub mod report;
 pub mod runner;
 pub mod scenes;
 pub mod statistics;
+pub mod strokes;
 pub mod suite;
 pub mod summary;
 pub mod tuning;

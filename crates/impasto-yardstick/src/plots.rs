@@ -23,6 +23,7 @@ pub fn color(method: Method) -> Rgb {
         Method::Image => line_color(0),
         Method::Exact | Method::Pww => Rgb(60, 160, 80),
         Method::Oracle => Rgb(60, 170, 175),
+        Method::Strokes => Rgb(200, 90, 140),
         Method::Recolor => Rgb(170, 105, 180),
         Method::Paste => Rgb(150, 160, 60),
     }

@@ -97,6 +97,9 @@ pub struct PartFigures {
     pub own_delta_e: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub converged: Option<bool>,
+    /// Median CIEDE2000 of the pixels under the part's stroke.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub under_stroke: Option<f64>,
     #[serde(flatten)]
     pub measure: Measure,
 }

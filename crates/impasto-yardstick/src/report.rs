@@ -81,7 +81,7 @@ fn word(verdict: &Verdict) -> &'static str {
 /// A column of [`csv`] of the part that was missed most.
 type Column = (&'static str, fn(&PartFigures) -> Option<f64>);
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 13] = [
     ("delta_e", |part| Some(part.delta_e()).filter(|delta_e| delta_e.is_finite())),
     ("delta_e_unforced", |part| Some(part.measure.painted.as_ref()?.delta_e_unforced)),
     ("coverage", |part| Some(part.measure.painted.as_ref()?.coverage)),
@@ -94,6 +94,7 @@ const COLUMNS: [Column; 12] = [
     ("retry", |part| Some(f64::from(u8::from(part.measure.retry)))),
     ("vanished", |part| Some(f64::from(u8::from(part.measure.vanished)))),
     ("own_delta_e", |part| part.own_delta_e),
+    ("under_stroke", |part| part.under_stroke),
 ];
 
 /// One row a run; of several parts the one that was missed most.
@@ -580,6 +581,7 @@ fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
         ("ΔE", Some(part.delta_e())),
         ("before", painted.map(|painted| painted.delta_e_unforced)),
         ("own", part.own_delta_e),
+        ("stroke", part.under_stroke),
         ("coverage", painted.map(|painted| painted.coverage)),
         ("leakage", part.measure.leak_median),
         ("worst", part.measure.leak_max),

@@ -63,6 +63,8 @@ pub struct Own {
     pub converged: Option<bool>,
     /// Where the last forced step forced, at the picture's size.
     pub mask: Option<Mask>,
+    /// Median CIEDE2000 of the pixels under the stroke, of a method that paints one.
+    pub under_stroke: Option<f64>,
 }
 
 /// Makes pictures.
@@ -407,6 +409,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                 iou_mask: own.and_then(|own| own.mask.as_ref()).map(|mask| iou(mask, &region)),
                 own_delta_e: own.and_then(|own| own.delta_e),
                 converged: own.and_then(|own| own.converged),
+                under_stroke: own.and_then(|own| own.under_stroke),
                 measure: metrics::measure(&pair, class, asked.rgb, &others),
             });
         }

@@ -211,6 +211,8 @@ pub enum Method {
     Exact,
     /// `exact` with the judge's region of the unforced picture as its mask.
     Oracle,
+    /// `ColorForce::painted` with a stroke in each piece of the judge's region of the unforced picture.
+    Strokes,
     /// No model: the judge's region of the unforced picture recolored as an editor would.
     Recolor,
     /// No model: the judge's region of the unforced picture filled with the color.
@@ -224,7 +226,7 @@ pub enum Method {
 }
 
 impl Method {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Unforced,
         Self::Word,
         Self::Doc,
@@ -232,6 +234,7 @@ impl Method {
         Self::Tuned,
         Self::Exact,
         Self::Oracle,
+        Self::Strokes,
         Self::Recolor,
         Self::Paste,
         Self::PwwOff,
@@ -248,6 +251,7 @@ impl Method {
             Self::Tuned => "tuned",
             Self::Exact => "exact",
             Self::Oracle => "oracle",
+            Self::Strokes => "strokes",
             Self::Recolor => "recolor",
             Self::Paste => "paste",
             Self::PwwOff => "pww-off",

@@ -67,6 +67,7 @@ impl Generator for Mock {
             delta_e: Some(0.5),
             converged: Some(true),
             mask: Some(of_class(&labels, class(&asked.part))),
+            under_stroke: None,
         };
         let map = |phrase: &String| {
             (phrase.clone(), of_class(&labels, class(phrase)).mapv(|inside| f32::from(u8::from(inside))))
