@@ -108,8 +108,9 @@ impl ColorForce {
     }
 
     /// Forces what lies under each stroke to exactly its color, whatever it is called: one force for each color of the strokes, the
-    /// largest first, as [`exact`](Self::exact) but for where it acts. A stroke is spread over the object that it lies on
-    /// ([`Spread`]); a stroke much thinner than a cell of 8 pixels may find nothing, and a note says so. Attach all of them to a request.
+    /// largest first, as [`exact`](Self::exact) but for where it acts. A stroke is spread over the object that it lies on, and strokes
+    /// compete for cells ([`Spread`]); a stroke much thinner than a cell of 8 pixels may find nothing, and a note says so. Attach all
+    /// of them to a request.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -130,11 +131,14 @@ impl ColorForce {
     /// # Errors
     /// As [`Strokes::colors`].
     pub fn painted(strokes: &Strokes) -> Result<Vec<Self>> {
-        let force = |(color, place): (Rgb, Array2<f32>)| {
-            let under = Spread::of(Region::new(place));
+        let (colors, places): (Vec<Rgb>, Vec<Array2<f32>>) = strokes.colors()?.into_iter().unzip();
+        let regions: Vec<Region> = places.into_iter().map(Region::new).collect();
+        let force = |(own, (color, region)): (usize, (Rgb, &Region))| {
+            let others = regions.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, other)| other.clone());
+            let under = Spread::of(region.clone()).among(others);
             Self::exact(format!("stroke {color}"), color).saliency(under).saliency_cutoff(STROKE_CUTOFF)
         };
-        Ok(strokes.colors()?.into_iter().map(force).collect())
+        Ok(colors.into_iter().zip(&regions).enumerate().map(force).collect())
     }
 
     /// The same at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.

@@ -36,6 +36,8 @@ use tch::Tensor;
 #[must_use]
 pub struct Spread {
     region: Region,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    rivals: Vec<Region>,
     power: u32,
     recorder: Recorder,
     #[serde(skip)]
@@ -52,7 +54,14 @@ impl Spread {
     /// Spreads `region` with four powers of self-attention.
     pub fn of(region: Region) -> Self {
         let recorder = Recorder { window: Window::timesteps(0..=850), or_whole_run: true, ..Recorder::default() };
-        Self { region, power: 4, recorder, run: None }
+        Self { region, rivals: Vec::new(), power: 4, recorder, run: None }
+    }
+
+    /// Names other drawn regions. Each cell goes to the region that spreads there most, and those that a region was drawn on to that
+    /// one; elsewhere the map is 0. By default there are none, and every cell that the region reaches is its own.
+    pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
+        self.rivals = rivals.into_iter().collect();
+        self
     }
 
     /// Number of times p, 0..=8, that self-attention leads from cell to cell. More reaches further; 2 to 6 is useful.
@@ -80,11 +89,13 @@ impl CrossAttentionHook for Spread {
 impl Guidance for Spread {
     fn check(&self) -> Result<()> {
         self.region.check()?;
+        self.rivals.iter().try_for_each(Region::check)?;
         Refine::SelfAttention { power: self.power }.check()
     }
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.region.begin(setup)?;
+        self.rivals.iter_mut().try_for_each(|rival| rival.begin(setup))?;
         self.recorder.begin(setup.schedule);
         let refine = Refine::SelfAttention { power: self.power };
         let refining = Refining::new(refine, setup, Accumulate::Mean, &self.recorder, Default::default())?;
@@ -109,9 +120,17 @@ impl Saliency for Spread {
     fn map(&self) -> Result<Option<Tensor>> {
         let Some(region) = self.region.map()? else { return Ok(None) };
         let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
-        Ok(Some(match refining.map(&region, None, *grid)? {
-            Some(spread) => spread.f_maximum(&region)?,
-            None => region,
-        }))
+        let spread = |region: &Tensor| refining.map(region, None, *grid);
+        let Some(own) = spread(&region)? else { return Ok(Some(region)) };
+        let found = own.f_maximum(&region)?;
+        // What a region was drawn on counts beside what it reaches, so that a thin stroke keeps its own cells.
+        let claim = own.f_add(&region)?;
+        let mut kept = claim.f_ones_like()?;
+        for rival in &self.rivals {
+            let Some(region) = rival.map()? else { continue };
+            let Some(reached) = spread(&region)? else { continue };
+            kept = kept.f_mul(&claim.f_ge_tensor(&reached.f_add(&region)?)?)?;
+        }
+        Ok(Some(found.f_mul(&kept)?))
     }
 }
