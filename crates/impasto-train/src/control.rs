@@ -1,8 +1,9 @@
 //! Training a ControlNet.
 
+use super::adherence::median;
 use super::denoising::{Denoising, Noised, errors, noise};
-use super::hints::drawing;
-use super::{Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
+use super::hints::{drawing, drawn_by_a_person};
+use super::{Adherence, Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
 use impasto::attention::Tap;
 use impasto::hint::{Canny, Drawing, Scribble, Strokes};
 use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig};
@@ -19,6 +20,8 @@ const UNPROMPTED: f64 = 0.5;
 const CHANNELS: i64 = 5;
 /// Samples that held-out errors are measured on.
 const EVALUATED: u64 = 128;
+/// Drawings that are painted to measure how closely they are followed.
+const PAINTED: u64 = 12;
 /// Pictures of the sample sheet.
 const SHOWN: u64 = 4;
 /// Strokes that the sheet's columns have.
@@ -137,6 +140,24 @@ impl ControlTask {
         ControlNet::new(&parameters.weights("", self.kind), &self.config)
     }
 
+    /// Medians of what pictures of held-out drawings keep of lines and strokes.
+    fn adherence(&self, net: &ControlNet) -> Result<Vec<(&'static str, f64)>> {
+        let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
+        let (mut edges, mut strokes, mut objects) = (Vec::new(), Vec::new(), Vec::new());
+        for number in 0..PAINTED {
+            let Sample { picture, caption, .. } = self.held_out.sample(number)?;
+            let drawing = drawn_by_a_person(&picture, number)?;
+            let request = pipeline.request(caption.as_str()).size(picture.size()).seed(number);
+            let output = request.control(Control::drawing(net, &drawing)).run()?;
+            let adherence = Adherence::measure(&picture, &drawing, output.image(0)?)?;
+            edges.push(adherence.edge_f1);
+            strokes.extend(adherence.strokes);
+            objects.extend(adherence.objects);
+        }
+        let named = [("held-out edges", edges), ("held-out strokes", strokes), ("held-out objects", objects)];
+        Ok(named.into_iter().filter_map(|(name, values)| Some((name, median(values)?))).collect())
+    }
+
     /// What is painted of a held-out picture's lines and its first strokes, for each count of strokes.
     fn stroke_after_stroke(&self, net: &ControlNet, number: u64, counts: &[u32]) -> Result<Vec<Painted>> {
         let Sample { picture, caption, .. } = self.held_out.sample(number)?;
@@ -157,7 +178,7 @@ impl ControlTask {
             let drawing = Drawing { sketch: sketch.clone(), strokes };
             let request = pipeline.request(caption.as_str()).size(picture.size()).seed(number);
             let output = request.control(Control::drawing(net, &drawing)).run()?;
-            let painted = output.images().first().cloned().unwrap_or_else(|| picture.clone());
+            let painted = output.image(0)?.clone();
             all.push(Painted { count, drawing, painted });
         }
         Ok(all)
@@ -225,7 +246,9 @@ impl Task for ControlTask {
             let errors = self.errors(&net, &samples, &hint, noising)?;
             all.extend(timesteps.iter().copied().zip(Vec::<f32>::try_from(errors)?));
         }
-        Ok(self.denoising.figures(&all))
+        let mut figures = self.denoising.figures(&all);
+        figures.extend(self.adherence(&net)?);
+        Ok(figures)
     }
 
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {

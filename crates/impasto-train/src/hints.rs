@@ -2,7 +2,8 @@
 
 use impasto::hint::{Canny, Drawing, Scribble, Sketch, Strokes};
 use impasto::{Raster, Result, Size};
-use rand::Rng;
+use rand::{Rng, SeedableRng};
+use rand_pcg::Pcg64Mcg;
 
 /// Probabilities of hints without lines, without strokes, and without either.
 const WITHOUT: (f64, f64, f64) = (0.1, 0.15, 0.05);
@@ -40,6 +41,16 @@ pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
     Ok(Drawing { sketch, strokes })
 }
 
+/// Makes a drawing as a person would who wants that picture: its edges, and smooth strokes in its colors. A seed makes the same
+/// drawing every time.
+///
+/// # Errors
+/// Those of [`Canny::edges`].
+pub fn drawn_by_a_person(picture: &Raster, seed: u64) -> Result<Drawing> {
+    let strokes = smooth(picture, &mut Pcg64Mcg::seed_from_u64(seed));
+    Ok(Drawing { sketch: Canny::default().edges(picture)?, strokes })
+}
+
 /// One to eight curves, each in the color of the picture halfway along it.
 fn smooth(picture: &Raster, rng: &mut impl Rng) -> Strokes {
     let Size { width, height } = picture.size();
@@ -72,11 +83,10 @@ fn smooth(picture: &Raster, rng: &mut impl Rng) -> Strokes {
 mod tests {
     use super::super::dataset::Dataset;
     use super::*;
-    use rand::SeedableRng;
 
     #[test]
     fn drawings_have_edges_and_strokes_in_the_pictures_colors() -> Result<()> {
-        let mut rng = rand_pcg::Pcg64Mcg::seed_from_u64(1);
+        let mut rng = Pcg64Mcg::seed_from_u64(1);
         let picture = Dataset::new(128)?.draw(3)?.picture;
         let (mut blank, mut bare, mut off, mut painted) = (0, 0, 0, 0);
         for _ in 0..200 {

@@ -5,12 +5,15 @@
 //!   being killed.
 //! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`TextTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
 //!   the VAE and the UNet, [`ModelFolder`] behind all.
+//! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, beside any checkpoint, from [`Pictures`] of any kind;
+//!   [`Adherence`] measures how closely.
 //! * [`Optimizer`]: Muon and AdamW. [`averaged`]: one network of several runs.
 
 // The library neither panics nor prints; its tests, examples and program may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
 #![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
 
+mod adherence;
 mod checkpoint;
 mod clip;
 mod control;
@@ -34,6 +37,7 @@ mod training;
 mod unet;
 mod vae;
 
+pub use adherence::{Adherence, edge_f1};
 pub use checkpoint::{Checkpoint, halved};
 pub use clip::ClipTask;
 pub use control::ControlTask;
@@ -41,6 +45,7 @@ pub use curves::curves;
 pub use error::Error;
 pub use evaluator::{Evaluator, EvaluatorTask};
 pub use export::{ModelFolder, export};
+pub use hints::drawn_by_a_person;
 pub use journal::Journal;
 pub use latents::Latents;
 pub use listed::Listed;

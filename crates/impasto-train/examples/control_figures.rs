@@ -1,0 +1,75 @@
+//! How closely ControlNets for lines and strokes follow held-out drawings, alone and together with exact strokes:
+//!
+//! ```text
+//! cargo run --release -p impasto-train --example control_figures -- 32 a.safetensors b.safetensors
+//! ```
+//!
+//! Every file has the weights of a ControlNet for the embedded model, as `impasto-train control` leaves them; `untrained` stands for one
+//! that has learned nothing. Figures are medians over the drawings (the first argument): F1 of edges within a pixel, and CIEDE2000 of
+//! pixels under strokes and of the objects under strokes. The last column tells how far the rest of a picture differs from seed to seed.
+
+use impasto::methods::ColorForce;
+use impasto::nn::ControlNet;
+use impasto::weights::{Weights, read_safetensors};
+use impasto::{Control, Error, Model, Pipeline, Raster, Result, Source};
+use impasto_train::dataset::{Dataset, Wording};
+use impasto_train::{Adherence, ControlTask, HELD_OUT, drawn_by_a_person};
+use std::path::Path;
+use tch::{Device, Kind};
+
+/// Channels of the hint's embedding, as `impasto-train control` sets them for the embedded model.
+const WIDTHS: [i64; 4] = [8, 16, 32, 64];
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Mean CIEDE2000 between two pictures, at every fourth pixel either way.
+fn apart(a: &Raster, b: &Raster) -> f64 {
+    let places = (0..a.height()).step_by(4).flat_map(|y| (0..a.width()).step_by(4).map(move |x| (x, y)));
+    let distances: Vec<f64> = places.filter_map(|(x, y)| Some(a.pixel(x, y)?.delta_e(b.pixel(x, y)?))).collect();
+    distances.iter().sum::<f64>() / distances.len().max(1) as f64
+}
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1);
+    let usage = || Error::custom("usage: control_figures COUNT FILE…; FILE may be `untrained`");
+    let count: u64 = arguments.next().and_then(|count| count.parse().ok()).ok_or_else(usage)?;
+    let (model, dataset) = (Model::load(&Source::embedded())?, Dataset::new(256)?);
+    let config = ControlTask::config(&model, &WIDTHS);
+    let mut pipeline = Pipeline::builder().model(model.share()?).build()?;
+    println!("{:30} edges  strokes  objects  objects with exact strokes  between seeds", "");
+    for name in arguments {
+        let weights = match name.as_str() {
+            "untrained" => ControlTask::initial(&model, &config, 0)?,
+            file => read_safetensors(Path::new(file))?,
+        };
+        let net = ControlNet::new(&Weights::new(&name, weights, Kind::Float, Device::Cpu), &config)?;
+        let (mut edges, mut strokes, mut objects, mut exact, mut seeds) = (vec![], vec![], vec![], vec![], vec![]);
+        for number in 0..count {
+            let original = dataset.draw(HELD_OUT + number)?;
+            let caption = original.record.caption(Wording::default(), 0);
+            let drawing = drawn_by_a_person(&original.picture, number)?;
+            let mut paint = |seed, forces: &mut [ColorForce]| -> Result<Raster> {
+                let request = pipeline.request(caption.as_str()).seed(seed).control(Control::drawing(&net, &drawing));
+                let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+                Ok(output.image(0)?.clone())
+            };
+            let painted = paint(number, &mut [])?;
+            let alone = Adherence::measure(&original.picture, &drawing, &painted)?;
+            edges.push(alone.edge_f1);
+            strokes.extend(alone.strokes);
+            objects.extend(alone.objects);
+            if alone.strokes.is_some() {
+                let forced = paint(number, &mut ColorForce::painted(&drawing.strokes)?)?;
+                exact.extend(Adherence::measure(&original.picture, &drawing, &forced)?.objects);
+            }
+            seeds.push(apart(&painted, &paint(number + 1000, &mut [])?));
+        }
+        let [edges, strokes, objects, exact, seeds] =
+            [&mut edges, &mut strokes, &mut objects, &mut exact, &mut seeds].map(|values| median(values));
+        println!("{name:30} {edges:5.3}  {strokes:7.2}  {objects:7.2}  {exact:26.2}  {seeds:13.2}");
+    }
+    Ok(())
+}
