@@ -76,8 +76,12 @@ pub struct Dpmpp3MSdeOfDiffusers {
 impl Dpmpp3MSdeOfDiffusers {
     pub fn new(config: &SchedulerConfig) -> Self {
         let heun = config.solver_type.as_deref() == Some("heun");
-        let solver = Multistep::dpmpp_3m_sde().correction(if heun { Correction::Heun } else { Correction::Midpoint });
-        let solver = solver.lower_order_final(config.lower_order_final).euler_at_final(config.euler_at_final);
+        let solver = Multistep {
+            correction: if heun { Correction::Heun } else { Correction::Midpoint },
+            lower_order_final: config.lower_order_final,
+            euler_at_final: config.euler_at_final,
+            ..Multistep::dpmpp_3m_sde()
+        };
         Self { config: config.clone(), solver, history: Vec::new() }
     }
 }

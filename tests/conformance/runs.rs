@@ -146,7 +146,7 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
         schedule = schedule.last(Strength::Portion(strength).steps(steps)?.1)?;
     }
     let solver: Box<dyn Solver> = match eta {
-        Some(eta) => Box::new(EulerAncestral::with_eta(eta)),
+        Some(eta) => Box::new(EulerAncestral { eta, ..EulerAncestral::default() }),
         None => model.scheduler().solver()?,
     };
     let sampler = Sampler::boxed(schedule, solver).combine(RescaledCfg {

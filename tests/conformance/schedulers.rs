@@ -61,7 +61,7 @@ fn config(run: &Value) -> SchedulerConfig {
 fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto::Result<Box<dyn Solver>> {
     let (class, algorithm) = (config.class_name.as_str(), config.algorithm_type.as_deref());
     Ok(match (class, run["eta"].as_f64(), algorithm) {
-        ("TCDScheduler", eta, _) => Box::new(Tcd::new(config.training_schedule()?).gamma(eta.unwrap_or(0.3))),
+        ("TCDScheduler", eta, _) => Box::new(Tcd { gamma: eta.unwrap_or(0.3), table: config.training_schedule()? }),
         (_, Some(eta), _) => Box::new(Ddim { eta }),
         ("DPMSolverSinglestepScheduler", _, Some("dpmsolver")) => Box::new(SinglestepOfNoise::new(config)),
         ("DPMSolverMultistepScheduler", _, Some("dpmsolver" | "sde-dpmsolver")) => Box::new(DpmSolver::new(config)),

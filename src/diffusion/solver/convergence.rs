@@ -25,10 +25,11 @@ fn error(solver: &mut dyn Solver, picture: Picture, path: &dyn Fn(f64) -> f64, c
 fn errors_shrink_as_the_order_says() {
     // D = μ + v/(v + σ²)(x − μ), μ = 0.7, v = 1: exactly x − μ ∝ (v + σ²)^((1 + e)/2), where e is η² or for SDEs η
     let bell: Picture = |x, sigma, _| 0.7 + 1.0 / (1.0 + sigma * sigma) * (x - 0.7);
-    let heun = |solver: Multistep| solver.correction(Correction::Heun);
-    let exact = |solver: Multistep| heun(solver).taylor(Taylor::Exact);
-    let (half, third) = (|| Multistep::dpmpp_2m().eta(0.5), || Multistep::dpmpp_3m().eta(0.5));
-    let plain = |solver: UniPc| solver.lower_order_final(false);
+    let heun = |solver: Multistep| Multistep { correction: Correction::Heun, ..solver };
+    let exact = |solver: Multistep| Multistep { taylor: Taylor::Exact, ..heun(solver) };
+    let (half, third) =
+        (|| Multistep { eta: 0.5, ..Multistep::dpmpp_2m() }, || Multistep { eta: 0.5, ..Multistep::dpmpp_3m() });
+    let plain = |solver: UniPc| UniPc { lower_order_final: false, ..solver };
     let (dpm2, two_s) = (|eta| Dpm2 { eta, s_noise: 1.0 }, |eta| Dpmpp2SAncestral { eta, s_noise: 1.0 });
     let solvers: [(&str, Box<dyn Solver>, f64); 30] = [
         ("dpm2", Box::new(dpm2(0.0)), 0.0),
@@ -38,18 +39,18 @@ fn errors_shrink_as_the_order_says() {
         ("dpmpp_2s", Box::new(two_s(0.0)), 0.0),
         ("unipc2_bh1", Box::new(plain(UniPc::bh1())), 0.0),
         ("unipc2_bh2", Box::new(plain(UniPc::bh2())), 0.0),
-        ("unipc3_bh2", Box::new(plain(UniPc::bh2().order(3))), 0.0),
-        ("unipc2_no_corrector", Box::new(plain(UniPc::bh2().uncorrected(0..320))), 0.0),
-        ("deis2", Box::new(Deis::order(2).lower_order_final(false)), 0.0),
-        ("deis3", Box::new(Deis::order(3).lower_order_final(false)), 0.0),
-        ("deis3 seeded", Box::new(Deis::order(3).lower_order_final(false)), 0.0),
+        ("unipc3_bh2", Box::new(plain(UniPc { order: 3, ..UniPc::bh2() })), 0.0),
+        ("unipc2_no_corrector", Box::new(plain(UniPc { uncorrected: (0..320).collect(), ..UniPc::bh2() })), 0.0),
+        ("deis2", Box::new(Deis { lower_order_final: false, ..Deis::default() }), 0.0),
+        ("deis3", Box::new(Deis { order: 3, lower_order_final: false, ..Deis::default() }), 0.0),
+        ("deis3 seeded", Box::new(Deis { order: 3, lower_order_final: false, ..Deis::default() }), 0.0),
         ("dpm2_a eta .5 (mean)", Box::new(dpm2(0.5)), 0.25),
         ("dpmpp_2s_a eta .5 (mean)", Box::new(two_s(0.5)), 0.25),
         ("dpm2_a eta 1 (mean)", Box::new(dpm2(1.0)), 1.0),
         ("dpmpp_2s_a eta 1 (mean)", Box::new(two_s(1.0)), 1.0),
         ("dpmpp_sde eta .5 (mean)", Box::new(DpmppSde { eta: 0.5, ..Default::default() }), 0.25),
         ("euler", Box::new(Euler), 0.0),
-        ("euler_a eta .5 (mean)", Box::new(EulerAncestral::with_eta(0.5)), 0.25),
+        ("euler_a eta .5 (mean)", Box::new(EulerAncestral { eta: 0.5, ..EulerAncestral::default() }), 0.25),
         ("heun", Box::new(Heun), 0.0),
         ("dpmpp_2m", Box::new(Multistep::dpmpp_2m()), 0.0),
         ("dpmpp_3m", Box::new(heun(Multistep::dpmpp_3m())), 0.0),

@@ -23,7 +23,7 @@ impl Solver for Ddim {
         if !(0.0..=1.0).contains(&self.eta) {
             return Err(Error::parameter("eta", self.eta, "0 (no fresh noise) to 1 (DDPM)"));
         }
-        EulerAncestral::with_eta(self.eta).step(step, x, eval)
+        EulerAncestral { eta: self.eta, ..EulerAncestral::default() }.step(step, x, eval)
     }
 
     fn name(&self) -> &'static str {

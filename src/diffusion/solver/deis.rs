@@ -20,29 +20,20 @@ use tch::Tensor;
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Deis {
-    order: usize,
-    lower_order_final: bool,
-    /// (level, slope).
+    /// Number of slopes that a step uses, 1..=3; 2 is usual, 1 is Euler.
+    pub order: usize,
+    /// Whether the last step is of first order, and the one before of second at most, in runs of fewer than 15 steps. It is
+    /// on by default, as it makes few steps stable.
+    pub lower_order_final: bool,
+    /// Memory of a run: (level, slope) of the steps before.
     #[serde(skip)]
-    history: History,
+    pub history: History,
 }
 
 /// Fewer steps than this end with lower orders.
 const FEW: usize = 15;
 
 impl Deis {
-    /// How many slopes a step uses, 1..=3; 2 is usual, 1 is Euler.
-    pub const fn order(order: usize) -> Self {
-        Self { order, lower_order_final: true, history: History::new() }
-    }
-
-    /// Shall the last step be of first order, and the one before of second at most, in runs of fewer than 15 steps?
-    /// They are by default, as it makes few steps stable.
-    pub const fn lower_order_final(mut self, lower: bool) -> Self {
-        self.lower_order_final = lower;
-        self
-    }
-
     /// The order of a step, of what is wanted and stable at the end.
     fn order_of(&self, step: &Step) -> usize {
         let few = self.lower_order_final && step.nominal < FEW;
@@ -57,7 +48,7 @@ impl Deis {
 
 impl Default for Deis {
     fn default() -> Self {
-        Self::order(2)
+        Self { order: 2, lower_order_final: true, history: History::new() }
     }
 }
 
@@ -71,7 +62,11 @@ impl Deis {
             (_, Some(other)) if !["logrho", "midpoint", "heun", "bh1", "bh2"].contains(&other) => {
                 Err(refused("solver_type", other, "expected logrho"))
             }
-            _ => Ok(Box::new(Self::order(config.order()?).lower_order_final(config.lower_order_final))),
+            _ => Ok(Box::new(Self {
+                order: config.order()?,
+                lower_order_final: config.lower_order_final,
+                ..Self::default()
+            })),
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct Euler;
 
 impl Solver for Euler {
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
-        EulerAncestral::with_eta(0.0).step(step, x, eval)
+        EulerAncestral { eta: 0.0, ..EulerAncestral::default() }.step(step, x, eval)
     }
 
     fn name(&self) -> &'static str {
@@ -41,16 +41,9 @@ pub struct EulerAncestral {
     pub s_noise: f64,
 }
 
-impl EulerAncestral {
-    /// Another share of fresh noise.
-    pub const fn with_eta(eta: f64) -> Self {
-        Self { eta, s_noise: 1.0 }
-    }
-}
-
 impl Default for EulerAncestral {
     fn default() -> Self {
-        Self::with_eta(1.0)
+        Self { eta: 1.0, s_noise: 1.0 }
     }
 }
 

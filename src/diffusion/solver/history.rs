@@ -1,40 +1,64 @@
-//! What a solver remembers of earlier steps, and polynomials through it.
+//! [`History`]: a solver's memory of earlier steps, and polynomials through it.
 
 use std::collections::VecDeque;
 use tch::Tensor;
 
-/// (level, value) of the last steps, the newest first.
+/// A solver's memory of the earlier steps of a run; [`Solver::reset`](super::Solver::reset) empties it.
+///
+/// It stands beside a solver's settings, so that these can be changed by struct update:
+///
+/// ```
+/// use impasto::diffusion::solver::Multistep;
+///
+/// let solver = Multistep { eta: 0.5, ..Multistep::dpmpp_2m() };
+/// ```
 #[derive(Debug, Default)]
-pub(super) struct History(VecDeque<(f64, Tensor)>);
+pub struct History {
+    /// (level, value) of the last steps, the newest first.
+    values: VecDeque<(f64, Tensor)>,
+    /// The step that a singlestep block or a correction goes back to.
+    pub(super) past: Option<Past>,
+}
+
+/// A step that has been taken and is gone back to.
+#[derive(Debug)]
+pub(super) struct Past {
+    /// The latent that it came from.
+    pub(super) x: Tensor,
+    /// The mean that was returned last.
+    pub(super) mean: Tensor,
+    /// The order of that step.
+    pub(super) order: usize,
+}
 
 impl History {
-    /// None.
+    /// An empty memory.
     pub(super) const fn new() -> Self {
-        Self(VecDeque::new())
+        Self { values: VecDeque::new(), past: None }
     }
 
     /// Remembers one more, of `most` at most.
     pub(super) fn push(&mut self, level: f64, value: Tensor, most: usize) {
-        self.0.push_front((level, value));
-        self.0.truncate(most);
+        self.values.push_front((level, value));
+        self.values.truncate(most);
     }
 
     pub(super) fn clear(&mut self) {
-        self.0.clear();
+        *self = Self::new();
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.values.len()
     }
 
     /// That of `steps` steps ago; 0 is the newest.
     pub(super) fn ago(&self, steps: usize) -> Option<(f64, &Tensor)> {
-        self.0.get(steps).map(|(level, value)| (*level, value))
+        self.values.get(steps).map(|(level, value)| (*level, value))
     }
 
     /// The newest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (f64, &Tensor)> {
-        self.0.iter().map(|(level, value)| (*level, value))
+        self.values.iter().map(|(level, value)| (*level, value))
     }
 }
 

@@ -66,27 +66,15 @@ impl Solver for Lcm {
 #[derive(Clone, Debug, PartialEq)]
 #[must_use]
 pub struct Tcd {
-    gamma: f64,
-    table: TrainingSchedule,
-}
-
-impl Tcd {
-    /// With the levels of a model; γ is 0.3.
-    pub const fn new(table: TrainingSchedule) -> Self {
-        Self { gamma: 0.3, table }
-    }
-
-    /// How much of the noise is renewed, 0 (none, which is Euler) to 1; 0.3 is usual, less for more steps.
-    pub const fn gamma(mut self, gamma: f64) -> Self {
-        self.gamma = gamma;
-        self
-    }
+    /// Share of the noise that is renewed, 0 (none, which is Euler) to 1; 0.3 is usual, less for more steps.
+    pub gamma: f64,
+    /// Levels of the model; Stable Diffusion's by default.
+    pub table: TrainingSchedule,
 }
 
 impl Default for Tcd {
-    /// With Stable Diffusion's levels.
     fn default() -> Self {
-        Self::new(TrainingSchedule::stable_diffusion())
+        Self { gamma: 0.3, table: TrainingSchedule::stable_diffusion() }
     }
 }
 

@@ -14,22 +14,16 @@ use tch::Tensor;
 /// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Theirs integrate numerically; this is exact.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lms {
-    order: usize,
-    /// (level, slope).
+    /// Number of slopes that a step uses, 1..=4; 4 is usual, 1 is Euler.
+    pub order: usize,
+    /// Memory of a run: (level, slope) of the steps before.
     #[serde(skip)]
-    history: History,
-}
-
-impl Lms {
-    /// How many slopes a step uses, 1..=4; 4 is usual, 1 is Euler.
-    pub const fn order(order: usize) -> Self {
-        Self { order, history: History::new() }
-    }
+    pub history: History,
 }
 
 impl Default for Lms {
     fn default() -> Self {
-        Self::order(4)
+        Self { order: 4, history: History::new() }
     }
 }
 

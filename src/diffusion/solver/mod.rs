@@ -63,6 +63,7 @@ pub use dpmpp_2s::Dpmpp2SAncestral;
 pub use dpmpp_sde::DpmppSde;
 pub use euler::{Euler, EulerAncestral};
 pub use heun::Heun;
+pub use history::History;
 pub use lcm::{Lcm, Tcd};
 pub use lms::Lms;
 pub use multistep::{Correction, Multistep};

@@ -1,5 +1,6 @@
 //! DPM-Solver++ in its multistep form, which remembers earlier steps.
 
+use super::history::History;
 use super::{Euler, EulerAncestral, Eval, Solver, check_noise, euler_step};
 use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
@@ -18,7 +19,7 @@ use tch::Tensor;
 /// ```
 /// use impasto::diffusion::solver::{Correction, Multistep, Solver};
 ///
-/// let solver = Multistep::dpmpp_2m().eta(0.5).correction(Correction::Heun);
+/// let solver = Multistep { eta: 0.5, correction: Correction::Heun, ..Multistep::dpmpp_2m() };
 /// assert_eq!(solver.name(), "Dpmpp2MSdeHeun");
 /// ```
 ///
@@ -29,16 +30,25 @@ use tch::Tensor;
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Multistep {
-    order: usize,
-    eta: f64,
-    s_noise: f64,
-    correction: Correction,
-    taylor: Taylor,
-    lower_order_final: bool,
-    euler_at_final: bool,
-    /// (level, x0) of the steps before, at most [`REMEMBERED`], the last one last.
+    /// Number of values of x0 that a step uses, 1..=3. Order 1 is Euler, with η = 1 Euler ancestral.
+    pub order: usize,
+    /// Rate at which noise is renewed, 0 (never) or more; 1 is usual. Not the η of
+    /// [`EulerAncestral`]: for short steps √η there is η here.
+    pub eta: f64,
+    /// Factor on the fresh noise, positive; 1 is the right amount.
+    pub s_noise: f64,
+    /// Form of steps of second order.
+    pub correction: Correction,
+    /// Form of steps of third order.
+    pub taylor: Taylor,
+    /// Whether the last step is of first order, and the one before of second at most, in runs of fewer than 15 steps. It is
+    /// on by default, as it makes few steps stable.
+    pub lower_order_final: bool,
+    /// Whether the last step is of first order in every run. One that ends at level 0 always is.
+    pub euler_at_final: bool,
+    /// Memory of a run: (level, x0) of the steps before.
     #[serde(skip)]
-    history: Vec<(f64, Tensor)>,
+    pub history: History,
 }
 
 /// How much of the change of x0 over the last step a step of second order adds (`solver_type`).
@@ -80,67 +90,23 @@ impl Multistep {
             taylor: Taylor::Library,
             lower_order_final: true,
             euler_at_final: false,
-            history: Vec::new(),
+            history: History::new(),
         }
     }
 
     /// DPM++ 2M SDE: the same with fresh noise, η = 1.
-    pub const fn dpmpp_2m_sde() -> Self {
-        Self::dpmpp_2m().eta(1.0)
+    pub fn dpmpp_2m_sde() -> Self {
+        Self { eta: 1.0, ..Self::dpmpp_2m() }
     }
 
     /// DPM++ 3M: looks back on two steps.
-    pub const fn dpmpp_3m() -> Self {
-        Self::dpmpp_2m().order(3)
+    pub fn dpmpp_3m() -> Self {
+        Self { order: 3, ..Self::dpmpp_2m() }
     }
 
     /// DPM++ 3M SDE: the same with fresh noise, η = 1; its second step is Heun's, as in k-diffusion.
-    pub const fn dpmpp_3m_sde() -> Self {
-        Self::dpmpp_3m().eta(1.0).correction(Correction::Heun)
-    }
-
-    /// How many values of x0 a step uses, 1..=3. Order 1 is Euler, with η = 1 Euler ancestral.
-    pub const fn order(mut self, order: usize) -> Self {
-        self.order = order;
-        self
-    }
-
-    /// How fast noise is renewed, 0 (never) or more; 1 is usual. Not the η of
-    /// [`EulerAncestral`](super::EulerAncestral): for short steps √η there is η here.
-    pub const fn eta(mut self, eta: f64) -> Self {
-        self.eta = eta;
-        self
-    }
-
-    /// Factor on the fresh noise, positive; 1 is the right amount.
-    pub const fn s_noise(mut self, s_noise: f64) -> Self {
-        self.s_noise = s_noise;
-        self
-    }
-
-    /// The form of steps of second order.
-    pub const fn correction(mut self, correction: Correction) -> Self {
-        self.correction = correction;
-        self
-    }
-
-    /// The form of steps of third order.
-    pub const fn taylor(mut self, taylor: Taylor) -> Self {
-        self.taylor = taylor;
-        self
-    }
-
-    /// Shall the last step be of first order, and the one before of second at most, in runs of fewer than 15 steps?
-    /// They are by default, as it makes few steps stable.
-    pub const fn lower_order_final(mut self, lower: bool) -> Self {
-        self.lower_order_final = lower;
-        self
-    }
-
-    /// Shall the last step be of first order in every run? One that ends at level 0 always is.
-    pub const fn euler_at_final(mut self, euler: bool) -> Self {
-        self.euler_at_final = euler;
-        self
+    pub fn dpmpp_3m_sde() -> Self {
+        Self { eta: 1.0, correction: Correction::Heun, ..Self::dpmpp_3m() }
     }
 
     /// The order of a step, of what is wanted, remembered and stable at the end.
@@ -170,13 +136,13 @@ impl Multistep {
         let mean = euler_step(x, x0, 1.0, (to / from).powf(1.0 + self.eta))?;
         // (x0 − x0 before)/r, r = ln(σ before/σ)/h
         let slope = |x0: &Tensor, before: &Tensor, r: f64| x0.f_sub(before)?.f_div_scalar(r);
-        match (self.order_of(step), self.history.as_slice()) {
-            (2, [.., (sigma1, x1)]) => {
+        match (self.order_of(step), self.history.ago(0), self.history.ago(1)) {
+            (2, Some((sigma1, x1)), _) => {
                 let slope = slope(x0, x1, (sigma1 / from).ln() / h)?;
                 let weight = if self.correction == Correction::Heun { phi2 } else { a / 2.0 };
                 Ok(mean.f_add(&slope.f_mul_scalar(weight)?)?)
             }
-            (3, [.., (sigma2, x2), (sigma1, x1)]) => {
+            (3, Some((sigma1, x1)), Some((sigma2, x2))) => {
                 let (r0, r1) = ((sigma1 / from).ln() / h, (sigma2 / sigma1).ln() / h);
                 let (d0, d1) = (slope(x0, x1, r0)?, slope(x1, x2, r1)?);
                 // q = (d₀ − d₁)/(r₀ + r₁), m + φ₂·(d₀ + r₀·q) − φ₃·q
@@ -211,11 +177,15 @@ impl Multistep {
         };
         match config.order()? {
             1 if eta == 0.0 => Ok(Box::new(Euler)),
-            1 => Ok(Box::new(EulerAncestral::with_eta(eta))),
-            order => {
-                let solver = Self::dpmpp_2m().order(order).eta(eta).correction(Correction::configured(config)?);
-                Ok(Box::new(solver.lower_order_final(config.lower_order_final).euler_at_final(config.euler_at_final)))
-            }
+            1 => Ok(Box::new(EulerAncestral { eta, ..EulerAncestral::default() })),
+            order => Ok(Box::new(Self {
+                order,
+                eta,
+                correction: Correction::configured(config)?,
+                lower_order_final: config.lower_order_final,
+                euler_at_final: config.euler_at_final,
+                ..Self::dpmpp_2m()
+            })),
         }
     }
 }
@@ -232,10 +202,7 @@ impl Solver for Multistep {
         check_noise(self.eta, self.s_noise)?;
         let x0 = eval.x0(x, step.from)?;
         let mean = self.mean(step, x, &x0)?;
-        if self.history.len() == REMEMBERED {
-            drop(self.history.remove(0));
-        }
-        self.history.push((step.from, x0.shallow_clone()));
+        self.history.push(step.from, x0.shallow_clone(), REMEMBERED);
         // down = to·e^(−ηh), std² = to² − down²
         let left = (step.to / step.from).powf(self.eta);
         let std = self.s_noise * step.to * (1.0 - left * left).max(0.0).sqrt();

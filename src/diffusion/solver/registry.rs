@@ -160,7 +160,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         label: "DPM++ 2M SDE Heun",
         names: &["dpmpp 2m sde heun"],
         class: None,
-        make: || Box::new(Multistep::dpmpp_2m_sde().correction(Correction::Heun)),
+        make: || Box::new(Multistep { correction: Correction::Heun, ..Multistep::dpmpp_2m_sde() }),
         recipe: ("Multistep", read::<Multistep>),
     },
     Row {
@@ -259,11 +259,12 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
             defaults: STABLE_SCALED,
             lowest: true,
             ..Class::new("TCDScheduler", SchedulerFamily::Lcm, |config| {
-                Ok(Box::new(Tcd::new(config.training_schedule_for(SchedulerFamily::Lcm)?)))
+                let table = config.training_schedule_for(SchedulerFamily::Lcm)?;
+                Ok(Box::new(Tcd { table, ..Tcd::default() }))
             })
         }),
         make: || Box::new(Tcd::default()),
-        recipe: ("Tcd", |recipe| Ok(Box::new(Tcd::default().gamma(recipe.read()?)))),
+        recipe: ("Tcd", |recipe| Ok(Box::new(Tcd { gamma: recipe.read()?, ..Tcd::default() }))),
     },
 ];
 
@@ -315,12 +316,18 @@ mod tests {
             Box::new(Ddim { eta: 1.0 / 3.0 }),
             Box::new(Ddpm { variance: Variance::Large }),
             Box::new(DpmppSde { r: 0.25, noise: SdeNoise::Independent, ..DpmppSde::default() }),
-            Box::new(Multistep::dpmpp_2m_sde().order(3).eta(0.3).s_noise(1.01).correction(Correction::Heun)),
-            Box::new(Singlestep::dpmpp_2s().order(3)),
-            Box::new(UniPc::bh2().order(3)),
-            Box::new(Lms::order(2)),
-            Box::new(Deis::order(3)),
-            Box::new(Tcd::default().gamma(0.1)),
+            Box::new(Multistep {
+                order: 3,
+                eta: 0.3,
+                s_noise: 1.01,
+                correction: Correction::Heun,
+                ..Multistep::dpmpp_2m_sde()
+            }),
+            Box::new(Singlestep { order: 3, ..Singlestep::dpmpp_2s() }),
+            Box::new(UniPc { order: 3, ..UniPc::bh2() }),
+            Box::new(Lms { order: 2, ..Lms::default() }),
+            Box::new(Deis { order: 3, ..Deis::default() }),
+            Box::new(Tcd { gamma: 0.1, ..Tcd::default() }),
         ];
         let mut count = 0;
         for solver in named.chain(set) {

@@ -1,6 +1,6 @@
 //! DPM-Solver++ in its singlestep form, one call per step.
 
-use super::history::History;
+use super::history::{History, Past};
 use super::{Correction, Eval, Solver, euler_step};
 use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
@@ -21,56 +21,26 @@ use tch::Tensor;
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Singlestep {
-    order: usize,
-    correction: Correction,
-    lower_order_final: bool,
-    /// (level, x0).
+    /// Length of blocks, 1..=3; 1 is Euler.
+    pub order: usize,
+    /// Form of steps of second and third order.
+    pub correction: Correction,
+    /// Whether the last step is of first order where the number of steps is a multiple of the order; on by default.
+    pub lower_order_final: bool,
+    /// Memory of a run: (level, x0) of the steps before, and the step that began the block.
     #[serde(skip)]
-    history: History,
-    #[serde(skip)]
-    block: Option<Block>,
-}
-
-/// Where a block began, and the mean that the step before returned.
-#[derive(Debug)]
-struct Block {
-    x: Tensor,
-    mean: Tensor,
+    pub history: History,
 }
 
 impl Singlestep {
     /// Blocks of two steps.
     pub const fn dpmpp_2s() -> Self {
-        Self {
-            order: 2,
-            correction: Correction::Midpoint,
-            lower_order_final: true,
-            history: History::new(),
-            block: None,
-        }
+        Self { order: 2, correction: Correction::Midpoint, lower_order_final: true, history: History::new() }
     }
 
     /// Blocks of three steps.
-    pub const fn dpmpp_3s() -> Self {
-        Self::dpmpp_2s().order(3)
-    }
-
-    /// Length of blocks, 1..=3; 1 is Euler.
-    pub const fn order(mut self, order: usize) -> Self {
-        self.order = order;
-        self
-    }
-
-    /// The form of steps of second and third order.
-    pub const fn correction(mut self, correction: Correction) -> Self {
-        self.correction = correction;
-        self
-    }
-
-    /// Shall the last step be of first order where the number of steps is a multiple of the order? It is by default.
-    pub const fn lower_order_final(mut self, lower: bool) -> Self {
-        self.lower_order_final = lower;
-        self
+    pub fn dpmpp_3s() -> Self {
+        Self { order: 3, ..Self::dpmpp_2s() }
     }
 
     /// The place of a step in its block, from 1.
@@ -85,7 +55,7 @@ impl Singlestep {
     /// The end of the `order`th step of a block.
     fn mean(&self, order: usize, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let known = (order > 1).then(|| self.history.ago(order - 1)).flatten();
-        let (Some(block), Some((begin, first))) = (&self.block, known) else {
+        let (Some(block), Some((begin, first))) = (&self.history.past, known) else {
             return euler_step(x, x0, step.from, step.to);
         };
         // h = ln(begin/to), r = ln(begin/from)/h, d = (x0 − first)/r, a = 1 − e^(−h), φ₂ = 1 − a/h, φ₃ = φ₂/h − ½
@@ -119,15 +89,18 @@ impl Singlestep {
         if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
             return Err(refused("algorithm_type", other, "expected dpmsolver++"));
         }
-        let solver = Self::dpmpp_2s().order(config.order()?).correction(Correction::configured(config)?);
-        Ok(Box::new(solver.lower_order_final(config.lower_order_final)))
+        Ok(Box::new(Self {
+            order: config.order()?,
+            correction: Correction::configured(config)?,
+            lower_order_final: config.lower_order_final,
+            ..Self::dpmpp_2s()
+        }))
     }
 }
 
 impl Solver for Singlestep {
     fn reset(&mut self) {
         self.history.clear();
-        self.block = None;
     }
 
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
@@ -138,8 +111,8 @@ impl Solver for Singlestep {
         self.history.push(step.from, x0.shallow_clone(), 3);
         let order = self.place(step).min(self.history.len());
         let mean = self.mean(order, step, x, &x0)?;
-        let began = self.block.take().filter(|_| order > 1).map_or_else(|| x.shallow_clone(), |block| block.x);
-        self.block = Some(Block { x: began, mean: mean.shallow_clone() });
+        let began = self.history.past.take().filter(|_| order > 1).map_or_else(|| x.shallow_clone(), |block| block.x);
+        self.history.past = Some(Past { x: began, mean: mean.shallow_clone(), order });
         Ok(Transition::new(mean, 0.0, step.to, x.shallow_clone(), x0))
     }
 

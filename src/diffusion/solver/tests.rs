@@ -108,20 +108,26 @@ fn trajectories_are_the_references() {
         ("dpmpp_2s_a", Box::new(Dpmpp2SAncestral::default())),
         ("unipc2_bh1", Box::new(UniPc::bh1())),
         ("unipc2_bh2", Box::new(UniPc::bh2())),
-        ("unipc3_bh2", Box::new(UniPc::bh2().order(3))),
+        ("unipc3_bh2", Box::new(UniPc { order: 3, ..UniPc::bh2() })),
         ("deis2", Box::new(Deis::default())),
-        ("deis3", Box::new(Deis::order(3))),
+        ("deis3", Box::new(Deis { order: 3, ..Deis::default() })),
         ("lcm", Box::new(Lcm::default())),
         ("tcd_gamma0.3", Box::new(Tcd::default())),
         ("heun", Box::new(Heun)),
         ("dpmpp_2m", Box::new(Multistep::dpmpp_2m())),
-        ("dpmpp_2m_heun", Box::new(Multistep::dpmpp_2m().correction(Correction::Heun))),
+        ("dpmpp_2m_heun", Box::new(Multistep { correction: Correction::Heun, ..Multistep::dpmpp_2m() })),
         ("dpmpp_2m_sde", Box::new(Multistep::dpmpp_2m_sde())),
-        ("dpmpp_2m_sde_heun_eta0.5", Box::new(Multistep::dpmpp_2m().eta(0.5).correction(Correction::Heun))),
+        (
+            "dpmpp_2m_sde_heun_eta0.5",
+            Box::new(Multistep { eta: 0.5, correction: Correction::Heun, ..Multistep::dpmpp_2m() }),
+        ),
         ("dpmpp_3m", Box::new(Multistep::dpmpp_3m())),
-        ("dpmpp_3m_exact", Box::new(Multistep::dpmpp_3m().correction(Correction::Heun).taylor(Taylor::Exact))),
+        (
+            "dpmpp_3m_exact",
+            Box::new(Multistep { correction: Correction::Heun, taylor: Taylor::Exact, ..Multistep::dpmpp_3m() }),
+        ),
         ("dpmpp_3m_sde", Box::new(Multistep::dpmpp_3m_sde())),
-        ("dpmpp_3m_sde_exact", Box::new(Multistep::dpmpp_3m_sde().taylor(Taylor::Exact))),
+        ("dpmpp_3m_sde_exact", Box::new(Multistep { taylor: Taylor::Exact, ..Multistep::dpmpp_3m_sde() })),
         ("euler", Box::new(Euler)),
         ("euler_a", Box::new(EulerAncestral::default())),
         ("euler_a_eta0.5_snoise1.1", Box::new(EulerAncestral { eta: 0.5, s_noise: 1.1 })),
@@ -208,8 +214,8 @@ fn what_a_solver_remembers_ends_with_the_run() {
         || Box::new(Multistep::dpmpp_3m_sde()),
         || Box::new(Lms::default()),
         || Box::new(Pndm::default()),
-        || Box::new(Deis::order(3)),
-        || Box::new(UniPc::bh1().order(3)),
+        || Box::new(Deis { order: 3, ..Deis::default() }),
+        || Box::new(UniPc { order: 3, ..UniPc::bh1() }),
         || Box::new(Singlestep::dpmpp_3s()),
     ];
     for make in solvers {
@@ -247,15 +253,15 @@ fn first_order_is_eulers() {
         let (got, want) = (end(a, &schedule), end(b, &schedule));
         assert!(got.allclose(&want, 0.0, 1e-12, false), "{} {}", a.name(), b.name());
     };
-    same(&mut Multistep::dpmpp_2m().order(1), &mut Euler);
-    same(&mut Multistep::dpmpp_3m_sde().order(1), &mut EulerAncestral::default());
-    same(&mut Deis::order(1), &mut Euler);
-    same(&mut Lms::order(1), &mut Euler);
-    same(&mut Singlestep::dpmpp_2s().order(1), &mut Euler);
-    same(&mut UniPc::bh2().order(1).uncorrected(0..9), &mut Euler);
-    same(&mut UniPc::bh2().uncorrected(0..9), &mut Multistep::dpmpp_2m());
+    same(&mut Multistep { order: 1, ..Multistep::dpmpp_2m() }, &mut Euler);
+    same(&mut Multistep { order: 1, ..Multistep::dpmpp_3m_sde() }, &mut EulerAncestral::default());
+    same(&mut Deis { order: 1, ..Deis::default() }, &mut Euler);
+    same(&mut Lms { order: 1, ..Lms::default() }, &mut Euler);
+    same(&mut Singlestep { order: 1, ..Singlestep::dpmpp_2s() }, &mut Euler);
+    same(&mut UniPc { order: 1, uncorrected: (0..9).collect(), ..UniPc::bh2() }, &mut Euler);
+    same(&mut UniPc { uncorrected: (0..9).collect(), ..UniPc::bh2() }, &mut Multistep::dpmpp_2m());
     same(&mut DpmppSde { eta: 0.0, ..Default::default() }, &mut Dpmpp2SAncestral { eta: 0.0, s_noise: 1.0 });
-    same(&mut Tcd::default().gamma(0.0), &mut Euler);
+    same(&mut Tcd { gamma: 0.0, ..Tcd::default() }, &mut Euler);
     let mut two = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras).unwrap();
     assert_ne!(end(&mut Heun, &two), end(&mut Euler, &two));
     two = two.last(1).unwrap();
@@ -272,13 +278,14 @@ fn few_steps_end_with_lower_orders() {
         let schedule = Schedule::from_sigmas(&TrainingSchedule::stable_diffusion(), &sigmas).unwrap();
         (end(&mut Box::new(solver), &schedule), schedule)
     };
-    let plain = || Multistep::dpmpp_2m().lower_order_final(false);
+    let plain = || Multistep { lower_order_final: false, ..Multistep::dpmpp_2m() };
     for (n, lowers) in [(14, true), (15, false)] {
         let (high, schedule) = ends(n, plain());
         assert_eq!(ends(n, Multistep::dpmpp_2m()).0 != high, lowers, "{n}");
-        assert_ne!(ends(n, plain().euler_at_final(true)).0, high);
-        let third =
-            |lower: bool| end(&mut Multistep::dpmpp_3m().euler_at_final(true).lower_order_final(lower), &schedule);
+        assert_ne!(ends(n, Multistep { euler_at_final: true, ..plain() }).0, high);
+        let third = |lower_order_final: bool| {
+            end(&mut Multistep { euler_at_final: true, lower_order_final, ..Multistep::dpmpp_3m() }, &schedule)
+        };
         assert_eq!(third(true) != third(false), lowers, "the last step but one, {n}");
         let inside = schedule.last(5).unwrap();
         let ends = [plain(), Multistep::dpmpp_2m()].map(|mut solver| end(&mut solver, &inside));
@@ -296,8 +303,8 @@ fn a_repeated_last_level_changes_nothing() {
     let solvers: [Box<dyn Solver>; 5] = [
         Box::new(Multistep::dpmpp_2m()),
         Box::new(Multistep::dpmpp_3m_sde()),
-        Box::new(Deis::order(3)),
-        Box::new(UniPc::bh1().uncorrected(0..20)),
+        Box::new(Deis { order: 3, ..Deis::default() }),
+        Box::new(UniPc { uncorrected: (0..20).collect(), ..UniPc::bh1() }),
         Box::new(Singlestep::dpmpp_2s()),
     ];
     for mut solver in solvers {
@@ -320,8 +327,8 @@ fn solvers_that_are_the_same_are_the_same_forced_or_not() {
     let (gold, mask) = (cells([0.5, -0.5, 1.0, 0.0]), cells([1.0, 1.0, 0.0, 0.5]));
     for target in ["mean", "signal_only", "denoised"] {
         let solvers: [(&str, Box<dyn Solver>); 7] = [
-            ("euler", Box::new(Multistep::dpmpp_2m().order(1))),
-            ("euler_a", Box::new(Multistep::dpmpp_2m_sde().order(1))),
+            ("euler", Box::new(Multistep { order: 1, ..Multistep::dpmpp_2m() })),
+            ("euler_a", Box::new(Multistep { order: 1, ..Multistep::dpmpp_2m_sde() })),
             ("euler", Box::new(Euler)),
             ("ddim0", Box::new(Ddim::default())),
             ("euler_a", Box::new(EulerAncestral::default())),
@@ -386,12 +393,12 @@ fn noise_left_and_noise_added_make_the_next_level() {
         Box::new(Singlestep::dpmpp_3s()),
         Box::new(Heun),
         Box::new(Multistep::dpmpp_2m()),
-        Box::new(Multistep::dpmpp_2m_sde().eta(0.4)),
-        Box::new(Multistep::dpmpp_3m_sde().eta(3.0)),
+        Box::new(Multistep { eta: 0.4, ..Multistep::dpmpp_2m_sde() }),
+        Box::new(Multistep { eta: 3.0, ..Multistep::dpmpp_3m_sde() }),
         Box::new(Euler),
-        Box::new(EulerAncestral::with_eta(0.3)),
+        Box::new(EulerAncestral { eta: 0.3, ..EulerAncestral::default() }),
         Box::new(EulerAncestral::default()),
-        Box::new(EulerAncestral::with_eta(7.0)),
+        Box::new(EulerAncestral { eta: 7.0, ..EulerAncestral::default() }),
         Box::new(Ddim { eta: 0.5 }),
         Box::new(Ddpm::default()),
     ];
@@ -435,24 +442,24 @@ fn order_eta_and_noise_have_ranges() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
     let wrong: [Box<dyn Solver>; 21] = [
-        Box::new(Lms::order(0)),
-        Box::new(Lms::order(5)),
-        Box::new(Deis::order(4)),
-        Box::new(UniPc::bh1().order(0)),
-        Box::new(Singlestep::dpmpp_2s().order(0)),
+        Box::new(Lms { order: 0, ..Lms::default() }),
+        Box::new(Lms { order: 5, ..Lms::default() }),
+        Box::new(Deis { order: 4, ..Deis::default() }),
+        Box::new(UniPc { order: 0, ..UniPc::bh1() }),
+        Box::new(Singlestep { order: 0, ..Singlestep::dpmpp_2s() }),
         Box::new(Dpm2 { eta: -1.0, s_noise: 1.0 }),
         Box::new(Dpmpp2SAncestral { eta: 1.0, s_noise: 0.0 }),
         Box::new(DpmppSde { eta: f64::NAN, ..Default::default() }),
         Box::new(DpmppSde { r: 0.0, ..Default::default() }),
         Box::new(Lcm { scaling: 0.0 }),
-        Box::new(Tcd::default().gamma(1.1)),
-        Box::new(Tcd::default().gamma(f64::NAN)),
-        Box::new(Multistep::dpmpp_2m().order(0)),
-        Box::new(Multistep::dpmpp_2m().order(4)),
-        Box::new(Multistep::dpmpp_2m().eta(-1.0)),
-        Box::new(Multistep::dpmpp_2m().s_noise(f64::NAN)),
-        Box::new(EulerAncestral::with_eta(-0.1)),
-        Box::new(EulerAncestral::with_eta(f64::NAN)),
+        Box::new(Tcd { gamma: 1.1, ..Tcd::default() }),
+        Box::new(Tcd { gamma: f64::NAN, ..Tcd::default() }),
+        Box::new(Multistep { order: 0, ..Multistep::dpmpp_2m() }),
+        Box::new(Multistep { order: 4, ..Multistep::dpmpp_2m() }),
+        Box::new(Multistep { eta: -1.0, ..Multistep::dpmpp_2m() }),
+        Box::new(Multistep { s_noise: f64::NAN, ..Multistep::dpmpp_2m() }),
+        Box::new(EulerAncestral { eta: -0.1, ..EulerAncestral::default() }),
+        Box::new(EulerAncestral { eta: f64::NAN, ..EulerAncestral::default() }),
         Box::new(EulerAncestral { eta: 1.0, s_noise: 0.0 }),
         Box::new(Ddim { eta: 1.1 }),
         Box::new(Ddim { eta: f64::NAN }),

@@ -1,6 +1,6 @@
 //! UniPC: predictor and corrector.
 
-use super::history::{History, lagrange};
+use super::history::{History, Past, lagrange};
 use super::{Eval, Solver, euler_step};
 use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
 use crate::diffusion::transition::Transition;
@@ -18,31 +18,24 @@ use tch::Tensor;
 /// ```
 /// use impasto::diffusion::solver::{Solver, UniPc};
 ///
-/// assert_eq!(UniPc::bh2().order(3).name(), "UniPcBh2");
+/// assert_eq!((UniPc { order: 3, ..UniPc::bh2() }).name(), "UniPcBh2");
 /// ```
 ///
 /// Source: Zhao et al. (2023), "UniPC: A Unified Predictor-Corrector Framework"; diffusers' `UniPCMultistepScheduler`.
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct UniPc {
-    order: usize,
-    bh2: bool,
-    lower_order_final: bool,
-    uncorrected: Vec<usize>,
-    /// (level, x0).
+    /// Number of values of x0 that a prediction uses, 1..=3; 2 is usual with guidance, 3 without.
+    pub order: usize,
+    /// Whether B(h) is e^h − 1 ([`bh2`](Self::bh2)) instead of h ([`bh1`](Self::bh1)).
+    pub bh2: bool,
+    /// Whether orders fall to 1 with the steps that remain. It is on by default, as it makes few steps stable.
+    pub lower_order_final: bool,
+    /// Steps, by index, that are not corrected (`disable_corrector`); none by default.
+    pub uncorrected: Vec<usize>,
+    /// Memory of a run: (level, x0) of the steps before, and the step that is not yet corrected.
     #[serde(skip)]
-    history: History,
-    #[serde(skip)]
-    predicted: Option<Predicted>,
-}
-
-/// A step that has been predicted and not yet corrected.
-#[derive(Debug)]
-struct Predicted {
-    /// The latent it came from.
-    x: Tensor,
-    mean: Tensor,
-    order: usize,
+    pub history: History,
 }
 
 /// Longest memory.
@@ -60,32 +53,7 @@ impl UniPc {
     }
 
     const fn with(bh2: bool) -> Self {
-        Self {
-            order: 2,
-            bh2,
-            lower_order_final: true,
-            uncorrected: Vec::new(),
-            history: History::new(),
-            predicted: None,
-        }
-    }
-
-    /// How many values of x0 a prediction uses, 1..=3; 2 is usual with guidance, 3 without.
-    pub const fn order(mut self, order: usize) -> Self {
-        self.order = order;
-        self
-    }
-
-    /// Shall orders fall to 1 with the steps that remain? They do by default, as it makes few steps stable.
-    pub const fn lower_order_final(mut self, lower: bool) -> Self {
-        self.lower_order_final = lower;
-        self
-    }
-
-    /// Steps, by index, that are not corrected (`disable_corrector`); none by default.
-    pub(crate) fn uncorrected(mut self, steps: impl IntoIterator<Item = usize>) -> Self {
-        self.uncorrected = steps.into_iter().collect();
-        self
+        Self { order: 2, bh2, lower_order_final: true, uncorrected: Vec::new(), history: History::new() }
     }
 
     /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, over the x0 of
@@ -105,7 +73,7 @@ impl UniPc {
 
     /// `x`, which the step before predicted, corrected by what the model says there.
     fn corrected(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
-        let (Some(Predicted { x: before, mean, order }), Some((from, known))) = (&self.predicted, self.history.ago(0))
+        let (Some(Past { x: before, mean, order }), Some((from, known))) = (&self.history.past, self.history.ago(0))
         else {
             return Ok(x.shallow_clone());
         };
@@ -148,15 +116,18 @@ impl UniPc {
             None | Some("bh2" | "midpoint" | "heun" | "logrho") => Self::bh2(), // for diffusers too
             Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
         };
-        let solver = solver.order(config.order()?).lower_order_final(config.lower_order_final);
-        Ok(Box::new(solver.uncorrected(config.disable_corrector.iter().copied())))
+        Ok(Box::new(Self {
+            order: config.order()?,
+            lower_order_final: config.lower_order_final,
+            uncorrected: config.disable_corrector.clone(),
+            ..solver
+        }))
     }
 }
 
 impl Solver for UniPc {
     fn reset(&mut self) {
         self.history.clear();
-        self.predicted = None;
     }
 
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition> {
@@ -177,7 +148,7 @@ impl Solver for UniPc {
             let others: Vec<(f64, &Tensor)> = self.history.iter().take(order).skip(1).collect();
             self.over((from, to), &corrected, &x0, &others)?
         };
-        self.predicted = Some(Predicted { x: corrected, mean: mean.shallow_clone(), order });
+        self.history.past = Some(Past { x: corrected, mean: mean.shallow_clone(), order });
         Ok(Transition::new(mean, 0.0, to, x.shallow_clone(), x0))
     }
 
