@@ -88,7 +88,7 @@ impl Source {
     /// use impasto::{Model, Source};
     ///
     /// let model = Model::load(&Source::hub("owner/name"))?;
-    /// let older = Model::load(&Hub::new("owner/name").revision("v1.0").into())?;
+    /// let older = Model::load(&Hub { revision: "v1.0".into(), ..Hub::new("owner/name") }.into())?;
     /// # Ok(()) }
     /// ```
     #[cfg(feature = "hub")]

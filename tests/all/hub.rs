@@ -74,8 +74,14 @@ impl Server {
     }
 
     fn hub(&self, cache: &Path) -> Hub {
-        let hub = Hub::new("owner/name").endpoint(format!("http://127.0.0.1:{}", self.port)).cache(cache);
-        hub.offline(false).token("secret").patience(Duration::from_millis(500))
+        Hub {
+            endpoint: Some(format!("http://127.0.0.1:{}", self.port)),
+            cache: Some(cache.into()),
+            offline: Some(false),
+            token: Some("secret".into()),
+            patience: Duration::from_millis(500),
+            ..Hub::new("owner/name")
+        }
     }
 
     /// The requests since the last call that have `part` in them.
@@ -286,9 +292,9 @@ fn a_model_of_a_hub_is_the_model() -> Result<()> {
     // What is there is not asked for again, and needs no hub at all.
     Model::load(&hub.clone().into())?;
     assert_eq!(server.requests("resolve"), [""; 0]);
-    let offline = hub.clone().endpoint("http://127.0.0.1:9").offline(true);
+    let offline = Hub { endpoint: Some("http://127.0.0.1:9".into()), offline: Some(true), ..hub.clone() };
     assert_eq!(text(&Model::load(&offline.clone().into())?)?, text(&model)?);
-    let message = offline.revision("v2").fetch(None).unwrap_err().to_string();
+    let message = Hub { revision: "v2".into(), ..offline }.fetch(None).unwrap_err().to_string();
     assert!(
         message.contains("revision v2 is not in the cache") && message.contains("hf download owner/name"),
         "{message}"
@@ -351,7 +357,7 @@ fn what_is_not_the_file_is_an_error_and_is_not_kept() {
 fn a_silent_server_is_given_up_and_what_came_is_kept() {
     let (server, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
     let begun = Instant::now();
-    let hub = server.hub(cache.path()).patience(Duration::from_millis(100));
+    let hub = Hub { patience: Duration::from_millis(100), ..server.hub(cache.path()) };
     let message = hub.fetch(None).unwrap_err().to_string();
     assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
     assert!(message.contains("cut off") && message.contains("300000 of 1000000 bytes are kept"), "{message}");
@@ -372,7 +378,7 @@ fn dripping_server_is_given_up() {
     for (mode, words) in [(Mode::SlowHeaders, "no whole answer within 0.4 s"), (Mode::SlowBody, "bytes in 0.2 s")] {
         let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
         let begun = Instant::now();
-        let hub = server.hub(cache.path()).patience(Duration::from_millis(200));
+        let hub = Hub { patience: Duration::from_millis(200), ..server.hub(cache.path()) };
         let message = hub.fetch(None).unwrap_err().to_string();
         assert!(message.contains(words) && message.contains("the next try goes on there"), "{message}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
@@ -413,7 +419,8 @@ fn fetch_for_another_test() {
     let Ok(place) = std::env::var(PLACE) else { return };
     let (port, cache) = place.split_once(' ').expect("a port and a cache");
     let server = Server { port: port.parse().expect("a port"), log: Arc::default() };
-    match server.hub(Path::new(cache)).patience(Duration::from_secs(5)).fetch(None) {
+    let hub = Hub { patience: Duration::from_secs(5), ..server.hub(Path::new(cache)) };
+    match hub.fetch(None) {
         Ok(source) => println!("fetched {} bytes", fetched(source).len()),
         Err(error) => println!("failed: {error}"),
     }
@@ -514,12 +521,12 @@ fn what_came_before_no_more_could_be_written_is_kept() -> Result<()> {
 fn what_the_hub_does_not_have_is_named() {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let message = |hub: Hub| hub.fetch(None).unwrap_err().to_string();
-    let message_of_revision = message(server.hub(cache.path()).revision("v9"));
+    let message_of_revision = message(Hub { revision: "v9".into(), ..server.hub(cache.path()) });
     assert!(message_of_revision.contains("revision/v9; is the name or the revision right?"), "{message_of_revision}");
-    let none = Hub::new("owner/none").endpoint(format!("http://127.0.0.1:{}", server.port)).cache(cache.path());
-    let message_of_name = message(none.offline(false));
+    let none = Hub { repository: "owner/none".into(), ..server.hub(cache.path()) };
+    let message_of_name = message(none);
     assert!(message_of_name.starts_with("owner/none: EntryNotFound at"), "{message_of_name}");
-    let message_of_file = message(server.hub(cache.path()).file("two.safetensors"));
+    let message_of_file = message(Hub { file: Some("two.safetensors".into()), ..server.hub(cache.path()) });
     assert!(message_of_file.contains("has no two.safetensors; it has one.safetensors"), "{message_of_file}");
     assert_eq!(std::fs::read_dir(cache.path()).expect("a folder").count(), 0, "nothing is left behind");
 }
@@ -528,16 +535,22 @@ fn what_the_hub_does_not_have_is_named() {
 fn what_is_no_name_is_not_asked_for() {
     let names = ["one", "a/b/c", "a/../b", "../b", "a b/c", "/b", "a/", "a/.."];
     for hub in names.map(Hub::new).into_iter().chain([
-        Hub::new("a/b").revision("../x"),
-        Hub::new("a/b").revision(""),
-        Hub::new("a/b").file("../x.safetensors"),
-        Hub::new("a/b").file("model.ckpt"),
+        Hub { revision: "../x".into(), ..Hub::new("a/b") },
+        Hub { revision: "".into(), ..Hub::new("a/b") },
+        Hub { file: Some("../x.safetensors".into()), ..Hub::new("a/b") },
+        Hub { file: Some("model.ckpt".into()), ..Hub::new("a/b") },
     ]) {
-        let hub = hub.endpoint("http://127.0.0.1:9").offline(false);
+        let hub = Hub { endpoint: Some("http://127.0.0.1:9".into()), offline: Some(false), ..hub };
         let message = hub.fetch(None).unwrap_err().to_string();
         assert!(message.contains(" no "), "{message}");
     }
-    let nobody = Hub::new("a/b").endpoint("http://127.0.0.1:9").cache("/nowhere").offline(false).fetch(None);
+    let nobody = Hub {
+        endpoint: Some("http://127.0.0.1:9".into()),
+        cache: Some("/nowhere".into()),
+        offline: Some(false),
+        ..Hub::new("a/b")
+    };
+    let nobody = nobody.fetch(None);
     assert!(nobody.unwrap_err().to_string().starts_with("a/b: "));
-    assert!(!format!("{:?}", Hub::new("a/b").token("secret")).contains("secret"));
+    assert!(!format!("{:?}", Hub { token: Some("secret".into()), ..Hub::new("a/b") }).contains("secret"));
 }

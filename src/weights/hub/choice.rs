@@ -185,9 +185,14 @@ mod tests {
         assert!(half.contains(&FOLDER[4].to_owned()) && half.contains(&FOLDER[7].to_owned()) && half.len() == 6);
         let message = choose(&FOLDER, Some("bf16"), hub()).unwrap_err().to_string();
         assert!(message.contains("owner/name: has no bf16 files") && message.contains("vae/diffusion"), "{message}");
-        let single = choose(&FOLDER, None, hub().file("model.safetensors")).unwrap();
+        let single = choose(&FOLDER, None, Hub { file: Some("model.safetensors".into()), ..hub() }).unwrap();
         assert_eq!(single, ["model.safetensors"]);
-        assert!(choose(&FOLDER, None, hub().file("x.safetensors")).unwrap_err().to_string().contains("has no x"));
+        assert!(
+            choose(&FOLDER, None, Hub { file: Some("x.safetensors".into()), ..hub() })
+                .unwrap_err()
+                .to_string()
+                .contains("has no x")
+        );
     }
 
     #[test]

@@ -5,28 +5,35 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A repository of the Hugging Face hub or of a mirror, and how to get it.
+/// A repository of the Hugging Face hub or of a mirror, and the way to reach it.
 ///
-/// | setter | default |
-/// |---|---|
-/// | [`revision`](Self::revision) | `main` |
-/// | [`file`](Self::file) | a diffusers folder, or the only `.safetensors` file |
-/// | [`token`](Self::token) | `HF_TOKEN`, the file `HF_TOKEN_PATH`, `$HF_HOME/token` |
-/// | [`endpoint`](Self::endpoint) | `HF_ENDPOINT`, `https://huggingface.co` |
-/// | [`cache`](Self::cache) | `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub`, `~/.cache/huggingface/hub` |
-/// | [`offline`](Self::offline) | whether `HF_HUB_OFFLINE` is 1, true, yes or on |
-/// | [`patience`](Self::patience) | 30 s |
+/// ```
+/// use impasto::weights::Hub;
+///
+/// let older = Hub { revision: "v1.0".into(), offline: Some(true), ..Hub::new("owner/name") };
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Hub {
-    pub(super) repository: String,
-    pub(super) revision: String,
-    pub(super) file: Option<String>,
-    pub(super) token: Option<String>,
-    pub(super) endpoint: Option<String>,
-    pub(super) cache: Option<PathBuf>,
-    pub(super) offline: Option<bool>,
-    pub(super) patience: Duration,
+    /// `owner/name`.
+    pub repository: String,
+    /// Branch, tag or commit; `main` by default.
+    pub revision: String,
+    /// One `.safetensors` file of the repository; `None`: a diffusers folder, or the only `.safetensors` file.
+    pub file: Option<String>,
+    /// Secret of the user, for repositories that not everybody may read; `None`: `HF_TOKEN`, the file `HF_TOKEN_PATH` or
+    /// `$HF_HOME/token`. The endpoint alone is told, and `Debug` does not show it.
+    pub token: Option<String>,
+    /// Another hub, such as a mirror: `https://host`; `None`: `HF_ENDPOINT`, else `https://huggingface.co`.
+    pub endpoint: Option<String>,
+    /// Folder of the cache; `None`: `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub` or
+    /// `~/.cache/huggingface/hub`.
+    pub cache: Option<PathBuf>,
+    /// Whether only the cache is read, and no server is asked; `None`: whether `HF_HUB_OFFLINE` is 1, true, yes or on.
+    pub offline: Option<bool>,
+    /// Longest silence of a server before it is given up; 30 s by default. The headers of an answer have to be there within
+    /// twice that time, and what follows has to bring 1 KiB a second on average over it.
+    pub patience: Duration,
 }
 
 impl fmt::Debug for Hub {
@@ -39,7 +46,7 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// `owner/name`.
+    /// The repository `owner/name` with the settings of the environment.
     pub fn new(repository: impl Into<String>) -> Self {
         Self {
             repository: repository.into(),
@@ -51,49 +58,6 @@ impl Hub {
             offline: None,
             patience: Duration::from_secs(30),
         }
-    }
-
-    /// A branch, a tag or a commit.
-    pub fn revision(mut self, revision: impl Into<String>) -> Self {
-        self.revision = revision.into();
-        self
-    }
-
-    /// One `.safetensors` file of the repository.
-    pub fn file(mut self, file: impl Into<String>) -> Self {
-        self.file = Some(file.into());
-        self
-    }
-
-    /// Who asks; for repositories that not everybody may read. It is told to the endpoint alone.
-    pub fn token(mut self, token: impl Into<String>) -> Self {
-        self.token = Some(token.into());
-        self
-    }
-
-    /// Another hub, such as a mirror: `https://host`.
-    pub fn endpoint(mut self, endpoint: impl Into<String>) -> Self {
-        self.endpoint = Some(endpoint.into());
-        self
-    }
-
-    /// Another cache.
-    pub fn cache(mut self, folder: impl Into<PathBuf>) -> Self {
-        self.cache = Some(folder.into());
-        self
-    }
-
-    /// Only what is in the cache, without asking anybody?
-    pub fn offline(mut self, offline: bool) -> Self {
-        self.offline = Some(offline);
-        self
-    }
-
-    /// How long a server may be silent before it is given up. The headers of an answer have to be there within twice that time,
-    /// and what follows has to bring 1 KiB a second on average over it.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience;
-        self
     }
 
     /// `owner/name`.
