@@ -124,7 +124,7 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "all" => vec![force("eyes"), force("skin"), Box::new(paint()), Box::new(Daam::words())],
         "daam" => vec![Box::new(Daam::of("eyes"))],
         "refine" => {
-            let look = Daam::of("eyes").refine(Refine::contrast());
+            let look = Daam::of("eyes").tune(|options| options.refine = Refine::contrast());
             let force = ColorForce::published("eyes", Rgb(255, 215, 0)).saliency(look).saliency_cutoff(0.5);
             vec![Box::new(
                 force

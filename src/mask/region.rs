@@ -69,7 +69,9 @@ impl Region {
     /// use impasto::mask::Region;
     /// use impasto::saliency::{Accumulate, Daam, Refine, Saliency};
     /// let mut pipeline = impasto::Pipeline::builder().build()?;
-    /// let mut look = Daam::of("hair").accumulate(Accumulate::Mean).refine(Refine::contrast());
+    /// let mut look = Daam::of("hair").tune(|options| {
+    ///     (options.accumulate, options.refine) = (Accumulate::Mean, Refine::contrast());
+    /// });
     /// let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(8).guide(&mut look).run()?;
     /// let map = look.map()?.expect("the run had steps");
     /// let hair = Region::along_outlines(&map, output.image(0)?)?; // to inpaint, to force, to paint with

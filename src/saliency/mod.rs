@@ -9,7 +9,7 @@ mod region;
 mod registry;
 
 pub use competition::Competition;
-pub use daam::{Accumulate, Daam, HeadMaps, HeatMap, Occurrence, Refine, Spread, WordMaps};
+pub use daam::{Accumulate, Daam, DaamOptions, HeadMaps, HeatMap, Occurrence, Refine, Spread, WordMaps};
 pub use differential::Differential;
 pub use normalize::Normalize;
 pub use recorded::Recorded;

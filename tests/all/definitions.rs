@@ -178,7 +178,7 @@ fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Re
 
 #[test]
 fn the_heads_maps_average_to_the_map() -> Result<()> {
-    let mut look = Daam::of("one two").sites(|site| site.halvings < 3).per_head();
+    let mut look = Daam::of("one two").sites(|site| site.halvings < 3).tune(|options| options.per_head = true);
     attended(&mut look)?;
     let whole = look.heat_map(0)?.values().shallow_clone();
     let heads = look.head_maps()?;

@@ -109,7 +109,10 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
         &["reference_steps is 0"],
     );
     fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
-    fails(|r| r.guide(Daam::of("eyes").occurrence(Occurrence::Nth(1))), &["occurrence Nth is 1", "less than 1"]);
+    fails(
+        |r| r.guide(Daam::of("eyes").tune(|options| options.occurrence = Occurrence::Nth(1))),
+        &["occurrence Nth is 1", "less than 1"],
+    );
     fails(
         |r| r.guide(Daam::of("eyes").window(Window::timesteps(-5.0..=5000.0))),
         &["window is timesteps -5..=5000", "0..=999"],

@@ -186,7 +186,7 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
 fn words_are_protected_in_both_passes() -> Result<()> {
     let mut force = exact().saliency_cutoff(0.0).protect("hair").tune(|options| options.protect_grow = 0);
     let forced = latents(sampler().guide(&mut force), 1, 7)?;
-    let mut hair = exact_map(Daam::competing("hair").against(["eyes"]))?;
+    let mut hair = exact_map(Daam::competing("hair").tune(|options| options.against = vec!["eyes".into()]))?;
     let masks = force.masks()?;
     // Where hair is ahead, nothing is forced.
     hair = hair.ge(0.5).to_kind(Kind::Float).squeeze_dim(1);
@@ -212,18 +212,32 @@ fn no_cell_belongs_to_two_things() -> Result<()> {
     let things = ["shirt", "eyes", "hair"];
     let mut claims = Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu));
     for thing in things {
-        let mut look = Daam::competing(thing).among(things);
+        let mut look =
+            Daam::competing(thing).tune(|options| options.among = things.into_iter().map(Into::into).collect());
         let _ = latents(sampler().guide(&mut look), 1, 7)?;
         claims += look.map()?.expect("there was a run").ge(0.5).to_kind(Kind::Float);
     }
     assert_eq!(claims.max().double_value(&[]), 1.0, "what is below a thing's own floor belongs to none");
     let among = |others: &[&str]| -> Result<Tensor> {
-        let mut look = Daam::of("eyes").refine(Refine::contrast()).among(others.iter().copied());
+        let mut look = Daam::of("eyes").tune(|options| {
+            options.refine = Refine::contrast();
+            options.among = others.iter().copied().map(Into::into).collect();
+        });
         let _ = latents(sampler().guide(&mut look), 1, 7)?;
         Ok(look.map()?.expect("there was a run"))
     };
     assert!(apart(&among(&["hair"])?, &among(&["hair", "shirt"])?) > 1e-3);
-    assert!(latents(sampler().guide(Daam::of("eyes").refine(Refine::contrast()).among(["ears"])), 1, 7).is_err());
+    assert!(
+        latents(
+            sampler().guide(Daam::of("eyes").tune(|options| {
+                options.refine = Refine::contrast();
+                options.among = vec!["ears".into()];
+            })),
+            1,
+            7
+        )
+        .is_err()
+    );
     Ok(())
 }
 
@@ -313,8 +327,16 @@ fn bad_settings_say_what_is_expected() {
             force().tune(|options| options.feedback = Some(Feedback { limits: (0.0, 1.0), ..feedback })),
             "feedback limits",
         ),
-        (force().saliency(Daam::of("eyes").refine(Refine::SelfAttention { power: 9 })), "refine power"),
-        (force().saliency(Daam::of("eyes").refine(Refine::Contrast { beta: f64::NAN, power: 2 })), "refine beta"),
+        (
+            force().saliency(Daam::of("eyes").tune(|options| options.refine = Refine::SelfAttention { power: 9 })),
+            "refine power",
+        ),
+        (
+            force().saliency(
+                Daam::of("eyes").tune(|options| options.refine = Refine::Contrast { beta: f64::NAN, power: 2 }),
+            ),
+            "refine beta",
+        ),
     ];
     for (force, expected) in rows {
         let message = latents(sampler().guide(force), 1, 7).expect_err(expected).to_string();
@@ -384,7 +406,7 @@ fn feedback_begins_within_its_limits() -> Result<()> {
 fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
     let mut pipeline = impasto::Pipeline::builder().build()?;
     let mut ahead = |coarse: bool| -> Result<Tensor> {
-        let look = Daam::of("eyes").refine(Refine::contrast());
+        let look = Daam::of("eyes").tune(|options| options.refine = Refine::contrast());
         let mut look = if coarse { look.sites(|site| site.halvings > 0) } else { look };
         let _ = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(2).guide(&mut look).run()?;
         Ok(look.map()?.expect("there was a run"))
@@ -397,7 +419,10 @@ fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
 fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
     let model = ToyModel::new(3)?;
     let map = |prompt: &str, occurrence: Occurrence, phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).refine(Refine::contrast()).occurrence(occurrence);
+        let mut look = Daam::of(phrase).tune(|options| {
+            options.refine = Refine::contrast();
+            options.occurrence = occurrence;
+        });
         let mut run = sampler().guide(&mut look).start(&model, Start::new(prompt, GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
         drop(run);

@@ -363,7 +363,7 @@ impl Generator for Real {
 
 /// How `ColorForce::exact` looks.
 fn competing(phrase: &String) -> Daam {
-    Daam::competing(phrase).stand_in(Differential::of(phrase, "pink"))
+    Daam::competing(phrase).tune(|options| options.stand_in = Some(Differential::of(phrase, "pink")))
 }
 
 /// What it makes of that, on 64 × 64.

@@ -58,8 +58,13 @@ impl Competition {
     /// Makes the saliency of the phrases chosen by now.
     pub(super) fn renew(&mut self, phrase: &str, color: Rgb) {
         let stand_in = Differential::of(phrase, color_word(color));
-        let daam = Daam::competing(phrase).occurrence(self.occurrence).stand_in(stand_in);
-        self.daam = daam.among(&self.among).against(&self.against).except(&self.except);
+        self.daam = Daam::competing(phrase).tune(|options| {
+            options.occurrence = self.occurrence;
+            options.among.clone_from(&self.among);
+            options.against.clone_from(&self.against);
+            options.except.clone_from(&self.except);
+            options.stand_in = Some(stand_in);
+        });
     }
 }
 

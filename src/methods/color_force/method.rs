@@ -260,7 +260,7 @@ impl ColorForce {
     /// cell, unless [`ForceOptions::protect_mode`] says `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
-        let look = Daam::competing(&phrase).against([&self.settings.phrase]);
+        let look = Daam::competing(&phrase).tune(|options| options.against = vec![self.settings.phrase.clone()]);
         self.protected.push(Protected::new(phrase.clone(), Box::new(look), Cutoff::At(0.5)));
         if let Finder::Competition(competition) = &mut self.saliency {
             competition.against.push(phrase);

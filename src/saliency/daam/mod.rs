@@ -3,6 +3,7 @@
 mod compete;
 mod heat_map;
 mod maps;
+mod options;
 pub(crate) mod package;
 mod recording;
 mod refine;
@@ -11,6 +12,7 @@ mod spread;
 mod words;
 
 pub use heat_map::HeatMap;
+pub use options::DaamOptions;
 pub use refine::Refine;
 pub use series::Accumulate;
 pub use spread::Spread;
@@ -105,19 +107,9 @@ impl Occurrence {
 #[must_use]
 pub struct Daam {
     phrase: String,
-    occurrence: Occurrence,
     recorder: Recorder,
-    per_head: bool,
-    accumulate: Accumulate,
-    normalize: Normalize,
-    refine: Refine,
-    among: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    against: Vec<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    except: Vec<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    stand_in: Option<Differential>,
+    #[serde(flatten)]
+    options: DaamOptions,
     /// Is the stand-in evaluated at this step?
     #[serde(skip)]
     asks: bool,
@@ -132,7 +124,7 @@ impl fmt::Debug for Daam {
         f.debug_struct("Daam")
             .field("phrase", &self.phrase)
             .field("window", &self.recorder.window)
-            .field("refine", &self.refine)
+            .field("refine", &self.options.refine)
             .finish_non_exhaustive()
     }
 }
@@ -151,16 +143,8 @@ impl Daam {
     pub fn of(phrase: impl Into<String>) -> Self {
         Self {
             phrase: phrase.into(),
-            occurrence: Occurrence::default(),
             recorder: Recorder::default(),
-            per_head: false,
-            accumulate: Accumulate::default(),
-            normalize: Normalize::default(),
-            refine: Refine::default(),
-            among: Vec::new(),
-            against: Vec::new(),
-            except: Vec::new(),
-            stand_in: None,
+            options: DaamOptions::default(),
             asks: false,
             run: None,
             refining: None,
@@ -170,22 +154,13 @@ impl Daam {
     /// Looks where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](crate::methods::ColorForce::exact) does: the mean over
     /// the run from timestep 850 on, [`Refine::contrast`]; .5 is the cutoff.
     pub fn competing(phrase: impl Into<String>) -> Self {
-        Self::of(phrase)
-            .accumulate(Accumulate::Mean)
-            .refine(Refine::contrast())
-            .window(Window::timesteps(0..=850))
-            .or_whole_run()
+        let look = Self::of(phrase).window(Window::timesteps(0..=850)).or_whole_run();
+        look.tune(|options| (options.accumulate, options.refine) = (Accumulate::Mean, Refine::contrast()))
     }
 }
 
 /// # What it reads
 impl Daam {
-    /// Which of the phrase's places in the prompt count. Default: all.
-    pub fn occurrence(mut self, occurrence: Occurrence) -> Self {
-        self.occurrence = occurrence;
-        self
-    }
-
     /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.recorder.sites = Some(Box::new(select));
@@ -209,57 +184,14 @@ impl Daam {
         self
     }
 
-    /// Also keeps the maps of every head of every site, for [`Daam::head_maps`].
-    pub fn per_head(mut self) -> Self {
-        self.per_head = true;
-        self
-    }
-}
-
-/// # How maps are made
-impl Daam {
-    /// What [`Saliency::map`] shows of the steps so far.
-    pub fn accumulate(mut self, accumulate: Accumulate) -> Self {
-        self.accumulate = accumulate;
-        self
-    }
-
-    /// How [`Saliency::map`] is brought to 0..=1.
-    pub fn normalize(mut self, normalize: Normalize) -> Self {
-        self.normalize = normalize;
-        self
-    }
-
-    /// How [`Saliency::map`] is brought to the shape of the thing. With anything but `Off`, `normalize` has no say.
-    pub fn refine(mut self, refine: Refine) -> Self {
-        self.refine = refine;
-        self
-    }
-
-    /// What the phrase competes with under [`Refine::Contrast`], if not with the words of the prompt that show something of their own.
-    pub fn among<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
-        self.among = phrases.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Phrases that the phrase competes with under [`Refine::Contrast`] whatever they show, beside the words that evidence chooses.
-    pub fn against<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
-        self.against = phrases.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Phrases of the prompt that the phrase does not compete with under [`Refine::Contrast`]: parts of the thing that are to be counted
-    /// as the thing, such as the "ponytail" of "hair".
-    pub fn except<P: Into<String>>(mut self, phrases: impl IntoIterator<Item = P>) -> Self {
-        self.except = phrases.into_iter().map(Into::into).collect();
-        self
-    }
-
-    /// Takes over where the attention to the phrase is faint, under [`Refine::Contrast`]: it shows where the prediction changes
-    /// with a word before the phrase. Its branch is evaluated only while the attention recorded so far is faint, at timesteps 400 to 850,
-    /// so a phrase that is attended to costs nothing more.
-    pub fn stand_in(mut self, differential: Differential) -> Self {
-        self.stand_in = Some(differential);
+    /// Changes the settings that few runs change; [`DaamOptions`] describes them.
+    ///
+    /// ```
+    /// use impasto::saliency::{Daam, Normalize};
+    /// let raw = Daam::of("hair").tune(|options| options.normalize = Normalize::Raw);
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut DaamOptions)) -> Self {
+        change(&mut self.options);
         self
     }
 }
@@ -279,10 +211,10 @@ impl Daam {
     /// latent, is [`Daam::heat_map`].
     ///
     /// # Errors
-    /// [`Error::NoMaps`] before the first run or without [`Daam::per_head`].
+    /// [`Error::NoMaps`] before the first run or without [`DaamOptions::per_head`].
     pub fn head_maps(&self) -> Result<Vec<HeadMaps>> {
         let heads = self.run.as_ref().map(Recording::heads).transpose()?.flatten();
-        let heads = heads.ok_or(Error::NoMaps("Daam without per_head()"))?;
+        let heads = heads.ok_or(Error::NoMaps("Daam without DaamOptions::per_head"))?;
         let of_phrase =
             |(site, maps): (AttentionSite, Tensor)| Ok(HeadMaps { site, maps: maps.f_select(2, PHRASE as i64)? });
         heads.into_iter().map(of_phrase).collect()
@@ -291,13 +223,13 @@ impl Daam {
 
 impl Daam {
     fn change(&self) -> Result<Option<Tensor>> {
-        self.stand_in.as_ref().map_or(Ok(None), Differential::change)
+        self.options.stand_in.as_ref().map_or(Ok(None), Differential::change)
     }
 
     /// The words that are told apart: the phrase's first, then those with a role, then the others.
     fn things(&self, setup: &Setup<'_>) -> Result<(Vec<Named>, Roles)> {
         let prompt = setup.prompt;
-        let own = match self.occurrence.of(&self.phrase, prompt)? {
+        let own = match self.options.occurrence.of(&self.phrase, prompt)? {
             Some(places) => prompt.thing_at(&self.phrase, &places)?,
             None => prompt.thing(&self.phrase)?,
         };
@@ -305,17 +237,17 @@ impl Daam {
             |a: &[TokenSpan], b: &[TokenSpan]| a.iter().any(|a| b.iter().any(|b| a.start < b.end && b.start < a.end));
         let named = |phrase: &String| Ok((phrase.clone(), prompt.thing(phrase)?));
         let is_other = |phrase: &&String| !phrase.eq_ignore_ascii_case(&self.phrase);
-        let chosen = self.among.iter().chain(&self.against).filter(is_other);
+        let chosen = self.options.among.iter().chain(&self.options.against).filter(is_other);
         let mut certain: Vec<Named> = chosen.map(named).collect::<Result<_>>()?;
-        let mut others = if self.among.is_empty() { prompt.rivals(&own) } else { Vec::new() };
-        if self.occurrence != Occurrence::All {
+        let mut others = if self.options.among.is_empty() { prompt.rivals(&own) } else { Vec::new() };
+        if self.options.occurrence != Occurrence::All {
             // Another hat is what this one is to be told apart from.
             let places = prompt.find(&self.phrase)?;
             certain.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
         others.retain(|(_, spans)| certain.iter().all(|(_, known)| !meet(spans, known)));
         let mut spared = Vec::new();
-        for phrase in &self.except {
+        for phrase in &self.options.except {
             let places = prompt.find(phrase)?;
             spared.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
@@ -355,11 +287,11 @@ impl CrossAttentionHook for Daam {
 
 impl Guidance for Daam {
     fn check(&self) -> Result<()> {
-        self.normalize.check()?;
-        self.refine.check()?;
+        self.options.normalize.check()?;
+        self.options.refine.check()?;
         self.recorder.check()?;
-        self.stand_in.as_ref().map_or(Ok(()), Differential::check)?;
-        match self.accumulate {
+        self.options.stand_in.as_ref().map_or(Ok(()), Differential::check)?;
+        match self.options.accumulate {
             Accumulate::Ema(beta) if !(beta > 0.0 && beta < 1.0) => {
                 Err(Error::parameter("accumulate Ema", beta, "more than 0 and less than 1; .5 is usual"))
             }
@@ -371,23 +303,25 @@ impl Guidance for Daam {
         (self.run, self.refining) = (None, None);
         self.recorder.check_sites(setup.sites)?;
         self.recorder.begin(setup.schedule);
-        let places = match self.occurrence.of(&self.phrase, setup.prompt)? {
+        let places = match self.options.occurrence.of(&self.phrase, setup.prompt)? {
             Some(places) => setup.prompt.find_at(&self.phrase, &places)?,
             None => setup.prompt.find(&self.phrase)?,
         };
         let places = TokenSpan::union(places);
         let mut subjects = vec![(self.phrase.clone(), places.clone(), Merge::Mean)];
-        if self.normalize == Normalize::TokenShare {
+        if self.options.normalize == Normalize::TokenShare {
             subjects.push((self.phrase.clone(), places, Merge::Sum));
             subjects.push(("all words".into(), setup.prompt.content(), Merge::Sum));
         }
         let subjects = Subjects::new(subjects, setup.device)?;
-        self.run = Some(Recording::new(setup.grid, setup.images, subjects, self.accumulate, self.per_head));
-        let things = if let Refine::Contrast { .. } = self.refine { self.things(setup)? } else { Default::default() };
-        let refining = || Refining::new(self.refine, setup, self.accumulate, &self.recorder, things);
-        self.refining = self.refine.looks().then(refining).transpose()?;
+        self.run =
+            Some(Recording::new(setup.grid, setup.images, subjects, self.options.accumulate, self.options.per_head));
+        let things =
+            if let Refine::Contrast { .. } = self.options.refine { self.things(setup)? } else { Default::default() };
+        let refining = || Refining::new(self.options.refine, setup, self.options.accumulate, &self.recorder, things);
+        self.refining = self.options.refine.looks().then(refining).transpose()?;
         self.asks = false;
-        match (&mut self.stand_in, self.refine) {
+        match (&mut self.options.stand_in, self.options.refine) {
             (Some(stand_in), Refine::Contrast { .. }) => match stand_in.begin(setup) {
                 // A phrase that only a second text encoder reads is looked for by its attention alone.
                 Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => Ok(()),
@@ -398,7 +332,7 @@ impl Guidance for Daam {
     }
 
     fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
-        if let (Some(stand_in), Some(refining)) = (&mut self.stand_in, &self.refining) {
+        if let (Some(stand_in), Some(refining)) = (&mut self.options.stand_in, &self.refining) {
             if step.eval == 0 {
                 self.asks = STANDS_IN.contains(&step.timestep) && refining.is_faint()?;
             }
@@ -410,7 +344,7 @@ impl Guidance for Daam {
     }
 
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
-        match &mut self.stand_in {
+        match &mut self.options.stand_in {
             Some(stand_in) if self.asks => stand_in.predicted(step, predictions),
             _ => Ok(()),
         }
@@ -457,13 +391,13 @@ impl Saliency for Daam {
             let change = self.change()?;
             return refining.map(&raw.f_narrow(1, PHRASE as i64, 1)?, change.as_ref(), run.maps.grid());
         }
-        let map = match self.normalize {
+        let map = match self.options.normalize {
             Normalize::TokenShare => {
                 raw.f_narrow(1, PHRASE_SUM, 1)?.f_div(&raw.f_narrow(1, WORDS_SUM, 1)?.f_add_scalar(1e-6)?)?
             }
             _ => raw.f_narrow(1, PHRASE as i64, 1)?,
         };
-        self.normalize.apply(&map).map(Some)
+        self.options.normalize.apply(&map).map(Some)
     }
     fn competitions(&self) -> Result<Vec<Competition>> {
         let change = self.change()?;

@@ -17,7 +17,7 @@ use tch::Tensor;
 /// How the map of a phrase is brought to the shape of what it names.
 ///
 /// Both ways use the picture's self-attention A (mean over heads, sites and whatever
-/// [`accumulate`](super::Daam::accumulate) says), which leads from a cell to those that belong to the same thing. It is read
+/// [`accumulate`](super::DaamOptions::accumulate) says), which leads from a cell to those that belong to the same thing. It is read
 /// at the finest grid of the network that has at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024. Where every grid
 /// has more, as for SDXL above a megapixel, the coarsest one's attention is pooled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -18,8 +18,8 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
     let force = || ColorForce::published("eyes", GOLD).color_var(5.0).window(Window::WHOLE);
     vec![
         ("Daam", Box::new(Daam::of("gold eyes"))),
-        ("Daam, mean", Box::new(Daam::of("eyes").accumulate(Accumulate::Mean))),
-        ("Daam, moving average", Box::new(Daam::of("eyes").accumulate(Accumulate::Ema(0.5)))),
+        ("Daam, mean", Box::new(Daam::of("eyes").tune(|options| options.accumulate = Accumulate::Mean))),
+        ("Daam, moving average", Box::new(Daam::of("eyes").tune(|options| options.accumulate = Accumulate::Ema(0.5)))),
         ("Daam::words", Box::new(Daam::words())),
         ("ColorForce", Box::new(force())),
         ("ColorForce with a differential", {
@@ -28,7 +28,7 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
         ("ColorForce on the signal", Box::new(force().tune(|options| options.target = ForceTarget::SignalOnly))),
         ("ColorForce on x0", Box::new(force().tune(|options| options.target = ForceTarget::Denoised))),
         ("ColorForce with a moving average", {
-            Box::new(force().saliency(Daam::of("eyes").accumulate(Accumulate::Ema(0.5))))
+            Box::new(force().saliency(Daam::of("eyes").tune(|options| options.accumulate = Accumulate::Ema(0.5))))
         }),
         ("ColorForce in a region", {
             Box::new(force().saliency(Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0))))

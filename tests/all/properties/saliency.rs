@@ -25,7 +25,7 @@ fn repeated_phrase_is_found_at_every_place() -> Result<()> {
 fn phrase_is_read_at_the_chosen_occurrences() -> Result<()> {
     let model = ToyModel::new(3)?;
     let seen = |occurrence: Occurrence| -> Result<Tensor> {
-        let mut look = Daam::of("eyes").occurrence(occurrence);
+        let mut look = Daam::of("eyes").tune(|options| options.occurrence = occurrence);
         let mut run =
             sampler().guide(&mut look).start(&model, Start::new("red eyes, gold eyes", GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
@@ -61,7 +61,7 @@ fn daam_that_sees_nothing_is_an_error_or_a_note() -> Result<()> {
 #[test]
 fn token_shares_of_all_words_sum_to_one() -> Result<()> {
     let share = |phrase: &str| -> Result<Tensor> {
-        let mut look = Daam::of(phrase).normalize(Normalize::TokenShare);
+        let mut look = Daam::of(phrase).tune(|options| options.normalize = Normalize::TokenShare);
         let _ = latents(sampler().guide(&mut look), 2)?;
         Ok(look.map()?.expect("there was a run"))
     };
@@ -120,7 +120,10 @@ impl Guidance for Watch {
 fn accumulated_maps_are_means_of_step_maps() -> Result<()> {
     let model = ToyModel::new(3)?;
     let maps = |accumulate| -> Result<(Vec<Tensor>, Tensor)> {
-        let look = Daam::of("eyes").accumulate(accumulate).normalize(Normalize::Raw);
+        let look = Daam::of("eyes").tune(|options| {
+            options.accumulate = accumulate;
+            options.normalize = Normalize::Raw;
+        });
         let seen = Arc::new(Mutex::new(Vec::new()));
         let mut watch = Watch(look, Arc::clone(&seen));
         let mut run = Sampler::new(schedule(3), Euler).guide(&mut watch).start(&model, start(1))?;

@@ -118,7 +118,10 @@ fn color_force_exact_repeats() -> Result<()> {
 fn force() -> ColorForce {
     let region = Region::new(Array2::from_shape_fn((16, 16), |(_, column)| if column < 12 { 0.9 } else { 0.1 }));
     ColorForce::published("hair", Rgb(255, 99, 71))
-        .saliency((Daam::of("hair").accumulate(Accumulate::Ema(0.3)), Differential::of("hair", "pink").weight(0.7)))
+        .saliency((
+            Daam::of("hair").tune(|options| options.accumulate = Accumulate::Ema(0.3)),
+            Differential::of("hair", "pink").weight(0.7),
+        ))
         .color_var(20.1)
         .saliency_cutoff(Cutoff::Auto)
         .tune(|options| options.edge = MaskEdge::Soft(0.07))

@@ -15,7 +15,12 @@ fn attention_along_outlines_is_where_the_part_is() -> Result<()> {
     let (mut coarse, mut fine) = (vec![], vec![]);
     for seed in 0..2 {
         let parts = ["hair bow", "hair", "skin", "shirt"];
-        let look = |part| Daam::of(part).accumulate(Accumulate::Mean).refine(Refine::contrast());
+        let look = |part| {
+            Daam::of(part).tune(|options| {
+                options.accumulate = Accumulate::Mean;
+                options.refine = Refine::contrast();
+            })
+        };
         let mut looks = parts.map(look);
         let mut request = pipeline.request(PORTRAIT).seed(seed);
         for look in &mut looks {
