@@ -29,7 +29,8 @@ fn main() -> Result<()> {
             let mut guided = scene.clone();
             if let Some(house) = guided.entities.first_mut() {
                 house.prompt = "a house, green ground, azure sky".into();
-                *house = house.clone().thing("house").image("composition_image.png", 0.6);
+                house.thing = Some("house".into());
+                (house.image, house.likeness) = (Some("composition_image.png".into()), 0.6);
             }
             vec![("composed", scene), ("guided", guided)]
         }

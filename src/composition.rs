@@ -44,7 +44,6 @@ use std::path::{Path, PathBuf};
 /// Source: the composition of FlexDiffuse (`composition/schema.py`). Its style prompts are left out, as nothing reads them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[non_exhaustive]
 #[must_use]
 pub struct Composition {
     /// Of the whole, and of what lies between the boxes.
@@ -56,7 +55,7 @@ pub struct Composition {
     pub width: u32,
     /// Of the picture in pixels.
     pub height: u32,
-    /// How strongly things are held in their boxes, 0 (not at all) to 10: see [`RegionPrompts::hold`].
+    /// Strength with which things are held in their boxes, 0 (not at all) to 10; 2 by default. See [`RegionPrompts::hold`].
     #[serde(default = "held")]
     pub hold: f64,
     /// Later ones lie on earlier ones.
@@ -66,7 +65,6 @@ pub struct Composition {
 /// A thing in a box.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[non_exhaustive]
 #[must_use]
 pub struct Entity {
     /// What is in the box, and what is around it.
@@ -86,10 +84,10 @@ pub struct Entity {
     /// How much of its prompt's prediction counts in the box, 0..=1.
     #[serde(default = "usual")]
     pub strength: f64,
-    /// A picture that the words of its prompt are guided by: what they name comes to look like what resembles it there.
+    /// File of a picture that the words of its prompt are guided by: what they name comes to look like what resembles it there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<PathBuf>,
-    /// How far each word is moved to the picture, 0..=1.
+    /// Share of the way that each word is moved to the picture, 0..=1; at .5, the default, colors come and the prompt's things stay.
     #[serde(default = "half")]
     pub likeness: f64,
 }
@@ -116,24 +114,6 @@ impl Entity {
         let (strength, likeness) = (usual(), half());
         Self { prompt: prompt.into(), thing: None, left, top, width, height, strength, image: None, likeness }
     }
-
-    /// Guides the words of its prompt by a picture, each by `likeness`, 0..=1: at .5 colors come and the prompt's things stay.
-    pub fn image(mut self, path: impl Into<PathBuf>, likeness: f64) -> Self {
-        (self.image, self.likeness) = (Some(path.into()), likeness);
-        self
-    }
-
-    /// Holds a phrase of the prompt in the box.
-    pub fn thing(mut self, phrase: impl Into<String>) -> Self {
-        self.thing = Some(phrase.into());
-        self
-    }
-
-    /// How much of its prompt's prediction counts in the box, 0..=1.
-    pub fn strength(mut self, strength: f64) -> Self {
-        self.strength = strength;
-        self
-    }
 }
 
 impl Composition {
@@ -141,24 +121,6 @@ impl Composition {
     pub fn new(prompt: impl Into<String>, size: impl Into<Size>) -> Self {
         let Size { width, height } = size.into();
         Self { prompt: prompt.into(), negative: String::new(), width, height, hold: held(), entities: Vec::new() }
-    }
-
-    /// What the picture should not look like.
-    pub fn negative(mut self, negative: impl Into<String>) -> Self {
-        self.negative = negative.into();
-        self
-    }
-
-    /// How strongly things are held in their boxes; 2 by default.
-    pub fn hold(mut self, strength: f64) -> Self {
-        self.hold = strength;
-        self
-    }
-
-    /// Adds a thing on top of the others.
-    pub fn entity(mut self, entity: Entity) -> Self {
-        self.entities.push(entity);
-        self
     }
 
     /// Reads a JSON file. Paths of images begin in its folder.

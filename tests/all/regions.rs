@@ -482,9 +482,13 @@ const SCENE: &str = r#"{
 fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
     let composition = Composition::from_json(SCENE)?;
     assert_eq!((composition.entities[0].strength, composition.negative.as_str()), (0.8, ""));
-    let built = Composition::new("girl", (6, 8))
-        .entity(Entity::new("blue hair", (0, 0), (3, 8)).thing("hair"))
-        .entity(Entity::new("red shirt", (0, 4), (6, 4)).strength(1.0));
+    let built = Composition {
+        entities: vec![
+            Entity { thing: Some("hair".into()), ..Entity::new("blue hair", (0, 0), (3, 8)) },
+            Entity { strength: 1.0, ..Entity::new("red shirt", (0, 4), (6, 4)) },
+        ],
+        ..Composition::new("girl", (6, 8))
+    };
     assert_eq!(built, composition);
     assert_eq!(Composition::from_json(&composition.to_json()?)?, composition);
     let mixed = first(Some(composition.regions()?), "girl")?;
@@ -504,7 +508,7 @@ fn a_things_image_guides_its_words() -> Result<()> {
     let composition = Composition::open(folder.path().join("scene.json"))?;
     let image = folder.path().join("teal.png");
     assert_eq!(composition.entities[0].image.as_ref(), Some(&image), "beside the file");
-    let built = Entity::new("blue hair", (0, 0), (3, 8)).image(&image, 0.4);
+    let built = Entity { image: Some(image), likeness: 0.4, ..Entity::new("blue hair", (0, 0), (3, 8)) };
     assert_eq!(built, composition.entities[0]);
     let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
     let guide = ImageGuidance::new(&picture).params(words).tune(|params| params.max_guidance = 0.4);
@@ -537,13 +541,15 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
     let says = |message: String, words: &[&str]| {
         words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
     };
-    let scene =
-        |entity: Entity| Composition::new("girl", (64, 64)).entity(entity).check().expect_err("bad").to_string();
+    let scene = |entity: Entity| {
+        let composition = Composition { entities: vec![entity], ..Composition::new("girl", (64, 64)) };
+        composition.check().expect_err("bad").to_string()
+    };
     let entity = |corner, size| Entity::new("a cat", corner, size);
     says(scene(entity((40, 0), (32, 8))), &["\"a cat\" at 40, 0 of 32 × 8", "inside the canvas of 64 × 64"]);
     says(scene(entity((0, 0), (0, 8))), &["of 0 × 8", "a pixel or more"]);
     says(scene(entity((u32::MAX, 0), (u32::MAX, 8))), &["4294967295"]);
-    says(scene(entity((0, 0), (8, 8)).strength(1.5)), &["strength is 1.5 for \"a cat\"", "0..=1"]);
+    says(scene(Entity { strength: 1.5, ..entity((0, 0), (8, 8)) }), &["strength is 1.5 for \"a cat\"", "0..=1"]);
     says(scene(Entity::new(" ", (0, 0), (8, 8))), &["number 0 without a prompt"]);
     says(Composition::new("girl", (64, 64)).check().expect_err("empty").to_string(), &["entities is empty"]);
     let json = |text: &str| Composition::from_json(text).expect_err("bad").to_string();
@@ -562,7 +568,10 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
         &["guided is before any region", "the region first"],
     );
     says(begin(regions().add(left(), "hair", 1.0).guided(guide().pooled(2.0))), &["pooled is 2", "0 to 1"]);
-    says(scene(entity((0, 0), (8, 8)).image("a.png", -0.1)), &["likeness is -0.1 for \"a cat\"", "0..=1"]);
+    says(
+        scene(Entity { image: Some("a.png".into()), likeness: -0.1, ..entity((0, 0), (8, 8)) }),
+        &["likeness is -0.1 for \"a cat\"", "0..=1"],
+    );
     says(begin(regions().add(left(), "hair", f64::NAN)), &["strength is NaN for \"hair\""]);
     says(begin(regions().add(left(), "hair", 1.0).hold(-1.0)), &["hold is -1", "0..=10"]);
     says(begin(regions().add(left(), "hair", 1.0).window(Window::sigmas(1.0..=0.0))), &["window is sigmas 1..=0"]);
