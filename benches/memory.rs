@@ -133,7 +133,7 @@ fn many() -> Result<()> {
         let output = pipeline.request(PROMPT).seed(run as u64).steps(4);
         let output = output.guide(ColorForce::published("eyes", Rgb(255, 215, 0))).guide(Daam::words());
         let output = output.guide(PaintWithWords::default().mask(left, "hair", 1.5)).run()?;
-        assert_eq!(output.images().len(), 1);
+        assert_eq!(output.images.len(), 1);
         drop(output);
         if run % (RUNS / 10) == 0 {
             println!("{}", resident("VmRSS"));

@@ -78,7 +78,7 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     }
     let prompt = vec![PROMPT; at("chunks", 1)].join(" BREAK ");
     let cells = (at("size", 128) / 8) as i64;
-    let start = Start::new(&prompt, Grid::new(cells, cells), Noise::shared(7)).images(at("batch", 1));
+    let start = Start { images: at("batch", 1), ..Start::new(&prompt, Grid::new(cells, cells), Noise::shared(7)) };
     let mut run = sampler.start(model, start)?;
     run.step()?;
     let begun = Clock::start();

@@ -67,7 +67,7 @@ fn main() -> Result<()> {
                 |painted| format!("{} painted, CIEDE2000 {:.1}", painted.color, painted.delta_e),
             );
             println!("{phrase} to {color}, {name}: {painted}");
-            output.notes().iter().for_each(|note| println!("  note: {note}"));
+            output.notes.iter().for_each(|note| println!("  note: {note}"));
             pictures.push((format!("{phrase}: {name}"), output.image(0)?.clone()));
         }
     }

@@ -66,7 +66,7 @@ fn main() -> Result<()> {
         }
     }
     println!("{:.0} % of the attention has nothing to say", 100.0 * idle.share / idle.calls);
-    output.notes().iter().for_each(|note| println!("{note}"));
+    output.notes.iter().for_each(|note| println!("{note}"));
     let overlay = look.heat_map(0)?.overlay(output.image(0)?, 0.7)?;
     let sheet = Sheet::new(4).add("alone", plain.image(0)?).add("the map", &map);
     let sheet = sheet.add("all at once", output.image(0)?).add("attention to the house", &overlay);

@@ -41,10 +41,10 @@ fn main() -> Result<()> {
             painted.delta_e,
             100.0 * painted.area,
             100.0 * painted.coverage,
-            forced.timing().total(),
-            plain.timing().total(),
+            forced.timing.total(),
+            plain.timing.total(),
         );
-        forced.notes().iter().for_each(|note| println!("note: {note}"));
+        forced.notes.iter().for_each(|note| println!("note: {note}"));
         forces.push((caption, forced.image(0)?.clone()));
     }
     if let Some((_, forced)) = forces.last() {

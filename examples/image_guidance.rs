@@ -22,7 +22,7 @@ fn main() -> Result<()> {
             let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
             let guide = ImageGuidance::new(&picture).params(params).tune(|params| params.max_guidance = most);
             let output = pipeline.request(PROMPT).seed(6).images(2).guide(guide).run()?;
-            columns.push(output.images().to_vec());
+            columns.push(output.images.to_vec());
         }
         for seed in 0..2 {
             rows.push((picture.clone(), columns.iter().filter_map(|column| column.get(seed).cloned()).collect()));

@@ -44,7 +44,7 @@ fn main() -> Result<()> {
     let mut sheet = Sheet::new(4);
     for (caption, map, output) in [("no map", &blank, &plain)].into_iter().chain(rows) {
         sheet = sheet.add(caption, map);
-        for (seed, picture) in (20..).zip(output.images()) {
+        for (seed, picture) in (20..).zip(&output.images) {
             sheet = sheet.add(format!("seed {seed}"), picture);
         }
     }

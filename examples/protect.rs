@@ -16,7 +16,7 @@ fn main() -> Result<()> {
         .seed(2)
         .guide(skin().protect("eyes").tune(|options| options.protect_grow = 0))
         .run()?;
-    for note in protected.notes() {
+    for note in &protected.notes {
         println!("{note}");
     }
     let sheet = Sheet::new(3).add("plain", plain.image(0)?).add("blue skin", bleeding.image(0)?);

@@ -14,7 +14,7 @@ fn main() -> impasto::Result<()> {
     let output = request
         .guide(Daam::of("hair bow"))
         .on_preview(7, |preview| {
-            let progress = preview.progress();
+            let progress = preview.progress;
             println!("{} of {} steps, {:.0?} each", progress.done, progress.total, progress.took);
             let caption = format!("step {}", progress.done);
             frames.push((caption.clone(), preview.pictures()?.remove(0))); // at once

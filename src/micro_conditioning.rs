@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
-/// use impasto::{MicroConditioning, Pipeline, Source};
+/// use impasto::{MicroConditioning, Pipeline, Size, Source};
 ///
 /// let mut pipeline = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
-/// let large = MicroConditioning::default().original_size((4096, 4096));
-/// let small = MicroConditioning::default().original_size((512, 512));
-/// let request = pipeline.request("a fox in a garden").micro_conditioning(large).negative_micro_conditioning(small);
+/// let of = |side| MicroConditioning { original_size: Some(Size::new(side, side)), ..MicroConditioning::default() };
+/// let request = pipeline.request("a fox in a garden").tune(|config| {
+///     config.micro_conditioning = Some(of(4096));
+///     config.negative_micro_conditioning = Some(of(512));
+/// });
 /// let output = request.run()?;
 /// # Ok(()) }
 /// ```
@@ -25,7 +27,6 @@ use serde::{Deserialize, Serialize};
 /// defaults are those of diffusers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[non_exhaustive]
 #[must_use]
 pub struct MicroConditioning {
     /// The size before the picture was resized; `None`: its own.
@@ -43,30 +44,6 @@ pub struct MicroConditioning {
 const LONGEST: u32 = 1 << 16;
 
 impl MicroConditioning {
-    /// Sets the size of the picture before it was resized, in pixels.
-    pub fn original_size(mut self, size: impl Into<Size>) -> Self {
-        self.original_size = Some(size.into());
-        self
-    }
-
-    /// Sets the left and upper edge of the part that is shown, in pixels.
-    pub const fn crop(mut self, left: u32, top: u32) -> Self {
-        self.crop = Some((left, top));
-        self
-    }
-
-    /// Sets the size of the part that is shown, in pixels.
-    pub fn target_size(mut self, size: impl Into<Size>) -> Self {
-        self.target_size = Some(size.into());
-        self
-    }
-
-    /// Sets how much people would like the picture, 0 to 10.
-    pub const fn aesthetic_score(mut self, score: f64) -> Self {
-        self.aesthetic_score = Some(score);
-        self
-    }
-
     /// Are all numbers in their ranges?
     ///
     /// # Errors

@@ -8,10 +8,11 @@ use crate::sampler::Batching;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Request`](super::Request) that are plain values. The setter of the same name describes each field.
+/// The settings of a [`Request`](super::Request) that are plain values. The setter of the same name, where there is one,
+/// says more of a field.
 ///
-/// [`RunRecipe`](super::RunRecipe) stores them beside the picture, and [`Request::config`](super::Request::config) sets all of
-/// them at once.
+/// [`RunRecipe`](super::RunRecipe) stores them beside the picture, [`Request::tune`](super::Request::tune) changes some of
+/// them, and [`Request::config`](super::Request::config) replaces all of them.
 ///
 /// ```
 /// use impasto::pipeline::RequestConfig;
@@ -31,7 +32,7 @@ pub struct RequestConfig {
     pub second_negative: Option<String>,
     /// Sizes, crop and score that SDXL is told beside the prompt; `None`: the picture's own size.
     pub micro_conditioning: Option<MicroConditioning>,
-    /// Sizes, crop and score that SDXL is told beside the negative prompt; `None`: the prompt's.
+    /// Sizes, crop and score that SDXL is told beside the negative prompt; `None`: the prompt's, and a score of 2.5.
     pub negative_micro_conditioning: Option<MicroConditioning>,
     /// Words that the text encoder reads where the prompt says a color exactly.
     pub color_words: ColorWords,
@@ -43,7 +44,9 @@ pub struct RequestConfig {
     pub seed: Option<u64>,
     /// Noise in place of the seed.
     pub noise: Option<Noise>,
-    /// Kind of number that the seed's noise is drawn as.
+    /// Kind of number that the seed's noise is drawn as; f32 by default. Torch draws other numbers in f16 and bf16, so the
+    /// seeds of a diffusers pipeline in half precision are those of [`NoiseKind::Half`] or [`NoiseKind::BFloat16`], whatever
+    /// this model computes in.
     pub noise_kind: NoiseKind,
     /// Number of images in the batch, 1..=1024.
     pub images: usize,
@@ -55,7 +58,8 @@ pub struct RequestConfig {
     pub spacing: Option<Spacing>,
     /// Classifier-free guidance scale, 0 or more; `None`: the model's own.
     pub guidance_scale: Option<f64>,
-    /// Share, 0..=1, by which the contrast of guidance is scaled back.
+    /// Share, 0..=1, by which the contrast of guidance is scaled back to the unguided prediction's: see
+    /// [`RescaledCfg`](crate::guidance::RescaledCfg). Another [`combine`](super::Request::combine) does without.
     pub guidance_rescale: f64,
     /// Another seed, and the share of the way to its noise, 0..=1.
     pub variation: Option<(u64, f64)>,

@@ -9,14 +9,24 @@ use std::path::Path;
 use std::time::Duration;
 use tch::Tensor;
 
-/// What a request made.
+/// The pictures of a request, and what there is to know of their run.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Output {
-    pub(super) images: Vec<Raster>,
-    pub(super) latents: Tensor,
-    pub(super) notes: Vec<String>,
-    pub(super) reports: Vec<Report>,
-    pub(super) timing: Timing,
+    /// The pictures, in the order of their seeds; none of a run that ended early
+    /// ([`Request::until`](super::Request::until)).
+    pub images: Vec<Raster>,
+    /// The finished latents, [n, 4, h, w] f32, in sampler units. Those of a run that ended early are as they were at its
+    /// last level, variance-preserving.
+    pub latents: Tensor,
+    /// Seed of the first image; `None` if the request brought noise of its own.
+    pub seed: Option<u64>,
+    /// Remarks of the model and the guidance methods, each with its origin. The library never prints.
+    pub notes: Vec<String>,
+    /// Maps, curves and colors that the guidance methods have to show.
+    pub reports: Vec<Report>,
+    /// Time that each part of the run took.
+    pub timing: Timing,
     pub(super) recipe: RunRecipe,
 }
 
@@ -65,44 +75,12 @@ impl Timing {
 }
 
 impl Output {
-    /// The pictures, in the order of their seeds; none of a run that ended early
-    /// ([`Request::until`](super::Request::until)).
-    pub fn images(&self) -> &[Raster] {
-        &self.images
-    }
-
     /// One picture.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there are not as many.
     pub fn image(&self, index: usize) -> Result<&Raster> {
         self.images.get(index).ok_or_else(|| Error::parameter("image", index, "the index of an image of the batch"))
-    }
-
-    /// The finished latents, [n, 4, h, w] f32, in sampler units; of a run that ended early, as they are at its last level,
-    /// variance-preserving.
-    pub const fn latents(&self) -> &Tensor {
-        &self.latents
-    }
-
-    /// The seed of the first image; `None` if the request brought noise of its own.
-    pub const fn seed(&self) -> Option<u64> {
-        self.recipe.config.seed
-    }
-
-    /// What the guidances noticed, each sentence with its origin. The library never prints.
-    pub fn notes(&self) -> &[String] {
-        &self.notes
-    }
-
-    /// What the guidances have to show.
-    pub fn reports(&self) -> &[Report] {
-        &self.reports
-    }
-
-    /// Where the time went.
-    pub const fn timing(&self) -> &Timing {
-        &self.timing
     }
 
     /// Everything that makes the run again, and what of it no file can say.

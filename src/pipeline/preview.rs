@@ -11,8 +11,10 @@ use tch::Tensor;
 
 /// A picture while it is made: what [`Request::on_preview`](super::Request::on_preview) shows after a step.
 pub struct Preview<'r> {
-    pub(super) progress: &'r Progress,
-    pub(super) x0: &'r Tensor,
+    /// The step that was taken, and the number of steps.
+    pub progress: &'r Progress,
+    /// The clean latent that the step was based on, [n, 4, h, w] f32.
+    pub x0: &'r Tensor,
     pub(super) reports: &'r dyn Fn() -> Result<Vec<Report>>,
     pub(super) model: &'r Model,
 }
@@ -34,16 +36,6 @@ impl<'r> Preview<'r> {
             Some(x0) => show(&Preview { progress, x0, reports: &|| run.reports(), model }),
             None => Ok(()),
         }
-    }
-
-    /// The step that was taken, and how many there are.
-    pub const fn progress(&self) -> &'r Progress {
-        self.progress
-    }
-
-    /// The clean latent that the step was based on, [n, 4, h, w] f32.
-    pub const fn x0(&self) -> &'r Tensor {
-        self.x0
     }
 
     /// The pictures of that latent, of the size they will have: decoded by the model's tiny autoencoder

@@ -8,16 +8,15 @@ use crate::attention::CrossAttentionHook;
 use crate::color::Rgb;
 use crate::conditioning::Codec;
 use crate::diffusion::solver::{self, Solver};
-use crate::diffusion::{Noise, NoiseKind, Schedule, SchedulerFamily, Spacing, Strength};
+use crate::diffusion::{Noise, Schedule, SchedulerFamily, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg};
 use crate::methods::ColorForce;
-use crate::micro_conditioning::MicroConditioning;
 use crate::model::{Control, Controlled, Guess, Model};
 use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
 use crate::saliency::Occurrence;
-use crate::sampler::{Batching, CancelToken, Progress, Run, Sampler, Start};
+use crate::sampler::{CancelToken, Origin, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
 use std::fmt;
@@ -25,23 +24,37 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
-/// What a picture should be. Setters cannot fail; [`Request::run`] says what is wrong.
+/// What a picture should be. Setters cannot fail; [`Request::run`] says what is wrong. [`tune`](Self::tune) changes the
+/// settings that have no setter of their own:
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::diffusion::{NoiseKind, Spacing};
+///
+/// let mut pipeline = impasto::Pipeline::builder().build()?;
+/// let request = pipeline.request("a red boat").seed(7).steps(8).tune(|config| {
+///     config.spacing = Some(Spacing::Karras);
+///     config.noise_kind = NoiseKind::Half;
+/// });
+/// let output = request.run()?;
+/// # Ok(()) }
+/// ```
 ///
 /// | setter | default |
 /// |---|---|
-/// | [`solver`](Self::solver) or [`solver_named`](Self::solver_named), [`spacing`](Self::spacing) | those of `scheduler_config.json` |
+/// | [`solver`](Self::solver) or [`solver_named`](Self::solver_named), [`spacing`](RequestConfig::spacing) | those of `scheduler_config.json` |
 /// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | `impasto.json`'s, else 7.5 (SDXL: 5), the network's |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
 /// | [`best_of`](Self::best_of) | 1: the seed's own picture, whatever comes of it |
 /// | [`negative`](Self::negative) | empty |
-/// | [`second_prompt`](Self::second_prompt), [`second_negative`](Self::second_negative) | those of the first |
-/// | [`micro_conditioning`](Self::micro_conditioning), [`negative_micro_conditioning`](Self::negative_micro_conditioning) | the picture's own size |
+/// | [`second_prompt`](Self::second_prompt), [`second_negative`](RequestConfig::second_negative) | those of the first |
+/// | [`micro_conditioning`](RequestConfig::micro_conditioning), [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | the picture's own size |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
-/// | [`variation`](Self::variation), [`guidance_rescale`](Self::guidance_rescale) | none |
+/// | [`variation`](Self::variation), [`guidance_rescale`](RequestConfig::guidance_rescale) | none |
 #[must_use]
 pub struct Request<'p> {
     pub(super) model: &'p Model,
@@ -134,7 +147,8 @@ impl<'p> Request<'p> {
         if let Some(candidate) = run.candidate() {
             recipe.choose(candidate)?;
         }
-        Ok(Output { images, latents: run.latent().shallow_clone(), notes, reports: run.reports()?, timing, recipe })
+        let (latents, seed, reports) = (run.latent().shallow_clone(), recipe.config.seed, run.reports()?);
+        Ok(Output { images, latents, seed, notes, reports, timing, recipe })
     }
 
     pub(super) fn new(model: &'p Model, attached: &'p mut [Box<dyn Guidance>], prompt: String) -> Self {
@@ -179,12 +193,6 @@ impl<'p> Request<'p> {
         Ok(self.understood()?.1)
     }
 
-    /// What the text encoder reads where the prompt says a color exactly.
-    pub fn color_words(mut self, words: ColorWords) -> Self {
-        self.config.color_words = words;
-        self
-    }
-
     /// What the picture should not look like.
     pub fn negative(mut self, negative: impl Into<String>) -> Self {
         self.config.negative = negative.into();
@@ -194,24 +202,6 @@ impl<'p> Request<'p> {
     /// What SDXL's second text encoder reads instead of the prompt. Guidances find phrases of both.
     pub fn second_prompt(mut self, prompt: impl Into<String>) -> Self {
         self.config.second_prompt = Some(prompt.into());
-        self
-    }
-
-    /// What it reads instead of the negative prompt.
-    pub fn second_negative(mut self, negative: impl Into<String>) -> Self {
-        self.config.second_negative = Some(negative.into());
-        self
-    }
-
-    /// Tells SDXL other sizes, another crop or another score than the picture's own.
-    pub fn micro_conditioning(mut self, micro: MicroConditioning) -> Self {
-        self.config.micro_conditioning = Some(micro);
-        self
-    }
-
-    /// Tells SDXL's negative prompt something else than the prompt. Default: the same, and an aesthetic score of 2.5.
-    pub fn negative_micro_conditioning(mut self, micro: MicroConditioning) -> Self {
-        self.config.negative_micro_conditioning = Some(micro);
         self
     }
 
@@ -241,17 +231,9 @@ impl<'p> Request<'p> {
 
     /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator in f32, on every device and in
     /// every precision, so seeds match those of diffusers in f32 with a CPU generator. For those of diffusers in f16 or bf16 see
-    /// [`noise_kind`](Self::noise_kind).
+    /// [`noise_kind`](RequestConfig::noise_kind).
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = Some(seed);
-        self
-    }
-
-    /// The kind of number that the seed's noise is drawn as. Torch draws other numbers in f16 and bf16 than in f32, so the seeds of
-    /// a diffusers pipeline in half precision are those of [`NoiseKind::Half`] or [`NoiseKind::BFloat16`], whatever this model
-    /// computes in. Default: f32.
-    pub fn noise_kind(mut self, kind: NoiseKind) -> Self {
-        self.config.noise_kind = kind;
         self
     }
 
@@ -287,7 +269,7 @@ impl<'p> Request<'p> {
     /// let mut pipeline = Pipeline::builder().build()?;
     /// let request = pipeline.request("1girl, eyes, hair bow, hair").steps(8).color_force("hair bow", Rgb(255, 105, 180));
     /// let output = request.seed(7).best_of(4).run()?;
-    /// println!("seed {:?} of 7..=10", output.seed());
+    /// println!("seed {:?} of 7..=10", output.seed);
     /// # Ok(()) }
     /// ```
     pub fn best_of(mut self, seeds: usize) -> Self {
@@ -312,15 +294,9 @@ impl<'p> Request<'p> {
     }
 
     /// Another sampling method, and spacing if it is named with it, by a name of A1111, ComfyUI or diffusers, such as
-    /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](Self::spacing) of your own wins.
+    /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](RequestConfig::spacing) of your own wins.
     pub fn solver_named(mut self, name: impl Into<String>) -> Self {
         (self.solver, self.config.solver_named) = (None, Some(name.into()));
-        self
-    }
-
-    /// Another choice of noise levels.
-    pub fn spacing(mut self, spacing: Spacing) -> Self {
-        self.config.spacing = Some(spacing);
         self
     }
 
@@ -331,22 +307,9 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// How far guidance's contrast is scaled back to the unguided prediction's, 0 (not at all) to 1: see
-    /// [`RescaledCfg`]. Another [`combine`](Self::combine) does without.
-    pub fn guidance_rescale(mut self, rescale: f64) -> Self {
-        self.config.guidance_rescale = rescale;
-        self
-    }
-
     /// Another way to combine branches.
     pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
         self.combine = Some(Box::new(combine));
-        self
-    }
-
-    /// How branches and images are batched.
-    pub fn batching(mut self, batching: Batching) -> Self {
-        self.config.batching = batching;
         self
     }
 }
@@ -361,7 +324,7 @@ impl<'p> Request<'p> {
     /// # let mut pipeline = impasto::Pipeline::builder().build()?;
     /// let boat = pipeline.request("a red boat, sky, ground").seed(7).steps(8).run()?;
     /// let again = pipeline.request("a blue boat, sky, ground").start(boat.image(0)?, 0.75).steps(8).run()?;
-    /// assert_eq!(again.timing().steps.len(), 6);
+    /// assert_eq!(again.timing.steps.len(), 6);
     /// # Ok(()) }
     /// ```
     pub fn start(mut self, picture: &'p Raster, strength: impl Into<Strength>) -> Self {
@@ -389,7 +352,7 @@ impl<'p> Request<'p> {
     /// let mut refiner = Pipeline::builder().source(Source::file("sd_xl_refiner.safetensors")).build()?;
     /// let prompt = "a fox in a garden";
     /// let rough = base.request(prompt).seed(7).steps(40).until(0.8).run()?;
-    /// let output = refiner.request(prompt).steps(40).resume(rough.latents(), 0.8).run()?;
+    /// let output = refiner.request(prompt).steps(40).resume(&rough.latents, 0.8).run()?;
     /// # Ok(()) }
     /// ```
     pub fn until(mut self, share: f64) -> Self {
@@ -456,7 +419,7 @@ impl<'p> Request<'p> {
     /// let mut pipeline = impasto::Pipeline::builder().build()?;
     /// let request = pipeline.request("1girl, red hair").seed(7).steps(8).on_preview(4, |preview| {
     ///     let picture = preview.pictures()?.remove(0);
-    ///     picture.save(folder.join(format!("step_{}.png", preview.progress().done)))
+    ///     picture.save(folder.join(format!("step_{}.png", preview.progress.done)))
     /// });
     /// let output = request.run()?;
     /// # Ok(()) }
@@ -473,8 +436,23 @@ impl<'p> Request<'p> {
     }
 }
 
-/// # All plain settings at once
+/// # All plain settings
 impl<'p> Request<'p> {
+    /// Changes settings that a file can hold, most of which have no setter of their own.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::sampler::Batching;
+    ///
+    /// let mut pipeline = impasto::Pipeline::builder().build()?;
+    /// let request = pipeline.request("a red boat").images(4).tune(|config| config.batching = Batching::OneByOne);
+    /// # Ok(()) }
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut RequestConfig)) -> Self {
+        change(&mut self.config);
+        self
+    }
+
     /// Replaces every setting that a file can hold, the prompt included; solver, combination, methods and pictures stay.
     pub fn config(mut self, config: RequestConfig) -> Self {
         self.config = config;
@@ -508,37 +486,38 @@ impl<'p> Request<'p> {
         for guidance in self.guidances {
             sampler = sampler.guide(guidance);
         }
-        let seeded = |seed| Noise::seeded(seed).kind(self.config.noise_kind);
-        let noise = self.config.noise.unwrap_or_else(|| seeded(seed));
+        let kind = self.config.noise_kind;
+        let seeded = |seed| Noise::seeded(seed).kind(kind);
+        let noise = self.config.noise.take().unwrap_or_else(|| seeded(seed));
         let left = self.resumed.map(|(latents, _)| latents);
         let rows = left.and_then(|latents| usize::try_from(*latents.size().first()?).ok());
         let images = rows.map_or(self.config.images, |rows| self.config.images.max(rows));
-        let mut start = Start::new(&self.config.prompt, grid, noise).negative(&self.config.negative).images(images);
-        start = start.best_of(self.config.best_of);
-        start = self.config.second_prompt.as_deref().into_iter().fold(start, Start::second);
-        start = self.config.second_negative.as_deref().into_iter().fold(start, Start::second_negative);
-        start = self.config.micro_conditioning.into_iter().fold(start, Start::micro_conditioning);
-        start = self.config.negative_micro_conditioning.into_iter().fold(start, Start::negative_micro_conditioning);
-        if let Some((seed, strength)) = self.config.variation {
-            start = start.variation(seeded(seed), strength);
-        }
         let size = Size::new((grid.w * self.model.cell()) as u32, (grid.h * self.model.cell()) as u32);
         let picture = self.picture.map(|(picture, _)| sized(picture, size, Filter::Lanczos)).transpose()?;
         let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
-        if let Some(picture) = &picture {
-            start = start.picture(picture);
-        }
-        match (left, &picture) {
+        let origin = match (left, &picture) {
             (Some(_), Some(_)) => {
                 let expected = "no picture to start from beside it";
                 return Err(Error::parameter("resume", "another request's latents", expected));
             }
-            (Some(latents), None) => start = start.resume(latents),
-            (None, _) => {}
-        }
-        if let Some(mask) = &mask {
-            start = start.mask(mask);
-        }
+            (Some(latents), None) => Origin::Unfinished(latents),
+            (None, Some(picture)) => Origin::Picture(picture),
+            (None, None) => Origin::Noise,
+        };
+        let config = &self.config;
+        let start = Start {
+            second_prompt: config.second_prompt.as_deref(),
+            negative: &config.negative,
+            second_negative: config.second_negative.as_deref(),
+            micro_conditioning: config.micro_conditioning.unwrap_or_default(),
+            negative_micro_conditioning: config.negative_micro_conditioning,
+            images,
+            best_of: config.best_of,
+            origin,
+            mask: mask.as_ref(),
+            variation: config.variation.map(|(seed, strength)| (seeded(seed), strength)),
+            ..Start::new(&config.prompt, grid, noise)
+        };
         Ok((sampler.start_watched(model, start, first_pass)?, note))
     }
 

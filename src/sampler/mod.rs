@@ -25,7 +25,7 @@ mod start;
 
 pub use batching::Batching;
 pub use cancel::CancelToken;
-pub use start::Start;
+pub use start::{Origin, Start};
 
 use crate::attention::{CrossAttentionHook, HookTable, KvCache};
 use crate::branch::{Branch, BranchInfo};
@@ -136,7 +136,7 @@ impl<'g> Sampler<'g> {
         start: Start<'_>,
         mut watch: impl FnMut(&Run<'g, 'm>, &Progress) -> Result<()>,
     ) -> Result<Run<'g, 'm>> {
-        let candidates = start.candidates;
+        let candidates = start.best_of;
         if !(1..=MOST_IMAGES as usize).contains(&candidates) {
             return Err(Error::parameter("best_of", candidates, format!("1 to {MOST_IMAGES} first passes")));
         }
@@ -171,7 +171,8 @@ impl<'g> Sampler<'g> {
 
     fn begin<'m, M: Denoiser + Codec>(mut self, model: &'m M, start: Start<'_>, pass: Pass) -> Result<Run<'g, 'm>> {
         let _no_grad = tch::no_grad_guard();
-        let Start { prompt, second, negative, second_negative, micro, negative_micro, grid, images, .. } = start;
+        let Start { prompt, second_prompt: second, negative, second_negative, grid, images, .. } = start;
+        let (micro, negative_micro) = (start.micro_conditioning, start.negative_micro_conditioning);
         micro.check()?;
         negative_micro.iter().try_for_each(MicroConditioning::check)?;
         let images = match i64::try_from(images) {

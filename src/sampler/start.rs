@@ -7,35 +7,73 @@ use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
 use tch::{Device, Kind, Tensor};
 
-/// What a run starts from.
+/// The prompt, the noise and, if there is one, the picture that a run starts from. Fields are set by struct update:
 ///
-/// Text to image starts from noise alone. With [`picture`](Self::picture) it is image to image: give the sampler the
-/// last steps of a schedule ([`Schedule::last`]), and the run begins with the picture noised to their level. With
-/// [`mask`](Self::mask) too it is inpainting. [`resume`](Self::resume) goes on with what another run left unfinished.
+/// ```
+/// use impasto::Grid;
+/// use impasto::diffusion::Noise;
+/// use impasto::sampler::Start;
+///
+/// let new = Start::new("a red boat", Grid::new(32, 32), Noise::seeded(7));
+/// let start = Start { negative: "blurry", images: 2, ..new };
+/// ```
+///
+/// Text to image starts from noise alone. With [`Origin::Picture`] it is image to image: give the sampler the last steps of
+/// a schedule ([`Schedule::last`]), and the run begins with the picture noised to their level. With a [`mask`](Self::mask)
+/// too it is inpainting. [`Origin::Unfinished`] goes on with the latent that another run left.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Start<'a> {
-    pub(super) prompt: &'a str,
-    pub(super) second: Option<&'a str>,
-    pub(super) negative: &'a str,
-    pub(super) second_negative: Option<&'a str>,
-    pub(super) micro: MicroConditioning,
-    pub(super) negative_micro: Option<MicroConditioning>,
-    pub(super) grid: Grid,
-    pub(super) images: usize,
-    pub(super) candidates: usize,
-    pub(super) noise: Noise,
-    origin: Option<Origin<'a>>,
-    mask: Option<&'a Tensor>,
-    variation: Option<(Noise, f64)>,
+    /// Description of the pictures.
+    pub prompt: &'a str,
+    /// Prompt of a second text encoder (SDXL's); `None`: the same.
+    pub second_prompt: Option<&'a str>,
+    /// Description of what the pictures should not show; empty by default.
+    pub negative: &'a str,
+    /// Negative prompt of a second text encoder; `None`: the same.
+    pub second_negative: Option<&'a str>,
+    /// Sizes, crop and score that SDXL is told beside the prompt; models of other families are not told.
+    pub micro_conditioning: MicroConditioning,
+    /// Sizes, crop and score that SDXL is told beside the negative prompt; `None`: the prompt's, and a score of 2.5.
+    pub negative_micro_conditioning: Option<MicroConditioning>,
+    /// Size of the latent in cells.
+    pub grid: Grid,
+    /// Number of images, 1..=1024.
+    pub images: usize,
+    /// Number of first passes, 1..=1024, over the noise of as many images; the run finishes the one that promises most
+    /// ([`Guidance::outlook`](crate::guidance::Guidance::outlook)). More than 1 takes one image, a method that wants a first
+    /// pass, and noise with a seed for each image.
+    pub best_of: usize,
+    /// Noise of the run, and of the first latent.
+    pub noise: Noise,
+    /// Picture or latent to begin with; noise alone by default.
+    pub origin: Origin<'a>,
+    /// Mask, [1 or n, 1, H, W] of the picture's size: only where it is 0.5 or more, the picture is repainted.
+    ///
+    /// A network that knows of masks ([`Denoiser::inpaints`]) is told; with another, what is to stay is put back after
+    /// every step, at that step's noise level. If the schedule is a whole one, the run begins with noise alone.
+    pub mask: Option<&'a Tensor>,
+    /// Other noise, and the share of the way to it from the run's own, 0..=1; small shares make variations of a picture.
+    /// Interpolated along a circle, image by image, so that the variance stays.
+    pub variation: Option<(Noise, f64)>,
 }
 
-/// What there is before the noise.
-#[derive(Clone, Copy, Debug)]
-enum Origin<'a> {
+/// The picture or latent that a run begins with, beside its noise.
+#[derive(Clone, Copy, Debug, Default)]
+#[non_exhaustive]
+pub enum Origin<'a> {
+    /// None: text to image.
+    #[default]
+    Noise,
+    /// A picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. Its latent is drawn from the VAE's posterior,
+    /// before any other noise.
     Picture(&'a Tensor),
+    /// A clean latent, [1 or n, 4, h, w] in sampler units, such as that of another run.
     Latent(&'a Tensor),
-    /// Not clean yet.
+    /// The latent, [1 or n, 4, h, w], that another run of a model with the same latents left at the level at which this
+    /// one's schedule begins. That run had the steps before ([`Schedule::until`]), this one has the others
+    /// ([`Schedule::after`]). The latent is as [`Run::finish`](super::Run::finish) gives it, variance-preserving; nothing is
+    /// drawn.
     Unfinished(&'a Tensor),
 }
 
@@ -48,111 +86,30 @@ impl<'a> Start<'a> {
     pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
         Self {
             prompt,
-            second: None,
+            second_prompt: None,
             negative: "",
             second_negative: None,
-            micro: NONE,
-            negative_micro: None,
+            micro_conditioning: NONE,
+            negative_micro_conditioning: None,
             grid,
             images: 1,
-            candidates: 1,
+            best_of: 1,
             noise,
-            origin: None,
+            origin: Origin::Noise,
             mask: None,
             variation: None,
         }
     }
 
-    /// What a second text encoder (SDXL's) reads instead of the prompt.
-    pub fn second(mut self, prompt: &'a str) -> Self {
-        self.second = Some(prompt);
-        self
-    }
-
-    /// What it reads instead of the negative prompt.
-    pub fn second_negative(mut self, negative: &'a str) -> Self {
-        self.second_negative = Some(negative);
-        self
-    }
-
-    /// Tells SDXL other sizes, another crop or another score than the picture's own; models of other families are not told.
-    pub const fn micro_conditioning(mut self, micro: MicroConditioning) -> Self {
-        self.micro = micro;
-        self
-    }
-
-    /// Tells SDXL's negative prompt something else than the prompt. Default: the same, and an aesthetic score of 2.5.
-    pub const fn negative_micro_conditioning(mut self, micro: MicroConditioning) -> Self {
-        self.negative_micro = Some(micro);
-        self
-    }
-
-    /// What the picture should not look like; empty by default.
-    pub fn negative(mut self, negative: &'a str) -> Self {
-        self.negative = negative;
-        self
-    }
-
-    /// Number of images, 1..=1024.
-    pub fn images(mut self, images: usize) -> Self {
-        self.images = images;
-        self
-    }
-
-    /// Looks at `candidates` first passes, 1..=1024, over the noise of as many images, and finishes the one that promises most
-    /// ([`Guidance::outlook`](crate::guidance::Guidance::outlook)). It takes one image, a method that wants a first pass, and noise with
-    /// a seed for each image.
-    pub fn best_of(mut self, candidates: usize) -> Self {
-        self.candidates = candidates;
-        self
-    }
-
     /// Every candidate as an image of one batch.
     pub(super) fn all_candidates(&self) -> Self {
-        Self { images: self.images.max(self.candidates), ..self.clone() }
+        Self { images: self.images.max(self.best_of), ..self.clone() }
     }
 
     /// One of them alone.
     pub(super) fn candidate(self, image: usize) -> Result<Self> {
         let variation = self.variation.map(|(noise, strength)| Ok::<_, Error>((noise.of_image(image)?, strength)));
         Ok(Self { noise: self.noise.of_image(image)?, variation: variation.transpose()?, ..self })
-    }
-
-    /// Begins with a picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. Its latent is drawn from the
-    /// VAE's posterior, before any other noise.
-    pub fn picture(mut self, picture: &'a Tensor) -> Self {
-        self.origin = Some(Origin::Picture(picture));
-        self
-    }
-
-    /// Begins with a clean latent, [1 or n, 4, h, w] in sampler units, such as that of another run.
-    pub fn latent(mut self, latent: &'a Tensor) -> Self {
-        self.origin = Some(Origin::Latent(latent));
-        self
-    }
-
-    /// Goes on with a latent, [1 or n, 4, h, w], that another run of a model with the same latents left at the level at
-    /// which this one's schedule begins: that run had the steps before ([`Schedule::until`]), this one has the others
-    /// ([`Schedule::after`]). It is as [`Run::finish`](super::Run::finish) gives it, variance-preserving; nothing is drawn.
-    pub fn resume(mut self, latent: &'a Tensor) -> Self {
-        self.origin = Some(Origin::Unfinished(latent));
-        self
-    }
-
-    /// Repaints the picture only where `mask`, [1 or n, 1, H, W] of the picture's size, is 0.5 or more.
-    ///
-    /// A network that knows of masks ([`Denoiser::inpaints`]) is told; with another, what is to stay is put back after
-    /// every step, at that step's noise level. If the schedule is a whole one, the run begins with noise alone.
-    pub fn mask(mut self, mask: &'a Tensor) -> Self {
-        self.mask = Some(mask);
-        self
-    }
-
-    /// Begins with noise between the run's own and the first of `other`: `strength` 0 is the run's, 1 the other; small
-    /// ones make variations of a picture. Interpolated along a circle, image by image, so that its variance stays.
-    pub fn variation(mut self, other: Noise, strength: f64) -> Self {
-        self.variation = Some((other, strength));
-        self
     }
 
     /// Draws the first latent, in diffusers' order: picture, noise, masked picture. Returns the noise as it then is.
@@ -166,7 +123,7 @@ impl<'a> Start<'a> {
     ) -> Result<Begun> {
         let Self { grid, mut noise, origin, mask, variation, .. } = self;
         let shape = [images, model.channels(), grid.h, grid.w];
-        if let Some(Origin::Unfinished(latent)) = origin {
+        if let Origin::Unfinished(latent) = origin {
             if mask.is_some() || variation.is_some() {
                 let expected = "neither mask nor variation: a run that goes on begins with what it was left";
                 return Err(Error::parameter("start", "an unfinished latent", expected));
@@ -176,15 +133,16 @@ impl<'a> Start<'a> {
             return Ok(Begun { x: x.f_expand(shape, false)?, kept: None, concat, noise });
         }
         let mask = mask.map(|mask| Mask::new(mask, grid, model, images)).transpose()?;
-        if mask.is_some() && origin.is_none() {
-            return Err(Error::parameter("mask", "given without a picture", "a picture to repaint: Start::picture"));
+        if mask.is_some() && matches!(origin, Origin::Noise) {
+            return Err(Error::parameter("mask", "given without a picture", "a picture to repaint: Origin::Picture"));
         }
         let whole = schedule.steps().next().is_none_or(|first| first.before == 0);
         let afresh = mask.is_some() && whole;
         let clean = match origin {
             _ if afresh && model.inpaints() => None,
-            Some(origin) => Some(origin.latent(model, grid, images, &mut noise)?),
-            None => None,
+            Origin::Noise => None,
+            Origin::Picture(picture) => Some(drawn(model, picture, grid, images, &mut noise)?),
+            Origin::Latent(latent) | Origin::Unfinished(latent) => Some(given(latent, model, grid, images)?),
         };
         let mut drawn = noise.draw(&shape)?;
         if let Some((mut other, strength)) = variation {
@@ -197,9 +155,9 @@ impl<'a> Start<'a> {
             _ => drawn.f_mul_scalar(schedule.initial_scale())?,
         };
         let concat = match (model.inpaints(), &mask, origin) {
-            (true, Some(mask), Some(origin)) => Some(mask.beside(origin, model, grid, images, &mut noise)?),
-            (true, ..) => Some(all_repainted(model, grid)?),
-            (false, Some(_), Some(Origin::Picture(_))) => {
+            (true, Some(mask), _) => Some(mask.beside(origin, model, grid, images, &mut noise)?),
+            (true, None, _) => Some(all_repainted(model, grid)?),
+            (false, Some(_), Origin::Picture(_)) => {
                 // diffusers draws for the masked picture and does not use it
                 let _ = noise.draw(&of_pictures(&noise, images, model.channels(), grid))?;
                 None
@@ -248,16 +206,6 @@ impl Kept {
     /// Puts back what is to stay into the finished latent, bit for bit.
     pub(super) fn at_end(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_where_self(&self.repainted, &self.latent)?)
-    }
-}
-
-impl Origin<'_> {
-    /// The clean latent, [1 or n, 4, h, w] on the model's device.
-    fn latent<M: Denoiser + Codec>(self, model: &M, grid: Grid, images: i64, noise: &mut Noise) -> Result<Tensor> {
-        match self {
-            Self::Picture(picture) => drawn(model, picture, grid, images, noise),
-            Self::Latent(latent) | Self::Unfinished(latent) => given(latent, model, grid, images),
-        }
     }
 }
 

@@ -68,7 +68,7 @@ impl AttentionOnly {
 
     /// Lets guidances begin a run of two images, and takes no step.
     pub fn begin(&self, prompt: &str, grid: Grid, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
-        self.begin_at(Start::new(prompt, grid, Noise::seeded(1)).images(2), guidances)
+        self.begin_at(Start { images: 2, ..Start::new(prompt, grid, Noise::seeded(1)) }, guidances)
     }
 
     /// The same from any start.

@@ -32,12 +32,12 @@ fn the_best_candidate_is_finished() -> Result<()> {
     assert_eq!(noisy.run()?.image(0)?, alone.image(0)?, "noise of one's own");
     let (first, second) = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), Told(vec![0.1, 0.9, 0.6, 1.0]));
     let found = pipeline.request(PROMPT).seed(7).steps(4).best_of(4).guide(first).guide(second).run()?;
-    assert_eq!((found.seed(), found.images().len()), (Some(9), 1), "products of .05, .09, .24");
+    assert_eq!((found.seed, found.images.len()), (Some(9), 1), "products of .05, .09, .24");
     assert_eq!(found.image(0)?, alone.image(0)?);
-    assert_eq!(found.timing().first_pass.len(), 2, "all candidates in one batch, down to timestep 500");
+    assert_eq!(found.timing.first_pass.len(), 2, "all candidates in one batch, down to timestep 500");
     let both = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), (Told(Vec::new()), Told(vec![0.1, 0.9, 0.6, 1.0])));
     let found = pipeline.request(PROMPT).seed(7).steps(4).best_of(4).guide(both).run()?;
-    assert_eq!(found.seed(), Some(9), "a pair says what its parts say");
+    assert_eq!(found.seed, Some(9), "a pair says what its parts say");
     Ok(())
 }
 
@@ -57,7 +57,7 @@ fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut force = ColorForce::exact("hair bow", GOLD);
     let found = pipeline.request(PROMPT).seed(100).steps(12).best_of(3).guide(&mut force).run()?;
-    let seed = found.seed().expect("no noise was given");
+    let seed = found.seed.expect("no noise was given");
     assert!((100..103).contains(&seed), "{seed}");
     let told = force.details()?;
     assert_eq!(told.competitions.iter().map(|one| one.image).collect::<Vec<_>>(), [0]);
@@ -65,7 +65,7 @@ fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
 
     let mut again = ColorForce::exact("hair bow", GOLD);
     let repeated = pipeline.request(PROMPT).seed(seed).steps(12).guide(&mut again).run()?;
-    let apart = (found.latents() - repeated.latents()).abs().max().double_value(&[]);
+    let apart = (&found.latents - &repeated.latents).abs().max().double_value(&[]);
     assert!(apart < 0.02, "the same picture but for the rounding of a batch: {apart}");
     assert_eq!(told.competitions[0].rivals, again.competitions()?[0].rivals);
     Ok(())
@@ -84,16 +84,16 @@ fn what_cannot_be_searched_says_why() -> Result<()> {
         let model = ToyModel::new(3).expect("a toy");
         sampler.start(&model, begun).map(drop).expect_err("it cannot be searched").to_string()
     };
-    let error = said(&|start| start.best_of(2), false);
+    let error = said(&|start| Start { best_of: 2, ..start }, false);
     assert_eq!(
         error,
         "best_of is 2; expected a method that looks before it paints, such as ColorForce::exact: nothing else ranks pictures"
     );
-    let error = said(&|start| start.best_of(0), true);
+    let error = said(&|start| Start { best_of: 0, ..start }, true);
     assert_eq!(error, "best_of is 0; expected 1 to 1024 first passes");
-    let error = said(&|start| start.best_of(2).images(2), true);
+    let error = said(&|start| Start { best_of: 2, images: 2, ..start }, true);
     assert!(error.starts_with("images is 2 with best_of; expected one image"), "{error}");
-    let shared = |_: Start<'static>| Start::new(PROMPT, Grid::new(8, 8), Noise::shared(7)).best_of(2);
+    let shared = |_: Start<'static>| Start { best_of: 2, ..Start::new(PROMPT, Grid::new(8, 8), Noise::shared(7)) };
     assert!(said(&shared, true).contains("one generator for the whole batch"));
     Ok(())
 }

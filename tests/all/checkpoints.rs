@@ -331,11 +331,7 @@ fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() 
     }
     let output = pipeline.request("a cat, (very) ANGRY!").size((64, 64)).steps(2).seed(1).run()?;
     assert_eq!(output.image(0)?.width(), 64);
-    assert!(
-        output.notes().iter().any(|note| note == "prediction: v, as the tensor v_pred says"),
-        "{:?}",
-        output.notes()
-    );
+    assert!(output.notes.iter().any(|note| note == "prediction: v, as the tensor v_pred says"), "{:?}", &output.notes);
     assert_eq!(pipeline.model().defaults().width, 512);
 
     tensors.retain(|name, _| !name.starts_with("first_stage_model."));
@@ -380,7 +376,7 @@ fn a_lora_changes_a_copy_that_shares_the_rest() -> Result<()> {
     let message = Model::load(&Source::file(&path)).map(drop).expect_err("a LoRA").to_string();
     assert!(message.contains("Model::with_lora"), "{message}");
     let picture = |builder: impasto::pipeline::Builder| -> Result<Tensor> {
-        Ok(builder.build()?.request("1girl, eyes").seed(1).steps(2).run()?.latents().shallow_clone())
+        Ok(builder.build()?.request("1girl, eyes").seed(1).steps(2).run()?.latents.shallow_clone())
     };
     assert_ne!(picture(Pipeline::builder().model(inked))?, picture(Pipeline::builder())?);
     assert_eq!(picture(Pipeline::builder().model(model))?, picture(Pipeline::builder())?);
@@ -599,7 +595,7 @@ fn a_network_that_embeds_its_guidance_is_told_it_and_has_no_negative() -> Result
     assert!(pipeline.model().embeds_guidance());
     let mut run = |scale: f64, negative: &str| -> Result<Tensor> {
         let request = pipeline.request("1girl, red hair").negative(negative).guidance_scale(scale).seed(1);
-        Ok(request.solver_named("LCM").steps(2).run()?.latents().shallow_clone())
+        Ok(request.solver_named("LCM").steps(2).run()?.latents.shallow_clone())
     };
     let eight = run(8.0, "")?;
     assert_ne!(run(2.0, "")?, eight);

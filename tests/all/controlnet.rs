@@ -153,7 +153,7 @@ fn each_image_may_have_its_own_hint_however_images_are_batched() -> Result<()> {
     let run = |hint: &Tensor, images, batching| -> Result<Tensor> {
         let controlled = Controlled::new(&model, &[Control::new(&net, hint)])?;
         let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
-        let start = Start::new("a red boat", GRID, Noise::seeded(7)).images(images);
+        let start = Start { images, ..Start::new("a red boat", GRID, Noise::seeded(7)) };
         let sampler = Sampler::new(schedule, Euler).batching(batching);
         Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())
     };
@@ -176,7 +176,7 @@ fn a_request_shows_a_net_its_picture_at_the_right_size() -> Result<()> {
                 .into_iter()
                 .fold(request, |request, control| request.control(control))
                 .run()?
-                .latents()
+                .latents
                 .shallow_clone(),
         )
     };
@@ -391,10 +391,10 @@ fn drawing_is_shown_at_the_size_of_the_picture() -> Result<()> {
     let shown = run(&mut pipeline, Control::drawing(&five, &drawing))?;
     let by_hand = run(&mut pipeline, Control::new(&five, &packed))?;
     assert_eq!(shown.image(0)?, by_hand.image(0)?);
-    let notes = shown.notes().join("; ");
+    let notes = shown.notes.join("; ");
     assert!(notes.contains("the ControlNet's sketch of 96×128 pixels is brought to the picture's 96×64"), "{notes}");
     assert!(notes.contains("layer of strokes of 64×64"), "{notes}");
-    assert!(!by_hand.notes().join("; ").contains("brought to"));
+    assert!(!by_hand.notes.join("; ").contains("brought to"));
     let error = run(&mut pipeline, Control::drawing(&three, &drawing)).expect_err("three channels").to_string();
     assert!(error.contains("conditioning_channels is 3") && error.contains("of 5"), "{error}");
     Ok(())

@@ -216,7 +216,7 @@ fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
     for grid in [Grid::new(8, 8), Grid::new(6, 8), Grid::new(65, 33)] {
         let (model, mut look) = (Sites::new()?, Daam::of("one two"));
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
-        let start = Start::new("one two three", grid, Noise::shared(1)).images(2);
+        let start = Start { images: 2, ..Start::new("one two three", grid, Noise::shared(1)) };
         let _ = Sampler::new(schedule, Euler).guide(&mut look).start(&model, start)?.finish()?;
         for image in 0..2 {
             let map = look.heat_map(image)?.values().shallow_clone();

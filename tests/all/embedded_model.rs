@@ -38,7 +38,7 @@ fn a_region_forces_what_no_word_names() -> Result<()> {
     let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<String>)> {
         let mut force = force("the left edge", Rgb(60, 179, 113)).saliency(Region::new(left.clone()));
         let output = pipeline.request("a red house, ground, sky").seed(1).guide(&mut force).run()?;
-        Ok((force.details()?.painted[0], output.notes().to_vec()))
+        Ok((force.details()?.painted[0], output.notes.to_vec()))
     };
     let (plain, _) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(1e9))?;
     let (forced, notes) = painted(|phrase, color| ColorForce::published(phrase, color).color_var(5.0))?;
@@ -58,12 +58,13 @@ fn the_seed_makes_the_picture_and_image_i_has_seed_plus_i() -> Result<()> {
     let again = pipeline.request("a red boat").seed(5).steps(4).run()?;
     assert_eq!(one.image(0)?, again.image(0)?);
     let batching = impasto::sampler::Batching::OneByOne;
-    let batch = pipeline.request("a red boat").seed(4).steps(4).images(2).batching(batching).run()?;
+    let batch =
+        pipeline.request("a red boat").seed(4).steps(4).images(2).tune(|config| config.batching = batching).run()?;
     assert_ne!(batch.image(0)?, batch.image(1)?);
-    let alone = pipeline.request("a red boat").seed(5).steps(4).batching(batching).run()?;
+    let alone = pipeline.request("a red boat").seed(5).steps(4).tune(|config| config.batching = batching).run()?;
     assert_eq!(batch.image(1)?, alone.image(0)?);
     let free = pipeline.request("a red boat").steps(1).run()?;
-    let repeated = pipeline.request("a red boat").steps(1).seed(free.seed().expect("it was drawn")).run()?;
+    let repeated = pipeline.request("a red boat").steps(1).seed(free.seed.expect("it was drawn")).run()?;
     assert_eq!(free.image(0)?, repeated.image(0)?);
     Ok(())
 }
@@ -179,14 +180,14 @@ fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()>
     // The negative prompt is one chunk, the prompt two.
     let request = pipeline.request(&long).negative("a car").steps(2).guide(&mut force).guide(&mut words);
     let output = request.guide(&mut daam).guide(paint).run()?;
-    assert!(output.notes().iter().all(|note| !note.contains("too long")), "{:?}", output.notes());
+    assert!(output.notes.iter().all(|note| !note.contains("too long")), "{:?}", output.notes);
     words.heat_map("shirt", 0)?; // a word of the second chunk
     let apart = (output.image(0)?, pipeline.request(&long).negative("a car").steps(2).run()?);
     assert_ne!(apart.0, apart.1.image(0)?);
 
     let mut pipeline = Pipeline::builder().text(TextOptions::PLAIN).build()?;
     let output = pipeline.request(&long).steps(1).run()?;
-    let note = output.notes().iter().find(|note| note.contains("too long")).expect("a note");
+    let note = output.notes.iter().find(|note| note.contains("too long")).expect("a note");
     assert!(note.contains("eyes, shirt"), "{note}");
     Ok(())
 }

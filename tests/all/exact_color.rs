@@ -32,7 +32,7 @@ fn steps<'g>(count: usize) -> Sampler<'g> {
 /// The finished latent of `images` images.
 fn latents(sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
     let model = ToyModel::new(3)?;
-    let mut run = sampler.start(&model, Start::new(PROMPT, GRID, Noise::seeded(seed)).images(images))?;
+    let mut run = sampler.start(&model, Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(seed)) })?;
     let _ = run.decode()?;
     Ok(run.latent().copy())
 }
@@ -131,11 +131,11 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     // In another size they are resized; of another number of images they are no maps.
     let model = ToyModel::new(3)?;
     let mut replayed = live().replay(once.recorded()?);
-    let larger = Start::new(PROMPT, Grid::new(16, 12), Noise::seeded(7)).images(2);
+    let larger = Start { images: 2, ..Start::new(PROMPT, Grid::new(16, 12), Noise::seeded(7)) };
     let _ = sampler().guide(&mut replayed).start(&model, larger)?.finish()?;
     let resized = once.saliency_maps()?.upsample_bilinear2d([16, 12], false, None, None);
     assert!(apart(&replayed.saliency_maps()?, &resized) < 1e-6);
-    let other = Start::new(PROMPT, GRID, Noise::seeded(7)).images(3);
+    let other = Start { images: 3, ..Start::new(PROMPT, GRID, Noise::seeded(7)) };
     let error = sampler().guide(live().replay(once.recorded()?)).start(&model, other).err();
     let message = error.expect("another number of images").to_string();
     assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 3, h, w]"), "{message}");

@@ -32,8 +32,8 @@ fn preview_shows_the_picture_before_it_is_done() -> Result<()> {
             ControlFlow::Continue(())
         })
         .on_preview(4, |preview| {
-            assert_eq!(preview.progress().total, 10);
-            seen.push((preview.progress().done, preview.pictures()?, preview.decoded()?));
+            assert_eq!(preview.progress.total, 10);
+            seen.push((preview.progress.done, preview.pictures()?, preview.decoded()?));
             Ok(())
         })
         .run()?;
@@ -67,14 +67,14 @@ fn first_pass_reports_its_steps_and_its_time() -> Result<()> {
             ControlFlow::Continue(())
         })
         .on_preview(6, |preview| {
-            previews.push((preview.progress().pass, preview.reports()?.len()));
+            previews.push((preview.progress.pass, preview.reports()?.len()));
             Ok(())
         })
         .run()?;
     let expected: Vec<_> = (1..=12).map(|done| ((done - 1) / 6, 2, done, 12)).collect();
     assert_eq!(steps, expected);
     assert_eq!(previews, [(0, 1), (1, 1)]);
-    let Timing { first_pass, steps, .. } = output.timing();
+    let Timing { first_pass, steps, .. } = &output.timing;
     assert_eq!((first_pass.len(), steps.len()), (6, 6));
     Ok(())
 }
@@ -208,7 +208,7 @@ fn words_that_the_embedded_model_does_not_know_are_one_note() -> Result<()> {
     assert_eq!(notes.len(), 1, "{notes:?}");
     assert!(notes[0].contains("does not know \"dragon\"") && notes[0].contains("\"castle\""), "{notes:?}");
     assert!(!notes[0].contains("hair") && !notes[0].contains("1girl") && !notes[0].contains("eyes"), "{notes:?}");
-    assert_eq!(request.run()?.notes().iter().filter(|note| note.contains("does not know")).count(), 1);
+    assert_eq!(request.run()?.notes.iter().filter(|note| note.contains("does not know")).count(), 1);
     assert!(pipeline.request("1girl, gold eyes, hair bow, red shirt").notes()?.is_empty());
     // A folder with the same weights is a checkpoint like others.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
@@ -241,15 +241,15 @@ fn noise_of_another_kind_is_another_and_is_repeated() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let mut pipeline = Pipeline::builder().build()?;
     let run = |pipeline: &mut Pipeline, kind| -> Result<Output> {
-        pipeline.request("1girl").seed(7).steps(1).noise_kind(kind).run()
+        pipeline.request("1girl").seed(7).steps(1).tune(|config| config.noise_kind = kind).run()
     };
     let float = run(&mut pipeline, NoiseKind::Float)?;
-    assert_eq!(float.latents(), pipeline.request("1girl").seed(7).steps(1).run()?.latents());
+    assert_eq!(float.latents, pipeline.request("1girl").seed(7).steps(1).run()?.latents);
     let half = run(&mut pipeline, NoiseKind::Half)?;
-    assert_ne!(half.latents(), float.latents());
+    assert_ne!(half.latents, float.latents);
     let path = folder.path().join("half.png");
     half.save(0, &path)?;
-    assert_eq!(Request::from_png(&mut pipeline, &path)?.run()?.latents(), half.latents());
+    assert_eq!(Request::from_png(&mut pipeline, &path)?.run()?.latents, half.latents);
     Ok(())
 }
 

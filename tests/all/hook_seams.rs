@@ -54,7 +54,7 @@ impl CrossAttentionHook for Rebuild {
 fn queries_and_values_make_the_output_and_a_hook_attends_over_its_own() -> Result<()> {
     let mut rebuild = Rebuild::default();
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
-    let start = Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)).images(2);
+    let start = Start { images: 2, ..Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)) };
     let model = ToyModel::new(3)?;
     let mut run = Sampler::new(schedule, Euler).hook(&mut rebuild).start(&model, start)?;
     while run.step()?.is_some() {}

@@ -44,7 +44,7 @@ fn sampler<'g>() -> Sampler<'g> {
 /// The latent of a run of the toy model after some steps.
 fn latent_after(steps: usize, sampler: Sampler<'_>, images: usize, seed: u64) -> Result<Tensor> {
     let model = ToyModel::new(3)?;
-    let mut run = sampler.start(&model, Start::new(PROMPT, GRID, Noise::seeded(seed)).images(images))?;
+    let mut run = sampler.start(&model, Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(seed)) })?;
     for _ in 0..steps {
         run.step()?;
     }
@@ -283,7 +283,7 @@ fn a_picture_can_speak_alone_and_words_can_become_its() -> Result<()> {
 fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
     let message = |prompt: &str, guide: ImageGuidance| -> Result<String> {
         let model = ToyModel::new(3)?;
-        let start = Start::new(prompt, GRID, Noise::seeded(7)).images(2);
+        let start = Start { images: 2, ..Start::new(prompt, GRID, Noise::seeded(7)) };
         Ok(sampler().guide(guide).start(&model, start).expect_err("refused").to_string())
     };
     let picture = picture();
@@ -347,7 +347,7 @@ fn prompts_of_other_lengths_do_not_mind_how_branches_are_batched() -> Result<()>
     let mut pipeline = Pipeline::builder().build()?;
     let mut latents = |batching| -> Result<Tensor> {
         let request = pipeline.request("a boat BREAK red sky BREAK green ground").negative("a red house");
-        Ok(request.seed(1).steps(2).batching(batching).run()?.latents().shallow_clone())
+        Ok(request.seed(1).steps(2).tune(|config| config.batching = batching).run()?.latents.shallow_clone())
     };
     let apart = (latents(Batching::Together)? - latents(Batching::OneByOne)?).abs().max().double_value(&[]);
     assert!(apart < 1e-4, "the negative prompt is as long as the prompt, whoever is evaluated beside it: {apart}");
@@ -388,7 +388,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     let mut guide = ImageGuidance::new(&picture()).tune(|params| params.space = Space::Joint);
     let guided = pipeline.request(prompt).seed(3).steps(4).guide(&mut guide).run()?;
     assert_ne!(plain.image(0)?, guided.image(0)?);
-    let report = &guided.reports()[0];
+    let report = &guided.reports[0];
     assert_eq!((report.name.as_str(), report.pictures.len()), ("ImageGuidance a picture of 40×60", 1));
     assert_eq!(report.data["report"]["prompts"][0]["tokens"].as_array().map(Vec::len), Some(77));
     assert_eq!(report.data["params"]["space"], "Joint");

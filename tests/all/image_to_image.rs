@@ -5,7 +5,7 @@ use impasto::diffusion::solver::{Ddim, EulerAncestral, Heun, Lcm, Pndm, Solver, 
 use impasto::diffusion::{
     Denoiser, Input, Noise, Predictions, Schedule, Spacing, SpacingOptions, Strength, Terminal, TrainingSchedule,
 };
-use impasto::sampler::{Batching, Sampler, Start};
+use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Codec, Conditioning, Error, Grid, Pipeline, Prompt, Raster, Result, Rgb, Step};
 use std::sync::Mutex;
@@ -50,7 +50,7 @@ fn what_a_mask_keeps_is_bit_for_bit_the_picture() {
     let lowest = Schedule::with_options(&TrainingSchedule::stable_diffusion(), 5, Spacing::Leading, &options).unwrap();
     for make in solvers {
         for schedule in [schedule(5), schedule(5).last(3).unwrap(), lowest.clone()] {
-            let start = start(Noise::seeded(7)).picture(&picture).mask(&mask);
+            let start = Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) };
             let mut run = Sampler::boxed(schedule, make()).start(&model, start).unwrap();
             let end = run.finish().unwrap();
             assert_eq!(end.narrow(3, 2, 2), known.narrow(3, 2, 2), "{}", make().name());
@@ -66,7 +66,7 @@ fn between_steps_what_is_kept_has_the_noise_of_its_level() {
     let mut noise = Noise::seeded(7);
     let _ = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap(); // the picture's posterior
     let first = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
-    let start = start(Noise::seeded(7)).picture(&picture).mask(&mask);
+    let start = Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) };
     let mut run = Sampler::new(schedule(5).last(3).unwrap(), Heun).start(&model, start).unwrap();
     let steps = schedule(5).last(3).unwrap();
     assert!(run.latent().allclose(&(&known + steps.sigma_max() * &first), 1e-6, 1e-6, false));
@@ -85,10 +85,10 @@ fn a_whole_schedule_repaints_from_noise_alone_and_image_to_image_does_not() {
     let mut noise = Noise::seeded(7);
     let _ = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
     let noise = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
-    let repainted = first(start(Noise::seeded(7)).picture(&picture).mask(&mask));
+    let repainted = first(Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) });
     assert!(repainted.allclose(&(schedule(5).initial_scale() * &noise), 1e-6, 1e-6, false));
     let known = model.encode(&picture).unwrap();
-    let whole = first(start(Noise::seeded(7)).picture(&picture));
+    let whole = first(Start { origin: Origin::Picture(&picture), ..start(Noise::seeded(7)) });
     assert!(whole.allclose(&(known + schedule(5).sigma_max() * &noise), 1e-6, 1e-6, false));
 }
 
@@ -137,7 +137,8 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
     let stays = 1.0 - &mask;
     let beside = Tensor::cat(&[mask.expand([2, -1, -1, -1], false), model.encode(&(&pictures * stays)).unwrap()], 1);
     for batching in [Batching::Together, Batching::OneByOne] {
-        let start = start(Noise::seeded(7)).images(2).picture(&pictures).mask(&mask);
+        let start =
+            Start { images: 2, origin: Origin::Picture(&pictures), mask: Some(&mask), ..start(Noise::seeded(7)) };
         let mut run = Sampler::new(schedule(2), Heun).batching(batching).start(&model, start).unwrap();
         // such a network paints what stays too
         assert_ne!(run.finish().unwrap().narrow(3, 2, 2), model.encode(&pictures).unwrap().narrow(3, 2, 2));
@@ -160,7 +161,8 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
     );
     // its own latent of the masked picture cannot be had from a latent
     let latent = model.encode(&picture(1)).unwrap();
-    let error = Sampler::new(schedule(2), Heun).start(&model, start(Noise::seeded(7)).latent(&latent).mask(&mask));
+    let error = Sampler::new(schedule(2), Heun)
+        .start(&model, Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..start(Noise::seeded(7)) });
     assert!(matches!(error.err(), Some(Error::Parameter { name: "start", .. })));
 }
 
@@ -168,7 +170,7 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
 fn an_image_that_starts_from_a_picture_does_not_depend_on_its_neighbors() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let end = |noise: Noise, images: usize| {
-        let start = start(noise).images(images).picture(&picture).mask(&mask);
+        let start = Start { images, origin: Origin::Picture(&picture), mask: Some(&mask), ..start(noise) };
         let sampler =
             Sampler::new(schedule(5).last(4).unwrap(), EulerAncestral::default()).batching(Batching::OneByOne);
         sampler.start(&model, start).unwrap().finish().unwrap().shallow_clone()
@@ -182,7 +184,7 @@ fn a_run_can_go_on_from_another_ones_latent() {
     let model = ToyModel::new(1).unwrap();
     let first =
         Sampler::new(schedule(4), Heun).start(&model, start(Noise::seeded(1))).unwrap().finish().unwrap().copy();
-    let again = start(Noise::seeded(2)).latent(&first);
+    let again = Start { origin: Origin::Latent(&first), ..start(Noise::seeded(2)) };
     let run = Sampler::new(schedule(4).last(2).unwrap(), Heun).start(&model, again).unwrap();
     let noise = Noise::seeded(2).draw(&[1, 4, GRID.h, GRID.w]).unwrap();
     let want = &first + schedule(4).last(2).unwrap().sigma_max() * noise;
@@ -194,7 +196,7 @@ fn a_variation_lies_between_two_seeds() {
     let model = ToyModel::new(1).unwrap();
     let first =
         |start: Start<'_>| Sampler::new(schedule(4), Heun).start(&model, start).unwrap().latent().shallow_clone();
-    let between = |strength| first(start(Noise::seeded(1)).variation(Noise::seeded(2), strength));
+    let between = |strength| first(Start { variation: Some((Noise::seeded(2), strength)), ..start(Noise::seeded(1)) });
     let [one, other] = [1, 2].map(|seed| first(start(Noise::seeded(seed))));
     assert!(between(0.0).allclose(&one, 1e-5, 1e-5, false) && between(1.0).allclose(&other, 1e-5, 1e-5, false));
     let far = |x: &Tensor| (x - &one).square().sum(Kind::Double).double_value(&[]);
@@ -206,11 +208,17 @@ fn pictures_and_masks_of_another_size_are_refused() {
     let model = ToyModel::new(1).unwrap();
     let (wide, mask, picture) = (Tensor::zeros([1, 3, 6, 5], (Kind::Float, Device::Cpu)), left(), picture(1));
     let fails = |start: Start<'_>| Sampler::new(schedule(4), Heun).start(&model, start).err().unwrap().to_string();
-    let error = fails(start(Noise::seeded(1)).picture(&wide));
+    let error = fails(Start { origin: Origin::Picture(&wide), ..start(Noise::seeded(1)) });
     assert_eq!(error, "the picture to start from has shape [1, 3, 6, 5]; expected [1 or 1, 3, 6, 4]");
-    assert!(fails(start(Noise::seeded(1)).picture(&picture).mask(&wide)).starts_with("the mask has shape"));
-    assert!(fails(start(Noise::seeded(1)).latent(&wide)).starts_with("the latent to start from"));
-    let error = fails(start(Noise::seeded(1)).mask(&mask));
+    assert!(
+        fails(Start { origin: Origin::Picture(&picture), mask: Some(&wide), ..start(Noise::seeded(1)) })
+            .starts_with("the mask has shape")
+    );
+    assert!(
+        fails(Start { origin: Origin::Latent(&wide), ..start(Noise::seeded(1)) })
+            .starts_with("the latent to start from")
+    );
+    let error = fails(Start { mask: Some(&mask), ..start(Noise::seeded(1)) });
     assert!(error.contains("Start::picture"), "{error}");
 }
 
@@ -231,7 +239,7 @@ fn the_higher_the_strength_the_less_of_the_picture_is_left() {
     let first = first.image(0).unwrap();
     let mut distance = |strength: Strength| {
         let output = pipeline.request(other).seed(7).steps(12).start(first, strength).run().unwrap();
-        (apart(output.image(0).unwrap(), first, 0..256), output.timing().steps.len())
+        (apart(output.image(0).unwrap(), first, 0..256), output.timing.steps.len())
     };
     let (low, high, full) = (Strength::Portion(0.3), Strength::Portion(0.9), Strength::FullSteps(0.9));
     let (low, high, full) = (distance(low), distance(high), distance(full));
@@ -270,7 +278,7 @@ fn a_request_takes_the_pictures_size_and_names_of_samplers() {
 
     let output =
         pipeline.request("a red boat").seed(1).steps(2).size((64, 64)).solver_named("LCM Karras").run().unwrap();
-    let notes = output.notes().join("; ");
+    let notes = output.notes.join("; ");
     assert!(notes.contains("Lcm has timesteps of its own; the spacing Karras is ignored"), "{notes}");
     let error = pipeline.request("a red boat").solver_named("Eular").run().unwrap_err().to_string();
     assert!(error.contains("did you mean \"Euler\""), "{error}");

@@ -381,7 +381,7 @@ fn toy<'g>() -> Sampler<'g> {
 }
 
 fn toy_start(images: usize) -> Start<'static> {
-    Start::new("girl with gold eyes", GRID, Noise::seeded(7)).images(images)
+    Start { images, ..Start::new("girl with gold eyes", GRID, Noise::seeded(7)) }
 }
 
 /// The left half is eyes.

@@ -8,7 +8,7 @@ use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, PaintWithWords, RegionPrompts};
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::saliency::{Daam, Differential};
-use impasto::sampler::{Batching, Sampler, Start};
+use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::{Embedding, Lora, Weights};
 use impasto::{Control, Controlled, Grid, Model, Result, Rgb, Source, Window};
@@ -67,8 +67,12 @@ fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -
                 )
                 .guide(RegionPrompts::default().add(Region::rect(0.5..1.0, 0.0..1.0), "blue shirt", 0.5))
                 .guide(&mut look);
-            let start = Start::new("girl gold eyes hair", grid, Noise::seeded(7)).negative("ugly").images(2);
-            Ok(sampler.start(&model, start.picture(&picture).mask(&mask))?.finish()?.shallow_clone())
+            let start =
+                Start { negative: "ugly", images: 2, ..Start::new("girl gold eyes hair", grid, Noise::seeded(7)) };
+            Ok(sampler
+                .start(&model, Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start })?
+                .finish()?
+                .shallow_clone())
         };
         let painted = run(1.5, Batching::Together)?;
         assert_eq!(painted, run(1.5, Batching::Together)?, "{name}: the same again");
@@ -130,7 +134,7 @@ fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk
         let mut force = ColorForce::published("boat", Rgb(200, 30, 30)).window(Window::WHOLE);
         let sampler = Sampler::new(schedule, Euler).guide(&mut force);
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
-        let start = Start::new(&long, grid, Noise::seeded(7)).picture(&picture);
+        let start = Start { origin: Origin::Picture(&picture), ..Start::new(&long, grid, Noise::seeded(7)) };
         Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())
     };
     let mut paint = PaintWithWords::default()

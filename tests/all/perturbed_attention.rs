@@ -13,7 +13,7 @@ fn latents(steps: usize, guidance: Option<PerturbedAttention>) -> Result<Tensor>
     let mut pipeline = Pipeline::builder().build()?;
     let request = pipeline.request(PROMPT).seed(7).steps(steps).solver(Euler);
     let request = guidance.into_iter().fold(request, impasto::pipeline::Request::guide);
-    Ok(request.run()?.latents().shallow_clone())
+    Ok(request.run()?.latents.shallow_clone())
 }
 
 #[test]
@@ -44,8 +44,14 @@ fn batches_equal_single_images_at_every_site() -> Result<()> {
     let run = |batching: Batching| -> Result<Tensor> {
         let mut pipeline = Pipeline::builder().build()?;
         let guidance = PerturbedAttention::new(1.0).sites(|_| true);
-        let request = pipeline.request(PROMPT).seed(7).steps(2).images(2).batching(batching).guide(guidance);
-        Ok(request.run()?.latents().shallow_clone())
+        let request = pipeline
+            .request(PROMPT)
+            .seed(7)
+            .steps(2)
+            .images(2)
+            .tune(|config| config.batching = batching)
+            .guide(guidance);
+        Ok(request.run()?.latents.shallow_clone())
     };
     let (together, alone) = (run(Batching::Together)?, run(Batching::OneByOne)?);
     assert!((together - &alone).abs().max().double_value(&[]) < 1e-3);

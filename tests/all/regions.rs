@@ -12,7 +12,7 @@ use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, AreaBlend, PaintWarning, Palette, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, RegionPrompts};
-use impasto::sampler::{Batching, Sampler, Start};
+use impasto::sampler::{Batching, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Branch, Error, Grid, Raster, Result, Rgb, Size, Step, Window};
 use ndarray::Array2;
@@ -85,7 +85,7 @@ fn a_word_can_be_confined_to_its_area() -> Result<()> {
 
 #[test]
 fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
-    let start = || Start::new(PROMPT, GRID, Noise::seeded(1)).images(2).negative("ugly blurry boat");
+    let start = || Start { images: 2, negative: "ugly blurry boat", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     let blurry = || Area::mask(left(), "blurry").strength(3.0).negative();
     let boat = || Area::mask(top(), "boat").strength(1.0);
     let mut paint = flat().area(blurry()).area(boat());
@@ -108,7 +108,7 @@ fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
     assert_eq!(against.sum(Kind::Float).double_value(&[]), 6.5);
 
     let fails = |negative: &'static str| {
-        let begun = AttentionOnly::new().begin_at(start().negative(negative), vec![&mut flat().area(blurry())]);
+        let begun = AttentionOnly::new().begin_at(Start { negative, ..start() }, vec![&mut flat().area(blurry())]);
         begun.expect_err("it is not there").to_string()
     };
     assert!(fails("ugly blurred").contains("\"blurry\" is not in the prompt \"ugly blurred\"; did you mean"));
@@ -139,7 +139,7 @@ fn each_image_has_its_map() -> Result<()> {
     assert_eq!(each.report()?.expect("there was a run").pictures.len(), 6);
     assert_eq!(each.legend((8, 8))?.len(), 2 + 2 * 2 + 1, "two maps, two colors in each, and a mask of both");
 
-    let three = Start::new(PROMPT, GRID, Noise::seeded(1)).images(3);
+    let three = Start { images: 3, ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     let message = AttentionOnly::new().begin_at(three, vec![&mut paint()]).expect_err("two maps").to_string();
     assert!(message.contains("maps is 2 for 3 images"), "{message}");
     let nowhere = paint().color(GREEN, "under", 1.0);
@@ -251,7 +251,7 @@ impl Guidance for Drawn {
 /// The first noise of a run of two images with a painting.
 fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
     let (kept, grid) = (Drawn::default(), Grid::new(4, 4));
-    let start = Start::new(PROMPT, grid, Noise::seeded(seed)).images(2);
+    let start = Start { images: 2, ..Start::new(PROMPT, grid, Noise::seeded(seed)) };
     AttentionOnly::new().begin_at(start, vec![&mut { paint }, &mut kept.clone()])?;
     let kept = kept.0.lock().expect("nobody panicked").take();
     Ok(kept.expect("it was drawn"))
@@ -292,7 +292,7 @@ fn run(sampler: Sampler<'_>, start: Start<'_>) -> Result<Tensor> {
 }
 
 fn girl(images: usize) -> Start<'static> {
-    Start::new("girl with gold eyes", TOY, Noise::seeded(7)).images(images)
+    Start { images, ..Start::new("girl with gold eyes", TOY, Noise::seeded(7)) }
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn maps_of_each_image_do_not_mind_how_images_are_batched() -> Result<()> {
 
 #[test]
 fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()> {
-    let start = || girl(1).negative("gold eyes");
+    let start = || Start { negative: "gold eyes", ..girl(1) };
     let area = || Area::mask(left(), "eyes").strength(3.0);
     let law = || WeightFn::LogMax(0.4);
     let plain = run(toy(), start())?;
@@ -347,7 +347,7 @@ fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
         let sampler = Sampler::new(schedule.clone(), Euler);
         let model = ToyModel::new(3)?;
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
-        Ok(sampler.start(&model, girl(1).picture(&picture))?.latent().shallow_clone())
+        Ok(sampler.start(&model, Start { origin: Origin::Picture(&picture), ..girl(1) })?.latent().shallow_clone())
     };
     let seeded = latent(Some(PaintWithWords::default().area(Area::mask(left(), "eyes").strength(0.0).seed(9))))?;
     let plain = latent(None)?;
@@ -608,7 +608,7 @@ fn a_branch_that_varies_the_negative_prompt_is_painted_as_that_is() -> Result<()
         }
     }
     let mut paint = flat().area(Area::mask(left(), "blurry").negative());
-    let start = Start::new(PROMPT, GRID, Noise::seeded(1)).negative("blurry sea");
+    let start = Start { negative: "blurry sea", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     AttentionOnly::new().begin_at(start, vec![&mut Vary, &mut paint])?;
     let w = weights(&mut paint, GRID, 0, Branch::Extra(0))?;
     assert_eq!(values(&w.select(1, 2)), [1.0, 0.0, 1.0, 0.0], "one token on");

@@ -17,7 +17,7 @@ fn times_are_told_for_every_part() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("1girl, eyes, hair, skin").seed(7).steps(20);
     let output = request.guide(ColorForce::exact("hair", Rgb(255, 99, 71))).run()?;
-    let timing = output.timing();
+    let timing = &output.timing;
     let steps: std::time::Duration = timing.steps.iter().sum();
     let first_pass: std::time::Duration = timing.first_pass.iter().sum();
     assert_eq!(timing.first_pass.len(), timing.steps.len(), "two passes");
@@ -39,7 +39,7 @@ fn asking_for_reports_during_a_run_changes_no_bit_of_it() -> Result<()> {
         let region = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| row as f32 / 7.0));
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force).guide(Daam::of("gold"));
         let sampler = sampler.guide(PaintWithWords::default().mask(region, "girl", 1.0)).guide(Daam::words());
-        let start = Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)).images(2);
+        let start = Start { images: 2, ..Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)) };
         let mut run = sampler.start(&model, start)?;
         while run.step()?.is_some() {
             if nosy {

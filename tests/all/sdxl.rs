@@ -112,8 +112,8 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
             let mut look = Daam::of(if second.is_some() { "boat" } else { "bow" });
             let mut request = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64)).guide(&mut look);
             request = second.into_iter().fold(request, Request::second_prompt);
-            request = negative.into_iter().fold(request, Request::second_negative);
-            let latents = request.run()?.latents().shallow_clone();
+            request = request.tune(|config| config.second_negative = negative.map(Into::into));
+            let latents = request.run()?.latents.shallow_clone();
             assert_eq!(look.heat_map(0)?.values().size(), [8, 8]);
             Ok(latents)
         };
@@ -121,8 +121,8 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
     assert_ne!(run(&mut pipeline, Some(SECOND), None)?, plain);
     assert_ne!(run(&mut pipeline, None, Some("shirt"))?, plain);
     let same = pipeline.request(FIRST).negative("hat").seed(3).steps(2).size((64, 64));
-    let same = same.second_prompt(FIRST).second_negative("hat").run()?;
-    assert_eq!(*same.latents(), plain);
+    let same = same.second_prompt(FIRST).tune(|config| config.second_negative = Some("hat".into())).run()?;
+    assert_eq!(same.latents, plain);
 
     // One that nobody would read.
     let mut tiny = Pipeline::builder().build()?;
@@ -134,40 +134,58 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
 #[test]
 fn micro_conditioning_is_told_and_repeated() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
-    let told = MicroConditioning::default().original_size((1024, 768)).crop(8, 16).target_size((512, 640));
-    let scored = MicroConditioning::default().aesthetic_score(9.0);
+    let told = MicroConditioning {
+        original_size: Some((1024, 768).into()),
+        crop: Some((8, 16)),
+        target_size: Some((512, 640).into()),
+        ..MicroConditioning::default()
+    };
+    let scored = MicroConditioning { aesthetic_score: Some(9.0), ..MicroConditioning::default() };
     for (refiner, micro) in [(false, told), (true, scored)] {
         let mut pipeline = load(refiner)?;
         let run = |pipeline: &mut Pipeline, of: [Option<MicroConditioning>; 2]| -> Result<Tensor> {
-            let mut request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64));
-            request = of[0].into_iter().fold(request, Request::micro_conditioning);
-            request = of[1].into_iter().fold(request, Request::negative_micro_conditioning);
-            Ok(request.run()?.latents().shallow_clone())
+            let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).tune(|config| {
+                [config.micro_conditioning, config.negative_micro_conditioning] = of;
+            });
+            Ok(request.run()?.latents.shallow_clone())
         };
         let plain = run(&mut pipeline, [None; 2])?;
         assert_ne!(run(&mut pipeline, [Some(micro), None])?, plain);
         assert_ne!(run(&mut pipeline, [None, Some(micro)])?, plain);
-        let own =
-            MicroConditioning::default().original_size((64, 64)).crop(0, 0).target_size((64, 64)).aesthetic_score(6.0);
+        let own = MicroConditioning {
+            original_size: Some((64, 64).into()),
+            crop: Some((0, 0)),
+            target_size: Some((64, 64).into()),
+            aesthetic_score: Some(6.0),
+        };
         assert_eq!(run(&mut pipeline, [Some(own), None])?, plain, "what is told without a word");
 
         let path = folder.path().join(format!("{refiner}.png"));
-        let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).micro_conditioning(micro);
-        let output = request.negative_micro_conditioning(own).run()?;
+        let request = pipeline.request(FIRST).seed(3).steps(2).size((64, 64)).tune(|config| {
+            config.micro_conditioning = Some(micro);
+            config.negative_micro_conditioning = Some(own);
+        });
+        let output = request.run()?;
         output.save(0, &path)?;
         let request = Request::from_png(&mut pipeline, &path)?;
         assert!(request.notes()?.is_empty());
-        assert_eq!(request.run()?.latents(), output.latents());
+        assert_eq!(request.run()?.latents, output.latents);
     }
     let message = |request: Request<'_>| request.run().unwrap_err().to_string();
     let mut tiny = Pipeline::builder().build()?;
-    let refused = message(tiny.request(FIRST).micro_conditioning(told));
+    let refused = message(tiny.request(FIRST).tune(|config| config.micro_conditioning = Some(told)));
     assert!(refused.contains("micro_conditioning is set for this model; expected an SDXL model"), "{refused}");
     let mut base = load(false)?;
-    let none = MicroConditioning::default().original_size((0, 8));
-    assert!(message(base.request(FIRST).micro_conditioning(none)).contains("original_size is 0×8; expected 1 to"));
-    let score = MicroConditioning::default().aesthetic_score(f64::NAN);
-    assert!(message(base.request(FIRST).negative_micro_conditioning(score)).contains("aesthetic_score is NaN"));
+    let none = MicroConditioning { original_size: Some((0, 8).into()), ..MicroConditioning::default() };
+    assert!(
+        message(base.request(FIRST).tune(|config| config.micro_conditioning = Some(none)))
+            .contains("original_size is 0×8; expected 1 to")
+    );
+    let score = MicroConditioning { aesthetic_score: Some(f64::NAN), ..MicroConditioning::default() };
+    assert!(
+        message(base.request(FIRST).tune(|config| config.negative_micro_conditioning = Some(score)))
+            .contains("aesthetic_score is NaN")
+    );
     Ok(())
 }
 
@@ -178,7 +196,7 @@ fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -
     let mut paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
     let mut run = |paint: Option<&mut PaintWithWords>| -> Result<Tensor> {
         let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
-        Ok(paint.into_iter().fold(request, Request::guide).run()?.latents().shallow_clone())
+        Ok(paint.into_iter().fold(request, Request::guide).run()?.latents.shallow_clone())
     };
     let plain = run(None)?;
     assert!(near(&run(Some(&mut paint))?, &plain) > 1e-4);
@@ -188,10 +206,10 @@ fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -
     assert_eq!(areas[0].tokens, TokenSpan::union(eyes), "at their places in both prompts");
     assert_eq!(areas[1].tokens, find(SECOND, "boat")?, "a boat is in the second alone");
     let regions = RegionPrompts::default().add(Region::rect(0.0..1.0, 0.0..1.0), "a green tree", 1.0);
-    let alone = pipeline.request("a green tree").seed(3).steps(2).size((64, 64)).run()?.latents().shallow_clone();
+    let alone = pipeline.request("a green tree").seed(3).steps(2).size((64, 64)).run()?.latents.shallow_clone();
     let mut run = |regions: RegionPrompts| -> Result<Tensor> {
         let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));
-        Ok(request.guide(regions).run()?.latents().shallow_clone())
+        Ok(request.guide(regions).run()?.latents.shallow_clone())
     };
     assert!(near(&run(regions)?, &alone) < 1e-4, "both encoders read the region's prompt");
     Ok(())
@@ -202,17 +220,17 @@ fn a_run_in_two_parts_is_the_whole_run() -> Result<()> {
     let mut pipeline = load(false)?;
     let request = |pipeline: &mut Pipeline| -> Result<Tensor> {
         let whole = pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).run()?;
-        assert_eq!(whole.images().len(), 2);
-        Ok(whole.latents().shallow_clone())
+        assert_eq!(whole.images.len(), 2);
+        Ok(whole.latents.shallow_clone())
     };
     let whole = request(&mut pipeline)?;
     for share in [0.3, 0.8] {
         let first =
             pipeline.request(FIRST).seed(3).images(2).steps(10).size((64, 48)).solver(Euler).until(share).run()?;
-        assert_eq!((first.images().len(), first.timing().steps.len()), (0, (10.0 * share) as usize));
-        let rest = pipeline.request(FIRST).steps(10).solver(Euler).resume(first.latents(), share).run()?;
-        assert_eq!((rest.images().len(), rest.image(0)?.width()), (2, 64));
-        let apart = near(rest.latents(), &whole);
+        assert_eq!((first.images.len(), first.timing.steps.len()), (0, (10.0 * share) as usize));
+        let rest = pipeline.request(FIRST).steps(10).solver(Euler).resume(&first.latents, share).run()?;
+        assert_eq!((rest.images.len(), rest.image(0)?.width()), (2, 64));
+        let apart = near(&rest.latents, &whole);
         assert!(apart < 1e-5, "{share}: {apart}");
     }
     Ok(())
@@ -223,9 +241,9 @@ fn forces_act_in_both_parts_of_a_run() -> Result<()> {
     let mut pipeline = Pipeline::builder().guide(ColorForce::published("eyes", Rgb(255, 215, 0))).build()?;
     let whole = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).run()?;
     let first = pipeline.request(FIRST).seed(3).steps(6).solver(Euler).until(0.5).run()?;
-    assert_eq!(first.reports().len(), 1);
-    let rest = pipeline.request(FIRST).steps(6).solver(Euler).resume(first.latents(), 0.5).run()?;
-    let apart = near(rest.latents(), whole.latents());
+    assert_eq!(first.reports.len(), 1);
+    let rest = pipeline.request(FIRST).steps(6).solver(Euler).resume(&first.latents, 0.5).run()?;
+    let apart = near(&rest.latents, &whole.latents);
     assert!(apart < 1e-4, "{apart}");
     Ok(())
 }
@@ -234,11 +252,11 @@ fn forces_act_in_both_parts_of_a_run() -> Result<()> {
 fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
     let (mut base, mut refiner) = (load(false)?, load(true)?);
     let rough = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).until(0.8).run()?;
-    assert_eq!(rough.timing().steps.len(), 8);
-    let output = refiner.request(FIRST).steps(10).resume(rough.latents(), 0.8).run()?;
-    assert_eq!((output.timing().steps.len(), output.image(0)?.height()), (2, 64));
+    assert_eq!(rough.timing.steps.len(), 8);
+    let output = refiner.request(FIRST).steps(10).resume(&rough.latents, 0.8).run()?;
+    assert_eq!((output.timing.steps.len(), output.image(0)?.height()), (2, 64));
     let alone = base.request(FIRST).second_prompt(SECOND).seed(3).steps(10).size((64, 64)).run()?;
-    assert!(near(output.latents(), alone.latents()) > 1e-3, "another model took the last steps");
+    assert!(near(&output.latents, &alone.latents) > 1e-3, "another model took the last steps");
     Ok(())
 }
 
@@ -246,7 +264,7 @@ fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
 fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
     let mut pipeline = load(false)?;
     let first = pipeline.request(FIRST).seed(3).steps(4).size((64, 64)).until(0.5).run()?;
-    let (latents, picture) = (first.latents(), Raster::flat(Rgb(0, 0, 0), (64, 64)));
+    let (latents, picture) = (&first.latents, Raster::flat(Rgb(0, 0, 0), (64, 64)));
     let mut message = |share: f64, change: fn(Request<'_>) -> Request<'_>| {
         change(pipeline.request(FIRST).steps(4).resume(latents, share)).run().unwrap_err()
     };
@@ -308,7 +326,7 @@ fn an_empty_negative_prompt_is_zeros_that_no_guide_moves() -> Result<()> {
     let mut pipeline = load(false)?;
     let mut run = |negative: &str, guide: &mut ImageGuidance| -> Result<Tensor> {
         let request = pipeline.request(FIRST).negative(negative).seed(3).steps(2).size((64, 64));
-        Ok(request.guide(guide).run()?.latents().shallow_clone())
+        Ok(request.guide(guide).run()?.latents.shallow_clone())
     };
     let guide = |negative| ImageGuidance::text("a house").pooled(0.5).on_negative(negative);
     let mut both = guide(true);

@@ -87,7 +87,7 @@ fn tiles_are_told() -> Result<()> {
     let notes = |tiling: Tiling| -> Result<Vec<String>> {
         let mut pipeline = Pipeline::builder().tiling(tiling).build()?;
         let output = pipeline.request("a red boat").seed(7).steps(1).size((192, 128)).run()?;
-        Ok(output.notes().to_vec())
+        Ok(output.notes.to_vec())
     };
     assert_eq!(notes(Tiling::default())?, notes(Tiling::whole())?);
     let told = notes(Tiling::above(BYTES * 16 * 16))?;

@@ -9,7 +9,7 @@ use impasto::guidance::{Cfg, Guidance, RescaledCfg};
 use impasto::methods::{ColorForce, PerturbedAttention};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, HeatMap};
-use impasto::sampler::{Run, Sampler, Start};
+use impasto::sampler::{Origin, Run, Sampler, Start};
 use impasto::text::TextOptions;
 use impasto::{
     Branch, Codec, Conditioning, Control, Controlled, Grid, Guess, LoadOptions, MicroConditioning, Model, Prompt, Rgb,
@@ -101,12 +101,12 @@ fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
     if (original, crop, target, score) == (None, None, None, None) {
         return Ok(None);
     }
-    let mut micro = MicroConditioning::default();
-    micro.original_size = original.map(|(height, width)| Size { width, height });
-    micro.crop = crop.map(|(top, left)| (left, top));
-    micro.target_size = target.map(|(height, width)| Size { width, height });
-    micro.aesthetic_score = score;
-    Ok(Some(micro))
+    Ok(Some(MicroConditioning {
+        original_size: original.map(|(height, width)| Size { width, height }),
+        crop: crop.map(|(top, left)| (left, top)),
+        target_size: target.map(|(height, width)| Size { width, height }),
+        aesthetic_score: score,
+    }))
 }
 
 /// Parts from several folders, and the case's own scheduler, as one diffusers folder.
@@ -213,13 +213,17 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
         let [second, second_negative] =
             [&seconds, &second_negatives].map(|texts| texts.as_ref().map(|texts| texts.at(i)));
         codec.negative.clone_from(&negative);
-        let start = Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i))).negative(&negative).images(images);
-        let start = second.iter().fold(start, |start, second| start.second(second));
-        let start = second_negative.iter().fold(start, |start, second| start.second_negative(second));
-        let start = told.into_iter().fold(start, Start::micro_conditioning);
-        let start = told_against.into_iter().fold(start, Start::negative_micro_conditioning);
-        let start = picture.iter().fold(start, |start, picture| start.picture(picture));
-        let start = mask.iter().fold(start, |start, mask| start.mask(mask));
+        let start = Start {
+            second_prompt: second.as_deref(),
+            negative: &negative,
+            second_negative: second_negative.as_deref(),
+            micro_conditioning: told.unwrap_or_default(),
+            negative_micro_conditioning: told_against,
+            images,
+            origin: picture.as_ref().map_or(Origin::Noise, Origin::Picture),
+            mask,
+            ..Start::new(&prompt, grid(case)?, Noise::shared(seeds.at(i)))
+        };
         let mut inner = Inner::default();
         let mut run = sampler(case, &model)?.guide(&mut inner).start(&codec, start)?;
         let mut ends = Vec::new();
@@ -296,7 +300,7 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     let mut maps = PackageDaam::new(case.param("latent_hw")?);
     let start = Start::new(&prompt, grid(case)?, Noise::shared(seed));
     let negative: Option<String> = case.param("negative_prompt")?;
-    let start = start.negative(negative.as_deref().unwrap_or_default());
+    let start = Start { negative: negative.as_deref().unwrap_or_default(), ..start };
     sampler(case, &model)?.guide(&mut maps).start(&model, start)?.finish()?;
 
     let all = maps.heat_maps(&KeyFilter::default())?;
@@ -373,7 +377,8 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
     for force in &mut forces {
         sampler = sampler.guide(force as &mut dyn Guidance);
     }
-    let start = Start::new(&prompt, Grid::new(16, 16), Noise::shared(case.param("seed")?)).negative(&negative);
+    let start =
+        Start { negative: &negative, ..Start::new(&prompt, Grid::new(16, 16), Noise::shared(case.param("seed")?)) };
     let mut run: Run<'_, '_> = sampler.start(&model, start)?;
     let latents = run.finish()?.shallow_clone();
     let image = run.decode()?;

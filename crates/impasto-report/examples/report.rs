@@ -13,7 +13,7 @@ fn main() -> Result<()> {
     impasto_report::save(&output, "report.html")?;
     impasto_report::contact_sheet(&output, 0)?.save("report.png")?;
     println!("report_picture.png, report.png and, for a browser, report.html");
-    println!("{:.1?} in all, {:.1?} a step", output.timing().total(), output.timing().step());
+    println!("{:.1?} in all, {:.1?} a step", output.timing.total(), output.timing.step());
 
     let request = Request::from_png(&mut pipeline, "report_picture.png")?;
     request.notes()?.iter().for_each(|note| println!("note: {note}"));

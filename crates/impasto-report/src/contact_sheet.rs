@@ -40,7 +40,7 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     let filter = if SIDE / longer == 0 { Filter::Box } else { Filter::Nearest };
     let mut cells = vec![(caption(output, index), picture.resize(size, filter)?)];
     cells.push(times(output, size)?);
-    for report in output.reports() {
+    for report in &output.reports {
         let more = pieces(report, index, picture, size)?;
         // A guidance that does not fit into what is left of the row begins another.
         let left = (COLUMNS - cells.len() % COLUMNS) % COLUMNS;
@@ -54,13 +54,13 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
 }
 
 fn caption(output: &Output, index: usize) -> String {
-    let seed = output.seed().map_or_else(String::new, |seed| format!(", seed {}", seed.wrapping_add(index as u64)));
+    let seed = output.seed.map_or_else(String::new, |seed| format!(", seed {}", seed.wrapping_add(index as u64)));
     format!("{}{seed}, {} steps", output.recipe().config.prompt, output.recipe().config.steps)
 }
 
 /// Where the time went, and a curve of the steps.
 fn times(output: &Output, size: Size) -> Result<(String, Raster)> {
-    let timing = output.timing();
+    let timing = &output.timing;
     let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
     let sum: Duration = timing.steps.iter().sum();
     let caption = format!(

@@ -21,10 +21,10 @@ const RIBBON: u32 = 32;
 /// # Errors
 /// What [`Picture::raster`](impasto::guidance::Picture::raster) says of a guidance's pictures.
 pub fn page(output: &Output) -> Result<String> {
-    let urls: Vec<String> = output.images().iter().map(Raster::data_url).collect::<Result<_>>()?;
+    let urls: Vec<String> = output.images.iter().map(Raster::data_url).collect::<Result<_>>()?;
     let pictures: String = urls.iter().enumerate().map(|(i, url)| format!("--picture-{i}: url({url});\n")).collect();
     let style = format!("{}:root {{ {pictures} }}\n", include_str!("page.css"));
-    let reports: Vec<Markup> = output.reports().iter().map(|one| report(one, output)).collect::<Result<_>>()?;
+    let reports: Vec<Markup> = output.reports.iter().map(|one| report(one, output)).collect::<Result<_>>()?;
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -50,7 +50,7 @@ pub fn page(output: &Output) -> Result<String> {
 
 /// The picture's colors from left to right.
 fn ribbon(output: &Output) -> Result<Markup> {
-    let Some(picture) = output.images().first() else { return Ok(Markup::default()) };
+    let Some(picture) = output.images.first() else { return Ok(Markup::default()) };
     let row = picture.resize((RIBBON, 1), Filter::Box)?;
     Ok(html! {
         div.ribbon aria-hidden="true" {
@@ -66,7 +66,7 @@ fn hero(output: &Output, urls: &[String]) -> Markup {
     html! {
         section.hero.many[several] {
             div.pictures {
-                @for (image, (url, picture)) in urls.iter().zip(output.images()).enumerate() {
+                @for (image, (url, picture)) in urls.iter().zip(&output.images).enumerate() {
                     figure {
                         img.small[is_small(picture)] src=(url) alt=(format!("image {image}"));
                         @if several {
@@ -98,9 +98,9 @@ fn report(report: &Report, output: &Output) -> Result<Markup> {
             None => plots.push((&curve.label, vec![curve])),
         }
     }
-    let steps = output.timing().steps.len();
+    let steps = output.timing.steps.len();
     let mut reels = Vec::new();
-    for image in std::iter::once(None).chain((0..output.images().len()).map(Some)) {
+    for image in std::iter::once(None).chain((0..output.images.len()).map(Some)) {
         let frames = frames(report, |one| one == image)?;
         let figures: Vec<Markup> = frames.iter().map(|frame| drawn(frame, output)).collect::<Result<_>>()?;
         if !figures.is_empty() {
@@ -181,7 +181,7 @@ fn strip(strip: &Strip, output: &Output) -> Markup {
 fn drawn(frame: &Frame<'_>, output: &Output) -> Result<Markup> {
     let Frame { picture, raster, .. } = frame;
     let below = picture.image.unwrap_or_default();
-    let over = picture.is_map() && below < output.images().len();
+    let over = picture.is_map() && below < output.images.len();
     let under = over.then(|| format!("background-image:var(--picture-{below})"));
     let url = raster.data_url()?;
     Ok(html! {
@@ -195,7 +195,7 @@ fn drawn(frame: &Frame<'_>, output: &Output) -> Result<Markup> {
 }
 
 fn times(output: &Output) -> Markup {
-    let timing = output.timing();
+    let timing = &output.timing;
     let (text, decode) = (timing.text + timing.first_pass.iter().sum::<Duration>(), timing.decode);
     let steps: Duration = timing.steps.iter().sum();
     let total = timing.total().as_secs_f64().max(f64::MIN_POSITIVE);
@@ -219,10 +219,10 @@ fn times(output: &Output) -> Markup {
 
 fn notes(output: &Output) -> Markup {
     html! {
-        @if !output.notes().is_empty() {
+        @if !output.notes.is_empty() {
             section {
                 h2 { "Notes" }
-                ul { @for note in output.notes() { li { (note) } } }
+                ul { @for note in &output.notes { li { (note) } } }
             }
         }
     }
@@ -233,7 +233,7 @@ fn again(output: &Output) -> Result<Markup> {
     let recipe = output.recipe();
     let pretty = serde_json::to_string_pretty(recipe).map_err(|error| malformed(&error))?;
     let run = serde_json::json!({
-        "recipe": recipe, "notes": output.notes(), "timing": output.timing(), "reports": output.reports(),
+        "recipe": recipe, "notes": &output.notes, "timing": &output.timing, "reports": &output.reports,
     });
     Ok(html! {
         section {
@@ -256,7 +256,7 @@ fn again(output: &Output) -> Result<Markup> {
 
 /// Which image of the batch, if there are several.
 fn named(image: Option<usize>, output: &Output) -> String {
-    let image = image.filter(|_| output.images().len() > 1);
+    let image = image.filter(|_| output.images.len() > 1);
     image.map_or_else(String::new, |image| format!("image {image}"))
 }
 

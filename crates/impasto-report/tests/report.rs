@@ -125,7 +125,7 @@ fn a_page_is_whole_loads_nothing_and_shows_every_piece() -> Result<()> {
         assert_eq!(run["reports"][3]["data"]["answer"], 42);
         assert_eq!(run["reports"][0]["swatches"].as_array().map(Vec::len), Some(images));
         assert_eq!(run["reports"][0]["swatches"][0]["asked"], "#ff6347");
-        assert_eq!(run["reports"], serde_json::to_value(output.reports()).expect("JSON"));
+        assert_eq!(run["reports"], serde_json::to_value(&output.reports).expect("JSON"));
     }
     Ok(())
 }
@@ -153,7 +153,7 @@ fn a_contact_sheet_shows_the_picture_and_every_color() -> Result<()> {
         assert_eq!(sheet.pixel(8 + times * x, 8 + times * y), picture.pixel(x, y));
     }
     let there = |color: Rgb| sheet.bytes().chunks(3).filter(|pixel| *pixel == [color.0, color.1, color.2]).count();
-    let painted = output.reports()[0].swatches[1].painted;
+    let painted = output.reports[0].swatches[1].painted;
     assert!(there(Rgb(255, 99, 71)) > 20_000 && there(painted) > 20_000);
     assert!(impasto_report::contact_sheet(&output, 2).is_err());
     Ok(())

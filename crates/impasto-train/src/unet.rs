@@ -158,7 +158,7 @@ impl Task for UnetTask {
         let mut pictures = Vec::new();
         for prompt in PROMPTS {
             let output = pipeline.request(prompt).seed(0).images(2).run()?;
-            pictures.extend(output.images().iter().cloned().map(|picture| (prompt, picture)));
+            pictures.extend(output.images.iter().cloned().map(|picture| (prompt, picture)));
         }
         let sheet = pictures.iter().fold(Sheet::new(4), |sheet, (prompt, picture)| sheet.add(*prompt, picture));
         sheet.draw().map(Some)

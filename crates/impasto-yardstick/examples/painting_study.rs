@@ -157,7 +157,7 @@ impl Study {
                 let prompt = format!("a {thing}, ground, sky");
                 let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
                 let output = request.guide(setting.paint(&map, &[(ONE, thing)])).run()?;
-                for picture in output.images() {
+                for picture in &output.images {
                     let (there, here) = look(&self.judge, picture, thing, place)?;
                     (found, placed) = (found + usize::from(there), placed + usize::from(here));
                 }
@@ -189,7 +189,7 @@ impl Study {
                     let paint = setting.paint(&map, &[(ONE, pair[0]), (OTHER, pair[1])]);
                     let request = self.pipeline.request(&prompt).solver(Euler).seed(0).images(self.seeds);
                     let output = request.guide(paint).run()?;
-                    for (picture, together) in output.images().iter().zip(&mut together) {
+                    for (picture, together) in output.images.iter().zip(&mut together) {
                         let one = look(&self.judge, picture, pair[0], first)?;
                         let other = look(&self.judge, picture, pair[1], second)?;
                         found += usize::from(one.0) + usize::from(other.0);

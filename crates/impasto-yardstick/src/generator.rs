@@ -249,7 +249,7 @@ fn request<'p>(
     let (solver, spacing) = solver::by_name(&settings.solver)?;
     let mut request = pipeline.request(prompt).seed(seed).steps(settings.steps).solver(solver);
     if let Some(spacing) = spacing {
-        request = request.spacing(spacing);
+        request = request.tune(|config| config.spacing = Some(spacing));
     }
     if let Some(scale) = settings.scale {
         request = request.guidance_scale(scale);
@@ -323,7 +323,7 @@ impl Generator for Real {
         for Asked { part, rgb } in asked.asked {
             request = request.color_force(part, *rgb);
         }
-        Ok(request.run()?.seed().unwrap_or(asked.seed))
+        Ok(request.run()?.seed.unwrap_or(asked.seed))
     }
 
     fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure> {

@@ -51,7 +51,7 @@ fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Ten
     let (mut look, mut probe) = (Daam::words(), Probe::wanting(Interest::PROBS));
     let model = ToyModel::new(3)?;
     let sampler = sampler().batching(batching).guide(&mut paint).guide(&mut gold).guide(&mut blue);
-    let start = Start::new(PROMPT, GRID, Noise::seeded(first_seed)).images(images);
+    let start = Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(first_seed)) };
     let mut run = sampler.guide(&mut look).hook(&mut probe).start(&model, start)?;
     let x = run.finish()?.shallow_clone();
     drop(run);

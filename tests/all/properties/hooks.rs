@@ -191,7 +191,7 @@ fn context_edited_in_place_stays_at_its_site() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut run = |in_place: bool| -> Result<Tensor> {
         let request = pipeline.request("1girl, red hair").seed(7).steps(2).hook(Doubler(in_place));
-        Ok(request.run()?.latents().copy())
+        Ok(request.run()?.latents.copy())
     };
     assert_eq!(run(true)?, run(false)?);
     Ok(())

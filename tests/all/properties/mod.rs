@@ -39,7 +39,7 @@ fn sampler<'g>() -> Sampler<'g> {
 
 /// The start of a run of `images` images from the seed 7.
 fn start(images: usize) -> Start<'static> {
-    Start::new(PROMPT, GRID, Noise::seeded(7)).images(images)
+    Start { images, ..Start::new(PROMPT, GRID, Noise::seeded(7)) }
 }
 
 /// The latents of a finished run of `images` images.

@@ -7,7 +7,7 @@ use impasto::diffusion::{Denoised, Noise, Schedule, Spacing, TrainingSchedule, T
 use impasto::guidance::Guidance;
 use impasto::methods::ColorForce;
 use impasto::saliency::Daam;
-use impasto::sampler::{CancelToken, Sampler, Start};
+use impasto::sampler::{CancelToken, Origin, Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::{Codec, Error, Result, Step};
 use tch::{Kind, Tensor};
@@ -160,7 +160,8 @@ fn repainting_until_a_level_ends_at_that_level() -> Result<()> {
     let finished = |prompt: &str, inside: f64| -> Result<Tensor> {
         let latent = Tensor::full([1, 4, 8, 6], 0.5, (Kind::Float, tch::Device::Cpu));
         let _ = latent.narrow(2, 4, 4).fill_(inside);
-        let start = Start::new(prompt, GRID, Noise::seeded(7)).latent(&latent).mask(&mask);
+        let start =
+            Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..Start::new(prompt, GRID, Noise::seeded(7)) };
         let mut run = Sampler::new(schedule.clone(), Euler).start(&model, start)?;
         Ok(run.finish()?.copy())
     };
@@ -195,7 +196,8 @@ fn finish_waits_for_the_end_and_keeps_the_mask() -> Result<()> {
     let mask = Tensor::zeros([1, 1, 8, 6], (Kind::Float, tch::Device::Cpu));
     let _ = mask.narrow(2, 4, 4).fill_(1.0);
     let finished = |schedule: Schedule, finisher: &mut Finisher| -> Result<Tensor> {
-        let start = Start::new(PROMPT, GRID, Noise::seeded(7)).latent(&latent).mask(&mask);
+        let start =
+            Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..Start::new(PROMPT, GRID, Noise::seeded(7)) };
         let mut run = Sampler::new(schedule, Euler).guide(finisher).start(&model, start)?;
         Ok(run.finish()?.copy())
     };

@@ -23,7 +23,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
     let request =
         pipeline.request("1girl, (eyes:1.2),\nhair").negative("shirt, \"x\"").seed(11).steps(5).size((96, 64));
     let want = request.solver_named("DPM++ 2M Karras").guidance_scale(3.5).variation(4, 0.1).run()?;
-    assert_eq!(output.images(), want.images());
+    assert_eq!(output.images, want.images);
 
     let words = "a boat <lora:sea:0.8>\nSteps: many, Sampler: DPM fast, Seed: 1, Size: large";
     let request = Request::from_png(&mut pipeline, folder.told(&[("parameters", words)]))?;
@@ -42,7 +42,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
         .run()?;
     let words = output.recipe().infotext().to_string();
     let again = Request::from_png(&mut pipeline, folder.told(&[("parameters", &words)]))?.run()?;
-    assert_eq!(again.images(), output.images());
+    assert_eq!(again.images, output.images);
     Ok(())
 }
 
@@ -58,7 +58,7 @@ fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
     let path = folder.told(&[("parameters", &info.to_string())]);
     let request = Request::from_png(&mut pipeline, &path)?;
     assert!(request.notes()?.iter().all(|note| !note.contains("not repeated")), "{:?}", request.notes()?);
-    assert_eq!(request.run()?.images(), output.images());
+    assert_eq!(request.run()?.images, output.images);
     let notes = Request::from_png(&mut Pipeline::builder().build()?, &path)?.notes()?.join("; ");
     assert!(notes.contains("not repeated: Clip skip 2"), "{notes}");
 

@@ -99,7 +99,7 @@ fn recorded_maps_and_latents_repeat() -> Result<()> {
         .replay(first.recorded()?);
     let output = pipeline.request(PORTRAIT).seed(7).steps(6).guide(force).run()?;
     let (notes, twice) = again(&mut pipeline, &output, 0)?;
-    assert_eq!((notes.len(), output.reports()[0].pictures.len()), (0, 4));
+    assert_eq!((notes.len(), output.reports[0].pictures.len()), (0, 4));
     assert_same(&output, &twice);
     Ok(())
 }

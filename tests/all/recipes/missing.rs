@@ -98,8 +98,8 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
         let output = asked(pipeline.request(PORTRAIT).seed(7).steps(2)).guide(Daam::of("hair")).run()?;
         let (notes, twice) = again(&mut pipeline, &output, 0)?;
         assert!(notes.len() == 1 && notes[0].contains(named), "{notes:?}");
-        assert_eq!(twice.notes().iter().filter(|note| **note == notes[0]).count(), 1, "the output has the same note");
-        assert_eq!(twice.reports().len(), 1, "all other parts are repeated");
+        assert_eq!(twice.notes.iter().filter(|note| **note == notes[0]).count(), 1, "the output has the same note");
+        assert_eq!(twice.reports.len(), 1, "all other parts are repeated");
     }
     // A method that writes its settings is noted with them. Given again, a method repeats its run.
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).guide(Told(0.25)).run()?;

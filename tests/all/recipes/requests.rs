@@ -20,13 +20,16 @@ fn request_with_all_settings_repeats() -> Result<()> {
     repeats(|r| {
         let r =
             r.negative("hair, \"blue\", naïve").size((96, 64)).solver_named("DPM++ 2M SDE Karras").guidance_scale(3.3);
-        r.guidance_rescale(0.7).variation(9, 0.2)
+        r.tune(|config| config.guidance_rescale = 0.7).variation(9, 0.2)
     })
 }
 
 #[test]
 fn solver_with_settings_repeats() -> Result<()> {
-    repeats(|r| r.solver(DpmppSde { eta: 0.7, r: 0.4, ..DpmppSde::default() }).spacing(Spacing::Karras))
+    repeats(|r| {
+        r.solver(DpmppSde { eta: 0.7, r: 0.4, ..DpmppSde::default() })
+            .tune(|config| config.spacing = Some(Spacing::Karras))
+    })
 }
 
 #[test]
@@ -36,7 +39,7 @@ fn multistep_solver_repeats() -> Result<()> {
 
 #[test]
 fn solver_with_trailing_spacing_repeats() -> Result<()> {
-    repeats(|r| r.solver(UniPc::bh2()).spacing(Spacing::Trailing))
+    repeats(|r| r.solver(UniPc::bh2()).tune(|config| config.spacing = Some(Spacing::Trailing)))
 }
 
 #[test]
@@ -52,11 +55,12 @@ fn given_noise_repeats() -> Result<()> {
 #[test]
 fn colors_in_a_prompt_repeat_once() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let request = pipeline.request("1girl, #ffd700 eyes, {teal} shirt").color_words(ColorWords::Nothing);
+    let request =
+        pipeline.request("1girl, #ffd700 eyes, {teal} shirt").tune(|config| config.color_words = ColorWords::Nothing);
     let output = request.seed(u64::MAX - 3).steps(6).run()?;
-    assert_eq!((output.recipe().guidances.len(), output.reports().len()), (0, 2));
+    assert_eq!((output.recipe().guidances.len(), output.reports.len()), (0, 2));
     let (notes, twice) = again(&mut pipeline, &output, 0)?;
-    assert_eq!((notes.len(), twice.reports().len()), (0, 2));
+    assert_eq!((notes.len(), twice.reports.len()), (0, 2));
     assert_same(&output, &twice);
     Ok(())
 }
@@ -65,7 +69,7 @@ fn colors_in_a_prompt_repeat_once() -> Result<()> {
 fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     for batching in [Batching::Together, Batching::OneByOne] {
-        let request = pipeline.request(PORTRAIT).seed(7).steps(4).images(3).batching(batching);
+        let request = pipeline.request(PORTRAIT).seed(7).steps(4).images(3).tune(|config| config.batching = batching);
         let output = request.guide(ColorForce::exact("eyes", GOLD)).run()?;
         let (notes, twice) = again(&mut pipeline, &output, 2)?;
         assert_eq!(notes, [""; 0]);
@@ -89,7 +93,7 @@ fn methods_of_a_pipeline_repeat_once() -> Result<()> {
     let mut pipeline = Pipeline::builder().color_force("eyes", GOLD).guide(Daam::of("hair")).build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(4).guide(Daam::of("shirt")).run()?;
     let (notes, twice) = again(&mut pipeline, &output, 0)?;
-    assert_eq!((notes.len(), twice.reports().len()), (0, 3));
+    assert_eq!((notes.len(), twice.reports.len()), (0, 3));
     assert_same(&output, &twice);
     let (_, twice) = again(&mut Pipeline::builder().build()?, &output, 0)?;
     assert_same(&output, &twice);

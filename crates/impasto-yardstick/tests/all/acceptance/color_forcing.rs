@@ -236,8 +236,8 @@ fn colors_in_the_prompt_are_met_and_the_model_reads_words() -> Result<()> {
         let missed = seen.color(part).expect("it is there").delta_e(color);
         assert!(missed < 3.0, "{part}: CIEDE2000 {missed:.1}");
     }
-    assert_eq!(output.reports().iter().filter(|report| report.name.starts_with("ColorForce")).count(), 2);
-    let plain = pipeline.request("1girl, eyes, #008080 shirt").color_words(ColorWords::Nothing);
+    assert_eq!(output.reports.iter().filter(|report| report.name.starts_with("ColorForce")).count(), 2);
+    let plain = pipeline.request("1girl, eyes, #008080 shirt").tune(|config| config.color_words = ColorWords::Nothing);
     assert_eq!(plain.colors()?[0].word, "");
     drop(plain);
     let error = pipeline.request("#ffd700 eyes and hair").steps(2).run().expect_err("which?").to_string();

@@ -68,7 +68,7 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
         let plain = exact.request(PORTRAIT).seed(seed).solver(Euler).run()?;
         let alike = fast.request(PORTRAIT).seed(seed).solver(Euler).run()?;
         // The same latents, decoded in either kind: every pixel.
-        let again = Raster::from_tensor(&fast.model().decode(plain.latents())?)?;
+        let again = Raster::from_tensor(&fast.model().decode(&plain.latents)?)?;
         decoded.extend(deltas(plain.image(0)?, &again));
         apart.push(judge.look(plain.image(0)?)?.change_outside(&judge.look(alike.image(0)?)?, "eyes"));
         let forced = fast.request(PORTRAIT).seed(seed).guide(ColorForce::exact("eyes", GOLD)).run()?;

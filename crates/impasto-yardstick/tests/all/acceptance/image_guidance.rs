@@ -66,7 +66,7 @@ fn measured(
         .run()?;
     let (of, colors) = (seen(pipeline.model(), &picture)?, palette(&picture)?);
     let mut figures = Figures { similarity: Vec::new(), palette: Vec::new(), parts: 0.0 };
-    for picture in output.images() {
+    for picture in &output.images {
         figures.similarity.push(seen(pipeline.model(), picture)?.dot(&of).double_value(&[]));
         figures.palette.push(moved(&palette(picture)?, &colors));
         let seen = judge.look(picture)?;

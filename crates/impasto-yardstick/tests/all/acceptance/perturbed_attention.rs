@@ -15,7 +15,7 @@ fn found(images: usize, scale: f64) -> Result<f64> {
     for object in OBJECTS {
         let prompt = format!("a {object}, ground, sky");
         let request = pipeline.request(&prompt).solver(Euler).guidance_scale(1.0).seed(0).images(images).steps(12);
-        for picture in request.guide(PerturbedAttention::new(scale)).run()?.images() {
+        for picture in &request.guide(PerturbedAttention::new(scale)).run()?.images {
             let (share, ..) = judge.look(picture)?.place(object, 0..64, 0..64);
             found += f64::from(u8::from(share >= 0.01));
             all += 1.0;

@@ -26,7 +26,7 @@ fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64
         let prompt = format!("a {object}, ground, sky");
         let output = pipeline.request(&prompt).solver(Euler).seed(0).images(seeds).guide(paint).run()?;
         let (x, y) = (left as i64..left as i64 + 32, top as i64..top as i64 + 32);
-        for picture in output.images() {
+        for picture in &output.images {
             let (share, inside, middle) = judge.look(picture)?.place(object, x.clone(), y.clone());
             let there = share >= 0.01;
             let here = x.contains(&(middle.0 as i64)) && y.contains(&(middle.1 as i64)) && inside >= 0.5;
