@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 ///
 /// let report = Report::new("Tint")
 ///     .data(serde_json::json!({ "strength": 0.05 }))
-///     .swatch(Swatch::new("the picture", Rgb(70, 90, 160), Rgb(72, 95, 150)).image(0))
+///     .swatch(Swatch { image: Some(0), ..Swatch::new("the picture", Rgb(70, 90, 160), Rgb(72, 95, 150)) })
 ///     .curve(Curve::new("strength", vec![(0, 0.05), (1, 0.04)]))
 ///     .picture(Picture::new("the tint", Raster::flat(Rgb(70, 90, 160), (8, 8))));
 /// assert!(report.swatches[0].delta_e < 5.0);
@@ -78,7 +78,6 @@ impl Report {
 
 /// A color that was asked for, and what was painted.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
 #[must_use]
 pub struct Swatch {
     /// What has it.
@@ -98,23 +97,10 @@ impl Swatch {
     pub fn new(label: impl Into<String>, asked: Rgb, painted: Rgb) -> Self {
         Self { label: label.into(), image: None, asked, painted, delta_e: asked.delta_e(painted) }
     }
-
-    /// Another ΔE, where the painted color was measured finer than in bytes.
-    pub fn delta_e(mut self, delta_e: f64) -> Self {
-        self.delta_e = delta_e;
-        self
-    }
-
-    /// Of one image of the batch.
-    pub fn image(mut self, image: usize) -> Self {
-        self.image = Some(image);
-        self
-    }
 }
 
 /// A number at some steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
 #[must_use]
 pub struct Curve {
     /// What it is a number of, with its unit.
@@ -130,17 +116,10 @@ impl Curve {
     pub fn new(label: impl Into<String>, points: Vec<(usize, f64)>) -> Self {
         Self { label: label.into(), image: None, points }
     }
-
-    /// Of one image of the batch.
-    pub fn image(mut self, image: usize) -> Self {
-        self.image = Some(image);
-        self
-    }
 }
 
 /// A color at some steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-#[non_exhaustive]
 #[must_use]
 pub struct Strip {
     /// What has it.
@@ -155,12 +134,6 @@ impl Strip {
     /// `colors`: (index of the step, the color), in order.
     pub fn new(label: impl Into<String>, colors: Vec<(usize, Rgb)>) -> Self {
         Self { label: label.into(), image: None, colors }
-    }
-
-    /// Of one image of the batch.
-    pub fn image(mut self, image: usize) -> Self {
-        self.image = Some(image);
-        self
     }
 }
 
@@ -275,7 +248,7 @@ mod tests {
     fn programs_read_everything_but_pixels() {
         let report = Report::new("Tint")
             .data(serde_json::json!({ "strength": 2 }))
-            .swatch(Swatch::new("sky", Rgb(1, 2, 3), Rgb(1, 2, 3)).image(1))
+            .swatch(Swatch { image: Some(1), ..Swatch::new("sky", Rgb(1, 2, 3), Rgb(1, 2, 3)) })
             .curve(Curve::new("share", vec![(3, 0.5)]))
             .strip(Strip::new("sky", vec![(3, Rgb(255, 0, 0))]))
             .picture(Picture::map("mask", &Tensor::from(1.0f32)).image(0).step(3));

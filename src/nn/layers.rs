@@ -121,7 +121,7 @@ pub struct GroupNorm {
 
 impl GroupNorm {
     /// [b, channels, ..], the same shape out.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 
@@ -147,7 +147,7 @@ impl GroupNorm {
 
 /// Normalises the last axis.
 #[derive(Debug)]
-pub struct LayerNorm {
+pub(crate) struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
     eps: f64,
@@ -155,7 +155,7 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// [.., width], the same shape out.
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }

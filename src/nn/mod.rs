@@ -45,7 +45,7 @@ pub use clip_text::{ClipText, ClipTextConfig, TextStates};
 pub use clip_vision::{ClipVision, ClipVisionConfig, VisionStates};
 pub use config::PerLevel;
 pub use controlnet::{ControlNet, ControlNetConfig};
-pub use layers::{Conv, Conv2d, GroupNorm, LayerNorm, Linear};
+pub use layers::{Conv, Conv2d, GroupNorm, Linear};
 pub use taesd::{Taesd, TaesdConfig};
 pub use tiling::{Cell, Tiling};
 pub use unet::{AddedConditions, Level, Residuals, UNet, UnetConfig};

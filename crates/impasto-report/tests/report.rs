@@ -21,7 +21,7 @@ impl Guidance for Mine {
         let map = Tensor::from_slice(&[0.0f32, 1.0, 1.0, 0.5]).reshape([2, 2]);
         let report = Report::new("Mine <of all>")
             .data(serde_json::json!({ "answer": 42 }))
-            .swatch(Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0)).image(0))
+            .swatch(Swatch { image: Some(0), ..Swatch::new("the sea & sky", Rgb(0, 0, 255), Rgb(255, 0, 0)) })
             .curve(Curve::new("height of waves", vec![(0, 1.0), (1, 3.0)]))
             .strip(Strip::new("the tide", vec![(0, Rgb(1, 2, 3)), (1, Rgb(4, 5, 6))]))
             .picture(Picture::map("where it is wet", &map).image(0).step(1))

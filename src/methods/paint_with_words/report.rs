@@ -232,7 +232,8 @@ impl Trace {
             let added = |step: &PaintedStep| Some((step.index, *step.per_weight.get(image)?));
             let points: Vec<(usize, f64)> = steps.iter().filter_map(added).collect();
             if !points.is_empty() {
-                report = report.curve(Curve::new("what a weight of 1 adds to the scores", points).image(image));
+                report = report
+                    .curve(Curve { image: Some(image), ..Curve::new("what a weight of 1 adds to the scores", points) });
             }
         }
         Ok(report)
