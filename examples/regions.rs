@@ -10,9 +10,9 @@ const PROMPT: &str = "a red house, green ground, azure sky";
 
 /// A house on the left, and what surrounds it
 fn paint(seed: Option<u64>) -> PaintWithWords {
-    let house = Area::mask(Region::rect(0.06..0.5, 0.4..0.86), "red house").strength(1.5);
+    let house = Area { strength: 1.5, ..Area::mask(Region::rect(0.06..0.5, 0.4..0.86), "red house") };
     PaintWithWords::default()
-        .area(seed.into_iter().fold(house, Area::seed))
+        .area(Area { seed, ..house })
         .area(Area::mask(Region::rect(0.5..1.0, 0.6..1.0).or(Region::rect(0.0..1.0, 0.86..1.0)), "green ground"))
         .area(Area::mask(Region::rect(0.5..1.0, 0.0..0.6).or(Region::rect(0.0..1.0, 0.0..0.4)), "azure sky"))
         .weight(WeightFn::LogMax(0.4))

@@ -162,12 +162,12 @@ impl RegionPrompts {
     /// The things of these regions, which have one prompt, painted where they are to be in its branch; `None` if they have none.
     fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
         let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.clone(), part.thing.as_ref()?)));
-        let things: Vec<Area> = things.map(|area| area.strength(self.hold)).collect();
+        let things: Vec<Area> = things.map(|area| Area { strength: self.hold, ..area }).collect();
         let Some(prompt) = parts.first().map(|part| part.prompt.as_str()) else { return Ok(None) };
         if things.is_empty() || self.hold == 0.0 {
             return Ok(None);
         }
-        let paint = PaintWithWords::default().window(self.window).on_branch(branch);
+        let paint = PaintWithWords::default().window(self.window).tune(|options| options.branch = branch);
         let mut paint = things.into_iter().fold(paint, PaintWithWords::area);
         paint.check()?;
         let read = setup.codec.prompt_pair(prompt, prompt)?;

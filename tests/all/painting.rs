@@ -47,7 +47,7 @@ fn painted() -> PaintWithWords {
 fn weights_are_the_references_on_both_grids() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(4, 6));
     for (name, resample) in [("corners", Resample::Corners), ("area", Resample::Area)] {
-        let mut paint = painted().weight(WeightFn::Flat(1.0)).resample(resample);
+        let mut paint = painted().weight(WeightFn::Flat(1.0)).tune(|options| options.resample = resample);
         AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
         for (site, size) in [(0, "4x6"), (1, "2x3")] {
             close(&weights(&mut paint, grid, site, Branch::Cond)?, &golden["weights"][format!("{size}_{name}")], 1e-5);
@@ -62,7 +62,10 @@ fn a_stripe_keeps_its_mass_where_corners_lose_or_multiply_it() -> Result<()> {
     let mut map = Raster::flat(GRAY, (512, 512));
     map.paste(&Raster::flat(RED, (8, 512)), 100, 0);
     for (name, resample) in [("corners", Resample::Corners), ("area", Resample::Area), ("", Resample::Cover)] {
-        let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.0).weight(WeightFn::Flat(1.0)).resample(resample);
+        let mut paint = PaintWithWords::new(&map)
+            .color(RED, "sea", 1.0)
+            .weight(WeightFn::Flat(1.0))
+            .tune(|options| options.resample = resample);
         AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
         for (site, row) in golden["resample_probe"]["rows"].as_array().expect("rows").iter().enumerate() {
             let w = weights(&mut paint, grid, site, Branch::Cond)?.select(1, 2);
@@ -83,7 +86,8 @@ fn a_blurred_edge_is_the_references() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(24, 24));
     let mut map = Raster::flat(GRAY, (24, 24));
     map.paste(&Raster::flat(RED, (11, 9)), 9, 6);
-    let mut paint = PaintWithWords::new(&map).color(RED, "sea", 1.5).blur(2.0).weight(WeightFn::Flat(1.0));
+    let mut paint =
+        PaintWithWords::new(&map).color(RED, "sea", 1.5).weight(WeightFn::Flat(1.0)).tune(|options| options.blur = 2.0);
     AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
     let w = weights(&mut paint, grid, 0, Branch::Cond)?.select(1, 2).reshape([24, 24]);
     close(&w.get(10), &golden["blur"]["radius8_row10"], 1e-5);
@@ -114,7 +118,7 @@ fn attention_under_every_law_is_the_references_in_both_kernels() -> Result<()> {
     let cases = golden["attention"]["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 24);
     for case in cases {
-        let mut paint = painted().weight(law(case)).resample(Resample::Corners);
+        let mut paint = painted().weight(law(case)).tune(|options| options.resample = Resample::Corners);
         AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
         let image = case["image"].as_i64().expect("an index");
         let sigma = case["sigma"].as_f64().expect("a level");
@@ -137,7 +141,7 @@ fn half_precision_stays_near() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(2, 3));
     let case = &golden["attention"]["cases"][0];
     let [q, k, v] = queries(0..1).map(|x| x.to_kind(Kind::BFloat16));
-    let mut paint = painted().weight(law(case)).resample(Resample::Corners);
+    let mut paint = painted().weight(law(case)).tune(|options| options.resample = Resample::Corners);
     AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
     let out = attend(vec![&mut paint], (0, grid, Branch::Cond), 14.614647, [&q, &k, &v])?;
     close(&out.to_kind(Kind::Float), &case["out"], 2e-2);
@@ -301,7 +305,10 @@ fn pixels_count_as_the_nearest_color_within_the_tolerance() -> Result<()> {
     let mut map = Raster::flat(RED, (4, 2));
     [Rgb(200, 0, 0), Rgb(90, 0, 160), BLUE].into_iter().zip(1..).for_each(|(color, x)| map.set(x, 0, color));
     let shares = |tolerance: f64| -> Result<Vec<f64>> {
-        let mut paint = PaintWithWords::new(&map).color(RED, "red", 1.0).color(BLUE, "moon", 1.0).tolerance(tolerance);
+        let mut paint = PaintWithWords::new(&map)
+            .color(RED, "red", 1.0)
+            .color(BLUE, "moon", 1.0)
+            .tune(|options| options.tolerance = tolerance);
         AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
         Ok(paint.details()?.areas.iter().map(|area| area.share * 8.0).collect())
     };
@@ -522,9 +529,9 @@ fn bad_input_names_the_value_and_the_way_out() {
     fails(red(11.0), &["strength is 11"]);
     fails(red(1.0).weight(WeightFn::LogMax(-0.1)), &["gain is -0.1", "0..=10"]);
     fails(red(1.0).weight(WeightFn::Flat(f64::INFINITY)), &["gain is inf"]);
-    fails(red(1.0).blur(1.6), &["blur is 1.6", "0..=1.5", "quarter"]);
-    fails(red(1.0).blur(f64::NAN), &["blur is NaN"]);
-    fails(red(1.0).tolerance(101.0), &["tolerance is 101", "0..=100"]);
+    fails(red(1.0).tune(|options| options.blur = 1.6), &["blur is 1.6", "0..=1.5", "quarter"]);
+    fails(red(1.0).tune(|options| options.blur = f64::NAN), &["blur is NaN"]);
+    fails(red(1.0).tune(|options| options.tolerance = 101.0), &["tolerance is 101", "0..=100"]);
     fails(red(1.0).window(Window::sigmas(2.0..=1.0)), &["window is sigmas 2..=1", "smaller one first"]);
     fails(red(1.0).window(Window::sigmas(0.0..=f64::NAN)), &["window is sigmas 0..=NaN"]);
     fails(red(1.0).sites(|_| false), &["no attention site is selected", "block.attn2"]);
@@ -550,7 +557,7 @@ fn bad_input_names_the_value_and_the_way_out() {
     fails(mask(f32::NAN), &["mask is NaN"]);
     fails(mask(0.0), &["paint is nothing at any attention site"]);
     begin(red(1.0).color(RED, "girl", 2.0)).expect("two phrases of one color are fine");
-    begin(map().color(Rgb(250, 10, 0), "eyes", 1.0).tolerance(12.0)).expect("near enough");
+    begin(map().color(Rgb(250, 10, 0), "eyes", 1.0).tune(|options| options.tolerance = 12.0)).expect("near enough");
 
     let missing = begin(map().color(BLUE, "eyes", 1.0)).expect_err("not in the map");
     let Error::Guidance { source, .. } = missing else { panic!("it is named") };

@@ -23,8 +23,8 @@ fn left() -> Region {
 }
 
 fn paint(strength: f64) -> PaintWithWords {
-    let eyes = Area::mask(left(), "eyes").strength(strength).outside(-0.2 * strength);
-    PaintWithWords::default().area(eyes).area(Area::mask(left(), "ugly").strength(strength).negative())
+    let eyes = Area { strength, outside: -0.2 * strength, ..Area::mask(left(), "eyes") };
+    PaintWithWords::default().area(eyes).area(Area { strength, negative: true, ..Area::mask(left(), "ugly") })
 }
 
 #[test]
@@ -138,8 +138,8 @@ fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk
         Ok(sampler.start(&controlled, start)?.finish()?.shallow_clone())
     };
     let mut paint = PaintWithWords::default()
-        .area(Area::mask(left(), "zzqx").strength(1.5))
-        .area(Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "green ground").strength(1.0))
+        .area(Area { strength: 1.5, ..Area::mask(left(), "zzqx") })
+        .area(Area { strength: 1.0, ..Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "green ground") })
         .weight(WeightFn::LogMax(0.4));
     let painted = run(Some(&mut paint), true)?;
     let details = paint.details()?;

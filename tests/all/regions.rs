@@ -49,10 +49,10 @@ fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
         (AreaBlend::TopMost, [1.0, 1.0, -2.0, 0.0]),
     ] {
         let mut paint = flat()
-            .blend(blend)
-            .area(Area::mask(left(), "sea").strength(-2.0))
-            .area(Area::mask(top(), "sea under").strength(1.0))
-            .area(Area::mask(top(), "boat").strength(0.5));
+            .area(Area { strength: -2.0, ..Area::mask(left(), "sea") })
+            .area(Area { strength: 1.0, ..Area::mask(top(), "sea under") })
+            .area(Area { strength: 0.5, ..Area::mask(top(), "boat") })
+            .tune(|options| options.blend = blend);
         AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
         let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
         assert_eq!(values(&w.select(1, 2)), want, "{blend:?}");
@@ -65,8 +65,10 @@ fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
 #[test]
 fn a_soft_area_covers_as_far_as_it_is_there() -> Result<()> {
     let half = Region::new(Array2::from_elem((2, 2), 0.5));
-    let mut paint = flat().blend(AreaBlend::TopMost).area(Area::mask(left(), "sea").strength(2.0));
-    paint = paint.area(Area::mask(half, "sea").strength(1.0));
+    let mut paint = flat()
+        .area(Area { strength: 2.0, ..Area::mask(left(), "sea") })
+        .tune(|options| options.blend = AreaBlend::TopMost);
+    paint = paint.area(Area { strength: 1.0, ..Area::mask(half, "sea") });
     AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
     assert_eq!(values(&weights(&mut paint, GRID, 0, Branch::Cond)?.select(1, 2)), [1.5, 0.5, 1.5, 0.5]);
     Ok(())
@@ -75,7 +77,7 @@ fn a_soft_area_covers_as_far_as_it_is_there() -> Result<()> {
 #[test]
 fn a_word_can_be_confined_to_its_area() -> Result<()> {
     let soft = Region::new(Array2::from_shape_vec((2, 2), vec![1.0, 0.25, 0.0, 0.0]).expect("four"));
-    let mut paint = flat().area(Area::mask(soft, "sea").strength(2.0).outside(-0.5));
+    let mut paint = flat().area(Area { strength: 2.0, outside: -0.5, ..Area::mask(soft, "sea") });
     AttentionOnly::new().begin(PROMPT, GRID, vec![&mut paint])?;
     let w = weights(&mut paint, GRID, 0, Branch::Cond)?;
     assert_eq!(values(&w.select(1, 2)), [2.0, 0.5 - 0.375, -0.5, -0.5]);
@@ -86,8 +88,8 @@ fn a_word_can_be_confined_to_its_area() -> Result<()> {
 #[test]
 fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
     let start = || Start { images: 2, negative: "ugly blurry boat", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
-    let blurry = || Area::mask(left(), "blurry").strength(3.0).negative();
-    let boat = || Area::mask(top(), "boat").strength(1.0);
+    let blurry = || Area { strength: 3.0, negative: true, ..Area::mask(left(), "blurry") };
+    let boat = || Area { strength: 1.0, ..Area::mask(top(), "boat") };
     let mut paint = flat().area(blurry()).area(boat());
     AttentionOnly::new().begin_at(start(), vec![&mut paint])?;
     let against = weights(&mut paint, GRID, 0, Branch::Uncond)?;
@@ -101,7 +103,8 @@ fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
     let areas = paint.details()?.areas;
     assert!(areas[0].negative && areas[0].tokens[0].start == 2 && areas[1].tokens[0].start == 6, "{areas:?}");
 
-    let mut shared = flat().area(blurry()).area(boat()).area(Area::mask(left(), "sea")).on_uncond(0.25);
+    let mut shared =
+        flat().area(blurry()).area(boat()).area(Area::mask(left(), "sea")).tune(|options| options.on_uncond = 0.25);
     AttentionOnly::new().begin_at(start(), vec![&mut shared])?;
     let against = weights(&mut shared, GRID, 0, Branch::Uncond)?;
     assert_eq!(values(&against.select(1, 3)), [0.25, 0.25, 0.0, 0.0], "a quarter of the boat; there is no sea");
@@ -157,7 +160,8 @@ fn a_map_with_the_noise_of_a_jpeg_file_is_snapped() -> Result<()> {
     let noisy = Raster::open(folder.path().join("map.jpg"))?;
     let nearest = Palette::of(&noisy).nearest(Rgb(200, 30, 30)).expect("there are colors");
     let share = |tolerance| -> Result<f64> {
-        let mut paint = PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0).tolerance(tolerance);
+        let mut paint =
+            PaintWithWords::new(&noisy).color(nearest.0, "sea", 1.0).tune(|options| options.tolerance = tolerance);
         AttentionOnly::new().begin(PROMPT, Grid::new(8, 8), vec![&mut paint])?;
         Ok(paint.details()?.areas[0].share)
     };
@@ -172,7 +176,7 @@ fn a_context_text_paints_as_the_same_areas_do() -> Result<()> {
     map.paste(&Raster::flat(BLUE, (4, 8)), 4, 0);
     let mut read = PaintWithWords::from_context_text(&map, "{(255, 0, 0): 'sea,0.5,-1', \"#0000ff\": 'boat@2@7@1'}")?;
     let mut own = PaintWithWords::new(&map).color(RED, "sea", 0.5);
-    own = own.area(Area::color(BLUE, "boat").strength(2.0).seed(7).blur(1.0));
+    own = own.area(Area { strength: 2.0, seed: Some(7), blur: Some(1.0), ..Area::color(BLUE, "boat") });
     let mut all = Vec::new();
     for paint in [&mut read, &mut own] {
         AttentionOnly::new().begin(PROMPT, Grid::new(4, 4), vec![paint])?;
@@ -259,7 +263,8 @@ fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
 
 #[test]
 fn an_area_with_a_seed_begins_alike_whatever_the_run_begins_with() -> Result<()> {
-    let seeded = |strength: f64| PaintWithWords::default().area(Area::mask(left(), "sea").strength(strength).seed(40));
+    let seeded =
+        |strength: f64| PaintWithWords::default().area(Area { strength, seed: Some(40), ..Area::mask(left(), "sea") });
     let plain = |seed| drawn(PaintWithWords::default().area(Area::mask(left(), "sea")), seed);
     for strength in [1.5, 0.0, -2.0] {
         let (a, b) = (drawn(seeded(strength), 7)?, drawn(seeded(strength), 8)?);
@@ -268,7 +273,7 @@ fn an_area_with_a_seed_begins_alike_whatever_the_run_begins_with() -> Result<()>
         assert_eq!(a.get(1).narrow(2, 0, 2), plain(41)?.get(0).narrow(2, 0, 2), "image 1 has the next seed");
     }
     // Two areas that overlap: the one that covers more has the cell, and of two that cover alike the first.
-    let two = seeded(1.0).area(Area::mask(top(), "boat").seed(50));
+    let two = seeded(1.0).area(Area { seed: Some(50), ..Area::mask(top(), "boat") });
     let mixed = drawn(two, 7)?;
     assert_eq!(mixed.narrow(3, 0, 2), plain(40)?.narrow(3, 0, 2));
     assert_eq!(mixed.narrow(3, 2, 2).narrow(2, 0, 2), plain(50)?.narrow(3, 2, 2).narrow(2, 0, 2));
@@ -324,10 +329,10 @@ fn maps_of_each_image_do_not_mind_how_images_are_batched() -> Result<()> {
 #[test]
 fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()> {
     let start = || Start { negative: "gold eyes", ..girl(1) };
-    let area = || Area::mask(left(), "eyes").strength(3.0);
+    let area = || Area { strength: 3.0, ..Area::mask(left(), "eyes") };
     let law = || WeightFn::LogMax(0.4);
     let plain = run(toy(), start())?;
-    let mut against = PaintWithWords::default().area(area().negative()).weight(law());
+    let mut against = PaintWithWords::default().area(Area { negative: true, ..area() }).weight(law());
     let away = run(toy().guide(&mut against), start())?;
     let toward = run(toy().guide(PaintWithWords::default().area(area()).weight(law())), start())?;
     let (away, toward) = (&away - &plain, &toward - &plain);
@@ -349,7 +354,11 @@ fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
         let sampler = paint.into_iter().fold(sampler, Sampler::guide);
         Ok(sampler.start(&model, Start { origin: Origin::Picture(&picture), ..girl(1) })?.latent().shallow_clone())
     };
-    let seeded = latent(Some(PaintWithWords::default().area(Area::mask(left(), "eyes").strength(0.0).seed(9))))?;
+    let seeded = latent(Some(PaintWithWords::default().area(Area {
+        strength: 0.0,
+        seed: Some(9),
+        ..Area::mask(left(), "eyes")
+    })))?;
     let plain = latent(None)?;
     assert_eq!(seeded.narrow(3, 3, 3), plain.narrow(3, 3, 3));
     assert!(apart(&seeded.narrow(3, 0, 3), &plain.narrow(3, 0, 3)) > 0.1);
@@ -424,7 +433,7 @@ fn a_thing_is_held_in_its_region_in_its_own_branch_alone() -> Result<()> {
     let (held, free) = (first(Some(regions(1.5)), "girl hair")?, first(Some(regions(0.0)), "girl hair")?);
     assert!(apart(&held[0], &free[0]) > 1e-3, "its branch is painted");
     assert_eq!(held[1].narrow(3, 3, 3), free[1].narrow(3, 3, 3), "the run's prompt is not");
-    let painted = PaintWithWords::default().area(Area::mask(left(), "hair").strength(1.5));
+    let painted = PaintWithWords::default().area(Area { strength: 1.5, ..Area::mask(left(), "hair") });
     let kept = First::default();
     let model = ToyModel::new(3)?;
     let sampler = toy().batching(Batching::OneByOne).guide(painted).guide(kept.clone());
@@ -585,14 +594,14 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
         let paint = PaintWithWords::default().area(area);
         run(toy().guide(paint), girl(2)).expect_err("bad").to_string()
     };
-    says(paint(Area::mask(left(), "eyes").outside(11.0)), &["outside is 11 for \"eyes\"", "-10..=10"]);
-    says(paint(Area::mask(left(), "eyes").blur(1.0)), &["blur is 1 for \"eyes\"", "one drawn mask"]);
+    says(paint(Area { outside: 11.0, ..Area::mask(left(), "eyes") }), &["outside is 11 for \"eyes\"", "-10..=10"]);
+    says(paint(Area { blur: Some(1.0), ..Area::mask(left(), "eyes") }), &["blur is 1 for \"eyes\"", "one drawn mask"]);
     let drawn = Region::new(Array2::ones((8, 6)));
-    says(paint(Area::mask(drawn, "eyes").blur(2.0)), &["blur is 2", "0..=1.5", "of the mask"]);
+    says(paint(Area { blur: Some(2.0), ..Area::mask(drawn, "eyes") }), &["blur is 2", "0..=1.5", "of the mask"]);
     says(paint(Area::mask(Region::rect(0.5..0.2, 0.0..1.0), "eyes")), &["rect is 0.5..0.2 across"]);
     says(paint(Area::mask(Region::each([left(), top(), top()]), "eyes")), &["mask is 3 for 2 images"]);
     says(paint(Area::mask(Region::each([Region::each([left()])]), "eyes")), &["each is"]);
-    let share = PaintWithWords::default().area(Area::mask(left(), "eyes")).on_uncond(1.5);
+    let share = PaintWithWords::default().area(Area::mask(left(), "eyes")).tune(|options| options.on_uncond = 1.5);
     says(run(toy().guide(share), girl(1)).expect_err("bad").to_string(), &["on_uncond is 1.5", "0..=1"]);
 }
 
@@ -607,7 +616,7 @@ fn a_branch_that_varies_the_negative_prompt_is_painted_as_that_is() -> Result<()
             Ok(())
         }
     }
-    let mut paint = flat().area(Area::mask(left(), "blurry").negative());
+    let mut paint = flat().area(Area { negative: true, ..Area::mask(left(), "blurry") });
     let start = Start { negative: "blurry sea", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     AttentionOnly::new().begin_at(start, vec![&mut Vary, &mut paint])?;
     let w = weights(&mut paint, GRID, 0, Branch::Extra(0))?;
@@ -636,8 +645,8 @@ impl Guidance for OwnRegion {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let prompt = setup.codec.prompt(self.prompt)?;
         let branch = setup.add_apart("own region", self.prompt, setup.codec.text(self.prompt)?)?;
-        let area = Area::mask(self.region.clone(), self.thing).strength(2.0);
-        let mut paint = PaintWithWords::default().area(area).on_branch(branch);
+        let area = Area { strength: 2.0, ..Area::mask(self.region.clone(), self.thing) };
+        let mut paint = PaintWithWords::default().area(area).tune(|options| options.branch = branch);
         paint.begin(&mut setup.for_prompt(&prompt))?;
         self.run = Some((branch, self.region.for_images(setup.grid, setup.images)?, paint));
         Ok(())

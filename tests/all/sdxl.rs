@@ -192,7 +192,7 @@ fn micro_conditioning_is_told_and_repeated() -> Result<()> {
 #[test]
 fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -> Result<()> {
     let mut pipeline = load(false)?;
-    let area = |phrase: &str| Area::mask(Region::rect(0.0..0.5, 0.0..1.0), phrase).strength(2.0);
+    let area = |phrase: &str| Area { strength: 2.0, ..Area::mask(Region::rect(0.0..0.5, 0.0..1.0), phrase) };
     let mut paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
     let mut run = |paint: Option<&mut PaintWithWords>| -> Result<Tensor> {
         let request = pipeline.request(FIRST).second_prompt(SECOND).seed(3).steps(2).size((64, 64));

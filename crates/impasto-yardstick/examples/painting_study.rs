@@ -107,7 +107,8 @@ impl Setting {
     /// A painting of `map`, whose surroundings have the color of paper.
     fn paint(&self, map: &Raster, things: &[(Rgb, &str)]) -> PaintWithWords {
         let paint = PaintWithWords::new(map).weight((self.law)());
-        let area = |(color, thing)| Area::color(color, thing).strength(self.strength).outside(self.outside);
+        let area =
+            |(color, thing)| Area { strength: self.strength, outside: self.outside, ..Area::color(color, thing) };
         let paint = things.iter().copied().map(area).fold(paint, PaintWithWords::area);
         ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(PAPER, word, self.background))
     }

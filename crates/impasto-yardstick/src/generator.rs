@@ -395,9 +395,8 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
     let around = if asked.painted.len() > 1 { several } else { one };
     let paint = PaintWithWords::new(&map).weight(WeightFn::LogMax(0.4));
     let each = asked.painted.iter().enumerate();
-    let paint = each.fold(paint, |paint, (i, each)| {
-        paint.area(Area::color(color(i), each.object).strength(strength).outside(outside))
-    });
+    let paint = each
+        .fold(paint, |paint, (i, each)| paint.area(Area { strength, outside, ..Area::color(color(i), each.object) }));
     ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))
 }
 

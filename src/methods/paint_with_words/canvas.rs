@@ -1,6 +1,7 @@
 //! What is painted where: the areas of maps, found by their color, and drawn masks.
 
-use super::area::{Area, Place};
+use super::area::{Area, AreaPlace};
+use super::options::PaintOptions;
 use super::palette::{ColorShare, Palette, distance, pixels};
 use crate::color::Rgb;
 use crate::error::{Error, MissingColor, Result};
@@ -21,10 +22,8 @@ pub(super) struct Canvas {
     /// None, one for all images, or one for each.
     pub maps: Vec<(Raster, Palette)>,
     pub areas: Vec<Area>,
-    /// Largest distance in RGB of a pixel from the color it counts as.
-    pub tolerance: f64,
-    /// Standard deviation in pixels of the drawing, for areas that do not say another.
-    pub blur: f64,
+    /// How maps are read, and how areas meet.
+    pub options: PaintOptions,
 }
 
 impl Canvas {
@@ -36,11 +35,11 @@ impl Canvas {
     pub(super) fn region(&self, area: &Area) -> Result<Region> {
         let blur = self.blur_of(area);
         match &area.place {
-            Place::Region(region) => match region.values() {
+            AreaPlace::Region(region) => match region.values() {
                 Some(values) if blur > 0.0 => Ok(Region::new(blurred(values, blur)?)),
                 _ => Ok(region.clone()),
             },
-            Place::Color(color) => {
+            AreaPlace::Color(color) => {
                 let found = self.maps.iter().map(|map| self.found(map, *color, blur));
                 let mut found: Vec<Region> = found.collect::<Result<_>>()?;
                 match (found.pop(), found.is_empty()) {
@@ -54,13 +53,13 @@ impl Canvas {
 
     /// Boxes have no pixels to blur by; only a blur of their own is wrong.
     fn blur_of(&self, area: &Area) -> f64 {
-        area.blur.unwrap_or(if area.rgb().is_some() { self.blur } else { 0.0 })
+        area.blur.unwrap_or(if area.rgb().is_some() { self.options.blur } else { 0.0 })
     }
 
     /// Where a map has a color.
     fn found(&self, (map, palette): &(Raster, Palette), color: Rgb, blur: f64) -> Result<Region> {
         let all = palette.colors().iter().map(|entry| entry.color);
-        let near = all.filter(|pixel| distance(*pixel, color) <= self.tolerance);
+        let near = all.filter(|pixel| distance(*pixel, color) <= self.options.tolerance);
         let mine: HashSet<Rgb> = near.filter(|pixel| self.owner(*pixel) == Some(color)).collect();
         let mask: Vec<f32> = pixels(map).map(|pixel| if mine.contains(&pixel) { 1.0 } else { 0.0 }).collect();
         let mask = drawing(mask, map.height() as usize, map.width() as usize)?;
@@ -70,7 +69,9 @@ impl Canvas {
     /// The color with a phrase that a pixel counts as: the nearest one within the tolerance, the first on a tie.
     fn owner(&self, pixel: Rgb) -> Option<Rgb> {
         let near = self.areas.iter().filter_map(Area::rgb).map(|color| (color, distance(color, pixel)));
-        near.filter(|(_, apart)| *apart <= self.tolerance).min_by(|a, b| a.1.total_cmp(&b.1)).map(|(color, _)| color)
+        near.filter(|(_, apart)| *apart <= self.options.tolerance)
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map(|(color, _)| color)
     }
 
     /// The colors of all maps together, the most frequent first.
@@ -98,18 +99,15 @@ impl Canvas {
             let expected = format!("a drawn map, of at most {MOST_COLORS} colors; is it a photograph?");
             return Err(Error::parameter("map", format!("a picture of {count} colors"), expected));
         }
-        if !(0.0..=100.0).contains(&self.tolerance) {
-            return Err(Error::parameter("tolerance", self.tolerance, "0..=100; 0 is exact, 30 takes smooth edges in"));
-        }
         self.areas.iter().try_for_each(Area::check)?;
         let sides = self.maps.iter().map(|(map, _)| map.height().min(map.width()));
         let side = sides.min().unwrap_or_default();
-        check_blur(self.blur, side, "the map")?;
+        check_blur(self.options.blur, side, "the map")?;
         for area in &self.areas {
             let Some(blur) = area.blur else { continue };
             match &area.place {
-                Place::Color(_) => check_blur(blur, side, "the map")?,
-                Place::Region(region) => match region.values() {
+                AreaPlace::Color(_) => check_blur(blur, side, "the map")?,
+                AreaPlace::Region(region) => match region.values() {
                     Some(values) => check_blur(blur, values.nrows().min(values.ncols()) as u32, "the mask")?,
                     None => {
                         let value = format!("{blur} for \"{}\"", area.phrase);
@@ -140,7 +138,7 @@ impl Canvas {
                 return Err(Error::parameter("color", value, "each phrase once for a color; give it one strength"));
             }
             match palette.nearest(color) {
-                Some((_, apart)) if apart <= self.tolerance => {}
+                Some((_, apart)) if apart <= self.options.tolerance => {}
                 nearest => missing.push(MissingColor { asked: color, nearest }),
             }
         }

@@ -49,9 +49,8 @@ struct Entry {
 
 impl Entry {
     fn area(self, color: Rgb) -> Area {
-        let area = Area::color(color, self.phrase).strength(self.strength);
-        let area = self.seed.into_iter().fold(area, Area::seed);
-        self.blur.into_iter().fold(area, Area::blur)
+        let Self { phrase, strength, seed, blur } = self;
+        Area { strength, seed, blur, ..Area::color(color, phrase) }
     }
 }
 

@@ -4,13 +4,15 @@ mod area;
 mod canvas;
 mod context;
 mod legend;
+mod options;
 mod palette;
 mod recipe;
 mod report;
 mod weight_fn;
 mod weights;
 
-pub use area::Area;
+pub use area::{Area, AreaPlace};
+pub use options::PaintOptions;
 pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
 pub use weight_fn::{CustomLaw, WeightFn};
@@ -23,10 +25,10 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
 use crate::branch::{Branch, BranchInfo};
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
-use crate::diffusion::{Noise, NoiseEdges, Predictions, region_noise};
+use crate::diffusion::{Noise, Predictions, region_noise};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Picture, Report, Setup};
-use crate::mask::{Region, Resample};
+use crate::mask::Region;
 use crate::prompt::{Prompt, TokenSpan};
 use crate::raster::Raster;
 use crate::recipe::Recipe;
@@ -67,16 +69,10 @@ use weights::{Placed, Weights};
 pub struct PaintWithWords {
     canvas: Canvas,
     weight: WeightFn,
-    resample: Resample,
-    blend: AreaBlend,
-    edges: NoiseEdges,
-    on_uncond: f64,
     /// Noise levels, the largest first.
     window: Window,
     /// `None`: all.
     sites: Option<Sites>,
-    /// Whose prompt is painted.
-    branch: Branch,
     run: Option<Painting>,
 }
 
@@ -85,7 +81,7 @@ impl fmt::Debug for PaintWithWords {
         f.debug_struct("PaintWithWords")
             .field("weight", &self.weight)
             .field("window", &self.window)
-            .field("branch", &self.branch)
+            .field("options", &self.canvas.options)
             .finish_non_exhaustive()
     }
 }
@@ -106,18 +102,7 @@ struct Painting {
 /// Nothing painted yet, and no map: for drawn masks only.
 impl Default for PaintWithWords {
     fn default() -> Self {
-        Self {
-            canvas: Canvas::default(),
-            weight: WeightFn::default(),
-            resample: Resample::default(),
-            blend: AreaBlend::default(),
-            edges: NoiseEdges::default(),
-            on_uncond: 0.0,
-            window: Window::WHOLE,
-            sites: None,
-            branch: Branch::Cond,
-            run: None,
-        }
+        Self { canvas: Canvas::default(), weight: WeightFn::default(), window: Window::WHOLE, sites: None, run: None }
     }
 }
 
@@ -155,52 +140,20 @@ impl PaintWithWords {
 
 /// # What is painted where
 impl PaintWithWords {
-    /// Says what the areas of a color stand for: `Area::color(color, phrase).strength(strength)`. A color may have several
+    /// Says what the areas of a color stand for: `Area { strength, ..Area::color(color, phrase) }`. A color may have several
     /// phrases.
     pub fn color(self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
-        self.area(Area::color(color, phrase).strength(strength))
+        self.area(Area { strength, ..Area::color(color, phrase) })
     }
 
-    /// The same for a mask drawn apart from the map, soft if need be: `Area::mask(mask, phrase).strength(strength)`.
+    /// The same for a mask drawn apart from the map, soft if need be: `Area { strength, ..Area::mask(mask, phrase) }`.
     pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
-        self.area(Area::mask(mask, phrase).strength(strength))
+        self.area(Area { strength, ..Area::mask(mask, phrase) })
     }
 
     /// Adds something painted.
     pub fn area(mut self, area: Area) -> Self {
         self.canvas.areas.push(area);
-        self
-    }
-
-    /// What a word weighs where several areas are painted that have it. Default: the sum.
-    pub fn blend(mut self, blend: AreaBlend) -> Self {
-        self.blend = blend;
-        self
-    }
-
-    /// What noise cells have that areas with seeds of their own share. Default: that of the larger part.
-    pub fn noise_edges(mut self, edges: NoiseEdges) -> Self {
-        self.edges = edges;
-        self
-    }
-
-    /// How far a pixel may be from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above
-    /// it each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
-    pub fn tolerance(mut self, tolerance: f64) -> Self {
-        self.canvas.tolerance = tolerance;
-        self
-    }
-
-    /// Softens the edges of the map's areas by a Gaussian of this standard deviation in pixels of the map, 0 to a
-    /// quarter of its shorter side. Default 0.
-    pub fn blur(mut self, sigma: f64) -> Self {
-        self.canvas.blur = sigma;
-        self
-    }
-
-    /// How masks are brought to the sites' grids.
-    pub fn resample(mut self, resample: Resample) -> Self {
-        self.resample = resample;
         self
     }
 
@@ -250,16 +203,16 @@ impl PaintWithWords {
         self
     }
 
-    /// Paints the prompt of another branch than the run's: one that a method of your own has added. `begin` is called with that
-    /// branch's prompt ([`Setup::for_prompt`]).
-    pub const fn on_branch(mut self, branch: Branch) -> Self {
-        self.branch = branch;
-        self
-    }
-
-    /// Paints phrases that stand in the negative prompt too there as well, with `share` of their weight, 0..=1. Default 0.
-    pub fn on_uncond(mut self, share: f64) -> Self {
-        self.on_uncond = share;
+    /// Changes the settings that few runs change; [`PaintOptions`] describes them.
+    ///
+    /// ```
+    /// use impasto::mask::Region;
+    /// use impasto::methods::PaintWithWords;
+    /// let paint = PaintWithWords::default().mask(Region::rect(0.0..0.5, 0.0..1.0), "boat", 1.5);
+    /// let paint = paint.tune(|options| options.on_uncond = 0.5);
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut PaintOptions)) -> Self {
+        change(&mut self.canvas.options);
         self
     }
 }
@@ -313,13 +266,7 @@ impl Guidance for PaintWithWords {
     fn check(&self) -> Result<()> {
         self.weight.check()?;
         self.window.check()?;
-        if !(0.0..=1.0).contains(&self.on_uncond) {
-            return Err(Error::parameter(
-                "on_uncond",
-                self.on_uncond,
-                "0..=1; 0 paints no phrase of the negative prompt",
-            ));
-        }
+        self.canvas.options.check()?;
         self.canvas.check()
     }
 
@@ -336,14 +283,14 @@ impl Guidance for PaintWithWords {
             false => Ok(Placed { tokens: TokenSpan::union(setup.prompt.find(&area.phrase)?), share: 1.0 }),
         };
         let placed: Vec<Placed> = self.canvas.areas.iter().map(find).collect::<Result<_>>()?;
-        let (size, rules) = ((setup.grid, setup.images), (self.resample, self.blend));
+        let (size, rules) = ((setup.grid, setup.images), (self.canvas.options.resample, self.canvas.options.blend));
         let mut weights = Weights::new(&self.canvas, size, grids, rules, setup.device)?;
         let masks = weights.finest().ok_or(Error::NoMaps("PaintWithWords"))?;
         let mut trace = Trace::new(&self.canvas, &placed, masks, setup.images)?;
         if !setup.schedule.steps().any(|step| self.window.contains(&step)) {
             trace.warnings.push(PaintWarning::NeverActive { window: self.window });
         }
-        weights.place(self.branch, placed);
+        weights.place(self.canvas.options.branch, placed);
         self.run = Some(Painting { weights, trace, grid: setup.grid, against: false });
         Ok(())
     }
@@ -351,7 +298,7 @@ impl Guidance for PaintWithWords {
     /// Finds the phrases in the negative prompt, and again in every variation of either prompt: they may stand elsewhere
     /// there, or nowhere.
     fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        let Some(run) = self.run.as_mut().filter(|_| self.branch == Branch::Cond) else { return Ok(()) };
+        let Some(run) = self.run.as_mut().filter(|_| self.canvas.options.branch == Branch::Cond) else { return Ok(()) };
         let against = branch.like == Branch::Uncond;
         if branch.branch == Branch::Cond || !(against || branch.like == Branch::Cond) {
             return Ok(());
@@ -359,7 +306,7 @@ impl Guidance for PaintWithWords {
         let prompt = codec.prompt(&branch.prompt)?;
         let mut placed = vec![Placed::default(); self.canvas.areas.len()];
         for (index, (area, placed)) in self.canvas.areas.iter().zip(&mut placed).enumerate() {
-            let wanted = if against { area.negative || self.on_uncond > 0.0 } else { !area.negative };
+            let wanted = if against { area.negative || self.canvas.options.on_uncond > 0.0 } else { !area.negative };
             if !wanted {
                 continue;
             }
@@ -377,7 +324,7 @@ impl Guidance for PaintWithWords {
             if area.negative && branch.branch == Branch::Uncond {
                 run.trace.found(index, &tokens);
             }
-            *placed = Placed { tokens, share: if own { 1.0 } else { self.on_uncond } };
+            *placed = Placed { tokens, share: if own { 1.0 } else { self.canvas.options.on_uncond } };
         }
         run.weights.place(branch.branch, placed);
         Ok(())
@@ -392,7 +339,7 @@ impl Guidance for PaintWithWords {
             regions.push((coverage, Noise::seeded(seed).draw(&noise.size())?.f_to_device(noise.device())?));
         }
         if !regions.is_empty() {
-            *noise = region_noise(noise, &regions, self.edges)?;
+            *noise = region_noise(noise, &regions, self.canvas.options.noise_edges)?;
         }
         Ok(())
     }
@@ -409,7 +356,8 @@ impl Guidance for PaintWithWords {
     }
 
     fn finish(&mut self, _: &mut Tensor, _: &dyn Codec) -> Result<()> {
-        let wanted = self.on_uncond > 0.0 || self.canvas.areas.iter().any(|area| area.negative && area.weighs());
+        let wanted =
+            self.canvas.options.on_uncond > 0.0 || self.canvas.areas.iter().any(|area| area.negative && area.weighs());
         if let Some(run) = self.run.as_mut().filter(|run| wanted && !run.against) {
             run.trace.warnings.push(PaintWarning::NoNegative);
         }

@@ -1,9 +1,7 @@
 //! A painting as a recipe.
 
-use super::{Area, AreaBlend, PaintWithWords, Sites, WeightFn};
-use crate::diffusion::NoiseEdges;
+use super::{Area, PaintOptions, PaintWithWords, Sites, WeightFn};
 use crate::error::Result;
-use crate::mask::Resample;
 use crate::raster::Raster;
 use crate::recipe::{Recipe, function};
 use crate::window::Window;
@@ -14,14 +12,10 @@ use serde::{Deserialize, Serialize};
 struct Written<'a> {
     maps: Vec<&'a Raster>,
     areas: &'a [Area],
-    tolerance: f64,
-    blur: f64,
     weight: &'a WeightFn,
-    resample: Resample,
-    blend: AreaBlend,
-    edges: NoiseEdges,
-    on_uncond: f64,
     window: Window,
+    #[serde(flatten)]
+    options: &'a PaintOptions,
     #[serde(serialize_with = "function::serialize")]
     sites: &'a Option<Sites>,
 }
@@ -31,14 +25,10 @@ struct Written<'a> {
 struct Read {
     maps: Vec<Raster>,
     areas: Vec<Area>,
-    tolerance: f64,
-    blur: f64,
     weight: WeightFn,
-    resample: Resample,
-    blend: AreaBlend,
-    edges: NoiseEdges,
-    on_uncond: f64,
     window: Window,
+    #[serde(flatten)]
+    options: PaintOptions,
 }
 
 impl PaintWithWords {
@@ -47,14 +37,9 @@ impl PaintWithWords {
         let written = Written {
             maps: self.canvas.maps.iter().map(|(map, _)| map).collect(),
             areas: &self.canvas.areas,
-            tolerance: self.canvas.tolerance,
-            blur: self.canvas.blur,
             weight: &self.weight,
-            resample: self.resample,
-            blend: self.blend,
-            edges: self.edges,
-            on_uncond: self.on_uncond,
             window: self.window,
+            options: &self.canvas.options,
             sites: &self.sites,
         };
         Recipe::of("PaintWithWords", &written)
@@ -65,8 +50,7 @@ impl PaintWithWords {
         let read: Read = recipe.read()?;
         let mut paint = Self::each(&read.maps);
         paint.canvas.areas = read.areas;
-        let paint = paint.tolerance(read.tolerance).blur(read.blur).weight(read.weight).resample(read.resample);
-        let paint = paint.blend(read.blend).noise_edges(read.edges).on_uncond(read.on_uncond);
-        Ok(paint.window(read.window))
+        paint.canvas.options = read.options;
+        Ok(paint.weight(read.weight).window(read.window))
     }
 }

@@ -159,10 +159,13 @@ fn paint_with_words_in_a_window_repeats() -> Result<()> {
 fn paint_with_words_areas_repeat() -> Result<()> {
     repeats(|r| {
         let lower_left = Region::rect(0.0..0.5, 0.5..1.0);
-        let area = Area::mask(lower_left, "shirt").strength(1.2).outside(-0.1).seed(3);
-        let lower = Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "hair").negative();
-        let paint = PaintWithWords::default().area(area).area(lower).blend(AreaBlend::Strongest).on_uncond(0.5);
-        r.negative("hair").guide(paint.noise_edges(NoiseEdges::Blend))
+        let area = Area { strength: 1.2, outside: -0.1, seed: Some(3), ..Area::mask(lower_left, "shirt") };
+        let lower = Area { negative: true, ..Area::mask(Region::rect(0.0..1.0, 0.5..1.0), "hair") };
+        let paint = PaintWithWords::default().area(area).area(lower).tune(|options| {
+            options.blend = AreaBlend::Strongest;
+            options.on_uncond = 0.5;
+        });
+        r.negative("hair").guide(paint.tune(|options| options.noise_edges = NoiseEdges::Blend))
     })
 }
 

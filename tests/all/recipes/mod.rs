@@ -46,12 +46,12 @@ fn paint() -> PaintWithWords {
     let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
     map.paste(&Raster::flat(RED, (64, 64)), 0, 64);
     let mask = Region::new(Array2::from_shape_fn((16, 16), |(row, _)| row as f32 / 15.0));
-    PaintWithWords::new(&map)
-        .color(RED, "hair", 1.5)
-        .mask(mask, "shirt", -0.7)
-        .weight(WeightFn::LogStd(0.3))
-        .resample(Resample::Cover)
-        .blur(2.0)
+    PaintWithWords::new(&map).color(RED, "hair", 1.5).mask(mask, "shirt", -0.7).weight(WeightFn::LogStd(0.3)).tune(
+        |options| {
+            options.resample = Resample::Cover;
+            options.blur = 2.0;
+        },
+    )
 }
 
 /// Saves image `index` of a run, reads the picture back and repeats the run.

@@ -20,7 +20,7 @@ fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64
         let (left, top) = (number % 2 * 32, number / 2 % 2 * 32);
         let mut map = Raster::flat(paper, (256, 256));
         map.paste(&Raster::flat(GOLD, (128, 128)), 4 * left as u32, 4 * top as u32);
-        let area = Area::color(GOLD, *object).strength(strength).outside(-strength / 3.0);
+        let area = Area { strength, outside: -strength / 3.0, ..Area::color(GOLD, *object) };
         let paint = PaintWithWords::new(&map).area(area).weight(WeightFn::LogMax(0.4));
         let paint = ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(paper, word, surroundings));
         let prompt = format!("a {object}, ground, sky");

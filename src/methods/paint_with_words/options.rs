@@ -1,0 +1,81 @@
+//! [`PaintOptions`]: the settings of a painting beyond its areas, its law, its window and its sites.
+
+use super::AreaBlend;
+use crate::branch::Branch;
+use crate::diffusion::NoiseEdges;
+use crate::error::{Error, Result};
+use crate::mask::Resample;
+use serde::{Deserialize, Serialize};
+
+/// The settings of a painting that few runs change; [`PaintWithWords::tune`](super::PaintWithWords::tune) changes them in
+/// place.
+///
+/// ```
+/// use impasto::methods::PaintWithWords;
+/// use impasto::methods::paint_with_words::AreaBlend;
+/// use impasto::{Raster, Rgb};
+///
+/// let map = Raster::flat(Rgb(200, 30, 30), (64, 64));
+/// let paint = PaintWithWords::new(&map).color(Rgb(200, 30, 30), "house", 1.5).tune(|options| {
+///     options.blend = AreaBlend::TopMost;
+///     options.tolerance = 12.0;
+/// });
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PaintOptions {
+    /// Largest distance of a pixel from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above it
+    /// each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
+    pub tolerance: f64,
+    /// Standard deviation of the Gaussian that softens the edges of the map's areas, in pixels of the map, 0 to a quarter of
+    /// its shorter side. Default 0.
+    pub blur: f64,
+    /// Way in which masks are brought to the grids of the attention sites.
+    pub resample: Resample,
+    /// Weight of a word where several areas are painted that have it. Default: the sum.
+    pub blend: AreaBlend,
+    /// Noise of cells that areas with seeds of their own share. Default: that of the larger part.
+    #[serde(rename = "edges")]
+    pub noise_edges: NoiseEdges,
+    /// Share of their weight, 0..=1, with which phrases that stand in the negative prompt too are painted there as well.
+    /// Default 0.
+    pub on_uncond: f64,
+    /// Branch whose prompt is painted. Default: the run's; another is one that a method of your own has added. `begin` is
+    /// called with that branch's prompt ([`Setup::for_prompt`](crate::guidance::Setup::for_prompt)). Recipes do not store it.
+    #[serde(skip, default = "cond")]
+    pub branch: Branch,
+}
+
+/// The branch of the run's prompt.
+const fn cond() -> Branch {
+    Branch::Cond
+}
+
+impl Default for PaintOptions {
+    fn default() -> Self {
+        Self {
+            tolerance: 0.0,
+            blur: 0.0,
+            resample: Resample::default(),
+            blend: AreaBlend::default(),
+            noise_edges: NoiseEdges::default(),
+            on_uncond: 0.0,
+            branch: cond(),
+        }
+    }
+}
+
+impl PaintOptions {
+    /// Checks the numbers that do not depend on the maps.
+    pub(super) fn check(&self) -> Result<()> {
+        if !(0.0..=1.0).contains(&self.on_uncond) {
+            let expected = "0..=1; 0 paints no phrase of the negative prompt";
+            return Err(Error::parameter("on_uncond", self.on_uncond, expected));
+        }
+        if !(0.0..=100.0).contains(&self.tolerance) {
+            let expected = "0..=100; 0 is exact, 30 takes smooth edges in";
+            return Err(Error::parameter("tolerance", self.tolerance, expected));
+        }
+        Ok(())
+    }
+}
