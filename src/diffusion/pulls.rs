@@ -10,20 +10,9 @@ use tch::Tensor;
 /// mean itself, or what part of it is to move (x0, to leave the noise alone). The order of pulls does not matter. Cells
 /// where nobody pulls keep their bits.
 ///
-/// ```
-/// use impasto::diffusion::Pulls;
-/// use tch::Tensor;
-///
-/// let (mean, weight) = (Tensor::from(1.0), Tensor::from(1.0));
-/// let mut pulls = Pulls::default();
-/// pulls.add(&weight * (3.0 - &mean), weight);                   // towards 3, as sure of it as the mean is of 1
-/// assert_eq!(pulls.apply(&mean)?, Tensor::from(2.0));
-/// # Ok::<(), impasto::Error>(())
-/// ```
-///
 /// Source: Color Forcing (AP-125), "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
 #[derive(Debug, Default)]
-pub struct Pulls(Vec<Pull>);
+pub(crate) struct Pulls(Vec<Pull>);
 
 #[derive(Debug)]
 struct Pull {
@@ -34,13 +23,13 @@ struct Pull {
 
 impl Pulls {
     /// Nobody pulls.
-    pub const fn none() -> Self {
+    pub(crate) const fn none() -> Self {
         Self(Vec::new())
     }
 
     /// Adds a pull: `weight` w ≥ 0 and finite (up to 1e6 is exact enough), `shift` w·(target − base), both of the shape
     /// of what is pulled or broadcastable to it: usually [n, 1, h, w] and [n, 4, h, w].
-    pub fn add(&mut self, shift: Tensor, weight: Tensor) {
+    pub(crate) fn add(&mut self, shift: Tensor, weight: Tensor) {
         self.0.push(Pull { shift, weight, rank: None });
     }
 
@@ -50,16 +39,11 @@ impl Pulls {
         self.0.push(Pull { shift, weight, rank: Some(rank) });
     }
 
-    /// Does nobody pull?
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Where the pulls move `mean` to; the same tensor if there are none.
     ///
     /// # Errors
     /// libtorch's, if shapes do not broadcast.
-    pub fn apply(&self, mean: &Tensor) -> Result<Tensor> {
+    pub(crate) fn apply(&self, mean: &Tensor) -> Result<Tensor> {
         let mut settled = self.settled()?.into_iter();
         let Some((mut shift, mut weight)) = settled.next() else { return Ok(mean.shallow_clone()) };
         for (other_shift, other_weight) in settled {

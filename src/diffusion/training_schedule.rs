@@ -46,7 +46,7 @@ impl TrainingSchedule {
     ///
     /// # Errors
     /// As [`TrainingSchedule::new`].
-    pub fn scaled_linear(count: usize, start: f64, end: f64) -> Result<Self> {
+    pub(crate) fn scaled_linear(count: usize, start: f64, end: f64) -> Result<Self> {
         Self::new(linspace(count, start.sqrt() as f32, end.sqrt() as f32).map(|root| root * root).collect())
     }
 
@@ -54,7 +54,7 @@ impl TrainingSchedule {
     ///
     /// # Errors
     /// As [`TrainingSchedule::new`].
-    pub fn cosine(count: usize) -> Result<Self> {
+    pub(crate) fn cosine(count: usize) -> Result<Self> {
         let abar = |i: usize| ((i as f64 / count as f64 + 0.008) / 1.008 * std::f64::consts::FRAC_PI_2).cos().powi(2);
         Self::new((0..count).map(|i| (1.0 - abar(i + 1) / abar(i)).min(0.999) as f32).collect())
     }
@@ -71,7 +71,7 @@ impl TrainingSchedule {
     ///
     /// # Errors
     /// As [`TrainingSchedule::new`], and if `floor` is not a positive number below the level before.
-    pub fn zero_terminal_snr(self, floor: f32) -> Result<Self> {
+    pub(crate) fn zero_terminal_snr(self, floor: f32) -> Result<Self> {
         let roots: Vec<f32> = self.alphas_cumprod.iter().map(|abar| abar.sqrt()).collect();
         let (first, last) = (roots.first().copied().unwrap_or(1.0), roots.last().copied().unwrap_or_default());
         let scale = first / (first - last);

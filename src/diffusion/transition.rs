@@ -22,7 +22,7 @@ pub struct Transition {
     /// The clean image the step was based on.
     pub x0: Tensor,
     /// Pulls on `mean`.
-    pub pulls: Pulls,
+    pub(crate) pulls: Pulls,
 }
 
 impl Transition {
@@ -31,8 +31,12 @@ impl Transition {
         Self { mean, std, down, x, x0, pulls: Pulls::none() }
     }
 
-    /// Pulls the mean: see [`Pulls::add`]. With `base` = `mean` the noise in the mean shrinks along, with `base` = `x0`
-    /// it does not.
+    /// Pulls the mean toward a target: a product of Gaussians (a product of experts), whatever the order of the pulls.
+    ///
+    /// `weight` is the variance of the mean over that of the target, w ≥ 0 and finite (up to 1e6 is exact enough), 0 where
+    /// nothing is pulled: these cells keep their bits. `shift` is w·(target − base). With `base` = `mean` the noise in the
+    /// mean shrinks along, with `base` = `x0` it does not. Both have the shape of the mean or broadcast to it: usually
+    /// [n, 1, h, w] and [n, 4, h, w]. Together, mean′ = mean + Σ shift/(1 + Σ w).
     pub fn pull(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.add(shift, weight);
     }
@@ -60,7 +64,7 @@ pub struct Denoised {
     /// The clean image, [n, 4, h, w] f32, before pulls.
     pub x0: Tensor,
     /// Pulls on `x0`.
-    pub pulls: Pulls,
+    pub(crate) pulls: Pulls,
 }
 
 impl Denoised {
@@ -69,7 +73,18 @@ impl Denoised {
         Self { x0, pulls: Pulls::none() }
     }
 
-    /// Pulls the image: see [`Pulls::add`].
+    /// Pulls the image toward a target, as [`Transition::pull`] does.
+    ///
+    /// ```
+    /// use impasto::diffusion::Denoised;
+    /// use tch::Tensor;
+    ///
+    /// let (x0, weight) = (Tensor::from(1.0), Tensor::from(1.0));
+    /// let mut denoised = Denoised::new(x0.shallow_clone());
+    /// denoised.pull(&weight * (3.0 - &x0), weight); // toward 3, as sure of it as the image is of 1
+    /// assert_eq!(denoised.resolve()?, Tensor::from(2.0));
+    /// # Ok::<(), impasto::Error>(())
+    /// ```
     pub fn pull(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.add(shift, weight);
     }
