@@ -27,4 +27,3 @@ mod regions;
 mod reports;
 mod sdxl;
 mod tiling;
-mod tween;

@@ -41,7 +41,7 @@ impl Concepts {
                 .for_each(|(mut row, _)| row.fill(0.0));
         }
         let best = assigned(&likeness, Mapping::BestFit { reuse: true }, &own);
-        let hit = |(position, pair): (i64, super::Pair)| {
+        let hit = |(position, pair): (i64, super::pairing::Pair)| {
             let concept = pair.alternate.filter(|row| *row > 0 && pair.similarity > self.accept)?;
             let alternate = partners.get(concept)?.alternate?;
             Some(ConceptHit { position, concept: concept as i64, alternate: alternate as i64 })

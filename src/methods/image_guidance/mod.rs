@@ -8,11 +8,9 @@ mod report;
 mod tween;
 mod weights;
 
-pub use pairing::{Pair, pair_tokens, similarity};
 pub use params::{GuidanceParams, Mapping, Space};
 pub use report::{ConceptHit, GuidedPrompt, GuidedToken, ImageGuidanceReport};
-pub use tween::{direct_tokens, map_concepts, tween};
-pub use weights::cluster_ramp;
+pub use tween::tween;
 
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
@@ -21,7 +19,7 @@ use crate::guidance::{Guidance, Picture, Report, Setup};
 use crate::prompt::TokenSpan;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
-use crate::vision::{ClipRange, Crop, View};
+use crate::vision::View;
 use crate::window::Window;
 use concepts::Concepts;
 use guide::{Encoded, Guide};
@@ -179,15 +177,10 @@ impl ImageGuidance {
 
 /// # How a picture is shown to the vision tower
 impl ImageGuidance {
-    /// How the picture becomes the square that the tower sees. Default: its middle.
-    pub fn crop(mut self, crop: Crop) -> Self {
-        self.view.crop = crop;
-        self
-    }
-
-    /// What the picture's bytes become. Default: what the tower was trained on.
-    pub fn clip_range(mut self, range: ClipRange) -> Self {
-        self.view.range = range;
+    /// Sets how the picture becomes the square that the tower sees, and what its bytes become. Default: its middle, as the
+    /// tower was trained.
+    pub fn view(mut self, view: View) -> Self {
+        self.view = view;
         self
     }
 }
@@ -449,3 +442,6 @@ impl Guidance for ImageGuidance {
         "ImageGuidance"
     }
 }
+
+#[cfg(test)]
+mod tests;

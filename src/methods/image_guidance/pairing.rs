@@ -7,7 +7,7 @@ use tch::{Kind, Tensor};
 
 /// The partner of one token of a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Pair {
+pub(super) struct Pair {
     /// Row of the guide; `None` if no partner is left.
     pub alternate: Option<usize>,
     /// How much the two resemble each other, 0..=1.
@@ -20,7 +20,7 @@ pub struct Pair {
 /// # Errors
 /// [`Error::Shape`] if they have other ranks or widths, [`Error::Parameter`] for a token that has no direction: zeros, or
 /// not finite.
-pub fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) -> Result<Tensor> {
+pub(super) fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) -> Result<Tensor> {
     let logits = directions("guide tokens", alternate)?.f_matmul(&directions("prompt tokens", text)?.f_tr()?);
     let logits = match (alternate.size().as_slice(), text.size().as_slice()) {
         ([_, width], [_, d]) if width != d => return Err(misfit(alternate, *d)),
@@ -62,13 +62,6 @@ pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
 
 /// A partner for each token of a prompt, by [`similarity`], [a, t]. The first, the header, has the guide's first, without
 /// likeness; a likeness of exactly 0 is no partner.
-///
-/// # Errors
-/// [`Error::Shape`] if it is no matrix.
-pub fn pair_tokens(similarity: &Tensor, mapping: Mapping) -> Result<Vec<Pair>> {
-    Ok(aligned(&read(similarity)?, mapping))
-}
-
 pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let (a, t) = s.dim();
     let header = Pair { alternate: Some(0), similarity: 0.0 };

@@ -202,36 +202,3 @@ pub(super) fn directly(text: &Tensor, alternate: &Tensor, chunk: i64, pull: f64)
     }
     Ok(Tensor::f_cat(&parts, 1)?.f_to_kind(text.kind())?)
 }
-
-/// What a prompt's tokens become where a picture speaks alone: its first tokens, [t, d] of [a, d], but for the first, which is
-/// moved by `pull` towards the prompt's header.
-///
-/// # Errors
-/// [`Error::Shape`] if widths or ranks do not fit.
-pub fn direct_tokens(text: &Tensor, alternate: &Tensor, pull: f64) -> Result<Tensor> {
-    super::params::inside("pull", pull, &(0.0..=1.0))?;
-    let (text, guide) = (batch("prompt tokens", text)?, batch("guide tokens", alternate)?);
-    Ok(directly(&text, &guide, text.size3()?.1, pull)?.f_squeeze_dim(0)?)
-}
-
-/// Tokens of a prompt after its tween, `moved`, [t, d], with those replaced that resemble (above `accept`) a token of a concept,
-/// [c, d], by the token of the guide, [a, d], that resembles that one; `text` is the prompt as it was. Also what was
-/// replaced. Computed in f32 where `text` is; the result is of the kind and on the device of `moved`. Every token counts but the first of each; in a run, [`ImageGuidance::concepts`](super::ImageGuidance::concepts)
-/// leaves the padding out.
-///
-/// # Errors
-/// As [`similarity`](super::similarity).
-pub fn map_concepts(
-    text: &Tensor,
-    moved: &Tensor,
-    guide: &Tensor,
-    concept: &Tensor,
-    accept: f64,
-    temperature: f64,
-) -> Result<(Tensor, Vec<ConceptHit>)> {
-    super::params::inside("accept", accept, &(0.0..=1.0))?;
-    let concepts = Concepts { tokens: concept.shallow_clone(), words: None, prompt: None, accept };
-    let hits = concepts.hits(text, &guide.f_to_device(text.device())?, 0, temperature)?;
-    let guide = guide.f_to_kind(moved.kind())?.f_to_device(moved.device())?;
-    Ok((put(moved, &guide, &hits, 0)?, hits))
-}

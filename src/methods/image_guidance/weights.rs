@@ -5,7 +5,7 @@ use super::params::{Compat, GuidanceParams};
 
 /// Weights that are 1 times `gain` where similarities have a peak of at least `floor`, 0 half-way between two peaks and at
 /// both ends, and in a line between. A plateau is one peak, where it begins; `None` without a peak.
-pub fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Option<Vec<f64>> {
+pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Option<Vec<f64>> {
     let mut peaks: Vec<usize> = Vec::new();
     let mut plateau = false; // does the last peak go on up to here?
     for (at, window) in (1..).zip(similarities.windows(3)) {
@@ -39,7 +39,7 @@ pub fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Option<Vec<f
 impl Compat {
     /// Two kinds of weights as one. [`Aligned`](Self::Aligned): at each token the larger magnitude, and 0 where two are
     /// opposite.
-    pub fn blend(self, a: &[f64], b: &[f64]) -> Vec<f64> {
+    pub(super) fn blend(self, a: &[f64], b: &[f64]) -> Vec<f64> {
         let negative = |values: &[f64]| !values.iter().any(|value| *value >= 0.0);
         let each = |choose: fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| choose(*a, *b)).collect();
         match self {

@@ -12,7 +12,7 @@ use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
 use impasto::pipeline::Pipeline;
 use impasto::saliency::{Accumulate, Daam, Differential, Spread};
-use impasto::{Crop, Raster, Result, Rgb, Window};
+use impasto::{Crop, Raster, Result, Rgb, View, Window};
 use ndarray::Array2;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -186,7 +186,7 @@ fn image_guidance_by_a_picture_repeats() -> Result<()> {
             .params(GuidanceParams::off())
             .tune(|params| params.space = Space::Joint)
             .patches(false);
-        r.guide(guide.tune(|params| params.linear = (0.4, 0.4)).crop(Crop::Pad))
+        r.guide(guide.tune(|params| params.linear = (0.4, 0.4)).view(View { crop: Crop::Pad, ..View::default() }))
     })
 }
 

@@ -1,14 +1,41 @@
 //! Figures that follow from FlexDiffuse's formulas alone, made in double precision by the script that
 //! `tests/golden/specs/flexdiffuse.json` was written by and compared there with FlexDiffuse itself; and laws of the tween.
 
-use impasto::Result;
-use impasto::compat::Compat;
-use impasto::diffusion::Noise;
-use impasto::methods::image_guidance::{
-    GuidanceParams, Mapping, Space, cluster_ramp, direct_tokens, map_concepts, pair_tokens, similarity, tween,
-};
+use super::concepts::Concepts;
+use super::pairing::{Pair, aligned, read, similarity};
+use super::params::Compat;
+use super::report::ConceptHit;
+use super::tween::{batch, directly, put};
+use super::weights::cluster_ramp;
+use super::{GuidanceParams, Mapping, Space, tween};
+use crate::diffusion::Noise;
+use crate::error::Result;
 use serde_json::Value;
 use tch::{Kind, Tensor};
+
+/// A partner for each token of a prompt.
+fn pair_tokens(similarity: &Tensor, mapping: Mapping) -> Result<Vec<Pair>> {
+    Ok(aligned(&read(similarity)?, mapping))
+}
+
+/// What a prompt's tokens, [t, d], become where a picture's, [a, d], speak alone.
+fn direct_tokens(text: &Tensor, alternate: &Tensor, pull: f64) -> Result<Tensor> {
+    let (text, guide) = (batch("prompt tokens", text)?, batch("guide tokens", alternate)?);
+    Ok(directly(&text, &guide, text.size3()?.1, pull)?.f_squeeze_dim(0)?)
+}
+
+/// Tokens after a tween, `moved`, with those replaced whose `text` resembles a concept above `accept`, and what was replaced.
+fn map_concepts(
+    text: &Tensor,
+    moved: &Tensor,
+    guide: &Tensor,
+    concept: &Tensor,
+    accept: f64,
+) -> Result<(Tensor, Vec<ConceptHit>)> {
+    let concepts = Concepts { tokens: concept.shallow_clone(), words: None, prompt: None, accept };
+    let hits = concepts.hits(text, guide, 0, 100.0)?;
+    Ok((put(moved, &guide.f_to_kind(moved.kind())?, &hits, 0)?, hits))
+}
 
 fn golden() -> Value {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/specs/flexdiffuse.json");
@@ -179,12 +206,12 @@ fn concepts_replace_what_resembles_them() -> Result<()> {
     let golden = golden();
     let [text, alternate, concept] = inputs(&golden);
     let accept = golden["concept"]["accept"].as_f64().unwrap();
-    let (moved, hits) = map_concepts(&text, &text, &alternate, &concept, accept, 100.0)?;
+    let (moved, hits) = map_concepts(&text, &text, &alternate, &concept, accept)?;
     let hits: Vec<i64> = hits.iter().flat_map(|hit| [hit.position, hit.concept, hit.alternate]).collect();
     assert_eq!(hits, integers(&golden["concept"]["hits"]));
     near(&moved, &matrix(&golden["concept"]["out"]), 2e-5);
     // Whatever the kinds, the result is of the moved one's.
-    let (half, _) = map_concepts(&text, &text.to_kind(Kind::Half), &alternate, &concept, accept, 100.0)?;
+    let (half, _) = map_concepts(&text, &text.to_kind(Kind::Half), &alternate, &concept, accept)?;
     assert_eq!(half, moved.to_kind(Kind::Half));
     Ok(())
 }
