@@ -152,7 +152,7 @@ fn the_packages_maps() -> Result<()> {
     close(&package.heat_maps(&KeyFilter::default())?, &golden["reference_map"], 2e-6);
     close(&package.normalized()?, &golden["normalized"], 5e-6);
     let word = package.word("one two", &Sites::new()?)?;
-    close(word.values(), &golden["word_1_2"], 1e-6);
+    close(&word.values, &golden["word_1_2"], 1e-6);
     close(&word.expand((16, 12))?, &golden["expand_12x16_minmax"], 1e-5);
     for (threshold, field) in [(0.4, "area_gt_0.4"), (0.6, "area_gt_0.6")] {
         let area = word.expand((16, 12))?.gt(threshold).sum(Kind::Int64).int64_value(&[]);
@@ -167,7 +167,7 @@ fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Re
     // All three layers here; the package leaves the one of a single cell out, so do we for this comparison.
     let mut look = Daam::of("one two").sites(|site| site.halvings < 3);
     attended(&mut look)?;
-    let ours = look.heat_map(0)?.values().shallow_clone();
+    let ours = look.heat_map(0)?.values.shallow_clone();
     // The package sums over two steps and averages over 5 heads; we average over steps too.
     let apart = (ours * 2.0).to_kind(Kind::Double) - Tensor::from_slice(&numbers(&golden["word_1_2"])).reshape([8, 8]);
     let bound = golden["running_sum_clamped_vs_reference_max_abs"].as_f64().expect("a bound");
@@ -180,7 +180,7 @@ fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Re
 fn the_heads_maps_average_to_the_map() -> Result<()> {
     let mut look = Daam::of("one two").sites(|site| site.halvings < 3).tune(|options| options.per_head = true);
     attended(&mut look)?;
-    let whole = look.heat_map(0)?.values().shallow_clone();
+    let whole = look.heat_map(0)?.values.shallow_clone();
     let heads = look.head_maps()?;
     assert_eq!(heads.iter().map(|head| head.maps.size()).collect::<Vec<_>>(), [[1, 2, 4, 4], [1, 3, 8, 8]]);
     let resized: Vec<Tensor> =
@@ -196,13 +196,13 @@ fn the_maps_of_all_words_are_each_words_own() -> Result<()> {
     let mut words = Daam::words();
     attended(&mut words)?;
     let maps = words.heat_maps(0)?;
-    assert_eq!(maps.iter().map(|map| map.label().to_owned()).collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert_eq!(maps.iter().map(|map| map.label.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
     for map in &maps {
-        let mut alone = Daam::of(map.label());
+        let mut alone = Daam::of(&map.label);
         attended(&mut alone)?;
-        let apart = (alone.heat_map(0)?.values() - map.values()).abs().max().double_value(&[]);
-        assert!(apart < 1e-6, "{}: {apart:e}", map.label());
-        assert_eq!(words.heat_map(&map.label().to_uppercase(), 0)?.values(), map.values());
+        let apart = (alone.heat_map(0)?.values - &map.values).abs().max().double_value(&[]);
+        assert!(apart < 1e-6, "{}: {apart:e}", map.label);
+        assert_eq!(words.heat_map(&map.label.to_uppercase(), 0)?.values, map.values);
     }
     assert!(
         words.heat_map("four", 0).expect_err("not in the prompt").to_string().contains("\"four\" is not in the prompt")
@@ -219,7 +219,7 @@ fn odd_and_non_square_grids_keep_their_shape_and_mass() -> Result<()> {
         let start = Start { images: 2, ..Start::new("one two three", grid, Noise::shared(1)) };
         let _ = Sampler::new(schedule, Euler).guide(&mut look).start(&model, start)?.finish()?;
         for image in 0..2 {
-            let map = look.heat_map(image)?.values().shallow_clone();
+            let map = look.heat_map(image)?.values.shallow_clone();
             assert_eq!(map.size(), [grid.h, grid.w]);
             let apart = (map - 1.0 / TOKENS as f64).abs().max().double_value(&[]);
             assert!(apart < 1e-6, "{grid:?}: {apart:e}");

@@ -75,7 +75,7 @@ fn pictures_need_not_be_square() -> Result<()> {
     let mut look = Daam::of("boat");
     let output = pipeline.request("a red boat, blue sky").size((168, 104)).steps(3).seed(1).guide(&mut look).run()?;
     assert_eq!((output.image(0)?.width(), output.image(0)?.height()), (168, 104));
-    assert_eq!(look.heat_map(0)?.values().size(), [13, 21]);
+    assert_eq!(look.heat_map(0)?.values.size(), [13, 21]);
     Ok(())
 }
 

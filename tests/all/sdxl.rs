@@ -114,7 +114,7 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
             request = second.into_iter().fold(request, Request::second_prompt);
             request = request.tune(|config| config.second_negative = negative.map(Into::into));
             let latents = request.run()?.latents.shallow_clone();
-            assert_eq!(look.heat_map(0)?.values().size(), [8, 8]);
+            assert_eq!(look.heat_map(0)?.values.size(), [8, 8]);
             Ok(latents)
         };
     let plain = run(&mut pipeline, None, None)?;

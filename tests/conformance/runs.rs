@@ -318,7 +318,7 @@ pub fn daam(case: &Case) -> Result<Outputs> {
     let words: Vec<String> = case.param("words")?;
     let words: Vec<HeatMap> = words.iter().map(|word| maps.word(word, &model)).collect::<impasto::Result<_>>()?;
     for (i, word) in words.iter().enumerate() {
-        outputs.push((format!("word.{i}"), word.values().shallow_clone()));
+        outputs.push((format!("word.{i}"), word.values.shallow_clone()));
     }
     if let (Some(side), Some(word)) = (case.param::<Option<u32>>("expand")?, words.first()) {
         outputs.push(("expanded".to_owned(), word.expand((side, side))?));

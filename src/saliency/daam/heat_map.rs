@@ -8,26 +8,18 @@ use tch::{Device, Kind, Tensor};
 
 /// How much of the attention goes to something, cell by cell.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct HeatMap {
-    label: String,
-    /// [h, w] f32, raw shares.
-    values: Tensor,
+    /// Word or phrase that it is a map of.
+    pub label: String,
+    /// Mean share of attention, 0 or more, [h, w] f32 on the CPU.
+    pub values: Tensor,
 }
 
 impl HeatMap {
     /// `values`: [h, w] on any device.
     pub(super) fn new(label: &str, values: &Tensor) -> Result<Self> {
         Ok(Self { label: label.into(), values: values.f_to_device(Device::Cpu)? })
-    }
-
-    /// What it is a map of.
-    pub fn label(&self) -> &str {
-        &self.label
-    }
-
-    /// [h, w] f32 on the CPU: mean share of attention, 0 or more.
-    pub const fn values(&self) -> &Tensor {
-        &self.values
     }
 
     /// A pixel per cell.

@@ -25,7 +25,7 @@ use std::fmt;
 /// let mut words = Daam::words();
 /// let output = pipeline.request("a red boat, blue sky").seed(7).steps(4).guide(&mut words).run()?;
 /// for map in words.heat_maps(0)? {
-///     println!("{}: {:.3} at most", map.label(), map.max()?);
+///     println!("{}: {:.3} at most", map.label, map.max()?);
 /// }
 /// # Ok(()) }
 /// ```

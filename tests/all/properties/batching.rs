@@ -55,7 +55,7 @@ fn everything(batching: Batching, images: usize, first_seed: u64) -> Result<(Ten
     let mut run = sampler.guide(&mut look).hook(&mut probe).start(&model, start)?;
     let x = run.finish()?.shallow_clone();
     drop(run);
-    let maps: Vec<Tensor> = look.heat_maps(0)?.iter().map(|map| map.values().shallow_clone()).collect();
+    let maps: Vec<Tensor> = look.heat_maps(0)?.iter().map(|map| map.values.shallow_clone()).collect();
     Ok((x, maps))
 }
 

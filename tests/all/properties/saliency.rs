@@ -30,7 +30,7 @@ fn phrase_is_read_at_the_chosen_occurrences() -> Result<()> {
             sampler().guide(&mut look).start(&model, Start::new("red eyes, gold eyes", GRID, Noise::seeded(7)))?;
         let _ = run.finish()?;
         drop(run);
-        Ok(look.heat_map(0)?.values().shallow_clone())
+        Ok(look.heat_map(0)?.values.shallow_clone())
     };
     let within = |start, end| seen(Occurrence::Within { start, end });
     let (first, second) = (seen(Occurrence::Nth(0))?, seen(Occurrence::Nth(1))?);
@@ -85,7 +85,7 @@ fn batch_maps_belong_to_their_own_images() -> Result<()> {
     let maps = |images, batching| -> Result<Vec<Tensor>> {
         let mut look = Daam::of("eyes");
         let _ = latents(sampler().batching(batching).guide(&mut look), images)?;
-        (0..images).map(|image| Ok(look.heat_map(image)?.values().shallow_clone())).collect()
+        (0..images).map(|image| Ok(look.heat_map(image)?.values.shallow_clone())).collect()
     };
     let (batch, alone) = (maps(3, Batching::OneByOne)?, maps(1, Batching::OneByOne)?);
     assert_eq!(batch[0], alone[0]);
@@ -129,7 +129,7 @@ fn accumulated_maps_are_means_of_step_maps() -> Result<()> {
         let mut run = Sampler::new(schedule(3), Euler).guide(&mut watch).start(&model, start(1))?;
         let _ = run.finish()?;
         drop(run);
-        let heat = watch.0.heat_map(0)?.values().shallow_clone();
+        let heat = watch.0.heat_map(0)?.values.shallow_clone();
         let seen = seen.lock().expect("the lock is not poisoned").drain(..).collect();
         Ok((seen, heat))
     };
