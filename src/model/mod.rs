@@ -58,14 +58,15 @@ pub struct LoadOptions {
     pub vae_precision: Option<Precision>,
     /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
     pub vae: Option<Source>,
-    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 3 GiB.
+    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 3 GiB;
+    /// [`Tiling::whole`] and [`Tiling::new`] force either.
     pub tiling: Tiling,
     /// Another text encoder, likewise.
     pub text_encoder: Option<Source>,
     /// Another second text encoder (SDXL), likewise.
     pub text_encoder_2: Option<Source>,
-    /// CLIP's vision tower, if the checkpoint has none: a folder of an image encoder or of a whole CLIP. It is read when a
-    /// picture is first shown to it.
+    /// CLIP's vision tower, if the checkpoint has none: a folder of an image encoder or of a whole CLIP, such as
+    /// openai/clip-vit-large-patch14 for SD 1.x. It is read when a picture is first shown to it.
     pub image_encoder: Option<Source>,
     /// What the network's output means, if the checkpoint does not say or says it wrongly.
     pub prediction: Option<Prediction>,
@@ -83,7 +84,7 @@ pub struct LoadOptions {
     /// Copies the weights into memory instead of mapping their files. Writing into a mapped file changes pictures silently, and
     /// shortening it ends the process; set this where another program may do either while the model is used. Default: false.
     pub in_memory: bool,
-    /// How prompts are read.
+    /// How prompts are read: markup, length, emphasis, clip skip.
     pub text: TextOptions,
 }
 

@@ -42,7 +42,7 @@ pub struct RequestConfig {
     pub steps: usize,
     /// Seed of the first image; `None`: a random one.
     pub seed: Option<u64>,
-    /// Noise in place of the seed.
+    /// Noise of your own in place of the seed; [`Output::seed`](super::Output::seed) is `None` then.
     pub noise: Option<Noise>,
     /// Kind of number that the seed's noise is drawn as; f32 by default. Torch draws other numbers in f16 and bf16, so the
     /// seeds of a diffusers pipeline in half precision are those of [`NoiseKind::Half`] or [`NoiseKind::BFloat16`], whatever
@@ -65,7 +65,8 @@ pub struct RequestConfig {
     pub variation: Option<(u64, f64)>,
     /// Share of the training timesteps, 0..=1, after which the run ends.
     pub until: Option<f64>,
-    /// Guess mode of ControlNets; `None`: they do not guess.
+    /// Guess mode of ControlNets, in which a prompt is hardly needed and a guidance scale of 3 to 5 is usual; `None`: they do
+    /// not guess. See [`Guess`].
     pub guess: Option<Guess>,
     /// Batching of branches and images.
     pub batching: Batching,

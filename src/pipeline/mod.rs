@@ -24,8 +24,6 @@ use crate::error::{Result, blame};
 use crate::guidance::{Guidance, HookOnly};
 use crate::methods::ColorForce;
 use crate::model::{LoadOptions, Model, Precision};
-use crate::nn::Tiling;
-use crate::text::TextOptions;
 use crate::weights::Source;
 use std::fmt;
 use tch::Device;
@@ -126,22 +124,21 @@ impl Builder {
         self
     }
 
-    /// All of how a checkpoint is loaded: it replaces what the setters before it said, the source aside.
-    pub fn options(mut self, options: LoadOptions) -> Self {
-        self.options = options;
-        self
-    }
-
-    /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
-    pub fn vae(mut self, vae: Source) -> Self {
-        self.options.vae = Some(vae);
-        self
-    }
-
-    /// CLIP's vision tower, for guidance by pictures, if the checkpoint has none: a folder of an image encoder or of a whole
-    /// CLIP, such as openai/clip-vit-large-patch14 for SD 1.x.
-    pub fn image_encoder(mut self, image_encoder: Source) -> Self {
-        self.options.image_encoder = Some(image_encoder);
+    /// Changes how the checkpoint is loaded; [`LoadOptions`] describes the settings.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::nn::Tiling;
+    /// use impasto::{Pipeline, Source};
+    /// let builder = Pipeline::builder().source(Source::file("sd15.safetensors")).tune(|options| {
+    ///     options.vae = Some(Source::dir("taesd"));
+    ///     options.tiling = Tiling::whole();
+    /// });
+    /// let mut pipeline = builder.build()?;
+    /// # Ok(()) }
+    /// ```
+    pub fn tune(mut self, change: impl FnOnce(&mut LoadOptions)) -> Self {
+        change(&mut self.options);
         self
     }
 }
@@ -157,19 +154,6 @@ impl Builder {
     /// What it computes in: [`Precision::Fastest`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
     pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
         self.options.precision = precision.into();
-        self
-    }
-
-    /// When pictures are encoded and decoded in tiles, to save memory. Default: where the whole would take more than 3 GiB;
-    /// [`Tiling::whole`] and [`Tiling::new`] force either.
-    pub fn tiling(mut self, tiling: Tiling) -> Self {
-        self.options.tiling = tiling;
-        self
-    }
-
-    /// How prompts are read: markup, length, emphasis, clip skip.
-    pub fn text(mut self, text: TextOptions) -> Self {
-        self.options.text = text;
         self
     }
 }

@@ -12,7 +12,7 @@ use crate::diffusion::{Noise, Schedule, SchedulerFamily, Strength};
 use crate::error::{Error, Result};
 use crate::guidance::{Combine, Guidance, HookOnly, RescaledCfg};
 use crate::methods::ColorForce;
-use crate::model::{Control, Controlled, Guess, Model};
+use crate::model::{Control, Controlled, Model};
 use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
 use crate::saliency::Occurrence;
@@ -53,7 +53,7 @@ use tch::{Device, Kind, Tensor};
 /// | [`micro_conditioning`](RequestConfig::micro_conditioning), [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | the picture's own size |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
-/// | [`control`](Self::control), [`guess`](Self::guess) | no ControlNets |
+/// | [`control`](Self::control), [`guess`](RequestConfig::guess) | no ControlNets |
 /// | [`variation`](Self::variation), [`guidance_rescale`](RequestConfig::guidance_rescale) | none |
 #[must_use]
 pub struct Request<'p> {
@@ -237,12 +237,6 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Noise of your own; it stands in for the seed, and [`Output::seed`] is `None`.
-    pub fn noise(mut self, noise: Noise) -> Self {
-        self.config.noise = Some(noise);
-        self
-    }
-
     /// A variation: the first noise is between the seed's and that of `seed`, `strength` 0..=1 of the way along a
     /// circle; 0.05 to 0.3 is usual.
     pub fn variation(mut self, seed: u64, strength: f64) -> Self {
@@ -392,13 +386,6 @@ impl<'p> Request<'p> {
         self.controls.push(control);
         self
     }
-
-    /// Lets the ControlNets guess what their hints show: a prompt is hardly needed then, and a
-    /// [`guidance_scale`](Self::guidance_scale) of 3 to 5 is usual. See [`Guess`].
-    pub fn guess(mut self, guess: Guess) -> Self {
-        self.config.guess = Some(guess);
-        self
-    }
 }
 
 /// # Watching and ending a run
@@ -476,7 +463,7 @@ impl<'p> Request<'p> {
             Box::new(RescaledCfg { scale: if embeds { 1.0 } else { scale }, rescale: self.config.guidance_rescale })
         });
         let mut sampler =
-            Sampler::boxed(schedule, solver).combine(combine).batching(self.config.batching).cancel(&self.cancel);
+            Sampler::new(schedule, solver).combine(combine).batching(self.config.batching).cancel(&self.cancel);
         if embeds {
             sampler = sampler.guide(EmbeddedScale(scale));
         }

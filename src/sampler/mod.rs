@@ -68,16 +68,12 @@ impl fmt::Debug for Sampler<'_> {
 }
 
 impl<'g> Sampler<'g> {
-    /// Classifier-free guidance of 7.5 and nothing else.
+    /// Classifier-free guidance of 7.5 and nothing else. A solver chosen at run time is a `Box<dyn Solver>`, which is a solver
+    /// too.
     pub fn new(schedule: Schedule, solver: impl Solver + 'static) -> Self {
-        Self::boxed(schedule, Box::new(solver))
-    }
-
-    /// The same for a solver chosen at run time.
-    pub fn boxed(schedule: Schedule, solver: Box<dyn Solver>) -> Self {
         Self {
             schedule,
-            solver,
+            solver: Box::new(solver),
             combine: Box::new(Cfg(7.5)),
             guidances: Vec::new(),
             batching: Batching::default(),

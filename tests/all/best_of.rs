@@ -27,7 +27,8 @@ impl Guidance for Told {
 fn the_best_candidate_is_finished() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let alone = pipeline.request(PROMPT).seed(9).steps(4).run()?;
-    let mut noisy = pipeline.request(PROMPT).noise(Noise::seeds(&[7, 8, 9, 10])).steps(4).best_of(4);
+    let mut noisy =
+        pipeline.request(PROMPT).tune(|config| config.noise = Some(Noise::seeds(&[7, 8, 9, 10]))).steps(4).best_of(4);
     noisy = noisy.guide(Told(vec![0.1, 0.2, 0.9, 0.3]));
     assert_eq!(noisy.run()?.image(0)?, alone.image(0)?, "noise of one's own");
     let (first, second) = (Told(vec![0.5, 0.1, 0.4, f64::NAN]), Told(vec![0.1, 0.9, 0.6, 1.0]));

@@ -340,7 +340,10 @@ fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() 
     write(&vae, &parts["vae"]);
     let message = Model::load(&Source::file(&pruned)).map(drop).expect_err("no VAE").to_string();
     assert!(message.contains("the VAE is missing in") && message.contains("vae(source)"), "{message}");
-    let same = Pipeline::builder().source(Source::file(&pruned)).vae(Source::file(&vae)).build()?;
+    let same = Pipeline::builder()
+        .source(Source::file(&pruned))
+        .tune(|options| options.vae = Some(Source::file(&vae)))
+        .build()?;
     let x = Tensor::ones([1, 4, 4, 4], (Kind::Float, Device::Cpu));
     assert_eq!(same.model().decode(&x)?, pipeline.model().decode(&x)?);
     let wrong = Source::dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model"));

@@ -311,7 +311,7 @@ fn fraction(v: f64, force: &dyn Fn() -> ColorForce, solver: &dyn Fn() -> Box<dyn
     let mut finals = [0.0; 2];
     for (target, end) in finals.iter_mut().enumerate() {
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
-        let sampler = Sampler::boxed(schedule, solver())
+        let sampler = Sampler::new(schedule, solver())
             .guide(force().tune(|options| options.gold = flat(target as f64)).saliency(everywhere()));
         let mut run = sampler.start(&model, Start::new("a", Grid::new(1, 1), Noise::shared(1)))?;
         *end = run.finish()?.mean(Kind::Double).double_value(&[]);

@@ -144,8 +144,8 @@ fn vae_computes_in_the_kind_of_the_rest_unless_told() -> Result<()> {
     let plain = decode(Pipeline::builder())?;
     let bf16 = decode(Pipeline::builder().precision(Kind::BFloat16))?;
     assert_ne!(plain, bf16);
-    assert_eq!(decode(Pipeline::builder().options(options(Kind::BFloat16, Kind::Float)))?, plain);
-    assert_eq!(decode(Pipeline::builder().options(options(Kind::Float, Kind::BFloat16)))?, bf16);
+    assert_eq!(decode(Pipeline::builder().tune(|chosen| *chosen = options(Kind::BFloat16, Kind::Float)))?, plain);
+    assert_eq!(decode(Pipeline::builder().tune(|chosen| *chosen = options(Kind::Float, Kind::BFloat16)))?, bf16);
     Ok(())
 }
 
@@ -185,7 +185,7 @@ fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()>
     let apart = (output.image(0)?, pipeline.request(&long).negative("a car").steps(2).run()?);
     assert_ne!(apart.0, apart.1.image(0)?);
 
-    let mut pipeline = Pipeline::builder().text(TextOptions::PLAIN).build()?;
+    let mut pipeline = Pipeline::builder().tune(|options| options.text = TextOptions::PLAIN).build()?;
     let output = pipeline.request(&long).steps(1).run()?;
     let note = output.notes.iter().find(|note| note.contains("too long")).expect("a note");
     assert!(note.contains("eyes, shirt"), "{note}");
@@ -201,12 +201,16 @@ fn weights_of_words_change_the_picture_and_a_weight_of_one_does_not() -> Result<
     assert_eq!(picture("1girl, (gold eyes:1.0), red hair")?, plain);
     assert_ne!(picture("1girl, (gold eyes:1.5), red hair")?, plain);
     // Without markup, brackets are signs of the prompt.
-    let mut unmarked = Pipeline::builder().text(TextOptions { markup: false, ..TextOptions::default() }).build()?;
+    let mut unmarked = Pipeline::builder()
+        .tune(|options| options.text = TextOptions { markup: false, ..TextOptions::default() })
+        .build()?;
     assert_eq!(unmarked.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
     assert_ne!(unmarked.request("1girl, (gold eyes:1.0), red hair").steps(4).seed(1).run()?.image(0)?, &plain);
     // The embedded model's text encoder has three layers.
     let skipped = |clip_skip| {
-        Pipeline::builder().text(TextOptions { clip_skip: Some(clip_skip), ..TextOptions::default() }).build()
+        Pipeline::builder()
+            .tune(|options| options.text = TextOptions { clip_skip: Some(clip_skip), ..TextOptions::default() })
+            .build()
     };
     assert_ne!(skipped(2)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);
     assert_eq!(skipped(1)?.request(prompt).steps(4).seed(1).run()?.image(0)?, &plain);

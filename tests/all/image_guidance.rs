@@ -445,7 +445,10 @@ fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -
     assert!(error.contains("image_encoder") && error.contains("`image_encoder(source)`"), "{error}");
 
     let source = Source::dir(tiny.join("image_encoder"));
-    let pipeline = Pipeline::builder().source(Source::dir(folder.path())).image_encoder(source).build()?;
+    let pipeline = Pipeline::builder()
+        .source(Source::dir(folder.path()))
+        .tune(|options| options.image_encoder = Some(source))
+        .build()?;
     let seen = pipeline.model().vision(&picture(), View::default())?;
     let embedded = Model::load(&Source::embedded())?.vision(&picture(), View::default())?;
     assert_eq!(seen.tokens, embedded.tokens);
@@ -466,7 +469,10 @@ fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -
     let all: Vec<(String, Tensor)> = tower.into_iter().chain(text).collect();
     Tensor::write_safetensors(&all, whole.path().join("model.safetensors"))?;
     let source = Source::dir(whole.path());
-    let pipeline = Pipeline::builder().source(Source::dir(folder.path())).image_encoder(source).build()?;
+    let pipeline = Pipeline::builder()
+        .source(Source::dir(folder.path()))
+        .tune(|options| options.image_encoder = Some(source))
+        .build()?;
     let again = pipeline.model().vision(&picture(), View::default())?;
     // Without a preprocessor's configuration it is CLIP's usual one, for a tower of this size.
     assert_eq!(again.tokens, seen.tokens);
@@ -483,7 +489,7 @@ fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -
     let tensors: Vec<(String, Tensor)> = w.drawn()?.into_iter().collect();
     Tensor::write_safetensors(&tensors, wide.path().join("model.safetensors"))?;
     let wide = Source::dir(wide.path());
-    let pipeline = Pipeline::builder().image_encoder(wide).build()?;
+    let pipeline = Pipeline::builder().tune(|options| options.image_encoder = Some(wide)).build()?;
     let error = pipeline.model().vision(&picture(), View::default()).unwrap_err().to_string();
     assert!(error.contains("projection_dim is 96; expected the width of the text encoder's states, [128]"), "{error}");
     Ok(())

@@ -51,7 +51,7 @@ fn what_a_mask_keeps_is_bit_for_bit_the_picture() {
     for make in solvers {
         for schedule in [schedule(5), schedule(5).last(3).unwrap(), lowest.clone()] {
             let start = Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) };
-            let mut run = Sampler::boxed(schedule, make()).start(&model, start).unwrap();
+            let mut run = Sampler::new(schedule, make()).start(&model, start).unwrap();
             let end = run.finish().unwrap();
             assert_eq!(end.narrow(3, 2, 2), known.narrow(3, 2, 2), "{}", make().name());
             assert_ne!(end.narrow(3, 0, 2), known.narrow(3, 0, 2));

@@ -57,7 +57,7 @@ fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -
         let run = |strength: f64, batching| -> Result<Tensor> {
             let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 8, Spacing::Karras)?.last(6)?;
             let mut look = Daam::of("gold");
-            let sampler = Sampler::boxed(schedule, by_name(name)?.0)
+            let sampler = Sampler::new(schedule, by_name(name)?.0)
                 .batching(batching)
                 .guide(paint(strength).weight(WeightFn::LogStd(0.4)))
                 .guide(

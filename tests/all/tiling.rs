@@ -85,7 +85,7 @@ fn what_does_not_fit_is_blended_without_a_seam() -> Result<()> {
 #[test]
 fn tiles_are_told() -> Result<()> {
     let notes = |tiling: Tiling| -> Result<Vec<String>> {
-        let mut pipeline = Pipeline::builder().tiling(tiling).build()?;
+        let mut pipeline = Pipeline::builder().tune(|options| options.tiling = tiling).build()?;
         let output = pipeline.request("a red boat").seed(7).steps(1).size((192, 128)).run()?;
         Ok(output.notes.to_vec())
     };

@@ -149,7 +149,7 @@ fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
         Some(eta) => Box::new(EulerAncestral { eta, ..EulerAncestral::default() }),
         None => model.scheduler().solver()?,
     };
-    let sampler = Sampler::boxed(schedule, solver).combine(RescaledCfg {
+    let sampler = Sampler::new(schedule, solver).combine(RescaledCfg {
         scale: scale.unwrap_or(model.defaults().guidance_scale),
         rescale: rescale.unwrap_or(0.0),
     });
@@ -373,7 +373,7 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
         .collect();
     let schedule = model.scheduler().schedule(case.param("steps")?)?;
     let sigmas = sigmas(&schedule);
-    let mut sampler = Sampler::boxed(schedule, solver).combine(Cfg(case.param("guidance_scale")?));
+    let mut sampler = Sampler::new(schedule, solver).combine(Cfg(case.param("guidance_scale")?));
     for force in &mut forces {
         sampler = sampler.guide(force as &mut dyn Guidance);
     }

@@ -117,7 +117,7 @@ fn pull_without_weight_keeps_bits_in_every_solver() -> Result<()> {
     ];
     for name in names {
         let run = |guidance: Option<Weightless>| -> Result<Tensor> {
-            let sampler = Sampler::boxed(schedule(6), by_name(name)?.0);
+            let sampler = Sampler::new(schedule(6), by_name(name)?.0);
             latent(guidance.into_iter().fold(sampler, Sampler::guide))
         };
         let plain = run(None)?;
@@ -139,11 +139,11 @@ fn partial_run_equals_that_part_of_the_whole() -> Result<()> {
     assert_eq!(all.last(3)?.until(0.9)?.steps().map(|step| (step.before, step.after)).last(), Some((6, 1)));
     for name in ["DPM++ 2S", "DPM++ 2M", "DPM++ 3M", "DEIS", "UniPC", "PLMS", "Heun"] {
         let solver = by_name(name)?.0;
-        let mut whole = Sampler::boxed(all.clone(), solver).start(&model, start(1))?;
+        let mut whole = Sampler::new(all.clone(), solver).start(&model, start(1))?;
         for _ in 0..5 {
             let _ = whole.step()?;
         }
-        let mut begun = Sampler::boxed(part.clone(), by_name(name)?.0).start(&model, start(1))?;
+        let mut begun = Sampler::new(part.clone(), by_name(name)?.0).start(&model, start(1))?;
         while begun.step()?.is_some() {}
         assert_eq!(begun.latent(), whole.latent(), "{name}");
     }

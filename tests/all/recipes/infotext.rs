@@ -50,7 +50,7 @@ fn infotext_of_other_programs_is_followed() -> Result<()> {
 fn infotext_has_schedule_type_and_clip_skip() -> Result<()> {
     let folder = Folder::new();
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
-    let mut pipeline = Pipeline::builder().text(text).build()?;
+    let mut pipeline = Pipeline::builder().tune(|options| options.text = text).build()?;
     let output = pipeline.request(PORTRAIT).seed(3).steps(3).solver_named("DPM++ 2M Karras").run()?;
     let info = output.recipe().infotext();
     let told = ["Sampler", "Schedule type", "Clip skip"].map(|name| info.field(name));

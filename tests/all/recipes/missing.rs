@@ -142,7 +142,7 @@ fn other_model_is_noted() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).run()?;
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
-    let (notes, _) = again(&mut Pipeline::builder().text(text).build()?, &output, 0)?;
+    let (notes, _) = again(&mut Pipeline::builder().tune(|options| options.text = text).build()?, &output, 0)?;
     let told = "it was made with the embedded model (";
     assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("another reading")), "{notes:?}");
     Ok(())

@@ -49,7 +49,7 @@ fn given_combination_repeats() -> Result<()> {
 
 #[test]
 fn given_noise_repeats() -> Result<()> {
-    repeats(|r| r.noise(Noise::shared(3)).solver_named("Euler a"))
+    repeats(|r| r.tune(|config| config.noise = Some(Noise::shared(3))).solver_named("Euler a"))
 }
 
 #[test]
