@@ -23,7 +23,7 @@ pub enum Strength {
 
 impl Strength {
     /// The number.
-    pub const fn share(self) -> f64 {
+    pub(crate) const fn share(self) -> f64 {
         let (Self::Portion(strength) | Self::FullSteps(strength)) = self;
         strength
     }

@@ -20,7 +20,7 @@ pub enum PerLevel {
 
 impl PerLevel {
     /// The number of a level; `None` if the list is too short.
-    pub fn level(&self, index: usize) -> Option<i64> {
+    pub(crate) fn level(&self, index: usize) -> Option<i64> {
         match self {
             Self::Same(value) => Some(*value),
             Self::Each(values) => values.get(index).copied(),

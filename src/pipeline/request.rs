@@ -255,7 +255,7 @@ impl<'p> Request<'p> {
     /// tells apart best. [`Output::seed`] is the seed that was chosen, and the recipe makes its picture again without a search.
     ///
     /// The first passes run as one batch: 4 take the time of 4 runs without forces, and at most the memory of a batch of 4
-    /// ([`Batching::OneByOne`]: of one). It takes one image, and a method that wants a first pass.
+    /// ([`Batching::OneByOne`](crate::sampler::Batching::OneByOne): of one). It takes one image, and a method that wants a first pass.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {

@@ -26,7 +26,7 @@ pub enum Long {
 /// A prompt as a text encoder reads it.
 #[derive(Debug)]
 pub struct Chunks {
-    /// Rows of the embedding table, [`LENGTH`] for each chunk; at least one chunk.
+    /// Rows of the embedding table, 77 for each chunk; at least one chunk.
     pub ids: Vec<Vec<i64>>,
     /// How much of each token, beside `ids`; 1 for start, end and padding.
     pub weights: Vec<Vec<f32>>,

@@ -21,7 +21,12 @@ impl Emphasis {
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) only.
-    pub fn apply(self, states: &Tensor, weights: &Tensor, empty: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    pub(crate) fn apply(
+        self,
+        states: &Tensor,
+        weights: &Tensor,
+        empty: impl FnOnce() -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let weights = weights.f_unsqueeze(-1)?;
         match self {
             Self::Interpolate => {

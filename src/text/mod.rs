@@ -19,4 +19,5 @@ mod tokenizer;
 pub use chunks::{Chunks, Long};
 pub use emphasis::Emphasis;
 pub use options::TextOptions;
-pub use tokenizer::{LENGTH, Tokenizer, Tokens};
+pub(crate) use tokenizer::LENGTH;
+pub use tokenizer::{Tokenizer, Tokens};

@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Number of tokens that CLIP's text encoders read, start and end token among them.
-pub const LENGTH: usize = 77;
+pub(crate) const LENGTH: usize = 77;
 
 /// How CLIP cuts a text into words, numbers (digit by digit) and runs of signs.
 const SPLIT: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
@@ -268,7 +268,7 @@ impl Tokenizer {
         })
     }
 
-    /// The [`LENGTH`] ids that a text encoder reads: cut, if need be, before a last end token, else padded.
+    /// The 77 ids that a text encoder reads: cut, if need be, before a last end token, else padded.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).

@@ -81,11 +81,6 @@ impl Embedding {
         &self.word
     }
 
-    /// How messages call its file.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
     /// How wide it is for each text encoder it was made for.
     pub(crate) fn widths(&self) -> Vec<i64> {
         self.vectors.iter().filter_map(|x| x.size().get(1).copied()).collect()

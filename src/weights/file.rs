@@ -103,7 +103,7 @@ impl Header {
     }
 
     /// The shape of a tensor; `None` if there is none of that name.
-    pub fn shape(&self, name: &str) -> Option<&[i64]> {
+    pub(crate) fn shape(&self, name: &str) -> Option<&[i64]> {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 }

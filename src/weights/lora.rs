@@ -171,11 +171,6 @@ impl Lora {
         self
     }
 
-    /// How messages call its file.
-    pub fn file(&self) -> &str {
-        &self.file
-    }
-
     /// Changes the tensors of a model by several LoRAs, one after the other: sums in f32 and casts once. Tensors that
     /// none of them names stay the same ones. Returns what is odd, in sentences.
     ///

@@ -136,13 +136,8 @@ impl Weights {
     }
 
     /// Where this view stands, `down_blocks.0`; empty at the root.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
-    }
-
-    /// How messages call the tensors: the path of their file.
-    pub fn file(&self) -> &str {
-        &self.store.file
     }
 
     /// What tensors are converted to.

@@ -109,7 +109,7 @@ impl Contents {
     /// [`Error::Malformed`] with what the file is instead, if it is nothing this crate can use.
     ///
     /// Source: the tables of diffusers' `single_file_utils`, ComfyUI and stable-diffusion-webui.
-    pub fn of(header: &Header) -> Result<Self> {
+    pub(crate) fn of(header: &Header) -> Result<Self> {
         let refuse = |problem: String| Error::Malformed { file: header.file.clone(), problem };
         let is = |what: &str| refuse(format!("is {what}, which is not supported"));
         let names = || header.tensors.keys().map(String::as_str);

@@ -104,7 +104,7 @@ impl SingleFile {
     /// What the file is.
     ///
     /// # Errors
-    /// As [`Contents::of`].
+    /// [`Error::Malformed`] with what the file is instead, if it is nothing this crate can use.
     pub fn contents(&self) -> Result<Contents> {
         Contents::of(&self.header)
     }
