@@ -78,7 +78,7 @@ pub enum Error {
     /// A parameter is out of range.
     #[error("{name} is {value}; expected {expected}")]
     Parameter {
-        /// The parameter, as its setter is called.
+        /// The parameter, as its setter or field is called.
         name: &'static str,
         /// What was given.
         value: String,
@@ -250,7 +250,7 @@ impl Error {
         Self::Io { path: path.into(), source }
     }
 
-    /// A parameter out of its range: `name` as its setter is called, its value, and what was expected.
+    /// A parameter out of its range: `name` as its setter or field is called, its value, and what was expected.
     ///
     /// ```
     /// let error = impasto::Error::parameter("glow", 7, "0..=1; .3 is usual");
