@@ -12,12 +12,10 @@ mod weight_fn;
 mod weights;
 
 pub use area::{Area, AreaPlace};
-pub use options::PaintOptions;
+pub use options::{AreaBlend, PaintOptions};
 pub use palette::{ColorShare, Palette};
 pub use report::{PaintReport, PaintWarning, PaintedArea, PaintedStep};
 pub use weight_fn::{CustomLaw, WeightFn};
-
-pub use weights::AreaBlend;
 
 pub(crate) use legend::tinted;
 

@@ -1,6 +1,5 @@
-//! [`PaintOptions`]: the settings of a painting beyond its areas, its law, its window and its sites.
+//! [`PaintOptions`] and [`AreaBlend`]: the settings of a painting beyond its areas, its law, its window and its sites.
 
-use super::AreaBlend;
 use crate::branch::Branch;
 use crate::diffusion::NoiseEdges;
 use crate::error::{Error, Result};
@@ -44,6 +43,19 @@ pub struct PaintOptions {
     /// called with that branch's prompt ([`Setup::for_prompt`](crate::guidance::Setup::for_prompt)). Recipes do not store it.
     #[serde(skip, default = "cond")]
     pub branch: Branch,
+}
+
+/// What a token weighs where several areas are painted that have it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum AreaBlend {
+    /// The sum of their weights.
+    #[default]
+    Sum,
+    /// The weight that is farthest from 0.
+    Strongest,
+    /// That of the area added last, as far as it covers the others.
+    TopMost,
 }
 
 /// The branch of the run's prompt.

@@ -1,28 +1,15 @@
 //! w, the weight of each token in each cell.
 
 use super::canvas::Canvas;
+use super::options::AreaBlend;
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::mask::Resample;
 use crate::mask::has_images;
 use crate::prompt::TokenSpan;
 use crate::step::Grid;
-use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
-
-/// What a token weighs where several areas are painted that have it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum AreaBlend {
-    /// The sum of their weights.
-    #[default]
-    Sum,
-    /// The weight that is farthest from 0.
-    Strongest,
-    /// That of the area added last, as far as it covers the others.
-    TopMost,
-}
 
 /// The masks of all areas on every grid where they are needed, the tokens of each branch, and the weights made of both.
 #[derive(Debug)]

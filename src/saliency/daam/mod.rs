@@ -3,6 +3,7 @@
 mod compete;
 mod heat_map;
 mod maps;
+mod occurrence;
 mod options;
 pub(crate) mod package;
 mod recording;
@@ -12,6 +13,7 @@ mod spread;
 mod words;
 
 pub use heat_map::HeatMap;
+pub use occurrence::Occurrence;
 pub use options::DaamOptions;
 pub use refine::Refine;
 pub use series::Accumulate;
@@ -23,7 +25,7 @@ use crate::branch::Branch;
 use crate::diffusion::Predictions;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Report, Setup};
-use crate::prompt::{Named, Prompt, TokenSpan};
+use crate::prompt::{Named, TokenSpan};
 use crate::recipe::Recipe;
 use crate::saliency::{Competition, Differential, Normalize, Saliency, is_flat};
 use crate::step::Step;
@@ -33,54 +35,8 @@ use recording::{Merge, Recorder, Recording, Subjects};
 use refine::Refining;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use tch::Tensor;
-
-/// Which of a phrase's places in the prompt count. Where a second text encoder reads another prompt, its places count under `All`
-/// alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum Occurrence {
-    /// Every place.
-    #[default]
-    All,
-    /// The nth, counted from 0.
-    Nth(usize),
-    /// Those within bytes `start..end` of [`Prompt::text`].
-    Within {
-        /// First byte.
-        start: usize,
-        /// One past the last byte.
-        end: usize,
-    },
-}
-
-impl Occurrence {
-    /// The bytes of the places that count; `None`: of all.
-    fn of(self, phrase: &str, prompt: &Prompt) -> Result<Option<Vec<Range<usize>>>> {
-        let places = || prompt.places(phrase);
-        match self {
-            Self::All => Ok(None),
-            Self::Nth(n) => {
-                let places = places()?;
-                let place = places.get(n).cloned().ok_or_else(|| {
-                    let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
-                    Error::parameter("occurrence Nth", n, expected)
-                })?;
-                Ok(Some(vec![place]))
-            }
-            Self::Within { start, end } => {
-                let inside = |place: &Range<usize>| start <= place.start && place.end <= end;
-                let chosen: Vec<Range<usize>> = places()?.into_iter().filter(inside).collect();
-                if chosen.is_empty() {
-                    let expected = format!("bytes of \"{}\" that \"{phrase}\" lies in", prompt.text());
-                    return Err(Error::parameter("occurrence Within", format!("{start}..{end}"), expected));
-                }
-                Ok(Some(chosen))
-            }
-        }
-    }
-}
 
 /// Saliency of a phrase: its share of the prompt branch's cross-attention, mean over heads, sites and the phrase's
 /// tokens, read beside the output (the picture keeps every bit).

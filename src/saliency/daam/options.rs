@@ -1,6 +1,8 @@
 //! [`DaamOptions`]: the settings of a [`Daam`](super::Daam) beyond phrase, sites and window.
 
-use super::{Accumulate, Occurrence, Refine};
+use super::occurrence::Occurrence;
+use super::refine::Refine;
+use super::series::Accumulate;
 use crate::saliency::{Differential, Normalize};
 use serde::{Deserialize, Serialize};
 

@@ -1,0 +1,52 @@
+//! [`Occurrence`]: the places of a phrase that count.
+
+use crate::error::{Error, Result};
+use crate::prompt::Prompt;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// Which of a phrase's places in the prompt count. Where a second text encoder reads another prompt, its places count under `All`
+/// alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Occurrence {
+    /// Every place.
+    #[default]
+    All,
+    /// The nth, counted from 0.
+    Nth(usize),
+    /// Those within bytes `start..end` of [`Prompt::text`].
+    Within {
+        /// First byte.
+        start: usize,
+        /// One past the last byte.
+        end: usize,
+    },
+}
+
+impl Occurrence {
+    /// The bytes of the places that count; `None`: of all.
+    pub(super) fn of(self, phrase: &str, prompt: &Prompt) -> Result<Option<Vec<Range<usize>>>> {
+        let places = || prompt.places(phrase);
+        match self {
+            Self::All => Ok(None),
+            Self::Nth(n) => {
+                let places = places()?;
+                let place = places.get(n).cloned().ok_or_else(|| {
+                    let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
+                    Error::parameter("occurrence Nth", n, expected)
+                })?;
+                Ok(Some(vec![place]))
+            }
+            Self::Within { start, end } => {
+                let inside = |place: &Range<usize>| start <= place.start && place.end <= end;
+                let chosen: Vec<Range<usize>> = places()?.into_iter().filter(inside).collect();
+                if chosen.is_empty() {
+                    let expected = format!("bytes of \"{}\" that \"{phrase}\" lies in", prompt.text());
+                    return Err(Error::parameter("occurrence Within", format!("{start}..{end}"), expected));
+                }
+                Ok(Some(chosen))
+            }
+        }
+    }
+}
