@@ -30,10 +30,11 @@ use crate::color::Rgb;
 use crate::error::Result;
 use crate::raster::Raster;
 use crate::size::Size;
+use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// Lines and strokes of color: what a ControlNet of five channels is shown.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drawing {
     /// The lines.
     pub sketch: Sketch,

@@ -5,10 +5,12 @@ use crate::error::{Error, Result};
 use crate::mask::otsu;
 use crate::raster::{Filter, Raster};
 use crate::size::Size;
+use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// The lines of a picture, one bit for each pixel: the first channel of a hint for a ControlNet of edges and strokes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Serialize, Deserialize, Eq)]
+#[serde(into = "Raster", from = "Raster")]
 pub struct Sketch {
     lines: Vec<bool>,
     size: Size,
@@ -102,6 +104,21 @@ impl Sketch {
         let bytes: Vec<u8> = self.lines.iter().map(|line| u8::from(*line)).collect();
         let shape = [1, 1, i64::from(self.size.height), i64::from(self.size.width)];
         Ok(Tensor::f_from_slice(&bytes)?.f_reshape(shape)?.f_to_kind(Kind::Float)?)
+    }
+}
+
+/// As [`Sketch::raster`].
+impl From<Sketch> for Raster {
+    fn from(sketch: Sketch) -> Self {
+        sketch.raster()
+    }
+}
+
+/// Lines where a picture such as [`Sketch::raster`] makes is light.
+impl From<Raster> for Sketch {
+    fn from(lines: Raster) -> Self {
+        let size = lines.size();
+        Self { lines: lines.bytes().chunks_exact(3).map(|pixel| pixel.first() >= Some(&128)).collect(), size }
     }
 }
 

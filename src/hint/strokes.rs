@@ -30,7 +30,7 @@ const MOST_COLORS: usize = 64;
 ///     .line([(32.0, 40.0)], 4.0, Rgb(72, 61, 139)); // a dot
 /// assert_eq!(strokes.layer().pixel(30, 12), Some((Rgb(255, 99, 71), 255)));
 /// ```
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[must_use]
 pub struct Strokes {
     layer: Layer,

@@ -13,12 +13,15 @@ use crate::hint::Drawing;
 use crate::nn::{AddedConditions, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
+use crate::recipe::Recipe;
 use crate::size::Size;
 use crate::step::{Grid, Step};
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, Source};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -55,11 +58,26 @@ impl fmt::Display for Control<'_> {
 }
 
 /// What a ControlNet is shown.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Hint<'c> {
     Tensor(&'c Tensor),
-    Picture(&'c Raster),
-    Drawing(&'c Drawing),
+    Picture(Cow<'c, Raster>),
+    Drawing(Cow<'c, Drawing>),
+}
+
+/// A control as a file has it, without its net.
+#[derive(Serialize, Deserialize)]
+struct StoredControl<'c> {
+    hint: StoredHint<'c>,
+    scale: f64,
+    window: Window,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum StoredHint<'c> {
+    Picture(Cow<'c, Raster>),
+    Drawing(Cow<'c, Drawing>),
 }
 
 impl<'c> Control<'c> {
@@ -71,7 +89,7 @@ impl<'c> Control<'c> {
 
     /// Shows `net`, which has three channels, a picture. By hand it must have the picture's size; a request resizes it.
     pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
-        Self { net, hint: Hint::Picture(picture), scale: 1.0, window: Window::WHOLE }
+        Self { net, hint: Hint::Picture(Cow::Borrowed(picture)), scale: 1.0, window: Window::WHOLE }
     }
 
     /// Shows `net`, which has five channels, lines and strokes of color. A request brings them to the picture's size.
@@ -90,7 +108,7 @@ impl<'c> Control<'c> {
     /// # Ok(()) }
     /// ```
     pub const fn drawing(net: &'c ControlNet, drawing: &'c Drawing) -> Self {
-        Self { net, hint: Hint::Drawing(drawing), scale: 1.0, window: Window::WHOLE }
+        Self { net, hint: Hint::Drawing(Cow::Borrowed(drawing)), scale: 1.0, window: Window::WHOLE }
     }
 
     /// What everything it adds is multiplied by; 1 by default. 0.5 to 1 is usual, and 0 evaluates nothing.
@@ -105,13 +123,55 @@ impl<'c> Control<'c> {
         self
     }
 
+    /// The hint for people to look at; a tensor is not drawn.
+    pub(crate) fn shown(&self) -> Result<Option<Raster>> {
+        match &self.hint {
+            Hint::Tensor(_) => Ok(None),
+            Hint::Picture(picture) => Ok(Some(picture.clone().into_owned())),
+            Hint::Drawing(drawing) => drawing.raster().map(Some),
+        }
+    }
+
+    /// Scale and window, for reports.
+    pub(crate) fn figures(&self) -> Value {
+        json!({ "scale": self.scale, "window": self.window })
+    }
+
+    /// What makes it again beside a net.
+    ///
+    /// # Errors
+    /// [`Error::NotRepeatable`] for a hint that is a tensor.
+    pub(crate) fn recipe(&self) -> Result<Recipe> {
+        let hint = match &self.hint {
+            Hint::Tensor(_) => {
+                return Err(Error::NotRepeatable { what: format!("{self}: its hint is a tensor, and it") });
+            }
+            Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
+            Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
+        };
+        Recipe::of("Control", &StoredControl { hint, scale: self.scale, window: self.window })
+    }
+
+    /// The control of a recipe, with `net`.
+    ///
+    /// # Errors
+    /// [`Error::Malformed`] for the recipe of something else.
+    pub(crate) fn again(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
+        let StoredControl { hint, scale, window } = recipe.into_read::<StoredControl<'static>>()?;
+        let hint = match hint {
+            StoredHint::Picture(picture) => Hint::Picture(picture),
+            StoredHint::Drawing(drawing) => Hint::Drawing(drawing),
+        };
+        Ok(Self { net, hint, scale, window })
+    }
+
     /// Returns a note about hints that are brought to the picture's size.
     pub(crate) fn resized(&self, size: Size) -> Option<String> {
-        let own = match self.hint {
+        let own = match &self.hint {
             Hint::Tensor(_) => return None,
             Hint::Picture(picture) => vec![("picture", picture.size())],
-            Hint::Drawing(Drawing { sketch, strokes }) => {
-                vec![("sketch", sketch.size()), ("layer of strokes", strokes.layer().size())]
+            Hint::Drawing(drawing) => {
+                vec![("sketch", drawing.sketch.size()), ("layer of strokes", drawing.strokes.layer().size())]
             }
         };
         let other: Vec<String> = own
@@ -124,7 +184,7 @@ impl<'c> Control<'c> {
 
     /// The hint as the network reads it, [1 or n, channels, H, W], checked. Pictures are brought to `size` if there is one.
     fn hint(&self, size: Option<Size>) -> Result<Tensor> {
-        let hint = match (self.hint, size) {
+        let hint = match (&self.hint, size) {
             (Hint::Tensor(hint), _) => hint.shallow_clone(),
             (Hint::Picture(picture), Some(size)) if picture.size() != size => {
                 light(&picture.resize(size, Filter::Lanczos)?)?
@@ -133,7 +193,7 @@ impl<'c> Control<'c> {
             (Hint::Drawing(drawing), size) => drawing.hint(size.unwrap_or(drawing.sketch.size()))?,
         };
         let channels = self.net.config().conditioning_channels;
-        match (self.hint, hint.size().as_slice()) {
+        match (&self.hint, hint.size().as_slice()) {
             (Hint::Picture(_), _) if channels != 3 => {
                 let expected = "a ControlNet for pictures, of 3; give the others a tensor with Control::new";
                 return Err(Error::parameter("conditioning_channels", channels, expected));

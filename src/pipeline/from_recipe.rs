@@ -8,13 +8,18 @@ use crate::conditioning::Codec;
 use crate::diffusion::SchedulerFamily;
 use crate::diffusion::solver::{self, Solver};
 use crate::error::{Error, Result};
-use crate::model::hex;
+use crate::guidance::{Picture, Report};
+use crate::model::{Control, hex};
+use crate::nn::ControlNet;
 use crate::raster::Raster;
 use crate::recipe::Recipe;
 use crate::size::Size;
 use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
+
+/// What is said of a hint whose ControlNet was not given.
+const NO_NET: &str = "a ControlNet took part, whose hint, scale and window are in the file; give the net by net";
 
 impl<'p> Request<'p> {
     /// The run that made a picture, as a request: of a PNG file that [`Output::save`](super::Output::save) wrote, the same run,
@@ -54,6 +59,43 @@ impl<'p> Request<'p> {
         }
     }
 
+    /// Gives a ControlNet of the run that is repeated: it is shown the hint that the file has, with its scale and in its window. Several
+    /// are given in the order in which they were attached.
+    ///
+    /// ```no_run
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::pipeline::{Pipeline, Request};
+    /// use impasto::Source;
+    ///
+    /// let mut pipeline = Pipeline::builder().source(Source::file("sd15.safetensors")).build()?;
+    /// let coloring = pipeline.model().controlnet(&Source::dir("color-controlnet"))?;
+    /// let output = Request::from_png(&mut pipeline, "colored.png")?.net(&coloring)?.run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if every hint of the file has its net already; [`Error::Malformed`] for a broken recipe.
+    pub fn net(mut self, net: &'p ControlNet) -> Result<Self> {
+        let kept = self.kept_controls.pop_front().ok_or_else(|| {
+            let expected = "as many nets as the file has hints; Request::control attaches others";
+            Error::parameter("net", "one more", expected)
+        })?;
+        self.controls.push(Control::again(net, kept)?);
+        Ok(self)
+    }
+
+    /// What ControlNets were shown, for reports.
+    pub(super) fn control_reports(&self) -> Result<Vec<Report>> {
+        let report = |control: &Control<'_>| -> Result<Report> {
+            let told = Report::new("ControlNet").data(control.figures());
+            Ok(match control.shown()? {
+                Some(hint) => told.picture(Picture::new("hint", hint)),
+                None => told,
+            })
+        };
+        self.controls.iter().map(report).collect()
+    }
+
     /// Doubts before the run, in sentences, which [`Output::notes`](super::Output::notes) has too: what cannot be repeated
     /// of the run that the request came from, how much longer a size takes than the model's own, words that the embedded model
     /// does not know, and ControlNets' pictures and drawings of another size than the picture. Empty if nothing is.
@@ -65,7 +107,8 @@ impl<'p> Request<'p> {
         let size = Size::new((grid.w * cell) as u32, (grid.h * cell) as u32);
         let resized = self.controls.iter().filter_map(|control| control.resized(size));
         let doubts = [self.doubts_of_size()?, self.model.doubts_of(&self.understood()?.0)?];
-        Ok(self.notes.iter().cloned().chain(doubts.into_iter().flatten()).chain(resized).collect())
+        let without = self.kept_controls.iter().map(|_| NO_NET.to_owned());
+        Ok(self.notes.iter().cloned().chain(without).chain(doubts.into_iter().flatten()).chain(resized).collect())
     }
 
     /// What is to be told of a size that is far beyond the model's own.
@@ -99,6 +142,7 @@ impl<'p> Request<'p> {
             }
         };
         let attached = self.attached.iter().map(|guidance| guidance.recipe());
+        let controls = self.controls.iter().filter_map(|control| told(control.recipe())).collect();
         let guidances = attached.chain(self.guidances.iter().map(|guidance| guidance.recipe()));
         let guidances = guidances.filter_map(&mut told).collect();
         let solver = self.solver.as_ref().and_then(|solver| told(solver.recipe()));
@@ -120,7 +164,8 @@ impl<'p> Request<'p> {
         if let Some((_, share)) = self.resumed {
             missing.push(format!("it went on with another run's latents; give them by resume, with the share {share}"));
         }
-        missing.extend(self.controls.iter().map(|control| format!("{control}; give it by control")));
+        // A run without a net that it was to have is told of it again.
+        missing.extend(self.kept_controls.iter().map(|_| NO_NET.to_owned()));
         let grid = self.grid()?;
         let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
         let scale = self.config.guidance_scale.unwrap_or(self.model.defaults().guidance_scale);
@@ -145,6 +190,7 @@ impl<'p> Request<'p> {
             combine,
             strength: self.picture.map(|(_, strength)| strength.share()),
             guidances,
+            controls,
             missing,
         })
     }
@@ -152,6 +198,7 @@ impl<'p> Request<'p> {
     fn following(mut self, recipe: RunRecipe) -> Result<Self> {
         self.compare(&recipe)?;
         self.notes.extend(recipe.missing);
+        self.kept_controls = recipe.controls.into();
         if let Some(name) = &recipe.config.solver_named {
             solver::by_name(name)?;
         }

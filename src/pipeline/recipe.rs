@@ -47,13 +47,16 @@ pub struct RunRecipe {
     pub strength: Option<f64>,
     /// What steered the run, in the order it was attached.
     pub guidances: Vec<Recipe>,
+    /// ControlNets' hints, scales and windows, in the order they were attached; [`Request::net`](super::Request::net) gives the nets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<Recipe>,
     /// What took part and no file can say, in sentences.
     pub missing: Vec<String>,
 }
 
 /// The form that is written.
 pub(super) const FORMAT: u32 = 1;
-/// Most guidance methods of a recipe that is read; each one takes time at every step.
+/// Most guidance methods and most ControlNets of a recipe that is read; each one takes time at every step.
 const MOST_GUIDANCES: usize = 256;
 /// Keyword of the JSON.
 const OWN: &str = "impasto";
@@ -172,10 +175,10 @@ impl PngRecipe {
                 return Err(malformed(format!("the maps and pictures in its recipe unpack to more than {most} MiB")));
             }
             let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;
-            let count = recipe.guidances.len();
-            if count > MOST_GUIDANCES {
+            let (count, controls) = (recipe.guidances.len(), recipe.controls.len());
+            if count.max(controls) > MOST_GUIDANCES {
                 return Err(malformed(format!(
-                    "its recipe has {count} guidance methods; expected at most {MOST_GUIDANCES}"
+                    "its recipe has {count} guidance methods and {controls} ControlNets; expected at most {MOST_GUIDANCES} of each"
                 )));
             }
             return Ok(Self::Recipe(Box::new(recipe)));

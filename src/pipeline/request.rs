@@ -15,10 +15,12 @@ use crate::methods::ColorForce;
 use crate::model::{Control, Controlled, Model};
 use crate::prompt::{PromptColor, colors};
 use crate::raster::{Filter, Raster};
+use crate::recipe::Recipe;
 use crate::saliency::Occurrence;
 use crate::sampler::{CancelToken, Origin, Progress, Run, Sampler, Start};
 use crate::size::Size;
 use crate::step::Grid;
+use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
@@ -67,6 +69,8 @@ pub struct Request<'p> {
     pub(super) mask: Option<&'p Raster>,
     pub(super) resumed: Option<(&'p Tensor, f64)>,
     pub(super) controls: Vec<Control<'p>>,
+    /// Hints of the run it came from whose nets are not given yet.
+    pub(super) kept_controls: VecDeque<Recipe>,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
     on_preview: Option<(usize, Show<'p>)>,
@@ -116,6 +120,7 @@ impl<'p> Request<'p> {
             return Err(Error::parameter("micro_conditioning", "set for this model", expected));
         }
         let (model, grid) = (self.model, self.grid()?);
+        let hints = self.control_reports()?;
         let mut controlled = Controlled::sized(model, &self.controls, recipe.config.size)?;
         if let Some(guess) = self.config.guess {
             controlled = controlled.guess(guess);
@@ -147,7 +152,8 @@ impl<'p> Request<'p> {
         if let Some(candidate) = run.candidate() {
             recipe.choose(candidate)?;
         }
-        let (latents, seed, reports) = (run.latent().shallow_clone(), recipe.config.seed, run.reports()?);
+        let (latents, seed, mut reports) = (run.latent().shallow_clone(), recipe.config.seed, run.reports()?);
+        reports.extend(hints);
         Ok(Output { images, latents, seed, notes, reports, timing, recipe })
     }
 
@@ -163,6 +169,7 @@ impl<'p> Request<'p> {
             mask: None,
             resumed: None,
             controls: Vec::new(),
+            kept_controls: VecDeque::new(),
             cancel: CancelToken::default(),
             on_step: None,
             on_preview: None,

@@ -73,10 +73,15 @@ impl Layer {
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
             return Err(Error::parameter("path", path.display(), "a name that ends in .png, which keeps alpha"));
         }
+        let bytes = self.png().map_err(|source| Error::Image { path: path.into(), source })?;
+        write_whole(path, &bytes)
+    }
+
+    /// The bytes of a PNG file.
+    pub(super) fn png(&self) -> std::result::Result<Vec<u8>, image::ImageError> {
         let mut bytes = Cursor::new(Vec::new());
-        let encoded = self.0.write_to(&mut bytes, ImageFormat::Png);
-        encoded.map_err(|source| Error::Image { path: path.into(), source })?;
-        write_whole(path, bytes.get_ref())
+        self.0.write_to(&mut bytes, ImageFormat::Png)?;
+        Ok(bytes.into_inner())
     }
 
     /// Width and height.

@@ -1,11 +1,11 @@
 //! PNG beyond pixels: text beside them, and pictures inside of texts.
 
-use super::{Raster, decode};
+use super::{Layer, Raster, decode};
 use crate::error::{Error, Result};
 use crate::files::{self, write_whole};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use image::{ImageFormat, ImageReader};
+use image::{DynamicImage, ImageFormat, ImageReader};
 use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::borrow::Cow;
@@ -180,12 +180,32 @@ impl Serialize for Raster {
 
 impl<'de> Deserialize<'de> for Raster {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        let url = Cow::<str>::deserialize(from)?;
-        let encoded = url.strip_prefix(DATA_URL).ok_or_else(|| de::Error::custom("expected a PNG in a data URL"))?;
-        let bytes = BASE64_STANDARD.decode(encoded).map_err(de::Error::custom)?;
-        let reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
-        Ok(Self(decode(reader).map_err(de::Error::custom)?.into_rgb8()))
+        Ok(Self(embedded(&Cow::<str>::deserialize(from)?).map_err(de::Error::custom)?.into_rgb8()))
     }
+}
+
+/// As a PNG in a data URL, up to 256 MiB of pixels.
+impl Serialize for Layer {
+    fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
+        if self.bytes().len() > LARGEST {
+            return Err(ser::Error::custom(format!("a layer of {} pixels is too large for a text", self.size())));
+        }
+        let png = self.png().map_err(ser::Error::custom)?;
+        (DATA_URL.to_owned() + &BASE64_STANDARD.encode(png)).serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Layer {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        Ok(embedded(&Cow::<str>::deserialize(from)?).map_err(de::Error::custom)?.into_rgba8().into())
+    }
+}
+
+/// The picture in a data URL.
+fn embedded(url: &str) -> std::result::Result<DynamicImage, String> {
+    let encoded = url.strip_prefix(DATA_URL).ok_or("expected a PNG in a data URL")?;
+    let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| error.to_string())?;
+    decode(ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png)).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing}
 use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig, UNet};
+use impasto::pipeline::Request;
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::weights::{Tensors, Weights};
 use impasto::{
@@ -397,5 +398,41 @@ fn drawing_is_shown_at_the_size_of_the_picture() -> Result<()> {
     assert!(!by_hand.notes.join("; ").contains("brought to"));
     let error = run(&mut pipeline, Control::drawing(&three, &drawing)).expect_err("three channels").to_string();
     assert!(error.contains("conditioning_channels is 3") && error.contains("of 5"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
+    let (mut pipeline, five, three, drawing) = (Pipeline::builder().build()?, net(1, 5)?, net(2, 3)?, drawing());
+    let sketch = drawing.sketch.raster();
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("run.png");
+    let first = Control::drawing(&five, &drawing).scale(0.7).window(Window::progress(0.0..=0.5));
+    let request = pipeline.request("a red boat").size((96, 64)).seed(7).steps(2).control(first);
+    let output = request.control(Control::picture(&three, &sketch)).run()?;
+    output.save(0, &path)?;
+    let hints: Vec<_> = output.reports.iter().filter(|report| report.name == "ControlNet").collect();
+    assert!(hints.len() == 2 && hints.iter().all(|report| report.pictures.len() == 1), "{hints:?}");
+
+    let without = Request::from_png(&mut pipeline, &path)?;
+    let notes = without.notes()?;
+    assert_eq!(notes.iter().filter(|note| note.contains("give the net by net")).count(), 2, "{notes:?}");
+    assert!(without.run()?.image(0)? != output.image(0)?);
+
+    let again = Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?;
+    assert!(!again.notes()?.join(";").contains("give the net"));
+    let repeated = again.run()?;
+    assert!(repeated.image(0)? == output.image(0)?, "the repeated picture is another one");
+    assert_eq!(repeated.recipe().controls, output.recipe().controls);
+    let error =
+        Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?.net(&three).expect_err("no hint is left");
+    assert!(error.to_string().contains("as many nets as the file has hints"), "{error}");
+
+    // A tensor is no picture: the file says that it is missing.
+    let packed = drawing.hint((96, 64))?;
+    let request = pipeline.request("a red boat").size((96, 64)).steps(2).control(Control::new(&five, &packed));
+    request.run()?.save(0, &path)?;
+    let notes = Request::from_png(&mut pipeline, &path)?.notes()?.join("; ");
+    assert!(notes.contains("a ControlNet acted with scale 1") && notes.contains("its hint is a tensor"), "{notes}");
     Ok(())
 }
