@@ -5,6 +5,7 @@
 use impasto::composition::Composition;
 use impasto::diffusion::SchedulerConfig;
 use impasto::guidance::Guidance;
+use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::Palette;
 use impasto::nn::{
@@ -15,7 +16,7 @@ use impasto::pipeline::{Infotext, Pipeline, Request};
 use impasto::prompt::{Piece, colors, parse};
 use impasto::text::{Long, Tokenizer};
 use impasto::weights::{Tensors, Weights, parse_safetensors};
-use impasto::{Prompt, Raster, Result, Rgb};
+use impasto::{Prompt, Raster, Result, Rgb, Source};
 use std::cell::RefCell;
 use tch::{Device, Kind};
 
@@ -23,7 +24,7 @@ use tch::{Device, Kind};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target, called as its folder in `corpus/` is.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 11] = [
     ("safetensors", safetensors),
     ("config", config),
     ("tokenizer", tokenizer),
@@ -33,6 +34,8 @@ pub const TARGETS: [Target; 9] = [
     ("recipe", recipe),
     ("composition", composition),
     ("palette", palette),
+    ("hint", hint),
+    ("controlnet", controlnet),
 ];
 
 /// A safetensors file.
@@ -169,6 +172,36 @@ pub fn palette(data: &[u8]) {
     {
         let _ = paint.legend((64, 64));
     }
+}
+
+/// A picture file as strokes of color and as line art, brought to the size of a small picture.
+pub fn hint(data: &[u8]) {
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(file.path(), data).expect("written");
+    let strokes = Strokes::open(file.path());
+    let art = Raster::open(file.path()).and_then(|picture| Sketch::of_line_art(&picture));
+    if let Ok(strokes) = &strokes
+        && let Ok(colors) = strokes.colors()
+    {
+        assert!(!colors.is_empty());
+    }
+    let drawing = Drawing {
+        sketch: art.unwrap_or_else(|_| Sketch::blank((8, 8))),
+        strokes: strokes.unwrap_or_else(|_| Strokes::new((8, 8))),
+    };
+    if let Ok(hint) = drawing.hint((32, 24)) {
+        assert_eq!(hint.size(), [1, 5, 24, 32]);
+    }
+}
+
+/// A file that says to be a ControlNet.
+pub fn controlnet(data: &[u8]) {
+    let file = tempfile::Builder::new().suffix(".safetensors").tempfile().expect("a temporary file");
+    std::fs::write(file.path(), data).expect("written");
+    with_pipeline(|pipeline| {
+        let loaded = pipeline.model().controlnet(&Source::file(file.path()));
+        assert!(loaded.is_err(), "a ControlNet of a few tensors");
+    });
 }
 
 thread_local! {

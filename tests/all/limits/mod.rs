@@ -105,4 +105,4 @@ macro_rules! bounded {
     };
 }
 
-bounded!(safetensors, config, tokenizer, prompt, colors, infotext, recipe, composition, palette);
+bounded!(safetensors, config, tokenizer, prompt, colors, infotext, recipe, composition, palette, hint, controlnet);
