@@ -1,4 +1,4 @@
-//! How closely ControlNets for lines and strokes follow held-out drawings, alone and together with exact strokes:
+//! Measures how closely ControlNets for lines and strokes follow held-out drawings, alone and together with exact strokes:
 //!
 //! ```text
 //! cargo run --release -p impasto-train --example control_figures -- 32 a.safetensors b.safetensors

@@ -1,4 +1,4 @@
-//! How closely a picture follows the drawing that it was painted from.
+//! [`Adherence`]: a measure of how closely a picture follows the drawing that it was painted from.
 
 use impasto::hint::{Canny, Drawing, Sketch};
 use impasto::{Raster, Result, Rgb, Size};
@@ -10,7 +10,7 @@ const ALIKE: f64 = 4.0;
 /// Pixels that an object has at least.
 const LEAST: usize = 64;
 
-/// How closely a picture follows lines and strokes.
+/// A measure of how closely a picture follows lines and strokes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adherence {
     /// F1 of the painted edges against the lines, 0..=1; see [`edge_f1`].

@@ -30,6 +30,7 @@ const STROKES: [u32; 4] = [0, 1, 3, 8];
 const ANIMATED: u32 = 8;
 /// Thickness of strokes that are shown, in pixels.
 const THICKNESS: u32 = 3;
+
 /// Teaches a ControlNet to follow lines and strokes of color, on any checkpoint of the family; the checkpoint stays as it is.
 pub struct ControlTask {
     model: Model,
@@ -112,7 +113,7 @@ impl ControlTask {
         Ok(Tensor::f_cat(&samples.iter().map(latent).collect::<Result<Vec<_>>>()?, 0)?.f_to_kind(Kind::Float)?)
     }
 
-    /// What the text encoders make of captions.
+    /// Encodes captions.
     fn contexts(&self, captions: &[&str]) -> Result<Told> {
         let mut all = captions.iter().map(|caption| self.model.text(caption)).collect::<Result<Vec<_>>>()?;
         Conditioning::equalize(&mut all, &self.model)?;
@@ -140,7 +141,7 @@ impl ControlTask {
         ControlNet::new(&parameters.weights("", self.kind), &self.config)
     }
 
-    /// Medians of what pictures of held-out drawings keep of lines and strokes.
+    /// Measures how closely pictures of held-out drawings follow them, as medians.
     fn adherence(&self, net: &ControlNet) -> Result<Vec<(&'static str, f64)>> {
         let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
         let (mut edges, mut strokes, mut objects) = (Vec::new(), Vec::new(), Vec::new());
@@ -158,7 +159,7 @@ impl ControlTask {
         Ok(named.into_iter().filter_map(|(name, values)| Some((name, median(values)?))).collect())
     }
 
-    /// What is painted of a held-out picture's lines and its first strokes, for each count of strokes.
+    /// Paints a held-out picture's lines and its first strokes, for each count of strokes.
     fn stroke_after_stroke(&self, net: &ControlNet, number: u64, counts: &[u32]) -> Result<Vec<Painted>> {
         let Sample { picture, caption, .. } = self.held_out.sample(number)?;
         let sketch = Canny::default().edges(&picture)?;
@@ -185,7 +186,7 @@ impl ControlTask {
     }
 }
 
-/// What was painted with some strokes.
+/// A picture that was painted with some strokes.
 struct Painted {
     count: u32,
     drawing: Drawing,
@@ -199,7 +200,7 @@ struct Noising<'a> {
     source: &'a mut impasto::diffusion::Noise,
 }
 
-/// What the networks are told of captions.
+/// Encoded captions, as the networks read them.
 struct Told {
     context: Tensor,
     added: AddedConditions,

@@ -1,4 +1,4 @@
-//! What trainings of denoisers share: timesteps, noise, and how much each error counts.
+//! Timesteps, noise and weights of errors, which all trainings of denoisers share.
 
 use impasto::Result;
 use impasto::diffusion::{Noise, Prediction, TrainingSchedule};
@@ -21,9 +21,9 @@ pub(super) struct Denoising {
 
 /// Latents with noise in them, and what a network is to make of them.
 pub(super) struct Noised {
-    /// What the network reads, [n, c, h, w].
+    /// The network's input, [n, c, h, w].
     pub sample: Tensor,
-    /// What it is to put out, likewise.
+    /// The output that it is to give, likewise.
     pub target: Tensor,
     /// Timesteps, [n].
     pub timesteps: Tensor,
@@ -60,7 +60,7 @@ impl Denoising {
         Ok(Noised { sample: Tensor::f_cat(&samples, 0)?, target: Tensor::f_cat(&targets, 0)?, timesteps })
     }
 
-    /// How much the errors of a batch count, [n]: those of the clean picture count as much as the signal-to-noise ratio, up to a
+    /// Weights of the errors of a batch, [n]: those of the clean picture count as much as the signal-to-noise ratio, up to a
     /// limit, whatever the network predicts.
     pub(super) fn weights(&self, timesteps: &[usize], device: Device) -> Result<Tensor> {
         let [zero, one] = [0.0f32, 1.0].map(Tensor::from);

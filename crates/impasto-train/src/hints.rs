@@ -1,4 +1,4 @@
-//! Lines and strokes that somebody might have drawn before a picture was there: hints for a ControlNet in training.
+//! Lines and strokes as a person might have drawn them before a picture was there: hints for a ControlNet in training.
 
 use impasto::hint::{Canny, Drawing, Scribble, Sketch, Strokes};
 use impasto::{Raster, Result, Size};
@@ -66,7 +66,7 @@ fn smooth(picture: &Raster, rng: &mut impl Rng) -> Strokes {
             (middle.0 + t * along.0 + t * t * bend.0, middle.1 + t * along.1 + t * t * bend.1)
         });
         let Some(color) = picture.pixel(middle.0 as u32, middle.1 as u32) else { continue };
-        // A stroke ends where the picture has another color: nobody paints over the border of what is to have one color.
+        // A stroke ends where the picture has another color, as a person would not paint over a border.
         let alike = |&(x, y): &(f64, f64)| {
             x >= 0.0 && y >= 0.0 && picture.pixel(x as u32, y as u32).is_some_and(|other| other.delta_e(color) < 10.0)
         };

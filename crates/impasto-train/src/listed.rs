@@ -46,7 +46,7 @@ struct Entry {
     caption: String,
 }
 
-/// What the loaders and the training share.
+/// State that the loaders and the training share.
 #[derive(Debug)]
 struct Shelf {
     entries: Vec<Entry>,
@@ -72,9 +72,9 @@ struct State {
     /// Entries that cannot be read, and why the first of them could not.
     bad: BTreeSet<usize>,
     reason: Option<String>,
-    /// The entries as they come the `.0`-th time.
+    /// The order of the entries in the round of this number.
     order: Option<(u64, Arc<Vec<usize>>)>,
-    /// Is nobody left to load for?
+    /// Set when the training is over, so that the loaders end.
     over: bool,
 }
 
@@ -181,7 +181,7 @@ impl Shelf {
             let sample = self.make(number);
             state = self.state();
             state.ready.insert(number, Some(sample));
-            // Samples that nobody fetched while the training went on are dropped.
+            // Samples that were not taken while the training went on are dropped.
             let old = state.wanted.saturating_sub(4 * AHEAD);
             state.ready.retain(|number, sample| *number >= old || sample.is_none());
             self.changed.notify_all();

@@ -176,7 +176,7 @@ impl Training {
             // A worker that is gone has left its error in the other channel.
             let _ = orders.send(Shard { seed: self.seed, step, part, parts: parts as u64, progress });
         }
-        // In the order of the parts, whoever is ready first: sums of floats depend on it.
+        // In the order of the parts, whichever is ready first: sums of floats depend on it.
         let order = (0..parts).filter_map(|part| workers.get(part % workers.len().max(1)));
         let mut shares = order.map(|(_, shares)| shares.recv().unwrap_or(Err(Error::Cancelled)));
         let (mut gradients, mut figures) = shares.next().unwrap_or(Err(Error::Cancelled))?;

@@ -46,7 +46,7 @@ fn folder_has_captions_beside_its_pictures() {
     assert_eq!(listed.len(), 4);
     let mut round = captions(&listed, 0, 4);
     let second = captions(&listed, 4, 40);
-    // The order is the seed's, whoever asks and from where on.
+    // The order is the seed's, from wherever samples are taken.
     assert_eq!(captions(&open(&own).unwrap(), 2, 6)[..2], round[2..]);
     assert_eq!(captions(&open(&own).unwrap(), 4, 40), second);
     round.sort();
@@ -101,7 +101,7 @@ fn pictures_at_urls_are_fetched_once() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = server.local_addr().unwrap();
     let body = fs::read(folder.path().join("2.png")).unwrap();
-    // Serves one picture to whoever asks for /2.png, and nothing else.
+    // Serves one picture, /2.png, and nothing else.
     let asked = std::thread::spawn(move || {
         let mut asked = 0;
         for stream in server.incoming().take(2) {
