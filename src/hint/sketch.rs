@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 /// The lines of a picture, one bit for each pixel: the first channel of a hint for a ControlNet of edges and strokes.
-#[derive(Clone, PartialEq, Serialize, Deserialize, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "Raster", from = "Raster")]
 pub struct Sketch {
     lines: Vec<bool>,
@@ -107,7 +107,7 @@ impl Sketch {
     }
 }
 
-/// As [`Sketch::raster`].
+/// White lines on black; see [`Sketch::raster`].
 impl From<Sketch> for Raster {
     fn from(sketch: Sketch) -> Self {
         sketch.raster()

@@ -1,4 +1,4 @@
-//! Laws of exact color forcing, on a toy model.
+//! Laws of exact color forcing, on a toy model and on the embedded one.
 
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::EulerAncestral;
@@ -7,10 +7,10 @@ use impasto::guidance::{Guidance, Plan, Setup};
 use impasto::mask::Region;
 use impasto::methods::ColorForce;
 use impasto::methods::color_force::{ColorStat, ColorWarning, Cutoff, Feedback, ForceTarget, ProtectMode, Texture};
-use impasto::saliency::{Daam, Occurrence, Recorded, Refine, Saliency};
+use impasto::saliency::{Daam, Occurrence, Recorded, Refine, Saliency, Spread};
 use impasto::sampler::{Batching, Sampler, Start};
 use impasto::testing::ToyModel;
-use impasto::{Branch, Grid, Result, Rgb, Step, Window};
+use impasto::{Branch, Grid, Pipeline, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
@@ -509,5 +509,31 @@ fn alternative_saliency_is_the_sum_of_both() -> Result<()> {
         latents(sampler().guide(force().alternative_saliency("pink")), 1, 7)?,
         latents(sampler().guide(by_hand), 1, 7)?
     );
+    Ok(())
+}
+
+#[test]
+fn regions_that_spread_share_no_cell_and_keep_their_own() -> Result<()> {
+    // Beside each other in the hair of a portrait, so that both spread over the same things.
+    let drawn = || [Region::rect(0.35..0.45, 0.2..0.26), Region::rect(0.55..0.65, 0.2..0.26)];
+    let mut pipeline = Pipeline::builder().build()?;
+    let mut maps = |compete: bool| -> Result<[Tensor; 2]> {
+        let spread = |own: usize| {
+            let [region, rival] = [own, 1 - own].map(|at| drawn()[at].clone());
+            if compete { Spread::of(region).among([rival]) } else { Spread::of(region) }
+        };
+        let [mut first, mut second] = [0, 1].map(spread);
+        pipeline.request("1girl, hair").seed(7).steps(4).guide(&mut first).guide(&mut second).run()?;
+        Ok([first.map()?.expect("a map"), second.map()?.expect("a map")])
+    };
+    let (apart, alone) = (maps(true)?, maps(false)?);
+    // What both reach equally, as the greatest value, stays with both.
+    let unequal = alone[0].ne_tensor(&alone[1]);
+    let shared = |[a, b]: &[Tensor; 2]| a.minimum(b).gt(0.35).logical_and(&unequal).sum(Kind::Int64).int64_value(&[]);
+    assert!(shared(&alone) > 0, "neither reaches beyond its own cells");
+    assert_eq!(shared(&apart), 0);
+    for (kept, region) in apart.iter().zip([(11, 14), (17, 20)]) {
+        assert!(kept.slice(2, 7, 8, 1).slice(3, region.0 + 1, region.1, 1).min().double_value(&[]) > 0.9);
+    }
     Ok(())
 }

@@ -246,7 +246,7 @@ impl Shelf {
         scaled.crop(y..y + height, x..x + width)
     }
 
-    /// Where the picture at a URL is in the cache, fetched if need be.
+    /// Fetches the picture at a URL into the cache, unless it is there, and returns its path.
     fn fetched(&self, url: &str) -> Result<PathBuf> {
         let name: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let path = self.cache.join(name);

@@ -38,7 +38,7 @@ const VAE: &str = include_str!("../networks/vae.json");
 const UNET: &str = include_str!("../networks/unet.json");
 /// Channels of the hint's embedding in the embedded model's ControlNet.
 const SMALL_WIDTHS: [i64; 4] = [8, 16, 32, 64];
-/// Those of Stable Diffusion's ControlNets.
+/// Channels of the hint's embedding in Stable Diffusion's ControlNets.
 const USUAL_WIDTHS: [i64; 4] = [16, 32, 96, 256];
 
 /// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet for any model.
@@ -121,7 +121,7 @@ struct ControlOptions {
     /// kind.
     #[arg(long, value_name = "PATH")]
     pictures: Option<PathBuf>,
-    /// Where it is trained: cpu, mps, cuda, or cuda:1 and so on.
+    /// Device that it is trained on: cpu, mps, cuda, or cuda:1 and so on.
     #[arg(long, default_value = "cpu", value_parser = device)]
     device: Device,
     /// Deviation of the mean that the noise has in patches. The default is .1 for the embedded model, which was trained

@@ -13,7 +13,7 @@ pub trait Pictures: Send + Sync {
     /// Whatever hinders it; the training ends with it.
     fn sample(&self, number: u64) -> Result<Sample>;
 
-    /// How many pictures could not be read and were skipped; `None` if none can be.
+    /// Number of pictures that could not be read and were skipped; `None` if none can be.
     fn skipped(&self) -> Option<usize> {
         None
     }
@@ -24,7 +24,7 @@ pub trait Pictures: Send + Sync {
 pub struct Sample {
     /// The picture.
     pub picture: Raster,
-    /// What is to be seen on it, in words.
+    /// Description of the picture in words.
     pub caption: String,
     /// The picture as the model's VAE encodes it, [1, c, h, w] f32, if that is known.
     pub latent: Option<Tensor>,

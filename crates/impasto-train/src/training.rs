@@ -30,7 +30,7 @@ pub struct Training {
     pub workers: usize,
     /// Number of batches that each worker takes in a step, at least 1: their gradients are averaged (gradient accumulation).
     pub accumulate: usize,
-    /// Where the weights are, and everything that is computed with them.
+    /// Device of the weights, and of everything that is computed with them.
     pub device: Device,
     /// The course of the learning rates, and the number of steps.
     pub rate: Rate,

@@ -227,7 +227,7 @@ struct Forces {
     all: Vec<ColorForce>,
     /// Which of them is that of each color that was asked for.
     of_asked: Vec<Option<usize>>,
-    /// What they were painted with.
+    /// Strokes that they were painted with.
     strokes: Option<Strokes>,
 }
 

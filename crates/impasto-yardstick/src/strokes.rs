@@ -1,4 +1,4 @@
-//! Strokes that somebody might paint on a picture to color its parts.
+//! Strokes that a person might paint on a picture to color its parts.
 
 use crate::metrics::{Picture, unit};
 use crate::regions::{Mask, area, components, erode};

@@ -58,7 +58,7 @@ impl Spread {
     }
 
     /// Names other drawn regions. Each cell goes to the region that spreads there most, and those that a region was drawn on to that
-    /// one; elsewhere the map is 0. By default there are none, and every cell that the region reaches is its own.
+    /// one; elsewhere the map is 0, and a cell that two reach equally stays with both. By default there are none, and every cell that the region reaches is its own.
     pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
         self.rivals = rivals.into_iter().collect();
         self

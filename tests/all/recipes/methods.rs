@@ -75,7 +75,7 @@ fn differential_repeats() -> Result<()> {
 #[test]
 fn spread_of_a_region_repeats() -> Result<()> {
     repeats(|r| {
-        let under = Spread::of(Region::rect(0.3..0.5, 0.2..0.4)).power(2);
+        let under = Spread::of(Region::rect(0.3..0.5, 0.2..0.4)).power(2).among([Region::rect(0.6..0.8, 0.2..0.4)]);
         r.guide(ColorForce::published("a stroke", Rgb(255, 99, 71)).saliency(under).saliency_cutoff(0.5))
     })
 }
