@@ -1,6 +1,7 @@
 //! Hints for ControlNets: lines and strokes of color.
 //!
-//! A ControlNet for edges and strokes reads five channels: lines, then red, green, blue and alpha of the strokes, premultiplied.
+//! A ControlNet for edges and strokes reads five channels: lines, then red, green, blue and alpha of the strokes, premultiplied unless
+//! [`Control::straight_alpha`](crate::Control::straight_alpha) says otherwise.
 //!
 //! ```
 //! use impasto::{Raster, Rgb, Size};
@@ -53,6 +54,15 @@ impl Drawing {
         Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
     }
 
+    /// The same with straight alpha: colors as they were painted wherever alpha is above 0.
+    pub(crate) fn straight_hint(&self, size: Size) -> Result<Tensor> {
+        let hint = self.hint(size)?;
+        let (lines, colors, alpha) = (hint.f_narrow(1, 0, 1)?, hint.f_narrow(1, 1, 3)?, hint.f_narrow(1, 4, 1)?);
+        // A premultiplied color of no alpha is 0 and stays so.
+        let divisor = alpha.f_where_self(&alpha.f_gt(0.0)?, &alpha.f_ones_like()?)?;
+        Ok(Tensor::f_cat(&[lines, colors.f_div(&divisor)?, alpha], 1)?)
+    }
+
     /// The drawing for people to look at, at the size of the strokes: strokes on white paper, black lines over them.
     ///
     /// # Errors
@@ -94,6 +104,22 @@ mod tests {
         for (got, want) in got.iter().zip(golden["tensor_chw"].as_array().unwrap()) {
             assert!((f64::from(*got) - want.as_f64().unwrap()).abs() < 1e-7, "{got} {want}");
         }
+        Ok(())
+    }
+
+    #[test]
+    fn straight_alpha_gives_the_colors_back() -> Result<()> {
+        let size = Size::new(3, 1);
+        let layer = Layer::from_bytes(vec![255, 102, 0, 255, 255, 102, 0, 51, 9, 9, 9, 0], size)?;
+        let drawing = Drawing { sketch: Sketch::blank(size), strokes: Strokes::of(layer) };
+        let rows = |hint: Tensor| {
+            Vec::<f32>::try_from(hint.narrow(1, 1, 4).permute([0, 2, 3, 1]).contiguous().view(-1)).unwrap()
+        };
+        let near = |got: Vec<f32>, want: [f32; 12]| {
+            assert!(got.iter().zip(want).all(|(got, want)| (got - want).abs() < 1e-6), "{got:?}")
+        };
+        near(rows(drawing.hint(size)?), [1.0, 0.4, 0.0, 1.0, 0.2, 0.08, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0]);
+        near(rows(drawing.straight_hint(size)?), [1.0, 0.4, 0.0, 1.0, 1.0, 0.4, 0.0, 0.2, 0.0, 0.0, 0.0, 0.0]);
         Ok(())
     }
 

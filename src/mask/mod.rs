@@ -1,5 +1,6 @@
 //! Regions of the picture, and how they are brought from one size to another: arrays in 0..=1 and nothing else.
 
+mod alike;
 mod guided_filter;
 mod otsu;
 mod region;
@@ -8,6 +9,7 @@ mod resample;
 pub use region::Region;
 pub use resample::Resample;
 
+pub(crate) use alike::alike;
 pub(crate) use guided_filter::{covered, outlined};
 pub(crate) use otsu::otsu;
 pub(crate) use region::has_images;

@@ -47,6 +47,7 @@ pub struct Control<'c> {
     hint: Hint<'c>,
     scale: f64,
     window: Window,
+    straight: bool,
 }
 
 /// What is to be known of it to use it again.
@@ -71,6 +72,8 @@ struct StoredControl<'c> {
     hint: StoredHint<'c>,
     scale: f64,
     window: Window,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    straight: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,12 +87,12 @@ impl<'c> Control<'c> {
     /// Shows `net` a hint of as many channels as it was made for, [1 or n, channels, H, W] in 0..=1 of the picture's
     /// size: for one row, every image's; for n, each image's own.
     pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
-        Self { net, hint: Hint::Tensor(hint), scale: 1.0, window: Window::WHOLE }
+        Self::of(net, Hint::Tensor(hint))
     }
 
     /// Shows `net`, which has three channels, a picture. By hand it must have the picture's size; a request resizes it.
     pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
-        Self { net, hint: Hint::Picture(Cow::Borrowed(picture)), scale: 1.0, window: Window::WHOLE }
+        Self::of(net, Hint::Picture(Cow::Borrowed(picture)))
     }
 
     /// Shows `net`, which has five channels, lines and strokes of color. A request brings them to the picture's size.
@@ -108,7 +111,11 @@ impl<'c> Control<'c> {
     /// # Ok(()) }
     /// ```
     pub const fn drawing(net: &'c ControlNet, drawing: &'c Drawing) -> Self {
-        Self { net, hint: Hint::Drawing(Cow::Borrowed(drawing)), scale: 1.0, window: Window::WHOLE }
+        Self::of(net, Hint::Drawing(Cow::Borrowed(drawing)))
+    }
+
+    const fn of(net: &'c ControlNet, hint: Hint<'c>) -> Self {
+        Self { net, hint, scale: 1.0, window: Window::WHOLE, straight: false }
     }
 
     /// What everything it adds is multiplied by; 1 by default. 0.5 to 1 is usual, and 0 evaluates nothing.
@@ -120,6 +127,13 @@ impl<'c> Control<'c> {
     /// Acts only in this window, and is not evaluated elsewhere. Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
+        self
+    }
+
+    /// Shows the strokes of a [drawing](Self::drawing) with straight alpha, to a net that was trained so. By default their colors are
+    /// multiplied by alpha, which is what blurred strokes come to by themselves.
+    pub const fn straight_alpha(mut self) -> Self {
+        self.straight = true;
         self
     }
 
@@ -149,7 +163,7 @@ impl<'c> Control<'c> {
             Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
             Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
         };
-        Recipe::of("Control", &StoredControl { hint, scale: self.scale, window: self.window })
+        Recipe::of("Control", &StoredControl { hint, scale: self.scale, window: self.window, straight: self.straight })
     }
 
     /// The control of a recipe, with `net`.
@@ -157,12 +171,12 @@ impl<'c> Control<'c> {
     /// # Errors
     /// [`Error::Malformed`] for the recipe of something else.
     pub(crate) fn again(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
-        let StoredControl { hint, scale, window } = recipe.into_read::<StoredControl<'static>>()?;
+        let StoredControl { hint, scale, window, straight } = recipe.into_read::<StoredControl<'static>>()?;
         let hint = match hint {
             StoredHint::Picture(picture) => Hint::Picture(picture),
             StoredHint::Drawing(drawing) => Hint::Drawing(drawing),
         };
-        Ok(Self { net, hint, scale, window })
+        Ok(Self { net, hint, scale, window, straight })
     }
 
     /// Returns a note about hints that are brought to the picture's size.
@@ -190,7 +204,10 @@ impl<'c> Control<'c> {
                 light(&picture.resize(size, Filter::Lanczos)?)?
             }
             (Hint::Picture(picture), _) => light(picture)?,
-            (Hint::Drawing(drawing), size) => drawing.hint(size.unwrap_or(drawing.sketch.size()))?,
+            (Hint::Drawing(drawing), size) => {
+                let size = size.unwrap_or(drawing.sketch.size());
+                if self.straight { drawing.straight_hint(size)? } else { drawing.hint(size)? }
+            }
         };
         let channels = self.net.config().conditioning_channels;
         match (&self.hint, hint.size().as_slice()) {

@@ -292,6 +292,11 @@ fn mixed(above: u8, below: u8, alpha: u8) -> u8 {
 /// Bytes that decoding a picture may take, its pixels as RGB among them, and bytes of its file. A file of 100 kB may stand for
 /// gigabytes of pixels.
 pub(crate) const LARGEST: u64 = 512 << 20;
+/// Bytes that decoding any file may take, however short it is.
+const SMALL: u64 = 16 << 20;
+/// Bytes of pixels that one byte of a longer file may stand for: sixteen times what the compression of PNG files can reach in colors
+/// of 8 bits.
+const DENSEST: u64 = 1 << 14;
 
 /// Opens a picture, upright.
 fn decode_file(path: &Path) -> Result<DynamicImage> {
@@ -302,23 +307,26 @@ fn decode_file(path: &Path) -> Result<DynamicImage> {
         return Err(Error::Malformed { file: path.display().to_string(), problem });
     }
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
-    decode(reader.map_err(|source| Error::io(path, source))?)
+    decode(reader.map_err(|source| Error::io(path, source))?, length)
         .map_err(|source| Error::Image { path: path.into(), source })
 }
 
-/// Decodes a picture, upright, in at most [`LARGEST`] bytes.
-fn decode(mut reader: ImageReader<impl BufRead + Seek>) -> ImageResult<DynamicImage> {
+/// Decodes a picture, upright, whose file has `length` bytes: in at most [`LARGEST`] bytes, and a short file in fewer. What a
+/// header of a hundred bytes claims is no picture, and decoders take memory for it before they find that out.
+fn decode(mut reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageResult<DynamicImage> {
+    let most = length.saturating_mul(DENSEST).clamp(SMALL, LARGEST);
     let format = reader.format().map_or(ImageFormatHint::Unknown, ImageFormatHint::Exact);
     let mut limits = Limits::default();
-    limits.max_alloc = Some(LARGEST);
+    limits.max_alloc = Some(most);
     reader.limits(limits); // what decoders take beside the pixels; the pixels are counted here
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     let bytes = decoder.total_bytes().max(3 * u64::from(width) * u64::from(height));
-    if bytes > LARGEST {
-        let [bytes, most] = [bytes, LARGEST].map(|bytes| bytes >> 20);
-        let problem =
-            format!("{width}×{height} pixels take {bytes} MiB; expected at most {most} MiB, so make it smaller");
+    if bytes > most {
+        let [bytes, most] = [bytes, most].map(|bytes| bytes >> 20);
+        let problem = format!(
+            "{width}×{height} pixels take {bytes} MiB; expected at most {most} MiB of a file of {length} bytes, so make it smaller"
+        );
         return Err(ImageError::Decoding(DecodingError::new(format, problem)));
     }
     let orientation = decoder.orientation()?;

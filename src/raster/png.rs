@@ -205,7 +205,8 @@ impl<'de> Deserialize<'de> for Layer {
 fn embedded(url: &str) -> std::result::Result<DynamicImage, String> {
     let encoded = url.strip_prefix(DATA_URL).ok_or("expected a PNG in a data URL")?;
     let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| error.to_string())?;
-    decode(ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png)).map_err(|error| error.to_string())
+    let length = bytes.len() as u64;
+    decode(ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png), length).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

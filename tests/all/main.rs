@@ -7,6 +7,7 @@ mod attention_only;
 mod best_of;
 mod checkpoints;
 mod controlnet;
+mod controlnet_methods;
 mod definitions;
 mod embedded_model;
 mod exact_color;

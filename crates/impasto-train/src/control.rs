@@ -186,6 +186,12 @@ impl ControlTask {
     }
 }
 
+/// Weight of an error of the clean picture. Colors and outlines are settled while there is much noise, and that is what a hint tells
+/// of; a weight by the signal-to-noise ratio would hardly count those timesteps.
+fn early(sigma: f64) -> f64 {
+    1.0 / (1.0 + sigma)
+}
+
 /// A picture that was painted with some strokes.
 struct Painted {
     count: u32,
@@ -225,7 +231,7 @@ impl Task for ControlTask {
         let net = self.net(parameters)?;
         let noising = Noising { captions: &captions, timesteps: &timesteps, source: &mut shard.noise() };
         let errors = self.errors(&net, &samples, &Tensor::f_cat(&hints, 0)?, noising)?;
-        let total = errors.f_mul(&self.denoising.weights(&timesteps, errors.device())?)?.f_mean(Kind::Float)?;
+        let total = errors.f_mul(&self.denoising.weights(&timesteps, early, errors.device())?)?.f_mean(Kind::Float)?;
         let mut parts = vec![("error", errors.f_mean(Kind::Float)?.f_double_value(&[])?)];
         parts.extend(self.pictures.skipped().map(|count| ("skipped", count as f64)));
         Ok(Loss { parts, total })

@@ -60,15 +60,15 @@ impl Denoising {
         Ok(Noised { sample: Tensor::f_cat(&samples, 0)?, target: Tensor::f_cat(&targets, 0)?, timesteps })
     }
 
-    /// Weights of the errors of a batch, [n]: those of the clean picture count as much as the signal-to-noise ratio, up to a
-    /// limit, whatever the network predicts.
-    pub(super) fn weights(&self, timesteps: &[usize], device: Device) -> Result<Tensor> {
+    /// Weights of the errors of a batch, [n]: those of the clean picture count as much as `clean` says of the noise's deviation,
+    /// whatever the network predicts.
+    pub(super) fn weights(&self, timesteps: &[usize], clean: fn(f64) -> f64, device: Device) -> Result<Tensor> {
         let [zero, one] = [0.0f32, 1.0].map(Tensor::from);
         let weight = |&timestep: &usize| -> Result<f32> {
             let sigma = self.sigma(timestep);
             // What the output changes by as the clean picture changes by one.
             let slope = self.prediction.output(&one, &zero, sigma)?.f_double_value(&[])?;
-            Ok((sigma.powi(-2).min(SNR) / (slope * slope)) as f32)
+            Ok((clean(sigma) / (slope * slope)) as f32)
         };
         let weights = timesteps.iter().map(weight).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_from_slice(&weights)?.f_to_device(device)?)
@@ -85,6 +85,11 @@ impl Denoising {
         let levels = LEVELS.iter().enumerate().map(|(level, name)| (*name, mean(Some(level))));
         [("held-out error", mean(None))].into_iter().chain(levels).collect()
     }
+}
+
+/// Weight of an error of the clean picture: the signal-to-noise ratio, up to a limit.
+pub(super) fn min_snr(sigma: f64) -> f64 {
+    sigma.powi(-2).min(SNR)
 }
 
 /// Mean squared errors of a network's output, one for each row, [n] f32.

@@ -1,16 +1,25 @@
 //! Lines and strokes as a person might have drawn them before a picture was there: hints for a ControlNet in training.
 
 use impasto::hint::{Canny, Drawing, Scribble, Sketch, Strokes};
-use impasto::{Raster, Result, Size};
+use impasto::{Raster, Result, Rgb, Size};
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
+use std::ops::Range;
 
 /// Probabilities of hints without lines, without strokes, and without either.
 const WITHOUT: (f64, f64, f64) = (0.1, 0.15, 0.05);
 /// Probability of edges found with other thresholds than the usual ones.
 const OTHER_THRESHOLDS: f64 = 0.2;
-/// Probability that strokes are smooth ones of one flat color each, as people draw them, instead of scribbles.
-const SMOOTH: f64 = 0.3;
+/// Probabilities that strokes are smooth ones of one flat color each, as people draw them, with a pen or with a broad brush; other
+/// strokes are scribbles. A network learns from broad ones what colors mean, and only then to fill an object from a thin one:
+/// without them a training of an hour follows lines alone.
+const SMOOTH: (f64, f64) = (0.3, 0.4);
+/// Radius in pixels of a pen's strokes.
+const PEN: Range<f64> = 1.0..3.0;
+/// Radius of a brush's strokes, in shares of the picture's smaller side.
+const BRUSH: Range<f64> = 0.01..0.15;
+/// Distance in RGB, 0..=441, within which a pixel has a stroke's color.
+const ALIKE: i32 = 40;
 
 /// Makes a drawing of a picture at random: edges, and strokes in the picture's own colors. Some drawings lack one of the two, and a few
 /// are empty, so that the network learns to do with less.
@@ -32,10 +41,16 @@ pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
     let seed = rng.random();
     let strokes = match strokes {
         true => Strokes::new(picture.size()),
-        false if rng.random_bool(SMOOTH) => smooth(picture, rng),
         false => {
-            let Size { width, height } = picture.size();
-            Strokes::scribbled(picture, &Scribble::for_side(width.min(height)), seed)?
+            let side = picture.width().min(picture.height());
+            let (kind, (pen, brush)) = (rng.random::<f64>(), SMOOTH);
+            if kind < pen {
+                smooth(picture, PEN, rng)
+            } else if kind < pen + brush {
+                smooth(picture, BRUSH.start * f64::from(side)..BRUSH.end * f64::from(side), rng)
+            } else {
+                Strokes::scribbled(picture, &Scribble::for_side(side), seed)?
+            }
         }
     };
     Ok(Drawing { sketch, strokes })
@@ -47,12 +62,12 @@ pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
 /// # Errors
 /// Those of [`Canny::edges`].
 pub fn drawn_by_a_person(picture: &Raster, seed: u64) -> Result<Drawing> {
-    let strokes = smooth(picture, &mut Pcg64Mcg::seed_from_u64(seed));
+    let strokes = smooth(picture, PEN, &mut Pcg64Mcg::seed_from_u64(seed));
     Ok(Drawing { sketch: Canny::default().edges(picture)?, strokes })
 }
 
-/// One to eight curves, each in the color of the picture halfway along it.
-fn smooth(picture: &Raster, rng: &mut impl Rng) -> Strokes {
+/// One to eight curves of a radius in pixels, each in the color of the picture halfway along it, where the picture has that color.
+fn smooth(picture: &Raster, radius: Range<f64>, rng: &mut impl Rng) -> Strokes {
     let Size { width, height } = picture.size();
     let (width, height) = (f64::from(width), f64::from(height));
     let reach = 0.25 * width.min(height);
@@ -74,9 +89,27 @@ fn smooth(picture: &Raster, rng: &mut impl Rng) -> Strokes {
         let (before, after) = points.split_at(points.len() / 2);
         let kept: Vec<_> = before.iter().rev().take_while(|at| alike(at)).collect();
         let path = kept.into_iter().rev().chain(after.iter().take_while(|at| alike(at))).copied();
-        strokes = strokes.line(path.collect::<Vec<_>>(), rng.random_range(1.0..3.0), color);
+        strokes = inside(strokes, picture, path.collect(), rng.random_range(radius.clone()), color);
     }
     strokes
+}
+
+/// Paints a stroke where the picture has its color: a broad brush reaches beyond the borders of what it is on, and its user does not.
+fn inside(strokes: Strokes, picture: &Raster, path: Vec<(f64, f64)>, radius: f64, color: Rgb) -> Strokes {
+    let whole = Strokes::new(picture.size()).line(path, radius, color);
+    let near = |Rgb(r, g, b): Rgb| {
+        let apart = [(r, color.0), (g, color.1), (b, color.2)].map(|(a, b)| i32::from(a) - i32::from(b));
+        apart.iter().map(|off| off * off).sum::<i32>() <= ALIKE * ALIKE
+    };
+    let Size { width, height } = picture.size();
+    let mut layer = strokes.layer().clone();
+    for (x, y) in (0..height).flat_map(|y| (0..width).map(move |x| (x, y))) {
+        let painted = whole.layer().pixel(x, y).is_some_and(|(_, alpha)| alpha > 0);
+        if painted && picture.pixel(x, y).is_some_and(near) {
+            layer.set(x, y, color, 255);
+        }
+    }
+    Strokes::of(layer)
 }
 
 #[cfg(test)]

@@ -97,6 +97,9 @@ struct Options {
     /// Time in minutes after which the training stops with a checkpoint. The default is no limit.
     #[arg(long, value_parser = minutes)]
     minutes: Option<Duration>,
+    /// Number of steps between two evaluations, each with a new sample sheet.
+    #[arg(long, default_value_t = 500, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
+    evaluate: u64,
     /// A file of weights to begin with. Given more than once, their mean is taken. The default is new weights, or those
     /// of the part that was trained before.
     #[arg(long, value_name = "FILE")]
@@ -192,7 +195,7 @@ impl Options {
             clip: 1.0,
             ema: 0.9985,
             checkpoint: Duration::from_secs(180),
-            evaluate: 500,
+            evaluate: self.evaluate,
             until: self.minutes.map(|minutes| Instant::now() + minutes),
         }
     }

@@ -1,6 +1,6 @@
 //! Training the UNet.
 
-use super::denoising::{Denoising, Noised, errors, noise};
+use super::denoising::{Denoising, Noised, errors, min_snr, noise};
 use super::export::ModelFolder;
 use super::{Latents, Loss, Parameters, Rule, Shard, Task};
 use impasto::Result;
@@ -131,7 +131,7 @@ impl Task for UnetTask {
         let noise = noise(&mut shard.noise(), &x0, OFFSET)?;
         let unet = UNet::new(&parameters.weights("", self.kind), &self.config)?;
         let errors = self.errors(&unet, &x0, &noise, &timesteps, &captions)?;
-        let total = errors.f_mul(&self.denoising.weights(&timesteps, x0.device())?)?.f_mean(Kind::Float)?;
+        let total = errors.f_mul(&self.denoising.weights(&timesteps, min_snr, x0.device())?)?.f_mean(Kind::Float)?;
         Ok(Loss { parts: vec![("error", errors.f_mean(Kind::Float)?.f_double_value(&[])?)], total })
     }
 

@@ -3,7 +3,7 @@
 use crate::choice::Choice;
 use crate::colors::Colors;
 use crate::judge;
-use crate::suite::Method;
+use crate::suite::{Method, Task};
 use crate::wording::{self, Wording};
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
@@ -219,10 +219,11 @@ impl Arguments {
             ));
         }
         if let Some(task) = self.choice.tasks.iter().find(|task| !self.judge.judges(**task)) {
-            let task = task.name();
-            return Err(format!(
-                "--task {task}: the judge saliency sees the unforced picture only; use another --judge"
-            ));
+            let problem = match task {
+                Task::Edges => "only the embedded model has a ControlNet for it; leave --model and --judge out",
+                _ => "the judge saliency sees the unforced picture only; use another --judge",
+            };
+            return Err(format!("--task {}: {problem}", task.name()));
         }
         if self.choice.tasks.is_empty() {
             self.choice.tasks = Choice::default().tasks;

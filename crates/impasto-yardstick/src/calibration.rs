@@ -1,6 +1,8 @@
 //! The judge's own error, on drawings whose truth is known: with a faultless guidance, what would the yardstick say?
 
+use crate::edges::Followed;
 use crate::runner::Failure;
+use crate::statistics::short;
 use crate::suite::OBJECTS;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -21,6 +23,9 @@ const STEADY: f64 = 0.8;
 pub struct Calibration {
     pub pairs: usize,
     pub parts: BTreeMap<String, Row>,
+    /// How closely a drawing follows itself after the encoder and the decoder: what a faultless ControlNet would reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drawn: Option<Followed>,
 }
 
 impl Calibration {
@@ -73,6 +78,16 @@ impl Row {
 }
 
 impl Calibration {
+    /// What the row `edges` would say of a faultless ControlNet, in a sentence.
+    pub fn faultless(&self) -> Option<String> {
+        let Followed { edge_f1, strokes, objects } = self.drawn?;
+        let [strokes, objects] = [strokes, objects].map(|delta_e| delta_e.map_or("–".into(), short));
+        Some(format!(
+            "Drawings after the model's encoder and decoder follow themselves with an edge F1 of {edge_f1:.2}, ΔE {strokes} under \
+             strokes and {objects} on things under strokes."
+        ))
+    }
+
     /// The parts whose region the judge sees elsewhere when nothing but the color is another.
     pub fn unsteady(&self) -> Vec<String> {
         let unsteady = |row: &Row| row.pair_decoded.is_some_and(|iou| iou < STEADY);
@@ -95,6 +110,7 @@ pub use drawn::run;
 
 mod drawn {
     use super::{Calibration, Row};
+    use crate::edges::{self, Followed};
     use crate::generator::{Real, Settings, picture, raster};
     use crate::judge::{Evaluator, Judge, Saliency, Seen, View, class};
     use crate::metrics::{Measure, Pair, Picture, measure, unit};
@@ -137,6 +153,7 @@ mod drawn {
         let suite = Suite::new("public", 0).with_all_colors();
         let dataset = Dataset::new(model.defaults().width)?;
         let mut values: BTreeMap<&str, Values> = BTreeMap::new();
+        let mut followed = Values::default();
         let mut done = 0;
         for seed in FIRST.. {
             if done == pairs {
@@ -155,6 +172,10 @@ mod drawn {
             let unit = unit(u.dim());
             let (decoded_u, seen_u) = (decoded(&model, &u)?, judge.see(&u)?.labels);
             let seen_decoded_u = judge.see(&decoded_u)?.labels;
+            let Followed { edge_f1, strokes, objects } = edges::followed(&u, &edges::drawing(&u, seed)?, &decoded_u)?;
+            followed.add("edges", edge_f1);
+            strokes.into_iter().for_each(|strokes| followed.add("strokes", strokes));
+            objects.into_iter().for_each(|objects| followed.add("objects", objects));
             for (number, part) in PARTS.iter().enumerate() {
                 let class = class(part, &[]);
                 let Some(color) = drawing.record.colors().find(|(of, _)| of.index() == class) else { continue };
@@ -214,11 +235,14 @@ mod drawn {
         };
         generated(&mut values, settings, &judge, &suite, pairs)?;
         let parts = values.iter().map(|(part, values)| ((*part).to_owned(), row(values))).collect();
-        let calibration = Calibration { pairs, parts };
+        let (strokes, objects) = (followed.median("strokes"), followed.median("objects"));
+        let drawn = followed.median("edges").map(|edge_f1| Followed { edge_f1, strokes, objects });
+        let calibration = Calibration { pairs, parts, drawn };
         for (part, row) in &calibration.parts {
             let cells = row.cells().map(|(name, value)| format!("{name} {}", value.map_or("–".into(), short)));
             println!("{part}: {}", cells.join(", "));
         }
+        calibration.faultless().into_iter().for_each(|line| println!("{line}"));
         let path = folder.join("calibration.json");
         std::fs::write(&path, serde_json::to_vec_pretty(&calibration)?)?;
         println!("{}", path.display());

@@ -1,6 +1,7 @@
 //! Pictures of a real model, by every method of the table.
 
-use crate::guides::{Guide, STRENGTHS};
+use crate::edges;
+use crate::guides::{Guide, STRENGTHS, Subject};
 use crate::metrics::{self, Picture};
 use crate::placement::painted;
 use crate::regions::Mask;
@@ -15,8 +16,9 @@ use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords};
+use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, Saliency};
-use impasto::{Codec, Grid, Lab, Pipeline, Raster, Rgb, Source};
+use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Source};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -163,13 +165,15 @@ pub struct Real {
     pipeline: Pipeline,
     settings: Settings,
     round_trips: HashMap<Rgb, f64>,
+    /// The ControlNet for drawings, once a run has needed it.
+    net: Option<ControlNet>,
 }
 
 impl Real {
     pub fn new(settings: &Settings) -> Result<Self, Failure> {
         let pipeline = Pipeline::builder().source(settings.model.clone()).build()?;
         let _ = solver::by_name(&settings.solver)?;
-        Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new() })
+        Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new(), net: None })
     }
 
     /// What a method forces a part with. A method more is a line more.
@@ -191,7 +195,16 @@ impl Real {
     /// Everything that a method forces.
     fn forces(&self, asked: &Request<'_>) -> Result<Forces, Failure> {
         match asked.method {
-            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image => Ok(Forces::default()),
+            Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image | Method::Control => {
+                Ok(Forces::default())
+            }
+            Method::ControlStrokes => match asked.guide {
+                Some((original, _)) => {
+                    let strokes = edges::drawing(original, asked.seed)?.strokes;
+                    Ok(Forces { all: ColorForce::painted(&strokes)?, of_asked: Vec::new(), strokes: None })
+                }
+                None => Err("control-strokes follows a drawing, and there is none".into()),
+            },
             Method::Strokes => {
                 let size = asked.regions.first().map_or((0, 0), Mask::dim);
                 let strokes = strokes::strokes(asked.asked, asked.regions, size);
@@ -268,9 +281,20 @@ impl Generator for Real {
             _ => asked.phrases.iter().map(Daam::of).collect(),
         };
         let paint = (asked.method == Method::Pww).then(|| paint(asked));
-        let follow = asked.guide.map(|(drawing, strength)| follow(drawing, strength)).transpose()?;
+        let mut guided = None;
+        let mut hint = None;
+        match (asked.method, asked.guide) {
+            (Method::Image, Some((drawing, strength))) => guided = Some(follow(drawing, strength)?),
+            (Method::Control | Method::ControlStrokes, Some((original, _))) => {
+                hint = Some(edges::drawing(original, asked.seed)?);
+                if self.net.is_none() {
+                    self.net = Some(self.pipeline.model().controlnet(&Source::embedded())?);
+                }
+            }
+            _ => {}
+        }
 
-        let Self { pipeline, settings, .. } = self;
+        let Self { pipeline, settings, net, .. } = self;
         let mut request = request(pipeline, settings, asked.prompt, asked.seed)?;
         for force in &mut all {
             request = request.guide(force);
@@ -281,8 +305,11 @@ impl Generator for Real {
         if let Some(paint) = paint {
             request = request.guide(paint);
         }
-        if let Some(follow) = follow {
-            request = request.guide(follow);
+        if let Some(guided) = guided {
+            request = request.guide(guided);
+        }
+        if let (Some(net), Some(hint)) = (net, &hint) {
+            request = request.control(Control::drawing(net, hint));
         }
         let output = request.run()?;
         let picture = picture(output.image(0)?)?;
@@ -413,7 +440,13 @@ fn drawing(guide: &Guide, side: u32) -> Result<Picture, Failure> {
     let mut seed = guide.seed;
     loop {
         let drawing = dataset.draw(seed)?;
-        if drawing.record.color_of(Class::Hair).is_some() == guide.portrait {
+        let has = |class: Class| drawing.record.color_of(class).is_some();
+        let fits = match guide.subject {
+            Subject::Portrait => has(Class::Hair),
+            Subject::Scene => !has(Class::Hair),
+            Subject::SceneOf(object) => Class::ALL.into_iter().any(|class| class.name() == object && has(class)),
+        };
+        if fits {
             return picture(&drawing.picture);
         }
         seed += 2;

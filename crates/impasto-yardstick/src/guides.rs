@@ -15,12 +15,21 @@ pub const KEEPS: f64 = 0.35;
 /// Side of the grid whose colors are compared.
 const GRID: usize = 64;
 
-/// A drawing that the prompt is moved towards.
+/// What a drawing shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    Portrait,
+    /// A scene of any things.
+    Scene,
+    /// A scene with this thing in it.
+    SceneOf(&'static str),
+}
+
+/// A drawing that a picture follows.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guide {
-    /// A portrait rather than a scene.
-    pub portrait: bool,
-    /// Of the drawing, the next ones with the same last bit standing in for one of the other kind.
+    pub subject: Subject,
+    /// Of the drawing, the next ones with the same last bit standing in for one of another kind.
     pub seed: u64,
     pub strength: f64,
 }

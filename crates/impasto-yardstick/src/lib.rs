@@ -4,6 +4,7 @@ pub mod arguments;
 pub mod calibration;
 pub mod choice;
 pub mod colors;
+pub mod edges;
 pub mod gallery;
 pub mod generator;
 pub mod guides;

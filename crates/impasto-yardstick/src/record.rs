@@ -1,5 +1,6 @@
 //! What is written down of a run: one line of JSON, which is there whole or not at all.
 
+use crate::edges::Followed;
 use crate::guides::Guided;
 use crate::metrics::Measure;
 use crate::placement::Placement;
@@ -48,6 +49,9 @@ pub struct Record {
     pub left_out: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided: Option<Guided>,
+    /// How closely the picture follows a drawing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub followed: Option<Followed>,
     /// Wall time of the picture and of its unforced twin.
     pub ms: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -164,6 +164,7 @@ fn html(folder: &Path, summary: &Summary, records: &[Record]) -> Result<String, 
     saliency(&mut page, summary)?;
     scenes::places(&mut page, summary, records)?;
     scenes::image(&mut page, summary)?;
+    scenes::drawings(&mut page, summary)?;
     several(&mut page, summary)?;
     calibration(&mut page, folder)?;
     runs(&mut page, folder, summary, records)?;
@@ -504,7 +505,11 @@ fn calibration(page: &mut String, folder: &Path) -> Result<(), Failure> {
         .collect();
     writeln!(page, "<h2>The judge's own error</h2>")?;
     writeln!(page, "<p>{}</p>", escaped(crate::calibration::ABOUT))?;
-    table(page, "part", &crate::calibration::Row::default().cells().map(|(name, _)| name), &rows)
+    table(page, "part", &crate::calibration::Row::default().cells().map(|(name, _)| name), &rows)?;
+    if let Some(line) = all.faultless() {
+        writeln!(page, "<p>{}</p>", escaped(&line))?;
+    }
+    Ok(())
 }
 
 fn runs(page: &mut String, folder: &Path, summary: &Summary, records: &[Record]) -> Result<(), Failure> {

@@ -2,6 +2,7 @@
 
 use crate::choice::Choice;
 use crate::colors;
+use crate::edges;
 use crate::guides::{self, Guide, Guided};
 use crate::judge::{Judge, Seen, View, class};
 use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
@@ -340,6 +341,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             things: Vec::new(),
             left_out: None,
             guided: None,
+            followed: None,
             ms: 0.0,
             ms_unforced: None,
         };
@@ -425,6 +427,11 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         }
         if !job.painted.is_empty() {
             record.left_out = Some(!has_stranger(&known.seen.labels, &record.prompt, class));
+        }
+        if let (Task::Edges, Some(original)) = (job.task, &drawing) {
+            let lines = edges::drawing(original, record.seed)?;
+            record.followed = Some(edges::followed(original, &lines, &known.shot.picture)?);
+            return Ok(Some(strip(job, &unforced, &known, Some(&edges::shown(&lines)?))));
         }
         if let (Some(guide), Some(drawing)) = (job.guide, &drawing) {
             let named = job.phrases.iter().filter(|phrase| guides::names(&record.prompt, phrase));

@@ -21,12 +21,25 @@ const GUIDED: [(&str, &str); 5] = [
     ("step", "palette_step"),
     ("things kept", "kept"),
 ];
+/// Heads and names of the figures of drawings.
+const DRAWN: [(&str, &str); 4] = [
+    ("edges, F1", "edge_f1"),
+    ("ΔE under strokes", "strokes"),
+    ("of things under strokes", "objects"),
+    ("p90", "objects_p90"),
+];
 const GROUPS: [(&str, &str); 3] = [("image", "all"), ("image, portraits", "portraits"), ("image, scenes", "scenes")];
 
 /// Rows of placement with what they are called.
 fn placed(summary: &Summary) -> impl Iterator<Item = (&'static str, &Row)> {
     let of = |group| [Method::PwwOff, Method::Pww].map(|method| (group, summary.row(group, method, ALL)));
     ["place", "swap"].into_iter().flat_map(of).filter_map(|(group, row)| Some((group, row?)))
+}
+
+/// Rows of pictures after lines and strokes.
+fn drawn(summary: &Summary) -> impl Iterator<Item = &Row> {
+    let methods = [Method::Unforced, Method::Control, Method::ControlStrokes];
+    methods.into_iter().filter_map(|method| summary.row(Task::Edges.name(), method, ALL))
 }
 
 /// Rows of a group of guided pictures by strength.
@@ -45,7 +58,8 @@ pub fn lines(summary: &Summary) -> Vec<String> {
     let images = GROUPS.into_iter().flat_map(|(group, _)| {
         guided(summary, group).map(move |(strength, row)| format!("{group}, at {strength}: {}", said(row, &GUIDED)))
     });
-    places.chain(images).collect()
+    let drawn = drawn(summary).map(|row| format!("edges, {}: {}", row.method.name(), said(row, &DRAWN)));
+    places.chain(images).chain(drawn).collect()
 }
 
 pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
@@ -79,6 +93,22 @@ pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Resul
         )?;
     }
     Ok(())
+}
+
+pub fn drawings(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let cells = |row: &Row| DRAWN.map(|(_, name)| cell(row.figures.get(name))).to_vec();
+    let rows: Vec<_> = drawn(summary).map(|row| (dot(row.method), cells(row))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>Lines and strokes of a drawing</h2>")?;
+    writeln!(
+        page,
+        "<p>The edges of a drawing and smooth strokes in its colors are the hint of a ControlNet; the prompt names no color. F1: \
+         edges of the picture against the lines, within a pixel. A thing is what has one color in the drawing around a stroke; ΔE \
+         is between its median color and the stroke’s.</p>"
+    )?;
+    table(page, "method", &DRAWN.map(|(head, _)| head), &rows)
 }
 
 pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {

@@ -2,7 +2,7 @@
 
 use crate::choice::Choice;
 use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
-use crate::guides::{Guide, STRENGTHS};
+use crate::guides::{Guide, STRENGTHS, Subject};
 use crate::listing::Listed;
 use crate::wording::{Form, Wording, document};
 use clap::ValueEnum;
@@ -159,10 +159,12 @@ pub enum Task {
     Swap,
     /// A picture as a guide, at rising strength.
     Image,
+    /// Lines and strokes of a drawing, in a picture of the same kind.
+    Edges,
 }
 
 impl Task {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Named,
         Self::Numeric,
         Self::Binding,
@@ -172,6 +174,7 @@ impl Task {
         Self::Place,
         Self::Swap,
         Self::Image,
+        Self::Edges,
     ];
 
     pub fn name(self) -> &'static str {
@@ -185,6 +188,7 @@ impl Task {
             Self::Place => "place",
             Self::Swap => "swap",
             Self::Image => "image",
+            Self::Edges => "edges",
         }
     }
 
@@ -223,10 +227,14 @@ pub enum Method {
     Pww,
     /// `ImageGuidance` with the token of the whole picture.
     Image,
+    /// The embedded model's ControlNet, with lines and strokes as its hint.
+    Control,
+    /// The same with `ColorForce::painted` on the strokes.
+    ControlStrokes,
 }
 
 impl Method {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Unforced,
         Self::Word,
         Self::Doc,
@@ -240,6 +248,8 @@ impl Method {
         Self::PwwOff,
         Self::Pww,
         Self::Image,
+        Self::Control,
+        Self::ControlStrokes,
     ];
 
     pub fn name(self) -> &'static str {
@@ -257,6 +267,8 @@ impl Method {
             Self::PwwOff => "pww-off",
             Self::Pww => "pww",
             Self::Image => "image",
+            Self::Control => "control",
+            Self::ControlStrokes => "control-strokes",
         }
     }
 
@@ -265,7 +277,9 @@ impl Method {
         match self {
             Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
             Self::Image => task == Task::Image,
-            Self::Unforced | Self::Exact => task.colors() || task == Task::Saliency,
+            Self::Control | Self::ControlStrokes => task == Task::Edges,
+            Self::Unforced => task.colors() || matches!(task, Task::Saliency | Task::Edges),
+            Self::Exact => task.colors() || task == Task::Saliency,
             _ => task.colors(),
         }
     }
@@ -318,7 +332,7 @@ impl Job {
             return self.painted.iter().map(place).collect::<Vec<_>>().join("+");
         }
         if let Some(guide) = self.guide {
-            return guide.strength.to_string();
+            return if self.task == Task::Edges { "drawing".into() } else { guide.strength.to_string() };
         }
         self.asked.iter().map(|asked| asked.part.as_str()).collect::<Vec<_>>().join("+")
     }
@@ -523,24 +537,31 @@ impl Suite {
                 let pairs = self.pairs(i, &prompt)[..1].to_vec();
                 [halves(a, b), halves(b, a)].map(|painted| Ask::scene(painted, pairs.clone())).into()
             }
-            Task::Image => STRENGTHS.map(|strength| self.guided(i, strength)).into(),
+            Task::Image => STRENGTHS.map(|strength| self.guided("image", i, strength)).into(),
+            Task::Edges => vec![self.guided("edges", i, 1.0)],
         }
     }
 
-    /// A portrait and a scene in turn, each after a drawing of its kind.
-    fn guided(&self, i: usize, strength: f64) -> Ask {
+    /// A portrait and a scene in turn, each after a drawing of its kind. `what` chooses other drawings and objects.
+    fn guided(&self, what: &str, i: usize, strength: f64) -> Ask {
         // As with seeds, public and other drawings never meet; nothing was trained on either.
-        let seed = 950_000_000 + 2 * self.label(&format!("image-{i}")).below(10_000_000);
+        let seed = 950_000_000 + 2 * self.label(&format!("{what}-{i}")).below(10_000_000);
         let seed = seed + u64::from(self.split != "public");
-        let portrait = i.is_multiple_of(2);
-        let ask = match portrait {
-            true => Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain)[..1].to_vec()),
-            false => {
-                let prompt = [format!("a {}, ground, sky", self.object("image", i / 2))];
+        let object = self.object(what, i / 2);
+        let subject = match what {
+            _ if i.is_multiple_of(2) => Subject::Portrait,
+            // Lines of other things than the prompt's would contradict it.
+            "edges" => Subject::SceneOf(object),
+            _ => Subject::Scene,
+        };
+        let ask = match subject {
+            Subject::Portrait => Ask::of(Style::Plain, vec![], self.pairs(i, &self.plain)[..1].to_vec()),
+            _ => {
+                let prompt = [format!("a {object}, ground, sky")];
                 Ask::scene(vec![], self.pairs(i, &prompt)[..1].to_vec())
             }
         };
-        Ask { guide: Some(Guide { portrait, seed, strength }), ..ask }
+        Ask { guide: Some(Guide { subject, seed, strength }), ..ask }
     }
 
     /// What is asked with a prompt of a file.
@@ -570,7 +591,7 @@ impl Suite {
             Task::Many => (2..=phrases.len().min(4)).map(|count| ask(self.many(i, count, &phrases))).collect(),
             Task::Same if phrases.len() > 1 => vec![ask(self.same(i, &phrases))],
             Task::Saliency => vec![ask(Vec::new())],
-            Task::Same | Task::Binding | Task::Place | Task::Swap | Task::Image => Vec::new(),
+            Task::Same | Task::Binding | Task::Place | Task::Swap | Task::Image | Task::Edges => Vec::new(),
         }
     }
 

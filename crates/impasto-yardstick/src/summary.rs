@@ -314,6 +314,16 @@ fn add(table: &mut Table, record: &Record) {
                 columns.add("left_out", wanted, record.left_out.and_then(yes), &[("left_out", MEAN)]);
             });
         }
+        Task::Edges => columns(Task::Edges.name(), ALL, &mut |columns| {
+            let followed = record.followed;
+            // A failed run follows nothing.
+            let edges = followed.map_or(Some(0.0), |followed| Some(followed.edge_f1));
+            columns.add("edge_f1", wanted, edges, &[("edge_f1", MEDIAN)]);
+            let strokes = followed.and_then(|followed| followed.strokes);
+            columns.add("strokes", wanted, strokes, &[("strokes", MEDIAN)]);
+            let objects = followed.and_then(|followed| followed.objects);
+            columns.add("objects", wanted, objects, &[("objects", MEDIAN), ("objects_p90", P90)]);
+        }),
         Task::Image => {
             for group in image_groups(record) {
                 columns(group, &record.part, &mut |columns| {
@@ -456,6 +466,11 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     hold("placed".into(), Method::Pww, of("place", Method::Pww, ALL, "placed"), false, 0.93, "");
     let followed = of("swap", Method::Pww, ALL, "followed");
     hold("both placed, either way around".into(), Method::Pww, followed, false, 0.8, "");
+    let drawn = |method, name: &str| of(Task::Edges.name(), method, ALL, name);
+    hold("edges, F1".into(), Method::Control, drawn(Method::Control, "edge_f1"), false, 0.85, "");
+    hold("ΔE of things under strokes".into(), Method::Control, drawn(Method::Control, "objects"), true, 8.0, "");
+    let both = Method::ControlStrokes;
+    hold("ΔE of things under strokes".into(), both, drawn(both, "objects"), true, 2.5, "");
     let strangers = |method| of("place", method, ALL, "left_out");
     if let Some(Figure { value: Some(off), .. }) = strangers(Method::PwwOff) {
         hold("nothing added".into(), Method::Pww, strangers(Method::Pww), false, off - 0.03, "pww-off less 3 points");

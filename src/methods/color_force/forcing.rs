@@ -16,7 +16,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Report, Setup};
-use crate::mask::{covered, outlined};
+use crate::mask::{alike, covered, outlined};
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
 use crate::saliency::{Competition, Saliency};
@@ -47,11 +47,16 @@ impl ColorForce {
             row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
         };
         let Some(found) = self.saliency.map()?.as_ref().map(of_image).transpose()? else { return Ok(None) };
-        let seen = seen.filter(|_| self.settings.options.outlines).map(of_image).transpose()?;
+        let ForceOptions { outlines, alike: by_color, .. } = self.settings.options;
+        let seen = seen.filter(|_| outlines || by_color).map(of_image).transpose()?;
         let picture = seen.map(|x0| picture(&x0, codec)).transpose()?;
+        let found = match &picture {
+            Some(picture) if by_color => alike(&found, picture)?,
+            _ => found,
+        };
         let own = match &picture {
-            Some(picture) => along_outlines(&found, picture, codec.cell())?,
-            None => found.shallow_clone(),
+            Some(picture) if outlines => along_outlines(&found, picture, codec.cell())?,
+            _ => found.shallow_clone(),
         };
         let others = maps(&self.protected)?;
         let others = others.iter().map(|map| map.as_ref().map(of_image).transpose()).collect::<Result<_>>()?;

@@ -136,7 +136,8 @@ impl ColorForce {
         let force = |(own, (color, region)): (usize, (Rgb, &Region))| {
             let others = regions.iter().enumerate().filter(|(at, _)| *at != own).map(|(_, other)| other.clone());
             let under = Spread::of(region.clone()).among(others);
-            Self::exact(format!("stroke {color}"), color).saliency(under).saliency_cutoff(STROKE_CUTOFF)
+            let force = Self::exact(format!("stroke {color}"), color).saliency(under).saliency_cutoff(STROKE_CUTOFF);
+            force.tune(|options| options.alike = true)
         };
         Ok(colors.into_iter().zip(&regions).enumerate().map(force).collect())
     }

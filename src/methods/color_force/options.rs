@@ -50,6 +50,10 @@ pub struct ForceOptions {
     /// brought to the outlines of the first pass's picture (cells that it covers by half or more are forced), and the
     /// measured region to those of the measured picture. It costs one more decoding.
     pub outlines: bool,
+    /// Whether the first pass's map loses the cells whose colors in the first pass's picture are far from those of its surest
+    /// cells. It finds a thing of one color, such as what lies under a stroke, and leaves a thing of many colors as it is.
+    #[serde(default)]
+    pub alike: bool,
     /// Rounds of trimming after the last step, 0..=10. A round decodes the picture, measures the region and moves its latent
     /// by what is missing, because the effect of decoder and texture on a color is not known before.
     pub trim: usize,
@@ -79,6 +83,7 @@ impl Default for ForceOptions {
             reference_steps: None,
             first_pass: None,
             outlines: false,
+            alike: false,
             trim: 0,
             flatten: false,
             stat: ColorStat::default(),

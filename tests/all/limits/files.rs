@@ -58,6 +58,13 @@ fn picture_of_gigabytes_is_refused_everywhere() -> Result<()> {
     says(composition.preview().unwrap_err().to_string());
     black(&path, 3000, 2000);
     assert_eq!(Raster::open(&path)?.width(), 3000);
+    // A short file may claim less than a long one.
+    let claims = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hint/claims_76_mb.webp");
+    let message = Raster::open(&claims).unwrap_err().to_string();
+    assert!(
+        message.contains("8208×2304 pixels take 72 MiB; expected at most 16 MiB of a file of 78 bytes"),
+        "{message}"
+    );
     Ok(())
 }
 

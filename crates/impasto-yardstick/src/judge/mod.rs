@@ -129,7 +129,11 @@ impl Choice {
 
     /// Attention shows where a thing was going to be, not where it went.
     pub fn judges(&self, task: Task) -> bool {
-        *self != Self::Saliency || task.colors()
+        match task {
+            // Only the embedded model has a ControlNet for drawings.
+            Task::Edges => *self == Self::Evaluator,
+            _ => *self != Self::Saliency || task.colors(),
+        }
     }
 
     /// Says which judge it is, as figures by another one are not to be mixed with its.

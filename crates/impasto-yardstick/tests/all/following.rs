@@ -1,7 +1,7 @@
 //! Things that follow a map, and pictures that follow a drawing.
 
 use crate::*;
-use guides::{Guide, Guided, STRENGTHS, kept, palette, steps};
+use guides::{Guide, Guided, STRENGTHS, Subject, kept, palette, steps};
 use mock::{METHODS, Mock, plan, ran};
 use suite::Job;
 
@@ -73,10 +73,14 @@ fn portraits_and_scenes_are_guided_in_turn_by_drawings_of_their_own() {
             assert_eq!(jobs.iter().map(Job::part).collect::<Vec<_>>(), ["0", "0.15", "0.35", "0.7"]);
             let (prompt, seed) = &jobs[0].pairs[0];
             assert!(jobs.iter().all(|job| job.method == Method::Image && job.pairs == [(prompt.clone(), *seed)]));
-            assert!(guides.iter().all(|guide| guide.seed == guides[0].seed && guide.portrait == (i % 2 == 0)));
+            assert!(
+                guides
+                    .iter()
+                    .all(|guide| guide.seed == guides[0].seed && (guide.subject == Subject::Portrait) == (i % 2 == 0))
+            );
             assert_eq!(guides[0].seed % 2, odd, "public and other drawings never meet");
             let _ = seeds.insert(guides[0].seed);
-            match guides[0].portrait {
+            match guides[0].subject == Subject::Portrait {
                 true => {
                     assert_eq!((prompt, *seed), (&suite.plain[i], suite.seeds[i]), "the unforced picture is shared")
                 }

@@ -1,7 +1,7 @@
 //! A few seeds of the embedded model, through the real judge.
 
 use crate::*;
-use guides::{Guide, STRENGTHS};
+use guides::{Guide, STRENGTHS, Subject};
 use mock::plan;
 
 #[test]
@@ -69,8 +69,8 @@ fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
 fn a_guide_of_no_strength_is_the_unguided_picture() {
     let mut real = Real::new(&Settings { steps: 3, ..Settings::default() }).unwrap();
     tch::set_num_threads(1);
-    for (portrait, prompt) in [(true, "1girl, eyes, hair"), (false, "a house, ground, sky")] {
-        let drawing = real.drawing(&Guide { portrait, seed: 950_000_000, strength: 0.0 }).unwrap();
+    for (subject, prompt) in [(Subject::Portrait, "1girl, eyes, hair"), (Subject::Scene, "a house, ground, sky")] {
+        let drawing = real.drawing(&Guide { subject, seed: 950_000_000, strength: 0.0 }).unwrap();
         let mut made = |strength: Option<f64>| {
             let guide = strength.map(|strength| (&drawing, strength));
             let (method, empty) = (Method::Image, (&[], &[], &[], &[]));
@@ -87,12 +87,17 @@ fn a_guide_of_no_strength_is_the_unguided_picture() {
 #[test]
 fn drawings_are_of_their_kind_and_the_same_again() {
     let (mut real, judge) = (Real::new(&Settings::default()).unwrap(), Evaluator::open().unwrap());
-    for (portrait, seed) in [(true, 950_000_000), (true, 950_000_001), (false, 950_000_000), (false, 950_000_001)] {
-        let guide = Guide { portrait, seed, strength: 0.15 };
+    let subjects = [Subject::Portrait, Subject::Scene, Subject::SceneOf("boat")];
+    for (subject, seed) in subjects.into_iter().flat_map(|subject| [(subject, 950_000_000), (subject, 950_000_001)]) {
+        let guide = Guide { subject, seed, strength: 0.15 };
+        let portrait = subject == Subject::Portrait;
         let drawing = real.drawing(&guide).unwrap();
         assert_eq!(drawing, real.drawing(&guide).unwrap());
         let labels = judge.see(&drawing).unwrap().labels;
         assert_eq!(placement::is_there(&labels, class("hair")), portrait, "{guide:?}");
         assert_eq!(placement::is_there(&labels, class("sky")), !portrait, "{guide:?}");
+        if let Subject::SceneOf(object) = subject {
+            assert!(placement::is_there(&labels, class(object)), "{guide:?}");
+        }
     }
 }

@@ -63,7 +63,7 @@ fn a_limit_ends_with_a_report() {
 fn the_judges_own_error_moves_targets_below_it() {
     let records = ran(&plan(&Suite::new("public", 5), &METHODS), tempfile::tempdir().unwrap().path(), Mock::Perfect);
     let row = calibration::Row { delta_e_decoded: Some(4.5), retry_decoded: Some(0.2), ..Default::default() };
-    let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into() };
+    let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into(), drawn: None };
     let summary = Summary::new(&records, About::default(), Some(&calibration)).unwrap();
     let target =
         |what: &str| summary.verdicts.iter().find(|v| v.what == what && v.method == Method::Exact).unwrap().target;

@@ -86,3 +86,35 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
     assert!(outside <= 2.0, "change outside {outside:.2}");
     Ok(())
 }
+
+#[test]
+fn ten_strokes_keep_ten_colors() -> Result<()> {
+    const COLORS: [Rgb; 10] = [
+        Rgb(255, 99, 71),
+        Rgb(72, 61, 139),
+        Rgb(255, 215, 0),
+        Rgb(0, 128, 128),
+        Rgb(199, 21, 133),
+        Rgb(60, 179, 113),
+        Rgb(70, 130, 180),
+        Rgb(139, 69, 19),
+        Rgb(238, 130, 238),
+        Rgb(47, 79, 79),
+    ];
+    let mut pipeline = Pipeline::builder().build()?;
+    // Wherever they happen to be: two rows of five, each of the size of two cells by one.
+    let places = (0..10).map(|i| (32.0 + 48.0 * f64::from(i % 5), 60.0 + 140.0 * f64::from(i / 5)));
+    let all = Strokes::new((256, 256));
+    let strokes =
+        places.zip(COLORS).fold(all, |all, ((x, y), color)| all.line([(x - 5.0, y), (x + 5.0, y)], 5.0, color));
+    let mut forces = ColorForce::painted(&strokes)?;
+    assert_eq!(forces.len(), 10);
+    let request = pipeline.request(PORTRAIT).seed(3);
+    let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+    let met: Vec<f64> =
+        COLORS.iter().map(|color| in_stroke(&strokes, output.image(0).expect("a picture"), *color)).collect();
+    println!("{met:.1?}");
+    let worst = met.iter().copied().fold(0.0, f64::max);
+    assert!(median(met) <= 2.0 && worst <= 6.0, "the worst stroke: CIEDE2000 {worst:.1}");
+    Ok(())
+}

@@ -1,0 +1,46 @@
+//! A few strokes of color on a picture: what lies under each one takes exactly its color, without any trained ControlNet.
+
+use impasto::hint::Strokes;
+use impasto::methods::ColorForce;
+use impasto::{Pipeline, Raster, Result, Rgb};
+use impasto_report::Sheet;
+
+fn main() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
+    let strokes = Strokes::new((256, 256))
+        .line([(120.0, 92.0), (150.0, 98.0)], 4.0, Rgb(255, 99, 71)) // hair
+        .line([(105.0, 240.0), (150.0, 240.0)], 4.0, Rgb(72, 61, 139)) // shirt
+        .line([(15.0, 15.0), (50.0, 25.0)], 4.0, Rgb(255, 215, 0)); // background
+    let mut sheet = Sheet::new(3);
+    for seed in [2, 3, 7] {
+        let plain = pipeline.request(prompt).seed(seed).run()?;
+        let mut forces = ColorForce::painted(&strokes)?;
+        let request = pipeline.request(prompt).seed(seed);
+        let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
+        for force in &forces {
+            let report = force.details()?;
+            println!(
+                "seed {seed}, {}: painted {}, CIEDE2000 {:.1}",
+                report.asked, report.painted[0].color, report.painted[0].delta_e
+            );
+        }
+        sheet = sheet.add(format!("seed {seed}"), plain.image(0)?);
+        sheet = sheet.add("three strokes", &over(&strokes, plain.image(0)?));
+        sheet = sheet.add("what lies under them", output.image(0)?);
+    }
+    sheet.draw()?.save("exact_strokes.png")?;
+    println!("exact_strokes.png");
+    Ok(())
+}
+
+/// The strokes on a picture.
+fn over(strokes: &Strokes, picture: &Raster) -> Raster {
+    let mut painted = picture.clone();
+    for (x, y) in (0..picture.height()).flat_map(|y| (0..picture.width()).map(move |x| (x, y))) {
+        if let Some((color, 255)) = strokes.layer().pixel(x, y) {
+            painted.set(x, y, color);
+        }
+    }
+    painted
+}
