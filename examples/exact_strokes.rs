@@ -5,17 +5,40 @@ use impasto::methods::ColorForce;
 use impasto::{Pipeline, Raster, Result, Rgb};
 use impasto_report::Sheet;
 
+const COLORS: [Rgb; 10] = [
+    Rgb(255, 99, 71),
+    Rgb(72, 61, 139),
+    Rgb(255, 215, 0),
+    Rgb(0, 128, 128),
+    Rgb(199, 21, 133),
+    Rgb(60, 179, 113),
+    Rgb(70, 130, 180),
+    Rgb(139, 69, 19),
+    Rgb(238, 130, 238),
+    Rgb(47, 79, 79),
+];
+
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
-    let strokes = Strokes::new((256, 256))
+    let three = Strokes::new((256, 256))
         .line([(120.0, 92.0), (150.0, 98.0)], 4.0, Rgb(255, 99, 71)) // hair
         .line([(105.0, 240.0), (150.0, 240.0)], 4.0, Rgb(72, 61, 139)) // shirt
         .line([(15.0, 15.0), (50.0, 25.0)], 4.0, Rgb(255, 215, 0)); // background
+    // Wherever they happen to lie: of several strokes on one thing, each colors what is nearest to it.
+    let ten = (0..10).zip(COLORS).fold(Strokes::new((256, 256)), |ten, (i, color)| {
+        let (x, y) = (32.0 + 48.0 * f64::from(i % 5), 60.0 + 140.0 * f64::from(i / 5));
+        ten.line([(x - 5.0, y), (x + 5.0, y)], 5.0, color)
+    });
     let mut sheet = Sheet::new(3);
-    for seed in [2, 3, 7] {
+    for (name, strokes, seed) in [
+        ("three strokes", &three, 2),
+        ("three strokes", &three, 3),
+        ("three strokes", &three, 7),
+        ("ten strokes", &ten, 3),
+    ] {
         let plain = pipeline.request(prompt).seed(seed).run()?;
-        let mut forces = ColorForce::painted(&strokes)?;
+        let mut forces = ColorForce::painted(strokes)?;
         let request = pipeline.request(prompt).seed(seed);
         let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
         for force in &forces {
@@ -26,7 +49,7 @@ fn main() -> Result<()> {
             );
         }
         sheet = sheet.add(format!("seed {seed}"), plain.image(0)?);
-        sheet = sheet.add("three strokes", &over(&strokes, plain.image(0)?));
+        sheet = sheet.add(name, &over(strokes, plain.image(0)?));
         sheet = sheet.add("what lies under them", output.image(0)?);
     }
     sheet.draw()?.save("exact_strokes.png")?;

@@ -3,40 +3,39 @@
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Share of the map's largest value from which on a cell is surely found, and from which on it may be.
+/// Share of the map's largest value from which on a cell is surely found.
 const SURE: f64 = 0.95;
-const POSSIBLE: f64 = 0.35;
-/// Of the distances of possible cells to the sure ones' color, the quantile that is taken for the thing's own variety.
+/// Of the distances of sure cells to their median color, the quantile that is taken for the thing's own variety.
 const VARIETY: f64 = 0.75;
 /// Distance of colors, in channels of 0..=1, that is always taken for variety.
-const LEAST: f64 = 0.06;
+const LEAST: f64 = 0.08;
 
-/// Lessens `map`, [n, 1, h, w], where the colors of `picture`, [n, 3, H, W] in -1..=1, are further from those of the surest cells than
-/// most of the map's cells are: at 1.5 times as far it keeps what it is, at 3 times nothing. A thing of one color loses what is not of
-/// that color; of a thing of many colors, most cells are far from each other, and it loses nothing.
+/// Lessens `map`, [n, 1, h, w], where the colors of `picture`, [n, 3, H, W] in -1..=1, are further from the median color of the surest
+/// cells than those are themselves: at 1.5 times as far the map keeps what it is, at 3 times nothing, and the surest cells stay whatever their color. A thing of one color loses what
+/// is not of that color; one that is of many colors where it was surely found loses little.
 pub(crate) fn alike(map: &Tensor, picture: &Tensor) -> Result<Tensor> {
     let (n, _, h, w) = map.size4()?;
-    let colors = picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?.f_mul_scalar(0.5)?;
-    let mut rows = Vec::new();
+    let cells = picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?.f_mul_scalar(0.5)?;
+    let pictures = cells.size4()?.0;
+    let mut kept = Vec::new();
     for image in 0..n {
         let own = map.f_narrow(0, image, 1)?;
-        let flat = own.f_flatten(0, -1)?.f_to_kind(Kind::Float)?;
-        let colors = colors
-            .f_narrow(0, image.min(colors.size4()?.0 - 1), 1)?
-            .f_reshape([3, h * w])?
-            .f_to_device(flat.device())?;
-        let most = flat.f_max()?;
-        let at_least = |share: f64| -> Result<Tensor> { Ok(flat.f_ge_tensor(&most.f_mul_scalar(share)?)?) };
-        let sure = colors.f_index_select(1, &at_least(SURE)?.f_nonzero()?.f_flatten(0, -1)?)?;
-        let middle = sure.f_median_dim(1, true)?.0;
-        let distance =
-            colors.f_sub(&middle)?.f_square()?.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?.f_sqrt()?;
-        let possible = distance.f_masked_select(&at_least(POSSIBLE)?)?;
-        let variety = possible.f_quantile_scalar(VARIETY, None, false, "linear")?.f_clamp_min(LEAST)?;
-        let kept = distance.f_div(&variety)?.f_mul_scalar(-1.0 / 1.5)?.f_add_scalar(2.0)?.f_clamp(0.0, 1.0)?;
-        rows.push(own.f_mul(&kept.f_reshape([1, 1, h, w])?)?);
+        let found = own.f_flatten(0, -1)?.f_to_kind(Kind::Float)?;
+        // A picture alone is every image's.
+        let colors =
+            cells.f_narrow(0, image.min(pictures - 1), 1)?.f_reshape([3, h * w])?.f_to_device(found.device())?;
+        let is_sure = found.f_ge_tensor(&found.f_max()?.f_mul_scalar(SURE)?)?;
+        let sure = is_sure.f_nonzero()?.f_flatten(0, -1)?;
+        let middle = colors.f_index_select(1, &sure)?.f_median_dim(1, true)?.0;
+        let off = colors.f_sub(&middle)?.f_square()?;
+        let distance = off.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?.f_sqrt()?;
+        let variety = distance.f_index_select(0, &sure)?.f_quantile_scalar(VARIETY, None, false, "linear")?;
+        let far = distance.f_div(&variety.f_clamp_min(LEAST)?)?;
+        let share = far.f_mul_scalar(-1.0 / 1.5)?.f_add_scalar(2.0)?.f_clamp(0.0, 1.0)?;
+        let share = share.f_ones_like()?.f_where_self(&is_sure, &share)?;
+        kept.push(own.f_mul(&share.f_reshape([1, 1, h, w])?)?);
     }
-    Ok(Tensor::f_cat(&rows, 0)?)
+    Ok(Tensor::f_cat(&kept, 0)?)
 }
 
 #[cfg(test)]

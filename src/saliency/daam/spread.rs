@@ -14,7 +14,10 @@ use crate::step::{Grid, Step};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use tch::Tensor;
+use tch::{Kind, Tensor};
+
+/// Distance from a region, in shares of the map's larger side, at which its claim to a cell is half.
+const NEAR: f64 = 0.25;
 
 /// A drawn region, spread along the picture's self-attention over the object that it lies on: the larger one of the region and of
 /// Aᵖ·region, scaled to 0..=1. A few scribbles inside of a thing find all of it.
@@ -57,8 +60,8 @@ impl Spread {
         Self { region, rivals: Vec::new(), power: 4, recorder, run: None }
     }
 
-    /// Names other drawn regions. Each cell goes to the region that spreads there most, and those that a region was drawn on to that
-    /// one; elsewhere the map is 0, and a cell that two reach equally stays with both. By default there are none, and every cell that the region reaches is its own.
+    /// Names other drawn regions. Each cell goes to the region that spreads there most, of several that spread alike to the
+    /// nearest, and those that a region was drawn on to that one; elsewhere the map is 0, and a cell that two reach equally stays with both. By default there are none, and every cell that the region reaches is its own.
     pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
         self.rivals = rivals.into_iter().collect();
         self
@@ -122,15 +125,37 @@ impl Saliency for Spread {
         let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
         let spread = |region: &Tensor| refining.map(region, None, *grid);
         let Some(own) = spread(&region)? else { return Ok(Some(region)) };
-        let found = own.f_maximum(&region)?;
-        // What a region was drawn on counts beside what it reaches, so that a thin stroke keeps its own cells.
-        let claim = own.f_add(&region)?;
+        // Cells that the region covers by half are found, whatever it reaches.
+        let found = own.f_maximum(&region)?.f_add(&covered(&region)?)?.f_clamp_max(1.0)?;
+        let claim = claim(&own, &region)?;
         let mut kept = claim.f_ones_like()?;
         for rival in &self.rivals {
             let Some(region) = rival.map()? else { continue };
             let Some(reached) = spread(&region)? else { continue };
-            kept = kept.f_mul(&claim.f_ge_tensor(&reached.f_add(&region)?)?)?;
+            kept = kept.f_mul(&claim.f_ge_tensor(&self::claim(&reached, &region)?)?)?;
         }
         Ok(Some(found.f_mul(&kept)?))
     }
+}
+
+/// 1 where a region covers half a cell or more.
+fn covered(region: &Tensor) -> Result<Tensor> {
+    Ok(region.f_ge(0.5)?.f_to_kind(Kind::Float)?)
+}
+
+/// How much a region that reaches a cell is entitled to it, [n, 1, h, w]. Of several strokes on one thing, which all reach as far, the
+/// nearest gets a cell; what it was drawn on counts beside what it reaches, so that a thin stroke keeps its own cells.
+fn claim(reached: &Tensor, region: &Tensor) -> Result<Tensor> {
+    let (n, _, h, w) = region.size4()?;
+    let mut nearness = Vec::new();
+    for image in 0..n {
+        let drawn = region.f_narrow(0, image, 1)?.f_reshape([h, w])?;
+        // Without a cell that is covered by half, the best covered one.
+        let places = drawn.f_ge_tensor(&drawn.f_max()?.f_clamp_max(0.5)?)?.f_nonzero()?.f_to_kind(Kind::Float)?;
+        let cells = drawn.f_ones_like()?.f_nonzero()?.f_to_kind(Kind::Float)?;
+        let distance = Tensor::f_cdist(&cells, &places, 2.0, None)?.f_amin([1i64].as_slice(), false)?;
+        let half = NEAR * h.max(w) as f64;
+        nearness.push(distance.f_div_scalar(half)?.f_add_scalar(1.0)?.f_reciprocal()?.f_reshape([1, 1, h, w])?);
+    }
+    Ok(reached.f_mul(&Tensor::f_cat(&nearness, 0)?)?.f_add(region)?)
 }
