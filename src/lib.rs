@@ -109,6 +109,11 @@ struct Guide;
 #[doc = include_str!("../docs/colors.md")]
 struct Colors;
 
+/// And those of color strokes.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/color-strokes.md")]
+struct ColorStrokes;
+
 /// And painting's.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/painting.md")]

@@ -6,7 +6,10 @@ use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
 use impasto::{Control, Model, Pipeline, Raster, Result, Rgb, Source};
 use impasto_train::dataset::Dataset;
-use impasto_train::{ControlTask, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training, export};
+use impasto_train::{
+    Adherence, ControlTask, HELD_OUT, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training,
+    drawn_by_a_person, export,
+};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
@@ -169,4 +172,33 @@ fn sheet_and_animation_show_stroke_after_stroke() {
     let sheet = Raster::open(folder.path().join("sheet.png")).unwrap();
     assert!(sheet.width() > 6 * SIDE && sheet.height() > 4 * SIDE);
     assert_eq!(Raster::open(folder.path().join("animation.png")).unwrap().width(), 2 * SIDE);
+}
+
+#[test]
+fn embedded_net_follows_lines_and_strokes_of_held_out_drawings() -> Result<()> {
+    let (mut pipeline, dataset) = (Pipeline::builder().build()?, Dataset::new(256)?);
+    let net = pipeline.model().controlnet(&Source::embedded())?;
+    let (mut edges, mut objects, mut without) = (Vec::new(), Vec::new(), Vec::new());
+    for number in 0..5 {
+        let original = dataset.draw(HELD_OUT + number)?.picture;
+        let drawing = drawn_by_a_person(&original, number)?;
+        let mut paint = |control: Option<Control>| -> Result<Adherence> {
+            // No word says what is there, nor in which color.
+            let request = pipeline.request("").seed(number).steps(14);
+            let request = control.into_iter().fold(request, |request, control| request.control(control));
+            Adherence::measure(&original, &drawing, request.run()?.image(0)?)
+        };
+        let followed = paint(Some(Control::drawing(&net, &drawing)))?;
+        edges.push(followed.edge_f1);
+        objects.extend(followed.objects);
+        without.extend(paint(None)?.objects);
+    }
+    let [edges, objects, without] = [edges, objects, without].map(|mut values| {
+        values.sort_by(f64::total_cmp);
+        values[values.len() / 2]
+    });
+    println!("edges {edges:.2}, objects {objects:.1}, without the net {without:.1}");
+    assert!(edges >= 0.8, "edge F1 {edges:.2}");
+    assert!(objects < 16.0 && objects < without / 2.0, "things under strokes: CIEDE2000 {objects:.1} of {without:.1}");
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use impasto_yardstick::{
     arguments, calibration, choice, colors, gallery, generator, guides, judge, listing, metrics, placement, record,
-    regions, report, runner, statistics, suite, summary, tuning, wording,
+    regions, report, runner, scenes, statistics, suite, summary, tuning, wording,
 };
 
 mod acceptance;

@@ -101,3 +101,30 @@ fn drawings_are_of_their_kind_and_the_same_again() {
         }
     }
 }
+
+#[test]
+fn a_controlnet_is_measured_against_the_drawing_that_it_was_shown() {
+    let suite = Suite::new("public", 2);
+    let methods = vec![Method::Unforced, Method::Control, Method::ControlStrokes];
+    let choice = Choice { tasks: vec![Task::Edges], methods, ..Choice::default() };
+    let plan = Plan { choice, seeds: Seeds::Exactly(2), ..plan(&suite, &[]) };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
+    let (mut all, mut strips) = (Vec::new(), 0);
+    tch::set_num_threads(1);
+    let settings = Settings { steps: 14, ..Settings::default() };
+    let bench = || Ok((Real::new(&settings)?, Evaluator::open()?));
+    let _ = runner::run(&plan, &[], &mut records, bench, |record, strip, _| {
+        all.push(record.clone());
+        strips += usize::from(strip.is_some());
+        Ok(())
+    })
+    .unwrap();
+    assert!(all.iter().all(|record| record.status == Status::Measured), "{all:?}");
+    assert_eq!((all.len(), strips), (6, 6), "each with the drawing beside it");
+    let summary = Summary::new(&of_maker(all, &plan.made), About::default(), None).unwrap();
+    let figure = |method, name: &str| summary.row("edges", method, ALL).unwrap().figures[name].value.unwrap();
+    assert!(figure(Method::Control, "edge_f1") >= 0.75 && figure(Method::Unforced, "edge_f1") <= 0.5);
+    assert!(figure(Method::Control, "objects") < figure(Method::Unforced, "objects"));
+    assert!(scenes::lines(&summary).iter().any(|line| line.starts_with("edges, control-strokes: edges, F1")));
+}
