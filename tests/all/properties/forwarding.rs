@@ -6,7 +6,7 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoised, Predictions, Transition};
 use impasto::guidance::{Guidance, Plan, Report, Setup};
 use impasto::methods::ColorForce;
-use impasto::saliency::Saliency;
+use impasto::saliency::{Competition, Saliency};
 use impasto::sampler::Sampler;
 use impasto::testing::ToyModel;
 use impasto::{BranchInfo, Codec, Conditioning, Recipe, Result, Step, Window};
@@ -39,6 +39,10 @@ impl Guidance for Diary {
     fn first_pass(&self) -> Option<f64> {
         self.note("first pass");
         Some(500.0)
+    }
+    fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
+        self.note("outlook");
+        Ok(vec![0.5])
     }
     fn recipe(&self) -> Result<Recipe> {
         self.note("recipe");
@@ -104,7 +108,16 @@ impl Guidance for Diary {
 
 impl Saliency for Diary {
     fn map(&self) -> Result<Option<Tensor>> {
+        self.note("map");
         Ok(None)
+    }
+    fn range(&self) -> f64 {
+        self.note("range");
+        2.0
+    }
+    fn competitions(&self) -> Result<Vec<Competition>> {
+        self.note("competitions");
+        Ok(Vec::new())
     }
 }
 
@@ -167,13 +180,35 @@ fn wrappers_forward_every_phase() -> Result<()> {
     let inner = Diary::default();
     diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).window(Window::WHOLE))?;
     let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
-        diary.into_iter().filter(|(name, _)| !["report", "name", "first pass"].contains(name)).collect()
+        // What a saliency alone is asked for, and what a force asks in its own way.
+        let others = ["report", "name", "first pass", "map", "range", "competitions"];
+        diary.into_iter().filter(|(name, _)| !others.contains(name)).collect()
     };
     assert!(
         inner.read().iter().any(|(name, _)| *name == "first pass"),
         "the force passes on the saliency's first pass"
     );
     assert_eq!(called(inner.read()), called(wanted), "ColorForce");
+    Ok(())
+}
+
+/// Asks a saliency for what a force asks it for, and a guidance method for its outlook: the range and the outlook of the answers.
+fn asked(saliency: &impl Saliency) -> Result<(f64, Vec<f64>)> {
+    let _ = (saliency.map()?, saliency.competitions()?);
+    Ok((saliency.range(), saliency.outlook(&ToyModel::new(3)?)?))
+}
+
+#[test]
+fn wrappers_forward_what_a_saliency_knows() -> Result<()> {
+    let wanted = vec![("map", 1), ("competitions", 1), ("range", 1), ("outlook", 1)];
+    let (mut lent, boxed) = (Diary::default(), Diary::default());
+    assert_eq!(asked(&&mut lent)?, (2.0, vec![0.5]));
+    assert_eq!(lent.read(), wanted, "&mut");
+    assert_eq!(asked(&(Box::new(boxed.clone()) as Box<dyn Saliency>))?, (2.0, vec![0.5]));
+    assert_eq!(boxed.read(), wanted, "Box");
+    let (a, b) = (Diary::default(), Diary::default());
+    assert_eq!(asked(&(a.clone(), b.clone()))?, (4.0, vec![0.25]), "ranges add up, and outlooks are multiplied");
+    assert_eq!([a.read(), b.read()], [wanted.clone(), wanted], "(A, B)");
     Ok(())
 }
 
