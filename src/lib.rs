@@ -109,7 +109,7 @@ struct Guide;
 #[doc = include_str!("../docs/colors.md")]
 struct Colors;
 
-/// And those of color strokes.
+/// The code of the page on color strokes is compiled and run, too.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/color-strokes.md")]
 struct ColorStrokes;

@@ -54,7 +54,7 @@ impl Drawing {
         Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
     }
 
-    /// The same with straight alpha: colors as they were painted wherever alpha is above 0.
+    /// The drawing's hint with straight alpha: colors as they were painted wherever alpha is above 0.
     pub(crate) fn straight_hint(&self, size: Size) -> Result<Tensor> {
         let hint = self.hint(size)?;
         let (lines, colors, alpha) = (hint.f_narrow(1, 0, 1)?, hint.f_narrow(1, 1, 3)?, hint.f_narrow(1, 4, 1)?);

@@ -1,11 +1,11 @@
-//! What of a map has the colors of its surest cells.
+//! Lessens a map where the picture has other colors than at the map's surest cells.
 
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
 /// Share of the map's largest value from which on a cell is surely found.
 const SURE: f64 = 0.95;
-/// Of the distances of sure cells to their median color, the quantile that is taken for the thing's own variety.
+/// The quantile of the distances of sure cells to their median color that is taken for the thing's own variety.
 const VARIETY: f64 = 0.75;
 /// Distance of colors, in channels of 0..=1, that is always taken for variety.
 const LEAST: f64 = 0.08;

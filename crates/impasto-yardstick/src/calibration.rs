@@ -23,7 +23,7 @@ const STEADY: f64 = 0.8;
 pub struct Calibration {
     pub pairs: usize,
     pub parts: BTreeMap<String, Row>,
-    /// How closely a drawing follows itself after the encoder and the decoder: what a faultless ControlNet would reach.
+    /// Figures of drawings that are compared with themselves after the encoder and the decoder: a faultless ControlNet would reach them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn: Option<Followed>,
 }
@@ -78,7 +78,7 @@ impl Row {
 }
 
 impl Calibration {
-    /// What the row `edges` would say of a faultless ControlNet, in a sentence.
+    /// Says in a sentence what the row `edges` would show of a faultless ControlNet.
     pub fn faultless(&self) -> Option<String> {
         let Followed { edge_f1, strokes, objects } = self.drawn?;
         let [strokes, objects] = [strokes, objects].map(|delta_e| delta_e.map_or("–".into(), short));

@@ -7,7 +7,7 @@ use impasto::hint::Drawing;
 use impasto_train::{Adherence, drawn_by_a_person};
 use serde::{Deserialize, Serialize};
 
-/// How closely a picture follows a drawing.
+/// Figures of how closely a picture follows a drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Followed {
     /// F1 of the picture's edges against the lines, within a pixel.
@@ -20,7 +20,7 @@ pub struct Followed {
     pub objects: Option<f64>,
 }
 
-/// What is drawn of a picture: its edges, and smooth strokes in its colors. `seed` chooses the strokes.
+/// Draws a picture as a person might: its edges, and smooth strokes in its colors. `seed` chooses the strokes.
 pub fn drawing(original: &Picture, seed: u64) -> Result<Drawing, Failure> {
     Ok(drawn_by_a_person(&raster(original)?, seed)?)
 }

@@ -29,7 +29,7 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guide {
     pub subject: Subject,
-    /// Of the drawing, the next ones with the same last bit standing in for one of another kind.
+    /// Seed of the drawing; the next ones with the same last bit stand in for one of another kind.
     pub seed: u64,
     pub strength: f64,
 }

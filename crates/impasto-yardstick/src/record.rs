@@ -49,7 +49,7 @@ pub struct Record {
     pub left_out: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guided: Option<Guided>,
-    /// How closely the picture follows a drawing.
+    /// Figures of how closely the picture follows a drawing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<Followed>,
     /// Wall time of the picture and of its unforced twin.

@@ -229,7 +229,7 @@ pub enum Method {
     Image,
     /// The embedded model's ControlNet, with lines and strokes as its hint.
     Control,
-    /// The same with `ColorForce::painted` on the strokes.
+    /// The ControlNet of `Control`, with `ColorForce::painted` on the strokes.
     ControlStrokes,
 }
 
