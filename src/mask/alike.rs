@@ -68,6 +68,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_sure_stays_whatever_its_color() -> Result<()> {
+        let map = spilled();
+        let _ = map.narrow(2, 3, 1).narrow(3, 4, 1).fill_(1.0);
+        let kept = alike(&map, &halves(0.02))?;
+        assert_eq!(kept.double_value(&[0, 0, 3, 4]), 1.0);
+        assert_eq!(kept.double_value(&[0, 0, 4, 4]), 0.0, "its neighbor of the same color is not sure");
+        Ok(())
+    }
+
+    #[test]
     fn a_thing_of_many_colors_keeps_all() -> Result<()> {
         // Both colors are surely found, so neither is another thing's.
         let map = Tensor::ones([1, 1, 8, 8], (Kind::Float, Device::Cpu));

@@ -151,7 +151,7 @@ impl<'c> Control<'c> {
         json!({ "scale": self.scale, "window": self.window })
     }
 
-    /// What makes it again beside a net.
+    /// The recipe that makes the control again beside a net.
     ///
     /// # Errors
     /// [`Error::NotRepeatable`] for a hint that is a tensor.

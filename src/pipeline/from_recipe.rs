@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-/// What is said of a hint whose ControlNet was not given.
+/// The note about a hint whose ControlNet was not given.
 const NO_NET: &str = "a ControlNet took part, whose hint, scale and window are in the file; give the net by net";
 
 impl<'p> Request<'p> {
@@ -84,7 +84,7 @@ impl<'p> Request<'p> {
         Ok(self)
     }
 
-    /// What ControlNets were shown, for reports.
+    /// The hints that ControlNets were shown, for reports.
     pub(super) fn control_reports(&self) -> Result<Vec<Report>> {
         let report = |control: &Control<'_>| -> Result<Report> {
             let told = Report::new("ControlNet").data(control.figures());

@@ -167,7 +167,7 @@ pub(crate) fn unpacked(url: &str) -> u64 {
     }
 }
 
-/// As a PNG in a data URL, up to 256 MiB of pixels.
+/// Stored as a PNG in a data URL, up to 256 MiB of pixels.
 impl Serialize for Raster {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
@@ -184,7 +184,7 @@ impl<'de> Deserialize<'de> for Raster {
     }
 }
 
-/// As a PNG in a data URL, up to 256 MiB of pixels.
+/// Stored as a PNG in a data URL, up to 256 MiB of pixels.
 impl Serialize for Layer {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {

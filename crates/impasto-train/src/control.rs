@@ -129,7 +129,7 @@ impl ControlTask {
         let Size { width, height } = sample.picture.size();
         let mut cut = |side: u32| {
             let (cells, half) = (side / cell, (side / cell / 2).max(1));
-            (rng.random_range(0..=cells - half), half)
+            (rng.random_range(0..=cells.saturating_sub(half)), half)
         };
         let ((left, columns), (top, rows)) = (cut(width), cut(height));
         let picture = sample.picture.crop(top * cell..(top + rows) * cell, left * cell..(left + columns) * cell)?;

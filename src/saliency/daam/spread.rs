@@ -61,7 +61,8 @@ impl Spread {
     }
 
     /// Names other drawn regions. Each cell goes to the region that spreads there most, of several that spread alike to the
-    /// nearest, and those that a region was drawn on to that one; elsewhere the map is 0, and a cell that two reach equally stays with both. By default there are none, and every cell that the region reaches is its own.
+    /// nearest, and those that a region was drawn on to that one; elsewhere the map is 0, and a cell that two reach equally stays
+    /// with both. By default there are none, and every cell that the region reaches is its own.
     pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
         self.rivals = rivals.into_iter().collect();
         self
@@ -143,7 +144,7 @@ fn covered(region: &Tensor) -> Result<Tensor> {
     Ok(region.f_ge(0.5)?.f_to_kind(Kind::Float)?)
 }
 
-/// How much a region that reaches a cell is entitled to it, [n, 1, h, w]. Of several strokes on one thing, which all reach as far, the
+/// The claim of a region to the cells that it reaches, [n, 1, h, w], above 0. Of several strokes on one thing, which all reach as far, the
 /// nearest gets a cell; what it was drawn on counts beside what it reaches, so that a thin stroke keeps its own cells.
 fn claim(reached: &Tensor, region: &Tensor) -> Result<Tensor> {
     let (n, _, h, w) = region.size4()?;
