@@ -169,7 +169,7 @@ impl Raster {
     ///
     /// # Errors
     /// [`Error::Io`] if it cannot be read or is no regular file, [`Error::Image`] if it cannot be decoded, or takes more than
-    /// 512 MiB, or a file of less than 32 kB that claims more than 16,384 bytes of pixels for each of its own and more than 16 MiB.
+    /// 512 MiB; a file shorter than 32 kB may take 16 MiB, or 16,384 bytes for each of its own if that is more.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self(decode_file(path.as_ref())?.into_rgb8()))
     }
