@@ -14,12 +14,12 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 
 #[test]
 fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
-    // Half of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's settings. Eight
-    // are too few for a median: the change outside is 2.0 for the first eight and 1.7 for all.
+    // The first twelve of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's
+    // settings. Eight are too few for a median: the change outside is 2.0 for the first eight and 1.7 for all.
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut before, mut after, mut stronger, mut areas, mut outside) = (vec![], vec![], vec![], vec![], vec![]);
     let delta_e = |seen: &Seen| seen.color("eyes").map(|color| color.delta_e(GOLD));
-    for seed in 0..16 {
+    for seed in 0..12 {
         let mut picture = |force: Option<&mut ColorForce>| -> Result<Seen> {
             let request = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default());
             judge.look(force.into_iter().fold(request, Request::guide).run()?.image(0)?)
@@ -30,7 +30,7 @@ fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
         after.extend(delta_e(&forced));
         areas.extend(force.details()?.steps.iter().flat_map(|step| step.areas.clone()));
         outside.push(plain.change_outside(&forced, "eyes"));
-        if seed < 8 {
+        if seed < 4 {
             let mut force = ColorForce::published("eyes", GOLD).color_var(15.0);
             stronger.extend(delta_e(&picture(Some(&mut force))?));
         }
@@ -46,6 +46,8 @@ fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
 
 #[test]
 fn every_solver_makes_gold_eyes() -> Result<()> {
+    /// The solvers whose unforced eyes are looked at: without noise of their own they agree.
+    const UNFORCED: [&str; 3] = ["Euler", "DPM++ 2M", "UniPC"];
     let judge = Judge::new();
     let mut pipeline = Pipeline::builder().build()?;
     let names = [
@@ -67,10 +69,11 @@ fn every_solver_makes_gold_eyes() -> Result<()> {
             let output = force.into_iter().fold(request, Request::guide).run()?;
             Ok(judge.look(output.image(0)?)?.color("eyes").expect("a portrait has eyes").delta_e(GOLD))
         };
-        let (unforced, forced) = (eyes(None)?, eyes(Some(ColorForce::published("eyes", GOLD).color_var(15.0)))?);
-        println!("{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
-        assert!(forced <= 8.0, "{name}: CIEDE2000 {unforced:.1} → {forced:.1}");
-        before.push(unforced);
+        let forced = eyes(Some(ColorForce::published("eyes", GOLD).color_var(15.0)))?;
+        assert!(forced <= 8.0, "{name}: CIEDE2000 {forced:.1}");
+        if UNFORCED.contains(&name) {
+            before.push(eyes(None)?);
+        }
     }
     // A solver with noise of its own may make eyes that are nearly gold by themselves.
     assert!(median(before.clone()) >= 30.0, "{before:?}");
@@ -148,7 +151,7 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
     for (part, asked, bound, leak) in
         [("skin", Rgb(0, 0, 139), 1.5, 3.0), ("shirt", Rgb(0, 128, 128), 1.5, 3.0), ("eyes", GOLD, 5.0, 2.0)]
     {
-        let (missed, outside) = exactly(part, asked, 0..3)?;
+        let (missed, outside) = exactly(part, asked, 0..2)?;
         assert!(median(missed.clone()) <= bound, "{part}: {missed:?}");
         assert!(median(outside.clone()) <= leak, "{part}: {outside:?}");
     }
@@ -159,21 +162,19 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
 fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (0.0, 0.0);
-    for seed in 0..2 {
-        let seen = judge.look(pipeline.request(PORTRAIT).seed(seed).run()?.image(0)?)?;
-        for part in ["hair bow", "skin"] {
-            let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
-            for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
-                let mut force = ColorForce::exact(part, GOLD).tune(|options| options.trim = 0);
-                if !outlines {
-                    force = force.tune(|options| options.outlines = false);
-                }
-                let _ = pipeline.request(PORTRAIT).seed(seed).guide(&mut force).run()?;
-                let mask = force.masks()?.narrow(0, 0, 1);
-                let truth = truth.adaptive_avg_pool2d(&mask.size()[2..]).ge(0.5).to_kind(Kind::Float);
-                let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
-                *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 4.0;
+    let seen = judge.look(pipeline.request(PORTRAIT).seed(0).run()?.image(0)?)?;
+    for part in ["hair bow", "skin"] {
+        let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
+        for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
+            let mut force = ColorForce::exact(part, GOLD).tune(|options| options.trim = 0);
+            if !outlines {
+                force = force.tune(|options| options.outlines = false);
             }
+            let _ = pipeline.request(PORTRAIT).seed(0).guide(&mut force).run()?;
+            let mask = force.masks()?.narrow(0, 0, 1);
+            let truth = truth.adaptive_avg_pool2d(&mask.size()[2..]).ge(0.5).to_kind(Kind::Float);
+            let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
+            *sum += total(&mask * &truth) / total((mask + &truth).clamp(0.0, 1.0)).max(1.0) / 2.0;
         }
     }
     assert!(fine > coarse + 0.02, "IoU of the forced cells {coarse:.2} → {fine:.2}");
@@ -185,7 +186,7 @@ fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
     let (judge, mut pipeline, asked) = (Judge::new(), Pipeline::builder().build()?, Rgb(0, 128, 128));
     let mut median_of = |feedback: Option<Feedback>| -> Result<f64> {
         let mut missed = vec![];
-        for seed in 0..4 {
+        for seed in 0..2 {
             let force = ColorForce::exact("shirt", asked).color_var(200.0).window(Window::timesteps(0.0..=700.0));
             let force = force.tune(|options| {
                 options.trim = 0;

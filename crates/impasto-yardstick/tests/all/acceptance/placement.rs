@@ -40,9 +40,9 @@ fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64
 
 #[test]
 fn things_are_where_their_word_is_painted() -> Result<()> {
-    // Two of the eight seeds that docs/painting.md reports.
-    let (_, by_chance) = placement(2, 0.0, 0.0)?;
-    let (found, placed) = placement(2, 1.5, 0.5)?;
+    // One of the eight seeds that docs/painting.md reports.
+    let (_, by_chance) = placement(1, 0.0, 0.0)?;
+    let (found, placed) = placement(1, 1.5, 0.5)?;
     assert!(by_chance <= 0.35, "unpainted, {by_chance:.2} are there by chance");
     assert!(found >= 0.85 && placed >= 0.8, "found {found:.2}, placed {placed:.2}");
     Ok(())
