@@ -140,8 +140,8 @@ pub trait CrossAttentionHook: Send {
         true
     }
 
-    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added. Whatever kind is left there is
-    /// cast to the network's. Splits the call by branch and forgoes the keys and values kept for the run.
+    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added behind those that are there. Whatever kind is left
+    /// there is cast to the network's. Splits the call by branch and forgoes the keys and values kept for the run.
     fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
         Ok(())
     }

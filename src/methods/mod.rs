@@ -8,6 +8,7 @@ pub mod image_guidance;
 pub mod paint_with_words;
 mod perturbed_attention;
 mod prompt_blend;
+mod reference_color;
 pub(crate) mod region_prompts;
 mod registry;
 
@@ -16,4 +17,5 @@ pub use image_guidance::ImageGuidance;
 pub use paint_with_words::PaintWithWords;
 pub use perturbed_attention::PerturbedAttention;
 pub use prompt_blend::PromptBlend;
+pub use reference_color::ReferenceColor;
 pub use region_prompts::RegionPrompts;

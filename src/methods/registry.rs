@@ -1,6 +1,8 @@
 //! Guidance methods from their recipes.
 
-use super::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
+use super::{
+    ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+};
 use crate::error::Result;
 use crate::guidance::{Guidance, SUM};
 use crate::recipe::Recipe;
@@ -18,6 +20,7 @@ const METHODS: &[(&str, Read)] = &[
     ("PaintWithWords", |recipe| Ok(Box::new(PaintWithWords::repeated(&recipe)?))),
     ("PerturbedAttention", read::<PerturbedAttention>),
     ("PromptBlend", read::<PromptBlend>),
+    ("ReferenceColor", read::<ReferenceColor>),
     ("RegionPrompts", read::<RegionPrompts>),
     ("WordMaps", read::<WordMaps>),
     (SUM, |recipe| {

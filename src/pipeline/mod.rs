@@ -8,6 +8,7 @@ mod infotext;
 mod output;
 mod preview;
 mod recipe;
+mod reference;
 mod request;
 
 pub use color_words::ColorWords;

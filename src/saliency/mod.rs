@@ -5,6 +5,7 @@ pub(crate) mod daam;
 mod differential;
 mod normalize;
 mod recorded;
+mod reference;
 mod region;
 mod registry;
 
@@ -13,6 +14,7 @@ pub use daam::{Accumulate, Daam, DaamOptions, HeadMaps, HeatMap, Occurrence, Ref
 pub use differential::Differential;
 pub use normalize::Normalize;
 pub use recorded::Recorded;
+pub use reference::Reference;
 
 pub(crate) use normalize::is_flat;
 

@@ -3,7 +3,7 @@
 use impasto::guidance::Guidance;
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::mask::Region;
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::saliency::{Daam, Differential};
 use impasto::sampler::Batching;
@@ -44,6 +44,7 @@ fn methods() -> Result<Vec<Method>> {
         (None, Box::new(Daam::words())),
         (Some("a force"), Box::new(force.saliency((Daam::of("eyes"), Differential::of("eyes", "pink"))))),
         (Some("paint"), Box::new(PaintWithWords::default().mask(left, "shirt", 1.5))),
+        (Some("a reference"), Box::new(ReferenceColor::new(&Raster::flat(Rgb(30, 120, 60), (24, 16))))),
         (Some("a guide"), Box::new(ImageGuidance::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))))),
     ];
     all.extend(ColorForce::painted(&strokes)?.into_iter().map(|force| (Some("a stroke"), Box::new(force) as _)));

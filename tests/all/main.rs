@@ -24,6 +24,7 @@ mod painting_combined;
 mod perturbed_attention;
 mod properties;
 mod recipes;
+mod reference_color;
 mod regions;
 mod reports;
 mod sdxl;

@@ -11,7 +11,7 @@ use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::hint::Strokes;
 use crate::mask::Region;
-use crate::saliency::{self, Daam, Differential, Occurrence, Recorded, Saliency, Spread};
+use crate::saliency::{self, Daam, Differential, Occurrence, Recorded, Reference, Saliency, Spread};
 use crate::window::Window;
 use ndarray::Array2;
 use std::fmt;
@@ -142,7 +142,18 @@ impl ColorForce {
         Ok(colors.into_iter().zip(&regions).enumerate().map(force).collect())
     }
 
-    /// The same at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.
+    /// Forces `phrase` to the color that it has in a reference, texture kept: [`exact`](Self::exact) with the median color of the
+    /// phrase's region there. The force is repeated from files by its color, without the reference.
+    ///
+    /// # Errors
+    /// As [`Reference::color`].
+    pub fn like(reference: &Reference, phrase: impl Into<String>) -> Result<Self> {
+        let phrase = phrase.into();
+        let color = reference.color(&phrase)?;
+        Ok(Self::exact(phrase, color))
+    }
+
+    /// As [`exact`](Self::exact), at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
         let competition = Competition::new(&phrase, color, occurrence);

@@ -12,7 +12,7 @@ use crate::saliency::Competition;
 use crate::saliency::Normalize;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// How the map of a phrase is brought to the shape of what it names.
 ///
@@ -141,7 +141,7 @@ impl Refining {
         if at.site.is_cross() {
             return self.things.as_mut().map_or(Ok(()), |things| things.add(at, probs));
         }
-        let heat = pooled(&probs.over_heads()?, at.grid, self.grid)?;
+        let heat = pooled(&among_own(probs.over_heads()?, at.grid)?, at.grid, self.grid)?;
         self.attention.turn_to(at.step.index)?;
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
@@ -185,6 +185,18 @@ impl Refine {
     }
 }
 
+/// The attention of a picture to its own cells, [rows, cells, cells], of attention to whatever a hook has put behind them too, such as a
+/// reference's cells: every row sums up to what it did.
+fn among_own(attention: Tensor, grid: Grid) -> Result<Tensor> {
+    let (_, cells, attended) = attention.size3()?;
+    if attended == grid.cells() || attended < cells {
+        return Ok(attention);
+    }
+    let sum = |x: &Tensor| x.f_sum_dim_intlist([2i64].as_slice(), true, Kind::Float);
+    let own = attention.f_narrow(2, 0, cells)?;
+    Ok(own.f_mul(&sum(&attention)?.f_div(&sum(&own)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?)?)
+}
+
 /// Attention of a grid to itself, [rows, cells, cells], at a grid that may be coarser, [rows, cells, h, w of what they attend to]: the sum
 /// of what cells that become one are attended to, the mean of what they attend to.
 fn pooled(attention: &Tensor, from: Grid, to: Grid) -> Result<Tensor> {
@@ -203,7 +215,7 @@ mod tests {
     use super::super::maps::deviations;
     use super::*;
     use serde_json::Value;
-    use tch::{Device, Kind};
+    use tch::Device;
 
     const GRID: Grid = Grid::new(8, 8);
 
@@ -265,6 +277,21 @@ mod tests {
             (got.sum_dim_intlist([2i64].as_slice(), false, Kind::Float) - 1.0).abs().max().double_value(&[]) < 1e-6
         );
         assert_eq!(pooled(&attention, fine, fine)?.flatten(2, 3), attention);
+        Ok(())
+    }
+
+    #[test]
+    fn attention_to_what_a_hook_added_is_left_out() -> Result<()> {
+        let grid = Grid::new(2, 2);
+        let all = Tensor::rand([3, 4, 9], (Kind::Float, Device::Cpu)).softmax(2, Kind::Float) * 5.0; // five heads
+        let own = among_own(all.shallow_clone(), grid)?;
+        assert_eq!(own.size(), [3, 4, 4]);
+        let sums = own.sum_dim_intlist([2i64].as_slice(), false, Kind::Float);
+        assert!((sums - 5.0).abs().max().double_value(&[]) < 1e-5);
+        let ratio = &own / all.narrow(2, 0, 4);
+        assert!((&ratio - ratio.narrow(2, 0, 1)).abs().max().double_value(&[]) < 1e-5);
+        let alone = all.narrow(2, 0, 4);
+        assert_eq!(among_own(alone.shallow_clone(), grid)?, alone, "not a bit changes without");
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::ForceTarget;
 use impasto::methods::paint_with_words::WeightFn;
-use impasto::methods::{ColorForce, ImageGuidance, PerturbedAttention, PromptBlend};
+use impasto::methods::{ColorForce, ImageGuidance, PerturbedAttention, PromptBlend, ReferenceColor};
 use impasto::saliency::{Accumulate, Daam, Differential};
 use impasto::{Raster, Result, Rgb, Window};
 use ndarray::Array2;
@@ -41,6 +41,11 @@ fn guidances() -> Vec<(&'static str, Box<dyn Guidance>)> {
             Box::new(ImageGuidance::text("a dog").window(Window::progress(0.2..=0.6))),
         ),
         ("PerturbedAttention", Box::new(PerturbedAttention::new(2.0).sites(|_| true))),
+        ("ReferenceColor", Box::new(ReferenceColor::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))).statistics(0.5))),
+        ("ReferenceColor in a region", {
+            let left = || Region::rect(0.0..0.5, 0.0..1.0);
+            Box::new(ReferenceColor::new(&Raster::flat(Rgb(200, 30, 30), (12, 9))).region(left(), left()).strength(2.0))
+        }),
         ("PromptBlend", Box::new(PromptBlend::to("a dog"))),
     ]
 }

@@ -9,9 +9,11 @@ use impasto::mask::Region;
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend};
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, RegionPrompts};
+use impasto::methods::{
+    ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+};
 use impasto::pipeline::Pipeline;
-use impasto::saliency::{Accumulate, Daam, Differential, Spread};
+use impasto::saliency::{Accumulate, Daam, Differential, Reference, Spread};
 use impasto::{Crop, Raster, Result, Rgb, View, Window};
 use ndarray::Array2;
 use std::collections::BTreeSet;
@@ -198,6 +200,22 @@ fn image_guidance_by_a_text_repeats() -> Result<()> {
 #[test]
 fn perturbed_attention_repeats() -> Result<()> {
     repeats(|r| r.guide(PerturbedAttention::new(2.0).window(Window::timesteps(200..=999))))
+}
+
+/// Colors of a part of a drawn reference.
+fn reference_color() -> Result<ReferenceColor> {
+    let mut picture = Raster::flat(Rgb(72, 61, 139), (64, 64));
+    picture.paste(&Raster::flat(Rgb(255, 99, 71), (32, 32)), 0, 0);
+    let drawn = Region::new(Array2::from_shape_fn((64, 64), |(y, x)| f32::from(u8::from(y < 32 && x < 32))));
+    let reference = Reference::new(picture.clone(), "hair", [("hair".to_owned(), drawn)])?;
+    let upper = || Region::rect(0.0..1.0, 0.0..0.5);
+    let colors = ReferenceColor::new(&picture).described("a red sun").strength(1.5).statistics(0.2);
+    colors.window(Window::timesteps(0..=900)).region(upper(), upper()).part(&reference, "hair")
+}
+
+#[test]
+fn reference_color_repeats() -> Result<()> {
+    repeats(|r| r.guide(reference_color().expect("the reference has hair")))
 }
 
 #[test]

@@ -7,5 +7,6 @@ mod image_guidance;
 mod judge;
 mod perturbed_attention;
 mod placement;
+mod reference_color;
 mod saliency;
 mod strokes;

@@ -1,0 +1,132 @@
+//! Pictures in the colors of another one: how near each part comes to the same part of the reference, as the judge sees both.
+
+use super::judge::Judge;
+use impasto::hint::{Canny, Drawing, Strokes};
+use impasto::methods::{ColorForce, ReferenceColor};
+use impasto::{Control, Pipeline, Raster, Result, Source};
+use impasto_train::dataset::{Dataset, Record};
+use impasto_train::{Adherence, HELD_OUT};
+use impasto_yardstick::statistics::median;
+
+const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
+const PARTS: [&str; 5] = ["eyes", "hair", "skin", "shirt", "background"];
+/// What references are painted of.
+const PAINTED: [&str; 4] = [
+    "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background",
+    "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background",
+    "1girl, blue eyes, red hair bow, brown hair, tan skin, white shirt, pink background",
+    "1girl, red eyes, black hair bow, white hair, pale skin, purple shirt, green background",
+];
+
+/// How a picture takes colors.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    /// Not at all.
+    Unguided,
+    /// From the whole reference.
+    Whole,
+    /// Part by part.
+    Parts,
+    /// From the whole reference, over the edges of another picture.
+    Sketch,
+    /// By a force for each part that the reference shows, over those edges too.
+    Like,
+}
+
+#[derive(Default)]
+struct Figures {
+    /// CIEDE2000 between a part and that part of the reference.
+    apart: Vec<f64>,
+    /// F1 of the sketch's edges.
+    edges: Vec<f64>,
+}
+
+/// Colors portraits after each reference, with each seed.
+fn measured(references: &[Raster], seeds: std::ops::Range<u64>, way: Way) -> Result<Figures> {
+    let (judge, mut pipeline, mut figures) = (Judge::new(), Pipeline::builder().build()?, Figures::default());
+    let net = pipeline.model().controlnet(&Source::embedded())?;
+    for picture in references {
+        let wanted = judge.look(picture)?;
+        let reference = pipeline.reference(picture, PORTRAIT, PARTS)?;
+        for seed in seeds.clone() {
+            let sketched = pipeline.request(PORTRAIT).seed(1000 + seed).run()?.image(0)?.clone();
+            let sketch = Canny::default().edges(&sketched)?;
+            let drawing = Drawing { sketch, strokes: Strokes::new(sketched.size()) };
+            let shown = PARTS.into_iter().filter(|part| reference.color(part).is_ok());
+            let whole = || ReferenceColor::new(picture);
+            let request = pipeline.request(PORTRAIT).seed(seed);
+            let request = match way {
+                Way::Unguided => request,
+                Way::Whole => request.guide(whole()),
+                Way::Parts => {
+                    request.guide(shown.clone().try_fold(whole(), |colors, part| colors.part(&reference, part))?)
+                }
+                Way::Sketch | Way::Like => request.guide(whole()).control(Control::drawing(&net, &drawing)),
+            };
+            let forces = shown.filter(|_| way == Way::Like).map(|part| ColorForce::like(&reference, part));
+            let request =
+                forces.collect::<Result<Vec<_>>>()?.into_iter().fold(request, impasto::pipeline::Request::guide);
+            let output = request.run()?;
+            let seen = judge.look(output.image(0)?)?;
+            let both = PARTS.iter().filter_map(|part| seen.color(part).zip(wanted.color(part)));
+            figures.apart.extend(both.map(|(painted, wanted)| painted.delta_e(wanted)));
+            if matches!(way, Way::Sketch | Way::Like) {
+                figures.edges.push(Adherence::measure(&sketched, &drawing, output.image(0)?)?.edge_f1);
+            }
+        }
+    }
+    Ok(figures)
+}
+
+/// References that the model painted.
+fn painted(count: usize) -> Result<Vec<Raster>> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let paint = |(of, seed): (&&str, u64)| Ok(pipeline.request(*of).seed(seed).run()?.image(0)?.clone());
+    PAINTED.iter().zip(100..).take(count).map(paint).collect()
+}
+
+/// Portraits that were drawn, and that no training saw.
+fn drawn(count: usize) -> Result<Vec<Raster>> {
+    let dataset = Dataset::new(256)?;
+    let mut drawings = (0..).map(|number| dataset.draw(HELD_OUT + number));
+    let mut portraits = Vec::new();
+    while portraits.len() < count {
+        let drawing = drawings.next().expect("there is always another")?;
+        if matches!(drawing.record, Record::Portrait { .. }) {
+            portraits.push(drawing.picture);
+        }
+    }
+    Ok(portraits)
+}
+
+#[test]
+fn parts_take_the_colors_of_the_reference() -> Result<()> {
+    let references: Vec<Raster> = painted(1)?.into_iter().chain(drawn(1)?).collect();
+    let apart = |way| Ok::<_, impasto::Error>(median(measured(&references, 0..1, way)?.apart));
+    let (unguided, parts) = (apart(Way::Unguided)?, apart(Way::Parts)?);
+    let sketched = measured(&references, 0..1, Way::Sketch)?;
+    let (sketch, edges) = (median(sketched.apart), median(sketched.edges));
+    let like = apart(Way::Like)?;
+    println!(
+        "CIEDE2000 {unguided:.1}, part by part {parts:.1}, of a sketch {sketch:.1} (edges {edges:.2}), by forces {like:.1}"
+    );
+    assert!(unguided > 20.0 && parts <= 8.0 && sketch <= 8.0, "{unguided:.1} → {parts:.1} and {sketch:.1}");
+    assert!(edges >= 0.7 && like <= 2.0, "edges {edges:.2}, by forces {like:.1}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "the figures of docs/reference-color.md: cargo test --release -p impasto-yardstick --test all figures_of_reference -- --ignored --nocapture"]
+fn figures_of_reference_color() -> Result<()> {
+    println!("references | way | CIEDE2000 of parts: median | 90th percentile | F1 of edges");
+    for (name, references) in [("painted", painted(4)?), ("drawn", drawn(8)?)] {
+        for way in [Way::Unguided, Way::Whole, Way::Parts, Way::Sketch, Way::Like] {
+            let Figures { mut apart, edges } = measured(&references, 0..3, way)?;
+            apart.sort_by(f64::total_cmp);
+            let most = apart[apart.len() * 9 / 10];
+            let edges = if edges.is_empty() { "–".to_owned() } else { format!("{:.2}", median(edges)) };
+            println!("{name} | {way:?} | {:.1} | {most:.1} | {edges}", median(apart));
+        }
+    }
+    Ok(())
+}

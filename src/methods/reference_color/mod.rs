@@ -1,0 +1,353 @@
+//! [`ReferenceColor`]: pictures in the colors of another picture.
+
+mod join;
+
+use crate::attention::{AttentionSite, CrossAttentionHook};
+use crate::branch::{Branch, BranchInfo};
+use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::{Denoised, Noise, Predictions, Transition};
+use crate::error::{Error, Result};
+use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
+use crate::mask::Region;
+use crate::raster::{Filter, Raster};
+use crate::recipe::{self, Recipe};
+use crate::saliency::{Daam, Reference, Saliency};
+use crate::step::Step;
+use crate::window::Window;
+use join::{Join, Pair};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tch::{Kind, Tensor};
+
+/// A choice of attention sites.
+type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
+
+/// Seed of the noise that is added to every reference. It differs from the seeds that people choose, so that a reference never has
+/// the noise of the picture itself.
+const NOISE_SEED: u64 = 0x7265_6665_7265_6e63;
+/// Saliency of a part from which on a cell belongs to it.
+const PART: f64 = 0.5;
+
+/// Gives a picture the colors of another picture, on any checkpoint and without training.
+///
+/// At every step the reference, with noise of that step's level, is evaluated as a branch of its own, and its self-attention
+/// keys and values join those of the prompt's branch: every cell of the picture attends to itself and to the reference in one softmax.
+/// Hair finds hair there and takes its colors. The negative prompt's branch does not see the reference, so classifier-free guidance
+/// strengthens its effect. It costs one more branch per step.
+///
+/// The layout of the picture moves toward the reference's as well, unless something holds it: line art by a
+/// [`Control`](crate::Control), a picture to start from, or a [`window`](Self::window) that begins later.
+///
+/// ```
+/// # fn main() -> impasto::Result<()> {
+/// use impasto::Pipeline;
+/// use impasto::methods::ReferenceColor;
+/// let mut pipeline = Pipeline::builder().build()?;
+/// let sunset = pipeline.request("a house, orange sky, purple ground").seed(1).steps(6).run()?;
+/// let colors = ReferenceColor::new(sunset.image(0)?);
+/// let output = pipeline.request("a house, sky, ground").seed(7).steps(6).guide(colors).run()?;
+/// # Ok(()) }
+/// ```
+///
+/// Source: "reference-only" of the ControlNet extension for the web UI (Zhang 2023); Hertz et al., "Style Aligned Image Generation via
+/// Shared Attention" (CVPR 2024).
+#[derive(Serialize, Deserialize)]
+#[must_use]
+pub struct ReferenceColor {
+    picture: Raster,
+    described: Option<String>,
+    strength: f64,
+    statistics: f64,
+    window: Window,
+    #[serde(default, with = "recipe::function")]
+    sites: Option<Sites>,
+    parts: Vec<Part>,
+    #[serde(skip)]
+    run: Option<Run>,
+}
+
+/// Cells of the picture, and the cells of the reference that they see.
+#[derive(Serialize, Deserialize)]
+struct Part {
+    here: Here,
+    there: Region,
+}
+
+/// Where a part is in the picture.
+#[derive(Serialize, Deserialize)]
+enum Here {
+    /// Where the user says.
+    Region(Region),
+    /// Where the picture shows what a phrase names.
+    Phrase { phrase: String, look: Box<Daam> },
+}
+
+/// The state of one run.
+struct Run {
+    branch: Branch,
+    /// Clean latent of the reference and its noise, [1, 4, h, w] each.
+    latent: Tensor,
+    noise: Tensor,
+    images: i64,
+    join: Join,
+    /// Whether a step of the schedule is inside the window.
+    acts: bool,
+}
+
+impl fmt::Debug for ReferenceColor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReferenceColor")
+            .field("picture", &self.picture)
+            .field("strength", &self.strength)
+            .field("parts", &self.parts.len())
+            .field("window", &self.window)
+            .finish_non_exhaustive()
+    }
+}
+
+impl ReferenceColor {
+    /// Takes colors from `picture`, of any size; it is stretched to the size of the run.
+    pub fn new(picture: &Raster) -> Self {
+        Self {
+            picture: picture.clone(),
+            described: None,
+            strength: 1.0,
+            statistics: 0.0,
+            window: Window::WHOLE,
+            sites: None,
+            parts: Vec::new(),
+            run: None,
+        }
+    }
+
+    /// Says what the reference shows, as its branch is to read it. Default: the run's prompt, which suits a reference of the same things.
+    pub fn described(mut self, description: impl Into<String>) -> Self {
+        self.described = Some(description.into());
+        self
+    }
+}
+
+/// # How strongly it acts
+impl ReferenceColor {
+    /// The weight of the reference beside the picture's own cells in the softmax, 0..=8; default 1, and 0 changes nothing.
+    pub fn strength(mut self, strength: f64) -> Self {
+        self.strength = strength;
+        self
+    }
+
+    /// The share, 0..=1, to which mean and deviation of every channel that self-attention puts out are brought to the reference's
+    /// (adaptive instance normalization). Default 0. It brings the whole picture nearer to the reference's palette and style, cells that
+    /// resemble nothing there too.
+    ///
+    /// Source: Huang and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization" (ICCV 2017).
+    pub fn statistics(mut self, share: f64) -> Self {
+        self.statistics = share;
+        self
+    }
+}
+
+/// # Where and when it acts
+impl ReferenceColor {
+    /// Lets the cells of `here` see the cells of `there`, a region of the reference; may be said several times. Cells in no such region
+    /// see nothing of the reference. Both regions have the shape of the run's picture, as the reference is stretched to it.
+    pub fn region(mut self, here: Region, there: Region) -> Self {
+        self.parts.push(Part { here: Here::Region(here), there });
+        self
+    }
+
+    /// Lets what `phrase` of the prompt names see what it names in the reference, "hair like in this picture"; may be said several times.
+    /// Cells of no such part see nothing of the reference. In the picture the part is found by [`Daam::competing`], which knows something
+    /// from timestep 850 on.
+    ///
+    /// # Errors
+    /// As [`Reference::region`].
+    pub fn part(mut self, reference: &Reference, phrase: impl Into<String>) -> Result<Self> {
+        let phrase = phrase.into();
+        let there = reference.region(&phrase)?;
+        let look = Box::new(Daam::competing(&phrase));
+        self.parts.push(Part { here: Here::Phrase { phrase, look }, there });
+        Ok(self)
+    }
+
+    /// Joins the self-attention sites that `select` accepts. Default: all of the UNet.
+    pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
+        self.sites = Some(Box::new(select));
+        self
+    }
+
+    /// Acts only in this window; outside of it the reference is not evaluated. Default: the whole run. A window that begins at timestep
+    /// 800 leaves more of the layout to the prompt.
+    pub fn window(mut self, window: Window) -> Self {
+        self.window = window;
+        self
+    }
+}
+
+impl ReferenceColor {
+    fn joins(&self, site: &AttentionSite) -> bool {
+        !site.is_cross() && site.control.is_none() && self.sites.as_ref().is_none_or(|select| select(site))
+    }
+
+    fn acts(&self, step: &Step) -> bool {
+        (self.strength > 0.0 || self.statistics > 0.0) && self.window.contains(step)
+    }
+
+    fn looks(&mut self) -> impl Iterator<Item = &mut Daam> {
+        self.parts.iter_mut().filter_map(|part| match &mut part.here {
+            Here::Phrase { look, .. } => Some(&mut **look),
+            Here::Region(_) => None,
+        })
+    }
+
+    /// Which cells of the picture see which of the reference, at the latent's size; `None`: all see all.
+    fn pairs(&self) -> Result<Option<Vec<Pair>>> {
+        if self.parts.is_empty() {
+            return Ok(None);
+        }
+        let Some(run) = &self.run else { return Ok(None) };
+        let grid = run.join.grid;
+        let pair = |part: &Part| -> Result<Option<Pair>> {
+            let here = match &part.here {
+                Here::Region(region) => Some(region.for_images(grid, run.images)?.f_to_device(run.latent.device())?),
+                Here::Phrase { look, .. } => {
+                    look.map()?.map(|map| map.f_ge(PART)?.f_to_kind(Kind::Float)).transpose()?
+                }
+            };
+            let there = part.there.for_images(grid, 1)?.f_to_device(run.latent.device())?;
+            Ok(here.map(|here| Pair { here, there }))
+        };
+        Ok(Some(self.parts.iter().filter_map(|part| pair(part).transpose()).collect::<Result<_>>()?))
+    }
+}
+
+impl Guidance for ReferenceColor {
+    fn check(&self) -> Result<()> {
+        if !(0.0..=8.0).contains(&self.strength) {
+            return Err(Error::parameter("strength", self.strength, "0..=8; 1 is usual"));
+        }
+        if !(0.0..=1.0).contains(&self.statistics) {
+            return Err(Error::parameter("statistics", self.statistics, "a share in 0..=1"));
+        }
+        if self.picture.width() == 0 || self.picture.height() == 0 {
+            return Err(Error::parameter("picture", "one without pixels", "a reference with some"));
+        }
+        for part in &self.parts {
+            part.there.check()?;
+            match &part.here {
+                Here::Region(region) => region.check()?,
+                Here::Phrase { look, .. } => look.check()?,
+            }
+        }
+        self.window.check()
+    }
+
+    fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
+        self.run = None;
+        let joined: Vec<usize> = setup.sites.iter().filter(|site| self.joins(site)).map(|site| site.index).collect();
+        if joined.is_empty() {
+            let names = setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.name.clone());
+            return Err(Error::NoSites { names: names.collect() });
+        }
+        for part in &self.parts {
+            part.there.check_for(setup.grid)?;
+            if let Here::Region(region) = &part.here {
+                let _ = region.for_images(setup.grid, setup.images)?;
+            }
+        }
+        self.looks().try_for_each(|look| look.begin(setup))?;
+        let description = self.described.as_deref().unwrap_or(setup.prompt.text()).to_owned();
+        let conditioning = setup.codec.text_pair(&description, &description)?;
+        let branch = setup.add_alone("reference", &description, conditioning)?;
+        let (grid, cell) = (setup.grid, setup.codec.cell());
+        let picture = self.picture.resize(((grid.w * cell) as u32, (grid.h * cell) as u32), Filter::Lanczos)?;
+        let latent = setup.codec.encode(&picture.to_tensor(setup.device)?)?.f_to_device(setup.device)?;
+        let noise = Noise::seeded(NOISE_SEED).draw(&latent.size())?.f_to_device(setup.device)?;
+        let acts = setup.schedule.steps().any(|step| self.acts(&step));
+        let join = Join::new(branch, joined, grid, (self.strength, self.statistics), !self.parts.is_empty());
+        self.run = Some(Run { branch, latent, noise, images: setup.images, join, acts });
+        Ok(())
+    }
+
+    fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
+        if let Some(run) = self.run.as_mut().filter(|_| branch.like == Branch::Cond) {
+            run.join.readers.push(branch.branch);
+        }
+        self.looks().try_for_each(|look| look.condition(branch, conditioning, codec))
+    }
+
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        self.looks().try_for_each(|look| look.plan(step, plan))?;
+        let (acts, pairs) = (self.acts(step), self.pairs()?);
+        let Some(run) = &mut self.run else { return Ok(()) };
+        run.join.begin(pairs, acts);
+        if run.join.active {
+            let noised = run.latent.f_add(&run.noise.f_mul_scalar(step.sigma)?)?;
+            let size = run.latent.size().into_iter().skip(1);
+            let rows: Vec<i64> = std::iter::once(run.images).chain(size).collect();
+            // Not as a view: kernels choose by strides, and an image is the same to the bit alone and in a batch.
+            plan.evaluate_at(run.branch, noised.f_expand(rows, false)?.f_contiguous()?);
+        }
+        Ok(())
+    }
+
+    fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
+        let Self { run, parts, .. } = self;
+        let looks = parts.iter_mut().filter_map(|part| match &mut part.here {
+            Here::Phrase { look, .. } => Some(look.hooks()),
+            Here::Region(_) => None,
+        });
+        let join = run.iter_mut().map(|run| &mut run.join as &mut dyn CrossAttentionHook);
+        join.chain(looks.flatten()).collect()
+    }
+
+    fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
+        self.looks().try_for_each(|look| look.predicted(step, predictions))
+    }
+
+    fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
+        self.looks().try_for_each(|look| look.denoised(step, denoised))
+    }
+
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        self.looks().try_for_each(|look| look.transition(step, transition))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let Some(run) = &self.run else { return Vec::new() };
+        if !run.acts {
+            return vec![format!("no step of this run is in its window, {}, so it did nothing", self.window)];
+        }
+        let lost = |part: &Part| match &part.here {
+            Here::Phrase { phrase, look } => {
+                let map = look.map().ok().flatten()?;
+                let found = map.f_ge(PART).and_then(|part| part.f_any()?.f_int64_value(&[])).ok()?;
+                (found == 0).then(|| format!("\"{phrase}\" was not found in the picture, so it took no colors"))
+            }
+            Here::Region(_) => None,
+        };
+        self.parts.iter().filter_map(lost).collect()
+    }
+
+    fn report(&self) -> Result<Option<Report>> {
+        if self.run.is_none() {
+            return Ok(None);
+        }
+        let data = serde_json::json!({
+            "described": self.described,
+            "strength": self.strength,
+            "statistics": self.statistics,
+            "window": self.window,
+            "parts": self.parts.len(),
+        });
+        let reference = Picture::new("the reference", self.picture.clone());
+        Ok(Some(Report::new("ReferenceColor").data(data).picture(reference)))
+    }
+
+    fn recipe(&self) -> Result<Recipe> {
+        Recipe::of("ReferenceColor", self)
+    }
+
+    fn name(&self) -> &'static str {
+        "ReferenceColor"
+    }
+}

@@ -1,0 +1,103 @@
+//! Reading a picture: where things are in it.
+
+use super::Pipeline;
+use crate::conditioning::Codec;
+use crate::diffusion::solver::{Euler, Solver};
+use crate::diffusion::{Denoiser, Noise, Transition};
+use crate::error::Result;
+use crate::guidance::{Cfg, Guidance};
+use crate::mask::Region;
+use crate::raster::{Filter, Raster};
+use crate::saliency::{Daam, Reference, Saliency};
+use crate::sampler::{Origin, Sampler, Start};
+use crate::size::Size;
+use crate::step::{Grid, Step};
+use tch::Tensor;
+
+/// Steps of a whole schedule, and of a reading, which has its last ones.
+const STEPS: usize = 16;
+const READ: usize = 14;
+/// Latent cells of which a side has a multiple: every network of the family halves them without a rest.
+const HALVED: i64 = 8;
+/// The longest side, in as many cells.
+const LONGEST: i64 = 32;
+
+impl Pipeline {
+    /// Looks at a picture: where in it is what each of `phrases` names, all of them phrases of `description`? The picture, with noise
+    /// of fourteen levels, goes through the network, and the attention to the phrases is read as [`Daam::competing`] reads it. The picture
+    /// is looked at in about the size that the model paints in. What is attached to the pipeline takes no part.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// use impasto::Pipeline;
+    /// use impasto::methods::ColorForce;
+    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let liked = pipeline.request("1girl, teal hair, eyes, shirt").seed(3).steps(8).run()?;
+    /// let reference = pipeline.reference(liked.image(0)?, "1girl, hair, eyes, shirt", ["hair"])?;
+    /// let force = ColorForce::like(&reference, "hair")?;
+    /// let output = pipeline.request("1girl, hair, eyes, shirt").seed(7).steps(8).guide(force).run()?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::PhraseNotFound`](crate::Error::PhraseNotFound) for a phrase that the description does not have; those of
+    /// [`Sampler::start`].
+    pub fn reference<P: Into<String>>(
+        &self,
+        picture: &Raster,
+        description: &str,
+        phrases: impl IntoIterator<Item = P>,
+    ) -> Result<Reference> {
+        let (model, solver) = (&self.model, Euler);
+        let schedule = model.scheduler().schedule_for_another(solver.family(), STEPS, None)?.last(READ)?;
+        let grid = self.readable(picture.size());
+        let size = Size::new((grid.w * model.cell()) as u32, (grid.h * model.cell()) as u32);
+        let seen = picture.resize(size, Filter::Lanczos)?;
+        let latent = model.encode(&seen.to_tensor(model.device())?)?;
+        let noise = Noise::seeded(0).draw(&latent.size())?.f_to_device(model.device())?;
+        let names: Vec<String> = phrases.into_iter().map(Into::into).collect();
+        let mut looks: Vec<Daam> = names.iter().map(Daam::competing).collect();
+        {
+            let held = Held { latent: latent.shallow_clone(), noise };
+            let sampler = Sampler::new(schedule, solver).combine(Cfg(1.0)).guide(held);
+            let sampler = looks.iter_mut().fold(sampler, |sampler, look| sampler.guide(look));
+            let start = Start { origin: Origin::Latent(&latent), ..Start::new(description, grid, Noise::seeded(0)) };
+            let mut run = sampler.start(model, start)?;
+            while run.step()?.is_some() {}
+        }
+        let mut things = Vec::new();
+        for (name, look) in names.into_iter().zip(&looks) {
+            if let Some(map) = look.map()? {
+                things.push((name, Region::along_outlines(&map, &seen)?));
+            }
+        }
+        Reference::new(seen, description, things)
+    }
+
+    /// The latent that a picture is looked at in: its aspect, about the area that the model paints in.
+    fn readable(&self, size: Size) -> Grid {
+        let defaults = self.model.defaults();
+        let area = f64::from(defaults.width) * f64::from(defaults.height);
+        let (width, height) = (f64::from(size.width.max(1)), f64::from(size.height.max(1)));
+        let scale = (area / (width * height)).sqrt() / self.model.cell() as f64 / HALVED as f64;
+        let side = |length: f64| ((length * scale).round() as i64).clamp(1, LONGEST) * HALVED;
+        Grid::new(side(height), side(width))
+    }
+}
+
+/// Holds a run at one picture: every step sees its latent, with noise of the step's level.
+struct Held {
+    latent: Tensor,
+    noise: Tensor,
+}
+
+impl Guidance for Held {
+    fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
+        transition.mean = self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?;
+        Ok(())
+    }
+
+    fn name(&self) -> &'static str {
+        "reading a picture"
+    }
+}

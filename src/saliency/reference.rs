@@ -1,0 +1,107 @@
+//! [`Reference`]: a picture, and where in it the things of its description are.
+
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::mask::Region;
+use crate::raster::Raster;
+
+/// Saliency from which on a pixel belongs to a thing.
+const THERE: f32 = 0.5;
+/// Pixels that a thing has at least, as a share of the picture.
+const LEAST: f64 = 0.0005;
+
+/// A picture, and where in it the things of its description are: made by
+/// [`Pipeline::reference`](crate::Pipeline::reference), read by
+/// [`ColorForce::like`](crate::methods::ColorForce::like) and [`ReferenceColor::part`](crate::methods::ReferenceColor::part).
+#[derive(Clone, Debug)]
+pub struct Reference {
+    picture: Raster,
+    description: String,
+    /// What each phrase of the description names, at the picture's size.
+    things: Vec<(String, Region)>,
+}
+
+impl Reference {
+    /// A picture and where things are in it, for a program that knows: a segmentation network, for instance. Each region has the
+    /// picture's size in pixels, with values in 0..=1; from .5 on a pixel belongs to the thing.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a region that is no drawing of the picture's size, or has values outside 0..=1.
+    pub fn new(
+        picture: Raster,
+        description: impl Into<String>,
+        things: impl IntoIterator<Item = (String, Region)>,
+    ) -> Result<Self> {
+        let things: Vec<(String, Region)> = things.into_iter().collect();
+        let size = (picture.height() as usize, picture.width() as usize);
+        for (phrase, region) in &things {
+            region.check()?;
+            let got = region.values().map(ndarray::ArrayBase::dim);
+            if got != Some(size) {
+                let expected = format!("a drawing of {} rows and {} columns, as the picture has", size.0, size.1);
+                return Err(Error::parameter("region", format!("that of \"{phrase}\", {got:?}"), expected));
+            }
+        }
+        Ok(Self { picture, description: description.into(), things })
+    }
+
+    /// The picture.
+    pub const fn picture(&self) -> &Raster {
+        &self.picture
+    }
+
+    /// What the picture shows, as it was described.
+    pub fn description(&self) -> &str {
+        &self.description
+    }
+
+    /// The phrases whose places are known.
+    pub fn phrases(&self) -> impl Iterator<Item = &str> {
+        self.things.iter().map(|(phrase, _)| phrase.as_str())
+    }
+
+    /// Where the picture shows what `phrase` names; letters' case does not matter.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the reference was not read for the phrase, or the picture shows nothing of it.
+    pub fn region(&self, phrase: &str) -> Result<Region> {
+        let (found, pixels) = self.find(phrase)?;
+        if pixels.is_empty() {
+            let expected = "a thing that the reference shows: nothing of it was found there";
+            return Err(Error::parameter("phrase", format!("{phrase:?}"), expected));
+        }
+        Ok(found.clone())
+    }
+
+    /// The median color of what `phrase` names.
+    ///
+    /// # Errors
+    /// As [`region`](Self::region).
+    pub fn color(&self, phrase: &str) -> Result<Rgb> {
+        let _ = self.region(phrase)?;
+        let (_, pixels) = self.find(phrase)?;
+        let median = |channel: fn(&Rgb) -> u8| {
+            let mut values: Vec<u8> = pixels.iter().map(channel).collect();
+            values.sort_unstable();
+            values.get(values.len() / 2).copied().unwrap_or_default()
+        };
+        Ok(Rgb(median(|color| color.0), median(|color| color.1), median(|color| color.2)))
+    }
+
+    /// A thing, and its pixels; none if there are too few to tell.
+    fn find(&self, phrase: &str) -> Result<(&Region, Vec<Rgb>)> {
+        let asked = phrase.trim();
+        let found = self.things.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));
+        let (_, region) = found.ok_or_else(|| {
+            let known: Vec<String> = self.phrases().map(|known| format!("{known:?}")).collect();
+            let expected =
+                format!("one that the reference was read for ({}); give it to Pipeline::reference", known.join(", "));
+            Error::parameter("phrase", format!("{phrase:?}"), expected)
+        })?;
+        let inside = region.values().into_iter().flat_map(|values| values.indexed_iter());
+        let inside = inside.filter(|(_, value)| **value >= THERE);
+        let pixels: Vec<Rgb> = inside.filter_map(|((y, x), _)| self.picture.pixel(x as u32, y as u32)).collect();
+        let least = f64::from(self.picture.width()) * f64::from(self.picture.height()) * LEAST;
+        Ok((region, if (pixels.len() as f64) < least { Vec::new() } else { pixels }))
+    }
+}
