@@ -2,7 +2,7 @@
 
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::ColorForce;
-use impasto::{Control, Pipeline, Raster, Result, Rgb, Size, Source};
+use impasto::{Control, Guess, Pipeline, Raster, Result, Rgb, Size, Source};
 use impasto_report::Sheet;
 use std::f64::consts::TAU;
 
@@ -13,6 +13,7 @@ const SEEDS: [u64; 3] = [2, 3, 7];
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let net = pipeline.model().controlnet(&Source::embedded())?;
+    // Guess::Even: the negative prompt's branch goes without control, so that guidance strengthens what the drawing says.
     // The embedded net has learned the edges of pictures, so line art is shown to it as edges too.
     let lines = line_art();
     let sketch = Canny::default().edges(&lines)?;
@@ -31,14 +32,16 @@ fn main() -> Result<()> {
     for (name, drawing) in [("line art", &bare), ("three scribbles", &few), ("scribbles moved", &moved)] {
         sheet = sheet.add(name, &drawing.raster()?);
         for seed in SEEDS {
-            let output = pipeline.request(PROMPT).seed(seed).control(Control::drawing(&net, drawing)).run()?;
+            let request = pipeline.request(PROMPT).seed(seed).control(Control::drawing(&net, drawing).scale(0.7));
+            let output = request.tune(|config| config.guess = Some(Guess::Even)).run()?;
             sheet = sheet.add(format!("seed {seed}"), output.image(0)?);
         }
     }
     sheet = sheet.add("and exactly these", &few.raster()?);
     for seed in SEEDS {
         let mut forces = ColorForce::painted(&few.strokes)?;
-        let request = pipeline.request(PROMPT).seed(seed).control(Control::drawing(&net, &few));
+        let request = pipeline.request(PROMPT).seed(seed).control(Control::drawing(&net, &few).scale(0.7));
+        let request = request.tune(|config| config.guess = Some(Guess::Even));
         let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
         sheet = sheet.add(format!("seed {seed}"), output.image(0)?);
         for force in &forces {

@@ -114,6 +114,11 @@ struct Colors;
 #[doc = include_str!("../docs/color-strokes.md")]
 struct ColorStrokes;
 
+/// The code of the page on reference colors is compiled and run, too.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/reference-color.md")]
+struct ReferenceColors;
+
 /// And painting's.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/painting.md")]

@@ -250,6 +250,9 @@ pub enum Guess {
     Diffusers,
     /// The first release's: 0.825^(n − i). (Its app also evaluates the ControlNet on an empty hint for `Uncond`.)
     Original,
+    /// All of them in full, which makes it no guess: the hint counts as the prompt does, against a branch without it. ComfyUI's control of
+    /// the positive prompt alone.
+    Even,
 }
 
 impl Guess {
@@ -259,6 +262,7 @@ impl Guess {
         match self {
             Self::Diffusers => 10f64.powf(i / n - 1.0),
             Self::Original => 0.825f64.powf(n - i),
+            Self::Even => 1.0,
         }
     }
 }

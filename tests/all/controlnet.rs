@@ -99,7 +99,7 @@ fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
     let [uncond, cond] = x0(&model, &model)?;
     let mut seen = Vec::new();
-    for guess in [Guess::Diffusers, Guess::Original] {
+    for guess in [Guess::Diffusers, Guess::Original, Guess::Even] {
         let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(guess);
         let [without, with] = x0(&guessing, &model)?;
         assert!(without.allclose(&uncond, 1e-5, 1e-5, false));
@@ -107,6 +107,8 @@ fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
         seen.push(with);
     }
     assert_ne!(seen[0], seen[1]);
+    let [_, whole] = x0(&Controlled::new(&model, &[Control::new(&net, &hint)])?, &model)?;
+    assert!(seen[2].allclose(&whole, 1e-4, 1e-4, false), "without a guess the prompt's branch has all of it");
     Ok(())
 }
 

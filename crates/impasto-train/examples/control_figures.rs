@@ -5,13 +5,14 @@
 //! ```
 //!
 //! Every file has the weights of a ControlNet for the embedded model, as `impasto-train control` leaves them; `untrained` stands for one
-//! that has learned nothing. Figures are medians over the drawings (the first argument): F1 of edges within a pixel, and CIEDE2000 of
+//! that has learned nothing, and `@1.5` behind a name for a scale of the control other than 1. The negative prompt's branch goes without
+//! control, as `Guess::Even` has it. Figures are medians over the drawings (the first argument): F1 of edges within a pixel, and CIEDE2000 of
 //! pixels under strokes and of the objects under strokes. The last column tells how far the rest of a picture differs from seed to seed.
 
 use impasto::methods::ColorForce;
 use impasto::nn::ControlNet;
 use impasto::weights::{Weights, read_safetensors};
-use impasto::{Control, Error, Model, Pipeline, Raster, Result, Source};
+use impasto::{Control, Error, Guess, Model, Pipeline, Raster, Result, Source};
 use impasto_train::dataset::{Dataset, Wording};
 use impasto_train::{Adherence, ControlTask, HELD_OUT, drawn_by_a_person};
 use std::path::Path;
@@ -34,14 +35,18 @@ fn apart(a: &Raster, b: &Raster) -> f64 {
 
 fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
-    let usage = || Error::custom("usage: control_figures COUNT FILE…; FILE may be `untrained`");
+    let usage = || Error::custom("usage: control_figures COUNT FILE[@SCALE]…; FILE may be `untrained`");
     let count: u64 = arguments.next().and_then(|count| count.parse().ok()).ok_or_else(usage)?;
     let (model, dataset) = (Model::load(&Source::embedded())?, Dataset::new(256)?);
     let config = ControlTask::config(&model, &WIDTHS);
     let mut pipeline = Pipeline::builder().model(model.share()?).build()?;
     println!("{:30} edges  strokes  objects  objects with exact strokes  between seeds", "");
     for name in arguments {
-        let weights = match name.as_str() {
+        let (file, scale) = match name.rsplit_once('@') {
+            Some((file, scale)) => (file, scale.parse().map_err(|_| usage())?),
+            None => (name.as_str(), 1.0),
+        };
+        let weights = match file {
             "untrained" => ControlTask::initial(&model, &config, 0)?,
             file => read_safetensors(Path::new(file))?,
         };
@@ -52,7 +57,11 @@ fn main() -> Result<()> {
             let caption = original.record.caption(Wording::default(), 0);
             let drawing = drawn_by_a_person(&original.picture, number)?;
             let mut paint = |seed, forces: &mut [ColorForce]| -> Result<Raster> {
-                let request = pipeline.request(caption.as_str()).seed(seed).control(Control::drawing(&net, &drawing));
+                let request = pipeline
+                    .request(caption.as_str())
+                    .seed(seed)
+                    .control(Control::drawing(&net, &drawing).scale(scale));
+                let request = request.tune(|config| config.guess = Some(Guess::Even));
                 let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
                 Ok(output.image(0)?.clone())
             };

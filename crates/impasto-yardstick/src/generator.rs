@@ -18,7 +18,7 @@ use impasto::methods::paint_with_words::{Area, WeightFn};
 use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, Saliency};
-use impasto::{Codec, Control, Grid, Lab, Pipeline, Raster, Rgb, Source};
+use impasto::{Codec, Control, Grid, Guess, Lab, Pipeline, Raster, Rgb, Source};
 use impasto_train::dataset::{Class, Dataset};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -40,6 +40,8 @@ pub struct Preset {
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
 /// `oracle` forces the cells of the latent that are covered by half or more.
 const MOST_OF_A_CELL: f64 = 0.5;
+/// Scale of the ControlNet beside guidance away from a branch without it: 1 follows strokes as closely, and draws rougher.
+const CONTROL: f64 = 0.7;
 /// Strength of things where they are and where they are not, and of what surrounds one and several, of `pww`.
 const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
 
@@ -309,7 +311,9 @@ impl Generator for Real {
             request = request.guide(guided);
         }
         if let (Some(net), Some(hint)) = (net, &hint) {
-            request = request.control(Control::drawing(net, hint));
+            request = request
+                .control(Control::drawing(net, hint).scale(CONTROL))
+                .tune(|config| config.guess = Some(Guess::Even));
         }
         let output = request.run()?;
         let picture = picture(output.image(0)?)?;

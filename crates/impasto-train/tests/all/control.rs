@@ -4,7 +4,7 @@ use super::training::{course, training};
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::nn::{ControlNet, ControlNetConfig};
 use impasto::weights::{Tensors, Weights, read_safetensors};
-use impasto::{Control, Model, Pipeline, Raster, Result, Rgb, Source};
+use impasto::{Control, Guess, Model, Pipeline, Raster, Result, Rgb, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
     Adherence, ControlTask, HELD_OUT, Journal, Loss, Parameters, Pictures, Rule, Sample, Shard, Task, Training,
@@ -185,10 +185,12 @@ fn embedded_net_follows_lines_and_strokes_of_held_out_drawings() -> Result<()> {
         let mut paint = |control: Option<Control>| -> Result<Adherence> {
             // No word says what is there, nor in which color.
             let request = pipeline.request("").seed(number).steps(14);
-            let request = control.into_iter().fold(request, |request, control| request.control(control));
+            let request = control.into_iter().fold(request, |request, control| {
+                request.control(control).tune(|config| config.guess = Some(Guess::Even))
+            });
             Adherence::measure(&original, &drawing, request.run()?.image(0)?)
         };
-        let followed = paint(Some(Control::drawing(&net, &drawing)))?;
+        let followed = paint(Some(Control::drawing(&net, &drawing).scale(0.7)))?;
         edges.push(followed.edge_f1);
         objects.extend(followed.objects);
         without.extend(paint(None)?.objects);
@@ -199,6 +201,6 @@ fn embedded_net_follows_lines_and_strokes_of_held_out_drawings() -> Result<()> {
     });
     println!("edges {edges:.2}, objects {objects:.1}, without the net {without:.1}");
     assert!(edges >= 0.8, "edge F1 {edges:.2}");
-    assert!(objects < 16.0 && objects < without / 2.0, "things under strokes: CIEDE2000 {objects:.1} of {without:.1}");
+    assert!(objects < 9.0 && objects < without / 4.0, "things under strokes: CIEDE2000 {objects:.1} of {without:.1}");
     Ok(())
 }

@@ -121,7 +121,7 @@ fn figures_of_reference_color() -> Result<()> {
     println!("references | way | CIEDE2000 of parts: median | 90th percentile | F1 of edges");
     for (name, references) in [("painted", painted(4)?), ("drawn", drawn(8)?)] {
         for way in [Way::Unguided, Way::Whole, Way::Parts, Way::Sketch, Way::Like] {
-            let Figures { mut apart, edges } = measured(&references, 0..3, way)?;
+            let Figures { mut apart, edges } = measured(&references, 0..2, way)?;
             apart.sort_by(f64::total_cmp);
             let most = apart[apart.len() * 9 / 10];
             let edges = if edges.is_empty() { "–".to_owned() } else { format!("{:.2}", median(edges)) };
