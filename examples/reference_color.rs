@@ -6,7 +6,7 @@ use impasto::{Control, Pipeline, Raster, Result, Source};
 use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
-/// What the references are made of; they could be photographs as well.
+/// Prompts of the references, which could be photographs as well.
 const REFERENCES: [&str; 3] = [
     "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background",
     "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background",

@@ -17,7 +17,7 @@ const LEAST: f64 = 0.0005;
 pub struct Reference {
     picture: Raster,
     description: String,
-    /// What each phrase of the description names, at the picture's size.
+    /// Phrases of the description, each with the region of what it names, at the picture's size.
     things: Vec<(String, Region)>,
 }
 
@@ -50,7 +50,7 @@ impl Reference {
         &self.picture
     }
 
-    /// What the picture shows, as it was described.
+    /// Returns the description of the picture.
     pub fn description(&self) -> &str {
         &self.description
     }

@@ -153,7 +153,7 @@ impl ColorForce {
         Ok(Self::exact(phrase, color))
     }
 
-    /// As [`exact`](Self::exact), at some of the phrase's places in the prompt: of two hats, `Occurrence::Nth(1)` is the second.
+    /// Forces some of the phrase's places in the prompt, as [`exact`](Self::exact) does all of them: of two hats, `Occurrence::Nth(1)` is the second.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
         let competition = Competition::new(&phrase, color, occurrence);

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 /// The logarithm of the weight of a cell that is not to be seen.
 const UNSEEN: f64 = -30.0;
-/// What keeps deviations from 0.
+/// A small number that keeps deviations from 0.
 const EPSILON: f64 = 1e-5;
 
 /// Cells of the picture, [n, 1, h, w], and the cells of the reference that they see, [1, 1, h, w], both in 0..=1.
@@ -44,7 +44,7 @@ pub(super) struct Join {
     states: HashMap<Place, Tensor>,
     /// Mean and deviation of what the reference's self-attention puts out, [n, 1, dim] each.
     outputs: HashMap<Place, (Tensor, Tensor)>,
-    /// Where the reference's tokens begin in the context of a branch.
+    /// Index of the reference's first token in the context of a branch.
     begins: HashMap<(Place, Branch), i64>,
     /// Logarithms of what cells see of the reference, [n, 1, cells, cells], by grid.
     weights: HashMap<Grid, Tensor>,
@@ -85,7 +85,7 @@ impl Join {
         self.pairs = pairs;
     }
 
-    /// What cells of `grid` see of the reference, [n or 1, 1, cells, cells], as logarithms.
+    /// Logarithms of what cells of `grid` see of the reference, [n or 1, 1, cells, cells]; `None`: all see all.
     fn weights(&mut self, grid: Grid) -> Result<Option<Tensor>> {
         let Some(pairs) = &self.pairs else { return Ok(None) };
         if let Some(weights) = self.weights.get(&grid) {

@@ -73,12 +73,12 @@ struct Part {
     there: Region,
 }
 
-/// Where a part is in the picture.
+/// The place of a part in the picture.
 #[derive(Serialize, Deserialize)]
 enum Here {
-    /// Where the user says.
+    /// A place that the user gave.
     Region(Region),
-    /// Where the picture shows what a phrase names.
+    /// The place where the picture shows what a phrase names.
     Phrase { phrase: String, look: Box<Daam> },
 }
 

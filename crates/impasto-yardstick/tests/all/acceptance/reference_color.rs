@@ -10,7 +10,7 @@ use impasto_yardstick::statistics::median;
 
 const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const PARTS: [&str; 5] = ["eyes", "hair", "skin", "shirt", "background"];
-/// What references are painted of.
+/// Prompts of the painted references.
 const PAINTED: [&str; 4] = [
     "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background",
     "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background",
@@ -18,7 +18,7 @@ const PAINTED: [&str; 4] = [
     "1girl, red eyes, black hair bow, white hair, pale skin, purple shirt, green background",
 ];
 
-/// How a picture takes colors.
+/// A way in which a picture takes colors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     /// Not at all.
