@@ -60,7 +60,7 @@ impl Reference {
         self.things.iter().map(|(phrase, _)| phrase.as_str())
     }
 
-    /// Where the picture shows what `phrase` names; letters' case does not matter.
+    /// Returns the region that shows what `phrase` names; letters' case does not matter.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the reference was not read for the phrase, or the picture shows nothing of it.

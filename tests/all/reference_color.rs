@@ -11,7 +11,7 @@ use tch::Tensor;
 const PROMPT: &str = "1girl, eyes, hair, shirt, background";
 const BLUE: Rgb = Rgb(70, 130, 180);
 
-/// A portrait in colors of its own, 128 pixels wide.
+/// A portrait in colors of its own.
 fn liked(pipeline: &mut Pipeline) -> Result<Raster> {
     let request = pipeline.request("1girl, green eyes, red hair, orange shirt, navy background");
     Ok(request.seed(100).steps(10).run()?.image(0)?.clone())
@@ -143,6 +143,17 @@ impl CrossAttentionHook for Tokens {
 }
 
 #[test]
+fn reference_of_another_shape_is_stretched_with_its_parts() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let wide = liked(&mut pipeline)?.crop(40..168, 0..256)?;
+    let reference = pipeline.reference(&wide, PROMPT, ["hair"])?;
+    assert!(reference.picture().width() > reference.picture().height());
+    let colored = run(&mut pipeline, 4, Some(ReferenceColor::new(&wide).part(&reference, "hair")?))?;
+    assert_ne!(colored.latents, run(&mut pipeline, 4, None)?.latents);
+    Ok(())
+}
+
+#[test]
 fn chosen_sites_alone_see_the_reference() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let flat = Raster::flat(BLUE, (64, 64));
@@ -180,6 +191,8 @@ fn wrong_settings_are_named() -> Result<()> {
     assert!(says(new().sites(|_| false))?.contains("no attention site is selected"));
     assert!(says(new().region(Region::rect(0.0..2.0, 0.0..1.0), whole()))?.contains("rect"));
     assert!(says(new().region(Region::each([whole(), whole()]), whole()))?.contains("2"));
+    let each = says(new().region(whole(), Region::each([whole(), whole()])))?;
+    assert!(each.contains("there is one reference"), "{each}");
     assert!(says(new().described("word ".repeat(2000)))?.contains("word"));
     let missing = pipeline.reference(&flat, "1girl, hair", ["hat"]).expect_err("no hat").to_string();
     assert!(missing.contains("phrase \"hat\" is not in the prompt \"1girl, hair\""), "{missing}");

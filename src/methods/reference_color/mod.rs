@@ -8,7 +8,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Noise, Predictions, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Picture, Plan, Report, Setup};
-use crate::mask::Region;
+use crate::mask::{Region, Resample};
 use crate::raster::{Filter, Raster};
 use crate::recipe::{self, Recipe};
 use crate::saliency::{Daam, Reference, Saliency};
@@ -149,7 +149,7 @@ impl ReferenceColor {
 /// # Where and when it acts
 impl ReferenceColor {
     /// Lets the cells of `here` see the cells of `there`, a region of the reference; may be said several times. Cells in no such region
-    /// see nothing of the reference. Both regions have the shape of the run's picture, as the reference is stretched to it.
+    /// see nothing of the reference. `here` has the aspect of the run's picture; `there` is stretched with the reference.
     pub fn region(mut self, here: Region, there: Region) -> Self {
         self.parts.push(Part { here: Here::Region(here), there });
         self
@@ -213,7 +213,8 @@ impl ReferenceColor {
                     look.map()?.map(|map| map.f_ge(PART)?.f_to_kind(Kind::Float)).transpose()?
                 }
             };
-            let there = part.there.for_images(grid, 1)?.f_to_device(run.latent.device())?;
+            // Stretched, as the reference is.
+            let there = part.there.resampled(grid, Resample::Area)?.f_to_device(run.latent.device())?;
             Ok(here.map(|here| Pair { here, there }))
         };
         Ok(Some(self.parts.iter().filter_map(|part| pair(part).transpose()).collect::<Result<_>>()?))
@@ -249,7 +250,13 @@ impl Guidance for ReferenceColor {
             return Err(Error::NoSites { names: names.collect() });
         }
         for part in &self.parts {
-            part.there.check_for(setup.grid)?;
+            if part.there.resampled(setup.grid, Resample::Area)?.size4()?.0 != 1 {
+                return Err(Error::parameter(
+                    "region",
+                    "one for each image, of the reference",
+                    "one region: there is one reference",
+                ));
+            }
             if let Here::Region(region) = &part.here {
                 let _ = region.for_images(setup.grid, setup.images)?;
             }
@@ -314,6 +321,9 @@ impl Guidance for ReferenceColor {
 
     fn notes(&self) -> Vec<String> {
         let Some(run) = &self.run else { return Vec::new() };
+        if self.strength == 0.0 && self.statistics == 0.0 {
+            return vec!["its strength and its statistics are 0, so it did nothing".into()];
+        }
         if !run.acts {
             return vec![format!("no step of this run is in its window, {}, so it did nothing", self.window)];
         }
