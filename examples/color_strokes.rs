@@ -8,7 +8,7 @@ use std::f64::consts::TAU;
 
 const SIZE: Size = Size::new(256, 256);
 const PROMPT: &str = "1girl, hair, eyes, skin, shirt, background";
-const SEEDS: [u64; 3] = [2, 3, 7];
+const SEEDS: [u64; 2] = [2, 3];
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;

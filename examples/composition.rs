@@ -40,7 +40,7 @@ fn main() -> Result<()> {
     let alone = compositions.iter().take(1).map(|(_, composition)| ("the background", composition, false));
     for (name, composition, composed) in alone.chain(compositions.iter().map(|(name, it)| (*name, it, true))) {
         let Composition { prompt, negative, width, height, .. } = composition;
-        for seed in 0..4 {
+        for seed in 0..2 {
             let request = pipeline.request(prompt).negative(negative).seed(seed).size((*width, *height));
             let request = if composed { request.guide(composition.regions()?) } else { request };
             rows.push((format!("{name}, seed {seed}"), request.run()?.image(0)?.clone()));
@@ -49,7 +49,7 @@ fn main() -> Result<()> {
             Sheet::new(4).add_all(&composition.preview()?)?.draw()?.save(format!("{name}_preview.png"))?;
         }
     }
-    let sheet = rows.iter().fold(Sheet::new(4), |sheet, (caption, picture)| sheet.add(caption, picture));
+    let sheet = rows.iter().fold(Sheet::new(2), |sheet, (caption, picture)| sheet.add(caption, picture));
     sheet.draw()?.save("composition.png")?;
     println!("composition.png, and a preview of each");
     Ok(())

@@ -12,8 +12,6 @@ fn main() -> Result<()> {
         ("eyes", Rgb(255, 215, 0)),
         ("hair bow", Rgb(255, 105, 180)),
         ("hair", Rgb(255, 99, 71)),
-        ("skin", Rgb(0, 0, 139)),
-        ("shirt", Rgb(0, 128, 128)),
         ("background", Rgb(60, 179, 113)),
     ];
     let mut outputs = Vec::new();
@@ -25,7 +23,7 @@ fn main() -> Result<()> {
         let met = if details.converged { "met" } else { "not met" };
         println!("{part}: asked for {color}, painted {} (CIEDE2000 {:.1}, {met})", painted.color, painted.delta_e);
     }
-    let mut sheet = Sheet::new(4).add("plain", plain.image(0)?);
+    let mut sheet = Sheet::new(5).add("plain", plain.image(0)?);
     for ((part, _), output) in wishes.iter().zip(&outputs) {
         sheet = sheet.add(*part, output.image(0)?);
     }

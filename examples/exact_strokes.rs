@@ -31,8 +31,7 @@ fn main() -> Result<()> {
         ten.line([(x - 5.0, y), (x + 5.0, y)], 5.0, color)
     });
     let mut sheet = Sheet::new(3);
-    for (name, strokes, seed) in [("three strokes", &three, 2), ("three strokes", &three, 3), ("ten strokes", &ten, 3)]
-    {
+    for (name, strokes, seed) in [("three strokes", &three, 2), ("ten strokes", &ten, 3)] {
         let plain = pipeline.request(prompt).seed(seed).run()?;
         let mut forces = ColorForce::painted(strokes)?;
         let request = pipeline.request(prompt).seed(seed);

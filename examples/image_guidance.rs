@@ -2,7 +2,7 @@
 
 use impasto::methods::ImageGuidance;
 use impasto::methods::image_guidance::GuidanceParams;
-use impasto::{Pipeline, Raster, Result};
+use impasto::{Pipeline, Result};
 use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
@@ -13,26 +13,17 @@ const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.3, 0.45];
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let mut rows: Vec<(Raster, Vec<Raster>)> = Vec::new();
+    let mut sheet = Sheet::new(1 + STRENGTHS.len());
     for of in [WARM, COOL] {
         let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
-        let mut columns = Vec::new();
+        sheet = sheet.add("the guide", &picture);
         for most in STRENGTHS {
             // Every word of the prompt towards the patch of the picture that resembles it most.
             let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
             let guide = ImageGuidance::new(&picture).params(params).tune(|params| params.max_guidance = most);
-            let output = pipeline.request(PROMPT).seed(6).images(2).guide(guide).run()?;
-            columns.push(output.images.to_vec());
-        }
-        for seed in 0..2 {
-            rows.push((picture.clone(), columns.iter().filter_map(|column| column.get(seed).cloned()).collect()));
-        }
-    }
-    let mut sheet = Sheet::new(1 + STRENGTHS.len());
-    for (picture, guided) in &rows {
-        sheet = sheet.add("the guide", picture);
-        for (most, picture) in STRENGTHS.iter().zip(guided) {
-            sheet = sheet.add(if *most == 0.0 { "prompt alone".into() } else { format!("guided {most}") }, picture);
+            let output = pipeline.request(PROMPT).seed(6).guide(guide).run()?;
+            let caption = if most == 0.0 { "prompt alone".into() } else { format!("guided {most}") };
+            sheet = sheet.add(caption, output.image(0)?);
         }
     }
     sheet.draw()?.save("image_guidance.png")?;

@@ -24,6 +24,9 @@ pub struct Conditioning {
     /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
     /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
     pub concat: Option<Tensor>,
+    /// What a sketch adds to the network on its way down, as [`Codec::sketch`] makes it; empty for most models. In a run that has
+    /// some in one branch, a branch without counts as zeros.
+    pub features: Vec<Tensor>,
     /// What a network that embeds its guidance (LCM) is told of it: one less than the scale it is to imitate. `None`: 0.
     pub guidance: Option<f64>,
     /// Whether the branch varies the negative prompt, so that what goes without the negative prompt goes without it too. A run fills
@@ -36,7 +39,16 @@ pub struct Conditioning {
 impl Conditioning {
     /// Conditioning on a context alone.
     pub const fn new(context: Tensor) -> Self {
-        Self { context, pooled: None, micro: None, concat: None, guidance: None, against: false, later: Vec::new() }
+        Self {
+            context,
+            pooled: None,
+            micro: None,
+            concat: None,
+            features: Vec::new(),
+            guidance: None,
+            against: false,
+            later: Vec::new(),
+        }
     }
 
     /// Edits what the branch is conditioned on during `steps` of the run; at the others it stays as it is. `edit` is called
@@ -127,6 +139,7 @@ impl Conditioning {
             pooled: share(&self.pooled),
             micro: self.micro,
             concat: share(&self.concat),
+            features: self.features.iter().map(Tensor::shallow_clone).collect(),
             guidance: self.guidance,
             against: self.against,
             later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
@@ -150,6 +163,7 @@ impl Conditioning {
             pooled: optional(&self.pooled)?,
             micro: self.micro,
             concat: optional(&self.concat)?,
+            features: self.features.iter().map(cut).collect::<Result<_>>()?,
             guidance: self.guidance,
             against: self.against,
             later: self
@@ -215,6 +229,31 @@ pub trait Codec {
     fn vision(&self, _picture: &Raster, _view: View) -> Result<Vision> {
         let (file, place) = ("the image encoder".into(), "this model".into());
         Err(Error::MissingFile { file, place, hint: "pictures are understood by a codec that implements `vision`" })
+    }
+
+    /// A whole text as a unit vector beside the tokens of pictures ([`Codec::vision`]), [width] f32.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] without a text encoder that has a projection, as by default.
+    fn text_vector(&self, _text: &str) -> Result<Tensor> {
+        let (file, place) = ("the text encoder".into(), "this model".into());
+        Err(Error::MissingFile {
+            file,
+            place,
+            hint: "texts are held beside pictures by a codec that implements `text_vector`",
+        })
+    }
+
+    /// What a sketch adds to the network on its way down: [n, 3, cell·h, cell·w] in -1..=1, lines at 1 on a ground of -1 → a tensor for
+    /// the network's first layer, [n, channels, h, w], and one for each of its levels.
+    ///
+    /// # Errors
+    /// [`Error::MissingFile`] for a model that reads no sketches, as by default; [`Error::Shape`] for another shape.
+    fn sketch(&self, _sketch: &Tensor) -> Result<Vec<Tensor>> {
+        let (file, place) = ("the sketch encoder".into(), "this model".into());
+        let hint =
+            "sketches are read by a model made for them, such as ColorizeDiffusion; other models take a ControlNet";
+        Err(Error::MissingFile { file, place, hint })
     }
 
     /// Side of a latent cell in pixels.

@@ -24,6 +24,9 @@ pub enum Crop {
     Pad,
     /// All of it, squeezed.
     Stretch,
+    /// All of it, squeezed by torch's antialiased bicubic filter between the middles of the corner pixels, without rounding to bytes, as
+    /// ColorizeDiffusion shows references.
+    StretchAligned,
 }
 
 /// What a picture's bytes become before each channel's mean is taken away and divided by its deviation.

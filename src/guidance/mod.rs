@@ -8,7 +8,8 @@ mod cfg;
 mod pair;
 mod report;
 
-pub use cfg::{Cfg, Combine, RescaledCfg};
+pub(crate) use cfg::WITHOUT_SKETCH;
+pub use cfg::{Cfg, Combine, DualCfg, RescaledCfg};
 pub(crate) use pair::SUM;
 pub use report::{Curve, Picture, Report, Strip, Swatch};
 
@@ -179,7 +180,7 @@ impl Plan {
 
 /// Steers a run. Every method has a default; override what you need.
 ///
-/// The order of calls: `recipe`, of a request; `first_pass`; then for each pass `check`, `begin` of every guidance, `condition` of
+/// The order of calls: `recipe`, of a request; `first_pass`; then for each pass `check`, `prompt`, `begin` of every guidance, `condition` of
 /// every branch, `noise`; per evaluation `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step of a
 /// whole run `finish` and, if the picture is decoded, `decoded`. Several methods are called in attach order.
 #[allow(unused_variables)]
@@ -204,6 +205,15 @@ pub trait Guidance: Send {
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         let _ = codec;
         Ok(Vec::new())
+    }
+
+    /// Before `begin`: the prompt with the places of its words in the context, for a method that puts another context in place of the
+    /// text encoder's. `None`, the default, leaves it as it is.
+    ///
+    /// # Errors
+    /// Whatever hinders it.
+    fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
+        Ok(None)
     }
 
     /// Before the first step: look up phrases, encode, add branches. Forget earlier runs.
@@ -296,6 +306,10 @@ macro_rules! forward_guidance {
             fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
                 (**self).outlook(codec)
             }
+            fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
+                (**self).prompt(prompt, codec)
+            }
+
             fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
                 (**self).begin(setup)
             }

@@ -19,11 +19,13 @@
 //! Source: "Coloring with ControlNet" (2024).
 
 mod canny;
+mod line_art;
 mod sketch;
 mod splitmix;
 mod strokes;
 
 pub use canny::Canny;
+pub use line_art::standard_line_art;
 pub use sketch::Sketch;
 pub use strokes::{Scribble, Strokes};
 

@@ -4,6 +4,7 @@
 //! belong to one method are exported by its module.
 
 pub mod color_force;
+pub mod colorize;
 pub mod image_guidance;
 pub mod paint_with_words;
 mod perturbed_attention;
@@ -13,6 +14,7 @@ pub(crate) mod region_prompts;
 mod registry;
 
 pub use color_force::ColorForce;
+pub use colorize::Colorize;
 pub use image_guidance::ImageGuidance;
 pub use paint_with_words::PaintWithWords;
 pub use perturbed_attention::PerturbedAttention;

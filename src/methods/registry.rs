@@ -1,7 +1,7 @@
 //! Guidance methods from their recipes.
 
 use super::{
-    ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
 };
 use crate::error::Result;
 use crate::guidance::{Guidance, SUM};
@@ -15,6 +15,7 @@ type Read = fn(Recipe) -> Result<Box<dyn Guidance>>;
 /// Every guidance of the crate that is no saliency: its name in recipes, and how it is made of one.
 const METHODS: &[(&str, Read)] = &[
     ("ColorForce", |recipe| Ok(Box::new(ColorForce::repeated(&recipe)?))),
+    ("Colorize", read::<Colorize>),
     ("ImageGuidance", read::<ImageGuidance>),
     ("PackageDaam", |recipe| Ok(Box::new(PackageDaam::new(recipe.into_read()?)))),
     ("PaintWithWords", |recipe| Ok(Box::new(PaintWithWords::repeated(&recipe)?))),

@@ -401,7 +401,8 @@ impl Acting<'_> {
         let added = given.added.as_ref().map(|added| -> Result<AddedConditions> {
             let AddedConditions { text_embeds, time_ids, timestep_cond, .. } = added;
             let (text_embeds, time_ids) = (optional(text_embeds)?, optional(time_ids)?);
-            Ok(AddedConditions { text_embeds, time_ids, timestep_cond: optional(timestep_cond)?, residuals: None })
+            let timestep_cond = optional(timestep_cond)?;
+            Ok(AddedConditions { text_embeds, time_ids, timestep_cond, ..AddedConditions::default() })
         });
         // Beside the latent an inpainting model sees what a ControlNet does not.
         let sample = cut(&given.sample)?.f_narrow(1, 0, self.net.config().unet.in_channels)?;
@@ -566,6 +567,14 @@ impl Codec for Controlled<'_> {
 
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         self.model.vision(picture, view)
+    }
+
+    fn text_vector(&self, text: &str) -> Result<Tensor> {
+        self.model.text_vector(text)
+    }
+
+    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
+        self.model.sketch(sketch)
     }
 
     fn cell(&self) -> i64 {

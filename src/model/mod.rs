@@ -21,7 +21,7 @@ use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::latent_colors::LatentColors;
-use crate::nn::{Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
+use crate::nn::{SketchEncoder, SketchEncoderConfig, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
 use crate::step::{Grid, Step};
@@ -130,6 +130,8 @@ struct OwnDefaults {
     width: Option<u32>,
     height: Option<u32>,
     guidance_scale: Option<f64>,
+    /// Do the vision tower's patches stand beside the text encoder's state of a text's last word, not beside its end as OpenCLIP's do?
+    patches_are_words: bool,
 }
 
 /// `model_index.json`, as far as it matters.
@@ -168,6 +170,10 @@ pub struct Model {
     vision: VisionTower,
     unet: UNet,
     unet_config: UnetConfig,
+    /// What reads sketches, in a model that colors them like reference pictures. Such a model reads no words.
+    sketch_encoder: Option<SketchEncoder>,
+    /// See [`OwnDefaults`].
+    patches_are_words: bool,
     vae: Autoencoder,
     /// The tensors of the networks, by part: to change some and share the others.
     parts: Parts,
@@ -192,6 +198,7 @@ pub struct Model {
 
 /// Flat latents that are kept: more than a run has, few enough for a service that meets every color and size.
 const FLATS: usize = 64;
+const SKETCH_ENCODER: &str = "sketch_encoder/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 impl Model {
@@ -251,11 +258,22 @@ impl Model {
             Some(family) => family == ModelFamily::Sdxl,
             None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
         };
+        let sketch_encoder = main.has(SKETCH_ENCODER)?.then(|| -> Result<SketchEncoder> {
+            let config = configured(&main, "sketch_encoder", SketchEncoderConfig::from_json)?;
+            let w = main.weights("sketch_encoder", kind, device)?;
+            let encoder = SketchEncoder::new(&w, &config)?;
+            notes.extend(unused(&w));
+            parts.insert("sketch_encoder".into(), w.handed_out());
+            Ok(encoder)
+        });
+        let sketch_encoder = sketch_encoder.transpose()?;
         let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
         for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
             let place = other.as_ref().unwrap_or(&main);
             // SDXL has both, its refiner the second, the others the first.
             let wanted = if part == "text_encoder" { base || !xl } else { xl };
+            // Colorizers come without one.
+            let wanted = wanted && (sketch_encoder.is_none() || place.has(&format!("{part}/config.json"))?);
             if wanted {
                 let w = text_encoders.load(part, place, &main, kind, device)?;
                 notes.extend(unused(&w));
@@ -285,7 +303,8 @@ impl Model {
             notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
         }
         text_encoders.check()?;
-        fits(&unet_config, vae_config.latent_channels(), &text_encoders).map_err(|problem| problem.of(&main))?;
+        fits(&unet_config, vae_config.latent_channels(), &text_encoders, sketch_encoder.as_ref())
+            .map_err(|problem| problem.of(&main))?;
 
         let mut scheduler = match main.text(SCHEDULER)? {
             Some(text) => SchedulerConfig::from_json(&text)?,
@@ -331,6 +350,8 @@ impl Model {
             vision,
             unet,
             unet_config,
+            sketch_encoder,
+            patches_are_words: own.patches_are_words,
             vae,
             parts,
             scheduler,
@@ -381,6 +402,11 @@ impl Model {
     /// Does the network embed its guidance scale (LCM), so that it needs no negative branch?
     pub const fn embeds_guidance(&self) -> bool {
         self.unet_config.time_cond_proj_dim.is_some()
+    }
+
+    /// Does it color sketches like reference pictures, by [`Colorize`](crate::methods::Colorize)? Such a model reads no words.
+    pub const fn colorizes(&self) -> bool {
+        self.sketch_encoder.is_some()
     }
 
     /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
@@ -494,7 +520,12 @@ fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_mem
 }
 
 /// Do the parts belong together, and is what they make a text-to-image model?
-fn fits(unet: &UnetConfig, channels: i64, text: &TextEncoders) -> std::result::Result<(), Misfit> {
+fn fits(
+    unet: &UnetConfig,
+    channels: i64,
+    text: &TextEncoders,
+    sketch: Option<&SketchEncoder>,
+) -> std::result::Result<(), Misfit> {
     let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
     if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
         let expected = format!("expected {channels}, the VAE's latent_channels, or {} to inpaint", 2 * channels + 1);
@@ -503,6 +534,17 @@ fn fits(unet: &UnetConfig, channels: i64, text: &TextEncoders) -> std::result::R
     if unet.out_channels != channels {
         let expected = format!("expected {channels}, the VAE's latent_channels");
         return misfit("out_channels", unet.out_channels, expected);
+    }
+    if let Some(own) = sketch.map(|sketch| &sketch.config().block_out_channels) {
+        if *own != unet.block_out_channels {
+            let value = format!("{:?}", unet.block_out_channels);
+            return Err(Misfit {
+                field: "block_out_channels",
+                value,
+                expected: format!("expected {own:?}, the sketch encoder's"),
+            });
+        }
+        return Ok(());
     }
     let widths = (0..unet.block_out_channels.len()).filter_map(|level| unet.cross_attention_dim.level(level));
     if let Some(width) = widths.into_iter().find(|width| *width != text.width()) {
@@ -589,11 +631,19 @@ impl Codec for Model {
     }
 
     fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
+        if self.sketch_encoder.is_some() {
+            return Ok(Prompt::new(first, Vec::new(), 0)); // its words name parts of the reference, which is not known here
+        }
         self.text_encoders.prompt([first, second])
     }
 
     fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
+        if self.sketch_encoder.is_some() {
+            // No words are read, and there is no reference yet; however many tokens of zeros, attention to them comes to the same.
+            let width = self.unet_config.cross_attention_dim.level(0).unwrap_or_default();
+            return Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, self.device))?));
+        }
         self.text_encoders.encode([first, second], self.device)
     }
 
@@ -627,7 +677,38 @@ impl Codec for Model {
 
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         let _no_grad = tch::no_grad_guard();
-        self.vision.see(picture, view, &self.text_encoders.widths())
+        // A colorizer's context is the tower's tokens.
+        let context = self.unet_config.cross_attention_dim.level(0).filter(|_| self.sketch_encoder.is_some());
+        self.vision.see(picture, view, &context.map_or_else(|| self.text_encoders.widths(), |width| vec![width]))
+    }
+
+    fn text_vector(&self, text: &str) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        if self.patches_are_words {
+            return self.text_encoders.last_word(text, self.device);
+        }
+        let missing = |file: &str, hint| Error::MissingFile { file: file.into(), place: self.name.clone(), hint };
+        let hint = "give the text encoder that was trained with its vision tower by `LoadOptions::text_encoder`";
+        let Some(pooled) = self.text_encoders.pooled(text, self.device)? else {
+            return Err(missing("the text encoder", hint));
+        };
+        let Some(projection) = self.vision.text_projection()? else {
+            return Err(missing("text_projection.weight of the text encoder", hint));
+        };
+        let vector = projection.f_to_device(self.device)?.f_matmul(&pooled)?;
+        Ok(vector.f_div(&vector.f_norm()?)?)
+    }
+
+    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let Some(encoder) = &self.sketch_encoder else {
+            let (file, place) = ("the sketch encoder".into(), self.name.clone());
+            let hint =
+                "sketches are read by a model made for them, such as ColorizeDiffusion; give this one a ControlNet";
+            return Err(Error::MissingFile { file, place, hint });
+        };
+        let features = encoder.forward(sketch)?;
+        features.iter().map(|x| Ok(x.f_to_kind(Kind::Float)?)).collect()
     }
 
     fn cell(&self) -> i64 {

@@ -170,6 +170,22 @@ impl TextEncoders {
         Ok(conditioning)
     }
 
+    /// The first encoder's state of a text's last word as a unit vector, [width] f32.
+    pub(super) fn last_word(&self, text: &str, device: Device) -> Result<Tensor> {
+        let last = self.prompt([text, text])?.content().last().map(|span| span.end - 1).ok_or(Error::EmptyPhrase)?;
+        let state = self.encode([text, text], device)?.context.f_select(0, 0)?.f_select(0, last)?;
+        Ok(state.f_div(&state.f_norm()?)?)
+    }
+
+    /// The state of the first encoder's end token after a whole text, normed, [width] f32; `None`: there is no encoder.
+    pub(super) fn pooled(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
+        let Some(encoder) = self.encoders.first() else { return Ok(None) };
+        let ids = encoder.chunks(text, self.options)?.ids.into_iter().next().unwrap_or_default();
+        let ids = Tensor::f_from_slice(&ids)?.f_view([1, -1])?.f_to_device(device)?;
+        let pooled = encoder.tower.forward(&ids)?.pooler_output;
+        Ok(Some(pooled.f_select(0, 0)?.f_to_kind(Kind::Float)?))
+    }
+
     /// The states that a UNet reads of chunks, [chunks, 77, width], and the first one's text as one vector, f32.
     fn states(&self, encoder: &TextEncoder, ids: &[Vec<i64>], device: Device) -> Result<(Tensor, Option<Tensor>)> {
         let ids = Tensor::f_from_slice(&ids.concat())?.f_view([ids.len() as i64, -1])?;

@@ -39,10 +39,18 @@ impl Model {
         let x = Tensor::f_cat(&latents, 0)?;
         let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
-        let added = self.added(inputs)?;
+        let mut added = self.added(inputs)?;
         // Whatever else the network is told may differ from input to input, and of latents with gradients each has its own.
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
-        let distinct = latents.first().filter(|_| alike).unwrap_or(&&x).size4()?.0;
+        let (features, same) = features(inputs)?;
+        if self.colorizes() && features.is_empty() {
+            let expected = "one: this model colors sketches, which the guidance method Colorize shows it";
+            return Err(Error::parameter("sketch", "missing", expected));
+        }
+        let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;
+        if !features.is_empty() {
+            added.get_or_insert_default().features = features;
+        }
         Ok(UnetInput { x, distinct, sample, timestep, context, added })
     }
 
@@ -121,6 +129,27 @@ impl Model {
         let (text_embeds, time_ids) = (Some(pooled), Some(Tensor::f_cat(&sizes, 0)?));
         Ok(Some(AddedConditions { text_embeds, time_ids, timestep_cond, ..AddedConditions::default() }))
     }
+}
+
+/// What sketches add for all inputs, and whether it is the same for each, so that its rows go round. It is made for all of them otherwise.
+fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
+    let each: Vec<&[Tensor]> = inputs.iter().map(|input| &*input.conditioning.features).collect();
+    let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();
+    let level = |number: usize| each.iter().filter_map(|features| features.get(number)).collect::<Vec<_>>();
+    if (0..some.len()).all(|number| level(number).len() == inputs.len() && one(&level(number))) {
+        return Ok((some.iter().map(Tensor::shallow_clone).collect(), true));
+    }
+    let all = some.iter().enumerate().map(|(number, like)| {
+        let each = inputs.iter().zip(&each).map(|(input, features)| {
+            let (images, (_, c, h, w)) = (input.x.size4()?.0, like.size4()?);
+            match features.get(number) {
+                Some(features) => Ok(features.f_expand([images, c, h, w], false)?),
+                None => Ok(Tensor::f_zeros([images, c, h, w], (like.kind(), like.device()))?),
+            }
+        });
+        Ok(Tensor::f_cat(&each.collect::<Result<Vec<_>>>()?, 0)?)
+    });
+    Ok((all.collect::<Result<_>>()?, false))
 }
 
 /// Are these one tensor in memory, seen more than once?

@@ -73,6 +73,11 @@ impl VisionTower {
         Ok(vision)
     }
 
+    /// What takes the text encoder's states to the space of the tokens, [projection_dim, width] f32, if a checkpoint has it.
+    pub(super) fn text_projection(&self) -> Result<Option<Tensor>> {
+        Ok(self.loaded()?.text_projection.as_ref().map(Tensor::shallow_clone))
+    }
+
     fn loaded(&self) -> Result<&Loaded> {
         match self.loaded.get() {
             Some(loaded) => Ok(loaded),
@@ -93,14 +98,14 @@ impl VisionTower {
             Some((file, text)) => ClipImageProcessor::from_json(&checkpoint.name(file), &text?)?,
             None => ClipImageProcessor::of_side(u32::try_from(config.image_size).unwrap_or(u32::MAX)),
         };
-        let text_projection = self.text_projection(&checkpoint, config.projection_dim)?;
+        let text_projection = self.find_text_projection(&checkpoint, config.projection_dim)?;
         let tower = ClipVision::new(&w, &config)?;
         Ok(Loaded { file: checkpoint.name("image_encoder/config.json"), tower, processor, text_projection })
     }
 
     /// A whole CLIP has it beside the tower, a model in the text encoder of the tower's width; a tower alone has none, and
     /// then it is the model's.
-    fn text_projection(&self, checkpoint: &Checkpoint, width: i64) -> Result<Option<Tensor>> {
+    fn find_text_projection(&self, checkpoint: &Checkpoint, width: i64) -> Result<Option<Tensor>> {
         let of = |checkpoint: &Checkpoint, part: &str| match checkpoint.weights(part, self.kind, self.device) {
             Ok(w) => projection(&w, width),
             Err(_) => Ok(None),

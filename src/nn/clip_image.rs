@@ -8,7 +8,7 @@ use crate::size::Size;
 use crate::vision::{ClipRange, Crop, View};
 use serde::{Deserialize, Deserializer, de};
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// The largest side that a configuration may ask for, so that a picture of that size fits into memory.
 const LARGEST: u32 = 1 << 14;
@@ -158,12 +158,17 @@ impl ClipImageProcessor {
             x = x.f_mul_scalar(self.rescale_factor)?;
         }
         if self.do_normalize {
-            let channels = |values: &[f64; 3]| -> Result<Tensor> {
-                Ok(Tensor::f_from_slice(values)?.f_to_kind(Kind::Float)?.f_view([1, 3, 1, 1])?)
-            };
-            x = x.f_sub(&channels(&self.image_mean)?)?.f_div(&channels(&self.image_std)?)?;
+            x = self.normalized(&x)?;
         }
         Ok(x)
+    }
+
+    /// Each channel's mean taken away, divided by its deviation.
+    fn normalized(&self, x: &Tensor) -> Result<Tensor> {
+        let channels = |values: &[f64; 3]| -> Result<Tensor> {
+            Ok(Tensor::f_from_slice(values)?.f_to_kind(x.kind())?.f_to_device(x.device())?.f_view([1, 3, 1, 1])?)
+        };
+        Ok(x.f_sub(&channels(&self.image_mean)?)?.f_div(&channels(&self.image_std)?)?)
     }
 
     /// The defaults for a tower that sees pictures of `side` × `side` pixels.
@@ -190,8 +195,31 @@ impl ClipImageProcessor {
                 processor.size = PictureSize::Exact { height, width };
                 processor.pixels(picture)
             }
+            Crop::StretchAligned => processor.stretched(&picture.to_tensor(Device::Cpu)?),
             Crop::Pad => processor.padded(picture),
         }
+    }
+
+    /// Pictures squeezed to the tower's size by torch's antialiased bicubic filter between the middles of the corner pixels, then
+    /// normalized: [n, 3, h, w] in -1..=1 → [n, 3, s, s]. Values that the filter takes beyond the range are kept.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for another shape.
+    ///
+    /// Source: ColorizeDiffusion's `FrozenOpenCLIPImageEmbedder`.
+    pub fn stretched(&self, pictures: &Tensor) -> Result<Tensor> {
+        if !matches!(pictures.size().as_slice(), &[_, 3, h, w] if h > 0 && w > 0) {
+            return Err(Error::Shape {
+                what: "pictures",
+                got: pictures.size(),
+                expected: "[n, 3, height, width]".into(),
+            });
+        }
+        let (height, width) = self.crop_size.square();
+        let size = [i64::from(height), i64::from(width)];
+        let unit = pictures.f_internal_upsample_bicubic2d_aa(size, true, None::<f64>, None::<f64>)?;
+        let unit = unit.f_add_scalar(1.0)?.f_div_scalar(2.0)?;
+        self.normalized(&unit)
     }
 
     /// All of the picture in the middle of what the tower sees, [1, 3, h, w], and zeros around it.

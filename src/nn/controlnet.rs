@@ -226,7 +226,7 @@ impl ControlNet {
         embedded: &Tensor,
         tap: &mut Tap<'_>,
     ) -> Result<Residuals> {
-        let told = Some(embedded);
+        let told = std::slice::from_ref(embedded);
         let Encoded { x, skips, .. } =
             self.contracting.forward(sample, timestep, context, added, told, tap)?.whole()?;
         let put_out = |zero: &Conv2d, x: &Tensor| -> Result<Tensor> {

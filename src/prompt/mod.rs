@@ -91,6 +91,15 @@ impl Prompt {
         Self { text: text.into(), tokens, places, written: None, second: None }
     }
 
+    /// A prompt for a network that reads something else than words: each name is some bytes of `text` and the places in the context of
+    /// what they stand for, such as the patches of a reference picture that show it. Names are in the order of the text.
+    pub(crate) fn naming(text: &str, names: &[(Range<usize>, Vec<i64>)]) -> Self {
+        let each =
+            names.iter().flat_map(|(bytes, places)| places.iter().map(move |place| (bytes.clone(), Some(*place))));
+        let (tokens, places) = each.unzip();
+        Self { text: text.into(), tokens, places, written: None, second: None }
+    }
+
     /// The same beside what a second text encoder reads (SDXL): phrases are found in both.
     #[must_use]
     pub(crate) fn beside(self, second: Self) -> Self {

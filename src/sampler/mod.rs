@@ -182,7 +182,7 @@ impl<'g> Sampler<'g> {
         each(&mut self.guidances, ("check", None), |guidance| guidance.check())?;
         let codec = Paired { codec: model, second };
         let against = Paired { codec: model, second: second_negative };
-        let tokens = codec.prompt(prompt)?;
+        let mut tokens = codec.prompt(prompt)?;
         let mut notes = Vec::new();
         for (name, tokens) in [("prompt", &tokens), ("negative prompt", &against.prompt(negative)?)] {
             if let Some(cut) = tokens.cut() {
@@ -196,6 +196,10 @@ impl<'g> Sampler<'g> {
             vec![own(Branch::Uncond, "uncond", negative, &against)?, own(Branch::Cond, "cond", prompt, &codec)?];
         let all = model.sites();
         let (sites, control_sites) = all.split_at(all.partition_point(|site| site.control.is_none()));
+        each(&mut self.guidances, ("prompt", None), |guidance| {
+            tokens = guidance.prompt(&tokens, &codec)?.unwrap_or_else(|| tokens.clone());
+            Ok(())
+        })?;
         each(&mut self.guidances, ("begin", None), |guidance| {
             guidance.begin(&mut Setup {
                 prompt: &tokens,

@@ -54,6 +54,14 @@ impl Codec for Paired<'_> {
         self.codec.vision(picture, view)
     }
 
+    fn text_vector(&self, text: &str) -> Result<Tensor> {
+        self.codec.text_vector(text)
+    }
+
+    fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
+        self.codec.sketch(sketch)
+    }
+
     fn cell(&self) -> i64 {
         self.codec.cell()
     }

@@ -3,7 +3,7 @@
 use super::family::ModelFamily;
 use super::recognize::Contents;
 use super::single::SingleFile;
-use super::source::{Source, embedded};
+use super::source::{COLORIZER, EmbeddedFile, Source, TINY};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
 use crate::files;
@@ -45,7 +45,10 @@ pub(crate) struct Checkpoint {
 
 #[derive(Debug)]
 enum Place {
-    Embedded,
+    Embedded {
+        name: &'static str,
+        file: EmbeddedFile,
+    },
     Folder {
         path: PathBuf,
         /// Is it a part's folder, without the other parts?
@@ -66,7 +69,8 @@ impl Checkpoint {
         }
         let mut notes = Vec::new();
         let place = match source {
-            Source::Embedded => Place::Embedded,
+            Source::Embedded => Place::Embedded { name: "the embedded model", file: TINY },
+            Source::EmbeddedColorizer => Place::Embedded { name: "the embedded colorizer", file: COLORIZER },
             Source::Dir(path) => {
                 let alone = path.join("config.json").is_file() && !path.join("model_index.json").is_file();
                 Place::Folder { path: path.clone(), alone }
@@ -114,8 +118,9 @@ impl Checkpoint {
     /// Is anything there at all?
     fn check(&self) -> Result<()> {
         match (&self.place, &self.reading.variant) {
-            (Place::Embedded, _) if embedded("model_index.json").is_none() => {
-                Err(self.missing("model_index.json", "build with the default feature `tiny`, or name a source"))
+            (Place::Embedded { file, .. }, _) if file("model_index.json").is_none() => {
+                let hint = "build with the default features `tiny` and `tiny-colorizer`, or name a source";
+                Err(self.missing("model_index.json", hint))
             }
             (Place::Folder { path, .. }, _) if !path.is_dir() => {
                 let hint = "name a folder with model_index.json, unet/, vae/, text_encoder/ and tokenizer/";
@@ -169,7 +174,7 @@ impl Checkpoint {
     /// The contents of a file, by its path inside the checkpoint; `None` if there is none.
     pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         match &self.place {
-            Place::Embedded => Ok(embedded(file).map(Cow::Borrowed)),
+            Place::Embedded { file: embedded, .. } => Ok(embedded(file).map(Cow::Borrowed)),
             Place::Folder { .. } => {
                 let Some(path) = self.path(file) else { return Ok(None) };
                 let name = file.rsplit('/').next().unwrap_or(file);
@@ -201,7 +206,7 @@ impl Checkpoint {
     /// [`Error::MissingFile`], also where only a pickle is there; [`Error::Malformed`].
     pub(crate) fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
         let (file, tensors) = match &self.place {
-            Place::Embedded => self.embedded_tensors(part)?,
+            Place::Embedded { file, .. } => self.embedded_tensors(part, *file)?,
             Place::Folder { .. } => self.folder_tensors(part)?,
             Place::File { file, .. } => {
                 let averages = if self.reading.averages && part == "unet" { file.averages()? } else { None };
@@ -213,7 +218,7 @@ impl Checkpoint {
         Ok(if self.reading.in_memory { weights.in_memory() } else { weights })
     }
 
-    fn embedded_tensors(&self, part: &str) -> Result<(String, Tensors)> {
+    fn embedded_tensors(&self, part: &str, embedded: EmbeddedFile) -> Result<(String, Tensors)> {
         for stem in STEMS {
             let file = format!("{part}/{stem}.safetensors");
             if let Some(bytes) = embedded(&file) {
@@ -257,7 +262,7 @@ impl Checkpoint {
     /// How messages call a file.
     pub(crate) fn name(&self, file: &str) -> String {
         match &self.place {
-            Place::Embedded => format!("{file} of the embedded model"),
+            Place::Embedded { name, .. } => format!("{file} of {name}"),
             Place::Folder { path, .. } => self.path(file).unwrap_or_else(|| path.join(file)).display().to_string(),
             Place::File { file: single, .. } => format!("{file} made for {}", single.header().file),
         }
@@ -289,7 +294,7 @@ impl Checkpoint {
 impl std::fmt::Display for Checkpoint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match &self.place {
-            Place::Embedded => f.write_str("the embedded model"),
+            Place::Embedded { name, .. } => f.write_str(name),
             Place::Folder { path, .. } => path.display().fmt(f),
             Place::File { file, .. } => f.write_str(&file.header().file),
         }

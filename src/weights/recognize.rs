@@ -65,6 +65,9 @@ impl fmt::Display for Contents {
 /// Names of SD UNets in single files begin so, if with anything.
 pub(super) const UNET: &str = "model.diffusion_model.";
 
+/// Names of ColorizeDiffusion's sketch encoder begin so.
+pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
+
 /// Which names give something away, and what.
 type Sign = (fn(&str) -> bool, &'static str);
 
@@ -81,6 +84,8 @@ const OTHERS: &[Sign] = &[
 /// Likewise, once it is known to be no ControlNet.
 const OTHER_MODELS: &[Sign] = &[
     (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
+    (|name| name.starts_with("thresh_embedder."), "a ColorizeDiffusion v1.5 model"),
+    (|name| name.starts_with("bg_encoder.") || name.starts_with("style_encoder."), "a ColorizeDiffusion v2 model"),
     (|name| name.contains("double_blocks."), "a Flux model"),
     (|name| name.contains(".attn.add_k_proj") || name.contains(".txt_in."), "a transformer of another family"),
     (|name| name == "clip_txt_mapper.weight", "a Stable Cascade model"),

@@ -3,7 +3,7 @@
 use super::family::{Heads, ModelFamily};
 use super::file::{Header, read_safetensors};
 use super::names::{self, Layout, Storage, renamed};
-use super::recognize::{Contents, UNET};
+use super::recognize::{Contents, SKETCH_ENCODER, UNET};
 use super::{Tensors, share, vocabulary};
 use crate::error::{Error, Result};
 use crate::files;
@@ -109,7 +109,7 @@ impl SingleFile {
         Contents::of(&self.header)
     }
 
-    /// The tensors of a part under diffusers' names: `unet`, `controlnet`, `vae`, `text_encoder`, `text_encoder_2`.
+    /// The tensors of a part under diffusers' names: `unet`, `controlnet`, `vae`, `text_encoder`, `text_encoder_2`; `sketch_encoder`.
     /// `None`: the file has no such part.
     ///
     /// # Errors
@@ -119,6 +119,7 @@ impl SingleFile {
             "unet" => self.unet(&[UNET, ""])?,
             "controlnet" => self.unet(&["control_model.", ""])?,
             "vae" => self.vae()?,
+            "sketch_encoder" => renamed(&self.tensors()?, SKETCH_ENCODER, |name| [(name.to_owned(), Storage::Same)])?,
             _ => self.text_encoder(part)?,
         };
         Ok(Some(tensors).filter(|tensors| !tensors.is_empty()))
@@ -137,6 +138,11 @@ impl SingleFile {
         let names = tensors.keys().filter(|name| name.starts_with(UNET));
         let found = names.filter_map(|name| Some((name.clone(), average(name)?.shallow_clone())));
         Self { layout: self.layout, ..Self::of("averages", found.collect()) }.part("unet")
+    }
+
+    /// Is it a model that colors sketches like reference pictures?
+    fn colorizes(&self) -> bool {
+        self.has(&format!("{SKETCH_ENCODER}zero_layer.0.weight"))
     }
 
     fn has(&self, name: &str) -> bool {
@@ -235,6 +241,12 @@ impl SingleFile {
             }
             _ => {}
         }
+        if self.colorizes() {
+            // The publishers' rule.
+            let name = self.header.file.rsplit(['/', '\\']).next().unwrap_or_default();
+            let kind = if name.contains("eps") { "epsilon" } else { "v" };
+            return evidence(kind == "v", format!("{kind}, as the file's name says"));
+        }
         if self.has("v_pred") {
             return evidence(true, "v, as the tensor v_pred says".into());
         }
@@ -269,6 +281,8 @@ impl SingleFile {
                 "requires_aesthetics_score": family.spec().reads_score,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
+            // Published ones were trained at 512 pixels, and their application guides by 4.
+            "impasto.json" if self.colorizes() => json(json!({ "width": 512, "height": 512, "guidance_scale": 4.0 })),
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
             "tokenizer_2/special_tokens_map.json" => json(json!({ "pad_token": "!" })),
@@ -295,6 +309,7 @@ impl SingleFile {
             "controlnet" => self.controlnet_config(&tensors, family)?,
             "vae" if tensors.contains_key("decoder.layers.0.weight") => taesd_config(&tensors),
             "vae" => vae_config(&tensors, family),
+            "sketch_encoder" => sketch_encoder_config(&tensors),
             _ => text_config(&tensors, family),
         };
         Ok(Some(config.to_string()))
@@ -387,6 +402,18 @@ impl SingleFile {
         }
         Ok(config)
     }
+}
+
+/// A sketch encoder's configuration.
+fn sketch_encoder_config(tensors: &Tensors) -> Value {
+    let shapes = Shapes(tensors);
+    let widths = [0, 4, 8, 12].map(|layer| shapes.side(&format!("model.{layer}.weight"), 0));
+    let levels =
+        (0..shapes.count("zero_blocks.")).map(|level| shapes.side(&format!("zero_blocks.{level}.0.weight"), 0));
+    json!({
+        "in_channels": shapes.side("model.0.weight", 1), "widths": widths,
+        "block_out_channels": levels.collect::<Vec<_>>(),
+    })
 }
 
 /// A VAE's configuration. How latents are scaled leaves no trace: it is the family's.

@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 pub enum Source {
     /// The tiny model inside this crate (feature `tiny`).
     Embedded,
+    /// The tiny model inside this crate that colors sketches like reference pictures (feature `tiny-colorizer`).
+    EmbeddedColorizer,
     /// A folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`.
     /// Where a part alone is asked for, also that part's folder.
     Dir(PathBuf),
@@ -42,6 +44,7 @@ impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Embedded => f.write_str("the embedded model"),
+            Self::EmbeddedColorizer => f.write_str("the embedded colorizer"),
             Self::Dir(path) | Self::File(path) => path.display().fmt(f),
             #[cfg(feature = "hub")]
             Self::Hub(hub) => f.write_str(hub.repository()),
@@ -66,6 +69,12 @@ impl Source {
     /// The tiny model inside this crate: portraits and simple scenes of 256×256 pixels.
     pub const fn embedded() -> Self {
         Self::Embedded
+    }
+
+    /// The tiny model inside this crate that colors sketches like reference pictures, by
+    /// [`Colorize`](crate::methods::Colorize): portraits and simple scenes of 256×256 pixels.
+    pub const fn embedded_colorizer() -> Self {
+        Self::EmbeddedColorizer
     }
 
     /// A folder in diffusers' layout.
@@ -98,15 +107,24 @@ impl Source {
     }
 }
 
-#[cfg(feature = "tiny")]
-pub(super) fn embedded(file: &str) -> Option<&'static [u8]> {
-    impasto_tiny::file(file)
-}
+/// Finds a file of an embedded model by its path in a diffusers folder.
+pub(super) type EmbeddedFile = fn(&str) -> Option<&'static [u8]>;
 
-#[cfg(not(feature = "tiny"))]
-pub(super) fn embedded(_: &str) -> Option<&'static [u8]> {
-    None
-}
+/// The embedded model's files; none without the feature.
+pub(super) const TINY: EmbeddedFile = |file| {
+    #[cfg(feature = "tiny")]
+    return impasto_tiny::file(file);
+    #[cfg(not(feature = "tiny"))]
+    return None.filter(|_: &&[u8]| file.is_empty());
+};
+
+/// The embedded colorizer's files, and those that it shares with the embedded model; none without the feature.
+pub(super) const COLORIZER: EmbeddedFile = |file| {
+    #[cfg(feature = "tiny-colorizer")]
+    return impasto_tiny_colorizer::file(file).or_else(|| TINY(file));
+    #[cfg(not(feature = "tiny-colorizer"))]
+    return None.filter(|_: &&[u8]| file.is_empty());
+};
 
 #[cfg(test)]
 mod tests {

@@ -1,5 +1,6 @@
 //! ControlNets on the embedded model: random ones, as what they add matters here and not what it looks like.
 
+use super::closed_form::{shape, summed, tensors, wave};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing};
@@ -8,7 +9,7 @@ use impasto::hint::{Drawing, Sketch, Strokes};
 use impasto::nn::{AddedConditions, ControlNet, ControlNetConfig, UNet};
 use impasto::pipeline::Request;
 use impasto::sampler::{Batching, Sampler, Start};
-use impasto::weights::{Tensors, Weights};
+use impasto::weights::Weights;
 use impasto::{
     Branch, Codec, Control, Controlled, Error, Grid, Guess, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window,
 };
@@ -209,55 +210,19 @@ fn what_cannot_be_is_named() -> Result<()> {
 
 // ---- Numbers of diffusers on weights in closed form; tests/golden/specs/gen_controlnet.py ----
 
-/// Uniform numbers in 0..1, the `n`th stream of SplitMix64.
-fn unit(n: u64, count: i64) -> Vec<f64> {
-    let mix = |k: u64| {
-        let z = ((n << 32) + k).wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    };
-    (0..count as u64).map(mix).collect()
-}
-
-fn shape(value: &Value) -> Vec<i64> {
-    value.as_array().expect("a shape").iter().map(|side| side.as_i64().expect("a side")).collect()
-}
-
 fn weights(keys: &Value) -> Weights {
-    let keys = keys.as_array().expect("names and shapes").iter().zip(1..);
-    let tensor = |(key, n): (&Value, u64)| {
-        let (name, shape) = (key[0].as_str().expect("a name").to_owned(), shape(&key[1]));
-        let (count, inputs) = (shape.iter().product::<i64>(), shape[1..].iter().product::<i64>());
-        let gain = if shape.len() > 1 { (3.0 / inputs as f64).sqrt() } else { 0.1 };
-        let shift = if shape.len() == 1 && name.contains("norm") && name.ends_with(".weight") { 1.0 } else { 0.0 };
-        let values: Vec<f32> = unit(n, count).iter().map(|u| ((2.0 * u - 1.0) * gain + shift) as f32).collect();
-        (name, Tensor::from_slice(&values).reshape(shape))
+    let is_norm = |key: &Value| {
+        let name = key[0].as_str().expect("a name");
+        name.contains("norm") && name.ends_with(".weight")
     };
-    Weights::new("closed form", keys.map(tensor).collect::<Tensors>(), Kind::Float, Device::Cpu)
+    Weights::new("closed form", tensors(keys, is_norm), Kind::Float, Device::Cpu)
 }
 
 fn input(case: &Value, name: &str) -> Tensor {
     let input = &case["inputs"][name];
-    let shape = shape(&input["shape"]);
-    let u = unit(1_000_000 + input["stream"].as_u64().expect("a stream"), shape.iter().product());
-    let u = Tensor::from_slice(&u).reshape(shape);
-    let wave = if input["range"].is_null() { (u * 2.0 - 1.0) * 3f64.sqrt() } else { u };
-    wave.to_kind(Kind::Float) * input["gain"].as_f64().unwrap_or(1.0)
-}
-
-#[track_caller]
-fn summed(got: &Tensor, want: &Value) {
-    assert_eq!(got.size(), shape(&want["shape"]));
-    let got = got.to_kind(Kind::Double).reshape([-1]);
-    let ends = |name: &str| {
-        Tensor::from_slice(&want[name].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect::<Vec<_>>())
-    };
-    assert!(got.narrow(0, 0, 8).allclose(&ends("first"), 1e-5, 5e-5, false));
-    assert!(got.narrow(0, got.numel() as i64 - 8, 8).allclose(&ends("last"), 1e-5, 5e-5, false));
-    let total = got.abs().sum(Kind::Double).double_value(&[]);
-    let wanted = want["abs_sum"].as_f64().unwrap();
-    assert!((total - wanted).abs() <= 1e-4 * wanted, "{total}, expected {wanted}");
+    let range = (!input["range"].is_null()).then_some((0.0, 1.0));
+    let stream = input["stream"].as_u64().expect("a stream");
+    wave(&shape(&input["shape"]), stream, range) * input["gain"].as_f64().unwrap_or(1.0)
 }
 
 #[test]

@@ -6,6 +6,9 @@
 mod attention_only;
 mod best_of;
 mod checkpoints;
+mod closed_form;
+mod colorize;
+mod colorizer_model;
 mod controlnet;
 mod controlnet_methods;
 mod definitions;

@@ -119,7 +119,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
         text_embeds: optional("text_embeds"),
         time_ids: optional("time_ids"),
         timestep_cond: optional("timestep_cond"),
-        residuals: None,
+        ..AddedConditions::default()
     };
     let (b, _, h, w) = sample.size4()?;
     let run = |spy: &mut Spy| -> Result<Tensor> {

@@ -98,7 +98,7 @@ fn grown(picture: &Raster, color: Rgb, from: Vec<(u32, u32)>) -> Vec<(u32, u32)>
 }
 
 /// The median of each channel over some pixels.
-fn median_color(picture: &Raster, pixels: &[(u32, u32)]) -> Option<Rgb> {
+pub(super) fn median_color(picture: &Raster, pixels: &[(u32, u32)]) -> Option<Rgb> {
     let colors: Vec<Rgb> = pixels.iter().filter_map(|&(x, y)| picture.pixel(x, y)).collect();
     let channel = |of: fn(&Rgb) -> u8| {
         let mut values: Vec<u8> = colors.iter().map(of).collect();

@@ -1,7 +1,7 @@
 //! Training a ControlNet.
 
 use super::adherence::median;
-use super::denoising::{Denoising, Noised, errors, noise};
+use super::denoising::{Denoising, Noised, early, errors, noise};
 use super::hints::{drawing, drawn_by_a_person};
 use super::{Adherence, Loss, Parameters, Pictures, Rule, Sample, Shard, Task};
 use impasto::attention::Tap;
@@ -141,13 +141,6 @@ impl ControlTask {
         Ok(Sample { picture, latent, ..sample })
     }
 
-    /// Timesteps in 0..N moved up, so that t comes as often as t/N says: much of a hint is settled while there is much noise.
-    fn later(&self, timesteps: &[usize]) -> Vec<usize> {
-        let count = self.denoising.table.len().max(1) as f64;
-        let later = |t: &usize| (count * ((*t as f64 + 0.5) / count).sqrt()) as usize;
-        timesteps.iter().map(|t| later(t).min(count as usize - 1)).collect()
-    }
-
     /// Encodes captions.
     fn contexts(&self, captions: &[&str]) -> Result<Told> {
         // Each one once: half of them are empty.
@@ -227,12 +220,6 @@ impl ControlTask {
     }
 }
 
-/// Weight of an error of the clean picture. Colors and outlines are settled while there is much noise, and that is what a hint tells
-/// of; a weight by the signal-to-noise ratio would hardly count those timesteps.
-fn early(sigma: f64) -> f64 {
-    1.0 / (1.0 + sigma)
-}
-
 /// A picture that was painted with some strokes.
 struct Painted {
     count: u32,
@@ -258,7 +245,7 @@ impl Task for ControlTask {
         let mut rng = shard.rng();
         let cropped = shard.progress < self.crops;
         let batch = if cropped { 4 * self.batch } else { self.batch };
-        let timesteps = self.later(&self.denoising.timesteps(&mut rng, batch));
+        let timesteps = self.denoising.later(&self.denoising.timesteps(&mut rng, batch));
         let (mut samples, mut hints, mut silent) = (Vec::new(), Vec::new(), Vec::new());
         for i in 0..batch as u64 {
             let mut sample = self.pictures.sample(shard.sample(batch as u64, i))?;
@@ -395,7 +382,7 @@ mod tests {
     #[test]
     fn timesteps_come_as_often_as_they_are_late() -> Result<()> {
         let task = task()?;
-        let later = task.later(&(0..1000).collect::<Vec<_>>());
+        let later = task.denoising.later(&(0..1000).collect::<Vec<_>>());
         assert!(later.iter().all(|t| *t < 1000));
         let early = later.iter().filter(|t| **t < 500).count();
         assert!((240..=260).contains(&early), "{early} of 1000 in the lower half");

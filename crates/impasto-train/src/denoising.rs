@@ -42,6 +42,14 @@ impl Denoising {
         (0..count).map(|i| i * 389 % count * self.table.len() / count).collect()
     }
 
+    /// Timesteps in 0..N moved up, so that t comes as often as t/N says: colors and outlines, which a hint or a reference tells of, are
+    /// settled while there is much noise.
+    pub(super) fn later(&self, timesteps: &[usize]) -> Vec<usize> {
+        let count = self.table.len().max(1) as f64;
+        let later = |t: &usize| (count * ((*t as f64 + 0.5) / count).sqrt()) as usize;
+        timesteps.iter().map(|t| later(t).min(count as usize - 1)).collect()
+    }
+
     fn sigma(&self, timestep: usize) -> f64 {
         self.table.sigma_of(timestep as f64)
     }
@@ -90,6 +98,12 @@ impl Denoising {
 /// Weight of an error of the clean picture: the signal-to-noise ratio, up to a limit.
 pub(super) fn min_snr(sigma: f64) -> f64 {
     sigma.powi(-2).min(SNR)
+}
+
+/// Weight of an error of the clean picture where a hint or a reference tells of it: a weight by the signal-to-noise ratio would hardly
+/// count the timesteps in which colors and outlines are settled.
+pub(super) fn early(sigma: f64) -> f64 {
+    1.0 / (1.0 + sigma)
 }
 
 /// Mean squared errors of a network's output, one for each row, [n] f32.

@@ -22,14 +22,22 @@ impl ModelFolder {
     /// [`Error::Io`].
     pub fn new(folder: impl Into<PathBuf>) -> Result<Self> {
         let model = Self { folder: folder.into() };
-        let shared =
-            impasto_tiny::FILES.iter().filter(|(file, _)| !file.starts_with("unet/") && !file.starts_with("vae/"));
-        for (file, bytes) in shared {
-            if !model.folder.join(file).exists() {
-                model.write(file, bytes)?;
+        model.embedded(|part| !["unet", "vae", "controlnet"].contains(&part))?;
+        Ok(model)
+    }
+
+    /// Puts the embedded model's files of some parts in place, `vae` for one. Files that are there stay.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn embedded(&self, wanted: impl Fn(&str) -> bool) -> Result<()> {
+        let part = |file: &'static str| file.split('/').next().unwrap_or_default();
+        for (file, bytes) in impasto_tiny::FILES.iter().filter(|(file, _)| wanted(part(file))) {
+            if !self.folder.join(file).exists() {
+                self.write(file, bytes)?;
             }
         }
-        Ok(model)
+        Ok(())
     }
 
     /// The folder's path.
@@ -68,7 +76,7 @@ impl ModelFolder {
         fs::read(&path).map_err(|source| Error::Io { path, source })
     }
 
-    fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
+    pub(crate) fn write(&self, file: &str, bytes: &[u8]) -> Result<()> {
         write(&self.folder.join(file), bytes)
     }
 }

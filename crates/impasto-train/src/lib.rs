@@ -7,6 +7,7 @@
 //!   the VAE and the UNet, [`ModelFolder`] behind all.
 //! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, beside any checkpoint, from [`Pictures`] of any kind;
 //!   [`Adherence`] measures how closely.
+//! * [`ReferenceTask`]: a model that colors a sketch like a reference picture; [`Coloring`] measures how well.
 //! * [`Optimizer`]: Muon and AdamW. [`averaged`]: one network of several runs.
 
 // The library neither panics nor prints; its tests, examples and program may.
@@ -16,6 +17,7 @@
 mod adherence;
 mod checkpoint;
 mod clip;
+mod coloring;
 mod control;
 mod curves;
 pub mod dataset;
@@ -31,6 +33,7 @@ mod optimizer;
 mod parameters;
 mod pictures;
 mod rate;
+mod reference;
 mod task;
 mod text;
 mod training;
@@ -40,6 +43,7 @@ mod vae;
 pub use adherence::{Adherence, edge_f1};
 pub use checkpoint::{Checkpoint, halved};
 pub use clip::ClipTask;
+pub use coloring::Coloring;
 pub use control::ControlTask;
 pub use curves::curves;
 pub use error::Error;
@@ -53,6 +57,7 @@ pub use optimizer::{AdamW, Muon, Optimizer, Rule, clip};
 pub use parameters::{Parameters, averaged};
 pub use pictures::{Drawn, Pictures, Sample};
 pub use rate::Rate;
+pub use reference::ReferenceTask;
 pub use task::{Loss, Shard, Task};
 pub use text::TextTask;
 pub use training::{Training, TrainingProgress};

@@ -22,7 +22,7 @@ use impasto::{Defaults, LoadOptions, Model, Size, Source};
 use impasto_train::dataset::Dataset;
 use impasto_train::{
     ClipTask, ControlTask, Drawn, Error, EvaluatorTask, HELD_OUT, Latents, Listed, ModelFolder, Pictures, Rate,
-    TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
+    ReferenceTask, TextTask, Training, TrainingProgress, UnetTask, VaeTask, averaged, export,
 };
 use indicatif::{ProgressBar, ProgressStyle};
 use std::path::{Path, PathBuf};
@@ -67,6 +67,8 @@ enum Part {
     Evaluator(Options),
     /// Trains a ControlNet that follows lines and strokes of color, beside a checkpoint that stays as it is.
     Control(ControlOptions),
+    /// Trains a model that colors a sketch like a reference picture, from the embedded model.
+    Reference(Options),
 }
 
 #[derive(Args)]
@@ -177,6 +179,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Part::Text(options) => text(&options.out, &options.folder()?, options)?,
         Part::Evaluator(options) => evaluator(&options.out, &options.folder()?, options)?,
         Part::Control(options) => control(options)?,
+        Part::Reference(options) => reference(options)?,
     }
     Ok(())
 }
@@ -363,6 +366,22 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
     let training = options.training(out.join("control"), control.rate, control.rate / 6.0, 0.4);
     let ema = Training { device: *device, ..training }.run(initial, make, report())?;
     Ok(export(&out.join("controlnet"), &config.to_json()?, &ema)?)
+}
+
+/// A model that colors sketches like reference pictures.
+fn reference(options: &Options) -> Result<(), Error> {
+    let (out, kind, dataset) = (&options.out, Kind::from(options.kind), Dataset::new(SIZE)?);
+    let latents = |name: &str, seeds: std::ops::Range<u64>| -> impasto::Result<Arc<Latents>> {
+        Ok(Arc::new(Latents::encode(&out.join(name), dataset, embedded_vae, seeds, options.workers as u64)?))
+    };
+    let (learned, held_out) = (latents("latents", 0..options.count)?, latents("held-out", HELD_OUT..HELD_OUT + 256)?);
+    let model = Model::load(&Source::embedded())?;
+    let make =
+        || ReferenceTask::new(out.join("model"), dataset, learned.clone(), held_out.clone(), options.batch, kind);
+    let initial = || options.initial(|| ReferenceTask::initial(&model, options.seed));
+    let training = options.training(out.join("reference"), 0.008, 1.2e-3, 0.4);
+    let ema = training.run(initial, make, report())?;
+    Ok(ReferenceTask::export(&out.join("model"), &ema)?)
 }
 
 /// The embedded model's VAE, in f32.

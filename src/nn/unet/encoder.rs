@@ -88,14 +88,15 @@ impl UnetEncoder {
         &self.config
     }
 
-    /// As a UNet's; `hint` is what a ControlNet adds to the first layer, [1 or b, channels, h, w].
+    /// As a UNet's; `hints` are added to what the first layer and then each level puts out, [1 or b, channels, h, w] each. There may be
+    /// fewer of them: a ControlNet has one.
     pub(crate) fn forward(
         &self,
         sample: &Tensor,
         timestep: &Tensor,
         context: &Tensor,
         added: Option<&AddedConditions>,
-        hint: Option<&Tensor>,
+        hints: &[Tensor],
         tap: &mut Tap<'_>,
     ) -> Result<Encoded> {
         self.check(sample, timestep, context)?;
@@ -113,23 +114,43 @@ impl UnetEncoder {
             x = x.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?;
         }
         x = self.conv_in.forward(&x)?;
-        if let Some(hint) = hint {
-            let (b, channels, h, w) = x.size4()?;
-            if !matches!(*hint.size(), [n, c, rows, columns] if (n == 1 || n == b) && (c, rows, columns) == (channels, h, w))
-            {
-                let expected = format!("[1 or {b}, {channels}, {h}, {w}]");
-                return Err(Error::Shape { what: "the embedded hint", got: hint.size(), expected });
-            }
-            x = x.f_add(&self.cast(hint)?)?;
+        let (first, of_levels) = hints.split_first().unzip();
+        let of_levels: &[Tensor] = of_levels.unwrap_or_default();
+        if of_levels.len() > self.down_blocks.len() {
+            let expected =
+                format!("at most {}, one for the first layer and for each level", 1 + self.down_blocks.len());
+            return Err(Error::parameter("number of hints", hints.len(), expected));
+        }
+        if let Some(hint) = first {
+            x = self.hinted(&x, hint)?;
         }
         let mut skips = vec![x.shallow_clone()];
-        for block in &self.down_blocks {
+        for (i, block) in self.down_blocks.iter().enumerate() {
             x = block.forward(x, told, &mut skips, tap)?;
+            if let (Some(hint), Some(last)) = (of_levels.get(i), skips.last_mut()) {
+                x = self.hinted(&x, hint)?;
+                *last = x.shallow_clone();
+            }
         }
         if let Some(block) = &self.mid_block {
             x = block.forward(&x, told, tap)?;
         }
         Ok(Encoded { x: repeated(&x, context.size3()?.0)?, skips, time, context })
+    }
+
+    /// Adds a hint. After the first attention to the context there are more rows than before, and hints go round.
+    fn hinted(&self, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
+        let (b, channels, h, w) = x.size4()?;
+        match hint.size().as_slice() {
+            &[n, c, rows, columns] if n > 0 && b % n == 0 && (c, rows, columns) == (channels, h, w) => {
+                let hint = self.cast(hint)?;
+                Ok(x.f_add(&if n == 1 { hint } else { repeated(&hint, b)? })?)
+            }
+            got => {
+                let expected = format!("[1 or {b}, {channels}, {h}, {w}]");
+                Err(Error::Shape { what: "the embedded hint", got: got.to_vec(), expected })
+            }
+        }
     }
 
     /// The timestep, and what is added to it, as a vector.

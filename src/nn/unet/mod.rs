@@ -90,7 +90,8 @@ impl UNet {
         added: Option<&AddedConditions>,
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
-        let mut contracted = self.contracting.forward(sample, timestep, context, added, None, tap)?;
+        let hints = added.map_or(&[][..], |added| &added.features);
+        let mut contracted = self.contracting.forward(sample, timestep, context, added, hints, tap)?;
         if let Some(residuals) = added.and_then(|added| added.residuals.as_ref()) {
             contracted = contracted.whole()?;
             (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?;

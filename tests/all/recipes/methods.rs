@@ -5,16 +5,18 @@
 use super::{GOLD, PORTRAIT, again, assert_same, paint, repeats};
 use impasto::compat::PackageDaam;
 use impasto::diffusion::NoiseEdges;
+use impasto::guidance::DualCfg;
 use impasto::mask::Region;
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
+use impasto::methods::colorize::{Ink, Manipulation, ReferenceScales};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
-    ColorForce, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
+    ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, PromptBlend, ReferenceColor, RegionPrompts,
 };
 use impasto::pipeline::Pipeline;
 use impasto::saliency::{Accumulate, Daam, Differential, Reference, Spread};
-use impasto::{Crop, Raster, Result, Rgb, View, Window};
+use impasto::{Crop, Raster, Result, Rgb, Source, View, Window};
 use ndarray::Array2;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -216,6 +218,23 @@ fn reference_color() -> Result<ReferenceColor> {
 #[test]
 fn reference_color_repeats() -> Result<()> {
     repeats(|r| r.guide(reference_color().expect("the reference has hair")))
+}
+
+#[test]
+fn colorize_repeats() -> Result<()> {
+    let (mut sketch, reference) = (Raster::flat(Rgb(255, 255, 255), (64, 48)), Raster::flat(GOLD, (40, 40)));
+    (8..56).for_each(|x| sketch.set(x, 24, Rgb(0, 0, 0)));
+    let scales = ReferenceScales { all: 0.9, bottom: 1.5, ..ReferenceScales::default() };
+    let colors = Colorize::new(&sketch, &reference).ink(Ink::Uneven).padding(1.2).sketch_strength(1.3).scales(scales);
+    let colors = colors.sites([0.5; 4]).window(Window::progress(0.0..=0.75)).pause(Window::timesteps(700.0..=800.0));
+    let colors = colors.manipulate(Manipulation::parse("[target] red hair; [control] hair; [scale] 3")?);
+    let mut pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
+    let request = pipeline.request("hair, background").seed(5).steps(4).combine(DualCfg::new(2.0, 1.5));
+    let output = request.guide(colors).run()?;
+    let (notes, twice) = again(&mut pipeline, &output, 0)?;
+    assert_eq!(notes, [""; 0]);
+    assert_same(&output, &twice);
+    Ok(())
 }
 
 #[test]

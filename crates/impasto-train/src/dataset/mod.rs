@@ -90,11 +90,25 @@ impl Dataset {
     /// # Errors
     /// None that a size within the range can cause.
     pub fn draw(&self, seed: u64) -> Result<Drawing> {
+        self.drawn(seed, None)
+    }
+
+    /// A drawing of the same things as `like` in the same colors, in another pose, another place or another style: another one for
+    /// each seed. It is the picture whose colors `like` is to take, as a person who colors a sketch would choose it.
+    ///
+    /// # Errors
+    /// None that a size within the range can cause.
+    pub fn draw_in_colors_of(&self, like: &Record, seed: u64) -> Result<Drawing> {
+        self.drawn(seed, Some(like))
+    }
+
+    fn drawn(&self, seed: u64, like: Option<&Record>) -> Result<Drawing> {
         let mut dice = Dice::seeded(seed);
-        let (canvas, mut record) = if dice.chance(PORTRAITS) {
-            portrait::draw(&mut dice, self.size)?
-        } else {
-            scene::draw(&mut dice, self.size)?
+        let any = dice.chance(PORTRAITS);
+        let portrait = like.map_or(any, |like| matches!(like, Record::Portrait { .. }));
+        let (canvas, mut record) = match portrait {
+            true => portrait::draw(&mut dice, self.size, like)?,
+            false => scene::draw(&mut dice, self.size, like)?,
         };
         let (picture, mask) = canvas.finish()?;
         scene::measure(&mut record, &mask);

@@ -40,6 +40,20 @@ impl Colors {
         Self { background, skin, hair, eyes, bow, shirt, mouth }
     }
 
+    /// The colors of another portrait, where it has the part.
+    fn of(self, like: &Record) -> Self {
+        let of = |class, own| like.color_of(class).unwrap_or(own);
+        Self {
+            background: of(Class::Background, self.background),
+            skin: of(Class::Skin, self.skin),
+            hair: of(Class::Hair, self.hair),
+            eyes: of(Class::Eyes, self.eyes),
+            bow: of(Class::HairBow, self.bow),
+            shirt: of(Class::Shirt, self.shirt),
+            mouth: of(Class::Mouth, self.mouth),
+        }
+    }
+
     fn parts(&self, bow: bool) -> Vec<Part> {
         let of = |class| match class {
             Class::Eyes => self.eyes,
@@ -55,13 +69,18 @@ impl Colors {
     }
 }
 
-/// Draws a portrait of `size` pixels either way.
-pub(super) fn draw(dice: &mut Dice, size: u32) -> Result<(Canvas, Record)> {
+/// Draws a portrait of `size` pixels either way, with the parts and in the colors of the portrait `like` if there is one.
+pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<(Canvas, Record)> {
     let colors = Colors::any(dice);
+    let colors = match like {
+        Some(like) => colors.of(like),
+        None => colors,
+    };
     let style = dice.pick(HairStyle::ALL);
     let boyish = matches!(style, HairStyle::Short | HairStyle::Spiky);
     let who = if boyish && dice.chance(0.5) { Who::Boy } else { Who::Girl };
     let bow = dice.chance(0.65);
+    let bow = like.map_or(bow, |like| like.color_of(Class::HairBow).is_some());
 
     let mut canvas = Canvas::new(size, Look::any(dice), Class::Background, colors.background.rgb)?;
     backdrop(&mut canvas, dice, colors.background.rgb);

@@ -38,8 +38,9 @@ impl Placed {
     }
 }
 
-/// Draws a scene of `size` pixels either way.
-pub(super) fn draw(dice: &mut Dice, size: u32) -> Result<(Canvas, Record)> {
+/// Draws a scene of `size` pixels either way, of the things and in the colors of the scene `like` if there is one.
+pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<(Canvas, Record)> {
+    let given = |class: Class, own: NamedColor| like.and_then(|like| like.color_of(class)).unwrap_or(own);
     let usual = dice.chance(0.4);
     let sky = match usual {
         true => pick_of(dice, ["azure", "azure", "blue", "navy", "cyan", "white"]),
@@ -50,11 +51,12 @@ pub(super) fn draw(dice: &mut Dice, size: u32) -> Result<(Canvas, Record)> {
         true => pick_of(dice, ["green", "lime", "olive", "brown", "tan"]),
         false => pick_color(dice),
     });
+    let (sky, ground) = (given(Class::Sky, sky), given(Class::Ground, ground));
     let horizon = dice.between(140.0, 206.0);
     let mut canvas = Canvas::new(size, Look::any(dice), Class::Sky, sky.rgb)?;
     behind(&mut canvas, dice, sky.rgb, ground.rgb, horizon);
 
-    let mut things = place(dice, horizon);
+    let mut things = place(dice, horizon, like);
     // What stands nearer covers what is farther.
     things.sort_by(|a, b| a.edges()[3].total_cmp(&b.edges()[3]));
     let mut colors = Vec::new();
@@ -67,7 +69,7 @@ pub(super) fn draw(dice: &mut Dice, size: u32) -> Result<(Canvas, Record)> {
         if bottom > horizon - 12.0 {
             backs.push(ground.rgb);
         }
-        let color = pick_apart(&backs, APART, || pick_color(dice));
+        let color = given(thing.class, pick_apart(&backs, APART, || pick_color(dice)));
         colors.push(color);
         let [x, y] = thing.at;
         if !flies(thing.class) && bottom > horizon {
@@ -112,16 +114,23 @@ pub(super) fn measure(record: &mut Record, mask: &Array2<u8>) {
     }
 }
 
-/// One to three things of different classes that meet neither each other nor the border.
-fn place(dice: &mut Dice, horizon: f32) -> Vec<Placed> {
+/// One to three things of different classes, those of `like` if there is such a scene, that meet neither each other nor the border.
+fn place(dice: &mut Dice, horizon: f32, like: Option<&Record>) -> Vec<Placed> {
     // Small ones too: a thing that always fills the picture cannot be asked to be on one side of it.
     let (count, sizes) = match dice.unit() {
         ..0.5 => (1, [34.0, 92.0]),
         ..0.9 => (2, [40.0, 72.0]),
         _ => (3, [40.0, 54.0]),
     };
-    let mut classes = Class::OBJECTS;
+    let mut classes = Class::OBJECTS.to_vec();
     dice.shuffle(&mut classes);
+    let (count, sizes) = match like {
+        Some(Record::Scene { objects, .. }) => {
+            classes.retain(|class| objects.iter().any(|object| object.class == *class));
+            (classes.len(), if classes.len() > 2 { [40.0, 54.0] } else { [40.0, 72.0] })
+        }
+        _ => (count, sizes),
+    };
     let mut shrunk = 1.0;
     loop {
         let mut placed: Vec<Placed> = Vec::new();

@@ -56,7 +56,7 @@ fn a_seed_gives_the_same_drawing() {
 fn parts_have_the_recorded_color() {
     let mut wrong = Vec::new();
     let mut seen = HashSet::new();
-    for (seed, drawing) in drawings(256) {
+    for (seed, drawing) in drawings(128) {
         for (class, color) in drawing.record.colors() {
             let pixels = interior(&drawing, class);
             if pixels.len() < 60 {

@@ -17,7 +17,8 @@ fn named_colors_of_the_real_model() {
     let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
     let mut all = Vec::new();
     tch::set_num_threads(1);
-    let bench = || Ok((Real::new(&Settings::default())?, Evaluator::open()?));
+    let settings = Settings { steps: 14, ..Settings::default() };
+    let bench = || Ok((Real::new(&settings)?, Evaluator::open()?));
     let _ = runner::run(&plan, &[], &mut records, bench, |record, _, _| {
         all.push(record.clone());
         Ok(())

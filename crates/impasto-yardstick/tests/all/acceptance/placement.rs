@@ -24,7 +24,7 @@ fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64
         let paint = PaintWithWords::new(&map).area(area).weight(WeightFn::LogMax(0.4));
         let paint = ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(paper, word, surroundings));
         let prompt = format!("a {object}, ground, sky");
-        let output = pipeline.request(&prompt).solver(Euler).seed(0).images(seeds).guide(paint).run()?;
+        let output = pipeline.request(&prompt).solver(Euler).seed(0).steps(14).images(seeds).guide(paint).run()?;
         let (x, y) = (left as i64..left as i64 + 32, top as i64..top as i64 + 32);
         for picture in &output.images {
             let (share, inside, middle) = judge.look(picture)?.place(object, x.clone(), y.clone());

@@ -42,36 +42,51 @@ struct Figures {
 }
 
 /// Colors portraits after each reference, with each seed.
-fn measured(references: &[Raster], seeds: std::ops::Range<u64>, way: Way) -> Result<Figures> {
+fn measured(references: &[Raster], seeds: std::ops::Range<u64>, steps: usize, way: Way) -> Result<Figures> {
     let (judge, mut pipeline, mut figures) = (Judge::new(), Pipeline::builder().build()?, Figures::default());
     let net = pipeline.model().controlnet(&Source::embedded())?;
     for picture in references {
         let wanted = judge.look(picture)?;
-        let reference = pipeline.reference(picture, PORTRAIT, PARTS)?;
+        let by_parts = matches!(way, Way::Parts | Way::Like);
+        let reference = by_parts.then(|| pipeline.reference(picture, PORTRAIT, PARTS)).transpose()?;
         for seed in seeds.clone() {
-            let sketched = pipeline.request(PORTRAIT).seed(1000 + seed).run()?.image(0)?.clone();
-            let sketch = Canny::default().edges(&sketched)?;
-            let drawing = Drawing { sketch, strokes: Strokes::new(sketched.size()) };
-            let shown = PARTS.into_iter().filter(|part| reference.color(part).is_ok());
+            let over_a_sketch = matches!(way, Way::Sketch | Way::Like);
+            let mut sketched = || -> Result<(Raster, Drawing)> {
+                let sketched = pipeline.request(PORTRAIT).seed(1000 + seed).steps(steps).run()?.image(0)?.clone();
+                let sketch = Canny::default().edges(&sketched)?;
+                let drawing = Drawing { sketch, strokes: Strokes::new(sketched.size()) };
+                Ok((sketched, drawing))
+            };
+            let sketched = over_a_sketch.then(&mut sketched).transpose()?;
+            let shown: Vec<_> = match &reference {
+                Some(reference) => PARTS
+                    .into_iter()
+                    .filter(|part| reference.color(part).is_ok())
+                    .map(|part| (reference, part))
+                    .collect(),
+                None => Vec::new(),
+            };
             let whole = || ReferenceColor::new(picture);
-            let request = pipeline.request(PORTRAIT).seed(seed);
+            let request = pipeline.request(PORTRAIT).seed(seed).steps(steps);
             let request = match way {
                 Way::Unguided => request,
                 Way::Whole => request.guide(whole()),
                 Way::Parts => {
-                    request.guide(shown.clone().try_fold(whole(), |colors, part| colors.part(&reference, part))?)
+                    request.guide(shown.iter().try_fold(whole(), |colors, (of, part)| colors.part(of, *part))?)
                 }
-                Way::Sketch | Way::Like => request.guide(whole()).control(Control::drawing(&net, &drawing)),
+                Way::Sketch | Way::Like => request.guide(whole()),
             };
-            let forces = shown.filter(|_| way == Way::Like).map(|part| ColorForce::like(&reference, part));
+            let request =
+                sketched.iter().fold(request, |request, (_, drawing)| request.control(Control::drawing(&net, drawing)));
+            let forces = shown.iter().filter(|_| way == Way::Like).map(|(of, part)| ColorForce::like(of, *part));
             let request =
                 forces.collect::<Result<Vec<_>>>()?.into_iter().fold(request, impasto::pipeline::Request::guide);
             let output = request.run()?;
             let seen = judge.look(output.image(0)?)?;
             let both = PARTS.iter().filter_map(|part| seen.color(part).zip(wanted.color(part)));
             figures.apart.extend(both.map(|(painted, wanted)| painted.delta_e(wanted)));
-            if matches!(way, Way::Sketch | Way::Like) {
-                figures.edges.push(Adherence::measure(&sketched, &drawing, output.image(0)?)?.edge_f1);
+            if let Some((sketched, drawing)) = &sketched {
+                figures.edges.push(Adherence::measure(sketched, drawing, output.image(0)?)?.edge_f1);
             }
         }
     }
@@ -102,9 +117,9 @@ fn drawn(count: usize) -> Result<Vec<Raster>> {
 #[test]
 fn parts_take_the_colors_of_the_reference() -> Result<()> {
     let references = drawn(1)?;
-    let apart = |way| Ok::<_, impasto::Error>(median(measured(&references, 0..1, way)?.apart));
+    let apart = |way| Ok::<_, impasto::Error>(median(measured(&references, 0..1, 14, way)?.apart));
     let (unguided, parts) = (apart(Way::Unguided)?, apart(Way::Parts)?);
-    let sketched = measured(&references, 0..1, Way::Sketch)?;
+    let sketched = measured(&references, 0..1, 14, Way::Sketch)?;
     let (sketch, edges) = (median(sketched.apart), median(sketched.edges));
     let like = apart(Way::Like)?;
     println!(
@@ -121,7 +136,7 @@ fn figures_of_reference_color() -> Result<()> {
     println!("references | way | CIEDE2000 of parts: median | 90th percentile | F1 of edges");
     for (name, references) in [("painted", painted(4)?), ("drawn", drawn(8)?)] {
         for way in [Way::Unguided, Way::Whole, Way::Parts, Way::Sketch, Way::Like] {
-            let Figures { mut apart, edges } = measured(&references, 0..2, way)?;
+            let Figures { mut apart, edges } = measured(&references, 0..2, 28, way)?;
             apart.sort_by(f64::total_cmp);
             let most = apart[apart.len() * 9 / 10];
             let edges = if edges.is_empty() { "–".to_owned() } else { format!("{:.2}", median(edges)) };

@@ -54,7 +54,7 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
     let (mut strokes_at, mut objects, mut outside) = (vec![], vec![], vec![]);
     // Eight seeds have the medians .9, .5 and .4.
     for seed in 0..2 {
-        let plain = pipeline.request(PORTRAIT).seed(seed).run()?;
+        let plain = pipeline.request(PORTRAIT).seed(seed).steps(14).run()?;
         let seen = judge.look(plain.image(0)?)?;
         let places = STROKES.map(|(part, color)| inside(&seen, part).map(|line| (part, color, line)));
         let mut strokes = Strokes::new((256, 256));
@@ -62,7 +62,7 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
             strokes = strokes.line(*line, 4.0, *color);
         }
         let mut forces = ColorForce::painted(&strokes)?;
-        let request = pipeline.request(PORTRAIT).seed(seed);
+        let request = pipeline.request(PORTRAIT).seed(seed).steps(14);
         let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
         let picture = output.image(0)?;
         for (part, color, _) in places.into_iter().flatten() {
@@ -74,7 +74,7 @@ fn strokes_color_what_they_lie_on() -> Result<()> {
         }
         if let Some((part, color, line)) = places.into_iter().flatten().find(|(part, ..)| *part == "shirt") {
             let mut one = ColorForce::painted(&Strokes::new((256, 256)).line(line, 4.0, color))?;
-            let request = pipeline.request(PORTRAIT).seed(seed);
+            let request = pipeline.request(PORTRAIT).seed(seed).steps(14);
             let output = one.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
             outside.push(seen.change_outside(&judge.look(output.image(0)?)?, part));
         }
@@ -109,7 +109,7 @@ fn ten_strokes_keep_ten_colors() -> Result<()> {
         places.zip(COLORS).fold(all, |all, ((x, y), color)| all.line([(x - 5.0, y), (x + 5.0, y)], 5.0, color));
     let mut forces = ColorForce::painted(&strokes)?;
     assert_eq!(forces.len(), 10);
-    let request = pipeline.request(PORTRAIT).seed(3);
+    let request = pipeline.request(PORTRAIT).seed(3).steps(14);
     let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
     let picture = output.image(0)?;
     let mut owners = vec![0; 32 * 32];

@@ -1,0 +1,88 @@
+//! [`Coloring`]: a measure of how well a sketch was colored like a reference.
+
+use super::adherence::{edge_f1, median, median_color};
+use super::dataset::{Class, Drawing};
+use impasto::hint::Canny;
+use impasto::{Raster, Result};
+
+/// Distance in pixels within which an edge counts as met.
+const TOLERANCE: u32 = 1;
+/// Pixels of a part that are away from its border, at least.
+const LEAST: usize = 60;
+/// Distance in pixels from the border of a part from which on its pixels count.
+const INSIDE: u32 = 3;
+/// What is empty in a sketch.
+const EMPTY: [Class; 3] = [Class::Background, Class::Sky, Class::Ground];
+/// CIEDE2000 that the color of an empty area and the reference's at the same place must differ by for a leak to be told, and that a leak
+/// is off by.
+const APART: f64 = 15.0;
+/// Share of such pixels from which on a picture counts as entangled.
+const ENTANGLED: f64 = 0.05;
+
+/// A measure of how well a sketch was colored like a reference.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Coloring {
+    /// CIEDE2000 between the median color of each part and that part of the reference, by class.
+    pub parts: Vec<(Class, f64)>,
+    /// F1 of the painted edges against the drawing's, 0..=1; see [`edge_f1`].
+    pub edge_f1: f64,
+    /// Share of the pixels of empty areas (background, sky, ground) that have another color than the area, and one nearer to what the
+    /// reference has at the same place, among those where the reference has another one; 0 where there are none.
+    pub leaked: f64,
+}
+
+impl Coloring {
+    /// Compares `painted` with the drawing that its sketch was taken from and with a reference of the same things in the same colors
+    /// ([`Dataset::draw_in_colors_of`](super::dataset::Dataset::draw_in_colors_of)), all of one size.
+    ///
+    /// # Errors
+    /// [`impasto::Error::Parameter`] for pictures without pixels.
+    pub fn measure(drawing: &Drawing, reference: &Drawing, painted: &Raster) -> Result<Self> {
+        let asked = Canny::default().edges(&drawing.picture)?;
+        let found = Canny::default().edges(painted)?;
+        let (mut parts, mut leaked, mut apart) = (Vec::new(), 0usize, 0usize);
+        for (class, color) in reference.record.colors() {
+            let inside = interior(drawing, class);
+            if inside.len() < LEAST {
+                continue;
+            }
+            parts.extend(median_color(painted, &inside).map(|got| (class, got.delta_e(color.rgb))));
+            if !EMPTY.contains(&class) {
+                continue;
+            }
+            for &(x, y) in &inside {
+                let there = reference.picture.pixel(x, y).filter(|there| there.delta_e(color.rgb) > APART);
+                let Some((there, got)) = there.zip(painted.pixel(x, y)) else { continue };
+                let off = got.delta_e(color.rgb);
+                apart += 1;
+                leaked += usize::from(off > APART && got.delta_e(there) < off);
+            }
+        }
+        let leaked = leaked as f64 / apart.max(1) as f64;
+        Ok(Self { parts, edge_f1: edge_f1(&found, &asked, TOLERANCE), leaked })
+    }
+
+    /// Does the reference's layout show in the picture?
+    pub fn is_entangled(&self) -> bool {
+        self.leaked > ENTANGLED
+    }
+
+    /// The median over the parts of many pictures; `None` for none.
+    pub fn median_of_parts(all: &[Self]) -> Option<f64> {
+        median(all.iter().flat_map(|coloring| coloring.parts.iter().map(|(_, apart)| *apart)).collect())
+    }
+}
+
+/// The pixels of a class that have no other class near.
+fn interior(drawing: &Drawing, class: Class) -> Vec<(u32, u32)> {
+    let (h, w) = drawing.mask.dim();
+    let is = |x: i64, y: i64| {
+        let index = usize::try_from(y).ok().zip(usize::try_from(x).ok());
+        index.and_then(|index| drawing.mask.get(index)).is_none_or(|found| *found == class.index())
+    };
+    let reach = i64::from(INSIDE);
+    let inside = |(x, y): (i64, i64)| (-reach..=reach).all(|d| is(x + d, y) && is(x, y + d));
+    let here = |(x, y): (i64, i64)| drawing.mask.get((y as usize, x as usize)) == Some(&class.index());
+    let pixels = (0..h as i64).flat_map(|y| (0..w as i64).map(move |x| (x, y)));
+    pixels.filter(|at| here(*at) && inside(*at)).map(|(x, y)| (x as u32, y as u32)).collect()
+}

@@ -1,0 +1,62 @@
+//! A sketch and a reference as the network reads them.
+
+use crate::color::Rgb;
+use crate::error::{Error, Result};
+use crate::hint::standard_line_art;
+use crate::raster::{Filter, Raster};
+use crate::size::Size;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// How a sketch is drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Ink {
+    /// Dark lines on a light ground.
+    #[default]
+    Dark,
+    /// Light lines on a dark ground, as edge detectors give them.
+    Light,
+    /// Dark lines of any shade on uneven paper, brought to one standard ([`standard_line_art`]).
+    Uneven,
+}
+
+/// The size of a picture inside another that keeps its aspect, and the columns and rows left free at the left and above.
+pub(super) fn placement(picture: Size, within: Size) -> (Size, (u32, u32)) {
+    let ratio = |to: u32, from: u32| f64::from(to) / f64::from(from.max(1));
+    let scale = ratio(within.height, picture.height).min(ratio(within.width, picture.width));
+    let side = |length: u32, most: u32| ((f64::from(length) * scale) as u32).clamp(1, most.max(1));
+    let size = Size::new(side(picture.width, within.width), side(picture.height, within.height));
+    (size, ((within.width - size.width) / 2, (within.height - size.height) / 2))
+}
+
+/// A sketch as a picture's size has room for it, [1, 3, H, W]: 1 on lines, -1 on the ground and around the sketch.
+pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor> {
+    if drawing.width() == 0 || drawing.height() == 0 {
+        return Err(Error::parameter("sketch", format!("{} pixels", drawing.size()), "a sketch with pixels"));
+    }
+    let (size, (left, above)) = placement(drawing.size(), within);
+    let lines = match ink {
+        Ink::Uneven => standard_line_art(drawing)?.resize(size, Filter::Bicubic)?,
+        Ink::Dark | Ink::Light => drawing.resize(size, Filter::Bicubic)?,
+    };
+    let lines = lines.to_tensor(Device::Cpu)?;
+    let lines = if ink == Ink::Dark { lines.f_neg()? } else { lines };
+    let (h, w) = (i64::from(within.height), i64::from(within.width));
+    let whole = Tensor::f_full([1, 3, h, w], -1.0, (Kind::Float, Device::Cpu))?;
+    let mut place = whole.f_narrow(2, above.into(), size.height.into())?.f_narrow(3, left.into(), size.width.into())?;
+    place.f_copy_(&lines)?;
+    Ok(whole)
+}
+
+/// A reference between white bars that make it `factor` times as wide.
+pub(super) fn padded(reference: &Raster, factor: f64) -> Raster {
+    let Size { width, height } = reference.size();
+    let wide = (f64::from(width) * factor) as u32;
+    if wide <= width {
+        return reference.clone();
+    }
+    let mut whole = Raster::flat(Rgb(255, 255, 255), (wide, height));
+    whole.paste(reference, (wide - width) / 2, 0);
+    whole
+}
