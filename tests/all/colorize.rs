@@ -7,7 +7,7 @@ use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, SpacingO
 use impasto::guidance::{Cfg, Combine, DualCfg};
 use impasto::hint::standard_line_art;
 use impasto::methods::Colorize;
-use impasto::methods::colorize::{Ink, Manipulation, ReferenceScales, Texts, levels, local_weights};
+use impasto::methods::colorize::{Injection, Ink, Manipulation, ReferenceScales, Texts, levels, local_weights};
 use impasto::nn::{AddedConditions, ClipImageProcessor, SketchEncoder, SketchEncoderConfig, UNet, UnetConfig};
 use impasto::prompt::Prompt;
 use impasto::sampler::{Sampler, Start};
@@ -52,6 +52,8 @@ struct Upstream {
     unet: UNet,
     encoder: SketchEncoder,
     tokens: Tensor,
+    /// Are branches beside the usual two those of an injected reference?
+    injects: bool,
     outputs: RefCell<BTreeMap<(Branch, usize), Tensor>>,
 }
 
@@ -79,7 +81,7 @@ impl Upstream {
         let encoder = SketchEncoder::new(&of_encoder, &config)?;
         assert_eq!((of_unet.report().unused, of_encoder.report().unused), (vec![], vec![]));
         let tokens = wave(&[1, 9, 48], 3, None) * 3.0;
-        Ok(Self { unet, encoder, tokens, outputs: RefCell::default() })
+        Ok(Self { unet, encoder, tokens, injects: false, outputs: RefCell::default() })
     }
 
     /// What the UNet puts out for each branch of a run of one step.
@@ -117,7 +119,15 @@ impl Denoiser for Upstream {
         };
         let features = (0..5).map(level).collect();
         let added = AddedConditions { features, ..AddedConditions::default() };
-        let x = wave(&[1, 4, 16, 16], 2, None).repeat([count, 1, 1, 1]);
+        // A reference that is injected has a branch of its own, and the generator's noise in it.
+        let latents = inputs.iter().map(|input| match input.branch {
+            Branch::Extra(_) if self.injects => {
+                let level = models()["injection"]["alpha_bar_t"].as_f64().unwrap();
+                wave(&[1, 4, 16, 16], 12, None) * level.sqrt() + wave(&[1, 4, 16, 16], 11, None) * (1.0 - level).sqrt()
+            }
+            _ => wave(&[1, 4, 16, 16], 2, None),
+        });
+        let x = Tensor::cat(&latents.collect::<Vec<_>>(), 0);
         let out = self.unet.forward(&x, &Tensor::from(451.0), &Tensor::cat(&context, 0), Some(&added), tap)?;
         for (input, out) in inputs.iter().zip(out.chunk(count, 0)) {
             self.outputs.borrow_mut().insert((input.branch, step.index), out);
@@ -136,7 +146,8 @@ impl Codec for Upstream {
     }
 
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
-        Ok(picture.shallow_clone())
+        assert_eq!(picture.size(), [1, 3, 128, 128], "the reference is stretched to the picture's size");
+        Ok(wave(&[1, 4, 16, 16], 12, None))
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
@@ -148,10 +159,14 @@ impl Codec for Upstream {
         Ok(Vision::new(Tensor::cat(&[&whole, &self.tokens], 1), 0..48))
     }
 
-    /// The generator's sketch, which no picture of bytes is, in place of any that is not blank.
+    /// The generator's sketch and the negative of its reference, which no pictures of bytes are, in place of ours; a blank sheet as it is.
     fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
         assert_eq!(sketch.size(), [1, 3, 128, 128]);
         let blank = sketch.max().double_value(&[]) <= -1.0;
+        let colored = sketch.abs().min().double_value(&[]) < 0.9; // a sketch is black and white
+        if colored {
+            return self.encoder.forward(&-wave(&[1, 3, 128, 128], 13, Some((-1.0, 1.0))));
+        }
         self.encoder.forward(&if blank {
             sketch.shallow_clone()
         } else {
@@ -202,6 +217,27 @@ fn sites_are_those_of_the_original_in_its_order() -> Result<()> {
     assert_eq!(got, want);
     let error = model.branches(colors().sites([1.0; 15]), Cfg(1.0)).unwrap_err().to_string();
     assert!(error.contains("number of sites is 15; expected 16"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn injected_reference_gives_the_numbers_of_the_original() -> Result<()> {
+    let (golden, model) = (&models()["injection"], Upstream { injects: true, ..Upstream::new()? });
+    for case in golden["cases"].as_array().unwrap() {
+        let number = |name: &str| case[name].as_f64().unwrap();
+        let window = Window::timesteps(0.0..=999.0 * (1.0 - number("start")));
+        let injection =
+            Injection { reference: number("fidelity_reference"), sketch: number("fidelity_sketch"), window };
+        let table = TrainingSchedule::stable_diffusion();
+        let at = golden["inputs"]["t"].as_f64().unwrap();
+        let schedule = Schedule::from_timesteps(&table, &[at], &SpacingOptions::default())?;
+        let outputs = model.run(colors().inject(injection), Cfg(4.0), schedule)?;
+        summed(&outputs[&(Branch::Cond, 0)], &case["cond"]);
+        summed(&outputs[&(Branch::Uncond, 0)], &case["no_reference"]);
+        // Outside of the window nothing more is evaluated, and without need no second pass.
+        let passes = if number("start") > 0.5 { 0 } else { 2 - usize::from(number("fidelity_reference") == 1.0) };
+        assert_eq!(outputs.len(), 2 + passes);
+    }
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use impasto::guidance::DualCfg;
 use impasto::hint::Canny;
 use impasto::mask::Region;
-use impasto::methods::colorize::{Ink, Manipulation};
+use impasto::methods::colorize::{Injection, Ink, Manipulation};
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::Area;
 use impasto::methods::{ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, ReferenceColor};
@@ -62,7 +62,8 @@ fn image_of_a_batch_is_that_image_alone() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let mut run = |images, seed| -> Result<_> {
         let request = pipeline.request("").seed(seed).steps(3).images(images).combine(DualCfg::new(2.0, 1.5));
-        request.tune(|config| config.batching = Batching::OneByOne).guide(colors(&both)).run()
+        let colors = colors(&both).inject(Injection { sketch: 0.3, ..Injection::default() });
+        request.tune(|config| config.batching = Batching::OneByOne).guide(colors).run()
     };
     let two = run(2, 7)?;
     assert_eq!(two.image(1)?, run(1, 8)?.image(0)?);
@@ -159,6 +160,7 @@ fn wrong_uses_are_named() -> Result<()> {
         (Colorize::new(&both.0, &empty), "a picture with pixels"),
         (colors(&both).sketch_strength(4.0), "sketch strength is 4; expected 0..=3"),
         (colors(&both).padding(0.5), "padding is 0.5"),
+        (colors(&both).inject(Injection { reference: 2.0, ..Injection::default() }), "injection's reference is 2"),
         (colors(&both).sites([1.0; 3]), "number of sites is 3; expected"),
         (colors(&both).manipulate([Manipulation::new("", 1.0)]), "target is empty"),
     ] {

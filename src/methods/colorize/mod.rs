@@ -1,32 +1,36 @@
 //! Coloring sketches like reference pictures, with models made for it.
 
 mod attention;
+mod injection;
 pub(crate) mod manipulation;
 mod preparation;
-#[cfg(test)]
-mod tests;
 
 pub use attention::ReferenceScales;
+pub use injection::Injection;
 pub use manipulation::{Manipulation, Texts, levels, local_weights};
 pub use preparation::Ink;
 
 use crate::attention::CrossAttentionHook;
 use crate::branch::{Branch, BranchInfo};
 use crate::conditioning::{Codec, Conditioning};
+use crate::diffusion::Noise;
 use crate::error::{Error, Result};
-use crate::guidance::{Guidance, Picture, Report, Setup, WITHOUT_SKETCH};
+use crate::guidance::{Guidance, Picture, Plan, Report, Setup, WITHOUT_SKETCH};
 use crate::prompt::Prompt;
-use crate::raster::Raster;
+use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
 use crate::size::Size;
 use crate::step::Step;
 use crate::vision::{ClipRange, Crop, View};
 use crate::window::Window;
 use attention::Scaling;
+use injection::Injecting;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
+/// Seed of the noise that an injected reference gets, whatever the run's.
+const NOISE_SEED: u64 = 0x0c01_0122;
 /// Share of the color in the picture of a manipulation; the rest is the reference.
 const COLORED: f64 = 0.7;
 /// Colors of the five ranges of resemblance to a control text: deep blue, blue, green, orange, brown.
@@ -72,6 +76,7 @@ pub struct Colorize {
     window: Window,
     pause: Option<Window>,
     manipulations: Vec<Manipulation>,
+    injection: Option<Injection>,
     #[serde(skip)]
     run: Option<Coloring>,
 }
@@ -89,6 +94,19 @@ struct Coloring {
     /// Whether there is a step with it.
     acts: bool,
     scaling: Scaling,
+    injected: Option<Injected>,
+}
+
+/// The reference as a picture that goes through the network too.
+#[derive(Debug)]
+struct Injected {
+    hook: Injecting,
+    /// What its own lines add.
+    features: Vec<Tensor>,
+    /// Its latent and the noise that is put into it, [1, 4, h, w].
+    latent: Tensor,
+    noise: Tensor,
+    images: i64,
 }
 
 /// What is read of a reference.
@@ -120,6 +138,7 @@ impl Colorize {
             window: Window::WHOLE,
             pause: None,
             manipulations: Vec::new(),
+            injection: None,
             run: None,
         }
     }
@@ -175,6 +194,15 @@ impl Colorize {
     }
 }
 
+/// # The reference as a picture
+impl Colorize {
+    /// Lets the picture attend to the reference itself too. Default: only to its tokens.
+    pub const fn inject(mut self, injection: Injection) -> Self {
+        self.injection = Some(injection);
+        self
+    }
+}
+
 /// # When it acts
 impl Colorize {
     /// Reads the reference only in this window; the sketch acts in all of the run. Default: the whole run.
@@ -223,6 +251,25 @@ impl Colorize {
         let count = tokens.size3()?.1;
         let read = if self.whole { tokens.f_narrow(1, 0, 1)? } else { tokens.f_narrow(1, 1, count - 1)? };
         Ok(Some(Read { tokens: read, pictures }))
+    }
+}
+
+impl Colorize {
+    /// Prepares the reference to be evaluated as a picture, in branches of its own.
+    fn injected(&self, setup: &mut Setup<'_>, empty: &Conditioning) -> Result<Option<Injected>> {
+        let (Some(injection), Some(reference)) = (self.injection, &self.reference) else { return Ok(None) };
+        let (grid, cell) = (setup.grid, setup.codec.cell());
+        let size = ((grid.w * cell) as u32, (grid.h * cell) as u32);
+        let picture = reference.resize(size, Filter::Bicubic)?.to_tensor(setup.device)?;
+        let latent = setup.codec.encode(&picture)?.f_to_device(setup.device)?;
+        let noise = Noise::seeded(NOISE_SEED).draw(&latent.size())?.f_to_device(setup.device)?;
+        let lines = setup.codec.sketch(&picture.f_neg()?)?;
+        let lines = lines.iter().map(|x| Ok(x.f_mul_scalar(injection.sketch)?)).collect::<Result<_>>()?;
+        let with = setup.add_alone("injected reference", "", empty.share())?;
+        let also = || setup.add_alone("injected reference without tokens", "", empty.share());
+        let without = (injection.reference < 1.0).then(also).transpose()?;
+        let hook = Injecting::new((with, without), injection.reference);
+        Ok(Some(Injected { hook, features: lines, latent, noise, images: setup.images }))
     }
 }
 
@@ -290,6 +337,7 @@ impl Guidance for Colorize {
         self.scales.check()?;
         attention::check(self.sites.as_deref().unwrap_or_default())?;
         self.manipulations.iter().try_for_each(Manipulation::check)?;
+        self.injection.iter().try_for_each(Injection::check)?;
         self.pause.iter().try_for_each(Window::check)?;
         self.window.check()
     }
@@ -333,17 +381,28 @@ impl Guidance for Colorize {
         let on: Vec<bool> = setup.schedule.steps().map(reads).collect();
         let off = on.iter().enumerate().filter(|(_, on)| !**on).map(|(at, _)| at..at + 1).collect();
         let acts = on.contains(&true);
+        let injected = self.injected(setup, &empty)?;
         let _ = setup.add(WITHOUT_SKETCH, Branch::Cond, "", empty)?;
-        self.run = Some(Coloring { read, features, blank, off, acts, scaling });
+        self.run = Some(Coloring { read, features, blank, off, acts, scaling, injected });
         Ok(())
     }
 
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
-        let Some(run) = &self.run else { return Ok(()) };
-        let features = if branch.role == WITHOUT_SKETCH { &run.blank } else { &run.features };
+        let Some(run) = &mut self.run else { return Ok(()) };
+        if let Some(injected) = run.injected.as_mut().filter(|_| [Branch::Cond, Branch::Uncond].contains(&branch.like))
+        {
+            injected.hook.readers.push((branch.branch, branch.like == Branch::Uncond));
+        }
+        let run = &*run;
+        let injected = run.injected.as_ref().map(|injected| (&injected.features, injected.hook.writers));
+        let (features, reads) = match injected {
+            Some((lines, (writer, _))) if writer == branch.branch => (lines, true),
+            Some((lines, (_, Some(writer)))) if writer == branch.branch => (lines, false),
+            _ if branch.role == WITHOUT_SKETCH => (&run.blank, true),
+            _ => (&run.features, branch.like == Branch::Cond),
+        };
         let share = |features: &[Tensor]| features.iter().map(Tensor::shallow_clone).collect();
         let zeros = run.read.tokens.f_zeros_like()?;
-        let reads = branch.like == Branch::Cond;
         conditioning.during(0..usize::MAX, |part| {
             part.context = if reads { run.read.tokens.shallow_clone() } else { zeros.shallow_clone() };
             part.features = share(features);
@@ -358,8 +417,26 @@ impl Guidance for Colorize {
         Ok(())
     }
 
+    fn plan(&mut self, step: &Step, plan: &mut Plan) -> Result<()> {
+        let acts = self.injection.is_some_and(|injection| injection.window.contains(step));
+        let Some(injected) = self.run.as_mut().and_then(|run| run.injected.as_mut()) else { return Ok(()) };
+        injected.hook.begin(acts);
+        if acts {
+            let noised = injected.latent.f_add(&injected.noise.f_mul_scalar(step.sigma)?)?;
+            let (_, channels, h, w) = noised.size4()?;
+            // Not as a view: kernels choose by strides, and an image is the same to the bit alone and in a batch.
+            let rows = noised.f_expand([injected.images, channels, h, w], false)?.f_contiguous()?;
+            let (with, without) = injected.hook.writers;
+            plan.evaluate_at(with, rows.shallow_clone());
+            without.into_iter().for_each(|without| plan.evaluate_at(without, rows.shallow_clone()));
+        }
+        Ok(())
+    }
+
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
-        self.run.iter_mut().map(|run| &mut run.scaling as &mut dyn CrossAttentionHook).collect()
+        let Some(run) = &mut self.run else { return Vec::new() };
+        let injecting = run.injected.iter_mut().map(|injected| &mut injected.hook as &mut dyn CrossAttentionHook);
+        injecting.chain([&mut run.scaling as &mut dyn CrossAttentionHook]).collect()
     }
 
     fn notes(&self) -> Vec<String> {
