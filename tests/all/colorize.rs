@@ -6,7 +6,9 @@ use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, SpacingOptions, TrainingSchedule};
 use impasto::guidance::{Cfg, Combine, DualCfg};
 use impasto::hint::standard_line_art;
+use impasto::mask::Region;
 use impasto::methods::Colorize;
+use impasto::methods::colorize::FigureAndGround;
 use impasto::methods::colorize::{Injection, Ink, Manipulation, ReferenceScales, Texts, levels, local_weights};
 use impasto::nn::{AddedConditions, ClipImageProcessor, SketchEncoder, SketchEncoderConfig, UNet, UnetConfig};
 use impasto::prompt::Prompt;
@@ -14,6 +16,7 @@ use impasto::sampler::{Sampler, Start};
 use impasto::weights::{ModelFamily, SingleFile, Tensors, Weights};
 use impasto::{Branch, Codec, Conditioning, Grid, Raster, Result, Rgb, Step, Window};
 use impasto::{View, Vision};
+use ndarray::Array2;
 use serde_json::Value;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -54,6 +57,8 @@ struct Upstream {
     tokens: Tensor,
     /// Are branches beside the usual two those of an injected reference?
     injects: bool,
+    /// Are figure and background read apart?
+    parts: bool,
     outputs: RefCell<BTreeMap<(Branch, usize), Tensor>>,
 }
 
@@ -81,7 +86,7 @@ impl Upstream {
         let encoder = SketchEncoder::new(&of_encoder, &config)?;
         assert_eq!((of_unet.report().unused, of_encoder.report().unused), (vec![], vec![]));
         let tokens = wave(&[1, 9, 48], 3, None) * 3.0;
-        Ok(Self { unet, encoder, tokens, injects: false, outputs: RefCell::default() })
+        Ok(Self { unet, encoder, tokens, injects: false, parts: false, outputs: RefCell::default() })
     }
 
     /// What the UNet puts out for each branch of a run of one step.
@@ -154,9 +159,17 @@ impl Codec for Upstream {
         Ok(latent.narrow(1, 0, 3))
     }
 
-    fn vision(&self, _: &Raster, _: View) -> Result<Vision> {
+    /// The tokens of the reference, or of what is behind its figure: a picture with white in it.
+    fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
         let whole = Tensor::ones([1, 1, 48], (Kind::Float, Device::Cpu));
-        Ok(Vision::new(Tensor::cat(&[&whole, &self.tokens], 1), 0..48))
+        let behind = picture.bytes().contains(&255);
+        let pair = wave(&[1, 18, 48], 5, None) * 3.0;
+        let tokens = match (self.parts, behind) {
+            (false, _) => self.tokens.shallow_clone(),
+            (true, false) => pair.narrow(1, 0, 9),
+            (true, true) => pair.narrow(1, 9, 9),
+        };
+        Ok(Vision::new(Tensor::cat(&[&whole, &tokens], 1), 0..48))
     }
 
     /// The generator's sketch and the negative of its reference, which no pictures of bytes are, in place of ours; a blank sheet as it is.
@@ -217,6 +230,23 @@ fn sites_are_those_of_the_original_in_its_order() -> Result<()> {
     assert_eq!(got, want);
     let error = model.branches(colors().sites([1.0; 15]), Cfg(1.0)).unwrap_err().to_string();
     assert!(error.contains("number of sites is 15; expected 16"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn figure_and_background_read_tokens_of_their_own() -> Result<()> {
+    let (golden, model) = (&models()["v1"]["masked"], Upstream { parts: true, ..Upstream::new()? });
+    let number = |name: &str| golden[name].as_f64().unwrap();
+    let mask = Vec::<f32>::try_from(wave(&[16 * 16], 4, Some((0.0, 1.0)))).unwrap();
+    let sketch = Region::new(Array2::from_shape_vec((16, 16), mask).unwrap());
+    let parts = FigureAndGround {
+        threshold: number("mask_threshold"),
+        figure: number("fg_scale"),
+        ground: number("bg_scale"),
+        merge: number("merge_scale"),
+        ..FigureAndGround::new(sketch, Region::rect(0.25..0.75, 0.25..0.75))
+    };
+    summed(&model.branches(colors().parts(parts), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
     Ok(())
 }
 

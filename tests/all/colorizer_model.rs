@@ -3,7 +3,7 @@
 use impasto::guidance::DualCfg;
 use impasto::hint::Canny;
 use impasto::mask::Region;
-use impasto::methods::colorize::{Injection, Ink, Manipulation};
+use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation};
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::Area;
 use impasto::methods::{ColorForce, Colorize, ImageGuidance, PaintWithWords, PerturbedAttention, ReferenceColor};
@@ -101,14 +101,16 @@ type With<'a> = &'a dyn for<'p> Fn(Request<'p>) -> Request<'p>;
 #[test]
 fn every_method_works_beside_it() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
-    let mut run = |guide: With<'_>| -> Result<Raster> {
-        let request = pipeline.request(PARTS).seed(3).steps(3).guide(colors(&both));
+    let mut run = |colors: Colorize, guide: With<'_>| -> Result<Raster> {
+        let request = pipeline.request(PARTS).seed(3).steps(3).guide(colors);
         Ok(guide(request).run()?.image(0)?.clone())
     };
-    let plain = run(&|request| request)?;
+    let plain = run(colors(&both), &|request| request)?;
     let region = || Region::rect(0.2..0.8, 0.6..1.0);
     let paint = || PaintWithWords::default().area(Area { strength: 1.5, ..Area::mask(region(), "shirt") });
     let toward = || GuidanceParams { linear: (0.5, 0.5), snap: false, ..GuidanceParams::off() };
+    let halves = || FigureAndGround::new(region(), Region::rect(0.0..1.0, 0.0..0.5));
+    assert_ne!(run(colors(&both).parts(halves()), &|request| request)?, plain, "parts");
     let others: [(&str, With<'_>); 5] = [
         ("force in a region", &|request| request.guide(ColorForce::exact("shirt", GOLD).mask(region()))),
         ("paint with words", &|request| request.guide(paint())),
@@ -117,11 +119,15 @@ fn every_method_works_beside_it() -> Result<()> {
         ("reference color", &|request| request.guide(ReferenceColor::new(&both.1))),
     ];
     for (name, with) in others {
-        assert_ne!(run(with)?, plain, "{name}");
+        assert_ne!(run(colors(&both), with)?, plain, "{name}");
     }
-    let all = run(&|request| others.iter().fold(request, |request, (_, with)| with(request)))?;
+    let all = run(colors(&both), &|request| others.iter().fold(request, |request, (_, with)| with(request)))?;
     assert_ne!(all, plain);
-    assert_eq!(run(&|request| request.guide(Daam::of("hair")).guide(Daam::of("shirt")))?, plain, "readers");
+    assert_eq!(
+        run(colors(&both), &|request| request.guide(Daam::of("hair")).guide(Daam::of("shirt")))?,
+        plain,
+        "readers"
+    );
     Ok(())
 }
 

@@ -3,8 +3,10 @@
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
+use crate::mask::Region;
 use serde::{Deserialize, Serialize};
-use tch::Tensor;
+use std::ops::Range;
+use tch::{Kind, Tensor};
 
 /// Factors of what attention to the reference adds, by the part of the network: low grids hold what things are, high ones their colors.
 /// Each is 0..=4; 1, the default, is as trained.
@@ -59,20 +61,104 @@ pub(super) fn check(factors: &[f64]) -> Result<()> {
     }
 }
 
-/// Multiplies what attention to the reference puts out, before the site's last projection. Without a reference nothing is put out.
+/// Figure and background apart: cells of the sketch's figure read the reference, the others read what is behind the reference's figure.
+///
+/// Source: figure and background masks of ColorizeDiffusion, as they act in its first version. There the two strengths do nothing; here they
+/// act as they are named.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct FigureAndGround {
+    /// The figure in the sketch, stretched to the picture.
+    pub sketch: Region,
+    /// The figure in the reference.
+    pub reference: Region,
+    /// What a cell's share of the figure exceeds where it is the figure's, 0..=1. Default 0.5.
+    pub threshold: f64,
+    /// Factor of what the figure reads, 0..=4. Default 1.
+    pub figure: f64,
+    /// Factor of what the background reads, 0..=4. Default 1.
+    pub ground: f64,
+    /// Share, 0..=1, of the background's colors in the figure's. Default 0.
+    pub merge: f64,
+}
+
+impl FigureAndGround {
+    /// Parts figure and background at a half, each as strong as trained.
+    pub const fn new(sketch: Region, reference: Region) -> Self {
+        Self { sketch, reference, threshold: 0.5, figure: 1.0, ground: 1.0, merge: 0.0 }
+    }
+
+    pub(super) fn check(&self) -> Result<()> {
+        self.sketch.check()?;
+        self.reference.check()?;
+        check(&[self.figure, self.ground])?;
+        for (name, share) in [("threshold", self.threshold), ("merge", self.merge)] {
+            if !(0.0..=1.0).contains(&share) {
+                return Err(Error::parameter(name, share, "a share in 0..=1"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What of the picture reads which tokens.
+#[derive(Debug)]
+pub(super) struct Parted {
+    /// Tokens of what is behind the reference's figure, [1, tokens, width].
+    pub ground: Tensor,
+    /// The figure in the picture, [n or 1, 1, h, w] at the latent's size.
+    pub mask: Tensor,
+    pub threshold: f64,
+    /// Factors of what figure and background read, and the share of the latter in the former.
+    pub shares: (f64, f64, f64),
+    /// Steps without the reference.
+    pub off: Vec<Range<usize>>,
+}
+
+impl Parted {
+    /// What the cells of a call read, of what they all read of the figure's tokens: [n, cells, dim].
+    fn read(&self, at: &At<'_>, figure: &Tensor) -> Result<Tensor> {
+        let (of_figure, of_ground, merge) = self.shares;
+        let n = at.images.end - at.images.start;
+        let tokens = self.ground.f_expand([n, -1, -1], false)?.f_to_device(figure.device())?;
+        let ground = at.attend(&tokens)?.f_to_kind(Kind::Float)?.f_mul_scalar(of_ground)?;
+        let figure = figure.f_to_kind(Kind::Float)?.f_mul_scalar(of_figure)?.f_lerp(&ground, merge)?;
+        let mask = match self.mask.size4()?.0 {
+            1 => self.mask.shallow_clone(),
+            _ => self.mask.f_narrow(0, at.images.start, n)?,
+        };
+        // As the original has it, which lets the curve run beyond 0..=1.
+        let mask = mask.f_upsample_bicubic2d([at.grid.h, at.grid.w], false, None::<f64>, None::<f64>)?;
+        let mask = mask.f_to_device(figure.device())?.f_flatten(2, 3)?.f_transpose(1, 2)?; // [n or 1, cells, 1]
+        Ok(figure.f_where_self(&mask.f_ge(self.threshold)?, &ground)?)
+    }
+}
+
+/// Changes what attention to the reference puts out, before the site's last projection. Without a reference nothing is put out.
 #[derive(Debug, Default)]
 pub(super) struct Scaling {
     /// Factor of each site, by its index; 1 elsewhere.
     pub factors: Vec<(usize, f64)>,
+    /// Figure and background apart, in the branches that read the reference.
+    pub parted: Option<Parted>,
+    pub readers: Vec<Branch>,
 }
 
 impl CrossAttentionHook for Scaling {
-    fn interest(&self, site: &AttentionSite, _: Branch) -> Interest {
-        let scaled = self.factors.iter().any(|(index, factor)| *index == site.index && *factor != 1.0);
-        if scaled { Interest::OUTPUT } else { Interest::NONE }
+    fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+        let factor = self.factors.iter().find(|(index, _)| *index == site.index).map(|(_, factor)| *factor);
+        let parts = self.parted.is_some() && self.readers.contains(&branch);
+        match factor {
+            Some(factor) if factor != 1.0 || parts => Interest::OUTPUT,
+            _ => Interest::NONE,
+        }
     }
 
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
+        let parted = self.parted.as_ref().filter(|_| self.readers.contains(&at.branch));
+        let parted = parted.filter(|parted| !parted.off.iter().any(|steps| steps.contains(&at.step.index)));
+        if let Some(parted) = parted {
+            *output = parted.read(at, output)?;
+        }
         if let Some((_, factor)) = self.factors.iter().find(|(index, _)| *index == at.site.index) {
             *output = output.f_mul_scalar(*factor)?;
         }

@@ -5,25 +5,27 @@ mod injection;
 pub(crate) mod manipulation;
 mod preparation;
 
-pub use attention::ReferenceScales;
+pub use attention::{FigureAndGround, ReferenceScales};
 pub use injection::Injection;
 pub use manipulation::{Manipulation, Texts, levels, local_weights};
 pub use preparation::Ink;
 
 use crate::attention::CrossAttentionHook;
 use crate::branch::{Branch, BranchInfo};
+use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::Noise;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Picture, Plan, Report, Setup, WITHOUT_SKETCH};
+use crate::mask::Resample;
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
 use crate::size::Size;
-use crate::step::Step;
+use crate::step::{Grid, Step};
 use crate::vision::{ClipRange, Crop, View};
 use crate::window::Window;
-use attention::Scaling;
+use attention::{Parted, Scaling};
 use injection::Injecting;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -77,6 +79,7 @@ pub struct Colorize {
     pause: Option<Window>,
     manipulations: Vec<Manipulation>,
     injection: Option<Injection>,
+    parts: Option<FigureAndGround>,
     #[serde(skip)]
     run: Option<Coloring>,
 }
@@ -139,6 +142,7 @@ impl Colorize {
             pause: None,
             manipulations: Vec::new(),
             injection: None,
+            parts: None,
             run: None,
         }
     }
@@ -194,6 +198,15 @@ impl Colorize {
     }
 }
 
+/// # Where it acts
+impl Colorize {
+    /// Parts figure and background: neither takes colors of the other. Default: all of the picture reads all of the reference.
+    pub fn parts(mut self, parts: FigureAndGround) -> Self {
+        self.parts = Some(parts);
+        self
+    }
+}
+
 /// # The reference as a picture
 impl Colorize {
     /// Lets the picture attend to the reference itself too. Default: only to its tokens.
@@ -221,7 +234,11 @@ impl Colorize {
 impl Colorize {
     /// What is read of the reference; `None`: there is none.
     fn read(&self, codec: &dyn Codec) -> Result<Option<Read>> {
-        let Some(reference) = &self.reference else { return Ok(None) };
+        self.reference.as_ref().map(|reference| self.read_of(reference, codec)).transpose()
+    }
+
+    /// What is read of a picture.
+    fn read_of(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
         if reference.width() == 0 || reference.height() == 0 {
             return Err(Error::parameter("reference", format!("{} pixels", reference.size()), "a picture with pixels"));
         }
@@ -250,11 +267,29 @@ impl Colorize {
         }
         let count = tokens.size3()?.1;
         let read = if self.whole { tokens.f_narrow(1, 0, 1)? } else { tokens.f_narrow(1, 1, count - 1)? };
-        Ok(Some(Read { tokens: read, pictures }))
+        Ok(Read { tokens: read, pictures })
     }
 }
 
 impl Colorize {
+    /// Reads what is behind the reference's figure: the reference, white where the figure is.
+    fn parted(&self, setup: &Setup<'_>, off: &[Range<usize>]) -> Result<Option<Parted>> {
+        let (Some(parts), Some(reference)) = (&self.parts, &self.reference) else { return Ok(None) };
+        let Size { width, height } = reference.size();
+        let figure = parts.reference.resampled(Grid::new(height.into(), width.into()), Resample::Area)?;
+        let figure = Vec::<f32>::try_from(figure.f_narrow(0, 0, 1)?.f_contiguous()?.f_view([-1])?)?;
+        let mut behind = reference.clone();
+        for (at, share) in (0..width.saturating_mul(height)).zip(figure) {
+            if f64::from(share) >= parts.threshold {
+                behind.set(at % width.max(1), at / width.max(1), Rgb(255, 255, 255));
+            }
+        }
+        let ground = self.read_of(&behind, setup.codec)?.tokens;
+        let mask = parts.sketch.for_images(setup.grid, setup.images)?;
+        let shares = (parts.figure, parts.ground, parts.merge);
+        Ok(Some(Parted { ground, mask, threshold: parts.threshold, shares, off: off.to_vec() }))
+    }
+
     /// Prepares the reference to be evaluated as a picture, in branches of its own.
     fn injected(&self, setup: &mut Setup<'_>, empty: &Conditioning) -> Result<Option<Injected>> {
         let (Some(injection), Some(reference)) = (self.injection, &self.reference) else { return Ok(None) };
@@ -338,6 +373,7 @@ impl Guidance for Colorize {
         attention::check(self.sites.as_deref().unwrap_or_default())?;
         self.manipulations.iter().try_for_each(Manipulation::check)?;
         self.injection.iter().try_for_each(Injection::check)?;
+        self.parts.iter().try_for_each(FigureAndGround::check)?;
         self.pause.iter().try_for_each(Window::check)?;
         self.window.check()
     }
@@ -375,12 +411,13 @@ impl Guidance for Colorize {
             return Err(Error::parameter("number of sites", own.len(), expected));
         }
         let factors = cross.iter().zip(own).map(|(site, own)| (site.index, own * self.scales.of(site)));
-        let scaling = Scaling { factors: factors.collect() };
+        let factors = factors.collect();
 
         let reads = |step: Step| self.window.contains(&step) && !self.pause.is_some_and(|pause| pause.contains(&step));
         let on: Vec<bool> = setup.schedule.steps().map(reads).collect();
-        let off = on.iter().enumerate().filter(|(_, on)| !**on).map(|(at, _)| at..at + 1).collect();
+        let off: Vec<_> = on.iter().enumerate().filter(|(_, on)| !**on).map(|(at, _)| at..at + 1).collect();
         let acts = on.contains(&true);
+        let scaling = Scaling { factors, parted: self.parted(setup, &off)?, readers: Vec::new() };
         let injected = self.injected(setup, &empty)?;
         let _ = setup.add(WITHOUT_SKETCH, Branch::Cond, "", empty)?;
         self.run = Some(Coloring { read, features, blank, off, acts, scaling, injected });
@@ -392,6 +429,9 @@ impl Guidance for Colorize {
         if let Some(injected) = run.injected.as_mut().filter(|_| [Branch::Cond, Branch::Uncond].contains(&branch.like))
         {
             injected.hook.readers.push((branch.branch, branch.like == Branch::Uncond));
+        }
+        if branch.like == Branch::Cond {
+            run.scaling.readers.push(branch.branch);
         }
         let run = &*run;
         let injected = run.injected.as_ref().map(|injected| (&injected.features, injected.hook.writers));

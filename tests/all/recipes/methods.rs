@@ -8,7 +8,7 @@ use impasto::diffusion::NoiseEdges;
 use impasto::guidance::DualCfg;
 use impasto::mask::Region;
 use impasto::methods::color_force::{Cutoff, Feedback, ForceTarget, GoldMode, MaskEdge, StepVariance, Texture};
-use impasto::methods::colorize::{Injection, Ink, Manipulation, ReferenceScales};
+use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation, ReferenceScales};
 use impasto::methods::image_guidance::{GuidanceParams, Space};
 use impasto::methods::paint_with_words::{Area, AreaBlend};
 use impasto::methods::{
@@ -228,6 +228,7 @@ fn colorize_repeats() -> Result<()> {
     let colors = Colorize::new(&sketch, &reference).ink(Ink::Uneven).padding(1.2).sketch_strength(1.3).scales(scales);
     let colors = colors.sites([0.5; 4]).window(Window::progress(0.0..=0.75)).pause(Window::timesteps(700.0..=800.0));
     let colors = colors.manipulate(Manipulation::parse("[target] red hair; [control] hair; [scale] 3")?);
+    let colors = colors.parts(FigureAndGround::new(Region::rect(0.0..0.5, 0.0..1.0), Region::rect(0.0..1.0, 0.0..0.5)));
     let colors = colors.inject(Injection { reference: 0.2, sketch: 0.1, window: Window::timesteps(300.0..=999.0) });
     let mut pipeline = Pipeline::builder().source(Source::embedded_colorizer()).build()?;
     let request = pipeline.request("hair, background").seed(5).steps(4).combine(DualCfg::new(2.0, 1.5));
