@@ -25,7 +25,7 @@ mod splitmix;
 mod strokes;
 
 pub use canny::Canny;
-pub use line_art::standard_line_art;
+pub use line_art::{LineArt, standard_line_art};
 pub use sketch::Sketch;
 pub use strokes::{Scribble, Strokes};
 

@@ -264,6 +264,10 @@ impl Model {
             let encoder = SketchEncoder::new(&w, &config)?;
             notes.extend(unused(&w));
             parts.insert("sketch_encoder".into(), w.handed_out());
+            if main.family().is_some() {
+                let licence = "ColorizeDiffusion's published weights are under CC BY-NC-SA 4.0: not for commercial use";
+                notes.push(licence.into()); // a single file, the layout that they come in
+            }
             Ok(encoder)
         });
         let sketch_encoder = sketch_encoder.transpose()?;

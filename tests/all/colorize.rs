@@ -2,6 +2,7 @@
 
 use super::closed_form::{shape, summed, tensors, wave};
 use impasto::attention::{AttentionSite, Tap};
+use impasto::diffusion::Prediction;
 use impasto::diffusion::solver::Euler;
 use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, SpacingOptions, TrainingSchedule};
 use impasto::guidance::{Cfg, Combine, DualCfg};
@@ -14,7 +15,7 @@ use impasto::nn::{AddedConditions, ClipImageProcessor, SketchEncoder, SketchEnco
 use impasto::prompt::Prompt;
 use impasto::sampler::{Sampler, Start};
 use impasto::weights::{ModelFamily, SingleFile, Tensors, Weights};
-use impasto::{Branch, Codec, Conditioning, Grid, Raster, Result, Rgb, Step, Window};
+use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Raster, Result, Rgb, Source, Step, Window};
 use impasto::{View, Vision};
 use ndarray::Array2;
 use serde_json::Value;
@@ -62,17 +63,21 @@ struct Upstream {
     outputs: RefCell<BTreeMap<(Branch, usize), Tensor>>,
 }
 
+/// The generator's networks as the published files have them: two parts in one, by their own names.
+fn file_tensors() -> Tensors {
+    let case = &models()["v1"];
+    let is_norm = |key: &Value| key[2].as_bool().unwrap();
+    let part = |prefix: &str, keys: &Value| {
+        tensors(keys, is_norm).into_iter().map(|(name, x)| (format!("{prefix}{name}"), x)).collect::<Tensors>()
+    };
+    let mut all = part("model.diffusion_model.", &case["unet_keys"]);
+    all.extend(part("control_encoder.", &case["encoder_keys"]));
+    all
+}
+
 impl Upstream {
     fn new() -> Result<Self> {
-        let case = &models()["v1"];
-        // As the published file has them: two parts in one file, by their own names.
-        let is_norm = |key: &Value| key[2].as_bool().unwrap();
-        let part = |prefix: &str, keys: &Value| {
-            tensors(keys, is_norm).into_iter().map(|(name, x)| (format!("{prefix}{name}"), x)).collect::<Tensors>()
-        };
-        let mut all = part("model.diffusion_model.", &case["unet_keys"]);
-        all.extend(part("control_encoder.", &case["encoder_keys"]));
-        let file = SingleFile::of("mult_eps.safetensors", all);
+        let file = SingleFile::of("mult_eps.safetensors", file_tensors());
         assert!(!file.prediction()?.v, "the name says so");
         let config = |part: &str| file.config(part, ModelFamily::Sd2).map(|config| config.expect("the part is there"));
         let mut unet: Value = serde_json::from_str(&config("unet")?).unwrap();
@@ -186,6 +191,45 @@ impl Codec for Upstream {
             wave(&[1, 3, 128, 128], 1, Some((-1.0, 1.0)))
         })
     }
+}
+
+#[test]
+fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
+    let folder = tempfile::tempdir().unwrap();
+    let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
+    let load = |name: &str, more: &[&str]| -> Result<Model> {
+        let path = folder.path().join(name);
+        let mut all = file_tensors();
+        // What training leaves in such files.
+        all.extend(more.iter().map(|name| ((*name).to_owned(), Tensor::zeros([1000], (Kind::Float, Device::Cpu)))));
+        impasto::weights::write_safetensors(&all, &path)?;
+        // The generator's context is narrower than that of published models, by which the family is told.
+        let vae = Some(Source::dir(tiny.join("vae")));
+        Model::load_with(
+            &Source::file(path),
+            LoadOptions { family: Some(ModelFamily::Sd2), vae, ..LoadOptions::default() },
+        )
+    };
+    let model = load("mult.safetensors", &["betas", "posterior_variance"])?;
+    assert!(model.colorizes());
+    assert_eq!((model.defaults().width, model.defaults().guidance_scale), (512, 4.0));
+    assert_eq!(model.prediction(), Prediction::V);
+    assert!(model.notes().iter().any(|note| note.contains("CC BY-NC-SA")), "{:?}", model.notes());
+    assert!(!model.notes().iter().any(|note| note.contains("not used")), "{:?}", model.notes());
+    assert_eq!(load("mult_eps.safetensors", &[])?.prediction(), Prediction::Epsilon);
+    let of_another_version = |name: &str| {
+        SingleFile::of("switch.safetensors", {
+            let mut all = file_tensors();
+            let _ = all.insert(name.to_owned(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
+            all
+        })
+        .contents()
+        .unwrap_err()
+        .to_string()
+    };
+    assert!(of_another_version("thresh_embedder.embed_layer.0.weight").contains("a ColorizeDiffusion v1.5 model"));
+    assert!(of_another_version("bg_encoder.time_embed.0.weight").contains("a ColorizeDiffusion v2 model"));
+    Ok(())
 }
 
 fn pictures() -> (Raster, Raster) {

@@ -1,7 +1,7 @@
 //! The embedded colorizer with real sketches and references, and other methods beside it.
 
 use impasto::guidance::DualCfg;
-use impasto::hint::Canny;
+use impasto::hint::{Canny, LineArt};
 use impasto::mask::Region;
 use impasto::methods::colorize::{FigureAndGround, Injection, Ink, Manipulation};
 use impasto::methods::image_guidance::GuidanceParams;
@@ -54,6 +54,28 @@ fn picture_takes_the_colors_and_keeps_the_lines() -> Result<()> {
     assert!(all > 500 && f64::from(met) > 0.7 * f64::from(all), "{met} of {all} pixels of lines are met");
     let freely = pipeline.request("").seed(3).steps(8).guide(Colorize::freely(&both.0).ink(Ink::Light)).run()?;
     assert_ne!(freely.image(0)?, &colored);
+    Ok(())
+}
+
+#[test]
+fn line_art_of_a_picture_is_colored_too() -> Result<()> {
+    let mut painter = Pipeline::builder().build()?;
+    let painted =
+        painter.request("1girl, eyes, hair, skin, shirt, background").seed(20).steps(8).run()?.image(0)?.clone();
+    let lines = LineArt::default().of(&painted)?;
+    let share = |dark: bool| {
+        let pixels = lines.bytes().chunks_exact(3).filter(|pixel| if dark { pixel[0] < 64 } else { pixel[0] > 200 });
+        pixels.count() as f64 / (256.0 * 256.0)
+    };
+    assert!(share(true) > 0.02 && share(false) > 0.7, "{:.3} ink, {:.3} paper", share(true), share(false));
+    let reference = pictures()?.1;
+    let colored = colorizer()?.request("").seed(3).steps(8).guide(Colorize::new(&lines, &reference)).run()?;
+    let colored = colored.image(0)?;
+    let (got, want) = (colored.pixel(10, 10).unwrap(), reference.pixel(10, 10).unwrap());
+    assert!(got.delta_e(want) < 12.0, "{got} and {want}");
+    for wrong in [LineArt { width: 0.0, ..LineArt::default() }, LineArt { paper: 0.2, ..LineArt::default() }] {
+        assert!(wrong.of(&painted).is_err());
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use super::denoising::{Denoising, Noised, early, errors, noise};
 use super::{Coloring, Latents, Loss, Parameters, Rule, Shard, Task, export};
 use impasto::attention::Tap;
 use impasto::diffusion::{Noise, Prediction, TrainingSchedule};
-use impasto::hint::{Canny, Sketch};
+use impasto::hint::{Canny, LineArt, Sketch};
 use impasto::methods::Colorize;
 use impasto::methods::colorize::Ink;
 use impasto::nn::{
@@ -23,7 +23,9 @@ use tch::{Device, Kind, Tensor};
 
 /// Probabilities that a sample goes without its reference, so that a branch without one can be guided away from, and without its sketch.
 const WITHOUT: (f64, f64) = (0.15, 0.1);
-/// Probabilities that lines are drawn with a soft pen, and with a broad one; else they are one pixel wide.
+/// Probability that lines are those of line art, as people draw it; else they are edges, as a detector finds them.
+const LINE_ART: f64 = 0.35;
+/// Probabilities that edges are drawn with a soft pen, and with a broad one; else they are one pixel wide.
 const PENS: (f64, f64) = (0.3, 0.2);
 /// Probability that edges are found with other thresholds than the usual ones.
 const OTHER_THRESHOLDS: f64 = 0.3;
@@ -262,6 +264,10 @@ fn tokens(tower: &ClipVision, pixels: &Tensor) -> Result<Tensor> {
 
 /// The lines of a drawing as a person might draw them, [1, 3, H, W]: 1 on a ground of -1. Some sheets are blank.
 fn sketch(drawing: &Drawing, rng: &mut impl Rng) -> Result<Tensor> {
+    if rng.random_bool(LINE_ART) && !rng.random_bool(WITHOUT.1) {
+        let art = LineArt { width: rng.random_range(0.6..1.8), paper: 0.01, ink: rng.random_range(0.02..0.06) };
+        return Ok(art.of(&drawing.picture)?.to_tensor(Device::Cpu)?.f_neg()?);
+    }
     let (soft, broad) = PENS;
     let mut canny = Canny::default();
     if rng.random_bool(OTHER_THRESHOLDS) {
