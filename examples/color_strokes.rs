@@ -32,7 +32,8 @@ fn main() -> Result<()> {
     for (name, drawing) in [("line art", &bare), ("three scribbles", &few), ("scribbles moved", &moved)] {
         sheet = sheet.add(name, &drawing.raster()?);
         for seed in SEEDS {
-            let request = pipeline.request(PROMPT).seed(seed).control(Control::drawing(&net, drawing).scale(0.7));
+            let request =
+                pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, drawing).scale(0.7));
             let output = request.tune(|config| config.guess = Some(Guess::Even)).run()?;
             sheet = sheet.add(format!("seed {seed}"), output.image(0)?);
         }
@@ -40,7 +41,7 @@ fn main() -> Result<()> {
     sheet = sheet.add("and exactly these", &few.raster()?);
     for seed in SEEDS {
         let mut forces = ColorForce::painted(&few.strokes)?;
-        let request = pipeline.request(PROMPT).seed(seed).control(Control::drawing(&net, &few).scale(0.7));
+        let request = pipeline.request(PROMPT).seed(seed).steps(14).control(Control::drawing(&net, &few).scale(0.7));
         let request = request.tune(|config| config.guess = Some(Guess::Even));
         let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
         sheet = sheet.add(format!("seed {seed}"), output.image(0)?);

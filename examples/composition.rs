@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     for (name, composition, composed) in alone.chain(compositions.iter().map(|(name, it)| (*name, it, true))) {
         let Composition { prompt, negative, width, height, .. } = composition;
         for seed in 0..2 {
-            let request = pipeline.request(prompt).negative(negative).seed(seed).size((*width, *height));
+            let request = pipeline.request(prompt).negative(negative).seed(seed).steps(14).size((*width, *height));
             let request = if composed { request.guide(composition.regions()?) } else { request };
             rows.push((format!("{name}, seed {seed}"), request.run()?.image(0)?.clone()));
         }

@@ -32,9 +32,9 @@ fn main() -> Result<()> {
     });
     let mut sheet = Sheet::new(3);
     for (name, strokes, seed) in [("three strokes", &three, 2), ("ten strokes", &ten, 3)] {
-        let plain = pipeline.request(prompt).seed(seed).run()?;
+        let plain = pipeline.request(prompt).seed(seed).steps(14).run()?;
         let mut forces = ColorForce::painted(strokes)?;
-        let request = pipeline.request(prompt).seed(seed);
+        let request = pipeline.request(prompt).seed(seed).steps(14);
         let output = forces.iter_mut().fold(request, |request, force| request.guide(force)).run()?;
         for force in &forces {
             let report = force.details()?;

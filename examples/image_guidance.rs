@@ -21,7 +21,7 @@ fn main() -> Result<()> {
             // Every word of the prompt towards the patch of the picture that resembles it most.
             let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
             let guide = ImageGuidance::new(&picture).params(params).tune(|params| params.max_guidance = most);
-            let output = pipeline.request(PROMPT).seed(6).guide(guide).run()?;
+            let output = pipeline.request(PROMPT).seed(6).steps(14).guide(guide).run()?;
             let caption = if most == 0.0 { "prompt alone".into() } else { format!("guided {most}") };
             sheet = sheet.add(caption, output.image(0)?);
         }

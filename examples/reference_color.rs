@@ -1,4 +1,4 @@
-//! Color it like that picture: one sketch after three references, whole and by parts.
+//! Color it like that picture: one sketch after two references, whole and by parts.
 
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::{ColorForce, ReferenceColor};
@@ -7,10 +7,9 @@ use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 /// Prompts of the references, which could be photographs as well.
-const REFERENCES: [&str; 3] = [
+const REFERENCES: [&str; 2] = [
     "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background",
     "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background",
-    "1girl, blue eyes, red hair bow, brown hair, tan skin, white shirt, pink background",
 ];
 
 fn main() -> Result<()> {
@@ -25,7 +24,8 @@ fn main() -> Result<()> {
         let picture = pipeline.request(of).seed(100 + number).run()?.image(0)?.clone();
         let reference = pipeline.reference(&picture, PROMPT, ["hair"])?;
         let mut paint = |colors: ReferenceColor, force: Option<&mut ColorForce>| -> Result<Raster> {
-            let request = pipeline.request(PROMPT).seed(3).control(Control::drawing(&net, &drawing)).guide(colors);
+            let request =
+                pipeline.request(PROMPT).seed(3).steps(14).control(Control::drawing(&net, &drawing)).guide(colors);
             let request = force.into_iter().fold(request, |request, force| request.guide(force));
             Ok(request.run()?.image(0)?.clone())
         };

@@ -24,7 +24,7 @@ fn main() -> Result<()> {
     let mut rows = Vec::new();
     for (name, house) in [("painted", None), ("its own seed", Some(3))] {
         for seed in 20..22 {
-            let output = pipeline.request(PROMPT).seed(seed).guide(paint(house)).run()?;
+            let output = pipeline.request(PROMPT).seed(seed).steps(14).guide(paint(house)).run()?;
             rows.push((format!("{name}, {seed}"), output.image(0)?.clone()));
         }
     }
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
         let paint = paint(None);
         // Attention says where the house is; the region, where it may be.
         let mut force = ColorForce::exact("house", color).mask(paint.region("red house")?);
-        let output = pipeline.request(PROMPT).seed(seed).guide(paint).guide(&mut force).run()?;
+        let output = pipeline.request(PROMPT).seed(seed).steps(14).guide(paint).guide(&mut force).run()?;
         for painted in force.details()?.painted {
             println!("asked for {color}, painted {}: CIEDE2000 {:.1}", painted.color, painted.delta_e);
         }

@@ -119,6 +119,11 @@ struct ColorStrokes;
 #[doc = include_str!("../docs/reference-color.md")]
 struct ReferenceColors;
 
+/// The code of the page on models that color sketches is compiled and run, too.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/colorize.md")]
+struct Coloring;
+
 /// And painting's.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/painting.md")]

@@ -86,3 +86,27 @@ fn interior(drawing: &Drawing, class: Class) -> Vec<(u32, u32)> {
     let pixels = (0..h as i64).flat_map(|y| (0..w as i64).map(move |x| (x, y)));
     pixels.filter(|at| here(*at) && inside(*at)).map(|(x, y)| (x as u32, y as u32)).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dataset::{Dataset, Record};
+    use impasto::Rgb;
+
+    #[test]
+    fn picture_is_told_from_its_reference() -> Result<()> {
+        let dataset = Dataset::new(128)?;
+        let mut drawings = (0..).map(|seed| dataset.draw(seed));
+        let portrait = drawings.find(|drawing| matches!(drawing, Ok(Drawing { record: Record::Portrait { .. }, .. })));
+        let drawing = portrait.expect("there is always another")?;
+        let reference = dataset.draw_in_colors_of(&drawing.record, 77)?;
+        let itself = Coloring::measure(&drawing, &reference, &drawing.picture)?;
+        assert!(itself.parts.len() >= 4 && itself.parts.iter().all(|(_, apart)| *apart < 4.0), "{itself:?}");
+        assert!(itself.edge_f1 == 1.0 && !itself.is_entangled(), "{itself:?}");
+        let copied = Coloring::measure(&drawing, &reference, &reference.picture)?;
+        assert!(copied.is_entangled() && copied.edge_f1 < 0.7, "{copied:?}");
+        let gray = Coloring::measure(&drawing, &reference, &Raster::flat(Rgb(128, 128, 128), (128, 128)))?;
+        assert!(Coloring::median_of_parts(&[gray]) > Some(10.0) && Coloring::median_of_parts(&[]).is_none());
+        Ok(())
+    }
+}

@@ -3,7 +3,7 @@
 use super::*;
 use impasto::Rgb;
 use sha2::{Digest, Sha256};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 const SEEDS: std::ops::Range<u64> = 0..200;
 
@@ -53,10 +53,25 @@ fn a_seed_gives_the_same_drawing() {
 }
 
 #[test]
+fn drawing_in_the_colors_of_another_has_its_things_and_its_own_layout() {
+    let dataset = Dataset::new(128).unwrap();
+    for seed in 0..24 {
+        let first = dataset.draw(seed).unwrap();
+        let second = dataset.draw_in_colors_of(&first.record, 1000 + seed).unwrap();
+        let colors = |drawing: &Drawing| {
+            drawing.record.colors().map(|(class, color)| (class, color.rgb)).collect::<HashMap<_, _>>()
+        };
+        assert_eq!(colors(&first), colors(&second), "seed {seed}");
+        let moved = first.mask.iter().zip(&second.mask).filter(|(a, b)| a != b).count();
+        assert!(moved > 400, "seed {seed}: {moved} of 16384 pixels are of another class");
+    }
+}
+
+#[test]
 fn parts_have_the_recorded_color() {
     let mut wrong = Vec::new();
     let mut seen = HashSet::new();
-    for (seed, drawing) in drawings(128) {
+    for (seed, drawing) in drawings(256).step_by(2) {
         for (class, color) in drawing.record.colors() {
             let pixels = interior(&drawing, class);
             if pixels.len() < 60 {

@@ -2,4 +2,5 @@
 
 mod control;
 mod listed;
+mod reference;
 mod training;

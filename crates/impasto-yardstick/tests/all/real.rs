@@ -12,7 +12,7 @@ fn named_colors_of_the_real_model() {
         methods: vec![Method::Unforced, Method::Doc, Method::Recolor, Method::Paste],
         ..Choice::default()
     };
-    let plan = Plan { choice, seeds: Seeds::Exactly(2), workers: 2, ..plan(&suite, &[]) };
+    let plan = Plan { choice, seeds: Seeds::Exactly(1), workers: 2, ..plan(&suite, &[]) };
     let folder = tempfile::tempdir().unwrap();
     let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
     let mut all = Vec::new();

@@ -123,9 +123,15 @@ fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut missed, mut outside) = (vec![], vec![]);
     for seed in seeds {
-        let plain = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).run()?;
+        let plain = pipeline.request(PORTRAIT).seed(seed).steps(14).solver(EulerAncestral::default()).run()?;
         let mut force = ColorForce::exact(part, asked);
-        let forced = pipeline.request(PORTRAIT).seed(seed).solver(EulerAncestral::default()).guide(&mut force).run()?;
+        let forced = pipeline
+            .request(PORTRAIT)
+            .seed(seed)
+            .steps(14)
+            .solver(EulerAncestral::default())
+            .guide(&mut force)
+            .run()?;
         let details = force.details()?;
         // Where nothing was found nothing is forced, nor said to be met.
         assert!(details.trimmed.iter().all(|trimmed| trimmed.after <= trimmed.before), "{:?}", details.trimmed);
