@@ -80,6 +80,7 @@ impl Checkpoint {
                 let family = match (reading.family, file.contents()) {
                     (Some(family), _) => family,
                     (None, Ok(Contents::Model { family, .. })) => family,
+                    (None, Ok(Contents::Colorizer)) => ModelFamily::Sd2,
                     // Beside another model they are a part of it.
                     (None, Ok(Contents::Vae)) => ModelFamily::Sd1,
                     (None, Ok(Contents::TextEncoder { width })) => {
@@ -282,10 +283,12 @@ impl Checkpoint {
         match (part, file.contents()) {
             (_, Err(error)) => error,
             // What holds models may hold all but this.
-            ("vae", Ok(Contents::Model { .. })) => self.missing("the VAE", way(part)),
+            ("vae", Ok(Contents::Model { .. } | Contents::Colorizer)) => self.missing("the VAE", way(part)),
             ("text_encoder", Ok(Contents::Model { .. })) => self.missing("the text encoder", way(part)),
             ("text_encoder_2", Ok(Contents::Model { .. })) => self.missing("the second text encoder", way(part)),
-            ("image_encoder", Ok(Contents::Model { .. })) => self.missing("the image encoder", way(part)),
+            ("image_encoder", Ok(Contents::Model { .. } | Contents::Colorizer)) => {
+                self.missing("the image encoder", way(part))
+            }
             (_, Ok(contents)) => misused(&file.header().file, contents),
         }
     }
@@ -309,7 +312,7 @@ pub(crate) fn way(part: &str) -> &'static str {
         "text_encoder_2" => "it was left out; give one with `text_encoder_2(source)`",
         "image_encoder" => {
             "give the vision tower that its text encoder was trained with by `image_encoder(source)`: for SD 1.x a folder of \
-             openai/clip-vit-large-patch14"
+             openai/clip-vit-large-patch14, for ColorizeDiffusion one of laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
         }
         "unet" => {
             "name a whole model, as diffusers writes it: model_index.json, unet/, vae/, text_encoder/, tokenizer/"
@@ -324,7 +327,9 @@ fn misused(file: &str, contents: Contents) -> Error {
         Contents::Lora { .. } => "load a model and add it with `Model::with_lora`",
         Contents::TextualInversion { .. } => "load a model and add it with `Model::with_embedding`",
         Contents::ControlNet { .. } => "load a model and give it this with `Model::controlnet`",
-        Contents::Model { .. } | Contents::Vae | Contents::TextEncoder { .. } => "name it where models are loaded",
+        Contents::Model { .. } | Contents::Colorizer | Contents::Vae | Contents::TextEncoder { .. } => {
+            "name it where models are loaded"
+        }
         _ => "name a model here",
     };
     Error::Malformed { file: file.into(), problem: format!("is {contents}; {way}") }

@@ -16,6 +16,8 @@ pub enum Contents {
         /// Does the UNet read a mask and a masked picture too?
         inpaint: bool,
     },
+    /// A model that colors sketches like reference pictures, ColorizeDiffusion v1.
+    Colorizer,
     /// A ControlNet.
     ControlNet {
         /// The family it belongs to.
@@ -51,6 +53,7 @@ impl fmt::Display for Contents {
         match self {
             Self::Model { family, inpaint: false } => write!(f, "a {family} model"),
             Self::Model { family, inpaint: true } => write!(f, "a {family} inpainting model"),
+            Self::Colorizer => f.write_str("a ColorizeDiffusion model"),
             Self::ControlNet { family, hint } => write!(f, "a ControlNet for {family} with {hint} hint channels"),
             Self::Vae => f.write_str("a VAE"),
             Self::Taesd => f.write_str("a tiny autoencoder (TAESD)"),
@@ -145,6 +148,9 @@ impl Contents {
         }
         if let Some(what) = first(OTHER_MODELS) {
             return Err(is(what));
+        }
+        if header.shape(&format!("{SKETCH_ENCODER}zero_layer.0.weight")).is_some() {
+            return Ok(Self::Colorizer);
         }
         if let Some(model) = Facts::find(header).model() {
             return model.map_err(|what| is(&what));

@@ -15,7 +15,9 @@ use impasto::nn::{AddedConditions, ClipImageProcessor, SketchEncoder, SketchEnco
 use impasto::prompt::Prompt;
 use impasto::sampler::{Sampler, Start};
 use impasto::weights::{ModelFamily, SingleFile, Tensors, Weights};
-use impasto::{Branch, Codec, Conditioning, Grid, LoadOptions, Model, Raster, Result, Rgb, Source, Step, Window};
+use impasto::{
+    Branch, Codec, Conditioning, Grid, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source, Step, Window,
+};
 use impasto::{View, Vision};
 use ndarray::Array2;
 use serde_json::Value;
@@ -203,12 +205,8 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
         // What training leaves in such files.
         all.extend(more.iter().map(|name| ((*name).to_owned(), Tensor::zeros([1000], (Kind::Float, Device::Cpu)))));
         impasto::weights::write_safetensors(&all, &path)?;
-        // The generator's context is narrower than that of published models, by which the family is told.
         let vae = Some(Source::dir(tiny.join("vae")));
-        Model::load_with(
-            &Source::file(path),
-            LoadOptions { family: Some(ModelFamily::Sd2), vae, ..LoadOptions::default() },
-        )
+        Model::load_with(&Source::file(path), LoadOptions { vae, ..LoadOptions::default() })
     };
     let model = load("mult.safetensors", &["betas", "posterior_variance"])?;
     assert!(model.colorizes());
@@ -217,6 +215,13 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     assert!(model.notes().iter().any(|note| note.contains("CC BY-NC-SA")), "{:?}", model.notes());
     assert!(!model.notes().iter().any(|note| note.contains("not used")), "{:?}", model.notes());
     assert_eq!(load("mult_eps.safetensors", &[])?.prediction(), Prediction::Epsilon);
+    let (sketch, reference) = pictures();
+    let mut pipeline = Pipeline::builder().model(model).build()?;
+    let colors = Colorize::new(&sketch, &reference);
+    let error = pipeline.request("").size((128, 128)).steps(1).guide(colors).run().unwrap_err().to_string();
+    assert!(error.contains("the image encoder") && error.contains("laion/CLIP-ViT-H-14"), "{error}");
+    let output = pipeline.request("").size((128, 128)).steps(1).guide(Colorize::freely(&sketch)).run()?;
+    assert_eq!(output.image(0)?.width(), 128);
     let of_another_version = |name: &str| {
         SingleFile::of("switch.safetensors", {
             let mut all = file_tensors();
