@@ -17,7 +17,7 @@ const EMPTY: [Class; 3] = [Class::Background, Class::Sky, Class::Ground];
 /// is off by.
 const APART: f64 = 15.0;
 /// Share of such pixels from which on a picture counts as entangled.
-const ENTANGLED: f64 = 0.05;
+const ENTANGLED: f64 = 0.1;
 
 /// A measure of how well a sketch was colored like a reference.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,8 +26,9 @@ pub struct Coloring {
     pub parts: Vec<(Class, f64)>,
     /// F1 of the painted edges against the drawing's, 0..=1; see [`edge_f1`].
     pub edge_f1: f64,
-    /// Share of the pixels of empty areas (background, sky, ground) that have another color than the area, and one nearer to what the
-    /// reference has at the same place, among those where the reference has another one; 0 where there are none.
+    /// Share of the pixels of empty areas (background, sky, ground) that have another color than the area, in the drawing too, and one nearer
+    /// to what the reference has at the same place, among those where the reference has another one; 0 where there are none. A copy of
+    /// the reference has 1.
     pub leaked: f64,
 }
 
@@ -52,8 +53,10 @@ impl Coloring {
             }
             for &(x, y) in &inside {
                 let there = reference.picture.pixel(x, y).filter(|there| there.delta_e(color.rgb) > APART);
-                let Some((there, got)) = there.zip(painted.pixel(x, y)) else { continue };
-                let off = got.delta_e(color.rgb);
+                let own = drawing.picture.pixel(x, y);
+                let Some(((there, got), own)) = there.zip(painted.pixel(x, y)).zip(own) else { continue };
+                // Light and shade of the area itself are no leak.
+                let off = got.delta_e(color.rgb).min(got.delta_e(own));
                 apart += 1;
                 leaked += usize::from(off > APART && got.delta_e(there) < off);
             }
