@@ -24,7 +24,7 @@ pub struct Conditioning {
     /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
     /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
     pub concat: Option<Tensor>,
-    /// What a sketch adds to the network on its way down, as [`Codec::sketch`] makes it; empty for most models. In a run that has
+    /// Features that a sketch adds to the network on its way down, as [`Codec::sketch`] makes them; empty for most models. In a run that has
     /// some in one branch, a branch without counts as zeros.
     pub features: Vec<Tensor>,
     /// What a network that embeds its guidance (LCM) is told of it: one less than the scale it is to imitate. `None`: 0.
@@ -244,8 +244,8 @@ pub trait Codec {
         })
     }
 
-    /// What a sketch adds to the network on its way down: [n, 3, cell·h, cell·w] in -1..=1, lines at 1 on a ground of -1 → a tensor for
-    /// the network's first layer, [n, channels, h, w], and one for each of its levels.
+    /// Makes the features that a sketch adds to the network on its way down: [n, 3, cell·h, cell·w] in -1..=1, lines at 1 on a ground of
+    /// -1 → a tensor for the network's first layer, [n, channels, h, w], and one for each of its levels.
     ///
     /// # Errors
     /// [`Error::MissingFile`] for a model that reads no sketches, as by default; [`Error::Shape`] for another shape.

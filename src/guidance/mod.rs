@@ -207,7 +207,7 @@ pub trait Guidance: Send {
         Ok(Vec::new())
     }
 
-    /// Before `begin`: the prompt with the places of its words in the context, for a method that puts another context in place of the
+    /// Gives the prompt, before `begin`, with the places of its words in the context, for a method that puts another context in place of the
     /// text encoder's. `None`, the default, leaves it as it is.
     ///
     /// # Errors

@@ -170,9 +170,9 @@ pub struct Model {
     vision: VisionTower,
     unet: UNet,
     unet_config: UnetConfig,
-    /// What reads sketches, in a model that colors them like reference pictures. Such a model reads no words.
+    /// The network that reads sketches, in a model that colors them like reference pictures. Such a model reads no words.
     sketch_encoder: Option<SketchEncoder>,
-    /// See [`OwnDefaults`].
+    /// Whether patches stand beside words, as [`OwnDefaults`] says.
     patches_are_words: bool,
     vae: Autoencoder,
     /// The tensors of the networks, by part: to change some and share the others.

@@ -131,7 +131,8 @@ impl Model {
     }
 }
 
-/// What sketches add for all inputs, and whether it is the same for each, so that its rows go round. It is made for all of them otherwise.
+/// The features of sketches for all inputs, and whether they are the same for each, so that their rows go round. Rows are made for all
+/// inputs otherwise.
 fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
     let each: Vec<&[Tensor]> = inputs.iter().map(|input| &*input.conditioning.features).collect();
     let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();

@@ -73,7 +73,7 @@ impl VisionTower {
         Ok(vision)
     }
 
-    /// What takes the text encoder's states to the space of the tokens, [projection_dim, width] f32, if a checkpoint has it.
+    /// The matrix that takes the text encoder's states to the space of the tokens, [projection_dim, width] f32, if a checkpoint has it.
     pub(super) fn text_projection(&self) -> Result<Option<Tensor>> {
         Ok(self.loaded()?.text_projection.as_ref().map(Tensor::shallow_clone))
     }

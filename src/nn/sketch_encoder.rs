@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-/// How errors call a configuration that came from no file.
+/// The name of a configuration from no file, for errors.
 const NAME: &str = "SketchEncoderConfig";
 /// Grids between a picture and its latent.
 const HALVINGS: usize = 3;
@@ -74,7 +74,7 @@ impl SketchEncoderConfig {
 /// Source: `MultiEncoder` of ColorizeDiffusion (arXiv 2401.01456).
 #[derive(Debug)]
 pub struct SketchEncoder {
-    /// From the picture's size to the latent's.
+    /// Convolutions from the picture's size to the latent's.
     model: Vec<Conv2d>,
     zero_layer: Conv2d,
     /// Two convolutions for each level, the first of which halves the grid; not that of the smallest level.
@@ -127,13 +127,13 @@ impl SketchEncoder {
         Ok(encoder)
     }
 
-    /// What it was made from.
+    /// Its configuration.
     pub const fn config(&self) -> &SketchEncoderConfig {
         &self.config
     }
 
-    /// What a sketch adds to the UNet, the same at every step: [b, 3, 8h, 8w] in -1..=1, lines at 1 on a ground of -1 → a tensor for the
-    /// UNet's first layer, [b, channels, h, w], and one for each of its levels, in this network's kind.
+    /// Makes the features that a sketch adds to the UNet, the same at every step: [b, 3, 8h, 8w] in -1..=1, lines at 1 on a ground of -1 → a
+    /// tensor for the UNet's first layer, [b, channels, h, w], and one for each of its levels, in this network's kind.
     ///
     /// # Errors
     /// [`Error::Shape`] if it has other channels, or sides that are no multiples of 8.

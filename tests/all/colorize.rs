@@ -96,7 +96,7 @@ impl Upstream {
         Ok(Self { unet, encoder, tokens, injects: false, parts: false, outputs: RefCell::default() })
     }
 
-    /// What the UNet puts out for each branch of a run of one step.
+    /// Outputs of the UNet for each branch of a run of one step.
     fn branches(&self, colors: Colorize, combine: impl Combine + 'static) -> Result<BTreeMap<Branch, Tensor>> {
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1, impasto::diffusion::Spacing::Leading)?;
         let outputs = self.run(colors, combine, schedule)?;

@@ -117,7 +117,7 @@ fn words_name_parts_of_the_reference_for_other_methods() -> Result<()> {
     Ok(())
 }
 
-/// What is added to a request.
+/// An addition to a request.
 type With<'a> = &'a dyn for<'p> Fn(Request<'p>) -> Request<'p>;
 
 #[test]
@@ -195,6 +195,9 @@ fn wrong_uses_are_named() -> Result<()> {
         let error = pipeline.request("").steps(2).guide(colors).run().unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
+    let names = "hair, ".repeat(300);
+    let error = pipeline.request(names).steps(2).guide(colors(&both)).run().unwrap_err().to_string();
+    assert!(error.contains("names in the prompt is 300; expected at most 256"), "{error}");
     let mut painter = Pipeline::builder().build()?;
     let error = painter.request("1girl").steps(2).guide(colors(&both)).run().unwrap_err().to_string();
     assert!(error.contains("the sketch encoder") && error.contains("ControlNet"), "{error}");

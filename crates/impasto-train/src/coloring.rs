@@ -11,7 +11,7 @@ const TOLERANCE: u32 = 1;
 const LEAST: usize = 60;
 /// Distance in pixels from the border of a part from which on its pixels count.
 const INSIDE: u32 = 3;
-/// What is empty in a sketch.
+/// Classes of a sketch's empty areas.
 const EMPTY: [Class; 3] = [Class::Background, Class::Sky, Class::Ground];
 /// CIEDE2000 that the color of an empty area and the reference's at the same place must differ by for a leak to be told, and that a leak
 /// is off by.

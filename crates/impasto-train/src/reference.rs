@@ -45,7 +45,7 @@ const SHOWN: u64 = 4;
 const GUIDANCE: f64 = 2.0;
 /// Channels of the sketch encoder's first convolutions.
 const WIDTHS: [i64; 4] = [8, 16, 32, 64];
-/// What numbers of references begin with, so that none is the drawing that is colored.
+/// First number of references, so that none is the drawing that is colored.
 const REFERENCES: u64 = 1 << 40;
 
 /// Teaches a model to color the outlines of a drawing like another drawing, of the same things in the same colors and in another pose: to
@@ -86,15 +86,15 @@ struct Batch {
     x0: Tensor,
     /// Their lines, [n, 3, H, W] in -1..=1.
     sketches: Tensor,
-    /// What the vision tower sees of the references, [n, 3, s, s].
+    /// References as the vision tower sees them, [n, 3, s, s].
     references: Tensor,
     /// 0 where a reference is left out, else 1, [n, 1, 1].
     shown: Tensor,
 }
 
 impl ReferenceTask {
-    /// A task whose shards are of `batch` drawings, and whose model is written to `folder` whenever it is measured. `latents` are those of the drawings from seed 0 on, `held_out` those from
-    /// [`HELD_OUT`](super::HELD_OUT) on. The networks compute in `kind`.
+    /// A task whose shards are of `batch` drawings, and whose model is written to `folder` whenever it is measured. `latents` are those of
+    /// the drawings from seed 0 on, `held_out` those from [`HELD_OUT`](super::HELD_OUT) on. The networks compute in `kind`.
     ///
     /// # Errors
     /// Those of reading the embedded model.

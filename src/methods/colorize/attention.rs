@@ -1,4 +1,4 @@
-//! How strongly a picture attends to its reference, site by site.
+//! The strength of attention to the reference, site by site, and which cells read which tokens.
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place};
 use crate::branch::Branch;
@@ -17,7 +17,7 @@ use tch::{Kind, Tensor};
 pub struct ReferenceScales {
     /// Everywhere.
     pub all: f64,
-    /// In the contracting half.
+    /// Factor in the contracting half.
     pub encoder: f64,
     /// At the latent's size.
     pub high: f64,
@@ -25,7 +25,7 @@ pub struct ReferenceScales {
     pub middle: f64,
     /// At a quarter of it and below.
     pub low: f64,
-    /// In the bottleneck.
+    /// Factor in the bottleneck.
     pub bottom: f64,
 }
 
@@ -71,7 +71,7 @@ pub struct FigureAndGround {
     pub sketch: Region,
     /// The figure in the reference.
     pub reference: Region,
-    /// What a cell's share of the figure exceeds where it is the figure's, 0..=1. Default 0.5.
+    /// Least share of the figure in a cell that is the figure's, 0..=1. Default 0.5.
     pub threshold: f64,
     /// Factor of what the figure reads, 0..=4. Default 1.
     pub figure: f64,
@@ -100,7 +100,7 @@ impl FigureAndGround {
     }
 }
 
-/// What of the picture reads which tokens.
+/// Figure and background of a picture with the tokens that each reads.
 #[derive(Debug)]
 pub(super) struct Parted {
     /// Tokens of what is behind the reference's figure, [1, tokens, width].
@@ -115,7 +115,7 @@ pub(super) struct Parted {
 }
 
 impl Parted {
-    /// What the cells of a call read, of what they all read of the figure's tokens: [n, cells, dim].
+    /// Replaces what all cells of a call read of the figure's tokens by what each is to read, [n, cells, dim].
     fn read(&self, at: &At<'_>, figure: &Tensor) -> Result<Tensor> {
         let (of_figure, of_ground, merge) = self.shares;
         let n = at.images.end - at.images.start;

@@ -20,7 +20,7 @@ pub struct Injection {
     pub reference: f64,
     /// Weight, 0..=3, of the reference's own lines in its passes. Default 0.
     pub sketch: f64,
-    /// When it acts. Default: the whole run.
+    /// The evaluations in which it acts. Default: the whole run.
     pub window: Window,
 }
 

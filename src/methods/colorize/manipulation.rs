@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::{Kind, Tensor};
 
-/// How strongly the tokens that resemble the control text least are moved the other way, beside the others.
+/// Factor of the move away of tokens that resemble the control text least.
 const RATIO: f64 = 2.0;
 /// Largest scale that is accepted; the original application ends at 15.
 const LARGEST: f64 = 100.0;
@@ -31,18 +31,18 @@ pub struct Manipulation {
     pub scale: f64,
     /// Takes what the tokens have of the anchor away first.
     pub enhance: bool,
-    /// Where the five ranges of resemblance to the control text end, rising, each in 0..=1.
+    /// Ends of the first four of five ranges of resemblance to the control text, rising, each in 0..=1.
     pub thresholds: [f64; 4],
 }
 
 /// Texts of a manipulation as unit vectors beside the tokens, [width] each.
 #[derive(Debug)]
 pub struct Texts {
-    /// That of [`Manipulation::target`].
+    /// The vector of [`Manipulation::target`].
     pub target: Tensor,
-    /// That of [`Manipulation::anchor`].
+    /// The vector of [`Manipulation::anchor`].
     pub anchor: Option<Tensor>,
-    /// That of [`Manipulation::control`].
+    /// The vector of [`Manipulation::control`].
     pub control: Option<Tensor>,
 }
 
@@ -199,7 +199,7 @@ pub fn local_weights(resemblances: &Tensor, missing: &Tensor, thresholds: [f64; 
     Ok(weights.f_mul(missing)?.f_mul(&differ.f_to_kind(weights.kind())?)?)
 }
 
-/// How many of the thresholds each number reaches, 0..=4, where the numbers are brought to 0..=1 as a whole.
+/// Counts the thresholds that each number reaches, 0..=4, after the numbers as a whole were brought to 0..=1.
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) only.

@@ -33,6 +33,8 @@ use tch::{Kind, Tensor};
 
 /// Seed of the noise that an injected reference gets, whatever the run's.
 const NOISE_SEED: u64 = 0x0c01_0122;
+/// Most names that a prompt may have for parts of the reference.
+const MOST_NAMES: usize = 256;
 /// Share of the color in the picture of a manipulation; the rest is the reference.
 const COLORED: f64 = 0.7;
 /// Colors of the five ranges of resemblance to a control text: deep blue, blue, green, orange, brown.
@@ -80,6 +82,9 @@ pub struct Colorize {
     manipulations: Vec<Manipulation>,
     injection: Option<Injection>,
     parts: Option<FigureAndGround>,
+    /// The reference as the prompt's names were compared with it, for the run that begins.
+    #[serde(skip)]
+    looked: Option<Read>,
     #[serde(skip)]
     run: Option<Coloring>,
 }
@@ -88,9 +93,9 @@ pub struct Colorize {
 #[derive(Debug)]
 struct Coloring {
     read: Read,
-    /// What the sketch adds.
+    /// Features of the sketch.
     features: Vec<Tensor>,
-    /// What a blank sheet adds.
+    /// Features of a blank sheet.
     blank: Vec<Tensor>,
     /// Steps without the reference.
     off: Vec<Range<usize>>,
@@ -104,7 +109,7 @@ struct Coloring {
 #[derive(Debug)]
 struct Injected {
     hook: Injecting,
-    /// What its own lines add.
+    /// Features of its own lines.
     features: Vec<Tensor>,
     /// Its latent and the noise that is put into it, [1, 4, h, w].
     latent: Tensor,
@@ -112,7 +117,7 @@ struct Injected {
     images: i64,
 }
 
-/// What is read of a reference.
+/// A reference as it is read.
 #[derive(Debug)]
 struct Read {
     /// [1, tokens, width], changed by words.
@@ -143,6 +148,7 @@ impl Colorize {
             manipulations: Vec::new(),
             injection: None,
             parts: None,
+            looked: None,
             run: None,
         }
     }
@@ -179,7 +185,7 @@ impl Colorize {
 
 /// # How strongly it acts
 impl Colorize {
-    /// What the features of the sketch are multiplied by, 0..=3. Default 1.
+    /// Sets the factor of the sketch's features, 0..=3. Default 1.
     pub const fn sketch_strength(mut self, strength: f64) -> Self {
         self.strength = strength;
         self
@@ -232,12 +238,12 @@ impl Colorize {
 }
 
 impl Colorize {
-    /// What is read of the reference; `None`: there is none.
+    /// Reads the reference; `None` if there is none.
     fn read(&self, codec: &dyn Codec) -> Result<Option<Read>> {
         self.reference.as_ref().map(|reference| self.read_of(reference, codec)).transpose()
     }
 
-    /// What is read of a picture.
+    /// Reads a picture as a reference.
     fn read_of(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
         if reference.width() == 0 || reference.height() == 0 {
             return Err(Error::parameter("reference", format!("{} pixels", reference.size()), "a picture with pixels"));
@@ -379,14 +385,20 @@ impl Guidance for Colorize {
     }
 
     fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
+        self.looked = None;
         let text = prompt.text();
         let pieces = pieces(text);
         if pieces.is_empty() || self.whole {
             return Ok(None);
         }
+        if pieces.len() > MOST_NAMES {
+            let expected = format!("at most {MOST_NAMES}, as each is compared with every patch of the reference");
+            return Err(Error::parameter("names in the prompt", pieces.len(), expected));
+        }
         let Some(read) = self.read(codec)? else { return Ok(None) };
         let names: Vec<&str> = pieces.iter().filter_map(|piece| text.get(piece.clone())).collect();
         let places = shown(&read.tokens, &names, codec)?;
+        self.looked = Some(read);
         Ok(Some(Prompt::naming(text, &pieces.into_iter().zip(places).collect::<Vec<_>>())))
     }
 
@@ -402,7 +414,8 @@ impl Guidance for Colorize {
         let blank = strong(setup.codec.sketch(&Tensor::f_full_like(&sketch, -1.0)?)?)?;
         let empty = setup.codec.text_pair("", "")?;
         let without = || Read { tokens: empty.context.shallow_clone(), pictures: Vec::new() };
-        let read = self.read(setup.codec)?.unwrap_or_else(without);
+        let looked = self.looked.take().map(Ok);
+        let read = looked.or_else(|| self.read(setup.codec).transpose()).transpose()?.unwrap_or_else(without);
 
         let cross: Vec<_> = setup.sites.iter().filter(|site| site.is_cross()).collect();
         let own = self.sites.clone().unwrap_or_else(|| vec![1.0; cross.len()]);

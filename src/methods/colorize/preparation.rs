@@ -8,7 +8,7 @@ use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// How a sketch is drawn.
+/// The kinds of ink and paper of a sketch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Ink {

@@ -14,7 +14,7 @@ pub struct AddedConditions {
     pub timestep_cond: Option<Tensor>,
     /// What ControlNets add to the UNet; they themselves do not read it.
     pub residuals: Option<Residuals>,
-    /// What a sketch encoder adds to the hidden states on the way down, before they are kept for the way up: after the first layer,
+    /// Features of a sketch, added to the hidden states on the way down before they are kept for the way up: after the first layer,
     /// [1 or b, channels, h, w], and after each level. Empty for most models.
     pub features: Vec<Tensor>,
 }
