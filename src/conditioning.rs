@@ -231,7 +231,7 @@ pub trait Codec {
         Err(Error::MissingFile { file, place, hint: "pictures are understood by a codec that implements `vision`" })
     }
 
-    /// A whole text as a unit vector beside the tokens of pictures ([`Codec::vision`]), [width] f32.
+    /// Makes a unit vector of a whole text, f32, as wide as the tokens of pictures ([`Codec::vision`]) and beside them.
     ///
     /// # Errors
     /// [`Error::MissingFile`] without a text encoder that has a projection, as by default.

@@ -35,7 +35,7 @@ pub struct Manipulation {
     pub thresholds: [f64; 4],
 }
 
-/// Texts of a manipulation as unit vectors beside the tokens, [width] each.
+/// Texts of a manipulation as unit vectors beside the tokens.
 #[derive(Debug)]
 pub struct Texts {
     /// The vector of [`Manipulation::target`].
