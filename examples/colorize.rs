@@ -39,8 +39,8 @@ fn main() -> Result<()> {
         anchor: Some("brown hair".into()),
         control: Some("hair".into()),
         // Nearly all that is not hair stays as it is.
-        thresholds: [0.01, 0.02, 0.6, 0.8],
-        ..Manipulation::new("yellow hair", 10.0)
+        thresholds: [0.001, 0.002, 0.6, 0.7],
+        ..Manipulation::new("yellow hair", 9.0)
     };
     println!("{manipulation}");
     let colors = Colorize::new(&sketch, reference).ink(Ink::Light).manipulate([manipulation]);
