@@ -3,7 +3,7 @@
 use super::family::ModelFamily;
 use super::recognize::Contents;
 use super::single::SingleFile;
-use super::source::{COLORIZER, EmbeddedFile, Source, TINY};
+use super::source::{EmbeddedFile, Source, colorizer, tiny};
 use super::{Tensors, Weights, parse_safetensors, read_safetensors};
 use crate::error::{Error, Result};
 use crate::files;
@@ -69,8 +69,8 @@ impl Checkpoint {
         }
         let mut notes = Vec::new();
         let place = match source {
-            Source::Embedded => Place::Embedded { name: "the embedded model", file: TINY },
-            Source::EmbeddedColorizer => Place::Embedded { name: "the embedded colorizer", file: COLORIZER },
+            Source::Embedded => Place::Embedded { name: "the embedded model", file: tiny },
+            Source::EmbeddedColorizer => Place::Embedded { name: "the embedded colorizer", file: colorizer },
             Source::Dir(path) => {
                 let alone = path.join("config.json").is_file() && !path.join("model_index.json").is_file();
                 Place::Folder { path: path.clone(), alone }

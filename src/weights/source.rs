@@ -110,21 +110,27 @@ impl Source {
 /// Finds a file of an embedded model by its path in a diffusers folder.
 pub(super) type EmbeddedFile = fn(&str) -> Option<&'static [u8]>;
 
-/// The embedded model's files; none without the feature.
-pub(super) const TINY: EmbeddedFile = |file| {
-    #[cfg(feature = "tiny")]
-    return impasto_tiny::file(file);
-    #[cfg(not(feature = "tiny"))]
-    return None.filter(|_: &&[u8]| file.is_empty());
-};
+/// Finds a file of the embedded model.
+#[cfg(feature = "tiny")]
+pub(super) fn tiny(file: &str) -> Option<&'static [u8]> {
+    impasto_tiny::file(file)
+}
 
-/// The embedded colorizer's files, and those that it shares with the embedded model; none without the feature.
-pub(super) const COLORIZER: EmbeddedFile = |file| {
-    #[cfg(feature = "tiny-colorizer")]
-    return impasto_tiny_colorizer::file(file).or_else(|| TINY(file));
-    #[cfg(not(feature = "tiny-colorizer"))]
-    return None.filter(|_: &&[u8]| file.is_empty());
-};
+#[cfg(not(feature = "tiny"))]
+pub(super) fn tiny(_: &str) -> Option<&'static [u8]> {
+    None
+}
+
+/// Finds a file of the embedded colorizer, or one that it shares with the embedded model.
+#[cfg(feature = "tiny-colorizer")]
+pub(super) fn colorizer(file: &str) -> Option<&'static [u8]> {
+    impasto_tiny_colorizer::file(file).or_else(|| tiny(file))
+}
+
+#[cfg(not(feature = "tiny-colorizer"))]
+pub(super) fn colorizer(_: &str) -> Option<&'static [u8]> {
+    None
+}
 
 #[cfg(test)]
 mod tests {

@@ -10,7 +10,7 @@ use impasto::methods::{ColorForce, Colorize, ImageGuidance, PaintWithWords, Pert
 use impasto::pipeline::Request;
 use impasto::saliency::{Daam, Saliency};
 use impasto::sampler::Batching;
-use impasto::{Pipeline, Raster, Result, Rgb, Source};
+use impasto::{Pipeline, Raster, Result, Rgb, Source, Window};
 
 const PARTS: &str = "eyes, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
@@ -143,6 +143,8 @@ fn every_method_works_beside_it() -> Result<()> {
     for (name, with) in others {
         assert_ne!(run(colors(&both), with)?, plain, "{name}");
     }
+    let injected = || colors(&both).inject(Injection::default());
+    assert_ne!(run(injected(), &|request| request.guide(ColorForce::exact("hair", GOLD)))?, plain, "injected");
     let all = run(colors(&both), &|request| others.iter().fold(request, |request, (_, with)| with(request)))?;
     assert_ne!(all, plain);
     assert_eq!(
@@ -194,6 +196,11 @@ fn wrong_uses_are_named() -> Result<()> {
     ] {
         let error = pipeline.request("").steps(2).guide(colors).run().unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
+    }
+    let unread =
+        pipeline.request("").negative("hat").steps(2).guide(colors(&both).window(Window::timesteps(0..=0))).run()?;
+    for said in ["the negative prompt was not read", "no step of this run reads the reference"] {
+        assert!(unread.notes.iter().any(|note| note.contains(said)), "{:?}", unread.notes);
     }
     let names = "hair, ".repeat(300);
     let error = pipeline.request(names).steps(2).guide(colors(&both)).run().unwrap_err().to_string();

@@ -101,6 +101,8 @@ struct Coloring {
     off: Vec<Range<usize>>,
     /// Whether there is a step with it.
     acts: bool,
+    /// Whether there is a negative prompt, which nothing reads.
+    negative: bool,
     scaling: Scaling,
     injected: Option<Injected>,
 }
@@ -433,7 +435,7 @@ impl Guidance for Colorize {
         let scaling = Scaling { factors, parted: self.parted(setup, &off)?, readers: Vec::new() };
         let injected = self.injected(setup, &empty)?;
         let _ = setup.add(WITHOUT_SKETCH, Branch::Cond, "", empty)?;
-        self.run = Some(Coloring { read, features, blank, off, acts, scaling, injected });
+        self.run = Some(Coloring { read, features, blank, off, acts, negative: false, scaling, injected });
         Ok(())
     }
 
@@ -443,6 +445,7 @@ impl Guidance for Colorize {
         {
             injected.hook.readers.push((branch.branch, branch.like == Branch::Uncond));
         }
+        run.negative |= branch.branch == Branch::Uncond && !branch.prompt.trim().is_empty();
         if branch.like == Branch::Cond {
             run.scaling.readers.push(branch.branch);
         }
@@ -493,9 +496,11 @@ impl Guidance for Colorize {
     }
 
     fn notes(&self) -> Vec<String> {
-        let never = self.run.as_ref().is_some_and(|run| !run.acts && self.reference.is_some());
-        let note = format!("no step of this run reads the reference: its window is {}", self.window);
-        if never { vec![note] } else { Vec::new() }
+        let Some(run) = &self.run else { return Vec::new() };
+        let never = !run.acts && self.reference.is_some();
+        let never = never.then(|| format!("no step of this run reads the reference: its window is {}", self.window));
+        let negative = run.negative.then(|| "the negative prompt was not read: this model reads no words".to_owned());
+        never.into_iter().chain(negative).collect()
     }
 
     fn report(&self) -> Result<Option<Report>> {
