@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::micro_conditioning::MicroConditioning;
 use crate::prompt::Prompt;
 use crate::raster::Raster;
+use crate::reference::{Feature, Part, ReferenceFeatures};
 use crate::step::Grid;
 use crate::vision::{View, Vision};
 use std::ops::Range;
@@ -27,6 +28,8 @@ pub struct Conditioning {
     /// Features that a sketch adds to the network on its way down, as [`Codec::sketch`] makes them; empty for most models. In a run that has
     /// some in one branch, a branch without counts as zeros.
     pub features: Vec<Tensor>,
+    /// Features of a reference for the network's way up; `None` for most models. Those of one branch act in all that are evaluated with it.
+    pub reference: Option<ReferenceFeatures>,
     /// What a network that embeds its guidance (LCM) is told of it: one less than the scale it is to imitate. `None`: 0.
     pub guidance: Option<f64>,
     /// Whether the branch varies the negative prompt, so that what goes without the negative prompt goes without it too. A run fills
@@ -45,6 +48,7 @@ impl Conditioning {
             micro: None,
             concat: None,
             features: Vec::new(),
+            reference: None,
             guidance: None,
             against: false,
             later: Vec::new(),
@@ -140,6 +144,7 @@ impl Conditioning {
             micro: self.micro,
             concat: share(&self.concat),
             features: self.features.iter().map(Tensor::shallow_clone).collect(),
+            reference: self.reference.as_ref().map(ReferenceFeatures::share),
             guidance: self.guidance,
             against: self.against,
             later: self.later.iter().map(|(from, part)| (*from, part.share())).collect(),
@@ -158,12 +163,17 @@ impl Conditioning {
             })
         };
         let optional = |tensor: &Option<Tensor>| tensor.as_ref().map(cut).transpose();
+        let mut reference = self.reference.as_ref().map(ReferenceFeatures::share);
+        if let Some((figure, _)) = reference.as_mut().and_then(|reference| reference.figure.as_mut()) {
+            *figure = cut(figure)?;
+        }
         Ok(Self {
             context: cut(&self.context)?,
             pooled: optional(&self.pooled)?,
             micro: self.micro,
             concat: optional(&self.concat)?,
             features: self.features.iter().map(cut).collect::<Result<_>>()?,
+            reference,
             guidance: self.guidance,
             against: self.against,
             later: self
@@ -254,6 +264,31 @@ pub trait Codec {
         let hint =
             "sketches are read by a model made for them, such as ColorizeDiffusion; other models take a ControlNet";
         Err(Error::MissingFile { file, place, hint })
+    }
+
+    /// Marks tokens of a reference as those of a part of it, [1, tokens, width], for a model that tells parts apart. `threshold` is what the
+    /// part's mask was cut at, 0..=1. Other models take tokens as they are, which is the default.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tokens of another width.
+    fn part_tokens(&self, tokens: &Tensor, _part: Part, _threshold: f64) -> Result<Tensor> {
+        Ok(tokens.shallow_clone())
+    }
+
+    /// Makes the features of a reference for the network's way up, f32, the smallest grid first. `latent` is that of the picture at the run's
+    /// size, `tokens` those of the tower, `ratios` the picture's own height and width by the run's. Empty for a model that reads
+    /// none, as by default.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tensors that do not fit the model.
+    fn reference_features(
+        &self,
+        _of: Feature,
+        _latent: &Tensor,
+        _tokens: &Tensor,
+        _ratios: [f64; 2],
+    ) -> Result<Vec<Tensor>> {
+        Ok(Vec::new())
     }
 
     /// Side of a latent cell in pixels.

@@ -65,6 +65,7 @@ pub mod pipeline;
 pub mod prompt;
 pub mod raster;
 mod recipe;
+pub mod reference;
 pub mod saliency;
 pub mod sampler;
 mod size;

@@ -5,13 +5,29 @@ use super::site::AttentionSite;
 use super::views::{Probs, Scores};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
+use crate::reference::Part;
 use crate::step::{Grid, Step};
 use std::fmt;
 use std::ops::Range;
 use tch::Tensor;
 
-/// Makes keys and values, [b, heads, tokens, d], of a context.
-pub(super) type Project<'a> = dyn Fn(&Tensor) -> Result<(Tensor, Tensor)> + 'a;
+/// The projections of a site. A function of a context to keys and values is one.
+pub(crate) trait Projections {
+    /// Keys and values, [b, heads, tokens, d] each, of a context, [b, tokens, dim].
+    fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)>;
+
+    /// Queries, keys and values as the site's adapter for a part of the picture makes them. `rows` are the rows of the call whose cells make
+    /// the queries. `None`: the site has no such adapter, as by default.
+    fn adapted(&self, _part: Part, _rows: Range<i64>, _context: &Tensor) -> Result<Option<[Tensor; 3]>> {
+        Ok(None)
+    }
+}
+
+impl<F: Fn(&Tensor) -> Result<(Tensor, Tensor)>> Projections for F {
+    fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)> {
+        self(context)
+    }
+}
 
 /// The call that a hook sees: its site, step, branch, images and queries.
 #[derive(Clone)]
@@ -29,7 +45,9 @@ pub struct At<'a> {
     pub grid: Grid,
     pub(super) q: &'a Tensor,
     pub(super) values: Option<&'a Tensor>,
-    pub(super) project: &'a Project<'a>,
+    /// The rows of the call that are this branch's.
+    pub(super) rows: Range<i64>,
+    pub(super) project: &'a dyn Projections,
 }
 
 impl fmt::Debug for At<'_> {
@@ -96,8 +114,19 @@ impl At<'_> {
     /// Plain attention of this call's queries over another context ([n, tokens, dim]), projected by the site's own weights,
     /// [n, queries, heads · head_dim]; no hooks.
     pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
-        let (k, v) = (self.project)(&context.f_to_kind(self.q.kind())?)?;
+        let (k, v) = self.project.keys_values(&context.f_to_kind(self.q.kind())?)?;
         kernel::plain(self.q, &k, &v)
+    }
+
+    /// As [`attend`](Self::attend), with queries, keys and values changed by the site's adapter for a part of the picture. `None`: the site
+    /// has no such adapter. Models with adapters are ColorizeDiffusion v1.5 and some of v2.
+    ///
+    /// # Errors
+    /// [`Error::Torch`] if the context does not fit the site.
+    pub fn attend_adapted(&self, part: Part, context: &Tensor) -> Result<Option<Tensor>> {
+        let context = context.f_to_kind(self.q.kind())?;
+        let adapted = self.project.adapted(part, self.rows.clone(), &context)?;
+        adapted.map(|[q, k, v]| kernel::plain(&q, &k, &v)).transpose()
     }
 }
 

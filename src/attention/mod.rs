@@ -32,6 +32,7 @@ mod site;
 mod tap;
 mod views;
 
+pub(crate) use hook::Projections;
 pub use hook::{At, CrossAttentionHook, Interest};
 pub(crate) use kernel::{add_repeated, repeated};
 pub use kv_cache::KvCache;

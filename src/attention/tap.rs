@@ -1,6 +1,6 @@
 //! [`Tap`]: hooks on their way through a network.
 
-use super::hook::Project;
+use super::hook::Projections;
 use super::kernel::repeated;
 use super::kv_cache::KvCache;
 use super::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Scores, kernel};
@@ -84,7 +84,7 @@ struct Attached<'a> {
 struct CallSite<'a> {
     site: &'a AttentionSite,
     wanted: Interest,
-    project: &'a Project<'a>,
+    project: &'a dyn Projections,
 }
 
 impl<'a> Tap<'a> {
@@ -142,17 +142,28 @@ impl<'a> Tap<'a> {
         context: &Tensor,
         project: impl Fn(&Tensor) -> Result<(Tensor, Tensor)>,
     ) -> Result<Tensor> {
+        self.attend_projected(site, q, context, &project)
+    }
+
+    /// As [`attend`](Self::attend), at a site that may have adapters.
+    pub(crate) fn attend_projected(
+        &mut self,
+        site: &AttentionSite,
+        q: &Tensor,
+        context: &Tensor,
+        project: &dyn Projections,
+    ) -> Result<Tensor> {
         let Some(live) = &mut self.0 else {
-            let (k, v) = keys_values(site, context, &project)?;
+            let (k, v) = keys_values(site, context, project)?;
             return kernel::plain(q, &k, &v);
         };
         let branches = live.call.branches;
         let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
         let (q, context) =
             (&live.stacked(site, q, "the queries of a site")?, &live.stacked(site, context, "the context of a site")?);
-        let spot = CallSite { site, wanted: live.wanted(site, branches), project: &project };
+        let spot = CallSite { site, wanted: live.wanted(site, branches), project };
         if !spot.wanted.contains(Interest::CONTEXT) {
-            let (k, v) = live.keys_values(site, context, &project)?;
+            let (k, v) = live.keys_values(site, context, project)?;
             return live.hooked(&spot, branches, q, &k, &v);
         }
         // Contexts may end up with different numbers of tokens, so each branch goes alone.
@@ -168,7 +179,7 @@ impl<'a> Tap<'a> {
                     got => Err(misshapen("context", got, format!("[{n}, tokens, {dim}]"))),
                 }
             })?;
-            let (k, v) = keys_values(site, &context.f_to_kind(q.kind())?, &project)?;
+            let (k, v) = keys_values(site, &context.f_to_kind(q.kind())?, project)?;
             let wanted = live.wanted(site, &[branch]);
             parts.push(live.hooked(&CallSite { wanted, ..spot }, &[branch], &q, &k, &v)?);
         }
@@ -220,6 +231,7 @@ impl Attached<'_> {
         mut f: impl FnMut(&mut dyn CrossAttentionHook, &At<'_>) -> Result<()>,
     ) -> Result<()> {
         let (site, step, images) = (spot.site, self.call.step, self.call.images.clone());
+        let row = self.call.branches.iter().position(|own| *own == branch).unwrap_or_default() as i64 * self.images();
         let at = At {
             site,
             step,
@@ -228,6 +240,7 @@ impl Attached<'_> {
             grid: self.call.grid.halved(site.halvings),
             q,
             values,
+            rows: row..row + self.images(),
             project: spot.project,
         };
         for (i, hook) in &mut self.hooks {
@@ -248,7 +261,7 @@ impl Attached<'_> {
         &mut self,
         site: &AttentionSite,
         context: &Tensor,
-        project: &Project<'_>,
+        project: &dyn Projections,
     ) -> Result<(Tensor, Tensor)> {
         if !site.is_cross() {
             return keys_values(site, context, project);
@@ -388,8 +401,8 @@ impl Attached<'_> {
 }
 
 /// Keys and values; those of a prompt are laid out by head, so that no step lays them out again.
-fn keys_values(site: &AttentionSite, context: &Tensor, project: &Project<'_>) -> Result<(Tensor, Tensor)> {
-    let (k, v) = project(context)?;
+fn keys_values(site: &AttentionSite, context: &Tensor, project: &dyn Projections) -> Result<(Tensor, Tensor)> {
+    let (k, v) = project.keys_values(context)?;
     Ok(if site.is_cross() { (k.f_contiguous()?, v.f_contiguous()?) } else { (k, v) })
 }
 

@@ -1,9 +1,10 @@
 //! Models made of a model: with LoRAs, with words that were learned.
 
+use super::colorizer::Colorizer;
 use super::text_encoders::TextEncoder;
 use super::{Model, hex};
 use crate::error::Result;
-use crate::nn::{ClipText, SketchEncoder, Taesd, UNet};
+use crate::nn::{ClipText, Taesd, UNet};
 use crate::weights::{Embedding, Lora, Parts, Weights, share};
 use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
@@ -100,8 +101,8 @@ impl Model {
             Ok(TextEncoder { part: part.clone(), tokenizer, tower })
         })?;
         let unet = UNet::new(&weights("unet", self.kind), &self.unet_config)?;
-        let encoder = self.sketch_encoder.as_ref();
-        let sketch_encoder = encoder.map(|own| SketchEncoder::new(&weights("sketch_encoder", self.kind), own.config()));
+        let remade = |own: &Colorizer| own.remade(&self.unet_config, |part| weights(part, self.kind));
+        let colorizer = self.colorizer.as_ref().map(remade).transpose()?.flatten();
         let vae = self.vae.remade(&weights("vae", self.vae_kind))?;
         let preview = self.preview.as_ref().map(|tiny| Taesd::new(&weights("preview", self.kind), tiny.config()));
         let preview = preview.transpose()?;
@@ -115,7 +116,7 @@ impl Model {
             vision: self.vision.again(),
             unet,
             unet_config: self.unet_config.clone(),
-            sketch_encoder: sketch_encoder.transpose()?,
+            colorizer,
             patches_are_words: self.patches_are_words,
             vae,
             parts,

@@ -14,6 +14,7 @@ use crate::nn::{AddedConditions, ControlNet, ControlNetConfig, Residuals};
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
+use crate::reference::{Feature, Part};
 use crate::size::Size;
 use crate::step::{Grid, Step};
 use crate::vision::{View, Vision};
@@ -575,6 +576,20 @@ impl Codec for Controlled<'_> {
 
     fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
         self.model.sketch(sketch)
+    }
+
+    fn part_tokens(&self, tokens: &Tensor, part: Part, threshold: f64) -> Result<Tensor> {
+        self.model.part_tokens(tokens, part, threshold)
+    }
+
+    fn reference_features(
+        &self,
+        of: Feature,
+        latent: &Tensor,
+        tokens: &Tensor,
+        ratios: [f64; 2],
+    ) -> Result<Vec<Tensor>> {
+        self.model.reference_features(of, latent, tokens, ratios)
     }
 
     fn cell(&self) -> i64 {

@@ -2,6 +2,7 @@
 
 mod adapt;
 mod autoencoder;
+mod colorizer;
 mod configured;
 mod controlled;
 mod identity;
@@ -23,14 +24,16 @@ use crate::conditioning::{self, Codec, Conditioning};
 use crate::diffusion::{Denoiser, Input, Prediction, Predictions, SchedulerConfig, TrainingSchedule};
 use crate::error::{Error, Result};
 use crate::latent_colors::LatentColors;
-use crate::nn::{SketchEncoder, SketchEncoderConfig, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
+use crate::nn::{ReferenceEncoder, Taesd, TaesdConfig, Tiling, UNet, UnetConfig};
 use crate::prompt::Prompt;
 use crate::raster::Raster;
+use crate::reference::{Feature, Part};
 use crate::step::{Grid, Step};
 use crate::text::TextOptions;
 use crate::vision::{View, Vision};
 use crate::weights::{Checkpoint, ModelFamily, Parts, Reading, Source, Tensors, Weights};
 use autoencoder::{Autoencoder, AutoencoderConfig};
+use colorizer::Colorizer;
 use configured::configured;
 use serde::Deserialize;
 use std::cell::{OnceCell, RefCell};
@@ -98,8 +101,8 @@ pub struct Model {
     vision: VisionTower,
     unet: UNet,
     unet_config: UnetConfig,
-    /// The network that reads sketches, in a model that colors them like reference pictures. Such a model reads no words.
-    sketch_encoder: Option<SketchEncoder>,
+    /// What reads sketches and references, in a model that colors the ones like the others. Such a model reads no words.
+    colorizer: Option<Colorizer>,
     /// Whether patches stand beside words, as [`OwnDefaults`] says.
     patches_are_words: bool,
     vae: Autoencoder,
@@ -126,7 +129,6 @@ pub struct Model {
 
 /// Flat latents that are kept: more than a run has, few enough for a service that meets every color and size.
 const FLATS: usize = 64;
-const SKETCH_ENCODER: &str = "sketch_encoder/config.json";
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
 impl Model {
@@ -186,35 +188,23 @@ impl Model {
             Some(family) => family == ModelFamily::Sdxl,
             None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
         };
-        let sketch_encoder = main.has(SKETCH_ENCODER)?.then(|| -> Result<SketchEncoder> {
-            let config = configured(&main, "sketch_encoder", SketchEncoderConfig::from_json)?;
-            let w = main.weights("sketch_encoder", kind, device)?;
-            let encoder = SketchEncoder::new(&w, &config)?;
-            notes.extend(unused(&w));
-            parts.insert("sketch_encoder".into(), w.handed_out());
-            if main.family().is_some() {
-                let licence = "ColorizeDiffusion's published weights are under CC BY-NC-SA 4.0: not for commercial use";
-                notes.push(licence.into()); // a single file, the layout that they come in
-            }
-            Ok(encoder)
-        });
-        let sketch_encoder = sketch_encoder.transpose()?;
+        let colorizer = Colorizer::load(&main, &unet_config, (kind, device), &mut parts, &mut notes)?;
         let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
         for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
             let place = other.as_ref().unwrap_or(&main);
             // SDXL has both, its refiner the second, the others the first.
             let wanted = if part == "text_encoder" { base || !xl } else { xl };
             // Colorizers come without one.
-            let wanted = wanted && (sketch_encoder.is_none() || place.has(&format!("{part}/config.json"))?);
+            let wanted = wanted && (colorizer.is_none() || place.has(&format!("{part}/config.json"))?);
             if wanted {
                 let w = text_encoders.load(part, place, &main, kind, device)?;
-                notes.extend(unused(&w));
+                notes.extend(w.report().notes());
                 parts.insert(part.into(), w.handed_out());
             }
         }
         let w = main.weights("unet", kind, device)?;
         let unet = UNet::new(&w, &unet_config)?;
-        notes.extend(unused(&w));
+        notes.extend(w.report().notes());
         parts.insert("unet".into(), w.handed_out());
         let place = vae.as_ref().unwrap_or(&main);
         let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
@@ -228,14 +218,14 @@ impl Model {
         let w = place.weights("vae", vae_kind, device)?;
         notes.extend(place.notes().into_iter().filter(|_| options.vae.is_some()));
         let vae = Autoencoder::new(&w, &vae_config, options.tiling)?;
-        notes.extend(unused(&w));
+        notes.extend(w.report().notes());
         parts.insert("vae".into(), w.handed_out());
         let scale = vae_config.scale().filter(|scale| options.vae.is_some() && xl != (*scale < 0.15));
         if let Some(scale) = scale {
             notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
         }
         text_encoders.check()?;
-        fits(&unet_config, vae_config.latent_channels(), &text_encoders, sketch_encoder.as_ref())
+        fits(&unet_config, vae_config.latent_channels(), &text_encoders, colorizer.as_ref())
             .map_err(|problem| problem.of(&main))?;
 
         let mut scheduler = match main.text(SCHEDULER)? {
@@ -282,7 +272,7 @@ impl Model {
             vision,
             unet,
             unet_config,
-            sketch_encoder,
+            colorizer,
             patches_are_words: own.patches_are_words,
             vae,
             parts,
@@ -338,7 +328,7 @@ impl Model {
 
     /// Does it color sketches like reference pictures, by [`Colorize`](crate::methods::Colorize)? Such a model reads no words.
     pub const fn colorizes(&self) -> bool {
-        self.sketch_encoder.is_some()
+        self.colorizer.is_some()
     }
 
     /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
@@ -456,7 +446,7 @@ fn fits(
     unet: &UnetConfig,
     channels: i64,
     text: &TextEncoders,
-    sketch: Option<&SketchEncoder>,
+    colorizer: Option<&Colorizer>,
 ) -> std::result::Result<(), Misfit> {
     let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
     if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
@@ -467,7 +457,7 @@ fn fits(
         let expected = format!("expected {channels}, the VAE's latent_channels");
         return misfit("out_channels", unet.out_channels, expected);
     }
-    if let Some(own) = sketch.map(|sketch| &sketch.config().block_out_channels) {
+    if let Some(own) = colorizer.map(|colorizer| &colorizer.sketch.config().block_out_channels) {
         if *own != unet.block_out_channels {
             let value = format!("{:?}", unet.block_out_channels);
             return Err(Misfit {
@@ -512,25 +502,6 @@ impl Misfit {
     }
 }
 
-/// What is odd about a part's weights, in sentences.
-fn unused(weights: &Weights) -> Vec<String> {
-    let report = weights.report();
-    let mut notes = Vec::new();
-    let broken = &report.not_finite;
-    if !broken.is_empty() {
-        let names = broken.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
-        let more = if broken.len() > 10 { format!(", … ({} in all)", broken.len()) } else { String::new() };
-        notes.push(format!("{}: NaNs or infinities in {names}{more}", report.file));
-    }
-    // Text encoders carry a projection that nobody asks for, and SD 2.x a last layer.
-    let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
-    let mut names = report.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
-    if let Some(first) = names.next() {
-        notes.push(format!("{}: {} tensors are not used, {first} among them", report.file, 1 + names.count()));
-    }
-    notes
-}
-
 impl Denoiser for Model {
     fn sites(&self) -> &[AttentionSite] {
         self.unet.sites()
@@ -563,7 +534,7 @@ impl Codec for Model {
     }
 
     fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
-        if self.sketch_encoder.is_some() {
+        if self.colorizer.is_some() {
             return Ok(Prompt::new(first, Vec::new(), 0)); // its words name parts of the reference, which is not known here
         }
         self.text_encoders.prompt([first, second])
@@ -571,7 +542,7 @@ impl Codec for Model {
 
     fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
-        if self.sketch_encoder.is_some() {
+        if self.colorizer.is_some() {
             // No words are read, and there is no reference yet; however many tokens of zeros, attention to them comes to the same.
             let width = self.unet_config.cross_attention_dim.level(0).unwrap_or_default();
             return Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, self.device))?));
@@ -610,7 +581,7 @@ impl Codec for Model {
     fn vision(&self, picture: &Raster, view: View) -> Result<Vision> {
         let _no_grad = tch::no_grad_guard();
         // A colorizer's context is the tower's tokens.
-        let context = self.unet_config.cross_attention_dim.level(0).filter(|_| self.sketch_encoder.is_some());
+        let context = self.unet_config.cross_attention_dim.level(0).filter(|_| self.colorizer.is_some());
         self.vision.see(picture, view, &context.map_or_else(|| self.text_encoders.widths(), |width| vec![width]))
     }
 
@@ -633,14 +604,39 @@ impl Codec for Model {
 
     fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
         let _no_grad = tch::no_grad_guard();
-        let Some(encoder) = &self.sketch_encoder else {
+        let Some(colorizer) = &self.colorizer else {
             let (file, place) = ("the sketch encoder".into(), self.name.clone());
             let hint =
                 "sketches are read by a model made for them, such as ColorizeDiffusion; give this one a ControlNet";
             return Err(Error::MissingFile { file, place, hint });
         };
-        let features = encoder.forward(sketch)?;
+        let features = colorizer.sketch.forward(sketch)?;
         features.iter().map(|x| Ok(x.f_to_kind(Kind::Float)?)).collect()
+    }
+
+    fn part_tokens(&self, tokens: &Tensor, part: Part, threshold: f64) -> Result<Tensor> {
+        let _no_grad = tch::no_grad_guard();
+        let Some(parts) = self.colorizer.as_ref().and_then(|colorizer| colorizer.tokens.as_ref()) else {
+            return Ok(tokens.shallow_clone());
+        };
+        let marked = parts.marked(tokens, threshold)?;
+        if part == Part::Background { parts.background(&marked) } else { Ok(marked) }
+    }
+
+    fn reference_features(
+        &self,
+        of: Feature,
+        latent: &Tensor,
+        tokens: &Tensor,
+        ratios: [f64; 2],
+    ) -> Result<Vec<Tensor>> {
+        let _no_grad = tch::no_grad_guard();
+        let encoder = self.colorizer.as_ref().and_then(|colorizer| match of {
+            Feature::Background => colorizer.background.as_ref(),
+            Feature::Style => colorizer.style.as_ref(),
+        });
+        let Some(encoder) = encoder else { return Ok(Vec::new()) };
+        encoder.forward(latent, &ReferenceEncoder::label(ratios)?, tokens)
     }
 
     fn cell(&self) -> i64 {

@@ -51,6 +51,9 @@ impl Model {
         if !features.is_empty() {
             added.get_or_insert_default().features = features;
         }
+        if let Some(reference) = inputs.iter().find_map(|input| input.conditioning.reference.as_ref()) {
+            added.get_or_insert_default().reference = Some(reference.share());
+        }
         Ok(UnetInput { x, distinct, sample, timestep, context, added })
     }
 

@@ -23,6 +23,7 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 
+mod adapter;
 mod clip_encoder;
 mod clip_image;
 mod clip_text;
@@ -31,6 +32,8 @@ mod config;
 mod controlnet;
 mod kernels;
 mod layers;
+mod reference_encoder;
+mod reference_tokens;
 mod resnet;
 mod sketch_encoder;
 mod taesd;
@@ -47,6 +50,8 @@ pub use clip_vision::{ClipVision, ClipVisionConfig, VisionStates};
 pub use config::PerLevel;
 pub use controlnet::{ControlNet, ControlNetConfig};
 pub use layers::{Conv, Conv2d, GroupNorm, Linear};
+pub use reference_encoder::ReferenceEncoder;
+pub use reference_tokens::ReferenceTokens;
 pub use sketch_encoder::{SketchEncoder, SketchEncoderConfig};
 pub use taesd::{Taesd, TaesdConfig};
 pub use tiling::{Cell, Tiling};

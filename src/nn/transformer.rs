@@ -1,9 +1,12 @@
 //! Transformers over the cells of a picture: where attention sites are.
 
+use super::adapter::Adapter;
 use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
-use crate::attention::{AttentionSite, Place, SiteKind, Tap, add_repeated, repeated};
+use crate::attention::{AttentionSite, Place, Projections, SiteKind, Tap, add_repeated, repeated};
 use crate::error::Result;
+use crate::reference::Part;
 use crate::weights::Weights;
+use std::ops::Range;
 use tch::Tensor;
 
 /// The sites of a network, listed while it is built, in the order they run.
@@ -122,6 +125,36 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
+    /// Adapters for the figure and for the background, where the weights have some.
+    figure: Option<Adapter>,
+    background: Option<Adapter>,
+}
+
+/// The projections of one call.
+struct Call<'a> {
+    site: &'a Attention,
+    /// The cells that attend, [b or a part of it, h·w, channels].
+    cells: &'a Tensor,
+}
+
+impl Projections for Call<'_> {
+    fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)> {
+        let Attention { site, to_k, to_v, .. } = self.site;
+        Ok((split_heads(&to_k.forward(context)?, site.heads)?, split_heads(&to_v.forward(context)?, site.heads)?))
+    }
+
+    fn adapted(&self, part: Part, rows: Range<i64>, context: &Tensor) -> Result<Option<[Tensor; 3]>> {
+        let Attention { site, to_q, to_k, to_v, figure, background, .. } = self.site;
+        let adapter = match part {
+            Part::Figure => figure,
+            Part::Background => background,
+        };
+        let Some(adapter) = adapter else { return Ok(None) };
+        // Where there are fewer rows of cells than of contexts, they go round.
+        let cells = self.cells.f_narrow(0, rows.start % self.cells.size3()?.0, rows.end - rows.start)?;
+        let [q, k, v] = adapter.projected([to_q, to_k, to_v], [&cells, context, context])?;
+        Ok(Some([split_heads(&q, site.heads)?, split_heads(&k, site.heads)?, split_heads(&v, site.heads)?]))
+    }
 }
 
 impl Attention {
@@ -134,14 +167,15 @@ impl Attention {
             to_k: w.at("to_k").linear_without_bias(context, channels)?,
             to_v: w.at("to_v").linear_without_bias(context, channels)?,
             to_out: w.at("to_out.0").linear(channels, channels)?,
+            figure: Adapter::find(w, "fg", channels, context)?,
+            background: Adapter::find(w, "bg", channels, context)?,
         })
     }
 
     fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
-        let split = |x: Tensor| split_heads(&x, self.site.heads);
-        let q = repeated(&split(self.to_q.forward(x)?)?, context.size3()?.0)?; // [b, heads, h·w, d]
-        let project = |context: &Tensor| Ok((split(self.to_k.forward(context)?)?, split(self.to_v.forward(context)?)?));
-        self.to_out.forward(&tap.attend(&self.site, &q, context, project)?)
+        let q = split_heads(&self.to_q.forward(x)?, self.site.heads)?; // [b, heads, h·w, d]
+        let q = repeated(&q, context.size3()?.0)?;
+        self.to_out.forward(&tap.attend_projected(&self.site, &q, context, &Call { site: self, cells: x })?)
     }
 }
 

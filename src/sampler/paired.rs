@@ -5,6 +5,7 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::error::Result;
 use crate::prompt::Prompt;
 use crate::raster::Raster;
+use crate::reference::{Feature, Part};
 use crate::step::Grid;
 use crate::vision::{View, Vision};
 use tch::Tensor;
@@ -60,6 +61,20 @@ impl Codec for Paired<'_> {
 
     fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
         self.codec.sketch(sketch)
+    }
+
+    fn part_tokens(&self, tokens: &Tensor, part: Part, threshold: f64) -> Result<Tensor> {
+        self.codec.part_tokens(tokens, part, threshold)
+    }
+
+    fn reference_features(
+        &self,
+        of: Feature,
+        latent: &Tensor,
+        tokens: &Tensor,
+        ratios: [f64; 2],
+    ) -> Result<Vec<Tensor>> {
+        self.codec.reference_features(of, latent, tokens, ratios)
     }
 
     fn cell(&self) -> i64 {

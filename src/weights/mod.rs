@@ -161,6 +161,14 @@ impl Weights {
         }
     }
 
+    /// Shape of the tensor `name`; `None` if there is none. Asks without using it, as [`has`](Self::has).
+    pub(crate) fn shape(&self, name: &str) -> Option<Vec<i64>> {
+        let name = self.full(name);
+        let Origin::Tensors(left) = &self.store.origin else { return None };
+        let shape = |tensors: &Tensors| tensors.get(&name).map(Tensor::size);
+        shape(&left.borrow()).or_else(|| shape(&self.store.asked.borrow().handed_out))
+    }
+
     /// The tensor `name`, as `shape`, in this view's kind and on its device.
     ///
     /// A 1×1 convolution [o, i, 1, 1] and a matrix [o, i] are the same weights: either answers for the other. A tensor

@@ -16,7 +16,7 @@ pub enum Contents {
         /// Does the UNet read a mask and a masked picture too?
         inpaint: bool,
     },
-    /// A model that colors sketches like reference pictures, ColorizeDiffusion v1.
+    /// A model that colors sketches like reference pictures, a ColorizeDiffusion of any version.
     Colorizer,
     /// A ControlNet.
     ControlNet {
@@ -87,8 +87,6 @@ const OTHERS: &[Sign] = &[
 /// Likewise, once it is known to be no ControlNet.
 const OTHER_MODELS: &[Sign] = &[
     (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
-    (|name| name.starts_with("thresh_embedder."), "a ColorizeDiffusion v1.5 model"),
-    (|name| name.starts_with("bg_encoder.") || name.starts_with("style_encoder."), "a ColorizeDiffusion v2 model"),
     (|name| name.contains("double_blocks."), "a Flux model"),
     (|name| name.contains(".attn.add_k_proj") || name.contains(".txt_in."), "a transformer of another family"),
     (|name| name == "clip_txt_mapper.weight", "a Stable Cascade model"),

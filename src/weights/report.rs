@@ -65,6 +65,24 @@ impl LoadReport {
         };
         best(true, 0.5).or_else(|| best(false, 0.8))
     }
+
+    /// What is odd about the weights of a part that was loaded, in sentences.
+    pub(crate) fn notes(&self) -> Vec<String> {
+        let Self { file, not_finite: broken, .. } = self;
+        let mut notes = Vec::new();
+        if !broken.is_empty() {
+            let names = broken.iter().take(10).map(String::as_str).collect::<Vec<_>>().join(", ");
+            let more = if broken.len() > 10 { format!(", … ({} in all)", broken.len()) } else { String::new() };
+            notes.push(format!("{file}: NaNs or infinities in {names}{more}"));
+        }
+        // Text encoders carry a projection that nobody asks for, and SD 2.x a last layer.
+        let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
+        let mut names = self.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
+        if let Some(first) = names.next() {
+            notes.push(format!("{file}: {} tensors are not used, {first} among them", 1 + names.count()));
+        }
+        notes
+    }
 }
 
 impl Display for LoadReport {

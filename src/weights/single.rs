@@ -109,7 +109,8 @@ impl SingleFile {
         Contents::of(&self.header)
     }
 
-    /// The tensors of a part under diffusers' names: `unet`, `controlnet`, `vae`, `text_encoder`, `text_encoder_2`; `sketch_encoder`.
+    /// The tensors of a part under diffusers' names: `unet`, `controlnet`, `vae`, `text_encoder`, `text_encoder_2`. Of a model that
+    /// colors sketches: `sketch_encoder`, `reference_tokens`, `background_encoder`, `style_encoder`.
     /// `None`: the file has no such part.
     ///
     /// # Errors
@@ -120,6 +121,9 @@ impl SingleFile {
             "controlnet" => self.unet(&["control_model.", ""])?,
             "vae" => self.vae()?,
             "sketch_encoder" => renamed(&self.tensors()?, SKETCH_ENCODER, |name| [(name.to_owned(), Storage::Same)])?,
+            "reference_tokens" => self.reference_tokens()?,
+            "background_encoder" => self.reference_encoder("bg_encoder.")?,
+            "style_encoder" => self.reference_encoder("style_encoder.")?,
             _ => self.text_encoder(part)?,
         };
         Ok(Some(tensors).filter(|tensors| !tensors.is_empty()))
@@ -165,6 +169,24 @@ impl SingleFile {
             }
         }
         Ok(Tensors::new())
+    }
+
+    /// The parts of a colorizer that mark and gather tokens of a reference, by their own names.
+    fn reference_tokens(&self) -> Result<Tensors> {
+        if !self.colorizes() {
+            return Ok(Tensors::new());
+        }
+        let own = |name: &String| name.starts_with("thresh_embedder.") || name.starts_with("transformer.");
+        Ok(self.tensors()?.into_iter().filter(|(name, _)| own(name)).collect())
+    }
+
+    /// A contracting half that reads references in a colorizer.
+    fn reference_encoder(&self, prefix: &str) -> Result<Tensors> {
+        let rename = |name: &str| {
+            let name = names::unet(name, self.layout).unwrap_or_else(|| name.to_owned());
+            [(name, Storage::Same)]
+        };
+        if self.colorizes() { renamed(&self.tensors()?, prefix, rename) } else { Ok(Tensors::new()) }
     }
 
     fn vae(&self) -> Result<Tensors> {
@@ -310,6 +332,8 @@ impl SingleFile {
             "vae" if tensors.contains_key("decoder.layers.0.weight") => taesd_config(&tensors),
             "vae" => vae_config(&tensors, family),
             "sketch_encoder" => sketch_encoder_config(&tensors),
+            "reference_tokens" => json!({ "_class_name": "ReferenceTokens" }),
+            "background_encoder" | "style_encoder" => json!({ "_class_name": "ReferenceEncoder" }),
             _ => text_config(&tensors, family),
         };
         Ok(Some(config.to_string()))

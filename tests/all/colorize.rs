@@ -1,6 +1,7 @@
 //! ColorizeDiffusion's numbers, through the method and the networks that users run; tests/golden/specs/gen_colorize.py.
 
 use super::closed_form::{shape, summed, tensors, wave};
+use impasto::Size;
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::Prediction;
 use impasto::diffusion::solver::Euler;
@@ -10,9 +11,13 @@ use impasto::hint::standard_line_art;
 use impasto::mask::Region;
 use impasto::methods::Colorize;
 use impasto::methods::colorize::FigureAndGround;
-use impasto::methods::colorize::{Injection, Ink, Manipulation, ReferenceScales, Texts, levels, local_weights};
+use impasto::methods::colorize::{
+    Injection, Ink, Manipulation, ReferenceScales, Texts, levels, local_weights, size_ratios,
+};
 use impasto::nn::{AddedConditions, ClipImageProcessor, SketchEncoder, SketchEncoderConfig, UNet, UnetConfig};
+use impasto::nn::{ReferenceEncoder, ReferenceTokens};
 use impasto::prompt::Prompt;
+use impasto::reference::{Feature, ReferenceFeatures};
 use impasto::sampler::{Sampler, Start};
 use impasto::weights::{ModelFamily, SingleFile, Tensors, Weights};
 use impasto::{
@@ -62,38 +67,71 @@ struct Upstream {
     injects: bool,
     /// Are figure and background read apart?
     parts: bool,
+    /// Encoders of background and style, in version 2.
+    background: Option<ReferenceEncoder>,
+    style: Option<ReferenceEncoder>,
     outputs: RefCell<BTreeMap<(Branch, usize), Tensor>>,
 }
 
-/// The generator's networks as the published files have them: two parts in one, by their own names.
-fn file_tensors() -> Tensors {
-    let case = &models()["v1"];
-    let is_norm = |key: &Value| key[2].as_bool().unwrap();
-    let part = |prefix: &str, keys: &Value| {
-        tensors(keys, is_norm).into_iter().map(|(name, x)| (format!("{prefix}{name}"), x)).collect::<Tensors>()
-    };
-    let mut all = part("model.diffusion_model.", &case["unet_keys"]);
-    all.extend(part("control_encoder.", &case["encoder_keys"]));
+/// Tensors of a list of the generator, with a prefix.
+fn part_tensors(prefix: &str, keys: &Value) -> Tensors {
+    let all = tensors(keys, |key| key[2].as_bool().unwrap());
+    all.into_iter().map(|(name, x)| (format!("{prefix}{name}"), x)).collect()
+}
+
+/// The generator's networks as the published files of a version have them: all in one, by their own names.
+fn file_tensors(version: &str) -> Tensors {
+    let models = models();
+    let mut all = part_tensors("model.diffusion_model.", &models[version]["unet_keys"]);
+    all.extend(part_tensors("control_encoder.", &models["v1"]["encoder_keys"]));
+    match version {
+        "v15" => {
+            all.extend(part_tensors("thresh_embedder.", &models["v15"]["threshold"]["keys"]));
+            all.extend(part_tensors("transformer.", &models["v15"]["cluster"]["keys"]));
+        }
+        "v2" => {
+            all.extend(part_tensors("bg_encoder.", &models["v2"]["bg_keys"]));
+            all.extend(part_tensors("style_encoder.", &models["v2"]["style_keys"]));
+        }
+        _ => {}
+    }
     all
+}
+
+/// A part of the generator's files, every tensor of which must be read.
+fn weights_of(file: &SingleFile, part: &str) -> Result<Option<Weights>> {
+    Ok(file.part(part)?.map(|tensors| Weights::new("closed form", tensors, Kind::Float, Device::Cpu)))
 }
 
 impl Upstream {
     fn new() -> Result<Self> {
-        let file = SingleFile::of("mult_eps.safetensors", file_tensors());
+        Self::of("v1")
+    }
+
+    fn of(version: &str) -> Result<Self> {
+        let file = SingleFile::of("mult_eps.safetensors", file_tensors(version));
         assert!(!file.prediction()?.v, "the name says so");
         let config = |part: &str| file.config(part, ModelFamily::Sd2).map(|config| config.expect("the part is there"));
         let mut unet: Value = serde_json::from_str(&config("unet")?).unwrap();
         unet["attention_head_dim"] = vec![2, 4, 8, 8].into(); // 32 channels a head, not 64 as in published models
-        let weights = |part: &str| -> Result<Weights> {
-            Ok(Weights::new("closed form", file.part(part)?.expect("the part is there"), Kind::Float, Device::Cpu))
-        };
+        let weights = |part: &str| weights_of(&file, part).map(|weights| weights.expect("the part is there"));
         let (of_unet, of_encoder) = (weights("unet")?, weights("sketch_encoder")?);
-        let unet = UNet::new(&of_unet, &UnetConfig::from_json("unet", &unet.to_string())?)?;
+        let unet_config = UnetConfig::from_json("unet", &unet.to_string())?;
+        let unet = UNet::new(&of_unet, &unet_config)?;
+        let reference = |part: &str| -> Result<Option<ReferenceEncoder>> {
+            let Some(weights) = weights_of(&file, part)? else { return Ok(None) };
+            let encoder = ReferenceEncoder::new(&weights, &unet_config)?;
+            assert_eq!(weights.report().unused, vec![], "{part}");
+            Ok(Some(encoder))
+        };
+        let (background, style) = (reference("background_encoder")?, reference("style_encoder")?);
+        assert_eq!(background.is_some() && style.is_some(), version == "v2");
         let config = SketchEncoderConfig::from_json("sketch_encoder", &config("sketch_encoder")?)?;
         let encoder = SketchEncoder::new(&of_encoder, &config)?;
         assert_eq!((of_unet.report().unused, of_encoder.report().unused), (vec![], vec![]));
         let tokens = wave(&[1, 9, 48], 3, None) * 3.0;
-        Ok(Self { unet, encoder, tokens, injects: false, parts: false, outputs: RefCell::default() })
+        let (injects, parts, outputs) = (false, false, RefCell::default());
+        Ok(Self { unet, encoder, tokens, injects, parts, background, style, outputs })
     }
 
     /// Outputs of the UNet for each branch of a run of one step.
@@ -130,7 +168,11 @@ impl Denoiser for Upstream {
             Tensor::cat(&each, 0)
         };
         let features = (0..5).map(level).collect();
-        let added = AddedConditions { features, ..AddedConditions::default() };
+        let mut reference = inputs[0].conditioning.reference.as_ref().map(ReferenceFeatures::share);
+        if let Some((_, threshold)) = reference.as_mut().and_then(|reference| reference.figure.as_mut()) {
+            *threshold = models()["v2"]["inputs"]["threshold"].as_f64().unwrap();
+        }
+        let added = AddedConditions { features, reference, ..AddedConditions::default() };
         // A reference that is injected has a branch of its own, and the generator's noise in it.
         let latents = inputs.iter().map(|input| match input.branch {
             Branch::Extra(_) if self.injects => {
@@ -160,6 +202,14 @@ impl Codec for Upstream {
     fn encode(&self, picture: &Tensor) -> Result<Tensor> {
         assert_eq!(picture.size(), [1, 3, 128, 128], "the reference is stretched to the picture's size");
         Ok(wave(&[1, 4, 16, 16], 12, None))
+    }
+
+    /// Of the generator's latents, size and tokens, in place of ours.
+    fn reference_features(&self, of: Feature, _: &Tensor, _: &Tensor, ratios: [f64; 2]) -> Result<Vec<Tensor>> {
+        assert_eq!(ratios, [(64.0 + 128.0) / 128.0; 2], "a reference of 64 pixels for a picture of 128");
+        let (encoder, stream) = if of == Feature::Background { (&self.background, 8) } else { (&self.style, 9) };
+        let Some(encoder) = encoder else { return Ok(Vec::new()) };
+        encoder.forward(&wave(&[1, 4, 16, 16], stream, None), &wave(&[1, 512], 7, None), &self.tokens)
     }
 
     fn decode(&self, latent: &Tensor) -> Result<Tensor> {
@@ -199,15 +249,21 @@ impl Codec for Upstream {
 fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     let folder = tempfile::tempdir().unwrap();
     let tiny = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
-    let load = |name: &str, more: &[&str]| -> Result<Model> {
+    let load_version = |version: &str, name: &str, more: &[&str]| -> Result<Model> {
         let path = folder.path().join(name);
-        let mut all = file_tensors();
+        let mut all = file_tensors(version);
         // What training leaves in such files.
         all.extend(more.iter().map(|name| ((*name).to_owned(), Tensor::zeros([1000], (Kind::Float, Device::Cpu)))));
         impasto::weights::write_safetensors(&all, &path)?;
         let vae = Some(Source::dir(tiny.join("vae")));
         Model::load_with(&Source::file(path), LoadOptions { vae, ..LoadOptions::default() })
     };
+    let load = |name: &str, more: &[&str]| load_version("v1", name, more);
+    for version in ["v15", "v2"] {
+        let model = load_version(version, "newer.safetensors", &[])?;
+        assert!(model.colorizes() && model.share()?.colorizes());
+        assert!(!model.notes().iter().any(|note| note.contains("not used")), "{version}: {:?}", model.notes());
+    }
     let model = load("mult.safetensors", &["betas", "posterior_variance"])?;
     assert!(model.colorizes());
     assert_eq!((model.defaults().width, model.defaults().guidance_scale), (512, 4.0));
@@ -222,18 +278,6 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     assert!(error.contains("the image encoder") && error.contains("laion/CLIP-ViT-H-14"), "{error}");
     let output = pipeline.request("").size((128, 128)).steps(1).guide(Colorize::freely(&sketch)).run()?;
     assert_eq!(output.image(0)?.width(), 128);
-    let of_another_version = |name: &str| {
-        SingleFile::of("switch.safetensors", {
-            let mut all = file_tensors();
-            let _ = all.insert(name.to_owned(), Tensor::zeros([1], (Kind::Float, Device::Cpu)));
-            all
-        })
-        .contents()
-        .unwrap_err()
-        .to_string()
-    };
-    assert!(of_another_version("thresh_embedder.embed_layer.0.weight").contains("a ColorizeDiffusion v1.5 model"));
-    assert!(of_another_version("bg_encoder.time_embed.0.weight").contains("a ColorizeDiffusion v2 model"));
     Ok(())
 }
 
@@ -285,17 +329,99 @@ fn sites_are_those_of_the_original_in_its_order() -> Result<()> {
 #[test]
 fn figure_and_background_read_tokens_of_their_own() -> Result<()> {
     let (golden, model) = (&models()["v1"]["masked"], Upstream { parts: true, ..Upstream::new()? });
-    let number = |name: &str| golden[name].as_f64().unwrap();
+    summed(&model.branches(colors().parts(mixed()), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
+    Ok(())
+}
+
+/// The generator's mask of the sketch at its threshold; of the reference, its middle.
+fn figure() -> FigureAndGround {
     let mask = Vec::<f32>::try_from(wave(&[16 * 16], 4, Some((0.0, 1.0)))).unwrap();
     let sketch = Region::new(Array2::from_shape_vec((16, 16), mask).unwrap());
-    let parts = FigureAndGround {
-        threshold: number("mask_threshold"),
-        figure: number("fg_scale"),
-        ground: number("bg_scale"),
-        merge: number("merge_scale"),
-        ..FigureAndGround::new(sketch, Region::rect(0.25..0.75, 0.25..0.75))
-    };
-    summed(&model.branches(colors().parts(parts), Cfg(1.0))?[&Branch::Cond], &golden["out"]);
+    FigureAndGround { threshold: 0.4, ..FigureAndGround::new(sketch, Region::rect(0.25..0.75, 0.25..0.75)) }
+}
+
+/// That at the generator's strengths.
+fn mixed() -> FigureAndGround {
+    let golden = &models()["v1"]["masked"];
+    let number = |name: &str| golden[name].as_f64().unwrap();
+    assert_eq!(number("mask_threshold"), 0.4);
+    FigureAndGround { figure: number("fg_scale"), ground: number("bg_scale"), merge: number("merge_scale"), ..figure() }
+}
+
+#[test]
+fn adapters_act_for_the_part_that_they_are_of() -> Result<()> {
+    let (golden, model) = (&models()["v15"]["cases"], Upstream { parts: true, ..Upstream::of("v15")? });
+    for (case, figure_adapter, ground_adapter) in
+        [("neither", false, false), ("foreground", true, false), ("background", false, true), ("both", true, true)]
+    {
+        let parts = FigureAndGround { figure_adapter, ground_adapter, ..mixed() };
+        // Branch by branch or stacked, the adapters see the cells of their own branch.
+        for guidance in [1.0, 4.0] {
+            let outputs = model.branches(colors().parts(parts.clone()), Cfg(guidance))?;
+            summed(&outputs[&Branch::Cond], &golden[case]);
+        }
+    }
+    let whole = Upstream { parts: false, ..model };
+    summed(&whole.branches(colors(), Cfg(1.0))?[&Branch::Cond], &golden["unmasked_off"]);
+    Ok(())
+}
+
+#[test]
+fn tokens_are_marked_and_gathered_as_in_the_original() -> Result<()> {
+    let golden = &models()["v15"];
+    let file = SingleFile::of("switch.safetensors", file_tensors("v15"));
+    let weights = weights_of(&file, "reference_tokens")?.expect("version 1.5 has them");
+    let parts = ReferenceTokens::new(&weights)?;
+    assert_eq!(weights.report().unused, vec![]);
+    let zeros = Tensor::zeros([1, 1, 64], (Kind::Float, Device::Cpu));
+    let thresholds = &golden["threshold"];
+    let marked = numbers(&thresholds["values"]).into_iter().map(|threshold| parts.marked(&zeros, threshold));
+    near(&Tensor::cat(&marked.collect::<Result<Vec<_>>>()?, 0), &tensor(&thresholds["out"]), 1e-5);
+    summed(&parts.background(&wave(&[2, 7, 64], 6, None))?, &golden["cluster"]["out"]);
+    let error = parts.background(&Tensor::zeros([1, 7, 48], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
+    assert!(error.contains("tokens of the reference has shape [1, 7, 48]; expected [b, tokens, 64]"), "{error}");
+    Ok(())
+}
+
+#[test]
+fn background_and_style_of_a_reference_enter_on_the_way_up() -> Result<()> {
+    let (golden, model) = (&models()["v2"], Upstream::of("v2")?);
+    for (of, name) in [(Feature::Background, "bg_hints"), (Feature::Style, "style_hints")] {
+        let features = model.reference_features(of, &Tensor::new(), &Tensor::new(), [1.5, 1.5])?;
+        let want = golden[name].as_array().unwrap();
+        assert_eq!(features.len(), want.len());
+        features.iter().zip(want).for_each(|(got, want)| summed(got, want));
+    }
+    summed(&model.branches(colors().style(true), Cfg(1.0))?[&Branch::Cond], &golden["out_style"]);
+    let model = Upstream { parts: true, ..model };
+    // The generator sets the threshold of the skips alone; that of attention has its default.
+    let parts = || colors().parts(FigureAndGround { threshold: 0.05, ..figure() });
+    summed(&model.branches(parts(), Cfg(1.0))?[&Branch::Cond], &golden["out_bg"]);
+    let both = model.branches(parts().style(true), Cfg(4.0))?;
+    summed(&both[&Branch::Cond], &golden["out_both"]);
+    assert_ne!(
+        both[&Branch::Uncond],
+        model.branches(parts(), Cfg(4.0))?[&Branch::Uncond],
+        "the style is of every branch"
+    );
+    let plain = Upstream::new()?.branches(colors().style(true), Cfg(1.0)).unwrap_err().to_string();
+    assert!(plain.contains("style is true; expected false: this model has no style encoder"), "{plain}");
+    Ok(())
+}
+
+#[test]
+fn sizes_of_references_are_told_as_in_the_original() -> Result<()> {
+    for case in formulas()["size_ratio"].as_array().unwrap() {
+        let size = |height: &str, width: &str| {
+            Size::new(case[width].as_u64().unwrap() as u32, case[height].as_u64().unwrap() as u32)
+        };
+        let ratios = size_ratios(size("ref_h", "ref_w"), size("h", "w"));
+        let want = numbers(&case["ratios"]);
+        assert!(ratios.iter().zip(&want).all(|(got, want)| (got - want).abs() < 1e-6), "{ratios:?}, not {want:?}");
+    }
+    let golden = &formulas()["size_embedding"];
+    let ratios: [f64; 2] = numbers(&golden["ratios"]).try_into().unwrap();
+    summed(&ReferenceEncoder::label(ratios)?, &golden["out"]);
     Ok(())
 }
 

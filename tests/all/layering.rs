@@ -19,6 +19,7 @@ const VOCABULARY: &[&str] = &[
     "color",
     "raster",
     "recipe",
+    "reference",
     "sheet",
     "vision",
 ];

@@ -4,6 +4,8 @@ use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place};
 use crate::branch::Branch;
 use crate::error::{Error, Result};
 use crate::mask::Region;
+use crate::raster::Raster;
+use crate::reference::Part;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Kind, Tensor};
@@ -63,35 +65,62 @@ pub(super) fn check(factors: &[f64]) -> Result<()> {
 
 /// Figure and background apart: cells of the sketch's figure read the reference, the others read what is behind the reference's figure.
 ///
-/// Source: figure and background masks of ColorizeDiffusion, as they act in its first version. There the two strengths do nothing; here they
-/// act as they are named.
+/// A model of version 1.5 has adapters for each of both and gathers the background's tokens by a transformer; one of version 2 warps what the
+/// background's features show into the picture. Version 1 does with attention alone.
+///
+/// Source: figure and background masks of ColorizeDiffusion. There the two strengths do nothing before version 2; here they act as they are
+/// named.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FigureAndGround {
     /// The figure in the sketch, stretched to the picture.
     pub sketch: Region,
     /// The figure in the reference.
     pub reference: Region,
-    /// Least share of the figure in a cell that is the figure's, 0..=1. Default 0.5.
+    /// Least share of the figure in a cell of the sketch that is the figure's, 0..=1. Default 0.5.
     pub threshold: f64,
+    /// Least share of the figure in a pixel of the reference that is the figure's, 0..=1. Default 0.5.
+    pub reference_threshold: f64,
     /// Factor of what the figure reads, 0..=4. Default 1.
     pub figure: f64,
     /// Factor of what the background reads, 0..=4. Default 1.
     pub ground: f64,
     /// Share, 0..=1, of the background's colors in the figure's. Default 0.
     pub merge: f64,
+    /// Whether the adapter for figures acts, in a model that has one. Default: yes.
+    pub figure_adapter: bool,
+    /// Whether the adapter for backgrounds acts, in a model that has one. Default: yes.
+    pub ground_adapter: bool,
+    /// A picture of its own for the background, in place of what is behind the reference's figure.
+    pub background: Option<Raster>,
+    /// Factor of the background's features, 0..=4, in a model that reads them (version 2). Default 1.
+    pub features: f64,
 }
 
 impl FigureAndGround {
     /// Parts figure and background at a half, each as strong as trained.
     pub const fn new(sketch: Region, reference: Region) -> Self {
-        Self { sketch, reference, threshold: 0.5, figure: 1.0, ground: 1.0, merge: 0.0 }
+        Self {
+            sketch,
+            reference,
+            threshold: 0.5,
+            reference_threshold: 0.5,
+            figure: 1.0,
+            ground: 1.0,
+            merge: 0.0,
+            figure_adapter: true,
+            ground_adapter: true,
+            background: None,
+            features: 1.0,
+        }
     }
 
     pub(super) fn check(&self) -> Result<()> {
         self.sketch.check()?;
         self.reference.check()?;
-        check(&[self.figure, self.ground])?;
-        for (name, share) in [("threshold", self.threshold), ("merge", self.merge)] {
+        check(&[self.figure, self.ground, self.features])?;
+        let shares =
+            [("threshold", self.threshold), ("reference threshold", self.reference_threshold), ("merge", self.merge)];
+        for (name, share) in shares {
             if !(0.0..=1.0).contains(&share) {
                 return Err(Error::parameter(name, share, "a share in 0..=1"));
             }
@@ -103,8 +132,12 @@ impl FigureAndGround {
 /// Figure and background of a picture with the tokens that each reads.
 #[derive(Debug)]
 pub(super) struct Parted {
+    /// Tokens that the figure reads, [1, tokens, width].
+    pub figure: Tensor,
     /// Tokens of what is behind the reference's figure, [1, tokens, width].
     pub ground: Tensor,
+    /// Whether adapters act for figure and background.
+    pub adapters: (bool, bool),
     /// The figure in the picture, [n or 1, 1, h, w] at the latent's size.
     pub mask: Tensor,
     pub threshold: f64,
@@ -119,9 +152,17 @@ impl Parted {
     fn read(&self, at: &At<'_>, figure: &Tensor) -> Result<Tensor> {
         let (of_figure, of_ground, merge) = self.shares;
         let n = at.images.end - at.images.start;
-        let tokens = self.ground.f_expand([n, -1, -1], false)?.f_to_device(figure.device())?;
-        let ground = at.attend(&tokens)?.f_to_kind(Kind::Float)?.f_mul_scalar(of_ground)?;
-        let figure = figure.f_to_kind(Kind::Float)?.f_mul_scalar(of_figure)?.f_lerp(&ground, merge)?;
+        let adapted = |part: Part, acts: bool, tokens: &Tensor| -> Result<(Tensor, Option<Tensor>)> {
+            let tokens = tokens.f_expand([n, -1, -1], false)?.f_to_device(figure.device())?;
+            let read = acts.then(|| at.attend_adapted(part, &tokens)).transpose()?.flatten();
+            Ok((tokens, read))
+        };
+        let (_, own) = adapted(Part::Figure, self.adapters.0, &self.figure)?;
+        let (tokens, ground) = adapted(Part::Background, self.adapters.1, &self.ground)?;
+        let ground = ground.map_or_else(|| at.attend(&tokens), Ok)?;
+        let ground = ground.f_to_kind(Kind::Float)?.f_mul_scalar(of_ground)?;
+        let figure =
+            own.as_ref().unwrap_or(figure).f_to_kind(Kind::Float)?.f_mul_scalar(of_figure)?.f_lerp(&ground, merge)?;
         let mask = match self.mask.size4()?.0 {
             1 => self.mask.shallow_clone(),
             _ => self.mask.f_narrow(0, at.images.start, n)?,

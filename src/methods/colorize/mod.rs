@@ -1,47 +1,44 @@
 //! Coloring sketches like reference pictures, with models made for it.
 
 mod attention;
+mod figure;
 mod injection;
 pub(crate) mod manipulation;
 mod preparation;
+mod reading;
 
 pub use attention::{FigureAndGround, ReferenceScales};
 pub use injection::Injection;
 pub use manipulation::{Manipulation, Texts, levels, local_weights};
-pub use preparation::Ink;
+pub use preparation::{Ink, size_ratios};
 
 use crate::attention::CrossAttentionHook;
 use crate::branch::{Branch, BranchInfo};
-use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::Noise;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Picture, Plan, Report, Setup, WITHOUT_SKETCH};
-use crate::mask::Resample;
 use crate::prompt::Prompt;
 use crate::raster::{Filter, Raster};
 use crate::recipe::Recipe;
+use crate::reference::ReferenceFeatures;
 use crate::size::Size;
-use crate::step::{Grid, Step};
-use crate::vision::{ClipRange, Crop, View};
+use crate::step::Step;
 use crate::window::Window;
-use attention::{Parted, Scaling};
+use attention::Scaling;
 use injection::Injecting;
+use reading::{Read, Reading, pieces, shown};
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// Seed of the noise that an injected reference gets, whatever the run's.
 const NOISE_SEED: u64 = 0x0c01_0122;
 /// Most names that a prompt may have for parts of the reference.
 const MOST_NAMES: usize = 256;
-/// Share of the color in the picture of a manipulation; the rest is the reference.
-const COLORED: f64 = 0.7;
-/// Colors of the five ranges of resemblance to a control text: deep blue, blue, green, orange, brown.
-const RANGES: [[u8; 3]; 5] = [[0, 0, 128], [0, 124, 255], [121, 255, 134], [255, 136, 0], [140, 0, 0]];
 
 /// Colors a sketch like a reference picture, with a model that was made for it ([`Model::colorizes`](crate::Model::colorizes)):
-/// ColorizeDiffusion v1.
+/// ColorizeDiffusion of version 1, 1.5 or 2.
 ///
 /// The network reads no words. Those of the prompt name parts of the reference, so that other methods find them: with the prompt "eyes,
 /// hair, shirt, background" a color force on "hair" acts where the picture attends to the patches of the reference that resemble "hair" more
@@ -82,6 +79,7 @@ pub struct Colorize {
     manipulations: Vec<Manipulation>,
     injection: Option<Injection>,
     parts: Option<FigureAndGround>,
+    style: bool,
     /// The reference as the prompt's names were compared with it, for the run that begins.
     #[serde(skip)]
     looked: Option<Read>,
@@ -105,6 +103,8 @@ struct Coloring {
     negative: bool,
     scaling: Scaling,
     injected: Option<Injected>,
+    /// Features for the network's way up.
+    features_up: Option<ReferenceFeatures>,
 }
 
 /// The reference as a picture that goes through the network too.
@@ -117,15 +117,6 @@ struct Injected {
     latent: Tensor,
     noise: Tensor,
     images: i64,
-}
-
-/// A reference as it is read.
-#[derive(Debug)]
-struct Read {
-    /// [1, tokens, width], changed by words.
-    tokens: Tensor,
-    /// Captions, and the patches that each manipulation took for its control text.
-    pictures: Vec<(String, Raster)>,
 }
 
 impl Colorize {
@@ -150,6 +141,7 @@ impl Colorize {
             manipulations: Vec::new(),
             injection: None,
             parts: None,
+            style: false,
             looked: None,
             run: None,
         }
@@ -217,6 +209,13 @@ impl Colorize {
 
 /// # The reference as a picture
 impl Colorize {
+    /// Takes over the reference's style: a factor and a summand for each channel on the network's way up. Needs a model of version 2.
+    /// Default: no.
+    pub const fn style(mut self, style: bool) -> Self {
+        self.style = style;
+        self
+    }
+
     /// Lets the picture attend to the reference itself too. Default: only to its tokens.
     pub const fn inject(mut self, injection: Injection) -> Self {
         self.injection = Some(injection);
@@ -247,57 +246,12 @@ impl Colorize {
 
     /// Reads a picture as a reference.
     fn read_of(&self, reference: &Raster, codec: &dyn Codec) -> Result<Read> {
-        if reference.width() == 0 || reference.height() == 0 {
-            return Err(Error::parameter("reference", format!("{} pixels", reference.size()), "a picture with pixels"));
-        }
-        let reference = preparation::padded(reference, self.padding);
-        let view = View { crop: Crop::StretchAligned, range: ClipRange::Unit };
-        let mut tokens = codec.vision(&reference, view)?.tokens;
-        let mut pictures = Vec::new();
-        if self.manipulations.iter().any(|manipulation| manipulation.scale > 0.0) {
-            for manipulation in &self.manipulations {
-                let encode = |text: &String| codec.text_vector(text);
-                let texts = Texts {
-                    target: encode(&manipulation.target)?,
-                    anchor: manipulation.anchor.as_ref().map(encode).transpose()?,
-                    control: manipulation.control.as_ref().map(encode).transpose()?,
-                };
-                if self.whole {
-                    tokens = manipulation.global(&tokens.f_narrow(1, 0, 1)?, &texts)?;
-                    continue;
-                }
-                if let (Some(control), Some(text)) = (&texts.control, &manipulation.control) {
-                    let shown = correlation(&reference, &tokens, control, manipulation.thresholds)?;
-                    pictures.push((format!("patches that resemble \"{text}\""), shown));
-                }
-                tokens = manipulation.local(&tokens, &texts)?;
-            }
-        }
-        let count = tokens.size3()?.1;
-        let read = if self.whole { tokens.f_narrow(1, 0, 1)? } else { tokens.f_narrow(1, 1, count - 1)? };
-        Ok(Read { tokens: read, pictures })
+        let &Self { padding, whole, ref manipulations, .. } = self;
+        Reading { padding, whole, manipulations }.read(reference, codec)
     }
 }
 
 impl Colorize {
-    /// Reads what is behind the reference's figure: the reference, white where the figure is.
-    fn parted(&self, setup: &Setup<'_>, off: &[Range<usize>]) -> Result<Option<Parted>> {
-        let (Some(parts), Some(reference)) = (&self.parts, &self.reference) else { return Ok(None) };
-        let Size { width, height } = reference.size();
-        let figure = parts.reference.resampled(Grid::new(height.into(), width.into()), Resample::Area)?;
-        let figure = Vec::<f32>::try_from(figure.f_narrow(0, 0, 1)?.f_contiguous()?.f_view([-1])?)?;
-        let mut behind = reference.clone();
-        for (at, share) in (0..width.saturating_mul(height)).zip(figure) {
-            if f64::from(share) >= parts.threshold {
-                behind.set(at % width.max(1), at / width.max(1), Rgb(255, 255, 255));
-            }
-        }
-        let ground = self.read_of(&behind, setup.codec)?.tokens;
-        let mask = parts.sketch.for_images(setup.grid, setup.images)?;
-        let shares = (parts.figure, parts.ground, parts.merge);
-        Ok(Some(Parted { ground, mask, threshold: parts.threshold, shares, off: off.to_vec() }))
-    }
-
     /// Prepares the reference to be evaluated as a picture, in branches of its own.
     fn injected(&self, setup: &mut Setup<'_>, empty: &Conditioning) -> Result<Option<Injected>> {
         let (Some(injection), Some(reference)) = (self.injection, &self.reference) else { return Ok(None) };
@@ -314,59 +268,6 @@ impl Colorize {
         let hook = Injecting::new((with, without), injection.reference);
         Ok(Some(Injected { hook, features: lines, latent, noise, images: setup.images }))
     }
-}
-
-/// The parts of a prompt that commas part, without spaces around them, as bytes.
-fn pieces(text: &str) -> Vec<Range<usize>> {
-    let mut start = 0;
-    let mut pieces = Vec::new();
-    for piece in text.split(',') {
-        let before = piece.len() - piece.trim_start().len();
-        let bytes = start + before..start + before + piece.trim().len();
-        start += piece.len() + 1;
-        if !bytes.is_empty() {
-            pieces.push(bytes);
-        }
-    }
-    pieces
-}
-
-/// The patches of a reference that show each of some things: those that resemble its name more than the other names, one at least.
-fn shown(tokens: &Tensor, names: &[&str], codec: &dyn Codec) -> Result<Vec<Vec<i64>>> {
-    let vectors = names.iter().map(|name| codec.text_vector(name)).collect::<Result<Vec<_>>>()?;
-    let vectors = Tensor::f_stack(&vectors, 0)?; // [names, width]
-    let patches = tokens.f_select(0, 0)?;
-    let lengths = patches.f_square()?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?.f_sqrt()?;
-    let alike = patches.f_div(&lengths.f_clamp_min(f64::MIN_POSITIVE)?)?.f_matmul(&vectors.f_tr()?)?; // [patches, names]
-    let nearest = Vec::<i64>::try_from(alike.f_argmax(1, false)?)?;
-    let best = Vec::<i64>::try_from(alike.f_argmax(0, false)?)?;
-    let of = |(name, best): (i64, i64)| {
-        let own: Vec<i64> = (0..).zip(&nearest).filter(|(_, of)| **of == name).map(|(patch, _)| patch).collect();
-        if own.is_empty() { vec![best] } else { own }
-    };
-    Ok((0..).zip(best).map(of).collect())
-}
-
-/// The reference under the colors of five ranges of resemblance to a text, with lines between patches.
-fn correlation(reference: &Raster, tokens: &Tensor, text: &Tensor, thresholds: [f64; 4]) -> Result<Raster> {
-    let (_, count, _) = tokens.size3()?;
-    let side = ((count - 1) as f64).sqrt() as i64;
-    let Size { width, height } = reference.size();
-    let resemblance = tokens.f_narrow(1, 1, count - 1)?.f_matmul(text)?.f_view([1, 1, side, side])?;
-    let size = [i64::from(height), i64::from(width)];
-    let fine = resemblance.f_upsample_bicubic2d(size, false, None::<f64>, None::<f64>)?;
-    let reached = Vec::<u8>::try_from(levels(&fine, thresholds)?.f_contiguous()?.f_view([-1])?)?;
-    let cell = |length: u32| (length / u32::try_from(side).unwrap_or(1).max(1)).max(1);
-    let mixed = reference.bytes().chunks_exact(3).zip(reached).zip(0..width.saturating_mul(height));
-    let bytes = mixed.flat_map(|((pixel, level), at)| {
-        let (x, y) = (at % width.max(1), at / width.max(1));
-        let line = (x > 0 && x % cell(width) == 0) || (y > 0 && y % cell(height) == 0);
-        let color = RANGES.get(usize::from(level)).copied().unwrap_or_default();
-        let mix = move |(own, over): (&u8, u8)| (f64::from(*own) * (1.0 - COLORED) + f64::from(over) * COLORED) as u8;
-        let pixel: Vec<u8> = pixel.iter().zip(color).map(mix).collect();
-        if line { vec![0; 3] } else { pixel }
-    });
-    Raster::from_bytes(bytes.collect(), reference.size())
 }
 
 impl Guidance for Colorize {
@@ -417,7 +318,8 @@ impl Guidance for Colorize {
         let empty = setup.codec.text_pair("", "")?;
         let without = || Read { tokens: empty.context.shallow_clone(), pictures: Vec::new() };
         let looked = self.looked.take().map(Ok);
-        let read = looked.or_else(|| self.read(setup.codec).transpose()).transpose()?.unwrap_or_else(without);
+        let mut read = looked.or_else(|| self.read(setup.codec).transpose()).transpose()?.unwrap_or_else(without);
+        let features_up = self.features_up(setup, &read.tokens)?;
 
         let cross: Vec<_> = setup.sites.iter().filter(|site| site.is_cross()).collect();
         let own = self.sites.clone().unwrap_or_else(|| vec![1.0; cross.len()]);
@@ -432,10 +334,10 @@ impl Guidance for Colorize {
         let on: Vec<bool> = setup.schedule.steps().map(reads).collect();
         let off: Vec<_> = on.iter().enumerate().filter(|(_, on)| !**on).map(|(at, _)| at..at + 1).collect();
         let acts = on.contains(&true);
-        let scaling = Scaling { factors, parted: self.parted(setup, &off)?, readers: Vec::new() };
+        let scaling = Scaling { factors, parted: self.parted(setup, &off, &mut read)?, readers: Vec::new() };
         let injected = self.injected(setup, &empty)?;
         let _ = setup.add(WITHOUT_SKETCH, Branch::Cond, "", empty)?;
-        self.run = Some(Coloring { read, features, blank, off, acts, negative: false, scaling, injected });
+        self.run = Some(Coloring { read, features, blank, off, acts, negative: false, scaling, injected, features_up });
         Ok(())
     }
 
@@ -462,6 +364,7 @@ impl Guidance for Colorize {
         conditioning.during(0..usize::MAX, |part| {
             part.context = if reads { run.read.tokens.shallow_clone() } else { zeros.shallow_clone() };
             part.features = share(features);
+            part.reference = run.features_up.as_ref().map(ReferenceFeatures::share);
             Ok(())
         })?;
         for steps in &run.off {

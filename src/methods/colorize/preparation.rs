@@ -49,6 +49,18 @@ pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor>
     Ok(whole)
 }
 
+/// Height and width of a picture by those of a run's pictures, as networks are told them that read how large a reference is. A picture that
+/// is smaller in one of the two counts as larger than both, in its own aspect.
+///
+/// Source: the size embedding of ColorizeDiffusion v2.
+#[must_use]
+pub fn size_ratios(picture: Size, run: Size) -> [f64; 2] {
+    let [[height, width], [run_height, run_width]] =
+        [picture, run].map(|size| [f64::from(size.height.max(1)), f64::from(size.width.max(1))]);
+    let own = if height < run_height || width < run_width { height + run_height.max(run_width) } else { height };
+    [own / run_height, width / height * own / run_width]
+}
+
 /// A reference between white bars that make it `factor` times as wide.
 pub(super) fn padded(reference: &Raster, factor: f64) -> Raster {
     let Size { width, height } = reference.size();

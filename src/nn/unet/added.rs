@@ -1,6 +1,7 @@
 //! Conditions beside the prompt.
 
 use super::residuals::Residuals;
+use crate::reference::ReferenceFeatures;
 use tch::Tensor;
 
 /// The conditions of a U-Net beside timestep and prompt.
@@ -17,4 +18,6 @@ pub struct AddedConditions {
     /// Features of a sketch, added to the hidden states on the way down before they are kept for the way up: after the first layer,
     /// [1 or b, channels, h, w], and after each level. Empty for most models.
     pub features: Vec<Tensor>,
+    /// Features of a reference for the way up (ColorizeDiffusion v2).
+    pub reference: Option<ReferenceFeatures>,
 }

@@ -1,5 +1,6 @@
 //! The three kinds of blocks of a UNet.
 
+use super::reference::Reference;
 use super::{Level, UnetConfig};
 use crate::attention::{Place, Tap};
 use crate::error::Result;
@@ -163,25 +164,37 @@ impl UpBlock {
         Ok(Self { resnets, attentions, upsamplers })
     }
 
+    /// `reference`: the number of its first layer among all on the way up, and what a reference adds there.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
         told: BlockContext<'_>,
         skips: &mut Vec<Tensor>,
+        (first, reference): (usize, Option<Reference<'_>>),
         tap: &mut Tap<'_>,
     ) -> Result<Tensor> {
         let mine = skips.split_off(skips.len().saturating_sub(self.resnets.len()));
         for (i, (resnet, skip)) in self.resnets.iter().zip(mine.iter().rev()).enumerate() {
-            x = resnet.forward_beside(&x, skip, told.times)?;
+            let warped = reference.map(|reference| reference.skip(first + i, skip)).transpose()?;
+            x = resnet.forward_beside(&x, warped.as_ref().unwrap_or(skip), told.times)?;
             if let Some(attention) = self.attentions.get(i) {
                 x = attention.forward(&x, told.context, tap)?;
             }
-        }
-        // Halving rounds up, so twice a size is not always the size above.
-        if let (Some(upsample), Some(above)) = (&self.upsamplers, skips.last()) {
-            let (_, _, h, w) = above.size4()?;
-            x = upsample.forward(&x, (h, w))?;
+            // Halving rounds up, so twice a size is not always the size above.
+            let last = i + 1 == self.resnets.len();
+            if let (true, Some(upsample), Some(above)) = (last, &self.upsamplers, skips.last()) {
+                let (_, _, h, w) = above.size4()?;
+                x = upsample.forward(&x, (h, w))?;
+            }
+            if let Some(reference) = reference {
+                x = reference.styled(first + i, x)?;
+            }
         }
         Ok(x)
+    }
+
+    /// Layers that read what the contracting half kept.
+    pub(super) const fn layers(&self) -> usize {
+        self.resnets.len()
     }
 }

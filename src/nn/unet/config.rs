@@ -172,7 +172,7 @@ impl UnetConfig {
             let cells = self.sample_size.as_ref().and_then(|size| size.level(side));
             sizes(NAME, "sample_size", &[cells.unwrap_or(1)])?;
         }
-        if self.addition_embed_type.is_some() {
+        if self.addition_embed_type.as_deref() == Some("text_time") {
             // 0 is no size, so a missing one is refused.
             sizes(NAME, "addition_time_embed_dim", &[self.addition_time_embed_dim.unwrap_or(0)])?;
             let inputs = self.projection_class_embeddings_input_dim.unwrap_or(0);

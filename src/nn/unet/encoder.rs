@@ -31,7 +31,7 @@ pub(in crate::nn) struct Encoded {
     pub x: Tensor,
     /// What every layer on the way down put out; what is older than the first attention to the context has the sample's rows.
     pub skips: Vec<Tensor>,
-    /// The time embedding after its SiLU.
+    /// The time embedding, before its SiLU.
     pub time: Tensor,
     /// The context.
     pub context: Tensor,
@@ -100,14 +100,14 @@ impl UnetEncoder {
         tap: &mut Tap<'_>,
     ) -> Result<Encoded> {
         self.check(sample, timestep, context)?;
-        let time = self.time(timestep, added)?.f_silu()?; // [1 or b, 4·channels]
+        let time = self.time(timestep, added)?; // [1 or b, 4·channels]
         let (rows, all) = (sample.size4()?.0, context.size3()?.0);
         if rows < all && time.size2()?.0 > 1 {
             let expected = format!("{all} rows: their timesteps, or what else they are told, are rows of their own");
             return Err(Error::Shape { what: "sample", got: sample.size(), expected });
         }
         let context = self.cast(context)?;
-        let told = BlockContext { times: &self.times.forward(&time)?, context: &context };
+        let told = BlockContext { times: &self.times.forward(&time.f_silu()?)?, context: &context };
 
         let mut x = self.cast(sample)?;
         if self.config.center_input_sample {
@@ -162,7 +162,12 @@ impl UnetEncoder {
         let condition = condition.map(|condition| self.cast(condition)).transpose()?;
         let time = self.time_embedding.forward(&waves(&self.time_proj, timestep)?, condition.as_ref())?;
 
-        let (Some(sizes), Some(add_embedding)) = (&self.add_time_proj, &self.add_embedding) else { return Ok(time) };
+        let Some(add_embedding) = &self.add_embedding else { return Ok(time) };
+        let Some(sizes) = &self.add_time_proj else {
+            let label = added.and_then(|added| added.text_embeds.as_ref());
+            let label = label.map(|label| add_embedding.forward(&self.cast(label)?, None)).transpose()?;
+            return Ok(label.map_or(Ok(time.shallow_clone()), |label| time.f_add(&label))?);
+        };
         let Some(AddedConditions { text_embeds: Some(text), time_ids: Some(ids), .. }) = added else {
             return Err(Error::parameter(
                 "added",

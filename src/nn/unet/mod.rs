@@ -4,6 +4,7 @@ mod added;
 pub(super) mod blocks;
 pub(super) mod config;
 pub(super) mod encoder;
+mod reference;
 mod residuals;
 
 pub use added::AddedConditions;
@@ -18,6 +19,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 use blocks::{BlockBuilder, BlockContext, UpBlock};
 use encoder::{Encoded, UnetEncoder};
+use reference::ReferenceModules;
 use tch::Tensor;
 
 /// diffusers' `UNet2DConditionModel`: SD 1.x, 2.x, inpainting, SDXL and its refiner.
@@ -26,6 +28,7 @@ pub struct UNet {
     contracting: UnetEncoder,
     up_blocks: Vec<UpBlock>,
     times: TimeProjections,
+    reference: ReferenceModules,
     conv_norm_out: GroupNorm,
     conv_out: Conv2d,
     sites: Vec<AttentionSite>,
@@ -43,6 +46,7 @@ impl UNet {
         let mut make = BlockBuilder::new(config, 4 * first);
         let (contracting, mut skips) = UnetEncoder::new(w, &mut make, &levels)?;
         let mut channels = skips.last().copied().unwrap_or_default();
+        let reference = ReferenceModules::new(w, &skips, &levels, make.time)?;
         let mut up_blocks = Vec::new();
         for (i, level) in levels.iter().rev().enumerate() {
             up_blocks.push(UpBlock::new(&w.at("up_blocks").at(i), &mut make, level, channels, &mut skips)?);
@@ -52,6 +56,7 @@ impl UNet {
             contracting,
             up_blocks,
             times: make.times()?,
+            reference,
             conv_norm_out: w.at("conv_norm_out").group_norm(config.norm_num_groups, first, config.norm_eps)?,
             conv_out: w.at("conv_out").conv2d(first, config.out_channels, Conv::SAME)?,
             sites: make.sites.into_vec(),
@@ -96,10 +101,17 @@ impl UNet {
             contracted = contracted.whole()?;
             (contracted.x, contracted.skips) = residuals.onto(&contracted.x, &contracted.skips)?;
         }
+        let features = added.and_then(|added| added.reference.as_ref());
+        if features.is_some() {
+            contracted = contracted.whole()?;
+        }
         let Encoded { mut x, mut skips, time, context } = contracted;
-        let told = BlockContext { times: &self.times.forward(&time)?, context: &context };
+        let reference = features.map(|features| self.reference.with(features, &time)).transpose()?;
+        let told = BlockContext { times: &self.times.forward(&time.f_silu()?)?, context: &context };
+        let mut first = 0;
         for block in &self.up_blocks {
-            x = block.forward(x, told, &mut skips, tap)?;
+            x = block.forward(x, told, &mut skips, (first, reference), tap)?;
+            first += block.layers();
         }
         let x = self.conv_out.forward(&self.conv_norm_out.forward_silu(&x)?)?;
         Ok(x.f_to_kind(sample.kind())?)

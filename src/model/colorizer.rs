@@ -1,0 +1,83 @@
+//! What a model that colors sketches has beside a UNet and a VAE.
+
+use super::configured::configured;
+use crate::error::Result;
+use crate::nn::{ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderConfig, UnetConfig};
+use crate::weights::{Checkpoint, Parts, Weights};
+use tch::{Device, Kind};
+
+/// Networks of a colorizer. Such a model reads no words.
+#[derive(Debug)]
+pub(super) struct Colorizer {
+    /// Reads sketches.
+    pub sketch: SketchEncoder,
+    /// Tells figure and background of a reference apart (v1.5).
+    pub tokens: Option<ReferenceTokens>,
+    /// Reads what is behind a reference's figure (v2).
+    pub background: Option<ReferenceEncoder>,
+    /// Reads a reference's style (v2).
+    pub style: Option<ReferenceEncoder>,
+}
+
+const SKETCH: &str = "sketch_encoder";
+const TOKENS: &str = "reference_tokens";
+const BACKGROUND: &str = "background_encoder";
+const STYLE: &str = "style_encoder";
+
+impl Colorizer {
+    /// Loads those that a checkpoint has, puts their tensors into `parts` and what is odd about them into `notes`. `None`: it is no
+    /// colorizer.
+    pub(super) fn load(
+        main: &Checkpoint,
+        unet: &UnetConfig,
+        (kind, device): (Kind, Device),
+        parts: &mut Parts,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<Self>> {
+        let has = |part: &str| main.has(&format!("{part}/config.json"));
+        if !has(SKETCH)? {
+            return Ok(None);
+        }
+        let config = configured(main, SKETCH, SketchEncoderConfig::from_json)?;
+        let names = [SKETCH, TOKENS, BACKGROUND, STYLE];
+        let weights = names.map(|part| -> Result<Option<Weights>> {
+            has(part)?.then(|| main.weights(part, kind, device)).transpose()
+        });
+        let [sketch, tokens, background, style] = weights;
+        let weights = [sketch?, tokens?, background?, style?];
+        let colorizer = Self::of(&config, unet, weights.each_ref().map(Option::as_ref))?;
+        for (part, weights) in names.into_iter().zip(&weights) {
+            if let Some(weights) = weights {
+                notes.extend(weights.report().notes());
+                parts.insert(part.into(), weights.handed_out());
+            }
+        }
+        if main.family().is_some() {
+            let licence = "ColorizeDiffusion's published weights are under CC BY-NC-SA 4.0: not for commercial use";
+            notes.push(licence.into()); // a single file, the layout that they come in
+        }
+        Ok(colorizer)
+    }
+
+    /// Those that there are weights for, in the order of `names` above.
+    fn of(config: &SketchEncoderConfig, unet: &UnetConfig, weights: [Option<&Weights>; 4]) -> Result<Option<Self>> {
+        let [sketch, tokens, background, style] = weights;
+        let encoder = |w: &Weights| ReferenceEncoder::new(w, unet);
+        let Some(sketch) = sketch else { return Ok(None) };
+        Ok(Some(Self {
+            sketch: SketchEncoder::new(sketch, config)?,
+            tokens: tokens.map(ReferenceTokens::new).transpose()?,
+            background: background.map(encoder).transpose()?,
+            style: style.map(encoder).transpose()?,
+        }))
+    }
+
+    /// The same networks of other tensors.
+    pub(super) fn remade(&self, unet: &UnetConfig, weights: impl Fn(&str) -> Weights) -> Result<Option<Self>> {
+        let sketch = weights(SKETCH);
+        let tokens = self.tokens.as_ref().map(|_| weights(TOKENS));
+        let background = self.background.as_ref().map(|_| weights(BACKGROUND));
+        let style = self.style.as_ref().map(|_| weights(STYLE));
+        Self::of(self.sketch.config(), unet, [Some(&sketch), tokens.as_ref(), background.as_ref(), style.as_ref()])
+    }
+}

@@ -1,0 +1,131 @@
+//! [`ReferenceTokens`]: tokens of a reference for its figure and for its background.
+
+use super::layers::{LayerNorm, Linear, attention};
+use super::time::Sinusoids;
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+use tch::{Device, Kind, Tensor};
+
+/// Width of an attention head.
+const HEAD: i64 = 64;
+
+/// Tells a network which share of a reference is the figure's, and gathers the tokens of the background.
+///
+/// A threshold is what the masks of figure and background were cut at, 0..=1. Its embedding is added to all tokens. A transformer with
+/// queries of its own then makes the background's tokens of those of a picture with a hole.
+///
+/// Source: `ClusterTransformer` and `ScalarEmbedder` of ColorizeDiffusion v1.5.
+#[derive(Debug)]
+pub struct ReferenceTokens {
+    waves: Sinusoids,
+    embedding: [Linear; 2],
+    /// [tokens, width]
+    queries: Tensor,
+    layers: Vec<Layer>,
+    options: (Kind, Device),
+}
+
+/// Attention of the queries to the tokens, and a layer for each by itself.
+#[derive(Debug)]
+struct Layer {
+    norms: [LayerNorm; 2],
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    feed_forward: [Linear; 2],
+}
+
+impl Layer {
+    fn new(w: &Weights, width: i64) -> Result<Self> {
+        let plain = |name: &str| w.at(2).at(name).linear_without_bias(width, width);
+        Ok(Self {
+            norms: [w.at(0).layer_norm(width, 1e-5)?, w.at(1).layer_norm(width, 1e-5)?],
+            to_q: plain("to_q")?,
+            to_k: plain("to_k")?,
+            to_v: plain("to_v")?,
+            to_out: w.at(2).at("to_out.0").linear(width, width)?,
+            feed_forward: [w.at(3).at(0).linear(width, 4 * width)?, w.at(3).at(2).linear(4 * width, width)?],
+        })
+    }
+
+    /// `x` [b, queries, width], `tokens` [b, tokens, width] → [b, queries, width].
+    fn forward(&self, x: &Tensor, tokens: &Tensor, heads: i64) -> Result<Tensor> {
+        let [first, second] = &self.norms;
+        let (k, v) = (self.to_k.forward(tokens)?, self.to_v.forward(tokens)?);
+        let read = attention(&self.to_q.forward(&first.forward(x)?)?, &k, &v, heads, false)?;
+        let x = self.to_out.forward(&read)?.f_add_(x)?;
+        let [into, out] = &self.feed_forward;
+        Ok(out.forward(&into.forward(&second.forward(&x)?)?.f_silu_()?)?.f_add_(&x)?)
+    }
+}
+
+impl ReferenceTokens {
+    /// Pulls it from `w`, which has it under the names of published files: `thresh_embedder` and `transformer`. All sizes are those of the
+    /// weights.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if they do not fit each other.
+    pub fn new(w: &Weights) -> Result<Self> {
+        let embedder = w.at("thresh_embedder.embed_layer");
+        let (inputs, width) = match embedder.at(0).shape("weight").as_deref() {
+            Some(&[width, inputs]) => (inputs, width),
+            _ => (1, 1), // which is told as missing
+        };
+        let transformer = w.at("transformer");
+        let count = match transformer.shape("embedding").as_deref() {
+            Some(&[count, _]) => count,
+            _ => 1,
+        };
+        let layers = (0..).take_while(|layer| transformer.at("layers").at(layer).at(0).has("weight"));
+        let tokens = Self {
+            waves: Sinusoids::new(inputs, false, 0.0, w.device())?,
+            embedding: [embedder.at(0).linear(inputs, width)?, embedder.at(2).linear(width, width)?],
+            queries: transformer.tensor("embedding", &[count, width])?,
+            layers: layers
+                .map(|layer| Layer::new(&transformer.at("layers").at(layer), width))
+                .collect::<Result<_>>()?,
+            options: (w.kind(), w.device()),
+        };
+        w.finish()?;
+        Ok(tokens)
+    }
+
+    /// Adds the embedding of a threshold to tokens, [b, tokens, width], in their kind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tokens of another width.
+    pub fn marked(&self, tokens: &Tensor, threshold: f64) -> Result<Tensor> {
+        let [first, second] = &self.embedding;
+        let threshold = Tensor::f_from_slice(&[threshold as f32])?.f_to_device(self.options.1)?;
+        let waves = self.waves.of(&threshold)?.f_to_kind(self.options.0)?;
+        let embedded = second.forward(&first.forward(&waves)?.f_silu_()?)?;
+        Ok(self.fitting(tokens)?.f_add(&embedded.f_unsqueeze(1)?)?.f_to_kind(tokens.kind())?)
+    }
+
+    /// Makes the background's tokens, [b, queries, width], of marked ones, [b, tokens, width], in their kind.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for tokens of another width.
+    pub fn background(&self, marked: &Tensor) -> Result<Tensor> {
+        let tokens = self.fitting(marked)?;
+        let (count, width) = self.queries.size2()?;
+        let mut x = self.queries.f_expand([tokens.size3()?.0, count, width], false)?;
+        for layer in &self.layers {
+            x = layer.forward(&x, &tokens, (width / HEAD).max(1))?;
+        }
+        Ok(x.f_to_kind(marked.kind())?)
+    }
+
+    /// Tokens in this network's kind, on its device.
+    fn fitting(&self, tokens: &Tensor) -> Result<Tensor> {
+        let width = self.queries.size2()?.1;
+        match tokens.size().as_slice() {
+            &[_, _, own] if own == width => Ok(tokens.f_to_device(self.options.1)?.f_to_kind(self.options.0)?),
+            got => {
+                let expected = format!("[b, tokens, {width}]");
+                Err(Error::Shape { what: "tokens of the reference", got: got.to_vec(), expected })
+            }
+        }
+    }
+}

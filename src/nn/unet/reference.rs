@@ -1,0 +1,145 @@
+//! What a reference adds to a UNet on its way up.
+
+use super::config::Level;
+use crate::attention::repeated;
+use crate::error::{Error, Result};
+use crate::nn::layers::{LayerNorm, Linear, attention, cells, picture};
+use crate::reference::ReferenceFeatures;
+use crate::weights::Weights;
+use tch::Tensor;
+
+/// Width of an attention head.
+const HEAD: i64 = 64;
+
+/// The modules of a UNet that read features of a reference, one for each layer of the expanding half; none in most models.
+#[derive(Debug)]
+pub(super) struct ReferenceModules {
+    warps: Vec<Warp>,
+    styles: Vec<Style>,
+}
+
+/// Attention of a skip's cells to the background's, and a layer for each cell by itself.
+#[derive(Debug)]
+struct Warp {
+    norms: [LayerNorm; 2],
+    to_q: Linear,
+    to_k: Linear,
+    to_v: Linear,
+    to_out: Linear,
+    feed_forward: [Linear; 2],
+    heads: i64,
+}
+
+/// A factor and a summand for each channel, of the style and the time.
+#[derive(Debug)]
+struct Style {
+    norm: LayerNorm,
+    of_time: Linear,
+    out: Linear,
+}
+
+impl Warp {
+    fn new(w: &Weights, channels: i64) -> Result<Self> {
+        let plain = |name: &str| w.at("attn").at(name).linear_without_bias(channels, channels);
+        Ok(Self {
+            norms: [w.at("norm1").layer_norm(channels, 1e-5)?, w.at("norm2").layer_norm(channels, 1e-5)?],
+            to_q: plain("to_q")?,
+            to_k: plain("to_k")?,
+            to_v: plain("to_v")?,
+            to_out: w.at("attn.to_out.0").linear(channels, channels)?,
+            feed_forward: [w.at("ff.0").linear(channels, 4 * channels)?, w.at("ff.2").linear(4 * channels, channels)?],
+            heads: (channels / HEAD).max(1),
+        })
+    }
+
+    /// `skip` [b, channels, h, w], `background` [b, cells, channels] → [b, channels, h, w].
+    fn forward(&self, skip: &Tensor, background: &Tensor) -> Result<Tensor> {
+        let ([first, second], [into, out]) = (&self.norms, &self.feed_forward);
+        let x = cells(skip)?;
+        let (k, v) = (self.to_k.forward(background)?, self.to_v.forward(background)?);
+        let read = attention(&self.to_q.forward(&first.forward(&x)?)?, &k, &v, self.heads, false)?;
+        let x = self.to_out.forward(&read)?.f_add_(&x)?;
+        let x = out.forward(&into.forward(&second.forward(&x)?)?.f_silu_()?)?.f_add_(&x)?;
+        picture(&x, skip)
+    }
+}
+
+impl ReferenceModules {
+    /// Pulls those that the weights have. `skips` are the channels of what the contracting half keeps, in order.
+    pub(super) fn new(w: &Weights, skips: &[i64], levels: &[Level], time: i64) -> Result<Self> {
+        let (mut warps, mut styles) = (Vec::new(), Vec::new());
+        if w.at("warp_modules.0.norm1").has("weight") {
+            for (i, channels) in skips.iter().rev().enumerate() {
+                warps.push(Warp::new(&w.at("warp_modules").at(i), *channels)?);
+            }
+        }
+        if w.at("style_modules.0.0").has("weight") {
+            let layers = levels.iter().rev().flat_map(|level| (0..=level.layers).map(|_| level.channels));
+            for (i, channels) in layers.enumerate() {
+                let w = w.at("style_modules").at(i);
+                styles.push(Style {
+                    norm: w.at(0).layer_norm(2 * channels, 1e-5)?,
+                    of_time: w.at(1).linear(time, 2 * channels)?,
+                    out: w.at(2).linear(2 * channels, 2 * channels)?,
+                });
+            }
+        }
+        Ok(Self { warps, styles })
+    }
+
+    /// The modules with the features of one evaluation.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if there are features and not as many modules.
+    pub(super) fn with<'a>(&'a self, features: &'a ReferenceFeatures, time: &'a Tensor) -> Result<Reference<'a>> {
+        for (what, features, modules) in [
+            ("background features", features.background.len(), self.warps.len()),
+            ("style features", features.styles.len(), self.styles.len()),
+        ] {
+            if features != 0 && features != modules {
+                return Err(Error::parameter(what, features, format!("{modules}, one for each module of the network")));
+            }
+        }
+        Ok(Reference { modules: self, features, time })
+    }
+}
+
+/// The modules of a UNet with the features of one evaluation.
+#[derive(Clone, Copy)]
+pub(super) struct Reference<'a> {
+    modules: &'a ReferenceModules,
+    features: &'a ReferenceFeatures,
+    /// The time embedding before its SiLU, [1 or b, width].
+    time: &'a Tensor,
+}
+
+impl Reference<'_> {
+    /// What the `layer`th layer on the way up reads of what was kept, [b, channels, h, w].
+    pub(super) fn skip(&self, layer: usize, skip: &Tensor) -> Result<Tensor> {
+        let both = self.modules.warps.get(layer).zip(self.features.background.get(layer));
+        let Some((warp, background)) = both else { return Ok(skip.shallow_clone()) };
+        let (b, _, h, w) = skip.size4()?;
+        let warped = warp.forward(skip, &repeated(&fitting(background, skip)?, b)?)?;
+        let Some((figure, threshold)) = &self.features.figure else { return Ok(warped) };
+        // As the original has it, which lets the curve run beyond 0..=1.
+        let figure = figure.f_upsample_bicubic2d([h, w], false, None::<f64>, None::<f64>)?;
+        let figure = repeated(&figure.f_to_device(skip.device())?.f_gt(*threshold)?, b)?;
+        Ok(skip.f_where_self(&figure, &warped)?)
+    }
+
+    /// What the `layer`th layer on the way up put out, in the reference's style.
+    pub(super) fn styled(&self, layer: usize, x: Tensor) -> Result<Tensor> {
+        let both = self.modules.styles.get(layer).zip(self.features.styles.get(layer));
+        let Some((Style { norm, of_time, out }, style)) = both else { return Ok(x) };
+        let style = of_time.forward(self.time)?.f_add(&fitting(style, &x)?)?;
+        let both = out.forward(&norm.forward(&style)?)?.f_unsqueeze(-1)?.f_unsqueeze(-1)?;
+        let channels = both.size4()?.1 / 2;
+        let (scale, shift) = (both.f_narrow(1, 0, channels)?, both.f_narrow(1, channels, channels)?);
+        Ok(x.f_mul(&scale.f_add_scalar(1.0)?)?.f_add_(&shift)?)
+    }
+}
+
+/// `x` in the kind and on the device of `like`.
+fn fitting(x: &Tensor, like: &Tensor) -> Result<Tensor> {
+    Ok(x.f_to_device(like.device())?.f_to_kind(like.kind())?)
+}
