@@ -220,7 +220,9 @@ impl Arguments {
         }
         if let Some(task) = self.choice.tasks.iter().find(|task| !self.judge.judges(**task)) {
             let problem = match task {
-                Task::Edges => "only the embedded model has a ControlNet for it; leave --model and --judge out",
+                Task::Edges | Task::Reference => {
+                    "only the embedded model has a ControlNet for it; leave --model and --judge out"
+                }
                 _ => "the judge saliency sees the unforced picture only; use another --judge",
             };
             return Err(format!("--task {}: {problem}", task.name()));

@@ -270,6 +270,7 @@ mod drawn {
                 asked: &[],
                 painted: &[],
                 guide: None,
+                unforced: None,
                 phrases: &phrases,
                 regions: &[],
             };

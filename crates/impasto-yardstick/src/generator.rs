@@ -1,21 +1,21 @@
 //! Pictures of a real model, by every method of the table.
 
 use crate::edges;
-use crate::guides::{Guide, STRENGTHS, Subject};
+use crate::guides::{self, Guide, STRENGTHS, Subject};
 use crate::metrics::{self, Picture};
 use crate::placement::painted;
+use crate::reference;
 use crate::regions::Mask;
-
 use crate::runner::{Failure, Generator, Own, Request, Shot};
 use crate::strokes;
-use crate::suite::{Asked, Method, fnv};
+use crate::suite::{Asked, Method, PARTS, fnv};
 use impasto::color::linear_mean;
 use impasto::diffusion::solver;
 use impasto::hint::Strokes;
 use impasto::mask::Region;
 use impasto::methods::image_guidance::GuidanceParams;
 use impasto::methods::paint_with_words::{Area, WeightFn};
-use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords};
+use impasto::methods::{ColorForce, ImageGuidance, PaintWithWords, ReferenceColor};
 use impasto::nn::ControlNet;
 use impasto::saliency::{Daam, Differential, Saliency};
 use impasto::{Codec, Control, Grid, Guess, Lab, Pipeline, Raster, Rgb, Source};
@@ -200,6 +200,7 @@ impl Real {
             Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image | Method::Control => {
                 Ok(Forces::default())
             }
+            Method::Reference | Method::ReferenceLike => Ok(Forces::default()),
             Method::ControlStrokes => match asked.guide {
                 Some((original, _)) => {
                     let strokes = edges::drawing(original, asked.seed)?.strokes;
@@ -285,15 +286,28 @@ impl Generator for Real {
         let paint = (asked.method == Method::Pww).then(|| paint(asked));
         let mut guided = None;
         let mut hint = None;
+        let mut colors = None;
         match (asked.method, asked.guide) {
             (Method::Image, Some((drawing, strength))) => guided = Some(follow(drawing, strength)?),
             (Method::Control | Method::ControlStrokes, Some((original, _))) => {
                 hint = Some(edges::drawing(original, asked.seed)?);
-                if self.net.is_none() {
-                    self.net = Some(self.pipeline.model().controlnet(&Source::embedded())?);
+            }
+            (method @ (Method::Reference | Method::ReferenceLike), Some((drawing, _))) => {
+                let drawing = raster(drawing)?;
+                if method == Method::ReferenceLike {
+                    let reference = self.pipeline.reference(&drawing, &PARTS.join(", "), PARTS)?;
+                    let shown = PARTS.into_iter().filter(|part| reference.color(part).is_ok());
+                    let named = shown.filter(|part| guides::names(asked.prompt, part));
+                    let forces = named.map(|part| ColorForce::like(&reference, part));
+                    all.extend(forces.collect::<Result<Vec<_>, _>>()?);
                 }
+                colors = Some(ReferenceColor::new(&drawing));
+                hint = asked.unforced.map(reference::lines).transpose()?;
             }
             _ => {}
+        }
+        if hint.is_some() && self.net.is_none() {
+            self.net = Some(self.pipeline.model().controlnet(&Source::embedded())?);
         }
 
         let Self { pipeline, settings, net, .. } = self;
@@ -310,10 +324,16 @@ impl Generator for Real {
         if let Some(guided) = guided {
             request = request.guide(guided);
         }
+        if let Some(colors) = colors {
+            request = request.guide(colors);
+        }
         if let (Some(net), Some(hint)) = (net, &hint) {
-            request = request
-                .control(Control::drawing(net, hint).scale(CONTROL))
-                .tune(|config| config.guess = Some(Guess::Even));
+            let strokes = matches!(asked.method, Method::Control | Method::ControlStrokes);
+            let control = Control::drawing(net, hint);
+            request = request.control(if strokes { control.scale(CONTROL) } else { control });
+            if strokes {
+                request = request.tune(|config| config.guess = Some(Guess::Even));
+            }
         }
         let output = request.run()?;
         let picture = picture(output.image(0)?)?;

@@ -14,6 +14,7 @@ pub mod metrics;
 pub mod placement;
 pub mod plots;
 pub mod record;
+pub mod reference;
 pub mod regions;
 pub mod report;
 pub mod runner;

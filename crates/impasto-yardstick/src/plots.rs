@@ -20,10 +20,10 @@ pub fn color(method: Method) -> Rgb {
         Method::Doc => Rgb(66, 133, 200),
         Method::DocParts => Rgb(235, 130, 30),
         Method::Tuned => Rgb(220, 70, 85),
-        Method::Image | Method::Control => line_color(0),
+        Method::Image | Method::Control | Method::Reference => line_color(0),
         Method::Exact | Method::Pww => Rgb(60, 160, 80),
         Method::Oracle => Rgb(60, 170, 175),
-        Method::Strokes | Method::ControlStrokes => Rgb(200, 90, 140),
+        Method::Strokes | Method::ControlStrokes | Method::ReferenceLike => Rgb(200, 90, 140),
         Method::Recolor => Rgb(170, 105, 180),
         Method::Paste => Rgb(150, 160, 60),
     }

@@ -4,6 +4,7 @@ use crate::edges::Followed;
 use crate::guides::Guided;
 use crate::metrics::Measure;
 use crate::placement::Placement;
+use crate::reference::Colored;
 use crate::suite::{Method, Style, Task};
 use impasto::Rgb;
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,9 @@ pub struct Record {
     /// Figures of how closely the picture follows a drawing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub followed: Option<Followed>,
+    /// Figures of how the picture took the colors of a reference.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub colored: Option<Colored>,
     /// Wall time of the picture and of its unforced twin.
     pub ms: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -165,6 +165,7 @@ fn html(folder: &Path, summary: &Summary, records: &[Record]) -> Result<String, 
     scenes::places(&mut page, summary, records)?;
     scenes::image(&mut page, summary)?;
     scenes::drawings(&mut page, summary)?;
+    scenes::references(&mut page, summary)?;
     several(&mut page, summary)?;
     calibration(&mut page, folder)?;
     runs(&mut page, folder, summary, records)?;

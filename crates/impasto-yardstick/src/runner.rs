@@ -8,6 +8,7 @@ use crate::judge::{Judge, Seen, View, class};
 use crate::metrics::{self, Pair, Picture, mean_lab, mean_linear};
 use crate::placement::{inside, is_there, painted, placement};
 use crate::record::{Found, Made, Names, PartFigures, Record, Records, Status, Thing};
+use crate::reference;
 use crate::regions::{Labels, Mask, ceiling, core, iou, of_class};
 use crate::suite::{self, Asked, Job, LABEL, Method, OBJECTS, Painted, Style, Suite, Task};
 use impasto::Rgb;
@@ -41,6 +42,8 @@ pub struct Request<'a> {
     pub painted: &'a [Painted],
     /// The picture to be followed, and how strongly.
     pub guide: Option<(&'a Picture, f64)>,
+    /// The unforced picture, for a method that keeps its lines.
+    pub unforced: Option<&'a Picture>,
     /// Phrases whose attention is wanted.
     pub phrases: &'a [String],
     /// Where each asked part is in the unforced picture, for a method that is told.
@@ -342,6 +345,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             left_out: None,
             guided: None,
             followed: None,
+            colored: None,
             ms: 0.0,
             ms_unforced: None,
         };
@@ -433,6 +437,13 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             record.followed = Some(edges::followed(original, &lines, &known.shot.picture)?);
             return Ok(Some(strip(job, &unforced, &known, Some(&edges::shown(&lines)?))));
         }
+        if let (Task::Reference, Some(drawing)) = (job.task, &drawing) {
+            let of_drawing = self.seen(drawing, job, &unforced.shot)?.labels;
+            let (own, base) = (&known.shot.picture, &unforced.shot.picture);
+            let colored = reference::colored((drawing, &of_drawing), (own, &known.seen.labels), base, &job.phrases)?;
+            record.colored = Some(colored);
+            return Ok(Some(strip(job, &unforced, &known, Some(drawing))));
+        }
         if let (Some(guide), Some(drawing)) = (job.guide, &drawing) {
             let named = job.phrases.iter().filter(|phrase| guides::names(&record.prompt, phrase));
             let named: Vec<u8> = named.map(|phrase| class(phrase)).collect();
@@ -456,6 +467,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
             asked: &job.asked,
             painted: &job.painted,
             guide: None,
+            unforced: None,
             phrases: &[],
             regions: &[],
         };
@@ -472,7 +484,8 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         let look = self.judge.wants_attention() || measured && self.plan.choice.tasks.contains(&Task::Saliency);
         let phrases: &[String] = if look { &job.phrases } else { &[] };
         let (asked, painted, guide, regions) = (&[], &[], None, &[]);
-        let request = Request { prompt, seed, method: Method::Unforced, asked, painted, guide, phrases, regions };
+        let method = Method::Unforced;
+        let request = Request { prompt, seed, method, asked, painted, guide, unforced: None, phrases, regions };
         let known = self.made(&request, job, None).map(Rc::new);
         let _ = self.unforced.insert(at, known.clone());
         known
@@ -503,6 +516,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
                     asked: &job.asked,
                     painted: &job.painted,
                     guide: drawing.map(|drawing| (drawing, strength)),
+                    unforced: Some(&unforced.shot.picture),
                     phrases: if job.task == Task::Saliency { &job.phrases } else { &[] },
                     regions: &regions,
                 };

@@ -28,6 +28,8 @@ const DRAWN: [(&str, &str); 4] = [
     ("of things under strokes", "objects"),
     ("p90", "objects_p90"),
 ];
+/// Heads and names of the figures of references.
+const COLORED: [(&str, &str); 3] = [("ΔE of parts", "delta_e"), ("p90", "delta_e_p90"), ("edges kept, F1", "edge_f1")];
 const GROUPS: [(&str, &str); 3] = [("image", "all"), ("image, portraits", "portraits"), ("image, scenes", "scenes")];
 
 /// Rows of placement with what they are called.
@@ -40,6 +42,12 @@ fn placed(summary: &Summary) -> impl Iterator<Item = (&'static str, &Row)> {
 fn drawn(summary: &Summary) -> impl Iterator<Item = &Row> {
     let methods = [Method::Unforced, Method::Control, Method::ControlStrokes];
     methods.into_iter().filter_map(|method| summary.row(Task::Edges.name(), method, ALL))
+}
+
+/// Rows of pictures in the colors of a reference.
+fn colored(summary: &Summary) -> impl Iterator<Item = &Row> {
+    let methods = [Method::Unforced, Method::Reference, Method::ReferenceLike];
+    methods.into_iter().filter_map(|method| summary.row(Task::Reference.name(), method, ALL))
 }
 
 /// Rows of a group of guided pictures by strength.
@@ -59,7 +67,8 @@ pub fn lines(summary: &Summary) -> Vec<String> {
         guided(summary, group).map(move |(strength, row)| format!("{group}, at {strength}: {}", said(row, &GUIDED)))
     });
     let drawn = drawn(summary).map(|row| format!("edges, {}: {}", row.method.name(), said(row, &DRAWN)));
-    places.chain(images).chain(drawn).collect()
+    let colored = colored(summary).map(|row| format!("reference, {}: {}", row.method.name(), said(row, &COLORED)));
+    places.chain(images).chain(drawn).chain(colored).collect()
 }
 
 pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
@@ -109,6 +118,21 @@ pub fn drawings(page: &mut String, summary: &Summary) -> Result<(), Failure> {
          is between its median color and the stroke’s.</p>"
     )?;
     table(page, "method", &DRAWN.map(|(head, _)| head), &rows)
+}
+
+pub fn references(page: &mut String, summary: &Summary) -> Result<(), Failure> {
+    let cells = |row: &Row| COLORED.map(|(_, name)| cell(row.figures.get(name))).to_vec();
+    let rows: Vec<_> = colored(summary).map(|row| (dot(row.method), cells(row))).collect();
+    if rows.is_empty() {
+        return Ok(());
+    }
+    writeln!(page, "<h2>The colors of a reference</h2>")?;
+    writeln!(
+        page,
+        "<p>Portraits in the colors of a drawn one, over the edges of the unforced picture. ΔE is between the mean colors of each part that both \
+         show. F1: edges of the picture against those of the unforced one, within a pixel.</p>"
+    )?;
+    table(page, "method", &COLORED.map(|(head, _)| head), &rows)
 }
 
 pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {

@@ -161,10 +161,12 @@ pub enum Task {
     Image,
     /// Lines and strokes of a drawing, in a picture of the same kind.
     Edges,
+    /// The colors of a drawing, in a picture that keeps its own lines.
+    Reference,
 }
 
 impl Task {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Named,
         Self::Numeric,
         Self::Binding,
@@ -175,6 +177,7 @@ impl Task {
         Self::Swap,
         Self::Image,
         Self::Edges,
+        Self::Reference,
     ];
 
     pub fn name(self) -> &'static str {
@@ -189,6 +192,7 @@ impl Task {
             Self::Swap => "swap",
             Self::Image => "image",
             Self::Edges => "edges",
+            Self::Reference => "reference",
         }
     }
 
@@ -231,10 +235,14 @@ pub enum Method {
     Control,
     /// The ControlNet of `Control`, with `ColorForce::painted` on the strokes.
     ControlStrokes,
+    /// `ReferenceColor` after a drawing, over the edges of the unforced picture.
+    Reference,
+    /// That, and `ColorForce::like` for each part that the drawing shows.
+    ReferenceLike,
 }
 
 impl Method {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 17] = [
         Self::Unforced,
         Self::Word,
         Self::Doc,
@@ -250,6 +258,8 @@ impl Method {
         Self::Image,
         Self::Control,
         Self::ControlStrokes,
+        Self::Reference,
+        Self::ReferenceLike,
     ];
 
     pub fn name(self) -> &'static str {
@@ -269,6 +279,8 @@ impl Method {
             Self::Image => "image",
             Self::Control => "control",
             Self::ControlStrokes => "control-strokes",
+            Self::Reference => "reference",
+            Self::ReferenceLike => "reference-like",
         }
     }
 
@@ -278,7 +290,8 @@ impl Method {
             Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
             Self::Image => task == Task::Image,
             Self::Control | Self::ControlStrokes => task == Task::Edges,
-            Self::Unforced => task.colors() || matches!(task, Task::Saliency | Task::Edges),
+            Self::Reference | Self::ReferenceLike => task == Task::Reference,
+            Self::Unforced => task.colors() || matches!(task, Task::Saliency | Task::Edges | Task::Reference),
             Self::Exact => task.colors() || task == Task::Saliency,
             _ => task.colors(),
         }
@@ -332,7 +345,10 @@ impl Job {
             return self.painted.iter().map(place).collect::<Vec<_>>().join("+");
         }
         if let Some(guide) = self.guide {
-            return if self.task == Task::Edges { "drawing".into() } else { guide.strength.to_string() };
+            return match self.task {
+                Task::Edges | Task::Reference => "drawing".into(),
+                _ => guide.strength.to_string(),
+            };
         }
         self.asked.iter().map(|asked| asked.part.as_str()).collect::<Vec<_>>().join("+")
     }
@@ -539,6 +555,7 @@ impl Suite {
             }
             Task::Image => STRENGTHS.map(|strength| self.guided("image", i, strength)).into(),
             Task::Edges => vec![self.guided("edges", i, 1.0)],
+            Task::Reference => vec![self.guided("reference", i, 1.0)],
         }
     }
 
@@ -549,6 +566,8 @@ impl Suite {
         let seed = seed + u64::from(self.split != "public");
         let object = self.object(what, i / 2);
         let subject = match what {
+            // Only portraits have parts to compare.
+            "reference" => Subject::Portrait,
             _ if i.is_multiple_of(2) => Subject::Portrait,
             // Lines of other things than the prompt's would contradict it.
             "edges" => Subject::SceneOf(object),
@@ -591,7 +610,8 @@ impl Suite {
             Task::Many => (2..=phrases.len().min(4)).map(|count| ask(self.many(i, count, &phrases))).collect(),
             Task::Same if phrases.len() > 1 => vec![ask(self.same(i, &phrases))],
             Task::Saliency => vec![ask(Vec::new())],
-            Task::Same | Task::Binding | Task::Place | Task::Swap | Task::Image | Task::Edges => Vec::new(),
+            Task::Same | Task::Binding | Task::Place | Task::Swap => Vec::new(),
+            Task::Image | Task::Edges | Task::Reference => Vec::new(),
         }
     }
 

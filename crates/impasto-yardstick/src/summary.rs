@@ -324,6 +324,14 @@ fn add(table: &mut Table, record: &Record) {
             let objects = followed.and_then(|followed| followed.objects);
             columns.add("objects", wanted, objects, &[("objects", MEDIAN), ("objects_p90", P90)]);
         }),
+        Task::Reference => columns(Task::Reference.name(), ALL, &mut |columns| {
+            for delta_e in record.colored.iter().flat_map(|colored| colored.parts.values()) {
+                columns.add("delta_e", wanted, Some(*delta_e), &[("delta_e", MEDIAN), ("delta_e_p90", P90)]);
+            }
+            // A failed run keeps nothing.
+            let kept = record.colored.as_ref().map_or(Some(0.0), |colored| Some(colored.edge_f1));
+            columns.add("edge_f1", wanted, kept, &[("edge_f1", MEDIAN)]);
+        }),
         Task::Image => {
             for group in image_groups(record) {
                 columns(group, &record.part, &mut |columns| {
@@ -471,6 +479,10 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     hold("ΔE of things under strokes".into(), Method::Control, drawn(Method::Control, "objects"), true, 8.0, "");
     let both = Method::ControlStrokes;
     hold("ΔE of things under strokes".into(), both, drawn(both, "objects"), true, 2.5, "");
+    let colored = |method, name: &str| of(Task::Reference.name(), method, ALL, name);
+    for (method, most) in [(Method::Reference, 8.0), (Method::ReferenceLike, 2.0)] {
+        hold("ΔE of parts to the reference's".into(), method, colored(method, "delta_e"), true, most, "");
+    }
     let strangers = |method| of("place", method, ALL, "left_out");
     if let Some(Figure { value: Some(off), .. }) = strangers(Method::PwwOff) {
         hold("nothing added".into(), Method::Pww, strangers(Method::Pww), false, off - 0.03, "pww-off less 3 points");

@@ -131,7 +131,7 @@ impl Choice {
     pub fn judges(&self, task: Task) -> bool {
         match task {
             // Only the embedded model has a ControlNet for drawings.
-            Task::Edges => *self == Self::Evaluator,
+            Task::Edges | Task::Reference => *self == Self::Evaluator,
             _ => *self != Self::Saliency || task.colors(),
         }
     }

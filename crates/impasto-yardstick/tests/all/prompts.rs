@@ -54,8 +54,8 @@ fn a_listed_prompt_stands_in_for_itself_with_another_seed() {
     let choice = Choice { methods: vec![Method::Doc], ..Choice::default() };
     let jobs = |i: usize| suite.jobs(i, &choice);
     let counts = |i| Task::ALL.map(|task| jobs(i).iter().filter(|job| job.task == task).count());
-    assert_eq!(counts(0), [1, 0, 0, 2, 1, 0, 0, 0, 0, 0], "one color; two and three at once; two in one");
-    assert_eq!(counts(1), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0], "a prompt with one phrase");
+    assert_eq!(counts(0), [1, 0, 0, 2, 1, 0, 0, 0, 0, 0, 0], "one color; two and three at once; two in one");
+    assert_eq!(counts(1), [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], "a prompt with one phrase");
     let job = &jobs(0)[0];
     assert_eq!((job.part().as_str(), job.pairs.len()), ("car", suite::TRIES));
     let seeds: HashSet<u64> = job.pairs.iter().map(|(_, seed)| *seed).collect();

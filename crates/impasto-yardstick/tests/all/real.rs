@@ -41,7 +41,7 @@ fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
         methods: vec![Method::PwwOff, Method::Pww, Method::Image],
         ..Choice::default()
     };
-    let plan = Plan { choice, seeds: Seeds::Exactly(2), ..plan(&suite, &[]) };
+    let plan = Plan { choice, seeds: Seeds::Exactly(1), ..plan(&suite, &[]) };
     let folder = tempfile::tempdir().unwrap();
     let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
     let mut all = Vec::new();
@@ -76,7 +76,9 @@ fn a_guide_of_no_strength_is_the_unguided_picture() {
             let guide = strength.map(|strength| (&drawing, strength));
             let (method, empty) = (Method::Image, (&[], &[], &[], &[]));
             let (asked, painted, phrases, regions) = empty;
-            real.make(&Request { prompt, seed: 5, method, asked, painted, guide, phrases, regions }).unwrap().picture
+            real.make(&Request { prompt, seed: 5, method, asked, painted, guide, unforced: None, phrases, regions })
+                .unwrap()
+                .picture
         };
         let unguided = made(None);
         assert_eq!(made(Some(STRENGTHS[0])), unguided);
@@ -108,7 +110,7 @@ fn a_controlnet_is_measured_against_the_drawing_that_it_was_shown() {
     let suite = Suite::new("public", 2);
     let methods = vec![Method::Unforced, Method::Control, Method::ControlStrokes];
     let choice = Choice { tasks: vec![Task::Edges], methods, ..Choice::default() };
-    let plan = Plan { choice, seeds: Seeds::Exactly(2), ..plan(&suite, &[]) };
+    let plan = Plan { choice, seeds: Seeds::Exactly(1), ..plan(&suite, &[]) };
     let folder = tempfile::tempdir().unwrap();
     let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
     let (mut all, mut strips) = (Vec::new(), 0);
@@ -122,10 +124,37 @@ fn a_controlnet_is_measured_against_the_drawing_that_it_was_shown() {
     })
     .unwrap();
     assert!(all.iter().all(|record| record.status == Status::Measured), "{all:?}");
-    assert_eq!((all.len(), strips), (6, 6), "each with the drawing beside it");
+    assert_eq!((all.len(), strips), (3, 3), "each with the drawing beside it");
     let summary = Summary::new(&of_maker(all, &plan.made), About::default(), None).unwrap();
     let figure = |method, name: &str| summary.row("edges", method, ALL).unwrap().figures[name].value.unwrap();
     assert!(figure(Method::Control, "edge_f1") >= 0.75 && figure(Method::Unforced, "edge_f1") <= 0.5);
     assert!(figure(Method::Control, "objects") < figure(Method::Unforced, "objects"));
     assert!(scenes::lines(&summary).iter().any(|line| line.starts_with("edges, control-strokes: edges, F1")));
+}
+
+#[test]
+fn pictures_take_the_colors_of_a_reference() {
+    let suite = Suite::new("public", 2);
+    let methods = vec![Method::Unforced, Method::Reference, Method::ReferenceLike];
+    let choice = Choice { tasks: vec![Task::Reference], methods, ..Choice::default() };
+    let plan = Plan { choice, seeds: Seeds::Exactly(1), ..plan(&suite, &[]) };
+    let folder = tempfile::tempdir().unwrap();
+    let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
+    let mut all = Vec::new();
+    tch::set_num_threads(1);
+    let settings = Settings { steps: 14, ..Settings::default() };
+    let bench = || Ok((Real::new(&settings)?, Evaluator::open()?));
+    let _ = runner::run(&plan, &[], &mut records, bench, |record, _, _| {
+        all.push(record.clone());
+        Ok(())
+    })
+    .unwrap();
+    assert!(all.iter().all(|record| record.status == Status::Measured), "{all:?}");
+    let summary = Summary::new(&of_maker(all, &plan.made), About::default(), None).unwrap();
+    let figure = |method, name: &str| summary.row("reference", method, ALL).unwrap().figures[name].value.unwrap();
+    assert!(figure(Method::Unforced, "delta_e") > 20.0 && figure(Method::Unforced, "edge_f1") == 1.0);
+    assert!(figure(Method::Reference, "delta_e") <= 8.0 && figure(Method::Reference, "edge_f1") >= 0.7);
+    assert!(figure(Method::ReferenceLike, "delta_e") <= 2.0 && figure(Method::ReferenceLike, "edge_f1") >= 0.7);
+    let lines = scenes::lines(&summary);
+    assert!(lines.iter().any(|line| line.starts_with("reference, reference-like: ΔE of parts")), "{lines:?}");
 }
