@@ -53,12 +53,12 @@ fn main() -> Result<()> {
             "1girl, solo, long hair, ponytail, {extra}brown eyes, looking at viewer, smile, sitting, at table, indoors, \
              breakfast, from front, masterpiece, high score, great score, absurdres"
         );
-        let plain = pipeline.request(&prompt).seed(8).run()?;
+        let plain = pipeline.request(&prompt).steps(14).seed(8).run()?;
         let force = ColorForce::published(phrase, color).color_var(color_var).saliency_cutoff(cutoff);
         let mut published = if alternative { force.alternative_saliency("pink") } else { force };
         let mut exact = ColorForce::exact(phrase, color);
-        let by_hand = pipeline.request(&prompt).seed(8).guide(&mut published).run()?;
-        let by_itself = pipeline.request(&prompt).seed(8).guide(&mut exact).run()?;
+        let by_hand = pipeline.request(&prompt).steps(14).seed(8).guide(&mut published).run()?;
+        let by_itself = pipeline.request(&prompt).steps(14).seed(8).guide(&mut exact).run()?;
         pictures.push((format!("{phrase}: unforced"), plain.image(0)?.clone()));
         for (name, force, output) in [("published", &published, &by_hand), ("exact", &exact, &by_itself)] {
             let details = force.details()?;

@@ -15,7 +15,7 @@ fn main() -> Result<()> {
     ];
     let mut pictures = Vec::new();
     for (caption, mut force) in ways {
-        let output = pipeline.request(prompt).seed(2).guide(&mut force).run()?;
+        let output = pipeline.request(prompt).steps(14).seed(2).guide(&mut force).run()?;
         for contest in force.competitions()? {
             let joined: Vec<String> = contest.joined.iter().map(|(word, to)| format!("{word} ({to})")).collect();
             println!("{caption}\n  competed with {}\n  left out {}", contest.rivals.join(", "), joined.join(", "));

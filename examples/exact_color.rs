@@ -7,7 +7,7 @@ use impasto_report::Sheet;
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let mut pipeline = Pipeline::builder().build()?;
-    let plain = pipeline.request(prompt).seed(2).run()?;
+    let plain = pipeline.request(prompt).steps(14).seed(2).run()?;
     let wishes = [
         ("eyes", Rgb(255, 215, 0)),
         ("hair bow", Rgb(255, 105, 180)),
@@ -17,7 +17,7 @@ fn main() -> Result<()> {
     let mut outputs = Vec::new();
     for (part, color) in wishes {
         let mut force = ColorForce::exact(part, color);
-        outputs.push(pipeline.request(prompt).seed(2).guide(&mut force).run()?);
+        outputs.push(pipeline.request(prompt).steps(14).seed(2).guide(&mut force).run()?);
         let details = force.details()?;
         let painted = details.painted.first().expect("the part is in the picture");
         let met = if details.converged { "met" } else { "not met" };

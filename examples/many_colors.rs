@@ -7,7 +7,7 @@ use impasto_report::Sheet;
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let mut pipeline = Pipeline::builder().build()?;
-    let plain = pipeline.request(prompt).seed(2).run()?;
+    let plain = pipeline.request(prompt).steps(14).seed(2).run()?;
     let mut forces = [
         ColorForce::exact("eyes", Rgb(255, 215, 0)),
         ColorForce::exact("hair bow", Rgb(255, 105, 180)),
@@ -15,7 +15,7 @@ fn main() -> Result<()> {
         ColorForce::exact("shirt", Rgb(0, 128, 128)),
         ColorForce::exact("background", Rgb(245, 222, 179)),
     ];
-    let mut request = pipeline.request(prompt).seed(2);
+    let mut request = pipeline.request(prompt).steps(14).seed(2);
     for force in &mut forces {
         request = request.guide(force);
     }

@@ -23,7 +23,7 @@ fn map(house: u32, star: u32) -> Result<Raster> {
 fn main() -> Result<()> {
     let prompt = "a red house and a yellow star, green ground, navy sky";
     let mut pipeline = Pipeline::builder().build()?;
-    let plain = pipeline.request(prompt).seed(20).images(2).run()?;
+    let plain = pipeline.request(prompt).steps(14).seed(20).images(2).run()?;
     let mut painted = Vec::new();
     for map in [map(1, 10)?, map(8, 1)?] {
         let mut paint = PaintWithWords::new(&map)
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
             .weight(WeightFn::LogMax(0.4))
             .window(Window::sigmas(4.0..=f64::INFINITY)); // once things are in their places, the model draws them alone
         Sheet::new(4).add_all(&paint.legend((256, 256))?)?.draw()?.save("paint_legend.png")?;
-        painted.push((pipeline.request(prompt).seed(20).images(2).guide(&mut paint).run()?, map));
+        painted.push((pipeline.request(prompt).steps(14).seed(20).images(2).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {
             println!("{}: {:.0} % of the picture", area.phrase, 100.0 * area.share);
         }

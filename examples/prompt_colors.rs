@@ -19,11 +19,11 @@ fn main() -> Result<()> {
     ];
     let mut pictures = Vec::new();
     for seed in [2, 11] {
-        let finished = pipeline.request(plain).seed(seed).run()?;
-        let forced = pipeline.request(plain).seed(seed);
+        let finished = pipeline.request(plain).steps(14).seed(seed).run()?;
+        let forced = pipeline.request(plain).steps(14).seed(seed);
         let forced =
             colors.into_iter().fold(forced, |request, (part, color)| request.color_force(part, color)).run()?;
-        let said = pipeline.request(prompt).seed(seed).run()?;
+        let said = pipeline.request(prompt).steps(14).seed(seed).run()?;
         pictures.push((format!("seed {seed}, no colors"), finished));
         pictures.push(("forced on that picture".to_owned(), forced));
         pictures.push(("said in the prompt".to_owned(), said));

@@ -7,12 +7,13 @@ use impasto_report::Sheet;
 fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let mut pipeline = Pipeline::builder().build()?;
-    let plain = pipeline.request(prompt).seed(2).run()?;
+    let plain = pipeline.request(prompt).steps(14).seed(2).run()?;
     // A cutoff this low takes what is near, too.
     let skin = || ColorForce::exact("skin", Rgb(0, 0, 139)).saliency_cutoff(0.03);
-    let bleeding = pipeline.request(prompt).seed(2).guide(skin()).run()?;
+    let bleeding = pipeline.request(prompt).steps(14).seed(2).guide(skin()).run()?;
     let protected = pipeline
         .request(prompt)
+        .steps(14)
         .seed(2)
         .guide(skin().protect("eyes").tune(|options| options.protect_grow = 0))
         .run()?;

@@ -9,26 +9,33 @@ const RED_SHIRT: &str = "1girl, gold eyes, pink hair bow, red hair, pale skin, r
 
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
-    let first = pipeline.request(PORTRAIT).seed(7).run()?;
+    let first = pipeline.request(PORTRAIT).steps(14).seed(7).run()?;
     let portrait = first.image(0)?;
     let mut shown = vec![("the picture".to_owned(), portrait.clone())];
 
     // image to image: the higher the strength, the more of the prompt and the less of the picture
     for strength in [0.4, 0.6, 0.8] {
-        let output = pipeline.request(CHANGED).seed(7).start(portrait, strength).run()?;
+        let output = pipeline.request(CHANGED).steps(14).seed(7).start(portrait, strength).run()?;
         shown.push((format!("strength {strength}"), output.image(0)?.clone()));
     }
 
     // inpainting: only where the mask is light
     let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
     mask.paste(&Raster::flat(Rgb(255, 255, 255), (256, 80)), 0, 176);
-    let below = pipeline.request(RED_SHIRT).seed(7).start(portrait, 1.0).mask(&mask).solver_named("DPM++ 2M").run()?;
+    let below = pipeline
+        .request(RED_SHIRT)
+        .steps(14)
+        .seed(7)
+        .start(portrait, 1.0)
+        .mask(&mask)
+        .solver_named("DPM++ 2M")
+        .run()?;
     shown.push(("the mask".into(), mask.clone()));
     shown.push(("repainted there".into(), below.image(0)?.clone()));
 
     // between two seeds
     for strength in [0.1, 0.3] {
-        let output = pipeline.request(PORTRAIT).seed(7).variation(8, strength).run()?;
+        let output = pipeline.request(PORTRAIT).steps(14).seed(7).variation(8, strength).run()?;
         shown.push((format!("variation {strength}"), output.image(0)?.clone()));
     }
 

@@ -9,14 +9,14 @@ fn main() -> Result<()> {
     let prompt = "1girl, eyes, hair bow, hair, skin, shirt, background";
     let mut pipeline = Pipeline::builder().build()?;
     let mut force = ColorForce::exact("hair", "tomato".parse()?);
-    let forced = pipeline.request(prompt).seed(2).guide(&mut force).run()?;
+    let forced = pipeline.request(prompt).steps(14).seed(2).guide(&mut force).run()?;
     force.recorded()?.save("hair.safetensors".as_ref())?;
 
     let names = ["tomato", "gold", "teal", "orchid", "darkblue"];
     let mut outputs = Vec::new();
     for name in names {
         let mut again = ColorForce::exact("hair", name.parse()?).replay(Recorded::load("hair.safetensors".as_ref())?);
-        outputs.push(pipeline.request(prompt).seed(2).guide(&mut again).run()?);
+        outputs.push(pipeline.request(prompt).steps(14).seed(2).guide(&mut again).run()?);
     }
     let mut sheet = Sheet::new(3).add("two passes", forced.image(0)?);
     for (name, output) in names.iter().zip(&outputs) {

@@ -87,7 +87,7 @@ pub(crate) mod count {
     pub(crate) fn assert_linear(name: &str, pieces: &[&str], read: impl Fn(&str)) {
         for piece in pieces {
             for closing in ["", ")", "}", "]", " x", ":1.2)"] {
-                let text = piece.repeat(20_000 / piece.len()) + closing;
+                let text = piece.repeat(6_000 / piece.len()) + closing;
                 let looks = of(|| read(&text)) as f64 / text.len() as f64;
                 assert!(
                     looks > 0.0 && looks < 100.0,

@@ -311,7 +311,7 @@ mod tests {
         let texts = ["a ", "a b, ", "hair bow, ", "é", "#f00 a,", "- ", "a", "long ", "girl with a "];
         count::assert_linear("words", &texts, |text| drop(prompt(text, usize::MAX).words()));
         count::assert_linear("rivals", &texts, |text| drop(prompt(text, usize::MAX).rivals(&[])));
-        for phrase in ["a", "a a", "a b", "b", "hair", "hair bow, hair bow, a", &"a ".repeat(9_999)] {
+        for phrase in ["a", "a b", "hair bow, hair bow, a", &"a ".repeat(9_999)] {
             count::assert_linear("find", &texts, |text| drop(prompt(text, usize::MAX).find(phrase)));
             count::assert_linear("thing", &texts, |text| drop(prompt(text, usize::MAX).thing(phrase)));
         }

@@ -124,7 +124,7 @@ type With<'a> = &'a dyn for<'p> Fn(Request<'p>) -> Request<'p>;
 fn every_method_works_beside_it() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let mut run = |colors: Colorize, guide: With<'_>| -> Result<Raster> {
-        let request = pipeline.request(PARTS).seed(3).steps(3).guide(colors);
+        let request = pipeline.request(PARTS).seed(3).steps(2).guide(colors);
         Ok(guide(request).run()?.image(0)?.clone())
     };
     let plain = run(colors(&both), &|request| request)?;

@@ -69,7 +69,7 @@ fn colors_in_a_prompt_repeat_once() -> Result<()> {
 fn picture_of_a_batch_repeats_the_batch() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     for batching in [Batching::Together, Batching::OneByOne] {
-        let request = pipeline.request(PORTRAIT).seed(7).steps(4).images(2).tune(|config| config.batching = batching);
+        let request = pipeline.request(PORTRAIT).seed(7).steps(2).images(2).tune(|config| config.batching = batching);
         let output = request.guide(ColorForce::exact("eyes", GOLD)).run()?;
         let (notes, twice) = again(&mut pipeline, &output, 1)?;
         assert_eq!(notes, [""; 0]);

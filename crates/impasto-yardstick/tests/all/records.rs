@@ -5,7 +5,7 @@ use mock::{METHODS, Mock, made, plan, ran, timeless};
 
 #[test]
 fn a_killed_run_goes_on_as_if_nothing_had_happened() {
-    let suite = Suite::new("public", 5);
+    let suite = Suite::new("public", 2);
     let plan = plan(&suite, &METHODS);
     let whole = tempfile::tempdir().unwrap();
     let all = timeless(ran(&plan, whole.path(), Mock::Perfect));
@@ -22,7 +22,7 @@ fn a_killed_run_goes_on_as_if_nothing_had_happened() {
 
 #[test]
 fn records_of_other_settings_are_not_mixed() {
-    let suite = Suite::new("public", 5);
+    let suite = Suite::new("public", 2);
     let mut plan = plan(&suite, &[Method::Doc]);
     let folder = tempfile::tempdir().unwrap();
     let first = ran(&plan, folder.path(), Mock::Perfect).len();
@@ -35,7 +35,7 @@ fn records_of_other_settings_are_not_mixed() {
 
 #[test]
 fn shards_and_workers_change_nothing() {
-    let suite = Suite::new("public", 5);
+    let suite = Suite::new("public", 2);
     let mut plan = plan(&suite, &METHODS);
     let folder = || tempfile::tempdir().unwrap();
     let all = timeless(ran(&plan, folder().path(), Mock::Perfect));
@@ -52,7 +52,7 @@ fn shards_and_workers_change_nothing() {
 
 #[test]
 fn a_limit_ends_with_a_report() {
-    let mut plan = plan(&Suite::new("public", 5), &METHODS);
+    let mut plan = plan(&Suite::new("public", 2), &METHODS);
     plan.limit = Some(Duration::ZERO);
     let records = ran(&plan, tempfile::tempdir().unwrap().path(), Mock::Perfect);
     assert_eq!(records.len(), 1);
@@ -61,7 +61,7 @@ fn a_limit_ends_with_a_report() {
 
 #[test]
 fn the_judges_own_error_moves_targets_below_it() {
-    let records = ran(&plan(&Suite::new("public", 5), &METHODS), tempfile::tempdir().unwrap().path(), Mock::Perfect);
+    let records = ran(&plan(&Suite::new("public", 2), &METHODS), tempfile::tempdir().unwrap().path(), Mock::Perfect);
     let row = calibration::Row { delta_e_decoded: Some(4.5), retry_decoded: Some(0.2), ..Default::default() };
     let calibration = calibration::Calibration { pairs: 1, parts: [("eyes".to_owned(), row)].into(), drawn: None };
     let summary = Summary::new(&records, About::default(), Some(&calibration)).unwrap();
@@ -72,7 +72,7 @@ fn the_judges_own_error_moves_targets_below_it() {
 
 #[test]
 fn a_run_is_repeated_by_its_key() {
-    let suite = Suite::new("public", 5);
+    let suite = Suite::new("public", 2);
     let mut plan = plan(&suite, &METHODS);
     let all = ran(&plan, tempfile::tempdir().unwrap().path(), Mock::Perfect);
     let wanted = all.iter().rfind(|record| record.method == Method::Exact).unwrap();
@@ -102,7 +102,7 @@ const FULL: &str = "YARDSTICK_TEST_FULL_DISK";
 fn writing_to_a_full_disk() {
     let Some(folder) = std::env::var_os(FULL) else { return };
     let folder = Path::new(&folder);
-    let suite = Suite::new("public", 5);
+    let suite = Suite::new("public", 2);
     let (mut records, _) = Records::open(&folder.join("runs.jsonl")).unwrap();
     let bench = || Ok((Mock::Perfect, mock::MockJudge));
     let failed = runner::run(&plan(&suite, &METHODS), &[], &mut records, bench, |_, _, _| Ok(())).unwrap_err();
@@ -124,7 +124,7 @@ fn a_full_disk_is_an_error_and_the_file_is_intact() {
     let text = std::fs::read(folder.path().join("runs.jsonl")).unwrap();
     assert!(text.len() > 1024 && text.ends_with(b"\n"), "{} bytes, whole lines", text.len());
     // With room again it goes on.
-    let plan = plan(&Suite::new("public", 5), &METHODS);
+    let plan = plan(&Suite::new("public", 2), &METHODS);
     let whole = tempfile::tempdir().unwrap();
     let all = timeless(ran(&plan, whole.path(), Mock::Perfect));
     assert!(timeless(ran(&plan, folder.path(), Mock::Perfect)) == all);
@@ -159,7 +159,7 @@ fn a_part_that_the_judge_is_unsteady_about_is_where_it_is_in_both_pictures() {
         full: false,
     };
     let overlap = |unsteady: Vec<String>| {
-        let suite = Suite::new("public", 5);
+        let suite = Suite::new("public", 2);
         let plan = Plan { choice: choice.clone(), seeds: Seeds::Exactly(1), unsteady, ..plan(&suite, &[]) };
         let folder = tempfile::tempdir().unwrap();
         let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
