@@ -137,7 +137,7 @@ fn pictures_take_the_colors_of_a_reference() {
     let suite = Suite::new("public", 2);
     let methods = vec![Method::Unforced, Method::Reference, Method::ReferenceLike];
     let choice = Choice { tasks: vec![Task::Reference], methods, ..Choice::default() };
-    let plan = Plan { choice, seeds: Seeds::Exactly(1), ..plan(&suite, &[]) };
+    let plan = Plan { choice, seeds: Seeds::Exactly(2), ..plan(&suite, &[]) };
     let folder = tempfile::tempdir().unwrap();
     let (mut records, _) = Records::open(&folder.path().join("runs.jsonl")).unwrap();
     let mut all = Vec::new();
