@@ -2,13 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What the text encoder reads where a prompt says a color exactly.
+/// Words that the text encoder reads in place of an exact color in a prompt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ColorWords {
-    /// The nearest color (CIEDE2000) of those that a word names which is one token of the model's, such as "teal".
+    /// The color word nearest to the color by CIEDE2000, such as "teal". Only words that are one token of the model are
+    /// considered.
     #[default]
     Nearest,
-    /// Nothing: the picture is the one without the color, but for the forced cells.
+    /// No word. The picture equals the one without the color, except in the forced cells.
     Nothing,
 }

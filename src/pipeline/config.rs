@@ -8,11 +8,11 @@ use crate::sampler::Batching;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Request`](super::Request) that are plain values. The setter of the same name, where there is one,
-/// says more of a field.
+/// Settings of a [`Request`](super::Request) that are plain values. If a field has a setter of the same name, the
+/// setter's documentation says more.
 ///
-/// [`RunRecipe`](super::RunRecipe) stores them beside the picture, [`Request::tune`](super::Request::tune) changes some of
-/// them, and [`Request::config`](super::Request::config) replaces all of them.
+/// [`RunRecipe`](super::RunRecipe) stores these settings beside the picture. [`Request::tune`](super::Request::tune)
+/// changes some of them, and [`Request::config`](super::Request::config) replaces all of them.
 ///
 /// ```
 /// use impasto::pipeline::RequestConfig;
@@ -24,49 +24,50 @@ use serde::{Deserialize, Serialize};
 pub struct RequestConfig {
     /// Description of the pictures.
     pub prompt: String,
-    /// Description of what the pictures should not show.
+    /// Negative prompt: description of what the pictures should not show.
     pub negative: String,
-    /// Prompt of a second text encoder; `None`: the same.
+    /// Prompt of a second text encoder; `None`: the same as `prompt`.
     pub second_prompt: Option<String>,
-    /// Negative prompt of a second text encoder; `None`: the same.
+    /// Negative prompt of a second text encoder; `None`: the same as `negative`.
     pub second_negative: Option<String>,
-    /// Sizes, crop and score that SDXL is told beside the prompt; `None`: the picture's own size.
+    /// Sizes, crop and score that SDXL reads beside the prompt; `None`: the picture's own size.
     pub micro_conditioning: Option<MicroConditioning>,
-    /// Sizes, crop and score that SDXL is told beside the negative prompt; `None`: the prompt's, and a score of 2.5.
+    /// Sizes, crop and score that SDXL reads beside the negative prompt; `None`: the prompt's, and a score of 2.5.
     pub negative_micro_conditioning: Option<MicroConditioning>,
-    /// Words that the text encoder reads where the prompt says a color exactly.
+    /// Words that the text encoder reads in place of an exact color in the prompt.
     pub color_words: ColorWords,
-    /// Size of the pictures; `None`: that of the picture to start from, else the model's own.
+    /// Size of the pictures; `None`: the size of the picture to start from, else the model's own.
     pub size: Option<Size>,
     /// Number of steps, 1..=1000.
     pub steps: usize,
     /// Seed of the first image; `None`: a random one.
     pub seed: Option<u64>,
-    /// Noise of your own in place of the seed; [`Output::seed`](super::Output::seed) is `None` then.
+    /// Noise that replaces the seed's noise; [`Output::seed`](super::Output::seed) is then `None`.
     pub noise: Option<Noise>,
-    /// Kind of number that the seed's noise is drawn as; f32 by default. Torch draws other numbers in f16 and bf16, so the
-    /// seeds of a diffusers pipeline in half precision are those of [`NoiseKind::Half`] or [`NoiseKind::BFloat16`], whatever
-    /// this model computes in.
+    /// Floating-point kind that the seed's noise is drawn in; f32 by default. Torch draws other numbers in f16 and
+    /// bf16. A diffusers pipeline in half precision therefore has the seeds of [`NoiseKind::Half`] or
+    /// [`NoiseKind::BFloat16`]. The kind that this model computes in does not matter.
     pub noise_kind: NoiseKind,
     /// Number of images in the batch, 1..=1024.
     pub images: usize,
-    /// Number of seeds whose first passes compete, 1..=1024.
+    /// Number of seeds whose first passes are compared, 1..=1024. The run finishes the best one.
     pub best_of: usize,
-    /// Name of the sampling method; `None`: the checkpoint's, or a solver that is given as a value.
+    /// Name of the solver (sampling method); `None`: the checkpoint's solver, or one that is given as a value.
     pub solver_named: Option<String>,
-    /// Choice of noise levels; `None`: as the solver's name or the checkpoint says.
+    /// Spacing of the noise levels; `None`: the spacing of the solver's name, else the checkpoint's.
     pub spacing: Option<Spacing>,
     /// Classifier-free guidance scale, 0 or more; `None`: the model's own.
     pub guidance_scale: Option<f64>,
     /// Share, 0..=1, by which the contrast of guidance is scaled back to the unguided prediction's: see
-    /// [`RescaledCfg`](crate::guidance::RescaledCfg). Another [`combine`](super::Request::combine) does without.
+    /// [`RescaledCfg`](crate::guidance::RescaledCfg). Ignored if [`combine`](super::Request::combine) sets another
+    /// combination.
     pub guidance_rescale: f64,
-    /// Another seed, and the share of the way to its noise, 0..=1.
+    /// Seed of a variation, and the share of the way to its noise, 0..=1.
     pub variation: Option<(u64, f64)>,
     /// Share of the training timesteps, 0..=1, after which the run ends.
     pub until: Option<f64>,
-    /// Guess mode of ControlNets, in which a prompt is hardly needed and a guidance scale of 3 to 5 is usual; `None`: they do
-    /// not guess. See [`Guess`].
+    /// Guess mode of ControlNets; `None` disables it. In guess mode a prompt is hardly needed, and a guidance scale of
+    /// 3 to 5 is usual. See [`Guess`].
     pub guess: Option<Guess>,
     /// Batching of branches and images.
     pub batching: Batching,

@@ -5,7 +5,8 @@ use crate::conditioning::{Codec, Conditioning};
 use crate::error::{Error, Result};
 use crate::guidance::Guidance;
 
-/// Tells a distilled network what guidance it is to imitate, instead of guiding it.
+/// Passes the guidance scale to a distilled network. The network imitates guidance of that scale, so no guidance is
+/// applied to it.
 ///
 /// Source: Luo et al., "Latent Consistency Models" (2023), w of 4.3: one less than the scale.
 pub(super) struct EmbeddedScale(pub f64);

@@ -1,4 +1,4 @@
-//! A request as a recipe, and [`Request::from_png`]: the run again, from what its picture says.
+//! Conversion of a request to a recipe, and [`Request::from_png`], which repeats the run of a saved picture.
 
 use super::config::RequestConfig;
 use super::infotext::Infotext;
@@ -18,20 +18,23 @@ use sha2::{Digest, Sha256};
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
-/// The note about a hint whose ControlNet was not given.
+/// Note about a hint whose ControlNet was not given.
 const NO_NET: &str = "a ControlNet took part, whose hint, scale and window are in the file; give the net by net";
 
 impl<'p> Request<'p> {
-    /// The run that made a picture, as a request: of a PNG file that [`Output::save`](super::Output::save) wrote, the same run,
-    /// bit for bit on the same machine with the same libtorch; of one that the AUTOMATIC1111 web UI or a program like it wrote,
-    /// as far as its words go. [`Request::notes`] says what cannot be repeated.
+    /// Creates a request that repeats the run of a picture, from its PNG file. [`Request::notes`] says what cannot be
+    /// repeated.
     ///
-    /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbors: image i of the file's batch is
-    /// image i of the output. Alone, and equal but for rounding, it is `images(1).seed(seed + i)`, with
-    /// the seeds of a variation and of painted areas i higher, too.
+    /// - A file of [`Output::save`](super::Output::save) repeats the run bit for bit on the same machine with the same
+    ///   libtorch.
+    /// - A file of the AUTOMATIC1111 web UI or a similar program repeats the run as far as its text describes the run.
     ///
-    /// The run is made of what the file says and of what is added to the request. Guidances attached to the pipeline take no
-    /// part: those of the run are in the file.
+    /// A picture of a batch repeats the whole batch, because its bits may depend on its neighbors. Image i of the
+    /// file's batch is image i of the output. `images(1).seed(seed + i)` makes image i alone, equal except for
+    /// rounding. The seeds of a variation and of painted areas must then be i higher, too.
+    ///
+    /// The request consists of the file's settings and of later additions. Guidance methods attached to the pipeline
+    /// take no part, because the file holds the methods of the run.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -50,17 +53,29 @@ impl<'p> Request<'p> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, has no recipe, or a broken one; [`Error::UnknownSolver`].
+    /// [`Error::Io`]; [`Error::Malformed`] if the file is no PNG, or its recipe is missing or broken;
+    /// [`Error::UnknownSolver`].
     pub fn from_png(pipeline: &'p mut Pipeline, path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_png_with(pipeline, path, &[])
+    }
+
+    /// Creates a request as [`from_png`](Self::from_png) does, from a file that holds pictures as thumbnails
+    /// ([`KeptPictures::Thumbnails`](super::KeptPictures)). The originals are found among `pictures` by their pixels,
+    /// in any order.
+    ///
+    /// # Errors
+    /// The errors of [`from_png`](Self::from_png); [`Error::MissingFile`] with the hash and size of a picture that is
+    /// not among `pictures`.
+    pub fn from_png_with(pipeline: &'p mut Pipeline, path: impl AsRef<Path>, pictures: &[Raster]) -> Result<Self> {
         let bare = Self::new(&pipeline.model, &mut [], String::new());
-        match PngRecipe::by(path.as_ref())? {
+        match PngRecipe::by(path.as_ref(), pictures)? {
             PngRecipe::Recipe(recipe) => bare.following(*recipe),
             PngRecipe::Infotext(info) => Ok(bare.in_words(&info)),
         }
     }
 
-    /// Gives a ControlNet of the run that is repeated: it is shown the hint that the file has, with its scale and in its window. Several
-    /// are given in the order in which they were attached.
+    /// Attaches a ControlNet of the repeated run. The net gets the hint, scale and window that the file holds. Several
+    /// nets are given in the order in which the run attached them.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -74,7 +89,7 @@ impl<'p> Request<'p> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] if every hint of the file has its net already; [`Error::Malformed`] for a broken recipe.
+    /// [`Error::Parameter`] if every hint of the file already has its net; [`Error::Malformed`] for a broken recipe.
     pub fn net(mut self, net: &'p ControlNet) -> Result<Self> {
         let kept = self.kept_controls.pop_front().ok_or_else(|| {
             let expected = "as many nets as the file has hints; Request::control attaches others";
@@ -84,7 +99,7 @@ impl<'p> Request<'p> {
         Ok(self)
     }
 
-    /// The hints that ControlNets were shown, for reports.
+    /// Returns a report for each ControlNet, with its figures and its hint.
     pub(super) fn control_reports(&self) -> Result<Vec<Report>> {
         let report = |control: &Control<'_>| -> Result<Report> {
             let told = Report::new("ControlNet").data(control.figures());
@@ -96,9 +111,12 @@ impl<'p> Request<'p> {
         self.controls.iter().map(report).collect()
     }
 
-    /// Doubts before the run, in sentences, which [`Output::notes`](super::Output::notes) has too: what cannot be repeated
-    /// of the run that the request came from, how much longer a size takes than the model's own, words that the embedded model
-    /// does not know, and ControlNets' pictures and drawings of another size than the picture. Empty if nothing is.
+    /// Returns warnings about the run before it starts, in sentences; empty if there are none.
+    /// [`Output::notes`](super::Output::notes) repeats them. Warnings concern
+    /// - parts of the run that the request came from, if they cannot be repeated;
+    /// - a size that takes much longer than the model's own;
+    /// - words that the embedded model does not know;
+    /// - pictures and drawings for ControlNets that have another size than the picture.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size that no picture can have, or a prompt that cannot be read.
@@ -111,9 +129,10 @@ impl<'p> Request<'p> {
         Ok(self.notes.iter().cloned().chain(without).chain(doubts.into_iter().flatten()).chain(resized).collect())
     }
 
-    /// What is to be told of a size that is far beyond the model's own.
+    /// Returns a warning about a size that is far beyond the model's own.
     fn doubts_of_size(&self) -> Result<Option<String>> {
-        /// Times the pixels that a checkpoint wants from which on time and repetitions are worth a note.
+        /// Ratio of the picture's pixels to those of the model's own size. Above it, time and repetitions are worth a
+        /// note.
         const MUCH: f64 = 4.0;
         let (grid, cell, own) = (self.grid()?, self.model.cell(), self.model.defaults());
         let (width, height) = (grid.w * cell, grid.h * cell);
@@ -131,7 +150,7 @@ impl<'p> Request<'p> {
         )))
     }
 
-    /// What makes this request again. Its seed is drawn here if none is set.
+    /// Returns the recipe that repeats this request. Draws the seed here if none is set.
     pub(super) fn recipe(&self) -> Result<RunRecipe> {
         let mut missing = Vec::new();
         let mut told = |recipe: Result<Recipe>| match recipe {
@@ -164,7 +183,7 @@ impl<'p> Request<'p> {
         if let Some((_, share)) = self.resumed {
             missing.push(format!("it went on with another run's latents; give them by resume, with the share {share}"));
         }
-        // A run without a net that it was to have is told of it again.
+        // The recipe of a repeated run that lacks a net notes the missing net again.
         missing.extend(self.kept_controls.iter().map(|_| NO_NET.to_owned()));
         let grid = self.grid()?;
         let [height, width] = [grid.h, grid.w].map(|cells| (cells * self.model.cell()) as u32);
@@ -213,7 +232,8 @@ impl<'p> Request<'p> {
         Ok(self)
     }
 
-    /// What a recipe makes; if it is none of this crate's, a note says to give it by a setter.
+    /// Creates the value that a recipe describes. For a value from outside this crate, adds a note that names the
+    /// setter to use.
     fn made<T>(
         &mut self,
         recipe: Option<Recipe>,
@@ -231,7 +251,7 @@ impl<'p> Request<'p> {
         }
     }
 
-    /// Notes in what the machine here differs from the recipe's.
+    /// Adds notes about differences between the recipe's model, machine and versions and those here.
     fn compare(&mut self, recipe: &RunRecipe) -> Result<()> {
         let (here, there) = (self.model.identity()?, &recipe.model);
         if here.fingerprint != there.fingerprint {

@@ -1,15 +1,16 @@
-//! [`Infotext`]: a run in words, as the AUTOMATIC1111 web UI writes it beside its pictures.
+//! [`Infotext`]: the text about a run that the AUTOMATIC1111 web UI writes into its pictures.
 
 use crate::prompt::cursor::Cursor;
 use std::fmt;
 
-/// What the AUTOMATIC1111 web UI writes into a PNG under `parameters`, and many programs read: the prompt, the negative prompt,
-/// and a line of fields.
+/// Text about a run that the AUTOMATIC1111 web UI writes into a PNG under `parameters`. The text consists of the
+/// prompt, the negative prompt and a line of fields. Many programs read this text.
 ///
 /// ```
 /// use impasto::pipeline::Infotext;
 ///
-/// let text = "1girl, gold eyes\nNegative prompt: blurry\nSteps: 28, Sampler: Euler a, CFG scale: 7.5, Seed: 7, Size: 512x512";
+/// let text = "1girl, gold eyes\nNegative prompt: blurry\n\
+///     Steps: 28, Sampler: Euler a, CFG scale: 7.5, Seed: 7, Size: 512x512";
 /// let info = Infotext::parse(text);
 /// assert_eq!((info.prompt.as_str(), info.field("Sampler")), ("1girl, gold eyes", Some("Euler a")));
 /// assert_eq!(info.to_string(), text);
@@ -19,20 +20,20 @@ use std::fmt;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Infotext {
-    /// The prompt; may have several lines.
+    /// The prompt, which may have several lines.
     pub prompt: String,
     /// The negative prompt; empty if there is none.
     pub negative: String,
-    /// Names and values, in their order.
+    /// Names and values of the fields, in their order in the text.
     pub fields: Vec<(String, String)>,
 }
 
-/// Fields that a last line must have to be one of fields and not of the prompt.
+/// Smallest number of fields in a line of fields. A last line with fewer fields belongs to the prompt.
 const LEAST: usize = 3;
 const NEGATIVE: &str = "Negative prompt:";
 
 impl Infotext {
-    /// Reads such a text. Any text is one: without a line of fields it is a prompt.
+    /// Parses a text in the web UI's format. Parsing never fails: a text without a line of fields is a prompt.
     pub fn parse(text: &str) -> Self {
         let mut lines: Vec<&str> = text.trim().lines().collect();
         let fields = lines.last().map(|line| fields(line)).filter(|fields| fields.len() >= LEAST);
@@ -50,7 +51,7 @@ impl Infotext {
         Self { prompt: prompt.join("\n"), negative: negative.join("\n"), fields: fields.unwrap_or_default() }
     }
 
-    /// The value of a field.
+    /// Returns the value of the field `name`; `None` if the text has no such field.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -73,16 +74,16 @@ impl fmt::Display for Infotext {
     }
 }
 
-/// A value that would end early, in quotes.
+/// Puts a value in quotes if a comma, a colon or a line break in it would end the value early.
 fn quoted(value: &str) -> String {
     if value.contains([',', '\n', ':']) { serde_json::Value::from(value).to_string() } else { value.into() }
 }
 
-/// The fields of a line: `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`, wherever it matches.
+/// Returns the fields of a line: every match of `\s*(\w[\w \-/]+):\s*("(?:\\.|[^\\"])+"|[^,]*)(?:,|$)`.
 fn fields(line: &str) -> Vec<(String, String)> {
     let (mut fields, mut cursor) = (Vec::new(), Cursor::new(line));
     while cursor.peek().is_some() {
-        cursor.take_while(char::is_whitespace); // once, and not again at each letter
+        cursor.take_while(char::is_whitespace); // once for each field, not again at each letter
         match field(cursor.clone()) {
             Some((name, value, after)) => {
                 fields.push((name, value));
@@ -94,13 +95,13 @@ fn fields(line: &str) -> Vec<(String, String)> {
     fields
 }
 
-/// More letters than any field's name has.
+/// Upper bound of the number of letters in a field's name.
 const LONGEST_NAME: usize = 64;
 
-/// The field that begins here: its name, its value, and the place after it.
+/// Returns the field that begins at the cursor: its name, its value and the place after it.
 fn field(mut cursor: Cursor<'_>) -> Option<(String, String, Cursor<'_>)> {
     let word = |letter: char| letter.is_alphanumeric() || letter == '_';
-    // Names are short; a text without colons would otherwise be looked through to its end at each letter.
+    // The bound keeps time linear: a text without colons would otherwise be scanned to its end from each letter.
     let mut left = LONGEST_NAME;
     let name = cursor.take_while(|letter| {
         left -= 1;
@@ -119,7 +120,7 @@ fn field(mut cursor: Cursor<'_>) -> Option<(String, String, Cursor<'_>)> {
     Some((name.into(), value, cursor))
 }
 
-/// The quoted value that begins here, up to a comma or the end.
+/// Returns the quoted value that begins at the cursor and ends at a comma or at the end of the text.
 fn in_quotes(cursor: &mut Cursor<'_>) -> Option<String> {
     let text = cursor.rest();
     if !cursor.take("\"") {

@@ -1,4 +1,4 @@
-//! [`Pipeline`]: a model, the guidances that stay with it, and a request per picture.
+//! [`Pipeline`]: a model with guidance methods that stay attached, and one request per picture.
 
 mod color_words;
 mod config;
@@ -11,6 +11,7 @@ mod recipe;
 mod reference;
 mod request;
 
+pub use crate::recipe::KeptPictures;
 pub use color_words::ColorWords;
 pub use config::RequestConfig;
 pub use infotext::Infotext;
@@ -29,7 +30,7 @@ use crate::weights::Source;
 use std::fmt;
 use tch::Device;
 
-/// A model with the guidances that are attached to every picture it makes.
+/// A model with the guidance methods that are attached to every picture it makes.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -52,23 +53,23 @@ impl fmt::Debug for Pipeline {
 }
 
 impl Pipeline {
-    /// The embedded model on the CPU, and nothing attached.
+    /// Returns a builder with the embedded model on the CPU and nothing attached.
     pub fn builder() -> Builder {
         Builder { source: Source::Embedded, model: None, options: LoadOptions::default(), guidances: Vec::new() }
     }
 
-    /// A request for pictures of `prompt`, to be refined and then run.
+    /// Creates a request for pictures of `prompt`, to be refined and then run.
     pub fn request(&mut self, prompt: impl Into<String>) -> Request<'_> {
         Request::new(&self.model, &mut self.guidances, prompt.into())
     }
 
-    /// The model.
+    /// Returns the model.
     pub const fn model(&self) -> &Model {
         &self.model
     }
 }
 
-/// Builds a [`Pipeline`]. Setters cannot fail; [`Builder::build`] says what is wrong.
+/// Builder of a [`Pipeline`]. Setters cannot fail; [`Builder::build`] reports invalid settings.
 #[must_use]
 pub struct Builder {
     source: Source,
@@ -89,10 +90,10 @@ impl fmt::Debug for Builder {
 }
 
 impl Builder {
-    /// Checks what was attached, then loads the model.
+    /// Checks the attached guidance methods, then loads the model.
     ///
     /// # Errors
-    /// Of the guidances, named after them; of [`Model::load`].
+    /// Errors of the guidance methods, with the method's name; errors of [`Model::load`].
     pub fn build(self) -> Result<Pipeline> {
         for guidance in &self.guidances {
             blame(guidance.check(), guidance.name(), "check", None)?;
@@ -104,13 +105,14 @@ impl Builder {
 
 /// # The checkpoint
 impl Builder {
-    /// Where the checkpoint comes from. Default: the embedded model.
+    /// Sets the source of the checkpoint. Default: the embedded model.
     pub fn source(mut self, source: Source) -> Self {
         self.source = source;
         self
     }
 
-    /// A model that is loaded already, with a LoRA for instance; what the builder says of loading has no say then.
+    /// Sets a model that is already loaded, for example with a LoRA. The builder's settings for loading are then
+    /// ignored.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -146,13 +148,14 @@ impl Builder {
 
 /// # How it is computed
 impl Builder {
-    /// Where it runs. Default: the CPU.
+    /// Sets the device that the model runs on. Default: the CPU.
     pub fn device(mut self, device: Device) -> Self {
         self.options.device = device;
         self
     }
 
-    /// What it computes in: [`Precision::Fastest`], or a `tch::Kind`. Default: f16 on CUDA, f32 elsewhere.
+    /// Sets the precision of the computation: [`Precision::Fastest`] or a `tch::Kind`. Default: f16 on CUDA, f32
+    /// elsewhere.
     pub fn precision(mut self, precision: impl Into<Precision>) -> Self {
         self.options.precision = precision.into();
         self
@@ -161,13 +164,14 @@ impl Builder {
 
 /// # Guidance methods and hooks of every picture
 impl Builder {
-    /// Attaches a guidance to every picture. To read a guidance after a run, lend it to the request instead.
+    /// Attaches a guidance method to every picture. To read a method after a run, lend it to the request instead.
     pub fn guide(mut self, guidance: impl Guidance + 'static) -> Self {
         self.guidances.push(Box::new(guidance));
         self
     }
 
-    /// Forces what `phrase` names to exactly `color`: `.guide(ColorForce::exact(phrase, color))`, which costs two passes and a few decodings.
+    /// Forces the object that `phrase` names to exactly `color`. Short for `.guide(ColorForce::exact(phrase, color))`,
+    /// which costs two passes and a few decodings.
     pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
         self.guide(ColorForce::exact(phrase, color))
     }

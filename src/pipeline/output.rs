@@ -1,49 +1,51 @@
-//! [`Output`]: what a request made.
+//! [`Output`]: the result of a request.
 
 use super::recipe::RunRecipe;
 use crate::error::{Error, Result};
 use crate::guidance::Report;
 use crate::raster::Raster;
+use crate::recipe::KeptPictures;
 use serde::{Serialize, Serializer};
 use std::path::Path;
 use std::time::Duration;
 use tch::Tensor;
 
-/// The pictures of a request, and what there is to know of their run.
+/// The pictures of a request, with information about their run.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Output {
-    /// The pictures, in the order of their seeds; none of a run that ended early
+    /// The pictures, in the order of their seeds. Empty after a run that ended early
     /// ([`Request::until`](super::Request::until)).
     pub images: Vec<Raster>,
-    /// The finished latents, [n, 4, h, w] f32, in sampler units. Those of a run that ended early are as they were at its
-    /// last level, variance-preserving.
+    /// The finished latents, [n, 4, h, w] f32, in sampler units. After a run that ended early, they are at the noise
+    /// level of its last step, variance-preserving.
     pub latents: Tensor,
-    /// Seed of the first image; `None` if the request brought noise of its own.
+    /// Seed of the first image; `None` if the request has noise of its own.
     pub seed: Option<u64>,
     /// Remarks of the model and the guidance methods, each with its origin. The library never prints.
     pub notes: Vec<String>,
-    /// Maps, curves and colors that the guidance methods have to show.
+    /// Maps, curves and colors that the guidance methods report.
     pub reports: Vec<Report>,
-    /// Time that each part of the run took.
+    /// Times of the parts of the run.
     pub timing: Timing,
     pub(super) recipe: RunRecipe,
 }
 
-/// Where the time went. Programs read milliseconds.
+/// Times of the parts of a run, serialized in milliseconds.
 #[derive(Clone, Debug, Default, Serialize)]
 #[non_exhaustive]
 pub struct Timing {
-    /// Prompts to contexts, and what guidance methods prepare.
+    /// Time to convert the prompts to contexts and to prepare the guidance methods.
     #[serde(serialize_with = "milliseconds")]
     pub text: Duration,
-    /// Each step of the first pass that some guidance methods want, to look at what they are to change; empty without one.
+    /// Time of each step of the first pass; empty without one. Some guidance methods request this pass to examine the
+    /// picture that they will change.
     #[serde(serialize_with = "all_milliseconds")]
     pub first_pass: Vec<Duration>,
-    /// Each step, guidances included.
+    /// Time of each step, including the guidance methods.
     #[serde(serialize_with = "all_milliseconds")]
     pub steps: Vec<Duration>,
-    /// Latent to picture, with what guidances do and measure at the end.
+    /// Time to decode the latents, including the guidance methods' changes and measurements at the end.
     #[serde(serialize_with = "milliseconds")]
     pub decode: Duration,
 }
@@ -61,42 +63,73 @@ fn all_milliseconds<S: Serializer>(times: &[Duration], to: S) -> std::result::Re
 }
 
 impl Timing {
-    /// The middle one of the steps' times; zero without steps.
+    /// Returns the median time of a step (the larger middle one of an even number); zero without steps.
     pub fn step(&self) -> Duration {
         let mut steps = self.steps.clone();
         steps.sort();
         steps.get(steps.len() / 2).copied().unwrap_or_default()
     }
 
-    /// All of it, but for the time in callbacks.
+    /// Returns the time of the whole run, except the time in callbacks.
     pub fn total(&self) -> Duration {
         self.text + self.first_pass.iter().chain(&self.steps).sum::<Duration>() + self.decode
     }
 }
 
 impl Output {
-    /// One picture.
+    /// Returns the picture at `index` in the batch.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are not as many.
+    /// [`Error::Parameter`] if the batch has no picture at `index`.
     pub fn image(&self, index: usize) -> Result<&Raster> {
         self.images.get(index).ok_or_else(|| Error::parameter("image", index, "the index of an image of the batch"))
     }
 
-    /// Everything that makes the run again, and what of it no file can say.
+    /// Returns the recipe that repeats the run. The recipe also lists what no file can hold.
     pub const fn recipe(&self) -> &RunRecipe {
         &self.recipe
     }
 
-    /// Saves one picture as PNG with everything that makes it again, as far as a file can say it:
-    /// [`Request::from_png`](super::Request::from_png) reads it. Other programs find the usual words of the AUTOMATIC1111 web UI
-    /// ([`Infotext`](super::Infotext)). The file is there complete or not at all; [`Raster::save`] writes pixels alone.
+    /// Saves one picture as PNG, with the recipe that repeats it as far as a file can hold it.
+    /// [`Request::from_png`](super::Request::from_png) reads the recipe. Other programs find the usual text of the
+    /// AUTOMATIC1111 web UI ([`Infotext`](super::Infotext)).
+    ///
+    /// The file is written completely or not at all. [`Raster::save`] writes pixels alone.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are not as many pictures, unless `path` ends in .png, or if the recipe is too large to be
-    /// read again (256 MiB of text, 512 MiB of maps and pictures); [`Error::Io`].
+    /// - [`Error::Parameter`] if the batch has no picture at `index`, or `path` does not end in .png.
+    /// - [`Error::Parameter`] if the recipe is too large to be read again (256 MiB of text, 512 MiB of maps and
+    ///   pictures).
+    /// - [`Error::Io`].
     pub fn save(&self, index: usize, path: impl AsRef<Path>) -> Result<()> {
+        self.save_with(index, path, KeptPictures::Whole)
+    }
+
+    /// Saves one picture as [`save`](Self::save) does. Pictures that steered the run (references, sketches, hints) may
+    /// be kept as a hash and a thumbnail. [`Request::from_png_with`](super::Request::from_png_with) then needs the
+    /// originals again.
+    ///
+    /// ```
+    /// # fn main() -> impasto::Result<()> {
+    /// # let path = std::env::temp_dir().join("impasto-lean.png");
+    /// use impasto::methods::ReferenceColor;
+    /// use impasto::pipeline::{KeptPictures, Pipeline, Request};
+    ///
+    /// let mut pipeline = Pipeline::builder().build()?;
+    /// let reference = pipeline.request("1girl, red hair").steps(2).run()?.image(0)?.clone();
+    /// let output = pipeline.request("1girl, hair").seed(7).steps(2).guide(ReferenceColor::new(&reference)).run()?;
+    /// output.save_with(0, &path, KeptPictures::Thumbnails)?;
+    ///
+    /// let again = Request::from_png_with(&mut pipeline, &path, &[reference])?.run()?;
+    /// assert_eq!(again.image(0)?, output.image(0)?);
+    /// # std::fs::remove_file(path).ok();
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// The errors of [`save`](Self::save).
+    pub fn save_with(&self, index: usize, path: impl AsRef<Path>, pictures: KeptPictures) -> Result<()> {
         let recipe = RunRecipe { image: index, ..self.recipe.clone() };
-        recipe.save(self.image(index)?, path.as_ref())
+        recipe.save(self.image(index)?, path.as_ref(), pictures)
     }
 }

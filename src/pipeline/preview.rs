@@ -1,4 +1,4 @@
-//! [`Preview`]: a picture while it is made.
+//! [`Preview`]: a picture of a run that is not finished.
 
 use crate::conditioning::Codec;
 use crate::error::Result;
@@ -9,11 +9,11 @@ use crate::sampler::{Progress, Run};
 use std::fmt;
 use tch::Tensor;
 
-/// A picture while it is made: what [`Request::on_preview`](super::Request::on_preview) shows after a step.
+/// An unfinished picture, which [`Request::on_preview`](super::Request::on_preview) shows after a step.
 pub struct Preview<'r> {
-    /// The step that was taken, and the number of steps.
+    /// Progress of the run: the step that was taken, and the number of steps.
     pub progress: &'r Progress,
-    /// The clean latent that the step was based on, [n, 4, h, w] f32.
+    /// Clean latent that the step was based on, [n, 4, h, w] f32.
     pub x0: &'r Tensor,
     pub(super) reports: &'r dyn Fn() -> Result<Vec<Report>>,
     pub(super) model: &'r Model,
@@ -38,12 +38,14 @@ impl<'r> Preview<'r> {
         }
     }
 
-    /// The pictures of that latent, of the size they will have: decoded by the model's tiny autoencoder
-    /// ([`LoadOptions::preview`](crate::model::LoadOptions::preview)) if it has one, else a linear approximation with a color for each
-    /// cell, which takes a few milliseconds; the first one of a model takes somewhat longer.
+    /// Returns pictures of the clean latent, in the size of the finished pictures.
+    ///
+    /// The model's tiny autoencoder ([`LoadOptions::preview`](crate::model::LoadOptions::preview)) decodes them.
+    /// Without one, they are a linear approximation with one color per cell, which takes a few milliseconds. The first
+    /// approximation of a model takes somewhat longer.
     ///
     /// # Errors
-    /// Those of libtorch, such as out of memory.
+    /// Errors of libtorch, such as out of memory.
     pub fn pictures(&self) -> Result<Vec<Raster>> {
         let _no_grad = tch::no_grad_guard();
         if let Some(tiny) = self.model.preview_decoder() {
@@ -57,18 +59,19 @@ impl<'r> Preview<'r> {
             .collect()
     }
 
-    /// The pictures of that latent as the model's own VAE decodes them. That takes as long as the end of a run does.
+    /// Returns pictures of the clean latent that the model's own VAE decodes. Decoding takes as long as at the end of a
+    /// run.
     ///
     /// # Errors
-    /// As [`pictures`](Self::pictures).
+    /// The errors of [`pictures`](Self::pictures).
     pub fn decoded(&self) -> Result<Vec<Raster>> {
         Raster::each(&self.model.decode(self.x0)?)
     }
 
-    /// Reports of the guidance methods so far: their maps, masks and curves.
+    /// Returns the guidance methods' reports so far: their maps, masks and curves.
     ///
     /// # Errors
-    /// What a guidance method's report fails with.
+    /// Any error of a guidance method's report.
     pub fn reports(&self) -> Result<Vec<Report>> {
         (self.reports)()
     }

@@ -1,4 +1,4 @@
-//! [`RunRecipe`]: everything that makes a run, for files.
+//! [`RunRecipe`]: the settings that repeat a run, for files.
 
 use super::config::RequestConfig;
 use super::infotext::Infotext;
@@ -7,70 +7,72 @@ use crate::diffusion::solver::{self, solver_label, spacing_label};
 use crate::error::{Error, Result};
 use crate::model::Identity;
 use crate::raster::Raster;
-use crate::recipe::{Recipe, STRUCTURE, UNPACKED, structure, unpacked};
+use crate::recipe::{KeptPictures, Recipe, STRUCTURE, UNPACKED, complete, structure, thin, unpacked};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
 
-/// Everything that makes a run: what [`Output::save`](super::Output::save) writes beside a picture, and
-/// [`Request::from_png`](super::Request::from_png) makes again. Programs read it as JSON under the keyword `impasto`.
+/// Settings that repeat a run. [`Output::save`](super::Output::save) writes them beside a picture, and
+/// [`Request::from_png`](super::Request::from_png) reads them. Programs find them as JSON under the keyword `impasto`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RunRecipe {
-    /// Number of this form, 1.
+    /// Version of the recipe's format, 1.
     pub format: u32,
-    /// Version of impasto.
+    /// Version of impasto that made the picture.
     pub version: String,
-    /// The model.
+    /// Identity of the model.
     pub model: Identity,
-    /// libtorch's threads: sums are split among them, and rounded accordingly.
+    /// Number of libtorch's threads. Sums are split among the threads, which changes their rounding.
     pub threads: i32,
-    /// Settings of the request. Seed, size and guidance scale are those that the run had, chosen or given.
+    /// Settings of the request. Seed, size and guidance scale are the values that the run used, chosen or given.
     #[serde(flatten)]
     pub config: RequestConfig,
-    /// Number of this picture in the batch, counted from 0.
+    /// Index of this picture in the batch, from 0.
     pub image: usize,
     /// Name of the solver.
     pub solver_name: String,
     /// The solver, if it was given as a value.
     pub solver: Option<Recipe>,
-    /// The checkpoint's choice of noise levels, unless the solver has timesteps of its own.
+    /// The checkpoint's spacing of noise levels, unless the solver has timesteps of its own.
     #[serde(default)]
     pub checkpoint_spacing: Option<Spacing>,
-    /// The text encoder's layer that was read, counted from the last, which is 1; `None`: as the model was trained.
+    /// Layer of the text encoder that was read, counted from the last, which is 1; `None`: the layer that the model was
+    /// trained with.
     #[serde(default)]
     pub clip_skip: Option<usize>,
-    /// Another way to combine branches.
+    /// Combination of branches, if the request set one.
     pub combine: Option<Recipe>,
-    /// Share of the schedule that was run from a picture, 0..=1.
+    /// Strength of image to image: the share of the schedule that was run from a picture, 0..=1.
     pub strength: Option<f64>,
-    /// What steered the run, in the order it was attached.
+    /// Guidance methods of the run, in the order in which they were attached.
     pub guidances: Vec<Recipe>,
-    /// ControlNets' hints, scales and windows, in the order they were attached; [`Request::net`](super::Request::net) gives the nets.
+    /// Hints, scales and windows of ControlNets, in the order in which they were attached.
+    /// [`Request::net`](super::Request::net) supplies the nets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub controls: Vec<Recipe>,
-    /// What took part and no file can say, in sentences.
+    /// Parts of the run that no file can hold, in sentences.
     pub missing: Vec<String>,
 }
 
-/// The form that is written.
+/// Version of the recipe format that is written and read.
 pub(super) const FORMAT: u32 = 1;
-/// Most guidance methods and most ControlNets of a recipe that is read; each one takes time at every step.
+/// Largest number of guidance methods, and of ControlNets, in a recipe that is read. Each one takes time at every step.
 const MOST_GUIDANCES: usize = 256;
-/// Keyword of the JSON.
+/// Keyword of the recipe's JSON in a PNG file.
 const OWN: &str = "impasto";
-/// Keyword of the AUTOMATIC1111 web UI's text.
+/// Keyword of the AUTOMATIC1111 web UI's text in a PNG file.
 const PARAMETERS: &str = "parameters";
 
-/// What a PNG file says about its run.
+/// Description of a run in a PNG file.
 pub(super) enum PngRecipe {
     Recipe(Box<RunRecipe>),
     Infotext(Infotext),
 }
 
 impl RunRecipe {
-    /// Makes it the recipe of one image of several that a run chose among.
+    /// Changes the recipe to that of the one image that the run chose among several.
     pub(super) fn choose(&mut self, image: usize) -> Result<()> {
         let of_image = |seed: u64| seed.wrapping_add(image as u64);
         let config = &mut self.config;
@@ -81,7 +83,7 @@ impl RunRecipe {
         Ok(())
     }
 
-    /// The run in the words of the AUTOMATIC1111 web UI, as far as it has any.
+    /// Returns the run as a text of the AUTOMATIC1111 web UI, as far as such a text can describe the run.
     pub fn infotext(&self) -> Infotext {
         let config = &self.config;
         let mut info =
@@ -116,7 +118,8 @@ impl RunRecipe {
         info
     }
 
-    /// The choice of noise levels, for the web UI: as it was asked for, else the checkpoint's, where the web UI knows it.
+    /// Returns the spacing of noise levels for the web UI: the requested one, else the checkpoint's if the web UI knows
+    /// it.
     fn told_spacing(&self) -> Option<Spacing> {
         let named = || solver::by_name(self.config.solver_named.as_deref()?).ok()?.1;
         let trained = [Spacing::Leading, Spacing::Linspace, Spacing::Trailing];
@@ -127,34 +130,44 @@ impl RunRecipe {
     /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.
     ///
     /// # Errors
-    /// As [`Raster::save_with_texts`]; [`Error::Parameter`] if it unpacks to more than would be read.
-    pub(super) fn save(&self, picture: &Raster, path: &Path) -> Result<()> {
+    /// The errors of [`Raster::save_with_texts`]; [`Error::Parameter`] if the recipe unpacks to more than would be
+    /// read.
+    pub(super) fn save(&self, picture: &Raster, path: &Path, kept: KeptPictures) -> Result<()> {
         let malformed = |error: serde_json::Error| Error::Malformed {
             file: path.display().to_string(),
             problem: error.to_string(),
         };
-        let bytes = unpacked(&serde_json::to_value(self).map_err(malformed)?);
+        let mut settings = serde_json::to_value(self).map_err(malformed)?;
+        if kept == KeptPictures::Thumbnails {
+            thin(&mut settings)?;
+        }
+        let bytes = unpacked(&settings);
         if bytes > UNPACKED {
             let most = UNPACKED >> 20;
             let expected = format!("maps and pictures of at most {most} MiB; Raster::save writes the picture alone");
             return Err(Error::parameter("recipe", format!("{bytes} bytes"), expected));
         }
-        let own = serde_json::to_string(self).map_err(malformed)?;
+        let own = match kept {
+            KeptPictures::Whole => serde_json::to_string(self).map_err(malformed)?,
+            KeptPictures::Thumbnails => settings.to_string(),
+        };
         picture.save_with_texts(path, &[(PARAMETERS, &self.infotext().to_string()), (OWN, &own)])
     }
 }
 
 impl PngRecipe {
-    /// Reads what a PNG file says.
+    /// Reads the description of a run from a PNG file. Thumbnails in it are replaced by the originals among `pictures`.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] if it is no PNG, says nothing, or something that is not understood.
-    pub(super) fn by(path: &Path) -> Result<Self> {
+    /// - [`Error::Io`].
+    /// - [`Error::Malformed`] if the file is no PNG, or its description of the run is missing or not understood.
+    /// - [`Error::MissingFile`] if the original of a thumbnail is not among `pictures`.
+    pub(super) fn by(path: &Path, pictures: &[Raster]) -> Result<Self> {
         let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
         let texts = Raster::texts_under(path, &[OWN, PARAMETERS])?;
         let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(OWN) {
-            // Another form may be anything.
+            // The version is read first, because a recipe of another format may have any fields.
             #[derive(Deserialize)]
             struct Form {
                 format: u32,
@@ -164,11 +177,17 @@ impl PngRecipe {
                 let most = STRUCTURE >> 20;
                 return Err(malformed(format!("its recipe has more than {most} MiB of JSON, pictures and maps aside")));
             }
-            let own: Value = serde_json::from_str(own).map_err(broken)?;
+            let mut own: Value = serde_json::from_str(own).map_err(broken)?;
             let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {
                 let problem = format!("its recipe has form {format}, and this version of impasto reads form {FORMAT}");
                 return Err(malformed(problem));
+            }
+            let missing = complete(&mut own, pictures)?;
+            if !missing.is_empty() {
+                let (file, place) = (format!("the picture {}", missing.join(", ")), path.display().to_string());
+                let hint = "the file has a thumbnail of it alone; give the picture to `Request::from_png_with`";
+                return Err(Error::MissingFile { file, place, hint });
             }
             if unpacked(&own) > UNPACKED {
                 let most = UNPACKED >> 20;

@@ -1,4 +1,4 @@
-//! Reading a picture: where things are in it.
+//! [`Pipeline::reference`]: finds the objects in a picture that phrases name.
 
 use super::Pipeline;
 use crate::conditioning::Codec;
@@ -14,18 +14,21 @@ use crate::size::Size;
 use crate::step::{Grid, Step};
 use tch::Tensor;
 
-/// Steps of a whole schedule, and of a reading, which has its last ones.
+/// Number of steps of the whole noise schedule, of which a reading takes the last [`READ`].
 const STEPS: usize = 16;
+/// Number of steps of a reading.
 const READ: usize = 14;
-/// Latent cells of which a side has a multiple: every network of the family halves them without a rest.
+/// Divisor of a latent's sides in cells. Every network of the family can halve such a side without a remainder.
 const HALVED: i64 = 8;
-/// The longest side, in as many cells.
+/// Longest side of a latent that is read, in units of [`HALVED`] cells.
 const LONGEST: i64 = 32;
 
 impl Pipeline {
-    /// Looks at a picture: where in it is what each of `phrases` names, all of them phrases of `description`? The picture, with noise
-    /// of fourteen levels, goes through the network, and the attention to the phrases is read as [`Daam::competing`] reads it. The picture
-    /// is looked at in about the size that the model paints in. What is attached to the pipeline takes no part.
+    /// Finds the regions of a picture that `phrases` name, each of them a phrase of `description`.
+    ///
+    /// The network sees the picture with noise of fourteen levels. The attention to the phrases is read as
+    /// [`Daam::competing`] reads it. The picture is resized to about the size that the model paints in. Guidance
+    /// methods attached to the pipeline take no part.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -40,7 +43,7 @@ impl Pipeline {
     /// ```
     ///
     /// # Errors
-    /// [`Error::PhraseNotFound`](crate::Error::PhraseNotFound) for a phrase that the description does not have; those of
+    /// [`Error::PhraseNotFound`](crate::Error::PhraseNotFound) for a phrase that is not in `description`; the errors of
     /// [`Sampler::start`].
     pub fn reference<P: Into<String>>(
         &self,
@@ -74,7 +77,8 @@ impl Pipeline {
         Reference::new(seen, description, things)
     }
 
-    /// The latent that a picture is looked at in: its aspect, about the area that the model paints in.
+    /// Returns the latent size for reading a picture: the picture's aspect ratio, at about the area that the model
+    /// paints in.
     fn readable(&self, size: Size) -> Grid {
         let defaults = self.model.defaults();
         let area = f64::from(defaults.width) * f64::from(defaults.height);
@@ -85,7 +89,8 @@ impl Pipeline {
     }
 }
 
-/// Holds a run at one picture: every step sees its latent, with noise of the step's level.
+/// Guidance method that holds a run at one picture: every step sees the picture's latent, with noise of the step's
+/// level.
 struct Held {
     latent: Tensor,
     noise: Tensor,

@@ -1,4 +1,4 @@
-//! [`Request`]: what a picture should be.
+//! [`Request`]: the settings of pictures, and their run.
 
 use super::color_words::ColorWords;
 use super::config::RequestConfig;
@@ -26,8 +26,8 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind, Tensor};
 
-/// What a picture should be. Setters cannot fail; [`Request::run`] says what is wrong. [`tune`](Self::tune) changes the
-/// settings that have no setter of their own:
+/// A request for pictures. Setters cannot fail; [`Request::run`] reports invalid settings. [`tune`](Self::tune) changes
+/// the settings that have no setter of their own:
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -44,15 +44,18 @@ use tch::{Device, Kind, Tensor};
 ///
 /// | setter | default |
 /// |---|---|
-/// | [`solver`](Self::solver) or [`solver_named`](Self::solver_named), [`spacing`](RequestConfig::spacing) | those of `scheduler_config.json` |
-/// | [`guidance_scale`](Self::guidance_scale), [`size`](Self::size) | `impasto.json`'s, else 7.5 (SDXL: 5), the network's |
+/// | [`solver`](Self::solver) or [`solver_named`](Self::solver_named) | that of `scheduler_config.json` |
+/// | [`spacing`](RequestConfig::spacing) | that of `scheduler_config.json` |
+/// | [`guidance_scale`](Self::guidance_scale) | that of `impasto.json`, else 7.5 (SDXL: 5) |
+/// | [`size`](Self::size) | that of `impasto.json`, else the network's |
 /// | [`steps`](Self::steps) | 28 |
 /// | [`seed`](Self::seed) | random, and reported in [`Output::seed`] |
 /// | [`images`](Self::images) | 1 |
-/// | [`best_of`](Self::best_of) | 1: the seed's own picture, whatever comes of it |
+/// | [`best_of`](Self::best_of) | 1: no search, the picture of the seed itself |
 /// | [`negative`](Self::negative) | empty |
 /// | [`second_prompt`](Self::second_prompt), [`second_negative`](RequestConfig::second_negative) | those of the first |
-/// | [`micro_conditioning`](RequestConfig::micro_conditioning), [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | the picture's own size |
+/// | [`micro_conditioning`](RequestConfig::micro_conditioning) | the picture's own size |
+/// | [`negative_micro_conditioning`](RequestConfig::negative_micro_conditioning) | that of the prompt, score 2.5 |
 /// | [`start`](Self::start), [`mask`](Self::mask) | none: text to image |
 /// | [`until`](Self::until), [`resume`](Self::resume) | the whole run |
 /// | [`control`](Self::control), [`guess`](RequestConfig::guess) | no ControlNets |
@@ -69,12 +72,12 @@ pub struct Request<'p> {
     pub(super) mask: Option<&'p Raster>,
     pub(super) resumed: Option<(&'p Tensor, f64)>,
     pub(super) controls: Vec<Control<'p>>,
-    /// Hints of the run it came from whose nets are not given yet.
+    /// Hints of the repeated run whose nets are not given yet.
     pub(super) kept_controls: VecDeque<Recipe>,
     cancel: CancelToken,
     on_step: Option<Callback<'p>>,
     on_preview: Option<(usize, Show<'p>)>,
-    /// What cannot be repeated of the run it came from.
+    /// Notes on what cannot be repeated of the run that the request came from.
     pub(super) notes: Vec<String>,
 }
 
@@ -88,13 +91,17 @@ type Callback<'p> = Box<dyn FnMut(&Progress) -> ControlFlow<()> + 'p>;
 type Show<'p> = Box<dyn FnMut(&Preview<'_>) -> Result<()> + 'p>;
 
 impl<'p> Request<'p> {
-    /// Makes the pictures.
+    /// Runs the request and returns its pictures.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range, a mask without
-    /// a picture, micro-conditioning for a model that reads none, or a second prompt for a model of one text encoder; what [`Controlled::new`] says of ControlNets; [`Error::UnknownSolver`] for a sampler's name;
-    /// [`Error::Config`] if the checkpoint names a sampler this crate does not have and none was chosen; whatever
-    /// guidances find wrong, named after them; [`Error::Cancelled`].
+    /// - [`Error::Parameter`] for a size, number of steps or images, strength, share or scale out of range.
+    /// - [`Error::Parameter`] for a mask without a picture, or micro-conditioning for a model that reads none.
+    /// - [`Error::Parameter`] for a second prompt and a model with one text encoder.
+    /// - [`Error::UnknownSolver`] for the name of an unknown solver.
+    /// - [`Error::Config`] if the checkpoint names a sampler that this crate does not have, and none was chosen.
+    /// - [`Error::Cancelled`].
+    /// - The errors of [`Controlled::new`] for ControlNets.
+    /// - The errors of guidance methods, with the method's name.
     pub fn run(mut self) -> Result<Output> {
         let (mut recipe, begun, doubts) = (self.recipe()?, Instant::now(), self.notes()?);
         let (prompt, colors) = self.understood()?;
@@ -180,8 +187,9 @@ impl<'p> Request<'p> {
 
 /// # Prompts
 impl<'p> Request<'p> {
-    /// The colors that the prompt says exactly, as they were understood: `#ffd700 eyes`, `rgb(255, 99, 71) hair`, `{teal} shirt`. Each
-    /// becomes a [`ColorForce::exact`] on the words after it. See [`prompt::colors`](crate::prompt::colors()).
+    /// Returns the exact colors in the prompt, as they were understood: `#ffd700 eyes`, `rgb(255, 99, 71) hair`,
+    /// `{teal} shirt`. Each color becomes a [`ColorForce::exact`] on the words after it. See
+    /// [`prompt::colors`](crate::prompt::colors()).
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -195,28 +203,29 @@ impl<'p> Request<'p> {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] if it is not clear what is to have a color, with the readings.
+    /// [`Error::Parameter`] if it is ambiguous which words a color applies to, with the possible readings.
     pub fn colors(&self) -> Result<Vec<PromptColor>> {
         Ok(self.understood()?.1)
     }
 
-    /// What the picture should not look like.
+    /// Sets the negative prompt, a description of what the picture should not show.
     pub fn negative(mut self, negative: impl Into<String>) -> Self {
         self.config.negative = negative.into();
         self
     }
 
-    /// What SDXL's second text encoder reads instead of the prompt. Guidances find phrases of both.
+    /// Sets the prompt of SDXL's second text encoder, which otherwise reads the first prompt. Guidance methods find
+    /// phrases in both prompts.
     pub fn second_prompt(mut self, prompt: impl Into<String>) -> Self {
         self.config.second_prompt = Some(prompt.into());
         self
     }
 
-    /// The prompt as it is read, and the colors in it.
+    /// Returns the prompt as the text encoder reads it, and the exact colors in it.
     pub(super) fn understood(&self) -> Result<(String, Vec<PromptColor>)> {
         let known = match self.config.color_words {
             ColorWords::Nothing => Vec::new(),
-            // Most prompts say none.
+            // Most prompts have no exact color and need no color words.
             ColorWords::Nearest if colors(&self.config.prompt, |_| String::new())?.1.is_empty() => Vec::new(),
             ColorWords::Nearest => known_colors(self.model)?,
         };
@@ -229,46 +238,49 @@ impl<'p> Request<'p> {
 
 /// # Size, seed and number of pictures
 impl<'p> Request<'p> {
-    /// The picture's width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start) from and its mask
-    /// are resized to it; without a size, theirs is taken.
+    /// Sets the picture's width and height in pixels: multiples of 8 in 8..=4096. A picture to [`start`](Self::start)
+    /// from and its mask are resized to this size. Without a size, the size of that picture is used.
     pub fn size(mut self, size: impl Into<Size>) -> Self {
         self.config.size = Some(size.into());
         self
     }
 
-    /// The seed of the first image; image i has seed + i. The noise is that of torch's CPU generator in f32, on every device and in
-    /// every precision, so seeds match those of diffusers in f32 with a CPU generator. For those of diffusers in f16 or bf16 see
-    /// [`noise_kind`](RequestConfig::noise_kind).
+    /// Sets the seed of the first image; image i has seed + i. Torch's CPU generator draws the noise in f32, on every
+    /// device and in every precision. Seeds therefore match those of diffusers in f32 with a CPU generator. For the
+    /// seeds of diffusers in f16 or bf16, see [`noise_kind`](RequestConfig::noise_kind).
     pub fn seed(mut self, seed: u64) -> Self {
         self.config.seed = Some(seed);
         self
     }
 
-    /// A variation: the first noise is between the seed's and that of `seed`, `strength` 0..=1 of the way along a
-    /// circle; 0.05 to 0.3 is usual.
+    /// Makes a variation of the seed's picture. The first noise lies between the seed's noise and that of `seed`,
+    /// `strength` 0..=1 of the way along a circle. A strength of 0.05 to 0.3 is usual.
     pub fn variation(mut self, seed: u64, strength: f64) -> Self {
         self.config.variation = Some((seed, strength));
         self
     }
 
-    /// Number of images in the batch, 1..=1024.
+    /// Sets the number of images in the batch, 1..=1024.
     pub fn images(mut self, images: usize) -> Self {
         self.config.images = images;
         self
     }
 
-    /// Looks at the first passes of `seeds` seeds, 1..=1024, from [`seed`](Self::seed) on, and finishes the one that suits the attached
-    /// methods best ([`Guidance::outlook`]): for [`ColorForce::exact`](crate::methods::ColorForce::exact), the one whose things the model
-    /// tells apart best. [`Output::seed`] is the seed that was chosen, and the recipe makes its picture again without a search.
+    /// Runs the first passes of `seeds` seeds, 1..=1024, from [`seed`](Self::seed) on, and finishes only the best one.
+    /// [`Guidance::outlook`] of the attached methods decides. With
+    /// [`ColorForce::exact`](crate::methods::ColorForce::exact), the best seed is the one whose objects the model tells
+    /// apart best. [`Output::seed`] is the chosen seed, and the recipe repeats its picture without a search.
     ///
-    /// The first passes run as one batch: 4 take the time of 4 runs without forces, and at most the memory of a batch of 4
-    /// ([`Batching::OneByOne`](crate::sampler::Batching::OneByOne): of one). It takes one image, and a method that wants a first pass.
+    /// The first passes run as one batch. Four seeds take the time of 4 runs without forces, and at most the memory of
+    /// a batch of 4 ([`Batching::OneByOne`](crate::sampler::Batching::OneByOne): of one). A search needs a request for
+    /// one image and a guidance method that requests a first pass.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
     /// use impasto::{Pipeline, Rgb};
     /// let mut pipeline = Pipeline::builder().build()?;
-    /// let request = pipeline.request("1girl, eyes, hair bow, hair").steps(8).color_force("hair bow", Rgb(255, 105, 180));
+    /// let request =
+    ///     pipeline.request("1girl, eyes, hair bow, hair").steps(8).color_force("hair bow", Rgb(255, 105, 180));
     /// let output = request.seed(7).best_of(4).run()?;
     /// println!("seed {:?} of 7..=10", output.seed);
     /// # Ok(()) }
@@ -281,34 +293,34 @@ impl<'p> Request<'p> {
 
 /// # Sampling
 impl<'p> Request<'p> {
-    /// Number of steps, 1..=1000.
+    /// Sets the number of steps, 1..=1000.
     pub fn steps(mut self, steps: usize) -> Self {
         self.config.steps = steps;
         self
     }
 
-    /// Another sampling method.
+    /// Sets the solver (sampling method) to a value, in place of the checkpoint's.
     pub fn solver(mut self, solver: impl Solver + 'static) -> Self {
         self.solver = Some(Box::new(solver));
         self.config.solver_named = None;
         self
     }
 
-    /// Another sampling method, and spacing if it is named with it, by a name of A1111, ComfyUI or diffusers, such as
-    /// "DPM++ 2M Karras": see [`solver::by_name`]. A [`spacing`](RequestConfig::spacing) of your own wins.
+    /// Sets the solver (sampling method) by a name of A1111, ComfyUI or diffusers, such as "DPM++ 2M Karras": see
+    /// [`solver::by_name`]. A spacing in the name is used, too, unless [`spacing`](RequestConfig::spacing) is set.
     pub fn solver_named(mut self, name: impl Into<String>) -> Self {
         (self.solver, self.config.solver_named) = (None, Some(name.into()));
         self
     }
 
-    /// Classifier-free guidance scale, 0 or more; 1 and below is no guidance. A network that embeds it (LCM) is told instead, and
-    /// has no negative prompt.
+    /// Sets the classifier-free guidance scale, 0 or more; 1 and below means no guidance. A network that embeds the
+    /// scale (LCM) reads it as an input instead, and has no negative prompt.
     pub fn guidance_scale(mut self, scale: f64) -> Self {
         (self.config.guidance_scale, self.combine) = (Some(scale), None);
         self
     }
 
-    /// Another way to combine branches.
+    /// Sets another way to combine the branches.
     pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
         self.combine = Some(Box::new(combine));
         self
@@ -317,8 +329,8 @@ impl<'p> Request<'p> {
 
 /// # Starting from a picture or from another run
 impl<'p> Request<'p> {
-    /// Image to image: begins with `picture`, noised to a level inside the schedule. `strength` says how much of the
-    /// schedule is run, 0..=1; 0.5 to 0.8 is usual, and a number is a [`Strength::Portion`].
+    /// Starts image to image from `picture`, noised to a level inside the noise schedule. `strength` is the share of
+    /// the schedule that is run, 0..=1; 0.5 to 0.8 is usual. A number is a [`Strength::Portion`].
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -333,17 +345,18 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Inpainting: repaints the picture given to [`start`](Self::start) only where `mask` is lighter than mid-gray. A
-    /// checkpoint made for it (nine input channels) sees mask and picture; with another, what is to stay is put back
-    /// after every step. At strength 1 nothing of the old picture is left inside the mask.
+    /// Sets the mask for inpainting. The picture given to [`start`](Self::start) is repainted only where `mask` is
+    /// lighter than mid-gray. A checkpoint made for inpainting (nine input channels) sees the mask and the picture.
+    /// With other checkpoints, the area outside the mask is restored after every step. At strength 1 nothing of the old
+    /// picture is left inside the mask.
     pub fn mask(mut self, mask: &'p Raster) -> Self {
         self.mask = Some(mask);
         self
     }
 
-    /// Ends after the steps that begin in the first `share` of the training timesteps, 0..=1, and leaves the rest to another model that has the same
-    /// latents: [`resume`](Self::resume) takes [`Output::latents`] up. There are no pictures then. diffusers calls it
-    /// `denoising_end`.
+    /// Ends the run after the steps that begin in the first `share` of the training timesteps, 0..=1. Another model
+    /// with the same latents can run the rest: its [`resume`](Self::resume) takes [`Output::latents`]. A run that ends
+    /// early makes no pictures. The same setting of diffusers is `denoising_end`.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -361,8 +374,9 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Goes on with what another request left, [n, 4, h, w], [`until`](Self::until) the same share; `steps` are those of
-    /// the whole run here too, and size and number of images are the latents'. diffusers calls it `denoising_start`.
+    /// Continues from the latents of another request, [n, 4, h, w], which ran [`until`](Self::until) the same share.
+    /// `steps` is the number of steps of the whole run, as in the first request. Size and number of images are those of
+    /// the latents. The same setting of diffusers is `denoising_start`.
     pub fn resume(mut self, latents: &'p Tensor, share: f64) -> Self {
         self.resumed = Some((latents, share));
         self
@@ -371,13 +385,14 @@ impl<'p> Request<'p> {
 
 /// # Guidance methods, hooks and ControlNets
 impl<'p> Request<'p> {
-    /// Attaches a guidance to this request: a value, or `&mut value` to read it after the run.
+    /// Attaches a guidance method to this request: a value, or `&mut value` to read it after the run.
     pub fn guide(mut self, guidance: impl Guidance + 'p) -> Self {
         self.guidances.push(Box::new(guidance));
         self
     }
 
-    /// Forces what `phrase` names to exactly `color`: `.guide(ColorForce::exact(phrase, color))`, which costs two passes and a few decodings.
+    /// Forces the object that `phrase` names to exactly `color`. Short for `.guide(ColorForce::exact(phrase, color))`,
+    /// which costs two passes and a few decodings.
     pub fn color_force(self, phrase: impl Into<String>, color: Rgb) -> Self {
         self.guide(ColorForce::exact(phrase, color))
     }
@@ -387,8 +402,8 @@ impl<'p> Request<'p> {
         self.guide(HookOnly(hook))
     }
 
-    /// Attaches a ControlNet, loaded with [`Model::controlnet`]; several add up. Pictures shown to it are resized to
-    /// this one's size. See [`Control`] for an example.
+    /// Attaches a ControlNet, loaded with [`Model::controlnet`]; the effects of several add up. Pictures shown to a
+    /// ControlNet are resized to the size of the request's pictures. See [`Control`] for an example.
     pub fn control(mut self, control: Control<'p>) -> Self {
         self.controls.push(control);
         self
@@ -397,15 +412,15 @@ impl<'p> Request<'p> {
 
 /// # Watching and ending a run
 impl<'p> Request<'p> {
-    /// Called after every step, also of the first pass that some guidance methods want ([`Progress::pass`]); `Break` ends the run
-    /// with [`Error::Cancelled`].
+    /// Calls `callback` after every step, also of the first pass that some guidance methods request
+    /// ([`Progress::pass`]). `Break` ends the run with [`Error::Cancelled`].
     pub fn on_step(mut self, callback: impl FnMut(&Progress) -> ControlFlow<()> + 'p) -> Self {
         self.on_step = Some(Box::new(callback));
         self
     }
 
-    /// Shows the picture after each `every` steps, 1 or more, and after the last one of each pass. An error of `show` ends the run;
-    /// [`Error::Cancelled`] does so on purpose.
+    /// Calls `show` with a preview after each `every` steps, 1 or more, and after the last step of each pass. An error
+    /// of `show` ends the run. To end the run on purpose, return [`Error::Cancelled`].
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -423,7 +438,7 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// A token that ends the run within one call of the network.
+    /// Sets a token that ends the run within one call of the network.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
         self
@@ -432,7 +447,7 @@ impl<'p> Request<'p> {
 
 /// # All plain settings
 impl<'p> Request<'p> {
-    /// Changes settings that a file can hold, most of which have no setter of their own.
+    /// Changes settings that a file can hold. Most of them have no setter of their own.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -447,7 +462,8 @@ impl<'p> Request<'p> {
         self
     }
 
-    /// Replaces every setting that a file can hold, the prompt included; solver, combination, methods and pictures stay.
+    /// Replaces every setting that a file can hold, including the prompt. Solver, combination, guidance methods and
+    /// pictures stay.
     pub fn config(mut self, config: RequestConfig) -> Self {
         self.config = config;
         self
@@ -455,7 +471,7 @@ impl<'p> Request<'p> {
 }
 
 impl<'p> Request<'p> {
-    /// Checks the request and prepares the run; also says what is doubtful.
+    /// Checks the request and prepares the run. Also returns a note about doubtful settings.
     fn begin<'m>(
         mut self,
         seed: u64,
@@ -515,7 +531,7 @@ impl<'p> Request<'p> {
         Ok((sampler.start_watched(model, start, first_pass)?, note))
     }
 
-    /// Solver and levels, and what is doubtful about them.
+    /// Returns the solver, the noise schedule, and a note if the spacing is ignored.
     fn sampling(&mut self) -> Result<(Box<dyn Solver>, Schedule, Option<String>)> {
         let (steps, run) = match self.picture {
             Some((_, strength)) => strength.steps(self.config.steps)?,
@@ -565,7 +581,7 @@ impl<'p> Request<'p> {
     }
 }
 
-/// Who is told how far a run is.
+/// Callbacks that follow the progress of a run.
 struct Watch<'p> {
     model: &'p Model,
     on_step: Option<Callback<'p>>,
@@ -588,10 +604,11 @@ impl Watch<'_> {
     }
 }
 
-/// Most exact colors of a prompt.
+/// Largest number of exact colors in a prompt.
 const MOST_COLORS: usize = 32;
 
-/// Names that mean a color and nothing else: "chocolate hair" would be chocolate.
+/// Color words that may replace exact colors. A word that names a material is left out: "chocolate hair" would be
+/// chocolate.
 const COLOR_WORDS: [&str; 19] = [
     "black",
     "white",
@@ -614,7 +631,7 @@ const COLOR_WORDS: [&str; 19] = [
     "turquoise",
 ];
 
-/// Those of them that are a token of the model's.
+/// Returns the [`COLOR_WORDS`] that are one token of the model, with their colors.
 fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
     let mut known = Vec::new();
     for name in COLOR_WORDS {
@@ -627,7 +644,7 @@ fn known_colors(model: &Model) -> Result<Vec<(&'static str, Rgb)>> {
     Ok(known)
 }
 
-/// A picture as a tensor of a size.
+/// Converts a picture to a tensor of a given size.
 fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
     if picture.size() == size {
         return picture.to_tensor(Device::Cpu);
@@ -635,7 +652,7 @@ fn sized(picture: &Raster, size: Size, filter: Filter) -> Result<Tensor> {
     picture.resize(size, filter)?.to_tensor(Device::Cpu)
 }
 
-/// How light a picture's pixels are, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.
+/// Returns the luma of a picture's pixels, [1, 3, H, W] in -1..=1 → [1, 1, H, W] in 0..=1.
 fn light(picture: &Tensor) -> Result<Tensor> {
     // ITU-R 601, as Pillow's "L"
     let weights = Tensor::f_from_slice(&[0.299f32, 0.587, 0.114])?.f_reshape([1, 3, 1, 1])?;

@@ -9,7 +9,8 @@ use image::{ImageFormat, RgbaImage};
 use std::io::Cursor;
 use std::path::Path;
 
-/// A picture of 8 bits per channel with alpha: 0 is transparent, 255 opaque. Colors are straight, not multiplied by alpha.
+/// A picture of 8 bits per channel with alpha, which is 0 for transparent and 255 for opaque. Colors are straight, not
+/// multiplied by alpha.
 ///
 /// ```
 /// use impasto::Rgb;
@@ -35,39 +36,39 @@ impl From<Layer> for RgbaImage {
 }
 
 impl Layer {
-    /// A layer without anything on it.
+    /// Creates a fully transparent layer.
     pub fn new(size: impl Into<Size>) -> Self {
         let size = size.into();
         Self(RgbaImage::new(size.width, size.height))
     }
 
-    /// Makes a layer of `bytes`, 4 per pixel (red, green, blue, alpha) and row by row.
+    /// Creates a layer from `bytes`, 4 per pixel (red, green, blue, alpha) and row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their number is not 4 · width · height.
+    /// [`Error::Shape`] if the number of bytes is not 4 · width · height.
     pub fn from_bytes(bytes: Vec<u8>, size: impl Into<Size>) -> Result<Self> {
         let Size { width: w, height: h } = size.into();
         let got = vec![bytes.len() as i64];
-        // A buffer with bytes to spare is one of another size.
+        // `from_raw` accepts a buffer with bytes to spare, which belongs to a layer of another size.
         let fits = bytes.len() as u64 == 4 * u64::from(h) * u64::from(w);
         let picture = fits.then(|| RgbaImage::from_raw(w, h, bytes)).flatten();
         let expected = || format!("4 bytes for each pixel of {h} rows and {w} columns");
         picture.map(Self).ok_or_else(|| Error::Shape { what: "the layer's bytes", got, expected: expected() })
     }
 
-    /// Opens a PNG, JPEG or WebP file and keeps its alpha; a file without alpha is opaque. 16 bits per channel become 8. Of an
-    /// animation the first picture is read.
+    /// Opens a PNG, JPEG or WebP file and keeps its alpha; a file without alpha is opaque. 16 bits per channel become
+    /// 8. For an animation, the first picture is read.
     ///
     /// # Errors
-    /// As [`Raster::open`].
+    /// The errors of [`Raster::open`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self(decode_file(path.as_ref())?.into_rgba8()))
     }
 
-    /// Saves as PNG. The file is there complete or not at all.
+    /// Saves the layer as PNG. The file is written completely or not at all.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for another extension than `.png`, [`Error::Io`] if it cannot be written.
+    /// [`Error::Parameter`] for another extension than `.png`, [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
@@ -77,36 +78,36 @@ impl Layer {
         write_whole(path, &bytes)
     }
 
-    /// The bytes of a PNG file.
+    /// Returns the bytes of the layer as a PNG file.
     pub(super) fn png(&self) -> std::result::Result<Vec<u8>, image::ImageError> {
         let mut bytes = Cursor::new(Vec::new());
         self.0.write_to(&mut bytes, ImageFormat::Png)?;
         Ok(bytes.into_inner())
     }
 
-    /// Width and height.
+    /// Returns width and height in pixels.
     pub fn size(&self) -> Size {
         Size::new(self.0.width(), self.0.height())
     }
 
-    /// Red, green, blue and alpha of every pixel, row by row.
+    /// Returns red, green, blue and alpha of every pixel, row by row.
     pub fn bytes(&self) -> &[u8] {
         self.0.as_raw()
     }
 
-    /// Color and alpha `x` columns from the left and `y` rows from the top; `None` outside.
+    /// Returns color and alpha `x` columns from the left and `y` rows from the top; `None` outside the layer.
     pub fn pixel(&self, x: u32, y: u32) -> Option<(Rgb, u8)> {
         self.0.get_pixel_checked(x, y).map(|&image::Rgba([red, green, blue, alpha])| (Rgb(red, green, blue), alpha))
     }
 
-    /// Sets color and alpha of one pixel; outside, nothing happens.
+    /// Sets color and alpha of one pixel. Outside the layer, nothing happens.
     pub fn set(&mut self, x: u32, y: u32, color: Rgb, alpha: u8) {
         if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
             *pixel = image::Rgba([color.0, color.1, color.2, alpha]);
         }
     }
 
-    /// The layer on a background of one color.
+    /// Returns the layer mixed with a background of one color.
     pub fn on(&self, background: Rgb) -> Raster {
         let mut picture = Raster::flat(background, self.size());
         for (below, image::Rgba([red, green, blue, alpha])) in picture.0.pixels_mut().zip(self.0.pixels()) {
@@ -119,17 +120,17 @@ impl Layer {
 }
 
 impl Raster {
-    /// As [`open`](Self::open), with `background` behind what is transparent. On white it is what transformers shows to
-    /// CLIP.
+    /// Opens a file as [`open`](Self::open) does, and mixes transparent pixels with `background`. transformers shows
+    /// CLIP such a picture on white.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn open_on(path: impl AsRef<Path>, background: Rgb) -> Result<Self> {
         Ok(Layer::open(path)?.on(background))
     }
 }
 
-/// Width × height, without a hundred thousand bytes.
+/// Prints width × height instead of all pixels.
 impl std::fmt::Debug for Layer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Layer({})", self.size())

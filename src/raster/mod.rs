@@ -1,4 +1,4 @@
-//! Pictures as bytes: what is opened from files, drawn on, and saved.
+//! Pictures as bytes: opened from files, drawn on, and saved.
 //!
 //! ```
 //! use impasto::{Rgb, raster::{Filter, Raster}};
@@ -14,7 +14,7 @@ mod layer;
 mod png;
 mod resample;
 
-pub(crate) use self::png::unpacked;
+pub(crate) use self::png::{embedded_picture, unpacked};
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -35,12 +35,13 @@ use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// 1..=100; 95 shows no blocks in flat colors.
+/// Quality of JPEG files, 1..=100; 95 shows no blocks in flat colors.
 const JPEG_QUALITY: u8 = 95;
 
 /// An RGB picture of 8 bits per channel.
 ///
-/// Sizes are given as rows, then columns, as tensors have them; pixels as `x`, `y` from the upper left corner.
+/// A [`Size`] is width, then height; parts of a picture are rows, then columns. A pixel is at `x`, `y` from the upper
+/// left corner.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Raster(RgbImage);
 
@@ -56,7 +57,8 @@ impl From<Raster> for RgbImage {
     }
 }
 
-/// 8 bits of red, green and blue of any picture. Transparency is dropped, as [`Raster::open`] does; [`Raster::open_on`] mixes.
+/// Conversion of any picture to 8 bits of red, green and blue. Transparency is dropped, as in [`Raster::open`];
+/// [`Raster::open_on`] mixes colors with a background instead.
 impl From<DynamicImage> for Raster {
     fn from(picture: DynamicImage) -> Self {
         Self(picture.into_rgb8())
@@ -69,7 +71,7 @@ impl From<Raster> for DynamicImage {
     }
 }
 
-/// Rows × columns × 3 of red, green and blue.
+/// Conversion to an array of rows × columns × 3 (red, green, blue).
 impl From<&Raster> for Array3<u8> {
     fn from(picture: &Raster) -> Self {
         let pixel = |(y, x, channel): (usize, usize, usize)| {
@@ -81,7 +83,7 @@ impl From<&Raster> for Array3<u8> {
 }
 
 /// # Errors
-/// [`Error::Shape`] unless it is rows × columns × 3.
+/// [`Error::Shape`] unless the array is rows × columns × 3.
 impl TryFrom<&Array3<u8>> for Raster {
     type Error = Error;
 
@@ -98,29 +100,30 @@ impl TryFrom<&Array3<u8>> for Raster {
 }
 
 impl Raster {
-    /// A picture of one color.
+    /// Creates a picture of one color.
     pub fn flat(color: Rgb, size: impl Into<Size>) -> Self {
         let size = size.into();
         Self(RgbImage::from_pixel(size.width, size.height, image::Rgb([color.0, color.1, color.2])))
     }
 
-    /// From `bytes`, 3 per pixel (red, green, blue) and row by row.
+    /// Creates a picture from `bytes`, 3 per pixel (red, green, blue) and row by row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if their number is not 3 · width · height.
+    /// [`Error::Shape`] if the number of bytes is not 3 · width · height.
     pub fn from_bytes(bytes: Vec<u8>, size: impl Into<Size>) -> Result<Self> {
         let Size { width: w, height: h } = size.into();
         let got = vec![bytes.len() as i64];
-        // A buffer with bytes to spare is one of another size.
+        // `from_raw` accepts a buffer with bytes to spare, which belongs to a picture of another size.
         let fits = bytes.len() as u64 == 3 * u64::from(h) * u64::from(w);
         let picture = fits.then(|| RgbImage::from_raw(w, h, bytes)).flatten();
         let expected = || format!("3 bytes for each pixel of {h} rows and {w} columns");
         picture.map(Self).ok_or_else(|| Error::Shape { what: "the picture's bytes", got, expected: expected() })
     }
 
-    /// From a picture in -1..=1, [3, H, W] or [1, 3, H, W], of any kind and on any device; values outside are clamped.
+    /// Creates a picture from a tensor in -1..=1, [3, H, W] or [1, 3, H, W], of any kind and on any device. Values
+    /// outside that range are clamped.
     ///
-    /// Rounded to the nearest byte, halves to the even one, as diffusers' `VaeImageProcessor` does.
+    /// Values are rounded to the nearest byte, halves to the even one, as in diffusers' `VaeImageProcessor`.
     ///
     /// # Errors
     /// [`Error::Shape`] for other shapes, [`Error::Parameter`] if a value is not a number.
@@ -148,15 +151,15 @@ impl Raster {
         Self::from_bytes(bytes, (w as u32, h as u32))
     }
 
-    /// The pictures of a batch in -1..=1, [n, 3, H, W], as [`from_tensor`](Self::from_tensor) makes them.
+    /// Creates the pictures of a batch in -1..=1, [n, 3, H, W], as [`from_tensor`](Self::from_tensor) does.
     pub(crate) fn each(pictures: &Tensor) -> Result<Vec<Self>> {
         (0..pictures.size4()?.0).map(|image| Self::from_tensor(&pictures.f_select(0, image)?)).collect()
     }
 
-    /// As a tensor [1, 3, H, W] of f32 in -1..=1.
+    /// Converts the picture to a tensor [1, 3, H, W] of f32 in -1..=1.
     ///
     /// # Errors
-    /// Those of libtorch, such as a device that is not there.
+    /// Errors of libtorch, such as a missing device.
     pub fn to_tensor(&self, device: Device) -> Result<Tensor> {
         let size = [1, i64::from(self.height()), i64::from(self.width()), 3];
         let bytes = Tensor::f_from_data_size(self.0.as_raw(), &size, Kind::Uint8)?.f_to_device(device)?;
@@ -164,19 +167,20 @@ impl Raster {
         Ok(unit.f_mul_scalar(2)?.f_sub_scalar(1)?)
     }
 
-    /// Opens a PNG, JPEG or WebP file, whatever its name says, upright as its camera noted. Transparency is ignored. Of an
-    /// animation the first picture is read.
+    /// Opens a PNG, JPEG or WebP file and turns it upright by the orientation in its metadata. The content decides
+    /// about the format, not the file's name. Transparency is ignored. For an animation, the first picture is read.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read or is no regular file, [`Error::Image`] if it cannot be decoded, or takes more than
-    /// 512 MiB; a file shorter than 32 kB may take 16 MiB, or 16,384 bytes for each of its own if that is more.
+    /// - [`Error::Io`] if the file cannot be read or is no regular file.
+    /// - [`Error::Image`] if the file cannot be decoded, or decoding takes more than 512 MiB. For a file shorter than
+    ///   32 kB the limit is 16,384 bytes per byte of the file, but at least 16 MiB.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         Ok(Self(decode_file(path.as_ref())?.into_rgb8()))
     }
 
     /// Saves as PNG, JPEG (quality 95) or WebP (lossless), by the extension of `path`.
     ///
-    /// The file is there complete or not at all: it is written beside its place and moved into it.
+    /// The file is written completely or not at all: a temporary file beside `path` is moved into place.
     ///
     /// # Errors
     /// [`Error::Parameter`] for another extension, [`Error::Io`] if the folder is missing or cannot be written to,
@@ -197,39 +201,39 @@ impl Raster {
         write_whole(path, bytes.get_ref())
     }
 
-    /// Width and height.
+    /// Returns width and height in pixels.
     pub fn size(&self) -> Size {
         Size::new(self.width(), self.height())
     }
 
-    /// Number of rows.
+    /// Returns the number of rows.
     pub fn height(&self) -> u32 {
         self.0.height()
     }
 
-    /// Number of columns.
+    /// Returns the number of columns.
     pub fn width(&self) -> u32 {
         self.0.width()
     }
 
-    /// Red, green and blue of every pixel, row by row.
+    /// Returns red, green and blue of every pixel, row by row.
     pub fn bytes(&self) -> &[u8] {
         self.0.as_raw()
     }
 
-    /// The color `x` columns from the left and `y` rows from the top; `None` outside.
+    /// Returns the color `x` columns from the left and `y` rows from the top; `None` outside the picture.
     pub fn pixel(&self, x: u32, y: u32) -> Option<Rgb> {
         self.0.get_pixel_checked(x, y).map(|&image::Rgb([red, green, blue])| Rgb(red, green, blue))
     }
 
-    /// Colors one pixel; outside, nothing happens.
+    /// Sets the color of one pixel. Outside the picture, nothing happens.
     pub fn set(&mut self, x: u32, y: u32, color: Rgb) {
         if let Some(pixel) = self.0.get_pixel_mut_checked(x, y) {
             *pixel = image::Rgb([color.0, color.1, color.2]);
         }
     }
 
-    /// The same picture at another size.
+    /// Returns the picture resized to `size`.
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.
@@ -238,7 +242,7 @@ impl Raster {
         self.resized_part(size, 0..size.height, 0..size.width, filter)
     }
 
-    /// The part `rows` × `columns` of the same picture at another size; the rest is not computed.
+    /// Returns the part `rows` × `columns` of the picture resized to `size`. The rest is not computed.
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.
@@ -257,10 +261,10 @@ impl Raster {
         Self::from_bytes(resample(self.bytes(), self.size(), size, (rows, columns), filter), part)
     }
 
-    /// A part of the picture.
+    /// Returns a part of the picture.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if it is empty or reaches beyond the picture.
+    /// [`Error::Parameter`] if the part is empty or reaches beyond the picture.
     pub fn crop(&self, rows: Range<u32>, columns: Range<u32>) -> Result<Self> {
         if rows.is_empty() || columns.is_empty() || rows.end > self.height() || columns.end > self.width() {
             let value = format!("rows {rows:?}, columns {columns:?} of {self:?}");
@@ -270,35 +274,35 @@ impl Raster {
         Ok(Self(imageops::crop_imm(&self.0, columns.start, rows.start, w, h).to_image()))
     }
 
-    /// Draws `other` with its upper left corner at (`x`, `y`); what reaches beyond the picture is left out.
+    /// Draws `other` with its upper left corner at (`x`, `y`). Pixels beyond the picture are left out.
     pub fn paste(&mut self, other: &Self, x: u32, y: u32) {
         imageops::replace(&mut self.0, &other.0, x.into(), y.into());
     }
 }
 
-/// Width × height, without a hundred thousand bytes.
+/// Prints width × height instead of all pixels.
 impl std::fmt::Debug for Raster {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Raster({})", self.size())
     }
 }
 
-/// (above·α + below·(255 − α))/255, to the nearest.
+/// Mixes two channel values: (above·α + below·(255 − α))/255, rounded to nearest.
 fn mixed(above: u8, below: u8, alpha: u8) -> u8 {
     let (above, below, alpha) = (u32::from(above), u32::from(below), u32::from(alpha));
     ((above * alpha + below * (255 - alpha) + 127) / 255) as u8
 }
 
-/// Bytes that decoding a picture may take, its pixels as RGB among them, and bytes of its file. A file of 100 kB may stand for
-/// gigabytes of pixels.
+/// Limit in bytes of a picture's file, and of the memory to decode it, including its pixels as RGB. The limit is needed
+/// because a file of 100 kB may stand for gigabytes of pixels.
 pub(crate) const LARGEST: u64 = 512 << 20;
-/// Bytes that decoding any file may take, however short it is.
+/// Bytes that decoding may always take, even for a very short file.
 const SMALL: u64 = 16 << 20;
-/// Bytes of pixels that one byte of a longer file may stand for: sixteen times what the compression of PNG files can reach in colors
-/// of 8 bits.
+/// Bytes of pixels that each byte of a longer file may stand for. The value is sixteen times what the compression of
+/// PNG files can reach in colors of 8 bits.
 const DENSEST: u64 = 1 << 14;
 
-/// Opens a picture, upright.
+/// Opens a picture and turns it upright.
 fn decode_file(path: &Path) -> Result<DynamicImage> {
     let file = files::open(path)?;
     let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
@@ -311,14 +315,15 @@ fn decode_file(path: &Path) -> Result<DynamicImage> {
         .map_err(|source| Error::Image { path: path.into(), source })
 }
 
-/// Decodes a picture, upright, whose file has `length` bytes: in at most [`LARGEST`] bytes, and a short file in fewer. What a
-/// header of a hundred bytes claims is no picture, and decoders take memory for it before they find that out.
+/// Decodes a picture whose file has `length` bytes, and turns it upright. Decoding takes at most [`LARGEST`] bytes, and
+/// fewer for a short file. A header of a hundred bytes may claim a huge picture, and decoders allocate memory for it
+/// before they find the file too short.
 fn decode(mut reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageResult<DynamicImage> {
     let most = length.saturating_mul(DENSEST).clamp(SMALL, LARGEST);
     let format = reader.format().map_or(ImageFormatHint::Unknown, ImageFormatHint::Exact);
     let mut limits = Limits::default();
     limits.max_alloc = Some(most);
-    reader.limits(limits); // what decoders take beside the pixels; the pixels are counted here
+    reader.limits(limits); // limits decoders' memory beside the pixels; pixels are counted below
     let mut decoder = reader.into_decoder()?;
     let (width, height) = decoder.dimensions();
     let bytes = decoder.total_bytes().max(3 * u64::from(width) * u64::from(height));
@@ -343,7 +348,7 @@ mod tests {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     }
 
-    /// Red grows to the right, green downward.
+    /// Returns a picture whose red grows to the right and whose green grows downward.
     fn slope(h: u32, w: u32) -> Raster {
         let mut picture = Raster::flat(Rgb(0, 0, 7), (w, h));
         for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
@@ -364,7 +369,7 @@ mod tests {
 
     #[test]
     fn values_are_clamped_and_rounded_as_diffusers_does() -> Result<()> {
-        // 0 is byte 127.5, which goes to the even one; 0.6 and 0.4 of a byte go to the nearest.
+        // 0 is byte 127.5, which rounds to the even 128; 0.6 and 0.4 of a byte round to the nearest.
         let values = [0.0, -9.0, 9.0, -1.0 + 1.2 / 255.0, -1.0 + 0.8 / 255.0, 1.0f64];
         let tensor = Tensor::from_slice(&values).reshape([3, 1, 2]);
         assert_eq!(Raster::from_tensor(&tensor)?.bytes(), [128, 255, 0, 0, 1, 255]);

@@ -1,4 +1,4 @@
-//! PNG beyond pixels: text beside them, and pictures inside of texts.
+//! Texts in PNG files, and pictures inside of texts.
 
 use super::{Layer, Raster, decode};
 use crate::error::{Error, Result};
@@ -12,18 +12,20 @@ use std::borrow::Cow;
 use std::io::{BufReader, Cursor};
 use std::path::Path;
 
-/// Bytes of all texts of a file together, as UTF-8: a few that are compressed may stand for gigabytes.
+/// Limit in bytes of all texts of a file together, as UTF-8, because a few compressed bytes may stand for gigabytes.
 const LONGEST: usize = 1 << 28;
-/// Bytes of the longest text that is written as it is: Pillow, which many programs read pictures with, refuses compressed ones of
-/// more than 2^20 bytes, and any of more than 2^26 in all.
+/// Longest text in bytes that is written uncompressed. Many programs read pictures with Pillow. Pillow refuses
+/// compressed texts of more than 2^20 bytes, and texts of more than 2^26 bytes in all.
 const PLAIN: usize = 1 << 25;
-/// Bytes of the largest picture inside of a text, for the same reason.
+/// Limit in bytes of the pixels of a picture inside of a text, for the same reason as [`LONGEST`].
 const LARGEST: usize = 1 << 28;
 const DATA_URL: &str = "data:image/png;base64,";
 
 impl Raster {
-    /// Saves as PNG with texts, each under a keyword, as other programs do: Latin-1 where that has all letters (`tEXt`), else
-    /// UTF-8 (`iTXt`); compressed beyond 32 MiB. The file is there complete or not at all.
+    /// Saves the picture as PNG with texts, each under a keyword. The file is written completely or not at all.
+    ///
+    /// Texts are stored as other programs store them: in Latin-1 (`tEXt`) if Latin-1 has all letters, else in UTF-8
+    /// (`iTXt`). Texts longer than 32 MiB are compressed.
     ///
     /// ```
     /// use impasto::{Raster, Rgb};
@@ -35,8 +37,9 @@ impl Raster {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless `path` ends in .png, keywords are 1 to 79 Latin-1 letters, and texts 256 MiB in all at most;
-    /// [`Error::Io`].
+    /// - [`Error::Parameter`] if `path` does not end in .png.
+    /// - [`Error::Parameter`] unless keywords have 1 to 79 Latin-1 letters, and texts have at most 256 MiB in all.
+    /// - [`Error::Io`].
     pub fn save_with_texts(&self, path: impl AsRef<Path>, texts: &[(&str, &str)]) -> Result<()> {
         let path = path.as_ref();
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
@@ -47,21 +50,21 @@ impl Raster {
         write_whole(path, &self.png(texts)?)
     }
 
-    /// The texts of a PNG file with their keywords, in no particular order.
+    /// Returns the texts of a PNG file with their keywords, in no particular order.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read, [`Error::Malformed`] if it is no PNG or broken, or its texts are longer than 256 MiB
-    /// in all.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] if it is no PNG, is broken, or has texts of more
+    /// than 256 MiB in all.
     pub fn texts(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
         Self::texts_within(path.as_ref(), LONGEST, |_| true)
     }
 
-    /// Those under these keywords; others are not even unpacked.
+    /// Returns the texts under `keywords`. Other texts are not even unpacked.
     pub(crate) fn texts_under(path: &Path, keywords: &[&str]) -> Result<Vec<(String, String)>> {
         Self::texts_within(path, LONGEST, |keyword| keywords.contains(&keyword))
     }
 
-    /// The texts under keywords that are `wanted`, which may have `left` bytes in all.
+    /// Returns the texts whose keywords are `wanted`. They may have `left` bytes in all.
     fn texts_within(path: &Path, mut left: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
         let malformed = |problem: png::DecodingError| match problem {
             png::DecodingError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
@@ -70,10 +73,10 @@ impl Raster {
             problem => Error::Malformed { file: path.display().to_string(), problem: problem.to_string() },
         };
         let file = BufReader::new(files::open(path)?);
-        // A chunk counts as it is read and as it is kept, and buffers grow by doubling.
+        // A chunk counts both as it is read and as it is stored, and buffers grow by doubling.
         let limits = png::Limits { bytes: 3 * left.max(PLAIN) };
         let mut decoder = png::Decoder::new_with_limits(file, limits);
-        decoder.set_ignore_iccp_chunk(true); // compressed too
+        decoder.set_ignore_iccp_chunk(true); // color profiles are compressed, too
         let mut reader = decoder.read_info().map_err(malformed)?;
         reader.finish().map_err(malformed)?; // texts may stand after the pixels
         let info = reader.info();
@@ -103,7 +106,7 @@ impl Raster {
         Ok(texts)
     }
 
-    /// The bytes of a PNG file.
+    /// Returns the bytes of the picture as a PNG file with `texts`.
     pub(crate) fn png(&self, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
         let mut info = png::Info::with_size(self.width(), self.height());
@@ -129,13 +132,13 @@ impl Raster {
         }
     }
 
-    /// The picture as a PNG in a URL.
+    /// Returns the picture as a PNG in a data URL.
     pub fn data_url(&self) -> Result<String> {
         Ok(DATA_URL.to_owned() + &BASE64_STANDARD.encode(self.png(&[])?))
     }
 }
 
-/// Can a file have these texts, of at most `longest` bytes in all?
+/// Checks that a PNG file can hold these texts, of at most `longest` bytes in all.
 fn check(texts: &[(&str, &str)], longest: usize) -> Result<()> {
     let fits = |keyword: &str| latin1(keyword) && !keyword.contains('\0') && (1..80).contains(&keyword.chars().count());
     if let Some((keyword, _)) = texts.iter().find(|(keyword, _)| !fits(keyword)) {
@@ -153,9 +156,17 @@ fn latin1(text: &str) -> bool {
     text.chars().all(|letter| u32::from(letter) < 256)
 }
 
-/// Bytes of pixels of a picture in a data URL, as its header says; none if it is no such URL.
+/// Returns the picture in a data URL; `None` if `url` has no picture, or one with transparency.
+pub(crate) fn embedded_picture(url: &str) -> Option<Raster> {
+    match embedded(url) {
+        Ok(DynamicImage::ImageRgb8(picture)) => Some(Raster(picture)),
+        _ => None,
+    }
+}
+
+/// Returns the number of bytes of the pixels of a picture in a data URL, as its header says; 0 if `url` is no such URL.
 pub(crate) fn unpacked(url: &str) -> u64 {
-    // 24 bytes: the signature, the first chunk's length and name, width and height.
+    // The first 24 bytes hold the signature, the first chunk's length and name, and width and height.
     let head = url.strip_prefix(DATA_URL).and_then(|encoded| encoded.get(..32));
     let head = head.and_then(|head| BASE64_STANDARD.decode(head).ok()).unwrap_or_default();
     match *head {
@@ -167,7 +178,7 @@ pub(crate) fn unpacked(url: &str) -> u64 {
     }
 }
 
-/// Stored as a PNG in a data URL, up to 256 MiB of pixels.
+/// Stores the picture as a PNG in a data URL, up to 256 MiB of pixels.
 impl Serialize for Raster {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
@@ -184,7 +195,7 @@ impl<'de> Deserialize<'de> for Raster {
     }
 }
 
-/// Stored as a PNG in a data URL, up to 256 MiB of pixels.
+/// Stores the layer as a PNG in a data URL, up to 256 MiB of pixels.
 impl Serialize for Layer {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
@@ -201,7 +212,7 @@ impl<'de> Deserialize<'de> for Layer {
     }
 }
 
-/// The picture in a data URL.
+/// Decodes the picture in a data URL.
 fn embedded(url: &str) -> std::result::Result<DynamicImage, String> {
     let encoded = url.strip_prefix(DATA_URL).ok_or("expected a PNG in a data URL")?;
     let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| error.to_string())?;
@@ -233,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn long_texts_survive_and_those_too_long_are_refused_on_both_ways() -> Result<()> {
+    fn long_texts_survive_and_too_long_ones_are_refused() -> Result<()> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         for (letter, chunk) in [("é", b"zTXt"), ("猫", b"iTXt")] {
@@ -256,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn compressed_texts_share_one_budget_and_others_are_not_unpacked() -> Result<()> {
+    fn only_wanted_compressed_texts_count_in_the_budget() -> Result<()> {
         let mut bytes = Vec::new();
         let mut info = png::Info::with_size(1, 1);
         (info.color_type, info.bit_depth) = (png::ColorType::Rgb, png::BitDepth::Eight);

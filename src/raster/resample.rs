@@ -1,45 +1,50 @@
-//! A picture at another size, byte for byte as Pillow makes it.
+//! Resizing of pictures, byte for byte as in Pillow.
 //!
-//! First across, then down, each rounded to bytes; weights are integers in units of 2⁻²². A smaller picture's pixel
-//! mixes all pixels that it covers: the filter is stretched by the ratio of the sizes, which keeps edges smooth.
+//! Lines are resampled across, then columns down, and each result is rounded to bytes. Weights are integers in units of
+//! 2⁻²². A pixel of a smaller picture mixes all pixels that it covers. The filter is stretched by the ratio of the
+//! sizes, which keeps edges smooth.
 //!
-//! Source: Pillow, `src/libImaging/Resample.c`. Since its version 13 Pillow takes first what makes less work; bytes then
-//! differ by one in places.
+//! Source: Pillow, `src/libImaging/Resample.c`. Since version 13 Pillow begins with the direction that makes less work;
+//! some bytes then differ by one.
 
 use crate::size::Size;
 use std::f64::consts::PI;
 use std::ops::Range;
 
-/// How pixels between pixels are found. The bytes are those of Pillow's filter of the same name.
+/// Interpolation filter for resizing. The bytes are those of Pillow's filter of the same name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Filter {
-    /// The pixel itself: no new colors appear. For maps whose colors mean something, and to magnify small pictures.
+    /// The nearest pixel, so that no new colors appear. Suits maps whose colors have a meaning, and magnified small
+    /// pictures.
     Nearest,
-    /// The mean of all pixels that a smaller picture's pixel covers; magnified, pixels become blocks.
+    /// The mean of all pixels that a pixel of a smaller picture covers. In a larger picture, pixels become blocks.
     Box,
-    /// Weighted by distance, over all pixels that a smaller picture's pixel covers.
+    /// A mean weighted by distance, over all pixels that a pixel of a smaller picture covers.
     #[default]
     Bilinear,
-    /// A windowed sinc as wide as [`Filter::Bilinear`]: sharper where the picture becomes smaller.
+    /// A windowed sinc as wide as [`Filter::Bilinear`]. Smaller pictures are sharper.
     Hamming,
-    /// Keys' cubic (a = −½) over twice the width; may overshoot beside edges. CLIP's pictures are resized by it.
+    /// Keys' cubic (a = −½) over twice the width of [`Filter::Bilinear`], which may overshoot beside edges. CLIP's
+    /// pictures are resized with this filter.
     Bicubic,
-    /// A windowed sinc over three times the width: the sharpest; overshoots beside edges.
+    /// A windowed sinc over three times the width of [`Filter::Bilinear`]. The sharpest filter, which overshoots beside
+    /// edges.
     Lanczos,
 }
 
-/// Weights are in units of 2⁻²².
+/// Number of fractional bits of a weight: weights are in units of 2⁻²².
 const BITS: u32 = 22;
 
-/// What a pixel is made of: the pixels from `start` on, by `weights`.
+/// Sources of one resized pixel: the pixels from `start` on, weighted by `weights`.
 struct Mix {
     start: usize,
     weights: Vec<i64>,
 }
 
 impl Filter {
-    /// How far a filter reaches to either side, in pixels of the larger picture of the two; `None`: it takes one pixel.
+    /// Returns the filter's reach to either side, in pixels of the smaller picture; `None` if the filter takes one
+    /// pixel.
     fn reach(self) -> Option<f64> {
         match self {
             Self::Nearest => None,
@@ -50,7 +55,7 @@ impl Filter {
         }
     }
 
-    /// The weight at distance `x`.
+    /// Returns the weight at distance `x`.
     fn weight(self, x: f64) -> f64 {
         let sinc = |x: f64| if x == 0.0 { 1.0 } else { (PI * x).sin() / (PI * x) };
         let d = x.abs();
@@ -66,7 +71,8 @@ impl Filter {
         }
     }
 
-    /// How the pixels `wanted` of a line of `to` pixels are mixed of one of `from`.
+    /// Returns the sources of the pixels `wanted` of a line of `to` pixels, which is resized from a line of `from`
+    /// pixels.
     fn mixes(self, from: u32, to: u32, wanted: Range<u32>) -> Vec<Mix> {
         let ratio = f64::from(from) / f64::from(to);
         let stretch = ratio.max(1.0);
@@ -78,7 +84,7 @@ impl Filter {
             let center = (f64::from(i) + 0.5) * ratio;
             let start = (center - reach + 0.5).max(0.0) as usize;
             let end = ((center + reach + 0.5) as usize).min(from as usize);
-            // Divided in Pillow's order, so that halves are rounded as there.
+            // The order of divisions is Pillow's, so that halves round as in Pillow.
             let weight = |k: usize| self.weight((k as f64 - center + 0.5) * (1.0 / stretch));
             let weights: Vec<f64> = (start..end).map(weight).collect();
             let sum = weights.iter().sum::<f64>();
@@ -89,7 +95,8 @@ impl Filter {
     }
 }
 
-/// The part `rows` × `columns` of a picture of size `to` that is made of one of size `from`: `bytes`, 3 per pixel.
+/// Resizes a picture from size `from` to size `to` and returns the part `rows` × `columns`. `bytes` has 3 bytes per
+/// pixel.
 pub(super) fn resample(
     bytes: &[u8],
     from: Size,
@@ -129,7 +136,7 @@ fn add(sums: &mut [i64], bytes: &[u8], weight: i64) {
     }
 }
 
-/// The nearest byte; negative weights may lead beyond either end.
+/// Rounds a weighted sum to the nearest byte. Sums are clamped, because negative weights may lead beyond either end.
 fn byte(sum: i64) -> u8 {
     ((sum + (1 << (BITS - 1))) >> BITS).clamp(0, 255) as u8
 }
@@ -144,14 +151,14 @@ mod tests {
     const FILTERS: [Filter; 6] =
         [Filter::Nearest, Filter::Box, Filter::Bilinear, Filter::Hamming, Filter::Bicubic, Filter::Lanczos];
 
-    /// 7 rows of 9 pixels in which no two neighbors are alike.
+    /// Returns a picture of 7 rows of 9 pixels in which no two neighbors are alike.
     fn uneven() -> Result<Raster> {
         let byte = |i: usize| ((37 * i * i + 11 * i + (i / 27) * 90) % 256) as u8;
         Raster::from_bytes((0..7 * 9 * 3).map(byte).collect(), (9, 7))
     }
 
-    /// Sums are those of Pillow 12.0's `Image.resize` of the same picture, to a smaller one and to two that are larger
-    /// along one side.
+    /// Expected sums are those of Pillow 12.0's `Image.resize` of the same picture. One resized picture is smaller, and
+    /// two are larger along one side.
     #[test]
     fn every_filter_has_pillows_bytes() -> Result<()> {
         let sums = [

@@ -1,8 +1,11 @@
-//! [`Recipe`]: what makes a guidance, a solver or a combination again, in a file.
+//! [`Recipe`]: the name and settings of a guidance method, solver or combination, for files.
 
 mod packed;
+mod thumbnails;
 
 pub(crate) use packed::{UNPACKED, plane, tensor};
+pub use thumbnails::KeptPictures;
+pub(crate) use thumbnails::{complete, thin};
 
 use crate::error::{Error, Result};
 use crate::raster;
@@ -10,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-/// What makes a value of this crate again: what it is, and its settings. Numbers survive to the bit.
+/// Name and settings from which a value of this crate is created again. Numbers keep every bit.
 ///
 /// ```
 /// use impasto::guidance::Guidance;
@@ -24,18 +27,18 @@ use serde_json::Value;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recipe {
-    /// What it is: for this crate's own values, the type's name.
+    /// Name of the value's kind; for this crate's own values, the type's name.
     pub name: String,
-    /// How it was set.
+    /// Settings of the value.
     #[serde(default, skip_serializing_if = "Value::is_null")]
     pub settings: Value,
 }
 
 impl Recipe {
-    /// `settings` is anything that serde can write; numbers have to be finite.
+    /// Creates a recipe from a name and `settings`, which serde can write. Numbers have to be finite.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`] if it cannot, as a function in it cannot.
+    /// [`Error::NotRepeatable`] if `settings` cannot be written, for example because they hold a function.
     pub fn of(name: impl Into<String>, settings: &(impl Serialize + ?Sized)) -> Result<Self> {
         let name = name.into();
         match serde_json::to_value(settings) {
@@ -44,31 +47,32 @@ impl Recipe {
         }
     }
 
-    /// The settings.
+    /// Returns the settings as a value of type `T`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if they are those of something else.
+    /// [`Error::Malformed`] if the settings are not those of a `T`.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T> {
         self.clone().into_read()
     }
 
-    /// As [`read`](Self::read), without a copy: settings may hold pictures.
+    /// Returns the settings as [`read`](Self::read) does, without a copy, because settings may hold pictures.
     pub(crate) fn into_read<T: DeserializeOwned>(self) -> Result<T> {
         let name = self.name;
         serde_json::from_value(self.settings)
             .map_err(|error| Error::Malformed { file: format!("recipe of {name}"), problem: error.to_string() })
     }
 
-    /// The error of a name that nobody here has; `what` it should be.
+    /// Returns the error for a name that this crate does not know. `what` is the expected kind of value.
     pub(crate) fn unknown(&self, what: &str) -> Error {
         Error::NotRepeatable { what: format!("{}, which is no {what} of this crate,", self.name) }
     }
 }
 
-/// Bytes of a file's JSON outside of its strings: each of them may become a value of 32 bytes or more. A run has some thousands.
+/// Limit of a file's JSON in bytes, outside of its strings. Each of these bytes may become a value of 32 bytes or more.
+/// A run has a few thousand.
 pub(crate) const STRUCTURE: usize = 1 << 21;
 
-/// Bytes of a JSON text outside of its strings.
+/// Returns the number of bytes of a JSON text outside of its strings.
 pub(crate) fn structure(json: &str) -> usize {
     let (mut inside, mut escaped) = (false, false);
     let outside = |byte: &u8| {
@@ -80,8 +84,8 @@ pub(crate) fn structure(json: &str) -> usize {
     json.as_bytes().iter().copied().filter(outside).count()
 }
 
-/// Bytes that pictures and packed values among settings unpack to, by what they say of themselves: what holds more than it
-/// says is refused when it is unpacked.
+/// Returns the number of bytes that pictures and packed values among settings claim to unpack to. A value that holds
+/// more than it claims is refused when it is unpacked.
 pub(crate) fn unpacked(settings: &Value) -> u64 {
     let all = |values: &mut dyn Iterator<Item = &Value>| values.map(unpacked).fold(0, u64::saturating_add);
     match settings {
@@ -92,7 +96,7 @@ pub(crate) fn unpacked(settings: &Value) -> u64 {
     }
 }
 
-/// For a field that may be a function: without one nothing is written, with one writing fails.
+/// Serialization of a field that may be a function. Without a function nothing is written; with one, writing fails.
 pub(crate) mod function {
     use super::{Deserialize, Deserializer, Serializer};
     use serde::de::IgnoredAny;

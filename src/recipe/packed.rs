@@ -1,4 +1,4 @@
-//! Many numbers in a text: compressed, and to the bit.
+//! Arrays of numbers as compressed text, which keeps every bit.
 
 use crate::error::{Error, Result};
 use base64::Engine;
@@ -22,10 +22,10 @@ pub(crate) struct Packed {
 }
 
 impl Packed {
-    /// A tensor of any kind, as f32.
+    /// Packs a tensor of any kind, as f32.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for one that would not be read.
+    /// [`Error::Malformed`] for a tensor that is too large to be read again.
     pub(super) fn of(tensor: &Tensor) -> Result<Self> {
         if bytes(&tensor.size()).is_none() {
             return Err(malformed(&format!("a shape of {:?} is too large", tensor.size())));
@@ -37,15 +37,15 @@ impl Packed {
         Ok(Self { shape: tensor.size(), values: BASE64_STANDARD.encode(packed) })
     }
 
-    /// The tensor, f32 on the CPU.
+    /// Unpacks the tensor, f32 on the CPU.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if they are not as many values as the shape has.
+    /// [`Error::Malformed`] if the number of values does not fit the shape.
     pub(super) fn tensor(&self) -> Result<Tensor> {
         let length = bytes(&self.shape).ok_or_else(|| malformed(&format!("a shape of {:?}", self.shape)))?;
         let packed = BASE64_STANDARD.decode(&self.values).map_err(|error| malformed(&error))?;
         let mut bytes = Vec::new();
-        // One byte more than there should be shows that there are more.
+        // One byte beyond the expected length is read, so that surplus values are noticed.
         let read = ZlibDecoder::new(packed.as_slice()).take(length.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| malformed(&error))?;
         if bytes.len() as u64 != length {
@@ -57,13 +57,15 @@ impl Packed {
     }
 }
 
-/// Bytes of a tensor of f32; `None` for more than there may be: a short text may say that it stands for any number of zeros.
+/// Returns the number of bytes of an f32 tensor of this shape; `None` for more than [`UNPACKED`], because a short text
+/// may claim any number of zeros.
 fn bytes(shape: &[i64]) -> Option<u64> {
     let bytes = shape.iter().try_fold(4u64, |bytes, side| bytes.checked_mul(u64::try_from(*side).ok()?));
     bytes.filter(|bytes| *bytes <= UNPACKED)
 }
 
-/// Bytes of packed values among settings, as their shape says; none if these are no packed values.
+/// Returns the number of bytes that packed values among settings unpack to, as their shape says; 0 if `fields` are no
+/// packed values.
 pub(super) fn unpacked(fields: &Map<String, Value>) -> u64 {
     match (fields.get("shape").map(Vec::<i64>::deserialize), fields.get("values")) {
         (Some(Ok(shape)), Some(Value::String(_))) => bytes(&shape).unwrap_or(u64::MAX),
@@ -75,7 +77,7 @@ fn malformed(problem: &dyn std::fmt::Display) -> Error {
     Error::Malformed { file: "packed values".into(), problem: problem.to_string() }
 }
 
-/// For a tensor among settings.
+/// Serialization of a tensor among settings.
 pub(crate) mod tensor {
     use super::Packed;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -90,7 +92,7 @@ pub(crate) mod tensor {
     }
 }
 
-/// For rows × columns among settings.
+/// Serialization of a plane, rows × columns, among settings.
 pub(crate) mod plane {
     use super::{Packed, malformed};
     use crate::error::Result as Checked;

@@ -1,4 +1,4 @@
-//! Words of the AUTOMATIC1111 web UI and programs like it: read from their pictures, and written to ours.
+//! Infotext of the AUTOMATIC1111 web UI and similar programs: read from their pictures, and written to this crate's.
 
 use super::{Folder, PORTRAIT};
 use impasto::Result;

@@ -1,6 +1,6 @@
 //! Runs that are repeated from their pictures, and notes about what cannot be repeated.
 //!
-//! A PNG of this crate holds the recipe of its run. This file holds what the tests share: a folder, a painting, and the
+//! A PNG of this crate holds the recipe of its run. This file holds shared parts: a folder, a painting, and the
 //! comparison of a run with its repetition.
 
 mod broken;

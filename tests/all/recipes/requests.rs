@@ -1,14 +1,14 @@
 //! Settings of requests and pipelines are repeated from pictures: solvers, noise, colors in prompts, batches.
 
-use super::{Folder, GOLD, PORTRAIT, again, assert_same, repeats};
+use super::{Folder, GOLD, PORTRAIT, RED, again, assert_same, paint, repeats};
 use impasto::diffusion::solver::{DpmppSde, Multistep, UniPc};
 use impasto::diffusion::{Noise, Spacing};
 use impasto::guidance::Cfg;
-use impasto::methods::ColorForce;
-use impasto::pipeline::{ColorWords, Pipeline, Request, RequestConfig};
+use impasto::methods::{ColorForce, ReferenceColor};
+use impasto::pipeline::{ColorWords, KeptPictures, Pipeline, Request, RequestConfig};
 use impasto::saliency::Daam;
 use impasto::sampler::Batching;
-use impasto::{Raster, Result};
+use impasto::{Raster, Result, Rgb};
 
 #[test]
 fn plain_request_repeats() -> Result<()> {
@@ -120,5 +120,32 @@ fn config_sets_what_setters_set() -> Result<()> {
     let by_config = pipeline.request("something else").config(config.clone()).run()?;
     assert_eq!(by_config.recipe().config, config);
     assert_same(&by_setters, &by_config);
+    Ok(())
+}
+
+#[test]
+fn pictures_may_be_kept_as_thumbnails() -> Result<()> {
+    let mut pipeline = Pipeline::builder().build()?;
+    let reference = pipeline.request(PORTRAIT).seed(1).steps(2).run()?.image(0)?.clone();
+    let request = pipeline.request(PORTRAIT).seed(7).steps(2).guide(ReferenceColor::new(&reference));
+    let output = request.guide(paint()).run()?;
+    let folder = Folder::new();
+    let [whole, lean] = ["whole.png", "lean.png"].map(|name| folder.file(name));
+    output.save(0, &whole)?;
+    output.save_with(0, &lean, KeptPictures::Thumbnails)?;
+    let size = |path: &std::path::Path| std::fs::metadata(path).expect("it is there").len();
+    assert!(size(&lean) + 40_000 < size(&whole), "{} and {} bytes", size(&lean), size(&whole));
+
+    let error = Request::from_png(&mut pipeline, &lean).unwrap_err().to_string();
+    assert!(error.contains("the picture sha256:") && error.contains("of 256×256 pixels"), "{error}");
+    assert!(error.contains("from_png_with") && error.contains("lean.png"), "{error}");
+    // The reference is found by its pixels, although it went through another file. The map is another picture of the
+    // recipe, from the painting.
+    reference.save(folder.file("reference.png"))?;
+    let mut map = Raster::flat(Rgb(255, 255, 255), (128, 128));
+    map.paste(&Raster::flat(RED, (64, 64)), 0, 64);
+    let given = [Raster::flat(GOLD, (8, 8)), map, Raster::open(folder.file("reference.png"))?];
+    let again = Request::from_png_with(&mut pipeline, &lean, &given)?.run()?;
+    assert_eq!(again.image(0)?, output.image(0)?);
     Ok(())
 }
