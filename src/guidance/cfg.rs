@@ -1,4 +1,4 @@
-//! Classifier-free guidance: one prediction out of those of several branches.
+//! Classifier-free guidance: combines the predictions of several branches into one.
 
 use crate::branch::{Branch, BranchInfo};
 use crate::diffusion::Predictions;
@@ -8,24 +8,25 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Makes one prediction of several.
+/// A combination of several predictions into one.
 pub trait Combine: Send {
-    /// Before the first step: validates, and finds the branches it combines by role.
+    /// Validates the settings, and finds the branches to combine by their role. Called before the first step.
     fn begin(&mut self, branches: &[BranchInfo]) -> Result<()> {
         let _ = branches;
         Ok(())
     }
 
-    /// The branches it needs at this step.
+    /// Returns the branches that the combination needs at this step.
     fn branches(&self, step: &Step) -> Vec<Branch>;
 
-    /// One x0, [n, 4, h, w] f32.
+    /// Returns the combined x0, [n, 4, h, w] f32.
     fn combine(&self, step: &Step, predictions: &Predictions) -> Result<Tensor>;
 
-    /// What makes it again, for files; as [`Guidance::recipe`](crate::guidance::Guidance::recipe).
+    /// Returns a recipe that makes this value again, for files, like
+    /// [`Guidance::recipe`](crate::guidance::Guidance::recipe).
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`], as this default says.
+    /// [`Error::NotRepeatable`], which this default returns.
     fn recipe(&self) -> Result<Recipe> {
         Err(Error::NotRepeatable { what: format!("the combination {}", std::any::type_name::<Self>()) })
     }
@@ -47,7 +48,7 @@ impl<C: Combine + ?Sized> Combine for Box<C> {
 }
 
 /// Classifier-free guidance with a scale: uncond + scale · (cond − uncond). At 1 and below, as in diffusers, there is
-/// no guidance and the negative prompt is not evaluated.
+/// no guidance, and the negative prompt is not evaluated.
 ///
 /// # Errors
 /// [`Error::Parameter`] at the start of a run if the scale is negative or not finite.
@@ -56,7 +57,7 @@ impl<C: Combine + ?Sized> Combine for Box<C> {
 /// combining ε.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cfg(
-    /// 4 to 9 is usual.
+    /// Guidance scale; 4 to 9 is usual.
     pub f64,
 );
 
@@ -86,22 +87,22 @@ impl Combine for Cfg {
     }
 }
 
-/// Classifier-free guidance whose contrast is scaled back to that of the unguided prediction: for models with zero
-/// terminal SNR, which large scales overexpose.
+/// Classifier-free guidance whose contrast is scaled back to that of the unguided prediction. Large scales overexpose
+/// pictures of models with zero terminal SNR; this rescaling prevents that.
 ///
 /// o' = φ·o·std(o_cond)/std(o) + (1 − φ)·o of the network's outputs, standard deviations per image. At a scale of 1 and
 /// below there is no guidance, as with [`Cfg`].
 ///
 /// # Errors
-/// [`Error::Parameter`] at the start of a run if φ is not in 0..=1, or as [`Cfg`].
+/// [`Error::Parameter`] at the start of a run if φ is not in 0..=1, or for a scale that [`Cfg`] rejects.
 ///
 /// Source: Lin et al. (2023), "Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.4; diffusers'
 /// `guidance_rescale`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RescaledCfg {
-    /// That of [`Cfg`]; 7.5 is usual.
+    /// Guidance scale, as in [`Cfg`]; 7.5 is usual.
     pub scale: f64,
-    /// φ, 0 ([`Cfg`]) to 1; 0.7 is usual.
+    /// Share φ of the rescaled output, from 0 (plain [`Cfg`]) to 1; 0.7 is usual.
     pub rescale: f64,
 }
 
@@ -136,16 +137,17 @@ impl Combine for RescaledCfg {
     }
 }
 
-/// Role of the branch that goes without the sketch in a model that colors sketches.
+/// Role of the branch without the sketch, in a model that colors sketches.
 pub(crate) const WITHOUT_SKETCH: &str = "without the sketch";
 
-/// Classifier-free guidance away from two branches: one without the reference, `Uncond`, and one without the sketch. With both scales above
-/// 1 it is the mean of uncond + r·(cond − uncond) and without + s·(cond − without); a scale of 1 and below is none, and its branch is not
-/// evaluated.
+/// Classifier-free guidance away from two branches: `Uncond`, which has no reference, and one without the sketch.
+///
+/// With both scales above 1 the result is the mean of uncond + r·(cond − uncond) and without + s·(cond − without). A
+/// scale of 1 or less gives no guidance, and its branch is not evaluated.
 ///
 /// # Errors
-/// [`Error::Parameter`] at the start of a run if a scale is negative or not finite, or no method adds the branch without the sketch, which
-/// [`Colorize`](crate::methods::Colorize) does.
+/// [`Error::Parameter`] at the start of a run if a scale is negative or not finite, or if no method adds the branch
+/// without the sketch. [`Colorize`](crate::methods::Colorize) adds that branch.
 ///
 /// Source: ColorizeDiffusion (arXiv 2401.01456), dual conditioning.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,13 +156,13 @@ pub struct DualCfg {
     pub reference: f64,
     /// Scale of the sketch; 1 is usual.
     pub sketch: f64,
-    /// The branch without the sketch; found when a run begins.
+    /// Branch without the sketch, found when a run begins.
     #[serde(skip)]
     without: Option<Branch>,
 }
 
 impl DualCfg {
-    /// Guides by the reference and by the sketch.
+    /// Creates guidance by the reference and by the sketch, with a scale for each.
     pub const fn new(reference: f64, sketch: f64) -> Self {
         Self { reference, sketch, without: None }
     }
@@ -208,10 +210,11 @@ impl Combine for DualCfg {
 }
 
 impl Recipe {
-    /// The combination of branches it is of.
+    /// Returns the combination of branches that the recipe describes.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`] if it is none of this crate, [`Error::Malformed`] if its settings are not.
+    /// [`Error::NotRepeatable`] if the name is no combination of this crate, [`Error::Malformed`] if the settings do
+    /// not fit it.
     pub fn combine(&self) -> Result<Box<dyn Combine>> {
         Ok(match self.name.as_str() {
             "Cfg" => Box::new(self.read::<Cfg>()?),
@@ -247,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_rescaled_as_in_the_reference_whatever_they_mean() {
+    fn rescaled_outputs_match_the_reference() {
         for prediction in [Prediction::Epsilon, Prediction::V, Prediction::Sample] {
             let (got, want) = combined(7.5, 0.7, prediction);
             assert!(got.allclose(&want, 1e-8, 1e-8, false), "{prediction:?}");

@@ -1,8 +1,8 @@
-//! What steers a run.
+//! Guidance methods: values that steer a run.
 //!
-//! A [`Guidance`] is one value in one file: it may add branches to the evaluation, hook attention, edit predictions,
-//! and shift the Gaussian that the next latent is drawn from. It sees named branches, sites and phases, and the model
-//! only through [`Codec`]. Guidances know nothing of each other and all work together.
+//! A [`Guidance`] is one value in one file. A guidance method may add branches to the evaluation, hook attention, edit
+//! predictions, and shift the Gaussian that the next latent is drawn from. The method sees named branches, sites and
+//! phases, and the model only through [`Codec`]. Guidance methods know nothing of each other, and all work together.
 
 mod cfg;
 mod pair;
@@ -25,32 +25,32 @@ use std::collections::BTreeMap;
 use std::fmt;
 use tch::{Device, Tensor};
 
-/// Noise level that larger ones count as where a guidance weighs by it: zero-terminal-SNR schedules start at huge
-/// levels, and this is Stable Diffusion's usual largest.
+/// Upper clamp for σ where a weight depends on the noise level. Zero-terminal-SNR schedules start at huge levels; this
+/// value is Stable Diffusion's usual largest.
 pub(crate) const LARGEST_LEVEL: f64 = 14.6146;
 
-/// What a guidance sees and may change before the first step.
+/// The run as a guidance method sees it, and may change it, before the first step.
 #[non_exhaustive]
 pub struct Setup<'a> {
-    /// The prompt, to look phrases up in.
+    /// Prompt of the run, to look phrases up in.
     pub prompt: &'a Prompt,
     /// Latent rows and columns.
     pub grid: Grid,
     /// Number of images.
     pub images: i64,
-    /// Where the run's tensors live.
+    /// Device of the run's tensors.
     pub device: Device,
-    /// The steps to come.
+    /// Noise schedule of the run.
     pub schedule: &'a Schedule,
-    /// The attention sites of the UNet, in the order they run.
+    /// Attention sites of the UNet, in the order in which they run.
     pub sites: &'a [AttentionSite],
-    /// The attention sites of the ControlNets, whose indexes follow.
+    /// Attention sites of the ControlNets; their indexes follow those of the UNet.
     pub control_sites: &'a [AttentionSite],
-    /// Tokenizer, text encoder, VAE.
+    /// Tokenizer, text encoder and VAE.
     pub codec: &'a dyn Codec,
-    /// Is this the pass before the run, in which guidance methods only measure? See [`Guidance::first_pass`].
+    /// True in the first pass, in which guidance methods only measure. See [`Guidance::first_pass`].
     pub first_pass: bool,
-    /// The image of the first pass that this run, of one image, goes on with; `None`: of all images.
+    /// Image of the first pass that this run, of one image, continues with; `None`: all images.
     pub candidate: Option<i64>,
     pub(crate) branches: &'a mut Vec<(BranchInfo, Conditioning)>,
 }
@@ -68,9 +68,11 @@ impl fmt::Debug for Setup<'_> {
 }
 
 impl Setup<'_> {
-    /// Adds a branch that varies `like` (`Cond` or `Uncond`) on another prompt; ask for it in [`Guidance::plan`] when
-    /// it is needed. A branch of the same role, kind and prompt is there already if another guidance added it: that one
-    /// is returned and evaluated once for all.
+    /// Adds a branch that varies `like` (`Cond` or `Uncond`) with another prompt. [`Guidance::plan`] asks for the
+    /// branch when it is needed.
+    ///
+    /// If another guidance method has added a branch of the same role, `like` and prompt, that branch is returned. The
+    /// shared branch is evaluated once for both methods.
     ///
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
@@ -84,8 +86,8 @@ impl Setup<'_> {
         self.shared(role, Some(like), prompt, conditioning)
     }
 
-    /// Adds a branch that varies nothing, `like` itself: whatever is done to the prompt is not done to it. It is shared as by
-    /// [`add`](Self::add).
+    /// Adds an independent branch: its `like` is the branch itself, so edits to the prompt's branch are not applied to
+    /// it. The branch is shared as in [`add`](Self::add).
     ///
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
@@ -93,8 +95,8 @@ impl Setup<'_> {
         self.shared(role, None, prompt, conditioning)
     }
 
-    /// Adds a branch that varies nothing, as [`add_apart`](Self::add_apart) does, and is shared with nobody: for a conditioning that its
-    /// prompt does not tell.
+    /// Adds an independent branch like [`add_apart`](Self::add_apart), but shares it with no other method. Use it for a
+    /// conditioning that the prompt does not identify.
     ///
     /// # Errors
     /// [`Error::Parameter`] beyond 256 extra branches.
@@ -102,8 +104,8 @@ impl Setup<'_> {
         self.another(role, None, prompt, conditioning, false)
     }
 
-    /// Adds a variation of a branch with the same prompt and conditioning, shared with no other method: for methods that compare
-    /// the network with one whose attention they change.
+    /// Adds a variation of a branch with the same prompt and conditioning, shared with no other method. Methods use the
+    /// copy to compare the network with one whose attention they change.
     ///
     /// # Errors
     /// [`Error::NoConditioning`] if there is no branch `like`, [`Error::Parameter`] beyond 256 extra branches.
@@ -114,7 +116,7 @@ impl Setup<'_> {
         self.another(role, Some(like), &prompt, conditioning, false)
     }
 
-    /// `like`: `None` for itself.
+    /// Returns a shared branch; adds it if there is none. `like` is `None` for an independent branch.
     fn shared(
         &mut self,
         role: &'static str,
@@ -130,7 +132,7 @@ impl Setup<'_> {
         self.another(role, like, prompt, conditioning, true)
     }
 
-    /// `like`: `None` for itself.
+    /// Adds a branch with the next number. `like` is `None` for an independent branch.
     fn another(
         &mut self,
         role: &'static str,
@@ -147,18 +149,18 @@ impl Setup<'_> {
         Ok(branch)
     }
 
-    /// Returns this setup with another prompt, for a method that begins others on branches of its own.
+    /// Returns this setup with another prompt, for a method that begins other methods on its own branches.
     pub fn for_prompt<'s>(&'s mut self, prompt: &'s Prompt) -> Setup<'s> {
         Setup { prompt, branches: &mut *self.branches, ..*self }
     }
 
-    /// The branches so far.
+    /// Returns the branches added so far.
     pub fn branches(&self) -> impl Iterator<Item = &BranchInfo> {
         self.branches.iter().map(|(info, _)| info)
     }
 }
 
-/// The branches one evaluation needs.
+/// Set of branches that an evaluation needs.
 #[derive(Debug, Default)]
 pub struct Plan(BTreeMap<Branch, Option<Tensor>>);
 
@@ -168,7 +170,7 @@ impl Plan {
         self.0.entry(branch).or_default();
     }
 
-    /// Evaluates `branch` at a latent of its own, [n, 4, h, w] at this noise level: a noised reference, for instance.
+    /// Evaluates `branch` at its own latent, [n, 4, h, w] at this noise level, such as a noised reference.
     pub fn evaluate_at(&mut self, branch: Branch, x: Tensor) {
         self.0.insert(branch, Some(x));
     }
@@ -178,56 +180,67 @@ impl Plan {
     }
 }
 
-/// Steers a run. Every method has a default; override what you need.
+/// A guidance method, which steers a run. Every phase has a default; override the phases you need.
 ///
-/// The order of calls: `recipe`, of a request; `first_pass`; then for each pass `check`, `prompt`, `begin` of every guidance, `condition` of
-/// every branch, `noise`; per evaluation `plan`, the hooks, `predicted`, `denoised`; per step `transition`; after the last step of a
-/// whole run `finish` and, if the picture is decoded, `decoded`. Several methods are called in attach order.
+/// Phases are called in this order, and within a phase the methods in attach order:
+///
+/// 1. `recipe`, when a request begins
+/// 2. `first_pass`
+/// 3. for each pass: `check`, `prompt` and `begin` of every method, `condition` of every branch, `noise`
+/// 4. per evaluation: `plan`, the hooks, `predicted`, `denoised`
+/// 5. per step: `transition`
+/// 6. after the last step of a whole run: `finish` and, if the picture is decoded, `decoded`
 #[allow(unused_variables)]
 pub trait Guidance: Send {
-    /// Is what was configured possible at all? Asked when a pipeline is built and before `begin`.
+    /// Returns an error if the settings are impossible for every run. Called when a pipeline is built and before
+    /// `begin`.
     fn check(&self) -> Result<()> {
         Ok(())
     }
 
-    /// The training timestep down to which the guidance wants a first pass: the same run over the same noise, before the run
-    /// itself, to look at. `begin` is called for each; what was learned in the first is used in the second. 0 is all of the
-    /// run; of several wishes the longest counts, `None` is none. After a first pass there is no `finish` and no `decoded`.
+    /// Returns the training timestep down to which the method wants a first pass; `None` wants no first pass. The first
+    /// pass is the same run over the same noise, made before the run itself so that the method can measure. 0 asks for
+    /// the whole run; if several methods ask, the longest pass is made.
+    ///
+    /// `begin` is called for each pass, and the second pass uses what the method learned in the first. A first pass
+    /// ends without `finish` and `decoded`.
     fn first_pass(&self) -> Option<f64> {
         None
     }
 
-    /// Rates each image of the first pass that has just ended, 0..=1, by how well it suits this method; what several methods say is
-    /// multiplied. Asked if a run chooses among first passes. Empty, the default, is no opinion.
+    /// Rates each image of the first pass that has just ended, 0..=1, by how well the image suits this method. Ratings
+    /// of several methods are multiplied. Called if a run chooses among first passes. An empty list, the default, rates
+    /// nothing.
     ///
     /// # Errors
-    /// Whatever hinders it.
+    /// Any error that prevents the rating.
     fn outlook(&self, codec: &dyn Codec) -> Result<Vec<f64>> {
         let _ = codec;
         Ok(Vec::new())
     }
 
-    /// Gives the prompt, before `begin`, with the places of its words in the context, for a method that puts another context in place of the
-    /// text encoder's. `None`, the default, leaves it as it is.
+    /// Returns the prompt with new places of its words in the context, for a method that replaces the text encoder's
+    /// context. Called before `begin`. `None`, the default, leaves the prompt unchanged.
     ///
     /// # Errors
-    /// Whatever hinders it.
+    /// Any error that prevents the search for words.
     fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
         Ok(None)
     }
 
-    /// Before the first step: look up phrases, encode, add branches. Forget earlier runs.
+    /// Prepares for a run before its first step: looks phrases up, encodes, adds branches. State of earlier runs must
+    /// be dropped.
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Once per branch, after everybody's `begin`: read or edit what it is conditioned on.
+    /// Reads or edits the conditioning of a branch. Called once per branch, after `begin` of every method.
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
         Ok(())
     }
 
-    /// The noise that the run begins with, [n, 4, h, w] of mean 0 and variance 1, before it is scaled or added to a picture:
-    /// read or edit. Not called for a run that goes on with another's latent.
+    /// Reads or edits the noise that the run begins with, [n, 4, h, w] of mean 0 and variance 1. Called before the
+    /// noise is scaled or added to a picture. Not called for a run that continues from the latent of another run.
     fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
         Ok(())
     }
@@ -237,63 +250,65 @@ pub trait Guidance: Send {
         Ok(())
     }
 
-    /// My attention hooks. The same number throughout a run.
+    /// Returns the method's attention hooks. The number of hooks must stay the same throughout a run.
     fn hooks(&mut self) -> Vec<&mut dyn CrossAttentionHook> {
         Vec::new()
     }
 
-    /// x0 (and ε) of every branch before they are combined; read or edit.
+    /// Reads or edits x0 (and ε) of every branch before the branches are combined.
     fn predicted(&mut self, step: &Step, predictions: &mut Predictions) -> Result<()> {
         Ok(())
     }
 
-    /// The combined x0 before the solver sees it; once per evaluation.
+    /// Reads or moves the combined x0 before the solver sees it. Called once per evaluation.
     fn denoised(&mut self, step: &Step, denoised: &mut Denoised) -> Result<()> {
         Ok(())
     }
 
-    /// The Gaussian the next latent is drawn from; once per step.
+    /// Reads or moves the Gaussian that the next latent is drawn from. Called once per step.
     fn transition(&mut self, step: &Step, transition: &mut Transition) -> Result<()> {
         Ok(())
     }
 
-    /// The finished latent, [n, 4, h, w], before it is decoded. Not called where another run goes on with it.
+    /// Reads or edits the finished latent, [n, 4, h, w], before it is decoded. Not called if another run continues from
+    /// it.
     fn finish(&mut self, latent: &mut Tensor, codec: &dyn Codec) -> Result<()> {
         Ok(())
     }
 
-    /// The picture, [n, 3, H, W] in about -1..=1, to look at: what came of the guidance.
+    /// Reads the picture, [n, 3, H, W] in about -1..=1, to measure the effect of the method.
     fn decoded(&mut self, picture: &Tensor) -> Result<()> {
         Ok(())
     }
 
-    /// What the user should hear about the run: warnings and findings, in whole sentences.
+    /// Returns messages about the run for the user: warnings and findings, in whole sentences.
     fn notes(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// The run in numbers and pictures, for files, pages and programs; typed details are read from the guidance itself. It is
-    /// asked for after every run: hand maps over as they are ([`Picture::map`]) rather than draw them.
+    /// Returns the run in numbers and pictures, for files, pages and programs. Typed details are read from the method
+    /// itself. Called after every run, so return maps as they are ([`Picture::map`]) and do not draw them.
     fn report(&self) -> Result<Option<Report>> {
         Ok(None)
     }
 
-    /// What makes this value again, for files; asked before a run. One of your own can be written by [`Recipe::of`]: whoever
-    /// reads the file gets it back by name and settings, but has to make the value himself.
+    /// Returns a recipe that makes this value again, for files. Called before a run. Methods of your own can return
+    /// [`Recipe::of`]: a reader of the file gets name and settings, and builds the value from them.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`], which this default says: files name what took part and cannot be repeated.
+    /// [`Error::NotRepeatable`], which this default returns. Files then name the method and say that it cannot be
+    /// repeated.
     fn recipe(&self) -> Result<Recipe> {
         Err(Error::NotRepeatable { what: self.name().into() })
     }
 
-    /// How errors, notes and reports call it.
+    /// Returns the method's name in errors, notes and reports.
     fn name(&self) -> &'static str {
         std::any::type_name::<Self>()
     }
 }
 
-/// Forwards every phase to the guidance inside; a forgotten one would silently do nothing.
+/// Forwards every phase to the inner guidance method. A phase missing here would silently do nothing.
 macro_rules! forward_guidance {
     ($(($($generics:tt)*) $wrapper:ty),*) => {$(
         impl<$($generics)*> Guidance for $wrapper {
@@ -361,10 +376,10 @@ macro_rules! forward_guidance {
     )*};
 }
 
-// Lending (`&mut guidance` is a guidance, read after the run) and owning.
+// A lent method (`&mut guidance`), which is read after the run, and an owned one are guidance methods too.
 forward_guidance!((G: Guidance + ?Sized) &mut G, (G: Guidance + ?Sized) Box<G>);
 
-/// Lets a bare hook steer a run.
+/// A guidance method made of a bare hook.
 pub(crate) struct HookOnly<H>(pub H);
 
 impl<H: CrossAttentionHook> Guidance for HookOnly<H> {

@@ -6,14 +6,15 @@ use crate::branch::BranchInfo;
 use crate::conditioning::{Codec, Conditioning};
 use crate::diffusion::{Denoised, Predictions, Transition};
 use crate::error::Result;
+use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::step::Step;
 use tch::Tensor;
 
-/// The name of a sum of two in recipes.
+/// Name in recipes of two guidance methods that run as one.
 pub(crate) const SUM: &str = "Sum";
 
-/// Both, one after the other.
+/// Calls both guidance methods, one after the other.
 impl<A: Guidance, B: Guidance> Guidance for (A, B) {
     fn check(&self) -> Result<()> {
         self.0.check()?;
@@ -29,6 +30,11 @@ impl<A: Guidance, B: Guidance> Guidance for (A, B) {
             (_, true) => a,
             _ => a.into_iter().zip(b).map(|(a, b)| a * b).collect(),
         })
+    }
+    fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
+        let first = self.0.prompt(prompt, codec)?;
+        let second = self.1.prompt(first.as_ref().unwrap_or(prompt), codec)?;
+        Ok(second.or(first))
     }
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         self.0.begin(setup)?;

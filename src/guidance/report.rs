@@ -1,4 +1,4 @@
-//! What a guidance has to show of a run: generic pieces, which whoever shows them need not understand.
+//! Reports of guidance methods about a run: generic pieces that a viewer can show without knowing the method.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tch::{Device, Kind, Tensor};
 
-/// A run as one guidance saw it, for files, pages and programs. Every piece may be missing.
+/// A run as one guidance method saw it, for files, pages and programs. Every piece may be missing.
 ///
 /// ```
 /// use impasto::guidance::{Curve, Picture, Report, Swatch};
@@ -24,28 +24,28 @@ use tch::{Device, Kind, Tensor};
 #[non_exhaustive]
 #[must_use]
 pub struct Report {
-    /// The guidance, with what it was about: `ColorForce "eyes"`.
+    /// Name of the guidance method, with its subject: `ColorForce "eyes"`.
     pub name: String,
-    /// Its figures.
+    /// Figures of the method.
     pub data: Value,
-    /// Colors that were asked for, and what came of them.
+    /// Requested colors, each with the painted one.
     pub swatches: Vec<Swatch>,
-    /// Numbers against steps.
+    /// Curves of numbers against steps.
     pub curves: Vec<Curve>,
-    /// Colors against steps.
+    /// Strips of colors against steps.
     pub strips: Vec<Strip>,
-    /// Pictures to look at. A program reads their captions.
+    /// Pictures for viewers. Programs read only their captions.
     pub pictures: Vec<Picture>,
 }
 
 impl Report {
-    /// Nothing but a name yet.
+    /// Creates a report that has only a name.
     pub fn new(name: impl Into<String>) -> Self {
         let (swatches, curves, strips, pictures) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         Self { name: name.into(), data: Value::Null, swatches, curves, strips, pictures }
     }
 
-    /// The figures.
+    /// Sets the figures.
     pub fn data(mut self, data: Value) -> Self {
         self.data = data;
         self
@@ -76,76 +76,77 @@ impl Report {
     }
 }
 
-/// A color that was asked for, and what was painted.
+/// A requested color, and the painted one.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Swatch {
-    /// What has it.
+    /// Name of the colored object.
     pub label: String,
-    /// In which image of the batch; `None`: in all.
+    /// Image of the batch; `None`: all images.
     pub image: Option<usize>,
-    /// The color that was asked for.
+    /// Requested color.
     pub asked: Rgb,
-    /// The one that was painted.
+    /// Painted color.
     pub painted: Rgb,
-    /// CIEDE2000 between the two.
+    /// CIEDE2000 difference between the two colors.
     pub delta_e: f64,
 }
 
 impl Swatch {
-    /// Of two colors; ΔE is that between them.
+    /// Creates a swatch of two colors, and computes ΔE between them.
     pub fn new(label: impl Into<String>, asked: Rgb, painted: Rgb) -> Self {
         Self { label: label.into(), image: None, asked, painted, delta_e: asked.delta_e(painted) }
     }
 }
 
-/// A number at some steps.
+/// A curve: a number against steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Curve {
-    /// What it is a number of, with its unit.
+    /// Name of the number, with its unit.
     pub label: String,
-    /// Of which image of the batch; `None`: of all.
+    /// Image of the batch; `None`: all images.
     pub image: Option<usize>,
-    /// (index of the step, counted from 0; the number), in order.
+    /// Points in order: (index of the step, counted from 0; number).
     pub points: Vec<(usize, f64)>,
 }
 
 impl Curve {
-    /// `points`: (index of the step, the number), in order.
+    /// Creates a curve of `points`: (index of the step, number), in order.
     pub fn new(label: impl Into<String>, points: Vec<(usize, f64)>) -> Self {
         Self { label: label.into(), image: None, points }
     }
 }
 
-/// A color at some steps.
+/// A strip: a color against steps.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[must_use]
 pub struct Strip {
-    /// What has it.
+    /// Name of the colored object.
     pub label: String,
-    /// In which image of the batch; `None`: in all.
+    /// Image of the batch; `None`: all images.
     pub image: Option<usize>,
-    /// (index of the step, counted from 0; the color), in order.
+    /// Colors in order: (index of the step, counted from 0; color).
     pub colors: Vec<(usize, Rgb)>,
 }
 
 impl Strip {
-    /// `colors`: (index of the step, the color), in order.
+    /// Creates a strip of `colors`: (index of the step, color), in order.
     pub fn new(label: impl Into<String>, colors: Vec<(usize, Rgb)>) -> Self {
         Self { label: label.into(), image: None, colors }
     }
 }
 
-/// A picture with a caption. Maps stay tensors until somebody looks: a run that nobody asks pays for no drawing.
+/// A picture with a caption. Maps stay tensors until they are shown, so that a run whose report is not shown pays for
+/// no drawing.
 #[derive(Debug, Serialize)]
 #[must_use]
 pub struct Picture {
-    /// What it shows.
+    /// Description of the content.
     pub caption: String,
-    /// Of which image of the batch; `None`: of all.
+    /// Image of the batch; `None`: all images.
     pub image: Option<usize>,
-    /// At which step, counted from 0; `None`: of the whole run.
+    /// Index of the step, counted from 0; `None`: the whole run.
     pub step: Option<usize>,
     #[serde(skip)]
     content: Content,
@@ -154,45 +155,45 @@ pub struct Picture {
 #[derive(Debug)]
 enum Content {
     Drawn(Raster),
-    /// [h, w] in 0..=1.
+    /// Map of values, [h, w] in 0..=1.
     Map(Tensor),
 }
 
-/// How dark a picture is where a map laid over it is 0.
+/// Share of its brightness that a picture keeps where a map laid over it is 0.
 const DIM: f64 = 0.12;
 
 impl Picture {
-    /// A picture as it is.
+    /// Creates a report's picture from a drawn one.
     pub fn new(caption: impl Into<String>, picture: Raster) -> Self {
         Self { caption: caption.into(), image: None, step: None, content: Content::Drawn(picture) }
     }
 
-    /// A map over the picture, [h, w] in 0..=1 on any device; values outside are clamped.
+    /// Creates a map to lay over the picture, [h, w] in 0..=1 on any device. Values outside the range are clamped.
     pub fn map(caption: impl Into<String>, map: &Tensor) -> Self {
         Self { caption: caption.into(), image: None, step: None, content: Content::Map(map.shallow_clone()) }
     }
 
-    /// Of one image of the batch.
+    /// Sets the image of the batch.
     pub fn image(mut self, image: usize) -> Self {
         self.image = Some(image);
         self
     }
 
-    /// At one step.
+    /// Sets the step.
     pub fn step(mut self, step: usize) -> Self {
         self.step = Some(step);
         self
     }
 
-    /// Is it a map, to be laid over a picture?
+    /// Returns true for a map, which is laid over a picture.
     pub const fn is_map(&self) -> bool {
         matches!(self.content, Content::Map(_))
     }
 
-    /// The picture; of a map, a gray pixel for each cell, white where it is 1.
+    /// Returns the picture. A map becomes one gray pixel per cell, white where the map is 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a map is not [h, w], [`Error::Parameter`] if it has values that are no numbers.
+    /// [`Error::Shape`] if a map is not [h, w], [`Error::Parameter`] if a map has values that are not numbers.
     pub fn raster(&self) -> Result<Raster> {
         match &self.content {
             Content::Drawn(picture) => Ok(picture.clone()),
@@ -202,22 +203,23 @@ impl Picture {
         }
     }
 
-    /// A map laid over a picture: cells of 1 show it as it is, cells of 0 almost black. What is no map is shown as it is.
+    /// Lays a map over a picture: cells of 1 show the picture unchanged, cells of 0 almost black. Content other than a
+    /// map is returned unchanged.
     ///
     /// # Errors
-    /// As [`Picture::raster`].
+    /// The errors of [`Picture::raster`].
     pub fn over(&self, picture: &Raster) -> Result<Raster> {
         let Content::Map(map) = &self.content else { return self.raster() };
         let (h, w) = (i64::from(picture.height()), i64::from(picture.width()));
         let map = plane(map)?.f_unsqueeze(0)?.f_upsample_nearest2d([h, w], None, None)?;
         let share = map.f_mul_scalar(1.0 - DIM)?.f_add_scalar(DIM)?;
-        // Pictures are -1..=1, and black is -1.
+        // Pictures have values in -1..=1, and black is -1.
         let light = picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?;
         Raster::from_tensor(&light.f_mul(&share)?.f_sub_scalar(1.0)?)
     }
 }
 
-/// A map on the CPU, [1, h, w].
+/// Returns a map on the CPU, [1, h, w], clamped to 0..=1.
 fn plane(map: &Tensor) -> Result<Tensor> {
     if map.dim() != 2 {
         return Err(Error::Shape { what: "a report's map", got: map.size(), expected: "[h, w]".into() });

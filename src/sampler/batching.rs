@@ -1,15 +1,15 @@
-//! Whether branches and images share a forward pass.
+//! [`Batching`]: sharing of a forward pass by branches and images.
 
 use serde::{Deserialize, Serialize};
 
-/// Whether branches and images share a forward pass.
+/// Sharing of a forward pass by branches and images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Batching {
-    /// Everything in one batch: fastest.
+    /// Everything in one batch, which is fastest.
     #[default]
     Together,
-    /// One branch of one image at a time: least memory, and image i of a batch equals that image alone, all its seeds i higher, bit
-    /// for bit.
+    /// One branch of one image at a time, which needs the least memory. Image i of a batch then equals, bit for bit,
+    /// the same image generated alone with all its seeds i higher.
     OneByOne,
 }

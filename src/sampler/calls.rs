@@ -1,10 +1,10 @@
-//! Calls every guidance method in turn, and checks what it left.
+//! Calls of every guidance method in turn, and checks of the latents that they return.
 
 use crate::error::{Error, Result, blame};
 use crate::guidance::Guidance;
 use tch::Tensor;
 
-/// Calls every guidance method in turn, in a phase and perhaps at a step; what one finds wrong is named after it.
+/// Calls every guidance method in turn, in a phase and perhaps at a step. Errors carry the name of the method.
 pub(super) fn each(
     guidances: &mut [Box<dyn Guidance + '_>],
     (phase, step): (&'static str, Option<usize>),
@@ -13,7 +13,7 @@ pub(super) fn each(
     guidances.iter_mut().try_for_each(|guidance| blame(call(guidance), guidance.name(), phase, step))
 }
 
-/// A guidance may move a latent, not change its shape.
+/// Checks that a guidance method kept the shape of a latent. Methods may change values, but not the shape.
 pub(super) fn keeps(what: &'static str, latent: &Tensor, shape: &[i64]) -> Result<()> {
     if latent.size() == shape {
         return Ok(());

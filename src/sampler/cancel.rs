@@ -1,4 +1,4 @@
-//! Ending a run from outside.
+//! [`CancelToken`]: stops a run from outside.
 
 use crate::error::{Error, Result};
 use std::sync::Arc;
@@ -9,17 +9,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 pub struct CancelToken(Arc<AtomicBool>);
 
 impl CancelToken {
-    /// A token that is not cancelled.
+    /// Creates a token that is not cancelled.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The run ends with [`Error::Cancelled`] before its next call of the model.
+    /// Stops the run: it ends with [`Error::Cancelled`] before its next call of the model.
     pub fn cancel(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Was it used?
+    /// Returns true once [`cancel`](Self::cancel) has been called.
     pub fn is_cancelled(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What a solver asks within one step.
+//! [`Evaluation`]: the model calls that a solver makes within one step.
 
 use super::batching::Batching;
 use super::calls::{each, keeps};
@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 use tch::Tensor;
 
-/// Evaluates the model within one step: hooks, guidance methods and the denoiser take part.
+/// Evaluator of the model within one step. Hooks, guidance methods and the denoiser take part.
 pub(super) struct Evaluation<'r, 'g> {
     pub(super) step: Step,
     pub(super) schedule: &'r Schedule,
@@ -28,12 +28,12 @@ pub(super) struct Evaluation<'r, 'g> {
     pub(super) table: &'r HookTable,
     pub(super) cache: &'r mut KvCache,
     pub(super) noise: &'r mut Noise,
-    /// The latent's.
+    /// Shape of the latent.
     pub(super) shape: Vec<i64>,
     pub(super) grid: Grid,
 }
 
-/// A branch to evaluate, and its own latent if it has one.
+/// A branch to evaluate, with the branch's own latent if [`Plan::evaluate_at`] set one.
 type Row = (Branch, Option<Tensor>);
 
 impl Eval for Evaluation<'_, '_> {
@@ -71,7 +71,7 @@ impl Evaluation<'_, '_> {
         denoised.resolve()
     }
 
-    /// Calls the model as often as the batching asks.
+    /// Calls the model once, or once per branch and image, as the batching says.
     fn predictions(&mut self, rows: &[Row], x: &Tensor) -> Result<Predictions> {
         let images = x.size4()?.0;
         match self.batching {
@@ -89,7 +89,7 @@ impl Evaluation<'_, '_> {
         }
     }
 
-    /// One call of the model: some branches of some images.
+    /// Calls the model once, for some branches of some images.
     fn denoise(&mut self, rows: &[Row], x: &Tensor, images: Range<i64>) -> Result<Predictions> {
         self.cancel.check()?;
         let count = images.end - images.start;

@@ -1,4 +1,4 @@
-//! [`Sampler`] is a recipe, [`Run`] its execution, one step at a time.
+//! Sampling: a [`Sampler`] holds the settings of a run, and a [`Run`] executes them one step at a time.
 //!
 //! ```
 //! # fn main() -> impasto::Result<()> {
@@ -45,7 +45,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// A recipe: schedule, solver, combination of branches, and the guidances lent to it.
+/// The settings of a run: noise schedule, solver, combination of branches, and the guidance methods lent to it.
 #[must_use]
 pub struct Sampler<'g> {
     schedule: Schedule,
@@ -68,8 +68,8 @@ impl fmt::Debug for Sampler<'_> {
 }
 
 impl<'g> Sampler<'g> {
-    /// Classifier-free guidance of 7.5 and nothing else. A solver chosen at run time is a `Box<dyn Solver>`, which is a solver
-    /// too.
+    /// Creates a sampler with classifier-free guidance of scale 7.5 and no guidance method. `solver` may be chosen at
+    /// run time, because a `Box<dyn Solver>` is a solver too.
     pub fn new(schedule: Schedule, solver: impl Solver + 'static) -> Self {
         Self {
             schedule,
@@ -81,51 +81,52 @@ impl<'g> Sampler<'g> {
         }
     }
 
-    /// Another way to combine branches.
+    /// Sets the combination of branches.
     pub fn combine(mut self, combine: impl Combine + 'static) -> Self {
         self.combine = Box::new(combine);
         self
     }
 
-    /// Adds a guidance: a value, or `&mut value` to read it afterwards.
+    /// Adds a guidance method: a value, or `&mut value` to read the value after the run.
     pub fn guide(mut self, guidance: impl Guidance + 'g) -> Self {
         self.guidances.push(Box::new(guidance));
         self
     }
 
-    /// Adds a bare hook: a value, or `&mut value` to read it afterwards.
+    /// Adds a bare hook: a value, or `&mut value` to read the value after the run.
     pub fn hook(self, hook: impl CrossAttentionHook + 'g) -> Self {
         self.guide(HookOnly(hook))
     }
 
-    /// How branches and images are batched.
+    /// Sets how branches and images are batched.
     pub fn batching(mut self, batching: Batching) -> Self {
         self.batching = batching;
         self
     }
 
-    /// A token that stops the run.
+    /// Sets a token that can stop the run.
     pub fn cancel(mut self, token: &CancelToken) -> Self {
         self.cancel = token.clone();
         self
     }
 
-    /// Encodes the prompts, lets every guidance method prepare, and draws the first latent. No model call yet, but for the first
-    /// pass that a guidance method may want ([`Guidance::first_pass`]).
+    /// Encodes the prompts, lets every guidance method prepare, and draws the first latent. The model is not called
+    /// yet, unless a guidance method wants a first pass ([`Guidance::first_pass`]).
     ///
     /// # Errors
-    /// What guidances find wrong, named after them; [`Error::Parameter`] for no images, a mask without a picture,
-    /// or a second prompt for a model of one text encoder; [`Error::Shape`] for a picture, mask or latent of another size
-    /// than the grid's.
+    /// * Errors of guidance methods, with the name of the method.
+    /// * [`Error::Parameter`] for no images, a mask without a picture, or a second prompt for a model of one text
+    ///   encoder.
+    /// * [`Error::Shape`] for a picture, mask or latent of another size than the grid's.
     pub fn start<'m, M: Denoiser + Codec>(self, model: &'m M, start: Start<'_>) -> Result<Run<'g, 'm>> {
         self.start_watched(model, start, |_, _| Ok(()))
     }
 
-    /// As [`start`](Self::start), and shows the run of the first pass to `watch` after each of its steps, if there is one. An error
-    /// of `watch` ends it.
+    /// Starts a run like [`start`](Self::start), and shows a first pass to `watch` after each of its steps. An error of
+    /// `watch` ends the run.
     ///
     /// # Errors
-    /// As [`start`](Self::start), and those of `watch`.
+    /// The errors of [`start`](Self::start), and those of `watch`.
     pub(crate) fn start_watched<'m, M: Denoiser + Codec>(
         mut self,
         model: &'m M,
@@ -272,22 +273,22 @@ impl<'g> Sampler<'g> {
     }
 }
 
-/// What [`Run::step`] did.
+/// Data about a step that [`Run::step`] took.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Progress {
     /// The step that was taken.
     pub step: Step,
-    /// Standard deviation of the noise it added.
+    /// Standard deviation of the noise that the step added.
     pub std: f64,
-    /// The time it took, guidance methods included.
+    /// Time that the step took, guidance methods included.
     pub took: Duration,
-    /// Which pass over the noise it belongs to, from 0. Only the last one makes the picture: what a guidance method wants to see
-    /// before it is the first ([`Guidance::first_pass`]).
+    /// Pass over the noise that the step belongs to, from 0. Only the last pass makes the picture. With two passes,
+    /// guidance methods measure in the first ([`Guidance::first_pass`]).
     pub pass: usize,
     /// Number of passes, 1 or 2.
     pub passes: usize,
-    /// Steps taken so far, those of an earlier pass included; [`total`](Self::total) after the last.
+    /// Steps taken so far, including those of an earlier pass; equals [`total`](Self::total) after the last step.
     pub done: usize,
     /// Steps of all passes together.
     pub total: usize,
@@ -298,11 +299,11 @@ pub struct Progress {
 struct Pass {
     index: usize,
     count: usize,
-    /// Steps of the passes before it.
+    /// Steps of the earlier passes.
     before: usize,
     /// Steps of all passes.
     total: usize,
-    /// The image of the first pass that this one goes on with, of several.
+    /// Image of the first pass that this pass continues with, if there are several.
     candidate: Option<usize>,
 }
 
@@ -317,7 +318,7 @@ pub struct Run<'g, 'm> {
     noise: Noise,
     grid: Grid,
     steps: std::vec::IntoIter<Step>,
-    /// Noise level the latent is at, after the first step.
+    /// Noise level of the latent; `None` before the first step.
     level: Option<f64>,
     x: Tensor,
     x0: Option<Tensor>,
@@ -337,21 +338,21 @@ impl fmt::Debug for Run<'_, '_> {
     }
 }
 
-/// How far a run has come.
+/// The state of a run.
 #[derive(Clone, Copy, PartialEq)]
 enum State {
     Going,
     Finished,
-    /// What the solver and the guidances remember is in pieces.
+    /// Solver and guidance state may be inconsistent after an error; the run cannot continue.
     Failed,
 }
 
 impl Run<'_, '_> {
-    /// Takes the next step; `None` after the last.
+    /// Takes the next step; returns `None` after the last.
     ///
     /// # Errors
-    /// What the model, a hook (with its site) or a guidance (with its name) reports; [`Error::NonFinite`];
-    /// [`Error::Cancelled`]. After an error the run is over: [`Error::RunFailed`].
+    /// Errors of the model, of a hook (with its site) or of a guidance method (with its name); [`Error::NonFinite`];
+    /// [`Error::Cancelled`]. After an error the run is over, and later calls return [`Error::RunFailed`].
     pub fn step(&mut self) -> Result<Option<Progress>> {
         self.guarded(|run| {
             let Some(step) = run.steps.next() else { return Ok(None) };
@@ -359,7 +360,7 @@ impl Run<'_, '_> {
         })
     }
 
-    /// Does something to a run that has not failed; if that fails, the run has.
+    /// Calls `act` if the run has not failed. An error of `act` fails the run.
     fn guarded<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         if self.state == State::Failed {
             return Err(Error::RunFailed);
@@ -421,17 +422,18 @@ impl Run<'_, '_> {
         Ok(Progress { step, std, took, pass: index, passes: count, done, total })
     }
 
-    /// The current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
+    /// Returns the current latent, [n, 4, h, w] f32 in sigma space (x0 + σ·noise).
     pub const fn latent(&self) -> &Tensor {
         &self.x
     }
 
-    /// Which image of the first pass this run goes on with, counted from 0, if it was chosen of several ([`Start::best_of`]).
+    /// Returns the image of the first pass that this run continues with, counted from 0. `None` unless the image was
+    /// chosen among several ([`Start::best_of`]).
     pub const fn candidate(&self) -> Option<usize> {
         self.pass.candidate
     }
 
-    /// The clean latent that the last step was based on; for previews.
+    /// Returns the clean latent that the last step was based on, for previews; `None` before the first step.
     pub const fn x0(&self) -> Option<&Tensor> {
         self.x0.as_ref()
     }
@@ -441,9 +443,11 @@ impl Run<'_, '_> {
         while self.step()?.is_some() {}
         if self.state == State::Going {
             self.guarded(|run| {
-                // A schedule that ends above 0 hands over the variance-preserving latent, as diffusers' DDIM does.
+                // After a schedule that ends above 0 the result is the variance-preserving latent, as in diffusers'
+                // DDIM.
                 run.x = rescale_level(&run.x, run.level.unwrap_or_default(), 0.0)?;
-                // What another run goes on with is not finished, and at one level everywhere.
+                // A latent for another run is not finished. The noise level of such a latent must be the same
+                // everywhere, so nothing is put back.
                 if run.sampler.schedule.steps().last().is_some_and(|last| last.left() > 1) {
                     return Ok(());
                 }
@@ -459,14 +463,15 @@ impl Run<'_, '_> {
                     guidance.finish(x, codec)?;
                     keeps("the finished latent", x, &shape)
                 })?;
-                keep(&mut run.x) // a guidance may have gone beyond what is repainted
+                keep(&mut run.x) // a guidance method may have changed cells outside the mask
             })?;
             self.state = State::Finished;
         }
         Ok(&self.x)
     }
 
-    /// [`Run::finish`], then the pictures, [n, 3, H, W] f32 in about -1..=1, which every guidance is shown.
+    /// Finishes the run ([`Run::finish`]) and decodes the pictures, [n, 3, H, W] f32 in about -1..=1. Every guidance
+    /// method sees the pictures.
     pub fn decode(&mut self) -> Result<Tensor> {
         let latent = self.finish()?.shallow_clone();
         self.guarded(|run| {
@@ -483,24 +488,24 @@ impl Run<'_, '_> {
         })
     }
 
-    /// What guidances have to say, each sentence with its origin.
+    /// Returns the notes of the run and of its guidance methods. A method's notes begin with its name.
     pub fn notes(&self) -> Vec<String> {
         let guidances = self.sampler.guidances.iter();
         let told = guidances.flat_map(|g| g.notes().into_iter().map(|note| format!("{}: {note}", g.name())));
         self.notes.iter().cloned().chain(told).collect()
     }
 
-    /// What guidances have to show.
+    /// Returns the reports of the guidance methods.
     pub fn reports(&self) -> Result<Vec<Report>> {
         let reports = self.sampler.guidances.iter().map(|guidance| guidance.report());
         reports.filter_map(Result::transpose).collect()
     }
 }
 
-/// More images than any batch; keeps their number from overflowing.
+/// Maximum number of images, larger than any real batch. The limit keeps sizes from overflowing.
 const MOST_IMAGES: i64 = 1024;
 
-/// The image of a first pass that all methods together rate highest; of equals the first.
+/// Returns the image of a first pass that all methods together rate highest; the first of equals.
 fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn Codec) -> Result<usize> {
     let _no_grad = tch::no_grad_guard();
     let mut promise = vec![1.0; candidates];
@@ -508,9 +513,10 @@ fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn
         promise.iter_mut().zip(guidance.outlook(codec)?).for_each(|(promise, own)| *promise *= own);
         Ok(())
     })?;
-    // A comparison with NaN never is `Greater`, so a figure that is none is never the best.
+    // NaN counts as the lowest rating, so that an image without a rating never wins over one with a rating.
+    promise.iter_mut().filter(|rating| rating.is_nan()).for_each(|rating| *rating = f64::NEG_INFINITY);
     let better = |best: usize, (image, own): (usize, &f64)| match promise.get(best) {
-        Some(most) if own.partial_cmp(most).is_some_and(std::cmp::Ordering::is_gt) => image,
+        Some(most) if own > most => image,
         _ => best,
     };
     Ok(promise.iter().enumerate().fold(0, better))

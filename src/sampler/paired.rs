@@ -1,4 +1,4 @@
-//! [`Paired`]: a codec whose second text encoder reads a prompt of its own.
+//! [`Paired`]: a codec whose second text encoder reads its own prompt.
 
 use crate::color::Rgb;
 use crate::conditioning::{Codec, Conditioning};
@@ -10,11 +10,11 @@ use crate::step::Grid;
 use crate::vision::{View, Vision};
 use tch::Tensor;
 
-/// A codec as a guidance sees it in a run with a second prompt: whatever the first text encoder reads, the second one
-/// reads that.
+/// The codec that guidance methods see in a run with a second prompt. For every text of the first text encoder, the
+/// second text encoder reads the second prompt.
 pub(super) struct Paired<'a> {
     pub(super) codec: &'a dyn Codec,
-    /// `None`: both read the same.
+    /// Prompt of the second text encoder; `None`: both encoders read the same text.
     pub(super) second: Option<&'a str>,
 }
 

@@ -1,4 +1,4 @@
-//! [`Start`]: what a run starts from, and what it keeps of that.
+//! [`Start`]: the input that a run starts from, and the part of a picture that the run keeps.
 
 use crate::conditioning::Codec;
 use crate::diffusion::{Denoiser, Noise, Schedule, rescale_level};
@@ -7,7 +7,7 @@ use crate::micro_conditioning::MicroConditioning;
 use crate::step::{Grid, Step};
 use tch::{Device, Kind, Tensor};
 
-/// The prompt, the noise and, if there is one, the picture that a run starts from. Fields are set by struct update:
+/// The prompt, the noise and the optional picture that a run starts from. Fields are set by struct update:
 ///
 /// ```
 /// use impasto::Grid;
@@ -18,71 +18,73 @@ use tch::{Device, Kind, Tensor};
 /// let start = Start { negative: "blurry", images: 2, ..new };
 /// ```
 ///
-/// Text to image starts from noise alone. With [`Origin::Picture`] it is image to image: give the sampler the last steps of
-/// a schedule ([`Schedule::last`]), and the run begins with the picture noised to their level. With a [`mask`](Self::mask)
-/// too it is inpainting. [`Origin::Unfinished`] goes on with the latent that another run left.
+/// Text to image starts from noise alone. [`Origin::Picture`] is for image to image. Give the sampler the last steps of
+/// a schedule ([`Schedule::last`]); the run then begins with the picture noised to their level. An additional
+/// [`mask`](Self::mask) is for inpainting. [`Origin::Unfinished`] continues from the latent of another run.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Start<'a> {
     /// Description of the pictures.
     pub prompt: &'a str,
-    /// Prompt of a second text encoder (SDXL's); `None`: the same.
+    /// Prompt of a second text encoder (SDXL's); `None`: the same as `prompt`.
     pub second_prompt: Option<&'a str>,
     /// Description of what the pictures should not show; empty by default.
     pub negative: &'a str,
-    /// Negative prompt of a second text encoder; `None`: the same.
+    /// Negative prompt of a second text encoder; `None`: the same as `negative`.
     pub second_negative: Option<&'a str>,
-    /// Sizes, crop and score that SDXL is told beside the prompt; models of other families are not told.
+    /// Sizes, crop and score that SDXL receives beside the prompt. Models of other families ignore them.
     pub micro_conditioning: MicroConditioning,
-    /// Sizes, crop and score that SDXL is told beside the negative prompt; `None`: the prompt's, and a score of 2.5.
+    /// Sizes, crop and score that SDXL receives beside the negative prompt. `None`: those of the prompt, with a score
+    /// of 2.5.
     pub negative_micro_conditioning: Option<MicroConditioning>,
     /// Size of the latent in cells.
     pub grid: Grid,
     /// Number of images, 1..=1024.
     pub images: usize,
-    /// Number of first passes, 1..=1024, over the noise of as many images; the run finishes the one that promises most
-    /// ([`Guidance::outlook`](crate::guidance::Guidance::outlook)). More than 1 takes one image, a method that wants a first
-    /// pass, and noise with a seed for each image.
+    /// Number of first passes, 1..=1024, each over the noise of another image. The run finishes the pass with the best
+    /// rating ([`Guidance::outlook`](crate::guidance::Guidance::outlook)). More than 1 requires one image, a method
+    /// that wants a first pass, and noise with a seed for each image.
     pub best_of: usize,
     /// Noise of the run, and of the first latent.
     pub noise: Noise,
-    /// Picture or latent to begin with; noise alone by default.
+    /// Picture or latent that the run begins with; noise alone by default.
     pub origin: Origin<'a>,
-    /// Mask, [1 or n, 1, H, W] of the picture's size: only where it is 0.5 or more, the picture is repainted.
+    /// Mask, [1 or n, 1, H, W] of the picture's size. Only the area where the mask is 0.5 or more is repainted.
     ///
-    /// A network that knows of masks ([`Denoiser::inpaints`]) is told; with another, what is to stay is put back after
-    /// every step, at that step's noise level. If the schedule is a whole one, the run begins with noise alone.
+    /// Inpainting networks ([`Denoiser::inpaints`]) receive the mask. With other networks the run puts the rest of the
+    /// picture back after every step, at that step's noise level. With a whole noise schedule, the run begins with
+    /// noise alone.
     pub mask: Option<&'a Tensor>,
-    /// Other noise, and the share of the way to it from the run's own, 0..=1; small shares make variations of a picture.
-    /// Interpolated along a circle, image by image, so that the variance stays.
+    /// Second noise, and the share of the way to it from the run's own noise, 0..=1. Small shares make variations of a
+    /// picture. The interpolation follows a circle, image by image, so that the variance stays.
     pub variation: Option<(Noise, f64)>,
 }
 
-/// The picture or latent that a run begins with, beside its noise.
+/// The picture or latent that a run begins with, in addition to its noise.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub enum Origin<'a> {
-    /// None: text to image.
+    /// Noise alone: text to image.
     #[default]
     Noise,
-    /// A picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. Its latent is drawn from the VAE's posterior,
-    /// before any other noise.
+    /// A picture, [1 or n, 3, H, W] in -1..=1 of the grid's size in pixels. The picture's latent is drawn from the
+    /// VAE's posterior, before any other noise.
     Picture(&'a Tensor),
     /// A clean latent, [1 or n, 4, h, w] in sampler units, such as that of another run.
     Latent(&'a Tensor),
-    /// The latent, [1 or n, 4, h, w], that another run of a model with the same latents left at the level at which this
-    /// one's schedule begins. That run had the steps before ([`Schedule::until`]), this one has the others
-    /// ([`Schedule::after`]). The latent is as [`Run::finish`](super::Run::finish) gives it, variance-preserving; nothing is
-    /// drawn.
+    /// The latent, [1 or n, 4, h, w], of an earlier run that stopped at the noise level at which this run's schedule
+    /// begins. Both models must have the same latents. The earlier run takes the first steps of a schedule
+    /// ([`Schedule::until`]), this run the others ([`Schedule::after`]). The latent is variance-preserving, as
+    /// [`Run::finish`](super::Run::finish) returns it. The start draws no noise.
     Unfinished(&'a Tensor),
 }
 
-/// The picture's own size, for a constant function.
+/// Micro-conditioning by the picture's own size, as a constant that [`Start::new`] can use.
 const NONE: MicroConditioning =
     MicroConditioning { original_size: None, crop: None, target_size: None, aesthetic_score: None };
 
 impl<'a> Start<'a> {
-    /// One image of `prompt` on a latent of `grid` cells, from `noise`.
+    /// Creates a start of one image of `prompt` on a latent of `grid` cells, from `noise`.
     pub const fn new(prompt: &'a str, grid: Grid, noise: Noise) -> Self {
         Self {
             prompt,
@@ -101,19 +103,19 @@ impl<'a> Start<'a> {
         }
     }
 
-    /// Every candidate as an image of one batch.
+    /// Returns a start with every candidate as an image of one batch.
     pub(super) fn all_candidates(&self) -> Self {
         Self { images: self.images.max(self.best_of), ..self.clone() }
     }
 
-    /// One of them alone.
+    /// Returns a start with candidate `image` alone.
     pub(super) fn candidate(self, image: usize) -> Result<Self> {
         let variation = self.variation.map(|(noise, strength)| Ok::<_, Error>((noise.of_image(image)?, strength)));
         Ok(Self { noise: self.noise.of_image(image)?, variation: variation.transpose()?, ..self })
     }
 
-    /// Draws the first latent, in diffusers' order: picture, noise, masked picture. Returns the noise as it then is.
-    /// `edit` sees the first noise.
+    /// Draws the first latent, in diffusers' order: picture, noise, masked picture. Returns the noise generator in its
+    /// later state. `edit` may edit the first noise.
     pub(super) fn begin<M: Denoiser + Codec>(
         self,
         model: &M,
@@ -158,7 +160,7 @@ impl<'a> Start<'a> {
             (true, Some(mask), _) => Some(mask.beside(origin, model, grid, images, &mut noise)?),
             (true, None, _) => Some(all_repainted(model, grid)?),
             (false, Some(_), Origin::Picture(_)) => {
-                // diffusers draws for the masked picture and does not use it
+                // diffusers draws noise for the masked picture without using it, so the generator must advance here too
                 let _ = noise.draw(&of_pictures(&noise, images, model.channels(), grid))?;
                 None
             }
@@ -172,54 +174,54 @@ impl<'a> Start<'a> {
     }
 }
 
-/// What [`Start::begin`] made.
+/// The result of [`Start::begin`].
 pub(super) struct Begun {
     /// The first latent.
     pub(super) x: Tensor,
     pub(super) kept: Option<Kept>,
-    /// What the network sees beside every latent, [1 or n, 5, h, w].
+    /// Channels that the network sees beside every latent, [1 or n, 5, h, w].
     pub(super) concat: Option<Tensor>,
     pub(super) noise: Noise,
 }
 
-/// What of a picture is to stay, where the network does not know.
+/// The part of a picture to keep, for a network that takes no mask.
 pub(super) struct Kept {
     /// The clean latent, [1 or n, 4, h, w].
     latent: Tensor,
     /// The first noise.
     noise: Tensor,
-    /// [1 or n, 1, h, w] booleans.
+    /// Cells to repaint, [1 or n, 1, h, w] booleans.
     repainted: Tensor,
 }
 
 impl Kept {
-    /// Puts back what is to stay into the latent after `step`, at the level it has reached.
+    /// Puts the kept part back into the latent after `step`, at the noise level that the latent has reached.
     pub(super) fn after(&self, step: &Step, x: &Tensor) -> Result<Tensor> {
         let known = if step.left() == 1 {
-            self.latent.f_mul_scalar(step.to.hypot(1.0))? // finishing divides by that
+            self.latent.f_mul_scalar(step.to.hypot(1.0))? // finishing divides by √(1 + σ²)
         } else {
             self.latent.f_add(&self.noise.f_mul_scalar(step.to)?)?
         };
         Ok(x.f_where_self(&self.repainted, &known)?)
     }
 
-    /// Puts back what is to stay into the finished latent, bit for bit.
+    /// Puts the kept part back into the finished latent, bit for bit.
     pub(super) fn at_end(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_where_self(&self.repainted, &self.latent)?)
     }
 }
 
-/// A latent that somebody brought, [1 or n, 4, h, w] on the model's device.
+/// Returns a latent that the caller gave, [1 or n, 4, h, w], on the model's device.
 fn given(latent: &Tensor, model: &impl Denoiser, grid: Grid, images: i64) -> Result<Tensor> {
     has_size("the latent to start from", latent, model.channels(), (grid.h, grid.w), images)?;
     Ok(latent.f_to_device(model.device())?.f_to_kind(Kind::Float)?)
 }
 
-/// Where to repaint.
+/// The area to repaint.
 struct Mask {
-    /// [1 or n, 1, H, W] booleans.
+    /// Pixels to repaint, [1 or n, 1, H, W] booleans.
     pixels: Tensor,
-    /// [1 or n, 1, h, w] booleans, on the model's device: each cell as its first pixel.
+    /// Cells to repaint, [1 or n, 1, h, w] booleans on the model's device. Each cell has the value of its first pixel.
     cells: Tensor,
 }
 
@@ -232,7 +234,7 @@ impl Mask {
         Ok(Self { pixels, cells: cells.f_to_device(model.device())? })
     }
 
-    /// What a network that knows of masks sees: the mask and the latent of what is to stay, on gray.
+    /// Returns the extra channels of an inpainting network: the mask, and the latent of the kept area on gray.
     fn beside<M: Denoiser + Codec>(
         &self,
         origin: Origin<'_>,
@@ -251,21 +253,21 @@ impl Mask {
     }
 }
 
-/// What a network that knows of masks sees where there is none: everything is repainted.
+/// Returns the extra channels of an inpainting network without a mask: everything is repainted.
 fn all_repainted<M: Denoiser + Codec>(model: &M, grid: Grid) -> Result<Tensor> {
     let (height, width) = pixels(model, grid);
     let gray = model.encode(&Tensor::f_zeros([1, 3, height, width], (Kind::Float, Device::Cpu))?)?;
     beside(&Tensor::f_ones([1, 1, grid.h, grid.w], (Kind::Float, model.device()))?, &gray)
 }
 
-/// [1 or n, 1, h, w] and [1 or n, 4, h, w] → [n, 5, h, w].
+/// Joins a mask, [1 or n, 1, h, w], and a latent, [1 or n, 4, h, w] → [n, 5, h, w].
 fn beside(mask: &Tensor, latent: &Tensor) -> Result<Tensor> {
     let images = mask.size4()?.0.max(latent.size4()?.0);
     let (mask, latent) = (mask.f_expand([images, -1, -1, -1], false)?, latent.f_expand([images, -1, -1, -1], false)?);
     Ok(Tensor::f_cat(&[mask, latent], 1)?)
 }
 
-/// A latent of a picture, drawn from the VAE's posterior.
+/// Draws the latent of a picture from the VAE's posterior.
 fn drawn<M: Denoiser + Codec>(
     model: &M,
     picture: &Tensor,
@@ -282,17 +284,17 @@ fn drawn<M: Denoiser + Codec>(
     Ok(mean.f_add(&std.f_mul(&noise)?)?.f_to_device(model.device())?)
 }
 
-/// The shape of the noise for one picture that all images share: a generator per image draws for each.
+/// Returns the shape of the noise for one picture that all images share. A generator per image draws for each image.
 fn of_pictures(noise: &Noise, images: i64, channels: i64, grid: Grid) -> [i64; 4] {
     [if noise.is_shared() { 1 } else { images }, channels, grid.h, grid.w]
 }
 
-/// The grid's size in pixels.
+/// Returns the grid's height and width in pixels.
 fn pixels(codec: &impl Codec, grid: Grid) -> (i64, i64) {
     (grid.h * codec.cell(), grid.w * codec.cell())
 }
 
-/// Is a tensor [1 or n, channels, h, w]?
+/// Checks that a tensor is [1 or n, channels, h, w].
 fn has_size(what: &'static str, tensor: &Tensor, channels: i64, size: (i64, i64), images: i64) -> Result<()> {
     let (height, width) = size;
     match *tensor.size() {
@@ -304,8 +306,8 @@ fn has_size(what: &'static str, tensor: &Tensor, channels: i64, size: (i64, i64)
     }
 }
 
-/// From `a` to `b`, both [n, …], along the circle through them, image by image: sin((1 − s)·ω)/sin ω·a +
-/// sin(s·ω)/sin ω·b, ω being the angle between them.
+/// Interpolates from `a` to `b`, both [n, …], along the circle through them, image by image: sin((1 − s)·ω)/sin ω·a +
+/// sin(s·ω)/sin ω·b. ω is the angle between them.
 fn slerp(a: &Tensor, b: &Tensor, strength: f64) -> Result<Tensor> {
     if !(0.0..=1.0).contains(&strength) {
         return Err(Error::parameter("variation strength", strength, "0 (the seed) to 1 (the other seed)"));
@@ -315,7 +317,7 @@ fn slerp(a: &Tensor, b: &Tensor, strength: f64) -> Result<Tensor> {
     let cosine = sum(a.f_mul(b)?)?.f_div(&length(a)?.f_mul(&length(b)?)?)?.f_clamp(-1.0, 1.0)?;
     let angle = cosine.f_acos()?;
     let sine = angle.f_sin()?;
-    // nearly parallel noise, the same seed for instance, has no circle; a line is as good
+    // Nearly parallel noise, such as that of the same seed, spans no circle. Linear interpolation is as good there.
     let line = sine.f_lt(1e-4)?;
     let weight = |way: f64| -> Result<Tensor> {
         let bent = angle.f_mul_scalar(way)?.f_sin()?.f_div(&sine)?;
@@ -336,7 +338,7 @@ mod tests {
         let half = slerp(&a, &b, 0.5).unwrap();
         let variance = half.var(true).double_value(&[]);
         assert!((variance - (a.var(true) + b.var(true)).double_value(&[]) / 2.0).abs() < 0.05, "{variance}");
-        // image by image, and none for the same seed
+        // Each image is interpolated by itself, and equal noise stays as it is.
         let first = slerp(&a.narrow(0, 0, 1), &b.narrow(0, 0, 1), 0.5).unwrap();
         assert!(near(&half.narrow(0, 0, 1), &first));
         assert!(near(&slerp(&a, &a, 0.3).unwrap(), &a));

@@ -1,5 +1,5 @@
-//! A comparison of the mask with the picture: pixels beside the mask that still have the thing's old color, and pieces of the thing
-//! that were painted in part.
+//! A comparison of the mask with the picture. The comparison finds pixels beside the mask that still have the object's
+//! old color, and pieces of the object that were painted only in part.
 
 use crate::color::{Lab, Rgb};
 use crate::error::Result;
@@ -7,34 +7,35 @@ use tch::{Kind, Tensor};
 
 /// Distance from the cutoff, as a share of a map's range, up to which a cell is undecided.
 const UNDECIDED: f64 = 0.3;
-/// Cells around the region in which its thing is looked for.
+/// Distance around the region, in cells, up to which the rest of its object is searched for.
 const REACH: i64 = 2;
-/// CIEDE2000 up to which a pixel has the color that the region beside it had.
+/// CIEDE2000 up to which a pixel counts as having the old color of the region beside it.
 const ALIKE: f64 = 6.0;
-/// CIEDE2000 up to which a pixel is what it was.
+/// CIEDE2000 up to which a pixel counts as unchanged.
 const UNCHANGED: f64 = 5.0;
-/// CIEDE2000 up to which the old color is the asked one, so that nothing is left to be done.
+/// CIEDE2000 up to which a pixel has the color asked for. A pixel whose old color is this near needs no change.
 const NEAR: f64 = 10.0;
 
-/// Share of the thing from which on a connected piece of it counts: what is smaller is noise of the outline.
+/// Share of the object from which on a connected piece counts; smaller pieces are noise of the outline.
 const LEAST_PIECE: f64 = 0.1;
 
-/// A region of a finished picture compared with the first pass's picture.
+/// The comparison of a region in the finished picture with the first pass's picture.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Comparison {
-    /// The pixels around the region that have, before and after, the color that the nearby part of the region had before, as a share of
-    /// the region's pixels. 0 for an empty region.
+    /// Pixels around the region that keep the region's old color, as a share of the region's pixels. The old color is
+    /// averaged over the nearby part of the region. 0 for an empty region.
     pub remainder: f64,
-    /// The thing is the region and its remainder; of each connected piece of it (each eye by itself) the share that has the color, and of
-    /// these the least. 0 for an empty region.
+    /// Smallest share of pixels with the color among the connected pieces of the object, such as each eye. The object
+    /// is the region and its remainder. 0 for an empty region.
     pub least_covered: f64,
 }
 
 /// Compares the pictures before and after a force.
 ///
-/// `before` and `after` are [3, H, W] in -1..=1, `region` is [H, W] of 0 and 1, `cell` the pixels of a latent cell.
+/// `before` and `after` are [3, H, W] in -1..=1. `region` is [H, W] of 0 and 1; `cell` is the side of a latent cell in
+/// pixels.
 pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i64, asked: Rgb) -> Result<Comparison> {
-    // A quarter of a cell counts as one: outlines and noise are finer.
+    // Squares with a quarter of a cell's side count as one pixel, because outlines and noise are finer.
     let grain = (cell / 4).max(1);
     let small = |x: &Tensor| -> Result<Tensor> {
         Ok(x.f_unsqueeze(0)?.f_avg_pool2d([grain; 2], [grain; 2], [0; 2], true, false, None::<i64>)?)
@@ -58,7 +59,7 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
     let (before, after, old) = (rows(&before)?, rows(&after)?, rows(&old)?);
     let (inside, share) = (flat(&inside)?, flat(&share)?);
     let asked = asked.lab();
-    // Of each pixel: is it the thing's, and if so, does it have the color?
+    // `None` outside the object; inside it, true for pixels that have the color.
     let mut thing: Vec<Option<bool>> = vec![None; before.len()];
     let (mut area, mut left) = (0usize, 0usize);
     let pixels = before.iter().zip(&after).zip(&old).zip(&inside).zip(&share);
@@ -84,15 +85,15 @@ pub(super) fn compare(before: &Tensor, after: &Tensor, region: &Tensor, cell: i6
     Ok(Comparison { remainder: left as f64 / area as f64, least_covered })
 }
 
-/// A connected piece of a thing.
+/// A connected piece of an object.
 struct Piece {
-    /// All of its pixels.
+    /// Number of all pixels of the piece.
     pixels: usize,
-    /// Pixels that have the color.
+    /// Number of the pixels that have the color.
     colored: usize,
 }
 
-/// The pieces, connected by edges, of the pixels that are `Some`, in rows of `width`.
+/// Returns the pieces of the pixels that are `Some`, connected by edges, in rows of `width`.
 fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
     let mut pieces = Vec::new();
     for start in 0..thing.len() {
@@ -113,8 +114,9 @@ fn pieces(mut thing: Vec<Option<bool>>, width: usize) -> Vec<Piece> {
     pieces
 }
 
-/// The cells of each image, [n, 1, h, w], whose saliency is near the cutoff, [n, 1, 1, 1], as a share of those above it: small for a thing that is
-/// told apart, above 1.5 where the map hardly says where it is.
+/// Returns each image's undecided cells as a share of the cells above the cutoff. Cells of `map`, [n, 1, h, w], with a
+/// saliency near `cutoff`, [n, 1, 1, 1], are undecided. An object that stands out has a small share; above 1.5 the map
+/// hardly locates the object.
 pub(super) fn undecided(map: &Tensor, cutoff: &Tensor, range: f64) -> Result<Vec<f64>> {
     let count = |cells: &Tensor| cells.f_sum_dim_intlist([1i64, 2, 3].as_slice(), false, Kind::Double);
     let near = count(&map.f_sub(cutoff)?.f_abs()?.f_lt(UNDECIDED * range)?)?;
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// A picture of 64 × 64 pixels: a square of one color from pixel 16 to 48 on another.
+    /// A picture of 64 × 64 pixels with a rectangle in the color `on`, `rows` high and 32 wide, from pixel (16, 16).
     fn square(on: [f32; 3], rows: i64) -> Tensor {
         let off = Tensor::from_slice(&[-0.6f32, -0.6, 0.8]).reshape([3, 1, 1]);
         let picture = off.expand([3, 64, 64], false).contiguous();
@@ -154,7 +156,7 @@ mod tests {
         half.narrow(1, 16, 16).copy_(&whole.narrow(1, 16, 16));
         let told = compare(&before, &half, &mask(16), 8, gold)?;
         assert!(told.remainder > 0.5 && told.least_covered < 0.7, "{told:?}");
-        // What already has the asked color is no remainder, and an empty region leaves none.
+        // Pixels that already have the asked color are no remainder, and an empty region leaves none.
         let red = Rgb(153, 64, 64);
         assert_eq!(compare(&before, &before, &mask(16), 8, red)?, nothing);
         let empty = Tensor::zeros([64, 64], (Kind::Float, Device::Cpu));
@@ -164,7 +166,8 @@ mod tests {
 
     #[test]
     fn one_of_two_pieces_without_the_color_is_seen() {
-        // Rows of seven: a piece of four pixels with the color, one of six of which two have it, and one that ends a row.
+        // Rows of seven pixels hold three pieces: four pixels with the color, six pixels of which two have it, and one
+        // pixel.
         let rows = ["11..001", "11..100", ".......", "1......"];
         let thing = rows.iter().flat_map(|row| row.chars()).map(|at| (at != '.').then_some(at == '1')).collect();
         let found: Vec<(usize, usize)> = pieces(thing, 7).iter().map(|piece| (piece.pixels, piece.colored)).collect();

@@ -1,19 +1,22 @@
-//! From which saliency on a cell belongs to a thing.
+//! The cutoff of a force: the saliency from which on a cell belongs to an object.
 
 use crate::error::{Error, Result};
 use crate::mask::otsu;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Saliency from which on a cell is forced.
+/// The saliency from which on a cell is forced.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Cutoff {
-    /// This one, 0..=`range()` of the saliency.
+    /// A fixed cutoff, 0..=`range()` of the saliency.
     At(f64),
-    /// Found in every map: the value that parts it best into two groups (Otsu), or, where there are no two groups, the widest
-    /// gap between values; .05..=.6 of the range, changing slowly from step to step, and moved where less than .1 % or more
-    /// than 70 % of the picture would be left.
+    /// A cutoff found in every map, in .05..=.6 of the range.
+    ///
+    /// - The cutoff is the value that best separates the map into two groups (Otsu).
+    /// - In a map without two groups, the cutoff is the middle of the widest gap between values.
+    /// - The cutoff changes slowly from step to step.
+    /// - The cutoff is moved where less than .1 % or more than 70 % of the picture would be left.
     ///
     /// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979).
     Auto,
@@ -25,15 +28,15 @@ impl From<f64> for Cutoff {
     }
 }
 
-/// Least and greatest automatic cutoff.
+/// Smallest and largest automatic cutoff.
 const LIMITS: (f64, f64) = (0.05, 0.6);
-/// Least and greatest share of a picture that an automatic cutoff may leave.
+/// Smallest and largest share of a picture that an automatic cutoff may leave.
 const AREAS: (f64, f64) = (0.001, 0.7);
-/// Separability below which there are no two groups.
+/// Separability below which a map has no two groups.
 const SEPARABLE: f64 = 0.6;
 /// The cutoff of a map without any gap.
 const FALLBACK: f64 = 0.15;
-/// How much of the last step's cutoff stays.
+/// Share of the last step's cutoff that is kept.
 const INERTIA: f64 = 0.7;
 
 impl Cutoff {
@@ -46,8 +49,8 @@ impl Cutoff {
         }
     }
 
-    /// The cutoff of every image, [n, 1, 1, 1] f32, and whether an area had to be limited. `map`: [n, 1, h, w] in
-    /// 0..=`range`; `last`: this function's result at the step before.
+    /// Returns the cutoff of every image, [n, 1, 1, 1] f32, and true if an area had to be limited. `map` is
+    /// [n, 1, h, w] in 0..=`range`; `last` holds the cutoffs of the step before.
     pub(super) fn levels(self, map: &Tensor, range: f64, last: Option<&Tensor>) -> Result<(Tensor, bool)> {
         let images = map.size4()?.0;
         let (levels, clamped) = match self {
@@ -74,26 +77,26 @@ impl Cutoff {
     }
 }
 
-/// The cutoff of a map's values, sorted and in 0..=1.
+/// Returns the cutoff of a map's values, which are sorted and in 0..=1.
 fn automatic(values: &[f64]) -> f64 {
     let (cutoff, separability) = otsu(values);
     let cutoff = if separability < SEPARABLE { widest_gap(values).unwrap_or(FALLBACK) } else { cutoff };
     cutoff.clamp(LIMITS.0, LIMITS.1)
 }
 
-/// The middle of the widest interval without values, of those whose middle is within the limits and that leave at least .2 %
-/// of the values above.
+/// Returns the middle of the widest interval without values. The middle must be within the limits, and at least .2 % of
+/// the values must lie above the interval.
 fn widest_gap(values: &[f64]) -> Option<f64> {
     let gaps = values.windows(2).enumerate().filter_map(|(below, pair)| {
         let &[low, high] = pair else { return None };
         let (middle, above) = ((low + high) / 2.0, 1.0 - (below + 1) as f64 / values.len() as f64);
         ((LIMITS.0..=LIMITS.1).contains(&middle) && above >= 0.002).then_some((high - low, middle))
     });
-    // The first of equally wide ones.
+    // Of equally wide gaps, the first counts.
     gaps.reduce(|widest, gap| if gap.0 > widest.0 { gap } else { widest }).map(|(_, middle)| middle)
 }
 
-/// The cutoff, moved where it would leave too little or too much.
+/// Moves the cutoff where it would leave too little or too much of the picture.
 fn limited(values: &[f64], cutoff: f64) -> f64 {
     let above = values.len() - values.partition_point(|value| *value < cutoff);
     let quantile = |share: f64| {

@@ -1,4 +1,4 @@
-//! A color variance that is found while the picture is made.
+//! A controller that adjusts the color variance of a force during the run.
 
 use super::measure::{Measured, measure};
 use super::options::Feedback;
@@ -9,17 +9,17 @@ use crate::latent_colors::LatentColors;
 use crate::step::Step;
 use tch::{Kind, Tensor};
 
-/// Cells below which a region says too little about its color.
+/// Number of cells below which a region is too small to measure its color.
 const LEAST: f64 = 8.0;
-/// The floor of c without texture.
+/// Lower limit of c for a force that flattens the texture.
 const FLAT_FLOOR: f64 = 15.0;
-/// Levels of each channel that the linear map is fitted to.
+/// Number of levels per color channel to which the linear map is fitted.
 const LEVELS: usize = 4;
-/// Side of the flat pictures that it is fitted to, in pixels.
+/// Side in pixels of the flat pictures to which the linear map is fitted.
 const SIDE: i64 = 64;
 /// CIEDE2000, root mean square over the 64 colors, above which the linear map fits badly.
 const MISFIT: f64 = 12.0;
-/// Timestep below which a color that is met thrice stays as it is.
+/// Timestep below which c is frozen once the color was met in three measurements in a row.
 const SETTLED: f64 = 100.0;
 
 impl Feedback {
@@ -38,7 +38,7 @@ impl Feedback {
         }
     }
 
-    /// These limits, raised where a force flattens.
+    /// Returns this feedback with limits of at least `FLAT_FLOOR` if the force flattens the texture.
     pub(super) fn floored(mut self, flattens: bool) -> Self {
         if flattens {
             self.limits = (self.limits.0.max(FLAT_FLOOR), self.limits.1.max(FLAT_FLOOR));
@@ -55,14 +55,14 @@ pub(super) struct Controlled {
     colors: LatentColors,
 }
 
-/// One image's color variance.
+/// The controller of one image's color variance.
 #[derive(Clone, Debug)]
 struct Controller {
     color_var: f64,
-    /// The last measurements: CIEDE2000 and the c that led there.
+    /// The last measurement as (CIEDE2000, the c that led to it); `best` is the one with the smallest CIEDE2000.
     last: Option<(f64, f64)>,
     best: Option<(f64, f64)>,
-    /// How often in a row it was met, and how often it got worse although c fell.
+    /// Consecutive measurements that met the color; `worse` counts consecutive ones that got worse although c fell.
     met: u32,
     worse: u32,
     frozen: bool,
@@ -74,7 +74,7 @@ impl Controller {
         Self { color_var, last: None, best: None, met: 0, worse: 0, frozen: false, diverged: false }
     }
 
-    /// Takes in what was measured under its present c.
+    /// Updates c after a measurement of `delta_e` under the present c.
     fn update(&mut self, feedback: &Feedback, delta_e: f64, timestep: f64) {
         if self.frozen {
             return;
@@ -104,29 +104,29 @@ impl Controller {
 }
 
 impl Controlled {
-    /// Every image begins with `color_var`, within the limits.
+    /// Starts every image at `color_var`, clamped to the limits.
     pub(super) fn new(feedback: Feedback, color_var: f64, setup: &Setup<'_>) -> Result<Self> {
         let (low, high) = feedback.limits;
         let images = vec![Controller::new(color_var.clamp(low, high)); setup.images as usize];
         Ok(Self { feedback, images, colors: LatentColors::fit(setup.codec, LEVELS, SIDE)? })
     }
 
-    /// CIEDE2000 by which the linear map misses, if that is too much to go by.
+    /// Returns the linear map's error in CIEDE2000 if the error is too large for feedback.
     pub(super) fn misfit(&self) -> Option<f64> {
         Some(self.colors.misfit()).filter(|misfit| *misfit > MISFIT)
     }
 
-    /// Every image's c.
+    /// Returns c of every image.
     pub(super) fn color_vars(&self) -> Vec<f64> {
         self.images.iter().map(|image| image.color_var).collect()
     }
 
-    /// Images whose color got worse as the force grew, so that it was left alone.
+    /// Returns the images whose color got worse while the force grew; their c is frozen at its best value.
     pub(super) fn diverged(&self) -> impl Iterator<Item = usize> {
         self.images.iter().enumerate().filter(|(_, image)| image.diverged).map(|(image, _)| image)
     }
 
-    /// Measures the clean latent that the model saw, [n, 4, h, w], under `mask`, [n, 1, h, w].
+    /// Measures the model's clean latent `x0`, [n, 4, h, w], under `mask`, [n, 1, h, w], and updates c of each image.
     pub(super) fn look(&mut self, x0: &Tensor, mask: &Tensor, step: &Step, settings: &Settings) -> Result<()> {
         if self.misfit().is_some() {
             return Ok(());
@@ -148,8 +148,8 @@ impl Controlled {
     }
 }
 
-/// The color of one image's latent, [4, h, w], under `mask`, [h, w] booleans. Cells count as pixels, so the statistics are those of
-/// the picture.
+/// Measures the color of one image's latent, [4, h, w], under `mask`, [h, w] booleans. Each cell counts as one pixel,
+/// so the statistic is the same as in the picture.
 fn color_under(colors: &LatentColors, latent: &Tensor, mask: &Tensor, settings: &Settings) -> Result<Measured> {
     let inside = mask.f_flatten(0, -1)?.f_nonzero()?.f_flatten(0, -1)?;
     let cells = latent.f_flatten(1, -1)?.f_index_select(1, &inside)?.f_transpose(0, 1)?; // [cells, 4]
@@ -170,7 +170,7 @@ mod tests {
         for row in trace {
             let [c, e, next] = ["c", "e", "c_next"].map(|name| row[name].as_f64().unwrap());
             assert!((controller.color_var - c).abs() < 1e-6 * c);
-            // The reference has no stops.
+            // The reference never freezes c, so the counters that freeze it are reset.
             (controller.met, controller.worse) = (0, 0);
             controller.update(&feedback, e, 500.0);
             assert!((controller.color_var - next).abs() < 1e-6 * next, "{} is not {next}", controller.color_var);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn it_stops_when_the_color_is_met_late_and_when_it_gets_worse() {
+    fn controller_freezes_when_met_late_or_worse() {
         let feedback = Feedback::default();
         let mut met = Controller::new(1.0);
         for timestep in [150.0, 110.0, 90.0] {
@@ -191,7 +191,7 @@ mod tests {
 
         let mut worse = Controller::new(40.0);
         worse.update(&feedback, 10.0, 600.0);
-        worse.update(&feedback, 9.0, 570.0); // the best
+        worse.update(&feedback, 9.0, 570.0); // the best measurement
         for delta_e in [11.0, 13.0, 15.0, 17.0] {
             worse.update(&feedback, delta_e, 500.0);
         }

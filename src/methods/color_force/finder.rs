@@ -1,10 +1,10 @@
-//! The saliency of a force: what finds the thing that its phrase names.
+//! The saliency of a force, which finds the object that its phrase names.
 
 use crate::color::Rgb;
 use crate::saliency::{Daam, Differential, Occurrence, Saliency};
 use std::ops::{Deref, DerefMut};
 
-/// The saliency of a force, and how it came to it.
+/// The saliency of a force, by its origin.
 pub(super) enum Finder {
     /// The attention to the phrase, as [`ColorForce::published`](super::ColorForce::published) reads it.
     Attention(Daam),
@@ -36,7 +36,7 @@ impl DerefMut for Finder {
     }
 }
 
-/// The phrases that an exact force tells its own apart from.
+/// The choice of phrases that compete with the phrase of an exact force.
 pub(super) struct Competition {
     pub occurrence: Occurrence,
     pub among: Vec<String>,
@@ -47,7 +47,7 @@ pub(super) struct Competition {
 }
 
 impl Competition {
-    /// Competes with every other word of the prompt.
+    /// Makes `phrase` compete with every other word of the prompt.
     pub(super) fn new(phrase: &str, color: Rgb, occurrence: Occurrence) -> Self {
         let (among, against, except) = (Vec::new(), Vec::new(), Vec::new());
         let mut competition = Self { occurrence, among, against, except, daam: Daam::of(phrase) };
@@ -55,7 +55,7 @@ impl Competition {
         competition
     }
 
-    /// Makes the saliency of the phrases chosen by now.
+    /// Rebuilds the saliency from the present choice of phrases.
     pub(super) fn renew(&mut self, phrase: &str, color: Rgb) {
         let stand_in = Differential::of(phrase, color_word(color));
         self.daam = Daam::competing(phrase).tune(|options| {
@@ -85,7 +85,7 @@ const COLOR_WORDS: [(&str, Rgb); 11] = [
     ("gray", Rgb(128, 128, 128)),
 ];
 
-/// The word for the nearest of eleven basic colors.
+/// Returns the word for the nearest of eleven basic colors.
 fn color_word(color: Rgb) -> &'static str {
     let distance = |(_, named): &(&str, Rgb)| named.delta_e(color);
     COLOR_WORDS.iter().min_by(|a, b| distance(a).total_cmp(&distance(b))).map_or("pink", |(word, _)| *word)

@@ -1,4 +1,4 @@
-//! A color force at work.
+//! The phases of a color force during a run.
 
 use super::comparison::undecided;
 use super::feedback::Controlled;
@@ -17,6 +17,7 @@ use crate::diffusion::{Denoised, Predictions, Pulls, Transition};
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Report, Setup};
 use crate::mask::{alike, covered, outlined};
+use crate::prompt::Prompt;
 use crate::recipe::Recipe;
 use crate::saliency::is_flat;
 use crate::saliency::{Competition, Saliency};
@@ -25,7 +26,7 @@ use crate::window::Window;
 use tch::{Kind, Tensor};
 
 impl ColorForce {
-    /// The saliency, and those of what is protected, unless the run knows their maps already.
+    /// Returns the saliency and those of the protected objects; empty if the run already has their maps.
     fn looking(&mut self) -> Vec<&mut (dyn Saliency + 'static)> {
         if self.run.as_ref().is_some_and(|run| matches!(run.source, MapSource::Kept(..))) {
             return Vec::new();
@@ -34,7 +35,8 @@ impl ColorForce {
         std::iter::once(&mut *self.saliency).chain(protected).collect()
     }
 
-    /// The maps of a first pass whose last clean latent is `seen`, of one of its images or of all; `None` if the saliency has none.
+    /// Returns the maps of a first pass, for `image` or for all images; `None` if the saliency has no map. `seen` is
+    /// the last clean latent of the first pass.
     pub(super) fn first_pass_maps(
         &self,
         seen: Option<&Tensor>,
@@ -42,7 +44,7 @@ impl ColorForce {
         codec: &dyn Codec,
     ) -> Result<Option<Maps>> {
         let of_image = |x: &Tensor| -> Result<Tensor> {
-            // A map of one image is every image's.
+            // A map with one row serves every image.
             let row = image.filter(|_| x.size().first() != Some(&1));
             row.map_or_else(|| Ok(x.shallow_clone()), |row| Ok(x.f_narrow(0, row, 1)?))
         };
@@ -63,7 +65,7 @@ impl ColorForce {
         Ok(Some(Maps { own, found, others, picture }))
     }
 
-    /// Whom the phrase competed with in the images of the run.
+    /// Returns the competitions of words in the images of the run.
     pub(super) fn contests(&self) -> Result<Vec<Competition>> {
         let all = self.saliency.competitions()?;
         let Some(candidate) = self.run.as_ref().and_then(|run| run.candidate) else { return Ok(all) };
@@ -71,7 +73,7 @@ impl ColorForce {
         Ok(own.map(|one| Competition { image: 0, ..one }).collect())
     }
 
-    /// Lets feedback see the clean latent before the force moves it, and find the next step's color variance.
+    /// Lets feedback measure the clean latent before the force moves it, and set the next step's color variance.
     fn observe(&mut self, step: &Step, x0: &Tensor, mask: &Tensor) -> Result<()> {
         let Some(run) = &mut self.run else { return Ok(()) };
         let Some(feedback) = &mut run.feedback else { return Ok(()) };
@@ -80,7 +82,8 @@ impl ColorForce {
         Ok(())
     }
 
-    /// The pull of this step; recorded with the clean latent it meets, at its first evaluation or where it acts once per step.
+    /// Returns the pull of this step; `None` if nothing is forced. If `record` is the clean latent before the force,
+    /// the step is recorded. Callers pass `record` once per step.
     fn pull(&mut self, step: &Step, record: Option<&Tensor>) -> Result<Option<Pull>> {
         let Some(run) = self.run.as_mut().filter(|run| run.active) else { return Ok(None) };
         let (map, found, others) = match &mut run.source {
@@ -150,28 +153,28 @@ impl ColorForce {
     }
 }
 
-/// A map of latent cells, [n, 1, h, w], along the outlines of a picture, [n, 3, H, W]. Where they leave nothing of it, the map as it
-/// was.
+/// Brings a map of latent cells, [n, 1, h, w], to the outlines of a picture, [n, 3, H, W]. A map of which the outlines
+/// leave nothing stays as it is.
 fn along_outlines(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let found = covered(&outlined(map, picture, cell)?, cell)?.f_to_device(map.device())?;
     let any = found.f_amax([1i64, 2, 3], true)?.f_ge(0.5)?;
     Ok(found.f_where_self(&any, map)?)
 }
 
-/// The picture of a clean latent: [n, 4, h, w] to [n, 3, H, W].
+/// Decodes a clean latent: [n, 4, h, w] → [n, 3, H, W].
 fn picture(x0: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
-    // Image by image, as pictures are decoded: each is what it is alone, and takes the memory of one.
+    // Images are decoded one by one, so that each equals the image decoded alone and needs the memory of one.
     let images =
         (0..x0.size4()?.0).map(|image| codec.decode(&x0.f_narrow(0, image, 1)?)).collect::<Result<Vec<_>>>()?;
     Ok(Tensor::f_cat(&images, 0)?)
 }
 
-/// Where what is protected is now.
+/// Returns the present maps of the protected objects.
 fn maps(protected: &[Protected]) -> Result<Vec<Option<Tensor>>> {
     protected.iter().map(|protected| protected.saliency.map()).collect()
 }
 
-/// A force at one step.
+/// The pull of a force at one step.
 struct Pull {
     gold: Tensor,
     mask: Tensor,
@@ -180,7 +183,7 @@ struct Pull {
 }
 
 impl Pull {
-    /// w times the part of gold − base that the texture leaves.
+    /// Returns w times the part of gold − base that the texture leaves.
     fn shift(&self, base: &Tensor, texture: Texture) -> Result<Tensor> {
         Ok(texture.part(&self.gold.f_sub(base)?, &self.mask)?.f_mul(&self.weight)?)
     }
@@ -228,7 +231,7 @@ impl Guidance for ColorForce {
 
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let known = match self.run.take().map(|run| run.source) {
-            // A force that asked for no first pass only saw another's.
+            // A force that asked for no first pass takes no maps from another method's first pass.
             Some(MapSource::FirstPass(seen)) if !setup.first_pass && self.settings.options.first_pass.is_some() => {
                 self.first_pass_maps(seen.as_ref(), setup.candidate, setup.codec)?
             }
@@ -275,6 +278,14 @@ impl Guidance for ColorForce {
         self.looking().into_iter().try_for_each(|saliency| saliency.condition(branch, conditioning, codec))
     }
 
+    fn prompt(&mut self, prompt: &Prompt, codec: &dyn Codec) -> Result<Option<Prompt>> {
+        let mut replaced = None;
+        for saliency in self.looking() {
+            replaced = saliency.prompt(replaced.as_ref().unwrap_or(prompt), codec)?.or(replaced);
+        }
+        Ok(replaced)
+    }
+
     fn noise(&mut self, noise: &mut Tensor) -> Result<()> {
         self.looking().into_iter().try_for_each(|saliency| saliency.noise(noise))
     }
@@ -289,7 +300,7 @@ impl Guidance for ColorForce {
                 _ => self.settings.covers(step),
             };
         }
-        // Outside the window nobody reads the saliency, so its branches are not worth an evaluation.
+        // Outside the window the saliency is not used, so its branches are not evaluated.
         let active = run.active;
         self.looking().into_iter().filter(|_| active).try_for_each(|saliency| saliency.plan(step, plan))
     }

@@ -9,20 +9,22 @@ use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How the latent of a flat color is made.
+/// The way in which the latent of a flat color is made.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum GoldMode {
-    /// A picture of the color, as large as the output, through the VAE. Its edges differ a little from its middle.
+    /// A picture of the color, as large as the output, encoded by the VAE. The latent's edges differ a little from its
+    /// middle.
     #[default]
     Full,
-    /// The middle of a 256-pixel picture everywhere: no edges, and cheap for large pictures.
+    /// The middle of an encoded 256-pixel picture, repeated everywhere. The latent has no edges and is cheap for large
+    /// pictures.
     Constant,
-    /// This latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units.
+    /// A given latent, [1, 4, h, w] or [1, 4, 1, 1], in sampler units.
     Latent(#[serde(with = "tensor")] Tensor),
 }
 
-/// A color's latent and how well the VAE can show it.
+/// A color's latent, and how closely the VAE can show the color.
 #[derive(Debug)]
 pub(super) struct Gold {
     /// [1, 4, h, w] f32.
@@ -31,7 +33,7 @@ pub(super) struct Gold {
     pub delta_e: f64,
 }
 
-/// The latent of a color without edges, [1, 4, 1, 1]: the median of the middle of a 256-pixel picture.
+/// Returns the latent of a color without edges, [1, 4, 1, 1]: the median of the middle of a 256-pixel picture.
 pub(super) fn constant(color: Rgb, codec: &dyn Codec) -> Result<Tensor> {
     let side = 256 / codec.cell();
     let middle = codec.flat(color, Grid::new(side, side))?;
@@ -56,7 +58,7 @@ impl GoldMode {
                 }
             },
         };
-        // The round trip is measured in the middle of a small patch: flat pictures look the same at any size.
+        // The round trip is measured in the middle of a small patch, because flat pictures look the same at any size.
         let patch = latent.f_narrow(2, grid.h / 2, 1)?.f_narrow(3, grid.w / 2, 1)?.f_expand([1, -1, 8, 8], false)?;
         let shown = codec.decode(&patch)?;
         let (_, _, height, width) = shown.size4()?;

@@ -6,16 +6,17 @@ use crate::mask::outlined;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Which color stands for a region.
+/// The statistic that stands for the color of a region.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ColorStat {
     /// The mean in linear light.
     #[default]
     Mean,
-    /// The same without this share of the darkest pixels and as many of the brightest; 0..0.5, .2 is usual.
+    /// The mean in linear light without this share of the darkest pixels and the same share of the brightest pixels.
+    /// The share is in 0..0.5; .2 is usual.
     Trimmed(f64),
-    /// The median of each channel: outlines, pupils and neighbors in shared cells do not count.
+    /// The median of each channel, which ignores outlines, pupils and neighbors in shared cells.
     Median,
 }
 
@@ -29,12 +30,12 @@ impl ColorStat {
         }
     }
 
-    /// Of pixels, [3, any] in -1..=1, in linear light.
+    /// Returns the color of pixels, [3, any] in -1..=1, in linear light.
     pub(super) fn of(self, pixels: &Tensor) -> Result<[f64; 3]> {
         match self {
             Self::Mean => linear_mean(pixels),
             Self::Trimmed(share) => {
-                // Rec. 709's weights; the order alone matters, so gamma does not.
+                // Weights of Rec. 709. Gamma is ignored because only the order of the pixels matters.
                 let weights = Tensor::f_from_slice(&[0.2126f32, 0.7152, 0.0722])?.f_reshape([3, 1])?;
                 let light = pixels.f_mul(&weights)?.f_sum_dim_intlist([0i64].as_slice(), false, Kind::Float)?;
                 let count = light.size1()?;
@@ -49,15 +50,15 @@ impl ColorStat {
 
 /// CIEDE2000 up to which a color counts as met.
 pub(super) const MET: f64 = 2.0;
-/// CIEDE2000 up to which a pixel has the color.
+/// CIEDE2000 up to which a pixel counts as having the color.
 pub(super) const NEAR: f64 = 10.0;
 
 /// A measured color.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Measured {
-    /// In linear light.
+    /// The color in linear light.
     pub light: [f64; 3],
-    /// CIEDE2000 to what was asked for.
+    /// CIEDE2000 between the measured color and the color asked for.
     pub delta_e: f64,
 }
 
@@ -67,23 +68,25 @@ pub(super) fn measure(pixels: &Tensor, stat: ColorStat, asked: Rgb) -> Result<Me
     Ok(Measured { light, delta_e: Lab::from_linear(light).delta_e(asked.lab()) })
 }
 
-/// Where a picture is measured: pixels, and how wide a border of them mixes with what is beside.
+/// The pixels in which a picture is measured, and the width of their border that mixes with the surroundings.
 pub(super) struct Place {
-    /// [H, W] of 0 and 1.
+    /// The pixels, [H, W] of 0 and 1.
     inside: Tensor,
     border: i64,
 }
 
 impl Place {
-    /// Of a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1, whose outlines it may follow. Decoders
-    /// blend a cell with its neighbors, but hardly beyond an outline.
+    /// Places a mask of latent cells, [h, w] of 0 and 1, in a picture, [3, H, W] in -1..=1.
+    ///
+    /// With `outlines` the pixels follow the outlines of the picture, and the border is narrower. The reason is that
+    /// decoders blend a cell with its neighbors, but hardly across an outline.
     pub(super) fn of(mask: &Tensor, picture: &Tensor, cell: i64, outlines: bool) -> Result<Self> {
         let (_, height, width) = picture.size3()?;
         let mask = mask.f_unsqueeze(0)?.f_unsqueeze(0)?;
         let cells = mask.f_upsample_nearest2d([height, width], None, None)?.f_reshape([height, width])?;
         if outlines {
             let inside = outlined(&mask, &picture.f_unsqueeze(0)?, cell)?.f_ge(0.5)?.f_to_kind(Kind::Float)?;
-            // An outline that loses most of the mask is somebody else's.
+            // An outline that loses more than three quarters of the mask belongs to another object.
             if area(&inside)? >= 0.25 * area(&cells)? {
                 return Ok(Self { inside: inside.f_reshape([height, width])?, border: cell / 4 });
             }
@@ -91,19 +94,19 @@ impl Place {
         Ok(Self { inside: cells, border: cell })
     }
 
-    /// [H, W] of 0 and 1.
+    /// Returns the pixels of the place, [H, W] of 0 and 1.
     pub(super) const fn inside(&self) -> &Tensor {
         &self.inside
     }
 
-    /// Its pixels in a picture, [3, H, W] → [3, pixels]; `None` if there are none. The border is left out, if that leaves at least
-    /// half.
+    /// Returns the pixels of the place in a picture, [3, H, W] → [3, pixels]; `None` if the place is empty. The border
+    /// is left out if at least half of the pixels remain.
     pub(super) fn pixels(&self, picture: &Tensor) -> Result<Option<Tensor>> {
         let all = area(&self.inside)?;
         if all == 0.0 {
             return Ok(None);
         }
-        // Eroding is dilating the outside; beyond the picture there is no outside.
+        // Erosion dilates the outside; the area beyond the picture does not count as outside.
         let outside = self.inside.f_neg()?.f_add_scalar(1.0)?.f_unsqueeze(0)?;
         let outside = outside.f_max_pool2d([2 * self.border + 1; 2], [1, 1], [self.border; 2], [1, 1], false)?;
         let eroded = outside.f_neg()?.f_add_scalar(1.0)?;
@@ -117,7 +120,7 @@ fn area(mask: &Tensor) -> Result<f64> {
     Ok(mask.f_sum(Kind::Double)?.f_double_value(&[])?)
 }
 
-/// Share of pixels ([3, pixels] in -1..=1) within a CIEDE2000 of a color.
+/// Returns the share of pixels, [3, pixels] in -1..=1, within CIEDE2000 `delta_e` of the color `asked`.
 pub(super) fn within(pixels: &Tensor, asked: Rgb, delta_e: f64) -> Result<f64> {
     let bytes = pixels.f_add_scalar(1.0)?.f_mul_scalar(127.5)?.f_round()?.f_to_kind(Kind::Uint8)?;
     let bytes = Vec::<u8>::try_from(&bytes.f_transpose(0, 1)?.f_contiguous()?.f_flatten(0, -1)?)?;

@@ -1,4 +1,4 @@
-//! The force as users set it up: its constructors and setters.
+//! Constructors and setters of [`ColorForce`].
 
 use super::cutoff::Cutoff;
 use super::finder::{Competition, Finder};
@@ -17,15 +17,17 @@ use ndarray::Array2;
 use std::fmt;
 use tch::Tensor;
 
-/// Share of the spread of a stroke from which on a cell belongs to the object under it.
+/// Saliency of a spread stroke from which on a cell belongs to the object under the stroke.
 const STROKE_CUTOFF: f64 = 0.35;
 
-/// Pulls what a phrase names toward a flat color, in every solver.
+/// Pulls the object that a phrase names toward a flat color, with every solver.
 ///
 /// Each step draws the next latent from a Gaussian around `mean`. Where the saliency of the phrase is above the cutoff,
-/// that Gaussian is multiplied by another one around the latent of the flat color ("gold") whose variance is
-/// [`color_var`](Self::color_var): `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step. In a step, cells outside the mask
-/// keep their bits; [trimming](ForceOptions::trim) at the end moves up to three cells around it too. Several forces, on whatever phrases, multiply all their Gaussians at once: their order does not
+/// this Gaussian is multiplied by one around the latent of the flat color ("gold"). The variance of that second
+/// Gaussian is c, [`color_var`](Self::color_var), which gives `mean ← (c·mean + V·gold) / (V + c)`, V = σ² of the step.
+///
+/// In a step, cells outside the mask keep their bits; [trimming](ForceOptions::trim) at the end also moves up to three
+/// cells around the mask. Several forces, on any phrases, multiply all their Gaussians at once, so their order does not
 /// matter.
 ///
 /// ```
@@ -45,7 +47,7 @@ const STROKE_CUTOFF: f64 = 0.35;
 pub struct ColorForce {
     pub(super) settings: Settings,
     pub(super) saliency: Finder,
-    /// The setter that asked for a choice of words where the saliency has none.
+    /// The setter that chose words although the saliency has no competition of words.
     pub(super) misplaced: Option<&'static str>,
     pub(super) protected: Vec<Protected>,
     pub(super) run: Option<Forcing>,
@@ -62,8 +64,8 @@ impl fmt::Debug for ColorForce {
 }
 
 impl ColorForce {
-    /// The method with the settings it was published with, to be tuned by hand: one pass, saliency by [`Daam`], color variance 40, cutoff
-    /// .15, timesteps 0..=700.
+    /// Makes the method with its published settings, to be tuned by hand: one pass, saliency by [`Daam`], color
+    /// variance 40, cutoff .15, timesteps 0..=700.
     ///
     /// Source: Color Forcing (AP-125), the first example.
     pub fn published(phrase: impl Into<String>, color: Rgb) -> Self {
@@ -85,12 +87,16 @@ impl ColorForce {
         }
     }
 
-    /// Forces `phrase` to exactly `color`, without settings to find: two passes; the mask by competition among what the prompt
-    /// names ([`Refine::Contrast`](saliency::Refine::Contrast)), brought to the outlines of the picture; forced late, at timesteps up to 250, so that the rest of the picture stays what it was; the
-    /// texture kept; the result measured and trimmed. It costs two runs and a few decodings.
+    /// Forces `phrase` to exactly `color`, without settings to find. The force costs two runs and a few decodings.
     ///
-    /// [`ColorReport::converged`] says whether the color was met to CIEDE2000 2, and by most of the region; where it was not, the best is
-    /// there, and a note.
+    /// - The first of two passes finds the mask, by competition among the phrases of the prompt
+    ///   ([`Refine::Contrast`](saliency::Refine::Contrast)). The mask is brought to the outlines of the picture.
+    /// - The second pass forces late, at timesteps up to 250, so that the rest of the picture stays as it was. The
+    ///   texture is kept.
+    /// - The result is measured and trimmed.
+    ///
+    /// [`ColorReport::converged`] is true if the color was met to CIEDE2000 2, and by most of the region. Otherwise the
+    /// best result stays, and a note says so.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -107,10 +113,12 @@ impl ColorForce {
         Self::exact_at(phrase, color, Occurrence::All)
     }
 
-    /// Forces what lies under each stroke to exactly its color, whatever it is called: one force for each color of the strokes, the
-    /// largest first, as [`exact`](Self::exact) but for where it acts. A stroke is spread over the object that it lies on, and strokes
-    /// compete for cells ([`Spread`]); a stroke much thinner than a cell of 8 pixels may find nothing, and a note says so. Attach all
-    /// of them to a request.
+    /// Forces the object under each stroke to exactly the stroke's color, without a phrase for the object.
+    ///
+    /// There is one force for each color of the strokes, the largest first; attach all of them to a request. Each force
+    /// works like [`exact`](Self::exact), except for its saliency. A stroke is spread over the object that it lies on,
+    /// and strokes compete for cells ([`Spread`]). A stroke much thinner than a cell of 8 pixels may find nothing, and
+    /// a note says so.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -129,7 +137,7 @@ impl ColorForce {
     /// ```
     ///
     /// # Errors
-    /// As [`Strokes::colors`].
+    /// The errors of [`Strokes::colors`].
     pub fn painted(strokes: &Strokes) -> Result<Vec<Self>> {
         let (colors, places): (Vec<Rgb>, Vec<Array2<f32>>) = strokes.colors()?.into_iter().unzip();
         let regions: Vec<Region> = places.into_iter().map(Region::new).collect();
@@ -142,18 +150,20 @@ impl ColorForce {
         Ok(colors.into_iter().zip(&regions).enumerate().map(force).collect())
     }
 
-    /// Forces `phrase` to the color that it has in a reference, texture kept: [`exact`](Self::exact) with the median color of the
-    /// phrase's region there. The force is repeated from files by its color, without the reference.
+    /// Forces `phrase` to the color that it has in a reference, and keeps the texture. The force is
+    /// [`exact`](Self::exact) with the median color of the phrase's region in the reference. Files repeat the force by
+    /// its color, without the reference.
     ///
     /// # Errors
-    /// As [`Reference::color`].
+    /// The errors of [`Reference::color`].
     pub fn like(reference: &Reference, phrase: impl Into<String>) -> Result<Self> {
         let phrase = phrase.into();
         let color = reference.color(&phrase)?;
         Ok(Self::exact(phrase, color))
     }
 
-    /// Forces some of the phrase's places in the prompt, as [`exact`](Self::exact) does all of them: of two hats, `Occurrence::Nth(1)` is the second.
+    /// Forces some of the phrase's places in the prompt, where [`exact`](Self::exact) forces all of them. With two hats
+    /// in the prompt, `Occurrence::Nth(1)` is the second.
     pub fn exact_at(phrase: impl Into<String>, color: Rgb, occurrence: Occurrence) -> Self {
         let phrase = phrase.into();
         let competition = Competition::new(&phrase, color, occurrence);
@@ -165,27 +175,29 @@ impl ColorForce {
 
 /// # Where it acts
 impl ColorForce {
-    /// Another way to find what is to be forced.
+    /// Sets another saliency to find the region to force.
     pub fn saliency(mut self, saliency: impl Saliency + 'static) -> Self {
         self.saliency = Finder::Given(Box::new(saliency));
         self
     }
 
-    /// The saliency of the method as it was published, with its second prompt: attention to the phrase plus where the prediction changes
-    /// if `word` ("pink") stands before the phrase; maps are in 0..=2. One more evaluation of the model per step.
+    /// Sets the published saliency with a second prompt: attention to the phrase plus the change of the prediction if
+    /// `word` ("pink") stands before the phrase. Maps are in 0..=2. The second prompt costs one more evaluation of the
+    /// model per step.
     pub fn alternative_saliency(self, word: impl Into<String>) -> Self {
         let phrase = self.settings.phrase.clone();
         self.saliency((Daam::of(&phrase), Differential::of(phrase, word)))
     }
 
-    /// Saliency from which on a cell is forced, 0..=`range()` of the saliency: .1 to .3 is useful, lower for large
-    /// things; or [`Cutoff::Auto`].
+    /// Sets the saliency from which on a cell is forced, 0..=`range()` of the saliency, or [`Cutoff::Auto`]. Useful
+    /// values are .1 to .3, lower for large objects.
     pub fn saliency_cutoff(mut self, cutoff: impl Into<Cutoff>) -> Self {
         self.settings.cutoff = cutoff.into();
         self
     }
 
-    /// Names the phrases that an exact force tells its own apart from, if not from every other word of the prompt.
+    /// Sets the phrases that compete with the phrase of an exact force. By default, every other word of the prompt
+    /// competes.
     ///
     /// ```
     /// use impasto::Rgb;
@@ -199,13 +211,13 @@ impl ColorForce {
         self.looking_otherwise("among", |competition| competition.among = among)
     }
 
-    /// Phrases of the prompt that an exact force does not tell its phrase apart from, such as the "ponytail" that "hair" is to be forced
-    /// with.
+    /// Excludes phrases of the prompt from competition with the phrase of an exact force. An example is a "ponytail"
+    /// that is to be forced with the "hair".
     ///
     /// ```
     /// use impasto::Rgb;
     /// use impasto::methods::ColorForce;
-    /// let hair = ColorForce::exact("hair", Rgb(72, 61, 139)).except(["hair bow"]); // the bow too
+    /// let hair = ColorForce::exact("hair", Rgb(72, 61, 139)).except(["hair bow"]); // forces the bow too
     /// ```
     pub fn except<P: Into<String>>(self, phrases: impl IntoIterator<Item = P>) -> Self {
         let except = phrases.into_iter().map(Into::into).collect();
@@ -223,13 +235,13 @@ impl ColorForce {
         self
     }
 
-    /// Forces only inside a region: the mask that saliency makes is multiplied by it.
+    /// Forces only inside a region: the mask of the saliency is multiplied by the region.
     pub fn mask(mut self, region: Region) -> Self {
         self.settings.mask = Some(region);
         self
     }
 
-    /// Forces under the maps of an earlier run, in one pass; where those have none, nothing is forced.
+    /// Forces under the maps of an earlier run, in one pass. Steps without a recorded map are not forced.
     pub fn replay(mut self, maps: Recorded) -> Self {
         self.settings.options.first_pass = None;
         self.saliency(maps)
@@ -238,14 +250,14 @@ impl ColorForce {
 
 /// # How strongly and when it acts
 impl ColorForce {
-    /// c, the variance of the color's Gaussian in squared latent units: small is strong. Above 0; 15 to 70 is useful,
-    /// below that regions turn into solid blocks.
+    /// Sets c, the variance of the color's Gaussian in squared latent units; a smaller c forces more strongly. c is
+    /// above 0. Useful values are 15 to 70; below that, regions turn into solid blocks.
     pub fn color_var(mut self, color_var: f64) -> Self {
         self.settings.color_var = color_var;
         self
     }
 
-    /// Forces the steps of this window only. Above timestep 700 maps say little yet. Default: timesteps 0..=700; with
+    /// Forces only the steps in this window. Above timestep 700, maps say little. Default: timesteps 0..=700; with
     /// [`exact`](Self::exact) 0..=250.
     pub fn window(mut self, window: Window) -> Self {
         self.settings.window = window;
@@ -267,9 +279,11 @@ impl ColorForce {
 
 /// # What it leaves alone
 impl ColorForce {
-    /// Leaves alone what `phrase` names, found by competition among what the prompt names
-    /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850; may be said several times. Where the force's own map is ahead, the force has the
-    /// cell, unless [`ForceOptions::protect_mode`] says `Always`.
+    /// Protects the object that `phrase` names; may be called several times.
+    ///
+    /// The object is found by competition among the phrases of the prompt
+    /// ([`Refine::Contrast`](saliency::Refine::Contrast)) at timesteps up to 850. Cells where the force's own map is
+    /// ahead are forced, unless [`ForceOptions::protect_mode`] is `Always`.
     pub fn protect(mut self, phrase: impl Into<String>) -> Self {
         let phrase = phrase.into();
         let look = Daam::competing(&phrase).tune(|options| options.against = vec![self.settings.phrase.clone()]);
@@ -281,8 +295,9 @@ impl ColorForce {
         self
     }
 
-    /// Leaves alone where `saliency` is `cutoff` or more and, unless [`ForceOptions::protect_mode`] says `Always`, at least
-    /// the force's own; `name` is how messages call it.
+    /// Protects the cells where `saliency` is `cutoff` or more and at least the force's own saliency. If
+    /// [`ForceOptions::protect_mode`] is `Always`, the force's own saliency does not count. Messages call the cells
+    /// `name`.
     pub fn protect_where(
         mut self,
         name: impl Into<String>,
@@ -296,7 +311,8 @@ impl ColorForce {
 
 /// # Reading the run afterwards
 impl ColorForce {
-    /// What the last run did: the color that was painted, the masks and strengths of every forced step, warnings.
+    /// Returns the report of the last run: the painted color, warnings, and mask areas and strengths of every forced
+    /// step.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first run.
@@ -305,7 +321,8 @@ impl ColorForce {
         run.trace.report(&self.settings.phrase, self.settings.color, &run.gold, self.contests()?)
     }
 
-    /// Whom the phrase competed with in each image of the last run, and who was left out; empty for a saliency that tells no words apart.
+    /// Returns the words that the phrase competed with in each image of the last run, and the words that were left out.
+    /// The list is empty for a saliency that tells no words apart.
     ///
     /// # Errors
     /// [`Error::Torch`].

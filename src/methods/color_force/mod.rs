@@ -1,4 +1,4 @@
-//! Color forcing: pulling what a phrase names toward a flat color.
+//! Color forcing, which pulls the object that a phrase names toward a flat color.
 
 mod comparison;
 mod cutoff;

@@ -1,4 +1,4 @@
-//! The options of a force beyond what, where, how strong and when.
+//! The options of a force besides its phrase, color, region, strength and window.
 
 use super::{ColorStat, GoldMode, ProtectMode, Texture};
 use crate::error::{Error, Result};
@@ -8,8 +8,8 @@ use std::fmt;
 
 /// The options of a force that few runs change; [`ColorForce::tune`](super::ColorForce::tune) changes them in place.
 ///
-/// [`ForceOptions::default`] are the options of [`ColorForce::published`](super::ColorForce::published), and
-/// [`ForceOptions::exact`] those of [`ColorForce::exact`](super::ColorForce::exact).
+/// [`ForceOptions::default`] returns the options of [`ColorForce::published`](super::ColorForce::published).
+/// [`ForceOptions::exact`] returns the options of [`ColorForce::exact`](super::ColorForce::exact).
 ///
 /// ```
 /// use impasto::Rgb;
@@ -25,47 +25,54 @@ use std::fmt;
 pub struct ForceOptions {
     /// Shape of the step from saliency to a mask.
     pub edge: MaskEdge,
-    /// Which of several forces gets a cell that all of them claim.
+    /// The rule for a cell that several forces claim.
     pub overlap: Overlap,
-    /// Whether the last step of a run is forced whatever its timestep. Schedules of a few steps may have no step in the
-    /// window; this forces them too.
+    /// Forces the last step of a run even if its timestep is outside the window. A schedule of a few steps may have no
+    /// step in the window; with this option the force still acts.
     pub last_step: bool,
     /// The variance σ² of a step.
     pub step_variance: StepVariance,
     /// Part of a step that the force shifts.
     pub target: ForceTarget,
-    /// Which part of the way to the color the force goes; every choice but `Off` keeps what is drawn on the region.
+    /// The part of the color shift that the force applies. Every choice but `Off` keeps the texture of the region.
     pub texture: Texture,
-    /// Finds the color variance while the picture is made, starting from [`ColorForce::color_var`](super::ColorForce::color_var).
+    /// Adjusts the color variance during the run, starting from
+    /// [`ColorForce::color_var`](super::ColorForce::color_var).
     pub feedback: Option<Feedback>,
-    /// Way in which the latent of the color is made.
+    /// The way in which the latent of the color is made.
     pub gold: GoldMode,
-    /// The number of steps, 1..=1000, whose total strength every run has. With `None`, more steps force more.
+    /// Number of steps, 1..=1000, whose total strength every run gets. With `None`, a run of more steps forces more.
     pub reference_steps: Option<usize>,
-    /// The training timestep, 0..=999, at which a first pass ends; 0 is a whole run, `None` no first pass. The first pass
-    /// runs over the same noise, forces nothing and only looks. The second pass forces under the last map of the first, so
-    /// the mask is known from the first step on, does not flicker and does not follow the force's own effect.
+    /// The training timestep, 0..=999, at which a first pass ends; 0 runs the pass to the end, `None` omits it.
+    ///
+    /// The first pass runs over the same noise, forces nothing and only records the saliency. The second pass forces
+    /// under the last map of the first pass. Its mask is therefore known from the first step on, does not flicker and
+    /// does not follow the force's own effect.
     pub first_pass: Option<f64>,
-    /// Whether masks follow the outlines of the picture instead of the coarse cells of attention. The first pass's map is
-    /// brought to the outlines of the first pass's picture (cells that it covers by half or more are forced), and the
-    /// measured region to those of the measured picture. It costs one more decoding.
+    /// Makes masks follow the outlines of the picture instead of the coarse cells of attention.
+    ///
+    /// The first pass's map is brought to the outlines of the first pass's picture, and cells that it covers by half or
+    /// more are forced. The measured region is brought to the outlines of the measured picture. The option costs one
+    /// more decoding.
     pub outlines: bool,
-    /// Whether the first pass's map loses the cells whose colors in the first pass's picture are far from those of its surest
-    /// cells. It finds a thing of one color, such as what lies under a stroke, and leaves a thing of many colors as it is.
+    /// Lowers the first pass's map in cells whose colors in the first pass's picture are far from those of the surest
+    /// cells. The map of an object of one color, such as the object under a stroke, gains precision. The map of an
+    /// object of many colors changes little.
     #[serde(default)]
     pub alike: bool,
-    /// Rounds of trimming after the last step, 0..=10. A round decodes the picture, measures the region and moves its latent
-    /// by what is missing, because the effect of decoder and texture on a color is not known before.
+    /// Number of rounds of trimming after the last step, 0..=10. A round decodes the picture, measures the region and
+    /// moves its latent by the color error. This corrects the effect of the decoder and the texture on the color, which
+    /// is not known before.
     pub trim: usize,
-    /// Whether trimming may also lessen the texture, a quarter at a time, where the color is not met otherwise: shaded gold has
-    /// no pixels beyond gold that make up for its dark ones. Where the color is met but fewer than .8 of the pixels are within
-    /// CIEDE2000 10 of it, trimming lessens the texture by one quarter.
+    /// Lets trimming reduce the texture by a quarter at a time where the color is not met otherwise. An example is
+    /// shaded gold: no pixels lie beyond gold to balance its dark pixels. If the color is met but fewer than .8 of the
+    /// pixels are within CIEDE2000 10 of it, trimming tries one quarter less texture.
     pub flatten: bool,
-    /// Which color stands for the region when it is measured.
+    /// The statistic that stands for the region's color in measurements.
     pub stat: ColorStat,
-    /// Which side gets a cell that is both forced and protected.
+    /// The rule for a cell that is both forced and protected.
     pub protect_mode: ProtectMode,
-    /// Cells by which protected regions are grown, 0..=16.
+    /// Number of cells by which protected regions grow, 0..=16.
     pub protect_grow: i64,
 }
 
@@ -94,7 +101,7 @@ impl Default for ForceOptions {
 }
 
 impl ForceOptions {
-    /// The options of [`ColorForce::exact`](super::ColorForce::exact).
+    /// Returns the options of [`ColorForce::exact`](super::ColorForce::exact).
     #[must_use]
     pub fn exact() -> Self {
         Self {
@@ -142,7 +149,8 @@ impl ForceOptions {
     }
 }
 
-/// σ² of a step: how much the model's own mean may move. It is what `color_var` is weighed against.
+/// The variance σ² of a step, against which `color_var` is weighed. The variance says how far the model's own mean may
+/// move.
 #[derive(Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum StepVariance {
@@ -151,7 +159,7 @@ pub enum StepVariance {
     NoiseLevel,
     /// The noise level at the step's end, squared.
     NextLevel,
-    /// Any other; 0 or more and finite.
+    /// A function of the step; its values must be finite and 0 or more.
     #[serde(skip)]
     Custom(Box<dyn Fn(&Step) -> f64 + Send>),
 }
@@ -166,16 +174,17 @@ impl fmt::Debug for StepVariance {
     }
 }
 
-/// Part of a step that a force shifts. k is the force's strength at the step, 0..1.
+/// The part of a step that a force shifts. In the formulas, k is the force's strength at the step, 0..1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ForceTarget {
-    /// The step's mean: mean + k·(gold − mean). As the method is described; also shrinks the noise left in the mean.
+    /// The step's mean: mean + k·(gold − mean). This is the method as described; it also shrinks the noise left in the
+    /// mean.
     #[default]
     Mean,
-    /// The clean part of the mean: mean + k·(gold − x0). The noise stays what the model expects.
+    /// The clean part of the mean: mean + k·(gold − x0). The noise keeps the level that the model expects.
     SignalOnly,
-    /// Every prediction of the clean picture, before the solver: x0 + k·(gold − x0). The gentlest.
+    /// Every prediction of the clean picture, before the solver: x0 + k·(gold − x0). This target is the gentlest.
     Denoised,
 }
 
@@ -183,33 +192,41 @@ pub enum ForceTarget {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum MaskEdge {
-    /// 1 where saliency ≥ cutoff, else 0.
+    /// A hard step: 1 where saliency ≥ cutoff, else 0.
     #[default]
     Hard,
     /// A smooth step of half-width h around the cutoff; h > 0.
     Soft(f64),
 }
 
-/// Who gets a cell that several forces claim.
+/// The rule for a cell that several forces claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Overlap {
-    /// All of them, as a product of Gaussians.
+    /// All forces act on the cell, as a product of Gaussians.
     #[default]
     Blend,
-    /// The one with the largest saliency there, of those that say `Winner`; the earlier one on a tie.
+    /// Among the forces with `Winner`, the force with the largest saliency in the cell acts; on a tie, the earlier
+    /// force.
     Winner,
 }
 
-/// Makes a force stronger while its color is far off, and slowly weaker once it is met: after each forced step the color of the
-/// clean picture is measured under the mask, as the model sees it without the force, and changes the next step's color
-/// variance: u = clip((e − goal)/span, −1, 1), times `relax` if negative, and c ← c·exp(−gain·u).
+/// Feedback that makes a force stronger while its color is far off, and slowly weaker once the color is met.
 ///
-/// The color is seen by a linear map from latents to linear light, fitted to the latents of 64 flat colors when a run begins: exact
-/// for flat regions, and free. Where it fits badly, c stays as it is, with a warning. c begins within `limits`; masks of fewer than 8
-/// cells are not measured; c stays once the color was met three times late, and returns to its best if it gets worse four times in a row.
+/// After each forced step, the color of the model's clean picture without the force is measured under the mask. The
+/// color's CIEDE2000 e changes the color variance c of the next step: `c ← c·exp(−gain·u)`. Here
+/// `u = clip((e − goal)/span, −1, 1)`, times `relax` if negative.
 ///
-/// With [`Texture::Off`](Texture::Off) c stays above 15: below, regions turn into solid blocks.
+/// A linear map from latents to linear light gives the color. The map is fitted to the latents of 64 flat colors when a
+/// run begins. The map is exact for flat regions and costs nothing during the run. Further rules:
+///
+/// - If the map fits badly, c stays as it is, with a warning.
+/// - c begins within `limits`.
+/// - Masks of fewer than 8 cells are not measured.
+/// - Once the color was met three times in a row and the timestep is below 100, c is frozen.
+/// - If the color gets worse four times in a row although c fell, c returns to its best value and is frozen.
+///
+/// With [`Texture::Off`](Texture::Off), c stays at 15 or above, because smaller values turn regions into solid blocks.
 ///
 /// ```
 /// use impasto::methods::ColorForce;
@@ -223,13 +240,13 @@ pub enum Overlap {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Feedback {
-    /// CIEDE2000 to come to, .1..=20.
+    /// Target CIEDE2000, .1..=20.
     pub goal: f64,
-    /// CIEDE2000 above the goal from which on c changes as fast as it can; above 0.
+    /// CIEDE2000 above the goal from which on c changes at its full rate; above 0.
     pub span: f64,
-    /// The largest change of the strength c in one step: a factor of e^gain. Above 0, up to 2.
+    /// Largest change of c in one step, as the exponent of a factor e^gain. Above 0, up to 2.
     pub gain: f64,
-    /// The speed at which c grows, as a share of the speed at which it falls: 0..=1. At 0 it never grows.
+    /// Speed at which c grows, as a share of the speed at which c falls: 0..=1. At 0, c never grows.
     pub relax: f64,
     /// Smallest and largest c; above 0.
     pub limits: (f64, f64),

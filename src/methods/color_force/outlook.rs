@@ -1,4 +1,4 @@
-//! The outlook of a force: how well a first pass suits it, so that a run of several candidates finishes the best of them.
+//! The outlook of a force: a rating of first passes, so that a run with several candidates finishes the best one.
 
 use super::ColorForce;
 use super::comparison::{compare, undecided};
@@ -7,12 +7,14 @@ use crate::conditioning::Codec;
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Shares of a picture within which a region may be the thing that was asked for.
+/// Range of shares of the picture that a region of the object asked for can cover.
 const PLAUSIBLE: std::ops::RangeInclusive<f64> = 0.001..=0.8;
 
 impl ColorForce {
-    /// Rates each image of a first pass, 0..=1: cells are decided, and the mask ends where its thing ends. 0 for a mask that is
-    /// hardly there, or nearly everywhere. `seen` is the first pass's last clean latent, [n, 4, h, w].
+    /// Rates each image of a first pass, 0..=1. `seen` is the first pass's last clean latent, [n, 4, h, w].
+    ///
+    /// A rating is high if the cells are decided and the mask ends where its object ends. A mask that covers almost
+    /// nothing or almost everything has rating 0.
     pub(super) fn promises(&self, seen: &Tensor, codec: &dyn Codec) -> Result<Vec<f64>> {
         let promise = |image: i64| match self.first_pass_maps(Some(seen), Some(image), codec)? {
             Some(maps) => self.promise(&maps, codec.cell()),

@@ -1,4 +1,4 @@
-//! What a force must leave alone.
+//! Protected objects, which a force leaves alone.
 
 use super::Cutoff;
 use crate::error::Result;
@@ -6,14 +6,14 @@ use crate::saliency::Saliency;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Who has a cell that is both to be forced and to be left alone.
+/// The rule for a cell that is both forced and protected.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ProtectMode {
-    /// What is protected, where its saliency is at least that of what is forced.
+    /// Protects the cell where the protected object's saliency is at least that of the forced object.
     #[default]
     Compete,
-    /// What is protected.
+    /// Always protects the cell.
     Always,
 }
 
@@ -22,7 +22,7 @@ pub(super) struct Protected {
     pub phrase: String,
     pub saliency: Box<dyn Saliency>,
     pub cutoff: Cutoff,
-    /// The images' last cutoffs, [n, 1, 1, 1].
+    /// The last cutoff of each image, [n, 1, 1, 1].
     levels: Option<Tensor>,
 }
 
@@ -31,13 +31,13 @@ impl Protected {
         Self { phrase, saliency, cutoff, levels: None }
     }
 
-    /// Another run begins.
+    /// Forgets the cutoffs of the last run.
     pub(super) fn forget(&mut self) {
         self.levels = None;
     }
 
-    /// Takes its cells, grown by `grow` cells, out of `mask`. `map` is its saliency, `forced` that of the force; all are
-    /// [n, 1, h, w].
+    /// Removes the protected cells, grown by `grow` cells, from `mask`. `map` is the saliency of the protected object,
+    /// `forced` that of the force; all are [n, 1, h, w].
     pub(super) fn spare(
         &mut self,
         mask: &Tensor,

@@ -1,4 +1,4 @@
-//! A color force as a recipe.
+//! Conversion between a color force and its recipe.
 
 use super::ColorForce;
 use super::Cutoff;
@@ -10,16 +10,16 @@ use crate::recipe::Recipe;
 use crate::saliency::Saliency;
 use serde::{Deserialize, Serialize};
 
-/// What makes a force again, as it is written.
+/// The recipe of a color force in the form in which it is written.
 #[derive(Serialize)]
 struct Written<'a> {
     settings: &'a Settings,
-    /// `None`: the one that `ColorForce::published` chooses.
+    /// Recipe of the saliency; `None` stands for the saliency that `ColorForce::published` chooses.
     saliency: Option<Recipe>,
     protected: Vec<Spared>,
 }
 
-/// The same, as it is read.
+/// The recipe of a color force in the form in which it is read.
 #[derive(Deserialize)]
 struct Read {
     settings: Settings,
@@ -27,7 +27,7 @@ struct Read {
     protected: Vec<Spared>,
 }
 
-/// A phrase that is left alone.
+/// A protected phrase.
 #[derive(Serialize, Deserialize)]
 struct Spared {
     phrase: String,
@@ -36,7 +36,7 @@ struct Spared {
 }
 
 impl ColorForce {
-    /// Its recipe.
+    /// Returns the recipe of the force.
     pub(super) fn written(&self) -> Result<Recipe> {
         let spared = |protected: &Protected| -> Result<Spared> {
             let Protected { phrase, saliency, cutoff, .. } = protected;
@@ -53,7 +53,7 @@ impl ColorForce {
         Recipe::of("ColorForce", &written)
     }
 
-    /// The force of a recipe.
+    /// Makes the force that a recipe describes.
     pub(crate) fn repeated(recipe: &Recipe) -> Result<Self> {
         let Read { settings, saliency, protected } = recipe.read()?;
         let mut force = Self::published(settings.phrase.clone(), settings.color);

@@ -1,4 +1,4 @@
-//! What a color force did: recorded per forced step, measured in the finished picture.
+//! The report of a color force: its forced steps, and measurements of the finished picture.
 
 use super::comparison::compare;
 use super::gold::Gold;
@@ -15,43 +15,50 @@ use crate::saliency::Competition;
 use serde::Serialize;
 use tch::{Device, Kind, Tensor};
 
-/// CIEDE2000 of a region's mean up to which it is of one color.
+/// CIEDE2000 between a region's mean and the color asked for up to which the region counts as one color.
 const ONE_COLOR: f64 = 5.0;
-/// Share of its pixels near the color from which it is of one color.
+/// Share of pixels near the color from which on a region counts as one color.
 const MOST: f64 = 0.6;
-/// Share of a connected piece below which it was painted in part.
+/// Share of pixels with the color below which a connected piece counts as painted in part.
 const HALF: f64 = 0.5;
-/// Remainder of a region from which on its mask cuts a thing.
+/// Remainder of a region above which its mask cuts an object.
 const CUT: f64 = 0.1;
-/// Undecided cells, as a share of the decided ones of a region, from which on it may be another thing's.
+/// Undecided cells as a share of those above the cutoff; a region with more may belong to another object.
 const DOUBTFUL: f64 = 1.5;
-/// CIEDE2000 from which on a force that is not trimmed has missed.
+/// CIEDE2000 above which a force without trimming has missed the color.
 const MISSED: f64 = 10.0;
 
-/// What a color force did in one run.
+/// The report of a color force in one run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct ColorReport {
-    /// What was forced.
+    /// The phrase that was forced.
     pub phrase: String,
     /// The color that was asked for.
     pub asked: Rgb,
-    /// CIEDE2000 between it and what the VAE can show of it.
+    /// CIEDE2000 between the color asked for and the color that the VAE shows for its latent.
     pub representable_delta_e: f64,
     /// Every forced step, in order.
     pub steps: Vec<ForcedStep>,
-    /// What came out, for every image in which something was forced; empty if the pictures were not decoded.
+    /// Measured colors, for every image in which something was forced; empty if the pictures were not decoded.
     pub painted: Vec<PaintedColor>,
-    /// What trimming did, for every image in which something was forced; empty without trimming.
+    /// Effects of trimming, for every image in which something was forced; empty without trimming.
     pub trimmed: Vec<Trimmed>,
-    /// Was the color met in every image? The region's median is within CIEDE2000 2 of it, its mean within 5, and .6 of its pixels within 10
-    /// (the median says nothing of the half that has other colors, and the mean of two colors is a third one), and so is half of each of its
-    /// connected pieces ([`PaintedColor::least_covered`]); the mask does not cut its thing ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]). A clean mask on the wrong thing is not noticed: the masks
-    /// show it.
+    /// True if all of these conditions hold in every image:
+    ///
+    /// - The region's color by [`ForceOptions::stat`](super::ForceOptions::stat) is within CIEDE2000 2 of the color
+    ///   asked for, and the region's mean is within 5.
+    /// - At least .6 of the region's pixels are within CIEDE2000 10. A median ignores the half with other colors, and
+    ///   the mean of two colors is a third one, so pixels count too.
+    /// - At least half of the pixels of each connected piece are within CIEDE2000 10 ([`PaintedColor::least_covered`]).
+    /// - The mask does not cut its object ([`PaintedColor::remainder`]) and is decided ([`PaintedColor::undecided`]).
+    ///
+    /// A clean mask on the wrong object is not noticed; the masks show it.
     pub converged: bool,
-    /// Whom the phrase competed with in each image, and who was left out; empty for a saliency that tells no words apart.
+    /// Words that the phrase competed with in each image, and words that were left out; empty for a saliency that tells
+    /// no words apart.
     pub competitions: Vec<Competition>,
-    /// What the user should know.
+    /// Warnings about the run.
     pub warnings: Vec<ColorWarning>,
 }
 
@@ -71,40 +78,41 @@ pub struct ForcedStep {
     pub strength: f64,
     /// Share of the picture that the mask covers, per image.
     pub areas: Vec<f64>,
-    /// Is the saliency of any image the same everywhere?
+    /// True if the saliency of any image is the same everywhere.
     pub flat: bool,
 }
 
-/// The color of the forced region in one finished picture: the cells that at least half of the forced steps had in
-/// their mask.
+/// The color of the forced region in one finished picture. The region is the cells that were in the mask of at least
+/// half of the forced steps.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PaintedColor {
     /// Index of the picture in the batch.
     pub image: usize,
-    /// Its color, as [`ForceOptions::stat`](super::ForceOptions::stat) says: by default the mean in linear light.
+    /// The region's color by [`ForceOptions::stat`](super::ForceOptions::stat); by default the mean in linear light.
     pub color: Rgb,
-    /// CIEDE2000 to the color asked for.
+    /// CIEDE2000 between the region's color and the color asked for.
     pub delta_e: f64,
-    /// CIEDE2000 of the region's mean in linear light, whatever [`ForceOptions::stat`](super::ForceOptions::stat) says.
+    /// CIEDE2000 between the region's mean in linear light and the color asked for, for every
+    /// [`ForceOptions::stat`](super::ForceOptions::stat).
     pub mean_delta_e: f64,
     /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
     pub coverage: f64,
     /// Share of the picture that the region covers.
     pub area: f64,
-    /// Pixels beside the region that still have the color that the region had before, as a share of the region's: above .1 the mask cuts
-    /// its thing. `None` unless there was a first pass to compare with.
+    /// Pixels beside the region that still have the region's old color, as a share of the region's pixels. Above .1 the
+    /// mask cuts its object. `None` unless there was a first pass to compare with.
     pub remainder: Option<f64>,
-    /// The region and its remainder fall into connected pieces, such as two eyes: of each the share of its pixels within CIEDE2000 10 of
-    /// the color asked for, and of these the least. `None` as `remainder`.
+    /// Smallest share of pixels within CIEDE2000 10 of the color asked for among the connected pieces, such as two
+    /// eyes. The pieces are those of the region and its remainder together. `None` if `remainder` is `None`.
     pub least_covered: Option<f64>,
-    /// Cells whose saliency is near the cutoff, as a share of those above it: above 1.5 the map hardly says where the thing is. `None` unless
-    /// words competed in a first pass.
+    /// Cells whose saliency is near the cutoff, as a share of those above it. Above 1.5 the map hardly locates the
+    /// object. `None` unless words competed in a first pass.
     pub undecided: Option<f64>,
 }
 
 impl PaintedColor {
-    /// Of a region's pixels, [3, pixels] in -1..=1.
+    /// Measures a region's pixels, [3, pixels] in -1..=1.
     fn new(image: usize, pixels: &Tensor, area: f64, stat: ColorStat, asked: Rgb) -> Result<Self> {
         let measured = measure(pixels, stat, asked)?;
         Ok(Self {
@@ -125,30 +133,31 @@ impl PaintedColor {
         self.delta_e <= MET && self.mean_delta_e <= ONE_COLOR && self.coverage >= MOST && !halved
     }
 
-    /// Does the map hardly say where the thing is?
+    /// Returns true if the map hardly locates the object.
     fn is_undecided(&self) -> bool {
         self.undecided.is_some_and(|undecided| undecided > DOUBTFUL)
     }
 
-    /// Does the region end within a thing?
+    /// Returns true if the region ends within an object.
     fn is_cut(&self) -> bool {
         self.remainder.is_some_and(|remainder| remainder > CUT)
     }
 }
 
-/// Everything one run leaves behind.
+/// The record of everything that a force does in one run.
 #[derive(Debug)]
 pub(super) struct Trace {
     images: i64,
     cell: i64,
     steps: Vec<ForcedStep>,
-    /// Per forced step [n, h, w] f32 on the CPU.
+    /// Masks of the forced steps, [n, h, w] f32 on the CPU; `saliency` has the same shape.
     masks: Vec<Tensor>,
     saliency: Vec<Tensor>,
     seen: Seen,
     painted: Vec<PaintedColor>,
     trimmed: Vec<Trimmed>,
-    /// Undecided cells of each image's map in the first pass, if words competed.
+    /// Undecided cells of each image's map in the first pass, as a share of those above the cutoff; empty unless words
+    /// competed.
     pub undecided: Vec<f64>,
     warnings: Vec<ColorWarning>,
 }
@@ -166,7 +175,7 @@ impl Trace {
         }
     }
 
-    /// What was doubtful before the run, then what the steps show.
+    /// Returns the recorded warnings, then those that follow from the steps and from the measurements.
     pub(super) fn warnings(&self) -> Vec<ColorWarning> {
         let of = self.steps.len();
         let count = |doubtful: &dyn Fn(&ForcedStep) -> bool| self.steps.iter().filter(|step| doubtful(step)).count();
@@ -177,7 +186,7 @@ impl Trace {
             let area = |step: &ForcedStep| step.areas.get(image).copied().unwrap_or_default();
             let empty = count(&|step| area(step) == 0.0);
             warnings.extend((empty > 0).then_some(ColorWarning::EmptyMask { image, steps: empty, of }));
-            // Where saliency is the same everywhere on purpose, a full mask is too.
+            // A saliency that is the same everywhere on purpose makes a full mask, which needs no warning.
             let large = count(&|step| area(step) > 0.8 && !step.flat);
             warnings.extend((large > 0).then_some(ColorWarning::LargeMask { image, steps: large, of }));
         }
@@ -204,7 +213,8 @@ impl Trace {
         warnings
     }
 
-    /// Records a forced step. `mask` and `saliency` are [n, 1, h, w], `x0` is the clean latent before the force, [n, 4, h, w].
+    /// Records a forced step. `mask` and `saliency` are [n, 1, h, w]; `x0` is the clean latent before the force,
+    /// [n, 4, h, w].
     pub(super) fn push(&mut self, step: ForcedStep, mask: &Tensor, saliency: &Tensor, x0: &Tensor) -> Result<()> {
         self.steps.push(step);
         self.seen.step(x0, mask)?;
@@ -217,7 +227,7 @@ impl Trace {
         Ok(())
     }
 
-    /// Training timesteps of the forced steps.
+    /// Returns the training timesteps of the forced steps.
     pub(super) fn timesteps(&self) -> Vec<f64> {
         self.steps.iter().map(|step| step.timestep).collect()
     }
@@ -230,8 +240,9 @@ impl Trace {
         stacked(&self.saliency)
     }
 
-    /// Where at least half of the forced steps had the mask, [n, h, w] of 0 and 1; `None` if no step was forced. (A single
-    /// step's mask flickers, the last one's most: attention says least when the picture is done.)
+    /// Returns the cells that were in the mask of at least half of the forced steps, [n, h, w] of 0 and 1; `None` if no
+    /// step was forced. A single step's mask flickers, most of all the last one: attention says least when the picture
+    /// is done.
     pub(super) fn region(&self) -> Result<Option<Tensor>> {
         if self.masks.is_empty() {
             return Ok(None);
@@ -240,7 +251,7 @@ impl Trace {
         Ok(Some(mean.f_ge(0.5)?.f_to_kind(Kind::Float)?))
     }
 
-    /// The latent that will be decoded, [n, 4, h, w].
+    /// Keeps the latent that will be decoded, [n, 4, h, w].
     pub(super) fn finished(&mut self, latent: &Tensor) {
         self.seen.latent = Some(latent.shallow_clone());
     }
@@ -309,7 +320,7 @@ impl Trace {
         })
     }
 
-    /// The report for files: figures, colors and curves, and the mask of every forced step and image.
+    /// Returns the report for files: figures, colors and curves, and the mask of every forced step and image.
     pub(super) fn summary(
         &self,
         phrase: &str,
@@ -358,7 +369,7 @@ fn stacked(steps: &[Tensor]) -> Result<Tensor> {
 mod tests {
     use super::*;
 
-    /// A region that has each color on so many pixels.
+    /// A region that has each color on the given number of pixels.
     fn painted(colors: &[(Rgb, i64)], stat: ColorStat, asked: Rgb) -> Result<PaintedColor> {
         let of = |&(Rgb(r, g, b), count): &(Rgb, i64)| {
             let color = Tensor::from_slice(&[r, g, b]).to_kind(Kind::Float) / 127.5 - 1.0;
@@ -368,14 +379,14 @@ mod tests {
     }
 
     #[test]
-    fn a_region_of_several_colors_is_not_met_whatever_they_make_together() -> Result<()> {
+    fn region_of_several_colors_is_not_met() -> Result<()> {
         let (red, blue, purple) = (Rgb(255, 0, 0), Rgb(0, 0, 255), Rgb(188, 0, 188));
-        // Together they are purple, and none of them is.
+        // The mean of red and blue is purple, but no pixel is.
         let halves = painted(&[(red, 50), (blue, 50)], ColorStat::Mean, purple)?;
         assert!(halves.delta_e < 1.0 && halves.coverage == 0.0 && !halves.is_met(), "{halves:?}");
         let thirds = painted(&[(red, 40), (purple, 20), (blue, 40)], ColorStat::Median, purple)?;
         assert!(thirds.delta_e < 1.0 && thirds.mean_delta_e < 1.0 && !thirds.is_met(), "{thirds:?}");
-        // Its median is red, and a third of it blue.
+        // The median is red although a third of the region is blue.
         let collar = painted(&[(red, 65), (blue, 35)], ColorStat::Median, red)?;
         assert!(collar.delta_e == 0.0 && collar.coverage > 0.5 && !collar.is_met(), "{collar:?}");
         let plain = painted(&[(red, 80), (Rgb(200, 20, 20), 20)], ColorStat::Median, red)?; // a crease

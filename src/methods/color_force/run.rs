@@ -10,14 +10,14 @@ pub(super) struct Forcing {
     pub gold: Gold,
     /// The user's mask at latent resolution, [1, 1, h, w].
     pub mask: Option<Tensor>,
-    /// Is the step inside the window? A step is, or is not, with all its evaluations.
+    /// True if the step is inside the window, for all evaluations of the step.
     pub active: bool,
     pub source: MapSource,
-    /// The images' last cutoffs, [n, 1, 1, 1].
+    /// The last cutoff of each image, [n, 1, 1, 1].
     pub levels: Option<Tensor>,
     pub feedback: Option<Controlled>,
     pub trace: Trace,
-    /// The image of the first pass that this run goes on with; `None`: of all of them.
+    /// The image of the first pass that this run continues; `None` for all images.
     pub candidate: Option<i64>,
 }
 
@@ -33,12 +33,13 @@ pub(super) enum MapSource {
 
 /// The maps that a first pass found, [n, 1, h, w] each.
 pub(super) struct Maps {
-    /// The region to color, along outlines if the settings ask for that.
+    /// The map of the region to color, which follows outlines if the settings ask for that.
     pub own: Tensor,
-    /// The region before it follows outlines, for comparison with the protected things, whose maps follow none.
+    /// The map before it is brought to outlines. It is compared with the maps of the protected objects, which follow no
+    /// outlines.
     pub found: Tensor,
-    /// The maps of the protected things.
+    /// The maps of the protected objects.
     pub others: Vec<Option<Tensor>>,
-    /// The first pass's picture, [n, 3, H, W] in -1..=1; `None` if masks follow no outlines.
+    /// The first pass's picture, [n, 3, H, W] in -1..=1; `None` unless masks follow outlines or colors.
     pub picture: Option<Tensor>,
 }

@@ -1,11 +1,11 @@
-//! The color of a forced region step by step, for people to look at.
+//! The color of a forced region at every step, for reports.
 
 use crate::color::Rgb;
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// What is kept of a run: a few numbers a step. Colors are made of them when somebody asks, by the linear map from latents to
-/// colors that fits this very picture best: decoding every step would cost more than the run.
+/// A record of a few numbers per step, from which the colors of a run are computed on request. The colors come from the
+/// linear map from latents to colors that fits this picture best. Decoding every step would cost more than the run.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// Mean of the clean latent under each step's mask, [n, 4].
@@ -16,25 +16,26 @@ pub(super) struct Seen {
     small: Option<Tensor>,
 }
 
-/// Keeps the fit of a picture of one color from dividing by 0.
+/// Ridge term that keeps the fit from dividing by 0 for a picture of one color.
 const RIDGE: f64 = 1e-3;
 
 impl Seen {
-    /// `x0` [n, 4, h, w], `mask` [n or 1, 1, h, w].
+    /// Records a step: `x0` is [n, 4, h, w], `mask` is [n or 1, 1, h, w].
     pub(super) fn step(&mut self, x0: &Tensor, mask: &Tensor) -> Result<()> {
         let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), false, Kind::Float);
         self.means.push(cells(&x0.f_mul(mask)?)?.f_div(&cells(mask)?)?);
         Ok(())
     }
 
-    /// The decoded picture, [n, 3, H, W] in about -1..=1.
+    /// Keeps the decoded picture, [n, 3, H, W] in about -1..=1, at the latent's size.
     pub(super) fn picture(&mut self, picture: &Tensor) -> Result<()> {
         let Some((_, _, h, w)) = self.latent.as_ref().map(Tensor::size4).transpose()? else { return Ok(()) };
         self.small = Some(picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?);
         Ok(())
     }
 
-    /// One image's color at every step; `None` where nothing was under the mask. Empty if there is no picture.
+    /// Returns one image's color at every step; `None` for a step with an empty mask. The list is empty without a
+    /// picture.
     pub(super) fn colors(&self, image: i64) -> Result<Vec<Option<Rgb>>> {
         let (Some(latent), Some(small)) = (&self.latent, &self.small) else { return Ok(Vec::new()) };
         if self.means.is_empty() {

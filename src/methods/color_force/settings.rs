@@ -1,4 +1,4 @@
-//! What the user of a force asked for.
+//! The settings of a force.
 
 use super::gold::Gold;
 use super::options::{ForceOptions, MaskEdge, StepVariance};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use tch::{Kind, Tensor};
 
-/// What the user asked for.
+/// The settings of a force, as the user chose them.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Settings {
     pub phrase: String,
@@ -25,16 +25,17 @@ pub(super) struct Settings {
     pub options: ForceOptions,
 }
 
-/// A force this much surer than the step is a block of color; beyond it f32 overflows.
+/// Largest weight of a force relative to the step. A force of this weight paints a block of color, and larger weights
+/// overflow f32.
 const LARGEST_WEIGHT: f64 = 1e6;
 
 impl Settings {
-    /// Is a step forced?
+    /// Returns true if a step is forced.
     pub(super) fn covers(&self, step: &Step) -> bool {
         self.window.contains(step) || (self.options.last_step && step.index + 1 == step.count && step.after == 0)
     }
 
-    /// V of a step.
+    /// Returns the variance V of a step.
     pub(super) fn variance(&self, step: &Step) -> Result<f64> {
         let (from, to) = (step.from.min(LARGEST_LEVEL), step.to.min(LARGEST_LEVEL));
         let variance = match &self.options.step_variance {
@@ -48,19 +49,19 @@ impl Settings {
         Ok(variance)
     }
 
-    /// w = V/c, the force's precision relative to the step's.
+    /// Returns w = V/c, the force's precision relative to the step's.
     pub(super) fn weight(&self, step: &Step, variance: f64, color_var: f64) -> f64 {
         let weight = variance / color_var;
         let weight = match self.options.reference_steps {
-            // Strengths 1 − 1/(1+w) compound over steps; the exponent makes the product that of `reference` steps.
+            // Strengths 1 − 1/(1+w) compound over steps; the exponent gives every run the total of `reference` steps.
             Some(reference) => (1.0 + weight).powf(reference as f64 / step.nominal.max(1) as f64) - 1.0,
             None => weight,
         };
         weight.min(LARGEST_WEIGHT)
     }
 
-    /// The mask that a saliency map makes, both [n, 1, h, w]; `levels` are the images' cutoffs, [n, 1, 1, 1], `region` is the
-    /// user's.
+    /// Makes the mask of a saliency map, both [n, 1, h, w]. `levels` are the images' cutoffs, [n, 1, 1, 1]; `region` is
+    /// the user's mask.
     pub(super) fn mask(&self, map: &Tensor, levels: &Tensor, region: Option<&Tensor>) -> Result<Tensor> {
         let mask = match self.options.edge {
             MaskEdge::Hard => map.f_ge_tensor(levels)?.f_to_kind(Kind::Float)?,
@@ -76,7 +77,7 @@ impl Settings {
         })
     }
 
-    /// Is every number in its range?
+    /// Checks that every number is in its range.
     pub(super) fn check(&self) -> Result<()> {
         if !(self.color_var.is_finite() && self.color_var > 0.0) {
             return Err(Error::parameter("color_var", self.color_var, "a number above 0; 15 to 70 is useful"));
@@ -86,7 +87,7 @@ impl Settings {
         self.options.check()
     }
 
-    /// Warnings before the run.
+    /// Returns the warnings that are known before the run.
     pub(super) fn doubts(&self, setup: &Setup<'_>, range: f64, gold: &Gold) -> Vec<ColorWarning> {
         let unreachable = match self.cutoff {
             Cutoff::At(cutoff) if cutoff > range => Some(cutoff),
@@ -94,7 +95,7 @@ impl Settings {
         };
         let doubts = [
             (unreachable.is_some(), ColorWarning::CutoffOutOfReach { cutoff: unreachable.unwrap_or_default(), range }),
-            // What keeps the texture does not turn into a block.
+            // A force that keeps the texture turns no region into a solid block.
             (
                 self.options.texture == Texture::Off && !(10.0..=200.0).contains(&self.color_var),
                 ColorWarning::UnusualVariance { color_var: self.color_var },

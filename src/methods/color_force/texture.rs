@@ -1,23 +1,25 @@
-//! Moving a color without flattening what it is on.
+//! The part of a color shift that a force applies, which can leave the texture as it is.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Which part of the way to the color a force goes: d = gold − base, cell by cell.
+/// The part of the color shift d = gold − base that a force applies, cell by cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Texture {
-    /// All of it: the region becomes flat, as the method is described.
+    /// The whole shift: the region becomes flat, as the method is described.
     #[default]
     Off,
-    /// Its mean over the mask, Σ m·d / Σ m per channel and image: the region's mean moves as far as it would, and what varies
-    /// around it stays as it is.
+    /// The shift's mean over the mask, Σ m·d / Σ m per channel and image. The region's mean moves as far as with the
+    /// whole shift, and the variation around the mean stays.
     MaskedMean,
-    /// Its slow part, G∗(m·d) / (G∗m) with a Gaussian of this many cells (above 0; 2 is usual): what is finer stays.
+    /// The shift's low frequencies, G∗(m·d) / (G∗m), where G is a Gaussian of this many cells (above 0; 2 is usual).
+    /// Finer detail stays.
     LowPass(f64),
-    /// The same with a Gaussian of this share of the latent's shorter side, above 0 and up to 1: whatever the picture's size, of two
-    /// bows in different colors each comes to the color, and folds and shades stay. 1/16 is usual.
+    /// The shift's low frequencies as in [`LowPass`](Self::LowPass), with a Gaussian of this share of the latent's
+    /// shorter side, above 0 and up to 1; 1/16 is usual. At every picture size, two bows in different colors each reach
+    /// the color, while folds and shades stay.
     Local(f64),
 }
 
@@ -34,14 +36,14 @@ impl Texture {
         }
     }
 
-    /// The part of `way`, [n, c, h, w], under `mask`, [n, 1, h, w].
+    /// Returns this part of the whole shift `way`, [n, c, h, w], under `mask`, [n, 1, h, w].
     pub(super) fn part(self, way: &Tensor, mask: &Tensor) -> Result<Tensor> {
         const CELLS: [i64; 2] = [2, 3];
         Ok(match self {
             Self::Off => way.shallow_clone(),
             Self::MaskedMean => {
                 let sum = |x: &Tensor| x.f_sum_dim_intlist(CELLS.as_slice(), true, Kind::Float);
-                // An empty mask moves nothing; it must not make 0/0 of it.
+                // An empty mask moves nothing, and the clamp prevents 0/0.
                 sum(&way.f_mul(mask)?)?.f_div(&sum(mask)?.f_clamp_min(1e-6)?)?.f_expand_as(way)?
             }
             Self::LowPass(sigma) => slow(way, mask, sigma)?,
@@ -53,13 +55,14 @@ impl Texture {
     }
 }
 
-/// G∗(m·d) / (G∗m) with a Gaussian of `sigma` cells.
+/// Returns the low frequencies of a shift, G∗(m·d) / (G∗m), with a Gaussian of `sigma` cells.
 fn slow(way: &Tensor, mask: &Tensor, sigma: f64) -> Result<Tensor> {
     Ok(blur(&way.f_mul(mask)?, sigma)?.f_div(&blur(mask, sigma)?.f_add_scalar(1e-6)?)?)
 }
 
-/// A Gaussian of `sigma` cells over [n, c, h, w], cut off at three sigmas; zeros outside. An image of a batch comes out as it does
-/// alone, to the bit: convolutions round by their batch.
+/// Blurs [n, c, h, w] with a Gaussian of `sigma` cells, cut off at three sigmas, with zeros outside. Each image is
+/// convolved alone, because convolutions round differently with the size of the batch. An image of a batch therefore
+/// equals the same image blurred alone, to the bit.
 pub(super) fn blur(x: &Tensor, sigma: f64) -> Result<Tensor> {
     let radius = (3.0 * sigma).ceil() as i64;
     let offsets = Tensor::f_arange_start(-radius, radius + 1, (Kind::Float, x.device()))?;
@@ -114,7 +117,8 @@ mod tests {
         Ok(())
     }
 
-    /// Two squares of different colors, each with a pattern on it, in a mask that they fill; at any size.
+    /// Two halves of different colors, each with stripes, fill the mask. Each half moves by its own shift, at both
+    /// sizes.
     #[test]
     fn of_two_colors_each_goes_its_own_way() -> Result<()> {
         for side in [32, 64] {

@@ -1,4 +1,4 @@
-//! The last touch: what is missing of a color is measured in the picture and added to the latent.
+//! Trimming: a last correction that measures a region's color in the picture and moves the latent by the error.
 
 use super::gold::constant;
 use super::measure::{MET, NEAR, Place, measure, within};
@@ -10,37 +10,43 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-/// What trimming did to one image.
+/// The effect of trimming on one image.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[non_exhaustive]
 pub struct Trimmed {
     /// Index in the batch.
     pub image: usize,
-    /// CIEDE2000 of the region to what was asked for, before.
+    /// CIEDE2000 between the region and the color asked for, before trimming.
     pub before: f64,
-    /// And after.
+    /// CIEDE2000 between the region and the color asked for, after trimming.
     pub after: f64,
-    /// How often the latent was moved.
+    /// Number of rounds in which the latent was moved.
     pub rounds: usize,
-    /// The share of the texture that was left; 1 unless it had to be lessened.
+    /// Share of the texture that is left; 1 unless trimming had to reduce the texture.
     pub texture: f64,
 }
 
-/// CIEDE2000 between a color and what the VAE makes of it from which on no set point reaches the color, so that trimming would only
-/// take time.
+/// Largest CIEDE2000 between a color and its round trip through the VAE at which trimming is tried.
+///
+/// Beyond this limit no set point reaches the color, so trimming would only take time.
 pub(super) const UNSHOWABLE: f64 = 10.0;
-/// CIEDE2000 at which trimming stops: below, nobody sees it.
+/// CIEDE2000 at which trimming stops, because smaller differences are not visible.
 const GOAL: f64 = 0.75;
-/// Shares of the texture that are tried in turn where all of it leaves the color unmet.
+/// Shares of the texture, tried in turn while the color is not met with the full texture.
 const FLATTER: [f64; 3] = [0.75, 0.5, 0.25];
-/// Share of the pixels near the color below which the first of these is tried even if the color is met. No further: an eye has a pupil.
+/// Share of the pixels near the color below which the first share in `FLATTER` is tried even if the color is met.
+///
+/// The other shares are not tried then, because an object may have parts in other colors: an eye has a pupil.
 const ENOUGH: f64 = 0.8;
 
 /// Trims the region `mask` ([h, w] of 0 and 1, not empty) of one image's latent, [1, 4, h, w].
 ///
-/// The set point p moves by what is missing, p ← clip(p + asked − measured) in linear light, and the latent by the difference of
-/// the flat latents of the two, under the mask blurred by a cell. If the color is not met so, the same is done with less and less of the
-/// texture; if it is met but too few of the region's pixels have it, with a quarter less. The best result counts.
+/// The set point p moves by the color error in linear light: p ← clip(p + asked − measured). The latent moves by the
+/// difference between the flat latents of the new and the old set point, under the mask blurred by one cell. Two cases
+/// repeat this with less texture, and the best result counts:
+///
+/// - If the color is not met, three quarters, a half and a quarter of the texture are tried in turn.
+/// - If the color is met but too few of the region's pixels have it, three quarters of the texture are tried.
 pub(super) fn trim(
     latent: &Tensor,
     mask: &Tensor,
@@ -73,10 +79,10 @@ pub(super) fn trim(
     Ok((latent, Trimmed { image, before, after, rounds, texture }))
 }
 
-/// One image's region that is being trimmed.
+/// The trimming of one image's region.
 struct Trim<'a> {
     mask: &'a Tensor,
-    /// [1, 1, h, w] in 0..=1.
+    /// The mask blurred by one cell, [1, 1, h, w] in 0..=1.
     soft: Tensor,
     place: Place,
     /// The color's latent, [1, 4, 1, 1].
@@ -85,18 +91,18 @@ struct Trim<'a> {
     codec: &'a dyn Codec,
 }
 
-/// A trimmed latent, and its region's color as measured in its picture.
+/// A trimmed latent, with the color of its region as measured in the decoded picture.
 struct Attempt {
     latent: Tensor,
-    /// CIEDE2000 to what was asked for.
+    /// CIEDE2000 between the region and the color asked for.
     delta_e: f64,
-    /// Share of the pixels near the color asked for.
+    /// Share of the region's pixels near the color asked for.
     coverage: f64,
     rounds: usize,
 }
 
 impl Attempt {
-    /// A color that is met counts first, then how many of the pixels have it.
+    /// Compares by coverage if both attempts meet the color, and by CIEDE2000 otherwise.
     fn is_better_than(&self, other: &Self) -> bool {
         if self.delta_e.max(other.delta_e) <= MET {
             self.coverage > other.coverage
@@ -107,13 +113,14 @@ impl Attempt {
 }
 
 impl Trim<'_> {
-    /// The region's pixels of a picture, [3, pixels].
+    /// Returns the region's pixels in a picture, [3, pixels].
     fn pixels(&self, picture: &Tensor) -> Result<Tensor> {
         let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
         self.place.pixels(picture)?.ok_or_else(empty)
     }
 
-    /// Moves the set point while that helps, from a latent whose region has these `pixels`, [3, pixels].
+    /// Moves the set point of `latent` as long as the color improves. `pixels`, [3, pixels], are the region's pixels in
+    /// the picture of `latent`.
     fn approach(&self, mut latent: Tensor, mut pixels: Tensor) -> Result<Attempt> {
         let (color, stat) = (self.settings.color, self.settings.options.stat);
         let (mut point, mut here) = (color.to_linear(), self.gold.shallow_clone());
@@ -136,12 +143,12 @@ impl Trim<'_> {
     }
 }
 
-/// The picture of a latent, [3, H, W] in -1..=1, where the mask is.
+/// Decodes a latent to a picture, [3, H, W] in -1..=1, on the mask's device.
 fn decoded(latent: &Tensor, mask: &Tensor, codec: &dyn Codec) -> Result<Tensor> {
     Ok(codec.decode(latent)?.f_to_device(mask.device())?.f_clamp(-1.0, 1.0)?.f_squeeze_dim(0)?)
 }
 
-/// mean + share·(z − mean) in the region, [1, 1, h, w] of 0 and 1.
+/// Reduces the texture in `region`, [1, 1, h, w] of 0 and 1: mean + share·(z − mean).
 fn flattened(latent: &Tensor, region: &Tensor, share: f64) -> Result<Tensor> {
     let cells = |x: &Tensor| x.f_sum_dim_intlist([2i64, 3].as_slice(), true, Kind::Float);
     let mean = cells(&latent.f_mul(region)?)?.f_div(&cells(region)?)?;
@@ -158,7 +165,7 @@ mod tests {
 
     const GRAY: Rgb = Rgb(128, 128, 128);
 
-    /// The latent is the picture, cell by cell.
+    /// A codec whose latent is the picture, cell by cell.
     struct Pixels;
 
     impl Codec for Pixels {
@@ -179,7 +186,8 @@ mod tests {
         }
     }
 
-    /// Trims ten rows of gray pixels, of which the first `others` have a gray of their own.
+    /// Trims ten rows of gray pixels: the first `others` rows have the gray `other`, the remaining rows the gray
+    /// `most`.
     fn trimmed(asked: Rgb, most: u8, (others, other): (i64, u8), flatten: bool) -> Result<Trimmed> {
         let latent = Tensor::full([1, 3, 10, 10], f64::from(most) / 127.5 - 1.0, (Kind::Float, Device::Cpu));
         let _ = latent.narrow(2, 0, others).fill_(f64::from(other) / 127.5 - 1.0);
@@ -193,13 +201,13 @@ mod tests {
 
     #[test]
     fn texture_that_hides_the_color_is_lessened_once() -> Result<()> {
-        // Three rows are CIEDE2000 11 off, and 8 with a quarter less of the texture.
+        // Three rows miss the color by CIEDE2000 11, and by 8 with a quarter less texture.
         let folds = trimmed(GRAY, 128, (3, 100), true)?;
         assert_eq!(folds.texture, 0.75);
         assert!(folds.after <= GOAL, "the color stays met: {folds:?}");
         assert_eq!(trimmed(GRAY, 128, (3, 100), false)?.texture, 1.0, "unless it may not be");
         assert_eq!(trimmed(GRAY, 128, (1, 100), true)?.texture, 1.0, "nine of ten rows have the color");
-        // Black rows stay black, with less texture too: of these nothing is taken.
+        // Black rows stay black with less texture too, so the texture is kept.
         assert_eq!(trimmed(GRAY, 128, (3, 0), true)?.texture, 1.0);
         Ok(())
     }

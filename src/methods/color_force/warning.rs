@@ -1,9 +1,9 @@
-//! Doubts about a force, as sentences.
+//! Warnings about a force, as sentences.
 
 use crate::window::Window;
 use serde::Serialize;
 
-/// A doubt about a force that is no error. Its `Display` is a sentence.
+/// A warning about a force, which is no error. Its `Display` text is a sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum ColorWarning {
@@ -21,7 +21,7 @@ pub enum ColorWarning {
         /// The largest value of a map.
         range: f64,
     },
-    /// `color_var` is far from what is known to work.
+    /// `color_var` is far from the values that are known to work.
     #[error("color_var is {color_var}; below 10 regions turn into solid blocks, above 200 little happens")]
     UnusualVariance {
         /// The variance.
@@ -39,7 +39,7 @@ pub enum ColorWarning {
         /// Training timestep.
         timestep: f64,
     },
-    /// Nothing was above the cutoff.
+    /// No cell reached the cutoff.
     #[error("image {image}: nothing reached the cutoff in {steps} of {of} forced steps; lower saliency_cutoff")]
     EmptyMask {
         /// Index in the batch.
@@ -54,21 +54,21 @@ pub enum ColorWarning {
     LargeMask {
         /// Index in the batch.
         image: usize,
-        /// Number of steps with such a mask.
+        /// Number of steps in which the mask covers more than 80 %.
         steps: usize,
         /// Number of forced steps.
         of: usize,
     },
-    /// An automatic cutoff would have left almost nothing, or almost everything.
+    /// An automatic cutoff was moved because it would have left almost nothing or almost everything.
     #[error("the automatic cutoff was moved to leave between .1 % and 70 % of the picture; look at the masks")]
     AreaClamped,
-    /// The protected things cover most of the forced region.
+    /// The protected objects cover most of the forced region.
     #[error("more than half of the mask is protected and was left alone; look at the masks")]
     MostlyProtected,
-    /// Feedback cannot see colors through this VAE.
+    /// Feedback cannot measure colors with this VAE.
     #[error("feedback does not work with this VAE: its colors are seen with an error of CIEDE2000 {delta_e:.1}")]
     FeedbackBlind {
-        /// Root mean square over 64 colors.
+        /// Root-mean-square CIEDE2000 over 64 colors.
         delta_e: f64,
     },
     /// The color got worse as the force grew.
@@ -79,15 +79,15 @@ pub enum ColorWarning {
         /// Index in the batch.
         image: usize,
     },
-    /// Trimming did not reach the color.
+    /// The force did not reach the color.
     #[error("image {image}: the color was met to CIEDE2000 {delta_e:.1} only")]
     NotConverged {
         /// Index in the batch.
         image: usize,
-        /// The best that was reached.
+        /// Best CIEDE2000 that was reached.
         delta_e: f64,
     },
-    /// The region's color on the whole is the one asked for, but it has others too.
+    /// The region has the color asked for on the whole, but other colors too.
     #[error(
         "image {image}: the region has other colors too: its mean is {mean_delta_e:.1} off, {:.0} % of it is near the color asked for, and \
          {:.0} % of the piece of which least is; look at the mask",
@@ -99,12 +99,13 @@ pub enum ColorWarning {
         image: usize,
         /// CIEDE2000 of the region's mean to the color asked for.
         mean_delta_e: f64,
-        /// Share of its pixels within CIEDE2000 10 of it.
+        /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
         coverage: f64,
-        /// The least such share of a connected piece of the region and its remainder; `coverage` without a first pass.
+        /// Smallest share of such pixels in a connected piece of the region and its remainder; `coverage` without a
+        /// first pass.
         least_covered: f64,
     },
-    /// The mask cuts the thing that it is of.
+    /// The mask covers only a part of its object.
     #[error(
         "image {image}: beside the region {:.0} % as much still has its old color, so the mask covers a part of the thing only; look at the \
          mask, or name its parts with except()",
@@ -113,10 +114,10 @@ pub enum ColorWarning {
     Cut {
         /// Index in the batch.
         image: usize,
-        /// Pixels with the old color beside the region, as a share of the region's.
+        /// Pixels with the old color beside the region, as a share of the region's pixels.
         remainder: f64,
     },
-    /// The map hardly says where the thing is.
+    /// The map hardly locates the object.
     #[error(
         "image {image}: the maps hardly tell it apart ({undecided:.1} undecided cells for each of the region), so another thing may have been \
          forced; look at the mask, try best_of(4), or name its rivals with among()"
@@ -130,7 +131,7 @@ pub enum ColorWarning {
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
     FlatSaliency {
-        /// Number of such steps.
+        /// Number of steps with such a saliency.
         steps: usize,
         /// Number of forced steps.
         of: usize,

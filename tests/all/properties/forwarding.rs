@@ -9,8 +9,8 @@ use impasto::methods::ColorForce;
 use impasto::saliency::{Competition, Saliency};
 use impasto::sampler::Sampler;
 use impasto::testing::ToyModel;
-use impasto::{BranchInfo, Codec, Conditioning, Recipe, Result, Step, Window};
-use std::collections::BTreeMap;
+use impasto::{BranchInfo, Codec, Conditioning, Prompt, Recipe, Result, Step, Window};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use tch::Tensor;
 
@@ -43,6 +43,10 @@ impl Guidance for Diary {
     fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
         self.note("outlook");
         Ok(vec![0.5])
+    }
+    fn prompt(&mut self, _: &Prompt, _: &dyn Codec) -> Result<Option<Prompt>> {
+        self.note("prompt");
+        Ok(None)
     }
     fn recipe(&self) -> Result<Recipe> {
         self.note("recipe");
@@ -121,7 +125,7 @@ impl Saliency for Diary {
     }
 }
 
-/// Makes a run of two steps after a first pass of one, and asks it for everything a run can be asked for.
+/// Makes a run of two steps after a first pass of one step, and asks the run for everything that a run can tell.
 fn diary_of<'g>(guidance: impl Guidance + 'g) -> Result<()> {
     let model = ToyModel::new(3)?;
     guidance.recipe()?;
@@ -148,6 +152,7 @@ fn wrappers_forward_every_phase() -> Result<()> {
             "first pass",
             "check",
             "name",
+            "prompt",
             "begin",
             "condition",
             "hooks",
@@ -175,12 +180,12 @@ fn wrappers_forward_every_phase() -> Result<()> {
     diary_of((a.clone(), b.clone()))?;
     assert_eq!([a, b].map(|each| unnamed(each.read())), [(); 2].map(|()| unnamed(wanted.clone())), "(A, B)");
 
-    // A color force asks its saliency for everything but its name and report: the force's own report holds the maps. In the
-    // first pass that the saliency asks for, the force itself does nothing.
+    // A color force asks its saliency for everything but its name and report, because the force's own report holds the
+    // maps. In the first pass that the saliency asks for, the force itself does nothing.
     let inner = Diary::default();
     diary_of(ColorForce::published("eyes", GOLD).saliency(inner.clone()).window(Window::WHOLE))?;
     let called = |diary: Vec<(&'static str, usize)>| -> BTreeMap<&'static str, usize> {
-        // What a saliency alone is asked for, and what a force asks in its own way.
+        // Calls that only a saliency gets, and calls that a force makes in its own way.
         let others = ["report", "name", "first pass", "map", "range", "competitions"];
         diary.into_iter().filter(|(name, _)| !others.contains(name)).collect()
     };
@@ -192,7 +197,52 @@ fn wrappers_forward_every_phase() -> Result<()> {
     Ok(())
 }
 
-/// Asks a saliency for what a force asks it for, and a guidance method for its outlook: the range and the outlook of the answers.
+/// Names of the methods of a trait, or of every implementation of it in a file.
+fn methods(file: &str, of_trait: &str, implementations: bool) -> Vec<BTreeSet<String>> {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let source = std::fs::read_to_string(path).expect("a source file");
+    let named = |path: &syn::Path| path.segments.last().is_some_and(|segment| segment.ident == of_trait);
+    let of_item = |item: syn::Item| match item {
+        syn::Item::Trait(own) if !implementations && own.ident == of_trait => {
+            let names = own.items.into_iter().filter_map(|item| match item {
+                syn::TraitItem::Fn(method) => Some(method.sig.ident.to_string()),
+                _ => None,
+            });
+            Some(names.collect())
+        }
+        syn::Item::Impl(own) if implementations && own.trait_.as_ref().is_some_and(|(_, path, _)| named(path)) => {
+            let names = own.items.into_iter().filter_map(|item| match item {
+                syn::ImplItem::Fn(method) => Some(method.sig.ident.to_string()),
+                _ => None,
+            });
+            Some(names.collect())
+        }
+        _ => None,
+    };
+    syn::parse_file(&source).expect("Rust").items.into_iter().filter_map(of_item).collect()
+}
+
+#[test]
+fn wrappers_have_every_method_of_their_trait() {
+    // The name of a pair is that of no single method, so a pair keeps the trait's own.
+    let wrappers = [
+        ("src/conditioning.rs", "Codec", "src/sampler/paired.rs", None),
+        ("src/conditioning.rs", "Codec", "src/model/controlled.rs", None),
+        ("src/diffusion/denoiser.rs", "Denoiser", "src/model/controlled.rs", None),
+        ("src/diffusion/solver/mod.rs", "Solver", "src/diffusion/solver/mod.rs", None),
+        ("src/guidance/mod.rs", "Guidance", "src/guidance/pair.rs", Some("name")),
+        ("src/guidance/cfg.rs", "Combine", "src/guidance/cfg.rs", None),
+        ("src/attention/hook.rs", "CrossAttentionHook", "src/attention/hook.rs", None),
+    ];
+    for (file, of_trait, wrapper, own) in wrappers {
+        let all = methods(file, of_trait, false).remove(0);
+        let first = methods(wrapper, of_trait, true).remove(0); // in cfg.rs the wrapper stands before the combinations
+        let missing: Vec<_> = all.difference(&first).filter(|name| Some(name.as_str()) != own).collect();
+        assert!(missing.is_empty(), "{wrapper}: {of_trait} is not forwarded whole; {missing:?} are missing");
+    }
+}
+
+/// Asks a saliency for its maps, competitions, range and outlook, and returns the range and the outlook.
 fn asked(saliency: &impl Saliency) -> Result<(f64, Vec<f64>)> {
     let _ = (saliency.map()?, saliency.competitions()?);
     Ok((saliency.range(), saliency.outlook(&ToyModel::new(3)?)?))

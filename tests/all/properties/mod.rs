@@ -1,7 +1,7 @@
 //! Laws that hold for every hook and every guidance method, checked on a toy model.
 //!
-//! Each file below this one holds one family of laws. This file holds what they share: the run, a hook, a solver and a
-//! painted area.
+//! Each file of this folder holds one family of laws. This file holds their shared parts: the run, a hook, a solver and
+//! a painted area.
 
 mod batching;
 mod branches;
