@@ -1,4 +1,6 @@
-//! One attention site: what each phase of a hook costs. `none` first; a column is one token's probabilities.
+//! Cost of each phase of a hook at one attention site.
+//!
+//! The row `none` comes first. A column holds the probabilities of one token.
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use impasto::attention::{
@@ -8,7 +10,7 @@ use impasto::{Branch, Grid, Result, Step, TokenSpan};
 use std::hint::black_box;
 use tch::{Device, Kind, Tensor};
 
-/// Wants one phase and does the least that makes sense there.
+/// A hook that asks for one phase and does the least useful work in that phase.
 struct Does {
     phase: Interest,
     active: bool,
@@ -37,7 +39,8 @@ impl CrossAttentionHook for Does {
 
 fn sites(criterion: &mut Criterion) {
     tch::set_num_threads(1);
-    // (name, heads, side of the grid, width of a head): the tiny model's, and the largest of SD 1.5 at 512 × 512.
+    // Sites as (name, heads, side of the grid, width of a head).
+    // One is a site of the tiny model, the other the largest site of SD 1.5 at 512 × 512 pixels.
     for (name, heads, side, width) in [("tiny", 5, 16, 16), ("sd15", 8, 64, 40)] {
         let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
         let (q, context) = (random(&[2, heads, side * side, width]), random(&[2, 77, heads * width]));

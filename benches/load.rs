@@ -1,13 +1,16 @@
-//! Loading: its time against reading the same bytes and libtorch's own conversion of them, and the memory it takes at most.
-//! `cargo bench --bench load [-- tiny|small|large] [--rounds N]`; without a name, all but `large`.
+//! Time and peak memory of loading: `cargo bench --bench load [-- tiny|small|large] [--rounds N]`.
 //!
-//! `small` and `large` are diffusers folders of random f16 weights, made in a temporary folder: a UNet of SD 1.5's build
-//! with a quarter of its channels, and the UNet of SD 1.5 itself (1.7 GB), beside a small VAE and text encoder. Each
-//! measurement is a process of its own, so that its peak is its own too; the files are in the system's cache.
+//! Without a name, all groups but `large` run. The time is compared with reading the same bytes and libtorch's own
+//! conversion of them.
 //!
-//! * `floor`: reading the files once, and `to_kind` of each tensor, which stays as a model's does.
-//! * `load`: `Model::load_with`. The ratio is to the same round's floor.
-//! * `peak`: most resident memory while loading, over what was resident before; as a multiple of the model's bytes.
+//! `small` and `large` are diffusers folders of random f16 weights in a temporary folder, with a small VAE and text
+//! encoder. `small` has a UNet of SD 1.5's build with a quarter of its channels. `large` has the UNet of SD 1.5 itself
+//! (1.7 GB). Each measurement is a process of its own, so that its peak is its own too. The files are in the system's
+//! cache.
+//!
+//! * `floor`: reads the files once and converts each tensor with `to_kind`. The tensors stay, as a model's do.
+//! * `load`: calls `Model::load_with`. The ratio is to the floor of the same round.
+//! * `peak`: most resident memory while loading, less the resident memory before, as a multiple of the model's bytes.
 
 mod support;
 
@@ -23,7 +26,7 @@ use std::time::Instant;
 use support::statistics::{bootstrap, median};
 use tch::{Device, Kind, Tensor};
 
-/// Where the embedded model's files are.
+/// The folder of the embedded model's files.
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
 /// The parts that have weights.
 const PARTS: [&str; 3] = ["unet", "vae", "text_encoder"];
@@ -64,10 +67,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The embedded model: loaded, loaded from a folder, and to a first picture.
+/// Measures the embedded model: loading it, loading it from a folder, and the time to a first picture.
 fn tiny(rounds: usize) -> Result<()> {
     let time = |row: &str, act: &dyn Fn() -> Result<()>| -> Result<()> {
-        act()?; // warm
+        act()?; // warm-up
         let times = (0..rounds).map(|_| {
             let begun = Instant::now();
             act().map(|()| 1e3 * begun.elapsed().as_secs_f64())
@@ -82,7 +85,7 @@ fn tiny(rounds: usize) -> Result<()> {
     })
 }
 
-/// Floor and load in turns.
+/// Measures floor and load in turns, and prints their medians and ratio.
 fn compare(group: &str, folder: &Path, kind: &str, rounds: usize) {
     let (mut floors, mut loads, mut peaks, mut whole) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -105,7 +108,7 @@ fn compare(group: &str, folder: &Path, kind: &str, rounds: usize) {
     );
 }
 
-/// Does some work in a process of its own; the numbers that it prints.
+/// Starts a process for some work and returns the numbers that the process prints.
 fn work(work: &str, folder: &Path, kind: &str) -> Vec<f64> {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     let output = command.args(["--work", work, "--folder"]).arg(folder).arg(kind).output().expect("started");
@@ -114,16 +117,16 @@ fn work(work: &str, folder: &Path, kind: &str) -> Vec<f64> {
     text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
 }
 
-/// Prints the seconds and bytes of some work, and how much was resident before it and at most.
+/// Prints the seconds and bytes of some work, the resident memory before the work, and the peak.
 fn measured(act: impl FnOnce() -> Result<(f64, f64)>) -> Result<()> {
-    drop(Model::load(&Source::embedded())?); // libtorch's own start
+    drop(Model::load(&Source::embedded())?); // starts libtorch, so that its own memory counts as resident before
     let before = resident("VmRSS");
     let (seconds, bytes) = act()?;
     println!("{seconds} {bytes} {before} {}", resident("VmHWM"));
     Ok(())
 }
 
-/// A line of `/proc/self/status`, in bytes; NaN on other systems.
+/// The value of a line of `/proc/self/status`, in bytes; NaN on systems other than Linux.
 fn resident(name: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -134,7 +137,7 @@ fn bytes(tensors: &Tensors) -> f64 {
     tensors.values().map(|x| (x.numel() * x.kind().elt_size_in_bytes()) as f64).sum()
 }
 
-/// Seconds of reading the weights of a folder and of converting them, and what they take then.
+/// Returns the seconds of reading and converting the weights of a folder, and the bytes of the converted weights.
 fn floor(folder: &Path, kind: Kind) -> Result<(f64, f64)> {
     let mut seconds = 0.0;
     let mut buffer = vec![0; 1 << 20];
@@ -158,7 +161,7 @@ fn weights(folder: &Path, part: &str) -> PathBuf {
     folder.join(part).join(format!("{stem}.safetensors"))
 }
 
-/// A diffusers folder of random f16 weights, whose UNet is SD 1.5's with `1 / thinner` of its channels.
+/// Writes a diffusers folder of random f16 weights. The UNet is SD 1.5's with `1 / thinner` of the channels.
 fn make(folder: &Path, thinner: i64) -> Result<()> {
     let channels = [320, 640, 1280, 1280].map(|channels| channels / thinner);
     let unet = json!({

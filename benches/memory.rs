@@ -1,15 +1,15 @@
-//! Memory of a run: `cargo bench --bench memory [-- run|decode|encode|many]`; without a name, all of them. Linux only, whose
-//! `/proc` tells what is resident and what was at most.
+//! Memory of a run: `cargo bench --bench memory [-- run|decode|encode|many]`; without a name, all of them.
 //!
-//! Each measurement is a process of its own, so that its peak is its own too.
+//! The bench needs Linux, whose `/proc` tells the resident memory and its peak. Each measurement is a process of its
+//! own, so that its peak is its own too.
 //!
-//! * `run`: two steps of a network of SD 1.5's size on 64×64 latents (512×512 pixels), bare and with all the guidances of
-//!   the row `all` of the other benches. 4 GB, some minutes.
-//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, whole (as it is by default) and
-//!   in tiles, in f32 and bf16, above what the model has resident.
-//! * `many`: runs of the embedded model with a force, paint and all words in one process, and what is resident after each
-//!   tenth of them. With glibc's arenas as they are and with `MALLOC_ARENA_MAX=1`: what threads leave in arenas of their own
-//!   looks like growth.
+//! * `run`: two steps of a network of SD 1.5's size on 64×64 latents (512×512 pixels). One run is bare, another has all
+//!   guidance methods of the row `all` of the other benches. 4 GB, some minutes.
+//! * `decode`, `encode`: a VAE of SD 1.5's size on pictures of 512×512 and 1024×1024 pixels, in f32 and bf16. The VAE
+//!   works on the whole picture (as it does by default) or in tiles. The figures are above the model's resident memory.
+//! * `many`: runs of the embedded model with a force, paint and all words in one process, and the resident memory after
+//!   each tenth of them. glibc's arenas are as they are, or limited by `MALLOC_ARENA_MAX=1`: memory that threads leave
+//!   in arenas of their own looks like growth.
 
 mod support;
 
@@ -27,7 +27,7 @@ use support::{PROMPT, Unet, seconds};
 use tch::{Device, Kind, Tensor};
 
 const MIB: f64 = 1_048_576.0;
-/// Runs of `many`.
+/// Number of runs of `many`.
 const RUNS: usize = 200;
 
 fn main() -> Result<()> {
@@ -89,7 +89,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Does some work in a process of its own; the numbers that it prints.
+/// Starts a process for some work and returns the numbers that the process prints.
 fn work(work: &[&str], environment: &[(&str, &str)]) -> Vec<f64> {
     let mut command = Command::new(std::env::current_exe().expect("this program"));
     let output = command.arg("--work").args(work).envs(environment.iter().copied()).output().expect("started");
@@ -98,7 +98,7 @@ fn work(work: &[&str], environment: &[(&str, &str)]) -> Vec<f64> {
     text.split_whitespace().map(|number| number.parse().expect("a number")).collect()
 }
 
-/// Two steps with the guidances of a row.
+/// Runs two steps with the guidance methods of a row.
 fn run(row: &str) -> Result<()> {
     let model = Unet::sd15(Kind::Float)?;
     let before = begun();
@@ -107,7 +107,7 @@ fn run(row: &str) -> Result<()> {
     Ok(())
 }
 
-/// A picture of `side` pixels to its latent or back.
+/// Encodes a picture of `side` pixels, or decodes the latent of such a picture.
 fn autoencode(work: &str, folder: &Path, side: i64, whole: bool, kind: Kind) -> Result<()> {
     let tiling = if whole { Tiling::whole() } else { Tiling::above(1 << 30) };
     let vae_precision = Some(Precision::from(kind));
@@ -125,7 +125,7 @@ fn autoencode(work: &str, folder: &Path, side: i64, whole: bool, kind: Kind) -> 
     Ok(())
 }
 
-/// Pictures of the embedded model, one after the other.
+/// Makes pictures with the embedded model one after the other, and prints the resident memory.
 fn many() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     for run in 1..=RUNS {
@@ -142,7 +142,7 @@ fn many() -> Result<()> {
     Ok(())
 }
 
-/// A folder with a VAE of SD 1.5's size and random weights.
+/// Writes a folder with a VAE of SD 1.5's size and random weights.
 fn make(folder: &Path) -> Result<()> {
     let config = r#"{ "block_out_channels": [128, 256, 512, 512], "layers_per_block": 2 }"#;
     let random = Weights::random(1, Kind::Float, Device::Cpu);
@@ -152,13 +152,13 @@ fn make(folder: &Path) -> Result<()> {
     Ok(Tensor::write_safetensors(&tensors, folder.join("diffusion_pytorch_model.safetensors"))?)
 }
 
-/// What is resident, from where the peak is counted anew.
+/// Returns the resident memory, and resets the peak to it.
 fn begun() -> f64 {
     fs::write("/proc/self/clear_refs", "5").expect("the peak is forgotten");
     resident("VmRSS")
 }
 
-/// A line of `/proc/self/status`, in bytes.
+/// The value of a line of `/proc/self/status`, in bytes.
 fn resident(name: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").expect("the process's status");
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -1,20 +1,20 @@
-//! What guidances cost, as ratios to the bare step: `cargo bench --bench overhead [-- tiny|sd15] [--rounds N]
-//! [--threads N]`.
+//! Cost of guidance methods, as ratios to the bare step: `cargo bench --bench overhead [-- tiny|sd15|colorizer]
+//! [--rounds N] [--threads N]`.
 //!
-//! Machines are shared and noisy, so every round runs each row once, in turn, and the figures are ratios to that
-//! round's `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time: what is not the
-//! guidance's. On one thread it is the processor's time that is taken, which others' work on the machine hardly
-//! touches; on several, where waiting threads count as working ones, the wall's.
+//! Machines are shared and noisy, so every round runs each row once, in turn. The figures are ratios to that round's
+//! `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time and shows the noise of the
+//! measurement. On one thread the clock takes processor time, which other work on the machine hardly changes. On
+//! several threads it takes wall time, because waiting threads count as working ones in processor time.
 //!
-//! A row's time is that of whole steps of a run, on the tiny model or on a network of Stable Diffusion 1.5's size with
-//! random weights (32×32 latents, 77 tokens); `own` is the ratio less one, the guidance's own operations.
+//! A row's time is that of whole steps of a run. The model is a tiny model, or a network of Stable Diffusion 1.5's size
+//! with random weights (32×32 latents, 77 tokens). `own` is the ratio less one: the guidance method's own operations.
 
 mod support;
 
 use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
 use support::statistics::{bootstrap, median};
-use support::{ROWS, Unet, seconds};
+use support::{COLORIZER_ROWS, ROWS, Unet, seconds};
 use tch::Kind;
 
 fn group<M: Denoiser + Codec>(
@@ -26,7 +26,7 @@ fn group<M: Denoiser + Codec>(
     rows: &[&str],
 ) -> Result<()> {
     for row in rows {
-        seconds(model, grid, steps, row)?; // warm
+        seconds(model, grid, steps, row)?; // warm up
     }
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for _ in 0..rounds {
@@ -57,7 +57,7 @@ fn main() -> Result<()> {
     };
     let wanted = |group: &str| {
         let named = |name: &&str| arguments.iter().any(|argument| argument == *name);
-        named(&group) || !["tiny", "sd15"].iter().any(named)
+        named(&group) || !["tiny", "sd15", "colorizer"].iter().any(named)
     };
     let named = arguments.iter().position(|argument| argument == "--rows").and_then(|at| arguments.get(at + 1));
     let chosen = |row: &&str| {
@@ -71,6 +71,10 @@ fn main() -> Result<()> {
     }
     if wanted("sd15") {
         group("sd15", &Unet::sd15(Kind::Float)?, Grid::new(32, 32), 2, option("--rounds").unwrap_or(30), &rows)?;
+    }
+    if wanted("colorizer") {
+        let model = Model::load(&Source::embedded_colorizer())?;
+        group("colorizer", &model, Grid::new(32, 32), 21, option("--rounds").unwrap_or(30), &COLORIZER_ROWS)?;
     }
     Ok(())
 }

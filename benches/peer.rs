@@ -1,9 +1,10 @@
-//! Does one piece of work per line of input and prints its seconds, so that a script can drive it in turns with another
-//! library: `benches/peers/picture.py`, `benches/peers/step.py`.
+//! Program that does one piece of work per line of input and prints its seconds.
 //!
-//! A line is a prompt, for a picture of the embedded model or the one in `--model FOLDER` (28 Euler steps; saved as
-//! `FOLDER/picture.png` under `--save FOLDER`), or with `--step tiny|sd15` a row of the benches, for one call of the network with both
-//! branches; `--kind bf16|f16` and `--device cuda` are for `sd15`.
+//! A script can drive the program in turns with another library: `benches/peers/picture.py`, `benches/peers/step.py`.
+//!
+//! A line is a prompt for a picture of 28 Euler steps, by the embedded model or the model in `--model FOLDER`. With
+//! `--save FOLDER` the picture is saved as `FOLDER/picture.png`. With `--step tiny|sd15` a line is a row of the
+//! benches, for one call of the network with both branches. `--kind bf16|f16` and `--device cuda` are for `sd15`.
 
 mod support;
 

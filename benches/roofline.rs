@@ -1,10 +1,14 @@
-//! How near a network's step comes to what the machine can do: `cargo bench --bench roofline [-- --side 32] [--rounds N]
-//! [--threads N] [--kind bf16] [--model tiny]`.
+//! Speed of a network's step beside the best rate of the machine.
 //!
-//! A step of a UNet of Stable Diffusion 1.5's size, or of the embedded model's (both branches of one image), is taken apart into its layers. Each distinct
-//! layer is timed by itself, in turns with all others and with the whole step. Printed are the layers' times, their share of the
-//! best rate that any layer reached in this run (the roof), and the step against the layers' sum. In bf16 a step in f32 takes its
-//! turn too, and what the roof leaves of it is the least that bf16 could take.
+//! `cargo bench --bench roofline [-- --side 32] [--rounds N] [--threads N] [--kind bf16] [--model tiny]`
+//!
+//! The bench takes a step apart into its layers. The network is a UNet of Stable Diffusion 1.5's size or the embedded
+//! model's; the step has both branches of one image. Each distinct layer is timed by itself, in turns with all others
+//! and with the whole step.
+//!
+//! The bench prints the layers' times, their share of the roof, and the step against the layers' sum. The roof is the
+//! best rate that any layer reached in this run. In bf16 a step in f32 is timed in turns too. The time of the work at
+//! the roof, as a share of the f32 step, is the least that bf16 could take.
 
 mod support;
 
@@ -28,7 +32,7 @@ const TOKENS: i64 = 77;
 enum Layer {
     /// Convolution: rows, inputs, outputs, side of its input, kernel, stride.
     Conv(i64, i64, i64, i64, i64, i64),
-    /// Cells repeated, two by two, and a convolution of that: channels, side of its input.
+    /// Upsampling, which repeats cells two by two, and a convolution: channels, side of the upsampling's input.
     Doubled(i64, i64),
     /// Linear layer: inputs, outputs, rows.
     Linear(i64, i64, i64),
@@ -45,7 +49,7 @@ impl Layer {
             Self::Conv(rows, inputs, outputs, side, kernel, stride) => {
                 rows * (side / stride) * (side / stride) * inputs * outputs * kernel * kernel
             }
-            // From as many cells on as `kernels::doubled` asks for it is four products of nine.
+            // `kernels::doubled` takes four products instead of nine from this number of cells on.
             Self::Doubled(channels, side) => {
                 let taps = if BATCH * side * side >= 128 { 4 } else { 9 };
                 BATCH * 4 * side * side * channels * channels * taps
@@ -57,7 +61,7 @@ impl Layer {
         2e-9 * products as f64
     }
 
-    /// The work, ready to be done again and again.
+    /// Returns the layer's work as a function that can be called repeatedly.
     fn work(self, kind: Kind) -> Result<Box<dyn FnMut() -> Result<()>>> {
         let w = Weights::random(1, kind, Device::Cpu);
         let noise = |shape: &[i64]| Tensor::f_randn(shape, (Kind::Float, Device::Cpu))?.f_to_kind(kind);
@@ -97,7 +101,7 @@ impl Layer {
 struct Sizes {
     /// Channels of every level.
     widths: &'static [i64],
-    /// Have the levels transformers?
+    /// True for each level that has transformers.
     attends: &'static [bool],
     /// Residual blocks of a level on the way down; one more on the way up.
     blocks: usize,
@@ -105,15 +109,17 @@ struct Sizes {
     groups: i64,
 }
 
-/// Stable Diffusion 1.5.
+/// Sizes of Stable Diffusion 1.5's UNet.
 const SD15: Sizes =
     Sizes { widths: &[320, 640, 1280, 1280], attends: &[true, true, true, false], blocks: 2, heads: 8, groups: 32 };
 
-/// The embedded model.
+/// Sizes of the embedded model's UNet.
 const TINY: Sizes = Sizes { widths: &[48, 80, 80], attends: &[false, true, false], blocks: 1, heads: 5, groups: 8 };
 
-/// The layers of a UNet over latents of `side` cells, and how often each occurs. Both branches have one latent: up to the first attention
-/// to the prompt there is one row, and on the way up one of what was kept until then, where a norm's groups let it.
+/// Returns the layers of a UNet over latents of `side` cells, and how often each occurs.
+///
+/// Both branches share one latent, so layers up to the first attention to the prompt have one row. On the way up, skip
+/// connections kept before that attention have one row too, where a norm's groups let them.
 fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
     let &Sizes { widths, attends, blocks, heads, groups } = sizes;
     let mut layers = BTreeMap::new();
@@ -189,7 +195,7 @@ fn layers(sizes: &Sizes, side: i64) -> BTreeMap<Layer, usize> {
     layers
 }
 
-/// What steps are timed of.
+/// The network whose steps are timed.
 enum Network {
     Large(Box<Unet>),
     Tiny(Box<Model>),
@@ -201,7 +207,7 @@ impl Network {
         Ok(Self::Tiny(Box::new(Model::load_with(&Source::embedded(), options)?)))
     }
 
-    /// Seconds a step.
+    /// Returns the seconds of a step.
     fn step(&self, side: i64) -> Result<f64> {
         let grid = Grid::new(side, side);
         match self {
@@ -232,7 +238,7 @@ fn main() -> Result<()> {
     let (mut steps, mut exact_steps) = (Vec::new(), Vec::new());
     for round in 0..=rounds {
         for (work, times) in works.iter_mut().zip(&mut times) {
-            work()?; // warm
+            work()?; // warm-up
             let clock = Clock::start();
             work()?;
             if round > 0 {

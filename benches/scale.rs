@@ -1,17 +1,21 @@
-//! How a step's time grows: `cargo bench --bench scale [-- size|batch|forces|hooks|chunks|sd15] [--rounds N] [--plot FILE]`;
-//! without a name, all but `sd15`.
+//! Growth of a step's time along one axis.
 //!
-//! The embedded model, one thread, the processor's time of whole steps of a run less the first. Every round takes each point
-//! of an axis once, in turn, and the figures are medians of the ratios to that round's first point. An axis is varied alone: 128×128
-//! pixels, one image, nothing else to do.
+//! `cargo bench --bench scale [-- size|batch|forces|hooks|chunks|sd15] [--rounds N] [--plot FILE]`; without a name, all
+//! axes but `sd15`.
 //!
-//! * `size`: pixels of a side. Convolutions and linear layers are linear in the area, self-attention is quadratic in it.
+//! The bench runs the embedded model on one thread and takes the processor's time of all steps of a run but the first.
+//! Every round takes each point of an axis once, in turn. The figures are medians of the ratios to that round's first
+//! point. Each axis is varied alone: 128×128 pixels, one image, nothing else to do.
+//!
+//! * `size`: pixels of a side. Convolutions and linear layers are linear in the area, self-attention is quadratic.
 //! * `batch`: images. Linear at most.
-//! * `forces`: color forces, on the prompt's six phrases in turn. They share what is read of attention; each has a mask to make and
-//!   latents to pull.
-//! * `hooks`: hooks that each take the mean attention of every token at every cross-attention site. They share the probabilities.
+//! * `forces`: color forces, on the prompt's six phrases in turn. They share the reading of attention. Each has a mask
+//!   to make and latents to pull.
+//! * `hooks`: hooks that each take the mean attention of every token at every cross-attention site. They share the
+//!   probabilities.
 //! * `chunks`: a prompt of so many times 75 tokens. Its keys and values are made once a run; attention to it is linear.
-//! * `sd15`: sizes again, with a network of SD 1.5's size and random weights, 256×256 and 512×512 pixels. 4 GB, minutes.
+//! * `sd15`: sizes again, with a network of SD 1.5's size and random weights, 256×256 and 512×512 pixels.
+//!   4 GB, minutes.
 
 mod support;
 
@@ -28,7 +32,7 @@ use support::statistics::{bootstrap, median};
 use support::{PROMPT, Unet};
 use tch::{Device, Kind, Tensor};
 
-/// What is varied, and where.
+/// A quantity that is varied, and its points.
 struct Axis {
     name: &'static str,
     label: &'static str,
@@ -44,7 +48,7 @@ const AXES: [Axis; 5] = [
 ];
 const SD15: Axis = Axis { name: "size", label: "pixels of a side", points: &[256, 512] };
 
-/// Means of attention, added up.
+/// A hook that adds up means of attention.
 #[derive(Default)]
 struct Means(Option<Tensor>);
 
@@ -62,7 +66,9 @@ impl CrossAttentionHook for Means {
     }
 }
 
-/// Seconds a step at a point of an axis, over `steps` steps after one that fills what is kept for the run.
+/// Returns the seconds per step at a point of an axis, over `steps` steps.
+///
+/// One more step comes before them and is not timed, because it fills the run's caches.
 fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usize) -> Result<f64> {
     let at = |name: &str, otherwise: usize| if axis == name { point } else { otherwise };
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 1 + steps, Spacing::Leading)?;
@@ -86,7 +92,7 @@ fn seconds<M: Denoiser + Codec>(model: &M, axis: &str, point: usize, steps: usiz
     Ok(begun.elapsed().as_secs_f64() / steps as f64)
 }
 
-/// Each point and the ratio of its time to the first point's.
+/// Returns each point with the ratio of its time to the first point's time.
 fn measured<M: Denoiser + Codec>(
     model: &M,
     axis: &Axis,
@@ -109,9 +115,11 @@ fn measured<M: Denoiser + Codec>(
     Ok(line.collect())
 }
 
-/// How a step's time grows in theory. The embedded model multiplies 257.5 million times for both branches at 128×128 pixels for what
-/// is linear in the area, 5.1 of them for attention to a chunk, and 3.4 million times for self-attention. What forces
-/// and hooks add is counted as nothing.
+/// Returns the theoretical ratio of a step's time to the time at the first point.
+///
+/// At 128×128 pixels the embedded model multiplies 257.5 million times in layers that are linear in the area, for both
+/// branches. Of these, 5.1 million are for attention to a chunk. Self-attention takes 3.4 million more. Forces and
+/// hooks count as no work.
 fn expected(axis: &str, first: f64, at: f64) -> f64 {
     let times = at / first;
     match axis {
@@ -122,9 +130,9 @@ fn expected(axis: &str, first: f64, at: f64) -> f64 {
     }
 }
 
-/// A panel for each axis.
+/// Draws a panel for each axis.
 fn plot(file: &str, lines: &[(&Axis, Vec<(f64, f64)>)]) -> std::result::Result<(), Box<dyn std::error::Error>> {
-    const INK: RGBColor = RGBColor(110, 118, 129); // on light pages and on dark ones
+    const INK: RGBColor = RGBColor(110, 118, 129); // legible on light pages and on dark pages
     const LINE: RGBColor = RGBColor(66, 133, 200);
     let area = SVGBackend::new(file, (320 * lines.len().min(3) as u32, 260 * lines.len().div_ceil(3) as u32))
         .into_drawing_area();
@@ -172,8 +180,8 @@ fn main() -> Result<()> {
     let mut lines = Vec::new();
     let model = Model::load(&Source::embedded())?;
     for axis in AXES.iter().filter(|axis| !some || named(axis.name)) {
-        seconds(&model, axis.name, axis.points[0], 1)?; // warm
-        // Long steps need no repetition.
+        seconds(&model, axis.name, axis.points[0], 1)?; // warm-up
+        // Long steps need few repetitions.
         let steps = |point: usize| if axis.name == "size" { (3 * 384 / point).clamp(2, 8) } else { 8 };
         lines.push((axis, measured(&model, axis, rounds.unwrap_or(9), steps)?));
     }

@@ -1,6 +1,7 @@
-//! A step of the sampler with each guidance: `cargo bench --bench step` (`-- sd15` also builds a network of that size).
+//! Time of a sampler step with each guidance method: `cargo bench --bench step`.
 //!
-//! Criterion measures one row after the other; on a machine that others use, `benches/overhead.rs` compares them in turns.
+//! `-- sd15` also builds a network of SD 1.5's size. Criterion measures one row after the other. On a machine with
+//! other users, `benches/overhead.rs` compares the rows in turns.
 
 mod support;
 

@@ -1,7 +1,7 @@
-//! Reading texts of strangers: the time of 10 kB, 100 kB and 1 MB of what readers like least, and how it grows.
+//! Time of reading untrusted texts: 10 kB, 100 kB and 1 MB of the pieces that are hardest for each reader.
 //!
-//! `cargo bench --bench text`, or `cargo bench --bench text -- colors` for one reader. The exponent is that of the largest step:
-//! 1 is linear, 2 quadratic.
+//! `cargo bench --bench text`, or `cargo bench --bench text -- colors` for one reader. The exponent shows how the time
+//! grows and is that of the largest step: 1 is linear, 2 quadratic.
 
 use impasto::Prompt;
 use impasto::composition::Composition;
@@ -22,7 +22,7 @@ fn by_letter(text: &str) -> Prompt {
     Prompt::new(text, text.char_indices().map(|(at, letter)| at..at + letter.len_utf8()).collect(), usize::MAX)
 }
 
-/// A PNG whose text is compressed to next to nothing.
+/// Writes a PNG with a text, which compresses to a few bytes.
 fn png(path: &Path, keyword: &str, text: &str) {
     let file = std::fs::File::create(path).expect("a file");
     let mut encoder = png::Encoder::new(file, 8, 8);
@@ -61,7 +61,7 @@ fn main() {
             "tokenizer",
             pieces.into(),
             Box::new(|text| {
-                let longest = text.get(..LONGEST).unwrap_or(text); // the next line's text is refused for its length
+                let longest = text.get(..LONGEST).unwrap_or(text); // a longer text is refused for its length
                 drop(tokenizer.chunks(longest, true, Long::Truncate));
                 drop(tokenizer.chunks(text, true, Long::Truncate));
             }),

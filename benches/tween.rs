@@ -1,4 +1,4 @@
-//! Image guidance's own work before a run: a prompt of SD 1.x and the tokens of ViT-L.
+//! Time of image guidance's work before a run, for a prompt of SD 1.x and the tokens of ViT-L.
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use impasto::methods::image_guidance::{GuidanceParams, Mapping, tween};

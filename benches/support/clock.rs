@@ -1,10 +1,13 @@
-//! What times are taken with.
+//! The clock of the benches.
 
 use cpu_time::ProcessTime;
 use std::time::{Duration, Instant};
 use tch::{Cuda, Device};
 
-/// The processor's time on one thread, else the wall's; a GPU's until all that was asked of it is done.
+/// A clock for work on a CPU or GPU.
+///
+/// The clock takes the processor's time on one thread and wall time on several. On a GPU it waits until all
+/// work is done.
 pub enum Clock {
     Processor(ProcessTime),
     Wall(Instant),

@@ -1,5 +1,5 @@
-//! What the benches run on.
-#![allow(dead_code)] // every bench takes what it needs
+//! Models, rows and timing that the benches share.
+#![allow(dead_code)] // each bench uses only a part of this module
 
 pub mod clock;
 pub mod statistics;
@@ -11,21 +11,22 @@ use impasto::diffusion::{Denoiser, Input, Noise, Predictions, Schedule, Spacing,
 use impasto::guidance::Guidance;
 use impasto::mask::Region;
 use impasto::methods::color_force::{GoldMode, Texture};
+use impasto::methods::colorize::{FigureAndGround, Injection};
 use impasto::methods::paint_with_words::WeightFn;
-use impasto::methods::{ColorForce, PaintWithWords, PerturbedAttention};
+use impasto::methods::{ColorForce, Colorize, PaintWithWords, PerturbedAttention, ReferenceColor};
 use impasto::nn::{UNet, UnetConfig};
 use impasto::saliency::{Daam, Differential, Refine};
 use impasto::sampler::{Sampler, Start};
 use impasto::testing::ToyModel;
 use impasto::weights::Weights;
-use impasto::{Codec, Conditioning, Grid, Prompt, Result, Rgb, Step, Window};
+use impasto::{Codec, Conditioning, Grid, Prompt, Raster, Result, Rgb, Step, Window};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
-/// What is painted; the words are in the tiny model's vocabulary.
+/// Prompt of the benches. Its words are in the tiny model's vocabulary.
 pub const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 
-/// A UNet of Stable Diffusion 1.5's size and nothing else: prompts are noise, pictures are latents.
+/// A UNet of Stable Diffusion 1.5's size without other networks: prompts are noise, and pictures are latents.
 pub struct Unet {
     unet: UNet,
     device: Device,
@@ -60,7 +61,7 @@ impl Denoiser for Unet {
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions> {
         let x = Tensor::cat(&inputs.iter().map(|input| input.x).collect::<Vec<_>>(), 0);
         let context = Tensor::cat(&inputs.iter().map(|input| &input.conditioning.context).collect::<Vec<_>>(), 0);
-        // As a model does, whose branches share their latent up to the prompt.
+        // As in a real model, branches that share a latent also share the computation before the prompt is read.
         let one = inputs.iter().all(|input| input.x.data_ptr() == inputs[0].x.data_ptr());
         let sample = if one { inputs[0].x } else { &x } / (step.sigma * step.sigma + 1.0).sqrt();
         let eps =
@@ -87,7 +88,8 @@ impl Codec for Unet {
     }
 }
 
-/// Seconds a step with the guidances of `row`, over `steps` steps less the first, which fills what is kept for the run.
+/// Returns the seconds per step with the guidance methods of `row`, over `steps` steps without the first. The first
+/// step fills the caches of the run.
 pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &str) -> Result<f64> {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading)?;
     let mut sampler = Sampler::new(schedule, Euler);
@@ -104,7 +106,7 @@ pub fn seconds<M: Denoiser + Codec>(model: &M, grid: Grid, steps: usize, row: &s
     Ok(begun.elapsed().as_secs_f64() / f64::from(taken))
 }
 
-/// The guidances of a row. Forces act at every step, so that every step is the same work.
+/// Returns the guidance methods of a row. Forces act at every step, so that every step is the same work.
 pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
     let gold = || GoldMode::Latent(Tensor::zeros([1, 4, 1, 1], (Kind::Float, Device::Cpu)));
     let force = |phrase: &str| -> Box<dyn Guidance> {
@@ -116,6 +118,13 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         let half = Region::new(Array2::from_shape_fn((32, 32), |(_, column)| if column < 16 { 1.0 } else { 0.0 }));
         PaintWithWords::default().mask(half, "eyes", 1.5)
     };
+    let reference = || Raster::flat(Rgb(180, 90, 60), (256, 256));
+    let sketch = || {
+        let mut sketch = Raster::flat(Rgb(255, 255, 255), (256, 256));
+        (40..200).for_each(|x| sketch.set(x, x, Rgb(0, 0, 0)));
+        sketch
+    };
+    let colorize = || Colorize::new(&sketch(), &reference());
     match row {
         "paint" => vec![Box::new(paint())],
         "paint (std)" => vec![Box::new(paint().weight(WeightFn::LogStd(0.4)))],
@@ -139,13 +148,22 @@ pub fn guidances(row: &str) -> Vec<Box<dyn Guidance>> {
         "daam + force" => vec![Box::new(Daam::of("hair")), force("eyes")],
         "differential" => vec![Box::new(Differential::of("hair", "pink"))],
         "perturbed attention" => vec![Box::new(PerturbedAttention::new(3.0))],
+        "reference color" => vec![Box::new(ReferenceColor::new(&reference()))],
+        "freely" | "freely again" => vec![Box::new(Colorize::freely(&sketch()))],
+        "reference" => vec![Box::new(colorize())],
+        "reference + force" => vec![Box::new(colorize()), force("eyes")],
+        "figure and background" => {
+            let half = || Region::rect(0.0..0.5, 0.0..1.0);
+            vec![Box::new(colorize().parts(FigureAndGround::new(half(), half())))]
+        }
+        "injection" => vec![Box::new(colorize().inject(Injection::default()))],
         "3 forces" => vec![force("eyes"), force("hair"), force("skin")],
         _ => Vec::new(),
     }
 }
 
-/// The rows of the benches, `none` first. `again` is `none` once more: what is not the guidances'.
-pub const ROWS: [&str; 14] = [
+/// Rows of the benches, `none` first. `again` repeats `none` and shows the noise of the measurement.
+pub const ROWS: [&str; 15] = [
     "none",
     "again",
     "daam",
@@ -160,4 +178,9 @@ pub const ROWS: [&str; 14] = [
     "all",
     "differential",
     "perturbed attention",
+    "reference color",
 ];
+
+/// Rows for a model that colors sketches. The first row has no reference.
+pub const COLORIZER_ROWS: [&str; 6] =
+    ["freely", "freely again", "reference", "reference + force", "figure and background", "injection"];

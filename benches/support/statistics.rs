@@ -1,12 +1,12 @@
-//! What is said of the times of several rounds.
+//! Statistics of the times of several rounds.
 
-/// The middle one.
+/// Returns the median; of an even count, the upper of the two middle values.
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// The 95 % interval of the median under resampling.
+/// Returns the 95 % interval of the median under resampling.
 pub fn bootstrap(values: &[f64]) -> (f64, f64) {
     let mut state = 1u64;
     let mut draw = || {
