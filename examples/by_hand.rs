@@ -1,4 +1,4 @@
-//! The loop, by hand, with the parts the pipeline is made of.
+//! Runs the sampling loop by hand, with the parts that the pipeline is made of.
 
 use impasto::attention::Tap;
 use impasto::diffusion::{Denoiser, Input, Noise, Schedule, Spacing};

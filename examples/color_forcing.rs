@@ -1,19 +1,20 @@
-//! The four examples of the Color Forcing document, as it publishes them and with the exact method beside each, on one sheet.
+//! Paints the four examples of the Color Forcing document, as published and with the exact method beside each, on one
+//! sheet.
 //!
 //! ```text
 //! cargo run --release --example color_forcing
 //! cargo run --release --example color_forcing --features hub -- --model cagliostrolab/animagine-xl-4.0
 //! ```
 //!
-//! `--model` takes a folder, a single file or, with the feature `hub`, a repository; without it the embedded model is used, which
-//! knows few of the prompts' words.
+//! `--model` takes a folder, a single file or, with the feature `hub`, a repository. The default is the embedded model,
+//! which knows few of the prompts' words.
 
 use impasto::methods::ColorForce;
 use impasto::{Error, Pipeline, Raster, Result, Rgb, Source};
 use impasto_report::Sheet;
 use std::path::Path;
 
-/// A call of the document.
+/// An example of the document.
 struct Call {
     phrase: &'static str,
     color: Rgb,
@@ -77,7 +78,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A folder, a file, or a repository of the hub, which is fetched.
+/// Returns a folder, a file, or a repository of the hub, which is fetched.
 fn source(name: &str) -> Result<Source> {
     let path = Path::new(name);
     match () {

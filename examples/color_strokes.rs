@@ -1,4 +1,5 @@
-//! Line art and a few scribbles of color become pictures: by the embedded ControlNet alone, and with exactly the strokes' colors.
+//! Paints pictures from line art and a few scribbles of color: by the embedded ControlNet alone, and with exactly the
+//! strokes' colors.
 
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::ColorForce;
@@ -13,8 +14,8 @@ const SEEDS: [u64; 2] = [2, 3];
 fn main() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let net = pipeline.model().controlnet(&Source::embedded())?;
-    // Guess::Even: the negative prompt's branch goes without control, so that guidance strengthens what the drawing says.
-    // The embedded net has learned the edges of pictures, so line art is shown to it as edges too.
+    // `Guess::Even` runs the negative prompt's branch without control, so that guidance strengthens what the drawing
+    // says. The embedded ControlNet has learned the edges of pictures, so that line art is converted to edges too.
     let lines = line_art();
     let sketch = Canny::default().edges(&lines)?;
     let [hair, shirt, background] = [Rgb(255, 99, 71), Rgb(72, 61, 139), Rgb(176, 224, 230)];
@@ -55,10 +56,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A portrait in ink on paper.
+/// Draws a portrait in ink on paper.
 fn line_art() -> Raster {
     const INK: Rgb = Rgb(40, 36, 40);
-    // An arc of an ellipse, in turns from the right downward.
+    // An arc of an ellipse. Angles are in turns, from the right downward.
     let arc = |(x, y): (f64, f64), (rx, ry): (f64, f64), from: f64, to: f64| {
         let at = move |i: u32| {
             let angle = TAU * (from + (to - from) * f64::from(i) / 48.0);

@@ -1,4 +1,4 @@
-//! One sketch in the colors of six pictures, by a model that was trained for it, and one reference changed by words.
+//! Colors one sketch like six pictures, by a model that was trained for it, and changes one reference by words.
 
 use impasto::hint::Canny;
 use impasto::methods::Colorize;
@@ -7,7 +7,7 @@ use impasto::{Pipeline, Result, Source};
 use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
-/// Prompts of the references, which could be photographs as well.
+/// Prompts of the references. Photographs work as references as well.
 const REFERENCES: [&str; 6] = [
     "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background",
     "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background",
@@ -33,12 +33,12 @@ fn main() -> Result<()> {
         references.push(reference);
     }
 
-    // The third reference again, whose brown hair words make blonde. The embedded model's word for that is yellow.
+    // Words turn the brown hair of the third reference blonde. The embedded model's word for blonde is yellow.
     let reference = &references[2];
     let manipulation = Manipulation {
         anchor: Some("brown hair".into()),
         control: Some("hair".into()),
-        // Nearly all that is not hair stays as it is.
+        // Nearly everything except the hair stays unchanged.
         thresholds: [0.001, 0.002, 0.6, 0.7],
         ..Manipulation::new("yellow hair", 9.0)
     };

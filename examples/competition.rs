@@ -1,4 +1,5 @@
-//! Whom a forced phrase is told apart from: every word that shows something else, all but some, or those of a list.
+//! Chooses the words that a forced phrase competes with: all words for something else, all except some, or those of a
+//! list.
 
 use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb};

@@ -1,5 +1,5 @@
-//! Everything at once, none of it knowing of the rest: two forced colors (one found by attention and a second prompt), a
-//! painted map, a reading of the attention, and a hook of our own.
+//! Combines independent methods in one run: two forced colors (one found by attention and a second prompt), a painted
+//! map, a heat map of the attention, and a custom hook.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use impasto::methods::paint_with_words::WeightFn;
@@ -13,7 +13,7 @@ const PROMPT: &str = "a house and a star, green ground, navy sky";
 const TEAL: Rgb = Rgb(0, 150, 150);
 const PINK: Rgb = Rgb(255, 105, 180);
 
-/// Our own: how much of the attention goes to the prompt's first token, the one without meaning.
+/// A custom hook that measures how much attention goes to the prompt's first token, which has no meaning.
 #[derive(Default)]
 struct Idle {
     share: f64,
@@ -33,7 +33,7 @@ impl CrossAttentionHook for Idle {
 }
 
 fn main() -> Result<()> {
-    // The star above on the right, the house below on the left.
+    // The star is above on the right, the house below on the left.
     let (sky, ground, house, star) = (Rgb(40, 50, 120), Rgb(60, 130, 60), Rgb(200, 60, 50), Rgb(250, 220, 90));
     let mut map = Raster::flat(sky, (16, 16));
     map.paste(&Raster::flat(ground, (16, 6)), 0, 10);

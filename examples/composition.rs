@@ -1,4 +1,4 @@
-//! A picture composed of things in boxes, each after a prompt of its own, as JSON that a program or a person wrote:
+//! Composes a picture of things in boxes, each after a prompt of its own, from JSON that a program or a person wrote:
 //! `composition [FILE.json]`.
 
 use impasto::composition::Composition;
@@ -23,7 +23,7 @@ fn main() -> Result<()> {
         Some(file) => vec![("composed", Composition::open(file)?)],
         None => {
             let scene = Composition::from_json(SCENE)?;
-            // The house once more, like the one in a picture: what the picture is to say, the prompt leaves out.
+            // The second composition takes the house's color from a picture, so that the prompt leaves out the color.
             let picture = pipeline.request("a teal house, green ground, azure sky").seed(3).run()?;
             picture.image(0)?.save("composition_image.png")?;
             let mut guided = scene.clone();

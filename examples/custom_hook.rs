@@ -1,4 +1,4 @@
-//! Fifteen lines of your own: which word gets most of the picture's attention?
+//! Measures which word gets most of the picture's attention, with a custom hook of fifteen lines.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use impasto::{Branch, Codec, Pipeline, Result};
@@ -27,8 +27,8 @@ fn main() -> Result<()> {
     let prompt = "a red boat, navy sky, green ground";
     let mut pipeline = Pipeline::builder().build()?;
     let mut weight = TokenWeight::default();
-    pipeline.request(prompt).seed(7).hook(&mut weight).run()?; // lent for the run,
-    let weights = Vec::<f64>::try_from(weight.sum.expect("every step adds"))?; // read afterwards
+    pipeline.request(prompt).seed(7).hook(&mut weight).run()?; // the run borrows the hook
+    let weights = Vec::<f64>::try_from(weight.sum.expect("every step adds"))?; // readable after the run
     let total: f64 = weights.iter().sum();
     for (bytes, weight) in pipeline.model().prompt(prompt)?.tokens().iter().zip(&weights[1..]) {
         println!("{:>8} {:5.2} %", &prompt[bytes.clone()], 100.0 * weight / total);

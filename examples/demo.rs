@@ -1,5 +1,5 @@
-//! What the crate is for, in one command (`make demo`): the same portrait unforced, with gold eyes by the method as it was published and
-//! exactly, and where the model looks for eyes. Writes to `out/`.
+//! Shows the crate's purpose in one command (`make demo`): a portrait unforced, with gold eyes by the published and by
+//! the exact method, and where the model looks for eyes. Writes to `out/`.
 
 use impasto::methods::ColorForce;
 use impasto::saliency::Daam;

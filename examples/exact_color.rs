@@ -1,4 +1,4 @@
-//! Exactly this color, without settings: every part of a portrait by itself, and how near it came.
+//! Forces exact colors without settings: several parts of a portrait, one in each run, and how near each color came.
 
 use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb};

@@ -1,4 +1,4 @@
-//! A few strokes of color on a picture: what lies under each one takes exactly its color, without any trained ControlNet.
+//! Paints the things under a few strokes in exactly the strokes' colors, without any trained ControlNet.
 
 use impasto::hint::Strokes;
 use impasto::methods::ColorForce;
@@ -25,7 +25,7 @@ fn main() -> Result<()> {
         .line([(120.0, 92.0), (150.0, 98.0)], 4.0, Rgb(255, 99, 71)) // hair
         .line([(105.0, 240.0), (150.0, 240.0)], 4.0, Rgb(72, 61, 139)) // shirt
         .line([(15.0, 15.0), (50.0, 25.0)], 4.0, Rgb(255, 215, 0)); // background
-    // Wherever they happen to lie: of several strokes on one thing, each colors what is nearest to it.
+    // Strokes may lie anywhere. Of several strokes on one thing, each colors the area that is nearest to the stroke.
     let ten = (0..10).zip(COLORS).fold(Strokes::new((256, 256)), |ten, (i, color)| {
         let (x, y) = (32.0 + 48.0 * f64::from(i % 5), 60.0 + 140.0 * f64::from(i / 5));
         ten.line([(x - 5.0, y), (x + 5.0, y)], 5.0, color)
@@ -52,7 +52,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The strokes on a picture.
+/// Draws the strokes on a picture.
 fn over(strokes: &Strokes, picture: &Raster) -> Raster {
     let mut painted = picture.clone();
     for (x, y) in (0..picture.height()).flat_map(|y| (0..picture.width()).map(move |x| (x, y))) {

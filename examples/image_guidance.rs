@@ -1,4 +1,4 @@
-//! Guiding a prompt by a picture: the prompt alone, and more and more of the picture's colors, with the same seeds.
+//! Guides a prompt by a picture: the prompt alone, and more and more of the picture's colors, with the same seeds.
 
 use impasto::methods::ImageGuidance;
 use impasto::methods::image_guidance::GuidanceParams;
@@ -6,7 +6,7 @@ use impasto::{Pipeline, Result};
 use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
-/// What the guiding pictures are made of.
+/// Prompts of the guiding pictures.
 const WARM: &str = "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background";
 const COOL: &str = "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background";
 const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.3, 0.45];
@@ -18,7 +18,7 @@ fn main() -> Result<()> {
         let picture = pipeline.request(of).seed(100).run()?.image(0)?.clone();
         sheet = sheet.add("the guide", &picture);
         for most in STRENGTHS {
-            // Every word of the prompt towards the patch of the picture that resembles it most.
+            // Every word of the prompt moves toward the patch of the picture that resembles the word most.
             let params = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
             let guide = ImageGuidance::new(&picture).params(params).tune(|params| params.max_guidance = most);
             let output = pipeline.request(PROMPT).seed(6).steps(14).guide(guide).run()?;

@@ -1,6 +1,7 @@
-//! Tells what checkpoints are, without loading them: `cargo run --example info -- model.safetensors folder …`
+//! Describes checkpoints without loading them: `cargo run --example info -- model.safetensors folder …`
 //!
-//! Of each `.safetensors` file: what it is, what it predicts and why that is believed, its parts, what it notes.
+//! Each `.safetensors` file is printed with its kind, its prediction type and the reason for it, its parts, and its
+//! metadata.
 
 use impasto::Result;
 use impasto::weights::{Contents, Header, SingleFile};
@@ -13,13 +14,13 @@ fn main() -> Result<()> {
     }
     for file in paths.iter().flat_map(|path| files(path)) {
         if let Err(error) = describe(&file) {
-            println!("{error}"); // names the file
+            println!("{error}"); // the error names the file
         }
     }
     Ok(())
 }
 
-/// The file itself, or all safetensors files below a folder.
+/// Returns the file itself, or all safetensors files below a folder.
 fn files(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.into()];
@@ -62,7 +63,7 @@ fn describe(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What `config.json` beside a file says it is.
+/// Returns the class that `config.json` beside a file names.
 fn class(path: &Path) -> Option<String> {
     let text = std::fs::read(path.with_file_name("config.json")).ok()?;
     let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
@@ -70,7 +71,7 @@ fn class(path: &Path) -> Option<String> {
     class.as_str().map(str::to_owned)
 }
 
-/// `686 tensors, 859.5 million numbers in Half`
+/// Describes the tensors of a file: `686 tensors, 859.5 million numbers in Half`.
 fn numbers(header: &Header) -> String {
     let count: i64 = header.tensors.values().map(|stored| stored.shape.iter().product::<i64>()).sum();
     let mut kinds: Vec<String> = header.tensors.values().map(|stored| format!("{:?}", stored.kind)).collect();

@@ -1,4 +1,4 @@
-//! Five exact colors in one run: one first pass for all and no cell for two.
+//! Forces five exact colors in one run. They share one first pass, and no cell gets two colors.
 
 use impasto::methods::ColorForce;
 use impasto::{Pipeline, Result, Rgb};

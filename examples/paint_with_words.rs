@@ -1,4 +1,4 @@
-//! Painting with words: a map says what goes where, and pictures that had it anywhere have it there.
+//! Paints with words: things that the prompt alone puts anywhere go where a map says.
 
 use impasto::methods::PaintWithWords;
 use impasto::methods::paint_with_words::WeightFn;
@@ -11,7 +11,7 @@ const GROUND: Rgb = Rgb(60, 130, 60);
 const HOUSE: Rgb = Rgb(200, 60, 50);
 const STAR: Rgb = Rgb(250, 220, 90);
 
-/// A sketch of 16 × 16 blocks with a house below and a star above, one on the left, the other on the right.
+/// Returns a sketch of 16 × 16 blocks with a house below and a star above, with their left edges at `house` and `star`.
 fn map(house: u32, star: u32) -> Result<Raster> {
     let mut map = Raster::flat(SKY, (16, 16));
     map.paste(&Raster::flat(GROUND, (16, 6)), 0, 10);
@@ -32,7 +32,7 @@ fn main() -> Result<()> {
             .color(SKY, "navy sky", 1.0)
             .color(GROUND, "green ground", 1.0)
             .weight(WeightFn::LogMax(0.4))
-            .window(Window::sigmas(4.0..=f64::INFINITY)); // once things are in their places, the model draws them alone
+            .window(Window::sigmas(4.0..=f64::INFINITY)); // later, the model draws the placed things alone
         Sheet::new(4).add_all(&paint.legend((256, 256))?)?.draw()?.save("paint_legend.png")?;
         painted.push((pipeline.request(prompt).steps(14).seed(20).images(2).guide(&mut paint).run()?, map));
         for area in paint.details()?.areas {

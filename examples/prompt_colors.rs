@@ -1,4 +1,5 @@
-//! Exact colors said in the prompt, in the ways of CSS, and beside them the same colors forced on the picture of a prompt without them.
+//! Gives exact colors in the prompt, in the notations of CSS. Beside them are the same colors, forced on the picture of
+//! a prompt without colors.
 
 use impasto::{Pipeline, Result, Rgb};
 use impasto_report::Sheet;

@@ -1,4 +1,4 @@
-//! The same portrait with gold eyes: `cargo run --release --example quick_start`.
+//! Paints a portrait with gold eyes: `cargo run --release --example quick_start`.
 
 use impasto::{Pipeline, Rgb};
 

@@ -1,4 +1,4 @@
-//! Color it like that picture: one sketch after two references, whole and by parts.
+//! Colors one sketch like two reference pictures, as a whole and by parts.
 
 use impasto::hint::{Canny, Drawing, Strokes};
 use impasto::methods::{ColorForce, ReferenceColor};
@@ -6,7 +6,7 @@ use impasto::{Control, Pipeline, Raster, Result, Source};
 use impasto_report::Sheet;
 
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
-/// Prompts of the references, which could be photographs as well.
+/// Prompts of the references. Photographs work as references as well.
 const REFERENCES: [&str; 2] = [
     "1girl, gold eyes, yellow hair bow, red hair, pale skin, orange shirt, navy background",
     "1girl, green eyes, white hair bow, teal hair, pale skin, green shirt, cyan background",

@@ -1,4 +1,4 @@
-//! Regions beyond words: a house that keeps its noise while the rest varies, and one that has an exact color.
+//! Uses regions without words: a house that keeps its noise while the rest varies, and a house with an exact color.
 
 use impasto::mask::Region;
 use impasto::methods::paint_with_words::{Area, WeightFn};
@@ -8,7 +8,7 @@ use impasto_report::Sheet;
 
 const PROMPT: &str = "a red house, green ground, azure sky";
 
-/// A house on the left, and what surrounds it
+/// Returns a map of a house on the left and its surroundings.
 fn paint(seed: Option<u64>) -> PaintWithWords {
     let house = Area { strength: 1.5, ..Area::mask(Region::rect(0.06..0.5, 0.4..0.86), "red house") };
     PaintWithWords::default()
@@ -30,7 +30,7 @@ fn main() -> Result<()> {
     }
     for (seed, color) in (20..).zip([Rgb(255, 215, 0), Rgb(0, 128, 128)]) {
         let paint = paint(None);
-        // Attention says where the house is; the region, where it may be.
+        // Attention says where the house is; the region says where the house may be.
         let mut force = ColorForce::exact("house", color).mask(paint.region("red house")?);
         let output = pipeline.request(PROMPT).seed(seed).steps(14).guide(paint).guide(&mut force).run()?;
         for painted in force.details()?.painted {

@@ -1,4 +1,4 @@
-//! Starting from a picture: the whole of it at three strengths, a part of it under a mask, and variations of its seed.
+//! Starts from a picture: the whole picture at three strengths, a part under a mask, and variations of its seed.
 
 use impasto::{Pipeline, Raster, Result, Rgb};
 use impasto_report::Sheet;
@@ -13,13 +13,13 @@ fn main() -> Result<()> {
     let portrait = first.image(0)?;
     let mut shown = vec![("the picture".to_owned(), portrait.clone())];
 
-    // image to image: the higher the strength, the more of the prompt and the less of the picture
+    // Image to image: a higher strength follows the prompt more and the picture less.
     for strength in [0.4, 0.6, 0.8] {
         let output = pipeline.request(CHANGED).steps(14).seed(7).start(portrait, strength).run()?;
         shown.push((format!("strength {strength}"), output.image(0)?.clone()));
     }
 
-    // inpainting: only where the mask is light
+    // Inpainting changes only the light area of the mask.
     let mut mask = Raster::flat(Rgb(0, 0, 0), (256, 256));
     mask.paste(&Raster::flat(Rgb(255, 255, 255), (256, 80)), 0, 176);
     let below = pipeline
@@ -33,7 +33,7 @@ fn main() -> Result<()> {
     shown.push(("the mask".into(), mask.clone()));
     shown.push(("repainted there".into(), below.image(0)?.clone()));
 
-    // between two seeds
+    // Variations lie between two seeds.
     for strength in [0.1, 0.3] {
         let output = pipeline.request(PORTRAIT).steps(14).seed(7).variation(8, strength).run()?;
         shown.push((format!("variation {strength}"), output.image(0)?.clone()));

@@ -1,4 +1,4 @@
-//! Where does the picture attend to each of its words? One overlay per word on a contact sheet.
+//! Shows where the picture attends to each of its words, with one overlay per word on a contact sheet.
 
 use impasto::saliency::Daam;
 use impasto::{Pipeline, Result};

@@ -1,4 +1,4 @@
-//! Two forces in one run share one reading of the attention; each reports what it painted.
+//! Runs two forces that share one reading of the attention. Each force reports what it painted.
 
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::methods::ColorForce;

@@ -1,4 +1,4 @@
-//! The maps of one run, kept in a file and given to others: the same mask in five colors, a pass each instead of two.
+//! Saves the maps of one run to a file for other runs: the same mask in five colors, with one pass each instead of two.
 
 use impasto::methods::ColorForce;
 use impasto::saliency::Recorded;

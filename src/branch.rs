@@ -1,32 +1,33 @@
-//! The predictions a step is made of.
+//! Branches: the predictions that a step combines.
 
-/// One of the predictions a step is made of.
+/// One of the predictions that a step combines.
 ///
-/// Branches are evaluated in the order of this enum: what a hook records from an `Extra` branch is there when
-/// `Uncond` and `Cond` come.
+/// Branches are evaluated in the order of this enum, so a hook's recordings from an `Extra` branch are available to
+/// `Uncond` and `Cond`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Branch {
-    /// Added by a guidance with `Setup::add`.
+    /// An additional branch, added by a guidance method with `Setup::add`.
     Extra(u8),
-    /// The negative or empty prompt.
+    /// The branch of the negative or empty prompt.
     Uncond,
-    /// The prompt.
+    /// The branch of the prompt.
     Cond,
 }
 
-/// What a branch is for.
+/// Description of a branch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BranchInfo {
-    /// Its name.
+    /// Identifier of the branch.
     pub branch: Branch,
-    /// `Cond` or `Uncond`: what it is a variation of. Whatever is done to that one is to be done to this one. Itself, if it is
-    /// no variation of either.
+    /// Branch that this branch is a variation of, `Cond` or `Uncond`. Edits to that branch also apply to this branch.
+    /// Equals `branch` for an independent branch.
     pub like: Branch,
-    /// How others find it: a `Combine` looks for the role, never for a number.
+    /// Role by which others find the branch: a `Combine` looks for the role, never for a number.
     pub role: &'static str,
-    /// Its prompt.
+    /// Prompt of the branch.
     pub prompt: String,
-    /// Do all who ask for its role and prompt have it? Else it is somebody's alone.
+    /// True if all guidance methods that ask for the same role and prompt share the branch. False if it belongs to one
+    /// method alone.
     pub shared: bool,
 }

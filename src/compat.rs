@@ -1,6 +1,6 @@
-//! Types that repeat the published code of another project, so that its results can be compared with this crate's.
+//! Types that reproduce the published code of another project, so that results can be compared with this crate's.
 //!
-//! New work needs none of them: every default of the crate is the corrected behavior.
+//! New work does not need these types: every default of the crate is the corrected behavior.
 
 pub use crate::diffusion::solver::dpmpp_sde::SdeNoise;
 pub use crate::diffusion::solver::multistep::Taylor;

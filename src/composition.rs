@@ -1,4 +1,4 @@
-//! Pictures composed of things in boxes, each after a prompt of its own.
+//! Compositions: pictures of things in boxes, each with a prompt of its own.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
-/// A background and things in boxes on it, as a value that is written and read as JSON.
+/// A background with things in boxes, written and read as JSON.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -41,24 +41,25 @@ use std::path::{Path, PathBuf};
 /// # Ok(()) }
 /// ```
 ///
-/// Source: the composition of FlexDiffuse (`composition/schema.py`). Its style prompts are left out, as nothing reads them.
+/// Source: the composition of FlexDiffuse (`composition/schema.py`), without its style prompts, which nothing reads.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[must_use]
 pub struct Composition {
-    /// Of the whole, and of what lies between the boxes.
+    /// Prompt of the whole picture and of the space between the boxes.
     pub prompt: String,
-    /// What the picture should not look like.
+    /// Negative prompt: content that the picture should not show.
     #[serde(default)]
     pub negative: String,
-    /// Of the picture in pixels.
+    /// Width of the picture in pixels.
     pub width: u32,
-    /// Of the picture in pixels.
+    /// Height of the picture in pixels.
     pub height: u32,
-    /// Strength with which things are held in their boxes, 0 (not at all) to 10; 2 by default. See [`RegionPrompts::hold`].
+    /// Strength with which things are held in their boxes, 0 (not at all) to 10; 2 by default. See
+    /// [`RegionPrompts::hold`].
     #[serde(default = "held")]
     pub hold: f64,
-    /// Later ones lie on earlier ones.
+    /// Things in boxes; later ones cover earlier ones.
     pub entities: Vec<Entity>,
 }
 
@@ -67,48 +68,50 @@ pub struct Composition {
 #[serde(deny_unknown_fields)]
 #[must_use]
 pub struct Entity {
-    /// What is in the box, and what is around it.
+    /// Prompt of the box: the thing and its surroundings.
     pub prompt: String,
-    /// A phrase of the prompt that is held in the box. Without one, what the prompt names may come to lie anywhere, and what
-    /// is outside the box is lost.
+    /// Phrase of the prompt that is held in the box. Without a phrase the prompt's objects may appear anywhere, and
+    /// parts outside the box are lost.
     #[serde(default)]
     pub thing: Option<String>,
-    /// Pixels from the left edge of the picture.
+    /// Distance from the left edge of the picture in pixels.
     pub left: u32,
-    /// Pixels from its upper edge.
+    /// Distance from the upper edge of the picture in pixels.
     pub top: u32,
-    /// Of the box, in pixels.
+    /// Width of the box in pixels.
     pub width: u32,
-    /// Of the box, in pixels.
+    /// Height of the box in pixels.
     pub height: u32,
-    /// How much of its prompt's prediction counts in the box, 0..=1.
+    /// Share of the entity's own prediction in the box, 0..=1.
     #[serde(default = "usual")]
     pub strength: f64,
-    /// File of a picture that the words of its prompt are guided by: what they name comes to look like what resembles it there.
+    /// File of a picture that guides the words of the prompt. Each named object comes to look like the part of the
+    /// picture that resembles it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<PathBuf>,
-    /// Share of the way that each word is moved to the picture, 0..=1; at .5, the default, colors come and the prompt's things stay.
+    /// Share by which each word is moved towards the picture, 0..=1. At .5, the default, the picture's colors appear
+    /// and the prompt's objects stay.
     #[serde(default = "half")]
     pub likeness: f64,
 }
 
-/// FlexDiffuse's.
+/// Returns FlexDiffuse's default of [`Entity::strength`].
 const fn usual() -> f64 {
     0.8
 }
 
-/// Of [`Entity::likeness`].
+/// Returns the default of [`Entity::likeness`].
 const fn half() -> f64 {
     0.5
 }
 
-/// Of [`Composition::hold`].
+/// Returns the default of [`Composition::hold`].
 const fn held() -> f64 {
     USUAL_HOLD
 }
 
 impl Entity {
-    /// A thing in the box of `size` pixels whose upper left corner is at (`left`, `top`), at strength .8.
+    /// Creates a thing in the box of `size` pixels whose upper left corner is at (`left`, `top`), at strength .8.
     pub fn new(prompt: impl Into<String>, (left, top): (u32, u32), size: impl Into<Size>) -> Self {
         let Size { width, height } = size.into();
         let (strength, likeness) = (usual(), half());
@@ -117,16 +120,17 @@ impl Entity {
 }
 
 impl Composition {
-    /// A background without things.
+    /// Creates a background without things.
     pub fn new(prompt: impl Into<String>, size: impl Into<Size>) -> Self {
         let Size { width, height } = size.into();
         Self { prompt: prompt.into(), negative: String::new(), width, height, hold: held(), entities: Vec::new() }
     }
 
-    /// Reads a JSON file. Paths of images begin in its folder.
+    /// Reads a JSON file. Image paths are relative to its folder.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Malformed`] if it is not such JSON, with the line; what [`check`](Self::check) finds.
+    /// [`Error::Io`]; [`Error::Malformed`] with the line, if the file is not JSON of this form; the errors of
+    /// [`check`](Self::check).
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = files::read_text(path, files::LARGEST_CONFIG)?;
@@ -137,11 +141,11 @@ impl Composition {
         Ok(composition)
     }
 
-    /// Reads JSON: `prompt`, `width`, `height`, `entities` and if need be `negative` and `hold`; of each entity `prompt`,
-    /// `left`, `top`, `width`, `height` and if need be `thing`, `strength`, `image` (a path) and `likeness`.
+    /// Reads JSON with `prompt`, `width`, `height`, `entities` and optionally `negative` and `hold`. Each entity has
+    /// `prompt`, `left`, `top`, `width`, `height` and optionally `thing`, `strength`, `image` (a path) and `likeness`.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn from_json(text: &str) -> Result<Self> {
         Self::read(text, "composition")
     }
@@ -153,20 +157,20 @@ impl Composition {
         Ok(composition)
     }
 
-    /// As JSON, to be read again.
+    /// Returns the composition as JSON for [`from_json`](Self::from_json).
     ///
     /// # Errors
-    /// [`Error::Malformed`] for a strength that is not a number.
+    /// [`Error::Malformed`] for an image path that is not UTF-8.
     pub fn to_json(&self) -> Result<String> {
         let malformed =
             |error: serde_json::Error| Error::Malformed { file: "composition".into(), problem: error.to_string() };
         serde_json::to_string_pretty(self).map_err(malformed)
     }
 
-    /// Are there things, with prompts, in boxes on the canvas?
+    /// Checks that there are things, that each has a prompt and a box on the canvas, and that all numbers are in range.
     ///
     /// # Errors
-    /// [`Error::Parameter`] with every box that is not.
+    /// [`Error::Parameter`] for the first failed check, with every box that is off the canvas.
     pub fn check(&self) -> Result<()> {
         if self.entities.is_empty() {
             return Err(Error::parameter("entities", "empty", "at least one; a background alone is a plain request"));
@@ -200,17 +204,18 @@ impl Composition {
         self.entities.iter().fold(regions, |regions, entity| self.with(regions, entity)).check()
     }
 
-    /// Is an entity's box on the canvas?
+    /// Returns true if an entity's box is on the canvas.
     fn holds(&self, entity: &Entity) -> bool {
         let ends =
             |start: u32, length: u32, side: u32| length > 0 && u64::from(start) + u64::from(length) <= side.into();
         ends(entity.left, entity.width, self.width) && ends(entity.top, entity.height, self.height)
     }
 
-    /// The things as a guidance of a request for [`prompt`](Self::prompt), of the composition's size or any of its aspect.
+    /// Returns the things as a guidance method for a request for [`prompt`](Self::prompt), of the composition's size or
+    /// any size of its aspect.
     ///
     /// # Errors
-    /// As [`check`](Self::check); those of [`Raster::open`] for images.
+    /// The errors of [`check`](Self::check), and those of [`Raster::open`] for images.
     pub fn regions(&self) -> Result<RegionPrompts> {
         self.check()?;
         let mut bytes = 0;
@@ -241,7 +246,7 @@ impl Composition {
         }
     }
 
-    /// Where an entity is.
+    /// Returns the region of an entity's box.
     fn region(&self, entity: &Entity) -> Region {
         let share = |start: u32, length: u32, side: u32| {
             let (start, length, side) = (f64::from(start), f64::from(length), f64::from(side));
@@ -250,11 +255,11 @@ impl Composition {
         Region::rect(share(entity.left, entity.width, self.width), share(entity.top, entity.height, self.height))
     }
 
-    /// Small pictures of the layout, before anything is painted: all boxes in order, then each box alone with its prompt as the
-    /// caption and its image inside.
+    /// Draws small pictures of the layout before a run: all boxes in order, then each box alone. Each single box is
+    /// captioned with its prompt and filled with its image.
     ///
     /// # Errors
-    /// As [`regions`](Self::regions).
+    /// The errors of [`regions`](Self::regions).
     pub fn preview(&self) -> Result<Vec<Picture>> {
         self.check()?;
         let scale = f64::from(SIDE) / f64::from(self.width.max(self.height));
@@ -285,8 +290,8 @@ impl std::fmt::Display for Entity {
 }
 
 const PAPER: Rgb = Rgb(245, 245, 245);
-/// Of the boxes, in turn.
+/// Colors of the boxes, in turn.
 const INKS: [Rgb; 6] =
     [Rgb(214, 69, 65), Rgb(52, 120, 190), Rgb(60, 150, 90), Rgb(230, 170, 50), Rgb(140, 90, 170), Rgb(70, 170, 180)];
-/// Pixels of the longer side of a panel.
+/// Length of a panel's longer side in pixels.
 const SIDE: u32 = 192;

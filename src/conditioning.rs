@@ -1,4 +1,4 @@
-//! What a branch is conditioned on, and what a guidance may ask of a model.
+//! Conditioning of a branch, and [`Codec`], a guidance method's view of a model.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -11,36 +11,38 @@ use crate::vision::{View, Vision};
 use std::ops::Range;
 use tch::{Device, Tensor};
 
-/// What one branch is conditioned on. One row serves every image.
+/// Conditioning of one branch. Tensors with one row serve every image.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Conditioning {
-    /// The text encoder's states, [1 or n, tokens, dim] f32.
+    /// States of the text encoder, [1 or n, tokens, dim] f32.
     pub context: Tensor,
-    /// The whole text as one vector, [1 or n, width] f32, for models that read one (SDXL and its refiner).
+    /// Pooled text as one vector, [1 or n, width] f32, for models that read one (SDXL and its refiner).
     pub pooled: Option<Tensor>,
-    /// What such a model is told about sizes and quality. `None`: the picture's own size, not cropped, and a score of 6, or 2.5 for
-    /// `Branch::Uncond`. A run fills it in.
+    /// Sizes and quality for models with a pooled text. `None`: the picture's own size, not cropped, and a score of 6,
+    /// or 2.5 for `Branch::Uncond`. A run sets this field.
     pub micro: Option<MicroConditioning>,
-    /// What the network sees beside the latent, [1 or n, channels, h, w] f32: for a network that repaints, the mask, 1 where
-    /// it paints, and the latent of the picture without that place. `None` for most; a run fills it in.
+    /// Additional input channels beside the latent, [1 or n, channels, h, w] f32. For an inpainting network: the mask,
+    /// 1 in the repainted area, and the latent of the picture without that area. `None` for most networks; a run sets
+    /// this field.
     pub concat: Option<Tensor>,
-    /// Features that a sketch adds to the network on its way down, as [`Codec::sketch`] makes them; empty for most models. In a run that has
-    /// some in one branch, a branch without counts as zeros.
+    /// Sketch features that are added in the network's downsampling half, as [`Codec::sketch`] returns them; empty for
+    /// most models. If one branch of a run has features, a branch without features counts as zeros.
     pub features: Vec<Tensor>,
-    /// Features of a reference for the network's way up; `None` for most models. Those of one branch act in all that are evaluated with it.
+    /// Reference features for the network's upsampling half; `None` for most models. The features of one branch act in
+    /// all branches evaluated with it.
     pub reference: Option<ReferenceFeatures>,
-    /// What a network that embeds its guidance (LCM) is told of it: one less than the scale it is to imitate. `None`: 0.
+    /// Guidance scale to imitate, minus 1, for a network that embeds it (LCM). `None`: 0.
     pub guidance: Option<f64>,
-    /// Whether the branch varies the negative prompt, so that what goes without the negative prompt goes without it too. A run fills
-    /// it in.
+    /// True for the negative prompt's branch and its variations. Methods that skip the negative prompt, such as a
+    /// ControlNet that guesses, skip such a branch too. A run sets this field.
     pub(crate) against: bool,
-    /// What takes over from a step on, by rising steps. The fields above are those of the steps before.
+    /// Conditioning from later steps on, by rising step. The other fields hold before the first of these steps.
     later: Vec<(usize, Conditioning)>,
 }
 
 impl Conditioning {
-    /// Conditioning on a context alone.
+    /// Creates a conditioning with a context alone.
     pub const fn new(context: Tensor) -> Self {
         Self {
             context,
@@ -55,14 +57,14 @@ impl Conditioning {
         }
     }
 
-    /// Edits what the branch is conditioned on during `steps` of the run; at the others it stays as it is. `edit` is called
-    /// for every part that an earlier call has made, in order, and at least once unless there are no steps. Tensors are shared
-    /// between parts: put others in their place.
+    /// Edits the conditioning during `steps` of the run; other steps keep theirs. `edit` is called in order for every
+    /// part that earlier calls have split off, and at least once unless `steps` is empty. Parts share tensors, so
+    /// replace a tensor instead of changing its values.
     ///
-    /// Keys and values of the context are made anew where a part begins, and kept otherwise.
+    /// Keys and values of the context are recomputed where a part begins, and cached otherwise.
     ///
     /// # Errors
-    /// What `edit` fails with.
+    /// The errors of `edit`.
     pub fn during(&mut self, steps: Range<usize>, mut edit: impl FnMut(&mut Self) -> Result<()>) -> Result<()> {
         if steps.is_empty() {
             return Ok(());
@@ -84,12 +86,12 @@ impl Conditioning {
         Ok(())
     }
 
-    /// Makes contexts equally long, in all their parts: shorter ones are followed by chunks of the empty prompt. What a network
-    /// sees at once has to be, and a run does it once for all branches, so that none depends on which others are evaluated
-    /// beside it.
+    /// Makes all contexts equally long in all their parts, by appending chunks of the empty prompt to shorter ones. The
+    /// network needs contexts of one length in a batch. A run equalizes all branches at once, so that no branch depends
+    /// on the others it is evaluated with.
     ///
     /// # Errors
-    /// Of [`Codec::text_pair`]; [`Error::Shape`] if the difference is no number of whole chunks.
+    /// The errors of [`Codec::text_pair`]; [`Error::Shape`] if the difference is no number of whole chunks.
     pub fn equalize(all: &mut [Self], codec: &dyn Codec) -> Result<()> {
         let tokens = |part: &Self| -> Result<i64> { Ok(part.context.size3()?.1) };
         let mut lengths = Vec::new();
@@ -124,17 +126,17 @@ impl Conditioning {
         Ok(())
     }
 
-    /// What the branch is conditioned on at a step.
+    /// Returns the conditioning at a step.
     pub fn at(&self, step: usize) -> &Self {
         self.later.iter().rev().find(|(from, _)| *from <= step).map_or(self, |(_, part)| part)
     }
 
-    /// Does another part begin at this step?
+    /// Returns true if another part begins at this step.
     pub(crate) fn changes(&self, step: usize) -> bool {
         self.later.iter().any(|(from, _)| *from == step)
     }
 
-    /// A second handle on the same tensors.
+    /// Returns a second handle on the same tensors.
     #[must_use]
     pub fn share(&self) -> Self {
         let share = |tensor: &Option<Tensor>| tensor.as_ref().map(Tensor::shallow_clone);
@@ -151,10 +153,10 @@ impl Conditioning {
         }
     }
 
-    /// That of some images of a batch, as views.
+    /// Returns the conditioning of some images of a batch, as views.
     ///
     /// # Errors
-    /// [`Error::Torch`] if there are not as many.
+    /// [`Error::Torch`] if the batch has fewer images.
     pub fn images(&self, images: Range<i64>) -> Result<Self> {
         let cut = |tensor: &Tensor| -> Result<Tensor> {
             Ok(match tensor.size().first() {
@@ -185,54 +187,55 @@ impl Conditioning {
     }
 }
 
-/// A guidance's whole view of a model: tokenizer, text encoder, and the VAE both ways.
+/// A guidance method's whole view of a model: tokenizer, text encoder, and the VAE in both directions.
 pub trait Codec {
-    /// The prompt with its tokens, to look phrases up in.
+    /// Returns the prompt with its tokens, in which phrases can be looked up.
     fn prompt(&self, text: &str) -> Result<Prompt>;
 
-    /// What the text encoder makes of a prompt.
+    /// Encodes a prompt with the text encoder.
     fn text(&self, text: &str) -> Result<Conditioning>;
 
-    /// As [`prompt`](Self::prompt), where a second text encoder reads a prompt of its own (SDXL).
+    /// Returns the prompt as [`prompt`](Self::prompt) does, with a separate prompt for a second text encoder (SDXL).
     ///
     /// # Errors
-    /// [`Error::Parameter`] for another second prompt if there is one encoder, as there is by default.
+    /// [`Error::Parameter`] for a different second prompt if there is only one encoder, which is the default.
     fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
         if first == second { self.prompt(first) } else { Err(one_encoder(second)) }
     }
 
-    /// As [`text`](Self::text), likewise.
+    /// Encodes a prompt as [`text`](Self::text) does, with a separate prompt for a second text encoder (SDXL).
     ///
     /// # Errors
-    /// As [`prompt_pair`](Self::prompt_pair).
+    /// The errors of [`prompt_pair`](Self::prompt_pair).
     fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
         if first == second { self.text(first) } else { Err(one_encoder(second)) }
     }
 
-    /// The latent of a picture on any device: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32, the posterior's mode, in
-    /// sampler units (scaled).
+    /// Encodes a picture on any device to its latent: [n, 3, cell·h, cell·w] in -1..=1 → [n, 4, h, w] f32. The latent
+    /// is the posterior's mode, in sampler units (scaled).
     fn encode(&self, picture: &Tensor) -> Result<Tensor>;
 
-    /// The Gaussian that a picture's latents are drawn from: its mean, as [`Codec::encode`] gives it, and its standard
-    /// deviation, of the same shape. A codec without randomness has 0, which is the default.
+    /// Returns the Gaussian of a picture's latents: its mean, as from [`Codec::encode`], and its standard deviation, of
+    /// the same shape. A codec without randomness has a deviation of 0, which is the default.
     fn posterior(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let mean = self.encode(picture)?;
         let std = mean.f_zeros_like()?;
         Ok((mean, std))
     }
 
-    /// The picture of a latent, the reverse of [`Codec::encode`]; values may leave -1..=1.
+    /// Decodes a latent to a picture, the reverse of [`Codec::encode`]; values may leave -1..=1.
     fn decode(&self, latent: &Tensor) -> Result<Tensor>;
 
-    /// The latent of a picture that is all `color`, [1, 4, h, w] f32 for a `grid` of h × w cells. A codec may keep it.
+    /// Returns the latent of a picture of one `color`, [1, 4, h, w] f32 for a `grid` of h × w cells. A codec may cache
+    /// the latent.
     ///
     /// # Errors
-    /// [`Error::Shape`] if [`Codec::encode`] does not do what [`Codec::cell`] says.
+    /// [`Error::Shape`] if the shape from [`Codec::encode`] contradicts [`Codec::cell`].
     fn flat(&self, color: Rgb, grid: Grid) -> Result<Tensor> {
         flat(self, color, grid)
     }
 
-    /// What the vision tower that belongs to the text encoder makes of a picture.
+    /// Encodes a picture with the vision tower that belongs to the text encoder.
     ///
     /// # Errors
     /// [`Error::MissingFile`] without a tower, as by default; [`Error::Parameter`] for a picture without pixels.
@@ -241,7 +244,8 @@ pub trait Codec {
         Err(Error::MissingFile { file, place, hint: "pictures are understood by a codec that implements `vision`" })
     }
 
-    /// Makes a unit vector of a whole text, f32, as wide as the tokens of pictures ([`Codec::vision`]) and beside them.
+    /// Encodes a whole text to a unit vector, f32, in the space of a picture's tokens ([`Codec::vision`]) and of their
+    /// width.
     ///
     /// # Errors
     /// [`Error::MissingFile`] without a text encoder that has a projection, as by default.
@@ -254,8 +258,9 @@ pub trait Codec {
         })
     }
 
-    /// Makes the features that a sketch adds to the network on its way down: [n, 3, cell·h, cell·w] in -1..=1, lines at 1 on a ground of
-    /// -1 → a tensor for the network's first layer, [n, channels, h, w], and one for each of its levels.
+    /// Computes the features that a sketch adds in the network's downsampling half. The sketch is
+    /// [n, 3, cell·h, cell·w] in -1..=1, lines at 1 on a ground of -1. The result has a tensor for the network's first
+    /// layer, [n, channels, h, w], and one for each of its levels.
     ///
     /// # Errors
     /// [`Error::MissingFile`] for a model that reads no sketches, as by default; [`Error::Shape`] for another shape.
@@ -266,8 +271,9 @@ pub trait Codec {
         Err(Error::MissingFile { file, place, hint })
     }
 
-    /// Marks tokens of a reference as those of a part of it, [1, tokens, width], for a model that tells parts apart. `threshold` is what the
-    /// part's mask was cut at, 0..=1. Other models take tokens as they are, which is the default.
+    /// Marks tokens of a reference, [1, tokens, width], as tokens of one part of it, for a model that distinguishes
+    /// parts. `threshold`, 0..=1, is the value at which the part's mask was cut. Other models use tokens unchanged,
+    /// which is the default.
     ///
     /// # Errors
     /// [`Error::Shape`] for tokens of another width.
@@ -275,9 +281,9 @@ pub trait Codec {
         Ok(tokens.shallow_clone())
     }
 
-    /// Makes the features of a reference for the network's way up, f32, the smallest grid first. `latent` is that of the picture at the run's
-    /// size, `tokens` those of the tower, `ratios` the picture's own height and width by the run's. Empty for a model that reads
-    /// none, as by default.
+    /// Computes the features of a reference for the network's upsampling half, f32, the smallest grid first. `latent`
+    /// is the picture's at the run's size, `tokens` are the vision tower's, `ratios` are the picture's own height and
+    /// width divided by the run's. Empty for a model that reads none, which is the default.
     ///
     /// # Errors
     /// [`Error::Shape`] for tensors that do not fit the model.
@@ -291,24 +297,25 @@ pub trait Codec {
         Ok(Vec::new())
     }
 
-    /// Side of a latent cell in pixels.
+    /// Returns the side of a latent cell in pixels.
     fn cell(&self) -> i64 {
         8
     }
 }
 
-/// The error for a second prompt that nobody reads.
+/// Returns the error for a second prompt that no text encoder reads.
 pub(crate) fn one_encoder(second: &str) -> Error {
     Error::parameter("second prompt", format!("{second:?}"), "none: this model has one text encoder")
 }
 
-/// The context of a chunk that says nothing, to both text encoders: a second prompt may be many chunks long. A space is read as
-/// nothing as no prompt is, but never zeroed as SDXL's empty prompt is: rows of zeros beside words would weigh in every softmax.
+/// Returns the context of an empty chunk for both text encoders, since a second prompt may be many chunks long. The
+/// chunk is a space: as empty as no prompt, but never zeroed like SDXL's empty prompt. Rows of zeros beside words would
+/// take weight in every softmax.
 pub(crate) fn padding(codec: &dyn Codec) -> Result<Tensor> {
     Ok(codec.text_pair(" ", " ")?.context)
 }
 
-/// Encodes a flat picture; what [`Codec::flat`] is without keeping.
+/// Encodes a flat picture: [`Codec::flat`] without a cache.
 pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Result<Tensor> {
     let Grid { h, w } = grid;
     let picture = Raster::flat(color, ((w * codec.cell()) as u32, (h * codec.cell()) as u32));

@@ -1,4 +1,4 @@
-//! The one error type. A message says what happened, to which value, and what to try.
+//! The crate's error type. A message says what happened, to which value, and what to try.
 
 use crate::branch::Branch;
 use crate::color::Rgb;
@@ -9,7 +9,7 @@ use tch::Tensor;
 /// `std::result::Result` with [`enum@Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Everything that can go wrong.
+/// Any error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -22,25 +22,25 @@ pub enum Error {
     Io {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file that a checkpoint needs is not there.
+    /// A file that a checkpoint needs is missing.
     #[error("{file} is missing in {place}; {hint}")]
     MissingFile {
         /// Path inside the checkpoint.
         file: String,
-        /// Where it was looked for.
+        /// Checkpoint that was searched.
         place: String,
-        /// What to do.
+        /// Advice for the user.
         hint: &'static str,
     },
-    /// A file is not what its name says.
+    /// The content of a file does not fit its name.
     #[error("{file}: {problem}")]
     Malformed {
         /// The file.
         file: String,
-        /// What is wrong with it.
+        /// Description of the fault.
         problem: String,
     },
     /// A repository of a hub could not be fetched.
@@ -48,19 +48,19 @@ pub enum Error {
     Hub {
         /// `owner/name`.
         repository: String,
-        /// What went wrong, and what to do.
+        /// Description of the fault, and advice.
         problem: String,
     },
-    /// A configuration asks for something this crate does not do, or contradicts itself.
+    /// A configuration asks for something this crate does not support, or contradicts itself.
     #[error("{file}: {field} is {value}; {expected}")]
     Config {
         /// The configuration file.
         file: String,
         /// The field.
         field: String,
-        /// Its value.
+        /// Value of the field.
         value: String,
-        /// What would be accepted.
+        /// Values that would be accepted.
         expected: String,
     },
     /// Weights do not fit the model; every problem is listed.
@@ -71,18 +71,18 @@ pub enum Error {
     Image {
         /// The file.
         path: PathBuf,
-        /// What the codec said.
+        /// Error of the image codec.
         source: image::ImageError,
     },
 
     /// A parameter is out of range.
     #[error("{name} is {value}; expected {expected}")]
     Parameter {
-        /// The parameter, as its setter or field is called.
+        /// Name of the parameter's setter or field.
         name: &'static str,
-        /// What was given.
+        /// Value that was given.
         value: String,
-        /// The range, and what is usual.
+        /// Valid range, and usual values.
         expected: Cow<'static, str>,
     },
     /// A tensor has the wrong shape.
@@ -90,15 +90,15 @@ pub enum Error {
     Shape {
         /// The tensor.
         what: &'static str,
-        /// Its shape.
+        /// Shape of the tensor.
         got: Vec<i64>,
-        /// What was expected, in words.
+        /// Expected shape, in words.
         expected: String,
     },
     /// A number that must be finite is not.
     #[error("{what} is not finite at step {step}; an overflow in half precision or a broken checkpoint does this")]
     NonFinite {
-        /// What was looked at.
+        /// Name of the number or tensor.
         what: String,
         /// Index of the step.
         step: usize,
@@ -107,72 +107,72 @@ pub enum Error {
     /// The phrase does not occur in the prompt at word boundaries.
     #[error("phrase \"{}\" is not in the prompt \"{}\"{}", shortened(phrase), shortened(prompt), did_you_mean(nearest))]
     PhraseNotFound {
-        /// What was looked for.
+        /// Phrase that was searched for.
         phrase: String,
-        /// Where it was looked for.
+        /// Prompt that was searched.
         prompt: String,
         /// Up to three words of the prompt, the most similar first.
         nearest: Vec<String>,
     },
-    /// The phrase stands in the part of the prompt that the text encoder never sees.
+    /// The phrase is in the part of the prompt that the text encoder never sees.
     #[error("phrase \"{phrase}\" is in the part of the prompt that is cut off after {limit} tokens; move it forward")]
     PhraseTruncated {
-        /// What was looked for.
+        /// Phrase that was searched for.
         phrase: String,
         /// Number of tokens that reach the text encoder.
         limit: usize,
     },
-    /// A phrase without a letter or digit.
+    /// The phrase has no letter or digit.
     #[error("the phrase is empty; name words of the prompt")]
     EmptyPhrase,
     /// Colors that were given a phrase are not in the painted map.
     #[error("{}; set tolerance if its edges are smooth; the map has {}", not_in_map(missing, palette), mixed(palette))]
     ColorNotInMap {
-        /// All of them.
+        /// All colors that are missing.
         missing: Vec<MissingColor>,
-        /// The map's colors and their shares of it, the most frequent first; a message shows twelve.
+        /// The map's colors with their shares, the most frequent first; a message shows twelve.
         palette: Vec<(Rgb, f64)>,
     },
-    /// Text could not be tokenized, or the tokenizer's files do not make one.
+    /// A text could not be tokenized, or a tokenizer's files are invalid.
     #[error("tokenizer: {0}")]
     Tokenizer(String),
 
     /// No solver of this crate has that name.
     #[error("solver \"{}\" is not known; {}", shortened(name), did_you_mean_solver(nearest))]
     UnknownSolver {
-        /// What was asked for.
+        /// Name that was asked for.
         name: String,
         /// Up to three names, the most similar first.
         nearest: Vec<String>,
     },
 
-    /// A part of a run that cannot be written into a file, or made again from one.
+    /// A part of a run cannot be written to a file, or not be recreated from one.
     #[error("{what} cannot be repeated from a file")]
     NotRepeatable {
         /// The part.
         what: String,
     },
 
-    /// A prediction was asked for that nobody evaluated.
+    /// The requested prediction was not evaluated.
     #[error("branch {0:?} was not evaluated at this step; ask for it in Guidance::plan or Combine::branches")]
     NoPrediction(Branch),
-    /// A branch has nothing to be conditioned on.
+    /// A branch has no conditioning.
     #[error("branch {0:?} has no conditioning; add it with Setup::add")]
     NoConditioning(Branch),
     /// No attention site passes the filter.
     #[error("no attention site is selected; the model has {}", names.join(", "))]
     NoSites {
-        /// The sites there are.
+        /// Names of the model's sites.
         names: Vec<String>,
     },
-    /// Read before anything was recorded.
+    /// Maps were read before anything was recorded.
     #[error("{0} has recorded no attention yet; attach it to a run and read it after the first step")]
     NoMaps(&'static str),
 
     /// A guidance method failed; the source says why.
     #[error("{name} failed in {phase}{}: {source}", when(*step))]
     Guidance {
-        /// How the guidance method calls itself.
+        /// Name of the guidance method.
         name: &'static str,
         /// The method of the trait `Guidance` that failed.
         phase: &'static str,
@@ -193,15 +193,15 @@ pub enum Error {
         /// The failure.
         source: Box<Error>,
     },
-    /// `Guidance::hooks` returned another number of hooks than at the start of the run.
+    /// `Guidance::hooks` returned a different number of hooks than at the start of the run.
     #[error("hooks lent: {now}, at the start of the run: {before}; switch off with Interest or active() instead")]
     HooksChanged {
-        /// At the start.
+        /// Number of hooks at the start of the run.
         before: usize,
-        /// Now.
+        /// Number of hooks now.
         now: usize,
     },
-    /// A run was asked to go on after it had failed.
+    /// A run was asked to continue after it had failed.
     #[error("this run ended with an error; start a new one")]
     RunFailed,
     /// The run was cancelled through its token or its progress callback.
@@ -212,17 +212,18 @@ pub enum Error {
     Custom(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
-/// A color that was asked for and is not there.
+/// A requested color that the map does not have.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MissingColor {
-    /// What was asked for.
+    /// Color that was asked for.
     pub asked: Rgb,
-    /// The nearest color that is there, and its Euclidean distance in RGB.
+    /// Nearest color of the map, and its Euclidean distance in RGB.
     pub nearest: Option<(Rgb, f64)>,
 }
 
 impl Error {
-    /// Was the run stopped on request? Looks through the guidance or hook that passed it on.
+    /// Returns true if the run was stopped on request. Errors of guidance methods and hooks are searched for their
+    /// source.
     pub fn is_cancelled(&self) -> bool {
         match self {
             Self::Cancelled => true,
@@ -231,8 +232,9 @@ impl Error {
         }
     }
 
-    /// An error of your own, for hooks, guidance methods and callbacks. It says what `error` says, and
-    /// [`source`](std::error::Error::source) is `error` itself; a run adds where it happened around it.
+    /// Creates an error of your own, for hooks, guidance methods and callbacks. The new error has the message of
+    /// `error`, and [`source`](std::error::Error::source) returns `error` itself. A run wraps the error with the place
+    /// where it happened.
     ///
     /// ```
     /// use impasto::Error;
@@ -250,7 +252,8 @@ impl Error {
         Self::Io { path: path.into(), source }
     }
 
-    /// A parameter out of its range: `name` as its setter or field is called, its value, and what was expected.
+    /// Creates an error for a parameter out of its range: `name` is its setter or field, followed by the value and the
+    /// expected range.
     ///
     /// ```
     /// let error = impasto::Error::parameter("glow", 7, "0..=1; .3 is usual");
@@ -265,7 +268,7 @@ impl Error {
     }
 }
 
-/// The similar names of solvers, or an example.
+/// Formats the names of similar solvers, or an example.
 fn did_you_mean_solver(nearest: &[String]) -> String {
     match nearest {
         [] => "give it a name such as \"Euler a\" or \"DPM++ 2M Karras\"".into(),
@@ -273,7 +276,7 @@ fn did_you_mean_solver(nearest: &[String]) -> String {
     }
 }
 
-/// The first letters of a text that may be of any length.
+/// Shortens a text of any length to its first letters.
 fn shortened(text: &str) -> String {
     const SHOWN: usize = 200;
     match text.char_indices().nth(SHOWN) {
@@ -282,7 +285,7 @@ fn shortened(text: &str) -> String {
     }
 }
 
-/// `; did you mean "a", "b"?`, or what to do without candidates.
+/// Formats `; did you mean "a", "b"?`, or advice if there are no candidates.
 fn did_you_mean(nearest: &[String]) -> String {
     if nearest.is_empty() {
         return "; use words of the prompt, in its order".into();
@@ -290,7 +293,7 @@ fn did_you_mean(nearest: &[String]) -> String {
     format!("; did you mean {}?", quoted(nearest))
 }
 
-/// `color #fa0a00 is not in the map; the nearest is #ff0000, 22 % of it, distance 11.2`, and so on.
+/// Formats `color #fa0a00 is not in the map; the nearest is #ff0000, 22 % of it, distance 11.2` for each missing color.
 fn not_in_map(missing: &[MissingColor], palette: &[(Rgb, f64)]) -> String {
     let sentence = |MissingColor { asked, nearest }: &MissingColor| {
         let Some((nearest, distance)) = nearest else { return format!("color {asked} is not in the map") };
@@ -300,7 +303,7 @@ fn not_in_map(missing: &[MissingColor], palette: &[(Rgb, f64)]) -> String {
     missing.iter().map(sentence).collect::<Vec<_>>().join("; ")
 }
 
-/// `#808080 (52 %), #ff0000 (22 %)`; twelve at most.
+/// Formats at most twelve colors, such as `#808080 (52 %), #ff0000 (22 %)`.
 fn mixed(palette: &[(Rgb, f64)]) -> String {
     let shown = palette.iter().take(12).map(|(color, share)| format!("{color} ({:.0} %)", 100.0 * share));
     let more = palette.len().saturating_sub(12);
@@ -308,30 +311,30 @@ fn mixed(palette: &[(Rgb, f64)]) -> String {
     shown.chain(more).collect::<Vec<_>>().join(", ")
 }
 
-/// What libtorch says, without the C++ stack that follows.
+/// Returns libtorch's message without the C++ stack that follows.
 fn first_line(error: &tch::TchError) -> String {
     error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
-/// `"a", "b"`.
+/// Formats words as `"a", "b"`.
 fn quoted(words: &[String]) -> String {
     let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
     quoted.join(", ")
 }
 
-/// When a guidance method failed.
+/// Formats the step at which a guidance method failed.
 fn when(step: Option<usize>) -> String {
     step.map_or_else(String::new, |step| format!(" at step {step}"))
 }
 
-/// Are there neither infinities nor NaNs? Almost always one sum tells. It is taken in the tensor's own kind, since
-/// libtorch would convert the whole of it for another.
+/// Returns true if a tensor has neither infinities nor NaNs. One sum almost always decides. The sum is taken in the
+/// tensor's own kind, since libtorch would convert the whole tensor for another kind.
 pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
     let sum = tensor.f_sum(tensor.f_kind()?)?.f_double_value(&[])?;
     Ok(sum.is_finite() || tensor.f_isfinite()?.f_all()?.f_int64_value(&[])? != 0)
 }
 
-/// Names the guidance method, its phase and the step in an error.
+/// Adds the guidance method, its phase and the step to an error.
 pub(crate) fn blame<T>(result: Result<T>, name: &'static str, phase: &'static str, step: Option<usize>) -> Result<T> {
     result.map_err(|source| match source {
         Error::Cancelled => Error::Cancelled,

@@ -1,4 +1,4 @@
-//! Files on disk: read within limits, and written whole or not at all.
+//! Files on disk: read within size limits, and written completely or not at all.
 
 use crate::error::{Error, Result};
 use std::collections::HashSet;
@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of the largest configuration that is read; published ones have some hundreds to some thousands.
+/// Largest size of a configuration in bytes; published ones have some hundreds to some thousands.
 pub(crate) const LARGEST_CONFIG: u64 = 1 << 20;
-/// Bytes of the largest vocabulary, index or other text that is read; CLIP's `tokenizer.json` has 3.6 MB.
+/// Largest size of a vocabulary, index or other text in bytes; CLIP's `tokenizer.json` has 3.6 MB.
 pub(crate) const LARGEST_TEXT: u64 = 16 << 20;
 
-/// Opens a regular file. A FIFO or a device is refused, as opening or reading one may wait forever.
+/// Opens a regular file. FIFOs and devices are refused, as opening or reading one may wait forever.
 ///
 /// # Errors
 /// [`Error::Io`] if there is no such file, if it may not be read, or if it is a folder, a FIFO, a socket or a device.
 pub(crate) fn open(path: &Path) -> Result<File> {
     let at = |source| Error::io(path, source);
-    // Asked by name first: opening a FIFO waits for its writer.
+    // The kind is checked by path, because opening a FIFO waits for its writer.
     let kind = fs::metadata(path).map_err(at)?;
     if !kind.is_file() {
         let what = if kind.is_dir() { "is a folder" } else { "is a FIFO, a socket or a device" };
@@ -32,7 +32,7 @@ pub(crate) fn open(path: &Path) -> Result<File> {
 /// Reads a regular file of at most `most` bytes.
 ///
 /// # Errors
-/// As [`open`]; [`Error::Malformed`] with both sizes if it is larger.
+/// The errors of [`open`]; [`Error::Malformed`] with the limit if the file is larger.
 pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
@@ -43,10 +43,10 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// As [`read`]; `None` if there is no such file.
+/// Reads a file as [`read`] does; `None` if there is no such file.
 ///
 /// # Errors
-/// As [`read`].
+/// The errors of [`read`].
 pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     match read(path, most) {
         Err(Error::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -54,10 +54,10 @@ pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
     }
 }
 
-/// As [`read`], for a text in UTF-8.
+/// Reads a UTF-8 text as [`read`] does.
 ///
 /// # Errors
-/// As [`read`]; [`Error::Malformed`] if it is no UTF-8.
+/// The errors of [`read`]; [`Error::Malformed`] if the text is not UTF-8.
 pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     let malformed = |error: std::string::FromUtf8Error| Error::Malformed {
         file: path.display().to_string(),
@@ -66,21 +66,21 @@ pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     String::from_utf8(read(path, most)?).map_err(malformed)
 }
 
-/// Writes a file that is complete or not there; see [`write_whole_with`].
+/// Writes a file completely or not at all; see [`write_whole_with`].
 ///
 /// # Errors
-/// As [`write_whole_with`].
+/// The errors of [`write_whole_with`].
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     write_whole_with(path, |part, mut file| file.write_all(bytes).map_err(|source| Error::io(part, source)))
 }
 
-/// Writes a file that is complete or not there: `write` fills a file beside its place, given by name and opened, which is then
-/// moved over what was there. What `write` leaves of a failure is removed.
+/// Writes a file completely or not at all. `write` gets the path and handle of a temporary file in the same folder,
+/// which then replaces `path`. After a failure the temporary file is removed.
 ///
-/// The first call for a folder also removes what killed processes left there.
+/// The first call for a folder also removes temporary files that killed processes left there.
 ///
 /// # Errors
-/// [`Error::Io`] with `path` if its folder does not exist or the file cannot be written; other errors of `write` as they are.
+/// [`Error::Io`] if the folder does not exist or the file cannot be written; other errors of `write` unchanged.
 pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> Result<()>) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !folder.is_dir() {
@@ -94,7 +94,7 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> 
         .and_then(|()| file.sync_all().map_err(at))
         .and_then(|()| fs::rename(&part, path).map_err(at));
     written.map_err(|error| {
-        fs::remove_file(&part).ok(); // what is left of a failure is not worth another error
+        fs::remove_file(&part).ok(); // a leftover file is not worth another error
         match error {
             Error::Io { path: failed, source } if failed == part => at(source),
             other => other,
@@ -105,7 +105,8 @@ pub(crate) fn write_whole_with(path: &Path, write: impl FnOnce(&Path, &File) -> 
 const PART_START: &str = ".impasto-";
 const PART_END: &str = ".part";
 
-/// A new file to write into. It stays locked while this process writes it, which tells it from what a killed process left.
+/// Creates a temporary file. The file stays locked while this process writes to it; files of killed processes are
+/// unlocked.
 fn create_part(folder: &Path) -> io::Result<(PathBuf, File)> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     loop {
@@ -114,19 +115,20 @@ fn create_part(folder: &Path) -> io::Result<(PathBuf, File)> {
         match OpenOptions::new().write(true).create_new(true).open(&part) {
             Ok(file) => {
                 file.lock().ok(); // some network file systems have no locks
-                // Another process may have taken it for a stale one before it was locked.
+                // Another process may have removed the file as stale before it was locked.
                 if part.exists() {
                     return Ok((part, file));
                 }
             }
-            // By what a killed process left, or by a process with the same number in another container.
+            // The name belongs to a leftover file, or to a process with the same id in another container.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Removes the parts in a folder that no process is writing. It looks once in each folder, as listing a large one takes time.
+/// Removes the temporary files in a folder that no process is writing. Each folder is searched only once, as listing a
+/// large folder takes time.
 fn remove_stale(folder: &Path) {
     static LOOKED: Mutex<Option<HashSet<PathBuf>>> = Mutex::new(None);
     let whole = folder.canonicalize().unwrap_or_else(|_| folder.into());
@@ -140,7 +142,7 @@ fn remove_stale(folder: &Path) {
         }
         let Ok(file) = File::open(entry.path()) else { continue };
         if file.try_lock().is_ok() {
-            fs::remove_file(entry.path()).ok(); // it is only clutter
+            fs::remove_file(entry.path()).ok(); // a leftover file is only clutter
         }
     }
 }

@@ -6,19 +6,20 @@ use crate::error::Result;
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
-/// A linear map from the channels of a latent to linear light. It sees no edges and misses colors by some CIEDE2000, but takes no
-/// time: for previews, and to steer by.
+/// A linear map from the channels of a latent to linear light, for previews and for steering. The map ignores edges and
+/// misses colors by some CIEDE2000, but takes no time.
 #[derive(Debug)]
 pub(crate) struct LatentColors {
-    /// [channels + 1, 3] f64 on the CPU; the last row is what a latent of 0 is.
+    /// Matrix of the map, [channels + 1, 3] f64 on the CPU; the last row is the color of a latent of 0.
     map: Tensor,
-    /// CIEDE2000 over the fitted colors, root mean square.
+    /// Error over the fitted colors in CIEDE2000, root mean square.
     misfit: f64,
 }
 
 impl LatentColors {
-    /// Fits the map by least squares to the flat colors of a cube of `levels`³, 2 to 6 levels, each encoded as `side`×`side` pixels,
-    /// of whose cells the median counts: those in the middle know nothing of the edges.
+    /// Fits the map by least squares to the flat colors of a cube of `levels`³, 2 to 6 levels, each encoded as
+    /// `side`×`side` pixels. Each color is represented by the median of its cells, as cells in the middle are not
+    /// affected by the edges.
     pub(crate) fn fit(codec: &dyn Codec, levels: usize, side: i64) -> Result<Self> {
         let side = (side / codec.cell()).max(1);
         let level = |index: usize| (255 * (index % levels) / (levels - 1).max(1)) as u8;
@@ -45,12 +46,12 @@ impl LatentColors {
         Ok(Self { map, misfit })
     }
 
-    /// CIEDE2000 by which the map misses the fitted colors, root mean square.
+    /// Returns the error over the fitted colors in CIEDE2000, root mean square.
     pub(crate) const fn misfit(&self) -> f64 {
         self.misfit
     }
 
-    /// The colors of cells, [cells, channels] on any device → [3, cells] f64 of sRGB in −1..=1 on the CPU.
+    /// Computes the colors of cells, [cells, channels] on any device → [3, cells] f64 of sRGB in −1..=1 on the CPU.
     pub(crate) fn of(&self, cells: &Tensor) -> Result<Tensor> {
         let cells = cells.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
         let channels = cells.size2()?.1;
@@ -64,7 +65,8 @@ impl LatentColors {
         Ok(srgb.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_transpose(0, 1)?)
     }
 
-    /// The picture of a latent, [n, channels, h, w] → [n, 3, h, w] f32 in −1..=1 on the CPU: a pixel for each cell.
+    /// Computes the picture of a latent with a pixel per cell, [n, channels, h, w] → [n, 3, h, w] f32 in −1..=1 on the
+    /// CPU.
     pub(crate) fn picture(&self, latent: &Tensor) -> Result<Tensor> {
         let (images, _, h, w) = latent.size4()?;
         let cells = latent.f_permute([0, 2, 3, 1])?.f_flatten(0, 2)?; // [n·h·w, channels]

@@ -1,6 +1,6 @@
-//! Stable Diffusion on libtorch, opened for guidance: say *exactly this color*, *exactly there*.
+//! Stable Diffusion on libtorch, with guidance methods that put *exactly this color* in *exactly this place*.
 //!
-//! A [`Pipeline`] runs a model of the Stable Diffusion family; small values that know nothing of each other steer it:
+//! A [`Pipeline`] runs a model of the Stable Diffusion family. Small, independent values steer each run:
 //!
 //! ```
 //! # fn main() -> impasto::Result<()> {
@@ -15,29 +15,31 @@
 //! | to | see |
 //! |---|---|
 //! | force the color of a named thing | [`methods::ColorForce`] |
-//! | put things where they are painted | [`methods::PaintWithWords`] |
-//! | draw regions after prompts of their own | [`methods::RegionPrompts`], [`composition::Composition`] |
+//! | place things by painting them | [`methods::PaintWithWords`] |
+//! | give regions of the picture their own prompts | [`methods::RegionPrompts`], [`composition::Composition`] |
 //! | guide a prompt by a picture, or by a second text | [`methods::ImageGuidance`] |
 //! | turn a prompt into another one during the run | [`methods::PromptBlend`] |
 //! | see where the picture attends to a word, or to every word | [`saliency::Daam`] |
-//! | find a thing by what another word before it would change | [`saliency::Differential`] |
+//! | find a thing by the change that another word causes | [`saliency::Differential`] |
 //! | start from a picture, repaint a part of one, vary a seed | [`pipeline::Request::start`], [`mask`], [`variation`] |
-//! | give SDXL's second text encoder a prompt, share a run with a refiner | [`pipeline::Request::second_prompt`], [`until`] |
+//! | give SDXL's second text encoder a prompt, share a run with a refiner | [`second_prompt`], [`until`] |
 //! | follow edges, poses, strokes with ControlNets | [`Control`], [`hint`], [`pipeline::Request::control`] |
-//! | look at what methods report, and make a run again from its PNG | [`pipeline::Output::reports`], [`pipeline::Request::from_png`] |
+//! | read the reports of guidance methods, repeat a run from its PNG | [`pipeline::Output::reports`], [`from_png`] |
 //! | choose a sampling method | [`diffusion::solver`], [`pipeline::Request::solver_named`] |
 //! | watch or change attention yourself | [`attention::CrossAttentionHook`] |
 //! | steer a run yourself | [`guidance::Guidance`] |
 //! | take one step at a time | [`sampler::Sampler`] |
 //! | write the loop yourself | [`Model`], [`diffusion`] |
-//! | try your guidance without a model | [`testing::ToyModel`] |
+//! | try your guidance method without a model | [`testing::ToyModel`] |
 //!
 //! [`mask`]: pipeline::Request::mask
 //! [`variation`]: pipeline::Request::variation
+//! [`second_prompt`]: pipeline::Request::second_prompt
 //! [`until`]: pipeline::Request::until
+//! [`from_png`]: pipeline::Request::from_png
 //!
-//! Nothing here panics on bad input or prints: what is wrong is an [`Error`] that names the value and the way out, what
-//! is doubtful is in [`Output::notes`](pipeline::Output::notes).
+//! The library neither prints nor panics on bad input. Invalid input gives an [`Error`] that names the value and a
+//! remedy; doubtful input gives a note in [`Output::notes`](pipeline::Output::notes).
 
 // The library neither panics nor prints; its tests, examples and benches may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
@@ -76,7 +78,7 @@ mod vision;
 pub mod weights;
 mod window;
 
-/// The versions of these crates whose types stand in this crate's interface.
+/// The versions of these crates whose types appear in this crate's interface.
 pub use {image, ndarray, tch};
 
 pub use branch::{Branch, BranchInfo};
@@ -95,42 +97,42 @@ pub use vision::{Crop, View, Vision};
 pub use weights::Source;
 pub use window::Window;
 
-/// The README's code is compiled, and run where it says so.
+/// Compiles the code of the README, and runs it where it says so.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// So is the guide's.
+/// Compiles and runs the code of the guide.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/guide.md")]
 struct Guide;
 
-/// And those of colors.
+/// Compiles and runs the code of the page on colors.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/colors.md")]
 struct Colors;
 
-/// The code of the page on color strokes is compiled and run, too.
+/// Compiles and runs the code of the page on color strokes.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/color-strokes.md")]
 struct ColorStrokes;
 
-/// The code of the page on reference colors is compiled and run, too.
+/// Compiles and runs the code of the page on reference colors.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/reference-color.md")]
 struct ReferenceColors;
 
-/// The code of the page on models that color sketches is compiled and run, too.
+/// Compiles and runs the code of the page on models that color sketches.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/colorize.md")]
 struct Coloring;
 
-/// And painting's.
+/// Compiles and runs the code of the page on painting.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/painting.md")]
 struct Painting;
 
-/// And image guidance's.
+/// Compiles and runs the code of the page on image guidance.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/image-guidance.md")]
 struct ImageGuidance;

@@ -1,13 +1,13 @@
-//! [`MicroConditioning`]: what SDXL is told about sizes and quality.
+//! [`MicroConditioning`]: SDXL's conditions on sizes and quality.
 
 use crate::error::{Error, Result};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 
-/// What SDXL is told about the sizes, the crop and the quality of the picture, beside its prompt.
+/// SDXL's conditions on the size, crop and quality of the picture, beside its prompt.
 ///
-/// In training, these numbers said how large each picture had been, which part of it was shown, and how much people liked it. At
-/// sampling, large originals and no crop ask for sharp, centered pictures. Sizes and places are in pixels.
+/// In training, these numbers gave each picture's size, the part of it that was shown, and how much people liked it. At
+/// sampling, large originals and no crop give sharp, centered pictures. Sizes and positions are in pixels.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -23,19 +23,19 @@ use serde::{Deserialize, Serialize};
 /// # Ok(()) }
 /// ```
 ///
-/// Source: "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis" (arXiv 2307.01952), section 2.2; the
-/// defaults are those of diffusers.
+/// Source: "SDXL: Improving Latent Diffusion Models for High-Resolution Image Synthesis" (arXiv 2307.01952), section
+/// 2.2; the defaults are those of diffusers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 #[must_use]
 pub struct MicroConditioning {
-    /// The size before the picture was resized; `None`: its own.
+    /// Size of the picture before it was resized; `None`: the picture's own.
     pub original_size: Option<Size>,
-    /// Left and top of the part that is shown; `None`: 0 and 0.
+    /// Left and top edge of the part that is shown; `None`: 0 and 0.
     pub crop: Option<(u32, u32)>,
-    /// The size of the part that is shown, which the refiner is not told; `None`: the picture's own.
+    /// Size of the part that is shown, which the refiner does not read; `None`: the picture's own.
     pub target_size: Option<Size>,
-    /// How much people would like the picture, 0 to 10, which the refiner alone is told; `None`: 6, and 2.5 for the negative
+    /// Aesthetic score of the picture, 0 to 10, which only the refiner reads; `None`: 6, and 2.5 for the negative
     /// prompt.
     pub aesthetic_score: Option<f64>,
 }
@@ -44,7 +44,7 @@ pub struct MicroConditioning {
 const LONGEST: u32 = 1 << 16;
 
 impl MicroConditioning {
-    /// Are all numbers in their ranges?
+    /// Checks that all numbers are in their ranges.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a size of 0 or above 65536 pixels, or a score outside 0..=10.
@@ -65,12 +65,12 @@ impl MicroConditioning {
         }
     }
 
-    /// What the negative prompt's branch is told where nothing is said of it: the same, but for the score.
+    /// Returns the defaults for the negative prompt's branch: these conditions with a score of 2.5.
     pub(crate) const fn negative(self) -> Self {
         Self { aesthetic_score: None, ..self }.or_score(2.5)
     }
 
-    /// The same with a score where it has none.
+    /// Returns these conditions with `score` if they have none.
     pub(crate) const fn or_score(mut self, score: f64) -> Self {
         if self.aesthetic_score.is_none() {
             self.aesthetic_score = Some(score);
@@ -78,8 +78,9 @@ impl MicroConditioning {
         self
     }
 
-    /// The numbers as the network reads them, for a picture of (height, width) pixels: original, crop and target, each the
-    /// vertical one first; the refiner (`scored`) reads the score in place of the target.
+    /// Returns the numbers in the network's order, for a picture of (height, width) pixels: original size, crop and
+    /// target size, each with the vertical number first. The refiner (`scored`) reads the score instead of the target
+    /// size.
     pub(crate) fn numbers(&self, (height, width): (f32, f32), scored: bool) -> Vec<f32> {
         let sides = |size: Option<Size>| size.map_or([height, width], |size| [size.height as f32, size.width as f32]);
         let mut numbers = sides(self.original_size).to_vec();

@@ -1,7 +1,7 @@
-//! Words for a reference picture: its parts, and features of it.
+//! Parts and features of a reference picture.
 //!
-//! Models that color sketches like a reference read them ([`Codec::part_tokens`](crate::Codec::part_tokens),
-//! [`Codec::reference_features`](crate::Codec::reference_features)).
+//! Models that color sketches like a reference read them with [`Codec::part_tokens`](crate::Codec::part_tokens) and
+//! [`Codec::reference_features`](crate::Codec::reference_features).
 
 use tch::Tensor;
 
@@ -9,39 +9,39 @@ use tch::Tensor;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Part {
-    /// What the picture is of.
+    /// The main subject of the picture.
     Figure,
-    /// What is behind it.
+    /// The space behind the figure.
     Background,
 }
 
-/// A side of a reference that has features of its own.
+/// An aspect of a reference with features of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Feature {
-    /// What is behind its figure.
+    /// The background behind the figure.
     Background,
-    /// Its style.
+    /// The style of the reference.
     Style,
 }
 
-/// Features of a reference for the expanding half of a UNet, as [`ReferenceEncoder`](crate::nn::ReferenceEncoder)s make them: one for each
-/// of its layers, the smallest grid first. Either list may be empty.
+/// Features of a reference for the upsampling half of a UNet, as [`ReferenceEncoder`](crate::nn::ReferenceEncoder)s
+/// return them. Each list has one tensor for each layer of that half, the smallest grid first, or is empty.
 ///
 /// Source: ColorizeDiffusion v2.
 #[derive(Debug, Default)]
 pub struct ReferenceFeatures {
-    /// Of the background, [1, cells, channels] each.
+    /// Features of the background, [1, cells, channels] each.
     pub background: Vec<Tensor>,
-    /// Share of the figure in each cell, [1 or n, 1, h, w] at the latent's size, and the least share of a cell that keeps what is its own.
-    /// Without it all cells take the background's features.
+    /// Share of the figure in each cell, [1 or n, 1, h, w] at the latent's size, and the share above which a cell
+    /// ignores the background's features. `None`: all cells take the background's features.
     pub figure: Option<(Tensor, f64)>,
-    /// Of the style, [1, 2 · channels] each.
+    /// Features of the style, [1, 2 · channels] each.
     pub styles: Vec<Tensor>,
 }
 
 impl ReferenceFeatures {
-    /// A second handle on the same tensors.
+    /// Returns a second handle on the same tensors.
     #[must_use]
     pub fn share(&self) -> Self {
         let share = |all: &[Tensor]| all.iter().map(Tensor::shallow_clone).collect();

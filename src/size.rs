@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Width and height in pixels. Wherever a size is asked for, a pair (width, height) does as well, as in the `image` crate.
+/// Width and height in pixels. Functions that take a size also accept a pair (width, height), as in the `image` crate.
 ///
 /// ```
 /// use impasto::{Raster, Rgb, Size};
@@ -13,14 +13,14 @@ use std::fmt;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Size {
-    /// Columns of pixels.
+    /// Number of pixel columns.
     pub width: u32,
-    /// Rows of pixels.
+    /// Number of pixel rows.
     pub height: u32,
 }
 
 impl Size {
-    /// A size of `width` by `height` pixels.
+    /// Creates a size of `width` by `height` pixels.
     pub const fn new(width: u32, height: u32) -> Self {
         Self { width, height }
     }
@@ -32,7 +32,7 @@ impl From<(u32, u32)> for Size {
     }
 }
 
-/// Width × height.
+/// Formats the size as width × height.
 impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}×{}", self.width, self.height)

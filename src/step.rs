@@ -1,4 +1,4 @@
-//! Where a run is: its steps, and the grids of latents and attention sites.
+//! Position in a run: its steps, and the grids of latents and attention sites.
 
 /// Rows and columns of a latent or of an attention site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -10,17 +10,17 @@ pub struct Grid {
 }
 
 impl Grid {
-    /// A grid of `h` rows and `w` columns.
+    /// Creates a grid of `h` rows and `w` columns.
     pub const fn new(h: i64, w: i64) -> Self {
         Self { h, w }
     }
 
-    /// Number of cells; they are counted row by row.
+    /// Returns the number of cells, which are indexed row by row.
     pub const fn cells(self) -> i64 {
         self.h * self.w
     }
 
-    /// The grid after `halvings` stride-2 convolutions with padding 1 (sizes round up).
+    /// Returns the grid after `halvings` stride-2 convolutions with padding 1 (sizes round up).
     #[must_use]
     pub fn halved(self, halvings: u32) -> Self {
         (0..halvings).fold(self, |grid, _| Self::new((grid.h + 1) / 2, (grid.w + 1) / 2))
@@ -35,17 +35,18 @@ pub struct Step {
     pub index: usize,
     /// Number of steps in the run.
     pub count: usize,
-    /// Number of steps that were asked for; more than `count` when a run starts or ends inside its schedule.
+    /// Number of requested steps; more than `count` if a run starts or ends inside its schedule.
     pub nominal: usize,
-    /// Steps of the schedule before the run's first one: it starts from a picture, or goes on with another run.
+    /// Number of steps of the schedule before the run's first one, if the run starts from a picture or continues
+    /// another run.
     pub before: usize,
-    /// Steps of the schedule after the run's last one: another run goes on.
+    /// Number of steps of the schedule after the run's last one, if another run continues this run.
     pub after: usize,
     /// Noise level the step starts at.
     pub from: f64,
     /// Noise level the step ends at; 0 for the last.
     pub to: f64,
-    /// Noise level of this evaluation. Equals `from` but for inner evaluations of second-order solvers.
+    /// Noise level of this evaluation. Equals `from` except in inner evaluations of second-order solvers.
     pub sigma: f64,
     /// Training timestep of this evaluation, 0..=999 and possibly fractional.
     pub timestep: f64,
@@ -54,17 +55,17 @@ pub struct Step {
 }
 
 impl Step {
-    /// The first evaluation of step `index` of `count`, from one noise level to the next.
+    /// Creates the first evaluation of step `index` of `count`, from one noise level to the next.
     pub const fn new(index: usize, count: usize, from: f64, to: f64, timestep: f64) -> Self {
         Self { index, count, nominal: count, before: 0, after: 0, from, to, sigma: from, timestep, eval: 0 }
     }
 
-    /// 0-based index of the step in the whole schedule, whatever part of it is run.
+    /// Returns the 0-based index of the step in the whole schedule, even if only a part of the schedule is run.
     pub const fn place(&self) -> usize {
         self.before + self.index
     }
 
-    /// Steps from this one to the end of the whole schedule, both included.
+    /// Returns the number of steps from this step to the end of the whole schedule, both included.
     pub const fn left(&self) -> usize {
         self.count.saturating_sub(self.index) + self.after
     }

@@ -1,6 +1,7 @@
-//! A model small enough for tests of your own guidances: one self-attention and one cross-attention site.
+//! A model small enough for tests of your own guidance methods: one self-attention and one cross-attention site.
 //!
-//! Its pictures mean nothing, but everything a guidance sees is there: branches, sites, a schedule, a codec.
+//! The model's pictures show nothing, but it has everything a guidance method reads: branches, sites, a schedule, a
+//! codec.
 
 use crate::attention::{AttentionSite, Place, SiteKind, Tap};
 use crate::conditioning::{Codec, Conditioning};
@@ -14,10 +15,11 @@ use tch::{Device, Kind, Tensor};
 
 const WIDTH: i64 = 16;
 const HEADS: i64 = 2;
-/// Content tokens of every prompt; one word is one token.
+/// Number of content tokens of every prompt; one word is one token.
 pub(crate) const WORDS: usize = 8;
 
-/// x0 = x / (1 + σ²) + attention over x and the context; a picture is three channels of the latent, cell by cell.
+/// A toy model that predicts x0 = x / (1 + σ²) + attention over x and the context. The decoded picture is three
+/// channels of the latent, with a pixel per cell.
 #[derive(Debug)]
 pub struct ToyModel {
     sites: Vec<AttentionSite>,
@@ -46,7 +48,7 @@ impl Attention {
         })
     }
 
-    /// hidden [b, queries, WIDTH], context [b, tokens, WIDTH] → [b, queries, WIDTH].
+    /// Computes attention: hidden [b, queries, WIDTH], context [b, tokens, WIDTH] → [b, queries, WIDTH].
     fn forward(&self, site: &AttentionSite, hidden: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let heads = |x: &Tensor, weight: &Tensor| -> Result<Tensor> {
             let (b, s, _) = x.size3()?;
@@ -60,10 +62,10 @@ impl Attention {
 }
 
 impl ToyModel {
-    /// Weights from a seed.
+    /// Creates a model with random weights from a seed.
     ///
     /// # Errors
-    /// None but libtorch's own.
+    /// Only errors of libtorch.
     pub fn new(seed: u64) -> Result<Self> {
         let mut noise = Noise::shared(seed);
         let mut draw = |out: i64, into: i64| -> Result<Tensor> {
@@ -145,7 +147,7 @@ impl Codec for ToyModel {
         Ok(latent.f_narrow(1, 0, 3)?)
     }
 
-    /// The mean color, and those of four patches.
+    /// Returns tokens of the mean color and of the colors of four patches.
     fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
         let patches =
             picture.resize((2, 2), Filter::Box)?.to_tensor(Device::Cpu)?.f_flatten(2, 3)?.f_transpose(1, 2)?;

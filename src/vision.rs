@@ -1,61 +1,63 @@
-//! How a picture is shown to a model's vision tower, and what the tower says.
+//! View of a picture for a model's vision tower, and the tower's output.
 
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::Tensor;
 
-/// How a picture is shown to a vision tower, which sees squares.
+/// View of a picture for a vision tower, whose input is square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// How the picture becomes a square.
+    /// Method that makes the picture square.
     pub crop: Crop,
-    /// What its bytes become.
+    /// Range that the picture's bytes are mapped to.
     pub range: ClipRange,
 }
 
-/// How a picture that is not square becomes one.
+/// Method that makes a picture square.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Crop {
-    /// Its middle: the shorter side is resized to the tower's, what is beyond it on the other is not seen.
+    /// Crops to the center: the shorter side is resized to the tower's, and the excess of the longer side is cut off.
     #[default]
     Center,
-    /// All of it, between bars of the color that is 0 to the tower.
+    /// Pads the whole picture with bars of the color that the tower reads as 0.
     Pad,
-    /// All of it, squeezed.
+    /// Squeezes the whole picture to a square.
     Stretch,
-    /// All of it, squeezed by torch's antialiased bicubic filter between the middles of the corner pixels, without rounding to bytes, as
-    /// ColorizeDiffusion shows references.
+    /// Squeezes the whole picture with torch's antialiased bicubic filter between the centers of the corner pixels,
+    /// without rounding to bytes, as ColorizeDiffusion does for references.
     StretchAligned,
 }
 
-/// What a picture's bytes become before each channel's mean is taken away and divided by its deviation.
+/// Range that a picture's bytes are mapped to, before each channel's mean is subtracted and the result divided by the
+/// channel's deviation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum ClipRange {
-    /// 0..=1, which the tower was trained on.
+    /// The range 0..=1, on which the tower was trained.
     #[default]
     Unit,
-    /// −1..=1, as FlexDiffuse has it: too dark, and with twice the contrast.
+    /// The range −1..=1, as in FlexDiffuse: too dark, and with twice the contrast.
     Upstream,
 }
 
-/// What a vision tower makes of a picture.
+/// Output of a vision tower for a picture.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Vision {
-    /// A token for the whole picture, then one for each patch, row by row, projected to the width of texts:
+    /// Token of the whole picture, then one token per patch, row by row, projected to the width of texts:
     /// [1, 1 + patches, width] f32.
     pub tokens: Tensor,
-    /// The columns of [`Conditioning::context`](crate::conditioning::Conditioning::context) that they stand beside: all of
-    /// them, but for models with two text encoders.
+    /// Columns of [`Conditioning::context`](crate::conditioning::Conditioning::context) that the tokens are comparable
+    /// with: all columns, except for models with two text encoders.
     pub columns: Range<i64>,
-    /// What takes the text encoder's states to the space of the tokens, [width, columns] f32, if the checkpoint has it.
+    /// Projection of the text encoder's states into the space of the tokens, [width, columns] f32, if the checkpoint
+    /// has it.
     pub text_projection: Option<Tensor>,
 }
 
 impl Vision {
-    /// Tokens beside `columns` of a context.
+    /// Creates the output from tokens that are comparable with `columns` of a context.
     pub const fn new(tokens: Tensor, columns: Range<i64>) -> Self {
         Self { tokens, columns, text_projection: None }
     }

@@ -1,4 +1,4 @@
-//! [`Window`]: the part of a run in which something acts.
+//! [`Window`]: the part of a run in which a method acts.
 
 use crate::error::{Error, Result};
 use crate::step::Step;
@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The part of a run in which something acts: a range of training timesteps, of noise levels, or of the run's progress.
-/// Both ends belong to it.
+/// The part of a run in which a method acts, such as a guidance method or a ControlNet. A window is a range of training
+/// timesteps, of noise levels, or of the run's progress. Both ends of the range belong to the window.
 ///
 /// ```
 /// use impasto::Window;
@@ -33,24 +33,24 @@ impl Window {
     /// The whole run.
     pub const WHOLE: Self = Self(Range::Progress((0.0, 1.0)));
 
-    /// Evaluations at these training timesteps, 0..=999. A run begins near 999 and ends near 0.
+    /// Selects evaluations at these training timesteps, 0..=999. A run begins near 999 and ends near 0.
     pub fn timesteps<T: Into<f64> + Copy>(range: RangeInclusive<T>) -> Self {
         Self(Range::Timesteps(of(range)))
     }
 
-    /// Evaluations at these noise levels σ, 0 or more; the upper end may be infinite. A run of Stable Diffusion begins
-    /// near 14.6 and ends at 0.
+    /// Selects evaluations at these noise levels σ, 0 or more; the upper end may be infinite. A run of Stable Diffusion
+    /// begins near 14.6 and ends at 0.
     pub fn sigmas<T: Into<f64> + Copy>(range: RangeInclusive<T>) -> Self {
         Self(Range::Sigmas(of(range)))
     }
 
-    /// Steps that lie in these shares of the run as a whole, 0..=1. Step i of n lies between i/n and (i + 1)/n, as in
+    /// Selects steps in these shares of the whole run, 0..=1. Step i of n lies between i/n and (i + 1)/n, as in
     /// diffusers' `control_guidance_start` and `control_guidance_end`.
     pub fn progress<T: Into<f64> + Copy>(range: RangeInclusive<T>) -> Self {
         Self(Range::Progress(of(range)))
     }
 
-    /// Whether an evaluation lies in the window.
+    /// Returns true if an evaluation lies in the window.
     pub fn contains(&self, step: &Step) -> bool {
         let inside = |(from, to): (f64, f64), value: f64| (from..=to).contains(&value);
         match self.0 {
@@ -63,10 +63,11 @@ impl Window {
         }
     }
 
-    /// Returns the share of the window that has passed at an evaluation: 0 before it, 1 after it, a line between. The run's last step
-    /// has progress 1 here, so a window that is the whole run ends with 1. A window of one value jumps.
+    /// Returns the share of the window that has passed at an evaluation: 0 before the window, 1 after it, linear in
+    /// between. The run's last step has progress 1 here, so a window over the whole run ends with 1. A window of one
+    /// value jumps from 0 to 1.
     pub fn elapsed(&self, step: &Step) -> f64 {
-        // Timesteps and noise levels fall during a run.
+        // Timesteps and noise levels decrease during a run.
         let (from, to, value) = match self.0 {
             Range::Timesteps((low, high)) => (-high, -low, -step.timestep),
             Range::Sigmas((low, high)) => (-high, -low, -step.sigma),
@@ -75,6 +76,8 @@ impl Window {
         if to > from { ((value - from) / (to - from)).clamp(0.0, 1.0) } else { f64::from(value >= to) }
     }
 
+    /// Checks that the ends are in their range and in order.
+    ///
     /// # Errors
     /// [`Error::Parameter`] if an end is out of its range, or the ends are not in order.
     pub fn check(&self) -> Result<()> {
@@ -107,17 +110,17 @@ impl fmt::Display for Window {
     }
 }
 
-/// Steps of a run, with those that another run takes after it, as diffusers counts.
+/// Returns the number of steps of a run plus those that another run takes after it, as diffusers counts.
 fn steps(step: &Step) -> usize {
     (step.count + step.after).max(1)
 }
 
-/// The two ends of a range.
+/// Returns the two ends of a range.
 fn of<T: Into<f64> + Copy>(range: RangeInclusive<T>) -> (f64, f64) {
     ((*range.start()).into(), (*range.end()).into())
 }
 
-/// Serializes the ends of a window: JSON has no infinity, so an end without a bound is `null`.
+/// Serializes the ends of a window. JSON has no infinity, so an end without a bound is `null`.
 mod ends {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -135,7 +138,7 @@ mod ends {
 mod tests {
     use super::*;
 
-    /// Step `index` of four, from σ 8, 4, 2, 1 at timesteps 900, 600, 300, 0.
+    /// Returns step `index` of four, from σ 8, 4, 2, 1 at timesteps 900, 600, 300, 0.
     fn step(index: usize) -> Step {
         let sigma = 8.0 / f64::from(1 << index);
         Step::new(index, 4, sigma, sigma / 2.0, 900.0 - 300.0 * index as f64)

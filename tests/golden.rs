@@ -1,10 +1,14 @@
 //! Runs every conformance case: the numbers of diffusers, transformers and DAAM on tiny models.
 //!
 //! Cases are the folders with a `case.json` in `tests/golden` and in the folders that the environment variable
-//! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them. Arguments are those of
-//! `cargo test`; `--nocapture` also tells how near each case came to its tolerance. `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) says
-//! where networks run. `IMPASTO_KIND` (`bf16`, and on a GPU `f16`) computes the cases of networks in that kind and compares each
-//! output as a whole, within [`HALF`] or [`HALF_OF_PROBS`].
+//! `IMPASTO_FIXTURES` lists (separated as in `PATH`). `tests/golden/README.md` describes them.
+//!
+//! Arguments are those of `cargo test`; `--nocapture` also prints how near each case came to its tolerance. Two
+//! environment variables change the run:
+//!
+//! * `IMPASTO_DEVICE` (`cpu`, `cuda`, `cuda:1`, `mps`) is the device of networks.
+//! * `IMPASTO_KIND` (`bf16`, and on a GPU `f16`) is the kind in which the cases of networks are computed. Each output
+//!   is then compared as a whole, within [`HALF`] or [`HALF_OF_PROBS`].
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -17,10 +21,12 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tch::{Device, Kind, Tensor};
 
-/// How far an output may be from the one in f32, in half precision: ‖got − want‖ / ‖want‖. Random weights average no rounding out: the
-/// original's own networks in bf16 are off by .03 to .05, and .12 where they round the timestep too; a trained one is off by .004.
+/// Maximum distance of an output in half precision from the output in f32: ‖got − want‖ / ‖want‖.
+///
+/// Random weights average no rounding out. The original's own networks in bf16 are off by .03 to .05, and by .12 if
+/// they round the timestep too. A trained network is off by .004.
 const HALF: f64 = 0.1;
-/// The same of probabilities, where rounded queries and keys make steep attention choose otherwise.
+/// Maximum distance of probabilities. Rounded queries and keys make steep attention choose otherwise.
 const HALF_OF_PROBS: f64 = 0.15;
 
 fn main() -> Result<ExitCode> {
@@ -52,12 +58,12 @@ fn main() -> Result<ExitCode> {
 }
 
 enum Verdict {
-    /// With the element that came nearest to its tolerance, of all outputs compared.
+    /// The case passed, with the element that came nearest to its tolerance, of all outputs compared.
     Passed(Option<Distance>),
     Skipped(String),
 }
 
-/// How far an element is from what is expected, and how far it may be.
+/// Distance of an element from its expected value, and the tolerance of the distance.
 #[derive(Clone, Copy)]
 struct Distance {
     error: f64,
@@ -97,7 +103,7 @@ fn run(dir: &Path) -> Result<Verdict> {
     compare(&case.wanted, compute(&case)?).map(Verdict::Passed)
 }
 
-/// Compares every wanted output; all that differ are named.
+/// Compares every wanted output. The error names all outputs that differ.
 fn compare(wanted: &BTreeMap<String, Wanted>, outputs: Outputs) -> Result<Option<Distance>> {
     let outputs: BTreeMap<String, Tensor> = outputs.into_iter().collect();
     let (mut nearest, mut wrong) = (None::<Distance>, Vec::new());
@@ -117,7 +123,7 @@ fn compare(wanted: &BTreeMap<String, Wanted>, outputs: Outputs) -> Result<Option
     }
 }
 
-/// The element nearest to its tolerance. Integers must be equal; kinds other than f32 are part of what is expected.
+/// Returns the element nearest to its tolerance. Integers must be equal, and kinds other than f32 must be as expected.
 fn distance(name: &str, got: &Tensor, want: &Wanted) -> Result<Distance> {
     let Wanted { tensor, atol, rtol } = want;
     if got.size() != tensor.size() {
@@ -162,7 +168,7 @@ fn distance(name: &str, got: &Tensor, want: &Wanted) -> Result<Distance> {
     Err(format!("{outside} of {numel} values; the worst is {got:.6e}, expected {want:.6e}: {distance}").into())
 }
 
-/// Folders of cases by name, in the order of names. A case that a later root repeats is run once.
+/// Returns the folders of cases by name, in the order of names. A case that a later root repeats is run once.
 fn discover(roots: impl Iterator<Item = PathBuf>) -> Result<Vec<(String, PathBuf)>> {
     let mut cases: Vec<(String, PathBuf)> = Vec::new();
     for root in roots {

@@ -1,5 +1,5 @@
-//! Ends the build where libtorch is missing. Cargo runs this within seconds, before it compiles anything that needs libtorch: the
-//! crate depends on nothing, and much depends on it.
+//! Ends the build if libtorch is missing. Cargo runs this script within seconds, before it compiles anything that needs
+//! libtorch: this crate has no dependencies, and every crate that needs libtorch depends on it.
 
 use std::process::exit;
 

@@ -1,4 +1,5 @@
-//! Runs every example in an empty folder. It must say something, and every picture that it names must be there.
+//! Runs every example in an empty folder. An example must print something, and every picture that the output names must
+//! exist.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ fn main() {
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
-/// The names of the source files, so that an example without an entry in `Cargo.toml` fails.
+/// Returns the names of the source files, so that an example without an entry in `Cargo.toml` fails.
 fn names() -> Vec<String> {
     let sources = std::fs::read_dir(env!("CARGO_MANIFEST_DIR")).expect("the folder of this package");
     let sources = sources.filter_map(|entry| Some(entry.ok()?.path()));
@@ -22,7 +23,7 @@ fn names() -> Vec<String> {
     names
 }
 
-/// The folder where cargo puts built examples, found from the place of this program.
+/// Returns the folder where cargo puts built examples, found from the path of this program.
 fn built() -> PathBuf {
     let test = std::env::current_exe().expect("this test is a file");
     test.ancestors().nth(2).expect("target/<profile>/deps/<test>").join("examples")

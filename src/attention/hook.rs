@@ -1,4 +1,4 @@
-//! The trait of hooks, and the call that a hook sees.
+//! The trait [`CrossAttentionHook`], and the attention call [`At`] that a hook sees.
 
 use super::kernel;
 use super::site::AttentionSite;
@@ -11,13 +11,13 @@ use std::fmt;
 use std::ops::Range;
 use tch::Tensor;
 
-/// The projections of a site. A function of a context to keys and values is one.
+/// The projections of a site. A function from a context to keys and values implements this trait.
 pub(crate) trait Projections {
-    /// Keys and values, [b, heads, tokens, d] each, of a context, [b, tokens, dim].
+    /// Returns keys and values, [b, heads, tokens, d] each, of a context, [b, tokens, dim].
     fn keys_values(&self, context: &Tensor) -> Result<(Tensor, Tensor)>;
 
-    /// Queries, keys and values as the site's adapter for a part of the picture makes them. `rows` are the rows of the call whose cells make
-    /// the queries. `None`: the site has no such adapter, as by default.
+    /// Returns queries, keys and values as changed by the site's adapter for a part of the picture. `rows` are the rows
+    /// of the call whose cells make the queries. Returns `None` if the site has no such adapter, which is the default.
     fn adapted(&self, _part: Part, _rows: Range<i64>, _context: &Tensor) -> Result<Option<[Tensor; 3]>> {
         Ok(None)
     }
@@ -29,23 +29,23 @@ impl<F: Fn(&Tensor) -> Result<(Tensor, Tensor)>> Projections for F {
     }
 }
 
-/// The call that a hook sees: its site, step, branch, images and queries.
+/// The attention call that a hook sees: its site, step, branch, images and queries.
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct At<'a> {
-    /// The site.
+    /// Site of the call.
     pub site: &'a AttentionSite,
-    /// The step and evaluation.
+    /// Step and evaluation of the call.
     pub step: &'a Step,
     /// The branch whose rows the hook sees.
     pub branch: Branch,
-    /// Which images of the run these rows are; all of them, or one at a time (`Batching::OneByOne`).
+    /// Images of the run that these rows belong to: all of them, or one at a time with `Batching::OneByOne`.
     pub images: Range<i64>,
     /// Rows and columns of the queries.
     pub grid: Grid,
     pub(super) q: &'a Tensor,
     pub(super) values: Option<&'a Tensor>,
-    /// The rows of the call that are this branch's.
+    /// Rows of the call that belong to this branch.
     pub(super) rows: Range<i64>,
     pub(super) project: &'a dyn Projections,
 }
@@ -63,24 +63,26 @@ impl fmt::Debug for At<'_> {
 }
 
 impl At<'_> {
-    /// The queries of this call, [n, heads, queries, head_dim].
+    /// Returns the queries of this call, [n, heads, queries, head_dim].
     pub const fn query(&self) -> &Tensor {
         self.q
     }
 
-    /// The values of this call, [n, heads, tokens, head_dim]; `None` in [`CrossAttentionHook::context`], which comes before them.
+    /// Returns the values of this call, [n, heads, tokens, head_dim]. The values are `None` in
+    /// [`CrossAttentionHook::context`], which runs before the projection.
     pub const fn values(&self) -> Option<&Tensor> {
         self.values
     }
 
-    /// Plain attention of this call's queries over keys and values of your own, [n, heads, tokens, head_dim] each, →
-    /// [n, queries, heads · head_dim]; no hooks. Decoupled attention (IP-Adapter) adds it to the output, times a weight.
+    /// Computes plain attention of this call's queries over given keys and values, [n, heads, tokens, head_dim] each →
+    /// [n, queries, heads · head_dim]. Hooks are not called. Decoupled attention (IP-Adapter) adds the result to the
+    /// output, times a weight.
     ///
     /// ```
     /// # use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
     /// # use impasto::{Branch, Result};
     /// # use tch::Tensor;
-    /// /// An image prompt, projected by weights of its own for one site.
+    /// /// An image prompt, projected by its own weights for one site.
     /// struct ImagePrompt { site: usize, key: Tensor, value: Tensor, scale: f64 }
     ///
     /// impl CrossAttentionHook for ImagePrompt {
@@ -111,15 +113,16 @@ impl At<'_> {
         kernel::plain(self.q, &key.f_to_kind(kind)?, &value.f_to_kind(kind)?)
     }
 
-    /// Plain attention of this call's queries over another context ([n, tokens, dim]), projected by the site's own weights,
-    /// [n, queries, heads · head_dim]; no hooks.
+    /// Computes plain attention of this call's queries over another context, [n, tokens, dim] →
+    /// [n, queries, heads · head_dim]. The site's own weights project the context. Hooks are not called.
     pub fn attend(&self, context: &Tensor) -> Result<Tensor> {
         let (k, v) = self.project.keys_values(&context.f_to_kind(self.q.kind())?)?;
         kernel::plain(self.q, &k, &v)
     }
 
-    /// As [`attend`](Self::attend), with queries, keys and values changed by the site's adapter for a part of the picture. `None`: the site
-    /// has no such adapter. Models with adapters are ColorizeDiffusion v1.5 and some of v2.
+    /// Computes attention like [`attend`](Self::attend), but with queries, keys and values changed by the site's
+    /// adapter for a part of the picture. Returns `None` if the site has no such adapter. Models with adapters are
+    /// ColorizeDiffusion v1.5 and some of v2.
     ///
     /// # Errors
     /// [`Error::Torch`] if the context does not fit the site.
@@ -131,75 +134,79 @@ impl At<'_> {
 }
 
 bitflags::bitflags! {
-    /// The phases of an attention call that a hook wants to be called for: `Interest::PROBS | Interest::BIAS`.
+    /// The phases of an attention call that a hook wants to be called for, such as `Interest::PROBS | Interest::BIAS`.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
     pub struct Interest: u8 {
-        /// No call, no cost.
+        /// No phase: the hook is not called and costs nothing.
         const NONE = 0;
-        /// [`CrossAttentionHook::context`].
+        /// The phase of [`CrossAttentionHook::context`].
         const CONTEXT = 1;
-        /// [`CrossAttentionHook::bias`].
+        /// The phase of [`CrossAttentionHook::bias`].
         const BIAS = 2;
-        /// [`CrossAttentionHook::scores`].
+        /// The phase of [`CrossAttentionHook::scores`].
         const SCORES = 4;
-        /// [`CrossAttentionHook::probs`].
+        /// The phase of [`CrossAttentionHook::probs`].
         const PROBS = 8;
-        /// [`CrossAttentionHook::output`].
+        /// The phase of [`CrossAttentionHook::output`].
         const OUTPUT = 16;
     }
 }
 
-/// Watches or changes attention. One required method: where you want to be called, and for what.
+/// A hook that reads or changes attention. The one required method, [`interest`](Self::interest), names the phases in
+/// which the hook is called.
 ///
-/// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase, in attach
-/// order within a phase. The module's example is a whole one.
+/// Hooks are called per branch with that branch's rows (`n` of them, see [`At::images`]), phase by phase. Within a
+/// phase hooks are called in attach order. The module documentation has a complete example.
 #[allow(unused_variables)]
 pub trait CrossAttentionHook: Send {
-    /// Asked once per site and branch per run. Only the phases named here are called.
+    /// Returns the phases to call the hook for. Asked once per site and branch in a run. Other phases are not called.
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest;
 
-    /// Whether the hook is also asked about the sites of ControlNets ([`AttentionSite::control`]). Asked once per run; by default
-    /// a hook takes part in the UNet alone.
+    /// Returns true if the hook also takes part in the sites of ControlNets ([`AttentionSite::control`]). Asked once
+    /// per run. By default a hook takes part in the UNet alone.
     fn controls(&self) -> bool {
         false
     }
 
-    /// Asked once per evaluation; `false` costs as little as no hook.
+    /// Returns whether the hook takes part in an evaluation. Asked once per evaluation; `false` costs as little as no
+    /// hook.
     fn active(&self, step: &Step) -> bool {
         true
     }
 
-    /// Changes what keys and values are made of, [n, tokens, dim]; tokens may be added behind those that are there. Whatever kind is left
-    /// there is cast to the network's. Splits the call by branch and forgoes the keys and values kept for the run.
+    /// Changes the context, [n, tokens, dim], before keys and values are projected from it. Tokens may be added behind
+    /// the existing ones. The changed context is cast to the network's kind. This phase splits the call by branch and
+    /// bypasses the key/value cache of the run.
     fn context(&mut self, at: &At<'_>, context: &mut Tensor) -> Result<()> {
         Ok(())
     }
 
-    /// Adds to the scaled scores: broadcastable to [n, heads, queries, tokens]. Keeps the kernel. Biases of
-    /// several hooks add up, so their order does not matter.
+    /// Returns a bias that is added to the scaled scores, broadcastable to [n, heads, queries, tokens]. The attention
+    /// kernel stays the same. Biases of several hooks add up, so their order does not matter.
     fn bias(&mut self, at: &At<'_>, scores: &Scores<'_>) -> Result<Option<Tensor>> {
         Ok(None)
     }
 
-    /// Edits the scaled, biased scores, f32 [n, heads, queries, tokens]. Costs the explicit kernel.
+    /// Edits the scaled, biased scores, f32 [n, heads, queries, tokens]. This phase replaces the fused kernel with an
+    /// explicit one, which costs time and memory.
     fn scores(&mut self, at: &At<'_>, scores: &mut Tensor) -> Result<()> {
         Ok(())
     }
 
-    /// Reads probabilities, as much as it asks for. How the output is computed does not depend on it: reading never changes
-    /// a bit.
+    /// Reads probabilities, as many as the hook asks for. The computation of the output does not depend on this phase,
+    /// so reading never changes a bit.
     fn probs(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         Ok(())
     }
 
-    /// Changes the result before the output projection, [n, queries, heads · head_dim]; it is cast to the network's
-    /// kind.
+    /// Changes the result before the output projection, [n, queries, heads · head_dim]. The result is cast to the
+    /// network's kind.
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
         Ok(())
     }
 }
 
-/// Lending: `&mut hook` is a hook. Every phase is forwarded.
+/// Forwards every phase, so that a lent hook (`&mut hook`) is a hook.
 impl<H: CrossAttentionHook + ?Sized> CrossAttentionHook for &mut H {
     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
         (**self).interest(site, branch)

@@ -1,41 +1,43 @@
-//! The attention arithmetic, once fused and once by hand.
+//! Attention arithmetic: the fused kernel and the explicit one ("by hand").
 //!
-//! Everywhere q: [b, heads, queries, d], k: [b, heads, tokens, d], v: [b, heads, tokens, c].
+//! Shapes in this module: q [b, heads, queries, d], k [b, heads, tokens, d], v [b, heads, tokens, c].
 
 use crate::error::Result;
 use tch::{Device, Kind, Tensor};
 
-/// Scores held at once by a lazy view; bounds its memory to 64 MiB.
+/// Maximum number of scores that a lazy view holds at once; bounds their memory to 64 MiB.
 pub(super) const CHUNK: i64 = 1 << 24;
 
-/// Tokens up to which attention by hand is as fast on a CPU as the fused operation: any prompt of one or two chunks, not a
-/// picture attending to itself.
+/// Maximum number of tokens for which attention by hand is as fast on a CPU as the fused kernel. Prompts of one or two
+/// chunks (77 or 154 tokens) are below the limit; a picture's attention to itself usually is not.
 const FEW: i64 = 160;
 
-/// Is attention of these best computed by hand, whoever looks? On a CPU, over few tokens, it costs the same, and its
-/// probabilities are there for all readers (measured: `benches/attention.rs`). It depends on the shapes alone, never on
-/// hooks, so that none that reads changes a bit by being there. In training it is faster over a picture's cells too: the fused
-/// operation's gradient is slow on a CPU.
+/// Returns true if attention of `q` over `k` should be computed by hand.
+///
+/// On a CPU, over few tokens, attention by hand costs the same as the fused kernel and leaves its probabilities for all
+/// readers (measured: `benches/attention.rs`). The choice depends on the tensors alone, never on hooks, so that a hook
+/// that only reads changes no bit. In training, attention by hand is faster over a picture's cells too, because the
+/// fused kernel's gradient is slow on a CPU.
 pub(super) fn by_hand(q: &Tensor, k: &Tensor) -> Result<bool> {
     let ((n, heads, queries, _), tokens) = (q.size4()?, k.size4()?.2);
     let cheap = q.requires_grad() || (q.f_kind()? == Kind::Float && tokens <= FEW);
     Ok(cheap && q.device() == Device::Cpu && n * heads * queries * tokens <= CHUNK)
 }
 
-/// Attention without any hook → [b, queries, heads · c].
+/// Computes attention without any hook → [b, queries, heads · c].
 pub(super) fn plain(q: &Tensor, k: &Tensor, v: &Tensor) -> Result<Tensor> {
     merge_heads(&if by_hand(q, k)? { weighted(&probs(&scores(q, k)?)?, v)? } else { fused(q, k, v, None)? })
 }
 
-/// softmax(q·kᵀ/√d + bias)·v by libtorch's fused operation. Its scores and its softmax are f32 whatever q and k are, so
-/// that SD 2.x, whose configurations ask for it (`upcast_attention`), does not overflow in half precision.
+/// Computes softmax(q·kᵀ/√d + bias)·v with libtorch's fused kernel. Scores and softmax are f32 for every kind of q and
+/// k. So SD 2.x, whose configurations ask for f32 (`upcast_attention`), does not overflow in half precision.
 pub(super) fn fused(q: &Tensor, k: &Tensor, v: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     count::kernel();
     let bias = bias.map(|bias| bias.f_to_kind(q.kind())).transpose()?;
     Ok(Tensor::f_scaled_dot_product_attention(q, k, v, bias.as_ref(), 0.0, false, None::<f64>, false)?)
 }
 
-/// q·kᵀ/√d in f32, [b, heads, queries, tokens].
+/// Computes q·kᵀ/√d in f32, [b, heads, queries, tokens].
 pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     count::kernel();
     let ((b, heads, queries, d), tokens) = (q.size4()?, k.size4()?.2);
@@ -46,33 +48,33 @@ pub(super) fn scores(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     Ok(scores.f_reshape([b, heads, queries, tokens])?)
 }
 
-/// softmax(scores), f32.
+/// Computes softmax(scores) in f32.
 pub(super) fn probs(scores: &Tensor) -> Result<Tensor> {
     Ok(scores.f_softmax(-1, Kind::Float)?)
 }
 
-/// probs·v, in v's kind.
+/// Computes probs·v, in v's kind.
 pub(super) fn weighted(probs: &Tensor, v: &Tensor) -> Result<Tensor> {
     Ok(probs.f_matmul(&v.f_to_kind(Kind::Float)?)?.f_to_kind(v.kind())?)
 }
 
-/// (start, length) of the query rows to handle at once.
+/// Returns (start, length) of each block of query rows whose scores fit in [`CHUNK`].
 pub(super) fn chunks(q: &Tensor, k: &Tensor) -> Result<impl Iterator<Item = (i64, i64)>> {
     let (n, heads, queries, _) = q.size4()?;
     let rows = (CHUNK / (n * heads * k.size4()?.2).max(1)).clamp(1, queries.max(1));
     Ok((0..queries).step_by(rows as usize).map(move |start| (start, rows.min(queries - start))))
 }
 
-/// [n, ..] → [rows, ..], a multiple of n: the n rows, and copies of them.
+/// Repeats the n rows of `x`, [n, ..] → [rows, ..]; `rows` is a multiple of n.
 pub(crate) fn repeated(x: &Tensor, rows: i64) -> Result<Tensor> {
     let times = times(x, rows);
     if times == 1 {
         return Ok(x.shallow_clone());
     }
-    Ok(Tensor::f_cat(&vec![x; times], 0)?) // which takes a third of the time of `repeat`
+    Ok(Tensor::f_cat(&vec![x; times], 0)?) // takes a third of the time of `repeat`
 }
 
-/// `x`, in its memory, plus as many rows of `few` as it has: row i of it and row i mod n.
+/// Adds `few`, [n, ..], to `x` in place: row i of `x` gets row i mod n of `few`.
 pub(crate) fn add_repeated(mut x: Tensor, few: &Tensor) -> Result<Tensor> {
     let times = times(few, x.size().first().copied().unwrap_or_default());
     if times == 1 {
@@ -82,30 +84,30 @@ pub(crate) fn add_repeated(mut x: Tensor, few: &Tensor) -> Result<Tensor> {
     Ok(x)
 }
 
-/// How often `x` fits in so many rows.
+/// Returns the number of times that the rows of `x` fit into `rows`, at least 1.
 fn times(x: &Tensor, rows: i64) -> usize {
     x.size().first().map_or(1, |&n| (rows / n.max(1)).max(1) as usize)
 }
 
-/// [b, heads, queries, c] → [b, queries, heads·c].
+/// Merges the heads, [b, heads, queries, c] → [b, queries, heads·c].
 pub(super) fn merge_heads(x: &Tensor) -> Result<Tensor> {
     let (b, heads, queries, c) = x.size4()?;
     Ok(x.f_transpose(1, 2)?.f_reshape([b, queries, heads * c])?)
 }
 
-/// Counts kernel calls for the tests that promise how many there are; nothing outside them.
+/// Counter of kernel calls, for tests that check their number. Other builds count nothing.
 pub(super) mod count {
     #[cfg(test)]
     thread_local!(static CALLS: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
 
-    /// One more.
+    /// Counts one kernel call.
     #[inline]
     pub(in crate::attention) fn kernel() {
         #[cfg(test)]
         CALLS.with(|calls| calls.set(calls.get() + 1));
     }
 
-    /// The calls of this thread while `f` runs.
+    /// Runs `f`. Returns the number of kernel calls of this thread meanwhile, and the result of `f`.
     #[cfg(test)]
     pub(in crate::attention) fn during<T>(f: impl FnOnce() -> T) -> (usize, T) {
         let before = CALLS.with(std::cell::Cell::get);
@@ -118,7 +120,7 @@ pub(super) mod count {
 mod tests {
     use super::*;
 
-    /// Rows of queries and keys whose scores are some hundreds, in `kind`.
+    /// Returns rows of queries or keys in `kind`, so large that scores reach several hundred.
     fn steep(shape: &[i64], phase: f64, kind: Kind) -> Tensor {
         let count = shape.iter().product::<i64>();
         let wave = (Tensor::arange(count, (Kind::Double, Device::Cpu)) * 0.7391 + phase).sin() * 12.0;
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn scores_are_f32_where_the_network_is_not() -> Result<()> {
-        // A prompt's tokens, and more than are computed by hand.
+        // 77 tokens of a prompt are computed by hand, 400 tokens by the fused kernel.
         for tokens in [77, 400] {
             let [q, k] = [(64, 0.0), (tokens, 1.0)].map(|(n, phase)| steep(&[1, 2, n, 64], phase, Kind::BFloat16));
             let v = steep(&[1, 2, tokens, 64], 2.0, Kind::BFloat16) / 12.0;

@@ -1,20 +1,20 @@
-//! [`KvCache`]: keys and values of the prompt, from one evaluation of a run to the next.
+//! [`KvCache`]: the prompt's keys and values, kept from one evaluation of a run to the next.
 
 use crate::branch::Branch;
 use std::collections::HashMap;
 use std::ops::Range;
 use tch::Tensor;
 
-/// A site, and whose rows are stacked there: images and branches.
+/// A key of the cache: the index of a site, and the images and branches stacked there.
 pub(super) type Group = (usize, Range<i64>, Vec<Branch>);
 
-/// Keys and values of the prompt at every cross-attention site. They do not change while the prompt stays, so a run projects
-/// them once and not at every step.
+/// The key/value cache of the prompt, for every cross-attention site. Keys and values depend on the prompt alone, so a
+/// run projects them once instead of at every step.
 #[derive(Debug, Default)]
 pub struct KvCache(HashMap<Group, (Tensor, Tensor)>);
 
 impl KvCache {
-    /// Forgets all keys and values: the prompt is another from here on.
+    /// Removes all keys and values, because the prompt has changed.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

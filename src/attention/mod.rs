@@ -1,15 +1,15 @@
-//! Attention that can be watched and changed.
+//! Attention that hooks can read and change.
 //!
 //! A call goes context → q·k → sum of biases → scores → softmax → probs → ·v → output. A [`CrossAttentionHook`] names
-//! the phases it wants, per site and branch; [`Scores`] and [`Probs`] are what it sees, [`Tap`] carries hooks through a
-//! network.
+//! the phases that it wants, per site and branch. The hook reads [`Scores`] and [`Probs`]. [`Tap`] carries hooks
+//! through a network.
 //!
 //! ```
 //! use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 //! use impasto::{Branch, Result};
 //! use tch::{Kind, Tensor};
 //!
-//! /// Which token gets most of the picture's attention?
+//! /// Mean attention of the picture to each token.
 //! #[derive(Default)]
 //! struct TokenWeight { sum: Option<Tensor> }
 //!

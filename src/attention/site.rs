@@ -1,16 +1,16 @@
-//! Attention sites: where in a network attention happens.
+//! Attention sites: the places in a network where attention happens.
 
-/// What a site attends to.
+/// The context that a site attends to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SiteKind {
-    /// The prompt.
+    /// Cross-attention: the context is the prompt.
     Cross,
-    /// The picture itself.
+    /// Self-attention: the context is the picture itself.
     SelfAttention,
 }
 
-/// Which part of the network a site is in.
+/// The part of the network that a site is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Place {
@@ -30,25 +30,26 @@ pub struct AttentionSite {
     pub index: usize,
     /// Path in the checkpoint, `down_blocks.0.attentions.1.transformer_blocks.0.attn2`.
     pub name: String,
-    /// What it attends to.
+    /// Context that the site attends to.
     pub kind: SiteKind,
-    /// Half of the network it is in.
+    /// Part of the network that the site is in.
     pub place: Place,
-    /// How often the latent grid was halved to get here.
+    /// Number of halvings of the latent grid before this site.
     pub halvings: u32,
     /// Number of heads.
     pub heads: i64,
-    /// Number of the ControlNet that the site is in, counted from 0 in the order in which they are attached; `None`: the UNet.
+    /// Number of the site's ControlNet, counted from 0 in the order in which ControlNets are attached. `None`: the
+    /// UNet.
     pub control: Option<usize>,
 }
 
 impl AttentionSite {
-    /// Describes a site; its index is given by the network that lists it.
+    /// Describes a site. The network that lists the site sets its index.
     pub fn new(name: impl Into<String>, kind: SiteKind, place: Place, halvings: u32, heads: i64) -> Self {
         Self { index: 0, name: name.into(), kind, place, halvings, heads, control: None }
     }
 
-    /// Is the context the prompt?
+    /// Returns true at cross-attention sites, whose context is the prompt.
     pub const fn is_cross(&self) -> bool {
         matches!(self.kind, SiteKind::Cross)
     }

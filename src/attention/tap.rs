@@ -1,4 +1,4 @@
-//! [`Tap`]: hooks on their way through a network.
+//! [`Tap`]: carries the hooks of a run through a network.
 
 use super::hook::Projections;
 use super::kernel::repeated;
@@ -12,7 +12,7 @@ use std::fmt;
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// The phases that the hooks of a run want, by hook, site and branch: asked once, before the first step.
+/// The phases that the hooks of a run want, by hook, site and branch. Every hook is asked once, before the first step.
 #[derive(Debug, Default)]
 pub struct HookTable {
     hooks: usize,
@@ -23,7 +23,8 @@ impl HookTable {
     /// Asks every hook about every site and branch.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if a site's index is not its position in `sites`: keys and values are kept by it.
+    /// [`Error::Parameter`] if a site's index is not its position in `sites`, because [`KvCache`] stores keys and
+    /// values by that index.
     pub fn new(hooks: &[&mut dyn CrossAttentionHook], sites: &[AttentionSite], branches: &[Branch]) -> Result<Self> {
         if let Some((position, site)) = sites.iter().enumerate().find(|(position, site)| site.index != *position) {
             let expected = format!("{position}, its position in the model's list of sites");
@@ -48,20 +49,20 @@ impl HookTable {
     }
 }
 
-/// One evaluation of a model: what is stacked in its batch, and how.
+/// One evaluation of a model: the branches and images that are stacked in its batch.
 #[derive(Clone, Debug)]
 pub struct Call<'a> {
-    /// The step and evaluation.
+    /// Step of the run, and evaluation within the step.
     pub step: &'a Step,
     /// The stacked branches, in order; the batch is branches × images.
     pub branches: &'a [Branch],
-    /// Which images of the run each branch has.
+    /// Images of the run in this call, the same for every branch.
     pub images: Range<i64>,
-    /// Latent grid.
+    /// Grid of the latent.
     pub grid: Grid,
 }
 
-/// Carries the hooks of a run through a network. A network calls [`Tap::attend`] at each of its sites.
+/// Carrier of a run's hooks through a network. The network calls [`Tap::attend`] at each of its attention sites.
 pub struct Tap<'a>(Option<Attached<'a>>);
 
 impl fmt::Debug for Tap<'_> {
@@ -75,11 +76,12 @@ struct Attached<'a> {
     hooks: Vec<(usize, &'a mut dyn CrossAttentionHook)>,
     table: &'a HookTable,
     cache: &'a mut KvCache,
-    /// The run's sites that stand for the network's own, by their index there.
+    /// Sites of the run that replace the network's own, by their index in the network. `None`: the network's own sites
+    /// count.
     sites: Option<&'a [AttentionSite]>,
 }
 
-/// What stays the same during one attention call.
+/// Data that stays the same during one attention call.
 #[derive(Clone, Copy)]
 struct CallSite<'a> {
     site: &'a AttentionSite,
@@ -88,15 +90,16 @@ struct CallSite<'a> {
 }
 
 impl<'a> Tap<'a> {
-    /// No hooks, nothing kept: plain attention.
+    /// Returns a tap without hooks and without key/value cache: attention is plain.
     pub const fn none() -> Self {
         Self(None)
     }
 
-    /// The hooks that `table` was made of, for one evaluation, and what is kept for the next. Hooks that are not active at this step are left out.
+    /// Returns a tap for one evaluation. `hooks` are those that `table` was made of; hooks that are not active at this
+    /// step are left out. `cache` is the key/value cache of the run.
     ///
     /// # Errors
-    /// [`Error::HooksChanged`] if their number is another.
+    /// [`Error::HooksChanged`] if the number of hooks differs from that of `table`.
     pub fn new(
         call: Call<'a>,
         hooks: Vec<&'a mut dyn CrossAttentionHook>,
@@ -110,8 +113,9 @@ impl<'a> Tap<'a> {
         Ok(Self(Some(Attached { call, hooks, table, cache, sites: None })))
     }
 
-    /// Returns the hooks for another network of the evaluation, such as a ControlNet. `sites` are the sites of that network in the order
-    /// in which it lists them, with their indexes among all sites of the run; `branches` are those stacked there.
+    /// Returns the hooks for another network of the evaluation, such as a ControlNet. `sites` are that network's sites
+    /// in its own order, with their indexes among all sites of the run. `branches` are the branches stacked in that
+    /// network.
     pub(crate) fn within<'b>(&'b mut self, sites: &'b [AttentionSite], branches: &'b [Branch]) -> Tap<'b> {
         Tap(self.0.as_mut().map(|live| Attached {
             call: Call { branches, ..live.call.clone() },
@@ -122,19 +126,21 @@ impl<'a> Tap<'a> {
         }))
     }
 
-    /// The images of the run that this evaluation is of; `None` for [`Tap::none`].
+    /// Returns the images of the run in this evaluation; `None` for [`Tap::none`].
     pub fn images(&self) -> Option<Range<i64>> {
         self.0.as_ref().map(|live| live.call.images.clone())
     }
 
-    /// One attention call with all its phases → [b, queries, heads · head_dim].
+    /// Runs one attention call with all its phases → [b, queries, heads · head_dim].
     ///
-    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context. Where branches are still one, before
-    /// the first attention to a prompt, q and context may have the rows of one branch. So has then what comes out, unless a hook may
-    /// have told the branches apart: whoever adds something to it repeats that to as many rows.
+    /// `q` is [b, heads, queries, d]; `project` makes k and v ([b, heads, tokens, d]) of a context.
+    ///
+    /// Before the first attention to a prompt all branches are equal, so `q` and `context` may have the rows of one
+    /// branch. The result then has the rows of one branch too, unless a hook may have changed some branches. A caller
+    /// that adds a tensor to the result repeats that tensor's rows to match.
     ///
     /// # Errors
-    /// [`Error::Shape`] if q has other rows; whatever a hook returns.
+    /// [`Error::Shape`] if the rows of `q` or `context` do not fit the branches; [`Error::Hook`] if a hook fails.
     pub fn attend(
         &mut self,
         site: &AttentionSite,
@@ -145,7 +151,7 @@ impl<'a> Tap<'a> {
         self.attend_projected(site, q, context, &project)
     }
 
-    /// As [`attend`](Self::attend), at a site that may have adapters.
+    /// Runs an attention call like [`attend`](Self::attend), at a site that may have adapters.
     pub(crate) fn attend_projected(
         &mut self,
         site: &AttentionSite,
@@ -166,10 +172,10 @@ impl<'a> Tap<'a> {
             let (k, v) = live.keys_values(site, context, project)?;
             return live.hooked(&spot, branches, q, &k, &v);
         }
-        // Contexts may end up with different numbers of tokens, so each branch goes alone.
+        // Contexts may end up with different numbers of tokens, so each branch is computed alone.
         let mut parts = Vec::with_capacity(branches.len());
         for (row, &branch) in branches.iter().enumerate() {
-            // A copy: hooks may edit in place, and later sites read the same context.
+            // Hooks may edit the context in place, and later sites read the same context, so hooks get a copy.
             let (mut context, q) = (live.rows(context, row)?.f_alias_copy()?, live.rows(q, row)?);
             let (n, _, dim) = context.size3()?;
             live.each(&spot, branch, (&q, None), Interest::CONTEXT, "context", |hook, at| {
@@ -188,12 +194,12 @@ impl<'a> Tap<'a> {
 }
 
 impl Attached<'_> {
-    /// Images of a branch.
+    /// Returns the number of images of a branch.
     fn images(&self) -> i64 {
         self.call.images.end - self.call.images.start
     }
 
-    /// `x` with the rows of all branches, or, of the picture's attention to itself, of one that stands for all.
+    /// Returns `x` with the rows of all branches. In self-attention the rows of one branch may stand for all.
     fn stacked(&self, site: &AttentionSite, x: &Tensor, what: &'static str) -> Result<Tensor> {
         let (n, all) = (self.images(), self.images() * self.call.branches.len() as i64);
         match x.size().first() {
@@ -207,20 +213,21 @@ impl Attached<'_> {
         }
     }
 
-    /// The rows of the `row`th of the stacked branches, which share them where there are fewer.
+    /// Returns the rows of the `row`th stacked branch. A tensor with fewer rows is shared by the branches.
     fn rows(&self, stacked: &Tensor, row: usize) -> Result<Tensor> {
         let n = self.images();
         let all = stacked.size().first().copied().unwrap_or_default();
         Ok(stacked.f_narrow(0, (row as i64 * n) % all.max(1), n)?)
     }
 
-    /// Union of what active hooks want at this site.
+    /// Returns the union of the phases that active hooks want at this site.
     fn wanted(&self, site: &AttentionSite, branches: &[Branch]) -> Interest {
         let all = self.hooks.iter().flat_map(|(i, _)| branches.iter().map(|&branch| self.table.of(*i, site, branch)));
         all.fold(Interest::NONE, |a, b| a | b)
     }
 
-    /// Calls `f` with every active hook that wants `phase` here. `q`, `values`: the branch's queries, and values once there are any.
+    /// Calls `f` with every active hook that wants `phase` here. `q` are the branch's queries; `values` its values,
+    /// once they are computed.
     fn each(
         &mut self,
         spot: &CallSite<'_>,
@@ -256,7 +263,7 @@ impl Attached<'_> {
         Ok(())
     }
 
-    /// Keys and values; those of the prompt are computed once per run and group of branches.
+    /// Returns keys and values. At cross-attention sites they are computed once per run and group of branches.
     fn keys_values(
         &mut self,
         site: &AttentionSite,
@@ -275,7 +282,7 @@ impl Attached<'_> {
         Ok((k, v))
     }
 
-    /// Every phase from the biases on, for `branches` stacked in q, k and v.
+    /// Runs every phase from the biases on, for `branches` stacked in q, k and v.
     fn hooked(
         &mut self,
         spot: &CallSite<'_>,
@@ -285,11 +292,12 @@ impl Attached<'_> {
         v: &Tensor,
     ) -> Result<Tensor> {
         let wants = |phase| spot.wanted.contains(phase);
-        // Whoever may change something has the rows of every branch; those who read share what branches share.
+        // Hooks that may change something need the rows of every branch. Hooks that only read share the rows that
+        // branches share.
         let reads = [Interest::NONE, Interest::PROBS].contains(&spot.wanted);
         let rows = if reads { q.size4()?.0 } else { self.images() * branches.len() as i64 };
         let (q, k, v) = (&repeated(q, rows)?, &repeated(k, rows)?, &repeated(v, rows)?);
-        // Where the output is made of scores and probabilities anyway, whoever looks finds them there.
+        // Attention by hand forms scores and probabilities anyway, so hooks that read get those.
         let scores = match wants(Interest::SCORES) || kernel::by_hand(q, k)? {
             true => Some(kernel::scores(q, k)?),
             false => None,
@@ -332,8 +340,9 @@ impl Attached<'_> {
         Ok(Tensor::f_cat(&parts, 0)?)
     }
 
-    /// Sum of the hooks' biases for the stacked branches, f32 [b, 1 or heads, queries, tokens]; zero for branches
-    /// without, `None` if nobody has one. `scores`: of all branches, if they are there.
+    /// Returns the sum of the hooks' biases for the stacked branches, f32 [b, 1 or heads, queries, tokens]. Branches
+    /// without a bias get zeros; `None` if no hook returns a bias. `scores` are the scores of all branches, if already
+    /// computed.
     fn bias(
         &mut self,
         spot: &CallSite<'_>,
@@ -378,7 +387,7 @@ impl Attached<'_> {
         Ok(Some(Tensor::f_cat(&parts, 0)?))
     }
 
-    /// Scores as the hooks leave them, f32 [b, heads, queries, tokens].
+    /// Returns the scores after the hooks' edits, f32 [b, heads, queries, tokens].
     fn edited(
         &mut self,
         spot: &CallSite<'_>,
@@ -400,13 +409,14 @@ impl Attached<'_> {
     }
 }
 
-/// Keys and values; those of a prompt are laid out by head, so that no step lays them out again.
+/// Returns keys and values. At cross-attention sites they are made contiguous by head, so that later steps need no
+/// copy.
 fn keys_values(site: &AttentionSite, context: &Tensor, project: &dyn Projections) -> Result<(Tensor, Tensor)> {
     let (k, v) = project.keys_values(context)?;
     Ok(if site.is_cross() { (k.f_contiguous()?, v.f_contiguous()?) } else { (k, v) })
 }
 
-/// Scores with a bias, if there is one.
+/// Adds a bias to scores, if there is one.
 fn biased(scores: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     Ok(match bias {
         Some(bias) => scores.f_add(bias)?,
@@ -414,7 +424,7 @@ fn biased(scores: Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     })
 }
 
-/// A hook returned something of another shape than it was given.
+/// Returns the error for a tensor of an unexpected shape.
 fn misshapen(what: &'static str, got: &[i64], expected: String) -> Error {
     Error::Shape { what, got: got.to_vec(), expected }
 }
@@ -430,7 +440,7 @@ mod tests {
 
     const BRANCHES: [Branch; 2] = [Branch::Uncond, Branch::Cond];
 
-    /// Wants one phase and does nothing, or reads two columns.
+    /// A hook that wants one phase of `Cond`. In `probs` the hook reads two columns; in other phases it does nothing.
     struct Wants(Interest);
 
     impl CrossAttentionHook for Wants {
@@ -443,15 +453,15 @@ mod tests {
         }
     }
 
-    /// Numbers that look random. They are computed here: the first sine that libtorch computes in a process may differ in its
-    /// last bit from the next, while another test begins beside it.
+    /// Returns pseudo-random numbers. Rust computes the sine, not libtorch. While another test starts in parallel,
+    /// libtorch's first sine in a process may differ in its last bit from later ones.
     fn wave(shape: &[i64], phase: f64) -> Tensor {
         let cells: Vec<f32> =
             (0..shape.iter().product()).map(|i: i64| (i as f64 * 0.37 + phase).sin() as f32).collect();
         Tensor::from_slice(&cells).reshape(shape)
     }
 
-    /// Two evaluations of one site with `hooks`: kernel calls, calls of `project`, and the second output.
+    /// Evaluates one site twice with `hooks`. Returns the kernel calls, the calls of `project`, and the second output.
     fn evaluate(mut hooks: Vec<Wants>) -> (usize, usize, Tensor) {
         let site = AttentionSite::new("attn2", SiteKind::Cross, Place::Up, 0, 2);
         let (q, context) = (wave(&[2, 2, 6, 4], 0.0), wave(&[2, 5, 8], 1.0));
@@ -482,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn without_interest_there_is_one_kernel_call_as_without_hooks() {
+    fn idle_hooks_add_no_kernel_call() {
         let (calls, projected, bare) = evaluate(Vec::new());
         assert_eq!((calls, projected), (2, 1), "one kernel an evaluation; keys and values once a run");
         let (calls, projected, idle) = evaluate(vec![Wants(Interest::NONE), Wants(Interest::NONE)]);
@@ -491,7 +501,7 @@ mod tests {
     }
 
     #[test]
-    fn readers_of_few_tokens_add_no_kernel_call_however_many_they_are() {
+    fn readers_of_few_tokens_add_no_kernel_call() {
         let bare = evaluate(Vec::new()).2;
         for readers in [1, 10] {
             let hooks = (0..readers).map(|_| Wants(Interest::PROBS)).collect();

@@ -1,4 +1,5 @@
-//! Lazy views of scores and probabilities: nothing is computed until asked, only what is asked, and once per call.
+//! Lazy views of scores and probabilities. A view computes only the requested values, at the first request, once per
+//! call.
 
 use super::kernel;
 use crate::error::Result;
@@ -6,11 +7,11 @@ use crate::prompt::TokenSpan;
 use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
-/// Widths of a head d, as a share of the tokens T, up to which a standard deviation is taken without scores: N·d² operations
-/// for N queries against N·T·d and three passes over N·T numbers.
+/// Largest head width d, as a share of the number of tokens T, for which a standard deviation is computed without
+/// scores. That takes N·d² operations for N queries; scores take N·T·d and three passes over N·T numbers.
 const GRAM_SHARE: (i64, i64) = (5, 4);
 
-/// Scaled scores q·kᵀ/√d of one branch, f32. What it computes is kept for the other hooks of the same call.
+/// Scaled scores q·kᵀ/√d of one branch, f32. Computed statistics are kept for the other hooks of the same call.
 #[derive(Debug)]
 pub struct Scores<'a> {
     q: &'a Tensor,
@@ -21,22 +22,22 @@ pub struct Scores<'a> {
 }
 
 impl<'a> Scores<'a> {
-    /// `whole`: all of them, if the output is to be made of them.
+    /// Creates a view. `whole` are all scores, if the output is computed from them.
     pub(super) fn new(q: &'a Tensor, k: &'a Tensor, whole: Option<Tensor>) -> Self {
         Self { q, k, whole, max: OnceCell::new(), std: OnceCell::new() }
     }
 
-    /// Every token of the context.
+    /// Returns the span of all tokens of the context.
     pub fn tokens(&self) -> TokenSpan {
         TokenSpan { start: 0, end: tokens(self.k) }
     }
 
-    /// All scores, [n, heads, queries, tokens].
+    /// Returns all scores, [n, heads, queries, tokens].
     pub fn full(&self) -> Result<Tensor> {
         self.whole.as_ref().map_or_else(|| kernel::scores(self.q, self.k), |whole| Ok(whole.shallow_clone()))
     }
 
-    /// Scores of some tokens, [n, heads, queries, span].
+    /// Returns the scores of some tokens, [n, heads, queries, span].
     pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
         if let Some(whole) = &self.whole {
             return Ok(whole.f_narrow(3, span.start, span.len())?);
@@ -44,7 +45,7 @@ impl<'a> Scores<'a> {
         kernel::scores(self.q, &self.k.f_narrow(2, span.start, span.len())?)
     }
 
-    /// The largest score of each image, [n, 1, 1, 1].
+    /// Returns the largest score of each image, [n, 1, 1, 1].
     pub fn max(&self) -> Result<Tensor> {
         kept(&self.max, || {
             let parts = self.by_rows(|scores| Ok(scores.f_amax([1i64, 2, 3], true)?))?;
@@ -52,7 +53,7 @@ impl<'a> Scores<'a> {
         })
     }
 
-    /// The standard deviation (n − 1) of each image's scores, [n, 1, 1, 1].
+    /// Returns the standard deviation (n − 1) of each image's scores, [n, 1, 1, 1].
     pub fn std(&self) -> Result<Tensor> {
         kept(&self.std, || {
             let (d, tokens) = (self.q.size4()?.3, tokens(self.k));
@@ -60,13 +61,13 @@ impl<'a> Scores<'a> {
         })
     }
 
-    /// Without forming the scores S = q·kᵀ: per head Σ S² = ⟨qᵀq, kᵀk⟩ and Σ S = (Σ q)·(Σ k). Their difference is taken
-    /// in double precision.
+    /// Computes the standard deviation without the scores S = q·kᵀ: per head Σ S² = ⟨qᵀq, kᵀk⟩ and Σ S = (Σ q)·(Σ k).
+    /// The difference of these sums is taken in double precision.
     fn std_by_gram(&self) -> Result<Tensor> {
         let (_, heads, queries, d) = self.q.size4()?;
         let count = (heads * queries * tokens(self.k)) as f64;
         let (q, k) = (self.q.f_to_kind(Kind::Float)?, self.k.f_to_kind(Kind::Float)?);
-        // Apple's GPUs have no doubles; these are few.
+        // Apple's GPUs have no doubles. These tensors are small, so they move to the CPU.
         let exact = |x: Tensor| if x.device() == Device::Mps { x.f_to_device(Device::Cpu) } else { Ok(x) };
         let gram = |x: &Tensor| exact(x.f_transpose(2, 3)?.f_matmul(x)?)?.f_to_kind(Kind::Double);
         let sum =
@@ -84,7 +85,7 @@ impl<'a> Scores<'a> {
     }
 
     fn std_by_scores(&self) -> Result<Tensor> {
-        // Chunks are combined by their means and squared deviations, so that no large sums cancel.
+        // Chunks are combined by their means and squared deviations, because large sums would cancel.
         let moments = self.by_rows(|scores| {
             let mean = scores.f_mean_dim([1i64, 2, 3].as_slice(), true, Kind::Float)?;
             let squares = scores.f_sub(&mean)?.f_square()?;
@@ -115,29 +116,30 @@ impl<'a> Scores<'a> {
 
 /// Attention probabilities of one branch, f32.
 ///
-/// Where the output is made of them they are there; else the whole matrix is computed for the call's readers and kept where
-/// it has at most 64 MiB; above that only its softmax denominators are, and each read recomputes the columns it asks for.
+/// Where the output is computed from the probabilities, the view reads those. Elsewhere the first reader computes the
+/// matrix, and the other readers of the call share it. A matrix of more than 64 MiB is not kept: only its softmax
+/// denominators are, and each read recomputes its columns.
 #[derive(Debug)]
 pub struct Probs<'a> {
     logits: Logits<'a>,
-    /// The same before any hook's bias or edit, if there were any.
+    /// Probabilities before any hook's bias or edit; `None` if no hook changed the scores.
     before: Option<Box<Probs<'a>>>,
     whole: OnceCell<Tensor>,
     denominator: OnceCell<Tensor>,
     over_heads: OnceCell<Tensor>,
 }
 
-/// What the softmax is taken of.
+/// Input of the softmax: scaled scores plus bias.
 #[derive(Clone, Copy, Debug)]
 struct Logits<'a> {
     q: &'a Tensor,
     k: &'a Tensor,
-    /// Additive, [n, 1 or heads, queries, tokens].
+    /// Bias that is added to the scores, [n, 1 or heads, queries, tokens].
     bias: Option<&'a Tensor>,
 }
 
 impl Logits<'_> {
-    /// Logits of `rows` (start, length) of the queries and `span` of the tokens, f32.
+    /// Computes the logits of `rows` (start, length) of the queries and `span` of the tokens, f32.
     fn part(&self, rows: (i64, i64), span: TokenSpan) -> Result<Tensor> {
         let k = self.k.f_narrow(2, span.start, span.len())?;
         let scores = kernel::scores(&self.q.f_narrow(2, rows.0, rows.1)?, &k)?;
@@ -147,7 +149,7 @@ impl Logits<'_> {
         })
     }
 
-    /// `f` of one head's alone.
+    /// Calls `f` with the logits of one head alone.
     fn head<T>(&self, head: i64, f: impl FnOnce(Logits<'_>) -> Result<T>) -> Result<T> {
         let one = |x: &Tensor| x.f_narrow(1, if x.size4()?.1 == 1 { 0 } else { head }, 1);
         let (q, k, bias) = (one(self.q)?, one(self.k)?, self.bias.map(one).transpose()?);
@@ -156,7 +158,8 @@ impl Logits<'_> {
 }
 
 impl<'a> Probs<'a> {
-    /// `whole`: the probabilities, if the output was made of them; they must be there if scores were `edited`.
+    /// Creates a view. `whole` are the probabilities, if the output was computed from them; required if scores were
+    /// `edited`.
     pub(super) fn new(
         q: &'a Tensor,
         k: &'a Tensor,
@@ -175,17 +178,18 @@ impl<'a> Probs<'a> {
         of(bias, whole, touched.then(|| Box::new(of(None, None, None))))
     }
 
-    /// Every token of the context.
+    /// Returns the span of all tokens of the context.
     pub fn tokens(&self) -> TokenSpan {
         TokenSpan { start: 0, end: tokens(self.logits.k) }
     }
 
-    /// What they were before any hook's bias or edit.
+    /// Returns the probabilities before any hook's bias or edit.
     pub fn untouched(&self) -> &Self {
         self.before.as_deref().unwrap_or(self)
     }
 
-    /// Probabilities of some tokens, [n, heads, queries, span]; not to be written into, as others read them too.
+    /// Returns the probabilities of some tokens, [n, heads, queries, span]. Do not write into the tensor: other hooks
+    /// read it too.
     pub fn columns(&self, span: TokenSpan) -> Result<Tensor> {
         if self.fits()? {
             return Ok(self.whole()?.f_narrow(3, span.start, span.len())?);
@@ -197,8 +201,8 @@ impl<'a> Probs<'a> {
         })
     }
 
-    /// All probabilities, summed over the heads, [n, queries, tokens]: head by head where they are not there, so that no more is held
-    /// than one head's, which processors have near at hand.
+    /// Returns all probabilities, summed over the heads, [n, queries, tokens]. If the matrix does not exist yet, heads
+    /// are computed one at a time. The working memory is then one head's, and stays in the processor's cache.
     pub fn over_heads(&self) -> Result<Tensor> {
         kept(&self.over_heads, || {
             if let Some(whole) = self.whole.get() {
@@ -217,7 +221,8 @@ impl<'a> Probs<'a> {
         })
     }
 
-    /// The attention-weighted mean of `values` ([tokens, c] or [n, heads, tokens, c]) → [n, heads, queries, c].
+    /// Computes the attention-weighted mean of `values` ([tokens, c] or [n, heads, tokens, c]) →
+    /// [n, heads, queries, c].
     pub fn attend(&self, values: &Tensor) -> Result<Tensor> {
         if self.fits()? {
             return Ok(self.whole()?.f_matmul(values)?);
@@ -225,7 +230,7 @@ impl<'a> Probs<'a> {
         self.by_rows(|rows| Ok(kernel::probs(&self.logits.part(rows, self.tokens())?)?.f_matmul(values)?))
     }
 
-    /// Is the whole matrix there, or small enough to be made?
+    /// Returns true if the whole matrix is computed already, or is small enough to keep.
     fn fits(&self) -> Result<bool> {
         if self.whole.get().is_some() {
             return Ok(true);
@@ -241,7 +246,7 @@ impl<'a> Probs<'a> {
         })
     }
 
-    /// ln Σ exp(logits) over the tokens, [n, heads, queries, 1].
+    /// Computes ln Σ exp(logits) over the tokens, [n, heads, queries, 1].
     fn denominator(&self) -> Result<Tensor> {
         kept(&self.denominator, || {
             self.by_rows(|rows| Ok(self.logits.part(rows, self.tokens())?.f_logsumexp([-1i64], true)?))
@@ -255,12 +260,12 @@ impl<'a> Probs<'a> {
     }
 }
 
-/// Number of tokens of keys or values.
+/// Returns the number of tokens of keys or values.
 fn tokens(k: &Tensor) -> i64 {
     k.size().get(2).copied().unwrap_or_default()
 }
 
-/// The kept value, made at the first call.
+/// Returns the value in `cell`; the first call computes it with `make`.
 fn kept(cell: &OnceCell<Tensor>, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
     if let Some(value) = cell.get() {
         return Ok(value.shallow_clone());
@@ -285,8 +290,8 @@ mod tests {
     }
 
     #[test]
-    fn statistics_are_those_of_the_full_scores_also_in_chunks() -> Result<()> {
-        // 2·8·2048·1024 scores are twice the chunk.
+    fn statistics_in_chunks_match_the_full_scores() -> Result<()> {
+        // 2·8·2048·1024 scores are two chunks.
         for (queries, tokens) in [(6, 5), (2048, 1024)] {
             let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
             let scores = Scores::new(&q, &k, None);
@@ -306,22 +311,22 @@ mod tests {
     }
 
     #[test]
-    fn a_standard_deviation_keeps_its_digits_beside_a_large_mean() -> Result<()> {
-        // Scores of 900 ± 3: the sum of squares is 10⁵ times what is looked for.
+    fn std_beside_a_large_mean_keeps_its_digits() -> Result<()> {
+        // Scores are 900 ± 3, so the sum of squares is 10⁵ times the sum of squared deviations.
         let (q, k) = (randn(&[1, 2, 64, 16], 1) * 0.1 + 15.0, randn(&[1, 2, 77, 16], 2) * 0.1 + 15.0);
         let scores = Scores::new(&q, &k, None);
         let want = scores.full()?.to_kind(Kind::Double).std(true).double_value(&[]);
         for got in [scores.std_by_gram()?, scores.std_by_scores()?] {
             assert!((got.double_value(&[0, 0, 0, 0]) / want - 1.0).abs() < 1e-2, "{got} is not {want}");
         }
-        // Equal scores have none.
+        // Equal scores have no deviation.
         let same = Tensor::full([1, 2, 64, 16], 3.0, (Kind::Float, Device::Cpu));
         assert!(Scores::new(&same, &same.narrow(2, 0, 7), None).std_by_gram()?.double_value(&[0, 0, 0, 0]) < 1e-2);
         Ok(())
     }
 
     #[test]
-    fn columns_are_the_softmax_also_where_the_matrix_is_not_kept() -> Result<()> {
+    fn columns_of_an_unkept_matrix_are_the_softmax() -> Result<()> {
         for (queries, tokens) in [(6, 5), (2048, 1024)] {
             let (q, k) = (randn(&[2, 8, queries, 4], 1), randn(&[2, 8, tokens, 4], 2));
             let probs = Probs::new(&q, &k, None, None, false);

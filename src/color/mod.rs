@@ -1,4 +1,4 @@
-//! Colors, and how different two of them look.
+//! Colors, and the visible difference between two of them.
 //!
 //! ```
 //! use impasto::color::Rgb;
@@ -21,13 +21,13 @@ use std::str::FromStr;
 use tch::{Kind, Tensor};
 
 impl Rgb {
-    /// Red, green and blue in linear light, each 0..=1. Means of colors are taken here, as light adds.
+    /// Red, green and blue in linear light, each 0..=1. Means of colors are taken in linear light, because light adds.
     pub fn to_linear(self) -> [f64; 3] {
         let light: LinSrgb<f64> = Srgb::new(self.0, self.1, self.2).into_linear();
         light.into()
     }
 
-    /// The color nearest to linear light; what lies outside 0..=1 is clamped.
+    /// The color nearest to a value in linear light; channels outside 0..=1 are clamped.
     pub fn from_linear(light: [f64; 3]) -> Self {
         let clamped = LinSrgb::from(light.map(|channel| channel.clamp(0.0, 1.0)));
         let exact: Srgb<f64> = Srgb::from_linear(clamped);
@@ -35,12 +35,13 @@ impl Rgb {
         Self(color.red, color.green, color.blue)
     }
 
-    /// In CIE L\*a\*b\*, white D65.
+    /// The color in CIE L\*a\*b\*, white D65.
     pub fn lab(self) -> Lab {
         Lab::from_linear(self.to_linear())
     }
 
-    /// CIEDE2000 difference: below 1 invisible, 2 visible side by side, 10 at a glance, black to white 100.
+    /// CIEDE2000 difference: below 1 invisible, 2 visible side by side, 10 visible at a glance, 100 from black to
+    /// white.
     pub fn delta_e(self, other: Self) -> f64 {
         self.lab().delta_e(other.lab())
     }
@@ -64,7 +65,7 @@ impl FromStr for Rgb {
     }
 }
 
-/// The ways a file may write a color.
+/// The forms of a color in a file.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Written {
@@ -87,7 +88,7 @@ impl Serialize for Rgb {
     }
 }
 
-/// A color in CIE L\*a\*b\* (2° observer, white D65), where distances are near to what eyes see.
+/// A color in CIE L\*a\*b\* (2° observer, white D65), where distances are close to visible differences.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Lab {
     /// Lightness, 0..=100.
@@ -99,13 +100,13 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// From red, green and blue in linear light, each 0..=1; so the mean of an area needs no rounding to 8 bits.
+    /// Converts red, green and blue in linear light, each 0..=1. The mean of an area thus needs no rounding to 8 bits.
     pub fn from_linear(light: [f64; 3]) -> Self {
         let palette::Lab { l, a, b, .. }: palette::Lab<D65, f64> = LinSrgb::from(light).into_color();
         Self { l, a, b }
     }
 
-    /// CIEDE2000 difference, as [`Rgb::delta_e`].
+    /// CIEDE2000 difference, in the units of [`Rgb::delta_e`].
     ///
     /// Source: Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula" (2005).
     pub fn delta_e(self, other: Self) -> f64 {
@@ -114,7 +115,7 @@ impl Lab {
     }
 }
 
-/// The mean of pixels in linear light. `pixels`: [3, any] of sRGB in -1..=1, as pictures are.
+/// The mean of pixels in linear light. `pixels` is [3, any] of sRGB in -1..=1, the range of pictures in tensors.
 ///
 /// # Errors
 /// [`Error::Shape`] for other shapes.
@@ -133,7 +134,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    /// Made with numpy in double precision.
+    /// Reference values, made with numpy in double precision.
     fn golden() -> Value {
         serde_json::from_str(include_str!("../../tests/golden/specs/color.json")).unwrap()
     }
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_of_a_shaded_area_is_measured_in_linear_light() {
+    fn shaded_areas_mean_is_taken_in_linear_light() {
         let golden = golden();
         for (name, rows) in golden["shaded_region"].as_object().unwrap() {
             let color: Rgb = numbers(&golden["rgb"][name]);

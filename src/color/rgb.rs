@@ -1,4 +1,4 @@
-//! A color as files and screens have it.
+//! [`Rgb`]: an sRGB color of 8 bits per channel, as in files and on screens.
 
 use std::fmt;
 

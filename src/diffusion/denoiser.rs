@@ -1,4 +1,4 @@
-//! [`Denoiser`]: the sampler's whole view of a model.
+//! [`Denoiser`]: the interface between the sampler and a model.
 
 use crate::attention::{AttentionSite, Tap};
 use crate::branch::Branch;
@@ -8,50 +8,51 @@ use crate::error::{Error, Result};
 use crate::step::Step;
 use tch::{Device, Tensor};
 
-/// Predicts clean pictures: a model, a fake, or a wrapper around another that adds to it (ControlNet).
+/// Predicts clean pictures: a model, a fake, or a wrapper that adds to another denoiser (ControlNet).
 pub trait Denoiser {
     /// Every attention site, in order of [`AttentionSite::index`]: those of the UNet, then those of ControlNets.
     fn sites(&self) -> &[AttentionSite];
 
-    /// Where it runs; latents are made there. Default: the CPU.
+    /// The network's device, on which latents are made. Default: the CPU.
     fn device(&self) -> Device {
         Device::Cpu
     }
 
-    /// Channels of a latent. Default: 4, as Stable Diffusion has.
+    /// Channels of a latent. Default: 4, as in Stable Diffusion.
     fn channels(&self) -> i64 {
         4
     }
 
-    /// Does the network take a mask and the masked picture's latent beside the latent it denoises
-    /// ([`Conditioning::concat`], 1 + 4 channels)? Default: no, as most.
+    /// Returns true if the network reads a mask and the masked picture's latent beside the latent it denoises
+    /// ([`Conditioning::concat`], 1 + 4 channels). Default: false, as for most networks.
     fn inpaints(&self) -> bool {
         false
     }
 
-    /// x0 of each input at noise level `step.sigma`, all evaluated in one batch. `tap` goes through to the attention
+    /// Predicts x0 of each input at noise level `step.sigma`, all in one batch. `tap` is passed on to the attention
     /// sites and expects the branches stacked in the order of `inputs`.
     fn denoise(&self, step: &Step, inputs: &[Input<'_>], tap: &mut Tap<'_>) -> Result<Predictions>;
 }
 
-/// What a model is asked for one branch.
+/// A model's input for one branch.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
-    /// Which branch.
+    /// The branch to evaluate.
     pub branch: Branch,
-    /// Its latent in sigma space, [n, 4, h, w] f32. Branches may differ (a noised reference, for instance).
+    /// The branch's latent in sigma space, [n, 4, h, w] f32. Latents may differ between branches (a noised reference,
+    /// for instance).
     pub x: &'a Tensor,
-    /// What it is conditioned on.
+    /// The branch's conditioning.
     pub conditioning: &'a Conditioning,
 }
 
 impl<'a> Input<'a> {
-    /// Names the three.
+    /// Creates the input of `branch`.
     pub const fn new(branch: Branch, x: &'a Tensor, conditioning: &'a Conditioning) -> Self {
         Self { branch, x, conditioning }
     }
 
-    /// Is it the negative prompt's, or a variation of that?
+    /// Returns true for the branch of the negative prompt and for its variations.
     pub(crate) fn is_negative(&self) -> bool {
         self.branch == Branch::Uncond || self.conditioning.against
     }
@@ -61,7 +62,7 @@ impl<'a> Input<'a> {
 #[derive(Debug, Default)]
 pub struct Predictions(Vec<Evaluated>);
 
-/// What a model made of one branch.
+/// A model's result for one branch.
 #[derive(Debug)]
 struct Evaluated {
     branch: Branch,
@@ -85,8 +86,8 @@ impl Predictions {
         Self(rows.map(evaluated).collect())
     }
 
-    /// Says what the network predicts, if that is not noise: what is linear in x0 does not care, the rest does
-    /// ([`Predictions::output`]).
+    /// Sets the network's prediction type; the default is noise. Results that are not linear in x0 depend on the
+    /// prediction type ([`Predictions::output`]).
     #[must_use]
     pub fn of(mut self, prediction: Prediction) -> Self {
         self.0.iter_mut().for_each(|row| row.prediction = prediction);
@@ -98,7 +99,8 @@ impl Predictions {
         self.0.extend(other.0);
     }
 
-    /// Predictions of some images and of the next ones, as one batch: each branch concatenated along the first side.
+    /// Joins the predictions of consecutive groups of images into one batch, each branch concatenated along the first
+    /// dimension.
     ///
     /// # Errors
     /// [`Error::NoPrediction`] if a branch of the first part is missing in another.
@@ -127,15 +129,15 @@ impl Predictions {
     /// Clean-image prediction of a branch.
     ///
     /// # Errors
-    /// [`Error::NoPrediction`] if it was not evaluated.
+    /// [`Error::NoPrediction`] if the branch was not evaluated.
     pub fn x0(&self, branch: Branch) -> Result<&Tensor> {
         Ok(&self.row(branch)?.x0)
     }
 
-    /// The same, to edit.
+    /// Clean-image prediction of a branch, for editing.
     ///
     /// # Errors
-    /// [`Error::NoPrediction`] if it was not evaluated.
+    /// [`Error::NoPrediction`] if the branch was not evaluated.
     pub fn x0_mut(&mut self, branch: Branch) -> Result<&mut Tensor> {
         let row = self.0.iter_mut().find(|row| row.branch == branch);
         row.map(|row| &mut row.x0).ok_or(Error::NoPrediction(branch))
@@ -144,26 +146,26 @@ impl Predictions {
     /// Noise prediction of a branch, (x − x0)/σ.
     ///
     /// # Errors
-    /// [`Error::NoPrediction`] if it was not evaluated.
+    /// [`Error::NoPrediction`] if the branch was not evaluated.
     pub fn eps(&self, branch: Branch) -> Result<Tensor> {
         let row = self.row(branch)?;
         Ok(row.x.f_sub(&row.x0)?.f_div_scalar(row.sigma)?)
     }
 
-    /// What the network would have to put out at a branch's latent for its prediction to be `x0`.
+    /// The network output that corresponds to the clean picture `x0` at a branch's latent.
     ///
     /// # Errors
-    /// [`Error::NoPrediction`] if it was not evaluated.
+    /// [`Error::NoPrediction`] if the branch was not evaluated.
     pub fn output(&self, branch: Branch, x0: &Tensor) -> Result<Tensor> {
         let row = self.row(branch)?;
         row.prediction.output(x0, &row.x, row.sigma)
     }
 
-    /// What clean picture an output of the network would mean at a branch's latent, the reverse of
+    /// The clean picture that a network output corresponds to at a branch's latent, the reverse of
     /// [`Predictions::output`].
     ///
     /// # Errors
-    /// [`Error::NoPrediction`] if it was not evaluated.
+    /// [`Error::NoPrediction`] if the branch was not evaluated.
     pub(crate) fn meaning(&self, branch: Branch, output: &Tensor) -> Result<Tensor> {
         let row = self.row(branch)?;
         row.prediction.x0(output, &row.x, row.sigma)
@@ -178,7 +180,8 @@ impl Predictions {
 mod tests {
     use super::*;
 
-    /// Cond and Uncond of one image of constant `x`, at σ = 2, whose pictures are x − 2 and x − 4.
+    /// Predictions of `Cond` and `Uncond` for one image of constant `x`, at σ = 2, with the clean pictures
+    /// x − 2 and x − 4.
     fn predictions(x: f64) -> Predictions {
         let conditioning = Conditioning::new(Tensor::from_slice(&[0f32]));
         let x = Tensor::from_slice(&[x]).reshape([1, 1, 1, 1]);

@@ -3,7 +3,7 @@
 use super::spacing::{Ends, SchedulerFamily, Spacing, SpacingOptions, Terminal, TimestepRule};
 use super::training_schedule::TrainingSchedule;
 
-/// The levels of a spacing with their timesteps, falling; `steps` is at least 1.
+/// The noise levels of a spacing with their timesteps, in falling order; `steps` is at least 1.
 pub(super) fn levels(
     table: &TrainingSchedule,
     steps: usize,
@@ -11,7 +11,7 @@ pub(super) fn levels(
     options: &SpacingOptions,
 ) -> Vec<(f64, f64)> {
     let last = table.len() - 1;
-    // Evenly from `last` down to 0, both included.
+    // Evenly spaced timesteps from `last` down to 0, both included.
     let even = |points: usize| {
         let stride = last as f64 / (points.max(2) - 1) as f64;
         (0..points).rev().map(move |i| i as f64 * stride).collect::<Vec<_>>()
@@ -49,7 +49,7 @@ pub(super) fn levels(
             rising.reverse();
             rising
         }
-        // As torch counts: a single point is the first, not the last.
+        // A single point of torch's linspace is the first, not the last.
         (Spacing::Normal, _) if steps == 1 => return between(table, vec![last as f64]),
         (Spacing::Normal, _) => return between(table, even(steps)),
         (Spacing::SgmUniform, _) => return between(table, even(steps + 1).into_iter().take(steps)),
@@ -66,18 +66,18 @@ pub(super) fn levels(
     timesteps.into_iter().map(|timestep| (table.level(timestep), timestep)).collect()
 }
 
-/// The levels of timesteps that may be fractions, as k-diffusion reads its tables.
+/// The levels of timesteps that may be fractions, linear in ln σ between entries like k-diffusion.
 fn between(table: &TrainingSchedule, timesteps: impl IntoIterator<Item = f64>) -> Vec<(f64, f64)> {
     timesteps.into_iter().map(|timestep| (table.sigma_of(timestep), timestep)).collect()
 }
 
-/// Eleven levels for ten steps, the last one being where an interpolation to other numbers ends. Sabour et al. (2024),
-/// "Align Your Steps"; digits of diffusers and A1111.
+/// Levels of "Align Your Steps" (Sabour et al., 2024) for ten steps of SD 1.5; digits of diffusers and A1111. The
+/// eleventh is the end point of an interpolation to other numbers of steps.
 const ALIGNED: [f64; 11] = [14.615, 6.475, 3.861, 2.697, 1.886, 1.396, 0.963, 0.652, 0.399, 0.152, 0.029];
-/// The same for SDXL.
+/// Levels of "Align Your Steps" for SDXL, laid out like [`ALIGNED`].
 const ALIGNED_XL: [f64; 11] = [14.615, 6.315, 3.771, 2.181, 1.342, 0.862, 0.555, 0.380, 0.234, 0.113, 0.029];
 
-/// Linear in ln σ between eleven levels, `way` from 0 to 1.
+/// The level at position `way`, 0..=1, among eleven levels; linear in ln σ between them.
 fn aligned(levels: &[f64; 11], way: f64) -> f64 {
     let place = way * 10.0;
     let (below, part) = ((place.floor() as usize).min(9), place - place.floor().min(9.0));
@@ -85,7 +85,7 @@ fn aligned(levels: &[f64; 11], way: f64) -> f64 {
     (log(below) + part * (log(below + 1) - log(below))).exp()
 }
 
-/// Levels from M down to m, and the timesteps they have.
+/// Levels of a spacing by level from M down to m, with their timesteps.
 fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &SpacingOptions) -> Vec<(f64, f64)> {
     let (max, min) = match options.ends {
         Ends::Spaced(spaced @ (Spacing::Leading | Spacing::Linspace | Spacing::Trailing)) => {
@@ -120,7 +120,7 @@ fn by_level(table: &TrainingSchedule, steps: usize, spacing: Spacing, options: &
     sigmas.map(|sigma| (sigma, timestep(sigma))).collect()
 }
 
-/// The value below which a beta distribution with α = β = 0.6 has the share `p`, 0..=1.
+/// The `p`-quantile of a beta distribution with α = β = 0.6; `p` is in 0..=1.
 fn beta_quantile(p: f64) -> f64 {
     const SHAPE: f64 = 0.6;
     if p >= 0.5 {

@@ -1,11 +1,14 @@
 //! Noise schedules, solvers, and the sampler's view of a model.
 //!
-//! Everything is in sigma space (k-diffusion's convention): a latent at noise level σ is x = x0 + σ·noise. A model
-//! predicts the clean image x0 ([`Denoiser`]), a [`Schedule`] says which levels a run goes through, and a
-//! [`solver::Solver`] makes each step a Gaussian, a [`Transition`], that guidances may move before the next latent is
-//! drawn from it.
+//! All latents are in sigma space (k-diffusion's convention): a latent at noise level σ is x = x0 + σ·noise. Three
+//! parts make a run:
 //!
-//! A run by hand, with a denoiser that knows its picture:
+//! - A model ([`Denoiser`]) predicts the clean image x0.
+//! - A [`Schedule`] lists the noise levels of the run.
+//! - A [`solver::Solver`] turns each step into a Gaussian, a [`Transition`]. Guidance methods may move the Gaussian's
+//!   mean before the next latent is drawn from it.
+//!
+//! A run without a pipeline, with a fake model whose clean picture is always 0:
 //!
 //! ```
 //! use impasto::diffusion::solver::{EulerAncestral, Eval, Solver};

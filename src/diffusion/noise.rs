@@ -1,14 +1,15 @@
-//! [`Noise`]: where a run's random numbers come from.
+//! [`Noise`]: the random numbers of a run.
 
 use super::torch_rng::TorchRng;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// Seeded standard normal noise, as a value.
+/// Seeded standard normal noise, a value without shared state.
 ///
-/// Numbers are those of torch's CPU generators ([`TorchRng`]) on every device, so a seed means the same picture as in
-/// diffusers with CPU generators, drawn in the same [`NoiseKind`]. Nothing is shared: clone it to draw the same again, save it to go on later.
+/// Numbers are those of torch's CPU generators ([`TorchRng`]) on every device. A seed thus gives the same picture as
+/// diffusers with CPU generators that draw in the same [`NoiseKind`]. Clone a `Noise` to draw the same numbers again;
+/// save it to go on later.
 ///
 /// ```
 /// use impasto::diffusion::Noise;
@@ -27,40 +28,43 @@ pub struct Noise {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum Generators {
-    /// Image i has the seed `first` + i; generators are made when it is known how many.
+    /// One generator per image, with seed `first` + i for image i. Generators are made when the number of images is
+    /// known.
     Counted { first: u64, images: Vec<TorchRng> },
-    /// One per image.
+    /// One generator per image.
     Listed(Vec<TorchRng>),
-    /// One for all.
+    /// One generator for all images.
     Shared(TorchRng),
 }
 
-/// The kind of number that noise is drawn as. Torch draws other numbers of a seed in each kind.
+/// The number format that noise is drawn in. Torch draws different numbers from the same seed in each format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoiseKind {
-    /// f32, as pipelines of diffusers in f32 draw.
+    /// f32, as in diffusers' pipelines in f32.
     #[default]
     Float,
     /// f64.
     Double,
-    /// f16, as pipelines of diffusers with `torch_dtype=torch.float16` draw.
+    /// f16, as in diffusers' pipelines with `torch_dtype=torch.float16`.
     Half,
-    /// bf16, as pipelines of diffusers with `torch_dtype=torch.bfloat16` draw.
+    /// bf16, as in diffusers' pipelines with `torch_dtype=torch.bfloat16`.
     BFloat16,
 }
 
 impl Noise {
-    /// Image i of a batch draws from its own generator, seeded `seed` + i.
+    /// Creates noise with one generator per image, seeded `seed` + i for image i of a batch.
     pub fn seeded(seed: u64) -> Self {
         Self::of(Generators::Counted { first: seed, images: Vec::new() })
     }
 
-    /// Image i of a batch draws from its own generator, seeded `seeds[i]`: diffusers' list of generators.
+    /// Creates noise with one generator per image, seeded `seeds[i]` for image i of a batch: diffusers' list of
+    /// generators.
     pub fn seeds(seeds: &[u64]) -> Self {
         Self::of(Generators::Listed(seeds.iter().copied().map(TorchRng::seeded).collect()))
     }
 
-    /// One generator for the whole batch: diffusers' default. An image's noise then depends on the size of the batch.
+    /// Creates noise with one generator for the whole batch: diffusers' default. An image's noise then depends on the
+    /// size of the batch.
     pub fn shared(seed: u64) -> Self {
         Self::of(Generators::Shared(TorchRng::seeded(seed)))
     }
@@ -69,10 +73,10 @@ impl Noise {
         Self { generators, kind: NoiseKind::Float }
     }
 
-    /// The noise of one image of a batch, for a batch of that image alone.
+    /// The noise of one image of a batch, as noise for that image alone.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for noise whose images share a generator, and for an image that has no seed.
+    /// [`Error::Parameter`] for noise whose images share a generator, and for an image without a seed.
     pub(crate) fn of_image(self, image: usize) -> Result<Self> {
         let generators = match self.generators {
             Generators::Shared(_) => {
@@ -92,23 +96,23 @@ impl Noise {
         Ok(Self { generators, kind: self.kind })
     }
 
-    /// Do all images share a generator?
+    /// Returns true if all images share a generator.
     pub(crate) const fn is_shared(&self) -> bool {
         matches!(self.generators, Generators::Shared(_))
     }
 
-    /// Draws in another kind, `Float` being the default; results are f32 whatever the kind. [`NoiseKind::Half`] gives the noise of a
-    /// diffusers run in half precision, which has nothing in common with that of a run in f32.
+    /// Sets the number format to draw in; `Float` is the default, and results are always f32. [`NoiseKind::Half`] gives
+    /// the noise of a diffusers run in half precision, which is unrelated to that of a run in f32.
     #[must_use]
     pub(crate) const fn kind(mut self, kind: NoiseKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The next standard normal tensor, f32 on the CPU; the first side of `shape` is the number of images.
+    /// Draws the next standard normal tensor, f32 on the CPU. The first dimension of `shape` is the number of images.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are seeds for another number of images, [`Error::Shape`] for a shape that is none.
+    /// [`Error::Parameter`] if the number of seeds is not the number of images, [`Error::Shape`] for an invalid shape.
     pub fn draw(&mut self, shape: &[i64]) -> Result<Tensor> {
         let kind = match self.kind {
             NoiseKind::Float => Kind::Float,

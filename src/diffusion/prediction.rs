@@ -1,10 +1,11 @@
-//! [`Prediction`]: what a network's output means.
+//! [`Prediction`]: the prediction type of a network.
 
 use crate::error::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// What a network was trained to predict from a noised picture. Only the model knows: everything else sees x0.
+/// The prediction type of a network: the quantity that it was trained to predict from a noised picture. Models convert
+/// their outputs to x0, so other code works with x0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Prediction {
@@ -21,7 +22,8 @@ pub enum Prediction {
 }
 
 impl Prediction {
-    /// The clean picture that output `out` means for a latent `x` at noise level `sigma`, same shapes.
+    /// The clean picture that network output `out` stands for at latent `x` and noise level `sigma`. All shapes are
+    /// equal.
     ///
     /// ```
     /// use impasto::diffusion::Prediction;
@@ -41,7 +43,7 @@ impl Prediction {
         })
     }
 
-    /// The output that means clean picture `x0` for a latent `x` at noise level `sigma`, the reverse of
+    /// The network output that stands for clean picture `x0` at latent `x` and noise level `sigma`, the reverse of
     /// [`Prediction::x0`].
     pub fn output(self, x0: &Tensor, x: &Tensor, sigma: f64) -> Result<Tensor> {
         let total = 1.0 + sigma * sigma;
@@ -52,7 +54,7 @@ impl Prediction {
         })
     }
 
-    /// What a latent in sigma space is multiplied by before the network sees it: 1/√(1 + σ²).
+    /// The factor on a latent in sigma space before the network reads the latent: 1/√(1 + σ²).
     pub fn input_scale(sigma: f64) -> f64 {
         sigma.hypot(1.0).recip()
     }

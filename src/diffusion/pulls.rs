@@ -1,14 +1,14 @@
-//! [`Pulls`]: several wishes about where a mean should be.
+//! [`Pulls`]: combines several pulls on a mean.
 
 use crate::error::Result;
 use tch::Tensor;
 
-/// Mean bias: pulls on a mean, each towards a target of its own, combined as a product of Gaussians (a product of experts).
+/// Mean bias: pulls on a mean, each toward its own target, combined as a product of Gaussians (a product of experts).
 ///
-/// A pull towards `target` has a weight w per cell: the variance of what is pulled over the variance of the target, 0
-/// where it does not pull. Together, mean′ = mean + Σ shift/(1 + Σ w) with shift = w·(target − base). `base` is the
-/// mean itself, or what part of it is to move (x0, to leave the noise alone). The order of pulls does not matter. Cells
-/// where nobody pulls keep their bits.
+/// A pull toward `target` has a weight w per cell: the variance of the pulled value over the variance of the target.
+/// Cells without a pull have w = 0 and keep their bits. Together, mean′ = mean + Σ shift/(1 + Σ w), where shift is
+/// w·(target − base). `base` is the mean itself, or the part of it to move (x0, to leave the noise alone). The order of
+/// pulls does not matter.
 ///
 /// Source: Color Forcing (AP-125), "How It Works": μ ← (c·μ + V·g)/(V + c) is one pull with w = V/c.
 #[derive(Debug, Default)]
@@ -22,27 +22,28 @@ struct Pull {
 }
 
 impl Pulls {
-    /// Nobody pulls.
+    /// Creates a collection without pulls.
     pub(crate) const fn none() -> Self {
         Self(Vec::new())
     }
 
-    /// Adds a pull: `weight` w ≥ 0 and finite (up to 1e6 is exact enough), `shift` w·(target − base), both of the shape
-    /// of what is pulled or broadcastable to it: usually [n, 1, h, w] and [n, 4, h, w].
+    /// Adds a pull. `weight` is w ≥ 0 and finite (values up to 1e6 are exact enough); `shift` is w·(target − base).
+    /// Both have the shape of the pulled tensor or broadcast to it: usually [n, 1, h, w] and [n, 4, h, w].
     pub(crate) fn add(&mut self, shift: Tensor, weight: Tensor) {
         self.0.push(Pull { shift, weight, rank: None });
     }
 
-    /// Adds a pull that competes: of all ranked pulls that want a cell (w > 0), only the one with the largest `rank`
-    /// there gets it, the earliest of equals. `rank` has the shape of `weight`. Pulls without rank are added besides.
+    /// Adds a pull that competes with other ranked pulls. Among those with w > 0 in a cell, only the pull with the
+    /// largest `rank` acts; the earliest wins a tie. `rank` has the shape of `weight`. Pulls without rank act in
+    /// addition.
     pub(crate) fn add_ranked(&mut self, shift: Tensor, weight: Tensor, rank: Tensor) {
         self.0.push(Pull { shift, weight, rank: Some(rank) });
     }
 
-    /// Where the pulls move `mean` to; the same tensor if there are none.
+    /// The mean after all pulls; the same tensor if there are none.
     ///
     /// # Errors
-    /// libtorch's, if shapes do not broadcast.
+    /// libtorch's error if shapes do not broadcast.
     pub(crate) fn apply(&self, mean: &Tensor) -> Result<Tensor> {
         let mut settled = self.settled()?.into_iter();
         let Some((mut shift, mut weight)) = settled.next() else { return Ok(mean.shallow_clone()) };
@@ -55,7 +56,7 @@ impl Pulls {
         Ok(moved.f_where_self(&weight.f_gt(0.0)?, mean)?)
     }
 
-    /// (shift, weight) of every pull, 0 in the cells that it lost to another.
+    /// The (shift, weight) of every pull, set to 0 in cells that another pull won.
     fn settled(&self) -> Result<Vec<(Tensor, Tensor)>> {
         let ranks = self.0.iter().filter_map(|pull| pull.rank.as_ref().map(|rank| (rank, &pull.weight)));
         let claims = ranks.map(|(rank, weight)| Ok(rank.f_masked_fill(&weight.f_le(0.0)?, f64::NEG_INFINITY)?));
@@ -102,7 +103,7 @@ mod tests {
                     pulls.add(&weight * (gold - &mean), weight);
                 }
             }
-            // the signal's scale is of the golden's variance-preserving cases: only the target shrinks
+            // The scale belongs to the golden file's variance-preserving cases, so only the target shrinks.
             let want = number(case, "out");
             assert_near(&forward.apply(&mean).unwrap(), want);
             assert_near(&backward.apply(&mean).unwrap(), want);
@@ -134,8 +135,9 @@ mod tests {
     }
 
     #[test]
-    fn of_competing_pulls_the_highest_rank_wins_the_earlier_of_equals() {
-        // one row of cells: only A wants, only B wants, A wins, B wins, a tie; C pulls everywhere without competing
+    fn competing_pulls_highest_rank_wins_then_earliest() {
+        // One row of cells: only A pulls, only B pulls, A wins, B wins, a tie. The third pull acts everywhere without a
+        // rank.
         let row = |values: [f32; 5]| Tensor::from_slice(&values).reshape([1, 1, 1, 5]);
         let (a, b) = (row([1., 0., 1., 1., 1.]), row([0., 1., 1., 1., 1.]));
         let mean = row([0.; 5]);

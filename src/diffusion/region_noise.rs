@@ -4,19 +4,22 @@ use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// What noise a cell has that several regions share.
+/// The noise of a cell that several regions share.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum NoiseEdges {
-    /// That of the region covering it most, if by half or more, else the base's: every value is a value that was drawn.
+    /// The noise of the region that covers the cell most, if by half or more; otherwise the base noise. Every value is
+    /// one that was drawn.
     #[default]
     Hard,
-    /// A sum of all by their coverages c, divided by √(Σ c²), so that the variance stays 1.
+    /// The sum of all noises weighted by their coverages c, divided by √(Σ c²) so that the variance stays 1.
     Blend,
 }
 
-/// `base`, [n, c, h, w] of unit variance, with other noise in regions: coverage in 0..=1, [1 or n, 1, h, w], and noise of
-/// `base`'s shape. Regions that cover a cell more than wholly share it.
+/// Puts other noise into regions of `base`.
+///
+/// `base` is [n, c, h, w] of unit variance. Each region has a coverage in 0..=1, [1 or n, 1, h, w], and noise of
+/// `base`'s shape. If coverages of a cell sum to more than 1, [`NoiseEdges::Blend`] scales them to a sum of 1.
 ///
 /// ```
 /// use impasto::diffusion::{Noise, NoiseEdges, region_noise};

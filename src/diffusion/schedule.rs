@@ -1,4 +1,4 @@
-//! [`Schedule`]: the noise levels a run goes through.
+//! [`Schedule`]: the noise schedule of a run.
 
 use super::levels::levels;
 use super::spacing::{InitScale, SchedulerFamily, Spacing, SpacingOptions, Target, Terminal};
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::step::Step;
 use tch::Tensor;
 
-/// The noise levels of a run, falling, and the timestep of each.
+/// The noise schedule of a run: falling noise levels, each with its timestep.
 ///
 /// ```
 /// use impasto::diffusion::{Schedule, Spacing, TrainingSchedule};
@@ -22,13 +22,13 @@ use tch::Tensor;
 pub struct Schedule {
     intervals: Vec<Interval>,
     nominal: usize,
-    /// Steps that were left out before and after these.
+    /// Number of steps left out before and after the intervals.
     left_out: (usize, usize),
     initial: InitScale,
     table: TrainingSchedule,
 }
 
-/// One step: from a level to a level, and the timestep that stands for the first.
+/// One step: its levels at both ends, and the timestep of the first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Interval {
     from: f64,
@@ -37,7 +37,7 @@ struct Interval {
 }
 
 impl Schedule {
-    /// `steps` levels, then 0, with the default [`SpacingOptions`].
+    /// Creates a schedule of `steps` levels, followed by 0, with the default [`SpacingOptions`].
     ///
     /// # Errors
     /// [`Error::Parameter`] if `steps` is not in 1..=1000 (the timesteps of the table), or if levels coincide.
@@ -45,11 +45,13 @@ impl Schedule {
         Self::with_options(table, steps, spacing, &SpacingOptions::default())
     }
 
-    /// The same with the fine print.
+    /// Creates a schedule of `steps` levels with the given options.
     ///
     /// # Errors
-    /// As [`Schedule::new`], and if ρ is not positive, or for more steps than [`SpacingOptions::original`] where that
-    /// counts.
+    /// [`Error::Parameter`]
+    /// - in the cases of [`Schedule::new`];
+    /// - if ρ is not positive and finite;
+    /// - for [`SchedulerFamily::Lcm`], if [`SpacingOptions::original`] is less than `steps` or more than the table has.
     pub fn with_options(
         table: &TrainingSchedule,
         steps: usize,
@@ -75,10 +77,10 @@ impl Schedule {
             .ok_or_else(|| Error::parameter("steps", steps, "fewer steps: two noise levels of this spacing coincide"))
     }
 
-    /// The given training timesteps, falling, then the terminal.
+    /// Creates a schedule of the given training timesteps, falling, followed by the terminal level.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if they are none, do not fall, or leave the table.
+    /// [`Error::Parameter`] if there are no timesteps, or if they do not fall or leave the table.
     pub fn from_timesteps(table: &TrainingSchedule, timesteps: &[f64], options: &SpacingOptions) -> Result<Self> {
         let last = (table.len() - 1) as f64;
         let inside = timesteps.iter().all(|timestep| (0.0..=last).contains(timestep));
@@ -93,10 +95,10 @@ impl Schedule {
         })
     }
 
-    /// Your own levels, the end of the last step included: n + 1 numbers for n steps.
+    /// Creates a schedule of the given levels, including the end of the last step: n + 1 numbers for n steps.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless they are two or more, finite, strictly falling and not negative.
+    /// [`Error::Parameter`] unless `sigmas` are two or more numbers, finite, strictly falling and not negative.
     pub fn from_sigmas(table: &TrainingSchedule, sigmas: &[f64]) -> Result<Self> {
         let expected = "two or more finite numbers that fall, the last 0 or more";
         let refused = |value: String| Error::parameter("sigmas", value, expected);
@@ -120,7 +122,7 @@ impl Schedule {
         })
     }
 
-    /// Steps between (level, timestep) pairs; `None` unless there are some and they fall.
+    /// Creates the steps between (level, timestep) pairs; `None` if there are no pairs or the levels do not fall.
     fn of(table: &TrainingSchedule, levels: &[(f64, f64)], steps: usize, options: &SpacingOptions) -> Option<Self> {
         if levels.is_empty() || !levels.is_sorted_by(|a, b| a.0 > b.0) {
             return None;
@@ -143,11 +145,10 @@ impl Schedule {
         Some(Self { intervals, nominal: steps, left_out: (0, 0), initial: options.initial, table: table.clone() })
     }
 
-    /// The last `count` steps: where a run begins that starts from a picture. [`Step::nominal`] stays the number of
-    /// all.
+    /// The last `count` steps, for a run that starts from a picture. [`Step::nominal`] stays the number of all steps.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if `count` is 0 or more than there are.
+    /// [`Error::Parameter`] if `count` is 0 or more than the number of steps.
     pub fn last(&self, count: usize) -> Result<Self> {
         match self.intervals.len().checked_sub(count).and_then(|first| self.intervals.get(first..)) {
             Some(rest) if count > 0 => {
@@ -158,9 +159,9 @@ impl Schedule {
         }
     }
 
-    /// The steps that begin in the first `share` of the training timesteps, counted from noise; [`Schedule::after`] has
-    /// the others, for another model to go on: SDXL's base and its refiner share a run at 0.8. [`Step::nominal`] stays the
-    /// number of all.
+    /// The steps that begin in the first `share` of the training timesteps, counted from noise. [`Schedule::after`] has
+    /// the other steps, for another model to continue: SDXL's base and its refiner share a run at 0.8.
+    /// [`Step::nominal`] stays the number of all steps.
     ///
     /// ```
     /// use impasto::diffusion::{Schedule, Spacing, TrainingSchedule};
@@ -171,7 +172,7 @@ impl Schedule {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless the share is in 0..=1 and leaves a step.
+    /// [`Error::Parameter`] unless `share` is in 0..=1 and leaves a step.
     ///
     /// Source: `denoising_end` of diffusers' SDXL pipelines.
     pub fn until(&self, share: f64) -> Result<Self> {
@@ -180,7 +181,7 @@ impl Schedule {
         Ok(Self { left_out: (self.left_out.0, self.left_out.1 + cut), ..part })
     }
 
-    /// The steps that begin after the first `share` of the training timesteps.
+    /// The steps that begin after the first `share` of the training timesteps, counted from noise.
     ///
     /// # Errors
     /// As [`Schedule::until`].
@@ -192,10 +193,10 @@ impl Schedule {
         Ok(Self { left_out: (self.left_out.0 + cut, self.left_out.1), ..part })
     }
 
-    /// The steps whose timesteps are on one side of a share's.
+    /// The steps for which `side(timestep, cut)` holds, where `cut` is the timestep at `share`.
     fn parted(&self, share: f64, side: impl Fn(f64, f64) -> bool) -> Result<Self> {
         let all = self.table.len() as f64;
-        let cut = (all - share * all).round_ties_even(); // as Python rounds
+        let cut = (all - share * all).round_ties_even(); // Python's rounding
         let intervals: Vec<_> = self.intervals.iter().filter(|step| side(step.timestep, cut)).copied().collect();
         if !(0.0..=1.0).contains(&share) || intervals.is_empty() {
             let expected = "a part of the run in 0..=1 that leaves steps to take; 0.8 is usual";
@@ -204,8 +205,8 @@ impl Schedule {
         Ok(Self { intervals, ..self.clone() })
     }
 
-    /// The steps, in order. Each begins at the level the one before ends at, except under [`Target::Stride`]: see
-    /// [`rescale_level`].
+    /// The steps, in order. Each step begins at the level where the previous one ends, except under [`Target::Stride`]:
+    /// see [`rescale_level`].
     pub fn steps(&self) -> impl ExactSizeIterator<Item = Step> + '_ {
         let (count, nominal, (before, after)) = (self.intervals.len(), self.nominal, self.left_out);
         self.intervals.iter().enumerate().map(move |(index, interval)| Step {
@@ -216,24 +217,24 @@ impl Schedule {
         })
     }
 
-    /// The timestep of a level: as stored for levels of this schedule, else as the table says.
+    /// The timestep of a level: the stored one for levels of this schedule, otherwise the table's.
     pub fn timestep(&self, sigma: f64) -> f64 {
         let stored = self.intervals.iter().find(|interval| interval.from == sigma);
         stored.map_or_else(|| self.table.timestep_of(sigma), |interval| interval.timestep)
     }
 
-    /// The timestep of a level as the table says, whatever is stored for levels of this schedule.
+    /// The timestep of a level by the table alone, even for levels of this schedule.
     pub fn timestep_between(&self, sigma: f64) -> f64 {
         self.table.timestep_of(sigma)
     }
 
-    /// The level the first step begins at.
+    /// The noise level that the first step begins at.
     pub fn sigma_max(&self) -> f64 {
         self.intervals.first().map_or(0.0, |interval| interval.from)
     }
 
-    /// What standard normal noise is multiplied by to begin with. (A run that starts from a picture adds
-    /// [`Schedule::sigma_max`] times the noise to it.)
+    /// The factor on the standard normal noise that a run starts from. (A run that starts from a picture instead adds
+    /// [`Schedule::sigma_max`] times the noise to the picture.)
     pub fn initial_scale(&self) -> f64 {
         match self.initial {
             InitScale::WithSignal => self.sigma_max().hypot(1.0),
@@ -242,10 +243,10 @@ impl Schedule {
     }
 }
 
-/// A latent that reached level `reached`, for a step that begins at `next`.
+/// Converts a latent that reached level `reached` for a step that begins at level `next`.
 ///
-/// The same tensor if the levels are equal. Otherwise its variance-preserving form x/√(1 + σ²) is kept: what diffusers'
-/// DDIM does where its stride misses the next timestep.
+/// Equal levels return the same tensor. Otherwise the variance-preserving form x/√(1 + σ²) is kept, as in diffusers'
+/// DDIM when its stride misses the next timestep.
 pub fn rescale_level(x: &Tensor, reached: f64, next: f64) -> Result<Tensor> {
     if reached == next {
         return Ok(x.shallow_clone());
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_noise_has_the_variance_of_a_noised_picture() {
+    fn initial_scale_has_or_omits_the_pictures_variance() {
         let golden = golden();
         let mut schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Trailing).unwrap();
         assert_near(&[schedule.initial_scale()], &[golden["init_scale"]["with_signal"].as_f64().unwrap()], "signal");
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn strides_that_miss_the_next_level_keep_the_variance_preserving_latent() {
+    fn missed_stride_keeps_variance_preserving_latent() {
         let options = SpacingOptions {
             family: SchedulerFamily::Ddim,
             target: Target::Stride,

@@ -1,44 +1,48 @@
-//! [`Spacing`]: how the levels of a run are spread, and its fine print.
+//! [`Spacing`]: the distribution of a run's noise levels, and its options.
 
 use serde::{Deserialize, Serialize};
 
-/// How the levels of a run are spread over those the model was trained at.
+/// The distribution of a run's noise levels over those that the model was trained at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Spacing {
-    /// Timesteps i·⌊N/n⌋ (+ offset): what Stable Diffusion's files ask for. Never reaches the highest level.
+    /// Timesteps i·⌊N/n⌋ (+ offset), for n steps and N training timesteps; Stable Diffusion's files ask for this
+    /// spacing. The usual numbers of steps stop below the highest level.
     Leading,
-    /// Evenly from the first timestep to the last.
+    /// Timesteps spaced evenly from the first to the last.
     Linspace,
-    /// Evenly, counted from the last timestep: for few steps and for zero terminal SNR.
+    /// Timesteps spaced evenly, counted from the last; suits few steps and zero terminal SNR.
     Trailing,
-    /// Levels (not timesteps) by Karras et al. (2022), equation 5: fine steps near the picture.
+    /// Levels (not timesteps) by Karras et al. (2022), equation 5: small steps near the clean picture.
     Karras,
-    /// Levels evenly in ln σ: still finer steps near the picture.
+    /// Levels spaced evenly in ln σ: still smaller steps near the clean picture.
     Exponential,
-    /// Levels by the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): fine steps at both ends.
+    /// Levels at the quantiles of a beta distribution with α = β = 0.6 (Lee et al., 2024): small steps at both ends.
     Beta,
-    /// The same of whole timesteps (ComfyUI's "beta"). Fewer steps than were asked for where two timesteps are one.
+    /// Whole timesteps at the quantiles of a beta distribution with α = β = 0.6 (ComfyUI's "beta"). Equal timesteps are
+    /// merged, so a schedule may have fewer steps than were asked for.
     BetaTimesteps,
-    /// Timesteps evenly from the last to the first, fractions included (ComfyUI's and A1111's "normal", "uniform").
+    /// Timesteps spaced evenly from the last to the first, fractions included (ComfyUI's and A1111's "normal",
+    /// "uniform").
     Normal,
-    /// Timesteps evenly from the last, the first left out (Stability's generative models: "SGM uniform").
+    /// Timesteps spaced evenly from the last, without the first (Stability's generative models: "SGM uniform").
     SgmUniform,
-    /// Every ⌊N/n⌋th level from the highest down (ComfyUI's "simple").
+    /// Levels at timesteps N − 1 − ⌊i·N/n⌋, for n steps and N training timesteps (ComfyUI's "simple").
     Simple,
-    /// Every ⌊N/n⌋th level from the second lowest up (ComfyUI's "ddim_uniform"). Not always the number of steps that was
-    /// asked for: 28 become 29.
+    /// Every ⌊N/n⌋th level from the second lowest up, for n steps and N training timesteps (ComfyUI's "ddim_uniform").
+    /// The number of steps may differ from the one asked for: 28 become 29.
     DdimUniform,
-    /// Levels evenly in arctan σ down to the lowest, then the end (ComfyUI's "kl_optimal"); with [`Terminal::Lowest`] the
-    /// lowest is the end (A1111's).
+    /// Levels spaced evenly in arctan σ down to the lowest, followed by the end of the run (ComfyUI's "kl_optimal").
+    /// [`Terminal::Lowest`] makes the lowest level itself the end (A1111's form).
     KlOptimal,
-    /// Levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers.
+    /// Levels tuned for Stable Diffusion 1.5 at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers
+    /// of steps.
     AlignYourSteps,
-    /// The same, tuned for SDXL.
+    /// Levels tuned for SDXL at 10 steps (Sabour et al., 2024), interpolated in ln σ for other numbers of steps.
     AlignYourStepsXl,
 }
 
-/// Which classes of diffusers a schedule is laid out like. They round the same spacing differently.
+/// The group of diffusers classes that a schedule is laid out for. Families round the same spacing differently.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SchedulerFamily {
@@ -47,84 +51,86 @@ pub enum SchedulerFamily {
     Euler,
     /// DDIM, DDPM, PNDM: whole timesteps.
     Ddim,
-    /// DPM++ multistep, UniPC, DEIS: n of n + 1 points, whole timesteps.
+    /// DPM++ multistep, UniPC, DEIS: whole timesteps. Leading and linspace take the highest n of n + 1 points.
     Multistep,
-    /// LCM, TCD: some of the timesteps that models are distilled at ([`SpacingOptions::original`]), whatever the spacing.
+    /// LCM, TCD: a subset of the timesteps that models are distilled at ([`SpacingOptions::original`]). The [`Spacing`]
+    /// has no effect.
     Lcm,
 }
 
-/// Where spacings by level ([`Spacing::Karras`], `Exponential`, `Beta`) begin and end.
+/// The range of spacings by level ([`Spacing::Karras`], `Exponential`, `Beta`, `KlOptimal`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Ends {
-    /// At the ends of the table (A1111, ComfyUI).
+    /// The lowest and the highest level of the table (A1111, ComfyUI).
     #[default]
     TrainingSchedule,
-    /// Where the levels of this spacing do (diffusers' Euler classes).
+    /// The last and the first level of this timestep spacing (diffusers' Euler classes).
     Spaced(Spacing),
 }
 
-/// How spacings by level find a level's timestep, which lies between two of the table. The level stays.
+/// The rule for the timestep of a level that lies between two entries of the table. The level itself is unchanged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TimestepRule {
-    /// Fractions (k-diffusion; diffusers' Euler classes).
+    /// Fractional timesteps (k-diffusion; diffusers' Euler classes).
     #[default]
     Interpolated,
-    /// The nearest whole timestep (diffusers' multistep classes, Karras).
+    /// The nearest whole timestep (diffusers' multistep classes with Karras levels).
     Rounded,
-    /// The whole timestep below (diffusers' multistep classes, exponential and beta).
+    /// The whole timestep below (diffusers' multistep classes with exponential and beta levels).
     Truncated,
 }
 
-/// Where the last step of a run ends.
+/// The end of a run's last step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Terminal {
-    /// At 0, without noise.
+    /// Level 0, without noise.
     #[default]
     Zero,
-    /// At the table's lowest level (`set_alpha_to_one: false`, `final_sigmas_type: "sigma_min"`).
+    /// The table's lowest level (`set_alpha_to_one: false`, `final_sigmas_type: "sigma_min"`).
     Lowest,
 }
 
-/// Where a step ends that is not the last.
+/// The end of every step but the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Target {
-    /// At the level the next step begins with.
+    /// The level that the next step begins at.
     #[default]
     Next,
-    /// ⌊N/n⌋ timesteps further on (diffusers' DDIM and PNDM). Where that is not the next level, the variance-preserving
-    /// latent is kept and read again at the next level: see [`rescale_level`](super::rescale_level).
+    /// The level ⌊N/n⌋ timesteps further on, for n steps and N training timesteps (diffusers' DDIM and PNDM). If the
+    /// next step begins at another level, the variance-preserving latent is kept and read again there: see
+    /// [`rescale_level`](super::rescale_level).
     Stride,
 }
 
-/// What the first noise is multiplied by.
+/// The factor on the first noise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitScale {
-    /// √(1 + σ²): the variance of a picture and its noise, which the model was trained on.
+    /// √(1 + σ²): the deviation of a noised picture of unit variance, as the model saw in training.
     #[default]
     WithSignal,
     /// σ (A1111, and diffusers' Euler classes unless the spacing is leading).
     Sigma,
 }
 
-/// The fine print of a [`Spacing`]; the default suits Stable Diffusion.
+/// Options of a [`Spacing`]; the default suits Stable Diffusion.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct SpacingOptions {
-    /// Whose rounding.
+    /// Diffusers classes whose rounding applies.
     pub family: SchedulerFamily,
-    /// Added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. Less where the first timestep
-    /// would leave the table.
+    /// Offset added to [`Spacing::Leading`] timesteps (`steps_offset`); 1 for Stable Diffusion. A smaller offset
+    /// applies if the first timestep would leave the table.
     pub offset: usize,
-    /// Ends of spacings by level.
+    /// Range of spacings by level.
     pub ends: Ends,
-    /// Timesteps of spacings by level.
+    /// Rule for the timesteps of spacings by level.
     pub timesteps: TimestepRule,
-    /// ρ of [`Spacing::Karras`], positive; 7 is usual, larger makes finer steps near the picture.
+    /// ρ of [`Spacing::Karras`], positive; 7 is usual. Larger values make smaller steps near the clean picture.
     pub rho: f64,
     /// End of the last step.
     pub terminal: Terminal,
@@ -132,9 +138,10 @@ pub struct SpacingOptions {
     pub target: Target,
     /// Scale of the first noise.
     pub initial: InitScale,
-    /// [`SchedulerFamily::Lcm`]: number of timesteps that the model was distilled at, of which a schedule takes some; 50 is usual.
+    /// Number of timesteps that the model was distilled at, for [`SchedulerFamily::Lcm`]; 50 is usual. A schedule takes
+    /// some of them.
     pub original: usize,
-    /// Leaves out the level before the end, which is a small one (A1111's DPM2 and DPM2 a, ComfyUI's UniPC).
+    /// Leaves out the level before the end of the run, which is a small one (A1111's DPM2 and DPM2 a, ComfyUI's UniPC).
     pub drop_penultimate: bool,
 }
 

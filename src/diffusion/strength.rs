@@ -1,9 +1,9 @@
-//! [`Strength`]: how much of a schedule is run from a picture.
+//! [`Strength`]: the part of a schedule that a run from a picture takes.
 
 use crate::error::{Error, Result};
 
-/// How much of a schedule a run that starts from a picture takes: 0 leaves the picture alone, 1 leaves next to nothing
-/// of it. Both count from the end of the schedule.
+/// The part of a schedule that a run takes if it starts from a picture, counted from the end of the schedule. 0 keeps
+/// the picture, 1 leaves next to nothing of it.
 ///
 /// ```
 /// use impasto::diffusion::Strength;
@@ -15,20 +15,21 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Strength {
-    /// That portion of the steps that are asked for, rounded down (diffusers).
+    /// A portion of the steps that are asked for, rounded down (diffusers).
     Portion(f64),
-    /// As many steps as are asked for, of a schedule that is longer by 1/strength (ComfyUI's "denoise").
+    /// All steps that are asked for, from a schedule that is longer by the factor 1/strength (ComfyUI's "denoise").
     FullSteps(f64),
 }
 
 impl Strength {
-    /// The number.
+    /// The strength as a number.
     pub(crate) const fn share(self) -> f64 {
         let (Self::Portion(strength) | Self::FullSteps(strength)) = self;
         strength
     }
 
-    /// Of `steps` steps that are asked for: the number of steps of the schedule, and how many of its last ones are run.
+    /// Returns the number of steps of the schedule, and how many of its last steps are run. `steps` is the number of
+    /// steps that are asked for.
     ///
     /// # Errors
     /// [`Error::Parameter`] unless the strength is in 0..=1 and a step is left to run.
@@ -52,7 +53,7 @@ impl Strength {
 }
 
 impl From<f64> for Strength {
-    /// [`Strength::Portion`].
+    /// Creates a [`Strength::Portion`].
     fn from(strength: f64) -> Self {
         Self::Portion(strength)
     }
@@ -74,7 +75,7 @@ mod tests {
             let comfy = (want("comfy_schedule"), want("comfy_steps"));
             assert_eq!(Strength::FullSteps(strength).steps(steps).unwrap(), comfy, "{name}");
         }
-        assert_eq!(Strength::Portion(0.29).steps(100).unwrap(), (100, 28)); // in f64
+        assert_eq!(Strength::Portion(0.29).steps(100).unwrap(), (100, 28)); // 0.29·100 is below 29 in f64
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! [`TorchRng`]: torch's CPU random numbers, as a value.
+//! [`TorchRng`]: torch's CPU random numbers, from a generator that is a plain value.
 
 use crate::error::{Error, Result};
 use half::{bf16, f16};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tch::{Kind, Tensor};
 
-/// Words of the Mersenne Twister's state.
+/// Number of words in the Mersenne Twister's state.
 const WORDS: usize = 624;
-/// Values that a large normal draw transforms together: eight radii, then eight angles.
+/// Number of values that a large normal draw transforms together: eight radii, then eight angles.
 const BLOCK: usize = 16;
 
 /// The stream of `torch.Generator(device="cpu")`: the same seed and the same draws give the same numbers.
 ///
-/// Words are equal bit for bit; f32 normals to 2e-6 (torch's own differ as much between processors), f64 to 1e-15, f16
-/// and bf16 exactly. A value of its own: tch offers only the process-wide generator, which every thread and layer
-/// moves.
+/// Random words equal torch's bit for bit. Normals equal torch's to 2e-6 in f32 (torch's own differ as much between
+/// processors), to 1e-15 in f64, and exactly in f16 and bf16. The generator is a plain value because tch offers only
+/// the process-wide one, which every thread and layer advances.
 ///
 /// ```
 /// use impasto::diffusion::TorchRng;
@@ -79,8 +79,8 @@ impl TorchRng {
         (0..count).map(|_| R::uniform(self)).collect()
     }
 
-    /// Few normals come one by one; many are made of uniforms in place, block by block, and what is left over after
-    /// whole blocks is drawn anew together with its neighbors.
+    /// Draws `count` normals. Fewer than 16 are drawn one by one; more are made from uniforms in place, in blocks of
+    /// 16. If `count` is not a multiple of 16, the last 16 values are drawn anew.
     fn normals<R: Real>(&mut self, count: usize) -> Vec<R> {
         if count < BLOCK {
             return (0..count).map(|_| R::of(self.one_normal())).collect();
@@ -96,7 +96,7 @@ impl TorchRng {
         values
     }
 
-    /// A normal of a small draw: computed in f64 whatever the kind, in pairs, the second kept for the next call.
+    /// One normal of a small draw, always computed in f64. Normals come in pairs; the second is kept for the next call.
     fn one_normal(&mut self) -> f64 {
         if let Some(bits) = self.spare.take() {
             return f64::from_bits(bits);
@@ -134,13 +134,13 @@ impl TorchRng {
     }
 }
 
-/// A number format of torch. Every operation rounds to it.
+/// A number format of torch. Every operation rounds to the format.
 trait Real: Copy {
-    /// Uniform in 0..1.
+    /// Draws a uniform number in 0..1.
     fn uniform(rng: &mut TorchRng) -> Self;
-    /// Two normals of two uniforms: √(−2·ln(1 − u))·(cos 2πv, sin 2πv).
+    /// Two normals from two uniforms: √(−2·ln(1 − u))·(cos 2πv, sin 2πv).
     fn pair(u: Self, v: Self) -> (Self, Self);
-    /// The nearest.
+    /// The number of this format that is nearest to `value`.
     fn of(value: f64) -> Self;
 }
 
@@ -171,7 +171,8 @@ impl Real for f64 {
     }
 }
 
-/// The 16-bit formats compute in f32 and round after every operation; they differ in the bits of a uniform.
+/// Implements [`Real`] for a 16-bit format, which computes in f32 and rounds after every operation. `$bits` is the
+/// number of random bits in a uniform.
 macro_rules! half_real {
     ($half:ty, $bits:literal) => {
         impl Real for $half {
@@ -194,7 +195,7 @@ macro_rules! half_real {
 half_real!(f16, 11);
 half_real!(bf16, 8);
 
-/// A block of uniforms becomes one of normals.
+/// Transforms a block of uniforms into normals.
 fn box_muller<R: Real>(block: &mut [R]) {
     let (radii, angles) = block.split_at_mut(BLOCK / 2);
     for (radius, angle) in radii.iter_mut().zip(angles) {
@@ -202,7 +203,7 @@ fn box_muller<R: Real>(block: &mut [R]) {
     }
 }
 
-/// Number of elements.
+/// Number of elements of a shape.
 fn count(shape: &[i64]) -> Result<usize> {
     let product = shape.iter().try_fold(1usize, |count, &side| count.checked_mul(usize::try_from(side).ok()?));
     product.ok_or_else(|| Error::Shape {
@@ -212,7 +213,7 @@ fn count(shape: &[i64]) -> Result<usize> {
     })
 }
 
-/// By way of f32, which loses nothing: tch 0.24 takes a slice of bf16 for one of f16.
+/// Creates a bf16 tensor by way of f32, which loses nothing. tch 0.24 would take a slice of bf16 for f16.
 fn from_bf16(values: &[bf16]) -> std::result::Result<Tensor, tch::TchError> {
     let values: Vec<f32> = values.iter().map(|value| value.to_f32()).collect();
     Tensor::f_from_slice(&values)?.f_to_kind(Kind::BFloat16)
@@ -222,7 +223,7 @@ fn unknown(kind: Kind) -> Error {
     Error::parameter("kind", format!("{kind:?}"), "Float, Double, Half or BFloat16")
 }
 
-/// A state that was saved, if it is one.
+/// Reads a saved state and checks its length.
 fn whole_state<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Vec<u32>, D::Error> {
     let words = Vec::deserialize(from)?;
     if words.len() == WORDS { Ok(words) } else { Err(D::Error::invalid_length(words.len(), &"624 words")) }

@@ -4,15 +4,15 @@ use crate::error::{Error, Result};
 
 /// The noise levels a model was trained at, one per training timestep, rising.
 ///
-/// Levels are σ of x = x0 + σ·noise, σ² = (1 − ᾱ)/ᾱ, where ᾱ is the product of 1 − β so far. ᾱ is equal to torch's bit
-/// for bit and σ to its last f32 digit: an f64 table would turn some timesteps into their neighbors.
+/// Levels are σ of x = x0 + σ·noise with σ² = (1 − ᾱ)/ᾱ, where ᾱ is the product of 1 − β so far. ᾱ equals torch's bit
+/// for bit, and σ equals torch's to the last f32 digit. An f64 table would turn some timesteps into their neighbors.
 ///
 /// ```
 /// use impasto::diffusion::TrainingSchedule;
 ///
 /// let table = TrainingSchedule::stable_diffusion();
 /// assert!((table.sigma_max() - 14.6146).abs() < 1e-4);
-/// assert_eq!(table.timestep_of(1e6), 999.0);                           // levels outside the table have its ends' timesteps
+/// assert_eq!(table.timestep_of(1e6), 999.0);   // levels outside the table have its ends' timesteps
 /// ```
 ///
 /// Source: diffusers' schedulers; k-diffusion's `DiscreteSchedule` for the interpolation.
@@ -21,20 +21,20 @@ pub struct TrainingSchedule {
     betas: Vec<f32>,
     alphas_cumprod: Vec<f32>,
     sigmas: Vec<f64>,
-    /// ln σ.
+    /// ln σ of each level.
     logs: Vec<f64>,
 }
 
 impl TrainingSchedule {
-    /// Of β per timestep.
+    /// Creates a training schedule from β of each timestep.
     ///
     /// # Errors
-    /// [`Error::Parameter`] unless there are at least two and σ is finite and rises.
+    /// [`Error::Parameter`] unless there are at least two values and σ is finite and rises.
     pub fn new(betas: Vec<f32>) -> Result<Self> {
         Self::of(betas, 0.0).checked()
     }
 
-    /// β rises linearly, over `count` timesteps.
+    /// Creates a training schedule in which β rises linearly from `start` to `end` over `count` timesteps.
     ///
     /// # Errors
     /// As [`TrainingSchedule::new`].
@@ -42,7 +42,7 @@ impl TrainingSchedule {
         Self::new(linspace(count, start as f32, end as f32).collect())
     }
 
-    /// √β rises linearly, over `count` timesteps.
+    /// Creates a training schedule in which √β rises linearly from √`start` to √`end` over `count` timesteps.
     ///
     /// # Errors
     /// As [`TrainingSchedule::new`].
@@ -50,7 +50,7 @@ impl TrainingSchedule {
         Self::new(linspace(count, start.sqrt() as f32, end.sqrt() as f32).map(|root| root * root).collect())
     }
 
-    /// ᾱ falls as cos² (Nichol and Dhariwal, 2021), over `count` timesteps.
+    /// Creates a training schedule in which ᾱ falls as cos² (Nichol and Dhariwal, 2021) over `count` timesteps.
     ///
     /// # Errors
     /// As [`TrainingSchedule::new`].
@@ -59,18 +59,19 @@ impl TrainingSchedule {
         Self::new((0..count).map(|i| (1.0 - abar(i + 1) / abar(i)).min(0.999) as f32).collect())
     }
 
-    /// Stable Diffusion's (1.x, 2.x and XL): scaled linear from 0.00085 to 0.012 over 1000 timesteps.
+    /// The training schedule of Stable Diffusion (1.x, 2.x and XL): scaled linear from 0.00085 to 0.012 over 1000
+    /// timesteps.
     pub fn stable_diffusion() -> Self {
         let roots = linspace(1000, 0.00085f64.sqrt() as f32, 0.012f64.sqrt() as f32);
         Self::of(roots.map(|root| root * root).collect(), 0.0)
     }
 
-    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). As σ would be
-    /// infinite there, ᾱ ends at `floor`: diffusers' Euler classes use 2⁻²⁴ (σ = 4096), and 1e-14 (σ = 1e7) stands for
+    /// Shifts and scales √ᾱ so that the last level is pure noise (Lin et al., 2023, algorithm 1). ᾱ ends at `floor`,
+    /// because σ would be infinite for ᾱ = 0. Diffusers' Euler classes use 2⁻²⁴ (σ = 4096); 1e-14 (σ = 1e7) stands for
     /// the 0 of its DDIM and DDPM.
     ///
     /// # Errors
-    /// As [`TrainingSchedule::new`], and if `floor` is not a positive number below the level before.
+    /// As [`TrainingSchedule::new`], and if `floor` is not a positive number below the previous level's ᾱ.
     pub(crate) fn zero_terminal_snr(self, floor: f32) -> Result<Self> {
         let roots: Vec<f32> = self.alphas_cumprod.iter().map(|abar| abar.sqrt()).collect();
         let (first, last) = (roots.first().copied().unwrap_or(1.0), roots.last().copied().unwrap_or_default());
@@ -81,7 +82,8 @@ impl TrainingSchedule {
         Self::of(betas.collect(), floor).checked()
     }
 
-    /// The f32 arithmetic of torch: a product in f64 of which every entry is rounded; `floor` is the least ᾱ.
+    /// Computes the levels with torch's f32 arithmetic: a product in f64 of which every entry is rounded. `floor` is
+    /// the least ᾱ.
     fn of(betas: Vec<f32>, floor: f32) -> Self {
         let products = betas.iter().scan(1.0, |product, beta| {
             *product *= f64::from(1.0 - beta);
@@ -104,7 +106,7 @@ impl TrainingSchedule {
     }
 
     /// Number of training timesteps.
-    #[allow(clippy::len_without_is_empty)] // two or more
+    #[allow(clippy::len_without_is_empty)] // a schedule has two or more levels
     pub fn len(&self) -> usize {
         self.sigmas.len()
     }
@@ -129,7 +131,8 @@ impl TrainingSchedule {
         self.sigmas.last().copied().unwrap_or_default()
     }
 
-    /// The timestep of a level, 0..=999 for 1000 timesteps: linear in ln σ between entries, the ends' outside.
+    /// The timestep of a level, 0..=999 for 1000 timesteps: linear in ln σ between entries. Levels outside the table
+    /// have the timestep of the nearest end.
     pub fn timestep_of(&self, sigma: f64) -> f64 {
         let log = sigma.ln();
         let above = self.logs.partition_point(|&level| level <= log);
@@ -145,13 +148,13 @@ impl TrainingSchedule {
         at(&self.logs, timestep).exp()
     }
 
-    /// The same, linear in σ between entries: how diffusers reads its schedules.
+    /// The level of a timestep, linear in σ between entries, as diffusers reads its schedules.
     pub(super) fn level(&self, timestep: f64) -> f64 {
         at(&self.sigmas, timestep)
     }
 }
 
-/// `torch.linspace` in f32: from both ends towards the middle, one rounding per value.
+/// `torch.linspace` in f32: computed from both ends toward the middle, with one rounding per value.
 fn linspace(count: usize, start: f32, end: f32) -> impl Iterator<Item = f32> {
     let step = (end - start) / (count.max(2) - 1) as f32;
     (0..count).map(move |i| match i < count / 2 {
@@ -160,7 +163,7 @@ fn linspace(count: usize, start: f32, end: f32) -> impl Iterator<Item = f32> {
     })
 }
 
-/// Linear between entries, the ends' values outside.
+/// The value at a fractional position: linear between entries, the end's value outside.
 fn at(values: &[f64], position: f64) -> f64 {
     let last = values.len().saturating_sub(1) as f64;
     let below = position.max(0.0).min(last).floor();

@@ -1,41 +1,43 @@
-//! [`Transition`]: a step, as the Gaussian the next latent is drawn from.
+//! [`Transition`]: the Gaussian that a step draws the next latent from.
 
 use super::noise::Noise;
 use super::pulls::Pulls;
 use crate::error::Result;
 use tch::Tensor;
 
-/// The Gaussian the next latent is drawn from, and who wants to move its mean.
+/// The Gaussian that the next latent is drawn from, with the pulls on its mean.
 ///
-/// A guidance edits `mean`, or better pulls on it: pulls of several guidances are combined whatever their order.
+/// A guidance method edits `mean`, or preferably calls [`Transition::pull`]: pulls of several guidance methods are
+/// combined independently of their order.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Transition {
-    /// Its mean, [n, 4, h, w] f32, before pulls.
+    /// Mean of the Gaussian, [n, 4, h, w] f32, before pulls.
     pub mean: Tensor,
-    /// Its standard deviation; 0 for deterministic solvers and for a last step that ends at 0.
+    /// Standard deviation of the Gaussian; 0 for deterministic solvers and for a last step that ends at 0.
     pub std: f64,
-    /// Noise level left in `mean`. `down`² + `std`² = `step.to`², but for solvers that say otherwise.
+    /// Noise level left in `mean`. `down`² + `std`² = `step.to`², except for solvers that document otherwise.
     pub down: f64,
-    /// The latent the step came from.
+    /// The latent that the step started from.
     pub x: Tensor,
-    /// The clean image the step was based on.
+    /// The clean image that the step was based on.
     pub x0: Tensor,
     /// Pulls on `mean`.
     pub(crate) pulls: Pulls,
 }
 
 impl Transition {
-    /// A transition that nobody pulls on.
+    /// Creates a transition without pulls.
     pub const fn new(mean: Tensor, std: f64, down: f64, x: Tensor, x0: Tensor) -> Self {
         Self { mean, std, down, x, x0, pulls: Pulls::none() }
     }
 
-    /// Pulls the mean toward a target: a product of Gaussians (a product of experts), whatever the order of the pulls.
+    /// Pulls the mean toward a target, as a product of Gaussians (a product of experts). The order of pulls does not
+    /// matter.
     ///
-    /// `weight` is the variance of the mean over that of the target, w ≥ 0 and finite (up to 1e6 is exact enough), 0 where
-    /// nothing is pulled: these cells keep their bits. `shift` is w·(target − base). With `base` = `mean` the noise in the
-    /// mean shrinks along, with `base` = `x0` it does not. Both have the shape of the mean or broadcast to it: usually
+    /// `weight` is the variance of the mean over that of the target: w ≥ 0 and finite (values up to 1e6 are exact
+    /// enough). Cells with weight 0 keep their bits. `shift` is w·(target − base): `base` = `mean` also shrinks the
+    /// noise in the mean, `base` = `x0` does not. Both have the shape of the mean or broadcast to it, usually
     /// [n, 1, h, w] and [n, 4, h, w]. Together, mean′ = mean + Σ shift/(1 + Σ w).
     pub fn pull(&mut self, shift: Tensor, weight: Tensor) {
         self.pulls.add(shift, weight);
@@ -57,7 +59,7 @@ impl Transition {
     }
 }
 
-/// The combined clean image of an evaluation, before the solver sees it, and who wants to move it.
+/// The combined clean image of an evaluation, before the solver sees it, with the pulls on it.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Denoised {
@@ -68,7 +70,7 @@ pub struct Denoised {
 }
 
 impl Denoised {
-    /// A clean image that nobody pulls on.
+    /// Creates a clean image without pulls.
     pub const fn new(x0: Tensor) -> Self {
         Self { x0, pulls: Pulls::none() }
     }
@@ -81,7 +83,7 @@ impl Denoised {
     ///
     /// let (x0, weight) = (Tensor::from(1.0), Tensor::from(1.0));
     /// let mut denoised = Denoised::new(x0.shallow_clone());
-    /// denoised.pull(&weight * (3.0 - &x0), weight); // toward 3, as sure of it as the image is of 1
+    /// denoised.pull(&weight * (3.0 - &x0), weight); // toward 3, with equal variances
     /// assert_eq!(denoised.resolve()?, Tensor::from(2.0));
     /// # Ok::<(), impasto::Error>(())
     /// ```

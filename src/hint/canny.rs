@@ -4,8 +4,10 @@ use super::sketch::Sketch;
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 
-/// Canny's edge detector as `cv2.Canny` computes it with an aperture of 3: no blur before, gradients by Sobel's filter, of a
-/// color picture the channel with the largest gradient in each pixel.
+/// Canny's edge detector as `cv2.Canny` computes it with an aperture of 3.
+///
+/// The picture is not blurred first. Gradients come from Sobel's filter; in a color picture, each pixel uses the
+/// channel with the largest gradient.
 ///
 /// ```
 /// use impasto::{Raster, Rgb};
@@ -22,9 +24,9 @@ use crate::raster::Raster;
 pub struct Canny {
     /// Gradient above which a pixel can continue an edge, 0 or more.
     pub low: f64,
-    /// Gradient above which a pixel begins an edge, 0 or more. The two are exchanged if this is the smaller one.
+    /// Gradient above which a pixel begins an edge, 0 or more. If `high` is smaller than `low`, the two are exchanged.
     pub high: f64,
-    /// Whether gradients are measured by their Euclidean length (`L2gradient`) instead of |dx| + |dy|.
+    /// Measures gradients by their Euclidean length (`L2gradient`) instead of |dx| + |dy|.
     pub l2: bool,
 }
 
@@ -37,14 +39,14 @@ impl Default for Canny {
 
 /// tan 22.5° · 2¹⁵, which tells horizontal gradients from diagonal ones.
 const TAN: i64 = 13573;
-/// Sides of the largest picture.
+/// Largest width and height of a picture.
 const LARGEST: u32 = 16384;
 
 /// State of a pixel while edges are followed.
 #[derive(Clone, Copy, PartialEq)]
 enum Pixel {
     None,
-    /// Part of an edge if it continues one.
+    /// A pixel that becomes part of an edge if it touches one.
     Weak,
     Edge,
 }
@@ -53,8 +55,8 @@ impl Canny {
     /// Finds the edges of a picture.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a threshold that is negative or not a number, and for a picture without pixels or with a side
-    /// beyond 16384.
+    /// [`Error::Parameter`] for a threshold that is negative or not a number, and for a picture without pixels or with
+    /// a side beyond 16384.
     pub fn edges(self, picture: &Raster) -> Result<Sketch> {
         let (width, height) = (picture.width(), picture.height());
         if width == 0 || height == 0 || width > LARGEST || height > LARGEST {
@@ -78,7 +80,7 @@ impl Canny {
                 begun.extend((size > high).then_some((x, y)));
             }
         }
-        // Weak pixels become edges where they touch one.
+        // Weak pixels that touch an edge become edges.
         while let Some((x, y)) = begun.pop() {
             for next_y in y.saturating_sub(1)..(y + 2).min(h) {
                 for next_x in x.saturating_sub(1)..(x + 2).min(w) {
@@ -94,7 +96,7 @@ impl Canny {
         Ok(Sketch::new(pixels.into_iter().map(|pixel| pixel == Pixel::Edge).collect(), picture.size()))
     }
 
-    /// Both thresholds as whole numbers, the smaller one first.
+    /// Both thresholds as whole numbers, the smaller one first; squared if `l2` is set.
     fn thresholds(self) -> Result<(i64, i64)> {
         for (name, value) in [("low", self.low), ("high", self.high)] {
             if value.is_nan() || value < 0.0 {
@@ -116,11 +118,11 @@ impl Sketch {
     }
 }
 
-/// Sobel's gradients of a picture, of the channel in which they are largest.
+/// Sobel's gradients of a picture; each pixel uses the channel with the largest one.
 struct Gradients {
     width: i64,
     height: i64,
-    /// Size, dx and dy of each pixel.
+    /// Size, dx and dy of each pixel's gradient.
     pixels: Vec<(i64, i64, i64)>,
 }
 
@@ -160,7 +162,7 @@ impl Gradients {
         self.get(x, y).0
     }
 
-    /// Whether no neighbor across the edge has a larger gradient.
+    /// Returns true if no neighbor across the edge has a larger gradient.
     fn is_ridge(&self, x: i64, y: i64) -> bool {
         let (size, dx, dy) = self.get(x, y);
         let (flat, steep) = (dx.abs() * TAN, dy.abs() << 15);

@@ -1,20 +1,22 @@
-//! Line art: of any ink and paper as networks for lines read it, and of pictures that have no lines yet.
+//! Line art for networks that read lines: from drawings with any ink and paper, and from pictures without lines.
 
 use crate::error::{Error, Result};
 use crate::raster::Raster;
 use tch::{Kind, Tensor};
 
-/// Deviation of the blur that is taken for the paper, in pixels.
+/// Deviation in pixels of the blur that estimates the paper.
 const BLUR: f64 = 6.0;
-/// Differences from the paper, of 255, from which on a pixel counts as ink where its usual darkness is measured.
+/// Difference from the paper, of 255, above which a pixel counts as ink when the usual darkness is measured.
 const INK: f64 = 8.0;
-/// Darkness that ink has at least.
+/// Lower limit of the usual darkness of ink.
 const LEAST: f64 = 16.0;
 /// Brightness of usual ink in the result.
 const USUAL: f64 = 127.0;
 
-/// The lines of dark ink on light paper, light on black in shades of gray, whatever the ink and however uneven the paper: what is darker
-/// than its surroundings, measured by how dark the drawing's ink usually is.
+/// Converts dark ink on light paper to light lines on black, in shades of gray.
+///
+/// A line's brightness is its darkness relative to its surroundings, scaled by the usual darkness of the drawing's ink.
+/// The shade of the ink and uneven paper thus do not matter.
 ///
 /// ```
 /// use impasto::hint::standard_line_art;
@@ -30,14 +32,15 @@ const USUAL: f64 = 127.0;
 /// # Errors
 /// [`Error::Parameter`] for a picture without pixels.
 ///
-/// Source: "standard" line art of the Stable Diffusion web UI's ControlNet extension, which ColorizeDiffusion offers too.
+/// Source: "standard" line art of the Stable Diffusion web UI's ControlNet extension, which ColorizeDiffusion offers
+/// too.
 pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
     let picture = channels(drawing)?;
     let darker = blurred(&picture, BLUR)?.f_sub(&picture)?.f_amin([0i64], false)?.f_clamp(0.0, 255.0)?;
     let ink = darker.f_masked_select(&darker.f_gt(INK)?)?;
     let usual = match ink.numel() as i64 {
         0 => LEAST,
-        // The middle one, or the mean of the middle two.
+        // The median: the middle value, or the mean of the middle two.
         count => {
             let sorted = ink.f_sort(0, false)?.0;
             let at = |i: i64| sorted.f_double_value(&[i]);
@@ -47,11 +50,13 @@ pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
     gray(&darker.f_mul_scalar(USUAL / usual)?, drawing)
 }
 
-/// Line art of a picture without a network: a line on the darker side of every border between colors, and along every dark line. Flat
-/// colors, and what changes slowly, leave paper.
+/// Line art of a picture, drawn without a network.
 ///
-/// It is good for drawings and cartoons. A network such as sketchKeras, which ColorizeDiffusion's application uses, closes outlines that fade
-/// and leaves the texture of photographs out; this follows what contrast there is.
+/// Lines run on the darker side of every border between colors, and along every dark line. Flat colors and slow changes
+/// of color leave paper.
+///
+/// The result is good for drawings and cartoons. A network such as sketchKeras, which ColorizeDiffusion's application
+/// uses, closes faded outlines and leaves out the texture of photographs. `LineArt` follows contrast alone.
 ///
 /// ```
 /// use impasto::hint::LineArt;
@@ -64,15 +69,15 @@ pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
 /// # Ok::<(), impasto::Error>(())
 /// ```
 ///
-/// Source: differences of Gaussians as in Winnemöller et al. (2012), "XDoG: An eXtended difference-of-Gaussians compendium", over the color
-/// channels.
+/// Source: differences of Gaussians as in Winnemöller et al. (2012), "XDoG: An eXtended difference-of-Gaussians
+/// compendium", over the color channels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LineArt {
     /// Deviation of the smaller blur in pixels, 0.3..=16: half of a line's width. Default 1.
     pub width: f64,
-    /// Contrast of neighboring blurs, of 1, up to which there is paper. Default 0.01.
+    /// Contrast of the two blurs, of 1, up to which there is paper. Default 0.01.
     pub paper: f64,
-    /// Contrast from which on there is ink. Default 0.04.
+    /// Contrast of the two blurs, of 1, from which on there is full ink. Default 0.04.
     pub ink: f64,
 }
 
@@ -82,14 +87,14 @@ impl Default for LineArt {
     }
 }
 
-/// The larger of the two blurs, in deviations of the smaller one.
+/// Deviation of the larger blur, as a multiple of the smaller one.
 const RATIO: f64 = 1.6;
 
 impl LineArt {
-    /// Draws the lines of a picture, black on white in shades of gray, of its size.
+    /// Draws the lines of a picture, black on white in shades of gray, at the picture's size.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a picture without pixels, a width out of its range, and contrasts that are not 0 or more and rising.
+    /// [`Error::Parameter`] for a picture without pixels, for a width out of range, and unless 0 ≤ `paper` < `ink`.
     pub fn of(self, picture: &Raster) -> Result<Raster> {
         if !(0.3..=16.0).contains(&self.width) {
             return Err(Error::parameter("width", self.width, "0.3..=16 pixels"));
@@ -116,20 +121,20 @@ fn channels(picture: &Raster) -> Result<Tensor> {
     Ok(bytes.f_permute([2, 0, 1])?.f_to_kind(Kind::Double)?.f_unsqueeze(1)?)
 }
 
-/// Shades of gray, [1, h, w] in 0..=255, as a picture of the size of another.
+/// Converts shades of gray, [1, h, w] in 0..=255, to a picture of the size of `like`.
 fn gray(shades: &Tensor, like: &Raster) -> Result<Raster> {
     let shades = shades.f_clamp(0.0, 255.0)?.f_floor()?.f_to_kind(Kind::Uint8)?;
     let bytes = Vec::<u8>::try_from(shades.f_contiguous()?.f_view([-1])?)?;
     Raster::from_bytes(bytes.into_iter().flat_map(|gray| [gray; 3]).collect(), like.size())
 }
 
-/// A Gaussian blur of [n, 1, h, w], whose borders are mirrored without repeating the edge.
+/// Blurs [n, 1, h, w] by a Gaussian. Borders are mirrored without repeating the edge.
 fn blurred(x: &Tensor, deviation: f64) -> Result<Tensor> {
     blurred_along(&blurred_along(x, 2, deviation)?, 3, deviation)
 }
 
 fn blurred_along(x: &Tensor, axis: i64, deviation: f64) -> Result<Tensor> {
-    // OpenCV's choice of taps.
+    // OpenCV's number of taps.
     let reach = (8.0 * deviation + 1.0).round() as i64 / 2;
     let length = x.size().get(axis as usize).copied().unwrap_or_default();
     let mirrored = |i: i64| {

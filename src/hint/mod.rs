@@ -1,7 +1,7 @@
 //! Hints for ControlNets: lines and strokes of color.
 //!
-//! A ControlNet for edges and strokes reads five channels: lines, then red, green, blue and alpha of the strokes, premultiplied unless
-//! [`Control::straight_alpha`](crate::Control::straight_alpha) says otherwise.
+//! A ControlNet for edges and strokes reads five channels: lines, then red, green, blue and alpha of the strokes. The
+//! colors are premultiplied unless [`Control::straight_alpha`](crate::Control::straight_alpha) says otherwise.
 //!
 //! ```
 //! use impasto::{Raster, Rgb, Size};
@@ -36,7 +36,7 @@ use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Lines and strokes of color: what a ControlNet of five channels is shown.
+/// Lines and strokes of color: the hint for a ControlNet of five channels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drawing {
     /// The lines.
@@ -46,8 +46,10 @@ pub struct Drawing {
 }
 
 impl Drawing {
-    /// The drawing as a network reads it at a picture of `size`, [1, 5, H, W] f32 in 0..=1: 1 on lines, then premultiplied red,
-    /// green, blue and alpha of the strokes. Lines and strokes of another size are brought to it.
+    /// The drawing as a network reads it for a picture of `size`, [1, 5, H, W] f32 in 0..=1.
+    ///
+    /// The first channel is 1 on lines. The other four are premultiplied red, green, blue and alpha of the strokes.
+    /// Lines and strokes of another size are resized to `size`.
     ///
     /// # Errors
     /// [`Error::Parameter`](crate::error::Error::Parameter) for a size without pixels or a blur out of its range.
@@ -56,16 +58,16 @@ impl Drawing {
         Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
     }
 
-    /// The drawing's hint with straight alpha: colors as they were painted wherever alpha is above 0.
+    /// The drawing's hint with straight alpha: the colors as painted, wherever alpha is above 0.
     pub(crate) fn straight_hint(&self, size: Size) -> Result<Tensor> {
         let hint = self.hint(size)?;
         let (lines, colors, alpha) = (hint.f_narrow(1, 0, 1)?, hint.f_narrow(1, 1, 3)?, hint.f_narrow(1, 4, 1)?);
-        // A premultiplied color of no alpha is 0 and stays so.
+        // A premultiplied color of alpha 0 is 0, so dividing by 1 keeps it.
         let divisor = alpha.f_where_self(&alpha.f_gt(0.0)?, &alpha.f_ones_like()?)?;
         Ok(Tensor::f_cat(&[lines, colors.f_div(&divisor)?, alpha], 1)?)
     }
 
-    /// The drawing for people to look at, at the size of the strokes: strokes on white paper, black lines over them.
+    /// A picture of the drawing to look at, at the size of the strokes: strokes on white paper under black lines.
     ///
     /// # Errors
     /// [`Error::Parameter`](crate::error::Error::Parameter) for strokes on a layer without pixels.
@@ -148,7 +150,7 @@ mod tests {
         Ok(())
     }
 
-    /// A picture that follows from its number, with thresholds: noise, blocks of 4 pixels, or a sawtooth.
+    /// A picture with thresholds, made from a case number: noise, blocks of 4 pixels, or a sawtooth.
     fn random_case(number: u64) -> (Raster, Canny) {
         let mut random = splitmix::SplitMix64::new(number);
         let (w, h, gray, kind) = (1 + random.below(40), 1 + random.below(40), random.below(2) == 1, random.below(3));

@@ -1,4 +1,4 @@
-//! [`Sketch`]: lines, black on white for people and 1 in 0..=1 for a network.
+//! [`Sketch`]: lines, white on black as a picture and 1 in 0..=1 for a network.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -16,26 +16,27 @@ pub struct Sketch {
     size: Size,
 }
 
-/// Lightness levels of ink and paper that are too near to tell apart.
+/// Smallest difference in lightness at which ink and paper can be told apart, of 255.
 const LEAST_CONTRAST: u8 = 32;
 
 impl Sketch {
-    /// `lines` are row by row, as many as `size` has pixels.
+    /// Creates a sketch from `lines`, row by row, as many as `size` has pixels.
     pub(super) fn new(lines: Vec<bool>, size: Size) -> Self {
         Self { lines, size }
     }
 
-    /// A sheet without lines.
+    /// Creates a sheet without lines.
     pub fn blank(size: impl Into<Size>) -> Self {
         let size = size.into();
         Self { lines: vec![false; size.width as usize * size.height as usize], size }
     }
 
-    /// The lines of line art: a drawing, or a scan whose paper is not quite white. Ink is what is on the rarer side of the
-    /// threshold that parts light and dark best; light lines on a dark ground are found as well.
+    /// Finds the lines of line art: a drawing, or a scan whose paper is not quite white. Otsu's threshold separates
+    /// light from dark, and the rarer side is the ink. Light lines on a dark ground are thus found as well.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if ink and paper differ by less than 32 of 255, as on an empty sheet; take [`Sketch::blank`] for one.
+    /// [`Error::Parameter`] if ink and paper differ by less than 32 of 255, as on an empty sheet; use [`Sketch::blank`]
+    /// for an empty sheet.
     ///
     /// Source: Otsu (1979), "A Threshold Selection Method from Gray-Level Histograms".
     pub fn of_line_art(drawing: &Raster) -> Result<Self> {
@@ -71,13 +72,13 @@ impl Sketch {
         self.size
     }
 
-    /// Whether there is a line `x` columns from the left and `y` rows from the top; outside there is none.
+    /// Returns true if there is a line `x` columns from the left and `y` rows from the top; false outside the picture.
     pub fn is_line(&self, x: u32, y: u32) -> bool {
         let inside = x < self.size.width && y < self.size.height;
         inside && self.lines.get(y as usize * self.size.width as usize + x as usize).copied().unwrap_or_default()
     }
 
-    /// White lines on black, as ControlNets for edges were trained on.
+    /// A picture with white lines on black, the form that ControlNets for edges were trained on.
     pub fn raster(&self) -> Raster {
         let mut picture = Raster::flat(Rgb(0, 0, 0), self.size);
         for y in 0..self.size.height {
@@ -86,7 +87,7 @@ impl Sketch {
         picture
     }
 
-    /// Returns the lines at another size. A line stays one where it covers a quarter of a pixel.
+    /// Returns the lines at another size. A pixel becomes a line if lines cover a quarter of it.
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.
@@ -99,7 +100,7 @@ impl Sketch {
         Ok(Self { lines: scaled.bytes().chunks_exact(3).map(|pixel| pixel.first() >= Some(&64)).collect(), size })
     }
 
-    /// 1 where there is a line, [1, 1, H, W] f32.
+    /// The lines as a tensor, [1, 1, H, W] f32: 1 on lines, 0 elsewhere.
     pub(super) fn to_tensor(&self) -> Result<Tensor> {
         let bytes: Vec<u8> = self.lines.iter().map(|line| u8::from(*line)).collect();
         let shape = [1, 1, i64::from(self.size.height), i64::from(self.size.width)];
@@ -107,14 +108,14 @@ impl Sketch {
     }
 }
 
-/// White lines on black; see [`Sketch::raster`].
+/// Draws white lines on black; see [`Sketch::raster`].
 impl From<Sketch> for Raster {
     fn from(sketch: Sketch) -> Self {
         sketch.raster()
     }
 }
 
-/// Lines where a picture such as [`Sketch::raster`] makes is light.
+/// Reads the light pixels of a picture such as [`Sketch::raster`] makes as lines.
 impl From<Raster> for Sketch {
     fn from(lines: Raster) -> Self {
         let size = lines.size();
@@ -122,7 +123,7 @@ impl From<Raster> for Sketch {
     }
 }
 
-/// Width × height, without a hundred thousand bits.
+/// Shows width × height instead of every bit.
 impl std::fmt::Debug for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sketch({})", self.size)

@@ -1,6 +1,6 @@
-//! SplitMix64: random numbers that a seed makes the same on every machine.
+//! SplitMix64: random numbers that depend on the seed alone, the same on every machine.
 
-/// A generator of 64-bit numbers.
+/// A generator of random 64-bit numbers.
 ///
 /// Source: Steele, Lea and Flood (2014), "Fast Splittable Pseudorandom Number Generators".
 pub(super) struct SplitMix64(u64);
@@ -17,12 +17,12 @@ impl SplitMix64 {
         z ^ (z >> 31)
     }
 
-    /// A number in 0..n.
+    /// A random whole number in 0..n.
     pub(super) fn below(&mut self, n: u32) -> u32 {
         ((u128::from(self.next()) * u128::from(n)) >> 64) as u32
     }
 
-    /// A number in 0..1.
+    /// A random number in 0..1.
     pub(super) fn unit(&mut self) -> f64 {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }

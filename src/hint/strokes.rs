@@ -1,4 +1,4 @@
-//! [`Strokes`]: scribbles of color.
+//! [`Strokes`]: strokes of color.
 
 use super::splitmix::SplitMix64;
 use crate::color::Rgb;
@@ -13,14 +13,15 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Pixels below which a color is one of soft edges.
+/// Number of pixels below which a color counts as part of a soft edge.
 const LEAST_PIXELS: usize = 8;
-/// Pixels that scribbles may paint in all, counted as often as they are painted: about a second.
+/// Largest number of pixels that scribbles paint, repeated ones included: about a second of work.
 const MOST_WORK: u64 = 1 << 26;
-/// Most colors of a layer of strokes; each one costs a force.
+/// Largest number of colors in a layer of strokes; each color costs a force.
 const MOST_COLORS: usize = 64;
 
-/// Strokes of color on a transparent layer: painted by code, opened from a file with alpha, or scribbled at random for training.
+/// Strokes of color on a transparent layer: painted by code, opened from a file with alpha, or scribbled at random for
+/// training.
 ///
 /// ```
 /// use impasto::Rgb;
@@ -34,17 +35,17 @@ const MOST_COLORS: usize = 64;
 #[must_use]
 pub struct Strokes {
     layer: Layer,
-    /// Deviation in pixels of the Gaussian that a network sees the strokes through.
+    /// Deviation in pixels of the Gaussian blur that a network sees the strokes with.
     blur: Option<f64>,
 }
 
 impl Strokes {
-    /// A layer without strokes.
+    /// Creates a layer without strokes.
     pub fn new(size: impl Into<Size>) -> Self {
         Self::of(Layer::new(size))
     }
 
-    /// The strokes on a layer, whose alpha is straight.
+    /// Takes the strokes of a layer, whose alpha is straight.
     pub const fn of(layer: Layer) -> Self {
         Self { layer, blur: None }
     }
@@ -64,15 +65,17 @@ impl Strokes {
         Ok(Self::of(layer))
     }
 
-    /// Paints a stroke along `points` (x, y), in pixels from the upper left corner: every pixel whose middle is within `radius` of the
-    /// line, and at least one pixel. One point is a dot; later strokes cover earlier ones.
+    /// Paints a stroke along `points` (x, y), in pixels from the upper left corner.
+    ///
+    /// The stroke covers every pixel whose center is within `radius` of the line, and at least one pixel. A single
+    /// point makes a dot; later strokes cover earlier ones.
     pub fn line(mut self, points: impl IntoIterator<Item = (f64, f64)>, radius: f64, color: Rgb) -> Self {
         let points: Vec<(f64, f64)> = points.into_iter().filter(|(x, y)| x.is_finite() && y.is_finite()).collect();
         let mut segments: Vec<_> = points.iter().copied().zip(points.iter().copied().skip(1)).collect();
         if let ([only], []) = (points.as_slice(), segments.as_slice()) {
             segments.push((*only, *only));
         }
-        // Half a pixel's diagonal at least: a finer line would miss the middles of pixels.
+        // The radius is at least half a pixel's diagonal: a finer line would miss the centers of pixels.
         let least = std::f64::consts::FRAC_1_SQRT_2;
         let radius = if radius.is_finite() { radius.max(least) } else { least };
         let Size { width, height } = self.layer.size();
@@ -96,7 +99,7 @@ impl Strokes {
         self
     }
 
-    /// Scribbles over a picture at random, in its own colors, as the strokes of a training picture are made. A seed makes the same
+    /// Scribbles random strokes over a picture, in its own colors, as for a training picture. A seed makes the same
     /// strokes on every machine.
     ///
     /// # Errors
@@ -130,14 +133,16 @@ impl Strokes {
         Ok(Self { layer, blur })
     }
 
-    /// Shows the strokes to a network through a Gaussian of `sigma` pixels, above 0.
+    /// Blurs the strokes for the network by a Gaussian of `sigma` pixels, above 0 and up to 64.
     pub const fn blur(mut self, sigma: f64) -> Self {
         self.blur = Some(sigma);
         self
     }
 
-    /// The colors of the strokes, the largest first, each with where it is: rows × columns, 1 in the pixels of that color whose alpha
-    /// is at least 128. Colors of fewer than 8 pixels, such as those of soft edges, count as the nearest of the others.
+    /// The colors of the strokes, the largest first, each with a map of its pixels.
+    ///
+    /// A map is rows × columns, 1 in the pixels of the color whose alpha is at least 128. Colors of fewer than 8
+    /// pixels, such as those of soft edges, count as the nearest of the others.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there are no strokes, or more than 64 colors of 8 pixels or more.
@@ -153,7 +158,7 @@ impl Strokes {
         let mut counts: HashMap<Rgb, usize> = HashMap::new();
         painted().for_each(|(_, color)| *counts.entry(color).or_default() += 1);
         let mut kept: Vec<(Rgb, usize)> = counts.into_iter().collect();
-        // The largest first; the order of colors decides among equals, so that it is always the same.
+        // Equal counts are sorted by color, so that the order is always the same.
         kept.sort_by_key(|(Rgb(r, g, b), count)| (Reverse(*count), *r, *g, *b));
         let large = kept.iter().take_while(|(_, count)| *count >= LEAST_PIXELS).count().max(1);
         kept.truncate(large);
@@ -182,8 +187,8 @@ impl Strokes {
         &self.layer
     }
 
-    /// Premultiplied red, green, blue and alpha in 0..=1, [1, 4, H, W] f32, at `size`: the mean where that is smaller, the nearest
-    /// pixel where it is larger.
+    /// Premultiplied red, green, blue and alpha in 0..=1, [1, 4, H, W] f32, at `size`. Enlarging takes the nearest
+    /// pixel; a smaller width or height takes the mean.
     pub(super) fn to_tensor(&self, size: Size) -> Result<Tensor> {
         if let Some(sigma) = self.blur
             && !(sigma > 0.0 && sigma <= 64.0)
@@ -211,7 +216,7 @@ impl Strokes {
     }
 }
 
-/// A separable Gaussian over all channels, zeros outside, summed in double precision.
+/// Blurs all channels by a separable Gaussian, with zeros outside, summed in double precision.
 fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
     let reach = (3.0 * sigma).ceil() as i64;
     let weights: Vec<f64> = (-reach..=reach).map(|at| (-0.5 * (at as f64 / sigma).powi(2)).exp()).collect();
@@ -238,9 +243,9 @@ fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
 pub struct Scribble {
     /// Number of strokes; up to 10,000.
     pub strokes: RangeInclusive<u32>,
-    /// Steps of a stroke, at least 1; a stroke ends at the border. Up to 1,000,000.
+    /// Number of steps of a stroke, 1 to 1,000,000; a stroke ends at the border.
     pub length: RangeInclusive<u32>,
-    /// Thicknesses in pixels, up to 64, of which a stroke has one; 0 and 1 are the same.
+    /// Thicknesses in pixels, up to 64, from which each stroke takes one; 0 and 1 are the same.
     pub thickness: Vec<u32>,
     /// Probability that the strokes are blurred, 0..=1.
     pub blurred: f64,
@@ -249,9 +254,10 @@ pub struct Scribble {
 }
 
 impl Scribble {
-    /// Strokes for pictures whose shorter side is `side` pixels: 1 to 8, of 200 to 1000 steps for 512 pixels and of 30 to 200 for 128.
+    /// Settings for pictures whose shorter side is `side` pixels: 1 to 8 strokes. Strokes have 200 to 1000 steps for a
+    /// side of 512 pixels, and 35 to 177 for 128.
     pub fn for_side(side: u32) -> Self {
-        // The area of a walk grows as its length.
+        // The area of a random walk grows with its length.
         let share = (f64::from(side) / 512.0).powf(1.25).min(1.0);
         let steps = |most: f64| ((most * share).round() as u32).max(1);
         Self {
@@ -297,8 +303,8 @@ impl Scribble {
 /// Steps to the eight neighbors, (dy, dx).
 const DIRECTIONS: [(i64, i64); 8] = [(-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)];
 
-/// A random walk from a random pixel up to the border; its start is not part of it. All steps are drawn, also those beyond the
-/// border, so that a stroke does not depend on where an earlier one ended.
+/// A random walk from a random pixel up to the border, without its start. Steps beyond the border are drawn too, so a
+/// stroke does not depend on where an earlier one ended.
 fn walk(random: &mut SplitMix64, size: Size, length: &RangeInclusive<u32>) -> Vec<(u32, u32)> {
     let (mut y, mut x) = (i64::from(random.below(size.height)), i64::from(random.below(size.width)));
     let (mut points, mut inside) = (Vec::new(), true);
@@ -322,7 +328,7 @@ mod tests {
         serde_json::from_str(include_str!("../../tests/golden/specs/strokes.json")).unwrap()
     }
 
-    /// r = 8x, g = 10y, b = 255 − 4x − 3y
+    /// A picture with r = 8x, g = 10y, b = 255 − 4x − 3y.
     fn slope() -> Raster {
         let mut picture = Raster::flat(Rgb(0, 0, 0), (32, 24));
         for (x, y) in (0..24).flat_map(|y| (0..32).map(move |x| (x, y))) {
@@ -434,7 +440,7 @@ mod tests {
         strokes = strokes.line([(2.0, 12.0), (8.0, 12.0)], 1.0, Rgb(0, 0, 200));
         strokes.layer.set(15, 4, Rgb(180, 10, 10), 255);
         strokes.layer.set(15, 12, Rgb(10, 10, 180), 200);
-        strokes.layer.set(15, 15, Rgb(0, 200, 0), 100); // hardly there
+        strokes.layer.set(15, 15, Rgb(0, 200, 0), 100); // alpha below 128
         let colors = strokes.colors()?;
         assert_eq!(colors.iter().map(|(color, _)| *color).collect::<Vec<_>>(), [Rgb(200, 0, 0), Rgb(0, 0, 200)]);
         assert_eq!((colors[0].1[(4, 15)], colors[1].1[(12, 15)]), (1.0, 1.0));

@@ -1,18 +1,20 @@
-//! Lessens a map where the picture has other colors than at the map's surest cells.
+//! Reduction of a map where the picture's colors differ from those at the map's surest cells.
 
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Share of the map's largest value from which on a cell is surely found.
+/// Minimum value of a sure cell, as a share of the map's largest value.
 const SURE: f64 = 0.95;
-/// The quantile of the distances of sure cells to their median color that is taken for the thing's own variety.
+/// Quantile of the sure cells' distances to their median color that measures the object's own variety.
 const VARIETY: f64 = 0.75;
-/// Distance of colors, in channels of 0..=1, that is always taken for variety.
+/// Minimum variety: a distance of colors, in channels of 0..=1.
 const LEAST: f64 = 0.08;
 
-/// Lessens `map`, [n, 1, h, w], where the colors of `picture`, [n, 3, H, W] in -1..=1, are further from the median color of the surest
-/// cells than those are themselves: at 1.5 times as far the map keeps what it is, at 3 times nothing, and the surest cells stay whatever their color. A thing of one color loses what
-/// is not of that color; one that is of many colors where it was surely found loses little.
+/// Reduces `map`, [n, 1, h, w], where the colors of `picture`, [n, 3, H, W] in -1..=1, differ from the surest cells.
+///
+/// Distances are measured from the median color of the surest cells, in units of those cells' own variety. Up to 1.5 a
+/// cell keeps its value, from 3 on the cell becomes 0. The surest cells keep their values at any color. An object of
+/// one color loses cells of other colors. An object that was surely found in many colors loses little.
 pub(crate) fn alike(map: &Tensor, picture: &Tensor) -> Result<Tensor> {
     let (n, _, h, w) = map.size4()?;
     let cells = picture.f_to_kind(Kind::Float)?.f_adaptive_avg_pool2d([h, w])?.f_mul_scalar(0.5)?;
@@ -21,7 +23,7 @@ pub(crate) fn alike(map: &Tensor, picture: &Tensor) -> Result<Tensor> {
     for image in 0..n {
         let own = map.f_narrow(0, image, 1)?;
         let found = own.f_flatten(0, -1)?.f_to_kind(Kind::Float)?;
-        // A picture alone is every image's.
+        // A single picture serves every image.
         let colors =
             cells.f_narrow(0, image.min(pictures - 1), 1)?.f_reshape([3, h * w])?.f_to_device(found.device())?;
         let is_sure = found.f_ge_tensor(&found.f_max()?.f_mul_scalar(SURE)?)?;
@@ -43,7 +45,8 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// A picture of 8×8 cells of 4 pixels whose left half is of one color and right half of another, with `noise` over both.
+    /// Returns a picture of 8×8 cells of 4 pixels. The halves of the picture have different colors, with `noise` over
+    /// both.
     fn halves(noise: f64) -> Tensor {
         let picture = Tensor::full([1, 3, 32, 32], -0.5, (Kind::Float, Device::Cpu));
         let _ = picture.narrow(3, 16, 16).fill_(0.5);
@@ -51,7 +54,7 @@ mod tests {
         picture + wave.upsample_nearest2d([32, 32], None, None) * noise
     }
 
-    /// Sure on the left, and spilled over a quarter of the right half.
+    /// Returns a map that is sure on the left, and spills over a quarter of the right half.
     fn spilled() -> Tensor {
         let map = Tensor::zeros([1, 1, 8, 8], (Kind::Float, Device::Cpu));
         let _ = map.narrow(3, 0, 4).fill_(1.0);
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_thing_of_many_colors_keeps_all() -> Result<()> {
-        // Both colors are surely found, so neither is another thing's.
+        // Both colors are surely found, so neither belongs to another object.
         let map = Tensor::ones([1, 1, 8, 8], (Kind::Float, Device::Cpu));
         assert_eq!(alike(&map, &halves(0.02))?, map);
         Ok(())

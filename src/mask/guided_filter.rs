@@ -1,21 +1,24 @@
-//! A mask of latent cells brought to the outlines of a picture.
+//! Guided filter: sharpens a mask of latent cells along the outlines of a picture.
 
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// Cells on each side in the filter's windows: a mask is right to a cell or so.
+/// Radius of the filter's windows in cells. A mask is accurate to about one cell.
 const CELLS: i64 = 2;
-/// What counts as a difference of color, as a variance of channels in 0..=1.
+/// Variance of channels in 0..=1 that counts as a difference of color.
 const EPSILON: f64 = 1e-3;
-/// How often the map is filtered.
+/// Number of times that the map is filtered.
 const ROUNDS: usize = 2;
 
-/// `map`, [n, 1, h, w] in 0..=1 on a latent of cells of `cell` pixels, at the size of `picture`, [n, 3, H, W] in -1..=1, and
-/// changing where its colors do: [n, 1, H, W] in 0..=1.
+/// Resizes a map to a picture, and sharpens it along the picture's outlines.
 ///
-/// In every window the map is taken for an affine function of the color, a·I + b, and a pixel for the mean of what its
-/// windows say, as far as the colors explain the map there (R²). Source: He, Sun and Tang, "Guided Image Filtering" (ECCV
-/// 2010), 3.4, for colors; R² is ours.
+/// `map`, [n, 1, h, w] in 0..=1, has cells of `cell` pixels. The result has the size of `picture`, [n, 3, H, W] in
+/// -1..=1, and changes where its colors do: [n, 1, H, W] in 0..=1.
+///
+/// In every window the map is approximated by an affine function of the color, a·I + b. A pixel takes the mean of its
+/// windows' values, as far as the colors explain the map there (R²).
+///
+/// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010), 3.4, for colors; R² is ours.
 pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tensor> {
     let (_, _, height, width) = picture.size4()?;
     let radius = CELLS * cell;
@@ -45,7 +48,7 @@ pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tens
         let a = inverse.times(&with_color)?;
         let b = share.f_sub(&over_channels(&a.f_mul(&middle)?)?)?;
         let found = over_channels(&window(&a)?.f_mul(&colors)?)?.f_add(&window(&b)?)?.f_clamp(0.0, 1.0)?;
-        // Colors that say nothing of the map do not touch it.
+        // Where the colors do not explain the map, the map stays.
         let variance = window(&map.f_square()?)?.f_sub(&share.f_square()?)?.f_add_scalar(1e-6)?;
         let trust = window(&over_channels(&a.f_mul(&with_color)?)?.f_div(&variance)?.f_clamp(0.0, 1.0)?)?;
         map = map.f_add(&found.f_sub(&map)?.f_mul(&trust)?)?;
@@ -53,15 +56,16 @@ pub(crate) fn outlined(map: &Tensor, picture: &Tensor, cell: i64) -> Result<Tens
     Ok(map)
 }
 
-/// Of an outlined map, [n, 1, H, W], the share of every cell that it is half or more of: [n, 1, h, w].
+/// Returns the share of every cell where an outlined map, [n, 1, H, W], is 0.5 or more: [n, 1, h, w].
 pub(crate) fn covered(outlined: &Tensor, cell: i64) -> Result<Tensor> {
     let inside = outlined.f_ge(0.5)?.f_to_kind(Kind::Float)?;
     Ok(inside.f_avg_pool2d([cell; 2], [cell; 2], [0; 2], false, true, None)?)
 }
 
-/// Means over windows of 2·`radius` + 1 pixels; beyond the picture there is nothing to count.
+/// Computes means over windows of 2·`radius` + 1 pixels. Pixels beyond the picture do not count.
 ///
-/// Each is a difference of two running sums, whatever the radius; in f64, as sums along a picture are large and variances small.
+/// Each mean is a difference of two running sums, so its cost does not depend on the radius. Sums are f64, because sums
+/// along a picture are large and variances small.
 fn mean(x: &Tensor, radius: i64) -> Result<Tensor> {
     let along = |x: &Tensor, axis: i64, beside: [i64; 2]| -> Result<Tensor> {
         let none = x.f_narrow(axis, 0, 1)?.f_zeros_like()?.f_to_kind(Kind::Double)?;
@@ -81,7 +85,7 @@ fn mean(x: &Tensor, radius: i64) -> Result<Tensor> {
 struct Inverse([[Tensor; 3]; 3]);
 
 impl Inverse {
-    /// Of rr, rg, rb, gg, gb, bb, [n, 1, H, W] each.
+    /// Inverts the matrix of rr, rg, rb, gg, gb, bb, [n, 1, H, W] each.
     fn of([rr, rg, rb, gg, gb, bb]: [Tensor; 6]) -> Result<Self> {
         let minor =
             |a: &Tensor, b: &Tensor, c: &Tensor, d: &Tensor| -> Result<Tensor> { Ok(a.f_mul(b)?.f_sub(&c.f_mul(d)?)?) };
@@ -96,7 +100,7 @@ impl Inverse {
         ]))
     }
 
-    /// With vectors, [n, 3, H, W].
+    /// Multiplies the inverse by vectors, [n, 3, H, W].
     fn times(&self, x: &Tensor) -> Result<Tensor> {
         let channel = |i: i64| x.f_narrow(1, i, 1);
         let row = |[a, b, c]: &[Tensor; 3]| -> Result<Tensor> {
@@ -112,7 +116,7 @@ mod tests {
     use super::*;
     use tch::Device;
 
-    /// A disk of one color on another, 64 × 64, and where it is.
+    /// Returns a picture of a disk of one color on another, 64 × 64, and the mask of the disk.
     fn disk() -> (Tensor, Tensor) {
         let axis = Tensor::arange(64, (Kind::Float, Device::Cpu)) - 29.5;
         let inside = (axis.square().unsqueeze(0) + axis.square().unsqueeze(1)).le(17.0 * 17.0).to_kind(Kind::Float);
@@ -151,7 +155,7 @@ mod tests {
     #[test]
     fn means_are_those_of_windows() -> Result<()> {
         let x = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.25, 3.0, 1.0]).reshape([1, 1, 2, 3]);
-        // Every window of radius 1 has both rows.
+        // Every window of radius 1 covers both rows.
         let want = Tensor::from_slice(&[2.75f32 / 4.0, 5.75 / 6.0, 5.0 / 4.0])
             .reshape([1, 1, 1, 3])
             .expand([1, 1, 2, 3], false);

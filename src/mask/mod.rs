@@ -1,4 +1,4 @@
-//! Regions of the picture, and how they are brought from one size to another: arrays in 0..=1 and nothing else.
+//! Regions of the picture, and resampling from one size to another. Regions are arrays in 0..=1 and nothing else.
 
 mod alike;
 mod guided_filter;

@@ -1,7 +1,9 @@
-//! The threshold that parts values into two groups.
+//! Otsu's threshold, which splits values into two groups.
 
-/// Otsu's threshold of values in 0..=1, in 256 bins: the upper edge of the bin that parts them into groups furthest from each other,
-/// the mean of equally good ones; and the share of the variance that is between the groups.
+/// Returns Otsu's threshold of values in 0..=1, and the share of the variance that is between the two groups.
+///
+/// The threshold is the upper edge of a bin, of 256, that splits the values into the groups furthest apart. If several
+/// edges are equally good, the threshold is their mean.
 ///
 /// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979).
 pub(crate) fn otsu(values: &[f64]) -> (f64, f64) {

@@ -1,4 +1,4 @@
-//! A region the user draws.
+//! [`Region`]: a region that the user draws.
 
 use super::Resample;
 use super::guided_filter::outlined;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// A fixed region: saliency that was drawn, not found. No hooks, no cost.
+/// A fixed region: saliency that was drawn, not found. A region needs no hooks and costs nothing.
 ///
 /// ```
 /// use impasto::mask::Region;
@@ -30,39 +30,40 @@ pub struct Region {
     pub(crate) map: Option<Tensor>,
 }
 
-/// What was drawn.
+/// The shape of a region.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Shape {
-    /// Values in 0..=1, and how errors call them.
+    /// Values in 0..=1, and their name in errors.
     Drawn(#[serde(with = "recipe::plane")] Array2<f32>, #[serde(skip, default = "mask")] &'static str),
-    /// Shares of the picture.
+    /// Box in shares of the picture.
     Rect { x: Range<f64>, y: Range<f64> },
-    /// Where any of them is, the largest value counting.
+    /// Union of shapes: the largest value counts.
     Any(Vec<Shape>),
-    /// One for each image.
+    /// One shape for each image.
     Each(Vec<Shape>),
 }
 
-/// How errors call what was drawn as it is.
+/// Returns the usual name of drawn values in errors.
 const fn mask() -> &'static str {
     "mask"
 }
 
 impl Region {
-    /// `values`: rows × columns in 0..=1, of the latent's size or of any size with its aspect (within 1 %), which is
-    /// averaged over areas.
+    /// Creates a region from `values`: rows × columns in 0..=1, of the latent's size or of any size with its aspect
+    /// (within 1 %). Values of another size are averaged over areas.
     pub const fn new(values: Array2<f32>) -> Self {
         Self::of(Shape::Drawn(values, mask()))
     }
 
-    /// A box from `x.start` to `x.end` of the picture's width and `y.start` to `y.end` of its height, each 0..=1 from the
-    /// upper left corner. Cells at its edges belong to it as far as it covers them.
+    /// Creates a box from `x.start` to `x.end` of the picture's width and `y.start` to `y.end` of its height, each
+    /// 0..=1 from the upper left corner. Cells at the edges count by the share that the box covers.
     pub const fn rect(x: Range<f64>, y: Range<f64>) -> Self {
         Self::of(Shape::Rect { x, y })
     }
 
-    /// A map of latent cells, brought to the outlines of the picture that it is a map of: where attention saw something, at the size
-    /// of the picture and with its edges. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`](crate::saliency::Saliency::map) gives it.
+    /// Creates a region from a map of latent cells, sharpened along the outlines of its picture. The region has the
+    /// picture's size. `map` is [h, w] (or [1, 1, h, w]) in 0..=1, as [`Saliency::map`](crate::saliency::Saliency::map)
+    /// returns it.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -81,7 +82,7 @@ impl Region {
     /// Source: He, Sun and Tang, "Guided Image Filtering" (ECCV 2010).
     ///
     /// # Errors
-    /// [`Error::Shape`] unless the picture is the map times a whole number, of one image.
+    /// [`Error::Shape`] unless `map` is of one image, and the picture's size is the map's times a whole number.
     pub fn along_outlines(map: &Tensor, picture: &Raster) -> Result<Self> {
         let (width, height) = (i64::from(picture.width()), i64::from(picture.height()));
         let size = map.size();
@@ -100,12 +101,12 @@ impl Region {
         })))
     }
 
-    /// A region of its own for each image of the batch, as many as there are images.
+    /// Creates a region with a shape of its own for each image of the batch. There must be as many regions as images.
     pub fn each(regions: impl IntoIterator<Item = Self>) -> Self {
         Self::of(Shape::Each(regions.into_iter().map(|region| region.shape).collect()))
     }
 
-    /// Where either is; where both are, the larger value.
+    /// Unites two regions. Where both have a value, the larger one counts.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self::of(match self.shape {
@@ -121,12 +122,12 @@ impl Region {
         Self { shape, map: None }
     }
 
-    /// As [`new`](Self::new), under another name in errors.
+    /// Creates a region like [`new`](Self::new), with another name in errors.
     pub(crate) const fn named(values: Array2<f32>, what: &'static str) -> Self {
         Self::of(Shape::Drawn(values, what))
     }
 
-    /// The values that were drawn, rows × columns in 0..=1, if it is a drawing.
+    /// Returns the drawn values, rows × columns in 0..=1; `None` if the region is no drawing.
     pub const fn values(&self) -> Option<&Array2<f32>> {
         match &self.shape {
             Shape::Drawn(values, _) => Some(values),
@@ -142,7 +143,7 @@ impl Region {
         self.shape.check()
     }
 
-    /// [1 or n, 1, h, w] f32 at latent resolution.
+    /// Returns the region at latent resolution, [1 or n, 1, h, w] f32.
     ///
     /// # Errors
     /// [`Error::Shape`] if the aspect differs by more than 1 %, [`Error::Parameter`] for values or a box outside 0..=1.
@@ -151,25 +152,27 @@ impl Region {
         self.resampled(grid, Resample::Area)
     }
 
-    /// Is it possible on a latent of `grid` cells?
+    /// Checks that the region is possible on a latent of `latent` cells.
     ///
     /// # Errors
-    /// As [`on`](Self::on).
+    /// The errors of [`on`](Self::on).
     pub(crate) fn check_for(&self, latent: Grid) -> Result<()> {
         self.check()?;
         self.shape.fits(latent)
     }
 
-    /// On any grid of the picture, [1 or n, 1, h, w] f32; grids are halved rounding up, so their aspects differ a little.
+    /// Returns the region on any grid of the picture, [1 or n, 1, h, w] f32. Grids are halved rounding up, so their
+    /// aspects differ a little.
     pub(crate) fn resampled(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
         self.shape.on(grid, resample)
     }
 
-    /// The region on a latent's cells, [n, 1, h, w] f32 for `images` images, as a view where one shape serves them all.
+    /// Returns the region on a latent's cells, [n, 1, h, w] f32 for `images` images. The result is a view if one shape
+    /// serves all images.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the aspect differs by more than 1 %; [`Error::Parameter`] for values or a box outside 0..=1, or if
-    /// there are regions for another number of images.
+    /// [`Error::Shape`] if the aspect differs by more than 1 %; [`Error::Parameter`] for values or a box outside 0..=1,
+    /// or for regions of another number of images.
     pub fn for_images(&self, grid: Grid, images: i64) -> Result<Tensor> {
         let map = self.on(grid)?;
         has_images("region", &map, images)?;
@@ -177,7 +180,7 @@ impl Region {
     }
 }
 
-/// Copies the shape of a region, without what a run has made of it.
+/// Copies the shape of a region, without its map of the current run.
 impl Clone for Region {
     fn clone(&self) -> Self {
         Self::of(self.shape.clone())
@@ -209,7 +212,7 @@ impl Shape {
         }
     }
 
-    /// Does it differ from image to image?
+    /// Returns true if the shape differs from image to image.
     fn differs(&self) -> bool {
         match self {
             Self::Drawn(..) | Self::Rect { .. } => false,
@@ -218,7 +221,7 @@ impl Shape {
         }
     }
 
-    /// Has every drawing the latent's aspect, within 1 %?
+    /// Checks that every drawing has the latent's aspect, within 1 %.
     fn fits(&self, latent: Grid) -> Result<()> {
         match self {
             Self::Drawn(values, what) => {
@@ -235,7 +238,7 @@ impl Shape {
         }
     }
 
-    /// [1 or n, 1, h, w].
+    /// Returns the shape on `grid`, [1 or n, 1, h, w].
     fn on(&self, grid: Grid, resample: Resample) -> Result<Tensor> {
         match self {
             Self::Drawn(values, _) => {
@@ -261,10 +264,10 @@ impl Shape {
     }
 }
 
-/// Has `map`, [n, …], a row for all images, or one for each?
+/// Checks that `map`, [n, …], has one row for all images, or one for each.
 ///
 /// # Errors
-/// [`Error::Parameter`] if not.
+/// [`Error::Parameter`] for another number of rows.
 pub(crate) fn has_images(name: &'static str, map: &Tensor, images: i64) -> Result<()> {
     match map.size().first() {
         Some(&rows) if rows == 1 || rows == images => Ok(()),
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_larger_drawing_is_averaged_and_another_aspect_refused() -> Result<()> {
+    fn larger_drawing_is_averaged_wrong_aspect_refused() -> Result<()> {
         let drawing = Array2::from_shape_fn((4, 8), |(_, column)| if column < 3 { 1.0 } else { 0.0 });
         let map = Region::new(drawing.clone()).on(Grid::new(2, 4))?;
         assert_eq!(values(&map), [1.0, 0.5, 0.0, 0.0, 1.0, 0.5, 0.0, 0.0]);

@@ -1,4 +1,4 @@
-//! From the size of a drawing to the grid of an attention site.
+//! [`Resample`]: brings a mask from the size of a drawing to the grid of an attention site.
 
 use crate::error::Result;
 use crate::step::Grid;
@@ -6,26 +6,26 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// How a mask is brought to the grid of an attention site.
+/// Method that brings a mask to the grid of an attention site.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Resample {
-    /// Each cell has the mean of the box it covers, exact for any ratio: what is painted keeps its mass at every site,
-    /// so a thin stroke becomes a weak one.
+    /// Mean over the box that each cell covers, exact for any ratio. A painted area keeps its mass at every site, so a
+    /// thin stroke becomes a weak one.
     #[default]
     Area,
-    /// Bilinear between the drawing's own pixels, corner on corner, as the package does it. A thin stroke may vanish at
-    /// one site and grow fourfold at another; for comparison.
+    /// Bilinear interpolation between the drawing's own pixels, corner on corner, as in paint-with-words-sd. For
+    /// comparison only: a thin stroke may vanish at one site and grow fourfold at another.
     Corners,
-    /// Each cell has the largest value that its box touches: thin strokes keep their strength and become wider.
+    /// Largest value that the box of each cell touches. Thin strokes keep their strength and become wider.
     Cover,
 }
 
 impl Resample {
-    /// [n, c, rows, columns] f32 → [n, c, h, w].
+    /// Resamples a mask, [n, c, rows, columns] f32 → [n, c, h, w].
     ///
     /// # Errors
-    /// None but libtorch's own, as for other shapes.
+    /// Only libtorch's own errors, such as for a mask of another shape.
     pub fn apply(self, mask: &Tensor, grid: Grid) -> Result<Tensor> {
         let Grid { h, w } = grid;
         let (_, _, rows, columns) = mask.size4()?;
@@ -39,7 +39,8 @@ impl Resample {
         })
     }
 
-    /// How much of each of `cells` that divide a side of the picture an interval of it has, given in shares of the side.
+    /// Returns the share of each cell that an interval covers. `cells` cells divide a side of the picture, and `shares`
+    /// is the interval in shares of that side. Under `Cover` every touched cell counts as 1.
     pub(crate) fn interval(self, shares: &Range<f64>, cells: i64) -> Vec<f32> {
         let (start, end) = (shares.start * cells as f64, shares.end * cells as f64);
         let covered = |cell: f64| (end.min(cell + 1.0) - start.max(cell)).max(0.0);
@@ -49,7 +50,8 @@ impl Resample {
     }
 }
 
-/// [to, from]: the share of each of `from` pixels in each of `to` boxes that divide the same length; rows sum to one.
+/// Returns the share of each of `from` pixels in each of `to` boxes that divide the same length, [to, from]. Rows sum
+/// to one.
 fn coverage(from: i64, to: i64) -> Result<Tensor> {
     let mut shares = Vec::with_capacity((from * to) as usize);
     // In units of 1/(from·to) of the length, box i is i·from..(i + 1)·from and pixel k is k·to..(k + 1)·to.

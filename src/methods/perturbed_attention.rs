@@ -15,10 +15,10 @@ use tch::Tensor;
 /// A choice of attention sites.
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// Perturbed-attention guidance: x0 + s · (cond − perturbed), where the perturbed prediction is the prompt's with its
+/// Perturbed-attention guidance: x0 + s · (cond − perturbed). The perturbed prediction is the prompt's prediction with
 /// self-attention maps replaced by the identity, so that every cell sees only itself.
 ///
-/// The picture gains structure, with classifier-free guidance and without it; it costs one more branch per step.
+/// The picture gains structure, with or without classifier-free guidance. The method costs one more branch per step.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -56,7 +56,7 @@ struct Perturbed {
     branch: Branch,
     /// cond − perturbed of the last evaluation, [n, channels, h, w].
     direction: Option<Tensor>,
-    /// Whether a step of the schedule is inside the window.
+    /// True if a step of the schedule is inside the window.
     acts: bool,
 }
 
@@ -66,7 +66,7 @@ impl PerturbedAttention {
         Self { scale, window: Window::WHOLE, sites: None, run: None }
     }
 
-    /// Acts only in this window; outside of it the branch is not evaluated. Default: the whole run.
+    /// Acts only in this window; outside of the window the perturbed branch is not evaluated. Default: the whole run.
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -92,7 +92,7 @@ impl CrossAttentionHook for PerturbedAttention {
 
     fn output(&mut self, at: &At<'_>, output: &mut Tensor) -> Result<()> {
         if let Some(values) = at.values() {
-            // softmax(q·kᵀ) = 1: [n, heads, cells, d] → [n, cells, heads · d]
+            // softmax(q·kᵀ) is the identity: [n, heads, cells, d] → [n, cells, heads · d]
             *output = values.f_transpose(1, 2)?.f_reshape(output.size())?.f_to_kind(output.kind())?;
         }
         Ok(())

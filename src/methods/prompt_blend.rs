@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
 
-/// Blends the prompt into another one as the run goes on: the context is a + s·(b − a), where s rises from 0 to 1.
+/// Blends the prompt into a second one as the run goes on: the context is a + s·(b − a), where s rises from 0 to 1.
 ///
-/// What is decided early, such as where things are, comes from the first prompt, and the rest from the second. Variations of the
-/// prompt that other guidances add become the second prompt too. Keys and values of the context are made anew at every step at
-/// which s changes.
+/// Early decisions, such as the layout, come from the first prompt, and the rest from the second. Branches that other
+/// guidance methods derive from the prompt become the second prompt too. Keys and values of the context are computed
+/// again at every step at which s changes.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -27,7 +27,7 @@ use tch::Tensor;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: FlexDiffuse, which computes it and uses it nowhere.
+/// Source: FlexDiffuse, which computes the blend but does not use it.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct PromptBlend {
@@ -45,35 +45,36 @@ impl fmt::Debug for PromptBlend {
     }
 }
 
-/// One run's state.
+/// The state of one run.
 struct Blending {
     other: Conditioning,
-    /// A chunk of nothing, to make prompts equally long.
+    /// Context of an empty chunk, which makes prompts equally long.
     empty: Tensor,
-    /// s of each step.
+    /// The value of s at each step.
     shares: Vec<f64>,
 }
 
 impl PromptBlend {
-    /// Towards `text`, in a line over the whole run.
+    /// Blends towards `text`, linearly over the whole run.
     pub fn to(text: impl Into<String>) -> Self {
         Self { text: text.into(), window: Window::WHOLE, curve: None, run: None }
     }
 
-    /// Blends in this window: the first prompt alone before it, the second alone after it. Equal ends are a change at once.
-    /// Default: the whole run.
+    /// Blends in this window. Before the window the first prompt acts alone, after it the second. A window with equal
+    /// ends switches at once. Default: the whole run.
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// s of the progress within the window, 0..=1; finite. Default: the progress itself.
+    /// Sets s as a function of the progress within the window, 0..=1; its values must be finite. Default: the progress
+    /// itself.
     pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + 'static) -> Self {
         self.curve = Some(Box::new(curve));
         self
     }
 
-    /// s of a step.
+    /// Returns s of a step.
     fn share(&self, step: &Step) -> f64 {
         let within = self.window.elapsed(step);
         self.curve.as_ref().map_or(within, |curve| curve(within))
@@ -98,7 +99,7 @@ impl Guidance for PromptBlend {
 
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, _: &dyn Codec) -> Result<()> {
         let Some(run) = self.run.as_ref().filter(|_| branch.like == Branch::Cond) else { return Ok(()) };
-        // Steps of the same share are one part.
+        // Consecutive steps with the same share form one part.
         let mut steps = 0..0;
         for same in run.shares.chunk_by(|a, b| a == b) {
             steps = steps.end..steps.end + same.len();
@@ -137,7 +138,7 @@ impl Guidance for PromptBlend {
     }
 }
 
-/// A context, [1 or n, tokens, width], followed by chunks of nothing until it has as many tokens as `longest`.
+/// Appends empty chunks to a context, [1 or n, tokens, width], until it has as many tokens as `longest`.
 fn filled(context: &Tensor, empty: &Tensor, longest: i64) -> Result<Tensor> {
     let (n, tokens, _) = context.size3()?;
     let missing = (longest - tokens) / empty.size3()?.1.max(1);

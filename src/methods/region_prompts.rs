@@ -1,4 +1,4 @@
-//! Prompts of their own for regions of the picture.
+//! Separate prompts for regions of the picture.
 
 use crate::attention::CrossAttentionHook;
 use crate::branch::Branch;
@@ -17,20 +17,21 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::Tensor;
 
-/// Draws regions of the picture after prompts of their own, all in one run.
+/// Draws each region of the picture from a prompt of its own, all in one run.
 ///
-/// Each prompt is predicted over the whole canvas, as one more branch, and its prediction x replaces the prompt's inside its
-/// region before the negative prompt is weighed against it: x_cond ← x_cond + strength · mask · (x − x_cond), region after
-/// region, so that later ones lie on earlier ones. What is mixed is what the whole canvas would be, so regions fit together at
-/// their edges. A step costs one more call for every prompt; regions of the same prompt share it.
+/// Each prompt is predicted over the whole canvas, in one more branch. Inside its region, its prediction x replaces the
+/// prompt's before classifier-free guidance: x_cond ← x_cond + strength · mask · (x − x_cond). Regions are mixed one
+/// after the other, so later regions lie on earlier ones. Every prediction covers the whole canvas, so regions fit
+/// together at their edges. A step costs one more call for every prompt; regions with the same prompt share the call.
 ///
-/// Each prompt alone would put its things anywhere on the canvas, and what lies outside its region is lost. So
-/// [`thing`](Self::thing) paints a phrase of it there, in its own branch.
+/// A prompt alone would put its things anywhere on the canvas, and things outside its region are lost.
+/// [`thing`](Self::thing) therefore paints a phrase of the prompt in the region, in the prompt's own branch.
 ///
-/// A region may be guided by a picture of its own ([`guided`](Self::guided)).
+/// A picture of its own may guide a region ([`guided`](Self::guided)).
 ///
-/// The prompts are no variations of the run's prompt: what other guidances do to that one is not done to them, and words
-/// are looked up in that one alone. A guidance that compares predictions (`Differential`) is attached before this one.
+/// The branches of these prompts are independent of the run's prompt. Other guidance methods that edit the run's prompt
+/// do not edit these prompts, and look words up only in the run's prompt. A guidance method that compares predictions
+/// (`Differential`) must be attached before `RegionPrompts`.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -46,19 +47,20 @@ use tch::Tensor;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: FlexDiffuse, `composition/guide.py`. It mixes noise predictions, which is the same at one noise level.
+/// Source: FlexDiffuse, `composition/guide.py`. FlexDiffuse mixes noise predictions, which is the same at one noise
+/// level.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct RegionPrompts {
     parts: Vec<Part>,
     hold: f64,
     window: Window,
-    /// A guide came before any region.
+    /// Set if a guide was added before any region.
     #[serde(skip)]
     stray: bool,
     #[serde(skip)]
     run: Vec<Placed>,
-    /// One for each branch.
+    /// Painting of things, one entry for each branch that holds things.
     #[serde(skip)]
     paints: Vec<PaintWithWords>,
     #[serde(skip)]
@@ -75,10 +77,10 @@ impl fmt::Debug for RegionPrompts {
     }
 }
 
-/// Of a thing in its region; see `docs/painting.md`.
+/// Default strength that holds a thing in its region; see `docs/painting.md`.
 pub(crate) const USUAL_HOLD: f64 = 2.0;
 
-/// Most regions of a run.
+/// Largest number of regions of a run.
 pub(crate) const MOST_REGIONS: usize = 64;
 
 /// A region and its prompt.
@@ -86,10 +88,10 @@ pub(crate) const MOST_REGIONS: usize = 64;
 struct Part {
     region: Region,
     prompt: String,
-    /// What of the prompt is held in the region.
+    /// Phrase of the prompt that is held in the region.
     thing: Option<String>,
     strength: f64,
-    /// What its prompt is guided by, in a branch that it shares with no other region.
+    /// Guide of the prompt, in a branch that the prompt shares with no other region.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     guide: Option<ImageGuidance>,
 }
@@ -100,7 +102,7 @@ impl Part {
     }
 }
 
-/// The same in one run.
+/// A region in one run.
 #[derive(Debug)]
 struct Placed {
     branch: Branch,
@@ -108,7 +110,7 @@ struct Placed {
     weight: Tensor,
 }
 
-/// No regions yet.
+/// Starts without regions.
 impl Default for RegionPrompts {
     fn default() -> Self {
         Self {
@@ -124,20 +126,20 @@ impl Default for RegionPrompts {
 }
 
 impl RegionPrompts {
-    /// Adds a region, soft if need be. `strength` is how much of its prediction counts there, 0..=1: .8 is FlexDiffuse's, 1
-    /// forgets the run's prompt inside.
+    /// Adds a region, which may have soft edges. `strength`, 0..=1, is the share of the region's prediction there.
+    /// FlexDiffuse uses .8; 1 ignores the run's prompt inside.
     pub fn add(mut self, region: Region, prompt: impl Into<String>, strength: f64) -> Self {
         self.parts.push(Part { region, prompt: prompt.into(), thing: None, strength, guide: None });
         self
     }
 
-    /// The same, and `thing`, a phrase of the region's prompt, is held in the region.
+    /// Adds a region as [`add`](Self::add) does, and holds `thing`, a phrase of the region's prompt, in the region.
     pub fn thing(mut self, region: Region, prompt: impl Into<String>, thing: impl Into<String>, strength: f64) -> Self {
         self.parts.push(Part { region, prompt: prompt.into(), thing: Some(thing.into()), strength, guide: None });
         self
     }
 
-    /// Guides the prompt of the region that was added last by a picture or a second text, and no other.
+    /// Guides only the region that was added last, by a picture or a second text.
     pub fn guided(mut self, guide: ImageGuidance) -> Self {
         match self.parts.last_mut() {
             Some(part) => part.guide = Some(guide),
@@ -146,8 +148,8 @@ impl RegionPrompts {
         self
     }
 
-    /// How strongly things are held in their regions, 0..=10: as by a [`PaintWithWords`] of this strength under its default
-    /// law. Default 2; much more fills regions instead of drawing things in them.
+    /// Sets how strongly things are held in their regions, 0..=10. The strength is that of a [`PaintWithWords`] under
+    /// its default law. Default 2; much more fills regions instead of drawing things in them.
     pub fn hold(mut self, strength: f64) -> Self {
         self.hold = strength;
         self
@@ -159,7 +161,8 @@ impl RegionPrompts {
         self
     }
 
-    /// The things of these regions, which have one prompt, painted where they are to be in its branch; `None` if they have none.
+    /// Paints the things of regions that share one prompt, in the branch of that prompt; returns `None` if there are
+    /// none.
     fn held(&self, parts: &[&Part], branch: Branch, setup: &mut Setup<'_>) -> Result<Option<PaintWithWords>> {
         let things = parts.iter().filter_map(|part| Some(Area::mask(part.region.clone(), part.thing.as_ref()?)));
         let things: Vec<Area> = things.map(|area| Area { strength: self.hold, ..area }).collect();
@@ -175,7 +178,7 @@ impl RegionPrompts {
         Ok(Some(paint))
     }
 
-    /// A branch for each prompt, and one for each region that is guided.
+    /// Adds a branch for each prompt, and one for each region with a guide.
     fn place(&mut self, parts: &mut [Part], setup: &mut Setup<'_>) -> Result<()> {
         for part in parts.iter_mut().filter(|part| part.counts()) {
             let Part { prompt, guide: Some(guide), .. } = part else { continue };
@@ -249,7 +252,7 @@ impl Guidance for RegionPrompts {
         let parts = self.parts.iter_mut().filter(|part| part.counts());
         let mine = parts.zip(&self.run).find(|(_, placed)| placed.branch == branch.branch);
         let Some((Part { guide: Some(guide), .. }, _)) = mine else { return Ok(()) };
-        // To its guide the region's prompt is the prompt.
+        // The guide takes the region's prompt for the run's prompt.
         let prompt = BranchInfo { branch: Branch::Cond, like: Branch::Cond, ..branch.clone() };
         guide.condition(&prompt, conditioning, codec)
     }

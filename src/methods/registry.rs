@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 type Read = fn(Recipe) -> Result<Box<dyn Guidance>>;
 
-/// Every guidance of the crate that is no saliency: its name in recipes, and how it is made of one.
+/// Every guidance method of the crate that is no saliency: its name in recipes, and the function that makes it.
 const METHODS: &[(&str, Read)] = &[
     ("ColorForce", |recipe| Ok(Box::new(ColorForce::repeated(&recipe)?))),
     ("Colorize", read::<Colorize>),
@@ -36,11 +36,11 @@ fn read<G: Guidance + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<
 }
 
 impl Recipe {
-    /// The guidance it is of.
+    /// Makes the guidance method that the recipe describes.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if it is none of this crate,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not.
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the method is none of this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings are not those of the method.
     pub fn guidance(&self) -> Result<Box<dyn Guidance>> {
         self.clone().into_guidance()
     }

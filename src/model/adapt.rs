@@ -1,4 +1,4 @@
-//! Models made of a model: with LoRAs, with words that were learned.
+//! Models derived from a loaded model, with LoRAs or learned words.
 
 use super::colorizer::Colorizer;
 use super::text_encoders::TextEncoder;
@@ -12,12 +12,12 @@ use std::ops::Range;
 use tch::Kind;
 
 impl Model {
-    /// This model once more, for another thread: its weights are shared in memory, and what it keeps of runs is its own.
+    /// Creates a copy of this model for another thread. The copies share weights in memory; each has its own caches.
     ///
-    /// A model can be sent to another thread, but not be used by two at once, as it keeps what was asked for (`Send`, not `Sync`). So
-    /// a server gives each of its threads a shared model. All of them compute with libtorch's threads, whose number is that of the
-    /// process (`tch::set_num_threads`); several pictures at once are no faster than one after the other where those keep all
-    /// processors busy.
+    /// A model can be sent to another thread, but not be used by two threads at once, because it caches results
+    /// (`Send`, not `Sync`). A server therefore gives each of its threads a shared model. All copies compute with
+    /// libtorch's threads, whose number is set for the process (`tch::set_num_threads`). Where those threads keep all
+    /// processors busy, several pictures at once are no faster than one after another.
     ///
     /// ```
     /// # fn main() -> impasto::Result<()> {
@@ -42,11 +42,11 @@ impl Model {
         self.remade(self.shared(), &BTreeMap::new(), None, Vec::new())
     }
 
-    /// This model changed by LoRAs, all at once. What they leave alone is shared, and this model stays as it is: to be
-    /// rid of a LoRA, drop the result.
+    /// Returns this model with LoRAs merged in, all at once. Tensors that the LoRAs do not change are shared, and this
+    /// model stays unchanged: to remove a LoRA, drop the result.
     ///
     /// # Errors
-    /// As [`Lora::merge`].
+    /// The errors of [`Lora::merge`].
     pub fn with_lora(&self, loras: &[Lora]) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut parts = self.shared();
@@ -54,12 +54,12 @@ impl Model {
         self.remade(parts, &BTreeMap::new(), None, notes)
     }
 
-    /// This model with a word that its text encoders learned, which becomes as many tokens as the file has rows. Of
-    /// SDXL's encoders, one that the file has nothing for goes on reading the word's letters.
+    /// Returns this model with a word that its text encoders learned. The word becomes as many tokens as the file has
+    /// rows. An encoder of SDXL that the file has no rows for keeps reading the word's letters.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if it is made for text encoders of another width,
-    /// [`Error::Tokenizer`](crate::error::Error::Tokenizer) if the word is one already.
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the embedding is for text encoders of another width,
+    /// [`Error::Tokenizer`](crate::error::Error::Tokenizer) if the tokenizer already has the word.
     pub fn with_embedding(&self, embedding: &Embedding) -> Result<Self> {
         let _no_grad = tch::no_grad_guard();
         let mut parts = self.shared();
@@ -79,7 +79,8 @@ impl Model {
         self.parts.iter().map(|(part, tensors)| (part.clone(), share(tensors))).collect()
     }
 
-    /// The model with other tensors, and with a word that was `learned`, whose tokens are `rows` of some text encoders.
+    /// Rebuilds the model with other tensors, and optionally with a `learned` word, whose tokens are `rows` of some
+    /// text encoders.
     fn remade(
         &self,
         parts: Parts,
@@ -108,7 +109,8 @@ impl Model {
         let preview = preview.transpose()?;
         let mut reading = self.reading.clone();
         if let Some(learned) = learned {
-            reading += &format!(" {:?} {}", learned.word(), hex(&learned.digest()?, 8)); // its rows are too few to be sampled
+            // The fingerprint samples tensors, and could miss the word's few rows.
+            reading += &format!(" {:?} {}", learned.word(), hex(&learned.digest()?, 8));
         }
         Ok(Self {
             name: self.name.clone(),

@@ -1,4 +1,4 @@
-//! Between pictures and latents: a VAE, or a tiny autoencoder in its place.
+//! The autoencoder between pictures and latents: a VAE, or a tiny autoencoder instead.
 
 use crate::error::Result;
 use crate::nn::{Cell, Taesd, TaesdConfig, Tiling, Vae, VaeConfig};
@@ -6,7 +6,7 @@ use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// What an autoencoder is made from.
+/// Configuration of an autoencoder.
 #[derive(Clone, Debug)]
 pub(super) enum AutoencoderConfig {
     Vae(VaeConfig),
@@ -14,21 +14,21 @@ pub(super) enum AutoencoderConfig {
 }
 
 impl AutoencoderConfig {
-    /// Parses `config.json` of either kind, told by its `_class_name`.
+    /// Parses `config.json` of either kind, chosen by its `_class_name`.
     pub(super) fn from_json(file: &str, text: &str) -> Result<Self> {
         #[derive(Default, Deserialize)]
         #[serde(default)]
         struct Class {
             _class_name: Option<String>,
         }
-        let class: Class = serde_json::from_str(text).unwrap_or_default(); // what is wrong is told below
+        let class: Class = serde_json::from_str(text).unwrap_or_default(); // the parsers below report errors
         match class._class_name.as_deref() {
             Some("AutoencoderTiny") => TaesdConfig::from_json(file, text).map(Self::Tiny),
             _ => VaeConfig::from_json(file, text).map(Self::Vae),
         }
     }
 
-    /// Channels of a latent.
+    /// Number of channels of a latent.
     pub(super) const fn latent_channels(&self) -> i64 {
         match self {
             Self::Vae(config) => config.latent_channels,
@@ -36,7 +36,7 @@ impl AutoencoderConfig {
         }
     }
 
-    /// Pixels per cell, in each direction.
+    /// Number of pixels per cell, in each direction.
     pub(super) fn factor(&self) -> i64 {
         match self {
             Self::Vae(config) => config.factor(),
@@ -44,7 +44,7 @@ impl AutoencoderConfig {
         }
     }
 
-    /// What encoding and decoding take for a cell, computing in `kind`.
+    /// Returns the memory that encoding and decoding need for a cell, computing in `kind`.
     fn cells(&self, kind: Kind) -> [Cell; 2] {
         let [encoding, decoding] = match self {
             Self::Vae(config) => [config.encoding(), config.decoding()],
@@ -54,7 +54,7 @@ impl AutoencoderConfig {
         [encoding, decoding].map(|numbers| Cell { factor: self.factor(), bytes: numbers * bytes })
     }
 
-    /// Whether its numbers leave the range of f16, as SDXL's do.
+    /// Returns true if the autoencoder's values exceed the range of f16, as SDXL's do.
     pub(super) const fn overflows(&self) -> bool {
         match self {
             Self::Vae(config) => config.force_upcast,
@@ -62,7 +62,8 @@ impl AutoencoderConfig {
         }
     }
 
-    /// What latents are multiplied by, which tells families apart. Tiny ones are made in the diffusion's units.
+    /// Returns the scaling factor of latents, which distinguishes model families. `None` for tiny autoencoders, whose
+    /// latents are in the diffusion's units.
     pub(super) const fn scale(&self) -> Option<f64> {
         match self {
             Self::Vae(config) => Some(config.scaling_factor),
@@ -71,7 +72,7 @@ impl AutoencoderConfig {
     }
 }
 
-/// A model's autoencoder, between pictures in −1..=1 and latents in the diffusion's units, f32 both.
+/// A model's autoencoder, between pictures in −1..=1 and latents in the diffusion's units, both f32.
 #[derive(Debug)]
 pub(super) struct Autoencoder {
     network: Network,
@@ -87,7 +88,7 @@ enum Network {
 }
 
 impl Autoencoder {
-    /// Pulls it from `w`; large pictures are worked on in tiles.
+    /// Loads the autoencoder from `w`. Large pictures are processed in tiles.
     pub(super) fn new(w: &Weights, config: &AutoencoderConfig, tiling: Tiling) -> Result<Self> {
         let network = match config {
             AutoencoderConfig::Vae(config) => Network::Vae(Box::new(Vae::new(w, config)?)),
@@ -96,7 +97,7 @@ impl Autoencoder {
         Ok(Self { network, config: config.clone(), options: (w.kind(), w.device()), tiling })
     }
 
-    /// The same with other weights.
+    /// Rebuilds the autoencoder with other weights.
     pub(super) fn remade(&self, w: &Weights) -> Result<Self> {
         Self::new(w, &self.config, self.tiling)
     }
@@ -105,7 +106,7 @@ impl Autoencoder {
         &self.config
     }
 
-    /// Mean and standard deviation of the latents of pictures.
+    /// Encodes pictures; returns mean and standard deviation of their latents.
     pub(super) fn encode(&self, picture: &Tensor) -> Result<(Tensor, Tensor)> {
         let picture = picture.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
         let [cell, _] = self.config.cells(self.options.0);
@@ -114,7 +115,7 @@ impl Autoencoder {
         Ok((both.f_narrow(1, 0, channels)?, both.f_narrow(1, channels, channels)?))
     }
 
-    /// Mean and standard deviation, one's channels after the other's.
+    /// Encodes pictures without tiles; returns mean and standard deviation, concatenated along channels.
     fn encode_whole(&self, picture: &Tensor) -> Result<Tensor> {
         let picture = picture.f_to_kind(self.options.0)?;
         let (mean, std) = match &self.network {
@@ -132,14 +133,14 @@ impl Autoencoder {
         Ok(Tensor::f_cat(&[mean, std], 1)?)
     }
 
-    /// The pictures of latents.
+    /// Decodes latents to pictures.
     pub(super) fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         let latent = latent.f_to_device(self.options.1)?.f_to_kind(Kind::Float)?;
         let [_, cell] = self.config.cells(self.options.0);
         self.tiling.decode(&latent, cell, |tile| self.decode_whole(tile))
     }
 
-    /// What is to be told of the tiles that a latent of `h` × `w` cells is decoded in.
+    /// Returns a note about the tiles in which a latent of `h` × `w` cells is decoded; `None` if it is decoded whole.
     pub(super) fn tiles_told(&self, h: i64, w: i64) -> Option<String> {
         let [_, cell] = self.config.cells(self.options.0);
         let (rows, columns) = self.tiling.tile(h, w, cell.bytes)?;

@@ -1,4 +1,4 @@
-//! What a model that colors sketches has beside a UNet and a VAE.
+//! Networks of a model that colors sketches, beside a UNet and a VAE.
 
 use super::configured::configured;
 use crate::error::Result;
@@ -6,16 +6,16 @@ use crate::nn::{ReferenceEncoder, ReferenceTokens, SketchEncoder, SketchEncoderC
 use crate::weights::{Checkpoint, Parts, Weights};
 use tch::{Device, Kind};
 
-/// Networks of a colorizer. Such a model reads no words.
+/// Networks of a colorizer. The UNet of a colorizer reads no words.
 #[derive(Debug)]
 pub(super) struct Colorizer {
-    /// Reads sketches.
+    /// Encoder of sketches.
     pub sketch: SketchEncoder,
-    /// Tells figure and background of a reference apart (v1.5).
+    /// Network that distinguishes a reference's figure from its background (v1.5).
     pub tokens: Option<ReferenceTokens>,
-    /// Reads what is behind a reference's figure (v2).
+    /// Encoder of a reference's background (v2).
     pub background: Option<ReferenceEncoder>,
-    /// Reads a reference's style (v2).
+    /// Encoder of a reference's style (v2).
     pub style: Option<ReferenceEncoder>,
 }
 
@@ -25,8 +25,8 @@ const BACKGROUND: &str = "background_encoder";
 const STYLE: &str = "style_encoder";
 
 impl Colorizer {
-    /// Loads those that a checkpoint has, puts their tensors into `parts` and what is odd about them into `notes`. `None`: it is no
-    /// colorizer.
+    /// Loads the networks that a checkpoint has, puts their tensors into `parts` and remarks on them into `notes`.
+    /// Returns `None` for a model that is no colorizer.
     pub(super) fn load(
         main: &Checkpoint,
         unet: &UnetConfig,
@@ -54,12 +54,12 @@ impl Colorizer {
         }
         if main.family().is_some() {
             let licence = "ColorizeDiffusion's published weights are under CC BY-NC-SA 4.0: not for commercial use";
-            notes.push(licence.into()); // a single file, the layout that they come in
+            notes.push(licence.into()); // the published weights come as a single file, which has a family
         }
         Ok(colorizer)
     }
 
-    /// Those that there are weights for, in the order of `names` above.
+    /// Builds the networks that have weights, given in the order of `names` above.
     fn of(config: &SketchEncoderConfig, unet: &UnetConfig, weights: [Option<&Weights>; 4]) -> Result<Option<Self>> {
         let [sketch, tokens, background, style] = weights;
         let encoder = |w: &Weights| ReferenceEncoder::new(w, unet);
@@ -72,7 +72,7 @@ impl Colorizer {
         }))
     }
 
-    /// The same networks of other tensors.
+    /// Rebuilds the networks with other tensors.
     pub(super) fn remade(&self, unet: &UnetConfig, weights: impl Fn(&str) -> Weights) -> Result<Option<Self>> {
         let sketch = weights(SKETCH);
         let tokens = self.tokens.as_ref().map(|_| weights(TOKENS));

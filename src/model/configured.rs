@@ -1,9 +1,9 @@
-//! Configurations of parts.
+//! Configurations of a model's parts.
 
 use crate::error::Result;
 use crate::weights::{Checkpoint, way};
 
-/// A part's configuration, which must be there.
+/// Reads a part's configuration, which must exist.
 pub(super) fn configured<T>(checkpoint: &Checkpoint, part: &str, parse: fn(&str, &str) -> Result<T>) -> Result<T> {
     let file = format!("{part}/config.json");
     let missing = || match checkpoint.family() {

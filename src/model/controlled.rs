@@ -1,4 +1,4 @@
-//! [`Controlled`]: a model that ControlNets add to.
+//! [`Controlled`]: a model with ControlNets.
 
 use super::Model;
 use super::configured::configured;
@@ -27,8 +27,7 @@ use std::fmt;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// A ControlNet at work: what it is shown, how strongly it acts and when. Setters cannot fail; [`Controlled::new`] says
-/// what is wrong.
+/// A ControlNet with its hint, scale and window. Setters cannot fail; [`Controlled::new`] reports invalid values.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -51,7 +50,7 @@ pub struct Control<'c> {
     straight: bool,
 }
 
-/// What is to be known of it to use it again.
+/// Formats the settings needed to use the control again.
 impl fmt::Display for Control<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scale, window, .. } = self;
@@ -59,7 +58,7 @@ impl fmt::Display for Control<'_> {
     }
 }
 
-/// What a ControlNet is shown.
+/// The hint of a ControlNet.
 #[derive(Clone, Debug)]
 enum Hint<'c> {
     Tensor(&'c Tensor),
@@ -67,7 +66,7 @@ enum Hint<'c> {
     Drawing(Cow<'c, Drawing>),
 }
 
-/// A control as a file has it, without its net.
+/// A control as stored in a file, without its net.
 #[derive(Serialize, Deserialize)]
 struct StoredControl<'c> {
     hint: StoredHint<'c>,
@@ -85,18 +84,20 @@ enum StoredHint<'c> {
 }
 
 impl<'c> Control<'c> {
-    /// Shows `net` a hint of as many channels as it was made for, [1 or n, channels, H, W] in 0..=1 of the picture's
-    /// size: for one row, every image's; for n, each image's own.
+    /// Creates a control with a tensor as the hint, [1 or n, channels, H, W] in 0..=1 of the picture's size, with as
+    /// many channels as `net` was made for. One row serves every image; n rows give each image its own hint.
     pub const fn new(net: &'c ControlNet, hint: &'c Tensor) -> Self {
         Self::of(net, Hint::Tensor(hint))
     }
 
-    /// Shows `net`, which has three channels, a picture. By hand it must have the picture's size; a request resizes it.
+    /// Creates a control with a picture as the hint, for a `net` of three channels. A request resizes the picture; with
+    /// [`Controlled::new`] the picture must have the output's size.
     pub const fn picture(net: &'c ControlNet, picture: &'c Raster) -> Self {
         Self::of(net, Hint::Picture(Cow::Borrowed(picture)))
     }
 
-    /// Shows `net`, which has five channels, lines and strokes of color. A request brings them to the picture's size.
+    /// Creates a control with lines and strokes of color as the hint, for a `net` of five channels. A request resizes
+    /// both to the picture's size.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -119,26 +120,26 @@ impl<'c> Control<'c> {
         Self { net, hint, scale: 1.0, window: Window::WHOLE, straight: false }
     }
 
-    /// What everything it adds is multiplied by; 1 by default. 0.5 to 1 is usual, and 0 evaluates nothing.
+    /// Sets the factor of all residuals that the net adds; 1 by default. Usual values are 0.5 to 1; 0 skips the net.
     pub const fn scale(mut self, scale: f64) -> Self {
         self.scale = scale;
         self
     }
 
-    /// Acts only in this window, and is not evaluated elsewhere. Default: the whole run.
+    /// Limits the net to a window of the run; outside, the net is not evaluated. Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// Shows the strokes of a [drawing](Self::drawing) with straight alpha, to a net that was trained so. By default their colors are
-    /// multiplied by alpha, which is what blurred strokes come to by themselves.
+    /// Passes the strokes of a [drawing](Self::drawing) with straight alpha, for a net that was trained with it. By
+    /// default stroke colors are multiplied by alpha, the form that blurred strokes have by themselves.
     pub const fn straight_alpha(mut self) -> Self {
         self.straight = true;
         self
     }
 
-    /// The hint for people to look at; a tensor is not drawn.
+    /// Returns the hint as a picture for reports; `None` for a tensor.
     pub(crate) fn shown(&self) -> Result<Option<Raster>> {
         match &self.hint {
             Hint::Tensor(_) => Ok(None),
@@ -147,12 +148,12 @@ impl<'c> Control<'c> {
         }
     }
 
-    /// Scale and window, for reports.
+    /// Returns scale and window, for reports.
     pub(crate) fn figures(&self) -> Value {
         json!({ "scale": self.scale, "window": self.window })
     }
 
-    /// The recipe that makes the control again beside a net.
+    /// Returns a recipe that recreates the control for a given net.
     ///
     /// # Errors
     /// [`Error::NotRepeatable`] for a hint that is a tensor.
@@ -167,10 +168,10 @@ impl<'c> Control<'c> {
         Recipe::of("Control", &StoredControl { hint, scale: self.scale, window: self.window, straight: self.straight })
     }
 
-    /// The control of a recipe, with `net`.
+    /// Creates the control of a recipe, with `net`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] for the recipe of something else.
+    /// [`Error::Malformed`] if the recipe is not that of a control.
     pub(crate) fn again(net: &'c ControlNet, recipe: Recipe) -> Result<Self> {
         let StoredControl { hint, scale, window, straight } = recipe.into_read::<StoredControl<'static>>()?;
         let hint = match hint {
@@ -180,7 +181,7 @@ impl<'c> Control<'c> {
         Ok(Self { net, hint, scale, window, straight })
     }
 
-    /// Returns a note about hints that are brought to the picture's size.
+    /// Returns a note about hints that are resized to the picture's size.
     pub(crate) fn resized(&self, size: Size) -> Option<String> {
         let own = match &self.hint {
             Hint::Tensor(_) => return None,
@@ -197,7 +198,8 @@ impl<'c> Control<'c> {
         (!other.is_empty()).then(|| other.join("; "))
     }
 
-    /// The hint as the network reads it, [1 or n, channels, H, W], checked. Pictures are brought to `size` if there is one.
+    /// Returns the hint as the network reads it, [1 or n, channels, H, W], after checking it. Pictures are resized to
+    /// `size` if given.
     fn hint(&self, size: Option<Size>) -> Result<Tensor> {
         let hint = match (&self.hint, size) {
             (Hint::Tensor(hint), _) => hint.shallow_clone(),
@@ -237,27 +239,29 @@ impl<'c> Control<'c> {
     }
 }
 
-/// A picture in 0..=1.
+/// Converts a picture to a tensor in 0..=1.
 fn light(picture: &Raster) -> Result<Tensor> {
     Ok(picture.to_tensor(Device::Cpu)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?)
 }
 
-/// How residuals are weighed when a ControlNet is to guess what its hint shows, with a prompt that says little or
-/// nothing. The branch `Branch::Uncond` and its variations go without control then, so that guidance strengthens what the hint says.
+/// Weights of residuals in guess mode, in which a ControlNet guesses the content of its hint and the prompt says little
+/// or nothing. The branch `Branch::Uncond` and its variations then run without control, so that classifier-free
+/// guidance strengthens the hint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Guess {
-    /// diffusers': from 0.1 at the largest grid to 1 in the middle, 10^(i/n − 1).
+    /// Uses diffusers' weights: from 0.1 at the largest grid to 1 in the middle, 10^(i/n − 1).
     Diffusers,
-    /// The first release's: 0.825^(n − i). (Its app also evaluates the ControlNet on an empty hint for `Uncond`.)
+    /// Uses the first release's weights: 0.825^(n − i). (Its app also evaluates the ControlNet on an empty hint for
+    /// `Uncond`.)
     Original,
-    /// All of them in full, which makes it no guess: the hint counts as the prompt does, against a branch without it. ComfyUI's control of
-    /// the positive prompt alone.
+    /// Uses full weight for all residuals. The hint then acts like the prompt, against a branch without control.
+    /// Corresponds to ComfyUI's control of the positive prompt alone.
     Even,
 }
 
 impl Guess {
-    /// The weight of residual `i` of n + 1; the middle's comes last.
+    /// Returns the weight of residual `i` of n + 1; the middle block's comes last.
     fn weight(self, i: usize, n: usize) -> f64 {
         let (i, n) = (i as f64, n.max(1) as f64);
         match self {
@@ -268,12 +272,13 @@ impl Guess {
     }
 }
 
-/// A model that ControlNets add to; a [`Denoiser`] and [`Codec`] itself. Without any, and in steps in which none acts,
-/// it is the model bit for bit.
+/// A model with ControlNets; a [`Denoiser`] and [`Codec`] itself. Without nets, and in steps in which none acts, the
+/// result is that of the plain model, bit for bit.
 ///
-/// A net is evaluated for every branch, with the branch's own prompt and the same hint, before the UNet; what several
-/// of them put out is added up. Its attention sites follow the UNet's in the list of sites ([`AttentionSite::control`]); hooks that
-/// say so ([`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls)) are called there too.
+/// A net is evaluated before the UNet for every branch, with the branch's own prompt and the same hint. The residuals
+/// of several nets are added up. A net's attention sites follow the UNet's in the list of sites
+/// ([`AttentionSite::control`]). Hooks that ask for them
+/// ([`CrossAttentionHook::controls`](crate::attention::CrossAttentionHook::controls)) are called there too.
 ///
 /// Sources: `ControlNetModel`, `MultiControlNetModel` and the ControlNet pipelines of diffusers; `cldm/cldm.py`.
 #[derive(Debug)]
@@ -286,30 +291,30 @@ pub struct Controlled<'m> {
     sites: Vec<AttentionSite>,
 }
 
-/// A [`Control`] whose hint was read.
+/// A [`Control`] with its hint embedded.
 #[derive(Debug)]
 struct Acting<'m> {
     net: &'m ControlNet,
-    /// [1 or n, channels, h, w]
+    /// Embedded hint, [1 or n, channels, h, w].
     embedded: Tensor,
     scale: f64,
     window: Window,
-    /// Range of its sites among those of the run.
+    /// Range of the net's sites among those of the run.
     sites: Range<usize>,
 }
 
 impl<'m> Controlled<'m> {
-    /// Adds `controls` to a model. Hints are read here, once.
+    /// Adds `controls` to a model. Hints are embedded once, in this call.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a scale that is not finite, a window outside its range or a hint outside 0..=1;
-    /// [`Error::Shape`] for a hint of other channels or sides that are no multiples of 8; [`Error::Config`] for a
-    /// ControlNet of another model.
+    /// - [`Error::Parameter`] for a scale that is not finite, a window outside its range or a hint outside 0..=1.
+    /// - [`Error::Shape`] for a hint with other channels, or with sides that are no multiples of 8.
+    /// - [`Error::Config`] for a ControlNet of another model.
     pub fn new(model: &'m Model, controls: &[Control<'m>]) -> Result<Self> {
         Self::sized(model, controls, None)
     }
 
-    /// As [`Controlled::new`], with pictures brought to a size.
+    /// Adds `controls` as [`Controlled::new`] does, with pictures resized to `size`.
     pub(crate) fn sized(model: &'m Model, controls: &[Control<'m>], size: Option<Size>) -> Result<Self> {
         let mut sites = model.sites().to_vec();
         let acting = controls.iter().enumerate().map(|(number, control)| {
@@ -324,7 +329,7 @@ impl<'m> Controlled<'m> {
             window.check()?;
             fits(net.config(), model, "the ControlNet")?;
             let hint = control.hint(size)?;
-            // Row by row, so that an image's hint is the same whatever it is batched with.
+            // Row by row, so that an image's embedded hint does not depend on its batch.
             let rows = (0..hint.size4()?.0).map(|row| net.embed(&hint.f_narrow(0, row, 1)?));
             let embedded = Tensor::f_cat(&rows.collect::<Result<Vec<_>>>()?, 0)?;
             let begin = sites.len();
@@ -340,19 +345,19 @@ impl<'m> Controlled<'m> {
         Ok(Self { model, acting, guess: None, sites })
     }
 
-    /// Lets all nets guess what their hints show; off by default. A ControlNet that pools (`global_pool_conditions`)
-    /// goes without `Uncond` in any case, and its residuals are not weighed.
+    /// Enables guess mode for all nets; off by default. A ControlNet that pools (`global_pool_conditions`) always skips
+    /// `Uncond`, and its residuals keep full weight.
     pub const fn guess(mut self, guess: Guess) -> Self {
         self.guess = Some(guess);
         self
     }
 
-    /// The model.
+    /// Returns the plain model.
     pub const fn model(&self) -> &'m Model {
         self.model
     }
 
-    /// What all nets that act at this step add up to; `None` if none does.
+    /// Returns the sum of the residuals of all nets that act at this step; `None` if none acts.
     fn residuals(
         &self,
         step: &Step,
@@ -373,12 +378,13 @@ impl<'m> Controlled<'m> {
 }
 
 impl Acting<'_> {
-    /// Does it act at this step?
+    /// Returns true if the net acts at this step.
     fn active(&self, step: &Step) -> bool {
         self.scale != 0.0 && self.window.contains(step)
     }
 
-    /// What it adds, in rows as the inputs are stacked; `None` if it acts on none of them.
+    /// Returns the net's residuals, with rows in the order of the stacked inputs; `None` if the net acts on none of
+    /// them.
     fn residuals(
         &self,
         guess: Option<Guess>,
@@ -405,7 +411,7 @@ impl Acting<'_> {
             let timestep_cond = optional(timestep_cond)?;
             Ok(AddedConditions { text_embeds, time_ids, timestep_cond, ..AddedConditions::default() })
         });
-        // Beside the latent an inpainting model sees what a ControlNet does not.
+        // An inpainting model's input has channels beside the latent, which a ControlNet does not read.
         let sample = cut(&given.sample)?.f_narrow(1, 0, self.net.config().unet.in_channels)?;
         let hints = embedded.f_repeat([with.len() as i64, 1, 1, 1])?;
         let own = sites.get(self.sites.clone()).unwrap_or_default();
@@ -432,7 +438,7 @@ impl Acting<'_> {
         weighed.map(Some)
     }
 
-    /// The embedded hints of `n` images, [n, channels, h, w]: which of the run's they are, `images` says.
+    /// Returns the embedded hints of `n` images, [n, channels, h, w]. `images` is their range among the run's images.
     fn embedded(&self, n: i64, images: Option<Range<i64>>) -> Result<Tensor> {
         let rows = self.embedded.size4()?.0;
         Ok(match images {
@@ -448,12 +454,12 @@ impl Acting<'_> {
 }
 
 impl Model {
-    /// Loads a ControlNet for this model, in its kind and on its device: a diffusers folder, or a file in diffusers' or
-    /// the original layout (`control_model.…`, alone or beside a model).
+    /// Loads a ControlNet for this model, in the model's kind and on its device. The source is a diffusers folder, or a
+    /// file in diffusers' or the original layout (`control_model.…`, alone or beside a model).
     ///
     /// # Errors
-    /// As [`Model::load`]; [`Error::Config`] if it belongs to another model, [`Error::Malformed`] for something else
-    /// than a ControlNet, such as a T2I adapter or a ControlNet union.
+    /// The errors of [`Model::load`]; [`Error::Config`] if the net belongs to another model; [`Error::Malformed`] for a
+    /// file other than a ControlNet, such as a T2I adapter or a ControlNet union.
     pub fn controlnet(&self, source: &Source) -> Result<ControlNet> {
         const PART: &str = "controlnet";
         let _no_grad = tch::no_grad_guard();
@@ -472,7 +478,7 @@ impl Model {
     }
 }
 
-/// Does a ControlNet belong to a model? `file` is for messages.
+/// Checks that a ControlNet belongs to a model. `file` is for messages.
 fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     let (net, unet) = (&config.unet, &model.unet_config);
     let misfit = |field: &str, value: String, expected: String| {

@@ -1,4 +1,4 @@
-//! [`Identity`]: which model made a picture.
+//! [`Identity`]: the model that made a picture.
 
 use super::Model;
 use crate::error::{Error, Result};
@@ -7,31 +7,36 @@ use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use tch::{Device, Kind, Tensor};
 
-/// Which model made a picture, as far as a file can say.
+/// The model that made a picture, as far as a file can identify it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Identity {
-    /// What its source is called: a file or folder without the place where it lies, a repository.
+    /// Name of the model's source: a file or folder name without its path, or a repository.
     pub name: String,
-    /// The same for the same weights (of text encoders, UNet and VAE, LoRAs included), their kinds, words that were learned,
-    /// scheduler and ways to read prompts and to decode, wherever they were loaded from: 16 hexadecimal digits. An image encoder
-    /// from elsewhere counts by its source's name.
+    /// Fingerprint of 16 hexadecimal digits. Models have equal fingerprints, regardless of where they were loaded from,
+    /// if these properties are equal:
+    /// - the weights of text encoders, UNet and VAE, LoRAs included, and their kinds
+    /// - learned words
+    /// - the scheduler
+    /// - the settings for reading prompts and decoding
+    ///
+    /// An image encoder loaded from elsewhere counts by its source's name.
     pub fingerprint: String,
-    /// Where it ran.
+    /// Device the model ran on.
     pub device: String,
-    /// What it computed in.
+    /// Kind of number the model computed in.
     pub kind: String,
 }
 
-/// Values of each tensor that go into a fingerprint, evenly spaced: training and LoRAs change all values of a tensor a little,
-/// and reading every one of a large model takes seconds.
+/// Number of evenly spaced values of each tensor that go into a fingerprint. Training and LoRAs change all values of a
+/// tensor a little, and reading every value of a large model takes seconds.
 const SAMPLES: i64 = 16;
 
 impl Model {
-    /// Which model it is. The first call takes some milliseconds.
+    /// Returns the identity of the model. The first call takes some milliseconds.
     ///
     /// # Errors
-    /// Those of libtorch.
+    /// The errors of libtorch.
     pub fn identity(&self) -> Result<Identity> {
         let fingerprint = match self.fingerprint.get() {
             Some(known) => known.clone(),
@@ -44,7 +49,7 @@ impl Model {
         Ok(Identity { name: self.name.clone(), fingerprint, device, kind })
     }
 
-    /// The fingerprint.
+    /// Computes the fingerprint.
     fn weighed(&self) -> Result<String> {
         let _no_grad = tch::no_grad_guard();
         let mut hash = Sha256::new();
@@ -64,16 +69,17 @@ impl Model {
         let scheduler = serde_json::to_string(&self.scheduler)
             .map_err(|error| Error::Malformed { file: "scheduler".into(), problem: error.to_string() })?;
         hash.update(format!("{scheduler} {}", self.reading));
-        // Other shapes of the same tensors, another scale of latents, another end of texts.
+        // The configurations also change pictures: the arrangement of the same tensors, the scale of latents, the end
+        // of texts.
         hash.update(format!("{:?} {:?} {}", self.unet_config, self.vae.config(), self.text_encoders.configured()));
         Ok(hex(&hash.finalize(), 8))
     }
 }
 
-/// The first bytes in hexadecimal digits.
+/// Formats the first `count` bytes in hexadecimal digits.
 pub(crate) fn hex(bytes: &[u8], count: usize) -> String {
     bytes.iter().take(count).fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // strings do not fail
+        let _ = write!(text, "{byte:02x}"); // writing to a string does not fail
         text
     })
 }

@@ -1,4 +1,4 @@
-//! [`LoadOptions`]: how a checkpoint is loaded.
+//! [`LoadOptions`]: the options for loading a checkpoint.
 
 use super::precision::Precision;
 use crate::diffusion::Prediction;
@@ -7,7 +7,7 @@ use crate::text::TextOptions;
 use crate::weights::{ModelFamily, Source};
 use tch::Device;
 
-/// How a checkpoint is loaded.
+/// Options for loading a checkpoint.
 ///
 /// ```
 /// use impasto::{LoadOptions, Model, Source};
@@ -19,42 +19,45 @@ use tch::Device;
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoadOptions {
-    /// Where it runs. Default: the CPU.
+    /// Device the model runs on. Default: the CPU.
     pub device: Device,
-    /// What the network computes in.
+    /// Precision in which the network computes.
     pub precision: Precision,
-    /// What the VAE computes in. `None`: f32 for an SDXL model in f16 whose VAE's configuration asks for it (`force_upcast`), as in
-    /// diffusers, else as the others.
+    /// Precision in which the VAE computes. `None`: f32 for an SDXL model in f16 whose VAE's configuration asks for it
+    /// (`force_upcast`), as in diffusers; otherwise the network's precision.
     pub vae_precision: Option<Precision>,
-    /// Another VAE: a file, a model's folder or a VAE's own. A tiny one (TAESD) decodes in a fraction of the time.
+    /// VAE to use instead of the checkpoint's: a file, a model's folder or a VAE's own folder. A tiny one (TAESD)
+    /// decodes in a fraction of the time.
     pub vae: Option<Source>,
-    /// Encodes and decodes large pictures in tiles, to save memory. Default: those that would take more than 3 GiB;
-    /// [`Tiling::whole`] and [`Tiling::new`] force either.
+    /// Tiling of large pictures while encoding and decoding, to save memory. By default, pictures that would need more
+    /// than 3 GiB are tiled; [`Tiling::whole`] and [`Tiling::new`] force either.
     pub tiling: Tiling,
-    /// Another text encoder, likewise.
+    /// Text encoder to use instead of the checkpoint's: a file, a model's folder or an encoder's own folder.
     pub text_encoder: Option<Source>,
-    /// Another second text encoder (SDXL), likewise.
+    /// Second text encoder (SDXL) to use instead of the checkpoint's, given like the first.
     pub text_encoder_2: Option<Source>,
     /// CLIP's vision tower, if the checkpoint has none: a folder of an image encoder or of a whole CLIP, such as
-    /// openai/clip-vit-large-patch14 for SD 1.x. It is read when a picture is first shown to it.
+    /// openai/clip-vit-large-patch14 for SD 1.x. The tower is loaded when it is first used.
     pub image_encoder: Option<Source>,
-    /// What the network's output means, if the checkpoint does not say or says it wrongly.
+    /// Prediction type of the network, if the checkpoint does not state it or states it wrongly.
     pub prediction: Option<Prediction>,
-    /// Was it trained to the level of pure noise? `None`: as the checkpoint says.
+    /// True if the model was trained with zero terminal SNR, up to pure noise. `None`: as the checkpoint says.
     pub zero_snr: Option<bool>,
-    /// What a single file is, if its tensors do not tell.
+    /// Model family of a single file, if its tensors do not determine the family.
     pub family: Option<ModelFamily>,
-    /// A tiny autoencoder (TAESD) that shows pictures while they are made: a folder or a file. Without one, previews are a linear
+    /// Tiny autoencoder (TAESD) for previews during a run: a folder or a file. Without one, previews are a linear
     /// approximation (`Preview::pictures`).
     pub preview: Option<Source>,
-    /// Which weights of a folder, such as `fp16`; `None`: plain ones, else any. They are converted anyway.
+    /// Variant of a folder's weights, such as `fp16`; `None`: the plain weights, else any. Weights of every variant are
+    /// converted to the precision of their network.
     pub variant: Option<String>,
-    /// The moving averages of a single file's UNet, if it has them, instead of its weights.
+    /// Uses the moving averages of a single file's UNet, if present, instead of its weights.
     pub averages: bool,
-    /// Copies the weights into memory instead of mapping their files. Writing into a mapped file changes pictures silently, and
-    /// shortening it ends the process; set this where another program may do either while the model is used. Default: false.
+    /// Copies the weights into memory instead of mapping their files. Writing to a mapped file changes pictures
+    /// silently, and shortening it ends the process. Set this field if another program may do either while the model is
+    /// used. Default: false.
     pub in_memory: bool,
-    /// How prompts are read: markup, length, emphasis, clip skip.
+    /// Options for reading prompts: markup, length, emphasis, clip skip.
     pub text: TextOptions,
 }
 

@@ -1,4 +1,4 @@
-//! [`Model`]: a loaded checkpoint, as a sampler and a guidance see it.
+//! [`Model`]: a loaded checkpoint, as used by samplers and guidance methods.
 
 mod adapt;
 mod autoencoder;
@@ -42,7 +42,7 @@ use tch::{Device, Kind, Tensor};
 use text_encoders::TextEncoders;
 use vision::VisionTower;
 
-/// What a checkpoint wants unless the user says otherwise.
+/// Default request settings of a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Defaults {
@@ -54,27 +54,28 @@ pub struct Defaults {
     pub guidance_scale: f64,
 }
 
-/// `impasto.json` beside `model_index.json`; every field is optional.
+/// The contents of `impasto.json`, a file beside `model_index.json`; every field is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct OwnDefaults {
     width: Option<u32>,
     height: Option<u32>,
     guidance_scale: Option<f64>,
-    /// Do the vision tower's patches stand beside the text encoder's state of a text's last word, not beside its end as OpenCLIP's do?
+    /// True if the vision tower's patch tokens are aligned with the text encoder's state of a text's last word. False
+    /// if they are aligned with the end token, as in OpenCLIP.
     patches_are_words: bool,
 }
 
-/// `model_index.json`, as far as it matters.
+/// The fields of `model_index.json` that are used.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct ModelIndex {
     force_zeros_for_empty_prompt: Option<bool>,
 }
 
-/// A loaded checkpoint: text encoder, UNet and VAE. Immutable; runs borrow it.
+/// A loaded checkpoint: text encoder, UNet and VAE. A model is immutable; runs borrow it.
 ///
-/// It is what the loop is made of, by hand:
+/// This example writes the sampling loop by hand:
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -95,18 +96,19 @@ struct ModelIndex {
 /// ```
 #[derive(Debug)]
 pub struct Model {
-    /// What its source is called.
+    /// Name of the model's source.
     name: String,
     text_encoders: TextEncoders,
     vision: VisionTower,
     unet: UNet,
     unet_config: UnetConfig,
-    /// What reads sketches and references, in a model that colors the ones like the others. Such a model reads no words.
+    /// Encoders of sketches and references, in a model that colors sketches in the colors of a reference. The UNet of
+    /// such a model reads no words.
     colorizer: Option<Colorizer>,
-    /// Whether patches stand beside words, as [`OwnDefaults`] says.
+    /// Value of [`OwnDefaults::patches_are_words`].
     patches_are_words: bool,
     vae: Autoencoder,
-    /// The tensors of the networks, by part: to change some and share the others.
+    /// Tensors of the networks, by part. LoRAs and learned words change some of them; the others are shared.
     parts: Parts,
     scheduler: SchedulerConfig,
     table: TrainingSchedule,
@@ -115,19 +117,20 @@ pub struct Model {
     kind: Kind,
     vae_kind: Kind,
     notes: Vec<String>,
-    /// How it reads prompts and pictures and decodes, in words: what pictures depend on beside the weights.
+    /// Settings for reading prompts and pictures and for decoding, as text: pictures depend on them beside the weights.
     reading: String,
     /// [`Identity::fingerprint`], cached at the first call.
     fingerprint: OnceCell<String>,
-    /// Shows pictures while they are made.
+    /// Decoder of previews during a run.
     preview: Option<Taesd>,
-    /// The colors of its latents, cached at the first call.
+    /// Colors of the model's latents, cached at the first call.
     latent_colors: OnceCell<LatentColors>,
-    /// Latents of flat pictures that were asked for; a color force asks for the same one at every run.
+    /// Cached latents of flat pictures; a color force needs the same one in every run.
     flats: RefCell<HashMap<(Rgb, Grid), Tensor>>,
 }
 
-/// Flat latents that are kept: more than a run has, few enough for a service that meets every color and size.
+/// Largest number of cached flat latents: more than a run needs, and a bound for a service that gets every color and
+/// size.
 const FLATS: usize = 64;
 const SCHEDULER: &str = "scheduler/scheduler_config.json";
 
@@ -135,17 +138,18 @@ impl Model {
     /// Loads a checkpoint on the CPU.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], [`Error::Malformed`], [`Error::Config`] for what is not supported, [`Error::Weights`]
-    /// with every tensor that is missing or misshapen.
+    /// [`Error::MissingFile`], [`Error::Malformed`], [`Error::Config`] for an unsupported configuration,
+    /// [`Error::Weights`] with every tensor that is missing or has the wrong shape.
     pub fn load(source: &Source) -> Result<Self> {
         Self::load_with(source, LoadOptions::default())
     }
 
-    /// Loads a checkpoint as `options` say. Files are mapped and converted tensor by tensor; on a CPU, tensors that are
-    /// in their kind already stay in their file, which must not be changed meanwhile ([`LoadOptions::in_memory`] copies them).
+    /// Loads a checkpoint with `options`. Files are mapped and converted tensor by tensor. On a CPU, tensors that
+    /// already have the right kind stay in their file, which must not change meanwhile ([`LoadOptions::in_memory`]
+    /// copies them).
     ///
     /// # Errors
-    /// As [`Model::load`]; [`Error::Parameter`] for a kind that cannot compute there.
+    /// The errors of [`Model::load`]; [`Error::Parameter`] for a kind that the device does not support.
     pub fn load_with(source: &Source, options: LoadOptions) -> Result<Self> {
         let device = options.device;
         precision::check_device(device)?;
@@ -157,7 +161,7 @@ impl Model {
         let main = Checkpoint::open(source, reading)?;
         let unet_config = configured(&main, "unet", UnetConfig::from_json)?;
         let xl = unet_config.addition_embed_type.is_some();
-        // A part that comes from elsewhere is read as one of the same family.
+        // A part loaded from elsewhere is read as one of the same family.
         let usual = if xl { ModelFamily::Sdxl } else { ModelFamily::Sd1 };
         let width = unet_config.cross_attention_dim.level(0).and_then(ModelFamily::of_context);
         let family = options.family.or(main.family()).or(width.filter(|family| family.is_xl() == xl)).unwrap_or(usual);
@@ -186,15 +190,15 @@ impl Model {
         let index: ModelIndex = main.json("model_index.json")?.unwrap_or_default();
         let base = match main.family() {
             Some(family) => family == ModelFamily::Sdxl,
-            None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // and not the refiner
+            None => xl && (text_encoder.is_some() || main.has("text_encoder/config.json")?), // not the refiner
         };
         let colorizer = Colorizer::load(&main, &unet_config, (kind, device), &mut parts, &mut notes)?;
         let mut text_encoders = TextEncoders::new(xl, index.force_zeros_for_empty_prompt.unwrap_or(base), options.text);
         for (part, other) in [("text_encoder", &text_encoder), ("text_encoder_2", &text_encoder_2)] {
             let place = other.as_ref().unwrap_or(&main);
-            // SDXL has both, its refiner the second, the others the first.
+            // SDXL has both encoders, its refiner only the second, other models only the first.
             let wanted = if part == "text_encoder" { base || !xl } else { xl };
-            // Colorizers come without one.
+            // Colorizers may come without a text encoder.
             let wanted = wanted && (colorizer.is_none() || place.has(&format!("{part}/config.json"))?);
             if wanted {
                 let w = text_encoders.load(part, place, &main, kind, device)?;
@@ -208,8 +212,8 @@ impl Model {
         parts.insert("unet".into(), w.handed_out());
         let place = vae.as_ref().unwrap_or(&main);
         let vae_config = configured(place, "vae", AutoencoderConfig::from_json)?;
-        // SDXL's VAE leaves the range of f16, which bf16 does not. Every folder says `force_upcast` by default; diffusers heeds
-        // it for SDXL alone.
+        // SDXL's VAE exceeds the range of f16, but not that of bf16. Every folder sets `force_upcast` by default;
+        // diffusers applies it to SDXL only.
         let vae_kind = match options.vae_precision {
             Some(precision) => precision.on(device, "vae_precision")?,
             None if kind == Kind::Half && xl && vae_config.overflows() => Kind::Float,
@@ -239,14 +243,14 @@ impl Model {
         if let Some(zero_snr) = options.zero_snr {
             scheduler.rescale_betas_zero_snr = zero_snr;
             if zero_snr {
-                scheduler.timestep_spacing = Some("trailing".into()); // others never visit that level
+                scheduler.timestep_spacing = Some("trailing".into()); // other spacings never reach pure noise
             }
         }
         let table = scheduler.training_schedule()?;
         let own: OwnDefaults = main.json("impasto.json")?.unwrap_or_default();
         let side = |index| {
             let cells = unet_config.sample_size.as_ref().and_then(|size| size.level(index)).unwrap_or(64);
-            u32::try_from(cells * vae.config().factor()).unwrap_or(u32::MAX) // refused when a picture is asked for
+            u32::try_from(cells * vae.config().factor()).unwrap_or(u32::MAX) // requests refuse such a size
         };
         let defaults = Defaults {
             width: own.width.unwrap_or_else(|| side(1)),
@@ -256,7 +260,7 @@ impl Model {
         let tiling = (options.tiling != Tiling::default()).then_some(options.tiling);
         let mut reading = format!("{:?} {tiling:?}", options.text);
         if let Some(tower) = &options.image_encoder {
-            reading += &format!(" {}", tower.name()); // its weights may never be read
+            reading += &format!(" {}", tower.name()); // the tower's weights may never be loaded
         }
         let preview = options.preview.as_ref().map(|source| {
             let w = open_taesd(source, vae_config.latent_channels(), kind, device, in_memory)?;
@@ -291,59 +295,61 @@ impl Model {
         })
     }
 
-    /// The noise levels the model was trained on.
+    /// Returns the noise levels that the model was trained on.
     pub const fn training_schedule(&self) -> &TrainingSchedule {
         &self.table
     }
 
-    /// `scheduler_config.json`, or what Stable Diffusion uses without one.
+    /// Returns the contents of `scheduler_config.json`, or Stable Diffusion's usual values without that file.
     pub const fn scheduler(&self) -> &SchedulerConfig {
         &self.scheduler
     }
 
-    /// What the network's output means.
+    /// Returns the prediction type of the network.
     pub const fn prediction(&self) -> Prediction {
         self.scheduler.prediction_type
     }
 
-    /// The network, to evaluate it by hand: with a timestep for each row, say, or with gradients.
+    /// Returns the network, for direct evaluation, such as with a timestep for each row, or with gradients.
     pub const fn unet(&self) -> &UNet {
         &self.unet
     }
 
-    /// How prompts are read.
+    /// Returns the options for reading prompts.
     pub(crate) const fn text_options(&self) -> TextOptions {
         self.text_encoders.options()
     }
 
-    /// What the checkpoint wants unless the user says otherwise.
+    /// Returns the default request settings of the checkpoint.
     pub const fn defaults(&self) -> Defaults {
         self.defaults
     }
 
-    /// Does the network embed its guidance scale (LCM), so that it needs no negative branch?
+    /// Returns true if the network embeds its guidance scale (LCM), and so needs no negative branch.
     pub const fn embeds_guidance(&self) -> bool {
         self.unet_config.time_cond_proj_dim.is_some()
     }
 
-    /// Does it color sketches like reference pictures, by [`Colorize`](crate::methods::Colorize)? Such a model reads no words.
+    /// Returns true if the model colors sketches in the colors of reference pictures, with
+    /// [`Colorize`](crate::methods::Colorize). The UNet of such a model reads no words.
     pub const fn colorizes(&self) -> bool {
         self.colorizer.is_some()
     }
 
-    /// Does it paint into pictures, seeing mask and picture beside the latent ([`Conditioning::concat`])?
+    /// Returns true for an inpainting model, which reads mask and picture beside the latent ([`Conditioning::concat`]).
     pub fn inpaints(&self) -> bool {
         self.unet_config.in_channels > self.vae.config().latent_channels()
     }
 
-    /// Is it told about sizes and quality (`MicroConditioning`), as SDXL and its refiner are?
+    /// Returns true if the network reads sizes and quality (`MicroConditioning`), as SDXL and its refiner do.
     pub(crate) const fn reads_micro_conditioning(&self) -> bool {
         self.unet_config.addition_embed_type.is_some()
     }
 
-    /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device: a diffusers
-    /// folder, or a file with both halves in either layout. (To decode with it in place of the VAE, name it in
-    /// [`LoadOptions::vae`].) That of SD 1.x and 2.x and that of SDXL look alike; the wrong one gives odd colors.
+    /// Loads a tiny autoencoder for previews of this model's latents, in its kind and on its device. The source is a
+    /// diffusers folder, or a file with both halves in either layout. To decode with a tiny autoencoder instead of the
+    /// VAE, set [`LoadOptions::vae`]. The tiny autoencoders of SD 1.x and 2.x and of SDXL have the same shape; the
+    /// wrong one gives odd colors.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -365,39 +371,39 @@ impl Model {
     /// ```
     ///
     /// # Errors
-    /// As [`Model::load`]; [`Error::Config`] for another number of latent channels than the model's.
+    /// The errors of [`Model::load`]; [`Error::Config`] if the number of latent channels differs from the model's.
     pub fn taesd(&self, source: &Source) -> Result<Taesd> {
         let _no_grad = tch::no_grad_guard();
         Ok(open_taesd(source, self.vae.config().latent_channels(), self.kind, self.device, false)?.0)
     }
 
-    /// The tiny autoencoder that it was loaded with for previews.
+    /// Returns the tiny autoencoder that the model was loaded with for previews.
     pub(crate) const fn preview_decoder(&self) -> Option<&Taesd> {
         self.preview.as_ref()
     }
 
-    /// The colors of its latents, which are looked for once.
+    /// Returns the colors of the model's latents, which are fitted once.
     pub(crate) fn latent_colors(&self) -> Result<&LatentColors> {
         if self.latent_colors.get().is_none() {
             let _no_grad = tch::no_grad_guard();
-            let _ = self.latent_colors.set(LatentColors::fit(self, 3, 32)?); // it was empty
+            let _ = self.latent_colors.set(LatentColors::fit(self, 3, 32)?); // the cell was empty
         }
         let missing = || Error::parameter("latent colors", "missing", "none; this is a fault of impasto");
         self.latent_colors.get().ok_or_else(missing)
     }
 
-    /// The tensors of a network under diffusers' names, as they compute: `unet`, `vae`, `text_encoder`,
-    /// `text_encoder_2`.
+    /// Returns the tensors of a network under diffusers' names, in the kind they compute in: `unet`, `vae`,
+    /// `text_encoder`, `text_encoder_2`.
     pub fn tensors(&self, part: &str) -> Option<&Tensors> {
         self.parts.get(part)
     }
 
-    /// What is to be told of a picture of `grid`'s size that is decoded in tiles.
+    /// Returns a note about a picture of `grid`'s size that is decoded in tiles; `None` if it is decoded whole.
     pub(crate) fn tiles_told(&self, grid: Grid) -> Option<String> {
         self.vae.tiles_told(grid.h, grid.w)
     }
 
-    /// Doubts about a prompt, in sentences: the words that the embedded model does not know.
+    /// Returns a warning with the words of a prompt that the embedded model does not know.
     pub(crate) fn doubts_of(&self, prompt: &str) -> Result<Option<String>> {
         const SHOWN: usize = 8;
         if self.name != Source::Embedded.name() {
@@ -418,13 +424,13 @@ impl Model {
         )))
     }
 
-    /// What was noticed while loading, in sentences.
+    /// Returns remarks from loading, in sentences.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 }
 
-/// Opens a tiny autoencoder for latents of so many channels; also the weights that it is made of.
+/// Opens a tiny autoencoder for latents of `channels` channels; also returns its weights.
 fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_memory: bool) -> Result<(Taesd, Weights)> {
     let reading = Reading { family: Some(ModelFamily::Sd1), in_memory, ..Reading::default() };
     let checkpoint = Checkpoint::open(source, reading)?;
@@ -441,7 +447,7 @@ fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_mem
     Ok((Taesd::new(&w, &config)?, w))
 }
 
-/// Do the parts belong together, and is what they make a text-to-image model?
+/// Checks that the parts fit together and form a text-to-image model, or a colorizer.
 fn fits(
     unet: &UnetConfig,
     channels: i64,
@@ -481,7 +487,7 @@ fn fits(
     Ok(())
 }
 
-/// How many numbers about sizes a UNet wants beside the pooled text: 6, the refiner's 5.
+/// Returns how many size numbers a UNet reads beside the pooled text: 6, or 5 for the refiner.
 fn size_numbers(unet: &UnetConfig, text: &TextEncoders) -> Option<i64> {
     let sinusoids = unet.projection_class_embeddings_input_dim? - text.pooled_width()?;
     let each = unet.addition_time_embed_dim?;
@@ -535,7 +541,7 @@ impl Codec for Model {
 
     fn prompt_pair(&self, first: &str, second: &str) -> Result<Prompt> {
         if self.colorizer.is_some() {
-            return Ok(Prompt::new(first, Vec::new(), 0)); // its words name parts of the reference, which is not known here
+            return Ok(Prompt::new(first, Vec::new(), 0)); // its words name parts of a reference that is unknown here
         }
         self.text_encoders.prompt([first, second])
     }
@@ -543,7 +549,8 @@ impl Codec for Model {
     fn text_pair(&self, first: &str, second: &str) -> Result<Conditioning> {
         let _no_grad = tch::no_grad_guard();
         if self.colorizer.is_some() {
-            // No words are read, and there is no reference yet; however many tokens of zeros, attention to them comes to the same.
+            // The UNet reads no words, and there is no reference yet. Attention to zero tokens gives the same result
+            // for any number of them.
             let width = self.unet_config.cross_attention_dim.level(0).unwrap_or_default();
             return Ok(Conditioning::new(Tensor::f_zeros([1, 1, width], (Kind::Float, self.device))?));
         }

@@ -1,9 +1,9 @@
-//! [`Precision`]: what a model computes in.
+//! [`Precision`]: the kind of number a model computes in.
 
 use crate::error::{Error, Result};
 use tch::{Device, Kind};
 
-/// What a model computes in, whatever its files hold.
+/// The kind of number a model computes in, independent of the kind in its files.
 ///
 /// ```
 /// use impasto::{Pipeline, Precision};
@@ -13,13 +13,14 @@ use tch::{Device, Kind};
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
-    /// f16 on CUDA, f32 elsewhere: a seed's picture is the same on every CPU, but for rounding.
+    /// Uses f16 on CUDA, f32 elsewhere. A seed gives the same picture on every CPU, except for rounding.
     #[default]
     Reproducible,
-    /// The fastest that the device computes in: as `Reproducible`, but bf16 on CPUs that have it (AVX-512 BF16 on x86-64, BF16 on
-    /// AArch64). Pictures differ a little from those in f32 (`docs/performance.md`), so they differ from one CPU to another.
+    /// Uses the fastest kind of the device: as `Reproducible`, but bf16 on CPUs that have it (AVX-512 BF16 on x86-64,
+    /// BF16 on AArch64). Pictures differ a little from those in f32 (`docs/performance.md`), so they differ from one
+    /// CPU to another.
     Fastest,
-    /// This kind: `Float`, `BFloat16`, or on GPUs `Half`.
+    /// Uses a given kind: `Float`, `BFloat16`, or on GPUs `Half`.
     Kind(Kind),
 }
 
@@ -30,7 +31,7 @@ impl From<Kind> for Precision {
 }
 
 impl Precision {
-    /// The kind on `device`. `name` is the option's.
+    /// Returns the kind to use on `device`. `name` is the option's name, for messages.
     pub(super) fn on(self, device: Device, name: &'static str) -> Result<Kind> {
         match self {
             Self::Reproducible | Self::Fastest if device.is_cuda() => Ok(Kind::Half),
@@ -46,10 +47,10 @@ impl Precision {
     }
 }
 
-/// Is the device there?
+/// Checks that the device is available.
 ///
 /// # Errors
-/// [`Error::Parameter`] with what this libtorch has instead.
+/// [`Error::Parameter`] with the devices that this libtorch has instead.
 pub(super) fn check_device(device: Device) -> Result<()> {
     let missing = |expected: &'static str| Err(Error::parameter("device", format!("{device:?}"), expected));
     match device {
@@ -70,7 +71,7 @@ pub(super) fn check_device(device: Device) -> Result<()> {
     }
 }
 
-/// Does this machine's processor compute in bf16? Others convert back and forth.
+/// Returns true if this machine's processor computes in bf16. Other processors convert back and forth.
 pub(super) fn cpu_has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16");

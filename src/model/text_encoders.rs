@@ -1,4 +1,4 @@
-//! The text encoders of a model, each with its tokenizer, and what they make of a prompt together.
+//! The text encoders of a model with their tokenizers, and the joint encoding of prompts.
 
 use super::configured::configured;
 use crate::conditioning::{Conditioning, one_encoder};
@@ -13,11 +13,11 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug)]
 pub(super) struct TextEncoders {
     encoders: Vec<TextEncoder>,
-    /// Is the last layer but one read, without its norm, and the whole text pooled beside it?
+    /// True for SDXL: the second-to-last layer is read without the final norm, together with the pooled text.
     xl: bool,
-    /// Is an empty prompt nothing at all, rather than what the encoders make of it?
+    /// True if an empty prompt becomes zeros instead of the encoders' output.
     zero_if_empty: bool,
-    /// How prompts are read.
+    /// Options for reading prompts.
     options: TextOptions,
 }
 
@@ -30,7 +30,7 @@ pub(super) struct TextEncoder {
 }
 
 impl TextEncoders {
-    /// What else than weights says how a prompt is read, for a fingerprint.
+    /// Returns the settings beside the weights that determine how a prompt is read, for a fingerprint.
     pub(super) fn configured(&self) -> String {
         let of = |TextEncoder { tokenizer, tower, .. }: &TextEncoder| {
             format!("{:?} {} {}", tower.config(), tokenizer.end(), tokenizer.pad())
@@ -39,17 +39,17 @@ impl TextEncoders {
         format!("{} {}", self.zero_if_empty, each.join(" "))
     }
 
-    /// None yet.
+    /// Creates an empty set of encoders.
     pub(super) const fn new(xl: bool, zero_if_empty: bool, options: TextOptions) -> Self {
         Self { encoders: Vec::new(), xl, zero_if_empty, options }
     }
 
-    /// How prompts are read.
+    /// Returns the options for reading prompts.
     pub(super) const fn options(&self) -> TextOptions {
         self.options
     }
 
-    /// Adds the encoder `part` from `place`, and its tokenizer from there or from `main`.
+    /// Loads the encoder `part` from `place`, and its tokenizer from `place` or else from `main`.
     pub(super) fn load(
         &mut self,
         part: &str,
@@ -60,7 +60,7 @@ impl TextEncoders {
     ) -> Result<Weights> {
         let mut config = configured(place, part, ClipTextConfig::from_json)?;
         if part == "text_encoder" {
-            // Only the second one's projection is ever read.
+            // Only the second encoder's projection is ever read.
             config.architectures = vec!["CLIPTextModel".into()];
         }
         let folder = if part.ends_with('2') { "tokenizer_2" } else { "tokenizer" };
@@ -69,7 +69,8 @@ impl TextEncoders {
             other => other?,
         };
         if config.eos_token_id == 2 {
-            // Old files say 2 and mean the largest token. That is the end token until words are learned, whose rows come after it.
+            // Old files say 2 but mean the largest token. The largest token is the end token until learned words append
+            // rows.
             config.eos_token_id = tokenizer.end();
         }
         let w = place.weights(part, kind, device)?;
@@ -78,28 +79,29 @@ impl TextEncoders {
         Ok(w)
     }
 
-    /// The same with other encoders, made of these.
+    /// Builds a set in which `change` replaces each encoder.
     pub(super) fn map(&self, change: impl FnMut(&TextEncoder) -> Result<TextEncoder>) -> Result<Self> {
         Ok(Self { encoders: self.encoders.iter().map(change).collect::<Result<_>>()?, ..*self })
     }
 
-    /// The width of each one's states.
+    /// Returns the width of each encoder's states.
     pub(super) fn widths(&self) -> Vec<i64> {
         self.encoders.iter().map(|encoder| encoder.tower.config().hidden_size).collect()
     }
 
-    /// Width of the context.
+    /// Returns the width of the context.
     pub(super) fn width(&self) -> i64 {
         self.widths().iter().sum()
     }
 
-    /// Width of the pooled text, where there is one.
+    /// Returns the width of the pooled text, if any.
     pub(super) fn pooled_width(&self) -> Option<i64> {
         let config = self.encoders.last()?.tower.config();
         (self.xl && config.projects()).then_some(config.projection_dim)
     }
 
-    /// The texts with the places of their encoder's tokens. Where both are the same, so are the places.
+    /// Returns the texts with the positions of their encoder's tokens. For equal texts one encoder's positions serve
+    /// both.
     pub(super) fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
@@ -110,8 +112,8 @@ impl TextEncoders {
         }
     }
 
-    /// The words of a text that are no token of the first encoder, in lower case: it reads their letters. Numbers are read digit by
-    /// digit anyway.
+    /// Returns the words of a text, in lower case, that the first encoder has no token for and reads letter by letter.
+    /// Numbers are not returned, as the encoder always reads them digit by digit.
     pub(super) fn spelled(&self, text: &str) -> Result<Vec<String>> {
         let Some(encoder) = self.encoders.first() else { return Ok(Vec::new()) };
         let mut spelled = Vec::new();
@@ -125,7 +127,7 @@ impl TextEncoders {
         Ok(spelled)
     }
 
-    /// Are there as many layers as the options skip?
+    /// Checks that every encoder has as many layers as the options skip.
     pub(super) fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
         match (self.options.clip_skip, layers) {
@@ -136,8 +138,8 @@ impl TextEncoders {
         }
     }
 
-    /// What they make of a text each, [1, 77 · chunks, width]. The states stand side by side; the pooled text is the first
-    /// chunk's.
+    /// Encodes one text per encoder to a context, [1, 77 · chunks, width]. The encoders' states are concatenated along
+    /// the width; the pooled text comes from the last encoder's first chunk.
     pub(super) fn encode(&self, texts: [&str; 2], device: Device) -> Result<Conditioning> {
         if let ([_], [first, second]) = (self.encoders.as_slice(), texts)
             && first != second
@@ -170,14 +172,14 @@ impl TextEncoders {
         Ok(conditioning)
     }
 
-    /// The first encoder's state of a text's last word as a unit vector, [width] f32.
+    /// Returns the encoder's state of a text's last word as a unit vector, [width] f32.
     pub(super) fn last_word(&self, text: &str, device: Device) -> Result<Tensor> {
         let last = self.prompt([text, text])?.content().last().map(|span| span.end - 1).ok_or(Error::EmptyPhrase)?;
         let state = self.encode([text, text], device)?.context.f_select(0, 0)?.f_select(0, last)?;
         Ok(state.f_div(&state.f_norm()?)?)
     }
 
-    /// The state of the first encoder's end token after a whole text, normed, [width] f32; `None`: there is no encoder.
+    /// Returns the first encoder's normed state at the end token of a text, [width] f32; `None` without an encoder.
     pub(super) fn pooled(&self, text: &str, device: Device) -> Result<Option<Tensor>> {
         let Some(encoder) = self.encoders.first() else { return Ok(None) };
         let ids = encoder.chunks(text, self.options)?.ids.into_iter().next().unwrap_or_default();
@@ -186,13 +188,13 @@ impl TextEncoders {
         Ok(Some(pooled.f_select(0, 0)?.f_to_kind(Kind::Float)?))
     }
 
-    /// The states that a UNet reads of chunks, [chunks, 77, width], and the first one's text as one vector, f32.
+    /// Returns the states of chunks that a UNet reads, [chunks, 77, width], and the first chunk's pooled text, f32.
     fn states(&self, encoder: &TextEncoder, ids: &[Vec<i64>], device: Device) -> Result<(Tensor, Option<Tensor>)> {
         let ids = Tensor::f_from_slice(&ids.concat())?.f_view([ids.len() as i64, -1])?;
         let states = encoder.tower.forward(&ids.f_to_device(device)?)?;
         let pooled = states.text_embeds.as_ref();
         let pooled = pooled.map(|pooled| pooled.f_narrow(0, 0, 1)?.f_to_kind(Kind::Float)).transpose()?;
-        // SDXL was trained on the last layer but one, without the norm after the last.
+        // SDXL was trained on the second-to-last layer, without the norm after the last.
         let skipped = self.options.clip_skip.filter(|skip| *skip > 1).map_or(usize::from(self.xl), |skip| skip - 1);
         let read = match states.before_last(skipped) {
             Some(state) if self.xl => state.shallow_clone(),
@@ -209,7 +211,7 @@ impl TextEncoder {
     }
 }
 
-/// The tokenizer in `folder`: `tokenizer.json`, else vocabulary and merges.
+/// Reads the tokenizer in `folder`: `tokenizer.json`, else vocabulary and merges.
 pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokenizer> {
     if let Some(json) = checkpoint.read(&format!("{folder}/tokenizer.json"))? {
         return Tokenizer::from_json(&json);

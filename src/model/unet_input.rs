@@ -1,4 +1,4 @@
-//! What a network is given for the inputs of a step, and what it predicts of that.
+//! Inputs of the network at a step, and its predictions from them.
 
 use super::{Model, size_numbers};
 use crate::attention::Tap;
@@ -12,12 +12,13 @@ use crate::nn::time::Sinusoids;
 use crate::step::Step;
 use tch::{Device, Kind, Tensor};
 
-/// What the network reads for some inputs, stacked.
+/// Stacked network inputs of several branches.
 #[derive(Debug)]
 pub(super) struct UnetInput {
-    /// The latents in sigma space, f32.
+    /// Latents in sigma space, f32.
     pub x: Tensor,
-    /// How many of the rows are different: the first ones, which go round where all inputs share a latent.
+    /// Number of distinct latent rows, which come first. The batch repeats them cyclically when all inputs share one
+    /// latent.
     pub distinct: i64,
     pub sample: Tensor,
     pub timestep: Tensor,
@@ -26,7 +27,7 @@ pub(super) struct UnetInput {
 }
 
 impl Model {
-    /// What the network reads for some inputs.
+    /// Stacks the network's inputs.
     pub(super) fn given(&self, step: &Step, inputs: &[Input<'_>]) -> Result<UnetInput> {
         let latents: Vec<&Tensor> = inputs.iter().map(|input| input.x).collect();
         if let Some([first, other]) = latents.windows(2).find_map(|pair| match pair {
@@ -40,7 +41,8 @@ impl Model {
         let (context, sample) = (self.contexts(inputs)?.f_to_kind(self.kind)?, self.sample(&x, inputs, step)?);
         let timestep = Tensor::f_from_slice(&[step.timestep as f32])?.f_to_device(self.device)?;
         let mut added = self.added(inputs)?;
-        // Whatever else the network is told may differ from input to input, and of latents with gradients each has its own.
+        // Rows are shared only if nothing but the prompt differs. Other conditions may differ by input, and latents
+        // with gradients need rows of their own.
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let (features, same) = features(inputs)?;
         if self.colorizes() && features.is_empty() {
@@ -57,7 +59,7 @@ impl Model {
         Ok(UnetInput { x, distinct, sample, timestep, context, added })
     }
 
-    /// What the network predicts of that.
+    /// Evaluates the network on stacked inputs.
     pub(super) fn predictions(
         &self,
         step: &Step,
@@ -73,7 +75,7 @@ impl Model {
         Ok(Predictions::new(step, inputs, each).of(self.prediction()))
     }
 
-    /// The contexts of all inputs, [rows, tokens, width].
+    /// Stacks the contexts of all inputs, [rows, tokens, width].
     fn contexts(&self, inputs: &[Input<'_>]) -> Result<Tensor> {
         let mut all: Vec<Tensor> = Vec::with_capacity(inputs.len());
         for input in inputs {
@@ -95,9 +97,10 @@ impl Model {
         Ok(Tensor::f_cat(&all, 0)?)
     }
 
-    /// What the network reads of latents in sigma space: variance-preserving, and what an inpainting model sees beside.
+    /// Scales latents from sigma space to the network's variance-preserving input, and appends an inpainting model's
+    /// extra channels.
     fn sample(&self, x: &Tensor, inputs: &[Input<'_>], step: &Step) -> Result<Tensor> {
-        // Casts are here and nowhere else.
+        // Latents are cast only here.
         let sample = x.f_mul_scalar(Prediction::input_scale(step.sigma))?.f_to_kind(self.kind)?;
         if !self.inpaints() {
             return Ok(sample);
@@ -106,7 +109,7 @@ impl Model {
         Ok(Tensor::f_cat(&[sample, beside.f_to_device(self.device)?.f_to_kind(self.kind)?], 1)?)
     }
 
-    /// What LCM and SDXL are told beside the prompt.
+    /// Computes the conditions that LCM and SDXL read beside the prompt.
     fn added(&self, inputs: &[Input<'_>]) -> Result<Option<AddedConditions>> {
         let timestep_cond = match self.unet_config.time_cond_proj_dim {
             Some(width) => Some(guidances(inputs, width)?),
@@ -134,8 +137,8 @@ impl Model {
     }
 }
 
-/// The features of sketches for all inputs, and whether they are the same for each, so that their rows go round. Rows are made for all
-/// inputs otherwise.
+/// Returns the sketch features of all inputs, and true if all inputs share them. Shared rows are repeated cyclically;
+/// otherwise each input has rows of its own.
 fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
     let each: Vec<&[Tensor]> = inputs.iter().map(|input| &*input.conditioning.features).collect();
     let some = each.iter().copied().max_by_key(|features| features.len()).unwrap_or_default();
@@ -156,13 +159,13 @@ fn features(inputs: &[Input<'_>]) -> Result<(Vec<Tensor>, bool)> {
     Ok((all.collect::<Result<_>>()?, false))
 }
 
-/// Are these one tensor in memory, seen more than once?
+/// Returns true if the tensors are one in memory.
 fn one(tensors: &[&Tensor]) -> bool {
     let same = |a: &Tensor, b: &Tensor| (a.data_ptr(), a.size(), a.stride()) == (b.data_ptr(), b.size(), b.stride());
     tensors.windows(2).all(|pair| matches!(pair, [a, b] if same(a, b)))
 }
 
-/// What each row is told of its guidance, [rows, width].
+/// Computes the embedding of each row's guidance scale, [rows, width].
 fn guidances(inputs: &[Input<'_>], width: i64) -> Result<Tensor> {
     let mut told = Vec::new();
     for Input { x, conditioning, .. } in inputs {
@@ -172,7 +175,7 @@ fn guidances(inputs: &[Input<'_>], width: i64) -> Result<Tensor> {
     Sinusoids::new(width, true, 1.0, Device::Cpu)?.of(&Tensor::f_from_slice(&told)?)
 }
 
-/// A tensor of every input's conditioning, a row for each image.
+/// Stacks one tensor of every input's conditioning, with a row for each image.
 fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> Option<&Tensor>) -> Result<Tensor> {
     let mut all = Vec::with_capacity(inputs.len());
     for Input { branch, x, conditioning } in inputs {
@@ -200,7 +203,7 @@ mod tests {
     use tch::Device;
 
     #[test]
-    fn branches_are_one_up_to_the_prompt_where_nothing_else_tells_them_apart() -> Result<()> {
+    fn branches_with_one_latent_share_rows() -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let model = Model::load(&Source::embedded())?;
         let words = [model.text("")?, model.text("1girl, red hair")?];
@@ -222,7 +225,8 @@ mod tests {
         Ok(())
     }
 
-    /// Wants one phase of the picture's attention to itself in one branch; adds to what it may change, and keeps what it may read.
+    /// A hook that asks for one phase of self-attention in one branch. The hook changes tensors that are mutable, and
+    /// keeps tensors that are read-only.
     struct Adds(Interest, Vec<Tensor>);
 
     impl CrossAttentionHook for Adds {
@@ -258,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn hooks_of_one_branch_leave_the_other_alone_where_both_are_one() -> Result<()> {
+    fn hooks_on_shared_rows_affect_their_branch_only() -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let model = Model::load(&Source::embedded())?;
         let words = [model.text("")?, model.text("1girl, red hair")?];

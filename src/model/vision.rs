@@ -1,4 +1,4 @@
-//! The vision tower beside a model's text encoder, loaded when a picture is first shown to it.
+//! The vision tower beside a model's text encoder, loaded when it is first used.
 
 use super::configured::configured;
 use crate::error::{Error, Result};
@@ -10,32 +10,32 @@ use std::cell::OnceCell;
 use tch::{Device, Kind, Tensor};
 
 const PART: &str = "image_encoder";
-/// Where preprocessors are in models and beside a tower alone.
+/// Paths of the preprocessor's configuration, in a model and beside a tower alone.
 const PROCESSORS: [&str; 2] = ["feature_extractor/preprocessor_config.json", "image_encoder/preprocessor_config.json"];
 const TEXTS: [&str; 2] = ["text_encoder", "text_encoder_2"];
 const PROJECTION: &str = "text_projection.weight";
 
-/// Where the vision tower is, and the tower once it has been wanted: most pictures are made without.
+/// The vision tower and its source. The tower is loaded on first use, since most pictures are made without it.
 #[derive(Debug)]
 pub(super) struct VisionTower {
     place: Place,
-    /// Where the model's text encoders are, in order.
+    /// Sources of the model's text encoders, in order.
     texts: [Place; 2],
     kind: Kind,
     device: Device,
     loaded: OnceCell<Loaded>,
 }
 
-/// A source, and how it is read.
+/// A source with its reading options.
 pub(super) type Place = (Source, Reading);
 
 #[derive(Debug)]
 struct Loaded {
-    /// How messages call its configuration.
+    /// Name of the tower's configuration, for messages.
     file: String,
     tower: ClipVision,
     processor: ClipImageProcessor,
-    /// The text encoder's projection, where the tower's checkpoint or the model's has it.
+    /// Projection of the text encoder, if the tower's checkpoint or the model's has one.
     text_projection: Option<Tensor>,
 }
 
@@ -44,12 +44,12 @@ impl VisionTower {
         Self { place, texts, kind, device, loaded: OnceCell::new() }
     }
 
-    /// The same for another model of the same source.
+    /// Creates an unloaded tower for another model of the same source.
     pub(super) fn again(&self) -> Self {
         Self::new(self.place.clone(), self.texts.clone(), self.kind, self.device)
     }
 
-    /// What it makes of a picture, for text encoders of these widths.
+    /// Encodes a picture, for text encoders of these widths.
     pub(super) fn see(&self, picture: &Raster, view: View, widths: &[i64]) -> Result<Vision> {
         let Loaded { file, tower, processor, text_projection } = self.loaded()?;
         let width = tower.config().projection_dim;
@@ -73,7 +73,8 @@ impl VisionTower {
         Ok(vision)
     }
 
-    /// The matrix that takes the text encoder's states to the space of the tokens, [projection_dim, width] f32, if a checkpoint has it.
+    /// Returns the projection of the text encoder's states into the space of the tokens, [projection_dim, width] f32,
+    /// if a checkpoint has it.
     pub(super) fn text_projection(&self) -> Result<Option<Tensor>> {
         Ok(self.loaded()?.text_projection.as_ref().map(Tensor::shallow_clone))
     }
@@ -103,8 +104,8 @@ impl VisionTower {
         Ok(Loaded { file: checkpoint.name("image_encoder/config.json"), tower, processor, text_projection })
     }
 
-    /// A whole CLIP has it beside the tower, a model in the text encoder of the tower's width; a tower alone has none, and
-    /// then it is the model's.
+    /// Finds the text projection. A whole CLIP has the projection beside the tower, a model in the text encoder of the
+    /// tower's width. A tower alone has none; then the model's own text encoders are searched.
     fn find_text_projection(&self, checkpoint: &Checkpoint, width: i64) -> Result<Option<Tensor>> {
         let of = |checkpoint: &Checkpoint, part: &str| match checkpoint.weights(part, self.kind, self.device) {
             Ok(w) => projection(&w, width),
@@ -124,7 +125,7 @@ impl VisionTower {
     }
 }
 
-/// The projection of texts of the width of their states among some weights, f32.
+/// Returns a square text projection of the given width from some weights, f32; `None` if there is none.
 fn projection(w: &Weights, width: i64) -> Result<Option<Tensor>> {
     let found = w.optional(PROJECTION, &[width, width])?.filter(|_| w.report().misshapen.is_empty());
     Ok(found.map(|found| found.f_to_kind(Kind::Float)).transpose()?)

@@ -1,19 +1,19 @@
-//! Low-rank changes of an attention site's projections, which act for one part of a picture.
+//! Low-rank changes to an attention site's projections, for one part of a picture.
 
 use super::layers::Linear;
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::Tensor;
 
-/// What is added to queries, keys and values: up(down(x)) beside each projection.
+/// Low-rank layers for queries, keys and values: up(down(x)) is added to each projection.
 ///
 /// Source: the split adapters of ColorizeDiffusion v1.5.
 #[derive(Debug)]
 pub(super) struct Adapter([[Linear; 2]; 3]);
 
 impl Adapter {
-    /// Pulls the adapter that is called `part` from an attention site's weights; `None` if they have none. Its ranks are those of the
-    /// weights.
+    /// Finds the adapter called `part` in an attention site's weights; `None` if there is none. The shapes of the
+    /// weights determine the ranks.
     pub(super) fn find(w: &Weights, part: &str, channels: i64, context: i64) -> Result<Option<Self>> {
         let pair = |projection: &str, inputs: i64| -> Result<Option<[Linear; 2]>> {
             let at = |half: &str| w.at(projection).at(format!("lora_{half}_{part}"));
@@ -25,7 +25,7 @@ impl Adapter {
         Ok(Some(Self([q, k, v])))
     }
 
-    /// Queries, keys and values of what each is made of.
+    /// Computes queries, keys and values from the inputs `of`: each plain projection plus the adapter's change.
     pub(super) fn projected(&self, plain: [&Linear; 3], of: [&Tensor; 3]) -> Result<[Tensor; 3]> {
         let changed = |plain: &Linear, [down, up]: &[Linear; 2], x: &Tensor| -> Result<Tensor> {
             Ok(plain.forward(x)?.f_add_(&up.forward(&down.forward(x)?)?)?)

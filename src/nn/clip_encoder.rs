@@ -1,4 +1,4 @@
-//! The transformer that CLIP's text and vision towers have in common.
+//! The transformer that CLIP's text and vision towers share.
 
 use super::layers::{LayerNorm, Linear, attention};
 use crate::error::Result;
@@ -6,7 +6,7 @@ use crate::weights::Weights;
 use serde::Deserialize;
 use tch::Tensor;
 
-/// What lies between the two feed-forward layers.
+/// Activation between the two feed-forward layers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -26,7 +26,7 @@ impl Activation {
     }
 }
 
-/// What of a tower's configuration its encoder is made from.
+/// Settings of a tower that determine its encoder.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct EncoderConfig {
     pub width: i64,
@@ -37,24 +37,25 @@ pub(super) struct EncoderConfig {
     pub activation: Activation,
     /// Epsilon of the layer norms.
     pub eps: f64,
-    /// Does a token see only itself and those before it?
+    /// True if a token attends only to itself and to earlier tokens.
     pub causal: bool,
 }
 
-/// The layers of a tower, one after the other.
+/// The layers of a tower, which run in order.
 #[derive(Debug)]
 pub(super) struct Encoder {
     layers: Vec<Layer>,
 }
 
 impl Encoder {
-    /// Pulls `layers.0`, `layers.1` and so on from `w`.
+    /// Builds the layers from `layers.0`, `layers.1` and so on in `w`.
     pub(super) fn new(w: &Weights, config: EncoderConfig) -> Result<Self> {
         let layers = (0..config.layers).map(|i| Layer::new(&w.at("layers").at(i), config));
         Ok(Self { layers: layers.collect::<Result<_>>()? })
     }
 
-    /// `x` [b, tokens, width] → `x` and every layer's output, and the last of them once more.
+    /// Applies all layers to `x`, [b, tokens, width]. Returns `x` followed by every layer's output, and the last output
+    /// once more.
     pub(super) fn forward(&self, mut x: Tensor) -> Result<(Vec<Tensor>, Tensor)> {
         let mut states = vec![x.shallow_clone()];
         for layer in &self.layers {

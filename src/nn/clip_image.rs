@@ -1,4 +1,4 @@
-//! What CLIP's vision tower is shown of a picture: resized, cut to its middle, and normalized.
+//! Preparation of pictures for CLIP's vision tower: resizing, center crop and normalization.
 
 use super::config::{read, refused, sizes};
 use crate::color::Rgb;
@@ -13,10 +13,10 @@ use tch::{Device, Kind, Tensor};
 /// The largest side that a configuration may ask for, so that a picture of that size fits into memory.
 const LARGEST: u32 = 1 << 14;
 
-/// `feature_extractor/preprocessor_config.json`; the names and the defaults are those of transformers'
-/// `CLIPImageProcessor`. The steps are taken in the order of the fields.
+/// A preprocessor as `feature_extractor/preprocessor_config.json` describes it. The names and the defaults are those of
+/// transformers' `CLIPImageProcessor`; the steps run in the order of the fields.
 ///
-/// A transparent picture is shown on white there: open it with [`Raster::open_on`].
+/// transformers shows a transparent picture on white; [`Raster::open_on`] opens it in this way.
 ///
 /// ```
 /// use impasto::nn::ClipImageProcessor;
@@ -31,30 +31,30 @@ const LARGEST: u32 = 1 << 14;
 #[serde(default)]
 #[non_exhaustive]
 pub struct ClipImageProcessor {
-    /// Is the picture resized?
+    /// True if the picture is resized.
     pub do_resize: bool,
-    /// To what: an edge is the shorter one, and the longer one follows (rounded down).
+    /// Size after resizing. An edge is the shorter side; the longer side follows (rounded down).
     pub size: PictureSize,
-    /// How, in the file as Pillow's number.
+    /// Filter for resizing, stored in the file as Pillow's number.
     #[serde(deserialize_with = "filter")]
     pub resample: Filter,
-    /// Is it cut to its middle?
+    /// True if the picture is cropped to its center.
     pub do_center_crop: bool,
-    /// To what: an edge is both. Where the picture is smaller, black surrounds it.
+    /// Size of the crop. An edge stands for both sides. Black surrounds a picture that is smaller than the crop.
     pub crop_size: PictureSize,
-    /// Are its bytes scaled?
+    /// True if the bytes of the picture are scaled.
     pub do_rescale: bool,
-    /// By what.
+    /// Factor of the scaling.
     pub rescale_factor: f64,
-    /// Is each channel made (x − mean)/std?
+    /// True if each channel is normalized to (x − mean)/std.
     pub do_normalize: bool,
-    /// With these means of red, green and blue, in the scale of the step before.
+    /// Means of red, green and blue, in the scale of the previous step.
     pub image_mean: [f64; 3],
-    /// And these standard deviations.
+    /// Standard deviations of red, green and blue, in the same scale.
     pub image_std: [f64; 3],
 }
 
-/// A size as preprocessors give it: `224`, `{"shortest_edge": 224}` or `{"height": 224, "width": 224}`.
+/// A size in the notation of preprocessors: `224`, `{"shortest_edge": 224}` or `{"height": 224, "width": 224}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(from = "Written")]
 pub enum PictureSize {
@@ -86,7 +86,7 @@ impl From<Written> for PictureSize {
     }
 }
 
-/// Pillow's numbers of its filters.
+/// Parses Pillow's number of a filter.
 fn filter<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Filter, D::Error> {
     Ok(match u32::deserialize(deserializer)? {
         0 => Filter::Nearest,
@@ -117,10 +117,10 @@ impl Default for ClipImageProcessor {
 }
 
 impl ClipImageProcessor {
-    /// Parses `preprocessor_config.json`; `file` is for messages.
+    /// Parses the text of `preprocessor_config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form, [`Error::Config`] if a size is 0 or above 16384 or a
+    /// [`Error::Malformed`] if the text is not JSON of this form, [`Error::Config`] if a size is 0 or above 16384 or a
     /// standard deviation is 0.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let processor: Self = read(file, text, &[])?;
@@ -137,17 +137,17 @@ impl ClipImageProcessor {
         Ok(processor)
     }
 
-    /// A picture as [`ClipVision::forward`](super::ClipVision::forward) takes it: [1, 3, h, w], f32 on the CPU, h and w
-    /// those of the crop. Several of the same size go together with `Tensor::cat(.., 0)`.
+    /// Prepares a picture for [`ClipVision::forward`](super::ClipVision::forward): [1, 3, h, w], f32 on the CPU, with h
+    /// and w of the crop. `Tensor::cat(.., 0)` joins several pictures of the same size.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if the picture has no pixels, or so many along one side that the resized side cannot be
-    /// counted.
+    /// [`Error::Parameter`] if the picture has no pixels, or one side so long that the resized length overflows.
     pub fn pixels(&self, picture: &Raster) -> Result<Tensor> {
         self.numbers(&self.middle(picture)?)
     }
 
-    /// A picture of the tower's size, or a part of it, as numbers.
+    /// Converts a picture of the tower's size, or a part of it, to numbers that are scaled and normalized as
+    /// configured.
     fn numbers(&self, part: &Raster) -> Result<Tensor> {
         let (h, w) = (part.height().into(), part.width().into());
         let mut x = Tensor::f_from_data_size(part.bytes(), &[1, h, w, 3], Kind::Uint8)?
@@ -163,7 +163,7 @@ impl ClipImageProcessor {
         Ok(x)
     }
 
-    /// Each channel's mean taken away, divided by its deviation.
+    /// Subtracts each channel's mean and divides by the channel's standard deviation.
     fn normalized(&self, x: &Tensor) -> Result<Tensor> {
         let channels = |values: &[f64; 3]| -> Result<Tensor> {
             Ok(Tensor::f_from_slice(values)?.f_to_kind(x.kind())?.f_to_device(x.device())?.f_view([1, 3, 1, 1])?)
@@ -171,16 +171,16 @@ impl ClipImageProcessor {
         Ok(x.f_sub(&channels(&self.image_mean)?)?.f_div(&channels(&self.image_std)?)?)
     }
 
-    /// The defaults for a tower that sees pictures of `side` × `side` pixels.
+    /// Returns the defaults for a tower that reads pictures of `side` × `side` pixels.
     pub(crate) fn of_side(side: u32) -> Self {
         Self { size: PictureSize::Edge(side), crop_size: PictureSize::Edge(side), ..Self::default() }
     }
 
-    /// As [`pixels`](Self::pixels), with the picture made a square, and its bytes numbers, in another way than the
+    /// Prepares a picture as [`pixels`](Self::pixels) does, but with the crop and the range of `view` instead of the
     /// configuration's.
     ///
     /// # Errors
-    /// As [`pixels`](Self::pixels).
+    /// The errors of [`pixels`](Self::pixels).
     pub(crate) fn viewed(&self, picture: &Raster, view: View) -> Result<Tensor> {
         let mut processor = self.clone();
         if view.range == ClipRange::Upstream {
@@ -200,8 +200,9 @@ impl ClipImageProcessor {
         }
     }
 
-    /// Pictures squeezed to the tower's size by torch's antialiased bicubic filter between the middles of the corner pixels, then
-    /// normalized: [n, 3, h, w] in -1..=1 → [n, 3, s, s]. Values that the filter takes beyond the range are kept.
+    /// Squeezes pictures to the tower's size, then normalizes them: [n, 3, h, w] in -1..=1 → [n, 3, s, s]. The filter
+    /// is torch's antialiased bicubic one, between the middles of the corner pixels. Values that the filter takes
+    /// beyond the range are kept.
     ///
     /// # Errors
     /// [`Error::Shape`] for another shape.
@@ -222,7 +223,7 @@ impl ClipImageProcessor {
         self.normalized(&unit)
     }
 
-    /// All of the picture in the middle of what the tower sees, [1, 3, h, w], and zeros around it.
+    /// Prepares the whole picture, fitted into the tower's size and surrounded by zeros, [1, 3, h, w].
     fn padded(&self, picture: &Raster) -> Result<Tensor> {
         let (height, width) = self.crop_size.square();
         let (h, w) = (picture.height(), picture.width());
@@ -238,7 +239,7 @@ impl ClipImageProcessor {
         Ok(self.numbers(&whole)?.f_constant_pad_nd(bars)?)
     }
 
-    /// The picture resized and cut. What is cut off is not computed.
+    /// Resizes and crops the picture. Pixels outside of the crop are not computed.
     fn middle(&self, picture: &Raster) -> Result<Raster> {
         let (h, w) = (picture.height(), picture.width());
         let resized = if self.do_resize { self.size.with_ratio_of(h, w) } else { Some((h, w)) };
@@ -261,7 +262,7 @@ impl ClipImageProcessor {
 }
 
 impl PictureSize {
-    /// Rows and columns, where an edge is both.
+    /// Returns rows and columns; an edge stands for both.
     fn square(self) -> (u32, u32) {
         match self {
             Self::Edge(edge) => (edge, edge),
@@ -269,7 +270,8 @@ impl PictureSize {
         }
     }
 
-    /// Rows and columns, where an edge is the shorter side of a picture with the ratio h : w; `None` if there is none.
+    /// Returns rows and columns for a picture with the ratio h : w; an edge is the shorter side. `None` if the longer
+    /// side cannot be computed.
     fn with_ratio_of(self, h: u32, w: u32) -> Option<(u32, u32)> {
         let Self::Edge(edge) = self else { return Some(self.square()) };
         let long = (u64::from(edge) * u64::from(h.max(w))).checked_div(h.min(w).into())?;
@@ -278,13 +280,13 @@ impl PictureSize {
     }
 }
 
-/// The error for a picture that cannot be shown.
+/// The error for a picture that cannot be prepared.
 fn pixelless(h: u32, w: u32) -> Error {
     let expected = "a picture with pixels, and with sides that can be resized to the preprocessor's";
     Error::parameter("picture", format!("{h}×{w}"), expected)
 }
 
-/// Of `length` pixels the `wanted` ones in the middle, and how many are missing before them.
+/// Returns the `wanted` middle pixels out of `length`, and the number of pixels that are missing before them.
 fn middle(length: u32, wanted: u32) -> (Range<u32>, u32) {
     match length.checked_sub(wanted) {
         Some(rest) => (rest / 2..rest / 2 + wanted, 0),
@@ -300,14 +302,14 @@ mod tests {
         ClipImageProcessor::from_json("preprocessor_config.json", json).unwrap()
     }
 
-    /// `{"size": 4, "crop_size": ..}` and bytes as they are.
+    /// Returns a processor of size 4 with the given crop, which keeps bytes as they are.
     fn plain(crop_size: &str) -> ClipImageProcessor {
         processor(&format!(
             r#"{{ "size": {{ "shortest_edge": 4 }}, "crop_size": {crop_size}, "do_rescale": false, "do_normalize": false }}"#
         ))
     }
 
-    /// Red grows by 10 to the right, green by 10 downward.
+    /// A picture in which red grows by 10 to the right and green by 10 downward.
     fn slope(h: u32, w: u32) -> Raster {
         let mut picture = Raster::flat(Rgb(0, 0, 0), (w, h));
         for (x, y) in (0..h).flat_map(|y| (0..w).map(move |x| (x, y))) {
@@ -332,7 +334,7 @@ mod tests {
 
     #[test]
     fn the_middle_is_taken_and_half_a_pixel_goes_before() -> Result<()> {
-        // 4 × 9, of which columns 2 to 5: the left rest is rounded down.
+        // 4 × 9 pixels are cropped to columns 2 to 5: the left margin is rounded down.
         let pixels = plain("4").pixels(&slope(4, 9))?;
         assert_eq!(pixels.size(), [1, 3, 4, 4]);
         assert_eq!(Vec::<f32>::try_from(pixels.get(0).get(0).get(0))?, [20.0, 30.0, 40.0, 50.0]);
@@ -358,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_picture_becomes_a_square_in_three_ways_and_numbers_in_two() -> Result<()> {
+    fn crops_and_ranges_of_a_view_are_applied() -> Result<()> {
         // Red left, blue right, 8 × 32, for a tower of 8 × 8.
         let mut wide = Raster::flat(Rgb(0, 0, 255), (32, 8));
         wide.paste(&Raster::flat(Rgb(255, 0, 0), (8, 8)), 0, 0);
@@ -378,7 +380,7 @@ mod tests {
             let bars = Tensor::cat(&[padded.narrow(2, 0, 3), padded.narrow(2, 5, 3)], 2);
             assert_eq!(bars.abs().max().double_value(&[]), 0.0, "bars are 0 to the tower");
         }
-        // Neither square nor tower grows with the picture.
+        // The prepared size does not grow with the picture.
         for (h, w) in [(1, 1_000_000), (1_000_000, 1)] {
             let line = Raster::flat(Rgb(255, 255, 255), (w, h));
             let padded = processor.viewed(&line, View { crop: Crop::Pad, ..View::default() })?;

@@ -1,4 +1,4 @@
-//! CLIP's text tower: what a prompt looks like to the UNet.
+//! CLIP's text tower, which encodes prompts for the UNet.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
 use super::config::{Fixed, divides, in_file, layers, read, sizes};
@@ -8,7 +8,7 @@ use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// How errors call a configuration that came from no file.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "ClipTextConfig";
 
 /// A text encoder as `text_encoder/config.json` describes it; the names and the defaults are transformers'.
@@ -18,7 +18,7 @@ const NAME: &str = "ClipTextConfig";
 pub struct ClipTextConfig {
     /// `CLIPTextModel`, or `CLIPTextModelWithProjection` if the pooled state is projected.
     pub architectures: Vec<String>,
-    /// Number of tokens there are.
+    /// Size of the vocabulary, in tokens.
     pub vocab_size: i64,
     /// Width of the hidden states.
     pub hidden_size: i64,
@@ -26,17 +26,17 @@ pub struct ClipTextConfig {
     pub intermediate_size: i64,
     /// Width of the projected state.
     pub projection_dim: i64,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: i64,
-    /// Heads; divides the width.
+    /// Number of attention heads; divides the width.
     pub num_attention_heads: i64,
-    /// Longest sequence.
+    /// Longest sequence, in tokens.
     pub max_position_embeddings: i64,
     /// Activation of the feed-forward layers.
     pub hidden_act: Activation,
     /// Epsilon of the layer norms.
     pub layer_norm_eps: f64,
-    /// The end token, or 2 in files older than that field's meaning.
+    /// ID of the end token; 2 in files older than the present meaning of the field.
     pub eos_token_id: i64,
 }
 
@@ -65,18 +65,18 @@ const FIXED: &[Fixed] = &[
 ];
 
 impl ClipTextConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses the text of `config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
-    /// something that changes the result and is not implemented.
+    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
+    /// itself or asks for something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
 
-    /// Is the pooled state projected?
+    /// Returns true if the pooled state is projected.
     pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))
     }
@@ -103,21 +103,22 @@ impl ClipTextConfig {
     }
 }
 
-/// What the tower makes of tokens [b, t].
+/// States of the text tower for tokens [b, t].
 #[derive(Debug)]
 pub struct TextStates {
-    /// The embeddings and every layer's output, [b, t, width] each; the last is not normed yet.
+    /// The embeddings and every layer's output, [b, t, width] each, before the final norm.
     pub hidden_states: Vec<Tensor>,
-    /// The last of them after the final norm.
+    /// The last layer's output after the final norm.
     pub last_hidden_state: Tensor,
-    /// Its row at the end token, [b, width].
+    /// Row of `last_hidden_state` at the end token, [b, width].
     pub pooler_output: Tensor,
-    /// That row projected, [b, projection_dim], if the checkpoint has a projection.
+    /// Projection of `pooler_output`, [b, projection_dim], if the checkpoint has a projection.
     pub text_embeds: Option<Tensor>,
 }
 
 impl TextStates {
-    /// The output of the layer `skip` before the last, not normed; `None` if there are not as many.
+    /// Returns the output of the layer `skip` before the last, without the final norm; `None` if `skip` exceeds the
+    /// number of layers.
     pub fn before_last(&self, skip: usize) -> Option<&Tensor> {
         self.hidden_states.iter().rev().nth(skip)
     }
@@ -136,7 +137,7 @@ pub struct ClipText {
 }
 
 impl ClipText {
-    /// Pulls a text tower from `w`, its names beginning with `text_model.` or not.
+    /// Builds a text tower from the weights `w`. The prefix `text_model.` of their names is optional.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
@@ -161,15 +162,16 @@ impl ClipText {
         Ok(tower)
     }
 
-    /// What it was made from.
+    /// Returns the configuration of the network.
     pub fn config(&self) -> &ClipTextConfig {
         &self.config
     }
 
-    /// All states of tokens `ids`, i64 [b, t] with t up to `max_position_embeddings`. Each token sees those before it.
+    /// Computes all states of the tokens `ids`, i64 [b, t] with t up to `max_position_embeddings`. Each token attends
+    /// only to itself and to earlier tokens.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if one is not in the vocabulary.
+    /// [`Error::Shape`] if there are too many tokens, [`Error::Parameter`] if a token is not in the vocabulary.
     pub fn forward(&self, ids: &Tensor) -> Result<TextStates> {
         let ids = self.checked(ids)?;
         let positions = self.position_embedding.f_narrow(0, 0, ids.size2()?.1)?;
@@ -181,7 +183,8 @@ impl ClipText {
         Ok(TextStates { hidden_states, last_hidden_state, pooler_output, text_embeds })
     }
 
-    /// The final norm of any hidden state: with an earlier layer's, "clip skip".
+    /// Applies the final norm to any hidden state. An earlier layer's state with the final norm is known as "clip
+    /// skip".
     pub fn normed(&self, hidden_state: &Tensor) -> Result<Tensor> {
         self.final_layer_norm.forward(hidden_state)
     }
@@ -204,15 +207,16 @@ impl ClipText {
         Ok(ids.f_to_device(self.device)?.f_to_kind(Kind::Int64)?)
     }
 
-    /// The rows of `states` [b, t, width] at the first end token → [b, width].
+    /// Selects the rows of `states`, [b, t, width], at the first end token → [b, width].
     fn pooled(&self, ids: &Tensor, states: &Tensor) -> Result<Tensor> {
         let (b, t, width) = states.size3()?;
         let ends = match self.config.eos_token_id {
-            // Old files say 2 and mean the largest token, which the end token is.
+            // Old files say 2 and mean the largest ID in the row, which is that of the end token.
             2 => ids.f_eq_tensor(&ids.f_amax([1], true)?)?,
             end => ids.f_eq(end)?,
         };
-        // t, t − 1, … 1 where there is one: the first is the largest. Nowhere: the first position.
+        // End tokens get the values t, t − 1, … 1 by position, so the first one has the largest. A row without an end
+        // token uses its first position.
         let order = Tensor::f_arange(t, (Kind::Int64, self.device))?.f_neg()?.f_add_scalar(t)?;
         let first = ends.f_to_kind(Kind::Int64)?.f_mul(&order)?.f_argmax(1, false)?;
         Ok(states.f_gather(1, &first.f_view([b, 1, 1])?.f_expand([b, 1, width], false)?, false)?.f_squeeze_dim(1)?)

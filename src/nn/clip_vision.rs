@@ -1,4 +1,4 @@
-//! CLIP's vision tower: what a picture looks like beside texts.
+//! CLIP's vision tower, which embeds pictures in the same space as texts.
 
 use super::clip_encoder::{Activation, Encoder, EncoderConfig};
 use super::config::{Fixed, divides, in_file, layers, read, refused, sizes};
@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// How errors call a configuration that came from no file.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "ClipVisionConfig";
 
 /// An image encoder as `image_encoder/config.json` describes it; the names and the defaults are transformers'.
@@ -23,17 +23,17 @@ pub struct ClipVisionConfig {
     pub hidden_size: i64,
     /// Width of the feed-forward layers.
     pub intermediate_size: i64,
-    /// Width of the projected state, that of the text tower's.
+    /// Width of the projected state, equal to the text tower's.
     pub projection_dim: i64,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: i64,
-    /// Heads; divides the width.
+    /// Number of attention heads; divides the width.
     pub num_attention_heads: i64,
     /// Channels of a picture.
     pub num_channels: i64,
     /// Side of a picture, in pixels.
     pub image_size: i64,
-    /// Side of a patch, in pixels. Pixels that fill no patch, on the right and below, are not seen.
+    /// Side of a patch, in pixels. Pixels on the right and below that fill no patch are ignored.
     pub patch_size: i64,
     /// Activation of the feed-forward layers.
     pub hidden_act: Activation,
@@ -59,7 +59,7 @@ impl Default for ClipVisionConfig {
     }
 }
 
-/// A CLIP of both towers, as far as it matters here.
+/// The fields read here from the configuration of a CLIP with both towers.
 #[derive(Deserialize)]
 struct WholeClip {
     vision_config: Option<Map<String, Value>>,
@@ -78,11 +78,12 @@ const FIXED: &[Fixed] = &[
 ];
 
 impl ClipVisionConfig {
-    /// Parses `config.json`, that of a tower or of a whole CLIP (`vision_config`); `file` is for messages.
+    /// Parses the `config.json` of a tower or of a whole CLIP (`vision_config`); `file` names the text in error
+    /// messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
-    /// something that changes the result and is not implemented.
+    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
+    /// itself or asks for something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let whole: WholeClip = read(file, text, &[])?;
         let config: Self = match whole.vision_config {
@@ -97,12 +98,12 @@ impl ClipVisionConfig {
         Ok(config)
     }
 
-    /// Is the pooled state projected, whatever else the weights have?
+    /// Returns true if the configuration asks for a projected pooled state, independent of the weights.
     pub(crate) fn projects(&self) -> bool {
         self.architectures.iter().any(|name| name.ends_with("WithProjection"))
     }
 
-    /// How many patches a picture has.
+    /// Returns the number of patches of a picture.
     pub fn patches(&self) -> i64 {
         self.image_size.checked_div(self.patch_size).unwrap_or(0).saturating_pow(2)
     }
@@ -134,22 +135,22 @@ impl ClipVisionConfig {
     }
 }
 
-/// What the tower makes of pictures [b, 3, s, s], in their kind. A state's first row is that of the class token, which
-/// stands for the picture; one for each patch follows, row by row.
+/// States of the vision tower for pictures [b, 3, s, s], in the kind of the pictures. The first row of a state is the
+/// class token, which stands for the whole picture. One row for each patch follows, in row-major order.
 #[derive(Debug)]
 pub struct VisionStates {
-    /// The embeddings and every layer's output, [b, 1 + patches, width] each, none of them after the final norm.
+    /// The embeddings and every layer's output, [b, 1 + patches, width] each, before the final norm.
     pub hidden_states: Vec<Tensor>,
-    /// The last of them. Unlike the text tower's it is not normed, as transformers has it.
+    /// The last layer's output. As in transformers, this state lacks the final norm, unlike the text tower's.
     pub last_hidden_state: Tensor,
-    /// Its first row after the final norm, [b, width].
+    /// First row of `last_hidden_state` after the final norm, [b, width].
     pub pooler_output: Tensor,
-    /// That row projected, [b, projection_dim], if the checkpoint has a projection.
+    /// Projection of `pooler_output`, [b, projection_dim], if the checkpoint has a projection.
     pub image_embeds: Option<Tensor>,
 }
 
 impl VisionStates {
-    /// The output of the layer `skip` before the last; `None` if there are not as many.
+    /// Returns the output of the layer `skip` before the last; `None` if `skip` exceeds the number of layers.
     pub fn before_last(&self, skip: usize) -> Option<&Tensor> {
         self.hidden_states.iter().rev().nth(skip)
     }
@@ -187,7 +188,7 @@ pub struct ClipVision {
 }
 
 impl ClipVision {
-    /// Pulls a vision tower from `w`, its names beginning with `vision_model.` or not.
+    /// Builds a vision tower from the weights `w`. The prefix `vision_model.` of their names is optional.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
@@ -214,16 +215,17 @@ impl ClipVision {
         Ok(tower)
     }
 
-    /// What it was made from.
+    /// Returns the configuration of the network.
     pub fn config(&self) -> &ClipVisionConfig {
         &self.config
     }
 
-    /// All states of pictures, [b, 3, s, s] with s = `image_size`, as
-    /// [`ClipImageProcessor::pixels`](super::ClipImageProcessor::pixels) prepares them: normalized, not −1..=1.
+    /// Computes all states of pictures, [b, 3, s, s] with s = `image_size`.
+    /// [`ClipImageProcessor::pixels`](super::ClipImageProcessor::pixels) prepares such pictures: normalized, not
+    /// −1..=1.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they have other sizes.
+    /// [`Error::Shape`] if the pictures have another size.
     pub fn forward(&self, pixels: &Tensor) -> Result<VisionStates> {
         let (channels, side) = (self.config.num_channels, self.config.image_size);
         let b = match pixels.size().as_slice() {
@@ -250,14 +252,14 @@ impl ClipVision {
         })
     }
 
-    /// The final norm of hidden states, [.., width]: of the class token's row, the pooled state.
+    /// Applies the final norm to hidden states, [.., width]. The class token's row then becomes the pooled state.
     pub fn normed(&self, states: &Tensor) -> Result<Tensor> {
         let here = states.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
         Ok(self.post_layernorm.forward(&here)?.f_to_kind(states.kind())?)
     }
 
-    /// Normed states, [.., width] → [.., projection_dim], beside the texts; `None` if the checkpoint has no projection.
-    /// Of the whole last state normed it is one embedding for the picture and one for each patch.
+    /// Projects normed states into the space of the texts, [.., width] → [.., projection_dim]; `None` if the checkpoint
+    /// has no projection. The whole last state, normed, gives one embedding for the picture and one for each patch.
     pub fn projected(&self, normed: &Tensor) -> Result<Option<Tensor>> {
         let Some(projection) = &self.visual_projection else { return Ok(None) };
         let here = normed.f_to_device(self.options.1)?.f_to_kind(self.options.0)?;
@@ -292,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn every_patch_sees_every_other_and_the_edge_is_not_seen() -> Result<()> {
+    fn patches_see_each_other_and_ignore_the_edge() -> Result<()> {
         let tower = tower(Kind::Float)?;
         let changed = |y: i64, x: i64| -> Result<f64> {
             let other = picture(Kind::Float);
@@ -306,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_class_token_is_pooled_and_every_token_can_be_projected() -> Result<()> {
+    fn class_token_is_pooled_and_all_tokens_project() -> Result<()> {
         let tower = tower(Kind::Float)?;
         let states = tower.forward(&picture(Kind::Float))?;
         assert_eq!(states.hidden_states.len(), 3);
@@ -337,7 +339,7 @@ mod tests {
         let states = without.forward(&picture(Kind::Float))?;
         assert!(states.image_embeds.is_none() && without.projected(&states.pooler_output)?.is_none());
 
-        // The same tensors in a file, with and without their prefix, and a projection that the configuration leaves out.
+        // A file holds the same tensors, with and without the prefix, and a projection that the configuration omits.
         let nothing = Weights::new("nothing", [].into(), Kind::Float, Device::Cpu);
         let Err(Error::Weights(report)) = ClipVision::new(&nothing, &config()) else { panic!("nothing is there") };
         let random = Weights::random(3, Kind::Float, Device::Cpu);

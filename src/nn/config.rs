@@ -1,25 +1,26 @@
-//! Reading `config.json`: what is not implemented is refused by name, what does not matter is ignored.
+//! Parsing of `config.json`. Settings that are not implemented are refused by name; irrelevant fields are ignored.
 
 use crate::error::{Error, Result};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// A field that this crate implements for some values only, and those values as JSON. Missing and `null` are fine.
+/// A field that this crate implements for some values only, and those values as JSON. A missing field and `null` are
+/// also accepted.
 pub(super) type Fixed = (&'static str, &'static [&'static str]);
 
 /// One number for all levels of a network, or one for each.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum PerLevel {
-    /// The same everywhere.
+    /// One number for all levels.
     Same(i64),
-    /// From the largest grid to the smallest.
+    /// A number for each level, from the largest grid to the smallest.
     Each(Vec<i64>),
 }
 
 impl PerLevel {
-    /// The number of a level; `None` if the list is too short.
+    /// Returns the number of a level; `None` if the list is too short.
     pub(crate) fn level(&self, index: usize) -> Option<i64> {
         match self {
             Self::Same(value) => Some(*value),
@@ -28,7 +29,7 @@ impl PerLevel {
     }
 }
 
-/// Parses the configuration `text`; `file` is for messages.
+/// Parses the configuration `text`; `file` names the text in error messages.
 pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed]) -> Result<T> {
     let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
     let json: Value = serde_json::from_str(text).map_err(malformed)?;
@@ -50,12 +51,12 @@ pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed])
     serde_json::from_value(json).map_err(malformed)
 }
 
-/// A contradiction or an impossible value in a configuration.
+/// The error for a contradiction or an impossible value in a configuration.
 pub(super) fn refused(config: &str, field: &str, value: impl std::fmt::Debug, expected: impl Into<String>) -> Error {
     Error::Config { file: config.into(), field: field.into(), value: format!("{value:?}"), expected: expected.into() }
 }
 
-/// Every `value` must be in 1..=2²⁰, so that sizes made of them cannot overflow.
+/// Checks that every value is in 1..=2²⁰, so that products of sizes cannot overflow.
 pub(super) fn sizes(config: &str, field: &str, values: &[i64]) -> Result<()> {
     match values.iter().find(|&&value| !(1..=1 << 20).contains(&value)) {
         Some(value) => Err(refused(config, field, value, "expected a size of at least 1")),
@@ -63,14 +64,14 @@ pub(super) fn sizes(config: &str, field: &str, values: &[i64]) -> Result<()> {
     }
 }
 
-/// Largest number of layers or blocks of a network's level; published networks have 48 at most
-/// (OpenCLIP's bigG vision tower).
+/// Largest number of layers or blocks in a network's level. Published networks have 48 at most (OpenCLIP's bigG vision
+/// tower).
 const MOST_LAYERS: i64 = 256;
-/// Largest number of levels of a network; each one halves the grid, and published networks have 4 at most.
+/// Largest number of levels of a network. Each level halves the grid, and published networks have 4 at most.
 const MOST_LEVELS: usize = 16;
 
-/// Every `value` must be a number of layers, in 1..=256. Building a network takes time for each layer it asks for, whether or
-/// not the checkpoint has it.
+/// Checks that every value is a number of layers, in 1..=256. Building a network takes time for each layer of its
+/// configuration, even if the checkpoint lacks the layer.
 pub(super) fn layers(config: &str, field: &str, values: &[i64]) -> Result<()> {
     match values.iter().find(|&&value| !(1..=MOST_LAYERS).contains(&value)) {
         Some(value) => Err(refused(config, field, value, format!("expected 1 to {MOST_LAYERS} layers"))),
@@ -78,7 +79,7 @@ pub(super) fn layers(config: &str, field: &str, values: &[i64]) -> Result<()> {
     }
 }
 
-/// A list with an entry for each level must have 1..=16 of them.
+/// Checks that a list with an entry for each level has 1..=16 entries.
 pub(super) fn levels<T>(config: &str, field: &str, values: &[T]) -> Result<()> {
     match values.len() {
         1..=MOST_LEVELS => Ok(()),
@@ -86,7 +87,7 @@ pub(super) fn levels<T>(config: &str, field: &str, values: &[T]) -> Result<()> {
     }
 }
 
-/// `channels` must be a multiple of `parts` (heads, groups), the value of `field`.
+/// Checks that `channels` is a multiple of `parts` (heads, groups), the value of `field`.
 pub(super) fn divides(config: &str, field: &str, parts: i64, channels: i64) -> Result<()> {
     sizes(config, field, &[parts])?;
     match channels % parts {
@@ -95,7 +96,7 @@ pub(super) fn divides(config: &str, field: &str, parts: i64, channels: i64) -> R
     }
 }
 
-/// Names the file in an error that a configuration made without knowing it.
+/// Adds the file's name to an error of a configuration that was checked without the name.
 pub(super) fn in_file<T>(result: Result<T>, file: &str) -> Result<T> {
     result.map_err(|error| match error {
         Error::Config { field, value, expected, .. } => Error::Config { file: file.into(), field, value, expected },

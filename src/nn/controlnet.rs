@@ -1,4 +1,4 @@
-//! ControlNets: a copy of a UNet's contracting half that is shown a picture and tells the UNet what to add.
+//! ControlNets: copies of a UNet's contracting half that read a picture and compute residuals for the UNet.
 
 use super::config::{Fixed, in_file, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tch::{Device, Kind, Tensor};
 
-/// How errors call a configuration that came from no file.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "ControlNetConfig";
 
 /// A ControlNet as its `config.json` describes it; the names and the defaults are diffusers'.
@@ -21,16 +21,17 @@ const NAME: &str = "ControlNetConfig";
 #[serde(default)]
 #[non_exhaustive]
 pub struct ControlNetConfig {
-    /// What it shares with the UNet it was made from. `up_block_types` mirrors `down_block_types`, whatever it says.
+    /// Settings shared with the UNet that the ControlNet copies. Parsing replaces `up_block_types` by the mirror of
+    /// `down_block_types`.
     #[serde(flatten)]
     pub unet: UnetConfig,
-    /// Channels of the hint: 3 for pictures, others for layers beside each other (1 of edges and 4 of strokes).
+    /// Channels of the hint: 3 for pictures, other numbers for stacked layers (such as 1 of edges and 4 of strokes).
     pub conditioning_channels: i64,
     /// Channels of the hint's embedding at each size, from the picture's to the latent's.
     pub conditioning_embedding_out_channels: Vec<i64>,
-    /// `rgb`, or `bgr`: the hint's three channels are turned around first.
+    /// Channel order: `rgb`, or `bgr`, which reverses the hint's three channels first.
     pub controlnet_conditioning_channel_order: String,
-    /// Is each residual replaced by its mean over the picture?
+    /// True if each residual is replaced by its mean over the picture.
     pub global_pool_conditions: bool,
 }
 
@@ -46,15 +47,15 @@ impl Default for ControlNetConfig {
     }
 }
 
-/// Fields that change the result, beside the UNet's, and the values that are implemented.
+/// Field that changes the result, in addition to the UNet's, and its implemented values.
 const FIXED: Fixed = ("controlnet_conditioning_channel_order", &["\"rgb\"", "\"bgr\""]);
 
 impl ControlNetConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses the text of `config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
-    /// something that changes the result and is not implemented.
+    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
+    /// itself or asks for something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let fixed: Vec<Fixed> = UNET_FIXED.iter().copied().chain([FIXED]).collect();
         let mut config: Self = read(file, text, &fixed)?;
@@ -69,7 +70,7 @@ impl ControlNetConfig {
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself.
     pub fn to_json(&self) -> Result<String> {
-        /// What a UNet's configuration has and diffusers does not expect here.
+        /// Fields of a UNet's configuration that diffusers does not expect in a ControlNet's.
         const UNET_ALONE: [&str; 5] =
             ["center_input_sample", "out_channels", "sample_size", "time_cond_proj_dim", "up_block_types"];
         self.check()?;
@@ -81,7 +82,7 @@ impl ControlNetConfig {
         Ok(format!("{fields:#}\n"))
     }
 
-    /// Cells of a hint per cell of a latent, in each direction: 8 for Stable Diffusion.
+    /// Returns the pixels of a hint per latent cell, in each direction: 8 for Stable Diffusion.
     pub fn factor(&self) -> i64 {
         1 << self.conditioning_embedding_out_channels.len().saturating_sub(1).min(62)
     }
@@ -105,7 +106,7 @@ impl ControlNetConfig {
 
 /// diffusers' `ControlNetModel`, for SD 1.x, 2.x and SDXL and hints of any number of channels.
 ///
-/// It is evaluated before the UNet, on the same sample, timestep and context; what it puts out goes into
+/// The ControlNet runs before the UNet, on the same sample, timestep and context. Its output goes into
 /// [`AddedConditions::residuals`].
 ///
 /// Source: "Adding Conditional Control to Text-to-Image Diffusion Models" (arXiv 2302.05543).
@@ -121,7 +122,7 @@ pub struct ControlNet {
 }
 
 impl ControlNet {
-    /// Pulls a ControlNet from `w`.
+    /// Builds a ControlNet from the weights `w`.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
@@ -147,15 +148,20 @@ impl ControlNet {
         Ok(net)
     }
 
-    /// Weights to train a ControlNet from, f32: the contracting half of a UNet copied, a hint embedding at random that puts out
-    /// zeros, and output convolutions of zeros. Such a net changes no bit of what the UNet predicts.
+    /// Creates the initial f32 weights to train a ControlNet:
     ///
-    /// `unet` has the UNet's tensors under diffusers' names ([`Model::tensors`](crate::Model::tensors)); `seed` is that of the hint
-    /// embedding.
+    /// - the contracting half is a copy of the UNet's;
+    /// - the hint embedding is random, except for a last convolution of zeros;
+    /// - the output convolutions are zeros.
+    ///
+    /// Such a ControlNet changes no bit of the UNet's prediction.
+    ///
+    /// `unet` holds the UNet's tensors under diffusers' names ([`Model::tensors`](crate::Model::tensors)); `seed`
+    /// determines the hint embedding.
     ///
     /// # Errors
-    /// [`Error::Config`] if the configuration contradicts itself; [`Error::Parameter`] for a tensor that the UNet lacks or has in
-    /// another shape.
+    /// [`Error::Config`] if the configuration contradicts itself; [`Error::Parameter`] for a tensor that the UNet lacks
+    /// or has in another shape.
     pub fn from_unet(unet: &Tensors, config: &ControlNetConfig, seed: u64) -> Result<Tensors> {
         const EMBEDDING: &str = "controlnet_cond_embedding";
         let _no_grad = tch::no_grad_guard();
@@ -167,8 +173,8 @@ impl ControlNet {
             if zero.iter().any(|part| name.starts_with(part)) {
                 *x = x.f_zeros_like()?;
             } else if name.starts_with(EMBEDDING) {
-                // SiLU halves what is small. After seven of them a thin line would be a hundredth of itself, and it would
-                // take the training long to find it; twice the weights keep it at its size.
+                // SiLU halves small values. Seven of them would shrink a thin line to a hundredth, and training would
+                // take long to find the line. Doubled weights keep the line at its size.
                 *x = x.f_mul_scalar(2.0)?;
             } else {
                 let of = unet.get(name).filter(|of| of.size() == x.size()).ok_or_else(|| {
@@ -182,21 +188,22 @@ impl ControlNet {
         Ok(weights)
     }
 
-    /// What it was made from.
+    /// Returns the configuration of the network.
     pub const fn config(&self) -> &ControlNetConfig {
         &self.config
     }
 
-    /// Every attention site in the order in which they run.
+    /// Returns the attention sites in the order they run.
     pub fn sites(&self) -> &[AttentionSite] {
         &self.sites
     }
 
-    /// What the network makes of a hint, the same at every step: [b, conditioning_channels, 8h, 8w] in 0..=1 →
-    /// [b, channels, h, w] in this network's kind.
+    /// Embeds a hint, which is the same at every step: [b, conditioning_channels, 8h, 8w] in 0..=1 → [b, channels, h,
+    /// w] in this network's kind.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other channels, or sides that are no multiples of [`ControlNetConfig::factor`].
+    /// [`Error::Shape`] if the hint has other channels, or sides that are not multiples of
+    /// [`ControlNetConfig::factor`].
     pub fn embed(&self, hint: &Tensor) -> Result<Tensor> {
         let (channels, factor) = (self.config.conditioning_channels, self.config.factor());
         match hint.size().as_slice() {
@@ -211,12 +218,12 @@ impl ControlNet {
         self.controlnet_cond_embedding.forward(&hint)
     }
 
-    /// What to add to a UNet that is given the same `sample`, `timestep`, `context` and `added`; see
-    /// [`UNet::forward`](super::UNet::forward). `embedded` is what [`ControlNet::embed`] made of the hint, of one row
-    /// or as many as the sample's. The residuals have this network's kind. `tap` carries the hooks.
+    /// Computes the residuals for a UNet with the same `sample`, `timestep`, `context` and `added`; see
+    /// [`UNet::forward`](super::UNet::forward). `embedded` is the hint from [`ControlNet::embed`], with one row or as
+    /// many as the sample. The residuals have this network's kind. `tap` carries the hooks.
     ///
     /// # Errors
-    /// [`Error::Shape`] if one of them has another shape, [`Error::Parameter`] if the checkpoint needs `added`.
+    /// [`Error::Shape`] if a tensor has another shape, [`Error::Parameter`] if the checkpoint needs `added`.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -241,7 +248,7 @@ impl ControlNet {
     }
 }
 
-/// Convolutions from the hint's size to the latent's, a SiLU after each but the last.
+/// Convolutions from the hint's size to the latent's, with a SiLU after each one but the last.
 #[derive(Debug)]
 struct HintEmbedding {
     conv_in: Conv2d,
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_colors_and_pooling_are_the_configurations() -> Result<()> {
+    fn color_order_and_pooling_follow_the_configuration() -> Result<()> {
         let w = Weights::random(1, Kind::Float, Device::Cpu);
         let hint = Tensor::arange(3 * 96, (Kind::Float, Device::Cpu)).reshape([1, 3, 12, 8]) / 288.0;
         let rgb = SMALL.replace("\"conditioning_channels\": 5", "\"conditioning_channels\": 3");

@@ -1,10 +1,15 @@
-//! Which of libtorch's kernels computes a layer, chosen by shapes alone.
+//! Choice of the libtorch kernel that computes a layer, by shapes alone.
 //!
-//! For f32 on a CPU, libtorch multiplies matrices by MKL, which keeps AVX-512 to Intel's processors, and gives convolutions to oneDNN,
-//! which does not; and oneDNN's convolutions lay their weights out anew at every call. So a linear layer is oneDNN's too
-//! once it is large enough to pay for the call, and a convolution whose weights outweigh its picture is a linear layer over
-//! columns, which takes weights as they lie, in bf16 too. A small 1×1 convolution is MKL's product. See "Kernels" in `docs/performance.md` for the figures behind the numbers
-//! here. Everything else, and whatever gradients may flow through, is the plain operation.
+//! For f32 on a CPU, libtorch multiplies matrices with MKL, which uses AVX-512 only on Intel's processors. Convolutions
+//! go to oneDNN, which uses AVX-512 on other processors too, but rearranges the weights at every call. Therefore:
+//!
+//! - A linear layer goes to oneDNN once it is large enough to pay for the call.
+//! - A convolution whose weights outweigh its picture becomes a linear layer over columns, which takes weights as
+//!   stored, in bf16 too.
+//! - A small 1×1 convolution becomes MKL's product.
+//! - Everything else, and every layer that gradients may flow through, is the plain operation.
+//!
+//! See "Kernels" in `docs/performance.md` for the figures behind the numbers here.
 
 use crate::error::Result;
 use std::cell::OnceCell;
@@ -22,24 +27,26 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// 3×3, the size stays.
+    /// A 3×3 kernel that keeps the size.
     pub const SAME: Self = Self { kernel: 3, stride: 1, padding: 1 };
-    /// 3×3, halves the size, rounding up.
+    /// A 3×3 kernel that halves the size, rounding up.
     pub const HALVE: Self = Self { kernel: 3, stride: 2, padding: 1 };
-    /// 1×1, each cell by itself.
+    /// A 1×1 kernel, which processes each cell by itself.
     pub const CELL: Self = Self { kernel: 1, stride: 1, padding: 0 };
 }
 
-/// Products of a thread below which oneDNN's call costs more than it saves: threads share the saving, not the cost.
+/// Products per thread below which a call of oneDNN costs more than it saves. Threads share the saving, but not the
+/// cost of the call.
 const WORTH_A_CALL: i64 = 5 << 20;
-/// And of a linear layer, whose own operation costs less than a convolution's.
+/// Products per thread below which a linear layer does not pay for a call of oneDNN. The limit is higher because a
+/// linear layer's plain operation costs less than a convolution's.
 const WORTH_A_LINEAR_CALL: i64 = 8 << 20;
-/// Rows below which a product is a matter of reading the weights.
+/// Rows below which reading the weights dominates the cost of a product.
 const FEW_ROWS: i64 = 16;
-/// Cells below which four times as many outputs cost more than fewer products save.
+/// Cells below which four times as many outputs cost more than the saved products.
 const FEW_CELLS: i64 = 128;
 
-/// x·Wᵀ + b over the last axis.
+/// Computes x·Wᵀ + b over the last axis.
 pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (outputs, inputs) = weight.size2()?;
     let rows = x.numel() as i64 / inputs.max(1);
@@ -56,7 +63,8 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     let y = if inputs * outputs > rows * (inputs + outputs) {
         product(&x.f_reshape([rows, inputs])?, weight, bias)?
     } else {
-        // A 1×1 convolution over cells that lie channels last, as rows do. It copies neither them nor what it makes.
+        // A 1×1 convolution over channels-last cells, which have the layout of rows. The convolution copies neither its
+        // input nor its result.
         let cells = x.f_reshape([1, 1, rows, inputs])?.f_permute([0, 3, 1, 2])?;
         let kernel = weight.f_reshape([outputs, inputs, 1, 1])?;
         cells.f_mkldnn_convolution(&kernel, bias, [0, 0], [1, 1], [1, 1], 1)?.f_permute([0, 2, 3, 1])?
@@ -64,7 +72,7 @@ pub(super) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Resu
     Ok(y.f_reshape(shape)?)
 }
 
-/// [b, inputs, h, w] → [b, outputs, h', w'].
+/// Computes a convolution: [b, inputs, h, w] → [b, outputs, h', w'].
 pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: Conv) -> Result<Tensor> {
     let Conv { kernel, stride, padding } = conv;
     let (outputs, inputs, ..) = weight.size4()?;
@@ -83,7 +91,7 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
         return plain();
     };
     if conv == Conv::CELL && !x.is_contiguous() {
-        // Channels last, where cells are rows. What is called below would lay them out anew.
+        // Cells of a channels-last picture are rows already. The calls below would copy them to another layout.
         let rows = linear(&x.f_permute([0, 2, 3, 1])?, &weight.f_reshape([outputs, inputs])?, bias)?;
         return Ok(rows.f_permute([0, 3, 1, 2])?);
     }
@@ -103,7 +111,7 @@ pub(super) fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, conv: C
     Ok(picture.f_reshape([b, outputs, side(h), side(w)])?)
 }
 
-/// `onto`, [b, outputs, h', w'], plus a convolution, in the memory of `onto`.
+/// Adds a convolution of `x` to `onto`, [b, outputs, h', w'], in place.
 pub(super) fn conv2d_onto(
     mut onto: Tensor,
     x: &Tensor,
@@ -121,8 +129,8 @@ pub(super) fn conv2d_onto(
     }
 }
 
-/// A small 1×1 convolution as the product that it is, [b, outputs, inputs] and [b, inputs, h·w]: MKL takes less time for these than
-/// convolutions do to begin.
+/// Returns a small 1×1 convolution as the factors of a matrix product, [b, outputs, inputs] and [b, inputs, h·w];
+/// `None` for other convolutions. MKL takes less time for such products than a convolution takes to start.
 fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Tensor)>> {
     let ((outputs, inputs, ..), (b, _, h, w)) = (weight.size4()?, x.size4()?);
     let few = of_a_thread(b * h * w * inputs * outputs) < 4 * WORTH_A_CALL;
@@ -133,11 +141,11 @@ fn factors(x: &Tensor, weight: &Tensor, conv: Conv) -> Result<Option<(Tensor, Te
     Ok(Some((weight, x.f_flatten(2, 3)?)))
 }
 
-/// Every cell repeated, two by two, and a 3×3 convolution of that: [b, inputs, h, w] → [b, outputs, 2h, 2w].
+/// Computes a 3×3 convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w].
 ///
-/// Under the kernel most cells are copies of a neighbour: each result sees four different ones. So it is, at each of the four positions in a
-/// pair of rows and columns, a 2×2 convolution of the cells before they are repeated, with sums of weights: 4/9 of the products. `sums` keeps
-/// these, once they were wanted.
+/// Most upsampled cells under the kernel are copies of a neighbor, so each result depends on four different cells. Each
+/// of the four positions in a pair of rows and columns is therefore a 2×2 convolution of the original cells, with sums
+/// of weights: 4/9 of the products. `sums` caches the sums from their first use on.
 pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: &OnceCell<Tensor>) -> Result<Tensor> {
     let ((b, inputs, h, w), outputs) = (x.size4()?, weight.size4()?.0);
     let pays = b * h * w >= FEW_CELLS && of_a_thread(b * h * w * 16 * inputs * outputs) >= WORTH_A_CALL;
@@ -155,7 +163,7 @@ pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: 
     let bias = bias.map(|bias| Tensor::f_cat(&[bias; 4], 0)).transpose()?;
     let cells = x.f_conv2d(kernels, bias.as_ref(), [1, 1], [1, 1], [1, 1], 1)?; // [b, 4·outputs, h + 1, w + 1]
     let cells = cells.f_unflatten(1, [2, 2, outputs])?;
-    // What comes out lies as the weights do, and so does what it is put into.
+    // The result has the layout of the weights, so the destination gets the same layout.
     let picture = if weight.is_contiguous() {
         Tensor::f_empty([b, outputs, 2 * h, 2 * w], (kind, x.device()))?
     } else {
@@ -169,10 +177,10 @@ pub(super) fn doubled(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, sums: 
     Ok(picture)
 }
 
-/// The 2×2 kernels of the four positions, one behind the other, [4·outputs, inputs, 2, 2], laid out as `weight` is.
+/// Returns the 2×2 kernels of the four positions, concatenated to [4·outputs, inputs, 2, 2], in the layout of `weight`.
 fn positions(weight: &Tensor) -> Result<Tensor> {
     let (outputs, inputs, ..) = weight.size4()?;
-    // [position, cell, row of the kernel]: which of the kernel's three rows fall on the one and the other of two cells; columns alike.
+    // [position, cell, row of the kernel]: 1 if this row of the 3×3 kernel falls on this of two cells; columns alike.
     let falls = Tensor::from_slice(&[1f32, 0., 0., 0., 1., 1., 1., 1., 0., 0., 0., 1.]).f_reshape([2, 2, 3])?;
     let f32 = weight.f_to_kind(Kind::Float)?; // the sums are rounded once
     let sums = |axes| Tensor::f_einsum(axes, &[&falls, &falls, &f32], None::<i64>);
@@ -184,7 +192,8 @@ fn positions(weight: &Tensor) -> Result<Tensor> {
     Ok(kernels.f_to_kind(weight.f_kind()?)?)
 }
 
-/// [rows, inputs] → [rows, outputs] by oneDNN, which reads `weight` where it lies; of bf16 libtorch's own operation is that.
+/// Multiplies [rows, inputs] → [rows, outputs] with oneDNN, which reads `weight` without rearranging it. For bf16,
+/// libtorch's own operation already does so.
 fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     if x.f_kind()? == Kind::BFloat16 {
         return Ok(x.f_linear(weight, bias)?);
@@ -196,7 +205,7 @@ fn of_a_thread(products: i64) -> i64 {
     products / i64::from(tch::get_num_threads()).max(1)
 }
 
-/// The kind in which these two may go to oneDNN.
+/// Returns the common kind of two tensors that may go to oneDNN; `None` if they may not.
 fn onednn(x: &Tensor, weight: &Tensor) -> Option<Kind> {
     let suits = |x: &Tensor| x.device() == Device::Cpu && !x.requires_grad();
     let kind = x.f_kind().ok().filter(|kind| [Kind::Float, Kind::BFloat16].contains(kind))?;
@@ -216,7 +225,8 @@ mod tests {
         assert!(apart < 2e-5, "{:?}: {apart}", plain.size());
     }
 
-    /// bf16 beside what is exact of the same bf16 inputs: apart by what two roundings may be, of weights and of the result.
+    /// Checks a bf16 result against the exact one for the same bf16 inputs. The tolerance covers two roundings, of the
+    /// weights and of the result.
     fn rounded(ours: &Tensor, exact: &Tensor) {
         assert_eq!((ours.kind(), ours.size()), (Kind::BFloat16, exact.size()));
         let norm = |x: &Tensor| x.norm().double_value(&[]);
@@ -226,14 +236,14 @@ mod tests {
 
     #[test]
     fn every_kernel_is_the_plain_operation() -> Result<()> {
-        // In turn: plain, a convolution over cells, a product with the weights as they lie.
+        // Cases: the plain operation, a convolution over cells, a product with the weights as stored.
         for (rows, inputs, outputs) in [([2, 9], 8, 8), ([2, 300], 64, 256), ([2, 64], 640, 512)] {
             let x = Tensor::randn([rows[0], rows[1], inputs], CPU);
             let weight = Tensor::randn([outputs, inputs], CPU) / (inputs as f64).sqrt();
             let bias = Tensor::randn([outputs], CPU);
             for bias in [None, Some(&bias)] {
                 close(&linear(&x, &weight, bias)?, &x.f_linear(&weight, bias)?);
-                let turned = x.transpose(0, 1); // rows that do not lie side by side
+                let turned = x.transpose(0, 1); // rows that are not contiguous
                 close(&linear(&turned, &weight, bias)?, &turned.f_linear(&weight, bias)?);
             }
         }
@@ -271,7 +281,7 @@ mod tests {
 
     #[test]
     fn a_convolution_before_doubling_is_the_one_after_it() -> Result<()> {
-        // The last two are too few cells, and too few products.
+        // The last two cases have too few cells and too few products.
         for (b, inputs, outputs, h, w) in
             [(2, 256, 192, 23, 12), (1, 128, 320, 17, 31), (2, 256, 96, 5, 3), (2, 4, 4, 16, 16)]
         {
@@ -297,7 +307,7 @@ mod tests {
     #[test]
     fn sums_are_kept_and_channels_stay_last() -> Result<()> {
         let last = |x: Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        let weight = Tensor::randn([256, 256, 3, 3], CPU) / 48.0; // worth it on any machine's threads
+        let weight = Tensor::randn([256, 256, 3, 3], CPU) / 48.0; // large enough for any number of threads
         let sums = OnceCell::new();
         for batch in [1, 2] {
             let x = Tensor::randn([batch, 256, 32, 24], CPU);
@@ -306,7 +316,7 @@ mod tests {
             close(&doubled(&x, &weight, None, &sums)?, &plain);
             let wide = doubled(&last(x), &last(weight.shallow_clone()), None, &OnceCell::new())?;
             close(&wide, &plain);
-            // What follows takes this for the layout only with a batch's stride too.
+            // Later layers recognise channels last only by strides that include the batch's.
             assert_eq!(wide.stride(), [256 * 64 * 48, 1, 256 * 48, 256]);
         }
         assert_eq!(sums.get().map(Tensor::size), Some(vec![4 * 256, 256, 2, 2]));
@@ -314,9 +324,9 @@ mod tests {
     }
 
     #[test]
-    fn cells_by_themselves_are_a_product_and_are_added_where_they_are_made() -> Result<()> {
+    fn cell_convolution_is_a_product_added_in_place() -> Result<()> {
         let last = |x: &Tensor| x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
-        // Of a few cells, and of many.
+        // A few cells, then many.
         for (inputs, outputs, side) in [(24, 40, 6), (640, 512, 16)] {
             let x = Tensor::randn([2, inputs, side, side], CPU);
             let weight = Tensor::randn([outputs, inputs, 1, 1], CPU) / (inputs as f64).sqrt();
@@ -335,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_convolution_that_keeps_the_size_takes_doubled_cells() -> Result<()> {
+    fn forward_doubled_refuses_other_convolutions() -> Result<()> {
         let conv = crate::weights::Weights::random(1, Kind::Float, Device::Cpu).conv2d(4, 4, Conv::HALVE)?;
         let error = conv.forward_doubled(&Tensor::zeros([1, 4, 32, 32], CPU)).unwrap_err().to_string();
         assert!(error.contains("expected Conv::SAME"), "{error}");

@@ -1,6 +1,7 @@
-//! The layers everything is made of, and how weights become layers: `w.at("linear_1").linear(channels, width)?`.
+//! Basic layers, and the methods of `Weights` that build them: `w.at("linear_1").linear(channels, width)?`.
 //!
-//! What a layer has just made is nobody else's yet, so activations and sums go on in its memory (`f_silu_`, `f_add_`).
+//! No other code holds the result that a layer has just computed. Activations and sums therefore work in place
+//! (`f_silu_`, `f_add_`).
 
 pub use super::kernels::Conv;
 
@@ -10,7 +11,7 @@ use crate::weights::Weights;
 use std::cell::OnceCell;
 use tch::Tensor;
 
-/// x·Wᵀ + b over the last axis.
+/// A linear layer, x·Wᵀ + b over the last axis.
 #[derive(Debug)]
 pub struct Linear {
     weight: Tensor,
@@ -18,18 +19,18 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// [.., inputs] → [.., outputs].
+    /// Applies the layer: [.., inputs] → [.., outputs].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kernels::linear(x, &self.weight, self.bias.as_ref())
     }
 
-    /// Numbers that come out.
+    /// Returns the number of output features.
     pub(super) fn outputs(&self) -> Result<i64> {
         Ok(self.weight.size2()?.0)
     }
 
-    /// Layers that read the same as one, whose outputs stand one behind the other; `None` if a gradient is to reach one of them, or there
-    /// is none.
+    /// Joins layers that read the same input into one layer with concatenated outputs. Returns `None` for no layers,
+    /// for a layer without bias, and if a gradient is to reach a layer.
     pub(super) fn join(each: &[Self]) -> Result<Option<Self>> {
         let weights: Vec<&Tensor> = each.iter().map(|layer| &layer.weight).collect();
         let biases: Option<Vec<&Tensor>> = each.iter().map(|layer| layer.bias.as_ref()).collect();
@@ -42,7 +43,7 @@ impl Linear {
     }
 }
 
-/// Two linear layers stored as one, (values, gate): halves that lie in memory by themselves are cheaper to go on with than
+/// Two linear layers stored as one, (values, gate). Two separate results in memory are cheaper to process further than
 /// the halves of one wide result.
 #[derive(Debug)]
 pub(crate) struct Gated {
@@ -51,7 +52,7 @@ pub(crate) struct Gated {
 }
 
 impl Gated {
-    /// [.., inputs] → [.., outputs] twice.
+    /// Computes values and gate: [.., inputs] → [.., outputs] each.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((self.values.forward(x)?, self.gate.forward(x)?))
     }
@@ -63,21 +64,21 @@ pub struct Conv2d {
     weight: Tensor,
     bias: Option<Tensor>,
     conv: Conv,
-    /// Of [`Conv2d::forward_doubled`].
+    /// Kernel sums that [`Conv2d::forward_doubled`] caches.
     sums: OnceCell<Tensor>,
 }
 
 impl Conv2d {
-    /// [b, inputs, h, w] → [b, outputs, h', w'].
+    /// Applies the convolution: [b, inputs, h, w] → [b, outputs, h', w'].
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         kernels::conv2d(x, &self.weight, self.bias.as_ref(), self.conv)
     }
 
-    /// Of cells that are repeated first, two by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a CPU sums of the weights are kept from the
-    /// first call on, 16/9 of their memory.
+    /// Applies the convolution after nearest-neighbor upsampling by two: [b, inputs, h, w] → [b, outputs, 2h, 2w]. On a
+    /// CPU, large layers cache sums of the weights from the first call on. The cache takes 16/9 of the weights' memory.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if it is no [`Conv::SAME`].
+    /// [`Error::Parameter`] if the convolution is not [`Conv::SAME`].
     pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
         if self.conv != Conv::SAME {
             return Err(Error::parameter("Conv", format!("{:?}", self.conv), "Conv::SAME, to convolve doubled cells"));
@@ -85,12 +86,13 @@ impl Conv2d {
         kernels::doubled(x, &self.weight, self.bias.as_ref(), &self.sums)
     }
 
-    /// `onto`, in its memory, plus this of `x`: [b, outputs, h', w'] and [b, inputs, h, w].
+    /// Adds the convolution of `x`, [b, inputs, h, w], to `onto`, [b, outputs, h', w'], in place.
     pub(crate) fn forward_onto(&self, onto: Tensor, x: &Tensor) -> Result<Tensor> {
         kernels::conv2d_onto(onto, x, &self.weight, self.bias.as_ref(), self.conv)
     }
 
-    /// Two convolutions whose sum it is: of the first `inputs` channels, with the bias, and of the others.
+    /// Splits the convolution into two whose results add up: one for the first `inputs` channels, with the bias, and
+    /// one for the others.
     pub(crate) fn split(&self, inputs: i64) -> Result<[Self; 2]> {
         let others = self.weight.size4()?.1 - inputs;
         let part = |start, length, bias| -> Result<Self> {
@@ -99,7 +101,8 @@ impl Conv2d {
         Ok([part(0, inputs, self.bias.as_ref().map(Tensor::shallow_clone))?, part(inputs, others, None)?])
     }
 
-    /// And [1 or b, outputs] to every cell. What is one row for the whole batch costs nothing: it joins the bias.
+    /// Applies the convolution and adds `more`, [1 or b, outputs], to every cell. A single row for the whole batch
+    /// costs nothing, because it joins the bias.
     pub(crate) fn forward_plus(&self, x: &Tensor, more: &Tensor) -> Result<Tensor> {
         match (&self.bias, more.size2()?) {
             (Some(bias), (1, outputs)) => {
@@ -110,7 +113,7 @@ impl Conv2d {
     }
 }
 
-/// Normalises groups of channels over the picture.
+/// A group norm, which normalises groups of channels over the picture.
 #[derive(Debug)]
 pub struct GroupNorm {
     weight: Tensor,
@@ -120,12 +123,13 @@ pub struct GroupNorm {
 }
 
 impl GroupNorm {
-    /// [b, channels, ..], the same shape out.
+    /// Normalises [b, channels, ..]; the shape stays.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_group_norm(self.groups, Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 
-    /// The norms of the first `channels` and of the others; `None` if both are in one group.
+    /// Splits the norm into one for the first `channels` channels and one for the others. Returns `None` if a group
+    /// contains channels of both.
     pub(crate) fn split(&self, channels: i64) -> Result<Option<[Self; 2]>> {
         let all = self.weight.size1()?;
         let group = all / self.groups;
@@ -139,13 +143,13 @@ impl GroupNorm {
         Ok(Some([part(0, channels)?, part(channels, all - channels)?]))
     }
 
-    /// And SiLU after it, in the memory of the norm.
+    /// Applies the norm, then SiLU in the memory of the norm's result.
     pub fn forward_silu(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.forward(x)?.f_silu_()?)
     }
 }
 
-/// Normalises the last axis.
+/// A layer norm over the last axis.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
@@ -154,13 +158,13 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// [.., width], the same shape out.
+    /// Normalises [.., width]; the shape stays.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_layer_norm(self.weight.size(), Some(&self.weight), Some(&self.bias), self.eps, true)?)
     }
 }
 
-/// How weights become layers. Each asks for `weight` and, where it has one, `bias` at this view's path; errors are
+/// Constructors of layers. Each one reads `weight` and, for layers with a bias, `bias` at this view's path; errors are
 /// those of [`Weights::tensor`].
 impl Weights {
     /// A linear layer with bias.
@@ -173,7 +177,7 @@ impl Weights {
         Ok(Linear { weight: self.tensor("weight", &[outputs, inputs])?, bias: None })
     }
 
-    /// A linear layer of twice `outputs`, values before gate.
+    /// A linear layer with 2 · `outputs` outputs, split into values (first half) and gate (second half).
     pub(crate) fn gated(&self, inputs: i64, outputs: i64) -> Result<Gated> {
         let both = self.linear(inputs, 2 * outputs)?;
         let half = |start| -> Result<Linear> {
@@ -183,7 +187,7 @@ impl Weights {
         Ok(Gated { values: half(0)?, gate: half(outputs)? })
     }
 
-    /// A 1×1 convolution as what it is: a linear layer over the channels.
+    /// A linear layer over the channels, from the weights of a 1×1 convolution.
     pub(crate) fn cellwise(&self, inputs: i64, outputs: i64) -> Result<Linear> {
         let weight = self.tensor("weight", &[outputs, inputs, 1, 1])?.f_reshape([outputs, inputs])?;
         Ok(Linear { weight, bias: Some(self.tensor("bias", &[outputs])?) })
@@ -213,28 +217,28 @@ impl Weights {
     }
 }
 
-/// Plain attention, [b, tokens, heads · d] each; `causal` tokens do not see later ones.
+/// Computes plain attention over [b, tokens, heads · d] each; with `causal`, tokens do not attend to later ones.
 pub(super) fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: i64, causal: bool) -> Result<Tensor> {
     let (q, k, v) = (split_heads(q, heads)?, split_heads(k, heads)?, split_heads(v, heads)?);
     let output = Tensor::f_scaled_dot_product_attention(&q, &k, &v, None::<Tensor>, 0.0, causal, None::<f64>, false)?;
     Ok(output.f_transpose(1, 2)?.f_flatten(2, 3)?)
 }
 
-/// [b, tokens, heads · d] → [b, heads, tokens, d].
+/// Splits the heads: [b, tokens, heads · d] → [b, heads, tokens, d].
 pub(super) fn split_heads(x: &Tensor, heads: i64) -> Result<Tensor> {
     Ok(x.f_unflatten(2, [heads, -1])?.f_transpose(1, 2)?)
 }
 
-/// [b, channels, h, w] → [b, h · w, channels].
+/// Flattens a grid to rows of cells: [b, channels, h, w] → [b, h · w, channels].
 pub(super) fn cells(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_flatten(2, 3)?.f_transpose(1, 2)?)
 }
 
-/// [b, h · w, channels] → [b, channels, h, w], of a size like `like`'s.
+/// Reshapes rows of cells to a grid of the size of `like`: [b, h · w, channels] → [b, channels, h, w].
 ///
-/// Laid out anew: as a view its channels would be side by side in memory, the sums and convolutions after it would take over
-/// that layout, and every convolution would turn its weights to it at every call (a third of the time of an SD-1.5-sized
-/// network).
+/// The result is a contiguous copy. A view would keep the channels adjacent in memory, and the sums and convolutions
+/// after it would take over that layout. Every convolution would then rearrange its weights at every call, which takes
+/// a third of the time of an SD-1.5-sized network.
 pub(super) fn picture(cells: &Tensor, like: &Tensor) -> Result<Tensor> {
     let ((b, _, channels), (_, _, h, w)) = (cells.size3()?, like.size4()?);
     Ok(cells.f_transpose(1, 2)?.f_reshape([b, channels, h, w])?.f_contiguous()?)

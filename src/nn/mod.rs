@@ -1,8 +1,8 @@
-//! The networks, field by field as their checkpoints name them, and their `config.json`s.
+//! The networks, with fields named as in their checkpoints, and their `config.json` files.
 //!
-//! A network is made of [`Weights`](crate::weights::Weights) and a configuration. It computes in the weights' kind and
-//! on their device; what it is given is cast on the way in, what it returns has the kind of what it was given. Nothing
-//! here holds a `no_grad` guard: training uses the same modules.
+//! A network is built from [`Weights`](crate::weights::Weights) and a configuration. It computes in the weights' kind
+//! and on their device. Inputs are cast to that kind; most results are cast back to the kind of the input. Nothing here
+//! holds a `no_grad` guard, because training uses the same modules.
 //!
 //! ```
 //! use impasto::attention::Tap;

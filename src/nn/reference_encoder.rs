@@ -1,4 +1,4 @@
-//! [`ReferenceEncoder`]: what a picture adds to a UNet on its way up.
+//! [`ReferenceEncoder`]: features of a reference picture for the expanding half of a UNet.
 
 use super::layers::{Conv, Conv2d, Linear, cells};
 use super::time::Sinusoids;
@@ -11,11 +11,12 @@ use crate::error::{Error, Result};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
-/// Numbers that tell the encoder how large its picture is.
+/// Width of the label that tells the encoder the size of its picture.
 const LABEL: i64 = 512;
 
-/// The contracting half of a UNet with weights of its own, run once over the latent of a picture without noise. What each of its layers
-/// puts out goes into the expanding half of a colorizing UNet: as tokens of the background, or as one vector of the style.
+/// A UNet's contracting half with its own weights, run once over the latent of a picture without noise. The outputs of
+/// its layers go into the expanding half of a colorizing UNet: as tokens of the background, or as one vector of the
+/// style.
 ///
 /// Source: the background and style encoders of ColorizeDiffusion v2.
 #[derive(Debug)]
@@ -24,18 +25,18 @@ pub struct ReferenceEncoder {
     zero_layers: Vec<Output>,
 }
 
-/// What becomes of a layer's output.
+/// Conversion of a layer's output to features.
 #[derive(Debug)]
 enum Output {
     /// A token for each cell.
     Cells(Conv2d),
-    /// One vector, of the mean over the cells.
+    /// One vector, from the mean over the cells.
     Mean(Linear),
 }
 
 impl ReferenceEncoder {
-    /// Pulls the encoder that belongs to a UNet of this configuration from `w`. The shapes of the weights say whether it reads background or
-    /// style.
+    /// Builds the encoder for a UNet of this configuration from the weights `w`. The shapes of the weights tell whether
+    /// the encoder reads background or style.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
@@ -65,7 +66,8 @@ impl ReferenceEncoder {
         Ok(Self { half, zero_layers })
     }
 
-    /// Puts the height and the width of a picture, each by that of the run's pictures, into words of the network, [1, 512].
+    /// Embeds the size of a picture as a label, [1, 512]. `ratios` are the picture's height and width, divided by those
+    /// of the run's pictures.
     ///
     /// # Errors
     /// [`Error::Torch`] only.
@@ -74,12 +76,14 @@ impl ReferenceEncoder {
         Ok(waves.of(&Tensor::f_from_slice(&ratios.map(|ratio| ratio as f32))?)?.f_reshape([1, LABEL])?)
     }
 
-    /// Reads a picture: its latent, [1, 4, h, w]; its size as [`label`](Self::label) says it, [1, 512]; and the tokens of the reference,
-    /// [1, tokens, width]. Puts out a tensor for each layer of the UNet's expanding half, the smallest grid first, f32: [1, cells, channels]
-    /// of a background, [1, 2 · channels] of a style.
+    /// Computes the features of a picture.
+    ///
+    /// The inputs are the picture's latent, [1, 4, h, w]; its size as [`label`](Self::label) embeds it, [1, 512]; and
+    /// the tokens of the reference, [1, tokens, width]. The result has a tensor for each layer of the UNet's expanding
+    /// half, the smallest grid first, f32: [1, cells, channels] for a background, [1, 2 · channels] for a style.
     ///
     /// # Errors
-    /// [`Error::Shape`] if one of them has another shape.
+    /// [`Error::Shape`] if an input has another shape.
     pub fn forward(&self, latent: &Tensor, label: &Tensor, tokens: &Tensor) -> Result<Vec<Tensor>> {
         if label.size() != [1, LABEL] {
             return Err(Error::Shape {

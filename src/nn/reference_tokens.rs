@@ -9,23 +9,24 @@ use tch::{Device, Kind, Tensor};
 /// Width of an attention head.
 const HEAD: i64 = 64;
 
-/// Tells a network which share of a reference is the figure's, and gathers the tokens of the background.
+/// Marks tokens of a reference with the threshold of the figure's mask, and gathers the tokens of the background.
 ///
-/// A threshold is what the masks of figure and background were cut at, 0..=1. Its embedding is added to all tokens. A transformer with
-/// queries of its own then makes the background's tokens of those of a picture with a hole.
+/// The threshold is the value in 0..=1 at which the masks of figure and background were cut. The embedding of the
+/// threshold is added to all tokens. A transformer with its own queries then turns the tokens of a picture with a hole
+/// into those of the background.
 ///
 /// Source: `ClusterTransformer` and `ScalarEmbedder` of ColorizeDiffusion v1.5.
 #[derive(Debug)]
 pub struct ReferenceTokens {
     waves: Sinusoids,
     embedding: [Linear; 2],
-    /// [tokens, width]
+    /// Learned queries, [tokens, width].
     queries: Tensor,
     layers: Vec<Layer>,
     options: (Kind, Device),
 }
 
-/// Attention of the queries to the tokens, and a layer for each by itself.
+/// A transformer layer: attention of the queries to the tokens, then a feed-forward layer for each query.
 #[derive(Debug)]
 struct Layer {
     norms: [LayerNorm; 2],
@@ -49,7 +50,7 @@ impl Layer {
         })
     }
 
-    /// `x` [b, queries, width], `tokens` [b, tokens, width] → [b, queries, width].
+    /// Applies the layer: `x` [b, queries, width], `tokens` [b, tokens, width] → [b, queries, width].
     fn forward(&self, x: &Tensor, tokens: &Tensor, heads: i64) -> Result<Tensor> {
         let [first, second] = &self.norms;
         let (k, v) = (self.to_k.forward(tokens)?, self.to_v.forward(tokens)?);
@@ -61,16 +62,16 @@ impl Layer {
 }
 
 impl ReferenceTokens {
-    /// Pulls it from `w`, which has it under the names of published files: `thresh_embedder` and `transformer`. All sizes are those of the
-    /// weights.
+    /// Builds the network from the weights `w`, under the names of published files: `thresh_embedder` and
+    /// `transformer`. The shapes of the weights determine all sizes.
     ///
     /// # Errors
-    /// [`Error::Weights`] if they do not fit each other.
+    /// [`Error::Weights`] if the weights do not fit each other.
     pub fn new(w: &Weights) -> Result<Self> {
         let embedder = w.at("thresh_embedder.embed_layer");
         let (inputs, width) = match embedder.at(0).shape("weight").as_deref() {
             Some(&[width, inputs]) => (inputs, width),
-            _ => (1, 1), // which is told as missing
+            _ => (1, 1), // reported as missing
         };
         let transformer = w.at("transformer");
         let count = match transformer.shape("embedding").as_deref() {
@@ -91,7 +92,7 @@ impl ReferenceTokens {
         Ok(tokens)
     }
 
-    /// Adds the embedding of a threshold to tokens, [b, tokens, width], in their kind.
+    /// Adds the embedding of a threshold to tokens, [b, tokens, width]. The result has the kind of the tokens.
     ///
     /// # Errors
     /// [`Error::Shape`] for tokens of another width.
@@ -103,7 +104,8 @@ impl ReferenceTokens {
         Ok(self.fitting(tokens)?.f_add(&embedded.f_unsqueeze(1)?)?.f_to_kind(tokens.kind())?)
     }
 
-    /// Makes the background's tokens, [b, queries, width], of marked ones, [b, tokens, width], in their kind.
+    /// Computes the background's tokens, [b, queries, width], from marked tokens, [b, tokens, width]. The result has
+    /// the kind of the marked tokens.
     ///
     /// # Errors
     /// [`Error::Shape`] for tokens of another width.
@@ -117,7 +119,7 @@ impl ReferenceTokens {
         Ok(x.f_to_kind(marked.kind())?)
     }
 
-    /// Tokens in this network's kind, on its device.
+    /// Checks the width of tokens and converts them to this network's kind and device.
     fn fitting(&self, tokens: &Tensor) -> Result<Tensor> {
         let width = self.queries.size2()?.1;
         match tokens.size().as_slice() {

@@ -1,4 +1,4 @@
-//! Residual blocks, and the changes of size between them.
+//! Residual blocks, downsampling and upsampling.
 
 use super::layers::{Conv, Conv2d, GroupNorm};
 use crate::attention::{add_repeated, repeated};
@@ -9,19 +9,19 @@ use tch::Tensor;
 /// The sizes of a [`Resnet`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct ResnetConfig {
-    /// Channels in.
+    /// Input channels.
     pub inputs: i64,
-    /// Channels out.
+    /// Output channels.
     pub outputs: i64,
-    /// Which of the vectors that the time adds in a network is its own, if it is told the time.
+    /// Index of the block's vector among the time projections of a network; `None` for a block without a time input.
     pub time: Option<usize>,
-    /// Groups of the norms; divides both channels.
+    /// Groups of the norms; divides both channel counts.
     pub groups: i64,
     /// Epsilon of the norms.
     pub eps: f64,
 }
 
-/// Two convolutions beside a shortcut; the time is added between them.
+/// A residual block: two convolutions beside a shortcut, with the time projection added between them.
 #[derive(Debug)]
 pub(super) struct Resnet {
     norm1: GroupNorm,
@@ -33,7 +33,7 @@ pub(super) struct Resnet {
 }
 
 impl Resnet {
-    /// Pulls a block from `w`.
+    /// Builds the block from the weights `w`.
     pub(super) fn new(w: &Weights, config: ResnetConfig) -> Result<Self> {
         let ResnetConfig { inputs, outputs, time, groups, eps } = config;
         let shortcut = || w.at("conv_shortcut").conv2d(inputs, outputs, Conv::CELL);
@@ -47,10 +47,11 @@ impl Resnet {
         })
     }
 
-    /// [b, inputs, h, w] → [b, outputs, h, w]. `times` is what the time adds in the resnets of a network, [1 or b, outputs] each.
+    /// Applies the block: [b, inputs, h, w] → [b, outputs, h, w]. `times` are the time projections of a network's
+    /// residual blocks, [1 or b, outputs] each.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if its own is not among them.
+    /// [`Error::Parameter`] if `times` lacks the block's own projection.
     pub(super) fn forward(&self, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let h = self.first(&self.conv1, &self.norm1, x, times)?;
         let mut h = self.second(h)?;
@@ -60,10 +61,11 @@ impl Resnet {
         }
     }
 
-    /// Of the channels of `x`, [b, .., h, w], and after them those of `skip`, [n, .., h, w].
+    /// Applies the block to the channels of `x`, [b, .., h, w], followed by those of the skip connection `skip`, [n,
+    /// .., h, w].
     ///
-    /// Where n is less than b, row i of `x` goes with row i mod n of `skip`, and what the convolutions make of `skip` is computed once for
-    /// all, if no group of the norm has channels of both.
+    /// If n is less than b, row i of `x` goes with row i mod n of `skip`. A block with a shortcut convolution then
+    /// convolves `skip` only once for all rows, unless a group of the norm contains channels of both.
     pub(super) fn forward_beside(&self, x: &Tensor, skip: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let (rows, channels, ..) = x.size4()?;
         let parts = match &self.conv_shortcut {
@@ -80,7 +82,7 @@ impl Resnet {
         add_repeated(shortcut_x.forward_onto(h, x)?, &shortcut_skip.forward(skip)?)
     }
 
-    /// Up to the first convolution and the time.
+    /// Computes the first half of the block: norm, SiLU, convolution and time projection.
     fn first(&self, conv: &Conv2d, norm: &GroupNorm, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let x = norm.forward_silu(x)?;
         let Some(mine) = self.time else { return conv.forward(&x) };
@@ -88,19 +90,19 @@ impl Resnet {
         conv.forward_plus(&x, times.get(mine).ok_or_else(wanted)?)
     }
 
-    /// Up to the shortcut. Takes what it is made of, to let it go before the next is made: of a large picture each of these is what memory is
-    /// full of.
+    /// Computes the second half of the block, up to the shortcut. `h` is taken by value to free it before the next
+    /// tensor is made: for a large picture, these tensors take most of the memory.
     fn second(&self, mut h: Tensor) -> Result<Tensor> {
         h = self.norm2.forward_silu(&h)?;
         self.conv2.forward(&h)
     }
 }
 
-/// Halves the grid by a convolution.
+/// Downsampling: a convolution that halves the grid.
 #[derive(Debug)]
 pub(super) struct Downsample {
     conv: Conv2d,
-    /// Zeros right and below only, as the VAE does.
+    /// True if zeros pad only the right and the lower edge, as in the VAE.
     lopsided: bool,
 }
 
@@ -119,7 +121,7 @@ impl Downsample {
     }
 }
 
-/// Repeats cells, then convolves.
+/// Upsampling: repeated cells, then a convolution.
 #[derive(Debug)]
 pub(super) struct Upsample {
     conv: Conv2d,
@@ -130,7 +132,7 @@ impl Upsample {
         Ok(Self { conv: w.at("conv").conv2d(channels, channels, Conv::SAME)? })
     }
 
-    /// To `size`, (rows, columns).
+    /// Upsamples to `size`, (rows, columns).
     pub(super) fn forward(&self, x: &Tensor, size: (i64, i64)) -> Result<Tensor> {
         let (_, _, h, w) = x.size4()?;
         if size == (2 * h, 2 * w) {
@@ -149,7 +151,8 @@ mod tests {
     fn beside_a_skip_is_with_all_channels_in_one() -> Result<()> {
         let w = Weights::random(1, Kind::Float, Device::Cpu);
         let randn = |shape: [i64; 4]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
-        // Groups of 4 channels, of which 8 and 12, then 6 and 14, are each other's neighbours; then no shortcut.
+        // Groups of 4 channels: first 8 + 12 channels, which share no group, then 6 + 14, which share one, then no
+        // shortcut.
         for (groups, channels, skips, outputs) in [(5, 8, 12, 10), (5, 6, 14, 10), (5, 8, 12, 20)] {
             let config = ResnetConfig { inputs: 20, outputs, time: Some(1), groups, eps: 1e-5 };
             let resnet = Resnet::new(&w.at(format!("{channels}.{outputs}")), config)?;

@@ -1,4 +1,4 @@
-//! [`SketchEncoder`]: what lines add to a UNet on its way down.
+//! [`SketchEncoder`]: features of a sketch for the contracting half of a UNet.
 
 use super::config::{Fixed, in_file, levels, read, sizes};
 use super::layers::{Conv, Conv2d};
@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tch::{Device, Kind, Tensor};
 
-/// The name of a configuration from no file, for errors.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "SketchEncoderConfig";
-/// Grids between a picture and its latent.
+/// Number of halvings between a picture and its latent.
 const HALVINGS: usize = 3;
 
 /// A sketch encoder as `sketch_encoder/config.json` describes it. The defaults are those of the published models.
@@ -18,9 +18,10 @@ const HALVINGS: usize = 3;
 #[serde(default)]
 #[non_exhaustive]
 pub struct SketchEncoderConfig {
-    /// Channels of the picture that it reads.
+    /// Channels of the sketch picture.
     pub in_channels: i64,
-    /// Channels of the convolutions from the picture's size to the latent's: the first, and one for each of the three halvings.
+    /// Channels of the convolutions from the picture's size to the latent's: one entry for the first, and one for each
+    /// of the three halvings.
     pub widths: Vec<i64>,
     /// Channels of the UNet's levels.
     pub block_out_channels: Vec<i64>,
@@ -35,10 +36,11 @@ impl Default for SketchEncoderConfig {
 const FIXED: &[Fixed] = &[("_class_name", &["\"SketchEncoder\""])];
 
 impl SketchEncoderConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses the text of `config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself.
+    /// [`Error::Malformed`] if the text is not JSON of this form; [`Error::Config`] if the configuration contradicts
+    /// itself.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
@@ -68,8 +70,8 @@ impl SketchEncoderConfig {
     }
 }
 
-/// A pyramid of convolutions over a sketch. What it puts out is added to the hidden states of a UNet on its way down: after its first
-/// layer, and after each of its levels ([`AddedConditions::features`](super::AddedConditions::features)).
+/// A pyramid of convolutions over a sketch. The outputs are added to the hidden states of a UNet's contracting half:
+/// after the first layer, and after each level ([`AddedConditions::features`](super::AddedConditions::features)).
 ///
 /// Source: `MultiEncoder` of ColorizeDiffusion (arXiv 2401.01456).
 #[derive(Debug)]
@@ -77,7 +79,7 @@ pub struct SketchEncoder {
     /// Convolutions from the picture's size to the latent's.
     model: Vec<Conv2d>,
     zero_layer: Conv2d,
-    /// Two convolutions for each level, the first of which halves the grid; not that of the smallest level.
+    /// Two convolutions for each level. The first one halves the grid, except at the smallest level.
     stages: Vec<[Conv2d; 2]>,
     zero_blocks: Vec<Conv2d>,
     config: SketchEncoderConfig,
@@ -85,7 +87,7 @@ pub struct SketchEncoder {
 }
 
 impl SketchEncoder {
-    /// Pulls a sketch encoder from `w`.
+    /// Builds a sketch encoder from the weights `w`.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
@@ -93,11 +95,11 @@ impl SketchEncoder {
         config.check()?;
         let &SketchEncoderConfig { in_channels, ref widths, ref block_out_channels } = config;
         let first = block_out_channels.first().copied().unwrap_or_default();
-        // Activations stand between the convolutions and count as layers, so every other number is a convolution's.
+        // Activations between the convolutions count as layers, so every other index is a convolution.
         let (mut model, mut inputs) = (Vec::new(), in_channels);
         for (i, &width) in widths.iter().enumerate() {
             let step = if i == 0 { Conv::SAME } else { Conv::HALVE };
-            // The convolution that comes last has the UNet's channels.
+            // The last convolution has the UNet's channels.
             let next = if i == HALVINGS { first } else { width };
             for (outputs, conv) in [(width, step), (next, Conv::SAME)] {
                 model.push(w.at("model").at(2 * model.len()).conv2d(inputs, outputs, conv)?);
@@ -127,16 +129,18 @@ impl SketchEncoder {
         Ok(encoder)
     }
 
-    /// Its configuration.
+    /// Returns the configuration of the network.
     pub const fn config(&self) -> &SketchEncoderConfig {
         &self.config
     }
 
-    /// Makes the features that a sketch adds to the UNet, the same at every step: [b, 3, 8h, 8w] in -1..=1, lines at 1 on a ground of -1 → a
-    /// tensor for the UNet's first layer, [b, channels, h, w], and one for each of its levels, in this network's kind.
+    /// Computes the features that a sketch adds to the UNet, which are the same at every step.
+    ///
+    /// The sketch is [b, 3, 8h, 8w] in -1..=1, with lines at 1 on a ground of -1. The result has a tensor for the
+    /// UNet's first layer, [b, channels, h, w], and one for each of its levels, in this network's kind.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other channels, or sides that are no multiples of 8.
+    /// [`Error::Shape`] if the sketch has other channels, or sides that are not multiples of 8.
     pub fn forward(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
         let channels = self.config.in_channels;
         match sketch.size().as_slice() {

@@ -1,4 +1,4 @@
-//! The tiny autoencoder (diffusers' `AutoencoderTiny`): convolutions alone, a fraction of a VAE's work.
+//! The tiny autoencoder (diffusers' `AutoencoderTiny`): only convolutions, at a fraction of a VAE's cost.
 
 use super::config::{Fixed, in_file, layers, levels, read, refused, sizes};
 use super::layers::{Conv, Conv2d};
@@ -7,7 +7,7 @@ use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// How errors call a configuration that came from no file.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "TaesdConfig";
 
 /// A tiny autoencoder as its `config.json` describes it; the names and the defaults are diffusers'.
@@ -21,21 +21,21 @@ pub struct TaesdConfig {
     pub out_channels: i64,
     /// Channels of a latent.
     pub latent_channels: i64,
-    /// Channels at each size, from the picture's to the latent's; all the same.
+    /// Channels at each size, from the picture's to the latent's; all entries are equal.
     pub encoder_block_out_channels: Vec<i64>,
-    /// Channels at each size, from the latent's to the picture's; all the same.
+    /// Channels at each size, from the latent's to the picture's; all entries are equal.
     pub decoder_block_out_channels: Vec<i64>,
     /// Blocks of the encoder at each size.
     pub num_encoder_blocks: Vec<i64>,
     /// Blocks of the decoder at each size.
     pub num_decoder_blocks: Vec<i64>,
-    /// Most of a latent is within ± this, of which [`Taesd::compressed`] makes 0..=1.
+    /// Bound on the magnitude of most latent values; [`Taesd::compressed`] maps ± this bound to 0..=1.
     pub latent_magnitude: f64,
-    /// What a latent of 0 becomes there.
+    /// Value that [`Taesd::compressed`] gives a latent of 0.
     pub latent_shift: f64,
-    /// What latents are multiplied by before the diffusion sees them: 1, as they are made in its units.
+    /// Factor for latents before the diffusion: 1, because these latents are already in the diffusion's units.
     pub scaling_factor: f64,
-    /// Does it overflow in half precision?
+    /// True if the autoencoder overflows in half precision.
     pub force_upcast: bool,
 }
 
@@ -66,23 +66,24 @@ const FIXED: &[Fixed] = &[
 ];
 
 impl TaesdConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses the text of `config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if it contradicts itself or asks for
-    /// something that changes the result and is not implemented.
+    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
+    /// itself or asks for something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
 
-    /// Cells of a picture per cell of its latent, in each direction: 8.
+    /// Returns the pixels of a picture per latent cell, in each direction: 8 by default.
     pub fn factor(&self) -> i64 {
         1 << self.num_encoder_blocks.len().saturating_sub(1).min(62)
     }
 
-    /// Numbers that encoding and decoding keep for a cell of a latent, at most at once: three tensors of the picture's size.
+    /// Returns the peak number of values that encoding or decoding holds per latent cell: three tensors of the
+    /// picture's size.
     pub(crate) fn working(&self) -> f64 {
         let channels = self.decoder_block_out_channels.iter().chain(&self.encoder_block_out_channels).max();
         let factor = self.factor() as f64;
@@ -117,7 +118,7 @@ impl TaesdConfig {
     }
 }
 
-/// The tiny autoencoder. Its latents are in the diffusion's units, and it knows no randomness.
+/// The tiny autoencoder. Its latents are in the diffusion's units, and its encoder is deterministic.
 ///
 /// Source: Ollin Boer Bohan, "TAESD" (github.com/madebyollin/taesd).
 #[derive(Debug)]
@@ -133,7 +134,7 @@ enum Layer {
     Conv(Conv2d),
     Relu,
     Block([Conv2d; 3]),
-    /// Twice the size.
+    /// Upsampling by two, which repeats cells.
     Double,
 }
 
@@ -160,7 +161,7 @@ impl Layer {
 }
 
 impl Taesd {
-    /// Pulls a tiny autoencoder from `w`.
+    /// Builds a tiny autoencoder from the weights `w`.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself, [`Error::Weights`] if the weights do not fit it.
@@ -177,48 +178,47 @@ impl Taesd {
         Ok(autoencoder)
     }
 
-    /// What it was made from.
+    /// Returns the configuration of the network.
     pub const fn config(&self) -> &TaesdConfig {
         &self.config
     }
 
-    /// The latents of pictures: [b, 3, 8h, 8w] in −1..=1 → [b, 4, h, w] in the pictures' kind and the diffusion's
-    /// units.
+    /// Encodes pictures: [b, 3, 8h, 8w] in −1..=1 → [b, 4, h, w] in the pictures' kind and the diffusion's units.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other channels.
+    /// [`Error::Shape`] if the pictures have other channels.
     pub fn encode(&self, image: &Tensor) -> Result<Tensor> {
         check("image", image, self.config.in_channels)?;
         let x = self.cast(image)?.f_add_scalar(1.0)?.f_div_scalar(2.0)?;
         Ok(run(&self.encoder, x)?.f_mul_scalar(self.config.scaling_factor)?.f_to_kind(image.kind())?)
     }
 
-    /// The pictures of latents in the diffusion's units: [b, 4, h, w] → [b, 3, 8h, 8w], about −1..=1, not clamped.
+    /// Decodes latents in the diffusion's units: [b, 4, h, w] → [b, 3, 8h, 8w], about −1..=1, not clamped.
     ///
-    /// For a preview, give it what a step predicts, `Run::x0`.
+    /// For a preview, decode the prediction of a step, `Run::x0`.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other channels.
+    /// [`Error::Shape`] if the latents have other channels.
     pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         check("latent", latent, self.config.latent_channels)?;
         let x = self.cast(latent)?.f_div_scalar(self.config.scaling_factor)?;
-        let x = x.f_div_scalar(3.0)?.f_tanh()?.f_mul_scalar(3.0)?; // outliers are bent to ±3
+        let x = x.f_div_scalar(3.0)?.f_tanh()?.f_mul_scalar(3.0)?; // bends outliers to ±3
         Ok(run(&self.decoder, x)?.f_mul_scalar(2.0)?.f_sub_scalar(1.0)?.f_to_kind(latent.kind())?)
     }
 
-    /// A latent in 0..=1, to be kept as bytes: latent/(2·magnitude) + shift.
+    /// Maps a latent to 0..=1 for storage as bytes: latent/(2·magnitude) + shift, clamped.
     pub fn compressed(&self, latent: &Tensor) -> Result<Tensor> {
         let TaesdConfig { latent_magnitude, latent_shift, .. } = self.config;
         Ok(latent.f_div_scalar(2.0 * latent_magnitude)?.f_add_scalar(latent_shift)?.f_clamp(0.0, 1.0)?)
     }
 
-    /// The latent of what [`Taesd::compressed`] made.
+    /// Restores the latent from the result of [`Taesd::compressed`].
     pub fn expanded(&self, compressed: &Tensor) -> Result<Tensor> {
         let TaesdConfig { latent_magnitude, latent_shift, .. } = self.config;
         Ok(compressed.f_sub_scalar(latent_shift)?.f_mul_scalar(2.0 * latent_magnitude)?)
     }
 
-    /// To this network's kind and device.
+    /// Converts a tensor to this network's kind and device.
     fn cast(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_to_device(self.options.1)?.f_to_kind(self.options.0)?)
     }
@@ -228,7 +228,7 @@ fn run(layers: &[Layer], x: Tensor) -> Result<Tensor> {
     layers.iter().try_fold(x, |x, layer| layer.forward(&x))
 }
 
-/// Layers are counted through, those without weights too.
+/// Builds the encoder's layers. Layer indices count every layer, including those without weights.
 fn encoder(w: &Weights, config: &TaesdConfig) -> Result<Vec<Layer>> {
     let mut layers = Vec::new();
     let sizes = config.encoder_block_out_channels.iter().zip(&config.num_encoder_blocks);

@@ -1,21 +1,24 @@
-//! [`Tiling`]: large pictures, encoded and decoded piece by piece.
+//! [`Tiling`]: encoding and decoding of large pictures in tiles.
 
 use crate::error::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// How an autoencoder works on large pictures: in overlapping tiles that are blended into each other, so that memory is
-/// that of one tile and the picture.
+/// A rule for encoding and decoding large pictures in overlapping tiles that are blended into each other. Memory use is
+/// then that of one tile and the picture.
 ///
-/// By default it decides by itself. A latent cell's share of memory is estimated as three of the network's largest tensors;
-/// where all cells together stay within 3 GiB, the picture is worked on whole, the same to the bit as with
-/// [`Tiling::whole`]: up to 1024 × 1024 pixels for the VAE of Stable Diffusion in f32, 1448 × 1448 in f16. Beyond that, images of a
-/// batch take turns, and an image that is too large alone is split into the fewest tiles that are within the limit, with
-/// 16 cells or a quarter of a tile in common.
+/// The default decides by an estimate of peak memory, three of the network's largest tensors:
 ///
-/// A pixel that one tile covers is that tile's, bit for bit; where tiles overlap it is a weighted mean of theirs, so it is
-/// never further from the whole picture's than the worst of them. What a tile differs by is what the network looks at
-/// beyond the tile: convolutions at the tile's edge, which the outer quarter of an overlap hides, and means and attention
-/// over the whole, which differ by little as long as a tile shows enough of the picture. `docs/guide.md` has measurements.
+/// - Pictures that stay within 3 GiB together are processed whole, with the same bits as [`Tiling::whole`]. These are
+///   up to 1024 × 1024 pixels for the VAE of Stable Diffusion in f32, and 1448 × 1448 in f16.
+/// - A larger batch is processed one image at a time.
+/// - An image that is too large alone is split into the fewest tiles within the limit. The tiles overlap by at least 16
+///   cells or a quarter of a tile, whichever is less.
+///
+/// A pixel in only one tile equals that tile's pixel bit for bit. In an overlap, a pixel is a weighted mean of the
+/// tiles, so its error is at most that of the worst tile. A tile differs from the whole picture because the network
+/// also looks beyond the tile. Convolutions differ at the tile's edge, which the outer quarter of an overlap hides.
+/// Means and attention over the whole picture differ little as long as a tile shows enough of the picture.
+/// `docs/guide.md` has measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tiling(Rule);
 
@@ -27,34 +30,35 @@ enum Rule {
 }
 
 impl Default for Tiling {
-    /// [`Tiling::above`] 3 GiB: what 1024 × 1024 pixels take in f32, and every size that SDXL was trained at.
+    /// Returns [`Tiling::above`] with 3 GiB, the memory for 1024 × 1024 pixels in f32. This limit covers every size
+    /// that SDXL was trained at.
     fn default() -> Self {
         Self::above(3 << 30)
     }
 }
 
-/// What a network makes of latent cells, or makes them of.
+/// Pixels and memory of a latent cell in a network.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cell {
     /// Pixels of a cell, in each direction.
     pub factor: i64,
-    /// Memory that the network takes for a cell, at most at once.
+    /// Peak memory of the network for a cell, in bytes.
     pub bytes: f64,
 }
 
 impl Tiling {
-    /// Tiles where an image would take more than `bytes`, as estimated; smaller ones whole.
+    /// Splits images whose estimated memory exceeds `bytes` into tiles, and processes smaller ones whole.
     pub const fn above(bytes: u64) -> Self {
         Self(Rule::Above { bytes })
     }
 
-    /// Never in tiles, whatever it takes.
+    /// Processes every picture whole, at any cost of memory.
     pub const fn whole() -> Self {
         Self(Rule::Whole)
     }
 
-    /// Tiles of `tile` × `tile` latent cells, 8 or more, that have at least `overlap` rows and columns in common, at
-    /// least 1 and at most half of a tile. What fits into a tile is worked on whole.
+    /// Uses tiles of `tile` × `tile` latent cells, 8 or more, with an overlap of at least `overlap` rows and columns.
+    /// `overlap` is at least 1 and at most half of a tile. A picture that fits into one tile is processed whole.
     ///
     /// # Errors
     /// [`Error::Parameter`] for other numbers.
@@ -72,19 +76,19 @@ impl Tiling {
         Ok(Self(Rule::Tiles { tile, overlap }))
     }
 
-    /// Decodes `latent`, [b, c, h, w] → [b, n, factor·h, factor·w], by `decode`, which does the same for a tile.
+    /// Decodes `latent`, [b, c, h, w] → [b, n, factor·h, factor·w]. `decode` does the same for one tile.
     ///
     /// # Errors
-    /// Those of `decode`; [`Error::Shape`] if it makes pictures of another size.
+    /// The errors of `decode`; [`Error::Shape`] if `decode` returns pictures of another size.
     pub fn decode(&self, latent: &Tensor, cell: Cell, decode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         self.work(latent, cell, (1, cell.factor), decode)
     }
 
-    /// Encodes `picture`, [b, c, factor·h, factor·w] → [b, n, h, w], by `encode`, which does the same for a tile. A picture
-    /// whose sides are no multiples of the factor has no cells to part it at, and is encoded whole.
+    /// Encodes `picture`, [b, c, factor·h, factor·w] → [b, n, h, w]. `encode` does the same for one tile. A picture
+    /// whose sides are not multiples of the factor cannot be split at cells and is encoded whole.
     ///
     /// # Errors
-    /// Those of `encode`; [`Error::Shape`] if it makes latents of another size.
+    /// The errors of `encode`; [`Error::Shape`] if `encode` returns latents of another size.
     pub fn encode(&self, picture: &Tensor, cell: Cell, encode: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let (_, _, height, width) = picture.size4()?;
         if height % cell.factor != 0 || width % cell.factor != 0 {
@@ -93,14 +97,14 @@ impl Tiling {
         self.work(picture, cell, (cell.factor, 1), encode)
     }
 
-    /// The size in cells of the tiles of an image of `h` × `w` cells, of which a network takes `bytes` each; `None`: it
-    /// is worked on whole.
+    /// Returns the tiles' size in cells for an image of `h` × `w` cells with `bytes` of memory each; `None` if no tiles
+    /// are needed.
     pub(crate) fn tile(&self, h: i64, w: i64, bytes: f64) -> Option<(i64, i64)> {
         let (rows, columns) = self.spans(h, w, bytes)?;
         Some((rows.first()?.length, columns.first()?.length))
     }
 
-    /// Where tiles begin in each direction.
+    /// Returns the spans of tiles in each direction; `None` if the image is processed whole.
     fn spans(&self, h: i64, w: i64, bytes: f64) -> Option<(Vec<Span>, Vec<Span>)> {
         let (rows, columns, overlap) = match self.0 {
             Rule::Whole => return None,
@@ -117,7 +121,8 @@ impl Tiling {
         (h > rows || w > columns).then(|| (spans(h, rows, overlap), spans(w, columns, overlap)))
     }
 
-    /// `x` has `from` rows and columns for a cell, and what is made of it `to`.
+    /// Applies `network` to `x`, one image at a time if the batch is too large. A cell has `from` rows and columns in
+    /// `x`, and `to` in the result.
     fn work(
         &self,
         x: &Tensor,
@@ -137,7 +142,7 @@ impl Tiling {
         self.one(x, cell, (h, w), (from, to), &network)
     }
 
-    /// Images together, whole or in tiles.
+    /// Applies `network` to all images of `x` at once, whole or in tiles.
     fn one(
         &self,
         x: &Tensor,
@@ -183,27 +188,27 @@ impl Tiling {
     }
 }
 
-/// Cells of one side that a tile covers.
+/// The cells along one side that a tile covers.
 #[derive(Debug)]
 struct Span {
     start: i64,
     length: i64,
-    /// Cells in common with the tile before, and with the one after; 0 at the picture's edges.
+    /// Overlap in cells with the previous tile and with the next one; 0 at the picture's edges.
     common: [i64; 2],
 }
 
-/// How many tiles of `tile` cells a side takes after the first.
+/// Returns the number of tiles of `tile` cells that a side needs after the first one.
 const fn further(side: i64, tile: i64, overlap: i64) -> i64 {
     if side <= tile { 0 } else { (side - overlap - 1) / (tile - overlap) }
 }
 
-/// The shortest tile of which a side takes no more than of `tile`s.
+/// Returns the shortest tile that covers a side with as few tiles as `tile` does.
 const fn shortened(side: i64, tile: i64, overlap: i64) -> i64 {
     let further = further(side, tile, overlap);
     (side + further * overlap + further) / (further + 1) // rounded up
 }
 
-/// The fewest tiles of a side, overlapping by `overlap` or more and spread evenly.
+/// Returns the fewest tiles that cover a side, spread evenly, with an overlap of `overlap` or more.
 fn spans(side: i64, tile: i64, overlap: i64) -> Vec<Span> {
     if side <= tile {
         return vec![Span { start: 0, length: side, common: [0, 0] }];
@@ -215,11 +220,12 @@ fn spans(side: i64, tile: i64, overlap: i64) -> Vec<Span> {
 }
 
 impl Span {
-    /// The weights of a tile's rows or columns, `to` for a cell: 1, and toward a neighbor nothing in the outer quarter of
-    /// the overlap, then a line up to its inner quarter.
+    /// Returns the weights of a tile's rows or columns, `to` for each cell. The weight is 1 outside of overlaps. In an
+    /// overlap the weight is 0 in the outer quarter, 1 in the inner quarter, and linear between them.
     fn weight(&self, to: i64, device: Device) -> Result<Tensor> {
         let options = (Kind::Float, device);
-        // (distance to the edge − overlap/4)/(overlap/2), in 0..=1: where one tile has nothing, the next one has 1.
+        // (distance to the edge − overlap/4)/(overlap/2), in 0..=1: where one tile has weight 0, the next one has
+        // weight 1.
         let from_edge = Tensor::f_arange(self.length * to, options)?.f_add_scalar(0.5)?;
         let mut weight = Tensor::f_ones([self.length * to], options)?;
         for (common, distance) in self.common.into_iter().zip([from_edge.shallow_clone(), from_edge.f_flip([0])?]) {
@@ -238,7 +244,7 @@ mod tests {
     use super::*;
     use std::cell::Cell as Count;
 
-    /// Each cell as 2 × 2 pixels.
+    /// Decodes each cell to 2 × 2 equal pixels.
     fn doubled(latent: &Tensor) -> Result<Tensor> {
         let (_, _, h, w) = latent.size4()?;
         Ok(latent.f_upsample_nearest2d([2 * h, 2 * w], None::<f64>, None::<f64>)?)
@@ -251,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_decoder_that_looks_at_single_cells_is_not_changed() -> Result<()> {
+    fn cellwise_decoder_is_not_changed_by_tiles() -> Result<()> {
         for (h, w, tile, overlap) in [(8, 8, 8, 2), (9, 30, 8, 1), (40, 13, 8, 4), (100, 8, 16, 5), (64, 65, 64, 16)] {
             let (latent, largest) = (noise(h, w), Count::new(0));
             let tiled = Tiling::new(tile, overlap)?.decode(&latent, CELL, |part| {
@@ -266,8 +272,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pixel_is_no_further_off_than_the_worst_tile_that_covers_it() -> Result<()> {
-        // Every tile is off by its own number, between −1 and 1.
+    fn pixel_error_is_at_most_that_of_the_worst_tile() -> Result<()> {
+        // Every tile has its own error, between −1 and 1.
         let (latent, calls) = (noise(20, 20), Count::new(0));
         let tiled = Tiling::new(8, 3)?.decode(&latent, CELL, |part| {
             calls.set(calls.get() + 1);
@@ -288,7 +294,7 @@ mod tests {
         Ok(())
     }
 
-    /// The largest tile, and how many there were, that a decoder of 10 bytes a cell is given.
+    /// Returns the size of the largest tile and the number of tiles, for a decoder of 10 bytes a cell.
     fn given(tiling: Tiling, size: [i64; 4]) -> Result<(i64, usize)> {
         let (largest, calls) = (Count::new(0), Count::new(0));
         let latent = Tensor::arange(size.iter().product::<i64>(), (Kind::Float, Device::Cpu)).reshape(size);
@@ -302,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_is_whole_and_what_does_not_is_within_the_limit() -> Result<()> {
+    fn images_stay_whole_or_tiles_within_the_limit() -> Result<()> {
         let tiling = Tiling::above(10 * 24 * 24);
         assert_eq!(given(tiling, [1, 1, 24, 24])?, (24 * 24, 1));
         assert_eq!(given(tiling, [1, 1, 12, 48])?, (12 * 48, 1), "as many cells");

@@ -1,11 +1,11 @@
-//! Timesteps as vectors.
+//! Embeddings of timesteps.
 
 use super::layers::Linear;
 use crate::error::Result;
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
-/// Numbers as waves of many lengths.
+/// Sinusoidal embedding of numbers, with waves of many lengths.
 ///
 /// Source: Attention Is All You Need, 3.5; layout as diffusers' `get_timestep_embedding`.
 #[derive(Debug)]
@@ -16,7 +16,8 @@ pub(crate) struct Sinusoids {
 }
 
 impl Sinusoids {
-    /// `width` numbers for each. The second half of them are sines, or the first if `sin_first`. `shift` is diffusers' `freq_shift`.
+    /// Creates an embedding of `width` values for each number. The sines are the second half, or the first half if
+    /// `sin_first`. `shift` is diffusers' `freq_shift`.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) only.
@@ -28,10 +29,10 @@ impl Sinusoids {
         Ok(Self { frequencies, sin_first, odd: width % 2 == 1 })
     }
 
-    /// A vector of n → f32 [n, width].
+    /// Embeds a vector of n numbers → f32 [n, width].
     ///
     /// # Errors
-    /// [`Error::Torch`](crate::error::Error::Torch) if it is none, or on another device.
+    /// [`Error::Torch`](crate::error::Error::Torch) if `values` is not a vector, or is on another device.
     pub(crate) fn of(&self, values: &Tensor) -> Result<Tensor> {
         let angles = values.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_mul(&self.frequencies)?;
         let (sin, cos) = (angles.f_sin()?, angles.f_cos()?);
@@ -40,7 +41,7 @@ impl Sinusoids {
     }
 }
 
-/// Two linear layers between sinusoids and what the resnets add.
+/// The time embedding: two linear layers between the sinusoids and the time projections.
 #[derive(Debug)]
 pub(crate) struct TimestepEmbedding {
     linear_1: Linear,
@@ -49,7 +50,8 @@ pub(crate) struct TimestepEmbedding {
 }
 
 impl TimestepEmbedding {
-    /// From `inputs` numbers to `width`; with `condition`, a vector of that width may be given beside the timestep.
+    /// Builds the layers from `inputs` numbers to `width`. `condition` is the width of an optional vector beside the
+    /// timestep.
     pub(crate) fn new(w: &Weights, inputs: i64, width: i64, condition: Option<i64>) -> Result<Self> {
         Ok(Self {
             linear_1: w.at("linear_1").linear(inputs, width)?,
@@ -58,7 +60,7 @@ impl TimestepEmbedding {
         })
     }
 
-    /// [n, inputs] and perhaps [n, condition] → [n, width].
+    /// Embeds [n, inputs] and an optional condition, [n, condition] → [n, width].
     pub(crate) fn forward(&self, x: &Tensor, condition: Option<&Tensor>) -> Result<Tensor> {
         let x = match (&self.cond_proj, condition) {
             (Some(project), Some(condition)) => x.f_add(&project.forward(condition)?)?,
@@ -68,15 +70,16 @@ impl TimestepEmbedding {
     }
 }
 
-/// What the time adds in each resnet of a part of a network: a linear layer for each, computed as one.
+/// Time projections of the residual blocks in a part of a network: a linear layer for each, computed as one.
 #[derive(Debug)]
 pub(super) struct TimeProjections {
-    /// Layers, and how much of what comes out is whose.
+    /// Layers, each with the output widths of its residual blocks.
     layers: Vec<(Linear, Vec<i64>)>,
 }
 
 impl TimeProjections {
-    /// Of the layers of resnets, in their order. In training each stays by itself, since a joined one would be a copy.
+    /// Joins the layers of residual blocks, in order. Layers in training stay separate, because a joined layer would be
+    /// a copy.
     pub(super) fn new(each: Vec<Linear>) -> Result<Self> {
         let outputs = each.iter().map(Linear::outputs).collect::<Result<Vec<_>>>()?;
         let layers = match Linear::join(&each)? {
@@ -86,7 +89,7 @@ impl TimeProjections {
         Ok(Self { layers })
     }
 
-    /// The time embedding after its SiLU, [1 or b, width] → [1 or b, outputs] of each resnet.
+    /// Projects the time embedding after its SiLU, [1 or b, width] → [1 or b, outputs] for each residual block.
     pub(super) fn forward(&self, time: &Tensor) -> Result<Vec<Tensor>> {
         let mut all = Vec::new();
         for (layer, outputs) in &self.layers {

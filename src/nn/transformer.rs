@@ -1,4 +1,4 @@
-//! Transformers over the cells of a picture: where attention sites are.
+//! Transformers over the cells of a picture, which contain the attention sites.
 
 use super::adapter::Adapter;
 use super::layers::{Gated, GroupNorm, LayerNorm, Linear, cells, picture, split_heads};
@@ -9,7 +9,7 @@ use crate::weights::Weights;
 use std::ops::Range;
 use tch::Tensor;
 
-/// The sites of a network, listed while it is built, in the order they run.
+/// The attention sites of a network, listed during construction in the order they run.
 #[derive(Debug, Default)]
 pub(super) struct Sites(Vec<AttentionSite>);
 
@@ -21,18 +21,18 @@ impl Sites {
         site
     }
 
-    /// The list.
+    /// Returns the list of sites.
     pub(super) fn into_vec(self) -> Vec<AttentionSite> {
         self.0
     }
 }
 
-/// The sizes of a [`Transformer`] and where it stands.
+/// The sizes of a [`Transformer`] and its place in the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TransformerConfig {
-    /// Channels in and out.
+    /// Input and output channels.
     pub channels: i64,
-    /// Heads; divides the channels.
+    /// Number of attention heads; divides the channels.
     pub heads: i64,
     /// Number of blocks.
     pub depth: i64,
@@ -40,15 +40,15 @@ pub(super) struct TransformerConfig {
     pub context: i64,
     /// Groups of the norm.
     pub groups: i64,
-    /// Are `proj_in` and `proj_out` stored as linear layers rather than 1×1 convolutions?
+    /// True if `proj_in` and `proj_out` are stored as linear layers, false if as 1×1 convolutions.
     pub linear: bool,
-    /// Half of the network.
+    /// Part of the network: down, middle or up.
     pub place: Place,
-    /// How often the latent grid was halved.
+    /// Number of halvings of the latent grid.
     pub halvings: u32,
 }
 
-/// Blocks of self-attention, cross-attention and a feed-forward layer, beside a shortcut.
+/// A transformer: blocks of self-attention, cross-attention and a feed-forward layer, beside a shortcut.
 #[derive(Debug)]
 pub(super) struct Transformer {
     norm: GroupNorm,
@@ -58,7 +58,7 @@ pub(super) struct Transformer {
 }
 
 impl Transformer {
-    /// Pulls a transformer from `w` and lists its sites.
+    /// Builds a transformer from the weights `w` and adds its attention sites to `sites`.
     pub(super) fn new(w: &Weights, config: &TransformerConfig, sites: &mut Sites) -> Result<Self> {
         let &TransformerConfig { channels, depth, groups, linear, .. } = config;
         let projection = |name| match linear {
@@ -75,8 +75,8 @@ impl Transformer {
         })
     }
 
-    /// `x` is [n, channels, h, w], `context` [b, tokens, width]; out comes [b, channels, h, w]. Where n is less than b, `x` is
-    /// [`repeated`], once there is something of the context in it.
+    /// Applies the transformer to `x`, [n, channels, h, w], and `context`, [b, tokens, width] → [b, channels, h, w]. If
+    /// n is less than b, the rows of `x` are [`repeated`] from the first cross-attention on.
     pub(super) fn forward(&self, x: &Tensor, context: &Tensor, tap: &mut Tap<'_>) -> Result<Tensor> {
         let mut h = self.proj_in.forward(&cells(&self.norm.forward(x)?)?)?; // [n, h·w, channels]
         for block in &self.transformer_blocks {
@@ -117,7 +117,7 @@ impl Block {
     }
 }
 
-/// Attention of cells to a context, at a site that hooks can see.
+/// Attention of cells to a context, at a site that is visible to hooks.
 #[derive(Debug)]
 struct Attention {
     site: AttentionSite,
@@ -125,15 +125,16 @@ struct Attention {
     to_k: Linear,
     to_v: Linear,
     to_out: Linear,
-    /// Adapters for the figure and for the background, where the weights have some.
+    /// Adapter for the figure, if the weights have one.
     figure: Option<Adapter>,
+    /// Adapter for the background, if the weights have one.
     background: Option<Adapter>,
 }
 
 /// The projections of one call.
 struct Call<'a> {
     site: &'a Attention,
-    /// The cells that attend, [b or a part of it, h·w, channels].
+    /// The cells that attend, [b or a divisor of b, h·w, channels].
     cells: &'a Tensor,
 }
 
@@ -150,7 +151,7 @@ impl Projections for Call<'_> {
             Part::Background => background,
         };
         let Some(adapter) = adapter else { return Ok(None) };
-        // Where there are fewer rows of cells than of contexts, they go round.
+        // Rows of cells repeat if there are fewer of them than of contexts.
         let cells = self.cells.f_narrow(0, rows.start % self.cells.size3()?.0, rows.end - rows.start)?;
         let [q, k, v] = adapter.projected([to_q, to_k, to_v], [&cells, context, context])?;
         Ok(Some([split_heads(&q, site.heads)?, split_heads(&k, site.heads)?, split_heads(&v, site.heads)?]))

@@ -8,9 +8,9 @@ use crate::weights::Weights;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-/// Epsilon of every norm.
+/// Epsilon of the group norms.
 const EPS: f64 = 1e-6;
-/// How errors call a configuration that came from no file.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "VaeConfig";
 
 /// A VAE as `vae/config.json` describes it; the names and the defaults are diffusers'.
@@ -26,21 +26,21 @@ pub struct VaeConfig {
     pub latent_channels: i64,
     /// Channels of each level, from the picture's size to the latent's.
     pub block_out_channels: Vec<i64>,
-    /// Resnets of an encoder block; decoder blocks have one more.
+    /// Residual blocks of an encoder block; decoder blocks have one more.
     pub layers_per_block: i64,
     /// Groups of the group norms.
     pub norm_num_groups: i64,
-    /// What latents are multiplied by before the diffusion sees them.
+    /// Factor for latents before the diffusion.
     pub scaling_factor: f64,
-    /// What is subtracted from latents before that.
+    /// Shift that is subtracted from latents before the scaling.
     pub shift_factor: Option<f64>,
-    /// Whether SDXL computes it in f32 where the rest is in f16.
+    /// True if SDXL in f16 computes the VAE in f32.
     pub force_upcast: bool,
-    /// Is there a 1×1 convolution behind the encoder?
+    /// True if a 1×1 convolution follows the encoder.
     pub use_quant_conv: bool,
-    /// And one before the decoder?
+    /// True if a 1×1 convolution precedes the decoder.
     pub use_post_quant_conv: bool,
-    /// Is there attention in the middle?
+    /// True if the middle blocks contain attention.
     pub mid_block_add_attention: bool,
 }
 
@@ -73,33 +73,35 @@ const FIXED: &[Fixed] = &[
 ];
 
 impl VaeConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses the text of `config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON of this form; [`Error::Config`] if
-    /// it contradicts itself or asks for something that changes the result and is not implemented.
+    /// [`Error::Malformed`] if the text is not JSON of this form. [`Error::Config`] if the configuration contradicts
+    /// itself or asks for something that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.check(), file)?;
         Ok(config)
     }
 
-    /// Cells of a picture per cell of its latent, in each direction: 8 for Stable Diffusion.
+    /// Returns the pixels of a picture per latent cell, in each direction: 8 for Stable Diffusion.
     pub fn factor(&self) -> i64 {
         1 << self.block_out_channels.len().saturating_sub(1).min(62)
     }
 
-    /// Numbers that decoding keeps for a cell of a latent, at most at once, about: three of the largest tensors.
+    /// Estimates the peak number of values that decoding holds per latent cell: three of the largest tensors.
     pub(crate) fn decoding(&self) -> f64 {
-        self.largest(|level| self.block_out_channels.get(level..level + 2).unwrap_or_default()) // as it is doubled
+        // An upsampled tensor still has the channels of the smaller grid.
+        self.largest(|level| self.block_out_channels.get(level..level + 2).unwrap_or_default())
     }
 
-    /// Numbers that encoding keeps for a cell of a latent, about: three of the largest tensors, while some four were measured.
+    /// Estimates the peak number of values that encoding holds per latent cell: three of the largest tensors, although
+    /// about four were measured.
     pub(crate) fn encoding(&self) -> f64 {
         self.largest(|_| &[])
     }
 
-    /// Thrice the most numbers of a level, a cell: of its channels, and of `others`.
+    /// Returns three times the most values of a level per latent cell, from the level's channels and those of `others`.
     fn largest<'a>(&'a self, others: impl Fn(usize) -> &'a [i64]) -> f64 {
         let levels = self.block_out_channels.iter().rev().enumerate();
         let numbers = levels.map(|(from_latent, channels)| {
@@ -126,28 +128,28 @@ impl VaeConfig {
     }
 }
 
-/// The Gaussian a picture is encoded to, [b, latent_channels, h/8, w/8], in the picture's kind and not yet scaled.
+/// The Gaussian that a picture is encoded to, [b, latent_channels, h/8, w/8], in the picture's kind and not scaled yet.
 #[derive(Debug)]
 pub struct Posterior {
-    /// Its mean, which is also its most likely value.
+    /// Mean of the Gaussian, which is also the most likely latent.
     pub mean: Tensor,
-    /// The logarithm of its variance, in −30..=20.
+    /// Logarithm of the variance, in −30..=20.
     pub logvar: Tensor,
 }
 
 impl Posterior {
-    /// Its standard deviation.
+    /// Returns the standard deviation.
     pub fn std(&self) -> Result<Tensor> {
         Ok(self.logvar.f_mul_scalar(0.5)?.f_exp()?)
     }
 
-    /// The latent that standard normal `noise` of the mean's shape draws: mean + std·noise.
+    /// Draws the latent for standard normal `noise` of the mean's shape: mean + std·noise.
     pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
         Ok(self.mean.f_add(&self.std()?.f_mul(noise)?)?)
     }
 }
 
-/// The autoencoder.
+/// The autoencoder of a Stable Diffusion model.
 #[derive(Debug)]
 pub struct Vae {
     encoder: Encoder,
@@ -159,7 +161,7 @@ pub struct Vae {
 }
 
 impl Vae {
-    /// Pulls a VAE from `w`; the attention may have its present names or those of the first releases.
+    /// Builds a VAE from the weights `w`. The attention may have its present names or those of the first releases.
     ///
     /// # Errors
     /// [`Error::Config`] if the configuration contradicts itself,
@@ -181,7 +183,7 @@ impl Vae {
         Ok(vae)
     }
 
-    /// What it was made from.
+    /// Returns the configuration of the network.
     pub fn config(&self) -> &VaeConfig {
         &self.config
     }
@@ -189,7 +191,7 @@ impl Vae {
     /// Encodes pictures, [b, 3, h, w] in −1..=1 with sides that are multiples of [`VaeConfig::factor`].
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other channels.
+    /// [`Error::Shape`] if the pictures have other channels.
     pub fn encode(&self, image: &Tensor) -> Result<Posterior> {
         check("image", image, self.config.in_channels)?;
         let mut moments = self.encoder.forward(&self.cast(image)?)?;
@@ -201,11 +203,11 @@ impl Vae {
         Ok(Posterior { mean: moments.f_narrow(1, 0, n)?, logvar: moments.f_narrow(1, n, n)?.f_clamp(-30.0, 20.0)? })
     }
 
-    /// Decodes latents that are not scaled (see [`Vae::unscaled`]), [b, latent_channels, h, w] → [b, 3, 8h, 8w], about
-    /// −1..=1, not clamped.
+    /// Decodes unscaled latents (see [`Vae::unscaled`]), [b, latent_channels, h, w] → [b, 3, 8h, 8w], about −1..=1, not
+    /// clamped.
     ///
     /// # Errors
-    /// [`Error::Shape`] if it has other channels.
+    /// [`Error::Shape`] if the latents have other channels.
     pub fn decode(&self, latent: &Tensor) -> Result<Tensor> {
         check("latent", latent, self.config.latent_channels)?;
         let mut x = self.cast(latent)?;
@@ -215,19 +217,19 @@ impl Vae {
         Ok(self.decoder.forward(&x)?.f_to_kind(latent.kind())?)
     }
 
-    /// An encoded latent as the diffusion sees it: (latent − shift)·scale.
+    /// Converts an encoded latent to the diffusion's units: (latent − shift)·scale.
     pub fn scaled(&self, latent: &Tensor) -> Result<Tensor> {
         let VaeConfig { scaling_factor, shift_factor, .. } = self.config;
         Ok(latent.f_sub_scalar(shift_factor.unwrap_or(0.0))?.f_mul_scalar(scaling_factor)?)
     }
 
-    /// The diffusion's latent as it is decoded: latent/scale + shift.
+    /// Converts the diffusion's latent to the decoder's units: latent/scale + shift.
     pub fn unscaled(&self, latent: &Tensor) -> Result<Tensor> {
         let VaeConfig { scaling_factor, shift_factor, .. } = self.config;
         Ok(latent.f_div_scalar(scaling_factor)?.f_add_scalar(shift_factor.unwrap_or(0.0))?)
     }
 
-    /// To this network's kind and device.
+    /// Converts a tensor to this network's kind and device.
     fn cast(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_to_device(self.options.1)?.f_to_kind(self.options.0)?)
     }
@@ -368,7 +370,7 @@ impl MidBlock {
     }
 }
 
-/// One head over all cells. No hook sees it: it is not part of the diffusion.
+/// Attention with one head over all cells. Hooks do not see it, because it is not part of the diffusion.
 #[derive(Debug)]
 struct Attention {
     group_norm: GroupNorm,
@@ -380,7 +382,7 @@ struct Attention {
 
 impl Attention {
     fn new(w: &Weights, groups: i64, channels: i64) -> Result<Self> {
-        // The first releases had their own names.
+        // The first releases had other names.
         let [q, k, v, out] = match w.has("query.weight") {
             true => ["query", "key", "value", "proj_attn"],
             false => ["to_q", "to_k", "to_v", "to_out.0"],

@@ -7,43 +7,48 @@ use crate::error::{Error, Result};
 use serde::Serialize;
 use std::collections::{BTreeSet, HashMap};
 
-/// A color that a prompt says exactly, and what is to have it.
+/// An exact color in a prompt, and the words that it applies to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct PromptColor {
-    /// As it was written: `#ffd700`, `{teal}`.
+    /// The color as written: `#ffd700`, `{teal}`.
     pub written: String,
-    /// What that is.
+    /// The color's value.
     pub color: Rgb,
-    /// What is to have it: the words after it.
+    /// The words after the color, to which the color applies.
     pub phrase: String,
-    /// Which of the places where the phrase stands in the prompt, from 0; `None` where it stands once.
+    /// Index of the phrase's place among all its places in the prompt, from 0; `None` if there is only one.
     pub nth: Option<usize>,
-    /// What the text encoder reads in its place; empty for nothing.
+    /// The word that the text encoder reads instead of the color; empty for none.
     pub word: String,
 }
 
 /// Functions of CSS that make a color.
 const FUNCTIONS: [&str; 9] = ["rgb", "rgba", "hsl", "hsla", "hwb", "oklch", "oklab", "lch", "lab"];
-/// Most letters of such a function with its numbers.
+/// Largest number of bytes of such a function with its numbers.
 const LONGEST_FUNCTION: usize = 128;
 
-/// Words after which it is not clear whether the color goes on.
+/// Words after which the extent of a color's phrase is ambiguous.
 const LINKS: [&str; 14] =
     ["and", "at", "beside", "by", "for", "from", "in", "near", "of", "on", "or", "to", "under", "with"];
-/// Words that may stand between such a word and the next color: "and a {teal} shirt".
+/// Words that may stand between such a link and the next color: "and a {teal} shirt".
 const ARTICLES: [&str; 9] = ["a", "an", "has", "her", "his", "its", "the", "their", "wearing"];
-/// Most words that a color may be for.
+/// Largest number of words that a color applies to.
 const LONGEST_PHRASE: usize = 8;
 
-/// What is wrong with a color in a prompt is this parameter's fault.
+/// Name of the parameter in errors about a color in a prompt.
 const NAME: &str = "color in the prompt";
 
-/// The prompt as the text encoder shall read it, and the colors it says, from left to right.
+/// Replaces the colors in a prompt by words. Returns the prompt as the text encoder shall read it, and the colors from
+/// left to right.
 ///
-/// A color is `#rgb` or `#rrggbb`, a function of CSS such as `rgb(…)`, `hsl(…)` or `oklch(…)`, or the name of a color in braces; a
-/// backslash before it makes it text. The words after it, up to punctuation, `BREAK` or the next color, are what it is for, at that
-/// place; there may be 1 to 8 of them. `word` says what is read in its place.
+/// A color is one of
+/// - `#rgb` or `#rrggbb`;
+/// - a function of CSS such as `rgb(…)`, `hsl(…)` or `oklch(…)`;
+/// - the name of a color in braces.
+///
+/// A backslash before a color makes it text. A color applies to the 1 to 8 words after it, up to punctuation, `BREAK`
+/// or the next color, and only at that place. `word` returns the text that replaces a color.
 ///
 /// ```
 /// use impasto::{Rgb, prompt::colors};
@@ -56,9 +61,10 @@ const NAME: &str = "color in the prompt";
 ///
 /// # Errors
 /// [`Error::Parameter`]
-/// - for what looks like a color and is none, with the nearest one: `#ffd70`, `#ffd700ff`, `{hotpinc}`, `rgb(12)`;
-/// - for a color that is not opaque, or that nothing follows;
-/// - where it is not clear how far a color goes ("#ffd700 eyes and hair"), with the readings.
+/// - for text that looks like a color and is none, with the nearest color: `#ffd70`, `#ffd700ff`, `{hotpinc}`,
+///   `rgb(12)`;
+/// - for a color that is not opaque, or without words after it, or with more than 8;
+/// - if the extent of a color's phrase is ambiguous ("#ffd700 eyes and hair"), with the readings.
 pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec<PromptColor>)> {
     let (mut text, mut found, mut begins, mut done) = (String::new(), Vec::<PromptColor>::new(), Vec::new(), 0);
     let mut cursor = Cursor::new(prompt);
@@ -75,7 +81,7 @@ pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec
         text.push_str(&word);
         begins.push(text.len());
         if word.is_empty() {
-            cursor.take_while(char::is_whitespace); // there is nothing to keep the space for
+            cursor.take_while(char::is_whitespace); // without a word, the space is superfluous
         }
         done = cursor.at();
         found.push(PromptColor { written: written.into(), color, phrase, nth: None, word });
@@ -85,9 +91,9 @@ pub fn colors(prompt: &str, word: impl Fn(Rgb) -> String) -> Result<(String, Vec
     Ok((text, found))
 }
 
-/// Notes for each color which of the places of its phrase in `text` it is for: the first from byte `begins` on.
+/// Sets `nth` of each color: the index of the first place of its phrase in `text` from byte `begins` on.
 fn number(text: &str, found: &mut [PromptColor], begins: &[usize]) {
-    // Words as places compare them; the first one's gap does not count.
+    // The words in the form that `words::places` compares; the gap before the first word does not count.
     let key = |words: &[Word]| -> String {
         let first = words.first().map(|word| word.lower.as_str());
         let others = words.iter().skip(1).flat_map(|word| ["\0", word.gap.as_str(), "\0", word.lower.as_str()]);
@@ -110,12 +116,12 @@ fn number(text: &str, found: &mut [PromptColor], begins: &[usize]) {
     }
 }
 
-/// May a color begin here: not within a word, and not after a backslash?
+/// Returns true if a color may begin here: not within a word, and not after a backslash or `#`.
 fn is_boundary(cursor: &Cursor) -> bool {
     cursor.before().is_none_or(|before| !before.is_alphanumeric() && before != '\\' && before != '#')
 }
 
-/// The color that begins here, as it is written and as it is; moves behind it. Without one, the cursor stays.
+/// Reads the color that begins here, as written and as a value, and moves behind it. Without a color, the cursor stays.
 fn color<'p>(cursor: &mut Cursor<'p>) -> Result<Option<(&'p str, Rgb)>> {
     let (rest, begin) = (cursor.rest(), cursor.at());
     let mut ahead = cursor.clone();
@@ -133,14 +139,15 @@ fn color<'p>(cursor: &mut Cursor<'p>) -> Result<Option<(&'p str, Rgb)>> {
     Ok(Some((rest.get(..cursor.at() - begin).unwrap_or_default(), color)))
 }
 
-/// `ffd700`, after its `#`. Hashtags and small numbers ("the #1 fan") are no colors.
+/// Reads the digits of a color after its `#`, such as `ffd700`. Hashtags and small numbers ("the #1 fan") are no
+/// colors.
 fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
     let count = digits.chars().count();
     let hex: String = digits.chars().filter(char::is_ascii_hexdigit).take(9).collect();
     if hex.len() == count && matches!(count, 3 | 6) {
         return format!("#{digits}").parse().map(Some);
     }
-    // One digit too few or too many, an opacity, or a letter like a digit ("#ffd7oo").
+    // Mistakes that are reported: one digit too few or too many, an opacity, or a letter like a digit ("#ffd7oo").
     let mistyped = count == 6 && hex.len() >= 4 && hex.bytes().any(|digit| digit.is_ascii_digit());
     let miscounted = hex.len() == count && matches!(count, 4..=8);
     if !(mistyped || miscounted) {
@@ -154,9 +161,11 @@ fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
     Err(Error::parameter(NAME, format!("#{digits}"), expected))
 }
 
-/// `teal` or `hot pink`, between braces. Other words between braces are no colors, but those that nearly are one are errors.
+/// Reads a color name between braces, such as `teal` or `hot pink`. Other words between braces are no colors, but words
+/// close to a color name are errors.
 fn named(written: &str) -> Result<Option<Rgb>> {
-    /// More letters than the longest name of a color has (`lightgoldenrodyellow`), and mistakes in it.
+    /// Number of letters that are compared: more than the longest name of a color has (`lightgoldenrodyellow`), and
+    /// mistakes in it.
     const MOST: usize = 24;
     let name: String =
         written.chars().filter(|letter| !letter.is_whitespace()).take(MOST).collect::<String>().to_lowercase();
@@ -167,7 +176,7 @@ fn named(written: &str) -> Result<Option<Rgb>> {
         return hexadecimal(digits);
     }
     let most_mistakes = (name.chars().count() / 3).min(2);
-    // A mistake changes two letters of a word at most, which is quickly seen.
+    // Comparing sets of letters is a quick first test, as a mistake changes at most two letters of the set.
     let letters = |word: &str| word.bytes().fold(0u32, |set, letter| set | 1 << (letter % 32));
     let similar = |known: &&str| (letters(known) ^ letters(&name)).count_ones() as usize <= 2 * most_mistakes;
     let known = palette::named::names().filter(similar).take(if most_mistakes > 0 { usize::MAX } else { 0 });
@@ -180,7 +189,8 @@ fn named(written: &str) -> Result<Option<Rgb>> {
     }
 }
 
-/// `rgb(255, 215, 0)` at the beginning of `rest`, of which `ahead` has passed the first letter.
+/// Reads a function such as `rgb(255, 215, 0)` at the beginning of `rest`, of which `ahead` has passed the first
+/// letter.
 fn function(rest: &str, ahead: &mut Cursor<'_>) -> Result<Option<Rgb>> {
     let name = 1 + ahead.take_while(|letter| letter.is_ascii_alphabetic()).len();
     if !ahead.take("(") || !rest.get(..name).is_some_and(is_function) {
@@ -207,13 +217,13 @@ fn is_function(name: &str) -> bool {
     FUNCTIONS.iter().any(|function| function.eq_ignore_ascii_case(name))
 }
 
-/// The words after a color that are to have it.
+/// Reads the words after a color, to which the color applies.
 fn phrase(mut after: Cursor<'_>, written: &str) -> Result<String> {
     let said = after.take_while(|c| c.is_alphanumeric() || c.is_whitespace() || "-'’_/".contains(c));
     let mut words: Vec<&str> =
         said.split_whitespace().take_while(|word| *word != "BREAK").take(LONGEST_PHRASE + 4).collect();
     let lower = |word: &str| word.to_lowercase();
-    // What links the words to the next color is not for this one: "eyes and a {teal} shirt".
+    // Words that link to the next color are not part of the phrase: "eyes and a {teal} shirt".
     let next = after.peek();
     let is_last = words.last().is_some_and(|word| said.ends_with(word));
     let to_function = next == Some('(') && is_last && words.last().is_some_and(|word| is_function(word));

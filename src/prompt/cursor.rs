@@ -1,7 +1,7 @@
-//! [`Cursor`]: a text that is read once, from its beginning to its end.
+//! [`Cursor`]: reads a text once, from its beginning to its end.
 
-/// A place in a text that only moves forward. Readers of prompts look at a text through it alone, so that tests can count how
-/// often they look at each letter: a reader that looks ahead to the end at every letter takes minutes for a megabyte.
+/// A place in a text that only moves forward. Parsers of prompts read text through a cursor alone, so tests can count
+/// how often each letter is read. A parser that looks ahead to the end at every letter takes minutes for a megabyte.
 #[derive(Clone, Debug)]
 pub(crate) struct Cursor<'t> {
     text: &'t str,
@@ -13,7 +13,7 @@ impl<'t> Cursor<'t> {
         Self { text, at: 0 }
     }
 
-    /// Bytes before this place.
+    /// Number of bytes before this place.
     pub(crate) const fn at(&self) -> usize {
         self.at
     }
@@ -41,7 +41,7 @@ impl<'t> Cursor<'t> {
         Some(letter)
     }
 
-    /// Moves over `token` if the text goes on with it.
+    /// Moves over `token` if the text goes on with it, and returns true then.
     pub(crate) fn take(&mut self, token: &str) -> bool {
         looked(token.len());
         let is_here = self.rest().starts_with(token);
@@ -59,7 +59,7 @@ impl<'t> Cursor<'t> {
     }
 }
 
-/// Notes that a reader looked at `letters` of its text, or compared as many parts of it.
+/// Counts in tests that a parser read `letters` letters, or compared as many parts of its text.
 #[cfg(not(test))]
 pub(crate) const fn looked(_letters: usize) {}
 
@@ -76,14 +76,14 @@ pub(crate) mod count {
         LOOKED.set(LOOKED.get() + letters);
     }
 
-    /// How many letters `read` looks at.
+    /// The number of letters that `read` looks at.
     pub(crate) fn of(read: impl FnOnce()) -> usize {
         let before = LOOKED.get();
         read();
         LOOKED.get() - before
     }
 
-    /// Fails unless `read` looks at each letter a few times at most, whatever is repeated to make its text.
+    /// Fails unless `read` looks at each letter a few times at most, for texts that repeat each of `pieces`.
     pub(crate) fn assert_linear(name: &str, pieces: &[&str], read: impl Fn(&str)) {
         for piece in pieces {
             for closing in ["", ")", "}", "]", " x", ":1.2)"] {

@@ -1,33 +1,34 @@
-//! Emphasis as people write it: `(word:1.3)`, `((word))`, `[word]`, `\(`, `BREAK`.
+//! Emphasis markup of prompts: `(word:1.3)`, `((word))`, `[word]`, `\(`, `BREAK`.
 //!
-//! The grammar is that of the AUTOMATIC1111 web UI, written anew as a scanner.
+//! The grammar is that of the AUTOMATIC1111 web UI, rewritten as a scanner.
 
 use super::cursor::Cursor;
 use std::ops::Range;
 
-/// What a pair of round brackets without a number multiplies by; square ones divide by it.
+/// Factor on weights in round brackets without a number; square brackets divide by it.
 const STEP: f64 = 1.1;
 
-/// A part of a prompt as it was written.
+/// A part of a prompt as written.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Piece {
     /// Text of one weight, markup removed.
     Text {
-        /// What the text encoder reads.
+        /// The text that the encoder reads.
         text: String,
-        /// How much of it, 1 being plain.
+        /// Weight of the text; 1 is plain.
         weight: f64,
         /// Bytes of the prompt that the text comes from, in order; together as long as the text.
         source: Vec<Range<usize>>,
     },
-    /// `BREAK`: what follows begins a chunk of its own.
+    /// `BREAK`: the text after it begins a new chunk.
     Break,
 }
 
-/// The pieces of a prompt, from left to right. Neighbours of equal weight are one; there is at least one text, and one on
-/// either side of every break.
+/// Splits a prompt into pieces, from left to right. Neighboring texts of equal weight are one piece. There is at least
+/// one text, and one on either side of every break.
 ///
-/// Brackets that close nothing and numbers that are none are text; brackets that nobody closes end with the prompt.
+/// Closing brackets without an opening one are text, and so are invalid numbers. Brackets without a closing one end
+/// with the prompt.
 ///
 /// ```
 /// use impasto::prompt::{Piece, parse};
@@ -42,18 +43,18 @@ pub fn parse(prompt: &str) -> Vec<Piece> {
     pieces(prompt, &scanner.tokens)
 }
 
-/// What a prompt is made of.
+/// A token of a prompt's markup.
 enum Token {
     /// Bytes of text.
     Text(Range<usize>),
     /// A `BREAK`, and the byte where it begins.
     Break(usize),
-    /// An opening bracket, and what it multiplies weights by up to the one that closes it.
+    /// An opening bracket, and its factor on weights up to the closing bracket.
     Open(Bracket, f64),
     Close(Bracket),
 }
 
-/// The kinds of brackets. Each is closed by its own alone, so that `(a [b) c]` has two pairs.
+/// The kinds of brackets. Only its own kind closes a bracket, so `(a [b) c]` has two pairs.
 #[derive(Clone, Copy)]
 enum Bracket {
     Round,
@@ -63,8 +64,9 @@ enum Bracket {
 struct Scanner<'p> {
     cursor: Cursor<'p>,
     tokens: Vec<Token>,
-    /// Where among the tokens the open brackets are.
+    /// Index in `tokens` of each open round bracket.
     round: Vec<usize>,
+    /// Index in `tokens` of each open square bracket.
     square: Vec<usize>,
 }
 
@@ -92,7 +94,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// The text from byte `begin` to here, or one letter if that is nothing.
+    /// Adds the text from byte `begin` to here, or one letter if that text is empty.
     fn text(&mut self, begin: usize) {
         if self.cursor.at() == begin {
             self.cursor.next();
@@ -104,7 +106,7 @@ impl Scanner<'_> {
         }
     }
 
-    /// A backslash makes the next sign a letter; before anything else it disappears.
+    /// Drops a backslash; a bracket or backslash after it becomes text.
     fn escaped(&mut self) {
         self.cursor.next();
         if self.cursor.peek().is_some_and(|next| r"\()[]".contains(next)) {
@@ -115,7 +117,7 @@ impl Scanner<'_> {
     fn open(&mut self, bracket: Bracket) {
         self.cursor.next();
         let at = self.tokens.len();
-        // Until something else closes it, the end of the prompt does.
+        // The end of the prompt closes a bracket that nothing else closes.
         match bracket {
             Bracket::Round => self.round.push(at),
             Bracket::Square => self.square.push(at),
@@ -124,7 +126,7 @@ impl Scanner<'_> {
         self.tokens.push(Token::Open(bracket, factor));
     }
 
-    /// Ends the innermost bracket of a kind.
+    /// Closes the innermost bracket of a kind and sets its factor.
     fn close(&mut self, bracket: Bracket, factor: f64) {
         self.cursor.next();
         let opened = match bracket {
@@ -137,7 +139,8 @@ impl Scanner<'_> {
         self.tokens.push(Token::Close(bracket));
     }
 
-    /// `:1.3)` with white space around the number: moves to its bracket and returns the number. Otherwise this stays where it is.
+    /// Reads `:1.3)` with white space around the number: moves to the bracket and returns the number. Without a number,
+    /// the scanner stays.
     fn number(&mut self) -> Option<f64> {
         let mut ahead = self.cursor.clone();
         ahead.next();
@@ -151,7 +154,8 @@ impl Scanner<'_> {
         Some(number)
     }
 
-    /// A `BREAK` that stands by itself, with the white space around it; without one, the text from byte `begin` to here.
+    /// Adds a `BREAK` that stands by itself, with the white space around it. Without one, adds the text from byte
+    /// `begin` to here.
     fn text_or_break(&mut self, begin: usize) {
         let mut ahead = self.cursor.clone();
         if !ahead.take("BREAK") || ahead.peek().is_some_and(is_word) {
@@ -167,16 +171,16 @@ fn is_word(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_'
 }
 
-/// The pieces that tokens stand for.
+/// The pieces of a prompt with these tokens.
 fn pieces(prompt: &str, tokens: &[Token]) -> Vec<Piece> {
     let empty = |at: usize| Piece::Text { text: String::new(), weight: 1.0, source: std::iter::once(at..at).collect() };
     let mut pieces: Vec<Piece> = Vec::new();
-    // The products of the brackets that are open, from the outermost to each.
+    // The products of the factors of open brackets, from the outermost to each bracket.
     let (mut round, mut square) = (vec![1.0], vec![1.0]);
     let product = |factors: &[f64]| factors.last().copied().unwrap_or(1.0);
     for token in tokens {
         match token {
-            // Hundreds of brackets would pass the largest number, and infinity times 0 is no number.
+            // Hundreds of brackets would overflow to infinity, and infinity times 0 is NaN.
             Token::Open(Bracket::Round, by) => round.push((product(&round) * by).clamp(f64::MIN, f64::MAX)),
             Token::Open(Bracket::Square, by) => square.push(product(&square) * by),
             Token::Close(Bracket::Round) => drop(round.pop()),

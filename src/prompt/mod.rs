@@ -1,4 +1,4 @@
-//! Prompts with their tokens, and where phrases stand in them.
+//! Prompts with their tokens, and the places of phrases in them.
 
 mod colors;
 pub(crate) mod cursor;
@@ -17,8 +17,8 @@ use std::collections::btree_map::Entry;
 use std::ops::Range;
 use words::{Word, is_unspaced, nearest, uninflected, words};
 
-/// Most bytes of a prompt that is read: some twenty times as many as people write. The limit keeps a text of a stranger, such as one
-/// inside a PNG file, from taking the machine.
+/// Largest number of bytes of a prompt: some twenty times as many as people write. The limit keeps an untrusted text,
+/// such as one inside a PNG file, from exhausting the machine.
 pub const LONGEST: usize = 1 << 16;
 
 /// Tokens `start..end` of a context.
@@ -30,7 +30,7 @@ pub struct TokenSpan {
     pub end: i64,
 }
 
-/// A name with the tokens that it is read at.
+/// A name with the tokens at which it is read.
 pub(crate) type Named = (String, Vec<TokenSpan>);
 
 impl TokenSpan {
@@ -39,12 +39,12 @@ impl TokenSpan {
         self.end - self.start
     }
 
-    /// No tokens at all.
+    /// Returns true for a span without tokens.
     pub const fn is_empty(self) -> bool {
         self.end <= self.start
     }
 
-    /// The same tokens in order, each once: spans that overlap or touch become one.
+    /// Merges spans that overlap or touch, so that each token is in one span, in order.
     pub fn union(mut spans: Vec<Self>) -> Vec<Self> {
         spans.sort_by_key(|span| span.start);
         let mut union: Vec<Self> = Vec::with_capacity(spans.len());
@@ -60,18 +60,18 @@ impl TokenSpan {
 
 /// A prompt as the text encoder sees it.
 ///
-/// Tokens keep the place in the text that they come from, so a phrase is found by its letters, never by tokenizing the
-/// phrase alone (which may split differently inside a prompt).
+/// Tokens keep their place in the text, so a phrase is found by its letters. A phrase tokenized alone may split
+/// differently than inside a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
-    /// Without markup.
+    /// The prompt without markup.
     text: String,
     /// Bytes of `text` that each content token covers, in order; the start token is not among them.
     tokens: Vec<Range<usize>>,
-    /// Where in the context each of them is; `None` if it does not reach the text encoder.
+    /// Place of each token in the context; `None` if the token does not reach the text encoder.
     places: Vec<Option<i64>>,
     written: Option<Written>,
-    /// What a second text encoder reads; its tokens lie beside the first one's in the context.
+    /// The prompt of a second text encoder; its tokens have the same places in the context as the first one's.
     second: Option<Box<Prompt>>,
 }
 
@@ -79,20 +79,23 @@ pub struct Prompt {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub text: String,
-    /// Where each byte of the text without markup comes from; `None` for what stands for markup.
+    /// Byte of `text` that each byte of the prompt without markup comes from; `None` for a byte that stands for markup.
     pub source: Vec<Option<usize>>,
 }
 
 impl Prompt {
-    /// `tokens`: the bytes of `text` that each token covers, start and end tokens left out; `limit`: how many of them
-    /// the text encoder reads (75 for CLIP).
+    /// Creates a prompt without markup.
+    ///
+    /// `tokens` are the bytes of `text` that each token covers, without start and end tokens. `limit` is the number of
+    /// tokens that the text encoder reads (75 for CLIP).
     pub fn new(text: impl Into<String>, tokens: Vec<Range<usize>>, limit: usize) -> Self {
         let places = (0..tokens.len()).map(|at| (at < limit).then_some(at as i64 + 1)).collect();
         Self { text: text.into(), tokens, places, written: None, second: None }
     }
 
-    /// A prompt for a network that reads something else than words: each name is some bytes of `text` and the places in the context of
-    /// what they stand for, such as the patches of a reference picture that show it. Names are in the order of the text.
+    /// Creates a prompt for a network that reads something other than words. Each name is some bytes of `text` with
+    /// places in the context, such as the patches of a reference picture that show the named thing. Names are in the
+    /// order of the text.
     pub(crate) fn naming(text: &str, names: &[(Range<usize>, Vec<i64>)]) -> Self {
         let each =
             names.iter().flat_map(|(bytes, places)| places.iter().map(move |place| (bytes.clone(), Some(*place))));
@@ -100,13 +103,14 @@ impl Prompt {
         Self { text: text.into(), tokens, places, written: None, second: None }
     }
 
-    /// The same beside what a second text encoder reads (SDXL): phrases are found in both.
+    /// Adds the prompt of a second text encoder (SDXL); phrases are found in both prompts.
     #[must_use]
     pub(crate) fn beside(self, second: Self) -> Self {
         Self { second: Some(Box::new(second)), ..self }
     }
 
-    /// A prompt with markup; `tokens` are bytes of the `text` without it, `places` theirs in the context.
+    /// Creates a prompt with markup. `tokens` are bytes of `text`, which has no markup; `places` are the places of the
+    /// tokens in the context.
     pub(crate) const fn written(
         written: Written,
         text: String,
@@ -116,12 +120,12 @@ impl Prompt {
         Self { text, tokens, places, written: Some(written), second: None }
     }
 
-    /// What the text encoder reads: without brackets, weights and backslashes.
+    /// The text that the text encoder reads, without brackets, weights and backslashes.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Bytes of the text that each content token covers, in order; also of those that are cut off.
+    /// Bytes of the text that each content token covers, in order, including tokens that are cut off.
     pub fn tokens(&self) -> &[Range<usize>] {
         &self.tokens
     }
@@ -132,8 +136,8 @@ impl Prompt {
         TokenSpan::union(runs(self.places.iter().copied().flatten()).into_iter().chain(second).collect())
     }
 
-    /// The distinct words of the prompt in lower case, in the order of their first places, each with the tokens of all its
-    /// places that the text encoder reads.
+    /// The distinct words of the prompt in lower case, in the order of their first places. Each word has the tokens of
+    /// all its places that the text encoder reads.
     pub fn words(&self) -> Vec<(String, Vec<TokenSpan>)> {
         let own = words(&self.text);
         let own = own.into_iter().filter_map(|word| Some((word.lower, self.spans(&word.bytes)?)));
@@ -152,15 +156,16 @@ impl Prompt {
         own.or_else(|| self.second.as_ref()?.cut())
     }
 
-    /// Every place where `phrase` stands at word boundaries, letters' case aside, as spans of the context; a place that two
-    /// chunks share is two spans. Where a second text encoder reads another prompt, its places are among them.
+    /// Finds every place of `phrase` at word boundaries, ignoring case, as spans of the context. A place that two
+    /// chunks share is two spans. Places in the prompt of a second text encoder are included.
     ///
-    /// A phrase that stands nowhere by itself is found with an ending of up to two letters ("eye" in "eyes", not in "eyelash"), and
-    /// in scripts without spaces anywhere, at the tokens that it touches.
+    /// A phrase that stands nowhere by itself is found with an ending of up to two letters ("eye" in "eyes", not in
+    /// "eyelash"). In scripts without spaces, a phrase is found anywhere, at the tokens that it touches.
     ///
     /// # Errors
-    /// [`Error::EmptyPhrase`], [`Error::PhraseNotFound`] with the nearest words, and [`Error::PhraseTruncated`] if all
-    /// of its places, or parts of them, are beyond the text encoder's limit.
+    /// - [`Error::EmptyPhrase`] for a phrase without words;
+    /// - [`Error::PhraseNotFound`] with the nearest words;
+    /// - [`Error::PhraseTruncated`] if all places of the phrase, or parts of them, are beyond the text encoder's limit.
     pub fn find(&self, phrase: &str) -> Result<Vec<TokenSpan>> {
         let own = self.find_own(phrase);
         let Some(Ok(second)) = self.second.as_ref().map(|second| second.find(phrase)) else { return own };
@@ -181,8 +186,8 @@ impl Prompt {
         Ok(spans)
     }
 
-    /// The prompt as it was written, with a word put before every place of a phrase; it weighs what the phrase weighs. A
-    /// second encoder's prompt stays as it is, and its phrases are not found.
+    /// The prompt as written, with a word inserted before every place of a phrase, at the phrase's weight. The prompt
+    /// of a second text encoder is neither changed nor searched.
     ///
     /// # Errors
     /// As [`Prompt::find`].
@@ -203,7 +208,7 @@ impl Prompt {
         Ok(text)
     }
 
-    /// The bytes of every place where `phrase` stands; a second encoder's prompt is not asked.
+    /// The bytes of every place of `phrase`; the prompt of a second text encoder is not searched.
     pub(crate) fn places(&self, phrase: &str) -> Result<Vec<Range<usize>>> {
         let (wanted, present) = (words(phrase), words(&self.text));
         let Some(last) = wanted.last() else { return Err(Error::EmptyPhrase) };
@@ -213,7 +218,7 @@ impl Prompt {
         };
         let mut places = at_words(&present);
         if places.is_empty() && is_unspaced(phrase) {
-            // Words of these scripts have no ends to go by; their tokens have.
+            // Words of these scripts have no visible ends, so any place counts, at the tokens that it touches.
             let letters = phrase.trim();
             places = self.text.match_indices(letters).map(|(at, _)| at..at + letters.len()).collect();
         }
@@ -227,9 +232,10 @@ impl Prompt {
         Ok(places)
     }
 
-    /// The tokens that cover some bytes of the text; `None` if there is none, or if one of them does not reach the text encoder.
+    /// The tokens that cover some bytes of the text; `None` if there are none, or if one of them does not reach the
+    /// text encoder.
     fn spans(&self, bytes: &Range<usize>) -> Option<Vec<TokenSpan>> {
-        let first = self.tokens.partition_point(|token| token.end <= bytes.start); // they are in order
+        let first = self.tokens.partition_point(|token| token.end <= bytes.start); // tokens are in order
         let from_first = self.tokens.iter().zip(&self.places).skip(first);
         let covering = from_first.take_while(|(token, _)| token.start < bytes.end);
         let places: Vec<i64> = covering.map(|(_, place)| *place).collect::<Option<_>>()?;
@@ -238,7 +244,7 @@ impl Prompt {
     }
 }
 
-/// Names with their tokens, each name once, at its first place.
+/// Merges entries of the same name at its first place, with the tokens of all.
 fn joined(named: impl Iterator<Item = (String, Vec<TokenSpan>)>) -> Vec<(String, Vec<TokenSpan>)> {
     let (mut joined, mut known) = (Vec::<(String, Vec<TokenSpan>)>::new(), BTreeMap::new());
     for (name, here) in named {
@@ -253,7 +259,7 @@ fn joined(named: impl Iterator<Item = (String, Vec<TokenSpan>)>) -> Vec<(String,
     joined
 }
 
-/// Tokens in rising order as spans.
+/// Converts token places in rising order to spans.
 fn runs(places: impl IntoIterator<Item = i64>) -> Vec<TokenSpan> {
     let mut runs: Vec<TokenSpan> = Vec::new();
     for place in places {
@@ -270,13 +276,13 @@ mod tests {
     use super::cursor::count;
     use super::*;
 
-    /// One token per word, as the tiny vocabulary has.
+    /// A prompt with one token per word, as in the tiny vocabulary.
     fn prompt(text: &str, limit: usize) -> Prompt {
         Prompt::new(text, words(text).into_iter().map(|word| word.bytes).collect(), limit)
     }
 
     #[test]
-    fn a_phrase_is_found_at_word_boundaries_whatever_its_case() -> Result<()> {
+    fn find_ignores_case_but_not_word_boundaries() -> Result<()> {
         let prompt = prompt("Eyelash and EYES, hair bow, hair", 75);
         assert_eq!(prompt.find("eyes")?, [TokenSpan { start: 3, end: 4 }]);
         assert_eq!(prompt.find("hair")?, [TokenSpan { start: 4, end: 5 }, TokenSpan { start: 6, end: 7 }]);
@@ -357,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn phrases_beyond_the_limit_are_an_error_and_the_cut_is_known() {
+    fn phrases_beyond_the_limit_are_cut_and_refused() {
         let prompt = prompt("a b c d", 2);
         assert_eq!(prompt.cut(), Some("c d"));
         assert!(matches!(prompt.find("c"), Err(Error::PhraseTruncated { limit: 2, .. })));

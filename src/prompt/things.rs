@@ -1,4 +1,4 @@
-//! What a phrase is read at, and the words that it is told apart from.
+//! The tokens that a phrase is read at, and the other words that the phrase is told apart from.
 
 use super::words::is_unspaced;
 use super::{Prompt, TokenSpan, Word, words};
@@ -13,9 +13,11 @@ const FUNCTION_WORDS: [&str; 30] = [
 ];
 
 impl Prompt {
-    /// The tokens that `phrase` is read at: its last word's, the `bow` of "hair bow". Of several places those count where the
-    /// phrase is a whole name, if there are such: "hair" is not read in "hair bow" if it also stands before a comma, before a
-    /// word such as "and", or at the end.
+    /// The tokens that `phrase` is read at: those of its last word, such as `bow` in "hair bow".
+    ///
+    /// If the phrase is a whole name in some of its places, only those places count. A name is whole before
+    /// punctuation, before a word such as "and", or at the end. "hair" is thus not read in "hair bow" if it also stands
+    /// before a comma.
     ///
     /// # Errors
     /// As [`Prompt::find`].
@@ -29,13 +31,13 @@ impl Prompt {
         self.thing_at(phrase, &self.places(phrase)?)
     }
 
-    /// [`Prompt::thing`] of some of the places of `phrase`.
+    /// [`Prompt::thing`] for some of the places of `phrase`.
     pub(crate) fn thing_at(&self, phrase: &str, places: &[Range<usize>]) -> Result<Vec<TokenSpan>> {
-        let all = self.find_at(phrase, places)?; // says what is wrong
+        let all = self.find_at(phrase, places)?; // fails if the places are beyond the limit
         let starts: BTreeMap<usize, usize> = places.iter().map(|place| (place.end, place.start)).collect();
         let (mut last, mut whole) = (Vec::new(), Vec::new());
         let words = words(&self.text);
-        // The last word of a place; in a script without spaces a word may reach beyond it.
+        // True for the last word of a place. In a script without spaces a word may reach beyond the place.
         let ends_place = |word: &Word| starts.get(&word.bytes.end).is_some_and(|start| *start <= word.bytes.start);
         for (at, word) in words.iter().enumerate().filter(|(_, word)| ends_place(word)) {
             let next = words.get(at + 1);
@@ -49,8 +51,8 @@ impl Prompt {
         Ok(TokenSpan::union(if read.is_empty() { all } else { read }))
     }
 
-    /// The words of the prompt that have no token in `own`, in order and each at its place, with their tokens. A word in a script
-    /// without spaces is given token by token.
+    /// The words of the prompt that have no token in `own`, with their tokens, in order. A repeated word is listed once
+    /// for each place. A word in a script without spaces is listed token by token.
     pub fn rivals(&self, own: &[TokenSpan]) -> Vec<(String, Vec<TokenSpan>)> {
         let mut rivals: Vec<(String, Vec<TokenSpan>)> = Vec::new();
         for word in words(&self.text) {
@@ -64,7 +66,7 @@ impl Prompt {
                 rivals.push((word.lower, spans));
             }
         }
-        // Both lists are in order, so each word is held against one span.
+        // Both lists are in order, so each word is compared with one span.
         let own = TokenSpan::union(own.to_vec());
         let apart = |span: &TokenSpan| {
             let next = own.partition_point(|own| own.end <= span.start);
@@ -80,7 +82,8 @@ impl Prompt {
     }
 }
 
-/// Does punctuation separate a word from the one before? Hyphens and apostrophes do not.
+/// Returns true if punctuation separates a word from the previous one. Hyphens, apostrophes, underscores and slashes do
+/// not separate words.
 fn is_separate(word: &Word) -> bool {
     word.gap.chars().any(|mark| !"-'’_/".contains(mark))
 }
@@ -108,7 +111,7 @@ mod tests {
 
     #[test]
     fn unspaced_scripts_compete_by_token() -> Result<()> {
-        // 少女 (a girl), 金色 (golden), 的, 眼睛 (eyes), a token of two characters each but for 的.
+        // Tokens: 少女 (a girl), 金色 (golden), 的, 眼睛 (eyes); each has two characters, except 的.
         let tokens = vec![0..6, 6..9, 9..15, 15..18, 18..24];
         let prompt = Prompt::new("少女，金色的眼睛", tokens, 75);
         let own = prompt.thing("眼睛")?;
@@ -132,7 +135,7 @@ mod tests {
         assert!(matches!(tags.thing("ear"), Err(Error::PhraseNotFound { .. })));
         let both = tags.beside(prompt("a hat, hair"));
         assert_eq!(both.thing("hair")?, [span(3), span(5)]);
-        // The second prompt's tokens lie beside the first one's: what is further on is another rival.
+        // The second prompt's tokens have the same places as the first one's; tokens further on are other rivals.
         let longer = prompt("1girl, eyes").beside(prompt("a hat, a small boat"));
         let rivals: Vec<String> = longer.rivals(&longer.thing("eyes")?).into_iter().map(|(name, _)| name).collect();
         assert_eq!(rivals, ["1girl", "a", "small", "boat"]);

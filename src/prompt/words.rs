@@ -1,4 +1,4 @@
-//! The words of a text, and where phrases stand among them.
+//! The words of a text, and the places of phrases among them.
 
 use super::cursor::{Cursor, looked};
 use std::collections::HashSet;
@@ -8,9 +8,9 @@ use std::ops::Range;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Word {
     pub bytes: Range<usize>,
-    /// Its letters and digits in lower case. The lower case of some letters, such as `İ`, has marks that are none.
+    /// The word's letters and digits in lower case. Marks that lower case adds, as for `İ`, are left out.
     pub lower: String,
-    /// What is neither letter, digit nor space between it and the word before.
+    /// Characters other than letters, digits and spaces, between the previous word and this word.
     pub gap: String,
 }
 
@@ -30,8 +30,8 @@ pub(super) fn words(text: &str) -> Vec<Word> {
     }
 }
 
-/// Every place where the words `wanted` stand among those `present`, as the index of the first. What stands between words must
-/// agree too: "hair bow" is not in "hair, bow". Places may overlap.
+/// Every place where the words `wanted` stand among those `present`, as the index of the first. The gaps between words
+/// must agree too: "hair bow" is not in "hair, bow". Places may overlap.
 ///
 /// Source: Knuth, Morris, Pratt, "Fast Pattern Matching in Strings" (1977).
 pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
@@ -39,14 +39,14 @@ pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
         looked(1);
         wanted.get(nth).is_some_and(|wanted| wanted.lower == word.lower && (nth == 0 || wanted.gap == word.gap))
     };
-    // How many of the first words still agree after one more, if `count` did before it.
+    // The number of leading words that agree after one more word, if `count` agreed before it.
     let advance = |borders: &[usize], mut count: usize, word: &Word| {
         while count > 0 && !agrees(count, word) {
             count = borders.get(count - 1).copied().unwrap_or_default();
         }
         if agrees(count, word) { count + 1 } else { 0 }
     };
-    // For each word wanted, how many first words are also the last ones up to it.
+    // For each wanted word, the length of the longest proper prefix that also ends at the word.
     let mut borders = Vec::with_capacity(wanted.len());
     for (nth, word) in wanted.iter().enumerate() {
         let count = match borders.last() {
@@ -66,10 +66,11 @@ pub(super) fn places(wanted: &[Word], present: &[Word]) -> Vec<usize> {
     found
 }
 
-/// Most letters by which an inflected word is longer than the phrase: "eyes" for "eye", "boxes" for "box".
+/// Largest number of letters that an inflected word adds to the phrase: "eyes" for "eye", "boxes" for "box".
 const INFLECTION: usize = 2;
 
-/// The words with those that begin with `stem`, and are at most two letters longer, in its place.
+/// The words, with inflected forms of `stem` replaced by `stem`. An inflected form begins with `stem` and is at most
+/// two letters longer.
 pub(super) fn uninflected(words: &[Word], stem: &str) -> Vec<Word> {
     let length = stem.chars().count();
     let is_inflected = |word: &Word| {
@@ -83,7 +84,8 @@ pub(super) fn uninflected(words: &[Word], stem: &str) -> Vec<Word> {
     words.iter().map(plain).collect()
 }
 
-/// Is there a letter of a script that writes words without spaces between them: Chinese, Japanese, Thai, Lao, Khmer, Burmese?
+/// Returns true for text with a letter of a script that writes words without spaces: Chinese, Japanese, Thai, Lao,
+/// Khmer or Burmese.
 pub(super) fn is_unspaced(text: &str) -> bool {
     let unspaced = |letter: char| {
         matches!(u32::from(letter), 0x0e00..=0x0eff | 0x1000..=0x109f | 0x1780..=0x17ff | 0x3040..=0x30ff | 0x3400..=0x9fff
@@ -92,12 +94,13 @@ pub(super) fn is_unspaced(text: &str) -> bool {
     text.chars().any(unspaced)
 }
 
-/// Most letters of a phrase that similar words are looked for, and most words that it is compared with: comparing two takes the
-/// product of their lengths.
+/// Longest phrase, in letters, for which similar words are searched: comparing two texts takes the product of their
+/// lengths.
 const MOST_LETTERS: usize = 80;
+/// Largest number of texts that a phrase is compared with.
 const MOST_COMPARED: usize = 1000;
 
-/// Up to three runs of `count` words, the most similar to the phrase first.
+/// Up to three runs of `count` words, the most similar to the phrase first; none for a long phrase.
 pub(super) fn nearest(phrase: &str, count: usize, present: &[Word]) -> Vec<String> {
     let phrase = phrase.to_lowercase();
     let length = phrase.chars().count();

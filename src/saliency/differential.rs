@@ -1,4 +1,4 @@
-//! Prompt-differential saliency: where another word before a phrase would change the picture.
+//! [`Differential`]: saliency from the change of the prediction with another word before a phrase.
 
 use crate::branch::Branch;
 use crate::diffusion::Predictions;
@@ -13,15 +13,18 @@ use tch::{Kind, Tensor};
 
 /// Saliency of a phrase from a second prompt that has a word before it: where the two noise predictions differ.
 ///
-/// The second prompt is one more branch of the batch, evaluated only at steps that ask for it; guidances with the same
-/// phrase and word share it. Whatever another guidance does to the prompt is done to its variation too, so the difference
-/// measures the word alone. The map is |ε′ − ε| averaged over channels and then over 3×3 cells, scaled per image to 0..=1,
-/// times [`weight`](Self::weight).
+/// The second prompt is one more branch of the batch, evaluated only at steps that ask for it. Guidance methods with
+/// the same phrase and word share the branch. Edits of other methods to the prompt are applied to its variation too, so
+/// the difference measures the word alone.
 ///
-/// Where a second text encoder reads another prompt, the phrase must be in the first one's, which alone is varied.
+/// The map is |ε′ − ε| averaged over channels and then over 3×3 cells, scaled per image to 0..=1, times
+/// [`weight`](Self::weight).
 ///
-/// It finds what attention misses (hair, skin), at the price of a third branch: a step costs up to half as much again.
-/// Summed with attention, `(Daam::of("hair"), Differential::of("hair", "pink"))`, it wants a larger cutoff.
+/// If a second text encoder reads another prompt, only the first encoder's prompt is varied, and must have the phrase.
+///
+/// The method finds objects that attention misses (hair, skin), at the price of a third branch: a step costs up to half
+/// as much again. The sum with attention, `(Daam::of("hair"), Differential::of("hair", "pink"))`, needs a larger
+/// cutoff.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -46,29 +49,31 @@ pub struct Differential {
     run: Option<Varied>,
 }
 
-/// One run's state.
+/// State of one run.
 #[derive(Debug)]
 struct Varied {
     branch: Branch,
-    /// The last map, [n, 1, h, w] in 0..=1, and whether it had no structure.
+    /// The last map, [n, 1, h, w] in 0..=1, and true if it had no structure.
     map: Option<(Tensor, bool)>,
     /// The sum of all changes so far, [n, 1, h, w], and their number.
     changes: Option<(Tensor, f64)>,
 }
 
 impl Differential {
-    /// Where putting `word` before `phrase` would change the picture; before each of its places in the prompt.
+    /// Creates saliency of the cells that would change with `word` before `phrase`. The word is put before each place
+    /// of the phrase in the prompt.
     pub fn of(phrase: impl Into<String>, word: impl Into<String>) -> Self {
         Self { phrase: phrase.into(), word: word.into(), weight: 1.0, run: None }
     }
 
-    /// The mean change of the predicted noise over the evaluated steps, [n, 1, h, w], 0 or more; `None` before the first.
+    /// Returns the mean change of the predicted noise over the evaluated steps, [n, 1, h, w], 0 or more. `None` before
+    /// the first evaluation.
     pub(super) fn change(&self) -> Result<Option<Tensor>> {
         let changes = self.run.as_ref().and_then(|run| run.changes.as_ref());
         Ok(changes.map(|(sum, count)| sum.f_div_scalar(*count)).transpose()?)
     }
 
-    /// λ, what the map is multiplied by when it is added to others; 0 or more, 1 by default.
+    /// Sets the factor λ of the map when it is added to others; 0 or more, 1 by default.
     pub fn weight(mut self, weight: f64) -> Self {
         self.weight = weight;
         self
@@ -108,7 +113,7 @@ impl Guidance for Differential {
         let Some(run) = &mut self.run else { return Ok(()) };
         let change = predictions.eps(run.branch)?.f_sub(&predictions.eps(Branch::Cond)?)?.f_abs()?;
         let change = change.f_mean_dim([1i64].as_slice(), true, Kind::Float)?;
-        // The mean over the neighbors there are: padding does not count.
+        // At the borders the mean covers only neighbors that exist: padding does not count.
         let smooth = change.f_avg_pool2d([3, 3], [1, 1], [1, 1], false, false, None::<i64>)?;
         run.map = Some((Normalize::MinMax.apply(&smooth)?, is_flat(&smooth)?));
         run.changes = Some(match run.changes.take() {

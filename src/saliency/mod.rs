@@ -1,4 +1,4 @@
-//! Where something is in the picture.
+//! Saliency: guidance methods that find something in the picture.
 
 mod competition;
 pub(crate) mod daam;
@@ -22,17 +22,19 @@ use crate::error::Result;
 use crate::guidance::Guidance;
 use tch::Tensor;
 
-/// A guidance that also knows where something is. Any consumer takes any saliency; `(a, b)` is their sum.
+/// A guidance method that also knows where something is. Every consumer accepts every saliency; `(a, b)` is the sum of
+/// two.
 pub trait Saliency: Guidance {
-    /// [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` until it knows.
+    /// Returns the map, [n, 1, h, w] f32 in 0..=`range()` at latent resolution; `None` until there is a map.
     fn map(&self) -> Result<Option<Tensor>>;
 
-    /// The largest value a map can have.
+    /// Returns the largest value that a map can have.
     fn range(&self) -> f64 {
         1.0
     }
 
-    /// Whom the phrase competed with in each image, for a saliency that tells words apart ([`Refine::Contrast`]).
+    /// Returns the words that the phrase competed with in each image. Only a saliency that tells words apart
+    /// ([`Refine::Contrast`]) has any.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch).

@@ -1,24 +1,24 @@
-//! From raw maps to 0..=1.
+//! [`Normalize`]: scales raw maps to 0..=1.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// How a raw map is brought to 0..=1, per image.
+/// Scaling of a raw map to 0..=1, per image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Normalize {
     /// (m − min) / (max − min). A map without structure (max − min < 1e-6) becomes all zero.
     #[default]
     MinMax,
-    /// m / max.
+    /// Division by the largest value, m / max.
     Max,
-    /// As it is, clipped.
+    /// The raw map, clamped to 0..=1.
     Raw,
-    /// The phrase's share of the attention to all words, Σ phrase / (Σ words + 1e-6). Of a [`Daam`](crate::saliency::Daam) only: maps
-    /// that know no other words are clipped as by `Raw`.
+    /// Share of the phrase in the attention to all words, Σ phrase / (Σ words + 1e-6). Only a
+    /// [`Daam`](crate::saliency::Daam) knows other words; all other maps are clamped as by `Raw`.
     TokenShare,
-    /// As `MinMax` between the quantiles p and 1 − p, clipped; p in 0..0.5.
+    /// Scaling like `MinMax`, but between the quantiles p and 1 − p, clamped; p in 0..0.5.
     Quantile(f64),
 }
 
@@ -32,14 +32,14 @@ impl Normalize {
         }
     }
 
-    /// [n, 1, h, w] → the same in 0..=1.
+    /// Scales a map, [n, 1, h, w], to 0..=1.
     pub fn apply(self, map: &Tensor) -> Result<Tensor> {
         const CELLS: [i64; 3] = [1, 2, 3];
         Ok(match self {
             Self::MinMax => {
                 let low = map.f_amin(CELLS, true)?;
                 let spread = map.f_amax(CELLS, true)?.f_sub(&low)?;
-                // A spread below 1e-6 is rounding; dividing by infinity makes it zero.
+                // A spread below 1e-6 is rounding; dividing by infinity makes the map zero.
                 let spread = spread.f_add_scalar(1e-8)?.f_masked_fill(&spread.f_lt(1e-6)?, f64::INFINITY)?;
                 map.f_sub(&low)?.f_div(&spread)?
             }
@@ -59,7 +59,8 @@ impl Normalize {
     }
 }
 
-/// Is the map ([n, 1, h, w]) of any image without structure, its largest and smallest value less than 1e-6 apart?
+/// Returns true if the map ([n, 1, h, w]) of any image has no structure: its largest and smallest value are less than
+/// 1e-6 apart.
 pub(crate) fn is_flat(map: &Tensor) -> Result<bool> {
     let spread = map.f_amax([1i64, 2, 3], false)?.f_sub(&map.f_amin([1i64, 2, 3], false)?)?;
     Ok(spread.f_min()?.f_double_value(&[])? < 1e-6)

@@ -1,4 +1,4 @@
-//! Maps of an earlier run.
+//! [`Recorded`]: maps of an earlier run.
 
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Plan, Setup};
@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// The maps that another guidance had, step by step: [`ColorForce::recorded`](crate::methods::ColorForce::recorded). With the same prompt,
-/// size, sampler and seed they give the same picture, bit for bit, without reading any attention; with another seed they are a
-/// stencil. In a picture of another size they are resized, bilinearly.
+/// The maps that another guidance method used, step by step, from
+/// [`ColorForce::recorded`](crate::methods::ColorForce::recorded).
+///
+/// With the same prompt, size, sampler and seed the maps give the same picture, bit for bit, without reading any
+/// attention. With another seed they are a stencil. In a picture of another size the maps are resized, bilinearly.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -31,25 +33,26 @@ use tch::{Kind, Tensor};
 /// ```
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Recorded {
-    /// Training timesteps.
+    /// Training timesteps of the maps.
     timesteps: Vec<f64>,
-    /// A map each, [timesteps, n, h, w] f32 in 0..=`range`.
+    /// Maps, one per timestep, [timesteps, n, h, w] f32 in 0..=`range`.
     #[serde(with = "tensor")]
     maps: Tensor,
     range: f64,
-    /// This run's, for each of its images.
+    /// Maps at the size of this run, for each of its images.
     #[serde(skip)]
     replayed: Option<Tensor>,
-    /// Which of them is this step's.
+    /// Index of this step's map.
     #[serde(skip)]
     current: Option<i64>,
 }
 
 impl Recorded {
-    /// `maps`, [timesteps, n, h, w] in 0..=`range`: one for every image at every timestep, n = 1 for all images.
+    /// Creates recorded maps. `maps`, [timesteps, n, h, w] in 0..=`range`, has a map for every image at every timestep;
+    /// n = 1 serves all images.
     ///
     /// # Errors
-    /// [`Error::Shape`] if they are not as many as timesteps.
+    /// [`Error::Shape`] if the number of maps is not the number of timesteps.
     pub fn new(timesteps: Vec<f64>, maps: Tensor, range: f64) -> Result<Self> {
         match maps.size().as_slice() {
             [count, _, _, _] if *count == timesteps.len() as i64 => {
@@ -62,7 +65,7 @@ impl Recorded {
         }
     }
 
-    /// Writes them into a `.safetensors`, whole or not at all.
+    /// Writes the maps into a `.safetensors` file. The file is written completely or not at all.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Torch`] if the file cannot be written.
@@ -76,10 +79,10 @@ impl Recorded {
         write_safetensors(&tensors, path)
     }
 
-    /// Reads what [`Recorded::save`] wrote.
+    /// Reads maps that [`Recorded::save`] wrote.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
+    /// [`Error::Io`], or [`Error::Malformed`] if the file has no recorded maps.
     pub fn load(path: &Path) -> Result<Self> {
         let mut tensors = read_safetensors(path)?;
         let mut take = |name: &str| {

@@ -1,29 +1,29 @@
-//! [`Reference`]: a picture, and where in it the things of its description are.
+//! [`Reference`]: a picture with the regions of the things that its description names.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::mask::Region;
 use crate::raster::Raster;
 
-/// Saliency from which on a pixel belongs to a thing.
+/// Minimum saliency of a pixel that belongs to a thing.
 const THERE: f32 = 0.5;
-/// Pixels that a thing has at least, as a share of the picture.
+/// Minimum number of pixels of a thing, as a share of the picture.
 const LEAST: f64 = 0.0005;
 
-/// A picture, and where in it the things of its description are: made by
-/// [`Pipeline::reference`](crate::Pipeline::reference), read by
-/// [`ColorForce::like`](crate::methods::ColorForce::like) and [`ReferenceColor::part`](crate::methods::ReferenceColor::part).
+/// A picture with the regions of the things that its description names.
+/// [`Pipeline::reference`](crate::Pipeline::reference) makes it; [`ColorForce::like`](crate::methods::ColorForce::like)
+/// and [`ReferenceColor::part`](crate::methods::ReferenceColor::part) read it.
 #[derive(Clone, Debug)]
 pub struct Reference {
     picture: Raster,
     description: String,
-    /// Phrases of the description, each with the region of what it names, at the picture's size.
+    /// Phrases of the description, each with the region of the named thing, at the picture's size.
     things: Vec<(String, Region)>,
 }
 
 impl Reference {
-    /// A picture and where things are in it, for a program that knows: a segmentation network, for instance. Each region has the
-    /// picture's size in pixels, with values in 0..=1; from .5 on a pixel belongs to the thing.
+    /// Creates a reference from known regions, such as those of a segmentation network. Each region has the picture's
+    /// size in pixels, with values in 0..=1. Pixels of .5 and more belong to the thing.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a region that is no drawing of the picture's size, or has values outside 0..=1.
@@ -45,7 +45,7 @@ impl Reference {
         Ok(Self { picture, description: description.into(), things })
     }
 
-    /// The picture.
+    /// Returns the picture.
     pub const fn picture(&self) -> &Raster {
         &self.picture
     }
@@ -55,12 +55,12 @@ impl Reference {
         &self.description
     }
 
-    /// The phrases whose places are known.
+    /// Returns the phrases whose regions are known.
     pub fn phrases(&self) -> impl Iterator<Item = &str> {
         self.things.iter().map(|(phrase, _)| phrase.as_str())
     }
 
-    /// Returns the region that shows what `phrase` names; letters' case does not matter.
+    /// Returns the region of the thing that `phrase` names; letter case does not matter.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the reference was not read for the phrase, or the picture shows nothing of it.
@@ -73,10 +73,10 @@ impl Reference {
         Ok(found.clone())
     }
 
-    /// The median color of what `phrase` names.
+    /// Returns the median color of the thing that `phrase` names.
     ///
     /// # Errors
-    /// As [`region`](Self::region).
+    /// The errors of [`region`](Self::region).
     pub fn color(&self, phrase: &str) -> Result<Rgb> {
         let _ = self.region(phrase)?;
         let (_, pixels) = self.find(phrase)?;
@@ -88,7 +88,7 @@ impl Reference {
         Ok(Rgb(median(|color| color.0), median(|color| color.1), median(|color| color.2)))
     }
 
-    /// A thing, and its pixels; none if there are too few to tell.
+    /// Returns the region of a thing, and its pixels. No pixels are returned if there are too few to tell.
     fn find(&self, phrase: &str) -> Result<(&Region, Vec<Rgb>)> {
         let asked = phrase.trim();
         let found = self.things.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));

@@ -1,4 +1,4 @@
-//! Saliencies from their recipes.
+//! Reading of saliency methods from their recipes.
 
 use super::{Daam, Differential, Recorded, Saliency, Spread};
 use crate::error::Result;
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 type Read = fn(Recipe) -> Result<Box<dyn Saliency>>;
 
-/// Every saliency of the crate: its name in recipes, and how it is made of one.
+/// Every saliency method of the crate: its name in recipes, and the function that reads it.
 const SALIENCIES: &[(&str, Read)] = &[
     ("Daam", read::<Daam>),
     ("Differential", read::<Differential>),
@@ -27,11 +27,11 @@ fn read<S: Saliency + DeserializeOwned + 'static>(recipe: Recipe) -> Result<Box<
 }
 
 impl Recipe {
-    /// The saliency it is of.
+    /// Returns the saliency method that the recipe describes.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if it is none of this crate,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not.
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the name is no saliency method of this crate,
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit it.
     pub fn saliency(&self) -> Result<Box<dyn Saliency>> {
         self.clone().into_saliency()
     }

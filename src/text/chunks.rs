@@ -1,25 +1,25 @@
-//! Prompts of any length: chunks of 75 tokens, each with a start and an end of its own.
+//! Prompts of any length: chunks of 75 tokens, each with its own start and end token.
 
 use super::tokenizer::{LENGTH, Tokenizer, check_length};
 use crate::error::{Error, Result};
 use crate::prompt::{Piece, Prompt, Written, parse};
 use std::ops::Range;
 
-/// Tokens of a chunk without its start and end.
+/// Number of tokens of a chunk without its start and end.
 const CONTENT: usize = LENGTH - 2;
-/// Most chunks of a prompt: 4800 tokens, which the network attends to at every cell.
+/// Largest number of chunks of a prompt: 4800 tokens, which the network attends to at every cell.
 const MOST_CHUNKS: usize = 64;
-/// A chunk that would end within a phrase ends at the last comma instead, if that is at most so many tokens back.
+/// Largest number of tokens by which a chunk is shortened to end at its last comma, instead of within a phrase.
 const BACK_TO_COMMA: usize = 20;
 
-/// What becomes of a prompt of more than 75 tokens.
+/// Handling of a prompt of more than 75 tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Long {
-    /// Chunks of 75 that are encoded one by one, and stand one after the other: the context has 77·n tokens. A chunk that would
-    /// end within a phrase ends at its last comma, as in the AUTOMATIC1111 web UI.
+    /// Splits the prompt into chunks of 75 tokens, which are encoded one by one and concatenated: the context has 77·n
+    /// tokens. A chunk that would end within a phrase ends at its last comma, as in the AUTOMATIC1111 web UI.
     #[default]
     Chunks,
-    /// What is beyond the 75th token is cut off, as in diffusers.
+    /// Cuts the prompt off after the 75th token, as in diffusers.
     Truncate,
 }
 
@@ -28,34 +28,34 @@ pub enum Long {
 pub struct Chunks {
     /// Rows of the embedding table, 77 for each chunk; at least one chunk.
     pub ids: Vec<Vec<i64>>,
-    /// How much of each token, beside `ids`; 1 for start, end and padding.
+    /// Weight of each token, in the layout of `ids`; 1 for start, end and padding.
     pub weights: Vec<Vec<f32>>,
-    /// The prompt with the places of its tokens in the context.
+    /// The prompt with the positions of its tokens in the context.
     pub prompt: Prompt,
 }
 
-/// A token on its way into a chunk.
+/// A token to be placed in a chunk.
 struct Token {
     id: i64,
     weight: f32,
-    /// Bytes of the text without markup.
+    /// Byte range of the token in the text without markup.
     bytes: Range<usize>,
 }
 
 impl Tokenizer {
-    /// The text with the places of its tokens, of which the text encoder reads the first 75.
+    /// Returns the text with the positions of its tokens, of which the text encoder reads the first 75.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// The errors of [`encode`](Self::encode).
     pub fn prompt(&self, text: &str) -> Result<Prompt> {
         Ok(self.chunks(text, false, Long::Truncate)?.prompt)
     }
 
-    /// A prompt in chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` mean what [`parse`] says; without, they are
-    /// text.
+    /// Splits a prompt into chunks. With `markup`, `(word:1.3)`, `[word]`, `\(` and `BREAK` are read as [`parse`]
+    /// describes; without, they are plain text.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode); [`Error::Parameter`] for more than 64 chunks.
+    /// The errors of [`encode`](Self::encode); [`Error::Parameter`] for more than 64 chunks.
     pub fn chunks(&self, text: &str, markup: bool, long: Long) -> Result<Chunks> {
         check_length(text)?;
         let whole = || Piece::Text { text: text.into(), weight: 1.0, source: std::iter::once(0..text.len()).collect() };
@@ -66,7 +66,7 @@ impl Tokenizer {
         for piece in pieces {
             let Piece::Text { text, weight, source: written } = piece else {
                 packing.next();
-                plain.push(' '); // words on both sides of a break stay two
+                plain.push(' '); // a break separates the words on both sides
                 source.push(None);
                 continue;
             };
@@ -103,12 +103,12 @@ impl Tokenizer {
         Ok(Chunks { ids, weights, prompt })
     }
 
-    /// A chunk of nothing.
+    /// Returns the ids of an empty chunk.
     pub(crate) fn empty_chunk(&self) -> Vec<i64> {
         self.filled(&[]).0
     }
 
-    /// Start, tokens, end and padding.
+    /// Returns the ids and weights of start, tokens, end and padding.
     fn filled(&self, tokens: &[Token]) -> (Vec<i64>, Vec<f32>) {
         let tokens = tokens.iter().take(CONTENT);
         let (mut ids, mut weights) = (vec![self.start], vec![1.0]);
@@ -123,10 +123,10 @@ impl Tokenizer {
     }
 }
 
-/// Tokens being shared out to chunks.
+/// The distribution of tokens to chunks.
 struct Packing {
     chunks: Vec<Vec<Token>>,
-    /// Where the last comma of the present chunk is.
+    /// Position of the last comma in the current chunk.
     comma: Option<usize>,
     long: Long,
 }
@@ -143,7 +143,7 @@ impl Packing {
         }
     }
 
-    /// Adds tokens that stay together: one, or all of a learned word.
+    /// Adds tokens that must stay in one chunk: a single token, or all tokens of a learned word.
     fn push(&mut self, tokens: Vec<Token>, comma: Option<i64>) {
         let full = self.current();
         if self.long == Long::Chunks && full + tokens.len() > CONTENT && full > 0 {
@@ -168,7 +168,7 @@ impl Packing {
         }
     }
 
-    /// All chunks; one that a break at the end has begun for nothing is none.
+    /// Returns all chunks, without an empty last chunk after a final break.
     fn finish(mut self) -> Vec<Vec<Token>> {
         if self.chunks.len() > 1 && self.current() == 0 {
             self.chunks.pop();

@@ -1,23 +1,25 @@
-//! What weights of words do to a text encoder's states.
+//! Emphasis: the effect of word weights on a text encoder's states.
 
 use crate::error::Result;
 use tch::{Kind, Tensor};
 
-/// What weights of words do to a text encoder's states. All weights 1 do nothing, bit for bit.
+/// Effect of word weights on a text encoder's states. If all weights are 1, states stay the same, bit for bit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Emphasis {
-    /// States are multiplied by their weights, and then all of a chunk by one number that gives it back its mean: the
-    /// AUTOMATIC1111 web UI's way.
+    /// Multiplies states by their weights, then scales each chunk back to its original mean, as the AUTOMATIC1111 web
+    /// UI does.
     #[default]
     Original,
-    /// The same without giving the mean back.
+    /// Multiplies states by their weights, without restoring the mean.
     NoNorm,
-    /// States move away from those of an empty prompt, or towards them: empty + (state − empty)·weight. ComfyUI's way.
+    /// Moves states away from those of an empty prompt, or towards them, as ComfyUI does: empty +
+    /// (state − empty)·weight.
     Interpolate,
 }
 
 impl Emphasis {
-    /// Weighs `states`, [chunks, 77, width] f32, by `weights`, [chunks, 77]. `empty` is the empty prompt's, [1, 77, width].
+    /// Weights `states`, [chunks, 77, width] f32, by `weights`, [chunks, 77]. `empty` returns the empty prompt's
+    /// states, [1, 77, width].
     ///
     /// # Errors
     /// [`Error::Torch`](crate::error::Error::Torch) only.
@@ -38,7 +40,7 @@ impl Emphasis {
                 let weighed = states.f_mul(&weights)?;
                 let mean = |x: &Tensor| x.f_mean_dim([1i64, 2].as_slice(), true, Kind::Float);
                 let (before, after) = (mean(states)?, mean(&weighed)?);
-                // A mean that has vanished cannot be given back.
+                // A mean near 0 cannot be restored.
                 let lost = after.f_abs()?.f_lt_tensor(&before.f_abs()?.f_mul_scalar(1e-6)?)?;
                 let back = before.f_div(&after)?.f_masked_fill(&lost, 1.0)?;
                 Ok(weighed.f_mul(&back)?)

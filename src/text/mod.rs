@@ -1,4 +1,4 @@
-//! CLIP's tokenizer: from text to the numbers a text encoder reads, and back to the letters they stand for.
+//! CLIP's tokenizer: from text to the token ids that a text encoder reads, and back to the letters of each token.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,4 @@
-//! From text to tokens.
+//! The tokenizer: splits text into tokens.
 
 use crate::error::{Error, Result};
 use crate::prompt::LONGEST;
@@ -11,31 +11,31 @@ use std::sync::Arc;
 /// Number of tokens that CLIP's text encoders read, start and end token among them.
 pub(crate) const LENGTH: usize = 77;
 
-/// How CLIP cuts a text into words, numbers (digit by digit) and runs of signs.
+/// Pattern by which CLIP cuts a text into words, numbers (digit by digit) and runs of signs.
 const SPLIT: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
 /// A text as tokens, start and end token included, neither padded nor cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// Rows of the text encoder's embedding table.
+    /// Ids of the tokens: rows of the text encoder's embedding table.
     pub ids: Vec<i64>,
     /// The Unicode scalars (`char`s) of the text that each token covers; `0..0` for the added start and end token.
     pub offsets: Vec<Range<usize>>,
-    /// The vocabulary's spelling; `</w>` ends a word.
+    /// Spelling of each token in the vocabulary; `</w>` ends a word.
     pub tokens: Vec<String>,
 }
 
-/// Most learned words of a tokenizer; each is looked for at each letter of a prompt.
+/// Largest number of learned words of a tokenizer; each word is searched at each letter of a prompt.
 const MOST_WORDS: usize = 1024;
 
-/// Tokens that stay together, with the bytes they come from.
+/// Tokens that stay together, with their byte ranges in the text.
 type Group = Vec<(i64, Range<usize>)>;
 
 /// Splits text as a text encoder was trained to read it. Cloning is cheap.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
-    /// Words of the caller, each of which becomes tokens of its own.
+    /// Learned words, each with the range of its token ids.
     words: Vec<(String, Range<i64>)>,
     pub(super) start: i64,
     pub(super) end: i64,
@@ -43,25 +43,25 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// From the content of a `tokenizer.json`.
+    /// Creates a tokenizer from the content of a `tokenizer.json`.
     ///
-    /// Its padding token is the one of its `padding` section, else `!` where that is a special token (SD 2.x, the
-    /// second tokenizer of SDXL), else the end token.
+    /// The padding token is the one of the file's `padding` section; else `!`, if `!` is a special token (SD 2.x, the
+    /// second tokenizer of SDXL); else the end token.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the file is not a tokenizer, or not one that puts one token before and one after a text.
+    /// [`Error::Tokenizer`] if the file is not a tokenizer, or not one that adds one token before and one after a text.
     pub fn from_json(tokenizer_json: &[u8]) -> Result<Self> {
         Self::new(parse("tokenizer.json", tokenizer_json)?)
     }
 
-    /// From the contents of `vocab.json` and `merges.txt` and, where a checkpoint has them, of
-    /// `special_tokens_map.json` and `tokenizer_config.json`; a token named in both is taken from the former. Tokens that the
-    /// latter adds to the vocabulary, learned words, are words of the tokenizer.
+    /// Creates a tokenizer from the contents of `vocab.json` and `merges.txt` and, if a checkpoint has them, of
+    /// `special_tokens_map.json` and `tokenizer_config.json`. The former takes precedence for a token named in both.
+    /// Tokens that the latter adds to the vocabulary become learned words.
     ///
     /// Tokens that neither file names are those of SD 1.x, which pads with its end token.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`], naming the file that cannot be read or the token that is not in the vocabulary.
+    /// [`Error::Tokenizer`] with the name of the unreadable file, or of the token that is not in the vocabulary.
     pub fn from_vocab(
         vocab_json: &[u8],
         merges_txt: &[u8],
@@ -85,7 +85,8 @@ impl Tokenizer {
         let end = special("eos_token", json!({ "content": "<|endoftext|>", "normalized": true }))?;
         let unknown = special("unk_token", end.fields.clone())?;
         let pad = special("pad_token", json!(end.content))?;
-        // A token with several roles behaves as its last one says: padding with the end token makes that a bare string.
+        // A token with several roles gets the properties of its last role. For SD 1.x that is padding, given as a bare
+        // string.
         let by_id: BTreeMap<u32, &Special> = [&start, &end, &unknown, &pad].map(|token| (token.id, token)).into();
         let added: Vec<Value> = by_id.values().map(|token| token.added()).collect();
 
@@ -125,7 +126,7 @@ impl Tokenizer {
             .try_fold(tokenizer, |tokenizer, (word, id)| tokenizer.and_word(word, id))
     }
 
-    /// CLIP's published vocabulary of 49,408 tokens, as SD 1.x reads it.
+    /// Creates a tokenizer with CLIP's published vocabulary of 49,408 tokens, as SD 1.x uses it.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] only if the crate is broken.
@@ -133,7 +134,7 @@ impl Tokenizer {
         Self::from_vocab(&vocabulary::vocab()?, &vocabulary::merges()?, None, None)
     }
 
-    /// From a `tokenizer.json`, parsed.
+    /// Creates a tokenizer from a parsed `tokenizer.json`.
     fn new(definition: Value) -> Result<Self> {
         let mut inner: tokenizers::Tokenizer =
             serde_json::from_value(definition).map_err(|error| unreadable("the tokenizer", &error))?;
@@ -153,11 +154,12 @@ impl Tokenizer {
         Ok(Self { start: start.into(), end: end.into(), pad: pad.into(), inner: Arc::new(inner), words: Vec::new() })
     }
 
-    /// The same with a word that becomes the tokens `ids`, wherever it stands by itself: rows that were added to the
-    /// text encoder's table. Upper and lower case are the same; of two words that fit, the longer counts.
+    /// Returns this tokenizer with an added word, which becomes the tokens `ids` wherever it stands by itself. The ids
+    /// are rows added to the text encoder's table. Letter case is ignored; of two matching words the longer one is
+    /// used.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if the word is empty, or one already, or if there are 1024 already.
+    /// [`Error::Tokenizer`] if the word is empty or already known, or if there are already 1024 learned words.
     pub fn with_word(&self, word: &str, ids: Range<i64>) -> Result<Self> {
         if self.words.len() >= MOST_WORDS {
             let problem = format!("\"{word}\" is one learned word too many; expected at most {MOST_WORDS} of them");
@@ -175,7 +177,8 @@ impl Tokenizer {
         Ok(tokenizer)
     }
 
-    /// The same with the words of an `added_tokens.json`, `{"<cat-toy>": 49408}`, which learned words are saved in.
+    /// Returns this tokenizer with the words of an `added_tokens.json`, such as `{"<cat-toy>": 49408}`, the form in
+    /// which learned words are saved.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the file is not of this form.
@@ -184,24 +187,24 @@ impl Tokenizer {
         added.iter().try_fold(self.clone(), |tokenizer, (word, id)| tokenizer.and_word(word, *id))
     }
 
-    /// The same with a word that is one token, if it is no word yet.
+    /// Returns this tokenizer with an added word of one token, unless the word is already known.
     fn and_word(self, word: &str, id: i64) -> Result<Self> {
         let lower = word.trim().to_lowercase();
         let known = self.inner.token_to_id(word).is_some() || self.words.iter().any(|(other, _)| *other == lower);
         if known { Ok(self) } else { self.with_word(word, id..id + 1) }
     }
 
-    /// The token after a text's last one.
+    /// Returns the id of the end token.
     pub const fn end(&self) -> i64 {
         self.end
     }
 
-    /// What short texts are filled up with.
+    /// Returns the id of the padding token.
     pub(crate) const fn pad(&self) -> i64 {
         self.pad
     }
 
-    /// A text cut at the words of the caller: bytes, and the word that stands there.
+    /// Cuts a text at learned words. Returns byte ranges, with the token ids of a learned word.
     fn pieces(&self, text: &str) -> Vec<(Range<usize>, Option<&Range<i64>>)> {
         let (mut pieces, mut begun, mut at) = (Vec::new(), 0, 0);
         while let Some(next) = text.get(at..).and_then(|rest| rest.chars().next()) {
@@ -219,7 +222,7 @@ impl Tokenizer {
         pieces
     }
 
-    /// Every token with its bytes and its spelling, start and end token among them.
+    /// Returns every token with its byte range and spelling, including the start and end token.
     fn spans(&self, text: &str) -> Result<Vec<(i64, Range<usize>, String)>> {
         let special = |id: i64| (id, 0..0, self.inner.id_to_token(id as u32).unwrap_or_default());
         let mut spans = vec![special(self.start)];
@@ -240,7 +243,7 @@ impl Tokenizer {
         Ok(spans)
     }
 
-    /// All tokens of a text, with the start and end token.
+    /// Returns all tokens of a text, including the start and end token.
     ///
     /// # Errors
     /// [`Error::Tokenizer`] if the vocabulary has no token for a part of the text and none for unknown ones;
@@ -249,7 +252,7 @@ impl Tokenizer {
         check_length(text)?;
         if !self.words.is_empty() {
             let spans = self.spans(text)?;
-            // How many letters begin before each byte.
+            // Number of letters that begin before each byte.
             let begins = text.bytes().map(|byte| usize::from(byte & 0xc0 != 0x80));
             let letters: Vec<usize> =
                 begins.scan(0, |count, begins| Some(std::mem::replace(count, *count + begins))).collect();
@@ -268,18 +271,19 @@ impl Tokenizer {
         })
     }
 
-    /// The 77 ids that a text encoder reads: cut, if need be, before a last end token, else padded.
+    /// Returns the 77 ids that a text encoder reads. A longer text is cut and then closed by the end token; a shorter
+    /// one is padded.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// The errors of [`encode`](Self::encode).
     pub fn padded(&self, text: &str) -> Result<Vec<i64>> {
         self.padded_to(text, LENGTH)
     }
 
-    /// As [`padded`](Self::padded), for a text encoder that reads `length` tokens, at least 2.
+    /// Returns padded ids as [`padded`](Self::padded) does, for a text encoder that reads `length` tokens, at least 2.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode).
+    /// The errors of [`encode`](Self::encode).
     pub fn padded_to(&self, text: &str, length: usize) -> Result<Vec<i64>> {
         let mut ids = self.encode(text)?.ids;
         if ids.len() > length {
@@ -290,7 +294,7 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The tokens of a text with their bytes; those of a word of the caller stay together.
+    /// Returns the tokens of a text with their byte ranges; the tokens of a learned word form one group.
     pub(super) fn groups(&self, text: &str) -> Result<Vec<Group>> {
         let mut groups = Vec::new();
         for (bytes, word) in self.pieces(text) {
@@ -308,7 +312,7 @@ impl Tokenizer {
         Ok(groups)
     }
 
-    /// The number of a token by the vocabulary's spelling.
+    /// Returns the id of a token by its spelling in the vocabulary.
     pub(super) fn id(&self, token: &str) -> Option<i64> {
         self.inner.token_to_id(token).map(i64::from)
     }
@@ -320,7 +324,7 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Is a text short enough to be a prompt?
+/// Checks that a text is short enough for a prompt.
 pub(super) fn check_length(text: &str) -> Result<()> {
     if text.len() <= LONGEST {
         return Ok(());
@@ -329,8 +333,8 @@ pub(super) fn check_length(text: &str) -> Result<()> {
     Err(Error::parameter("prompt", format!("a text of {} bytes", text.len()), expected))
 }
 
-/// Where `word`, in lower case, ends if it stands in `text` at `at` by itself: next to no letter or digit that its own
-/// letters or digits would run into.
+/// Returns the end of `word`, given in lower case, if `text` has it at `at` as a separate word. A letter or digit at
+/// either end of `word` must not adjoin another one.
 fn standing(text: &str, at: usize, word: &str) -> Option<usize> {
     let mut wanted = word.chars();
     let mut end = at;
@@ -353,11 +357,11 @@ fn standing(text: &str, at: usize, word: &str) -> Option<usize> {
     (whole && !joins(before, word.chars().next()) && !joins(word.chars().next_back(), after)).then_some(end)
 }
 
-/// A token with a role, as `special_tokens_map.json` describes it.
+/// A token with a role, as described in `special_tokens_map.json`.
 struct Special {
     content: String,
     id: u32,
-    /// Its other fields, if it is described by more than its letters.
+    /// Description of the token: an object with further fields, or a bare string.
     fields: Value,
 }
 
@@ -374,8 +378,8 @@ impl Special {
         Ok(Self { content: content.into(), id, fields: token.clone() })
     }
 
-    /// An entry of `added_tokens`. A bare string is found before the text is normalized, so only in its own letter
-    /// case.
+    /// Returns an entry of `added_tokens`. A bare string is matched before the text is normalized, so only in its own
+    /// letter case.
     fn added(&self) -> Value {
         let flag = |name: &str| self.fields.get(name).and_then(Value::as_bool).unwrap_or(false);
         json!({
@@ -385,8 +389,8 @@ impl Special {
     }
 }
 
-/// Checks that merges make every token of several letters but those that are `added` whole: where `merges.txt` was cut off, words
-/// would silently become other tokens.
+/// Checks that merges produce every token of several letters, except those that are `added` whole. If `merges.txt` were
+/// cut off, words would silently become other tokens.
 fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&str>) -> Result<()> {
     let made: HashSet<String> = merges.iter().map(|pair| pair.split(' ').collect()).collect();
     let is_letter = |token: &str| token.strip_suffix("</w>").unwrap_or(token).chars().nth(1).is_none();
@@ -421,7 +425,7 @@ mod tests {
 
     const MERGES: &str = "#version: 0.2\ne y\ney e\neye s</w>\nc a\nca t</w>\n";
 
-    /// Letters and signs, the merges above, and the two bytes of é.
+    /// Returns a vocabulary of letters and signs, the merges above, and the two bytes of é.
     fn vocab() -> String {
         let letters = ('!'..='~').map(String::from).chain(('!'..='~').map(|letter| format!("{letter}</w>")));
         let words = ["ey", "eye", "eyes</w>", "ca", "cat</w>", "<|startoftext|>", "<|endoftext|>", "Ã", "©</w>"];
@@ -496,7 +500,7 @@ mod tests {
 
     #[test]
     fn special_tokens_in_a_prompt_follow_their_tables() -> Result<()> {
-        // The end token pads too, as a bare string: only its own letter case counts.
+        // The end token is also the padding token, given as a bare string, so only its own letter case matches.
         let ids = |text: &str| Ok::<_, Error>(tokenizer(None)?.encode(text)?.ids);
         assert_eq!(ids("<|startoftext|>cat<|endoftext|>")?, [193, 193, 192, 194, 194]);
         assert_eq!(ids("<|STARTOFTEXT|>")?, [193, 193, 194]);
@@ -518,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_of_the_caller_becomes_its_own_tokens_and_keeps_its_place() -> Result<()> {
+    fn learned_word_becomes_its_tokens_in_place() -> Result<()> {
         let tokenizer = tokenizer(None)?.with_word("BadEyes", 300..302)?.with_word("<x>", 302..303)?;
         let (start, cat, end) = (193, 192, 194);
         assert_eq!(tokenizer.encode("cat badeyes <X>cat")?.ids, [start, cat, 300, 301, 302, cat, end]);

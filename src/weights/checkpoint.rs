@@ -1,4 +1,4 @@
-//! A source, opened: whatever it is, its files by their paths in a diffusers folder.
+//! Opened sources, which give access to files by their paths in a diffusers folder.
 
 use super::family::ModelFamily;
 use super::recognize::Contents;
@@ -15,27 +15,27 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
 use tch::{Device, Kind};
 
-/// What a part's weights are called, without their ending.
+/// File names of a part's weights, without their ending.
 pub(super) const STEMS: [&str; 2] = ["diffusion_pytorch_model", "model"];
-/// Variants that are read where nothing else is there.
+/// Variants that are read if no other weights exist.
 pub(super) const VARIANTS: [&str; 2] = ["fp16", "bf16"];
-/// The same as pickles, which can run code and are not read.
+/// File names of pickled weights, which can run code and are not read.
 const PICKLES: [&str; 3] = ["diffusion_pytorch_model.bin", "pytorch_model.bin", "diffusion_pytorch_model.fp16.bin"];
 
-/// What a caller knows better than the files.
+/// Settings of a caller that override the files.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Reading {
-    /// What a single file is, whatever it looks like.
+    /// Family of a single file, instead of the recognized one.
     pub family: Option<ModelFamily>,
-    /// Which files of a folder: `fp16`.
+    /// Variant of a folder's files, such as `fp16`.
     pub variant: Option<String>,
-    /// The moving averages of a single file's UNet instead of its weights.
+    /// Reads the moving averages of a single file's UNet instead of its weights.
     pub averages: bool,
     /// Copies weights out of their mapped files.
     pub in_memory: bool,
 }
 
-/// A source, opened.
+/// An opened source.
 #[derive(Debug)]
 pub(crate) struct Checkpoint {
     place: Place,
@@ -51,7 +51,7 @@ enum Place {
     },
     Folder {
         path: PathBuf,
-        /// Is it a part's folder, without the other parts?
+        /// True for the folder of one part, without the other parts.
         alone: bool,
     },
     File {
@@ -81,7 +81,7 @@ impl Checkpoint {
                     (Some(family), _) => family,
                     (None, Ok(Contents::Model { family, .. })) => family,
                     (None, Ok(Contents::Colorizer)) => ModelFamily::Sd2,
-                    // Beside another model they are a part of it.
+                    // VAEs and text encoders in files of their own become parts of another model.
                     (None, Ok(Contents::Vae)) => ModelFamily::Sd1,
                     (None, Ok(Contents::TextEncoder { width })) => {
                         ModelFamily::of_context(width).unwrap_or(ModelFamily::Sd1)
@@ -93,14 +93,14 @@ impl Checkpoint {
                 Place::File { file: Box::new(file), family }
             }
             #[cfg(feature = "hub")]
-            Source::Hub(hub) => return Err(hub.error("could not be fetched")), // it was, above
+            Source::Hub(hub) => return Err(hub.error("could not be fetched")), // fetched above
         };
         let checkpoint = Self { place, reading, notes: RefCell::new(notes) };
         checkpoint.check()?;
         Ok(checkpoint)
     }
 
-    /// Opens a source of a ControlNet: its own folder, or a file that holds one.
+    /// Opens the source of a ControlNet: the ControlNet's own folder, or a file that contains one.
     pub(crate) fn open_controlnet(source: &Source) -> Result<Self> {
         #[cfg(feature = "hub")]
         if let Source::Hub(hub) = source {
@@ -116,7 +116,7 @@ impl Checkpoint {
         }
     }
 
-    /// Is anything there at all?
+    /// Checks that the source exists and has files of the requested variant.
     fn check(&self) -> Result<()> {
         match (&self.place, &self.reading.variant) {
             (Place::Embedded { file, .. }, _) if file("model_index.json").is_none() => {
@@ -143,7 +143,7 @@ impl Checkpoint {
         }
     }
 
-    /// The family of a single file; `None` for a folder, whose configurations say everything.
+    /// Returns the family of a single file; `None` for a folder, whose configurations state everything.
     pub(crate) fn family(&self) -> Option<ModelFamily> {
         match &self.place {
             Place::File { family, .. } => Some(*family),
@@ -151,7 +151,8 @@ impl Checkpoint {
         }
     }
 
-    /// What a single file predicts and why that is believed; `None` for a folder, which says it.
+    /// Returns the prediction type of a single file and the evidence for it; `None` for a folder, whose configurations
+    /// state the type.
     pub(crate) fn prediction(&self) -> Result<Option<String>> {
         match &self.place {
             Place::File { file, .. } => Ok(Some(file.prediction()?.because)),
@@ -159,12 +160,12 @@ impl Checkpoint {
         }
     }
 
-    /// What was noticed so far, in sentences.
+    /// Returns the notes collected so far, in sentences.
     pub(crate) fn notes(&self) -> Vec<String> {
         self.notes.borrow().clone()
     }
 
-    /// Is there such a file?
+    /// Returns true if the checkpoint has the file.
     pub(crate) fn has(&self, file: &str) -> Result<bool> {
         match &self.place {
             Place::Folder { .. } => Ok(self.path(file).is_some_and(|path| path.is_file())),
@@ -172,7 +173,7 @@ impl Checkpoint {
         }
     }
 
-    /// The contents of a file, by its path inside the checkpoint; `None` if there is none.
+    /// Reads a file by its path inside the checkpoint; `None` if there is no such file.
     pub(crate) fn read(&self, file: &str) -> Result<Option<Cow<'static, [u8]>>> {
         match &self.place {
             Place::Embedded { file: embedded, .. } => Ok(embedded(file).map(Cow::Borrowed)),
@@ -187,24 +188,24 @@ impl Checkpoint {
         }
     }
 
-    /// A JSON file; `None` if there is none.
+    /// Reads and parses a JSON file; `None` if there is no such file.
     pub(crate) fn json<T: DeserializeOwned>(&self, file: &str) -> Result<Option<T>> {
         let Some(bytes) = self.read(file)? else { return Ok(None) };
         let parsed = serde_json::from_slice(&bytes);
         parsed.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
     }
 
-    /// A text file; `None` if there is none.
+    /// Reads a UTF-8 text file; `None` if there is no such file.
     pub(crate) fn text(&self, file: &str) -> Result<Option<String>> {
         let Some(bytes) = self.read(file)? else { return Ok(None) };
         let text = String::from_utf8(bytes.into_owned());
         text.map(Some).map_err(|error| Error::Malformed { file: self.name(file), problem: error.to_string() })
     }
 
-    /// The weights of a part, such as `unet`, as tensors of `kind` on `device`.
+    /// Returns the weights of a part, such as `unet`, as tensors of `kind` on `device`.
     ///
     /// # Errors
-    /// [`Error::MissingFile`], also where only a pickle is there; [`Error::Malformed`].
+    /// [`Error::MissingFile`], also if the part exists only as a pickle; [`Error::Malformed`].
     pub(crate) fn weights(&self, part: &str, kind: Kind, device: Device) -> Result<Weights> {
         let (file, tensors) = match &self.place {
             Place::Embedded { file, .. } => self.embedded_tensors(part, *file)?,
@@ -248,7 +249,7 @@ impl Checkpoint {
         Err(self.lacks(part))
     }
 
-    /// Where a file of a folder is. A part's own folder has no other parts.
+    /// Returns the path of a file of a folder. A part's own folder drops the part's name from the path.
     fn path(&self, file: &str) -> Option<PathBuf> {
         match &self.place {
             Place::Folder { path, alone: true } => match file.split_once('/') {
@@ -260,7 +261,7 @@ impl Checkpoint {
         }
     }
 
-    /// How messages call a file.
+    /// Returns the name of a file for messages.
     pub(crate) fn name(&self, file: &str) -> String {
         match &self.place {
             Place::Embedded { name, .. } => format!("{file} of {name}"),
@@ -269,12 +270,12 @@ impl Checkpoint {
         }
     }
 
-    /// The error for a file that is not there.
+    /// The error for a missing file.
     pub(crate) fn missing(&self, file: &str, hint: &'static str) -> Error {
         Error::MissingFile { file: file.into(), place: self.to_string(), hint }
     }
 
-    /// The error for a part that is not there.
+    /// The error for a missing part.
     pub(crate) fn lacks(&self, part: &str) -> Error {
         let Place::File { file, .. } = &self.place else {
             let files = STEMS.map(|stem| format!("{part}/{stem}.safetensors")).join(" or ");
@@ -282,7 +283,7 @@ impl Checkpoint {
         };
         match (part, file.contents()) {
             (_, Err(error)) => error,
-            // What holds models may hold all but this.
+            // A file of a model may lack any of these parts.
             ("vae", Ok(Contents::Model { .. } | Contents::Colorizer)) => self.missing("the VAE", way(part)),
             ("text_encoder", Ok(Contents::Model { .. })) => self.missing("the text encoder", way(part)),
             ("text_encoder_2", Ok(Contents::Model { .. })) => self.missing("the second text encoder", way(part)),
@@ -304,7 +305,7 @@ impl std::fmt::Display for Checkpoint {
     }
 }
 
-/// How to come by a part that a checkpoint lacks.
+/// Returns advice on how to supply a part that a checkpoint lacks.
 pub(crate) fn way(part: &str) -> &'static str {
     match part {
         "vae" => "it was left out; give one with `vae(source)`",
@@ -321,7 +322,7 @@ pub(crate) fn way(part: &str) -> &'static str {
     }
 }
 
-/// The error for a file that is something else than a model.
+/// The error for a file that is not a model.
 fn misused(file: &str, contents: Contents) -> Error {
     let way = match contents {
         Contents::Lora { .. } => "load a model and add it with `Model::with_lora`",
@@ -335,7 +336,7 @@ fn misused(file: &str, contents: Contents) -> Error {
     Error::Malformed { file: file.into(), problem: format!("is {contents}; {way}") }
 }
 
-/// Where a file's own words and its shapes disagree.
+/// Returns a note if the architecture in a file's metadata contradicts the shapes of its tensors.
 fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
     let said = file.header().metadata.get("modelspec.architecture")?;
     let name = &file.header().file;
@@ -343,7 +344,7 @@ fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
         .then(|| format!("{name} calls itself {said}, but its tensors are those of {family}"))
 }
 
-/// The safetensors files in a folder and in the folders inside, by their names, in order.
+/// Lists the safetensors files in a folder and its subfolders, by name, in order.
 fn weight_files(folder: &Path) -> Vec<String> {
     let list = |folder: &Path| -> Vec<PathBuf> {
         std::fs::read_dir(folder).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect()
@@ -355,14 +356,14 @@ fn weight_files(folder: &Path) -> Vec<String> {
     names.into_iter().collect()
 }
 
-/// `*.safetensors.index.json`
+/// Contents of a `*.safetensors.index.json`, which lists the files of sharded weights.
 #[derive(Deserialize)]
 struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
 impl Index {
-    /// Parses what `path` holds; the files that it names are beside it.
+    /// Parses `text`, the contents of `path`, and checks that the listed files are in the same folder.
     fn parse(path: &Path, text: &[u8]) -> Result<Self> {
         let malformed = |problem: String| Error::Malformed { file: path.display().to_string(), problem };
         let index: Self = serde_json::from_slice(text).map_err(|error| malformed(error.to_string()))?;
@@ -380,20 +381,21 @@ impl Index {
     }
 }
 
-/// The files that an index names, which are beside it.
+/// Returns the files that an index names, which are in the same folder.
 ///
 /// # Errors
-/// [`Error::Malformed`] if it is no index, or names others.
+/// [`Error::Malformed`] if `text` is not an index, or names files elsewhere.
 #[cfg(feature = "hub")]
 pub(super) fn shards(path: &Path, text: &[u8]) -> Result<Vec<String>> {
     Ok(Index::parse(path, text)?.files().into_iter().cloned().collect())
 }
 
-/// The weights in a part's folder, whole or in several files: those of `variant`, else plain ones, else any. Also the
-/// file they were found by, and what is doubtful. `None`: there are none.
+/// Reads the weights in a part's folder, from one file or several: those of `variant`, else plain ones, else those of
+/// another variant. Also returns the file that led to the weights, and notes about doubts. Returns `None` if the folder
+/// has no weights.
 ///
 /// # Errors
-/// [`Error::Malformed`] if files and index do not fit together, and as [`read_safetensors`].
+/// [`Error::Malformed`] if files and index do not fit together; the errors of [`read_safetensors`].
 pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathBuf, Tensors, Vec<String>)>> {
     let variants = variant.map(Some).into_iter().chain([None]).chain(VARIANTS.map(Some));
     for variant in variants {
@@ -418,7 +420,7 @@ pub fn read_folder(folder: &Path, variant: Option<&str>) -> Result<Option<(PathB
     Ok(None)
 }
 
-/// The tensors of several files, which an index lists.
+/// Reads the tensors of several files, which an index lists. Also returns notes about doubts.
 fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
     let malformed = |problem: String| Error::Malformed { file: index.display().to_string(), problem };
     let text = files::read(index, files::LARGEST_TEXT)?;

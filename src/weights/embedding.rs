@@ -10,10 +10,10 @@ use std::ops::Range;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// A word that a text encoder learned: one or more rows of its table of tokens, and how prompts write it.
+/// A word that a text encoder learned: one or more rows of its token table, and the spelling in prompts.
 ///
-/// Files of stable-diffusion-webui (`emb_params`, called as the file is), of diffusers (called as their tensor is) and
-/// of SDXL (`clip_l`, `clip_g`) are read.
+/// Files of stable-diffusion-webui (`emb_params`, the word is the file's name), of diffusers (the word is the tensor's
+/// name) and of SDXL (`clip_l`, `clip_g`) are supported.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -29,18 +29,19 @@ use tch::{Device, Kind, Tensor};
 pub struct Embedding {
     file: String,
     word: String,
-    /// [n, width] for each text encoder it was made for.
+    /// Rows for each text encoder that the word was made for, [n, width].
     vectors: Vec<Tensor>,
 }
 
-/// A text encoder's table of tokens, with the prefix and without.
+/// Names of a text encoder's token table, with the prefix and without.
 const TABLES: [&str; 2] = ["text_model.embeddings.token_embedding.weight", "embeddings.token_embedding.weight"];
 
 impl Embedding {
     /// Opens a file.
     ///
     /// # Errors
-    /// As [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if it is no embedding.
+    /// The errors of [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if the file is not an
+    /// embedding.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let header = Header::open(path)?;
@@ -70,23 +71,23 @@ impl Embedding {
         Ok(Self { file: header.file, word, vectors })
     }
 
-    /// Calls it differently in prompts.
+    /// Sets another word for the embedding in prompts.
     pub fn called(mut self, word: impl Into<String>) -> Self {
         self.word = word.into();
         self
     }
 
-    /// How prompts write it. Upper and lower case are the same.
+    /// Returns the word in prompts. Upper and lower case are the same.
     pub fn word(&self) -> &str {
         &self.word
     }
 
-    /// How wide it is for each text encoder it was made for.
+    /// Returns the width of the rows for each text encoder that the word was made for.
     pub(crate) fn widths(&self) -> Vec<i64> {
         self.vectors.iter().filter_map(|x| x.size().get(1).copied()).collect()
     }
 
-    /// The same for the same rows: their SHA-256.
+    /// Returns the SHA-256 of the rows, which identifies them.
     pub(crate) fn digest(&self) -> Result<Vec<u8>> {
         let mut hash = Sha256::new();
         for rows in &self.vectors {
@@ -99,11 +100,11 @@ impl Embedding {
         Ok(hash.finalize().to_vec())
     }
 
-    /// Adds its rows to a text encoder's table of tokens and says which they are. `None`: it is not made for an encoder
-    /// of this width.
+    /// Adds the rows to a text encoder's token table and returns their range; `None` if the embedding is not made for
+    /// an encoder of this width.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if the tensors are no text encoder's.
+    /// [`Error::Malformed`] if the tensors are not those of a text encoder.
     pub fn append(&self, tensors: &mut Tensors) -> Result<Option<Range<i64>>> {
         let Some((name, table)) = TABLES.iter().find_map(|name| Some((*name, tensors.get(*name)?))) else {
             let problem = "there is no table of tokens to add it to".into();
@@ -118,7 +119,7 @@ impl Embedding {
         Ok(Some(rows..end))
     }
 
-    /// The error for a model none of whose text encoders is `widths` wide.
+    /// The error for a model whose text encoders, `widths` wide, do not fit the embedding.
     pub(crate) fn misfit(&self, widths: &[i64]) -> Error {
         let name = |width: &i64| match ModelFamily::of_context(*width) {
             Some(family) => format!("{width} wide ({family})"),

@@ -1,8 +1,8 @@
-//! The families of Stable Diffusion, and everything in which one differs from another where a file does not say it.
+//! The families of Stable Diffusion, and their differences that files do not state.
 
 use std::fmt;
 
-/// A generation of Stable Diffusion. Files of different families do not go together.
+/// A generation of Stable Diffusion. Files of different families cannot be combined.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ModelFamily {
@@ -16,30 +16,30 @@ pub enum ModelFamily {
     SdxlRefiner,
 }
 
-/// The facts about a family. A new family is a variant of [`ModelFamily`] and one of these.
+/// The facts about a family. A new family needs a variant of [`ModelFamily`] and one of these structs.
 #[derive(Debug)]
 pub(crate) struct FamilySpec {
     /// Name in messages.
     pub name: &'static str,
-    /// Start of `modelspec.architecture` in the metadata of its files.
+    /// Start of `modelspec.architecture` in the metadata of the family's files.
     pub architecture: &'static str,
-    /// Width of the context that its UNet reads.
+    /// Width of the context that the family's UNet reads.
     pub context: i64,
-    /// Inputs of the layer that reads pooled text and sizes; `None`: it has no such layer.
+    /// Inputs of the layer that reads pooled text and sizes; `None` without such a layer.
     pub added: Option<i64>,
-    /// Whether an empty negative prompt is zeros instead of the text encoder's states.
+    /// True if an empty negative prompt is zeros instead of the text encoder's states.
     pub empty_is_zeros: bool,
-    /// Whether it is told an aesthetic score.
+    /// True if the UNet reads an aesthetic score.
     pub reads_score: bool,
-    /// diffusers' class of the scheduler it was published with.
+    /// diffusers' class of the scheduler that the family was published with.
     pub scheduler: &'static str,
-    /// The same of models that predict v or have zero terminal SNR.
+    /// diffusers' class of the scheduler for models that predict v or have zero terminal SNR.
     pub scheduler_of_v: &'static str,
-    /// Latent rows and columns of its own picture size.
+    /// Latent rows and columns of the family's own picture size.
     pub side: i64,
-    /// The same of models that predict v.
+    /// Latent rows and columns of the picture size of models that predict v.
     pub side_of_v: i64,
-    /// How many heads the attention of every level has.
+    /// Number of attention heads on every level.
     pub heads: Heads,
     /// Factor between the VAE's latents and the sampler's.
     pub scaling_factor: f64,
@@ -51,12 +51,12 @@ pub(crate) struct FamilySpec {
     pub guidance_scale: f64,
 }
 
-/// How many heads the attention of a UNet's level has.
+/// Number of attention heads on a UNet's level.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Heads {
-    /// As many on every level.
+    /// A fixed number on every level.
     Fixed(i64),
-    /// One for so many channels.
+    /// One head for every group of this many channels.
     PerChannels(i64),
 }
 
@@ -68,7 +68,7 @@ const SD1: FamilySpec = FamilySpec {
     empty_is_zeros: false,
     reads_score: false,
     scheduler: "PNDMScheduler",
-    // Of the two classes, DDIM alone knows of zero terminal SNR.
+    // Of the two classes, only DDIM supports zero terminal SNR.
     scheduler_of_v: "DDIMScheduler",
     side: 64,
     side_of_v: 64,
@@ -86,7 +86,7 @@ const SD2: FamilySpec = FamilySpec {
     side_of_v: 96,
     heads: Heads::PerChannels(64),
     pad_token: Some("!"),
-    // It was trained on the last layer but one.
+    // SD 2.x was trained on the last layer but one.
     layers_of_24: 23,
     ..SD1
 };
@@ -120,7 +120,7 @@ const SDXL_REFINER: FamilySpec = FamilySpec {
 impl ModelFamily {
     const ALL: [Self; 4] = [Self::Sd1, Self::Sd2, Self::Sdxl, Self::SdxlRefiner];
 
-    /// The facts about this family.
+    /// Returns the facts about this family.
     pub(crate) const fn spec(self) -> &'static FamilySpec {
         match self {
             Self::Sd1 => &SD1,
@@ -130,12 +130,12 @@ impl ModelFamily {
         }
     }
 
-    /// The family whose context is `width` wide.
+    /// Returns the family whose context is `width` wide.
     pub(crate) fn of_context(width: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|family| family.spec().context == width)
     }
 
-    /// Whether its UNet reads pooled text and sizes: SDXL and its refiner.
+    /// Returns true if the family's UNet reads pooled text and sizes: SDXL and its refiner.
     pub(crate) const fn is_xl(self) -> bool {
         self.spec().added.is_some()
     }

@@ -1,6 +1,6 @@
-//! Safetensors, without copying: the file is mapped, stretch by stretch, and its tensors are views of it.
+//! Safetensors files, read without copying: a file is mapped in stretches, and its tensors are views of the mappings.
 //!
-//! Nothing in the header is trusted before it is checked; libtorch is only asked for ranges that are inside the file.
+//! Every number of the header is checked before use; libtorch is only asked for ranges inside the file.
 
 use crate::error::{Error, Result};
 use crate::files;
@@ -16,22 +16,23 @@ use tch::{Device, Kind, TchError, Tensor};
 /// Tensors by their name in the checkpoint.
 pub type Tensors = BTreeMap<String, Tensor>;
 
-/// Longest header that is read; the format's own limit.
+/// Longest header that is read, in bytes; the format's own limit.
 const LONGEST_HEADER: u64 = 100_000_000;
-/// Bytes the header's length takes.
+/// Bytes that the header's length takes.
 const LENGTH: u64 = 8;
-/// Bytes of a file whose tensors share a mapping. What was read of it is resident until the last of them is dropped, so
-/// that a model is made in little more memory than its own.
+/// Bytes of a file whose tensors share a mapping. The pages that were read stay resident until the last of these
+/// tensors is dropped. Building a model therefore takes little more memory than the model.
 const STRETCH: i64 = 32 << 20;
 
-/// What is wrong with a file, as a sentence.
+/// A result whose error is a sentence about a file.
 type Checked<T> = std::result::Result<T, String>;
 
-/// Writes tensors into a `.safetensors`, whole or not at all: a file of another name takes the place of the old one once it is
-/// on the disk.
+/// Writes tensors into a `.safetensors` file, whole or not at all: a temporary file replaces the old one once the new
+/// data is on the disk.
 ///
 /// # Errors
-/// [`Error::Io`] with the path, on a full disk for example; [`Error::Torch`] for tensors of a kind that the format lacks.
+/// [`Error::Io`] with the path, on a full disk for example; [`Error::Torch`] for tensors of a kind that the format
+/// lacks.
 pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
     let listed: Vec<(&str, Tensor)> = tensors
         .iter()
@@ -43,14 +44,13 @@ pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
     })
 }
 
-/// The tensors of a safetensors file, on the CPU and in the kinds they are stored in.
+/// Reads the tensors of a safetensors file, on the CPU and in their stored kinds.
 ///
-/// They are views of the mapped file: reading costs no memory, and the file must not be shortened while they are used.
-/// Neighbours share a mapping of some 32 MiB, which ends with the last of them.
+/// The tensors are views of the mapped file. Reading costs no memory, and the file must not be shortened while the
+/// tensors are used. Neighbors share a mapping of some 32 MiB, which ends with the last of them.
 ///
 /// # Errors
-/// [`Error::Io`], or [`Error::Malformed`] with what the file looks like instead: cut off, an HTML page, a git-lfs
-/// pointer.
+/// [`Error::Io`], or [`Error::Malformed`] with a description of the file: cut off, an HTML page, a git-lfs pointer.
 pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
     let (entries, _) = read_entries(path)?;
@@ -63,52 +63,52 @@ pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// What a safetensors file holds, without its tensors.
+/// Contents of a safetensors file, without the numbers of its tensors.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Header {
-    /// How messages call the file.
+    /// Name of the file in messages.
     pub file: String,
     /// Shape and kind of every tensor, by name.
     pub tensors: BTreeMap<String, Stored>,
-    /// What its writer noted.
+    /// Metadata that the file's writer noted.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A tensor in a file.
+/// Shape and kind of a tensor in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stored {
-    /// Its shape.
+    /// Shape of the tensor.
     pub shape: Vec<i64>,
-    /// What its numbers are stored as.
+    /// Kind of the stored numbers.
     pub kind: Kind,
 }
 
 impl Header {
-    /// Reads and checks the header of a file; its tensors stay where they are.
+    /// Reads and checks the header of a file; the tensors stay in the file.
     ///
     /// # Errors
-    /// As [`read_safetensors`].
+    /// The errors of [`read_safetensors`].
     pub fn open(path: &Path) -> Result<Self> {
         let (entries, metadata) = read_entries(path)?;
         let stored = |Entry { name, shape, kind, .. }| (name, Stored { shape, kind });
         Ok(Self { file: path.display().to_string(), tensors: entries.into_iter().map(stored).collect(), metadata })
     }
 
-    /// The header of tensors that are in memory already. `file` is for messages.
+    /// Describes tensors that are in memory already; `file` names them in messages.
     pub fn of(file: impl Into<String>, tensors: &Tensors) -> Self {
         let stored = |(name, x): (&String, &Tensor)| (name.clone(), Stored { shape: x.size(), kind: x.kind() });
         Self { file: file.into(), tensors: tensors.iter().map(stored).collect(), metadata: BTreeMap::new() }
     }
 
-    /// The shape of a tensor; `None` if there is none of that name.
+    /// Returns the shape of a tensor; `None` if no tensor has that name.
     pub(crate) fn shape(&self, name: &str) -> Option<&[i64]> {
         self.tensors.get(name).map(|stored| stored.shape.as_slice())
     }
 }
 
-/// What the header of a file describes, checked, and what its writer noted.
+/// Reads and checks the tensors and the metadata in the header of a file.
 fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>)> {
     let io = |source| Error::io(path, source);
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
@@ -124,10 +124,10 @@ fn read_entries(path: &Path) -> Result<(Vec<Entry>, BTreeMap<String, String>)> {
     entries(&header, LENGTH + length, total).map_err(malformed)
 }
 
-/// The tensors of a safetensors file that is in memory already; the bytes are copied once. `file` is for messages.
+/// Parses a safetensors file that is in memory already; the bytes are copied once. `file` names them in messages.
 ///
 /// # Errors
-/// [`Error::Malformed`] as [`read_safetensors`].
+/// [`Error::Malformed`] in the cases of [`read_safetensors`].
 pub fn parse_safetensors(file: &str, bytes: &[u8]) -> Result<Tensors> {
     let malformed = |problem| Error::Malformed { file: file.into(), problem };
     let total = bytes.len() as u64;
@@ -139,21 +139,21 @@ pub fn parse_safetensors(file: &str, bytes: &[u8]) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// A tensor as the header describes it, after checking.
+/// A tensor as the header describes it, after the checks.
 #[derive(Debug)]
 struct Entry {
     name: String,
     kind: Kind,
     shape: Vec<i64>,
-    /// First byte in the file.
+    /// Offset of the first byte in the file.
     start: i64,
-    /// Bytes it has.
+    /// Length in bytes.
     length: i64,
     /// Bytes of one number.
     item: i64,
 }
 
-/// The same as it is written.
+/// A tensor as the header writes it, before the checks.
 #[derive(Deserialize)]
 struct Written {
     dtype: String,
@@ -161,18 +161,18 @@ struct Written {
     data_offsets: (u64, u64),
 }
 
-/// Adds the entries as tensors that share the memory of `file`, its bytes from the first to at least their last.
+/// Adds the entries as tensors that share the memory of `file`, which holds the file's bytes from the first one on.
 fn views(entries: &[Entry], file: &Tensor, tensors: &mut Tensors) -> Result<()> {
     for Entry { name, kind, shape, start, length, item } in entries {
         let bytes = file.f_narrow(0, *start, *length)?;
-        // Writers pad the header to 8 bytes; where one did not, numbers would straddle their alignment.
+        // Writers pad the header to 8 bytes. The numbers of a file without padding are not aligned, so they are copied.
         let bytes = if start % item == 0 { bytes } else { bytes.f_alias_copy()? };
         tensors.insert(name.clone(), bytes.f_view_dtype(*kind)?.f_view(shape.as_slice())?);
     }
     Ok(())
 }
 
-/// Length of the header of a file of `total` bytes that begins with `start`.
+/// Returns the length of the header of a file of `total` bytes that begins with `start`.
 fn header_length(start: &[u8], total: u64) -> Checked<u64> {
     let length = start.first_chunk().map(|length| u64::from_le_bytes(*length)).filter(|&n| n <= LONGEST_HEADER);
     match length {
@@ -183,7 +183,7 @@ fn header_length(start: &[u8], total: u64) -> Checked<u64> {
     }
 }
 
-/// What a file that is no safetensors file looks like.
+/// Describes a file that is not a safetensors file.
 fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
     let text = String::from_utf8_lossy(start).trim_start().to_lowercase();
     let looks = match start {
@@ -207,7 +207,7 @@ fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
     looks.into()
 }
 
-/// A JSON object with its fields in order; the same name twice is an error.
+/// A JSON object with its fields in order; a repeated name is an error.
 struct Fields(Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Fields {
@@ -233,8 +233,8 @@ impl<'de> Deserialize<'de> for Fields {
     }
 }
 
-/// The tensors that `header` lists, in the order of their bytes, which begin at `start` and end with the file; and its
-/// metadata.
+/// Returns the tensors that `header` lists, in the order of their bytes, and the metadata. The bytes must begin at
+/// `start` and end with the file.
 fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeMap<String, String>)> {
     let Fields(fields) =
         serde_json::from_slice(header).map_err(|error| format!("its header is not JSON of this format: {error}"))?;
@@ -277,7 +277,7 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeM
     Ok((entries, metadata))
 }
 
-/// Kind and bytes of a number that the format calls `dtype`.
+/// Returns the kind and the bytes of a number that the format calls `dtype`.
 fn kind(dtype: &str) -> Option<(Kind, i64)> {
     Some(match dtype {
         "F64" => (Kind::Double, 8),
@@ -301,7 +301,7 @@ mod tests {
     use super::*;
     use std::io::Write;
 
-    /// A file of `header` and 1.0, 2.0, … as f32.
+    /// Builds a file of `header` and the numbers 1.0, 2.0, … as f32.
     fn file(header: &str, numbers: usize) -> Vec<u8> {
         let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
         bytes.extend(header.bytes());
@@ -311,7 +311,7 @@ mod tests {
 
     const PAIR: &str = r#"{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[1,1],"data_offsets":[8,12]}}"#;
 
-    /// What both ways of reading say about `bytes`; they must agree.
+    /// Returns the problem that both ways of reading report for `bytes`; the two must agree.
     fn problem(bytes: &[u8]) -> String {
         let mut stored = tempfile::NamedTempFile::new().unwrap();
         stored.write_all(bytes).unwrap();
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_says_what_a_file_holds_without_its_tensors() -> Result<()> {
+    fn header_lists_shapes_kinds_and_metadata() -> Result<()> {
         let mut stored = tempfile::NamedTempFile::new().unwrap();
         let header = PAIR.replace(r#"{"a""#, r#"{"__metadata__":{"format":"pt"},"a""#);
         stored.write_all(&file(&header, 3)).unwrap();
@@ -451,9 +451,9 @@ mod tests {
                     _ => bytes.insert(at, b"0123456789[]{}\",:-"[random(18)]),
                 }
             }
-            let _ = parse_safetensors("bytes", &bytes); // right or an error
+            let _ = parse_safetensors("bytes", &bytes); // a result or an error, but no panic
         }
-        // Lengths that only claim to be: nothing is reserved on a header's word.
+        // False lengths: no memory is reserved for the claim of a header.
         for claimed in [1, 2, 99_999_999, 100_000_001, u64::MAX - 7, u64::MAX] {
             let bytes = [claimed.to_le_bytes().as_slice(), b"{\"a\":1}"].concat();
             problem(&bytes);

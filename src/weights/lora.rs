@@ -17,9 +17,9 @@ pub type Parts = BTreeMap<String, Tensors>;
 
 /// A LoRA: W + scale · α/r · up · down for some weights W of a model.
 ///
-/// Names are those of peft and diffusers (today's and the two older ones) or of kohya's trainer (diffusers' numbering
-/// or SGM's); linear layers and convolutions, LoCon's middle matrix and whole differences are known. LoHa, LoKr, DoRA
-/// and others are refused by name.
+/// Supported names are those of peft and diffusers (today's and the two older ones) and of kohya's trainer (diffusers'
+/// numbering or SGM's). Linear layers and convolutions, LoCon's middle matrix and whole differences are supported.
+/// LoHa, LoKr, DoRA and others are refused by name.
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -36,16 +36,16 @@ pub struct Lora {
     file: String,
     modules: BTreeMap<String, Module>,
     family: Option<ModelFamily>,
-    /// Width of the context it was trained with.
+    /// Width of the context in the LoRA's training.
     context: Option<i64>,
     adapter: Value,
-    /// Words that its file brings along.
+    /// Words whose embeddings the file also contains.
     words: BTreeSet<String>,
     scale: f64,
     text_scale: Option<f64>,
 }
 
-/// What changes one weight.
+/// Tensors that change one weight.
 #[derive(Debug, Default)]
 struct Module {
     down: Option<Tensor>,
@@ -70,10 +70,10 @@ const OTHERS: [(&str, &str); 10] = [
     (".b_norm", "a norm's difference"),
 ];
 
-/// Where a tensor of a module goes.
+/// Selects the field of a module for a tensor.
 type Field = fn(&mut Module) -> &mut Option<Tensor>;
 
-/// How the names of one module's tensors end.
+/// Endings of the tensor names of a module, each with its field.
 const ENDS: [(&str, Field); 12] = [
     (".lora_down.weight", |module| &mut module.down),
     (".lora_up.weight", |module| &mut module.up),
@@ -90,11 +90,12 @@ const ENDS: [(&str, Field); 12] = [
 ];
 
 impl Lora {
-    /// Opens a file. PEFT saves scales in `adapter_config.json`, which is read beside an `adapter_model.safetensors`.
+    /// Opens a file. PEFT saves scales in `adapter_config.json`, which is also read beside an
+    /// `adapter_model.safetensors`.
     ///
     /// # Errors
-    /// As [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if it is no LoRA, or one of an algorithm
-    /// that is not supported, which is named.
+    /// The errors of [`read_safetensors`](super::read_safetensors); [`Error::Malformed`] if the file is not a LoRA, or
+    /// is a LoRA of an unsupported algorithm, which the error names.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let mut lora = Self::new(Header::open(path)?, read_safetensors(path)?)?;
@@ -104,10 +105,10 @@ impl Lora {
         Ok(lora)
     }
 
-    /// Tensors that are in memory already; `file` is for messages.
+    /// Wraps tensors that are in memory already; `file` names them in messages.
     ///
     /// # Errors
-    /// As [`open`](Self::open).
+    /// The errors of [`open`](Self::open).
     pub fn of(file: impl Into<String>, tensors: Tensors) -> Result<Self> {
         Self::new(Header::of(file, &tensors), tensors)
     }
@@ -159,20 +160,20 @@ impl Lora {
         Ok(Self { file: header.file, modules, family, context, adapter, words, scale: 1.0, text_scale: None })
     }
 
-    /// How strongly it changes the model; 1 is as trained, 0 not at all. Default: 1.
+    /// Sets the strength of the LoRA in the model: 1 as trained, 0 not at all. Default: 1.
     pub fn scale(mut self, scale: f64) -> Self {
         self.scale = scale;
         self
     }
 
-    /// How strongly it changes text encoders. Default: as the rest.
+    /// Sets the strength of the LoRA in text encoders. Default: the strength in the UNet.
     pub fn text_scale(mut self, scale: f64) -> Self {
         self.text_scale = Some(scale);
         self
     }
 
-    /// Changes the tensors of a model by several LoRAs, one after the other: sums in f32 and casts once. Tensors that
-    /// none of them names stay the same ones. Returns what is odd, in sentences.
+    /// Applies several LoRAs to the tensors of a model, one after the other. The changes are summed in f32 and cast
+    /// once. Tensors that no LoRA names stay the same objects. Returns notes about oddities, in sentences.
     ///
     /// # Errors
     /// [`Error::Malformed`] for a LoRA of another model, naming both; [`Error::Parameter`] for a scale that is not
@@ -243,7 +244,7 @@ impl Lora {
         Ok(notes)
     }
 
-    /// What a module's product is multiplied by.
+    /// Returns the factor for a module's change.
     fn factor(&self, part: &str, key: &str, module: &Module, weight: bool) -> f64 {
         let scale = if part == "unet" { self.scale } else { self.text_scale.unwrap_or(self.scale) };
         let Some(rank) = module.down.as_ref().and_then(|down| down.size().first().copied()).filter(|_| weight) else {
@@ -260,7 +261,7 @@ impl Lora {
         scale * alpha / if root { rank.sqrt() } else { rank }
     }
 
-    /// Was it trained with a context as wide as this model's?
+    /// Checks that the LoRA was trained with a context as wide as this model's.
     fn check_context(&self, parts: &Parts) -> Result<()> {
         let mut widths = parts.get("unet").into_iter().flatten();
         let width = widths.find(|(name, _)| name.ends_with("attn2.to_k.weight"));
@@ -286,7 +287,8 @@ impl Lora {
 }
 
 impl Module {
-    /// The change of the weight as trained, f32, of any shape with as many numbers; α/r is missing.
+    /// Returns the change of the weight as trained, without the factor α/r. The result is f32, of any shape with as
+    /// many numbers as the weight.
     fn weight(&self) -> Result<Option<Tensor>> {
         if let Some(diff) = &self.diff {
             return Ok(Some(diff.f_to_kind(Kind::Float)?));
@@ -304,7 +306,7 @@ impl Module {
     }
 }
 
-/// What PEFT's `adapter_config.json` says; nothing if there is none.
+/// Reads PEFT's `adapter_config.json`; returns `Null` if there is none.
 fn beside(config: &Path) -> Result<Value> {
     let Some(json) = files::read_if_there(config, files::LARGEST_CONFIG)? else { return Ok(Value::Null) };
     serde_json::from_slice(&json).map_err(|error| Error::Malformed {
@@ -313,7 +315,7 @@ fn beside(config: &Path) -> Result<Value> {
     })
 }
 
-/// `….lora_A.default.weight` without the adapter's name.
+/// Removes the adapter's name from a name such as `….lora_A.default.weight`.
 fn without_adapter(name: &str) -> String {
     for letter in [".lora_A.", ".lora_B."] {
         if let Some((path, rest)) = name.split_once(letter)
@@ -325,8 +327,8 @@ fn without_adapter(name: &str) -> String {
     name.to_owned()
 }
 
-/// The modules of a model by their paths with `_` for `.`, which is how kohya's trainer names them: it cannot be undone,
-/// so it is done to every module there is.
+/// The modules of a model by their paths with `_` for `.`, the notation of kohya's trainer. This notation cannot be
+/// undone, so it is applied to every module of the model.
 struct Index<'p> {
     parts: BTreeMap<&'p str, BTreeMap<String, &'p str>>,
     layout: Layout,
@@ -339,7 +341,7 @@ impl<'p> Index<'p> {
         for (part, tensors) in parts.iter().filter(|(part, _)| *part != "vae") {
             let paths = tensors.keys().filter_map(|name| name.strip_suffix(".weight"));
             let named = |path: &'p str| match part.starts_with("text") && !path.starts_with("text_") {
-                true => (format!("text_model_{}", joined(path)), path), // some files leave the prefix out
+                true => (format!("text_model_{}", joined(path)), path), // some files omit the prefix
                 false => (joined(path), path),
             };
             index.insert(part.as_str(), paths.map(named).collect());
@@ -352,14 +354,14 @@ impl<'p> Index<'p> {
         Self { parts: index, layout: Layout { unet_blocks, ..usual } }
     }
 
-    /// Part and path of the module that a file calls `key`.
+    /// Returns part and path of the module that a file calls `key`.
     fn find(&self, key: &str) -> Option<(&'p str, &'p str)> {
         const STARTS: [(&str, &str); 10] = [
             ("lora_unet_", "unet"),
             ("lora_te1_", "text_encoder"),
             ("lora_te2_", "text_encoder_2"),
             ("lora_te_", "text_encoder"),
-            // As ComfyUI saves them.
+            // Names as ComfyUI saves them.
             ("diffusion_model.", "unet"),
             ("text_encoders.clip_l.transformer.", "text_encoder"),
             ("text_encoders.clip_g.transformer.", "text_encoder_2"),
@@ -418,7 +420,7 @@ mod tests {
     const KEY: &str = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k";
 
     #[test]
-    fn the_middle_matrix_of_locon_is_a_sum_over_both_ranks() -> Result<()> {
+    fn locon_middle_matrix_sums_over_both_ranks() -> Result<()> {
         let (mut model, before) = (parts(&[4, 5, 3, 3]), parts(&[4, 5, 3, 3]));
         let (up, mid, down) = (wave(&[4, 2, 1, 1]), wave(&[2, 2, 3, 3]), wave(&[2, 5, 1, 1]));
         let names =

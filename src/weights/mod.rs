@@ -1,8 +1,8 @@
 //! Checkpoint files and the tensors in them.
 //!
-//! A file is read into [`Tensors`]; a network pulls what it needs through [`Weights`], by name and shape, on the line
-//! of the field it fills. What was missing, misshapen or left over is one [`LoadReport`] at the end, never the first
-//! problem.
+//! A file is read into [`Tensors`]. A network requests each tensor from [`Weights`] by name and shape, on the line of
+//! the field that the tensor fills. Missing, misshapen and unused tensors are collected in one [`LoadReport`] at the
+//! end; loading does not stop at the first problem.
 //!
 //! ```
 //! use impasto::weights::{Tensors, Weights};
@@ -55,8 +55,7 @@ use tch::{Device, Kind, Tensor};
 /// Number of missing tensors at which loading ends; SDXL's UNet, the largest network here, has 1,680 tensors.
 const MOST_MISSING: usize = 4096;
 
-/// A view into named tensors, at some path, that remembers what it was asked for. Cloning and [`Weights::at`] are
-/// cheap.
+/// A view of named tensors, at some path, that records all requests. Cloning and [`Weights::at`] are cheap.
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct Weights {
@@ -77,7 +76,8 @@ struct Store {
 
 #[derive(Debug)]
 enum Origin {
-    /// Those that nobody has asked for yet. The others are let go, and with them what of their file is in memory.
+    /// Tensors that were not requested yet. A requested tensor is removed, which releases its part of the mapped file
+    /// once no other tensor needs it.
     Tensors(RefCell<Tensors>),
     Random(u64),
 }
@@ -92,22 +92,22 @@ struct Asked {
 }
 
 impl Weights {
-    /// Hands out `tensors`, converted to `kind` and moved to `device`. `file` is how messages call them.
+    /// Hands out `tensors`, converted to `kind` and moved to `device`; `file` names them in messages.
     pub fn new(file: impl Into<String>, tensors: Tensors, kind: Kind, device: Device) -> Self {
         Self::of(file.into(), Origin::Tensors(tensors.into()), kind, device)
     }
 
-    /// The tensors of a safetensors file; see [`read_safetensors`].
+    /// Opens a safetensors file; see [`read_safetensors`].
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
+    /// [`Error::Io`], or [`Error::Malformed`] if the file is not a safetensors file.
     pub fn open(path: &Path, kind: Kind, device: Device) -> Result<Self> {
         Ok(Self::new(path.display().to_string(), read_safetensors(path)?, kind, device))
     }
 
-    /// Weights for any network, for benches and tests: what is asked for is there. Matrices and kernels are near-normal
-    /// with a standard deviation of 1/√fan_in, other weights (of norms) 1, biases 0. The same seed and name give the
-    /// same values.
+    /// Creates random weights for any network, for benches and tests: every requested tensor exists. Matrices and
+    /// kernels are near-normal with a standard deviation of 1/√fan_in, other weights (of norms) are 1, biases are 0.
+    /// Equal seeds and names give equal values.
     pub fn random(seed: u64, kind: Kind, device: Device) -> Self {
         Self::of(format!("random weights (seed {seed})"), Origin::Random(seed), kind, device)
     }
@@ -117,40 +117,40 @@ impl Weights {
         Self { path: String::new(), channels_last: false, in_memory: false, store: Rc::new(store) }
     }
 
-    /// The same tensors, seen from `name` below here: `w.at("resnets").at(0)`.
+    /// Returns a view of the tensors below `name`: `w.at("resnets").at(0)`.
     pub fn at(&self, name: impl Display) -> Self {
         Self { path: self.full(name), ..self.clone() }
     }
 
-    /// The same tensors, with the kernels of convolutions laid out channels last on a CPU: convolutions and norms then
-    /// keep pictures in that layout too. For networks that are convolutions all the way; where attention wants cells in
-    /// between, changing the layout to and fro costs more than it gives (measured: `docs/performance.md`).
+    /// Returns a view with the kernels of convolutions laid out channels last on a CPU. Convolutions and norms then
+    /// keep pictures in that layout too. The layout suits networks made of convolutions. With attention throughout,
+    /// changing the layout back and forth costs more than it gains (measured: `docs/performance.md`).
     pub(crate) fn channels_last(&self) -> Self {
         Self { channels_last: true, ..self.clone() }
     }
 
-    /// The same tensors, each copied when it is handed out, so that none stays a view of a mapped file. A program that writes into
-    /// such a file would change the network silently.
+    /// Returns a view that copies each tensor when it is handed out, so that no tensor stays a view of a mapped file.
+    /// Otherwise a program that writes into such a file would silently change the network.
     pub(crate) fn in_memory(&self) -> Self {
         Self { in_memory: true, ..self.clone() }
     }
 
-    /// Where this view stands, `down_blocks.0`; empty at the root.
+    /// Returns the path of this view, such as `down_blocks.0`; empty at the root.
     pub(crate) fn path(&self) -> &str {
         &self.path
     }
 
-    /// What tensors are converted to.
+    /// Returns the kind that tensors are converted to.
     pub fn kind(&self) -> Kind {
         self.store.kind
     }
 
-    /// Where tensors are moved to.
+    /// Returns the device that tensors are moved to.
     pub fn device(&self) -> Device {
         self.store.device
     }
 
-    /// Is there a tensor of this name? Asks without using it. Random weights have none until they are asked for.
+    /// Returns true if a tensor of this name exists, without requesting the tensor. Random weights always return false.
     pub(crate) fn has(&self, name: &str) -> bool {
         let name = self.full(name);
         match &self.store.origin {
@@ -161,7 +161,7 @@ impl Weights {
         }
     }
 
-    /// Shape of the tensor `name`; `None` if there is none. Asks without using it, as [`has`](Self::has).
+    /// Returns the shape of the tensor `name`, without requesting the tensor; `None` if [`has`](Self::has) is false.
     pub(crate) fn shape(&self, name: &str) -> Option<Vec<i64>> {
         let name = self.full(name);
         let Origin::Tensors(left) = &self.store.origin else { return None };
@@ -169,15 +169,15 @@ impl Weights {
         shape(&left.borrow()).or_else(|| shape(&self.store.asked.borrow().handed_out))
     }
 
-    /// The tensor `name`, as `shape`, in this view's kind and on its device.
+    /// Requests the tensor `name` as `shape`, in this view's kind and on its device.
     ///
-    /// A 1×1 convolution [o, i, 1, 1] and a matrix [o, i] are the same weights: either answers for the other. A tensor
-    /// that is missing, has another shape or holds no floating-point numbers is recorded, and zeros without memory of
-    /// their own stand in until [`Weights::finish`].
+    /// A 1×1 convolution [o, i, 1, 1] and a matrix [o, i] are the same weights, and a request for one accepts the
+    /// other. A tensor is recorded as a problem if it is missing, has another shape or holds no floating-point numbers.
+    /// Zeros without memory of their own then stand in until [`Weights::finish`].
     ///
     /// # Errors
-    /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing: a configuration of a few
-    /// hundred bytes can ask for millions, and each one takes time and memory even where the file has none of them.
+    /// [`Error::Torch`], such as out of memory. [`Error::Weights`] once 4096 tensors are missing: a configuration of a
+    /// few hundred bytes can request millions. Each request takes time and memory, even if the file has no such tensor.
     pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let store = &*self.store;
         let name = self.full(name);
@@ -186,7 +186,7 @@ impl Weights {
             Origin::Tensors(left) => left.borrow_mut().remove(&name),
             Origin::Random(seed) => Some(random::tensor(*seed, &name, shape)?),
         };
-        // Who asks again gets what the first one got.
+        // A repeated request gets the tensor of the first one.
         let Some(tensor) = found.or_else(|| asked.handed_out.get(&name).map(Tensor::shallow_clone)) else {
             asked.missing.push(Named { name, shape: shape.to_vec() });
             if asked.missing.len() >= MOST_MISSING {
@@ -215,16 +215,16 @@ impl Weights {
         Ok(placed)
     }
 
-    /// The tensor `name` if there is one; not there is not missing.
+    /// Requests the tensor `name` if it exists; an absent tensor does not count as missing.
     ///
     /// # Errors
-    /// As [`Weights::tensor`].
+    /// The errors of [`Weights::tensor`].
     pub(crate) fn optional(&self, name: &str, shape: &[i64]) -> Result<Option<Tensor>> {
         if self.has(name) { self.tensor(name, shape).map(Some) } else { Ok(None) }
     }
 
-    /// The tensors that random weights have handed out so far: all of a network's, once it is built. None of others'. Laid out
-    /// as files have them.
+    /// Returns the tensors that random weights have handed out so far, in the layout of files. Once a network is built,
+    /// these are all of its tensors. Weights that are not random return none.
     ///
     /// # Errors
     /// [`Error::Torch`] only, such as out of memory.
@@ -237,12 +237,12 @@ impl Weights {
         }
     }
 
-    /// Handles on every tensor that was handed out so far, as it was handed out.
+    /// Returns handles on every tensor that was handed out so far, as it was handed out.
     pub(crate) fn handed_out(&self) -> Tensors {
         share(&self.store.asked.borrow().handed_out)
     }
 
-    /// What was asked for so far and how it fitted.
+    /// Returns a report of the requests so far and of their problems.
     pub fn report(&self) -> LoadReport {
         let asked = self.store.asked.borrow();
         let unused = match &self.store.origin {
@@ -265,7 +265,8 @@ impl Weights {
         }
     }
 
-    /// Has everything been found? Networks ask at the end of their constructors. Unused tensors are no error.
+    /// Checks that every request was met. Networks call this method at the end of their constructors. Unused tensors
+    /// are not an error.
     ///
     /// # Errors
     /// [`Error::Weights`] with the whole report if a tensor is missing or misshapen, or too large for its kind.
@@ -283,7 +284,7 @@ impl Weights {
         if self.path.is_empty() { name.to_string() } else { format!("{}.{name}", self.path) }
     }
 
-    /// As convolutions want it here.
+    /// Changes the layout of a convolution's kernel to channels last, if this view asks for it.
     fn laid_out(&self, tensor: Tensor) -> Result<Tensor> {
         if !self.channels_last || tensor.dim() != 4 || self.store.device != Device::Cpu {
             return Ok(tensor);
@@ -296,18 +297,18 @@ impl Weights {
     }
 }
 
-/// Second handles on the same tensors.
+/// Returns second handles on the same tensors.
 pub(crate) fn share(tensors: &Tensors) -> Tensors {
     tensors.iter().map(|(name, tensor)| (name.clone(), tensor.shallow_clone())).collect()
 }
 
-/// Does a checkpoint carry the tensor `name` without anybody missing it?
+/// Returns true if checkpoints contain the tensor `name` although no network needs it.
 fn is_leftover(name: &str) -> bool {
     const ENDS: [&str; 3] = ["position_ids", "logit_scale", "attn_mask"];
     ENDS.iter().any(|end| name.ends_with(end))
 }
 
-/// [o, i, 1, 1] and [o, i, 1] → [o, i]; other shapes as they are.
+/// Reduces [o, i, 1, 1] and [o, i, 1] to [o, i]; keeps other shapes.
 fn matrix(shape: &[i64]) -> &[i64] {
     match shape {
         [matrix @ .., 1, 1] | [matrix @ .., 1] if matrix.len() == 2 => matrix,
@@ -330,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn a_convolution_of_one_cell_and_a_matrix_are_the_same_weights() -> Result<()> {
+    fn cell_convolution_and_matrix_are_interchangeable() -> Result<()> {
         let w = weights(&[("conv.weight", &[3, 2, 1, 1], Kind::Half), ("linear.weight", &[3, 2], Kind::BFloat16)]);
         let linear = w.at("conv").tensor("weight", &[3, 2])?;
         assert_eq!((linear.size(), linear.kind()), (vec![3, 2], Kind::Float));
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_that_are_not_finite_are_told_and_too_large_ones_refused() -> Result<()> {
+    fn not_finite_is_noted_and_too_large_is_refused() -> Result<()> {
         let load = |value: f32, kind| -> Result<LoadReport> {
             let w =
                 Weights::new("x", Tensors::from([("a".into(), Tensor::from_slice(&[1.0, value]))]), kind, Device::Cpu);

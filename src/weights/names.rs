@@ -1,27 +1,28 @@
-//! Names of single files (LDM and SGM layout) and what diffusers calls the same tensors.
+//! Names of tensors in single files (LDM and SGM layout), and diffusers' names for the same tensors.
 //!
-//! A rule per part, no tables: `tests/all/checkpoints.rs` holds them against every name of the published files.
+//! Each part has a rule instead of a table. `tests/all/checkpoints.rs` checks the rules against every name of the
+//! published files.
 
 use super::Tensors;
 use crate::error::Result;
 use std::collections::BTreeSet;
 use tch::Tensor;
 
-/// How a tensor's values are stored in a single file.
+/// Storage of a tensor's values in a single file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
-    /// As they are.
+    /// Stored unchanged.
     Same,
-    /// A matrix as a convolution of one cell.
+    /// A matrix stored as a 1×1 convolution.
     Cell,
-    /// As the transposed matrix.
+    /// Stored as the transposed matrix.
     Transposed,
-    /// As this third of the rows.
+    /// Stored as this third of the rows.
     Third(i64),
 }
 
 impl Storage {
-    /// The tensor as diffusers has it; a view.
+    /// Returns the tensor in diffusers' form, as a view.
     pub(super) fn take(self, x: &Tensor) -> Result<Tensor> {
         Ok(match (self, x.size().as_slice()) {
             (Self::Cell, &[o, i, 1, 1] | &[o, i, 1]) => x.f_view([o, i])?,
@@ -35,23 +36,23 @@ impl Storage {
 /// Counts that the numbers in a single file's names depend on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Layout {
-    /// Blocks per level of a UNet: its resnets and the step to the next level.
+    /// Blocks per level of a UNet: the residual blocks and the step to the next level.
     pub unet_blocks: usize,
     /// Levels of a VAE.
     pub vae_levels: usize,
 }
 
 impl Default for Layout {
-    /// Those of every published model.
+    /// Returns the counts of every published model.
     fn default() -> Self {
         Self { unet_blocks: 3, vae_levels: 4 }
     }
 }
 
 impl Layout {
-    /// The counts of a file with these names, prefixes included.
+    /// Derives the counts of a file from its names, prefixes included.
     pub(super) fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
-        // A ControlNet in the same file has the same blocks once more.
+        // A ControlNet in the same file repeats the numbers of the UNet's blocks, so different numbers are counted.
         let (mut blocks, mut halvings, mut levels) = (0, BTreeSet::new(), 0);
         for name in names {
             let number = |after: &str| {
@@ -68,7 +69,7 @@ impl Layout {
     }
 }
 
-/// `a.b.c` of its first part and the others.
+/// Joins the first part of a name and the others to `a.b.c`.
 fn joined(start: impl AsRef<str>, rest: &[&str]) -> String {
     let mut name = start.as_ref().to_owned();
     for part in rest {
@@ -78,7 +79,7 @@ fn joined(start: impl AsRef<str>, rest: &[&str]) -> String {
     name
 }
 
-/// diffusers' name of a UNet's or ControlNet's tensor, of its name without prefix. `None`: there is none.
+/// Returns diffusers' name of a UNet's or ControlNet's tensor, from its name without prefix; `None` if there is none.
 pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
     let parts: Vec<&str> = name.split('.').collect();
     let per_level = layout.unet_blocks;
@@ -129,9 +130,10 @@ pub(super) fn unet(name: &str, layout: Layout) -> Option<String> {
     })
 }
 
-/// As [`unet`], of a module's path with `_` for `.`; where it does not end in a number, the rest stays as it is.
+/// Translates as [`unet`] does, but a module's path with `_` for `.`. A layer's name that does not end in a number
+/// stays as it is.
 pub(super) fn unet_joined(path: &str, layout: Layout) -> Option<String> {
-    // Numbers before the first word that is none belong to the place, the others to the layer.
+    // Numbers before the first word belong to the place, the others to the layer.
     const PLACES: [&str; 6] = ["input_blocks", "output_blocks", "middle_block", "time_embed", "label_emb", "out"];
     let place = PLACES.iter().find(|place| path.strip_prefix(**place).is_some_and(|rest| rest.starts_with('_')))?;
     let mut rest = path.get(place.len()..)?;
@@ -150,7 +152,7 @@ pub(super) fn unet_joined(path: &str, layout: Layout) -> Option<String> {
     unet(&name, layout)
 }
 
-/// Inside a UNet's resnet.
+/// Returns diffusers' name of a tensor inside a UNet's residual block.
 fn resnet(at: impl AsRef<str>, rest: &[&str]) -> Option<String> {
     let (layer, rest) = match rest {
         ["in_layers", "0", rest @ ..] => ("norm1", rest),
@@ -164,7 +166,7 @@ fn resnet(at: impl AsRef<str>, rest: &[&str]) -> Option<String> {
     Some(joined(joined(at, &[layer]), rest))
 }
 
-/// diffusers' name of a VAE's tensor, of its name without prefix.
+/// Returns diffusers' name and the storage of a VAE's tensor, from its name without prefix.
 pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
     let parts: Vec<&str> = name.split('.').collect();
     let (half, inside) = match parts.as_slice() {
@@ -175,7 +177,7 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
     let same = |name: String| Some((joined(half, &[&name]), Storage::Same));
     let level = |index: &str| match half {
         "encoder" => Some(format!("down_blocks.{index}")),
-        // Decoders of single files count from the picture, diffusers' from the latent.
+        // Decoders of single files count levels from the picture, those of diffusers from the latent.
         _ => Some(format!("up_blocks.{}", layout.vae_levels.checked_sub(1 + index.parse::<usize>().ok()?)?)),
     };
     match inside {
@@ -204,12 +206,12 @@ pub(super) fn vae(name: &str, layout: Layout) -> Option<(String, Storage)> {
     }
 }
 
-/// Inside a VAE's resnet.
+/// Returns diffusers' name parts inside a VAE's residual block.
 fn shortcut<'n>(rest: &[&'n str]) -> Vec<&'n str> {
     rest.iter().map(|part| if *part == "nin_shortcut" { "conv_shortcut" } else { part }).collect()
 }
 
-/// transformers' names of what OpenCLIP stores under `name`, without prefix.
+/// Returns transformers' names of the tensors that OpenCLIP stores under `name`, without prefix.
 pub(super) fn open_clip(name: &str) -> Vec<(String, Storage)> {
     let parts: Vec<&str> = name.split('.').collect();
     let same = |name: String| vec![(name, Storage::Same)];

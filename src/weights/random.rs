@@ -3,7 +3,7 @@
 use crate::error::Result;
 use tch::Tensor;
 
-/// f32 values that depend on seed and name only; see [`super::Weights::random`].
+/// Creates f32 values that depend on seed and name only; see [`super::Weights::random`].
 pub(super) fn tensor(seed: u64, name: &str, shape: &[i64]) -> Result<Tensor> {
     let count: i64 = shape.iter().product();
     let values: Vec<f32> = match shape {
@@ -20,7 +20,7 @@ pub(super) fn tensor(seed: u64, name: &str, shape: &[i64]) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&values)?.f_reshape(shape)?)
 }
 
-/// Mean 0, variance 1, nearly normal: the sum of four 16-bit uniforms out of one SplitMix64 draw.
+/// Draws a nearly normal value of mean 0 and variance 1: the sum of four 16-bit uniforms out of one SplitMix64 draw.
 fn normal(state: &mut u64) -> f64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -37,7 +37,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_have_the_promised_spread_and_depend_on_seed_and_name() -> Result<()> {
+    fn values_depend_on_seed_and_name_and_have_spread() -> Result<()> {
         let a = tensor(1, "a.weight", &[64, 16, 3, 3])?;
         assert!((a.std(true).double_value(&[]) * 12.0 - 1.0).abs() < 0.02);
         assert!(a.mean(None).double_value(&[]).abs() < 0.002);

@@ -1,49 +1,49 @@
-//! What a file is, from the names and shapes of its tensors.
+//! Recognition of files by the names and shapes of their tensors.
 
 use super::family::ModelFamily;
 use super::file::Header;
 use crate::error::{Error, Result};
 use std::fmt;
 
-/// What a file is.
+/// The recognised contents of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Contents {
-    /// A UNet, and most often VAE and text encoders beside it.
+    /// A UNet, usually with VAE and text encoders beside it.
     Model {
-        /// Its family.
+        /// Family of the model.
         family: ModelFamily,
-        /// Does the UNet read a mask and a masked picture too?
+        /// True if the UNet also reads a mask and a masked picture.
         inpaint: bool,
     },
     /// A model that colors sketches like reference pictures, a ColorizeDiffusion of any version.
     Colorizer,
     /// A ControlNet.
     ControlNet {
-        /// The family it belongs to.
+        /// Family of the UNet that the ControlNet belongs to.
         family: ModelFamily,
-        /// Channels of the picture it is shown.
+        /// Channels of the hint.
         hint: i64,
     },
     /// A VAE alone.
     Vae,
-    /// A tiny autoencoder; that of SD 1.x and of SDXL look alike.
+    /// A tiny autoencoder; those of SD 1.x and SDXL cannot be told apart.
     Taesd,
     /// A text encoder alone.
     TextEncoder {
-        /// Of its states: 768 (L), 1024 (H), 1280 (bigG).
+        /// Width of the encoder's states: 768 (L), 1024 (H), 1280 (bigG).
         width: i64,
     },
-    /// A LoRA or a relative of it.
+    /// A LoRA or a related adapter.
     Lora {
-        /// The family it was trained on, where it touches cross-attention.
+        /// Family that the LoRA was trained on, if the LoRA touches cross-attention.
         family: Option<ModelFamily>,
     },
     /// An embedding of a word (textual inversion).
     TextualInversion {
-        /// The family it was trained on.
+        /// Family that the embedding was trained on.
         family: ModelFamily,
-        /// Tokens that the word becomes.
+        /// Number of tokens that the word becomes.
         vectors: i64,
     },
 }
@@ -65,16 +65,16 @@ impl fmt::Display for Contents {
     }
 }
 
-/// Names of SD UNets in single files begin so, if with anything.
+/// Prefix, if any, of the names of SD UNets in single files.
 pub(super) const UNET: &str = "model.diffusion_model.";
 
-/// Names of ColorizeDiffusion's sketch encoder begin so.
+/// Prefix of the names of ColorizeDiffusion's sketch encoder.
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
 
-/// Which names give something away, and what.
+/// A test of names, and the contents that a matching name identifies.
 type Sign = (fn(&str) -> bool, &'static str);
 
-/// Names of what this crate does not run.
+/// Signs of contents that this crate does not run.
 const OTHERS: &[Sign] = &[
     (|name| name == "lora_controlnet", "a Control-LoRA"),
     (|name| name == "difference", "a difference ControlNet"),
@@ -84,7 +84,7 @@ const OTHERS: &[Sign] = &[
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
 ];
 
-/// Likewise, once it is known to be no ControlNet.
+/// Signs of further contents that this crate does not run, in files that are known not to be a ControlNet.
 const OTHER_MODELS: &[Sign] = &[
     (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
     (|name| name.contains("double_blocks."), "a Flux model"),
@@ -98,7 +98,7 @@ const OTHER_MODELS: &[Sign] = &[
     (|name| name == "scaled_fp8" || name.ends_with(".scale_weight"), "a model in scaled fp8"),
 ];
 
-/// Does a LoRA or a relative use that name?
+/// Returns true if a LoRA or a related adapter uses that name.
 fn adapts(name: &str) -> bool {
     let ends = [".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight"];
     ends.iter().any(|end| name.ends_with(end))
@@ -112,7 +112,7 @@ impl Contents {
     /// Recognises a file by the names and shapes of its tensors.
     ///
     /// # Errors
-    /// [`Error::Malformed`] with what the file is instead, if it is nothing this crate can use.
+    /// [`Error::Malformed`] with a description of the file, if this crate cannot use the file.
     ///
     /// Source: the tables of diffusers' `single_file_utils`, ComfyUI and stable-diffusion-webui.
     pub(crate) fn of(header: &Header) -> Result<Self> {
@@ -159,7 +159,7 @@ impl Contents {
         }
     }
 
-    /// A LoRA; `None` if it is for a model that this crate does not run.
+    /// Recognises a LoRA; `None` if the LoRA is for a model that this crate does not run.
     fn adapter(header: &Header) -> Option<Self> {
         let foreign = |name: &str| {
             ["transformer.", "lora_transformer_"].iter().any(|start| name.starts_with(start))
@@ -179,7 +179,7 @@ impl Contents {
         Some(Self::Lora { family: width.and_then(|(_, stored)| ModelFamily::of_context(*stored.shape.get(1)?)) })
     }
 
-    /// A textual inversion, in one of its layouts.
+    /// Recognises a textual inversion, in one of its layouts.
     fn embedding(header: &Header) -> Option<Self> {
         if header.tensors.len() > 4 {
             return None;
@@ -197,7 +197,7 @@ impl Contents {
         Some(Self::TextualInversion { family: ModelFamily::of_context(width).filter(|_| width != 2048)?, vectors })
     }
 
-    /// A part of a model in a file of its own.
+    /// Recognises a part of a model in a file of its own.
     fn part(header: &Header) -> Option<std::result::Result<Self, String>> {
         for prefix in ["first_stage_model.", "vae.", ""] {
             if let Some([_, channels, ..]) = header.shape(&format!("{prefix}decoder.conv_in.weight")) {
@@ -219,21 +219,21 @@ impl Contents {
     }
 }
 
-/// What decides about a UNet or ControlNet.
+/// Sizes that identify a UNet or ControlNet.
 #[derive(Clone, Copy, Debug, Default)]
 struct Facts {
-    /// Channels of its input.
+    /// Channels of the input.
     inputs: Option<i64>,
-    /// Width of its context.
+    /// Width of the context.
     context: Option<i64>,
-    /// Width of what is added to the timestep.
+    /// Input width of the layer that adds conditions to the timestep.
     added: Option<i64>,
-    /// Is there a class for each level of noise?
+    /// True if there is a class for each level of noise.
     classes: bool,
 }
 
 impl Facts {
-    /// Those of tensors that begin with `prefix`, in either layout.
+    /// Reads the facts from the tensors whose names begin with `prefix`, in either layout.
     fn of(header: &Header, prefix: &str) -> Self {
         let second = |names: [&str; 2]| {
             let shape = names.iter().find_map(|name| header.shape(&format!("{prefix}{name}")))?;
@@ -249,7 +249,7 @@ impl Facts {
         }
     }
 
-    /// Those of a single file's UNet.
+    /// Reads the facts of a single file's UNet.
     fn find(header: &Header) -> Self {
         let prefixed = header.tensors.keys().any(|name| name.starts_with(UNET));
         Self::of(header, if prefixed { UNET } else { "" })
@@ -260,7 +260,7 @@ impl Facts {
         (self.added == family.spec().added).then_some(family)
     }
 
-    /// The model, or what it is instead; `None` if there is no UNet.
+    /// Returns the model, or a description of unsupported contents; `None` if there is no UNet.
     fn model(&self) -> Option<std::result::Result<Contents, String>> {
         let (inputs, context) = (self.inputs?, self.context?);
         let inpaint = match inputs {
@@ -277,7 +277,7 @@ impl Facts {
     }
 }
 
-/// Some of a file's names.
+/// Returns a few of a file's names.
 fn few(header: &Header) -> String {
     header.tensors.keys().take(3).map(String::as_str).collect::<Vec<_>>().join(", ")
 }

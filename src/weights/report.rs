@@ -1,58 +1,60 @@
-//! What did and did not fit when weights were loaded.
+//! [`LoadReport`]: the outcome of loading weights.
 
 use std::fmt::{Display, Formatter, Result};
 use tch::Kind;
 
-/// How many names of a list are shown.
+/// Number of names that are shown of a list.
 const SHOWN: usize = 10;
 /// Number of unused tensors that the name of a missing one is compared with; SDXL's UNet has 1,680.
 const COMPARED: usize = 4096;
 
-/// A tensor that somebody has no counterpart for.
+/// A tensor without a counterpart: missing in the file, or unused by the network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// Full name.
+    /// Full name of the tensor.
     pub name: String,
-    /// Its shape: as asked for if it is missing, as stored if it is unused.
+    /// Shape of the tensor: as requested if missing, as stored if unused.
     pub shape: Vec<i64>,
 }
 
-/// A tensor that is there but does not fit.
+/// A tensor that exists but does not fit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Misshapen {
-    /// Full name.
+    /// Full name of the tensor.
     pub name: String,
-    /// The shape the network has.
+    /// The shape that the network has.
     pub expected: Vec<i64>,
-    /// The stored shape; if it equals `expected`, the kind is what does not fit.
+    /// The stored shape; if this equals `expected`, only the kind does not fit.
     pub got: Vec<i64>,
     /// The stored kind.
     pub kind: Kind,
 }
 
-/// Everything that did not fit: one report instead of one error per try. Its text shows the first ten of each.
+/// The outcome of loading weights: all problems in one report instead of one error per try. The text of a report shows
+/// the first ten entries of each list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LoadReport {
     /// The file or folder.
     pub file: String,
-    /// How many tensors were found and fitted.
+    /// Number of tensors that were found and fit.
     pub loaded: usize,
-    /// Asked for and not there, in the order they were asked for.
+    /// Tensors that were requested but do not exist, in the order of the requests.
     pub missing: Vec<Named>,
-    /// There, but with another shape or with numbers that are not floating-point.
+    /// Tensors with another shape, or with numbers that are not floating-point.
     pub misshapen: Vec<Misshapen>,
-    /// There, and not asked for by anybody.
+    /// Tensors that were not requested.
     pub unused: Vec<Named>,
-    /// Holding a NaN or an infinity.
+    /// Tensors that hold a NaN or an infinity.
     pub not_finite: Vec<String>,
-    /// Holding numbers that the kind asked for, such as f16, cannot.
+    /// Tensors that hold numbers too large for the requested kind, such as f16.
     pub overflown: Vec<String>,
 }
 
 impl LoadReport {
-    /// The unused tensor whose name is most like `missing`'s, those of the same shape first. Only the first
-    /// [`COMPARED`] names are looked at, and none that is far longer, as comparing takes the product of two lengths.
+    /// Returns the unused tensor whose name is most like that of `missing`, preferably of the same shape. Only the
+    /// first [`COMPARED`] names are compared, and only those at most twice as long, because a comparison takes the
+    /// product of two lengths.
     fn nearest(&self, missing: &Named) -> Option<&str> {
         let likeness = |unused: &Named| strsim::normalized_levenshtein(&missing.name, &unused.name);
         let best = |same_shape: bool, least: f64| {
@@ -66,7 +68,7 @@ impl LoadReport {
         best(true, 0.5).or_else(|| best(false, 0.8))
     }
 
-    /// What is odd about the weights of a part that was loaded, in sentences.
+    /// Returns notes about oddities in the weights of a loaded part, in sentences.
     pub(crate) fn notes(&self) -> Vec<String> {
         let Self { file, not_finite: broken, .. } = self;
         let mut notes = Vec::new();
@@ -75,7 +77,7 @@ impl LoadReport {
             let more = if broken.len() > 10 { format!(", … ({} in all)", broken.len()) } else { String::new() };
             notes.push(format!("{file}: NaNs or infinities in {names}{more}"));
         }
-        // Text encoders carry a projection that nobody asks for, and SD 2.x a last layer.
+        // Text encoders contain a projection that no network requests, and those of SD 2.x also a last layer.
         let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
         let mut names = self.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
         if let Some(first) = names.next() {

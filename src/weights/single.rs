@@ -29,31 +29,31 @@ pub struct SingleFile {
     header: Header,
     place: Place,
     layout: Layout,
-    /// What a file `<name>.yaml` beside it says.
+    /// Text of a file `<name>.yaml` in the same folder.
     beside: Option<String>,
 }
 
-/// Where the tensors are.
+/// Location of the tensors.
 #[derive(Debug)]
 enum Place {
-    /// There, to be mapped anew for every part, so that a part's mappings end with it.
+    /// A file that is mapped anew for every part, so that the mappings of a part end with the part.
     File(PathBuf),
     Memory(Tensors),
 }
 
-/// What a network's output means, and why that is believed.
+/// Prediction type of a network, and the evidence for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Evidence {
-    /// Does it predict v rather than noise?
+    /// True if the network predicts v rather than noise.
     pub v: bool,
-    /// Was it trained to the level of pure noise?
+    /// True if the network was trained with zero terminal SNR, up to pure noise.
     pub zero_snr: bool,
-    /// Where that is from, to be read after "prediction:".
+    /// Source of the evidence, worded to follow "prediction:".
     pub because: String,
 }
 
-/// Where text encoders are in single files: what their names begin with, and whether the rest is OpenCLIP's.
+/// Places of text encoders in single files: the prefix of their names, and true if the rest is OpenCLIP's.
 const TEXT: [(&str, bool); 7] = [
     ("cond_stage_model.transformer.", false),
     ("cond_stage_model.model.", true),
@@ -64,21 +64,22 @@ const TEXT: [(&str, bool); 7] = [
     ("model.", true),
 ];
 
-/// Above this spread of one layer's biases an SD 2.x model predicts v. ComfyUI found it by looking at models.
+/// Standard deviation of one layer's biases above which an SD 2.x model is taken to predict v. ComfyUI found this
+/// threshold by looking at models.
 const SPREAD_OF_V: f64 = 0.09;
 
 impl SingleFile {
-    /// Opens a file; its tensors stay there.
+    /// Opens a file and reads its header; the tensors stay in the file.
     ///
     /// # Errors
-    /// As [`read_safetensors`].
+    /// The errors of [`read_safetensors`].
     pub fn open(path: &Path) -> Result<Self> {
         let header = Header::open(path)?;
         let beside = files::read_text(&path.with_extension("yaml"), files::LARGEST_CONFIG).ok();
         Ok(Self { beside, ..Self::new(header, Place::File(path.into())) })
     }
 
-    /// Tensors that are in memory already; `file` is for messages.
+    /// Wraps tensors that are in memory already; `file` names them in messages.
     pub fn of(file: impl Into<String>, tensors: Tensors) -> Self {
         Self::new(Header::of(file, &tensors), Place::Memory(tensors))
     }
@@ -88,7 +89,7 @@ impl SingleFile {
         Self { header, place, layout, beside: None }
     }
 
-    /// The tensors by their own names.
+    /// Returns the tensors under their own names.
     fn tensors(&self) -> Result<Tensors> {
         match &self.place {
             Place::File(path) => read_safetensors(path),
@@ -96,25 +97,26 @@ impl SingleFile {
         }
     }
 
-    /// Names, shapes and metadata.
+    /// Returns the names, shapes and metadata of the file.
     pub const fn header(&self) -> &Header {
         &self.header
     }
 
-    /// What the file is.
+    /// Returns the recognized contents of the file.
     ///
     /// # Errors
-    /// [`Error::Malformed`] with what the file is instead, if it is nothing this crate can use.
+    /// [`Error::Malformed`] with a description of the file, if this crate cannot use the file.
     pub fn contents(&self) -> Result<Contents> {
         Contents::of(&self.header)
     }
 
-    /// The tensors of a part under diffusers' names: `unet`, `controlnet`, `vae`, `text_encoder`, `text_encoder_2`. Of a model that
-    /// colors sketches: `sketch_encoder`, `reference_tokens`, `background_encoder`, `style_encoder`.
-    /// `None`: the file has no such part.
+    /// Returns the tensors of a part under diffusers' names; `None` if the file has no such part.
+    ///
+    /// Parts are `unet`, `controlnet`, `vae`, `text_encoder` and `text_encoder_2`. A model that colors sketches also
+    /// has `sketch_encoder`, `reference_tokens`, `background_encoder` and `style_encoder`.
     ///
     /// # Errors
-    /// As [`read_safetensors`], if the file is another one by now.
+    /// The errors of [`read_safetensors`], if the file was replaced in the meantime.
     pub fn part(&self, part: &str) -> Result<Option<Tensors>> {
         let tensors = match part {
             "unet" => self.unet(&[UNET, ""])?,
@@ -129,7 +131,8 @@ impl SingleFile {
         Ok(Some(tensors).filter(|tensors| !tensors.is_empty()))
     }
 
-    /// The moving averages of a UNet's weights, which some files have beside the weights. `None`: it has none.
+    /// Returns the moving averages of a UNet's weights, which some files have beside the weights; `None` if the file
+    /// has none.
     ///
     /// # Errors
     /// [`Error::Torch`] only.
@@ -144,7 +147,7 @@ impl SingleFile {
         Self { layout: self.layout, ..Self::of("averages", found.collect()) }.part("unet")
     }
 
-    /// Is it a model that colors sketches like reference pictures?
+    /// Returns true for a model that colors sketches like reference pictures.
     fn colorizes(&self) -> bool {
         self.has(&format!("{SKETCH_ENCODER}zero_layer.0.weight"))
     }
@@ -156,7 +159,7 @@ impl SingleFile {
     fn unet(&self, prefixes: &[&str]) -> Result<Tensors> {
         for prefix in prefixes {
             if self.has(&format!("{prefix}input_blocks.0.0.weight")) {
-                // What has no name in diffusers keeps its own, to be told as unused.
+                // Tensors without a name in diffusers keep their own, to be reported as unused.
                 let own = |name: &str| Some(name.to_owned()).filter(|_| !prefix.is_empty());
                 let rename = |name: &str| {
                     let name = names::unet(name, self.layout).or_else(|| own(name));
@@ -171,7 +174,7 @@ impl SingleFile {
         Ok(Tensors::new())
     }
 
-    /// The parts of a colorizer that mark and gather tokens of a reference, by their own names.
+    /// Returns the parts of a colorizer that mark and gather tokens of a reference, under their own names.
     fn reference_tokens(&self) -> Result<Tensors> {
         if !self.colorizes() {
             return Ok(Tensors::new());
@@ -180,7 +183,7 @@ impl SingleFile {
         Ok(self.tensors()?.into_iter().filter(|(name, _)| own(name)).collect())
     }
 
-    /// A contracting half that reads references in a colorizer.
+    /// Returns a contracting half of a colorizer that reads references, under diffusers' names.
     fn reference_encoder(&self, prefix: &str) -> Result<Tensors> {
         let rename = |name: &str| {
             let name = names::unet(name, self.layout).unwrap_or_else(|| name.to_owned());
@@ -201,8 +204,8 @@ impl SingleFile {
         self.taesd()
     }
 
-    /// A tiny autoencoder's halves. The original counts the decoder's bend to ±3, which has no weights, as its first
-    /// layer.
+    /// Returns the halves of a tiny autoencoder. The original layout counts the decoder's bend to ±3, which has no
+    /// weights, as its first layer.
     fn taesd(&self) -> Result<Tensors> {
         let mut all = Tensors::new();
         for (half, first) in [("encoder", 0), ("decoder", 1)] {
@@ -229,7 +232,7 @@ impl SingleFile {
             let Some(table) = names.iter().find_map(|name| self.header.shape(&format!("{prefix}{name}"))) else {
                 continue;
             };
-            // bigG is the second one of SDXL wherever it stands.
+            // bigG is always the second text encoder of SDXL, at any position.
             let second = prefix == "conditioner.embedders.1.model." || matches!(table, [_, 1280]);
             if (part == "text_encoder_2") != second || !part.starts_with("text_encoder") {
                 continue;
@@ -242,7 +245,7 @@ impl SingleFile {
         Ok(Tensors::new())
     }
 
-    /// What the UNet predicts.
+    /// Determines what the UNet predicts.
     ///
     /// # Errors
     /// [`Error::Torch`] only.
@@ -252,7 +255,7 @@ impl SingleFile {
         let evidence = |v, because: String| Ok(Evidence { v, zero_snr, because });
         let mut lines = self.beside.iter().flat_map(|text| text.lines()).map(str::trim);
         if let Some((line, value)) = lines.find_map(|line| Some((line, line.strip_prefix("parameterization:")?))) {
-            // With quotes of either kind, or none; what follows is a comment.
+            // The value may have quotes of either kind; a comment may follow.
             let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
             return evidence(value == "v", format!("{line}, as the .yaml file beside it says"));
         }
@@ -264,7 +267,7 @@ impl SingleFile {
             _ => {}
         }
         if self.colorizes() {
-            // The publishers' rule.
+            // The publishers tell the prediction type by the file's name.
             let name = self.header.file.rsplit(['/', '\\']).next().unwrap_or_default();
             let kind = if name.contains("eps") { "epsilon" } else { "v" };
             return evidence(kind == "v", format!("{kind}, as the file's name says"));
@@ -285,7 +288,7 @@ impl SingleFile {
         evidence(false, "epsilon (default; no marker was found)".into())
     }
 
-    /// ᾱ of the last timestep, where the file has it.
+    /// Returns ᾱ of the last timestep; `None` if the file lacks it.
     fn last_level(&self) -> Result<Option<f64>> {
         if self.header.shape("alphas_cumprod") != Some(&[1000]) {
             return Ok(None);
@@ -294,7 +297,8 @@ impl SingleFile {
         Ok(levels.map(|levels| levels.f_double_value(&[999])).transpose()?)
     }
 
-    /// A text file of the diffusers folder that this file stands for, of a model of `family`. `None`: it has none.
+    /// Returns a text file of the diffusers folder that this file stands for, for a model of `family`; `None` if there
+    /// is no such file.
     pub(super) fn text(&self, file: &str, family: ModelFamily) -> Result<Option<Cow<'static, [u8]>>> {
         let json = |value: Value| Ok(Some(Cow::Owned(value.to_string().into_bytes())));
         match file {
@@ -303,7 +307,7 @@ impl SingleFile {
                 "requires_aesthetics_score": family.spec().reads_score,
             })),
             "scheduler/scheduler_config.json" => json(self.scheduler(family)?),
-            // Published ones were trained at 512 pixels, and their application guides by 4.
+            // Published colorizers were trained at 512 pixels, and their application uses a guidance scale of 4.
             "impasto.json" if self.colorizes() => json(json!({ "width": 512, "height": 512, "guidance_scale": 4.0 })),
             "tokenizer/vocab.json" | "tokenizer_2/vocab.json" => vocabulary::vocab().map(|bytes| Some(bytes.into())),
             "tokenizer/merges.txt" | "tokenizer_2/merges.txt" => vocabulary::merges().map(|bytes| Some(bytes.into())),
@@ -319,11 +323,11 @@ impl SingleFile {
         }
     }
 
-    /// The `config.json` of a part of a model of `family`, from the shapes of its tensors. `None`: there is no such
-    /// part.
+    /// Derives the `config.json` of a part, in a model of `family`, from the shapes of the part's tensors; `None` if
+    /// there is no such part.
     ///
     /// # Errors
-    /// [`Error::Config`] for a UNet that no such file describes.
+    /// [`Error::Config`] for a UNet that no `config.json` describes.
     pub fn config(&self, part: &str, family: ModelFamily) -> Result<Option<String>> {
         let Some(tensors) = self.part(part)? else { return Ok(None) };
         let config = match part {
@@ -339,7 +343,7 @@ impl SingleFile {
         Ok(Some(config.to_string()))
     }
 
-    /// The scheduler that the publishers of a family sample with.
+    /// Returns the configuration of the scheduler that the publishers of a family sample with.
     fn scheduler(&self, family: ModelFamily) -> Result<Value> {
         let Evidence { v, zero_snr, .. } = self.prediction()?;
         let spec = family.spec();
@@ -353,7 +357,8 @@ impl SingleFile {
         }))
     }
 
-    /// A UNet's configuration, from the shapes of its tensors. Heads leave no trace there; their number is the family's.
+    /// Derives a UNet's configuration from the shapes of its tensors. The shapes do not tell the number of attention
+    /// heads, which comes from the family.
     fn unet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         let shapes = Shapes(tensors);
         let levels = shapes.count("down_blocks.");
@@ -371,7 +376,8 @@ impl SingleFile {
             let field = "blocks of mid_block.attentions.0".into();
             return Err(Error::Config { file: self.header.file.clone(), field, value: middle.to_string(), expected });
         }
-        // The level without attention that has the middle takes its depth; elsewhere the number means nothing.
+        // The last level has the middle block's depth, even if the level itself has no attention. The depth of other
+        // levels without attention means nothing.
         let count = depths.len();
         let whole: Vec<usize> =
             depths.iter().enumerate().map(|(i, &depth)| if i + 1 == count { middle } else { depth.max(1) }).collect();
@@ -410,11 +416,11 @@ impl SingleFile {
 }
 
 impl SingleFile {
-    /// A ControlNet's configuration: a UNet's, and the sizes of what reads the hint.
+    /// Derives a ControlNet's configuration: that of a UNet, and the sizes of the hint embedding.
     fn controlnet_config(&self, tensors: &Tensors, family: ModelFamily) -> Result<Value> {
         const HINT: &str = "controlnet_cond_embedding";
         let (shapes, mut config) = (Shapes(tensors), self.unet_config(tensors, family)?);
-        // Of two convolutions the second one is the step to the next size.
+        // The second of two convolutions is the step to the next size.
         let sizes = shapes.count(&format!("{HINT}.blocks.")) / 2;
         let steps = (0..sizes).map(|i| shapes.side(&format!("{HINT}.blocks.{}.weight", 2 * i + 1), 0));
         let first = shapes.side(&format!("{HINT}.conv_in.weight"), 0);
@@ -428,7 +434,7 @@ impl SingleFile {
     }
 }
 
-/// A sketch encoder's configuration.
+/// Derives a sketch encoder's configuration.
 fn sketch_encoder_config(tensors: &Tensors) -> Value {
     let shapes = Shapes(tensors);
     let widths = [0, 4, 8, 12].map(|layer| shapes.side(&format!("model.{layer}.weight"), 0));
@@ -440,7 +446,7 @@ fn sketch_encoder_config(tensors: &Tensors) -> Value {
     })
 }
 
-/// A VAE's configuration. How latents are scaled leaves no trace: it is the family's.
+/// Derives a VAE's configuration. The tensors do not tell the scaling of latents, which comes from the family.
 fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let shapes = Shapes(tensors);
     let levels = shapes.count("encoder.down_blocks.");
@@ -455,7 +461,7 @@ fn vae_config(tensors: &Tensors, family: ModelFamily) -> Value {
     })
 }
 
-/// A tiny autoencoder's configuration. Where the size changes stand, only the layers without bias tell.
+/// Derives a tiny autoencoder's configuration. Only the layers without bias show where the size changes.
 fn taesd_config(tensors: &Tensors) -> Value {
     let shapes = Shapes(tensors);
     let blocks = |half: &str| -> Vec<i64> {
@@ -482,7 +488,7 @@ fn taesd_config(tensors: &Tensors) -> Value {
     })
 }
 
-/// A text encoder's configuration, without layers that the family does not read.
+/// Derives a text encoder's configuration, without layers that the family does not read.
 fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     let at = if tensors.contains_key("embeddings.token_embedding.weight") { "" } else { "text_model." };
     let (shapes, table) = (Shapes(tensors), format!("{at}embeddings.token_embedding.weight"));
@@ -500,16 +506,16 @@ fn text_config(tensors: &Tensors, family: ModelFamily) -> Value {
     })
 }
 
-/// Questions about the shapes of tensors.
+/// Tensors with access to their shapes.
 struct Shapes<'t>(&'t BTreeMap<String, tch::Tensor>);
 
 impl Shapes<'_> {
-    /// A side of a tensor; 0, which no configuration accepts, if it is not there.
+    /// Returns a side of a tensor; 0, which no configuration accepts, if the tensor is missing.
     fn side(&self, name: &str, side: usize) -> i64 {
         self.0.get(name).and_then(|x| x.size().get(side).copied()).unwrap_or_default()
     }
 
-    /// How many different numbers follow `start`.
+    /// Returns the number of different name parts that follow `start`.
     fn count(&self, start: &str) -> usize {
         let names = self.0.range(start.to_owned()..).map(|(name, _)| name).take_while(|name| name.starts_with(start));
         names.filter_map(|name| name.get(start.len()..)?.split('.').next()).collect::<BTreeSet<_>>().len()

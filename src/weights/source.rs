@@ -1,4 +1,4 @@
-//! Where a checkpoint comes from.
+//! [`Source`]: the origin of a checkpoint.
 
 #[cfg(feature = "hub")]
 use super::hub::Hub;
@@ -6,16 +6,16 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Where a checkpoint comes from.
+/// The origin of a checkpoint.
 ///
-/// Weight files are mapped into memory, not read, and a tensor that is in the wanted kind already stays a view of its file. While a
-/// model is used, its files must stay as they are:
+/// Weight files are mapped into memory, not read, and a tensor that already has the wanted kind stays a view of its
+/// file. While a model is used, its files must stay as they are:
 ///
 /// - a file that is written into in place changes the model's pictures, and nothing reports it;
 /// - a file that is shortened ends the process.
 ///
-/// Replacing a file by a new one of the same name (as downloads, editors and `mv` do) is safe. Where neither can be promised,
-/// `LoadOptions::in_memory` copies the weights when they are loaded.
+/// Replacing a file by a new one of the same name (as downloads, editors and `mv` do) is safe. If a file may change in
+/// place, `LoadOptions::in_memory` copies the weights when they are loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Source {
@@ -24,7 +24,7 @@ pub enum Source {
     /// The tiny model inside this crate that colors sketches like reference pictures (feature `tiny-colorizer`).
     EmbeddedColorizer,
     /// A folder in diffusers' layout: `model_index.json`, `unet/`, `vae/`, `text_encoder/`, `tokenizer/`, `scheduler/`.
-    /// Where a part alone is asked for, also that part's folder.
+    /// Also the folder of a single part, if only this part is loaded.
     Dir(PathBuf),
     /// A single `.safetensors` file.
     File(PathBuf),
@@ -53,7 +53,7 @@ impl fmt::Display for Source {
 }
 
 impl Source {
-    /// What people call it, without the place where it lies.
+    /// Returns the name of the source, without the folder that contains it.
     pub(crate) fn name(&self) -> String {
         let last = |path: &Path, stem: Option<&OsStr>| match stem {
             Some(name) => name.to_string_lossy().into_owned(),
@@ -82,14 +82,14 @@ impl Source {
         Self::Dir(folder.into())
     }
 
-    /// A single `.safetensors` file: a whole model in LDM (SD 1.x, 2.x) or SGM (SDXL) layout, or a part of one. What it
-    /// is is recognized by its tensors; the tokenizer is CLIP's published one.
+    /// A single `.safetensors` file: a whole model in LDM (SD 1.x, 2.x) or SGM (SDXL) layout, or a part of one. The
+    /// tensors identify the contents; the tokenizer is CLIP's published one.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         Self::File(path.into())
     }
 
-    /// A repository of the Hugging Face hub, `owner/name`: what is missing is fetched when it is loaded, into the cache
-    /// that Python uses too. [`Hub`] has revision, token and other options.
+    /// A repository of the Hugging Face hub, `owner/name`. Loading fetches missing files into the cache that Python
+    /// uses too. [`Hub`] has revision, token and other options.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -107,7 +107,7 @@ impl Source {
     }
 }
 
-/// Finds a file of an embedded model by its path in a diffusers folder.
+/// A function that finds a file of an embedded model by its path in a diffusers folder.
 pub(super) type EmbeddedFile = fn(&str) -> Option<&'static [u8]>;
 
 /// Finds a file of the embedded model.

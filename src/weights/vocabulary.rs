@@ -1,6 +1,6 @@
-//! CLIP's published vocabulary, for checkpoints without a tokenizer: single files.
+//! CLIP's published vocabulary, for checkpoints without a tokenizer, which are single files.
 //!
-//! Its merges are all that is stored, `clip/merges.txt.gz`; a token's id follows from its place among them.
+//! Only the vocabulary's merges are stored, in `clip/merges.txt.gz`; a token's ID follows from its place among them.
 
 use crate::error::{Error, Result};
 use flate2::read::GzDecoder;
@@ -9,14 +9,15 @@ use std::io::Read;
 
 const MERGES: &[u8] = include_bytes!("clip/merges.txt.gz");
 
-/// `merges.txt`.
+/// Returns the contents of `merges.txt`.
 pub(crate) fn merges() -> Result<Vec<u8>> {
     let mut merges = Vec::new();
     GzDecoder::new(MERGES).read_to_end(&mut merges).map_err(|error| Error::io("merges.txt", error))?;
     Ok(merges)
 }
 
-/// `vocab.json`: the 256 bytes, the same at the end of a word, what merging makes of them, and the two ends of a text.
+/// Returns the contents of `vocab.json`: the 256 bytes, the same bytes at the end of a word, the results of merging,
+/// and the two ends of a text.
 pub(crate) fn vocab() -> Result<Vec<u8>> {
     let merges = merges()?;
     let merges = String::from_utf8_lossy(&merges);
@@ -30,7 +31,7 @@ pub(crate) fn vocab() -> Result<Vec<u8>> {
     serde_json::to_vec(&ids).map_err(|error| Error::Tokenizer(error.to_string()))
 }
 
-/// The letters that stand for bytes, in the order of GPT-2: those that can be read, then the others.
+/// Returns the letters that stand for bytes, in the order of GPT-2: printable bytes first, then the others.
 fn bytes() -> impl Iterator<Item = char> {
     let readable = || (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff);
     let others = (0..=u8::MAX).filter(move |byte| !readable().any(|readable| readable == *byte));
@@ -46,7 +47,7 @@ mod tests {
     #[test]
     fn tokens_have_their_published_ids() -> Result<()> {
         let digest: String = Sha256::digest(vocab()?).iter().map(|byte| format!("{byte:02x}")).collect();
-        // of the published vocab.json, written like this one
+        // digest of the published vocab.json, written in the same way
         assert_eq!(digest, "f9190aead40a965a09db1ba2e556dccac0eda8423cb4926bcd994722899ec68e");
         let vocab: BTreeMap<String, usize> = serde_json::from_slice(&vocab()?).unwrap();
         assert_eq!(vocab.len(), 49408);

@@ -1,5 +1,6 @@
-//! A model of cross-attention sites alone, on which paintings are looked at without a network, and the figures of
-//! `tests/golden/specs/paint_with_words.json`, which numpy made in double precision.
+//! A model of cross-attention sites alone, which shows the weights of paintings without a network.
+//!
+//! The figures are in `tests/golden/specs/paint_with_words.json`; numpy made them in double precision.
 
 use impasto::attention::{
     At, AttentionSite, Call, CrossAttentionHook, HookTable, Interest, KvCache, Place, SiteKind, Tap,
@@ -66,12 +67,12 @@ impl AttentionOnly {
         Self { sites: (0..4).map(site).collect() }
     }
 
-    /// Lets guidances begin a run of two images, and takes no step.
+    /// Begins a run of two images with guidance methods, and takes no step.
     pub fn begin(&self, prompt: &str, grid: Grid, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
         self.begin_at(Start { images: 2, ..Start::new(prompt, grid, Noise::seeded(1)) }, guidances)
     }
 
-    /// The same from any start.
+    /// Begins a run with guidance methods from any start, and takes no step.
     pub fn begin_at(&self, start: Start<'_>, guidances: Vec<&mut dyn Guidance>) -> Result<()> {
         let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras)?;
         let sampler = guidances.into_iter().fold(Sampler::new(schedule, Euler), |sampler, g| sampler.guide(g));
@@ -112,7 +113,7 @@ impl Codec for AttentionOnly {
     }
 }
 
-/// Reads the biased scores, which also takes the explicit kernel.
+/// A hook that reads the biased scores, so that attention takes the explicit kernel.
 #[derive(Default)]
 pub struct Reader(pub Option<Tensor>);
 
@@ -126,7 +127,7 @@ impl CrossAttentionHook for Reader {
     }
 }
 
-/// One attention call of a painting that has begun, at noise level `sigma` → [b, cells, heads · d].
+/// Makes one attention call with hooks that have begun, at noise level `sigma` → [b, cells, heads · d].
 pub fn attend(
     mut hooks: Vec<&mut dyn CrossAttentionHook>,
     (site, grid, branch): (usize, Grid, Branch),
@@ -144,12 +145,12 @@ pub fn attend(
     tap.attend(&easel.sites[site], q, &context, |_| Ok((k.shallow_clone(), v.shallow_clone())))
 }
 
-/// w at a site, [cells, tokens]: what a flat law adds to scores of 0.
+/// Returns the weights w at a site, [cells, tokens]: the values that a flat law adds to scores of 0.
 pub fn weights(paint: &mut PaintWithWords, grid: Grid, site: usize, branch: Branch) -> Result<Tensor> {
     Ok(each_weights(paint, grid, site, branch, 1)?.select(0, 0))
 }
 
-/// The same for each of the first images, [images, cells, tokens].
+/// Returns the weights w at a site for each of the first images, [images, cells, tokens].
 pub fn each_weights(
     paint: &mut PaintWithWords,
     grid: Grid,

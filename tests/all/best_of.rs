@@ -1,4 +1,4 @@
-//! Searching seeds: several first passes are looked at, and the best of them is finished.
+//! Search for a seed: a run makes several first passes and finishes the best of them.
 
 use impasto::Codec;
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
@@ -11,7 +11,7 @@ use impasto::{Grid, Pipeline, Result, Rgb};
 const PROMPT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
 
-/// Wants a first pass, and says of each candidate what it was told to.
+/// A guidance method that asks for a first pass and gives each candidate a fixed score.
 struct Told(Vec<f64>);
 
 impl Guidance for Told {
@@ -54,7 +54,7 @@ fn variations_are_those_of_the_chosen_seed() -> Result<()> {
 }
 
 #[test]
-fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
+fn best_of_exact_force_repeats_by_its_seed() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut force = ColorForce::exact("hair bow", GOLD);
     let found = pipeline.request(PROMPT).seed(100).steps(12).best_of(3).guide(&mut force).run()?;
@@ -73,7 +73,7 @@ fn exact_forces_choose_and_are_repeated_by_the_seed() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_searched_says_why() -> Result<()> {
+fn best_of_error_names_the_problem() -> Result<()> {
     let said = |start: &dyn Fn(Start<'static>) -> Start<'static>, told: bool| {
         let schedule =
             Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Karras).expect("steps in range");

@@ -1,5 +1,6 @@
-//! Checkpoints as they are published: names, shapes and what follows from them. `tests/golden/specs/checkpoints/` holds
-//! the names, with the scripts that wrote them.
+//! Published checkpoints: names and shapes of their tensors, and the configurations that follow from them.
+//!
+//! `tests/golden/specs/checkpoints/` holds the names, with the scripts that wrote them.
 
 use flate2::read::GzDecoder;
 use impasto::attention::Tap;
@@ -38,7 +39,7 @@ fn stand_in(shape: &[i64]) -> Tensor {
 
 type Rows = Vec<(String, Vec<i64>, String, Vec<i64>, String)>;
 
-/// The name in a single file, its shape, diffusers' name, that shape, and what is between them.
+/// Rows of a model's key map by part: name and shape in a single file, name and shape in diffusers, and the operation.
 fn key_map(kind: &str) -> BTreeMap<String, Rows> {
     serde_json::from_value(golden(&format!("keymap_{kind}.json.gz"))).expect("parts of rows")
 }
@@ -48,7 +49,7 @@ fn file_of<'r>(rows: impl Iterator<Item = &'r Rows>) -> Tensors {
 }
 
 #[test]
-fn every_published_name_becomes_that_of_diffusers() -> Result<()> {
+fn published_names_become_diffusers_names() -> Result<()> {
     for kind in ["sd15", "sd21", "sdxl", "sdxl_refiner", "controlnet_sd15"] {
         let map = key_map(kind);
         let tensors = file_of(map.values());
@@ -72,7 +73,7 @@ fn every_published_name_becomes_that_of_diffusers() -> Result<()> {
                 };
                 let x = got.get(renamed).unwrap_or_else(|| panic!("{kind}: {name} did not become {renamed}"));
                 assert_eq!(x.size(), *shape, "{kind}: {renamed}");
-                // The same place in memory, read the same way: the same values.
+                // Equal pointers and strides mean equal values.
                 assert_eq!((x.data_ptr(), x.stride()), (want.data_ptr(), want.stride()), "{kind}: {renamed}");
             }
             assert_eq!(got.len(), rows.len(), "{kind}: {part}");
@@ -135,7 +136,7 @@ fn whole_published_files_are_recognized() -> Result<()> {
 }
 
 #[test]
-fn what_a_model_predicts_is_found_by_the_best_evidence() -> Result<()> {
+fn prediction_type_comes_from_the_best_evidence() -> Result<()> {
     let evidence = |kind: &str, edit: &dyn Fn(&mut Tensors)| {
         let mut tensors = file_of(key_map(kind).values());
         edit(&mut tensors);
@@ -167,7 +168,7 @@ fn what_a_model_predicts_is_found_by_the_best_evidence() -> Result<()> {
 }
 
 #[test]
-fn a_file_beside_a_model_and_its_metadata_tell_what_it_predicts() -> Result<()> {
+fn prediction_type_is_read_from_yaml_and_metadata() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("model.safetensors");
     let header =
@@ -209,7 +210,7 @@ fn shapes_give_the_published_configurations() -> Result<()> {
         let [got, want] = [UnetConfig::from_json("got", &got)?, UnetConfig::from_json("want", &want)?];
         let significant = |config: &UnetConfig| -> Result<_> {
             let mut levels = config.levels()?;
-            // Where nothing attends, heads and depth mean nothing.
+            // Heads and depth have no meaning at levels without attention.
             for level in levels.iter_mut().rev().skip(1).filter(|level| !level.down_attends && !level.up_attends) {
                 (level.heads, level.depth) = (0, 0);
             }
@@ -219,7 +220,7 @@ fn shapes_give_the_published_configurations() -> Result<()> {
         assert_eq!(got.projection_class_embeddings_input_dim, want.projection_class_embeddings_input_dim);
         assert_eq!(got.addition_time_embed_dim, want.addition_time_embed_dim);
         if kind == "sdxl_refiner" {
-            continue; // its key map has the UNet alone
+            continue; // the refiner's key map has the UNet alone
         }
         let [got, want] = [config("vae")?, published(&format!("{name}-vae"))];
         let [got, want] = [VaeConfig::from_json("got", &got)?, VaeConfig::from_json("want", &want)?];
@@ -233,7 +234,7 @@ fn shapes_give_the_published_configurations() -> Result<()> {
         for (part, name) in towers {
             let [got, want] = [config(part)?, published(name)];
             let [got, mut want] = [ClipTextConfig::from_json("got", &got)?, ClipTextConfig::from_json("want", &want)?];
-            // 2 stands for the end token in files older than that field's meaning.
+            // Files older than the field's meaning say 2 for the end token.
             (want.eos_token_id, want.projection_dim) = (49407, got.projection_dim);
             assert_eq!(got, want, "{name}");
         }
@@ -250,7 +251,7 @@ fn every_published_lora_name_finds_its_module() -> Result<()> {
         let mut parts = Parts::new();
         let (zero, mut names) = (Tensor::from(0f32), 0);
         for (part, path, shape, _) in &modules {
-            // Nothing but the name matters: every weight is one number.
+            // Only the names matter here, so every weight is one number.
             let shape = vec![1; shape.len()];
             parts.entry(part.clone()).or_default().insert(format!("{path}.weight"), zero.reshape(shape));
         }
@@ -283,7 +284,7 @@ fn every_published_lora_name_finds_its_module() -> Result<()> {
     Ok(())
 }
 
-/// A small SD 1.x model as a single file: its tensors by their old names, and by diffusers' names in their parts.
+/// Tensors of a small SD 1.x model by the names of a single file, and by diffusers' names in their parts.
 fn small_model() -> Result<(Tensors, BTreeMap<&'static str, Tensors>)> {
     let random = |seed| Weights::random(seed, Kind::Float, Device::Cpu);
     let [unet, vae, text] = [random(1), random(2), random(3)];
@@ -317,7 +318,7 @@ fn write(path: &Path, tensors: &Tensors) {
 }
 
 #[test]
-fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() -> Result<()> {
+fn single_file_runs_and_pruned_one_takes_other_vae() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut tensors, parts) = small_model()?;
     drop(tensors.insert("v_pred".into(), Tensor::zeros([0], (Kind::Float, Device::Cpu))));
@@ -355,7 +356,7 @@ fn a_single_file_makes_pictures_and_a_pruned_one_takes_its_vae_from_elsewhere() 
 }
 
 #[test]
-fn a_lora_changes_a_copy_that_shares_the_rest() -> Result<()> {
+fn lora_changes_a_copy_and_shares_other_weights() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
     let unet = model.tensors("unet").expect("a UNet");
@@ -387,7 +388,7 @@ fn a_lora_changes_a_copy_that_shares_the_rest() -> Result<()> {
 }
 
 #[test]
-fn a_learned_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
+fn learned_word_has_as_many_tokens_as_file_rows() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
     let text = model.tensors("text_encoder").expect("a text encoder");
@@ -411,7 +412,7 @@ fn a_learned_word_becomes_as_many_tokens_as_its_file_has_rows() -> Result<()> {
 }
 
 #[test]
-fn moving_averages_are_found_by_their_names_without_dots() -> Result<()> {
+fn moving_averages_are_found_by_dotless_names() -> Result<()> {
     let plain = "model.diffusion_model.input_blocks.0.0.weight";
     let tensors = Tensors::from([
         (plain.to_owned(), Tensor::zeros([2, 4, 3, 3], (Kind::Float, Device::Cpu))),
@@ -425,12 +426,12 @@ fn moving_averages_are_found_by_their_names_without_dots() -> Result<()> {
 }
 
 #[test]
-fn a_tiny_autoencoder_stands_in_for_the_vae_in_every_layout() -> Result<()> {
+fn taesd_replaces_the_vae_in_every_layout() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let random = Weights::random(5, Kind::Float, Device::Cpu);
     let taesd = Taesd::new(&random, &TaesdConfig::default())?;
     let ours = random.drawn()?;
-    // The original counts the decoder's first layer, which has no weights.
+    // The original layout also counts the decoder's first layer, which has no weights.
     let original = ours.iter().map(|(name, x)| {
         let [half, _, layer, rest] = *name.splitn(4, '.').collect::<Vec<_>>() else { panic!("{name}") };
         let layer = layer.parse::<usize>().expect("a number") + usize::from(half == "decoder");
@@ -453,7 +454,7 @@ fn a_tiny_autoencoder_stands_in_for_the_vae_in_every_layout() -> Result<()> {
 }
 
 #[test]
-fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
+fn controlnet_loads_equally_from_original_names() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let config = r#"{ "block_out_channels": [32, 64, 64, 64], "cross_attention_dim": 768, "attention_head_dim": 8,
         "conditioning_channels": 5 }"#;
@@ -489,7 +490,7 @@ fn a_controlnet_is_the_same_in_the_original_names() -> Result<()> {
 }
 
 #[test]
-fn single_files_sample_as_their_family_was_published() -> Result<()> {
+fn single_file_solver_follows_its_prediction_type() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut tensors, _) = small_model()?;
     let path = folder.path().join("whole.safetensors");
@@ -506,13 +507,13 @@ fn single_files_sample_as_their_family_was_published() -> Result<()> {
 }
 
 #[test]
-fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
+fn cpu_refuses_f16_and_computes_in_bf16_when_asked() -> Result<()> {
     let half = |options: LoadOptions| Model::load_with(&Source::embedded(), options).unwrap_err().to_string();
     let message = half(LoadOptions { precision: Kind::Half.into(), ..LoadOptions::default() });
     assert!(message.contains("precision is Half on Cpu; expected Float or BFloat16"), "{message}");
     let message = half(LoadOptions { vae_precision: Some(Kind::Half.into()), ..LoadOptions::default() });
     assert!(message.contains("vae_precision is Half on Cpu"), "{message}");
-    let plain = Model::load(&Source::embedded())?; // its files are f16
+    let plain = Model::load(&Source::embedded())?; // the embedded files are f16
     assert!(plain.tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::Float));
     let mut pipeline = Pipeline::builder().precision(Kind::BFloat16).build()?;
     assert!(pipeline.model().tensors("unet").expect("a UNet").values().all(|x| x.kind() == Kind::BFloat16));
@@ -522,7 +523,7 @@ fn a_cpu_never_computes_in_f16_and_in_bf16_when_asked() -> Result<()> {
 }
 
 #[test]
-fn a_folder_without_a_part_says_which_and_how_to_give_it() -> Result<()> {
+fn missing_part_error_names_part_and_way_out() -> Result<()> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     for (missing, words) in [
         ("unet", "unet/config.json is missing in"),
@@ -548,7 +549,7 @@ fn a_folder_without_a_part_says_which_and_how_to_give_it() -> Result<()> {
 }
 
 #[test]
-fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Result<()> {
+fn nan_weights_are_noted_and_make_no_picture() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let (mut tensors, _) = small_model()?;
     let name = "first_stage_model.decoder.conv_out.bias";
@@ -564,7 +565,7 @@ fn weights_that_are_not_numbers_are_noted_by_name_and_make_no_picture() -> Resul
     Ok(())
 }
 
-/// The embedded model's folder, copied.
+/// A copy of the embedded model's folder.
 fn copied() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
@@ -582,7 +583,7 @@ fn copied() -> tempfile::TempDir {
 }
 
 #[test]
-fn a_network_that_embeds_its_guidance_is_told_it_and_has_no_negative() -> Result<()> {
+fn guidance_embedding_reads_scale_and_no_negative() -> Result<()> {
     let folder = copied();
     let (config, weights) = ("unet/config.json", "unet/diffusion_pytorch_model.safetensors");
     let (config, weights) = (folder.path().join(config), folder.path().join(weights));
@@ -609,7 +610,7 @@ fn a_network_that_embeds_its_guidance_is_told_it_and_has_no_negative() -> Result
 }
 
 #[test]
-fn a_controlnet_in_the_same_file_leaves_the_models_names_alone() -> Result<()> {
+fn controlnet_in_the_file_keeps_the_models_names() -> Result<()> {
     let mut tensors = Tensors::new();
     for (_, rows) in key_map("sd15") {
         tensors.extend(rows.into_iter().map(|(name, old_shape, ..)| (name, stand_in(&old_shape))));
@@ -628,7 +629,7 @@ fn a_controlnet_in_the_same_file_leaves_the_models_names_alone() -> Result<()> {
 }
 
 #[test]
-fn peft_keeps_its_scales_beside_the_file() -> Result<()> {
+fn peft_scale_is_read_from_adapter_config() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
     let unet = model.tensors("unet").expect("a UNet");
@@ -654,7 +655,7 @@ fn peft_keeps_its_scales_beside_the_file() -> Result<()> {
 }
 
 #[test]
-fn a_file_in_the_wrong_place_is_called_what_it_is() -> Result<()> {
+fn lora_given_as_vae_or_text_encoder_is_named() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("ink.safetensors");
     let key = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k";

@@ -1,6 +1,6 @@
-//! Weights and inputs that follow from an index, and what networks of the references make of them in a few numbers.
+//! Weights and inputs that follow from an index, and short summaries of the reference networks' outputs.
 //!
-//! tests/golden/specs/gen_controlnet.py tells the rule.
+//! `tests/golden/specs/gen_controlnet.py` holds the rule.
 
 use impasto::weights::Tensors;
 use serde_json::Value;
@@ -21,7 +21,7 @@ pub fn shape(value: &Value) -> Vec<i64> {
     value.as_array().expect("a shape").iter().map(|side| side.as_i64().expect("a side")).collect()
 }
 
-/// Tensors of sorted names and shapes; `is_norm` tells the weights of norms.
+/// Tensors of sorted names and shapes; `is_norm` is true for the weights of norms.
 pub fn tensors(keys: &Value, is_norm: impl Fn(&Value) -> bool) -> Tensors {
     let keys = keys.as_array().expect("names and shapes").iter().zip(1..);
     let tensor = |(key, n): (&Value, u64)| {
@@ -46,7 +46,7 @@ pub fn wave(shape: &[i64], stream: u64, range: Option<(f64, f64)>) -> Tensor {
     wave.to_kind(Kind::Float)
 }
 
-/// Compares a tensor with its shape, first and last numbers and the sum of what they are without signs.
+/// Compares a tensor's shape, its first and last eight numbers, and the sum of its absolute values.
 #[track_caller]
 pub fn summed(got: &Tensor, want: &Value) {
     assert_eq!(got.size(), shape(&want["shape"]));

@@ -1,4 +1,6 @@
-//! ColorizeDiffusion's numbers, through the method and the networks that users run; tests/golden/specs/gen_colorize.py.
+//! Comparison with ColorizeDiffusion's numbers, through the guidance method and the networks that users run.
+//!
+//! `tests/golden/specs/gen_colorize.py` is the generator of the numbers.
 
 use super::closed_form::{shape, summed, tensors, wave};
 use impasto::Size;
@@ -57,15 +59,17 @@ fn near(got: &Tensor, want: &Tensor, tolerance: f64) {
     assert!(off <= tolerance, "off by {off}");
 }
 
-/// The small networks of the generator, as a model of a run. Every call is at one latent and one timestep, whatever the run's are; the
-/// outputs of the UNet are kept by branch and step.
+/// The small networks of the generator, as a model of a run.
+///
+/// Every call is at one latent and one timestep, independent of the run. The UNet's outputs are kept by branch and
+/// step.
 struct Upstream {
     unet: UNet,
     encoder: SketchEncoder,
     tokens: Tensor,
-    /// Are branches beside the usual two those of an injected reference?
+    /// True if extra branches belong to an injected reference.
     injects: bool,
-    /// Are figure and background read apart?
+    /// True if figure and background have tokens of their own.
     parts: bool,
     /// Encoders of background and style, in version 2.
     background: Option<ReferenceEncoder>,
@@ -73,13 +77,13 @@ struct Upstream {
     outputs: RefCell<BTreeMap<(Branch, usize), Tensor>>,
 }
 
-/// Tensors of a list of the generator, with a prefix.
+/// Tensors of a list of the generator, with a prefix before their names.
 fn part_tensors(prefix: &str, keys: &Value) -> Tensors {
     let all = tensors(keys, |key| key[2].as_bool().unwrap());
     all.into_iter().map(|(name, x)| (format!("{prefix}{name}"), x)).collect()
 }
 
-/// The generator's networks as the published files of a version have them: all in one, by their own names.
+/// Tensors of all of the generator's networks, by the names in the published files of a version.
 fn file_tensors(version: &str) -> Tensors {
     let models = models();
     let mut all = part_tensors("model.diffusion_model.", &models[version]["unet_keys"]);
@@ -98,7 +102,7 @@ fn file_tensors(version: &str) -> Tensors {
     all
 }
 
-/// A part of the generator's files, every tensor of which must be read.
+/// Weights of a part of the generator's files; tests check that every tensor is read.
 fn weights_of(file: &SingleFile, part: &str) -> Result<Option<Weights>> {
     Ok(file.part(part)?.map(|tensors| Weights::new("closed form", tensors, Kind::Float, Device::Cpu)))
 }
@@ -173,7 +177,7 @@ impl Denoiser for Upstream {
             *threshold = models()["v2"]["inputs"]["threshold"].as_f64().unwrap();
         }
         let added = AddedConditions { features, reference, ..AddedConditions::default() };
-        // A reference that is injected has a branch of its own, and the generator's noise in it.
+        // An injected reference has a branch of its own, with the generator's noise.
         let latents = inputs.iter().map(|input| match input.branch {
             Branch::Extra(_) if self.injects => {
                 let level = models()["injection"]["alpha_bar_t"].as_f64().unwrap();
@@ -204,7 +208,7 @@ impl Codec for Upstream {
         Ok(wave(&[1, 4, 16, 16], 12, None))
     }
 
-    /// Of the generator's latents, size and tokens, in place of ours.
+    /// Features of the generator's latents, size and tokens, which replace the arguments.
     fn reference_features(&self, of: Feature, _: &Tensor, _: &Tensor, ratios: [f64; 2]) -> Result<Vec<Tensor>> {
         assert_eq!(ratios, [(64.0 + 128.0) / 128.0; 2], "a reference of 64 pixels for a picture of 128");
         let (encoder, stream) = if of == Feature::Background { (&self.background, 8) } else { (&self.style, 9) };
@@ -216,7 +220,7 @@ impl Codec for Upstream {
         Ok(latent.narrow(1, 0, 3))
     }
 
-    /// The tokens of the reference, or of what is behind its figure: a picture with white in it.
+    /// Tokens of the reference, or of its background for a picture with white pixels.
     fn vision(&self, picture: &Raster, _: View) -> Result<Vision> {
         let whole = Tensor::ones([1, 1, 48], (Kind::Float, Device::Cpu));
         let behind = picture.bytes().contains(&255);
@@ -229,7 +233,10 @@ impl Codec for Upstream {
         Ok(Vision::new(Tensor::cat(&[&whole, &tokens], 1), 0..48))
     }
 
-    /// The generator's sketch and the negative of its reference, which no pictures of bytes are, in place of ours; a blank sheet as it is.
+    /// Features of the generator's sketch, or of the negative of its reference for a colored sketch.
+    ///
+    /// The generator's pictures do not consist of bytes, so they replace the argument. A blank sheet is encoded
+    /// as it is.
     fn sketch(&self, sketch: &Tensor) -> Result<Vec<Tensor>> {
         assert_eq!(sketch.size(), [1, 3, 128, 128]);
         let blank = sketch.max().double_value(&[]) <= -1.0;
@@ -252,7 +259,7 @@ fn published_layout_is_loaded_as_a_colorizer() -> Result<()> {
     let load_version = |version: &str, name: &str, more: &[&str]| -> Result<Model> {
         let path = folder.path().join(name);
         let mut all = file_tensors(version);
-        // What training leaves in such files.
+        // Tensors that training leaves in such files.
         all.extend(more.iter().map(|name| ((*name).to_owned(), Tensor::zeros([1000], (Kind::Float, Device::Cpu)))));
         impasto::weights::write_safetensors(&all, &path)?;
         let vae = Some(Source::dir(tiny.join("vae")));
@@ -316,7 +323,7 @@ fn sites_are_those_of_the_original_in_its_order() -> Result<()> {
     let model = Upstream::new()?;
     let cross: Vec<&AttentionSite> = model.sites().iter().filter(|site| site.is_cross()).collect();
     assert_eq!(cross.len(), 16);
-    // The groups of the specification.
+    // The groups that the specification names.
     let scales = ReferenceScales { all: 1.0, encoder: 0.1, high: 0.7, middle: 0.2, low: 0.3, bottom: 0.5 };
     let got: Vec<f64> = cross.iter().map(|site| (scales.of(site) * 1e6).round() / 1e6).collect();
     let want = [0.07, 0.07, 0.02, 0.02, 0.03, 0.03, 0.5, 0.3, 0.3, 0.3, 0.2, 0.2, 0.2, 0.7, 0.7, 0.7];
@@ -333,14 +340,14 @@ fn figure_and_background_read_tokens_of_their_own() -> Result<()> {
     Ok(())
 }
 
-/// The generator's mask of the sketch at its threshold; of the reference, its middle.
+/// Figure and ground: the generator's mask of the sketch at its threshold, and the middle of the reference.
 fn figure() -> FigureAndGround {
     let mask = Vec::<f32>::try_from(wave(&[16 * 16], 4, Some((0.0, 1.0)))).unwrap();
     let sketch = Region::new(Array2::from_shape_vec((16, 16), mask).unwrap());
     FigureAndGround { threshold: 0.4, ..FigureAndGround::new(sketch, Region::rect(0.25..0.75, 0.25..0.75)) }
 }
 
-/// That at the generator's strengths.
+/// Figure and ground of [`figure`] at the generator's strengths.
 fn mixed() -> FigureAndGround {
     let golden = &models()["v1"]["masked"];
     let number = |name: &str| golden[name].as_f64().unwrap();
@@ -349,13 +356,13 @@ fn mixed() -> FigureAndGround {
 }
 
 #[test]
-fn adapters_act_for_the_part_that_they_are_of() -> Result<()> {
+fn adapter_outputs_equal_the_original() -> Result<()> {
     let (golden, model) = (&models()["v15"]["cases"], Upstream { parts: true, ..Upstream::of("v15")? });
     for (case, figure_adapter, ground_adapter) in
         [("neither", false, false), ("foreground", true, false), ("background", false, true), ("both", true, true)]
     {
         let parts = FigureAndGround { figure_adapter, ground_adapter, ..mixed() };
-        // Branch by branch or stacked, the adapters see the cells of their own branch.
+        // The adapters see the cells of their own branch, whether branches run one by one or stacked.
         for guidance in [1.0, 4.0] {
             let outputs = model.branches(colors().parts(parts.clone()), Cfg(guidance))?;
             summed(&outputs[&Branch::Cond], &golden[case]);
@@ -367,7 +374,7 @@ fn adapters_act_for_the_part_that_they_are_of() -> Result<()> {
 }
 
 #[test]
-fn tokens_are_marked_and_gathered_as_in_the_original() -> Result<()> {
+fn reference_tokens_equal_the_original() -> Result<()> {
     let golden = &models()["v15"];
     let file = SingleFile::of("switch.safetensors", file_tensors("v15"));
     let weights = weights_of(&file, "reference_tokens")?.expect("version 1.5 has them");
@@ -384,7 +391,7 @@ fn tokens_are_marked_and_gathered_as_in_the_original() -> Result<()> {
 }
 
 #[test]
-fn background_and_style_of_a_reference_enter_on_the_way_up() -> Result<()> {
+fn background_and_style_equal_the_original() -> Result<()> {
     let (golden, model) = (&models()["v2"], Upstream::of("v2")?);
     for (of, name) in [(Feature::Background, "bg_hints"), (Feature::Style, "style_hints")] {
         let features = model.reference_features(of, &Tensor::new(), &Tensor::new(), [1.5, 1.5])?;
@@ -394,7 +401,7 @@ fn background_and_style_of_a_reference_enter_on_the_way_up() -> Result<()> {
     }
     summed(&model.branches(colors().style(true), Cfg(1.0))?[&Branch::Cond], &golden["out_style"]);
     let model = Upstream { parts: true, ..model };
-    // The generator sets the threshold of the skips alone; that of attention has its default.
+    // The generator sets only the threshold of the skip connections; attention keeps its default.
     let parts = || colors().parts(FigureAndGround { threshold: 0.05, ..figure() });
     summed(&model.branches(parts(), Cfg(1.0))?[&Branch::Cond], &golden["out_bg"]);
     let both = model.branches(parts().style(true), Cfg(4.0))?;
@@ -410,7 +417,7 @@ fn background_and_style_of_a_reference_enter_on_the_way_up() -> Result<()> {
 }
 
 #[test]
-fn sizes_of_references_are_told_as_in_the_original() -> Result<()> {
+fn size_embedding_equals_the_original() -> Result<()> {
     for case in formulas()["size_ratio"].as_array().unwrap() {
         let size = |height: &str, width: &str| {
             Size::new(case[width].as_u64().unwrap() as u32, case[height].as_u64().unwrap() as u32)
@@ -426,7 +433,7 @@ fn sizes_of_references_are_told_as_in_the_original() -> Result<()> {
 }
 
 #[test]
-fn injected_reference_gives_the_numbers_of_the_original() -> Result<()> {
+fn injected_reference_equals_the_original() -> Result<()> {
     let (golden, model) = (&models()["injection"], Upstream { injects: true, ..Upstream::new()? });
     for case in golden["cases"].as_array().unwrap() {
         let number = |name: &str| case[name].as_f64().unwrap();
@@ -439,7 +446,7 @@ fn injected_reference_gives_the_numbers_of_the_original() -> Result<()> {
         let outputs = model.run(colors().inject(injection), Cfg(4.0), schedule)?;
         summed(&outputs[&(Branch::Cond, 0)], &case["cond"]);
         summed(&outputs[&(Branch::Uncond, 0)], &case["no_reference"]);
-        // Outside of the window nothing more is evaluated, and without need no second pass.
+        // No injected branch is evaluated outside of the window. A reference fidelity of 1 saves one of two passes.
         let passes = if number("start") > 0.5 { 0 } else { 2 - usize::from(number("fidelity_reference") == 1.0) };
         assert_eq!(outputs.len(), 2 + passes);
     }
@@ -447,7 +454,7 @@ fn injected_reference_gives_the_numbers_of_the_original() -> Result<()> {
 }
 
 #[test]
-fn guidance_has_a_branch_without_the_sketch_where_it_is_asked_for() -> Result<()> {
+fn dual_cfg_adds_sketchless_branch_when_needed() -> Result<()> {
     let model = Upstream::new()?;
     let branches = |reference, sketch| model.branches(colors(), DualCfg::new(reference, sketch));
     let three = branches(4.0, 1.5)?;
@@ -464,7 +471,7 @@ fn guidance_has_a_branch_without_the_sketch_where_it_is_asked_for() -> Result<()
 }
 
 #[test]
-fn two_guidances_are_combined_as_in_the_original() -> Result<()> {
+fn dual_cfg_equals_the_original() -> Result<()> {
     let golden = &formulas()["cfg"];
     let branches = [Branch::Extra(3), Branch::Uncond, Branch::Cond];
     let info = |branch| impasto::BranchInfo {
@@ -491,7 +498,7 @@ fn two_guidances_are_combined_as_in_the_original() -> Result<()> {
 }
 
 #[test]
-fn reference_is_read_in_its_windows_alone() -> Result<()> {
+fn reference_is_read_only_in_its_windows() -> Result<()> {
     let model = Upstream::new()?;
     for case in formulas()["windows"].as_array().unwrap() {
         let times: Vec<f64> = numbers(&case["t"]).into_iter().filter(|t| *t > 0.0).collect();
@@ -514,7 +521,7 @@ fn reference_is_read_in_its_windows_alone() -> Result<()> {
 }
 
 #[test]
-fn tokens_are_changed_by_words_as_in_the_original() -> Result<()> {
+fn token_manipulation_equals_the_original() -> Result<()> {
     let golden = formulas();
     let vector = |name: &Value| name.as_str().map(|name| tensor(&golden["text"][name]).reshape([-1]));
     let read = |case: &Value| {
@@ -551,7 +558,7 @@ fn tokens_are_changed_by_words_as_in_the_original() -> Result<()> {
 }
 
 #[test]
-fn weights_and_levels_of_resemblance_are_the_originals() -> Result<()> {
+fn resemblance_weights_equal_the_original() -> Result<()> {
     let golden = formulas();
     for case in golden["weights"].as_array().unwrap() {
         let got = local_weights(&tensor(&case["scores"]), &tensor(&case["dscale"]), thresholds(&case["thresholds"]))?;
@@ -561,7 +568,7 @@ fn weights_and_levels_of_resemblance_are_the_originals() -> Result<()> {
     let got = levels(&tensor(&map["scores"]), thresholds(&map["thresholds"]))?.reshape([-1]);
     let got: Vec<f64> = Vec::<u8>::try_from(got).unwrap().into_iter().map(|level| f64::from(63 * level)).collect();
     assert_eq!(got, numbers(&map["levels"]));
-    // All alike: the original divides by zero.
+    // The original divides by zero where all scores are equal.
     let alike = Tensor::ones([1, 5, 1], (Kind::Float, Device::Cpu));
     let weights = local_weights(&alike, &Tensor::ones([1, 1, 1], (Kind::Float, Device::Cpu)), [0.1, 0.2, 0.3, 0.4])?;
     assert_eq!(weights.abs().max().double_value(&[]), 0.0);
@@ -595,7 +602,7 @@ fn manipulations_are_read_and_written_as_lines() -> Result<()> {
 }
 
 #[test]
-fn references_are_squeezed_as_in_the_original() -> Result<()> {
+fn stretched_references_equal_the_original() -> Result<()> {
     let golden = &formulas()["clip_preprocess"];
     let json = r#"{"crop_size": 6, "size": 6}"#;
     let processor = ClipImageProcessor::from_json("preprocessor_config.json", json)?;
@@ -609,7 +616,7 @@ fn references_are_squeezed_as_in_the_original() -> Result<()> {
     Ok(())
 }
 
-/// Keeps what it is shown of a sketch.
+/// A model that keeps the first sketch it is shown.
 struct Sketched(RefCell<Option<Tensor>>, Upstream);
 
 impl Denoiser for Sketched {
@@ -674,7 +681,7 @@ fn sketches_are_placed_as_in_the_original() -> Result<()> {
 }
 
 #[test]
-fn uneven_ink_is_brought_to_one_standard() -> Result<()> {
+fn line_art_of_uneven_ink_is_standardized() -> Result<()> {
     let golden: Value = serde_json::from_str(include_str!("../golden/specs/line_art.json")).unwrap();
     for case in golden["cases"].as_array().unwrap() {
         let bytes =
@@ -683,7 +690,7 @@ fn uneven_ink_is_brought_to_one_standard() -> Result<()> {
         let lines = standard_line_art(&Raster::from_bytes(bytes("rgb"), size)?)?;
         let gray: Vec<u8> = lines.bytes().chunks_exact(3).map(|pixel| pixel[0]).collect();
         let off = gray.iter().zip(bytes("floor_u8")).filter(|(got, want)| *got != want).count();
-        // Sums in another order round differently at a few pixels.
+        // Sums in another order could round differently at a few pixels; no pixel may differ.
         let most = gray.iter().zip(bytes("floor_u8")).map(|(got, want)| got.abs_diff(want)).max();
         assert!(off == 0 && most <= Some(0), "{}: {off} pixels differ, by {most:?}", case["name"]);
     }

@@ -38,7 +38,7 @@ fn picture_takes_the_colors_and_keeps_the_lines() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     assert!(pipeline.model().colorizes() && pipeline.model().notes().is_empty(), "{:?}", pipeline.model().notes());
     let colored = pipeline.request("").seed(3).steps(8).guide(colors(&both)).run()?.image(0)?.clone();
-    // The corner is background in both, and so is the middle of the shirt at the bottom a shirt.
+    // The corner is background in both pictures, and the bottom middle is shirt in both.
     for (x, y) in [(10, 10), (128, 250)] {
         let (got, want) = (colored.pixel(x, y).unwrap(), both.1.pixel(x, y).unwrap());
         assert!(got.delta_e(want) < 12.0, "at {x}, {y}: {got}, in the reference {want}");
@@ -80,7 +80,7 @@ fn line_art_of_a_picture_is_colored_too() -> Result<()> {
 }
 
 #[test]
-fn image_of_a_batch_is_that_image_alone() -> Result<()> {
+fn batched_image_equals_the_image_alone() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let mut run = |images, seed| -> Result<_> {
         let request = pipeline.request("").seed(seed).steps(3).images(images).combine(DualCfg::new(2.0, 1.5));
@@ -93,7 +93,7 @@ fn image_of_a_batch_is_that_image_alone() -> Result<()> {
 }
 
 #[test]
-fn words_name_parts_of_the_reference_for_other_methods() -> Result<()> {
+fn prompt_words_name_parts_for_other_methods() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let plain = pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).run()?.image(0)?.clone();
     assert_eq!(plain, *pipeline.request("").seed(3).steps(10).guide(colors(&both)).run()?.image(0)?, "words alone");
@@ -102,7 +102,7 @@ fn words_name_parts_of_the_reference_for_other_methods() -> Result<()> {
         pipeline.request(PARTS).seed(3).steps(10).guide(colors(&both)).guide(&mut force).guide(&mut look).run()?;
     let details = force.details()?;
     assert!(details.painted[0].delta_e <= 4.0, "{:?}", details.painted);
-    // The fringe is hair, the corner and the shirt are not.
+    // The fringe is hair. The corner and the shirt are not, so they keep their colors.
     let at = |picture: &Raster, x, y| picture.pixel(x, y).unwrap();
     let (forced, before) = (output.image(0)?, &plain);
     assert!(
@@ -121,7 +121,7 @@ fn words_name_parts_of_the_reference_for_other_methods() -> Result<()> {
 type With<'a> = &'a dyn for<'p> Fn(Request<'p>) -> Request<'p>;
 
 #[test]
-fn every_method_works_beside_it() -> Result<()> {
+fn every_method_works_beside_the_colorizer() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let mut run = |colors: Colorize, guide: With<'_>| -> Result<Raster> {
         let request = pipeline.request(PARTS).seed(3).steps(2).guide(colors);
@@ -180,7 +180,7 @@ fn words_change_the_hair_of_the_reference() -> Result<()> {
 }
 
 #[test]
-fn wrong_uses_are_named() -> Result<()> {
+fn colorizer_errors_name_the_wrong_value() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let error = pipeline.request("").steps(2).run().unwrap_err().to_string();
     assert!(error.contains("sketch is missing; expected one: this model colors sketches"), "{error}");
@@ -208,7 +208,7 @@ fn wrong_uses_are_named() -> Result<()> {
     let mut painter = Pipeline::builder().build()?;
     let error = painter.request("1girl").steps(2).guide(colors(&both)).run().unwrap_err().to_string();
     assert!(error.contains("the sketch encoder") && error.contains("ControlNet"), "{error}");
-    // Sketches and references of any size and shape.
+    // Sketches and references may have any size and shape.
     for size in [(1, 1), (3, 200), (640, 90)] {
         let (sketch, reference) = (Raster::flat(Rgb(255, 255, 255), size), Raster::flat(GOLD, size));
         let output = pipeline.request("").size((128, 96)).steps(2).guide(Colorize::new(&sketch, &reference)).run()?;

@@ -1,4 +1,4 @@
-//! ControlNets on the embedded model: random ones, as what they add matters here and not what it looks like.
+//! ControlNets on the embedded model. Their weights are random, because these tests compare numbers and not looks.
 
 use super::closed_form::{shape, summed, tensors, wave};
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs, Tap};
@@ -20,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 
 const GRID: Grid = Grid::new(8, 6);
 
-/// A ControlNet of `channels` for the embedded model.
+/// A random ControlNet of `channels` hint channels for the embedded model.
 fn net(seed: u64, channels: i64) -> Result<ControlNet> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model/unet/config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON");
@@ -30,14 +30,14 @@ fn net(seed: u64, channels: i64) -> Result<ControlNet> {
     ControlNet::new(&Weights::random(seed, Kind::Float, Device::Cpu), &config)
 }
 
-/// A hint of `rows`, each another.
+/// A hint of `rows` rows that all differ.
 fn hint(rows: i64, channels: i64) -> Tensor {
     let shape = [rows, channels, 8 * GRID.h, 8 * GRID.w];
     let count = shape.iter().product::<i64>();
     ((Tensor::arange(count, (Kind::Float, Device::Cpu)) * 0.013).sin() + 1.0).reshape(shape) / 2.0
 }
 
-/// x0 of Uncond and Cond at the fifth step of 10.
+/// Predictions x0 of Uncond and Cond at the fifth step of 10.
 fn x0(model: &impl Denoiser, codec: &Model) -> Result<[Tensor; 2]> {
     x0_at(model, codec, 4, 10)
 }
@@ -52,7 +52,7 @@ fn x0_at(model: &impl Denoiser, codec: &Model, index: usize, count: usize) -> Re
 }
 
 #[test]
-fn without_nets_or_at_scale_zero_it_is_the_model_bit_for_bit() -> Result<()> {
+fn no_nets_or_scale_zero_keep_every_bit() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 5)?, hint(1, 5));
     let bare = x0(&model, &model)?;
     let with = |control: Control| x0(&Controlled::new(&model, &[control])?, &model);
@@ -68,7 +68,7 @@ fn golden() -> Value {
 }
 
 #[test]
-fn windows_hold_the_steps_that_diffusers_runs() -> Result<()> {
+fn control_windows_equal_those_of_diffusers() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
     for case in golden()["windows"].as_array().expect("cases") {
         let [start, end] = ["start", "end"].map(|end| case[end].as_f64().expect("a share"));
@@ -113,7 +113,7 @@ fn guess_mode_leaves_the_unconditional_branch_alone() -> Result<()> {
     Ok(())
 }
 
-/// A second negative branch, and how far its prediction is from the first one's.
+/// A guidance method with a second negative branch, which measures how far the two predictions are apart.
 #[derive(Default)]
 struct Again {
     branch: Option<Branch>,
@@ -140,7 +140,7 @@ impl Guidance for Again {
 }
 
 #[test]
-fn variation_of_uncond_goes_without_control_in_guess_mode() -> Result<()> {
+fn guess_mode_skips_variations_of_uncond() -> Result<()> {
     let (model, net, hint) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(1, 3));
     let guessing = Controlled::new(&model, &[Control::new(&net, &hint)])?.guess(Guess::Diffusers);
     let schedule = Schedule::new(model.training_schedule(), 2, Spacing::Leading)?;
@@ -152,7 +152,7 @@ fn variation_of_uncond_goes_without_control_in_guess_mode() -> Result<()> {
 }
 
 #[test]
-fn each_image_may_have_its_own_hint_however_images_are_batched() -> Result<()> {
+fn each_image_has_its_own_hint_in_any_batching() -> Result<()> {
     let (model, net, hints) = (Model::load(&Source::embedded())?, net(1, 3)?, hint(2, 3));
     let run = |hint: &Tensor, images, batching| -> Result<Tensor> {
         let controlled = Controlled::new(&model, &[Control::new(&net, hint)])?;
@@ -170,7 +170,7 @@ fn each_image_may_have_its_own_hint_however_images_are_batched() -> Result<()> {
 }
 
 #[test]
-fn a_request_shows_a_net_its_picture_at_the_right_size() -> Result<()> {
+fn request_resizes_a_controlnet_picture() -> Result<()> {
     let (mut pipeline, net) = (Pipeline::builder().build()?, net(1, 3)?);
     let picture = Raster::flat(Rgb(255, 0, 0), (30, 40));
     let mut run = |control: Option<Control>| {
@@ -190,7 +190,7 @@ fn a_request_shows_a_net_its_picture_at_the_right_size() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_is_named() -> Result<()> {
+fn controlnet_errors_name_the_wrong_value() -> Result<()> {
     let (model, net) = (Model::load(&Source::embedded())?, net(1, 5)?);
     let message = |control: Control| Controlled::new(&model, &[control]).map(drop).unwrap_err().to_string();
     let (good, wide) = (hint(1, 5), hint(1, 3));
@@ -226,7 +226,7 @@ fn input(case: &Value, name: &str) -> Tensor {
 }
 
 #[test]
-fn a_five_channel_net_puts_out_the_numbers_of_diffusers() -> Result<()> {
+fn five_channel_net_equals_diffusers() -> Result<()> {
     let case = &golden()["tiny"];
     let config = r#"{ "block_out_channels": [16, 32], "layers_per_block": 1, "norm_num_groups": 8,
         "cross_attention_dim": 24, "attention_head_dim": 2, "conditioning_channels": 5,
@@ -258,7 +258,9 @@ fn a_five_channel_net_puts_out_the_numbers_of_diffusers() -> Result<()> {
     Ok(())
 }
 
-/// Counts its calls by network: it reads every cross-attention, or it silences those of ControlNets.
+/// A hook that counts its calls by network.
+///
+/// The hook reads every cross-attention, or silences the cross-attention of ControlNets.
 #[derive(Default)]
 struct Listener {
     controls: bool,
@@ -313,13 +315,13 @@ fn controlnet_sites_follow_the_unets() -> Result<()> {
 }
 
 #[test]
-fn hook_reaches_controlnets_only_if_it_says_so() -> Result<()> {
+fn hook_reaches_controlnets_only_on_request() -> Result<()> {
     let (model, nets, hint) = (Model::load(&Source::embedded())?, [net(1, 3)?, net(2, 3)?], hint(1, 3));
     let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
     let controlled = Controlled::new(&model, &[first, second])?;
     let cross = |sites: &[AttentionSite]| sites.iter().filter(|site| site.is_cross()).count();
     let (unet, control) = (cross(model.sites()), cross(nets[0].sites()));
-    let calls = 2 * 2; // steps and branches
+    let calls = 2 * 2; // steps × branches
 
     let mut plain = Listener::default();
     let bare = run_with(&controlled, &mut plain)?;
@@ -334,7 +336,7 @@ fn hook_reaches_controlnets_only_if_it_says_so() -> Result<()> {
     assert_ne!(run_with(&controlled, &mut silent)?, bare);
     assert_eq!(silent.calls, BTreeMap::from([(Some(0), each), (Some(1), each)]));
 
-    // With a guess, the nets see the prompt's branch alone.
+    // In guess mode the nets see only the prompt's branch.
     let mut guessing = Listener { controls: true, ..Listener::default() };
     let [first, second] = nets.each_ref().map(|net| Control::new(net, &hint));
     let _ = run_with(&Controlled::new(&model, &[first, second])?.guess(Guess::Diffusers), &mut guessing)?;
@@ -395,7 +397,7 @@ fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
         Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?.net(&three).expect_err("no hint is left");
     assert!(error.to_string().contains("as many nets as the file has hints"), "{error}");
 
-    // A tensor is no picture: the file says that it is missing.
+    // A hint that is a tensor is not saved as a picture, so the file notes that it is missing.
     let packed = drawing.hint((96, 64))?;
     let request = pipeline.request("a red boat").size((96, 64)).steps(2).control(Control::new(&five, &packed));
     request.run()?.save(0, &path)?;

@@ -1,4 +1,4 @@
-//! A ControlNet beside every guidance method in one run: none of them notices the other's part.
+//! A ControlNet beside every guidance method in one run. None of them disturbs another.
 
 use impasto::guidance::Guidance;
 use impasto::hint::{Canny, Drawing, Strokes};
@@ -15,7 +15,7 @@ use tch::{Device, Kind, Tensor};
 
 const PROMPT: &str = "1girl, eyes, hair, shirt";
 
-/// A ControlNet of five channels that has learned nothing.
+/// A ControlNet of five hint channels with random weights.
 fn net() -> Result<ControlNet> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model/unet/config.json");
     let mut config: Value = serde_json::from_slice(&std::fs::read(path).expect("it is there")).expect("JSON");
@@ -32,10 +32,10 @@ fn drawing() -> Result<Drawing> {
     Ok(Drawing { sketch: Canny::default().edges(&picture)?, strokes })
 }
 
-/// A method, with a name if it changes the picture.
+/// A guidance method, with a name if the method changes the picture.
 type Method = (Option<&'static str>, Box<dyn Guidance>);
 
-/// The methods that people combine, freshly made.
+/// Guidance methods that users combine, freshly made.
 fn methods() -> Result<Vec<Method>> {
     let force = ColorForce::published("eyes", Rgb(255, 215, 0)).color_var(5.0).window(Window::WHOLE);
     let left = Region::rect(0.0..0.5, 0.0..1.0);
@@ -51,7 +51,7 @@ fn methods() -> Result<Vec<Method>> {
     Ok(all)
 }
 
-/// A run of `images` pictures with some of the methods, and with a control or without.
+/// Runs `images` pictures with some of the guidance methods, with or without a control.
 fn run(
     pipeline: &mut Pipeline,
     control: Option<Control>,
@@ -83,7 +83,7 @@ fn reading_changes_no_bit_beside_a_controlnet() -> Result<()> {
 }
 
 #[test]
-fn attention_of_the_unet_alone_is_read_beside_a_controlnet() -> Result<()> {
+fn daam_reads_only_the_unet_beside_a_controlnet() -> Result<()> {
     let (mut pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
     let mut map = |control: Option<Control>| -> Result<Tensor> {
         let mut look = Daam::of("eyes");
@@ -92,7 +92,7 @@ fn attention_of_the_unet_alone_is_read_beside_a_controlnet() -> Result<()> {
         Ok(look.heat_map(0)?.values.shallow_clone())
     };
     let plain = map(None)?;
-    // A net whose output counts for next to nothing has attention of its own, which would show in the map.
+    // The output of a net hardly counts at scale 1e-6, but the net's own attention would show in the map.
     let weak = map(Some(Control::drawing(&net, &drawing).scale(1e-6)))?;
     let strong = map(Some(Control::drawing(&net, &drawing).scale(0.5)))?;
     let [weak, strong] = [weak, strong].map(|map| apart(&map, &plain) / plain.max().double_value(&[]));
@@ -101,7 +101,7 @@ fn attention_of_the_unet_alone_is_read_beside_a_controlnet() -> Result<()> {
 }
 
 #[test]
-fn each_method_acts_beside_all_others_and_a_controlnet() -> Result<()> {
+fn methods_and_a_controlnet_act_side_by_side() -> Result<()> {
     let (mut pipeline, net, drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
     let control = |scale| Some(Control::drawing(&net, &drawing).scale(scale));
     let all = run(&mut pipeline, control(0.2), &mut methods()?, ONE)?;
@@ -133,7 +133,7 @@ fn images_of_a_batch_stay_apart_beside_a_controlnet() -> Result<()> {
 }
 
 #[test]
-fn straight_alpha_is_another_hint_of_soft_strokes_and_is_repeated() -> Result<()> {
+fn straight_alpha_changes_soft_strokes_and_repeats() -> Result<()> {
     let (mut pipeline, net, mut drawing) = (Pipeline::builder().build()?, net()?, drawing()?);
     let mut picture = |drawing: &Drawing, straight| -> Result<Output> {
         let control = Control::drawing(&net, drawing);

@@ -1,5 +1,6 @@
-//! Figures that follow from the definitions of DAAM and color forcing alone, made in double precision by the scripts
-//! that the JSON files in `tests/golden/specs/` were written by.
+//! Figures that follow from the definitions of DAAM and color forcing alone.
+//!
+//! Scripts made the figures in double precision and wrote the JSON files in `tests/golden/specs/`.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, SiteKind, Tap};
 use impasto::compat::{KeyFilter, PackageDaam};
@@ -75,7 +76,7 @@ struct Sites {
     toy: ToyModel,
 }
 
-/// (side, heads) of the layers, on a latent of 8 × 8 cells.
+/// Layers as (side, heads), on a latent of 8 × 8 cells.
 const LAYERS: [(i64, i64); 3] = [(4, 2), (8, 3), (1, 2)];
 const TOKENS: i64 = 5;
 
@@ -109,7 +110,7 @@ impl Denoiser for Sites {
     }
 }
 
-/// Words and pictures as the toy model has them.
+/// Implements `Codec` with the words and pictures of the toy model.
 macro_rules! codec_of_the_toy {
     ($($model:ty),*) => {$(
         impl Codec for $model {
@@ -144,7 +145,7 @@ fn attended(guidance: &mut dyn Guidance) -> Result<()> {
 }
 
 #[test]
-fn the_packages_maps() -> Result<()> {
+fn package_daam_equals_the_daam_package() -> Result<()> {
     let golden = golden("daam");
     let mut package = PackageDaam::new(64);
     attended(&mut package)?;
@@ -162,13 +163,13 @@ fn the_packages_maps() -> Result<()> {
 }
 
 #[test]
-fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Result<()> {
+fn daam_differs_from_the_package_only_by_clamping() -> Result<()> {
     let golden = golden("daam");
-    // All three layers here; the package leaves the one of a single cell out, so do we for this comparison.
+    // The model has three layers. The package leaves out the layer of a single cell, so this comparison does too.
     let mut look = Daam::of("one two").sites(|site| site.halvings < 3);
     attended(&mut look)?;
     let ours = look.heat_map(0)?.values.shallow_clone();
-    // The package sums over two steps and averages over 5 heads; we average over steps too.
+    // The package sums over two steps and averages over 5 heads. The crate averages over steps too.
     let apart = (ours * 2.0).to_kind(Kind::Double) - Tensor::from_slice(&numbers(&golden["word_1_2"])).reshape([8, 8]);
     let bound = golden["running_sum_clamped_vs_reference_max_abs"].as_f64().expect("a bound");
     assert!(apart.abs().max().double_value(&[]) <= bound);
@@ -177,7 +178,7 @@ fn our_map_is_the_packages_per_head_and_step_but_for_where_it_is_clamped() -> Re
 }
 
 #[test]
-fn the_heads_maps_average_to_the_map() -> Result<()> {
+fn head_maps_average_to_the_map() -> Result<()> {
     let mut look = Daam::of("one two").sites(|site| site.halvings < 3).tune(|options| options.per_head = true);
     attended(&mut look)?;
     let whole = look.heat_map(0)?.values.shallow_clone();
@@ -192,7 +193,7 @@ fn the_heads_maps_average_to_the_map() -> Result<()> {
 }
 
 #[test]
-fn the_maps_of_all_words_are_each_words_own() -> Result<()> {
+fn maps_of_all_words_equal_single_word_maps() -> Result<()> {
     let mut words = Daam::words();
     attended(&mut words)?;
     let maps = words.heat_maps(0)?;
@@ -280,7 +281,7 @@ fn masked(map: &Tensor, cutoff: f64, edge: MaskEdge) -> Result<Tensor> {
 
 // ---- The force on exactly solvable models ----
 
-/// x0 = x·v/(v + σ²): the exact denoiser of a Gaussian around 0 of variance v.
+/// The exact denoiser of a Gaussian around 0 of variance v: x0 = x·v/(v + σ²).
 struct Linear {
     prior: f64,
     toy: ToyModel,
@@ -304,8 +305,9 @@ fn flat(value: f64) -> GoldMode {
     GoldMode::Latent(Tensor::full([1, 4, 1, 1], value, (Kind::Float, Device::Cpu)))
 }
 
-/// The fraction of the way to the target that a force gets in one run. The run is linear in the target, so whatever
-/// noise it starts from cancels in the difference between a target of 1 and one of 0.
+/// The fraction of the way to the target that a force gets in one run.
+///
+/// The run is linear in the target, so its first noise cancels in the difference between a target of 1 and one of 0.
 fn fraction(v: f64, force: &dyn Fn() -> ColorForce, solver: &dyn Fn() -> Box<dyn Solver>, steps: usize) -> Result<f64> {
     let model = Linear { prior: v, toy: ToyModel::new(1)? };
     let mut finals = [0.0; 2];
@@ -324,7 +326,7 @@ fn prior(row: &Value) -> f64 {
 }
 
 #[test]
-fn the_toy_process_reaches_what_algebra_says() -> Result<()> {
+fn force_on_the_toy_process_equals_the_algebra() -> Result<()> {
     let golden = golden("forcing");
     let mut checked = 0;
     for row in golden["toy"].as_array().expect("rows") {
@@ -352,7 +354,7 @@ fn the_toy_process_reaches_what_algebra_says() -> Result<()> {
 }
 
 #[test]
-fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<()> {
+fn reference_steps_keep_strength_at_any_step_count() -> Result<()> {
     for row in golden("forcing")["toy_reference_steps"].as_array().expect("rows") {
         let count = |field: &str| row[field].as_u64().expect("a count") as usize;
         for (color_var, want) in numbers(&row["c"]).into_iter().zip(numbers(&row["final"])) {
@@ -371,7 +373,7 @@ fn reference_steps_make_strength_independent_of_the_number_of_steps() -> Result<
 }
 
 #[test]
-fn the_variances_a_step_can_have() -> Result<()> {
+fn step_variance_choices_equal_the_figures() -> Result<()> {
     let golden = &golden("forcing")["variance_choice"];
     type Make = fn() -> StepVariance;
     /// The variance of the noise that an ancestral sampler adds.
@@ -407,14 +409,14 @@ fn the_variances_a_step_can_have() -> Result<()> {
 }
 
 #[test]
-fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
+fn small_variance_leaves_too_little_noise() -> Result<()> {
     let model = Linear { prior: 1e-12, toy: ToyModel::new(1)? };
     for row in golden("forcing")["noise_ratio"].as_array().expect("rows") {
         let table = TrainingSchedule::stable_diffusion();
         let timesteps = [numbers(&row["t"])[0], numbers(&row["t_next"])[0]];
         let schedule = Schedule::from_timesteps(&table, &timesteps, &SpacingOptions::default())?;
         let first = schedule.steps().next().expect("two steps");
-        let grid = Grid::new(512, 512); // a million cells with four channels
+        let grid = Grid::new(512, 512); // a million values with four channels
         let force = ColorForce::published("all", Rgb(0, 0, 0))
             .color_var(numbers(&row["c"])[0])
             .tune(|options| options.gold = flat(0.0));
@@ -422,7 +424,7 @@ fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
         let sampler = Sampler::new(schedule, EulerAncestral::default()).guide(force);
         let mut run = sampler.start(&model, Start::new("a", grid, Noise::shared(1)))?;
         run.step()?;
-        // The run starts with a little more than `from` (data and noise); the mean keeps that factor.
+        // The run starts with a deviation slightly above `from` (data and noise); the mean keeps that factor.
         let (from, to) = (first.from, first.to);
         let left = run.latent().std(true).double_value(&[]);
         let down = to * to / from;
@@ -439,7 +441,7 @@ fn a_small_variance_leaves_less_noise_than_the_model_is_told() -> Result<()> {
 }
 
 #[test]
-fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<()> {
+fn force_window_includes_its_end_timesteps() -> Result<()> {
     let forced = |force: ColorForce, steps: usize| -> Result<Vec<f64>> {
         let mut force = force.saliency(everywhere());
         let model = Linear { prior: 1.0, toy: ToyModel::new(1)? };
@@ -449,7 +451,7 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
         Ok(force.details()?.steps.iter().map(|step| step.timestep).collect())
     };
     let force = || ColorForce::published("all", Rgb(9, 9, 9));
-    assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the schedule and outside
+    assert_eq!(forced(force(), 28)?.first(), Some(&666.0)); // 701 is in the noise schedule, outside of the window
     assert_eq!(forced(force(), 50)?.first(), Some(&681.0));
     assert_eq!(forced(force().window(Window::timesteps(0.0..=701.0)), 28)?.first(), Some(&701.0));
     assert_eq!(forced(force().window(Window::timesteps(666.0..=666.0)), 28)?, [666.0]);
@@ -467,7 +469,7 @@ fn the_window_includes_its_ends_and_leading_timesteps_step_over_700() -> Result<
 // ---- prompts ----
 
 #[test]
-fn emphasis_is_read_as_its_users_write_it() {
+fn emphasis_parses_as_in_the_prompt_grammar() {
     let golden = golden("prompt_grammar");
     let cases = golden["cases"].as_array().expect("cases");
     assert!(cases.len() > 60);
@@ -484,7 +486,7 @@ fn emphasis_is_read_as_its_users_write_it() {
             assert_eq!(wanted[0], text.as_str(), "{prompt:?}");
             let apart = (wanted[1].as_f64().expect("a weight") - weight).abs();
             assert!(apart < 1e-12, "{prompt:?}: {text:?} weighs {weight}");
-            // Which letters of the prompt, one by one: in bytes here, in scalars there.
+            // Letters of the prompt, one by one. The crate counts bytes, the golden file counts scalars.
             let ours: Vec<usize> = source.iter().flat_map(|range| range.clone()).collect();
             let starts: Vec<usize> = prompt.char_indices().map(|(at, _)| at).collect();
             let theirs = wanted[2].as_array().expect("spans").iter().flat_map(|span| {
@@ -500,7 +502,7 @@ fn emphasis_is_read_as_its_users_write_it() {
 }
 
 #[test]
-fn long_prompts_break_where_their_users_expect() -> Result<()> {
+fn long_prompts_break_into_the_expected_chunks() -> Result<()> {
     let tokenizer = Tokenizer::clip()?;
     let golden = golden("prompt_grammar");
     for case in golden["chunking"]["cases"].as_array().expect("cases") {
@@ -515,7 +517,7 @@ fn long_prompts_break_where_their_users_expect() -> Result<()> {
             let apart = weights.iter().skip(1).zip(numbers(&wanted["weights"]));
             assert!(apart.map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max) < 1e-6, "{name}");
         }
-        // Start, content, end, padding.
+        // A chunk is start, content, end, padding.
         let (first, content) = (&chunks.ids[0], wanted[0]["ids"].as_array().expect("ids").len());
         assert_eq!((first.len(), first[0], first[content + 1]), (77, 49406, 49407), "{name}");
         assert!(first[content + 1..].iter().all(|id| *id == 49407), "{name}");
@@ -524,19 +526,19 @@ fn long_prompts_break_where_their_users_expect() -> Result<()> {
 }
 
 #[test]
-fn phrases_are_exact_through_markup_and_chunks() -> Result<()> {
+fn phrases_are_found_through_markup_and_chunks() -> Result<()> {
     let tokenizer = Tokenizer::clip()?;
     let prompt = |text: &str| Ok::<_, impasto::Error>(tokenizer.chunks(text, true, Long::Chunks)?.prompt);
     let span = |start, end| TokenSpan { start, end };
 
     let weighed = prompt(r"((golden eyes)), [hair:2] \(eyes\) BREAK eyes")?;
     assert_eq!(weighed.text(), "golden eyes, hair:2 (eyes) eyes");
-    // golden eyes , hair : 2 ( eyes ) | eyes
+    // Tokens: golden eyes , hair : 2 ( eyes ) | eyes
     assert_eq!(weighed.find("golden eyes")?, [span(1, 3)]);
     assert_eq!(weighed.find("eyes")?, [span(2, 3), span(8, 9), span(78, 79)]);
     assert_eq!(weighed.with_word_before("eyes", "red")?, r"((golden red eyes)), [hair:2] \(red eyes\) BREAK red eyes");
 
-    // A phrase that two chunks share has a span in each; a chunk's end and start stand between them.
+    // A phrase that two chunks share has a span in each. The end of one chunk and the start of the next lie between.
     let across = prompt(&format!("{}golden eyes", "cat ".repeat(74)))?;
     assert_eq!(across.find("golden eyes")?, [span(75, 76), span(78, 79)]);
     assert_eq!(across.content(), [span(1, 76), span(78, 79)]);
@@ -549,7 +551,7 @@ fn phrases_are_exact_through_markup_and_chunks() -> Result<()> {
 }
 
 #[test]
-fn the_package_knows_one_chunk() -> Result<()> {
+fn package_daam_refuses_two_chunks() -> Result<()> {
     let mut pipeline = impasto::Pipeline::builder().build()?;
     let mut maps = PackageDaam::new(64);
     let error = pipeline.request("eyes BREAK hair").size((64, 64)).steps(1).guide(&mut maps).run().map(drop);

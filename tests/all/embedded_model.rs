@@ -1,4 +1,4 @@
-//! What users set out to do with the embedded model, and what they are told when it cannot be done.
+//! Uses of the embedded model, and the errors and notes of requests that cannot be met.
 
 use impasto::diffusion::Noise;
 use impasto::mask::Region;
@@ -20,7 +20,7 @@ const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
 
 #[test]
-fn where_the_maps_are_undecided_nothing_is_said_to_be_met() -> Result<()> {
+fn undecided_force_is_not_reported_as_met() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut force = ColorForce::exact("masterpiece", GOLD);
     pipeline.request("1girl, eyes, hair, masterpiece").seed(1).guide(&mut force).run()?;
@@ -32,7 +32,7 @@ fn where_the_maps_are_undecided_nothing_is_said_to_be_met() -> Result<()> {
 }
 
 #[test]
-fn a_region_forces_what_no_word_names() -> Result<()> {
+fn force_in_a_region_needs_no_word() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let left = Array2::from_shape_fn((16, 16), |(_, column)| if column < 4 { 1.0 } else { 0.0 });
     let mut painted = |force: fn(&'static str, Rgb) -> ColorForce| -> Result<(PaintedColor, Vec<String>)> {
@@ -52,7 +52,7 @@ fn a_region_forces_what_no_word_names() -> Result<()> {
 }
 
 #[test]
-fn the_seed_makes_the_picture_and_image_i_has_seed_plus_i() -> Result<()> {
+fn seed_repeats_and_image_i_has_seed_plus_i() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let one = pipeline.request("a red boat").seed(5).steps(4).run()?;
     let again = pipeline.request("a red boat").seed(5).steps(4).run()?;
@@ -133,7 +133,7 @@ fn a_pipeline_is_checked_when_it_is_built() {
 }
 
 #[test]
-fn vae_computes_in_the_kind_of_the_rest_unless_told() -> Result<()> {
+fn vae_computes_in_the_network_kind_unless_set() -> Result<()> {
     let latent = Noise::seeded(3).draw(&[1, 4, 16, 16])?;
     let decode = |builder: Builder| -> Result<Tensor> { builder.build()?.model().decode(&latent) };
     let options = |network: Kind, vae: Kind| LoadOptions {
@@ -150,7 +150,7 @@ fn vae_computes_in_the_kind_of_the_rest_unless_told() -> Result<()> {
 }
 
 #[test]
-fn every_gold_decodes_to_its_color() -> Result<()> {
+fn full_and_constant_gold_decode_to_the_color() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let cells = i64::from(pipeline.model().defaults().width) / 8;
     let mut gold = |mode| -> Result<(f64, tch::Tensor)> {
@@ -171,7 +171,7 @@ fn every_gold_decodes_to_its_color() -> Result<()> {
 }
 
 #[test]
-fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()> {
+fn methods_find_words_at_the_end_of_long_prompts() -> Result<()> {
     let long = format!("1girl, {}gold hair, eyes, shirt", "simple picture, ".repeat(28));
     let mut pipeline = Pipeline::builder().build()?;
     let (mut force, mut words, mut daam) = (ColorForce::published("eyes", GOLD), Daam::words(), Daam::of("eyes"));
@@ -193,14 +193,14 @@ fn a_long_prompt_is_read_to_its_end_and_guidances_find_its_words() -> Result<()>
 }
 
 #[test]
-fn weights_of_words_change_the_picture_and_a_weight_of_one_does_not() -> Result<()> {
+fn word_weights_change_the_picture_unless_one() -> Result<()> {
     let prompt = "1girl, gold eyes, red hair";
     let mut pipeline = Pipeline::builder().build()?;
     let mut picture = |prompt: &str| Ok::<_, Error>(pipeline.request(prompt).steps(4).seed(1).run()?.image(0)?.clone());
     let plain = picture(prompt)?;
     assert_eq!(picture("1girl, (gold eyes:1.0), red hair")?, plain);
     assert_ne!(picture("1girl, (gold eyes:1.5), red hair")?, plain);
-    // Without markup, brackets are signs of the prompt.
+    // Brackets are plain characters of the prompt if markup is off.
     let mut unmarked = Pipeline::builder()
         .tune(|options| options.text = TextOptions { markup: false, ..TextOptions::default() })
         .build()?;
@@ -289,7 +289,7 @@ fn copy(from: &std::path::Path, to: &std::path::Path) {
 }
 
 #[test]
-fn pictures_and_captions_of_the_embedded_model_find_each_other() -> Result<()> {
+fn embedded_clip_matches_pictures_to_captions() -> Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let text = |file: &str| std::fs::read_to_string(folder.join(file)).expect(file);
     let weights = |part: &str| Weights::open(&folder.join(part).join("model.safetensors"), Kind::Float, Device::Cpu);

@@ -1,4 +1,4 @@
-//! Laws of exact color forcing, on a toy model and on the embedded one.
+//! Laws of exact color forcing, on a toy model and on the embedded model.
 
 use impasto::attention::{AttentionSite, CrossAttentionHook, Interest};
 use impasto::diffusion::solver::EulerAncestral;
@@ -41,14 +41,14 @@ fn exact() -> ColorForce {
     ColorForce::exact("eyes", GOLD).window(Window::WHOLE)
 }
 
-/// 1 in the rows that `inside` accepts.
+/// A region that is 1 in the rows that `inside` accepts and 0 elsewhere.
 fn rows(inside: impl Fn(usize) -> bool) -> Region {
     Region::new(Array2::from_shape_fn((8, 6), |(row, _)| if inside(row) { 1.0 } else { 0.0 }))
 }
 
 #[test]
-fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> {
-    /// Writes down what it is asked to.
+fn second_pass_repeats_the_noise_under_one_map() -> Result<()> {
+    /// A guidance method that writes down its calls.
     #[derive(Clone, Default)]
     struct Diary(Arc<Mutex<Vec<String>>>);
     impl Diary {
@@ -78,7 +78,7 @@ fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> 
     for step in 1..maps.size()[0] {
         assert_eq!(maps.select(0, step), maps.select(0, 0), "one map for all steps");
     }
-    // Without strength the second pass is the first one.
+    // A second pass without strength equals the first pass.
     let weak = exact().color_var(1e30).tune(|options| options.trim = 0);
     assert_eq!(latents(sampler().guide(weak), 1, 7)?, latents(sampler(), 1, 7)?);
     assert_eq!(latents(sampler().guide(&mut force), 1, 7)?, forced, "the value again, the picture again");
@@ -86,7 +86,7 @@ fn the_second_pass_sees_the_same_noise_and_forces_under_one_map() -> Result<()> 
 }
 
 #[test]
-fn a_first_pass_stops_where_nobody_wants_more() -> Result<()> {
+fn first_pass_ends_at_the_lowest_asked_timestep() -> Result<()> {
     struct Count(usize);
     impl CrossAttentionHook for Count {
         fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
@@ -104,7 +104,7 @@ fn a_first_pass_stops_where_nobody_wants_more() -> Result<()> {
             latents(sampler().guide(exact().tune(|options| options.first_pass = Some(until))).hook(&mut count), 1, 7)?;
         assert_eq!(count.0, first_steps + 6, "until {until}");
     }
-    // The longest wish counts.
+    // The force that asks for the longest first pass decides.
     let mut count = Count(0);
     let both = sampler()
         .guide(exact().tune(|options| options.first_pass = Some(steps[4].timestep)))
@@ -115,7 +115,7 @@ fn a_first_pass_stops_where_nobody_wants_more() -> Result<()> {
 }
 
 #[test]
-fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
+fn recorded_maps_repeat_the_picture_from_a_file() -> Result<()> {
     let mut force = exact();
     let forced = latents(sampler().guide(&mut force), 2, 7)?;
     let file = tempfile::tempdir().expect("a folder");
@@ -123,12 +123,12 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     force.recorded()?.save(&path)?;
     let replayed = exact().replay(Recorded::load(&path)?);
     assert_eq!(latents(sampler().guide(replayed), 2, 7)?, forced);
-    // Step by step too, for a force without first pass.
+    // A force without a first pass replays its maps step by step.
     let live = || ColorForce::published("eyes", GOLD).window(Window::WHOLE);
     let mut once = live();
     let forced = latents(sampler().guide(&mut once), 2, 7)?;
     assert_eq!(latents(sampler().guide(live().replay(once.recorded()?)), 2, 7)?, forced);
-    // In another size they are resized; of another number of images they are no maps.
+    // Recorded maps are resized to another size. Maps of another number of images are refused.
     let model = ToyModel::new(3)?;
     let mut replayed = live().replay(once.recorded()?);
     let larger = Start { images: 2, ..Start::new(PROMPT, Grid::new(16, 12), Noise::seeded(7)) };
@@ -141,14 +141,14 @@ fn recorded_maps_give_the_same_picture_also_from_a_file() -> Result<()> {
     assert!(message.contains("recorded maps") && message.contains("[timesteps, 1 or 3, h, w]"), "{message}");
     let mut for_all = Recorded::new(vec![601.0], Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0)?;
     for images in [2, 3, 1] {
-        let _ = latents(sampler().guide(&mut for_all), images, 7)?; // one map for all images stays that
+        let _ = latents(sampler().guide(&mut for_all), images, 7)?; // one map serves any number of images
     }
     assert!(Recorded::new(vec![1.0], Tensor::zeros([2, 1, 8, 6], (Kind::Float, Device::Cpu)), 1.0).is_err());
     Ok(())
 }
 
 #[test]
-fn what_is_protected_keeps_its_bits() -> Result<()> {
+fn protected_cells_keep_their_bits() -> Result<()> {
     let step = |force: Option<ColorForce>| -> Result<Tensor> {
         let model = ToyModel::new(3)?;
         let sampler = force.into_iter().fold(sampler(), Sampler::guide);
@@ -166,7 +166,7 @@ fn what_is_protected_keeps_its_bits() -> Result<()> {
     let grown = step(Some(protect(everywhere()).tune(|options| options.protect_grow = 2)))?;
     assert_eq!(part(&grown, 2, 6), part(&plain, 2, 6));
     assert_ne!(part(&grown, 1, 1), part(&plain, 1, 1));
-    // The force's saliency is larger than half, so it has its cells; but not from what is protected always.
+    // The force's saliency is larger than one half, so the force wins its cells, unless protection is `Always`.
     let half = || Region::new(Array2::from_elem((8, 6), 0.5));
     let unsure = |mode| {
         everywhere().protect_where("all", half(), 0.4).tune(|options| {
@@ -188,7 +188,7 @@ fn words_are_protected_in_both_passes() -> Result<()> {
     let forced = latents(sampler().guide(&mut force), 1, 7)?;
     let mut hair = exact_map(Daam::competing("hair").tune(|options| options.against = vec!["eyes".into()]))?;
     let masks = force.masks()?;
-    // Where hair is ahead, nothing is forced.
+    // Nothing is forced in cells where hair is ahead.
     hair = hair.ge(0.5).to_kind(Kind::Float).squeeze_dim(1);
     for step in 0..masks.size()[0] {
         assert_eq!((masks.select(0, step) * &hair).sum(Kind::Double).double_value(&[]), 0.0);
@@ -201,14 +201,14 @@ fn apart(a: &Tensor, b: &Tensor) -> f64 {
     (a - b).abs().max().double_value(&[])
 }
 
-/// What a saliency shows after a whole run without forces.
+/// The map of a saliency after a whole run without forces.
 fn exact_map(mut look: Daam) -> Result<Tensor> {
     let _ = latents(sampler().guide(&mut look), 1, 7)?;
     Ok(look.map()?.expect("there was a run"))
 }
 
 #[test]
-fn no_cell_belongs_to_two_things() -> Result<()> {
+fn competing_phrases_share_no_cell() -> Result<()> {
     let things = ["shirt", "eyes", "hair"];
     let mut claims = Tensor::zeros([1, 1, 8, 6], (Kind::Float, Device::Cpu));
     for thing in things {
@@ -242,7 +242,7 @@ fn no_cell_belongs_to_two_things() -> Result<()> {
 }
 
 #[test]
-fn one_image_of_a_batch_is_that_image_alone() -> Result<()> {
+fn batched_image_equals_the_image_alone() -> Result<()> {
     let force = || {
         exact()
             .tune(|options| options.feedback = Some(Feedback::default()))
@@ -260,7 +260,7 @@ fn one_image_of_a_batch_is_that_image_alone() -> Result<()> {
 }
 
 #[test]
-fn feedback_stays_within_its_limits_and_trimming_never_goes_away() -> Result<()> {
+fn feedback_keeps_limits_and_trim_never_gets_worse() -> Result<()> {
     let region = || rows(|row| row < 4);
     let force = |force: ColorForce| {
         force.saliency(region()).window(Window::WHOLE).tune(|options| {
@@ -346,7 +346,7 @@ fn bad_settings_say_what_is_expected() {
     assert!(message.contains("\"ears\" is not in the prompt"), "{message}");
 }
 
-/// Asks for a first pass, and does nothing else.
+/// A guidance method that asks for a first pass and does nothing else.
 struct FirstPassOnly;
 
 impl Guidance for FirstPassOnly {
@@ -356,7 +356,7 @@ impl Guidance for FirstPassOnly {
 }
 
 #[test]
-fn a_force_that_asks_for_no_first_pass_is_the_same_beside_one_that_does() -> Result<()> {
+fn one_pass_force_ignores_first_pass_of_others() -> Result<()> {
     let mut before = exact();
     let _ = latents(sampler().guide(&mut before), 1, 7)?;
     let recorded = || before.recorded();
@@ -373,7 +373,7 @@ fn a_force_that_asks_for_no_first_pass_is_the_same_beside_one_that_does() -> Res
 }
 
 #[test]
-fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
+fn first_pass_before_the_window_still_makes_a_map() -> Result<()> {
     let late = |until| {
         ColorForce::published("eyes", GOLD)
             .tune(|options| options.first_pass = Some(until))
@@ -384,7 +384,7 @@ fn a_first_pass_that_ends_before_the_window_has_looked() -> Result<()> {
     let maps = force.saliency_maps()?;
     assert!(maps.size()[0] > 1, "{maps:?}");
     assert_eq!(maps.select(0, 0), maps.select(0, 1), "one map for all steps");
-    // By another prompt, whose branch must have been evaluated.
+    // A differential saliency reads another prompt too, whose branch must have been evaluated.
     let mut other = late(600.0).saliency(impasto::saliency::Differential::of("eyes", "pink"));
     let _ = latents(sampler().guide(&mut other), 1, 7)?;
     assert_eq!(other.saliency_maps()?.select(0, 0), other.saliency_maps()?.select(0, 1));
@@ -403,7 +403,7 @@ fn feedback_begins_within_its_limits() -> Result<()> {
 }
 
 #[test]
-fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
+fn competition_ignores_the_maps_choice_of_sites() -> Result<()> {
     let mut pipeline = impasto::Pipeline::builder().build()?;
     let mut ahead = |coarse: bool| -> Result<Tensor> {
         let look = Daam::of("eyes").tune(|options| options.refine = Refine::contrast());
@@ -416,7 +416,7 @@ fn things_compete_where_the_map_itself_does_not_read() -> Result<()> {
 }
 
 #[test]
-fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
+fn equal_words_are_told_apart_by_occurrence() -> Result<()> {
     let model = ToyModel::new(3)?;
     let map = |prompt: &str, occurrence: Occurrence, phrase: &str| -> Result<Tensor> {
         let mut look = Daam::of(phrase).tune(|options| {
@@ -433,14 +433,14 @@ fn things_of_one_name_are_told_apart_by_their_places() -> Result<()> {
     assert!(apart(&first, &second) > 1e-3);
     let claims = |map: &Tensor| map.gt(0.5).to_kind(Kind::Float);
     assert_eq!((claims(&first) * claims(&second)).max().double_value(&[]), 0.0, "they compete with each other");
-    // The second hair is what a name is about, the first is not: places are counted before that is asked.
+    // Occurrences are counted before their meaning is asked: the "hair" of "hair bow" is the first.
     let prompt = "1girl, hair bow, hair";
     let second = map(prompt, Occurrence::Nth(1), "hair")?;
     assert_eq!(map(prompt, Occurrence::Within { start: 16, end: 21 }, "hair")?, second);
     Ok(())
 }
 
-/// The attention grids of SDXL at 1280×1024 and 1536×1024 pixels, and one that needs no pooling.
+/// Takes the attention grids of SDXL at 1280×1024 and 1536×1024 pixels, and one that needs no pooling.
 #[test]
 fn competition_works_above_a_megapixel() -> Result<()> {
     let model = ToyModel::new(3)?;
@@ -457,7 +457,7 @@ fn competition_works_above_a_megapixel() -> Result<()> {
 }
 
 #[test]
-fn few_steps_are_forced_at_the_last() -> Result<()> {
+fn short_runs_are_forced_at_the_last_step() -> Result<()> {
     for count in [1, 2, 4] {
         let mut force = exact();
         let _ = latents(steps(count).guide(&mut force), 1, 7)?;
@@ -465,7 +465,7 @@ fn few_steps_are_forced_at_the_last() -> Result<()> {
         assert!(details.steps.last().is_some_and(|step| step.index + 1 == count), "{count}: {:?}", details.steps);
         assert!(!details.painted.is_empty(), "{count}: {:?}", details.warnings);
     }
-    // Without it the window decides, and it may have no step.
+    // The window decides if `last_step` is off, and the window may have no step.
     let mut late = exact().tune(|options| options.last_step = false).window(Window::timesteps(0.0..=250.0));
     let _ = latents(steps(1).guide(&mut late), 1, 7)?;
     assert!(late.details()?.steps.is_empty());
@@ -477,7 +477,7 @@ fn few_steps_are_forced_at_the_last() -> Result<()> {
 }
 
 #[test]
-fn exact_forces_tell_whom_they_competed_with() -> Result<()> {
+fn exact_force_reports_its_competitors() -> Result<()> {
     let competed = |force: ColorForce| -> Result<(Vec<String>, Vec<String>)> {
         let mut force = force;
         let _ = latents(sampler().guide(&mut force), 1, 7)?;
@@ -513,8 +513,8 @@ fn alternative_saliency_is_the_sum_of_both() -> Result<()> {
 }
 
 #[test]
-fn regions_that_spread_share_no_cell_and_keep_their_own() -> Result<()> {
-    // Beside each other in the hair of a portrait, so that both spread over the same things.
+fn spread_regions_share_no_cell_and_keep_their_own() -> Result<()> {
+    // Both regions lie side by side in the hair of a portrait, so that they spread over the same things.
     let drawn = || [Region::rect(0.35..0.45, 0.2..0.26), Region::rect(0.55..0.65, 0.2..0.26)];
     let mut pipeline = Pipeline::builder().build()?;
     let mut maps = |compete: bool| -> Result<[Tensor; 2]> {
@@ -527,7 +527,7 @@ fn regions_that_spread_share_no_cell_and_keep_their_own() -> Result<()> {
         Ok([first.map()?.expect("a map"), second.map()?.expect("a map")])
     };
     let (apart, alone) = (maps(true)?, maps(false)?);
-    // What both reach equally, as the greatest value, stays with both.
+    // Cells that both regions reach equally, such as those of the greatest value, stay with both.
     let unequal = alone[0].ne_tensor(&alone[1]);
     let shared = |[a, b]: &[Tensor; 2]| a.minimum(b).gt(0.35).logical_and(&unequal).sum(Kind::Int64).int64_value(&[]);
     assert!(shared(&alone) > 0, "neither reaches beyond its own cells");

@@ -1,5 +1,4 @@
-//! What somebody meets who uses the crate for the first time: progress, threads, errors of one's own, and what is said of a request
-//! that will not do what it should.
+//! First use of the crate: progress, threads, custom errors, and notes about requests that will not do as asked.
 
 use impasto::diffusion::{NoiseKind, solver};
 use impasto::guidance::{Guidance, Setup};
@@ -13,7 +12,7 @@ use tch::Device;
 const PORTRAIT: &str = "1girl, eyes, hair, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
 
-/// CIEDE2000 between the mean colors of two pictures' parts, mean of 8×8 parts.
+/// Mean CIEDE2000 between two pictures, over the mean colors of 8×8 parts.
 fn apart(a: &Raster, b: &Raster) -> f64 {
     let small = |picture: &Raster| picture.resize((8, 8), impasto::raster::Filter::Box).expect("resized");
     let (a, b) = (small(a), small(b));
@@ -44,7 +43,7 @@ fn preview_shows_the_picture_before_it_is_done() -> Result<()> {
         assert_eq!(&last.2[image], output.image(image)?, "the last clean latent is the picture");
         let (width, height) = (last.1[image].width(), last.1[image].height());
         assert_eq!((width, height), (output.image(image)?.width(), output.image(image)?.height()));
-        // Approximate colors, but of this picture.
+        // The preview's colors are approximate, but they are those of its own picture.
         let (own, other) =
             (apart(&last.1[image], output.image(image)?), apart(&last.1[image], output.image(1 - image)?));
         assert!(own < 20.0 && own < 0.6 * other, "image {image}: {own} from its own, {other} from the other");
@@ -99,7 +98,7 @@ fn run_ends_where_a_callback_says_so() -> Result<()> {
 }
 
 #[test]
-fn what_is_sent_to_other_threads_can_be_sent() {
+fn public_types_can_cross_threads() {
     fn send<T: Send>() {}
     fn share<T: Send + Sync>() {}
     send::<Model>();
@@ -117,7 +116,7 @@ fn what_is_sent_to_other_threads_can_be_sent() {
 }
 
 #[test]
-fn shared_model_paints_the_same_in_the_memory_of_one() -> Result<()> {
+fn shared_model_paints_the_same_without_copies() -> Result<()> {
     let model = Model::load(&Source::embedded())?;
     let shared = model.share()?;
     for part in ["unet", "vae", "text_encoder"] {
@@ -135,7 +134,7 @@ fn shared_model_paints_the_same_in_the_memory_of_one() -> Result<()> {
     Ok(())
 }
 
-/// Fails in one phase, with an error of its own.
+/// A guidance method that fails in one phase with a custom error.
 struct Failing(&'static str);
 
 #[derive(Debug, PartialEq)]
@@ -171,7 +170,7 @@ impl Guidance for Failing {
 }
 
 #[test]
-fn own_error_says_its_phase_and_is_found_again() -> Result<()> {
+fn custom_error_names_its_phase_and_downcasts() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     for (phase, words) in [("begin", "in begin"), ("transition", "in transition at step 0"), ("finish", "in finish")] {
         let error = pipeline.request(PORTRAIT).steps(1).guide(Failing(phase)).run().unwrap_err();
@@ -188,9 +187,9 @@ fn own_error_says_its_phase_and_is_found_again() -> Result<()> {
 }
 
 #[test]
-fn device_that_is_not_there_is_named_with_the_way_out() {
+fn missing_device_error_names_the_way_out() {
     if tch::utils::has_cuda() {
-        return; // this libtorch has one
+        return; // this libtorch has CUDA
     }
     let message = Pipeline::builder().device(Device::Cuda(0)).build().expect_err("no GPU").to_string();
     assert!(
@@ -201,7 +200,7 @@ fn device_that_is_not_there_is_named_with_the_way_out() {
 }
 
 #[test]
-fn words_that_the_embedded_model_does_not_know_are_one_note() -> Result<()> {
+fn words_unknown_to_the_embedded_model_are_one_note() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("1girl, a dragon with #ffd700 eyes, castle, hair bow").steps(1);
     let notes = request.notes()?;
@@ -210,7 +209,7 @@ fn words_that_the_embedded_model_does_not_know_are_one_note() -> Result<()> {
     assert!(!notes[0].contains("hair") && !notes[0].contains("1girl") && !notes[0].contains("eyes"), "{notes:?}");
     assert_eq!(request.run()?.notes.iter().filter(|note| note.contains("does not know")).count(), 1);
     assert!(pipeline.request("1girl, gold eyes, hair bow, red shirt").notes()?.is_empty());
-    // A folder with the same weights is a checkpoint like others.
+    // A folder with the same weights counts as any other checkpoint and gets no such note.
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let mut same = Pipeline::builder().source(Source::dir(folder)).build()?;
     assert!(same.request("a dragon").notes()?.is_empty());
@@ -218,7 +217,7 @@ fn words_that_the_embedded_model_does_not_know_are_one_note() -> Result<()> {
 }
 
 #[test]
-fn size_far_beyond_the_models_own_is_noted_before_the_run() -> Result<()> {
+fn size_far_beyond_the_models_own_is_noted() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let notes = pipeline.request("1girl").size((4096, 4096)).notes()?;
     assert!(notes[0].contains("4096×4096 has 256 times the pixels of 256×256"), "{notes:?}");
@@ -237,7 +236,7 @@ fn mistyped_sampler_is_named_with_the_right_one() -> Result<()> {
 }
 
 #[test]
-fn noise_of_another_kind_is_another_and_is_repeated() -> Result<()> {
+fn noise_kind_changes_the_run_and_repeats() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let mut pipeline = Pipeline::builder().build()?;
     let run = |pipeline: &mut Pipeline, kind| -> Result<Output> {
@@ -255,7 +254,7 @@ fn noise_of_another_kind_is_another_and_is_repeated() -> Result<()> {
 
 #[test]
 fn color_that_the_vae_cannot_show_is_not_trimmed() -> Result<()> {
-    /// A model whose decoder counts, and shows gray whatever it is given.
+    /// A model whose decoder counts its calls and shows nearly gray pictures only.
     struct Gray<'m>(&'m Model, std::cell::Cell<usize>);
 
     impl Codec for Gray<'_> {
@@ -299,7 +298,7 @@ fn color_that_the_vae_cannot_show_is_not_trimmed() -> Result<()> {
     drop(run);
     let details = force.details()?;
     assert!(details.representable_delta_e > 10.0 && details.trimmed.is_empty() && !details.converged);
-    // The color twice, once for each pass; outlines; and the picture.
+    // Four calls: the color once for each of two passes, the outlines, and the picture.
     assert_eq!(gray.1.get(), 4);
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What a hook can reach: the queries, keys and values of a call, and attention over its own.
+//! Reach of a hook: the queries, keys and values of a call, and attention over the hook's own keys and values.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule, solver::Euler};
@@ -7,7 +7,7 @@ use impasto::testing::ToyModel;
 use impasto::{Branch, Error, Grid, Result};
 use tch::{Kind, Tensor};
 
-/// Makes the output of every call again, from probabilities and values.
+/// A hook that rebuilds the output of every call from probabilities and values.
 #[derive(Default)]
 struct Rebuild {
     expected: Option<Tensor>,
@@ -34,7 +34,7 @@ impl CrossAttentionHook for Rebuild {
         let apart = (&*output - &expected).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "{apart}");
 
-        // Keys that say nothing leave the mean of the values.
+        // Keys of zeros give the mean of the values.
         let (n, heads, queries, width) = at.query().size4()?;
         let value = Tensor::arange(3, (Kind::Float, output.device())).reshape([1, 1, 3, 1]);
         let value = value.expand([n, heads, 3, width], false).contiguous();
@@ -51,7 +51,7 @@ impl CrossAttentionHook for Rebuild {
 }
 
 #[test]
-fn queries_and_values_make_the_output_and_a_hook_attends_over_its_own() -> Result<()> {
+fn hook_rebuilds_output_and_attends_over_own_keys() -> Result<()> {
     let mut rebuild = Rebuild::default();
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 2, Spacing::Leading)?;
     let start = Start { images: 2, ..Start::new("girl with gold eyes", Grid::new(8, 6), Noise::seeded(7)) };

@@ -1,4 +1,4 @@
-//! Checkpoints from a hub: a server on this machine that behaves as the real one does, or badly in one way.
+//! Checkpoints from a hub. A server on this machine behaves as the real hub does, or badly in one way.
 
 use impasto::weights::Hub;
 use impasto::{Codec, Model, Result, Source};
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 const COMMIT: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
-/// How the server behaves.
+/// The behavior of the server.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Fine,
@@ -21,39 +21,39 @@ enum Mode {
     NoRanges,
     /// The content's host refuses.
     Refused,
-    /// Fewer bytes than announced, and no word about it.
+    /// The content is shorter than announced, and the server reports no error.
     Short,
     /// The first download ends at 30 %.
     Dropped,
     /// Every download sends 30 % and no more.
     Silent,
-    /// Another content than the hash says.
+    /// The content does not match its hash.
     Altered,
     /// The name of the content is a path out of the cache.
     Traversing,
-    /// No X-Repo-Commit.
+    /// The header X-Repo-Commit is missing.
     Mirror,
-    /// Not for everybody.
+    /// The repository is gated.
     Gated,
-    /// Too many requests.
+    /// The hub answers that there were too many requests.
     Busy,
-    /// Small files have another content than their hash says.
+    /// The content of small files does not match their hash.
     AlteredConfig,
-    /// The content of weights is named by something that is no hash.
+    /// The name of the weights' content is no hash.
     Unhashed,
-    /// The content goes on behind its end, for ever.
+    /// The content continues past its end forever.
     Endless,
     /// The headers of the content come letter by letter.
     SlowHeaders,
     /// The content comes byte by byte.
     SlowBody,
-    /// Its name was another one; the hub answers the old one with a path on the same host.
+    /// The repository was renamed. The hub answers its old name with a path on the same host.
     Renamed,
 }
 
 struct Server {
     port: u16,
-    /// `METHOD host path range auth`, in order.
+    /// Requests in order, each as `METHOD host path range auth`.
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -84,7 +84,7 @@ impl Server {
         }
     }
 
-    /// The requests since the last call that have `part` in them.
+    /// Returns the requests since the last call that contain `part`.
     fn requests(&self, part: &str) -> Vec<String> {
         let all = std::mem::take(&mut *self.log.lock().unwrap());
         all.into_iter().filter(|line| line.contains(part)).collect()
@@ -95,7 +95,7 @@ fn sha(content: &[u8]) -> String {
     Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// What git calls a small file.
+/// The hash by which git names a small file.
 fn git_hash(content: &[u8]) -> String {
     let mut hash = sha1::Sha1::new_with_prefix(format!("blob {}\0", content.len()));
     hash.update(content);
@@ -165,7 +165,7 @@ fn answer(
         return send(200, &[], &body, body.len());
     }
     if path.starts_with("/api/models/owner/name/tree/") {
-        // Two pages.
+        // The list has two pages.
         let entries: Vec<serde_json::Value> = files
             .iter()
             .map(|(path, content)| serde_json::json!({ "type": "file", "path": path, "size": content.len(), "oid": "0" }))
@@ -243,7 +243,7 @@ fn answer(
     }
 }
 
-/// Something large enough to be cut in pieces.
+/// A file that is large enough to be cut in pieces.
 fn one_file() -> BTreeMap<String, Vec<u8>> {
     BTreeMap::from([("one.safetensors".to_owned(), (0..1_000_000u32).map(|i| (i % 251) as u8).collect())])
 }
@@ -253,14 +253,14 @@ fn fetched(source: Source) -> Vec<u8> {
     std::fs::read(path).expect("the file")
 }
 
-/// Blobs of the cache.
+/// Names of the blobs in the cache.
 fn blobs(cache: &Path) -> Vec<String> {
     let files = std::fs::read_dir(cache.join("models--owner--name/blobs"));
     files.into_iter().flatten().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
 }
 
 #[test]
-fn a_model_of_a_hub_is_the_model() -> Result<()> {
+fn model_from_a_hub_equals_the_embedded_model() -> Result<()> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let mut files = BTreeMap::from([("README.md".to_owned(), b"not needed".to_vec())]);
     for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
@@ -277,11 +277,11 @@ fn a_model_of_a_hub_is_the_model() -> Result<()> {
     let model = Model::load(&hub.clone().into())?;
     assert_eq!(text(&model)?, text(&Model::load(&Source::embedded())?)?);
 
-    // The token is told to the hub and to nobody else.
+    // Only the hub receives the token.
     let requests = server.requests("");
     assert!(requests.iter().all(|line| line.contains("127.0.0.1") == line.ends_with(" auth")), "{requests:#?}");
     assert!(!requests.iter().any(|line| line.contains("README")));
-    // Python's layout.
+    // The cache has the layout of the Python library.
     let repository = cache.path().join("models--owner--name");
     assert_eq!(std::fs::read_to_string(repository.join("refs/main")).expect("a reference"), COMMIT);
     let pointer = repository.join(format!("snapshots/{COMMIT}/unet/diffusion_pytorch_model.safetensors"));
@@ -289,7 +289,7 @@ fn a_model_of_a_hub_is_the_model() -> Result<()> {
     assert!(std::fs::read_link(&pointer).expect("a link").starts_with("../../../blobs"));
     assert!(pointer.is_file());
 
-    // What is there is not asked for again, and needs no hub at all.
+    // Files in the cache are not requested again, and load without any hub.
     Model::load(&hub.clone().into())?;
     assert_eq!(server.requests("resolve"), [""; 0]);
     let offline = Hub { endpoint: Some("http://127.0.0.1:9".into()), offline: Some(true), ..hub.clone() };
@@ -303,7 +303,7 @@ fn a_model_of_a_hub_is_the_model() -> Result<()> {
 }
 
 #[test]
-fn a_file_arrives_whole_whatever_the_server_does() -> Result<()> {
+fn download_is_whole_from_an_unreliable_server() -> Result<()> {
     let whole = one_file()["one.safetensors"].clone();
     for (mode, gets, ranges) in
         [(Mode::Fine, 1, 0), (Mode::Dropped, 2, 1), (Mode::NoRanges, 1, 0), (Mode::Renamed, 1, 0)]
@@ -334,7 +334,7 @@ fn a_download_goes_on_where_another_process_stopped() -> Result<()> {
 }
 
 #[test]
-fn what_is_not_the_file_is_an_error_and_is_not_kept() {
+fn bad_download_is_an_error_and_is_not_kept() {
     for (mode, words) in [
         (Mode::Refused, "answered 403"),
         (Mode::Short, "300000 bytes arrived, and the hub says 1000000"),
@@ -354,7 +354,7 @@ fn what_is_not_the_file_is_an_error_and_is_not_kept() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_and_what_came_is_kept() {
+fn silent_server_is_given_up_and_bytes_are_kept() {
     let (server, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
     let begun = Instant::now();
     let hub = Hub { patience: Duration::from_millis(100), ..server.hub(cache.path()) };
@@ -368,7 +368,7 @@ fn a_silent_server_is_given_up_and_what_came_is_kept() {
 fn endless_answer_ends_at_the_announced_size() -> Result<()> {
     let (server, cache) = (Server::start(one_file(), Mode::Endless), tempfile::tempdir().expect("a folder"));
     assert_eq!(fetched(server.hub(cache.path()).fetch(None)?), one_file()["one.safetensors"]);
-    // What the sockets hold is a few megabytes at most.
+    // The sockets hold a few megabytes at most, so the server sends no more.
     assert!(server.requests("whole").len() < 20);
     Ok(())
 }
@@ -387,7 +387,7 @@ fn dripping_server_is_given_up() {
 
 #[test]
 fn small_file_is_checked_by_its_git_hash() {
-    // `git hash-object` of a file with these letters.
+    // `git hash-object` gives this hash for a file with these letters.
     assert_eq!(git_hash(b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
     let mut files = one_file();
     files.insert("config.json".into(), b"{}".to_vec());
@@ -398,7 +398,7 @@ fn small_file_is_checked_by_its_git_hash() {
 }
 
 #[test]
-fn who_waits_is_told_how_far_it_is() -> Result<()> {
+fn download_progress_is_reported() -> Result<()> {
     let (server, cache) = (Server::start(one_file(), Mode::Dropped), tempfile::tempdir().expect("a folder"));
     let mut told = Vec::new();
     server.hub(cache.path()).fetch_with(None, |download| {
@@ -410,7 +410,7 @@ fn who_waits_is_told_how_far_it_is() -> Result<()> {
     Ok(())
 }
 
-/// What the processes of the tests below do: fetch from the hub at a port into a cache.
+/// Environment variable with a port and a cache; the processes of the tests below fetch from that hub.
 const PLACE: &str = "IMPASTO_TEST_HUB";
 
 #[test]
@@ -426,7 +426,7 @@ fn fetch_for_another_test() {
     }
 }
 
-/// A process that fetches; `before` is what a shell does first.
+/// Starts a process that fetches; a shell runs `before` first.
 fn process(server: &Server, cache: &Path, before: &str) -> std::process::Child {
     let mut command = Command::new("sh");
     command.args(["-c", &format!("{before} exec \"$0\" \"$@\"")]).arg(std::env::current_exe().expect("this program"));
@@ -435,7 +435,7 @@ fn process(server: &Server, cache: &Path, before: &str) -> std::process::Child {
     command.spawn().expect("started")
 }
 
-/// What it says at its end.
+/// Returns the output of a process after its end.
 fn said(process: std::process::Child) -> String {
     String::from_utf8(process.wait_with_output().expect("an end").stdout).expect("text")
 }
@@ -466,7 +466,7 @@ fn two_threads_at_once_download_once() {
 
 #[test]
 #[cfg(unix)]
-fn a_process_that_was_killed_keeps_nobody_waiting() -> Result<()> {
+fn download_continues_after_a_killed_process() -> Result<()> {
     let (silent, cache) = (Server::start(one_file(), Mode::Silent), tempfile::tempdir().expect("a folder"));
     let mut process = process(&silent, cache.path(), "");
     let part =
@@ -488,7 +488,7 @@ fn a_process_that_was_killed_keeps_nobody_waiting() -> Result<()> {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn a_full_disk_leaves_no_file_and_is_told() {
+fn full_disk_leaves_no_file_and_is_reported() {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let repository = cache.path().join("models--owner--name");
     let part = repository.join(format!("blobs/{}.incomplete", sha(&one_file()["one.safetensors"])));
@@ -503,9 +503,9 @@ fn a_full_disk_leaves_no_file_and_is_told() {
 
 #[test]
 #[cfg(unix)]
-fn what_came_before_no_more_could_be_written_is_kept() -> Result<()> {
+fn bytes_before_a_write_limit_are_kept() -> Result<()> {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
-    // 800 blocks are 409600 or 819200 bytes.
+    // 800 blocks are 409600 or 819200 bytes, depending on the shell.
     let said = said(process(&server, cache.path(), "trap '' XFSZ; ulimit -f 800;"));
     assert!(said.contains("files may not be that large") && said.contains("what came is kept"), "{said}");
     let part = blobs(cache.path());
@@ -518,7 +518,7 @@ fn what_came_before_no_more_could_be_written_is_kept() -> Result<()> {
 }
 
 #[test]
-fn what_the_hub_does_not_have_is_named() {
+fn missing_file_or_revision_is_named() {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let message = |hub: Hub| hub.fetch(None).unwrap_err().to_string();
     let message_of_revision = message(Hub { revision: "v9".into(), ..server.hub(cache.path()) });
@@ -532,7 +532,7 @@ fn what_the_hub_does_not_have_is_named() {
 }
 
 #[test]
-fn what_is_no_name_is_not_asked_for() {
+fn invalid_names_are_refused_before_a_request() {
     let names = ["one", "a/b/c", "a/../b", "../b", "a b/c", "/b", "a/", "a/.."];
     for hub in names.map(Hub::new).into_iter().chain([
         Hub { revision: "../x".into(), ..Hub::new("a/b") },

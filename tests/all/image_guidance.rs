@@ -1,4 +1,4 @@
-//! Image guidance in runs: on a toy model, and on the embedded one.
+//! Image guidance in runs of a toy model and of the embedded model.
 
 use impasto::diffusion::solver::EulerAncestral;
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
@@ -20,14 +20,14 @@ use tch::{Device, Kind, Tensor};
 const PROMPT: &str = "girl with gold eyes";
 const GRID: Grid = Grid::new(8, 6);
 
-/// Red above, blue below.
+/// A picture that is red above and blue below.
 fn picture() -> Raster {
     let mut picture = Raster::flat(Rgb(200, 30, 30), (60, 40));
     picture.paste(&Raster::flat(Rgb(20, 40, 220), (60, 20)), 0, 20);
     picture
 }
 
-/// Half of every token but the header.
+/// Parameters that move every token but the header halfway.
 fn half() -> GuidanceParams {
     GuidanceParams { linear: (0.5, 0.5), header_max: 0.0, snap: false, ..GuidanceParams::off() }
 }
@@ -55,7 +55,7 @@ fn latent(sampler: Sampler<'_>) -> Result<Tensor> {
     latent_after(6, sampler, 1, 7)
 }
 
-/// Keeps the contexts of all branches at some steps.
+/// A guidance method that keeps the contexts of all branches at some steps.
 struct Contexts {
     steps: Vec<usize>,
     seen: BTreeMap<(&'static str, usize), Tensor>,
@@ -65,7 +65,7 @@ impl Contexts {
     fn at(steps: &[usize]) -> Self {
         Self { steps: steps.to_vec(), seen: BTreeMap::new() }
     }
-    /// What a run begins with.
+    /// Returns the contexts with which a run begins.
     fn of(guidances: Vec<&mut dyn Guidance>, steps: &[usize], prompt: &str) -> Result<Self> {
         let (model, mut contexts) = (ToyModel::new(3)?, Self::at(steps));
         let sampler = guidances.into_iter().fold(sampler(), |sampler, guidance| sampler.guide(guidance));
@@ -89,7 +89,7 @@ fn near(got: &Tensor, want: &Tensor, tolerance: f64) {
 }
 
 #[test]
-fn off_is_nothing_and_on_changes_the_prompt_alone() -> Result<()> {
+fn image_guidance_changes_only_the_prompt() -> Result<()> {
     let plain = latent(sampler())?;
     let mut off = ImageGuidance::new(&picture()).params(GuidanceParams::off());
     assert_eq!(latent(sampler().guide(&mut off))?, plain);
@@ -114,7 +114,7 @@ fn off_is_nothing_and_on_changes_the_prompt_alone() -> Result<()> {
 }
 
 #[test]
-fn a_variation_of_the_prompt_is_guided_alike() -> Result<()> {
+fn prompt_variation_is_guided_like_the_prompt() -> Result<()> {
     let (mut guide, mut difference) = (guide(), Differential::of("eyes", "pink"));
     let contexts = Contexts::of(vec![&mut difference, &mut guide], &[0], PROMPT)?;
     let model = ToyModel::new(3)?;
@@ -165,7 +165,7 @@ fn several_guides_are_a_chain() -> Result<()> {
 }
 
 #[test]
-fn a_schedule_switches_between_two_prompts() -> Result<()> {
+fn windows_switch_guides_during_a_run() -> Result<()> {
     let plain = latent_after(3, sampler(), 1, 7)?;
     assert_eq!(latent_after(3, sampler().guide(guide().window(Window::progress(0.5..=1.0))), 1, 7)?, plain);
     assert_ne!(
@@ -174,7 +174,7 @@ fn a_schedule_switches_between_two_prompts() -> Result<()> {
     );
     let always = latent_after(3, sampler().guide(guide()), 1, 7)?;
     assert_eq!(latent_after(3, sampler().guide(guide().window(Window::progress(0.0..=0.5))), 1, 7)?, always);
-    // What two halves do is what the whole does, and keys and values follow.
+    // Two guides in half of the steps each equal one guide in all steps. Keys and values follow the context.
     let halves =
         sampler().guide(guide().window(Window::progress(0.0..=0.5))).guide(guide().window(Window::progress(0.5..=1.0)));
     assert_eq!(latent(halves)?, latent(sampler().guide(guide()))?);
@@ -183,7 +183,7 @@ fn a_schedule_switches_between_two_prompts() -> Result<()> {
         latent(sampler().guide(guide()))?
     );
 
-    // In a chain each part sees what was made of that part.
+    // Each guide of a chain sees the context that the guides before it made at the same step.
     let (mut late, mut always) =
         (guide().window(Window::progress(0.34..=0.84)), ImageGuidance::text("a dog").params(half()));
     let chained = Contexts::of(vec![&mut late, &mut always], &[0, 2, 3, 4, 5], PROMPT)?;
@@ -199,7 +199,7 @@ fn a_schedule_switches_between_two_prompts() -> Result<()> {
 }
 
 #[test]
-fn a_prompt_becomes_another_one() -> Result<()> {
+fn prompt_blend_reaches_the_other_prompt() -> Result<()> {
     let model = ToyModel::new(3)?;
     let other = "a dog in a garden";
     let mut blend = PromptBlend::to(other);
@@ -212,7 +212,7 @@ fn a_prompt_becomes_another_one() -> Result<()> {
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 0.0)))?, latent(sampler())?);
     let mut run = sampler().start(&model, Start::new(other, GRID, Noise::seeded(7)))?;
     assert_eq!(latent(sampler().guide(PromptBlend::to(other).curve(|_| 1.0)))?, *run.finish()?);
-    // At once, half-way: five tenths of the way from the first step to the last.
+    // A window of one point changes the prompt at once, five tenths of the way from the first step to the last.
     let contexts =
         Contexts::of(vec![&mut PromptBlend::to(other).window(Window::progress(0.5..=0.5))], &[2, 3], PROMPT)?;
     assert_eq!((&contexts.seen[&("cond", 2)], &contexts.seen[&("cond", 3)]), (&a, &b));
@@ -227,7 +227,7 @@ fn a_prompt_becomes_another_one() -> Result<()> {
     Ok(())
 }
 
-/// Every guidance that could be in the way.
+/// A sampler with every guidance method that could interfere.
 fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
     let above = Region::new(Array2::from_shape_fn((8, 6), |(row, _)| 1.0 - row as f32 / 7.0));
     let seen = (Daam::of("eyes"), Differential::of("eyes", "pink"));
@@ -236,7 +236,7 @@ fn everything<'g>(guide: &'g mut ImageGuidance) -> Sampler<'g> {
 }
 
 #[test]
-fn it_works_with_all_others_and_each_image_is_its_own() -> Result<()> {
+fn image_guidance_beside_all_keeps_images_apart() -> Result<()> {
     let (mut on, mut off) =
         (guide().window(Window::progress(0.0..=0.7)), ImageGuidance::new(&picture()).params(GuidanceParams::off()));
     let batch = latent_after(6, everything(&mut on), 3, 7)?;
@@ -245,7 +245,7 @@ fn it_works_with_all_others_and_each_image_is_its_own() -> Result<()> {
         let alone = latent_after(6, everything(&mut on), 1, 7 + image)?;
         assert_eq!(batch.narrow(0, image as i64, 1), alone, "image {image}");
     }
-    // A guide for each.
+    // Each image has a guide of its own.
     let tokens = Noise::shared(9).draw(&[2, 5, 16])?;
     let each = latent_after(6, sampler().guide(ImageGuidance::tokens(&tokens).params(half())), 2, 7)?;
     for image in 0..2 {
@@ -256,7 +256,7 @@ fn it_works_with_all_others_and_each_image_is_its_own() -> Result<()> {
 }
 
 #[test]
-fn a_picture_can_speak_alone_and_words_can_become_its() -> Result<()> {
+fn direct_guide_and_concepts_replace_tokens() -> Result<()> {
     let model = ToyModel::new(3)?;
     let tokens = model.vision(&picture(), View::default())?.tokens;
     let empty = model.text("")?.context;
@@ -267,7 +267,7 @@ fn a_picture_can_speak_alone_and_words_can_become_its() -> Result<()> {
     near(&context.select(1, 0), &(&class + (&header - &class) * 0.85), 1e-6);
     assert!(alone.details().is_err());
 
-    // The toy's words are the same wherever they stand, so a word is wholly like itself.
+    // Words of the toy model do not depend on their position, so a word has a similarity of 1 to itself.
     let mut concept = ImageGuidance::new(&picture()).params(GuidanceParams::off()).concepts("gold", 0.9);
     let context = Contexts::of(vec![&mut concept], &[0], PROMPT)?.seen.remove(&("cond", 0)).unwrap();
     let prompt = &concept.details()?.prompts[0];
@@ -280,7 +280,7 @@ fn a_picture_can_speak_alone_and_words_can_become_its() -> Result<()> {
 }
 
 #[test]
-fn what_is_wrong_is_found_before_the_first_step() -> Result<()> {
+fn bad_settings_fail_before_the_first_step() -> Result<()> {
     let message = |prompt: &str, guide: ImageGuidance| -> Result<String> {
         let model = ToyModel::new(3)?;
         let start = Start { images: 2, ..Start::new(prompt, GRID, Noise::seeded(7)) };
@@ -343,7 +343,7 @@ fn long_prompts_are_guided_chunk_by_chunk() -> Result<()> {
 }
 
 #[test]
-fn prompts_of_other_lengths_do_not_mind_how_branches_are_batched() -> Result<()> {
+fn batching_keeps_prompts_of_different_lengths() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let mut latents = |batching| -> Result<Tensor> {
         let request = pipeline.request("a boat BREAK red sky BREAK green ground").negative("a red house");
@@ -355,7 +355,7 @@ fn prompts_of_other_lengths_do_not_mind_how_branches_are_batched() -> Result<()>
 }
 
 #[test]
-fn prompts_of_other_lengths_blend_and_all_headers_are_one() -> Result<()> {
+fn prompts_of_different_lengths_blend() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let (short, long) = ("a red house", "a boat BREAK red sky BREAK green ground");
     for (from, to) in [(short, long), (long, short)] {
@@ -367,7 +367,7 @@ fn prompts_of_other_lengths_blend_and_all_headers_are_one() -> Result<()> {
         assert_eq!(*first, a, "{from}: what is not blended stays as it is");
         assert_eq!(last.size(), [1, 3 * 77, 128]);
         assert_eq!(last.narrow(1, 0, b.size()[1]), b);
-        // Three chunks may be another kernel's than one, so they are equal but for rounding.
+        // Three chunks may run in another kernel than one chunk, so headers are equal but for rounding.
         let apart = (a.get(0).get(0) - b.get(0).get(0)).abs().max().double_value(&[]);
         assert!(apart < 1e-5, "the header says nothing of the prompt: {apart}");
     }
@@ -393,7 +393,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     assert_eq!(report.data["report"]["prompts"][0]["tokens"].as_array().map(Vec::len), Some(77));
     assert_eq!(report.data["params"]["space"], "Joint");
 
-    // Tokens of words alone become what the picture has for a concept.
+    // Only tokens of words are replaced by the picture's tokens for a concept.
     let mut concept =
         ImageGuidance::new(&picture()).params(GuidanceParams::off()).tune(|params| params.space = Space::Joint);
     concept = concept.concepts("a house", 0.3);
@@ -422,7 +422,7 @@ fn the_embedded_model_is_guided_by_a_picture() -> Result<()> {
     Ok(())
 }
 
-/// Copies a folder but for the parts named.
+/// Copies a folder without the named parts.
 fn copy(from: &Path, to: &Path, without: &[&str]) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -437,7 +437,7 @@ fn copy(from: &Path, to: &Path, without: &[&str]) {
 }
 
 #[test]
-fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -> Result<()> {
+fn image_encoder_can_come_from_another_folder() -> Result<()> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     let folder = tempfile::tempdir().unwrap();
     copy(&tiny, folder.path(), &["image_encoder", "feature_extractor"]);
@@ -455,7 +455,7 @@ fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -
     assert!(embedded.text_projection.is_some());
     assert_eq!(seen.text_projection, embedded.text_projection, "a tower alone has none, but the model has");
 
-    // A whole CLIP has both towers in one file, and the projection of texts.
+    // A whole CLIP has both encoders and the projection of texts in one file.
     let whole = tempfile::tempdir().unwrap();
     let read = |part: &str| {
         let tensors = impasto::weights::read_safetensors(&tiny.join(part).join("model.safetensors"))?;
@@ -474,7 +474,7 @@ fn a_tower_can_come_from_elsewhere_and_its_absence_is_told_when_it_is_needed() -
         .tune(|options| options.image_encoder = Some(source))
         .build()?;
     let again = pipeline.model().vision(&picture(), View::default())?;
-    // Without a preprocessor's configuration it is CLIP's usual one, for a tower of this size.
+    // CLIP's usual preprocessing for an encoder of this size applies if no configuration of a preprocessor exists.
     assert_eq!(again.tokens, seen.tokens);
     assert_eq!(again.text_projection.map(|projection| projection.size()), Some(vec![128, 128]));
 

@@ -1,4 +1,4 @@
-//! Runs that start from a picture: what a mask keeps, what a network is told of it, and what is refused.
+//! Runs that start from a picture: cells that a mask keeps, networks that read masks, and refused inputs.
 
 use impasto::attention::{AttentionSite, Tap};
 use impasto::diffusion::solver::{Ddim, EulerAncestral, Heun, Lcm, Pndm, Solver, UniPc};
@@ -17,12 +17,12 @@ fn schedule(steps: usize) -> Schedule {
     Schedule::new(&TrainingSchedule::stable_diffusion(), steps, Spacing::Leading).unwrap()
 }
 
-/// A picture of the toy's size, where a pixel is a cell.
+/// A picture of the toy model's size, where a pixel is a cell.
 fn picture(images: i64) -> Tensor {
     Noise::seeded(3).draw(&[images, 3, GRID.h, GRID.w]).unwrap().clamp(-1.0, 1.0)
 }
 
-/// The left half is repainted.
+/// A mask that repaints the left half.
 fn left() -> Tensor {
     let mask = Tensor::zeros([1, 1, GRID.h, GRID.w], (Kind::Float, Device::Cpu));
     let _ = mask.narrow(3, 0, 2).fill_(1.0);
@@ -34,7 +34,7 @@ fn start(noise: Noise) -> Start<'static> {
 }
 
 #[test]
-fn what_a_mask_keeps_is_bit_for_bit_the_picture() {
+fn kept_cells_equal_the_picture_bit_for_bit() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let known = model.encode(&picture).unwrap();
     let solvers: [fn() -> Box<dyn Solver>; 6] = [
@@ -60,11 +60,11 @@ fn what_a_mask_keeps_is_bit_for_bit_the_picture() {
 }
 
 #[test]
-fn between_steps_what_is_kept_has_the_noise_of_its_level() {
+fn kept_cells_have_the_noise_of_each_level() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let known = model.encode(&picture).unwrap();
     let mut noise = Noise::seeded(7);
-    let _ = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap(); // the picture's posterior
+    let _ = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap(); // the first draw is for the picture's posterior
     let first = noise.draw(&[1, 4, GRID.h, GRID.w]).unwrap();
     let start = Start { origin: Origin::Picture(&picture), mask: Some(&mask), ..start(Noise::seeded(7)) };
     let mut run = Sampler::new(schedule(5).last(3).unwrap(), Heun).start(&model, start).unwrap();
@@ -78,7 +78,7 @@ fn between_steps_what_is_kept_has_the_noise_of_its_level() {
 }
 
 #[test]
-fn a_whole_schedule_repaints_from_noise_alone_and_image_to_image_does_not() {
+fn whole_schedule_repaints_from_noise_alone() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let first =
         |start: Start<'_>| Sampler::new(schedule(5), Heun).start(&model, start).unwrap().latent().shallow_clone();
@@ -92,7 +92,7 @@ fn a_whole_schedule_repaints_from_noise_alone_and_image_to_image_does_not() {
     assert!(whole.allclose(&(known + schedule(5).sigma_max() * &noise), 1e-6, 1e-6, false));
 }
 
-/// The toy as a network that knows of masks, and what it was shown.
+/// The toy model as an inpainting network, and the inputs that the network was shown.
 struct Repainter {
     toy: ToyModel,
     seen: Mutex<Vec<Tensor>>,
@@ -131,7 +131,7 @@ impl Codec for Repainter {
 }
 
 #[test]
-fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
+fn inpainting_network_sees_mask_and_picture() {
     let model = Repainter { toy: ToyModel::new(1).unwrap(), seen: Mutex::default() };
     let (pictures, mask) = (picture(2), left());
     let stays = 1.0 - &mask;
@@ -140,7 +140,7 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
         let start =
             Start { images: 2, origin: Origin::Picture(&pictures), mask: Some(&mask), ..start(Noise::seeded(7)) };
         let mut run = Sampler::new(schedule(2), Heun).batching(batching).start(&model, start).unwrap();
-        // such a network paints what stays too
+        // An inpainting network also paints the cells that stay.
         assert_ne!(run.finish().unwrap().narrow(3, 2, 2), model.encode(&pictures).unwrap().narrow(3, 2, 2));
         let seen = std::mem::take(&mut *model.seen.lock().unwrap());
         assert!(!seen.is_empty());
@@ -152,14 +152,14 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
             assert!(seen.allclose(&want, 1e-6, 1e-6, false), "{i}");
         }
     }
-    // without a mask everything is repainted
+    // Everything is repainted if there is no mask.
     Sampler::new(schedule(2), Heun).start(&model, start(Noise::seeded(7))).unwrap().finish().unwrap();
     let seen = std::mem::take(&mut *model.seen.lock().unwrap());
     assert!(
         seen.iter()
             .all(|seen| seen.size() == [1, 5, GRID.h, GRID.w] && seen.narrow(1, 0, 1).min() == Tensor::from(1f32))
     );
-    // its own latent of the masked picture cannot be had from a latent
+    // The network needs a latent of the masked picture, which cannot be made from a latent.
     let latent = model.encode(&picture(1)).unwrap();
     let error = Sampler::new(schedule(2), Heun)
         .start(&model, Start { origin: Origin::Latent(&latent), mask: Some(&mask), ..start(Noise::seeded(7)) });
@@ -167,7 +167,7 @@ fn a_network_that_knows_of_masks_sees_mask_and_picture_in_every_branch() {
 }
 
 #[test]
-fn an_image_that_starts_from_a_picture_does_not_depend_on_its_neighbors() {
+fn image_from_a_picture_ignores_its_batch() {
     let (model, picture, mask) = (ToyModel::new(1).unwrap(), picture(1), left());
     let end = |noise: Noise, images: usize| {
         let start = Start { images, origin: Origin::Picture(&picture), mask: Some(&mask), ..start(noise) };
@@ -180,7 +180,7 @@ fn an_image_that_starts_from_a_picture_does_not_depend_on_its_neighbors() {
 }
 
 #[test]
-fn a_run_can_go_on_from_another_ones_latent() {
+fn run_continues_from_another_runs_latent() {
     let model = ToyModel::new(1).unwrap();
     let first =
         Sampler::new(schedule(4), Heun).start(&model, start(Noise::seeded(1))).unwrap().finish().unwrap().copy();
@@ -231,7 +231,7 @@ fn apart(a: &Raster, b: &Raster, rows: std::ops::Range<u32>) -> f64 {
 }
 
 #[test]
-fn the_higher_the_strength_the_less_of_the_picture_is_left() {
+fn higher_strength_leaves_less_of_the_picture() {
     let mut pipeline = Pipeline::builder().build().unwrap();
     let prompt = "1girl, gold eyes, red hair, pale skin, blue shirt, green background";
     let other = "1girl, gold eyes, black hair, pale skin, red shirt, navy background";
@@ -260,7 +260,7 @@ fn a_shirt_is_repainted_and_the_face_stays() {
         let request = pipeline.request(&red).seed(7).start(first, 1.0).mask(&mask).solver_named(sampler);
         let output = request.run().unwrap();
         let repainted = output.image(0).unwrap();
-        // above the mask only what the VAE loses twice; the middle of the shirt is red
+        // Above the mask, only the VAE's loss of two passes remains. The middle of the shirt is red.
         assert!(apart(repainted, first, 0..160) < 8.0, "{sampler}: {}", apart(repainted, first, 0..160));
         let Rgb(r, _, b) = repainted.pixel(128, 240).unwrap();
         assert!(r > 150 && b < 100, "{sampler}: {r} {b}");
@@ -268,7 +268,7 @@ fn a_shirt_is_repainted_and_the_face_stays() {
 }
 
 #[test]
-fn a_request_takes_the_pictures_size_and_names_of_samplers() {
+fn request_takes_picture_size_and_sampler_names() {
     let mut pipeline = Pipeline::builder().build().unwrap();
     let wide = Raster::flat(Rgb(200, 30, 30), (96, 64));
     let output = pipeline.request("a red boat").seed(1).steps(4).start(&wide, 0.5).run().unwrap();

@@ -1,4 +1,6 @@
-//! Arrows point down only, and no two files use each other. `docs/architecture.md` draws the layers.
+//! Dependencies between modules: a layer uses lower layers only, and no two files use each other.
+//!
+//! `docs/architecture.md` draws the layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -34,7 +36,8 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("nn", &["nn"], &["weights", "attention", "vocabulary"]),
     ("diffusion", &["diffusion"], &["attention", "vocabulary"]),
     ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
-    ("saliency", &["saliency"], &["guidance", "mask", "diffusion", "attention", "weights", "vocabulary"]), // maps are kept in files of tensors
+    // Saliency uses weights, because maps are kept in files of tensors.
+    ("saliency", &["saliency"], &["guidance", "mask", "diffusion", "attention", "weights", "vocabulary"]),
     ("methods", &["methods"], &["saliency", "guidance", "mask", "hint", "diffusion", "attention", "vocabulary"]),
     ("sampler", &["sampler"], &["guidance", "diffusion", "attention", "vocabulary"]),
     ("model", &["text", "model"], &["hint", "nn", "weights", "diffusion", "attention", "vocabulary"]),
@@ -68,18 +71,18 @@ fn layer_of(module: &str) -> Option<&'static (&'static str, &'static [&'static s
 #[derive(Default)]
 struct Sources {
     files: BTreeMap<String, syn::File>,
-    /// What a module exports of others: by module and name, the path inside the module.
+    /// Items that a module exports of others: the path inside the module, by module and name.
     exports: BTreeMap<(String, String), Vec<String>>,
 }
 
 /// Paths of a file, without its tests.
 #[derive(Default)]
 struct Paths {
-    /// Of `use`: the path, the name that it gives, and whether it is exported.
+    /// Paths of `use`: the path, the name that the item gives, and true if the item is exported.
     uses: Vec<(Vec<String>, String, bool)>,
-    /// Of everything else.
+    /// Paths of all other code.
     paths: BTreeSet<Vec<String>>,
-    /// Modules of the file around what is being read.
+    /// Number of the file's inline modules around the current item.
     depth: usize,
 }
 
@@ -90,7 +93,7 @@ impl Paths {
         paths
     }
 
-    /// The path as the file's own module would write it.
+    /// Returns the path as the file's own module would write it.
     fn here(&self, mut path: Vec<String>) -> Vec<String> {
         for _ in 0..self.depth {
             match path.first().map(String::as_str) {
@@ -120,7 +123,7 @@ impl Paths {
         }
     }
 
-    /// Macros are read as words between `::`.
+    /// Reads the tokens of a macro as words between `::`.
     fn tokens(&mut self, tokens: proc_macro2::TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -175,7 +178,7 @@ impl<'ast> Visit<'ast> for Paths {
 }
 
 impl Sources {
-    /// Every file under `folder`, but those of tests.
+    /// Reads every file under `folder` except files of tests.
     fn read(folder: &Path) -> Self {
         let mut sources = Self::default();
         sources.visit(folder, "");
@@ -202,7 +205,9 @@ impl Sources {
         }
     }
 
-    /// The module of the file in which what `path` names in `module` is defined; `None` for other crates and names of its own.
+    /// Returns the module of the file that defines the item which `path` names in `module`.
+    ///
+    /// The result is `None` for other crates and for names of the module's own.
     fn resolve(&self, module: &str, path: &[String]) -> Option<String> {
         if matches!(path, [only] if ["crate", "self", "super"].contains(&only.as_str())) {
             return None;
@@ -238,7 +243,7 @@ impl Sources {
         Some(at.join("::"))
     }
 
-    /// The files that each file uses. What a module only exports it does not use.
+    /// Returns the files that each file uses. A module does not use an item that it only exports.
     fn arrows(&self) -> BTreeMap<&str, BTreeSet<String>> {
         let mut arrows: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         for (module, file) in &self.files {
@@ -251,11 +256,13 @@ impl Sources {
     }
 }
 
-/// Files that use each other, directly or through others: for each of them the way back to itself.
+/// Finds files that use each other, directly or through others.
+///
+/// The result has one line for each such file: the way back to itself.
 fn circles(arrows: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
     let mut circles = Vec::new();
     for (&start, used) in arrows {
-        // Breadth first, so that the way is a shortest one.
+        // The search is breadth first, so that the way is a shortest one.
         let mut before: BTreeMap<&str, &str> = used.iter().map(|next| (next.as_str(), start)).collect();
         let mut open: Vec<&str> = before.keys().copied().collect();
         while let Some(here) = (!open.is_empty()).then(|| open.remove(0)) {
@@ -298,7 +305,7 @@ fn wrong_arrows(arrows: &BTreeMap<&str, BTreeSet<String>>) -> Vec<String> {
 }
 
 #[test]
-fn arrows_point_down_only() {
+fn layers_use_lower_layers_only() {
     let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
     let arrows = sources.arrows();
     let wrong = wrong_arrows(&arrows);
@@ -313,7 +320,7 @@ fn no_two_files_use_each_other() {
     assert!(circles.is_empty(), "\n{}", circles.join("\n"));
 }
 
-/// Sources as files under their names.
+/// Sources of files with the given names and texts.
 fn written(files: &[(&str, &str)]) -> Sources {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, text) in files {
@@ -325,7 +332,7 @@ fn written(files: &[(&str, &str)]) -> Sources {
 }
 
 #[test]
-fn an_arrow_that_points_up_is_seen() {
+fn use_of_a_higher_layer_is_found() {
     for text in [
         "use crate::model::Model;",
         "fn f() { super::model::Model::new() }",
@@ -343,7 +350,7 @@ fn an_arrow_that_points_up_is_seen() {
 }
 
 #[test]
-fn a_circle_through_an_export_is_seen() {
+fn circle_through_an_export_is_found() {
     let mut files = vec![
         ("mask/mod.rs", "mod region; mod blur; pub use region::Region; pub(crate) use blur::blur;"),
         ("mask/region.rs", "use super::blur; pub struct Region;"),
@@ -355,7 +362,7 @@ fn a_circle_through_an_export_is_seen() {
     assert_eq!(found, ["mask::blur → mask::region → mask::blur", "mask::region → mask::blur → mask::region"]);
 }
 
-/// Types of `folder` that implement a trait, but for boxes.
+/// Names of the types in `folder` that implement a trait.
 fn implementors(trait_name: &str, folder: &str) -> BTreeSet<String> {
     let sources = Sources::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(folder));
     let mut found = BTreeSet::new();

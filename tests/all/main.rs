@@ -1,5 +1,7 @@
-//! The crate as its users meet it, through its public interface alone. One program, as each that is linked to libtorch takes long to
-//! link; `cargo test --test all NAME` runs the modules and tests whose names contain `NAME`.
+//! The crate as its users meet it, through its public interface alone.
+//!
+//! All tests are one program, because each program that is linked to libtorch takes long to link.
+//! `cargo test --test all NAME` runs the modules and tests whose names contain `NAME`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
@@ -25,6 +27,7 @@ mod limits;
 mod painting;
 mod painting_combined;
 mod perturbed_attention;
+mod plain_english;
 mod properties;
 mod recipes;
 mod reference_color;

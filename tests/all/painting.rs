@@ -1,5 +1,6 @@
-//! Painting with words: the figures of `tests/golden/specs/paint_with_words.json`, which numpy made in double
-//! precision, its laws, and what bad input says.
+//! Paint with Words: reference figures, laws, and messages about bad input.
+//!
+//! The figures are in `tests/golden/specs/paint_with_words.json`; numpy made them in double precision.
 
 use super::attention_only::{
     AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, Reader, TOKENS, apart, attend, close, golden, numbers, tensor,
@@ -20,7 +21,7 @@ use serde_json::Value;
 use std::sync::{Arc, Mutex};
 use tch::{Device, Kind, Tensor};
 
-/// The golden case's map, 16 rows of 24.
+/// The golden case's map, 16 rows of 24 pixels.
 fn map() -> Raster {
     let golden = golden();
     let mut map = Raster::flat(GRAY, (24, 16));
@@ -44,7 +45,7 @@ fn painted() -> PaintWithWords {
 }
 
 #[test]
-fn weights_are_the_references_on_both_grids() -> Result<()> {
+fn weights_equal_the_reference_on_both_grids() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(4, 6));
     for (name, resample) in [("corners", Resample::Corners), ("area", Resample::Area)] {
         let mut paint = painted().weight(WeightFn::Flat(1.0)).tune(|options| options.resample = resample);
@@ -57,7 +58,7 @@ fn weights_are_the_references_on_both_grids() -> Result<()> {
 }
 
 #[test]
-fn a_stripe_keeps_its_mass_where_corners_lose_or_multiply_it() -> Result<()> {
+fn thin_stripe_follows_the_resampling_mode() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(64, 64));
     let mut map = Raster::flat(GRAY, (512, 512));
     map.paste(&Raster::flat(RED, (8, 512)), 100, 0);
@@ -82,7 +83,7 @@ fn a_stripe_keeps_its_mass_where_corners_lose_or_multiply_it() -> Result<()> {
 }
 
 #[test]
-fn a_blurred_edge_is_the_references() -> Result<()> {
+fn blurred_edge_equals_the_reference() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(24, 24));
     let mut map = Raster::flat(GRAY, (24, 24));
     map.paste(&Raster::flat(RED, (11, 9)), 9, 6);
@@ -91,7 +92,7 @@ fn a_blurred_edge_is_the_references() -> Result<()> {
     AttentionOnly::new().begin(PROMPT, grid, vec![&mut paint])?;
     let w = weights(&mut paint, grid, 0, Branch::Cond)?.select(1, 2).reshape([24, 24]);
     close(&w.get(10), &golden["blur"]["radius8_row10"], 1e-5);
-    close(&w, &golden["blur"]["kernel39"], 1e-4); // the package's kernel is cut off elsewhere
+    close(&w, &golden["blur"]["kernel39"], 1e-4); // the package cuts its kernel off elsewhere
     Ok(())
 }
 
@@ -113,7 +114,7 @@ fn law(case: &Value) -> WeightFn {
 }
 
 #[test]
-fn attention_under_every_law_is_the_references_in_both_kernels() -> Result<()> {
+fn attention_equals_the_reference_in_both_kernels() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(2, 3));
     let cases = golden["attention"]["cases"].as_array().expect("cases");
     assert_eq!(cases.len(), 24);
@@ -126,7 +127,7 @@ fn attention_under_every_law_is_the_references_in_both_kernels() -> Result<()> {
         let spot = (0, grid, Branch::Cond);
         let fused = attend(vec![&mut paint], spot, sigma, [&q, &k, &v])?;
         close(&fused, &case["out"], 2e-5);
-        // What a weight of 1 adds to scaled scores.
+        // `per_weight` is the amount that a weight of 1 adds to scaled scores.
         let told = paint.details()?.steps[0].per_weight[0];
         let want = case["mask_scale"].as_f64().expect("a number");
         assert!((told - want).abs() <= 1e-5 * want.abs().max(1.0), "{told} is not {want}");
@@ -164,7 +165,7 @@ fn an_image_of_a_batch_has_its_own_statistic() -> Result<()> {
 }
 
 #[test]
-fn the_phrases_share_of_attention_grows_with_the_strength_inside_only() -> Result<()> {
+fn strength_raises_attention_inside_the_mask() -> Result<()> {
     let (golden, grid) = (golden(), Grid::new(2, 3));
     let inside = golden["mass"]["cells_inside"][0].as_i64().expect("a cell");
     let mask = Array2::from_shape_fn((2, 3), |(y, x)| if (y * 3 + x) as i64 == inside { 1.0 } else { 0.0 });
@@ -190,7 +191,7 @@ fn the_phrases_share_of_attention_grows_with_the_strength_inside_only() -> Resul
 }
 
 #[test]
-fn noise_levels_are_stable_diffusions_and_capped_at_its_largest() -> Result<()> {
+fn noise_levels_follow_sd_and_are_capped() -> Result<()> {
     let golden = golden();
     let table = TrainingSchedule::stable_diffusion();
     for (timestep, sigma) in golden["sigma"]["train"].as_object().expect("levels") {
@@ -223,7 +224,7 @@ fn a_statistic_below_zero_counts_as_zero() -> Result<()> {
 }
 
 #[test]
-fn grids_are_the_networks_and_a_box_stays_in_its_place_on_uneven_ones() -> Result<()> {
+fn boxes_stay_in_place_on_uneven_grids() -> Result<()> {
     let golden = golden();
     for row in golden["grids"].as_array().expect("rows") {
         let size = numbers(&row["size"]);
@@ -240,7 +241,7 @@ fn grids_are_the_networks_and_a_box_stays_in_its_place_on_uneven_ones() -> Resul
     for site in [2, 3] {
         let Grid { h: rows, w: columns } = grid.halved(site as u32);
         let weights = weights(&mut paint, grid, site, Branch::Cond)?.select(1, 2).reshape([rows, columns]);
-        // The box in the cells' own units.
+        // Shares of the cells that the box covers along one axis.
         let covered = |from: f64, to: f64, cells: i64, size: u32| -> Vec<f64> {
             let side = f64::from(size) / cells as f64;
             (0..cells).map(|i| i as f64 * side).map(|at| ((at + side).min(to) - at.max(from)).max(0.0) / side).collect()
@@ -255,7 +256,7 @@ fn grids_are_the_networks_and_a_box_stays_in_its_place_on_uneven_ones() -> Resul
 }
 
 #[test]
-fn a_mirrored_map_has_mirrored_weights_on_pictures_that_are_not_square() -> Result<()> {
+fn mirrored_map_has_mirrored_weights() -> Result<()> {
     for (h, w) in [(96u32, 160u32), (136, 104)] {
         let grid = Grid::new(i64::from(h) / 8, i64::from(w) / 8);
         let paint = |mirrored: bool| -> Result<PaintWithWords> {
@@ -300,7 +301,7 @@ fn palettes_count_colors_and_know_the_nearest() {
 }
 
 #[test]
-fn pixels_count_as_the_nearest_color_within_the_tolerance() -> Result<()> {
+fn pixels_take_the_nearest_color_in_tolerance() -> Result<()> {
     let grid = Grid::new(2, 4);
     let mut map = Raster::flat(RED, (4, 2));
     [Rgb(200, 0, 0), Rgb(90, 0, 160), BLUE].into_iter().zip(1..).for_each(|(color, x)| map.set(x, 0, color));
@@ -318,7 +319,7 @@ fn pixels_count_as_the_nearest_color_within_the_tolerance() -> Result<()> {
     Ok(())
 }
 
-/// Adds a branch that varies the prompt.
+/// A guidance method that adds a branch that varies a prompt.
 struct Vary(&'static str, Branch);
 
 impl Guidance for Vary {
@@ -332,7 +333,7 @@ impl Guidance for Vary {
 }
 
 #[test]
-fn a_varied_prompt_is_painted_where_its_own_tokens_stand() -> Result<()> {
+fn varied_prompt_is_painted_at_its_own_tokens() -> Result<()> {
     let grid = Grid::new(4, 6);
     let begun = |text: &'static str, like| -> Result<PaintWithWords> {
         let mut paint = painted().weight(WeightFn::Flat(1.0));
@@ -359,7 +360,7 @@ fn a_varied_prompt_is_painted_where_its_own_tokens_stand() -> Result<()> {
 }
 
 #[test]
-fn a_context_that_another_hook_made_longer_is_painted_all_the_same() -> Result<()> {
+fn paint_works_on_a_context_made_longer() -> Result<()> {
     struct Longer;
     impl CrossAttentionHook for Longer {
         fn interest(&self, _: &AttentionSite, _: Branch) -> Interest {
@@ -391,7 +392,7 @@ fn toy_start(images: usize) -> Start<'static> {
     Start { images, ..Start::new("girl with gold eyes", GRID, Noise::seeded(7)) }
 }
 
-/// The left half is eyes.
+/// A painting whose left half is eyes and whose right half is the girl.
 fn toy_paint() -> PaintWithWords {
     let mut map = Raster::flat(GRAY, (6, 8));
     map.paste(&Raster::flat(RED, (3, 8)), 0, 0);
@@ -430,7 +431,7 @@ fn a_window_paints_the_steps_inside_it() -> Result<()> {
     Ok(())
 }
 
-/// Keeps the first evaluation's predictions.
+/// A guidance method that keeps the first evaluation's predictions.
 #[derive(Clone, Default)]
 struct First(Arc<Mutex<Option<(Tensor, Tensor)>>>);
 
@@ -443,7 +444,7 @@ impl Guidance for First {
 }
 
 #[test]
-fn the_negative_prompt_is_not_painted_and_batching_does_not_matter() -> Result<()> {
+fn negative_prompt_is_not_painted_in_any_batching() -> Result<()> {
     let model = ToyModel::new(3)?;
     let first = |batching, paint: Option<PaintWithWords>| -> Result<(Tensor, Tensor)> {
         let first = First::default();
@@ -489,7 +490,7 @@ fn details_say_what_was_painted_and_how_strongly() -> Result<()> {
 }
 
 #[test]
-fn a_law_of_your_own_sees_weights_and_scores() -> Result<()> {
+fn custom_law_sees_weights_and_scores() -> Result<()> {
     let own = WeightFn::Custom(Box::new(|w, sigma, scores| {
         assert_eq!(w.size(), [1, 1, 48, scores.tokens().len()]);
         Ok(w.f_mul(&scores.max()?)?.f_mul_scalar(sigma.min(14.6146).ln_1p())?)
@@ -573,7 +574,7 @@ fn doubts_about_a_map_are_notes() -> Result<()> {
     assert!(matches!(paint.details()?.warnings[..], [PaintWarning::Thin { .. }]));
     assert!(paint.notes()[0].contains("20 % of any cell") && paint.notes()[0].contains("Resample::Cover"));
 
-    // As a JPEG file has it: no two pixels quite the same.
+    // Pixels differ slightly from each other, as in a JPEG file.
     let mut noisy = Raster::flat(RED, (60, 80));
     (0..80 * 30).for_each(|i| noisy.set(i % 60, i / 60 * 2, Rgb(200 + (i % 50) as u8, (i / 50) as u8, 3)));
     let mut paint = PaintWithWords::new(&noisy).color(RED, "eyes", 1.0);

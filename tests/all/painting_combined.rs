@@ -1,5 +1,7 @@
-//! Painting beside everything else that a run may have: pictures to start from, masks, words and weights learned by others,
-//! ControlNets, long prompts, forces, readers, prompts of regions, and every sampler.
+//! Paint with Words beside everything else that a run may have.
+//!
+//! Runs have pictures to start from, masks, learned words and weights, ControlNets, long prompts, forces, readers,
+//! prompts of regions, and every sampler.
 
 use impasto::diffusion::solver::{Euler, by_name};
 use impasto::diffusion::{Noise, Schedule, Spacing, TrainingSchedule};
@@ -28,7 +30,7 @@ fn paint(strength: f64) -> PaintWithWords {
 }
 
 #[test]
-fn paint_acts_in_every_sampler_from_a_picture_under_a_mask_beside_all_others() -> Result<()> {
+fn paint_acts_beside_all_others_in_every_sampler() -> Result<()> {
     let names = [
         "Euler",
         "Euler a",
@@ -99,7 +101,7 @@ fn net() -> Result<ControlNet> {
     ControlNet::new(&Weights::random(1, Kind::Float, Device::Cpu), &config)
 }
 
-/// The embedded model with a word of three tokens, "zzqx", and a cross-attention that somebody trained further.
+/// The embedded model with a learned word of three tokens, "zzqx", and a LoRA on a cross-attention.
 fn learned() -> Result<Model> {
     let folder = tempfile::tempdir().expect("a folder");
     let model = Model::load(&Source::embedded())?;
@@ -122,7 +124,7 @@ fn learned() -> Result<Model> {
 }
 
 #[test]
-fn learned_words_are_painted_whole_beside_a_lora_a_controlnet_and_a_second_chunk() -> Result<()> {
+fn learned_word_is_painted_beside_lora_and_control() -> Result<()> {
     let (model, net, grid) = (learned()?, net()?, Grid::new(8, 8));
     let long = format!("a zzqx boat, {}blue sky, green ground", "simple picture, ".repeat(28));
     let hint = (Tensor::arange(3 * 64 * 64, CPU) * 0.013).sin().reshape([1, 3, 64, 64]) / 2.0 + 0.5;

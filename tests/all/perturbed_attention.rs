@@ -1,4 +1,4 @@
-//! Perturbed-attention guidance; its numbers are held against diffusers by `tests/golden/tiny_txt2img_pag`.
+//! Perturbed-attention guidance. The golden case `tests/golden/tiny_txt2img_pag` compares its numbers with diffusers.
 
 use impasto::diffusion::solver::Euler;
 use impasto::methods::{ColorForce, PerturbedAttention};
@@ -40,7 +40,7 @@ fn one_step_moves_in_proportion_to_the_scale() -> Result<()> {
 
 #[test]
 fn batches_equal_single_images_at_every_site() -> Result<()> {
-    // The first self-attention comes before the prompt is read, where branches of one latent are computed once.
+    // The first self-attention comes before the prompt is read. There, branches of one latent are computed once.
     let run = |batching: Batching| -> Result<Tensor> {
         let mut pipeline = Pipeline::builder().build()?;
         let guidance = PerturbedAttention::new(1.0).sites(|_| true);
@@ -61,7 +61,7 @@ fn batches_equal_single_images_at_every_site() -> Result<()> {
 }
 
 #[test]
-fn a_force_works_beside_it() -> Result<()> {
+fn force_works_beside_perturbed_attention() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let prompt = "1girl, eyes, hair, shirt";
     let mut force = ColorForce::exact("shirt", Rgb(0, 128, 128));

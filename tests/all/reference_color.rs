@@ -1,4 +1,4 @@
-//! Pictures in the colors of another picture. How near they come is measured by the yardstick's judge.
+//! Pictures in the colors of another picture. The yardstick's judge measures how near the colors come.
 
 use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest};
 use impasto::mask::Region;
@@ -11,7 +11,7 @@ use tch::Tensor;
 const PROMPT: &str = "1girl, eyes, hair, shirt, background";
 const BLUE: Rgb = Rgb(70, 130, 180);
 
-/// A portrait in colors of its own.
+/// The reference: a portrait in other colors.
 fn liked(pipeline: &mut Pipeline) -> Result<Raster> {
     let request = pipeline.request("1girl, green eyes, red hair, orange shirt, navy background");
     Ok(request.seed(100).steps(10).run()?.image(0)?.clone())
@@ -87,7 +87,7 @@ fn force_takes_its_color_from_the_reference() -> Result<()> {
 }
 
 #[test]
-fn two_references_have_their_halves() -> Result<()> {
+fn two_references_color_their_own_halves() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let sides = [(Rgb(200, 30, 30), 0.0..0.5), (BLUE, 0.5..1.0)];
     let halves = sides.map(|(color, x)| {
@@ -98,7 +98,7 @@ fn two_references_have_their_halves() -> Result<()> {
     let output = halves.into_iter().fold(request, impasto::pipeline::Request::guide).run()?;
     let picture = output.image(0)?;
     let mean = |columns: std::ops::Range<u32>| -> f64 {
-        // red less blue
+        // Red less blue tells the two colors apart.
         let pixels = columns.flat_map(|x| (0..picture.height()).filter_map(move |y| picture.pixel(x, y)));
         let (sum, count) =
             pixels.fold((0.0, 0.0), |(sum, count), Rgb(r, _, b)| (sum + f64::from(r) - f64::from(b), count + 1.0));
@@ -129,7 +129,7 @@ fn images_of_a_batch_stay_apart() -> Result<()> {
     Ok(())
 }
 
-/// Counts the tokens that the prompt's cells attend to.
+/// A hook that counts the tokens that the prompt's cells attend to, in multiples of the grid's cells.
 struct Tokens(Vec<i64>);
 
 impl CrossAttentionHook for Tokens {
@@ -143,7 +143,7 @@ impl CrossAttentionHook for Tokens {
 }
 
 #[test]
-fn reference_of_another_shape_is_stretched_with_its_parts() -> Result<()> {
+fn reference_of_another_shape_is_stretched() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let wide = liked(&mut pipeline)?.crop(40..168, 0..256)?;
     let reference = pipeline.reference(&wide, PROMPT, ["hair"])?;
@@ -165,7 +165,7 @@ fn chosen_sites_alone_see_the_reference() -> Result<()> {
 }
 
 #[test]
-fn maps_are_read_beside_it() -> Result<()> {
+fn maps_are_read_beside_reference_color() -> Result<()> {
     let mut pipeline = Pipeline::builder().build()?;
     let liked = liked(&mut pipeline)?;
     let (mut look, mut force) = (Daam::competing("hair"), ColorForce::exact("shirt", Rgb(0, 128, 128)));

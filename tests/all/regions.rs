@@ -1,4 +1,6 @@
-//! Painting by areas, from image to image, in the negative prompt and in the first noise; prompts of regions; compositions.
+//! Painting by areas, prompts of regions, and compositions.
+//!
+//! Areas act from image to image, in the negative prompt and in the first noise.
 
 use super::attention_only::{
     AttentionOnly, BLUE, GRAY, GREEN, PROMPT, RED, TOKENS, apart, close, each_weights, golden, tensor, weights,
@@ -33,7 +35,7 @@ fn top() -> Region {
     Region::rect(0.0..1.0, 0.0..0.5)
 }
 
-/// Weights as they are, without a law.
+/// A painting whose weights no law scales.
 fn flat() -> PaintWithWords {
     PaintWithWords::default().weight(WeightFn::Flat(1.0))
 }
@@ -41,8 +43,8 @@ fn flat() -> PaintWithWords {
 // ---- Areas ----
 
 #[test]
-fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
-    // Cells in rows: left and top meet in the first.
+fn areas_of_one_word_follow_the_blend_mode() -> Result<()> {
+    // Cells are in row order; left and top meet in the first cell.
     for (blend, want) in [
         (AreaBlend::Sum, [-1.0, 1.0, -2.0, 0.0]),
         (AreaBlend::Strongest, [-2.0, 1.0, -2.0, 0.0]),
@@ -63,7 +65,7 @@ fn areas_of_the_same_word_add_up_outdo_or_cover_each_other() -> Result<()> {
 }
 
 #[test]
-fn a_soft_area_covers_as_far_as_it_is_there() -> Result<()> {
+fn soft_area_covers_others_by_its_mask_value() -> Result<()> {
     let half = Region::new(Array2::from_elem((2, 2), 0.5));
     let mut paint = flat()
         .area(Area { strength: 2.0, ..Area::mask(left(), "sea") })
@@ -86,7 +88,7 @@ fn a_word_can_be_confined_to_its_area() -> Result<()> {
 }
 
 #[test]
-fn areas_of_the_negative_prompt_are_painted_there_alone() -> Result<()> {
+fn negative_areas_paint_only_the_negative_prompt() -> Result<()> {
     let start = || Start { images: 2, negative: "ugly blurry boat", ..Start::new(PROMPT, GRID, Noise::seeded(1)) };
     let blurry = || Area { strength: 3.0, negative: true, ..Area::mask(left(), "blurry") };
     let boat = || Area { strength: 1.0, ..Area::mask(top(), "boat") };
@@ -209,11 +211,11 @@ fn a_legend_shows_every_area_in_its_color() -> Result<()> {
 // ---- Seeds ----
 
 #[test]
-fn noise_of_regions_is_the_references() -> Result<()> {
+fn region_noise_equals_the_reference() -> Result<()> {
     let figures = golden();
     let golden = &figures["region_noise"];
     let of = |value: &serde_json::Value| tensor(value, &[1, 2, 4, 6]);
-    // Of the map's 16 rows of 24 letters, the share in each cell of 4 × 4.
+    // The share of a letter in each cell of 4 × 4, over the map's 16 rows of 24 letters.
     let covered = |letter: char| -> Tensor {
         let rows = figures["map"]["rows"].as_array().expect("rows");
         let letters = rows.iter().flat_map(|row| row.as_str().expect("letters").chars());
@@ -241,7 +243,7 @@ fn blended_noise_of_many_regions_has_variance_one() -> Result<()> {
     Ok(())
 }
 
-/// Keeps the first noise.
+/// A guidance method that keeps the first noise.
 #[derive(Clone, Default)]
 struct Drawn(Arc<Mutex<Option<Tensor>>>);
 
@@ -262,7 +264,7 @@ fn drawn(paint: PaintWithWords, seed: u64) -> Result<Tensor> {
 }
 
 #[test]
-fn an_area_with_a_seed_begins_alike_whatever_the_run_begins_with() -> Result<()> {
+fn seeded_area_begins_alike_in_every_run() -> Result<()> {
     let seeded =
         |strength: f64| PaintWithWords::default().area(Area { strength, seed: Some(40), ..Area::mask(left(), "sea") });
     let plain = |seed| drawn(PaintWithWords::default().area(Area::mask(left(), "sea")), seed);
@@ -272,7 +274,7 @@ fn an_area_with_a_seed_begins_alike_whatever_the_run_begins_with() -> Result<()>
         assert_eq!(a.narrow(3, 2, 2), plain(7)?.narrow(3, 2, 2), "outside it is the run's");
         assert_eq!(a.get(1).narrow(2, 0, 2), plain(41)?.get(0).narrow(2, 0, 2), "image 1 has the next seed");
     }
-    // Two areas that overlap: the one that covers more has the cell, and of two that cover alike the first.
+    // A cell of two overlapping areas belongs to the area that covers more of it. On a tie, the first area has it.
     let two = seeded(1.0).area(Area { seed: Some(50), ..Area::mask(top(), "boat") });
     let mixed = drawn(two, 7)?;
     assert_eq!(mixed.narrow(3, 0, 2), plain(40)?.narrow(3, 0, 2));
@@ -301,7 +303,7 @@ fn girl(images: usize) -> Start<'static> {
 }
 
 #[test]
-fn maps_of_each_image_do_not_mind_how_images_are_batched() -> Result<()> {
+fn batching_keeps_the_map_of_each_image() -> Result<()> {
     let map = |x| {
         let mut map = Raster::flat(GRAY, (6, 8));
         map.paste(&Raster::flat(RED, (3, 8)), x, 0);
@@ -327,7 +329,7 @@ fn maps_of_each_image_do_not_mind_how_images_are_batched() -> Result<()> {
 }
 
 #[test]
-fn paint_in_the_negative_prompt_is_told_and_pushes_the_other_way() -> Result<()> {
+fn negative_paint_pushes_the_other_way() -> Result<()> {
     let start = || Start { negative: "gold eyes", ..girl(1) };
     let area = || Area { strength: 3.0, ..Area::mask(left(), "eyes") };
     let law = || WeightFn::LogMax(0.4);
@@ -367,7 +369,7 @@ fn seeds_of_areas_act_from_a_picture_too() -> Result<()> {
 
 // ---- Prompts of regions ----
 
-/// Keeps the first evaluation's predictions of the prompt and of the first extra branch.
+/// A guidance method that keeps the first evaluation's predictions of all branches but `Uncond`.
 #[derive(Clone, Default)]
 struct First(Arc<Mutex<Vec<Tensor>>>);
 
@@ -383,7 +385,7 @@ impl Guidance for First {
     }
 }
 
-/// The first predictions, extra branches first, as a guidance finds them that comes after `regions`.
+/// The first predictions, extra branches first, as a guidance method after `regions` finds them.
 fn first(regions: Option<RegionPrompts>, prompt: &str) -> Result<Vec<Tensor>> {
     let (model, kept) = (ToyModel::new(3)?, First::default());
     let sampler = regions.into_iter().fold(toy().batching(Batching::OneByOne), Sampler::guide).guide(kept.clone());
@@ -393,7 +395,7 @@ fn first(regions: Option<RegionPrompts>, prompt: &str) -> Result<Vec<Tensor>> {
 }
 
 #[test]
-fn a_region_is_predicted_after_its_own_prompt_and_the_rest_is_not_touched() -> Result<()> {
+fn region_follows_its_prompt_and_the_rest_stays() -> Result<()> {
     let regions = RegionPrompts::default().add(left(), "blue hair", 0.75);
     let mixed = first(Some(regions), "girl with gold eyes")?;
     let [plain, other] = ["girl with gold eyes", "blue hair"].map(|prompt| first(None, prompt).expect("it runs"));
@@ -406,7 +408,7 @@ fn a_region_is_predicted_after_its_own_prompt_and_the_rest_is_not_touched() -> R
 }
 
 #[test]
-fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Result<()> {
+fn later_regions_win_and_equal_prompts_share_branch() -> Result<()> {
     let both = RegionPrompts::default().add(left(), "blue hair", 1.0).add(top(), "red shirt", 1.0);
     let mixed = first(Some(both.add(left(), "blue hair", 0.0)), "girl")?;
     assert_eq!(mixed.len(), 3, "two branches and the prompt's; what has no strength has none");
@@ -420,7 +422,7 @@ fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Resul
     let mixed = first(Some(twice().guided(guide()).add(left(), "hair", 1.0).guided(guide())), "girl")?;
     assert_eq!(mixed.len(), 4, "one for the plain region, and one for each guide");
     assert_ne!(mixed[0], mixed[1]);
-    // Whoever comes first.
+    // The order of plain and guided regions does not change their predictions.
     let guided = RegionPrompts::default().add(left(), "hair", 1.0).guided(guide()).add(top(), "hair", 1.0);
     let other = first(Some(guided), "girl")?;
     assert_eq!((&other[0], &other[1]), (&mixed[1], &mixed[0]), "the plain region is not guided");
@@ -428,7 +430,7 @@ fn later_regions_lie_on_earlier_ones_and_equal_prompts_share_a_branch() -> Resul
 }
 
 #[test]
-fn a_thing_is_held_in_its_region_in_its_own_branch_alone() -> Result<()> {
+fn thing_is_held_only_in_its_own_regions_branch() -> Result<()> {
     let regions = |hold| RegionPrompts::default().hold(hold).thing(left(), "blue hair", "hair", 1.0);
     let (held, free) = (first(Some(regions(1.5)), "girl hair")?, first(Some(regions(0.0)), "girl hair")?);
     assert!(apart(&held[0], &free[0]) > 1e-3, "its branch is painted");
@@ -447,7 +449,7 @@ fn a_thing_is_held_in_its_region_in_its_own_branch_alone() -> Result<()> {
 }
 
 #[test]
-fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -> Result<()> {
+fn idle_region_prompts_keep_every_bit() -> Result<()> {
     let plain = run(toy(), girl(1))?;
     assert_eq!(run(toy().guide(RegionPrompts::default().add(left(), "hair", 0.0)), girl(1))?, plain);
     let closed = RegionPrompts::default().add(left(), "hair", 1.0).window(Window::sigmas(0.0..=1e-6));
@@ -468,7 +470,7 @@ fn region_prompts_that_cannot_act_keep_every_bit_and_paint_leaves_them_alone() -
 }
 
 #[test]
-fn a_painted_region_and_a_box_force_a_color_of_their_own() -> Result<()> {
+fn force_acts_in_the_union_of_painted_areas() -> Result<()> {
     let paint = PaintWithWords::default().area(Area::mask(left(), "eyes")).area(Area::mask(top(), "eyes"));
     let mut force = ColorForce::published("eyes", BLUE).saliency(paint.region("eyes")?).saliency_cutoff(0.5);
     force = force.window(Window::WHOLE);
@@ -488,7 +490,7 @@ const SCENE: &str = r#"{
 }"#;
 
 #[test]
-fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
+fn composition_equals_its_regions_and_its_json() -> Result<()> {
     let composition = Composition::from_json(SCENE)?;
     assert_eq!((composition.entities[0].strength, composition.negative.as_str()), (0.8, ""));
     let built = Composition {
@@ -508,7 +510,7 @@ fn a_composition_is_its_regions_and_goes_through_json() -> Result<()> {
 }
 
 #[test]
-fn a_things_image_guides_its_words() -> Result<()> {
+fn image_of_a_thing_guides_its_words() -> Result<()> {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let picture = Raster::flat(Rgb(0, 128, 128), (32, 24));
     picture.save(folder.path().join("teal.png"))?;
@@ -526,7 +528,7 @@ fn a_things_image_guides_its_words() -> Result<()> {
     assert_eq!(first(Some(composition.regions()?), "girl")?, first(Some(by_hand), "girl")?);
     let preview = composition.preview()?;
     assert_eq!(preview[1].raster()?.pixel(20, 20), Some(Rgb(0, 128, 128)), "it lies in its box");
-    // A path of JSON that is no file begins where the program runs.
+    // Paths in a JSON text that was not read from a file are relative to the program's working folder.
     let missing = Composition::from_json(&text)?.regions().map(drop).expect_err("no such picture").to_string();
     assert!(missing.contains("teal.png"), "{missing}");
     Ok(())
@@ -546,7 +548,7 @@ fn a_preview_shows_boxes_where_they_are() -> Result<()> {
 }
 
 #[test]
-fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
+fn bad_compositions_name_value_and_way_out() {
     let says = |message: String, words: &[&str]| {
         words.iter().for_each(|word| assert!(message.contains(word), "\"{message}\" does not say \"{word}\""));
     };
@@ -606,7 +608,7 @@ fn bad_compositions_and_regions_name_the_value_and_the_way_out() {
 }
 
 #[test]
-fn a_branch_that_varies_the_negative_prompt_is_painted_as_that_is() -> Result<()> {
+fn variation_of_negative_prompt_is_painted_alike() -> Result<()> {
     struct Vary;
     impl Guidance for Vary {
         fn begin(&mut self, setup: &mut Setup) -> Result<()> {

@@ -12,8 +12,8 @@ use ndarray::Array2;
 use tch::Tensor;
 
 #[test]
-fn times_are_told_for_every_part() -> Result<()> {
-    // So many steps that the first pass takes longer than all that is done around it, the decoding of its picture among it.
+fn timing_covers_every_part_of_a_run() -> Result<()> {
+    // At 20 steps the first pass takes longer than all work around it, including the decoding of its picture.
     let mut pipeline = Pipeline::builder().build()?;
     let request = pipeline.request("1girl, eyes, hair, skin").seed(7).steps(20);
     let output = request.guide(ColorForce::exact("hair", Rgb(255, 99, 71))).run()?;
@@ -28,7 +28,7 @@ fn times_are_told_for_every_part() -> Result<()> {
 }
 
 #[test]
-fn asking_for_reports_during_a_run_changes_no_bit_of_it() -> Result<()> {
+fn reading_reports_in_a_run_changes_no_bit() -> Result<()> {
     let guided = |nosy: bool| -> Result<Tensor> {
         let model = ToyModel::new(3)?;
         let schedule = Schedule::new(&impasto::diffusion::TrainingSchedule::stable_diffusion(), 6, Spacing::Leading)?;

@@ -1,4 +1,4 @@
-//! SDXL's two prompts, and a run that base and refiner share: small random models.
+//! SDXL's two prompts, and a run that base and refiner share, on small random models.
 
 use impasto::diffusion::{Noise, solver::Euler};
 use impasto::guidance::Guidance;
@@ -21,7 +21,7 @@ use tch::{Device, Kind, Tensor};
 
 const TINY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/crates/impasto-tiny/model");
 
-/// A part's folder with random weights.
+/// Writes a part's folder with random weights.
 fn part(folder: &Path, part: &str, config: &Value) -> Result<()> {
     let (w, text) = (Weights::random(part.len() as u64, Kind::Float, Device::Cpu), config.to_string());
     let stem = match part {
@@ -93,7 +93,7 @@ fn each_encoder_reads_its_own_prompt() -> Result<()> {
     assert_eq!(both.pooled, second.pooled);
     assert_ne!(both.pooled, first.pooled);
 
-    // Phrases of either prompt, at the tokens of the encoder that reads it.
+    // Phrases of either prompt are found at the tokens of the encoder that reads the prompt.
     let prompt = model.prompt_pair(FIRST, SECOND)?;
     let find = |text: &str, phrase: &str| model.prompt(text).and_then(|prompt| prompt.find(phrase));
     assert_eq!(prompt.find("bow")?, find(FIRST, "bow")?);
@@ -105,7 +105,7 @@ fn each_encoder_reads_its_own_prompt() -> Result<()> {
 }
 
 #[test]
-fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
+fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
     let mut pipeline = load(false)?;
     let run =
         |pipeline: &mut Pipeline, second: Option<&'static str>, negative: Option<&'static str>| -> Result<Tensor> {
@@ -124,7 +124,7 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
     let same = same.second_prompt(FIRST).tune(|config| config.second_negative = Some("hat".into())).run()?;
     assert_eq!(same.latents, plain);
 
-    // One that nobody would read.
+    // A model with one text encoder refuses a second prompt, which would not be read.
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
     assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected none"), "{message}");
@@ -132,7 +132,7 @@ fn a_request_has_a_second_prompt_that_guidances_find() -> Result<()> {
 }
 
 #[test]
-fn micro_conditioning_is_told_and_repeated() -> Result<()> {
+fn micro_conditioning_acts_and_repeats() -> Result<()> {
     let folder = tempfile::tempdir().expect("a folder");
     let told = MicroConditioning {
         original_size: Some((1024, 768).into()),
@@ -190,7 +190,7 @@ fn micro_conditioning_is_told_and_repeated() -> Result<()> {
 }
 
 #[test]
-fn phrases_of_both_prompts_are_painted_and_regions_have_prompts_of_their_own() -> Result<()> {
+fn phrases_of_both_prompts_are_painted() -> Result<()> {
     let mut pipeline = load(false)?;
     let area = |phrase: &str| Area { strength: 2.0, ..Area::mask(Region::rect(0.0..0.5, 0.0..1.0), phrase) };
     let mut paint = PaintWithWords::default().area(area("eyes")).area(area("boat")).weight(WeightFn::LogMax(1.0));
@@ -261,7 +261,7 @@ fn a_refiner_goes_on_where_the_base_ends() -> Result<()> {
 }
 
 #[test]
-fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
+fn bad_resume_errors_name_the_problem() -> Result<()> {
     let mut pipeline = load(false)?;
     let first = pipeline.request(FIRST).seed(3).steps(4).size((64, 64)).until(0.5).run()?;
     let (latents, picture) = (&first.latents, Raster::flat(Rgb(0, 0, 0), (64, 64)));
@@ -279,7 +279,7 @@ fn what_cannot_be_gone_on_with_is_told() -> Result<()> {
     Ok(())
 }
 
-/// Keeps what the prompt is conditioned on.
+/// A guidance method that keeps the prompt's conditioning.
 #[derive(Default)]
 struct Seen(Option<Conditioning>);
 
@@ -293,7 +293,7 @@ impl Guidance for Seen {
 }
 
 #[test]
-fn a_long_second_prompt_is_in_the_way_of_neither_blends_nor_guides() -> Result<()> {
+fn long_second_prompt_works_with_blend_and_guide() -> Result<()> {
     let mut pipeline = load(false)?;
     let mut run = |guidance: &mut dyn Guidance| -> Result<Conditioning> {
         let mut seen = Seen::default();
@@ -322,7 +322,7 @@ fn a_long_second_prompt_is_in_the_way_of_neither_blends_nor_guides() -> Result<(
 }
 
 #[test]
-fn an_empty_negative_prompt_is_zeros_that_no_guide_moves() -> Result<()> {
+fn empty_negative_prompt_is_not_guided() -> Result<()> {
     let mut pipeline = load(false)?;
     let mut run = |negative: &str, guide: &mut ImageGuidance| -> Result<Tensor> {
         let request = pipeline.request(FIRST).negative(negative).seed(3).steps(2).size((64, 64));
@@ -338,7 +338,7 @@ fn an_empty_negative_prompt_is_zeros_that_no_guide_moves() -> Result<()> {
 }
 
 #[test]
-fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
+fn picture_guides_the_encoder_of_its_width() -> Result<()> {
     let picture = Raster::flat(Rgb(200, 30, 30), (30, 20));
     let run = |tower: i64, guide: ImageGuidance| -> Result<Conditioning> {
         let folder = model(false)?;
@@ -394,7 +394,7 @@ fn a_picture_guides_what_the_text_encoder_of_its_width_reads() -> Result<()> {
 }
 
 #[test]
-fn shorter_prompts_are_followed_by_chunks_that_say_nothing() -> Result<()> {
+fn shorter_prompts_are_filled_with_empty_chunks() -> Result<()> {
     let folder = model(false)?;
     let model = Model::load(&Source::dir(folder.path()))?;
     let long = "eyes, ".repeat(60);
@@ -409,7 +409,7 @@ fn shorter_prompts_are_followed_by_chunks_that_say_nothing() -> Result<()> {
 }
 
 #[test]
-fn a_text_ends_at_its_end_token_also_where_old_files_say_2_and_words_were_learned() -> Result<()> {
+fn end_token_is_found_despite_eos_id_2() -> Result<()> {
     let pooled = |end: i64| -> Result<Tensor> {
         let folder = model(false)?;
         let config = folder.path().join("text_encoder_2/config.json");
@@ -427,7 +427,7 @@ fn a_text_ends_at_its_end_token_also_where_old_files_say_2_and_words_were_learne
 }
 
 #[test]
-fn a_model_that_reads_otherwise_is_another_one() -> Result<()> {
+fn fingerprint_depends_on_the_configuration() -> Result<()> {
     let fingerprint = |file: &str, from: &str, to: &str| -> Result<String> {
         let folder = model(false)?;
         let path = folder.path().join(file);

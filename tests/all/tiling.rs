@@ -1,18 +1,18 @@
-//! Pictures that are encoded and decoded in tiles, beside the same ones whole.
+//! Pictures that are encoded and decoded in tiles, compared with the same pictures whole.
 
 use impasto::diffusion::Noise;
 use impasto::nn::Tiling;
 use impasto::{Codec, LoadOptions, Model, Pipeline, Raster, Result, Rgb, Source};
 use tch::{Device, Kind, Tensor};
 
-/// What decoding with the embedded model takes for a cell: three tensors of 32 channels, 8 × 8 pixels, f32.
+/// Bytes that decoding with the embedded model takes for a cell: three tensors of 32 channels, 8 × 8 pixels, f32.
 const BYTES: u64 = 3 * 32 * 64 * 4;
 
 fn model(tiling: Tiling) -> Result<Model> {
     Model::load_with(&Source::embedded(), LoadOptions { tiling, ..LoadOptions::default() })
 }
 
-/// Flat blocks, whose flatness is where tiles show first.
+/// A picture of flat blocks, where tiles show first.
 fn picture(h: u32, w: u32) -> Result<Tensor> {
     let mut picture = Raster::flat(Rgb(90, 140, 200), (w, h));
     picture.paste(&Raster::flat(Rgb(220, 60, 40), (9 * w / 16, 3 * h / 8)), w / 6, h / 4);
@@ -20,15 +20,15 @@ fn picture(h: u32, w: u32) -> Result<Tensor> {
     picture.to_tensor(Device::Cpu)
 }
 
-/// How far `a` is from `b`, on average and at most.
+/// The mean and the largest absolute difference of `a` and `b`.
 fn off(a: &Tensor, b: &Tensor) -> (f64, f64) {
     let off = (a - b).abs();
     (off.mean(Kind::Float).double_value(&[]), off.max().double_value(&[]))
 }
 
-/// 24 × 20 cells in tiles of 16, the most that this model has seen at once.
+/// Takes 24 × 20 cells in tiles of 16, the most that this model has seen at once.
 #[test]
-fn a_picture_in_tiles_is_nearly_the_whole_one() -> Result<()> {
+fn tiled_picture_nearly_equals_the_whole_picture() -> Result<()> {
     let (whole, tiled) = (model(Tiling::whole())?, model(Tiling::new(16, 8)?)?);
     let small = Noise::seeded(7).draw(&[1, 4, 16, 16])?;
     assert_eq!(tiled.decode(&small)?, whole.decode(&small)?, "one tile is the whole");
@@ -42,7 +42,7 @@ fn a_picture_in_tiles_is_nearly_the_whole_one() -> Result<()> {
 }
 
 #[test]
-fn what_fits_is_the_same_to_the_bit() -> Result<()> {
+fn picture_within_the_limit_keeps_every_bit() -> Result<()> {
     let (default, whole) = (Model::load(&Source::embedded())?, model(Tiling::whole())?);
     let limited = model(Tiling::above(BYTES * 2 * 24 * 20))?;
     let pictures = Tensor::cat(&[picture(192, 160)?, picture(192, 160)?.flip([3])], 0);
@@ -57,16 +57,16 @@ fn what_fits_is_the_same_to_the_bit() -> Result<()> {
     Ok(())
 }
 
-/// 64 × 48 cells where 36 × 36 fit, so that no tile has more than a third of the picture.
+/// Takes 64 × 48 cells where 36 × 36 fit, so that no tile has more than a third of the picture.
 #[test]
-fn what_does_not_fit_is_blended_without_a_seam() -> Result<()> {
+fn picture_above_the_limit_is_blended_seamlessly() -> Result<()> {
     let (whole, tiled) = (model(Tiling::whole())?, model(Tiling::above(BYTES * 36 * 36))?);
     let picture = picture(512, 384)?;
     let ((mean, std), (tiled_mean, tiled_std)) = (whole.posterior(&picture)?, tiled.posterior(&picture)?);
     let (latents, deviations) = (off(&tiled_mean, &mean), off(&tiled_std, &std));
     let (decoded, in_tiles) = (whole.decode(&mean)?, tiled.decode(&mean)?);
     let pixels = off(&in_tiles.clamp(-1.0, 1.0), &decoded.clamp(-1.0, 1.0));
-    // A seam is where the difference jumps from one pixel to the next.
+    // A seam shows as a jump of the difference from one pixel to the next.
     let difference = &in_tiles - &decoded;
     let jumps = |axis: i64| -> f64 {
         let across = if axis == 2 { [0i64, 1, 3] } else { [0, 1, 2] };
@@ -83,7 +83,7 @@ fn what_does_not_fit_is_blended_without_a_seam() -> Result<()> {
 }
 
 #[test]
-fn tiles_are_told() -> Result<()> {
+fn tiles_are_noted() -> Result<()> {
     let notes = |tiling: Tiling| -> Result<Vec<String>> {
         let mut pipeline = Pipeline::builder().tune(|options| options.tiling = tiling).build()?;
         let output = pipeline.request("a red boat").seed(7).steps(1).size((192, 128)).run()?;

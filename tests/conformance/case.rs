@@ -8,22 +8,22 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
-/// Any failure, with its message.
+/// A result whose error is any failure with its message.
 pub type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// One case, read.
+/// A case that was read from disk.
 #[allow(dead_code, reason = "no kind reads every field")]
 pub struct Case {
     pub name: String,
     pub kind: String,
-    /// Paths inside `case.json` are relative to this folder.
+    /// Folder that paths inside `case.json` are relative to.
     pub dir: PathBuf,
     pub params: Value,
-    /// Role (`unet`, `tokenizer`, ...) → folder.
+    /// Folders of the models by role (`unet`, `tokenizer`, ...).
     pub models: BTreeMap<String, PathBuf>,
-    /// `in.<name>`, by name.
+    /// Tensors `in.<name>`, by name.
     pub inputs: HashMap<String, Tensor>,
-    /// `out.<name>` with its tolerance, by name.
+    /// Tensors `out.<name>` with their tolerances, by name.
     pub wanted: BTreeMap<String, Wanted>,
 }
 
@@ -34,14 +34,14 @@ pub struct Wanted {
     pub rtol: f64,
 }
 
-/// Can a case be run?
+/// The decision to run a case or to skip it.
 pub enum Stance {
     Run,
-    /// No: what is missing here.
+    /// Skips the case; the text says what is missing here.
     Skip(String),
 }
 
-/// `case.json`
+/// The contents of `case.json`.
 #[derive(Deserialize)]
 struct Description {
     format: u32,
@@ -67,10 +67,10 @@ struct Tolerance {
 }
 
 impl Case {
-    /// Reads `dir/case.json`; `missing` says what the crate lacks for a kind and its needs. Tensors come with
-    /// [`load`](Self::load).
+    /// Reads `dir/case.json`. `missing` says what the crate lacks for a kind and its needs. [`load`](Self::load) reads
+    /// the tensors later.
     ///
-    /// A stale case (a file differs from its fingerprint) is an error.
+    /// A stale case is an error: one of its files differs from its fingerprint.
     pub fn open(dir: &Path, missing: fn(&str, &[String]) -> Vec<String>) -> Result<(Self, Stance)> {
         let text = std::fs::read(dir.join("case.json"))?;
         let description: Description = serde_json::from_slice(&text).map_err(|error| format!("case.json: {error}"))?;
@@ -94,8 +94,8 @@ impl Case {
         Ok((case, stance))
     }
 
-    /// Reads the tensors, the inputs onto `device`. Outputs with a tolerance and outputs with a tensor must be the same
-    /// ones.
+    /// Reads the tensors, with the inputs on `device`. Outputs with a tolerance and outputs with a tensor must be the
+    /// same.
     pub fn load(&mut self, device: Device) -> Result<()> {
         let path = self.dir.join("tensors.safetensors");
         let tensors = if path.exists() { Tensor::read_safetensors(path)? } else { Vec::new() };
@@ -114,28 +114,28 @@ impl Case {
         }
     }
 
-    /// `in.<name>`
+    /// Returns the tensor `in.<name>`.
     pub fn input(&self, name: &str) -> Result<&Tensor> {
         self.inputs.get(name).ok_or_else(|| format!("the case has no input {name}").into())
     }
 
-    /// The folder of a model, by role.
+    /// Returns the folder of a model, by role.
     pub fn model(&self, role: &str) -> Result<&Path> {
         self.models.get(role).map(PathBuf::as_path).ok_or_else(|| format!("the case has no model {role}").into())
     }
 
-    /// `params.<name>`; an `Option` may be absent.
+    /// Returns `params.<name>`; an `Option` may be absent.
     pub fn param<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         let value = self.params.get(name).cloned().unwrap_or(Value::Null);
         serde_json::from_value(value).map_err(|error| format!("params.{name}: {error}").into())
     }
 
-    /// A file of the case, or its `.gz` unpacked.
+    /// Reads a file of the case, or its `.gz` unpacked.
     pub fn read(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
         read(&self.dir.join(path))
     }
 
-    /// A JSON file of the case, or its `.gz` unpacked.
+    /// Reads a JSON file of the case, or its `.gz` unpacked.
     pub fn json<T: DeserializeOwned>(&self, path: impl AsRef<Path>) -> Result<T> {
         Ok(serde_json::from_slice(&self.read(path)?)?)
     }
@@ -163,7 +163,7 @@ impl Description {
     }
 }
 
-/// A file, or the same name with `.gz` unpacked; a name that ends in `.gz` is unpacked too.
+/// Reads a file, or the same name with `.gz` unpacked. A name that ends in `.gz` is unpacked too.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     let zipped = path.extension().is_some_and(|extension| extension == "gz");
     if path.exists() && !zipped {

@@ -1,14 +1,14 @@
-//! What diffusers does and this crate does not offer, to reproduce its numbers.
+//! Solvers of diffusers that this crate does not offer, to reproduce the numbers of diffusers.
 
 use impasto::diffusion::solver::{Correction, Eval, Multistep, Solver, euler_step};
 use impasto::diffusion::{SchedulerConfig, Transition};
 use impasto::{Result, Step};
 use tch::Tensor;
 
-/// (level, value) of the last steps, the newest first.
+/// Levels and values of the last steps, the newest first.
 type History = Vec<(f64, Tensor)>;
 
-/// h = ln(from/to), and the first and second differences of the newest values over it.
+/// Returns h = ln(from/to), and the first and second differences of the newest values over h.
 fn differences(history: &History, step: &Step) -> (f64, Option<Tensor>, Option<(f64, Tensor)>) {
     let h = (step.from / step.to).ln();
     let slope = |i: usize| -> Option<(f64, Tensor)> {
@@ -20,7 +20,7 @@ fn differences(history: &History, step: &Step) -> (f64, Option<Tensor>, Option<(
     (h, slope(0).map(|(_, d0)| d0), second)
 }
 
-/// DPM-Solver in noise space (`dpmsolver`, `sde-dpmsolver`): the exponential integrator on the noise e. Its last level
+/// DPM-Solver in noise space (`dpmsolver`, `sde-dpmsolver`): the exponential integrator on the noise e. The last level
 /// must be above 0.
 pub struct DpmSolver {
     config: SchedulerConfig,
@@ -66,7 +66,7 @@ impl Solver for DpmSolver {
     }
 }
 
-/// `sde-dpmsolver++` of order 3: diffusers has −½ for +½ in φ₃, which makes it 1 more.
+/// `sde-dpmsolver++` of order 3. diffusers has −½ instead of +½ in φ₃, which is a difference of 1.
 pub struct Dpmpp3MSdeOfDiffusers {
     config: SchedulerConfig,
     solver: Multistep,
@@ -107,7 +107,7 @@ impl Solver for Dpmpp3MSdeOfDiffusers {
     }
 }
 
-/// LMS started inside its schedule: the order counts the steps that were skipped, whose slopes are left out of the sum.
+/// LMS started inside its schedule. The order counts the skipped steps, but their slopes are left out of the sum.
 pub struct LmsFromInside {
     skipped: Vec<f64>,
     history: History,
@@ -126,7 +126,7 @@ impl Solver for LmsFromInside {
         self.history.truncate(4);
         let levels = self.history.iter().map(|(level, _)| *level).chain(self.skipped.iter().rev().copied());
         let levels: Vec<f64> = levels.take(4).collect();
-        // the integral of a polynomial of third degree, by the two points of Gauss and Legendre
+        // Gauss–Legendre quadrature with two points integrates a polynomial of third degree exactly.
         let half = (step.to - step.from) / 2.0;
         let basis = |j: usize, at: f64| -> f64 {
             let others = levels.iter().enumerate().filter(|(other, _)| *other != j);
@@ -146,7 +146,7 @@ impl Solver for LmsFromInside {
     }
 }
 
-/// PNDM that averages v instead of the slope, and converts with the latent of the step.
+/// PNDM that averages v instead of the slope, and converts the mean with the latent of the step.
 #[derive(Default)]
 pub struct PndmOnV(Vec<Tensor>);
 
@@ -178,11 +178,11 @@ impl Solver for PndmOnV {
     }
 }
 
-/// UniPC in noise space (`predict_x0` false). Its last level must be above 0.
+/// UniPC in noise space (`predict_x0` false). The last level must be above 0.
 pub struct UniPcOfNoise {
     config: SchedulerConfig,
     history: History,
-    /// The latent and the prediction of the step before, and its order.
+    /// Latent, prediction and order of the previous step.
     before: Option<(Tensor, Tensor, usize)>,
 }
 
@@ -191,7 +191,7 @@ impl UniPcOfNoise {
         Self { config: config.clone(), history: Vec::new(), before: None }
     }
 
-    /// x − u(e^h − 1)·e − u·B·Σ ρⱼ·(eⱼ − e)/rⱼ over a step from s to u, eⱼ at other levels.
+    /// Returns x − u(e^h − 1)·e − u·B·Σ ρⱼ·(eⱼ − e)/rⱼ over a step from s to u, with eⱼ at other levels.
     fn over(&self, (s, u): (f64, f64), x: &Tensor, e: &Tensor, others: &[(f64, &Tensor)]) -> Tensor {
         let h = (s / u).ln();
         let b = if self.config.solver_type.as_deref() == Some("bh1") { h } else { h.exp_m1() };
@@ -204,7 +204,7 @@ impl UniPcOfNoise {
     }
 }
 
-/// ρ of up to three places: Σⱼ ρⱼ·rⱼ^(i − 1) = φᵢ·i!/B, by elimination. A single one is ½.
+/// Returns ρ of up to three places: Σⱼ ρⱼ·rⱼ^(i − 1) = φᵢ·i!/B, by elimination. A single ρ is ½.
 fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
     let n = places.len();
     if n == 1 {
@@ -262,7 +262,7 @@ impl Solver for UniPcOfNoise {
     }
 }
 
-/// DPM-Solver singlestep in noise space (`dpmsolver`), of order 1 or 2. Its last level must be above 0.
+/// DPM-Solver singlestep in noise space (`dpmsolver`), of order 1 or 2. The last level must be above 0.
 pub struct SinglestepOfNoise {
     config: SchedulerConfig,
     history: History,
@@ -305,19 +305,19 @@ impl Solver for SinglestepOfNoise {
     }
 }
 
-/// DPM2 a with the levels as diffusers forms them, in f32: nearly all of `down` cancels where a step is a long one, so
-/// that the last bit of torch's levels shows.
+/// DPM2 a with the levels as diffusers forms them, in f32. Nearly all of `down` cancels in a long step, so that the
+/// last bit of torch's levels shows.
 pub struct Dpm2AncestralInSingle {
     levels: Vec<f32>,
 }
 
 impl Dpm2AncestralInSingle {
-    /// From torch's levels.
+    /// Creates the solver from torch's levels.
     pub fn new(levels: Vec<f32>) -> Self {
         Self { levels }
     }
 
-    /// (middle, down, up) of a step.
+    /// Returns (middle, down, up) of a step.
     pub fn split(&self, from: f64, to: f64) -> (f64, f64, f64) {
         let nearest = |level: f64| {
             let level = level as f32;

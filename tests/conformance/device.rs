@@ -1,4 +1,4 @@
-//! Where cases are run, and in what: `IMPASTO_DEVICE`, `IMPASTO_KIND`.
+//! The device and the kind that cases are computed with: `IMPASTO_DEVICE`, `IMPASTO_KIND`.
 
 use super::Result;
 use std::sync::OnceLock;
@@ -7,17 +7,17 @@ use tch::{Cuda, Device, Kind, utils};
 static CHOSEN: OnceLock<Device> = OnceLock::new();
 static KIND: OnceLock<Kind> = OnceLock::new();
 
-/// The device that [`choose`] was told; the CPU without.
+/// Returns the device that [`choose`] was given; the default is the CPU.
 pub fn device() -> Device {
     *CHOSEN.get().unwrap_or(&Device::Cpu)
 }
 
-/// The kind that [`choose_kind`] was told; f32 without.
+/// Returns the kind that [`choose_kind`] was given; the default is f32.
 pub fn kind() -> Kind {
     *KIND.get().unwrap_or(&Kind::Float)
 }
 
-/// Computes networks in the kind of that name: `f32`, `bf16`, `f16`.
+/// Sets the kind of networks by name: `f32`, `bf16`, `f16`.
 pub fn choose_kind(name: &str) -> Result<()> {
     let kinds = [("f32", Kind::Float), ("bf16", Kind::BFloat16), ("f16", Kind::Half)];
     let found = kinds.into_iter().find(|(known, _)| *known == name);
@@ -25,7 +25,7 @@ pub fn choose_kind(name: &str) -> Result<()> {
     Ok(_ = KIND.set(kind))
 }
 
-/// Runs cases on the device of that name: `cpu`, `cuda`, `cuda:1`, `mps`.
+/// Sets the device of cases by name: `cpu`, `cuda`, `cuda:1`, `mps`.
 pub fn choose(name: &str) -> Result<()> {
     let device = parse(name)?;
     let there = match device {

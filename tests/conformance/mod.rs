@@ -1,4 +1,4 @@
-//! The kinds of conformance cases and what this crate does with them. `tests/golden/README.md` describes the cases,
+//! The kinds of conformance cases, and how this crate computes them. `tests/golden/README.md` describes the cases,
 //! `tests/golden.rs` runs them.
 
 mod case;
@@ -13,20 +13,21 @@ pub use case::{Case, Result, Stance, Wanted};
 pub use device::{choose, choose_kind, device, kind};
 use tch::Tensor;
 
-/// What a kind computes: outputs by name, `<name>` for the case's `out.<name>`.
+/// Outputs of a kind by name, `<name>` for the case's `out.<name>`.
 pub type Outputs = Vec<(String, Tensor)>;
 
-/// Computes the outputs of a case, or says what of its other files (`expected.json`, a manifest) is not met.
+/// Computes the outputs of a case. The error says which expectation of the case's other files (`expected.json`, a
+/// manifest) is not met.
 pub type Run = fn(&Case) -> Result<Outputs>;
 
-/// Kinds without a network: they stay on the CPU.
+/// Kinds without a network, which stay on the CPU.
 pub const ON_CPU: &[&str] =
     &["tokenize", "torch_rng", "scheduler", "scheduler_math", "scheduler_refused", "clip_preprocess", "real_configs"];
 
 /// Kinds of one network and its outputs, which can be computed in half precision.
 pub const NETWORKS: &[&str] = &["clip_text", "clip_text_sdxl", "clip_vision", "unet", "controlnet", "vae", "taesd"];
 
-/// What is run: the kind, how, and which [`CAPABILITIES`] do not extend to it yet.
+/// All kinds: the name, the function that runs the kind, and the [`CAPABILITIES`] that do not extend to the kind yet.
 pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("tokenize", tokenize::run, &[]),
     ("torch_rng", schedulers::torch_rng, &[]),
@@ -50,7 +51,7 @@ pub const KINDS: &[(&str, Run, &[&str])] = &[
     ("color_force", runs::color_force, &[]),
 ];
 
-/// What may stand in a case's `needs`; a case that needs more is skipped.
+/// Capabilities that a case's `needs` may name. A case that needs more is skipped.
 pub const CAPABILITIES: &[&str] = &[
     "aesthetic_score",
     "attention:bias",
@@ -158,7 +159,7 @@ pub const CAPABILITIES: &[&str] = &[
     "zero_snr",
 ];
 
-/// What a case of `kind` with these `needs` asks for and does not get, by name.
+/// Returns the names of those `needs` of a case of `kind` that are not met.
 pub fn missing(kind: &str, needs: &[String]) -> Vec<String> {
     let Some((.., lacks)) = KINDS.iter().find(|(known, ..)| *known == kind) else {
         return vec![format!("kind {kind}")];

@@ -1,4 +1,5 @@
-//! Networks: kinds `clip_text`, `clip_text_sdxl`, `unet`, `vae`, `single_file` and `real_configs`.
+//! Networks: kinds `clip_text`, `clip_text_sdxl`, `clip_vision`, `clip_preprocess`, `unet`, `controlnet`, `vae`,
+//! `taesd`, `single_file`, `lora`, `textual_inversion` and `real_configs`.
 
 use super::{Case, Outputs, Result, device, kind};
 use impasto::attention::{
@@ -13,7 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// The configuration and weights of a model's folder.
+/// Loads the configuration and the weights of a model's folder.
 fn load(folder: &Path) -> Result<(String, Weights)> {
     let mut files = std::fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
     let file = files.find(|path| path.extension().is_some_and(|extension| extension == "safetensors"));
@@ -22,7 +23,7 @@ fn load(folder: &Path) -> Result<(String, Weights)> {
     Ok((config, Weights::open(&file, kind(), device())?))
 }
 
-/// CLIP text towers.
+/// Computes CLIP text towers.
 pub fn clip_text(case: &Case) -> Result<Outputs> {
     let (config, w) = load(case.model("model")?)?;
     let tower = ClipText::new(&w, &ClipTextConfig::from_json("config.json", &config)?)?;
@@ -41,7 +42,7 @@ pub fn clip_text(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// SDXL's two towers: what a prompt becomes.
+/// Computes SDXL's two text towers, which encode a prompt.
 pub fn clip_text_sdxl(case: &Case) -> Result<Outputs> {
     let states = |role, ids| -> Result<_> {
         let (config, w) = load(case.model(role)?)?;
@@ -57,7 +58,7 @@ pub fn clip_text_sdxl(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// CLIP vision towers.
+/// Computes CLIP vision towers.
 pub fn clip_vision(case: &Case) -> Result<Outputs> {
     let (config, w) = load(case.model("model")?)?;
     let tower = ClipVision::new(&w, &ClipVisionConfig::from_json("config.json", &config)?)?;
@@ -70,7 +71,7 @@ pub fn clip_vision(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// What a vision tower is shown of pictures.
+/// Computes the pixels of pictures that a vision tower sees.
 pub fn clip_preprocess(case: &Case) -> Result<Outputs> {
     #[derive(serde::Deserialize)]
     struct Picture {
@@ -80,7 +81,7 @@ pub fn clip_preprocess(case: &Case) -> Result<Outputs> {
     let processor = case.param::<serde_json::Value>("processor")?.to_string();
     let processor = ClipImageProcessor::from_json("params.processor", &processor)?;
     let pictures = case.param::<Vec<Picture>>("images")?.into_iter();
-    let open = |file| Raster::open_on(case.dir.join(file), Rgb(255, 255, 255)); // as the reference does, whatever it says
+    let open = |file| Raster::open_on(case.dir.join(file), Rgb(255, 255, 255)); // white, as in the reference's code
     pictures.map(|Picture { id, file }| Ok((id, processor.pixels(&open(file)?)?))).collect()
 }
 
@@ -107,7 +108,7 @@ impl CrossAttentionHook for Spy {
     }
 }
 
-/// UNets, read and biased through hooks.
+/// Computes UNets, which hooks read and bias.
 pub fn unet(case: &Case) -> Result<Outputs> {
     let (config, w) = load(case.model("model")?)?;
     let unet = UNet::new(&w, &UnetConfig::from_json("config.json", &config)?)?;
@@ -154,7 +155,7 @@ pub fn unet(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// ControlNets, and the UNet with what they add.
+/// Computes ControlNets, and the UNet with their residuals.
 pub fn controlnet(case: &Case) -> Result<Outputs> {
     #[derive(serde::Deserialize)]
     struct Strength {
@@ -204,7 +205,7 @@ pub fn controlnet(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// Autoencoders.
+/// Computes autoencoders.
 pub fn vae(case: &Case) -> Result<Outputs> {
     let (config, w) = load(case.model("model")?)?;
     let vae = Vae::new(&w, &VaeConfig::from_json("config.json", &config)?)?;
@@ -221,7 +222,7 @@ pub fn vae(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// Tiny autoencoders.
+/// Computes tiny autoencoders.
 pub fn taesd(case: &Case) -> Result<Outputs> {
     let (config, w) = load(case.model("model")?)?;
     let taesd = Taesd::new(&w, &TaesdConfig::from_json("config.json", &config)?)?;
@@ -236,7 +237,8 @@ pub fn taesd(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// What networks make of a case's inputs: `tensors` gives the weights of a part, `models` the configurations.
+/// Computes networks for a case's inputs. `tensors` gives the weights of a part; the case's `models` give the
+/// configurations.
 fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Result<Outputs> {
     let mut outputs = Outputs::new();
     let roles: Vec<&String> = case.models.keys().filter(|role| *role != "tokenizer").collect();
@@ -265,7 +267,7 @@ fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Res
                 outputs.extend(states.text_embeds.map(|embeds| (format!("{name}.text_embeds"), embeds)));
             }
         }
-        // SD 2.x files carry a last layer that is not read, and some towers a projection.
+        // SD 2.x files have a last layer that is not read, and some towers have a projection that is not read.
         let unused = w.report().unused.into_iter().map(|unused| unused.name);
         let unused: Vec<String> =
             unused.filter(|name| !name.contains(".layers.") && !name.starts_with("text_projection")).collect();
@@ -274,7 +276,7 @@ fn outputs(case: &Case, mut tensors: impl FnMut(&str) -> Result<Tensors>) -> Res
     Ok(outputs)
 }
 
-/// A UNet on the inputs of a case.
+/// Computes a UNet for the inputs of a case.
 fn eps(case: &Case, unet: &UNet) -> Result<Tensor> {
     let optional = |name| case.inputs.get(name).map(Tensor::shallow_clone);
     let added = AddedConditions {
@@ -286,7 +288,7 @@ fn eps(case: &Case, unet: &UNet) -> Result<Tensor> {
     Ok(unet.forward(sample, case.input("timestep")?, context, Some(&added), &mut Tap::none())?)
 }
 
-/// A checkpoint in another layout than today's diffusers folders.
+/// Computes a checkpoint in another layout than today's diffusers folders.
 pub fn single_file(case: &Case) -> Result<Outputs> {
     let folder: Option<String> = case.param("directory")?;
     if let Some(folder) = folder {
@@ -301,7 +303,7 @@ pub fn single_file(case: &Case) -> Result<Outputs> {
     })
 }
 
-/// A file in another layout holds the tensors of the folder it was made from, but for their precision.
+/// Checks that a file in another layout holds the tensors of the folder it was made from, apart from their precision.
 fn same_tensors(case: &Case, part: &str, tensors: &Tensors) -> Result<()> {
     let (_, folder, _) = read_folder(case.model(part)?, None)?.ok_or("no weights")?;
     for (name, wanted) in folder.iter().filter(|(name, _)| !name.ends_with("position_ids")) {
@@ -312,7 +314,7 @@ fn same_tensors(case: &Case, part: &str, tensors: &Tensors) -> Result<()> {
     Ok(())
 }
 
-/// Models changed by LoRAs.
+/// Computes models changed by LoRAs.
 pub fn lora(case: &Case) -> Result<Outputs> {
     #[derive(serde::Deserialize)]
     struct Scaled {
@@ -331,7 +333,7 @@ pub fn lora(case: &Case) -> Result<Outputs> {
     outputs(case, |part| Ok(parts.remove(part).ok_or("no such part")?))
 }
 
-/// Words that a text encoder learned.
+/// Computes a text encoder with learned words.
 pub fn textual_inversion(case: &Case) -> Result<Outputs> {
     #[derive(serde::Deserialize)]
     struct Learned {
@@ -364,11 +366,11 @@ pub fn textual_inversion(case: &Case) -> Result<Outputs> {
     ])
 }
 
-/// Is every parameter of a full-size model asked for, in its shape, and no other?
+/// Checks that a full-size model asks for every parameter of the manifest, in its shape, and for no other.
 pub fn real_configs(case: &Case) -> Result<Outputs> {
     let config = String::from_utf8(case.read("config.json")?)?;
     let manifest: Vec<(String, Vec<i64>, String)> = case.json("manifest.json.gz")?;
-    // Without weights the report of what is missing is the list of what was asked for.
+    // The weights are empty, so that the report of missing tensors lists what the network asks for.
     let w = Weights::new("nothing", Tensors::new(), Kind::Float, device());
     let has = |name: &str| manifest.iter().any(|(parameter, ..)| parameter == name);
     let made = if has("controlnet_mid_block.weight") {

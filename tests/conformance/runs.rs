@@ -20,7 +20,7 @@ use serde_json::Value;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// One value or one per prompt.
+/// One value, or one value per prompt.
 #[derive(Clone, Deserialize)]
 #[serde(untagged)]
 enum Several<T> {
@@ -29,7 +29,7 @@ enum Several<T> {
 }
 
 impl<T: Clone> Several<T> {
-    /// The `i`th, or the only one.
+    /// Returns the `i`th value, or the only one.
     fn at(&self, i: usize) -> T {
         match self {
             Self::One(value) => value.clone(),
@@ -38,11 +38,11 @@ impl<T: Clone> Several<T> {
     }
 }
 
-/// diffusers skips the text encoder's last layers for the prompt, but not for the negative one. This crate skips them for
-/// both, as the web UIs do.
+/// A model that skips the text encoder's last layers for the prompt, but not for the negative prompt, as diffusers
+/// does. This crate skips them for both prompts, as the web UIs do.
 struct SkipsForThePrompt<'m, M> {
     model: &'m M,
-    /// The same without skipping.
+    /// The model without skipped layers.
     whole: Model,
     negative: String,
 }
@@ -92,8 +92,8 @@ impl<M: Denoiser + Codec> Codec for SkipsForThePrompt<'_, M> {
     }
 }
 
-/// What SDXL is told of sizes and quality, as diffusers' arguments say it: (height, width), and (top, left). Arguments of the
-/// negative prompt begin with `negative_`.
+/// Returns the sizes and the quality that SDXL is given, from diffusers' arguments: sizes are (height, width), the crop
+/// is (top, left). Arguments of the negative prompt begin with `negative_`.
 fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
     let pair = |name: &str| case.param::<Option<(u32, u32)>>(&format!("{of}{name}"));
     let (original, crop, target) = (pair("original_size")?, pair("crops_coords_top_left")?, pair("target_size")?);
@@ -109,7 +109,7 @@ fn micro(case: &Case, of: &str) -> Result<Option<MicroConditioning>> {
     }))
 }
 
-/// Parts from several folders, and the case's own scheduler, as one diffusers folder.
+/// Assembles parts from several folders, and the case's own scheduler, as one diffusers folder, and loads its model.
 fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     let folder = tempfile::tempdir()?;
     for part in ["unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"] {
@@ -129,13 +129,13 @@ fn assembled(case: &Case) -> Result<(tempfile::TempDir, Model)> {
     Ok((folder, model))
 }
 
-/// A folder's model in f32, where cases are run.
+/// Loads a folder's model in f32, on the device of the cases.
 fn load(folder: &Path, text: TextOptions) -> Result<Model> {
     let options = LoadOptions { device: device(), precision: Kind::Float.into(), text, ..LoadOptions::default() };
     Ok(Model::load_with(&Source::dir(folder), options)?)
 }
 
-/// The sampler and the start that diffusers' parameters describe, for the `i`th prompt.
+/// Returns the sampler that diffusers' parameters describe.
 fn sampler<'g>(case: &Case, model: &Model) -> Result<Sampler<'g>> {
     let steps: usize = case.param("num_inference_steps")?;
     let scale: Option<f64> = case.param("guidance_scale")?;
@@ -165,13 +165,13 @@ fn grid(case: &Case) -> Result<Grid> {
     Ok(Grid::new(case.param::<i64>("height")? / 8, case.param::<i64>("width")? / 8))
 }
 
-/// The ControlNet of a case, if it has one.
+/// Loads the ControlNet of a case; `None` if the case has none.
 fn controlnet(case: &Case, model: &Model) -> Result<Option<ControlNet>> {
     let Ok(folder) = case.model("controlnet") else { return Ok(None) };
     Ok(Some(model.controlnet(&Source::dir(folder))?))
 }
 
-/// The model with the ControlNet that a case has, if it has one.
+/// Returns the model with the ControlNet of a case, or without control if the case has none.
 fn controlled<'m>(case: &'m Case, model: &'m Model, net: Option<&'m ControlNet>) -> Result<Controlled<'m>> {
     let Some(net) = net else { return Ok(Controlled::new(model, &[])?) };
     let share = |name, usual| Ok::<_, Box<dyn std::error::Error>>(case.param::<Option<f64>>(name)?.unwrap_or(usual));
@@ -185,8 +185,8 @@ fn controlled<'m>(case: &'m Case, model: &'m Model, net: Option<&'m ControlNet>)
     })
 }
 
-/// Text to image, image to image and inpainting. diffusers stacks several prompts in one batch; here each is a run of its own, which must come out the
-/// same.
+/// Computes text to image, image to image and inpainting. diffusers stacks several prompts in one batch. Here each
+/// prompt is a run of its own, which must give the same result.
 pub fn pipeline(case: &Case) -> Result<Outputs> {
     let (folder, model) = assembled(case)?;
     let net = controlnet(case, &model)?;
@@ -202,7 +202,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     let images = case.param::<Option<usize>>("num_images_per_prompt")?.unwrap_or(1);
     let count = if let Several::Each(prompts) = &prompts { prompts.len() } else { 1 };
     let class: String = case.param("pipeline")?;
-    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task)); // else it is a ControlNet's
+    let starts = ["Img2Img", "Inpaint"].iter().any(|task| class.contains(task)); // other images are a ControlNet's
     let image = case.inputs.get("image").filter(|_| starts);
     let (picture, mask) = (image.map(|image| image * 2.0 - 1.0), case.inputs.get("mask_image"));
     let (mut latents, mut pictures, mut steps) = (Vec::new(), Vec::new(), Vec::new());
@@ -268,7 +268,7 @@ pub fn pipeline(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// The latents of calls within a step, each of which is a step of diffusers.
+/// The latents of calls within a step; diffusers counts each call as a step.
 #[derive(Default)]
 struct Inner(Vec<(Step, Tensor)>);
 
@@ -282,7 +282,7 @@ impl Guidance for Inner {
     }
 }
 
-/// The latent after a step, as diffusers' scheduler holds it: its k classes in sigma space, the others
+/// Returns the latent after a step, as diffusers' scheduler holds it: in sigma space for its k classes, otherwise
 /// variance-preserving.
 fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     let class: String = serde_json::from_value(case.params["scheduler"]["class"].clone())?;
@@ -293,7 +293,7 @@ fn observed(case: &Case, latent: &Tensor, level: f64) -> Result<Tensor> {
     })
 }
 
-/// The package's DAAM on a run without decoding.
+/// Computes the package's DAAM on a run without decoding.
 pub fn daam(case: &Case) -> Result<Outputs> {
     let (_folder, model) = assembled(case)?;
     let (prompt, seed): (String, u64) = (case.param("prompt")?, case.param("seed")?);
@@ -345,11 +345,11 @@ struct Force {
     rgb: [u8; 3],
     color_var: f64,
     cutoff: f64,
-    /// The word put before the phrase in the extra branch.
+    /// Word before the phrase in the extra branch.
     differential: Option<String>,
 }
 
-/// Color forcing on the trained tiny model.
+/// Computes color forcing on the trained tiny model.
 pub fn color_force(case: &Case) -> Result<Outputs> {
     let model = load(case.model("model")?, TextOptions::default())?;
     let (prompt, negative): (String, String) = (case.param("prompt")?, case.param("negative")?);
@@ -402,7 +402,7 @@ pub fn color_force(case: &Case) -> Result<Outputs> {
     Ok(outputs)
 }
 
-/// The levels of a schedule, the last one included.
+/// Returns the levels of a schedule, including the last one.
 fn sigmas(schedule: &Schedule) -> Tensor {
     let mut levels: Vec<f32> = schedule.steps().map(|step| step.from as f32).collect();
     levels.extend(schedule.steps().last().map(|step| step.to as f32));

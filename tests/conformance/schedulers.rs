@@ -28,7 +28,7 @@ fn shape(value: &Value) -> Vec<i64> {
     value.as_array().unwrap().iter().map(|side| side.as_i64().unwrap()).collect()
 }
 
-/// torch's CPU generator.
+/// Computes the numbers of torch's CPU generator.
 pub fn torch_rng(case: &Case) -> Result<Outputs> {
     let mut out = Outputs::new();
     for stream in case.params["streams"].as_array().unwrap() {
@@ -56,8 +56,8 @@ fn config(run: &Value) -> SchedulerConfig {
     SchedulerConfig::from_json(&config.to_string()).unwrap()
 }
 
-/// The crate's solver, or the one that does what diffusers does and the crate does not. `skipped`: levels of the
-/// schedule before the first of the run.
+/// Returns the crate's solver, or a solver that does what diffusers does and the crate does not. `skipped` has the
+/// levels of the schedule before the first level of the run.
 fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto::Result<Box<dyn Solver>> {
     let (class, algorithm) = (config.class_name.as_str(), config.algorithm_type.as_deref());
     Ok(match (class, run["eta"].as_f64(), algorithm) {
@@ -73,7 +73,8 @@ fn solver_of(run: &Value, config: &SchedulerConfig, skipped: &[f64]) -> impasto:
     })
 }
 
-/// How often diffusers' tables have an entry: second-order classes twice but for the first, PNDM the second twice.
+/// Returns how often diffusers' tables repeat an entry: second-order classes double all entries but the first, PNDM
+/// doubles the second.
 fn times(class: &str, index: usize) -> usize {
     match index {
         0 => 1,
@@ -83,7 +84,7 @@ fn times(class: &str, index: usize) -> usize {
     }
 }
 
-/// Timesteps as diffusers lists them, one per call of the model.
+/// Returns the timesteps as diffusers lists them, one per call of the model.
 fn timesteps(class: &str, schedule: &Schedule, table: &TrainingSchedule, torch: &Dpm2AncestralInSingle) -> Vec<f64> {
     let steps: Vec<Step> = schedule.steps().collect();
     let mut all = Vec::new();
@@ -99,8 +100,8 @@ fn timesteps(class: &str, schedule: &Schedule, table: &TrainingSchedule, torch: 
     all
 }
 
-/// The steps of PNDM started inside its schedule, whose list has the second entry twice and is cut by index: the first
-/// step goes to the next level, the second begins one further.
+/// Returns the steps of PNDM started inside its schedule. PNDM's list has the second entry twice and is cut by index.
+/// The first step therefore goes to the next level, and the second step begins one level further.
 fn pndm_inside(whole: &Schedule, count: usize) -> Vec<Step> {
     let steps: Vec<Step> = whole.steps().collect();
     let list: Vec<usize> = [0, 1].into_iter().chain(1..steps.len()).skip(steps.len() - count).collect();
@@ -108,7 +109,7 @@ fn pndm_inside(whole: &Schedule, count: usize) -> Vec<Step> {
         return steps;
     }
     let kept: Vec<Step> = list.iter().take(1).chain(&list[2..]).map(|&i| steps[i]).collect();
-    // a run of one step has two calls too
+    // A run of one step also has two calls.
     let (count, second) = (list.len(), steps[list[1]].from);
     let numbered = kept.into_iter().enumerate().map(|(index, mut step)| {
         (step.index, step.count) = (index, count);
@@ -120,16 +121,16 @@ fn pndm_inside(whole: &Schedule, count: usize) -> Vec<Step> {
     numbered.collect()
 }
 
-/// Does a class keep latents in variance-preserving form?
+/// Returns true if a class keeps latents in variance-preserving form.
 pub fn preserves_variance(class: &str) -> bool {
     !["Euler", "Heun", "LMS", "KDPM2"].iter().any(|start| class.starts_with(start))
 }
 
-/// The fixtures' model: sin(0.7·x·c_in + t/1000), whatever is predicted.
+/// The model of the fixtures: sin(0.7·x·c_in + t/1000), for every prediction type.
 struct Sine<'a> {
     schedule: &'a Schedule,
     prediction: Prediction,
-    /// Latents it was asked about, with their levels.
+    /// Latents that the model was called with, and their levels.
     seen: Vec<(f64, Tensor)>,
 }
 
@@ -202,7 +203,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
         Some(_) if class.starts_with("PNDM") => pndm_inside(&whole, schedule.steps().len()),
         _ => schedule.steps().collect(),
     };
-    // the first level may be one that the run skips
+    // The run may skip the first level.
     x = match (run["strength"].is_number(), steps.first()) {
         (true, Some(first)) => case.input("original")? + case.input("sample")? * first.from,
         _ => x,
@@ -218,14 +219,14 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     for step in steps {
         x = rescale_level(&x, reached, step.from)?;
         let transition = solver.step(&step, &x, &mut eval)?;
-        // Some classes also draw where the noise has no effect.
+        // Some classes also draw noise where the noise has no effect.
         let idle = match class {
             "EulerAncestralDiscreteScheduler" => true,
             "DDPMScheduler" => step.timestep > 0.0,
             "DDIMScheduler" => run["eta"].as_f64().is_some_and(|eta| eta > 0.0),
             _ => config.algorithm_type.as_ref().is_some_and(|algorithm| algorithm.starts_with("sde")),
         };
-        // Each call of the model is a step of diffusers.
+        // diffusers counts each call of the model as a step.
         for (sigma, inner) in eval.seen.drain(..).skip(1) {
             latents.push(inner * coordinates(sigma));
             draws.push(0);
@@ -241,7 +242,7 @@ fn scheduler_run(case: &Case, run: &Value) -> Result<Outputs> {
     Ok(out)
 }
 
-/// Every run of a scheduler class.
+/// Computes every run of a scheduler class.
 pub fn scheduler(case: &Case) -> Result<Outputs> {
     let mut out = Outputs::new();
     for run in runs(case) {
@@ -250,7 +251,7 @@ pub fn scheduler(case: &Case) -> Result<Outputs> {
     Ok(out)
 }
 
-/// Tables, and noising by them.
+/// Computes tables, and latents noised by them.
 pub fn scheduler_math(case: &Case) -> Result<Outputs> {
     let mut out = Outputs::new();
     for run in runs(case) {
@@ -262,7 +263,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
         let timesteps: Vec<f64> = match run["at"].as_array() {
             None => run["timesteps"].as_array().unwrap().iter().map(|t| t.as_f64().unwrap()).collect(),
             Some(at) => {
-                // not `config.schedule`, which minds that some of these predict noise where there is nothing else
+                // `config.schedule` refuses some of these, which predict noise from a sample of noise alone
                 let steps = run["num_inference_steps"].as_u64().unwrap() as usize;
                 let (spacing, options) = (config.spacing().unwrap(), config.spacing_options().unwrap());
                 let schedule = Schedule::with_options(&table, steps, spacing, &options).unwrap();
@@ -280,7 +281,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
         let noisy = original + &sigmas * noise;
         add("noisy", if preserves_variance(class) { noisy / &total } else { noisy });
         if case.wanted.contains_key(&format!("{id}.velocity")) {
-            // diffusers' Euler classes take the place in the schedule for the timestep
+            // diffusers' Euler classes take the place in the schedule for the timestep.
             let sigmas = match run["at"].as_array() {
                 Some(at) => at.iter().map(|i| table.sigma_of(i.as_f64().unwrap())).collect(),
                 None => timesteps.iter().map(|&t| table.sigma_of(t)).collect::<Vec<_>>(),
@@ -292,7 +293,7 @@ pub fn scheduler_math(case: &Case) -> Result<Outputs> {
     Ok(out)
 }
 
-/// What is not supported is refused by name; classes that do not exist here yet may be refused as such.
+/// Checks that unsupported settings are refused by name. Classes that do not exist here yet may be refused as such.
 pub fn scheduler_refused(case: &Case) -> Result<Outputs> {
     for run in runs(case) {
         let config = config(run);

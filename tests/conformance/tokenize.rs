@@ -44,7 +44,7 @@ pub fn run(case: &Case) -> Result<Outputs> {
     Ok(vec![("padded_ids".into(), Tensor::f_stack(&rows, 0)?)])
 }
 
-/// The tokenizer of a folder, its special tokens from a folder that may be another.
+/// Opens the tokenizer of a folder. Its special tokens come from `special`, which may be another folder.
 pub fn open(folder: &Path, special: &Path) -> Result<Tokenizer> {
     let optional = |name: &str| Some(special.join(name)).filter(|path| path.exists()).map(|path| case::read(&path));
     let map = optional("special_tokens_map.json").transpose()?;
@@ -53,7 +53,7 @@ pub fn open(folder: &Path, special: &Path) -> Result<Tokenizer> {
     Ok(Tokenizer::from_vocab(&vocab, &merges, map.as_deref(), config.as_deref())?)
 }
 
-/// A prompt keeps the same places in bytes: the text it says is cut off starts where token 76 does.
+/// Checks that a prompt keeps the same places in bytes: the text that the prompt reports as cut off starts at token 76.
 fn covers_the_same_letters(tokenizer: &Tokenizer, text: &str, tokens: &Tokens) -> Result<()> {
     let cut = (tokens.ids.len() > 77).then(|| text.chars().skip(tokens.offsets[76].start).collect::<String>());
     match tokenizer.prompt(text)?.cut() == cut.as_deref() {

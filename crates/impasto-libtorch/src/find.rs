@@ -1,21 +1,23 @@
-//! The search for libtorch. This crate's build script uses it, which runs first, and those of crates that link programs.
+//! The search for libtorch. This crate's build script searches first; the build scripts of crates that link programs
+//! search again.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The version that tch 0.24 is made for.
+/// The libtorch version that tch 0.24 is made for.
 const VERSION: &str = "2.11.0";
 
-/// An environment variable, whose change runs a build script again.
+/// Returns an environment variable. Cargo runs the build script again when the variable changes.
 pub(crate) fn variable(name: &str) -> Option<String> {
     println!("cargo:rerun-if-env-changed={name}");
     std::env::var(name).ok()
 }
 
-/// The folder of libtorch's libraries; `None` if torch-sys will download them. `variable` is the environment.
+/// Returns the folder of libtorch's libraries, or `None` if torch-sys will download them. `variable` reads an
+/// environment variable.
 ///
 /// # Errors
-/// What is wrong, in a sentence; [`ways`] says what to do.
+/// A sentence that says what is wrong; [`ways`] says what to do.
 pub(crate) fn libraries(variable: impl Fn(&str) -> Option<String>) -> Result<Option<PathBuf>, String> {
     let bypass = variable("LIBTORCH_BYPASS_VERSION_CHECK").is_some();
     if variable("LIBTORCH_USE_PYTORCH").is_some() {
@@ -45,7 +47,8 @@ pub(crate) fn libraries(variable: impl Fn(&str) -> Option<String>) -> Result<Opt
     Err(format!("libtorch {VERSION}, which impasto computes with, was not found"))
 }
 
-/// The libraries of the torch that the active Python has. It is looked up without importing it, which takes seconds.
+/// Returns the library folder of the torch that the active Python has. The lookup does not import torch, which takes
+/// seconds.
 fn pytorch(in_virtual_environment: bool, bypass: bool) -> Result<PathBuf, String> {
     let python = match (cfg!(windows), in_virtual_environment) {
         (true, _) => "python.exe",
@@ -73,7 +76,7 @@ fn check_version(version: &str, what: &str, bypass: bool) -> Result<(), String> 
     Err(format!("{what} is version {version}; tch 0.24 needs {VERSION}"))
 }
 
-/// The ways to get libtorch.
+/// Lists the ways to get libtorch.
 #[cfg_attr(not(test), allow(dead_code, reason = "of the two that read this file, the build script alone prints it"))]
 pub(crate) fn ways() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("libtorch.py");
@@ -97,7 +100,7 @@ mod tests {
         move |name| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
     }
 
-    /// A folder that looks like a libtorch of this version.
+    /// Makes a folder that looks like a libtorch of this version.
     fn folder(name: &str, version: &str) -> PathBuf {
         let folder = std::env::temp_dir().join(format!("impasto-libtorch-{}-{name}", std::process::id()));
         fs::create_dir_all(folder.join("lib")).unwrap();
@@ -124,7 +127,7 @@ mod tests {
     #[test]
     #[cfg(not(feature = "download-libtorch"))]
     fn missing_libtorch_is_named_with_every_way_to_get_it() {
-        // Another system than Linux, as this one may have a libtorch of its own.
+        // macOS, because a Linux machine may have a libtorch of its own.
         let missing = libraries(of(&[("CARGO_CFG_TARGET_OS", "macos")])).unwrap_err();
         assert!(missing.contains("libtorch 2.11.0, which impasto computes with, was not found"), "{missing}");
         let ways = ways();

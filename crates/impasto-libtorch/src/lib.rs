@@ -1,15 +1,21 @@
 //! Finds the libtorch that [impasto](https://docs.rs/impasto) computes with.
 //!
-//! Its build script looks where torch-sys looks, in the same order, and ends the build with the ways to get libtorch where there is
-//! none. [`link`] is for the build scripts of crates with programs, tests or examples, which find libtorch when they run by it.
+//! Its build script looks where torch-sys looks, in the same order. If libtorch is missing, the script ends the build
+//! and prints the ways to get libtorch. The build scripts of crates with programs, tests or examples call [`link`], so
+//! that these find libtorch when they run.
 
 mod find;
 
-/// Lets the programs, tests and examples of the crate whose build script calls this find libtorch when they run: prints cargo's
-/// directives for a search path in what is linked. Prints nothing where libtorch is not known, as torch-sys downloads it, and on
-/// Windows, whose programs have no such path.
+/// Lets the programs, tests and examples of the crate whose build script calls this function find libtorch when they
+/// run.
 ///
-/// It is called in `main` of a `build.rs`, with `impasto-libtorch` among the build-dependencies:
+/// Prints cargo's directives that add the library folder to the search path of the linked files. Prints nothing in two
+/// cases:
+///
+/// * The folder is unknown because torch-sys downloads libtorch.
+/// * The target is Windows, whose programs have no such path.
+///
+/// Call this function in `main` of a `build.rs`, with `impasto-libtorch` among the build-dependencies:
 ///
 /// ```no_run
 /// impasto_libtorch::link();

@@ -1,5 +1,5 @@
-//! A run to look at and to repeat: the picture with its recipe, a page and a contact sheet; then the same picture again, made
-//! from its own file.
+//! Saves a run as a picture with its recipe, a page and a contact sheet, then makes the same picture again from its own
+//! file.
 
 use impasto::pipeline::{Pipeline, Request};
 use impasto::saliency::Daam;

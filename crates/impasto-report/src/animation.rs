@@ -1,12 +1,14 @@
-//! Pictures that follow each other in one file.
+//! Animations: several pictures in one file.
 
 use crate::write_whole;
 use impasto::{Error, Raster, Result};
 use std::path::Path;
 use std::time::Duration;
 
-/// Writes pictures of one size as an animated PNG, which browsers play and other programs show the first picture of. Each stays for
-/// `duration`, up to a minute; the last one four times as long, then it begins again. The file is there complete or not at all.
+/// Writes pictures of one size as an animated PNG. Browsers play the animation; other programs show its first picture.
+///
+/// Each picture stays for `duration`, at most a minute. The last picture stays four times as long, at most 65.5 s; then
+/// the animation begins again. The file is written completely or not at all.
 ///
 /// ```
 /// use impasto::{Raster, Rgb};
@@ -19,7 +21,8 @@ use std::time::Duration;
 /// ```
 ///
 /// # Errors
-/// [`Error::Parameter`] for no picture, pictures of different sizes, or a longer duration; [`Error::Io`].
+/// [`Error::Parameter`] for no picture, for pictures of different sizes, or for a duration over a minute;
+/// [`Error::Io`].
 pub fn animation(pictures: &[Raster], duration: Duration, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let Some(first) = pictures.first() else {

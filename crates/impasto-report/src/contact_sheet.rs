@@ -1,4 +1,4 @@
-//! One picture of a run with everything about it on one sheet.
+//! Contact sheets of a run: one picture with its colors, masks, curves and times.
 
 use crate::frames::frames;
 use crate::lettering::Lettering;
@@ -10,13 +10,13 @@ use impasto::raster::{Filter, Raster};
 use impasto::{Result, Rgb, Size};
 use std::time::Duration;
 
-/// Pixels of a cell's longer side, at most.
+/// Maximum pixels of a cell's longer side.
 const SIDE: u32 = 256;
-/// Cells side by side.
+/// Number of cells in a row.
 const COLUMNS: usize = 5;
-/// Pictures of a guidance, at most: the first, the last, and some between them.
+/// Maximum number of pictures of a guidance method: the first, the last, and some between them.
 const MOST: usize = 10;
-/// The sheet's own paper.
+/// Color of the sheet around the cells.
 const BLANK: Rgb = Rgb(255, 255, 255);
 const PAPER: Rgb = Rgb(244, 242, 236);
 const INK: Rgb = Rgb(180, 85, 45);
@@ -24,14 +24,15 @@ const AXIS: Rgb = Rgb(120, 116, 108);
 /// Pixels between the parts of a plot.
 const GAP: u32 = 4;
 
-/// One picture of a run with its colors, masks and curves on a sheet.
+/// Draws one picture of a run with its colors, masks and curves on a sheet.
 ///
 /// # Errors
-/// [`Error::Parameter`](impasto::Error::Parameter) if there are not as many pictures; as [`page`](crate::page()).
+/// [`Error::Parameter`](impasto::Error::Parameter) if the run has no picture `index`; the errors of
+/// [`page`](crate::page()).
 pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     let picture = output.image(index)?;
     let longer = picture.width().max(picture.height()).max(1);
-    // Small pictures by whole pixels, large ones down to the cell.
+    // Small pictures grow by a whole factor; large pictures shrink to the cell.
     let side = |pixels: u32| match SIDE / longer {
         0 => (pixels * SIDE / longer).max(1),
         times => (pixels * times).max(1),
@@ -42,7 +43,7 @@ pub fn contact_sheet(output: &Output, index: usize) -> Result<Raster> {
     cells.push(times(output, size)?);
     for report in &output.reports {
         let more = pieces(report, index, picture, size)?;
-        // A guidance that does not fit into what is left of the row begins another.
+        // A guidance method whose cells do not fit into the rest of the row begins a new row.
         let left = (COLUMNS - cells.len() % COLUMNS) % COLUMNS;
         if more.len() > left {
             cells.extend((0..left).map(|_| (String::new(), Raster::flat(BLANK, size))));
@@ -58,7 +59,7 @@ fn caption(output: &Output, index: usize) -> String {
     format!("{}{seed}, {} steps", output.recipe().config.prompt, output.recipe().config.steps)
 }
 
-/// Where the time went, and a curve of the steps.
+/// Returns the times of the run: a caption with the time of each part, and a curve over the steps.
 fn times(output: &Output, size: Size) -> Result<(String, Raster)> {
     let timing = &output.timing;
     let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
@@ -74,7 +75,7 @@ fn times(output: &Output, size: Size) -> Result<(String, Raster)> {
     Ok((caption, plot(&Curve::new("seconds", steps), size)?))
 }
 
-/// What a guidance shows of image `index`.
+/// Returns the cells of a guidance method's report for image `index`.
 fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result<Vec<(String, Raster)>> {
     let mut cells = Vec::new();
     let mine = |image: Option<usize>| image.is_none_or(|image| image == index);
@@ -93,7 +94,7 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result
     let frames = frames(report, mine)?;
     let count = frames.len().min(MOST);
     for at in 0..count {
-        // Evenly from the first to the last.
+        // Frames are chosen evenly from the first to the last.
         let place = if count > 1 { at * (frames.len() - 1) / (count - 1) } else { 0 };
         let Some(frame) = frames.get(place) else { continue };
         let shown = frame.picture.over(picture)?;
@@ -103,7 +104,7 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result
     Ok(cells)
 }
 
-/// Colors side by side.
+/// Draws colors side by side.
 fn stripes(colors: &[Rgb], size: Size) -> Raster {
     let mut cell = Raster::flat(PAPER, size);
     let edge = |index: usize| (u64::from(size.width) * index as u64 / colors.len() as u64) as u32;
@@ -113,8 +114,7 @@ fn stripes(colors: &[Rgb], size: Size) -> Raster {
     cell
 }
 
-/// A curve over its own steps, with both axes labelled. The vertical axis goes from 0, or the least value below it, to the
-/// greatest value.
+/// Draws a curve over its own steps, with both axes labelled. The vertical axis covers 0 and all values.
 fn plot(curve: &Curve, size: Size) -> Result<Raster> {
     let mut cell = Raster::flat(PAPER, size);
     let lettering = Lettering::new()?;
@@ -139,13 +139,13 @@ fn plot(curve: &Curve, size: Size) -> Result<Raster> {
     let ends = points.len().saturating_sub(1).max(1) as f64;
     let mut before = None;
     for x in left + 1..right {
-        // Between the two points around this column.
+        // The value is interpolated between the two points around this column.
         let at = ends * f64::from(x - left) / f64::from((right - left - 1).max(1));
         let (one, other) = (points.get(at.floor() as usize), points.get(at.ceil() as usize));
         let Some(((_, one), (_, other))) = one.zip(other) else { continue };
         let value = one + (other - one) * at.fract();
         let y = f64::from(bottom) - f64::from(bottom - top) * (value - low) / (high - low);
-        // From the column before, so that steep lines are whole.
+        // The bar begins at the previous column's height, so that steep lines have no gaps.
         let y = y as u32;
         let (upper, lower) = (y.min(before.unwrap_or(y)), y.max(before.unwrap_or(y)) + 2);
         (upper..=lower.min(bottom)).for_each(|y| cell.set(x, y, INK));

@@ -1,18 +1,18 @@
-//! The pictures of a report as they are shown: equal ones that follow each other once.
+//! The pictures of a report as they are shown: equal neighbors become one frame.
 
 use impasto::guidance::{Picture, Report};
 use impasto::{Raster, Result};
 
-/// A picture, and the last step at which it was the same.
+/// A picture and the last step at which it was unchanged.
 pub struct Frame<'a> {
     pub picture: &'a Picture,
-    /// As [`Picture::raster`] draws it.
+    /// The picture as [`Picture::raster`] draws it.
     pub raster: Raster,
     last: Option<usize>,
 }
 
 impl Frame<'_> {
-    /// With its steps, counted from 1.
+    /// Returns the caption with the frame's steps, counted from 1.
     pub fn caption(&self) -> String {
         let caption = &self.picture.caption;
         match (self.picture.step, self.last) {
@@ -23,7 +23,7 @@ impl Frame<'_> {
     }
 }
 
-/// The pictures that `wanted` takes by their image.
+/// Returns the pictures whose image `wanted` accepts; equal neighbors become one frame.
 pub fn frames(report: &Report, wanted: impl Fn(Option<usize>) -> bool) -> Result<Vec<Frame<'_>>> {
     let mut frames: Vec<Frame<'_>> = Vec::new();
     for picture in report.pictures.iter().filter(|picture| wanted(picture.image)) {

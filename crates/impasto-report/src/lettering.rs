@@ -6,7 +6,7 @@ use impasto::{Error, Raster, Result, Rgb};
 /// Height of the letters in pixels, from the highest ascender to the lowest descender.
 const HEIGHT: f32 = 15.0;
 
-/// The font of captions. It has the letters of Latin, Greek and Cyrillic.
+/// The font of captions, with the letters of Latin, Greek and Cyrillic.
 pub(crate) struct Lettering {
     font: FontRef<'static>,
 }
@@ -21,7 +21,8 @@ impl Lettering {
         Ok(Self { font })
     }
 
-    /// Breaks a caption into lines of at most `width` pixels: between words, and inside words that are wider than a line.
+    /// Breaks a caption into lines of at most `width` pixels. Lines break between words, and inside words that are
+    /// wider than a line.
     pub(crate) fn lines(&self, caption: &str, width: u32) -> Vec<String> {
         let (mut lines, mut line) = (Vec::new(), String::new());
         for word in caption.split_whitespace() {
@@ -43,7 +44,8 @@ impl Lettering {
         lines
     }
 
-    /// Draws a line in black with its upper left corner at (`x`, `y`); letters that the font lacks become question marks.
+    /// Draws a line of text in black with its upper left corner at (`x`, `y`). Letters that the font lacks become
+    /// question marks.
     pub(crate) fn draw(&self, line: &str, onto: &mut Raster, x: u32, y: u32) {
         let font = self.font.as_scaled(PxScale::from(HEIGHT));
         let (mut left, baseline) = (x as f32, y as f32 + font.ascent());
@@ -62,7 +64,7 @@ impl Lettering {
         }
     }
 
-    /// Pixels that a line is wide.
+    /// Returns the width of a line of text in pixels.
     pub(crate) fn width(&self, line: &str) -> u32 {
         let font = self.font.as_scaled(PxScale::from(HEIGHT));
         line.chars().map(|letter| font.h_advance(self.glyph(letter))).sum::<f32>().ceil() as u32

@@ -1,6 +1,7 @@
-//! Runs of [`impasto`] to look at: a page of HTML, contact sheets, and animations.
+//! Reports on runs of [`impasto`]: an HTML page, contact sheets, and animations.
 //!
-//! Both show what guidance methods report ([`impasto::guidance::Report`]) and know none of the methods.
+//! The page and the contact sheets show what guidance methods report ([`impasto::guidance::Report`]). They depend on no
+//! particular method.
 //!
 //! ```
 //! # fn main() -> impasto::Result<()> {
@@ -37,15 +38,15 @@ use impasto::{Error, Result};
 use std::io::Write;
 use std::path::Path;
 
-/// Writes the [`page`] of a run into a file, which is there complete or not at all.
+/// Writes the [`page`] of a run to a file. The file is written completely or not at all.
 ///
 /// # Errors
-/// As [`page`]; [`Error::Io`].
+/// The errors of [`page`]; [`Error::Io`].
 pub fn save(output: &Output, path: impl AsRef<Path>) -> Result<()> {
     write_whole(page(output)?.as_bytes(), path.as_ref())
 }
 
-/// Writes a file that is there complete or not at all.
+/// Writes a file completely or not at all.
 fn write_whole(bytes: &[u8], path: &Path) -> Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let written = || -> std::io::Result<()> {
@@ -58,7 +59,7 @@ fn write_whole(bytes: &[u8], path: &Path) -> Result<()> {
     written().map_err(|source| Error::Io { path: path.to_owned(), source })
 }
 
-/// The README's code is compiled.
+/// Compiles the code of the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

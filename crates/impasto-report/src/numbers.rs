@@ -1,9 +1,9 @@
-//! Numbers for people.
+//! Numbers and times as readable text.
 
 use impasto::guidance::Curve;
 use std::time::Duration;
 
-/// A time for people.
+/// Formats a time for reading, such as `1.3 s` or `2 min 0 s`.
 pub fn lasted(time: Duration) -> String {
     match time.as_secs_f64() {
         long if long.round() >= 60.0 => format!("{} min {} s", long.round() as u64 / 60, long.round() as u64 % 60),
@@ -13,7 +13,8 @@ pub fn lasted(time: Duration) -> String {
     }
 }
 
-/// From the least to the greatest value, in words.
+/// Formats the least and the greatest value, such as `1 to 2`. Nearly equal values give one number; no finite value
+/// gives an empty text.
 pub fn range(curves: &[&Curve]) -> String {
     let values =
         curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value).filter(|value| value.is_finite());
@@ -25,7 +26,7 @@ pub fn range(curves: &[&Curve]) -> String {
     }
 }
 
-/// Ends of a vertical axis: 0 or the least value, and the greatest value. They always differ.
+/// Returns the ends of a vertical axis that covers 0 and all values. The ends always differ.
 pub fn ends(curves: &[&Curve]) -> (f64, f64) {
     let values =
         curves.iter().flat_map(|curve| &curve.points).map(|(_, value)| *value).filter(|value| value.is_finite());
@@ -33,7 +34,7 @@ pub fn ends(curves: &[&Curve]) -> (f64, f64) {
     (low, if high > low { high } else { low + 1.0 })
 }
 
-/// A number of about three digits.
+/// Formats a number with about three digits.
 pub fn short(value: f64) -> String {
     let digits = match value.abs() {
         large if large >= 100.0 => 0,

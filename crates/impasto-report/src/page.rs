@@ -1,4 +1,4 @@
-//! A run as a page of HTML. It shows what methods report and knows none of them.
+//! A run as a page of HTML. The page shows what guidance methods report and depends on no particular method.
 
 use crate::frames::{Frame, frames};
 use crate::numbers::lasted;
@@ -10,16 +10,19 @@ use impasto::{Error, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use std::time::Duration;
 
-/// Pixels that pictures have at least, either way: smaller ones are magnified by the page, their pixels as squares.
+/// Minimum width and height in pixels of sharp pictures. The page magnifies smaller pictures and shows their pixels as
+/// squares.
 const SHARP: u32 = 256;
-/// Colors of the ribbon over the page, made of the picture.
+/// Number of colors in the ribbon over the page. The colors come from the picture.
 const RIBBON: u32 = 32;
 
-/// The run as a page, in one piece of HTML: pictures, what was asked and painted, masks, curves, times and the recipe, of
-/// whatever methods report. It loads nothing, and programs find everything but pixels as JSON in the element `run`.
+/// Renders the run as a page, in one piece of HTML.
+///
+/// The page shows pictures, times, the recipe, and everything that guidance methods report: asked and painted colors,
+/// masks, curves. The page loads no other file. Programs find everything but pixels as JSON in the element `run`.
 ///
 /// # Errors
-/// What [`Picture::raster`](impasto::guidance::Picture::raster) says of a guidance's pictures.
+/// The errors of [`Picture::raster`](impasto::guidance::Picture::raster) for a guidance method's pictures.
 pub fn page(output: &Output) -> Result<String> {
     let urls: Vec<String> = output.images.iter().map(Raster::data_url).collect::<Result<_>>()?;
     let pictures: String = urls.iter().enumerate().map(|(i, url)| format!("--picture-{i}: url({url});\n")).collect();
@@ -48,7 +51,7 @@ pub fn page(output: &Output) -> Result<String> {
     Ok(page.into_string())
 }
 
-/// The picture's colors from left to right.
+/// Renders the first picture's colors from left to right.
 fn ribbon(output: &Output) -> Result<Markup> {
     let Some(picture) = output.images.first() else { return Ok(Markup::default()) };
     let row = picture.resize((RIBBON, 1), Filter::Box)?;
@@ -59,7 +62,7 @@ fn ribbon(output: &Output) -> Result<Markup> {
     })
 }
 
-/// Pictures, and what was asked for.
+/// Renders the pictures and the request.
 fn hero(output: &Output, urls: &[String]) -> Markup {
     let recipe = output.recipe();
     let several = urls.len() > 1;
@@ -88,9 +91,9 @@ fn hero(output: &Output, urls: &[String]) -> Markup {
     }
 }
 
-/// Draws what one method reports.
+/// Renders the report of one method.
 fn report(report: &Report, output: &Output) -> Result<Markup> {
-    // The curves of all images under one label are one plot.
+    // Curves of all images that share a label share one plot.
     let mut plots: Vec<(&str, Vec<&Curve>)> = Vec::new();
     for curve in &report.curves {
         match plots.iter_mut().find(|(label, _)| *label == curve.label) {
@@ -177,7 +180,7 @@ fn strip(strip: &Strip, output: &Output) -> Markup {
     }
 }
 
-/// A picture of a report; a map lies over the picture that it is a map of.
+/// Renders a picture of a report. A map lies over the image that it describes.
 fn drawn(frame: &Frame<'_>, output: &Output) -> Result<Markup> {
     let Frame { picture, raster, .. } = frame;
     let below = picture.image.unwrap_or_default();
@@ -228,7 +231,7 @@ fn notes(output: &Output) -> Markup {
     }
 }
 
-/// Tells how the run is made again, for people and for programs.
+/// Renders the data that repeats the run, for people and for programs.
 fn again(output: &Output) -> Result<Markup> {
     let recipe = output.recipe();
     let pretty = serde_json::to_string_pretty(recipe).map_err(|error| malformed(&error))?;
@@ -254,7 +257,7 @@ fn again(output: &Output) -> Result<Markup> {
     })
 }
 
-/// Which image of the batch, if there are several.
+/// Returns the name of an image; empty if the batch has one image or if `image` is `None`.
 fn named(image: Option<usize>, output: &Output) -> String {
     let image = image.filter(|_| output.images.len() > 1);
     image.map_or_else(String::new, |image| format!("image {image}"))

@@ -5,7 +5,7 @@ use impasto::guidance::Curve;
 use maud::{Markup, html};
 use std::time::Duration;
 
-/// Width and height in the page's units; the page stretches them.
+/// Width and height of a plot in SVG units; the page stretches plots.
 const SIZE: (f64, f64) = (320.0, 116.0);
 /// Space for the labels of the vertical axis.
 const LEFT: f64 = 42.0;
@@ -14,8 +14,7 @@ const BOTTOM: f64 = 22.0;
 /// Space above and right of the drawing.
 const MARGIN: f64 = 8.0;
 
-/// Curves over the steps of a run, with both axes labelled. The vertical axis goes from 0, or the least value below it, to the
-/// greatest value.
+/// Draws curves over the steps of a run, with both axes labelled. The vertical axis covers 0 and all values.
 pub fn curves(label: &str, curves: &[&Curve], steps: usize) -> Markup {
     let (low, high) = ends(curves);
     let x = |step: usize| LEFT + (SIZE.0 - LEFT - MARGIN) * step as f64 / steps.saturating_sub(1).max(1) as f64;
@@ -43,7 +42,7 @@ pub fn curves(label: &str, curves: &[&Curve], steps: usize) -> Markup {
     )
 }
 
-/// A bar for the time of every step, with both axes labelled.
+/// Draws a bar for the time of every step, with both axes labelled.
 pub fn bars(times: &[Duration]) -> Markup {
     let longest = times.iter().max().copied().unwrap_or_default();
     if longest.is_zero() {
@@ -65,7 +64,8 @@ pub fn bars(times: &[Duration]) -> Markup {
     )
 }
 
-/// Both axes: labels at heights of the vertical one, the first and the last step below the horizontal one.
+/// Draws both axes. The vertical axis has `labels` at their heights; the horizontal axis has the first and the last
+/// step.
 fn axes(labels: &[(f64, String)], steps: usize) -> Markup {
     let (right, base) = (SIZE.0 - MARGIN, SIZE.1 - BOTTOM);
     html! {
@@ -79,7 +79,7 @@ fn axes(labels: &[(f64, String)], steps: usize) -> Markup {
     }
 }
 
-/// A coordinate with one digit after the point.
+/// Formats a coordinate with one digit after the point.
 fn place(value: f64) -> String {
     format!("{value:.1}")
 }

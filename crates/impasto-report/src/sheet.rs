@@ -1,4 +1,4 @@
-//! Contact sheets of any pictures: side by side, each above its caption.
+//! Contact sheets: pictures side by side, each above its caption.
 
 use crate::lettering::Lettering;
 use impasto::guidance::Picture;
@@ -6,7 +6,7 @@ use impasto::raster::Filter;
 use impasto::{Error, Raster, Result, Rgb};
 
 const PAPER: Rgb = Rgb(255, 255, 255);
-/// Pixels of the longest sheet.
+/// Maximum number of pixels that the pictures of a row or column take together.
 const LARGEST: u64 = 1 << 15;
 
 /// A contact sheet: pictures in rows, each above its caption. A row is as high as its highest picture.
@@ -31,18 +31,19 @@ impl Sheet {
     /// Pixels between and around pictures.
     pub const GAP: u32 = 8;
 
-    /// A sheet of `columns` pictures a row, at least one.
+    /// Creates a sheet with `columns` pictures a row, at least one.
     pub fn new(columns: usize) -> Self {
         Self { columns: columns.max(1), magnify: 1, cells: Vec::new() }
     }
 
-    /// Shows every pixel as a square of `times` pixels, at least one; for pictures smaller than their captions.
+    /// Shows every pixel as a square of `times`×`times` pixels, at least 1×1. Magnify pictures that are smaller than
+    /// their captions.
     pub fn magnify(mut self, times: u32) -> Self {
         self.magnify = times.max(1);
         self
     }
 
-    /// Adds a picture. Its caption may be empty; it is broken into lines as wide as the column.
+    /// Adds a picture. The caption may be empty; a long caption is broken into lines as wide as the column.
     pub fn add(mut self, caption: impl Into<String>, picture: &Raster) -> Self {
         self.cells.push((caption.into(), picture.clone()));
         self
@@ -52,7 +53,7 @@ impl Sheet {
     /// [`PaintWithWords::legend`](impasto::methods::PaintWithWords::legend).
     ///
     /// # Errors
-    /// As [`Picture::raster`].
+    /// The errors of [`Picture::raster`].
     pub fn add_all(mut self, pictures: &[Picture]) -> Result<Self> {
         for picture in pictures {
             self.cells.push((picture.caption.clone(), picture.raster()?));
@@ -63,7 +64,8 @@ impl Sheet {
     /// Draws the sheet.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if it has no pictures, or if it would have more than 2¹⁵ pixels in a row or column.
+    /// [`Error::Parameter`] if the sheet has no pictures, or if the pictures of a row or column would take more than
+    /// 2¹⁵ pixels.
     pub fn draw(&self) -> Result<Raster> {
         let widest = self.cells.iter().map(|(_, picture)| picture.width()).max();
         let highest = self.cells.iter().map(|(_, picture)| picture.height()).max();

@@ -13,7 +13,7 @@ use tch::{Device, Kind, Tensor};
 const PORTRAIT: &str = "1girl, eyes, hair bow, hair, skin, shirt, background";
 const GOLD: Rgb = Rgb(255, 215, 0);
 
-/// A guidance of a user, with one piece of every kind.
+/// A user's guidance method whose report has one piece of every kind.
 struct Mine;
 
 impl Guidance for Mine {
@@ -44,10 +44,10 @@ fn output(images: usize, steps: usize) -> Result<Output> {
     request.guide(PaintWithWords::default().mask(mask, "shirt", 0.5)).guide(Mine).run()
 }
 
-/// Elements without an end.
+/// HTML elements without an end tag.
 const VOID: [&str; 3] = ["br", "img", "meta"];
 
-/// Do all tags of a page end where they should? Returns the names of its elements.
+/// Returns the names of a page's elements. Panics unless all tags end where they should.
 fn elements(page: &str) -> Vec<String> {
     let (mut open, mut seen, mut rest) = (Vec::new(), Vec::new(), page);
     while let Some((_, after)) = rest.split_once('<') {
@@ -75,7 +75,7 @@ fn elements(page: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_page_is_whole_loads_nothing_and_shows_every_piece() -> Result<()> {
+fn page_loads_nothing_and_shows_every_piece() -> Result<()> {
     for images in [1, 2] {
         let output = output(images, 6)?;
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -171,7 +171,7 @@ fn a_run_that_ends_early_has_a_page_without_pictures() -> Result<()> {
 
 #[test]
 fn maps_are_not_drawn_until_somebody_looks() -> Result<()> {
-    /// Its map cannot be drawn.
+    /// A guidance method whose map cannot be drawn.
     struct Odd;
     impl Guidance for Odd {
         fn report(&self) -> Result<Option<Report>> {

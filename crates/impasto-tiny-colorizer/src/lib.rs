@@ -1,9 +1,10 @@
 //! A trained model that colors sketches like reference pictures, 6.4 MB, embedded as bytes.
 //!
-//! The folder `model/` has the networks of ColorizeDiffusion's architecture in diffusers' layout: a UNet, the sketch encoder, and the vision
-//! tower that reads the reference. Autoencoder, text encoder and scheduler are those of `impasto-tiny`. The crate
-//! [impasto](https://docs.rs/impasto) runs it as `Source::embedded_colorizer()`; its
-//! [documentation](https://github.com/impasto-rs/impasto/blob/main/docs/colorize.md) says how the model was made and what it can do.
+//! The folder `model/` has the networks of ColorizeDiffusion's architecture in diffusers' layout: a UNet, the sketch
+//! encoder, and the vision tower that reads the reference. Autoencoder, text encoder and scheduler are those of
+//! `impasto-tiny`. The crate [impasto](https://docs.rs/impasto) runs the model as `Source::embedded_colorizer()`. Its
+//! [documentation](https://github.com/impasto-rs/impasto/blob/main/docs/colorize.md) says how the model was made and
+//! what it can do.
 //!
 //! ```
 //! let config = impasto_tiny_colorizer::file("sketch_encoder/config.json").expect("a colorizer reads sketches");

@@ -1,8 +1,10 @@
-//! A trained latent-diffusion model of Stable Diffusion's architecture, 8.5 MB, and a ControlNet for it, 2.2 MB, embedded as bytes.
+//! A trained latent-diffusion model of Stable Diffusion's architecture, 8.5 MB, and a ControlNet for the model, 2.2 MB,
+//! embedded as bytes.
 //!
-//! The folder `model/` has diffusers' layout. It draws 256×256 cartoon portraits and simple scenes. The crate
-//! [impasto](https://docs.rs/impasto) runs it when a program names no other model; its
-//! [documentation](https://github.com/impasto-rs/impasto/blob/main/docs/tiny-model.md) says how the model was made and what it can do.
+//! The folder `model/` has diffusers' layout. The model draws 256×256 cartoon portraits and simple scenes. The crate
+//! [impasto](https://docs.rs/impasto) runs the model when a program names no other model. Its
+//! [documentation](https://github.com/impasto-rs/impasto/blob/main/docs/tiny-model.md) says how the model was made and
+//! what it can do.
 //!
 //! ```
 //! let index = impasto_tiny::file("model_index.json").expect("every diffusers folder has one");

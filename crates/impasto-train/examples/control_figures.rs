@@ -1,13 +1,21 @@
-//! Measures how closely ControlNets for lines and strokes follow held-out drawings, alone and together with exact strokes:
+//! Measures how closely ControlNets for lines and strokes follow held-out drawings, alone and together with exact
+//! strokes:
 //!
 //! ```text
 //! cargo run --release -p impasto-train --example control_figures -- 32 a.safetensors b.safetensors
 //! ```
 //!
-//! Every file has the weights of a ControlNet for the embedded model, as `impasto-train control` leaves them; `untrained` stands for one
-//! that has learned nothing, and `@1.5` behind a name for a scale of the control other than 1. The negative prompt's branch goes without
-//! control, as `Guess::Even` has it. Figures are medians over the drawings (the first argument): F1 of edges within a pixel, and CIEDE2000 of
-//! pixels under strokes and of the objects under strokes. The last column tells how far the rest of a picture differs from seed to seed.
+//! The first argument is the number of drawings. Every further argument names a file with the weights of a ControlNet
+//! for the embedded model, as `impasto-train control` writes them. `untrained` stands for a ControlNet that has learned
+//! nothing. `@1.5` after a name sets a scale of the control other than 1. The negative prompt's branch runs without
+//! control, as with `Guess::Even`.
+//!
+//! Figures are medians over the drawings:
+//!
+//! * F1 of edges within a pixel,
+//! * CIEDE2000 of pixels under strokes,
+//! * CIEDE2000 of the objects under strokes, without and with exact strokes,
+//! * mean CIEDE2000 between pictures of different seeds.
 
 use impasto::methods::ColorForce;
 use impasto::nn::ControlNet;
@@ -26,7 +34,7 @@ fn median(values: &mut [f64]) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Mean CIEDE2000 between two pictures, at every fourth pixel either way.
+/// Returns the mean CIEDE2000 between two pictures, at every fourth pixel in both directions.
 fn apart(a: &Raster, b: &Raster) -> f64 {
     let places = (0..a.height()).step_by(4).flat_map(|y| (0..a.width()).step_by(4).map(move |x| (x, y)));
     let distances: Vec<f64> = places.filter_map(|(x, y)| Some(a.pixel(x, y)?.delta_e(b.pixel(x, y)?))).collect();

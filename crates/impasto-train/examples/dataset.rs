@@ -1,4 +1,5 @@
-//! Draws what the tiny model is trained on: sheets for the eye, some pictures with captions, and how fast it went.
+//! Draws samples of the tiny model's dataset: sheets of pictures and masks, some pictures with captions, and the
+//! drawing speed.
 //!
 //! `cargo run --release -p impasto-train --example dataset -- OUT_FOLDER --count 64`
 
@@ -10,16 +11,16 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 const COLUMNS: usize = 8;
-/// Pictures that are saved one by one.
+/// Number of pictures that are saved one by one.
 const SAMPLES: usize = 8;
 
 /// Draws samples of the data set that the embedded model was trained on.
 #[derive(Parser)]
 struct Options {
-    /// Folder of the sheets and pictures, which is made if need be.
+    /// Folder of the sheets and pictures; a missing folder is made.
     #[arg(value_name = "OUT_FOLDER", default_value = "dataset")]
     folder: PathBuf,
-    /// Seed of the first drawing; each later drawing has the next one.
+    /// Seed of the first drawing; each later drawing has the next seed.
     #[arg(long, default_value_t = 0)]
     seed: u64,
     /// Number of drawings.
@@ -54,7 +55,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The mask in the colors of its classes.
+/// Paints the mask in the colors of its classes.
 fn map(drawing: &Drawing) -> Raster {
     let mut map = Raster::flat(Rgb(0, 0, 0), (drawing.picture.width(), drawing.picture.height()));
     for ((y, x), &index) in drawing.mask.indexed_iter() {

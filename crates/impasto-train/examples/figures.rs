@@ -1,11 +1,11 @@
-//! How good a small model is, in figures, models side by side:
+//! Measures small models and prints their figures side by side:
 //!
 //! ```text
 //! cargo run --release -p impasto-train --example figures -- embedded OUT/model --count 64
 //! ```
 //!
-//! One evaluator judges all, at its own size. Drawings have the model's size and are held out; prompts name every color, and a
-//! part counts as painted right if the palette's color nearest to its median is the named one.
+//! One evaluator judges all models, at its own resolution. Drawings have the model's size and are held out. Prompts
+//! name every color. A part counts as painted right if the palette color nearest to its median is the named color.
 
 use clap::{Parser, value_parser};
 use impasto::diffusion::{Denoiser, Input, Noise, TrainingSchedule};
@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// Side of the pictures that it sees.
+/// Side in pixels of the pictures that the evaluator sees.
 const JUDGED: u32 = Evaluator::SIDE as u32;
 
 /// Figures by name, in the order they were measured.
@@ -70,7 +70,7 @@ fn measure(model: &str, judge: &Evaluator, count: u64) -> Result<Column> {
     Ok(column)
 }
 
-/// What decoding what was encoded changes.
+/// Measures what encoding and decoding changes.
 fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let model = pipeline.model();
     let round = |x: &Tensor| Ok::<_, impasto::Error>(model.decode(&model.encode(x)?)?.clamp(-1.0, 1.0));
@@ -92,7 +92,7 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     }
     let flats: Vec<f64> = (0..64u32)
         .map(|i| {
-            // A walk through the cube of colors that comes near every one of them.
+            // The colors are spread over the whole color cube.
             let color = Rgb((i * 73 % 256) as u8, (i * 151 % 256) as u8, (i * 199 % 256) as u8);
             let side = pipeline.model().defaults().width;
             let x = Raster::flat(color, (side, side)).to_tensor(Device::Cpu)?;
@@ -113,7 +113,7 @@ fn autoencoder(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     Ok(column)
 }
 
-/// Held-out error of the predicted noise, by quarters of the timesteps.
+/// Measures the held-out error of the predicted noise, by quarters of the timesteps.
 fn noise(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let (model, table) = (pipeline.model(), TrainingSchedule::stable_diffusion());
     let mut errors = [const { Vec::new() }; 4];
@@ -137,7 +137,7 @@ fn noise(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     Ok(errors.into_iter().enumerate().map(row).collect())
 }
 
-/// How well the judge finds what was drawn, in drawings and in what the VAE makes of them.
+/// Measures how well the evaluator finds what was drawn, in drawings and in the VAE's reconstructions of them.
 fn found(pipeline: &Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
     let model = pipeline.model();
     let mut column = Vec::new();
@@ -172,7 +172,7 @@ fn found(pipeline: &Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result
     Ok(column)
 }
 
-/// Of all drawings and all captions: how often the nearest is the own one.
+/// Measures how often a drawing's own caption is the nearest of all captions, and the reverse.
 fn retrieval(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     let model = pipeline.model();
     let (mut pictures, mut captions) = (Vec::new(), Vec::new());
@@ -195,7 +195,7 @@ fn retrieval(pipeline: &Pipeline, drawings: &[Drawing]) -> Result<Column> {
     Ok(vec![("CLIP: caption found".into(), right(1)), ("CLIP: picture found".into(), right(0))])
 }
 
-/// Does the model paint what captions name, in the colors they name?
+/// Measures how often the model paints what captions name, in the named colors.
 fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> Result<Column> {
     let mut right = BTreeMap::<Class, (f64, f64)>::new();
     let mut present = (0.0, 0.0);
@@ -229,7 +229,7 @@ fn painted(pipeline: &mut Pipeline, judge: &Evaluator, drawings: &[Drawing]) -> 
     Ok(column)
 }
 
-/// The record with colors in the middle of their names, so that a name says them exactly.
+/// Returns the record with colors of the palette, which their names describe exactly.
 fn palette_colors(record: &Record, seed: usize) -> Record {
     let mut record = record.clone();
     let mut next = seed;
@@ -248,14 +248,14 @@ fn palette_colors(record: &Record, seed: usize) -> Record {
     record
 }
 
-/// The judge's class of every second pixel that it sees, row by row.
+/// Returns the evaluator's class of every second pixel that it sees, row by row.
 fn labels(judge: &Evaluator, picture: &Raster) -> Result<Vec<u8>> {
     let seen = picture.resize((JUDGED, JUDGED), Filter::Box)?.to_tensor(Device::Cpu)?;
     Ok(Vec::try_from(judge.forward(&seen)?.argmax(1, false).to_kind(Kind::Uint8).flatten(0, -1))?)
 }
 
-/// The pixels of a class, row by row, off its outlines as the yardstick wants them: eroded by a 64th of the side, or by half of
-/// that or not at all where less than 30 % would be left.
+/// Returns the pixels of a class, row by row, away from its outlines, as the yardstick measures them. The class is
+/// eroded by a 64th of the side. If less than 30 % would be left, it is eroded by half of that distance, or not at all.
 fn core(mask: &Array2<u8>, class: Class) -> Vec<usize> {
     let ((h, w), of) = (mask.dim(), class.index());
     let eroded = |reach: usize| -> Vec<usize> {
@@ -268,7 +268,7 @@ fn core(mask: &Array2<u8>, class: Class) -> Vec<usize> {
     [w / 64, w / 128].into_iter().map(eroded).find(enough).unwrap_or(all)
 }
 
-/// The mean of some pixels in linear light.
+/// Returns the mean of some pixels in linear light.
 fn mean_color(picture: &Raster, pixels: &[usize]) -> Lab {
     let (width, mut sum) = (picture.width() as usize, [0.0; 3]);
     for at in pixels {
@@ -278,7 +278,8 @@ fn mean_color(picture: &Raster, pixels: &[usize]) -> Lab {
     Lab::from_linear(sum)
 }
 
-/// The median color, channel by channel, of the pixels that `labels` gives to a class; `None` below a thousandth of them.
+/// Returns the median color, channel by channel, of the pixels that `labels` gives to a class; `None` for a thousandth
+/// of all pixels or less.
 fn median_color(picture: &Raster, labels: &[u8], class: Class, width: usize) -> Option<Rgb> {
     let of = labels.iter().enumerate().filter(|(_, label)| **label == class.index());
     let pixels: Vec<Rgb> = of.filter_map(|(i, _)| picture.pixel((i % width) as u32, (i / width) as u32)).collect();

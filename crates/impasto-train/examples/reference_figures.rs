@@ -4,9 +4,16 @@
 //! cargo run --release -p impasto-train --example reference_figures -- 32 MODEL[@SCALE]…
 //! ```
 //!
-//! Every model is a folder, as `impasto-train reference` leaves it, or a file of weights of such a training, and `@3` behind it a guidance scale other than the model's. Figures are over
-//! the drawings (the first argument): CIEDE2000 of parts, the median and the 90th percentile; F1 of edges within a pixel; the 90th
-//! percentile of what leaks from the reference's layout into empty areas, and the share of pictures in which that shows.
+//! The first argument is the number of drawings. Every further argument names a model: a folder, as `impasto-train
+//! reference` writes it, or a file of weights of such a training run. `@3` after a name sets a guidance scale other
+//! than the model's.
+//!
+//! Figures are over the drawings:
+//!
+//! * CIEDE2000 of parts, the median and the 90th percentile,
+//! * F1 of edges within a pixel,
+//! * the 90th percentile of the share that leaks from the reference's layout into empty areas,
+//! * the share of pictures in which such a leak shows.
 
 use impasto::hint::Canny;
 use impasto::methods::Colorize;
@@ -18,7 +25,7 @@ use impasto_train::dataset::Dataset;
 use impasto_train::{Coloring, HELD_OUT, ReferenceTask};
 use std::path::Path;
 
-/// Rows of pictures that are kept to be looked at.
+/// Number of rows of pictures on the saved sheet, for each model.
 const SHOWN: u64 = 8;
 
 fn main() -> Result<()> {

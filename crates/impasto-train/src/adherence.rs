@@ -5,9 +5,9 @@ use impasto::{Raster, Result, Rgb, Size};
 
 /// Distance in pixels within which an edge counts as met.
 const TOLERANCE: u32 = 1;
-/// CIEDE2000 up to which neighboring pixels of the original belong to one object.
+/// Maximum CIEDE2000 from a stroke's color at which a pixel of the original belongs to the stroke's object.
 const ALIKE: f64 = 4.0;
-/// Pixels that an object has at least.
+/// Minimum number of pixels of an object.
 const LEAST: usize = 64;
 
 /// A measure of how closely a picture follows lines and strokes.
@@ -17,13 +17,13 @@ pub struct Adherence {
     pub edge_f1: f64,
     /// Median CIEDE2000 between the pixels under strokes and the strokes; `None` without strokes.
     pub strokes: Option<f64>,
-    /// Median CIEDE2000 between the objects under strokes and the strokes; `None` if no stroke lies on one.
+    /// Median CIEDE2000 between the objects under strokes and the strokes; `None` if no stroke lies on an object.
     pub objects: Option<f64>,
 }
 
 impl Adherence {
-    /// Compares `painted` with the drawing that it was painted from. `original` is the picture that the drawing was made of: an
-    /// object is what has one color there, around the pixels of a stroke.
+    /// Compares `painted` with the drawing that it was painted from. `original` is the picture that the drawing was
+    /// made from. An object is the connected area of a stroke's color in `original` around the pixels of the stroke.
     ///
     /// # Errors
     /// [`impasto::Error::Parameter`] for pictures without pixels.
@@ -56,8 +56,10 @@ impl Adherence {
     }
 }
 
-/// F1 of the lines of one sketch against those of another of the same size: the harmonic mean of the share of `found` pixels that have an
-/// `asked` one within `tolerance` pixels in both directions, and of the reverse. Two empty sketches agree, with 1.
+/// Returns the F1 of the lines of one sketch against those of another sketch of the same size.
+///
+/// F1 is the harmonic mean of two shares: of `found` pixels with an `asked` pixel within `tolerance` pixels in both
+/// directions, and of the reverse. Two empty sketches have an F1 of 1.
 pub fn edge_f1(found: &Sketch, asked: &Sketch, tolerance: u32) -> f64 {
     let share = |of: &Sketch, among: &Sketch| {
         let Size { width, height } = of.size();
@@ -79,7 +81,7 @@ pub fn edge_f1(found: &Sketch, asked: &Sketch, tolerance: u32) -> f64 {
     }
 }
 
-/// The pixels of a picture that have a color and are connected with pixels of `from` that have it.
+/// Returns the pixels of a picture that have a color and are connected with pixels of `from` that have the same color.
 fn grown(picture: &Raster, color: Rgb, from: Vec<(u32, u32)>) -> Vec<(u32, u32)> {
     let Size { width, height } = picture.size();
     let mut seen = vec![false; width as usize * height as usize];
@@ -97,7 +99,7 @@ fn grown(picture: &Raster, color: Rgb, from: Vec<(u32, u32)>) -> Vec<(u32, u32)>
     object
 }
 
-/// The median of each channel over some pixels.
+/// Returns the median of each channel over some pixels.
 pub(super) fn median_color(picture: &Raster, pixels: &[(u32, u32)]) -> Option<Rgb> {
     let colors: Vec<Rgb> = pixels.iter().filter_map(|&(x, y)| picture.pixel(x, y)).collect();
     let channel = |of: fn(&Rgb) -> u8| {
@@ -108,7 +110,7 @@ pub(super) fn median_color(picture: &Raster, pixels: &[(u32, u32)]) -> Option<Rg
     Some(Rgb(channel(|c| c.0)?, channel(|c| c.1)?, channel(|c| c.2)?))
 }
 
-/// The middle one of some numbers; `None` of none.
+/// Returns the median of some numbers, or `None` if there are none.
 pub(super) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
@@ -129,7 +131,7 @@ mod tests {
         Sketch::of_line_art(&paper).unwrap()
     }
 
-    /// Figures of an independent program.
+    /// Expects the figures of an independent program.
     #[test]
     fn edges_agree_as_the_reference_says() {
         let found = sketch(&["........", "..####..", "..#..#..", "..####..", "........"]);

@@ -1,4 +1,4 @@
-//! Everything a training needs to go on, in one file.
+//! Checkpoints: everything that a training run needs to continue, in one file.
 
 use super::{Optimizer, Parameters};
 use impasto::weights::{Tensors, read_safetensors, write_safetensors};
@@ -6,28 +6,28 @@ use impasto::{Error, Result};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Where a training stands after some steps.
+/// The state of a training run after some steps.
 #[derive(Debug)]
 pub struct Checkpoint {
-    /// Steps done.
+    /// Number of training steps done.
     pub step: u64,
-    /// The weights.
+    /// Weights of the network.
     pub weights: Tensors,
-    /// Their running mean, which is what one uses.
+    /// Exponential moving average of the weights, for use after the training run.
     pub ema: Tensors,
-    /// What the optimizer remembers.
+    /// State of the optimizer.
     pub optimizer: Tensors,
 }
 
 impl Checkpoint {
-    /// A view of a training that runs.
+    /// Returns the state of a training run in progress. Its tensors share memory with the run.
     pub fn of(step: u64, parameters: &Parameters, ema: &Tensors, optimizer: &Optimizer) -> Self {
         let weights = parameters.tensors().iter().map(|(name, x)| (name.clone(), x.detach())).collect();
         let ema = ema.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect();
         Self { step, weights, ema, optimizer: optimizer.state() }
     }
 
-    /// Writes it whole or not at all.
+    /// Writes the checkpoint completely or not at all.
     ///
     /// # Errors
     /// [`Error::Io`], or [`Error::Torch`] if the tensors cannot be written.
@@ -40,10 +40,10 @@ impl Checkpoint {
         write_safetensors(&named.chain([("step".into(), step)]).collect(), path)
     }
 
-    /// Reads it back.
+    /// Reads a checkpoint.
     ///
     /// # Errors
-    /// [`Error::Io`], or [`Error::Malformed`] if it is no such file.
+    /// [`Error::Io`], or [`Error::Malformed`] if the file is no checkpoint.
     pub fn load(path: &Path) -> Result<Self> {
         let (mut weights, mut ema, mut optimizer, mut step) = (Tensors::new(), Tensors::new(), Tensors::new(), None);
         for (name, x) in read_safetensors(path)? {
@@ -63,7 +63,7 @@ impl Checkpoint {
     }
 }
 
-/// Tensors in half precision, as checkpoints are shared.
+/// Converts tensors to half precision, the precision of shared checkpoints.
 ///
 /// # Errors
 /// [`Error::Torch`] only.

@@ -1,4 +1,4 @@
-//! Training the two towers that words and pictures meet in.
+//! Training of CLIP's text tower and vision tower.
 
 use super::dataset::{ALIASES, Class, Dataset, Drawing, PALETTE, Wording};
 use super::vae::HELD_OUT;
@@ -11,24 +11,27 @@ use impasto::weights::Tensors;
 use rand::Rng;
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// Tokens of a caption; the longest of the dataset have a few less.
+/// Number of tokens of a caption. The longest captions of the dataset have a few tokens less.
 const LENGTH: usize = 56;
-/// Drawings that a held-out caption is found among.
+/// Number of held-out drawings among which a caption is found.
 const EVALUATED: u64 = 256;
-/// Answers of a color head: a color of the palette, a thing without its color, no such thing.
+/// Number of answers of a color head: the colors of the palette, a thing without its color, and no such thing.
 const ANSWERS: i64 = PALETTE.len() as i64 + 2;
-/// Temperature that a training begins with (CLIP, Radford et al. 2021).
+/// Initial temperature of a training run (CLIP, Radford et al. 2021).
 const TEMPERATURE: f64 = 0.07;
-/// What cosines of patches and words are multiplied by.
+/// Factor on the cosines of patches and words.
 const SHARPNESS: f64 = 20.0;
-/// Share of a patch from which on it is of a class.
+/// Minimum share of a patch that a class covers to give the patch its class.
 const SHARE: f64 = 0.34;
 
-/// Learns which caption belongs to which drawing, and, to get there in hours rather than weeks, to tell the color of every
-/// class from the whole: linear heads ask both towers, and are dropped afterwards.
+/// Learns which caption belongs to which drawing.
 ///
-/// The token of each patch of the picture, projected, learns to be what the text encoder makes of the word for what is there
-/// (`hair`, after `red`): CLIP's own loss says nothing of them, and a prompt cannot be guided by tokens of another world.
+/// Linear heads on both towers also learn the color of every class from the whole embedding. They shorten the training
+/// from weeks to hours and are dropped afterwards.
+///
+/// The projected token of each patch learns to match the text encoder's state of the word for what the patch shows
+/// (`hair`, after `red`). CLIP's own loss does not train patch tokens, and a prompt cannot be guided by tokens of
+/// another space.
 ///
 /// Parameters begin with `text.`, `vision.` and `heads.`.
 pub struct ClipTask {
@@ -38,13 +41,13 @@ pub struct ClipTask {
     tokenizer: Tokenizer,
     dataset: Dataset,
     batch: usize,
-    /// Does the text tower stay as it is?
+    /// True if the text tower stays unchanged.
     frozen_text: bool,
 }
 
 impl ClipTask {
-    /// A task whose shards are of `batch` pairs; `frozen_text` trains the vision tower alone, towards a text tower that others
-    /// already depend on.
+    /// Creates a task whose shards have `batch` pairs. `frozen_text` trains the vision tower alone, toward a text tower
+    /// that other networks already depend on.
     pub fn new(
         (text, vision): (ClipTextConfig, ClipVisionConfig),
         processor: ClipImageProcessor,
@@ -56,10 +59,10 @@ impl ClipTask {
         Self { text, vision, processor, tokenizer, dataset, batch, frozen_text }
     }
 
-    /// Weights to begin with.
+    /// Returns the initial weights.
     ///
     /// # Errors
-    /// Those of the towers' constructors.
+    /// The errors of the towers' constructors.
     pub fn initial(text: &ClipTextConfig, vision: &ClipVisionConfig, seed: u64) -> Result<Tensors> {
         let mut weights = Parameters::random(seed, |w| {
             ClipText::new(&w.at("text"), text)?;
@@ -73,7 +76,7 @@ impl ClipTask {
         Ok(weights)
     }
 
-    /// The weights of one tower, `text` or `vision`, by their names in a checkpoint.
+    /// Returns the weights of one tower, `text` or `vision`, by their names in a checkpoint.
     pub fn tower(weights: &Tensors, tower: &str) -> Tensors {
         let own = |(name, x): (&String, &Tensor)| {
             let name = name.strip_prefix(tower)?.strip_prefix('.')?;
@@ -82,7 +85,7 @@ impl ClipTask {
         weights.iter().filter_map(own).collect()
     }
 
-    /// What both towers make of drawings and their captions.
+    /// Encodes drawings and their captions with both towers.
     fn encoded(&self, parameters: &Parameters, drawings: &[Drawing], captions: &[String]) -> Result<Encoded> {
         let (text, vision) = (parameters.weights("text", Kind::Float), parameters.weights("vision", Kind::Float));
         let (text, vision) = (ClipText::new(&text, &self.text)?, ClipVision::new(&vision, &self.vision)?);
@@ -101,7 +104,7 @@ impl ClipTask {
         })
     }
 
-    /// The patches that show something a caption names in its color, with the states of their words.
+    /// Returns the patches that show a thing that a caption names with its color, and the states of the things' words.
     fn shown(&self, encoded: &Encoded, drawings: &[Drawing], captions: &[String]) -> Result<Shown> {
         let side = self.vision.image_size / self.vision.patch_size;
         let (mut patches, mut words, mut own, mut things) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
@@ -128,7 +131,7 @@ impl ClipTask {
             Ok(x.f_flatten(0, 1)?.f_index_select(0, &Tensor::f_from_slice(rows)?)?)
         };
         let (patches, words) = (rows(&encoded.patches, &patches)?, rows(&encoded.words, &words)?.f_detach()?);
-        // Another caption's word for the same thing in the same color is no wrong answer.
+        // Another caption's word for the same thing in the same color does not count as a wrong answer.
         let same: Vec<f32> = own
             .iter()
             .flat_map(|&own| {
@@ -144,34 +147,35 @@ impl ClipTask {
     }
 }
 
-/// What the towers make of n pictures and their captions.
+/// Outputs of both towers for n pictures and their captions.
 struct Encoded {
-    /// [n, width], of length 1.
+    /// Embeddings of the pictures, [n, width], of length 1.
     pictures: Tensor,
-    /// [n, width], of length 1.
+    /// Embeddings of the captions, [n, width], of length 1.
     captions: Tensor,
-    /// [n, patches, width], projected.
+    /// Projected tokens of the patches, [n, patches, width].
     patches: Tensor,
-    /// [n, `LENGTH`, width], as the UNet reads them.
+    /// States of the words, [n, `LENGTH`, width], as the UNet reads them.
     words: Tensor,
 }
 
-/// Patches that show what is named, and the words for it.
+/// Patches that show what captions name, and the words for what they show.
 struct Shown {
-    /// [patches, width].
+    /// Tokens of the patches, [patches, width].
     patches: Tensor,
-    /// [words, width].
+    /// States of the words, [words, width].
     words: Tensor,
-    /// Which word is each patch's own.
+    /// Index of each patch's own word, [patches].
     own: Tensor,
     /// Sharpened cosines, [patches, words].
     alike: Tensor,
 }
 
 impl Shown {
-    /// How far patches are from their own words, as a share of the words' variance, and how often another word is nearer.
+    /// Returns two losses: the distance of patches from their own words, as a share of the words' variance, and the
+    /// cross-entropy of finding each patch's own word.
     ///
-    /// Zero where captions name too little to tell words apart.
+    /// Both losses are zero if captions name too little to tell words apart.
     fn losses(&self) -> Result<[Tensor; 2]> {
         let (patches, words) = self.alike.size2()?;
         if patches == 0 || words < 2 {
@@ -180,11 +184,11 @@ impl Shown {
         }
         let off = self.patches.f_sub(&self.words.f_index_select(0, &self.own)?)?.f_square()?.f_mean(Kind::Float)?;
         let variance = self.words.f_var_dim([0].as_slice(), false, false)?.f_mean(Kind::Float)?;
-        let variance = variance.f_clamp_min(1e-2)?; // two captions may say nearly the same
+        let variance = variance.f_clamp_min(1e-2)?; // two captions may say nearly the same thing
         Ok([off.f_div(&variance)?, cross_entropy(&self.alike, &self.own)?])
     }
 
-    /// The share of patches whose nearest word is their own.
+    /// Returns the share of patches whose nearest word is their own.
     fn right(&self) -> Result<f64> {
         let right = self.alike.f_argmax(1, false)?.f_eq_tensor(&self.own)?;
         Ok(right.f_mean(Kind::Float)?.f_double_value(&[])?)
@@ -212,7 +216,7 @@ impl Task for ClipTask {
             drawings.iter().zip(&captions).map(|(drawing, caption)| (drawn(drawing), said(caption))).unzip();
         let asked = |tower: &str, embedding: &Tensor, answers: Vec<[i64; Class::ALL.len()]>| -> Result<Tensor> {
             let (width, classes) = (self.text.projection_dim, Class::ALL.len() as i64);
-            // The head sees the embedding at the scale of a normed state.
+            // The head sees the embedding at the scale of a normalized state.
             let embedding = embedding.f_mul_scalar((width as f64).sqrt())?;
             let logits = heads.at(tower).linear(width, classes * ANSWERS)?.forward(&embedding)?;
             cross_entropy(&logits.f_view([-1, ANSWERS])?, &Tensor::f_from_slice(answers.as_flattened())?)
@@ -263,7 +267,7 @@ fn cross_entropy(logits: &Tensor, answers: &Tensor) -> Result<Tensor> {
     Ok(logits.f_cross_entropy_loss(answers, None::<&Tensor>, Reduction::Mean, -100, 0.0)?)
 }
 
-/// The color of every class in a drawing.
+/// Returns the right answer of the color heads for every class in a drawing.
 fn drawn(drawing: &Drawing) -> [i64; Class::ALL.len()] {
     Class::ALL.map(|class| match drawing.record.color_of(class) {
         Some(color) => answer(color.name),
@@ -271,7 +275,7 @@ fn drawn(drawing: &Drawing) -> [i64; Class::ALL.len()] {
     })
 }
 
-/// The color of every class that a caption names.
+/// Returns the right answer of the color heads for every class in a caption.
 fn said(caption: &str) -> [i64; Class::ALL.len()] {
     let mut answers = [ANSWERS - 1; Class::ALL.len()];
     for (class, color, _) in phrases(caption) {
@@ -282,7 +286,8 @@ fn said(caption: &str) -> [i64; Class::ALL.len()] {
     answers
 }
 
-/// What a caption names: the class, its color in words (empty without one), and where its phrase ends.
+/// Returns what a caption names: the class, its color in words (empty without a color), and the byte at which its
+/// phrase ends.
 fn phrases(caption: &str) -> Vec<(Class, &str, usize)> {
     let mut named = Vec::new();
     let mut end = 0;
@@ -290,7 +295,7 @@ fn phrases(caption: &str) -> Vec<(Class, &str, usize)> {
         for (i, phrase) in tag.split(" and ").enumerate() {
             end += phrase.len() + if i > 0 { " and ".len() } else { 0 };
             let phrase = phrase.strip_prefix("a ").or(phrase.strip_prefix("an ")).unwrap_or(phrase);
-            // The longest name that fits: `hair bow` ends with no other class's name, but `hair` would begin it.
+            // Names are matched at the end: `hair bow` begins with `hair`, but ends with no other class's name.
             named.extend(Class::ALL.into_iter().find_map(|class| {
                 let color = phrase.strip_suffix(class.name())?;
                 (color.is_empty() || color.ends_with(' ')).then_some((class, color.trim_end(), end))
@@ -301,7 +306,7 @@ fn phrases(caption: &str) -> Vec<(Class, &str, usize)> {
     named
 }
 
-/// What most of each patch shows, row by row; `None` where nothing has its share.
+/// Returns the class that covers most of each patch, row by row; `None` if no class covers `SHARE` of a patch.
 fn classes(drawing: &Drawing, side: usize) -> Vec<Option<Class>> {
     let (h, w) = drawing.mask.dim();
     let mut counts = vec![[0; Class::ALL.len()]; side * side];
@@ -319,13 +324,13 @@ fn classes(drawing: &Drawing, side: usize) -> Vec<Option<Class>> {
     counts.into_iter().map(most).collect()
 }
 
-/// At length 1.
+/// Scales rows to length 1.
 fn unit(x: &Tensor) -> Result<Tensor> {
     let length = x.f_square()?.f_sum_dim_intlist([1].as_slice(), true, Kind::Float)?.f_sqrt()?;
     Ok(x.f_div(&length.f_clamp_min(1e-6)?)?)
 }
 
-/// The number of a color's name or alias; without one, that of a thing without its color.
+/// Returns the number of a color's name or alias. Any other word gives the number of a thing without its color.
 fn answer(color: &str) -> i64 {
     let color = ALIASES.iter().find(|(_, alias)| *alias == color).map_or(color, |(name, _)| name);
     PALETTE.iter().position(|known| known.name == color).map_or(ANSWERS - 2, |index| index as i64)
@@ -344,7 +349,7 @@ mod tests {
         let answers = said("1girl, pink hair bow, short hair, golden eyes");
         assert_eq!(answers[Class::HairBow.index() as usize], answer("pink"));
         assert_eq!(answers[Class::Eyes.index() as usize], answer("gold"));
-        // A style is no color.
+        // A hair style is not a color.
         assert_eq!(answers[Class::Hair.index() as usize], ANSWERS - 2);
     }
 

@@ -7,34 +7,42 @@ use impasto::{Raster, Result};
 
 /// Distance in pixels within which an edge counts as met.
 const TOLERANCE: u32 = 1;
-/// Pixels of a part that are away from its border, at least.
+/// Minimum number of pixels of a part away from its border.
 const LEAST: usize = 60;
-/// Distance in pixels from the border of a part from which on its pixels count.
+/// Distance in pixels from a part's border at which its pixels begin to count.
 const INSIDE: u32 = 3;
 /// Classes of a sketch's empty areas.
 const EMPTY: [Class; 3] = [Class::Background, Class::Sky, Class::Ground];
-/// CIEDE2000 that the color of an empty area and the reference's at the same place must differ by for a leak to be told, and that a leak
-/// is off by.
+/// CIEDE2000 above which two colors count as different. A leak needs two differences from the empty area's color: that
+/// of the reference at the same place, and that of the painted pixel.
 const APART: f64 = 15.0;
-/// Share of such pixels from which on a picture counts as entangled.
+/// Share of leaked pixels above which a picture counts as entangled.
 const ENTANGLED: f64 = 0.1;
 
 /// A measure of how well a sketch was colored like a reference.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Coloring {
-    /// CIEDE2000 between the median color of each part and that part of the reference, by class.
+    /// CIEDE2000 between the painted median color of each part and the part's color in the reference, by class.
     pub parts: Vec<(Class, f64)>,
     /// F1 of the painted edges against the drawing's, 0..=1; see [`edge_f1`].
     pub edge_f1: f64,
-    /// Share of the pixels of empty areas (background, sky, ground) that have another color than the area, in the drawing too, and one nearer
-    /// to what the reference has at the same place, among those where the reference has another one; 0 where there are none. A copy of
-    /// the reference has 1.
+    /// Share of the pixels of empty areas (background, sky, ground) that show the reference's layout, 0..=1.
+    ///
+    /// Only pixels count at which the reference differs from the area's color. Such a pixel leaks if three conditions
+    /// hold:
+    ///
+    /// * It differs from the area's color.
+    /// * It differs from the drawing at the same place.
+    /// * It is nearer to the reference at the same place.
+    ///
+    /// The share is 0 if no pixel counts, and 1 for a copy of the reference.
     pub leaked: f64,
 }
 
 impl Coloring {
-    /// Compares `painted` with the drawing that its sketch was taken from and with a reference of the same things in the same colors
-    /// ([`Dataset::draw_in_colors_of`](super::dataset::Dataset::draw_in_colors_of)), all of one size.
+    /// Compares `painted` with the drawing that its sketch was taken from, and with a reference of the same things in
+    /// the same colors ([`Dataset::draw_in_colors_of`](super::dataset::Dataset::draw_in_colors_of)). All three have one
+    /// size.
     ///
     /// # Errors
     /// [`impasto::Error::Parameter`] for pictures without pixels.
@@ -55,7 +63,7 @@ impl Coloring {
                 let there = reference.picture.pixel(x, y).filter(|there| there.delta_e(color.rgb) > APART);
                 let own = drawing.picture.pixel(x, y);
                 let Some(((there, got), own)) = there.zip(painted.pixel(x, y)).zip(own) else { continue };
-                // Light and shade of the area itself are no leak.
+                // The area's own light and shade are no leak.
                 let off = got.delta_e(color.rgb).min(got.delta_e(own));
                 apart += 1;
                 leaked += usize::from(off > APART && got.delta_e(there) < off);
@@ -65,18 +73,18 @@ impl Coloring {
         Ok(Self { parts, edge_f1: edge_f1(&found, &asked, TOLERANCE), leaked })
     }
 
-    /// Does the reference's layout show in the picture?
+    /// Returns true if the reference's layout shows in the picture.
     pub fn is_entangled(&self) -> bool {
         self.leaked > ENTANGLED
     }
 
-    /// The median over the parts of many pictures; `None` for none.
+    /// Returns the median over the parts of many pictures, or `None` if there are no parts.
     pub fn median_of_parts(all: &[Self]) -> Option<f64> {
         median(all.iter().flat_map(|coloring| coloring.parts.iter().map(|(_, apart)| *apart)).collect())
     }
 }
 
-/// The pixels of a class that have no other class near.
+/// Returns the pixels of a class that have no other class within `INSIDE` pixels to their sides, above or below.
 fn interior(drawing: &Drawing, class: Class) -> Vec<(u32, u32)> {
     let (h, w) = drawing.mask.dim();
     let is = |x: i64, y: i64| {

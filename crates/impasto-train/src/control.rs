@@ -15,24 +15,25 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// Share of captions that are left out, so that a hint alone suffices (Zhang et al. 2023).
+/// Share of captions that are left empty, so that a hint alone suffices (Zhang et al. 2023).
 const UNPROMPTED: f64 = 0.5;
-/// Channels of a hint: lines, and red, green, blue and alpha of strokes.
+/// Number of channels of a hint: lines, and red, green, blue and alpha of strokes.
 const CHANNELS: i64 = 5;
-/// Samples that held-out errors are measured on.
+/// Number of samples for measuring held-out errors.
 const EVALUATED: u64 = 128;
-/// Drawings that are painted to measure how closely they are followed.
+/// Number of drawings that are painted to measure how closely the pictures follow them.
 const PAINTED: u64 = 12;
-/// Pictures of the sample sheet.
+/// Number of held-out pictures on the sample sheet.
 const SHOWN: u64 = 4;
-/// Strokes that the sheet's columns have.
+/// Number of strokes in each column of the sheet.
 const STROKES: [u32; 4] = [0, 1, 3, 8];
-/// Strokes of the animation's last picture.
+/// Number of strokes in the animation's last picture.
 const ANIMATED: u32 = 8;
-/// Thickness of strokes that are shown, in pixels.
+/// Thickness of the shown strokes, in pixels.
 const THICKNESS: u32 = 3;
 
-/// Teaches a ControlNet to follow lines and strokes of color, on any checkpoint of the family; the checkpoint stays as it is.
+/// Teaches a ControlNet to follow lines and strokes of color, on any checkpoint of the family. The checkpoint itself
+/// stays unchanged.
 pub struct ControlTask {
     model: Model,
     config: ControlNetConfig,
@@ -46,10 +47,11 @@ pub struct ControlTask {
 }
 
 impl ControlTask {
-    /// A task whose shards are of `batch` pictures. The ControlNet computes in `kind`, which the model was loaded in.
+    /// Creates a task whose shards have `batch` pictures. The ControlNet computes in `kind`, in which the model was
+    /// loaded.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a model that paints into pictures.
+    /// [`Error::Parameter`] for an inpainting model.
     pub fn new(
         model: Model,
         config: ControlNetConfig,
@@ -66,23 +68,24 @@ impl ControlTask {
         Ok(Self { model, config, pictures, held_out, denoising, batch, offset: 0.0, crops: 0.0, kind })
     }
 
-    /// Gives the mean of the noise a deviation of its own in patches: .1 for the embedded model, which was trained so. Default: 0.
+    /// Sets the deviation of the mean of the noise in patches. Use .1 for the embedded model, which was trained with
+    /// it. Default: 0.
     #[must_use]
     pub const fn offset(mut self, offset: f64) -> Self {
         self.offset = offset;
         self
     }
 
-    /// Learns from quarters of pictures, without captions, for this share of the training from its start on: four times as many
-    /// samples at about the same cost. 0..=1; default: 0.
+    /// Sets the share of the training, from its start on, that learns from quarters of pictures without captions.
+    /// Quarters give four times as many samples at about the same cost. 0..=1; default: 0.
     #[must_use]
     pub const fn crops(mut self, share: f64) -> Self {
         self.crops = share;
         self
     }
 
-    /// The configuration of a ControlNet for a model: hints of five channels, brought to the latent's size by convolutions of
-    /// `widths` channels (16, 32, 96, 256 for Stable Diffusion).
+    /// Returns the configuration of a ControlNet for a model. Hints have five channels; convolutions of `widths`
+    /// channels bring them to the latent's size (16, 32, 96, 256 for Stable Diffusion).
     pub fn config(model: &Model, widths: &[i64]) -> ControlNetConfig {
         let mut config = ControlNetConfig::default();
         config.unet = model.unet().config().clone();
@@ -91,16 +94,16 @@ impl ControlTask {
         config
     }
 
-    /// Weights to begin with; see [`ControlNet::from_unet`].
+    /// Returns the initial weights; see [`ControlNet::from_unet`].
     ///
     /// # Errors
-    /// Those of [`ControlNet::from_unet`].
+    /// [`Error::Parameter`] for a model without a UNet; the errors of [`ControlNet::from_unet`].
     pub fn initial(model: &Model, config: &ControlNetConfig, seed: u64) -> Result<Tensors> {
         let missing = || Error::parameter("model", "without a UNet", "a checkpoint that has one");
         ControlNet::from_unet(model.tensors("unet").ok_or_else(missing)?, config, seed)
     }
 
-    /// Errors of the predictions for samples with hints, [n].
+    /// Returns the errors of the predictions for samples with hints, [n].
     fn errors(&self, net: &ControlNet, samples: &[Sample], hint: &Tensor, noising: Noising<'_>) -> Result<Tensor> {
         let (x0, contexts) = (self.latents(samples)?, self.contexts(noising.captions)?);
         let noise = noise(noising.source, &x0, self.offset)?;
@@ -113,7 +116,8 @@ impl ControlTask {
         errors(&self.model.unet().forward(&sample, &timesteps, &context, Some(&added), &mut Tap::none())?, &target)
     }
 
-    /// Latents of samples, [n, c, h, w] f32: their own, or what the model's VAE makes of the pictures.
+    /// Returns the latents of samples, [n, c, h, w] f32. The model's VAE encodes the pictures of samples without a
+    /// latent.
     fn latents(&self, samples: &[Sample]) -> Result<Tensor> {
         let device = impasto::diffusion::Denoiser::device(&self.model);
         let latent = |sample: &Sample| match &sample.latent {
@@ -123,7 +127,7 @@ impl ControlTask {
         Ok(Tensor::f_cat(&samples.iter().map(latent).collect::<Result<Vec<_>>>()?, 0)?.f_to_kind(Kind::Float)?)
     }
 
-    /// A quarter of a sample, cut out at random along the cells of the latent.
+    /// Cuts a random quarter out of a sample, along the cells of the latent.
     fn quarter(&self, sample: Sample, rng: &mut impl Rng) -> Result<Sample> {
         let cell = impasto::Codec::cell(&self.model) as u32;
         let Size { width, height } = sample.picture.size();
@@ -143,7 +147,7 @@ impl ControlTask {
 
     /// Encodes captions.
     fn contexts(&self, captions: &[&str]) -> Result<Told> {
-        // Each one once: half of them are empty.
+        // Each distinct caption is encoded once, because half of the captions are empty.
         let mut distinct = captions.to_vec();
         distinct.sort_unstable();
         distinct.dedup();
@@ -165,7 +169,7 @@ impl ControlTask {
         Ok(Told { context, added })
     }
 
-    /// The size that pictures are trained at.
+    /// Returns the size of pictures in the training.
     fn size(&self) -> Size {
         let defaults = self.model.defaults();
         Size::new(defaults.width, defaults.height)
@@ -175,7 +179,7 @@ impl ControlTask {
         ControlNet::new(&parameters.weights("", self.kind), &self.config)
     }
 
-    /// Measures how closely pictures of held-out drawings follow them, as medians.
+    /// Measures how closely pictures of held-out drawings follow the drawings, as medians.
     fn adherence(&self, net: &ControlNet) -> Result<Vec<(&'static str, f64)>> {
         let mut pipeline = Pipeline::builder().model(self.model.share()?).build()?;
         let (mut edges, mut strokes, mut objects) = (Vec::new(), Vec::new(), Vec::new());
@@ -193,7 +197,7 @@ impl ControlTask {
         Ok(named.into_iter().filter_map(|(name, values)| Some((name, median(values)?))).collect())
     }
 
-    /// Paints a held-out picture's lines and its first strokes, for each count of strokes.
+    /// Paints a held-out picture's lines and its first strokes, once for each number of strokes in `counts`.
     fn stroke_after_stroke(&self, net: &ControlNet, number: u64, counts: &[u32]) -> Result<Vec<Painted>> {
         let Sample { picture, caption, .. } = self.held_out.sample(number)?;
         let sketch = Canny::default().edges(&picture)?;
@@ -203,7 +207,7 @@ impl ControlTask {
         for &count in counts {
             let strokes = match count {
                 0 => Strokes::new(picture.size()),
-                // The strokes of a seed are the same ones, however many there are.
+                // A seed gives the same first strokes for every number of strokes.
                 _ => {
                     let (strokes, thickness) = (count..=count, vec![THICKNESS]);
                     let scribble = Scribble { strokes, thickness, blurred: 0.0, ..usual.clone() };
@@ -220,14 +224,14 @@ impl ControlTask {
     }
 }
 
-/// A picture that was painted with some strokes.
+/// A picture that was painted from lines and `count` strokes.
 struct Painted {
     count: u32,
     drawing: Drawing,
     painted: Raster,
 }
 
-/// Captions and noise of a batch.
+/// Captions, timesteps and noise of a batch.
 struct Noising<'a> {
     captions: &'a [&'a str],
     timesteps: &'a [usize],
@@ -308,7 +312,7 @@ impl Task for ControlTask {
         sheet.draw().map(Some)
     }
 
-    /// The drawing, and what is painted of it, stroke after stroke.
+    /// Returns the drawing beside the picture painted from it, with one more stroke in each frame.
     fn animation(&self, parameters: &Parameters) -> Result<Vec<Raster>> {
         let counts: Vec<u32> = (0..=ANIMATED).collect();
         let all = self.stroke_after_stroke(&self.net(parameters)?, 0, &counts)?;
@@ -335,7 +339,7 @@ mod tests {
     use rand::SeedableRng;
     use rand_pcg::Pcg64Mcg;
 
-    /// Pictures whose cells, and whose latents, say where they are.
+    /// Pictures whose colors and latents encode the position of each cell.
     struct Places;
 
     impl Pictures for Places {
@@ -363,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_picture_goes_with_that_of_its_latent() -> Result<()> {
+    fn quarter_of_picture_matches_its_latent() -> Result<()> {
         let (task, mut rng) = (task()?, Pcg64Mcg::seed_from_u64(3));
         let mut seen = std::collections::HashSet::new();
         for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! A journal as a picture.
+//! The curves of a journal as a picture.
 
 use super::Journal;
 use impasto::Raster;
@@ -12,8 +12,10 @@ use std::path::Path;
 /// Size of a figure's panel in pixels.
 const PANEL: (usize, usize) = (320, 140);
 
-/// A panel for every figure of a journal: all values in gray, their running mean in blue, over the steps; the range from the
-/// smallest to the largest on a logarithmic scale where all are positive. Captions have the first and the last mean.
+/// Draws a panel for every figure of a journal.
+///
+/// Each panel shows all values in gray and their running mean in blue, over the steps. It spans the smallest to the
+/// largest value, on a logarithmic scale if all values are positive. Captions have the first and the last mean.
 ///
 /// # Errors
 /// [`Error::Io`](impasto::Error::Io) if the journal cannot be read.
@@ -63,7 +65,7 @@ fn panel(name: &str, points: &[(f64, f64)]) -> (String, Raster) {
     (format!("{name} {:.4} > {:.4}", ends[0], ends[1]), panel)
 }
 
-/// A line of single pixels, at least one for every column and row it passes.
+/// Draws a line of single pixels, at least one for every column and row that the line passes.
 fn line(panel: &mut Raster, from: (f64, f64), to: (f64, f64), color: Rgb) {
     let count = (to.0 - from.0).abs().max((to.1 - from.1).abs()).ceil().max(1.0);
     for i in 0..=count as u32 {

@@ -1,4 +1,4 @@
-//! The error of a training.
+//! The error of a training run.
 
 use std::path::{Path, PathBuf};
 
@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The training could not begin, or impasto reports an error outside a step.
+    /// An error of impasto before the training run begins, or outside a training step.
     #[error(transparent)]
     Impasto(#[from] impasto::Error),
-    /// The training stopped within a step; the source says why.
+    /// A failure within a training step; the source says why.
     #[error("training stopped at step {step}: {source}; {}", resumable(checkpoint.as_deref()))]
     Stopped {
-        /// Number of complete steps.
+        /// Number of complete training steps.
         step: u64,
-        /// The last good checkpoint, if there is one: the same call goes on from it.
+        /// The last good checkpoint, if there is one. The same call continues from this checkpoint.
         checkpoint: Option<PathBuf>,
         /// The failure.
         source: Box<impasto::Error>,

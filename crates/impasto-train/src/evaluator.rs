@@ -1,4 +1,4 @@
-//! A small network that finds the parts in a picture: it judges models, and is no part of them.
+//! A small network that finds the parts of a picture, to judge models.
 
 use super::dataset::{Class, Dataset};
 use super::vae::HELD_OUT;
@@ -11,31 +11,32 @@ use rand::Rng;
 use rand_pcg::Pcg64Mcg;
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// Channels of the four halvings, and of the last layer before the classes.
+/// Channels of the four downsampling stages, and of the last layer before the classes.
 const CHANNELS: [i64; 5] = [16, 32, 64, 96, 24];
-/// Held-out drawings of an evaluation.
+/// Number of held-out drawings of an evaluation.
 const EVALUATED: u64 = 96;
 
-/// The network: convolutions down to a sixteenth of the picture and up to half of it, with shortcuts.
+/// A network of convolutions down to a sixteenth of the picture and up to half of it, with skip connections.
 #[derive(Debug)]
 pub struct Evaluator {
-    /// Two convolutions for each halving; the first of them halves.
+    /// Two convolutions for each downsampling stage; the first convolution halves the size.
     down: Vec<[Conv2d; 2]>,
-    /// One after each doubling, over what the same size had on the way down beside it.
+    /// One convolution after each upsampling, over the upsampled features and the skip connection of the same size.
     up: Vec<Conv2d>,
     out: Conv2d,
 }
 
 impl Evaluator {
-    /// Side of the pictures that it is trained on, in pixels; larger ones are to be made as small.
+    /// Side in pixels of the pictures that the network is trained on. Reduce larger pictures to this side.
     pub const SIDE: i64 = 128;
 
-    /// The trained network's classes, and how well it finds each in held-out drawings (IoU), as JSON.
+    /// Classes of the trained network and its IoU for each class in held-out drawings, as JSON.
     pub const CARD: &'static str = include_str!("../evaluator/evaluator.json");
-    /// The trained network's weights, a safetensors file.
+    /// Weights of the trained network, a safetensors file.
     pub const WEIGHTS: &'static [u8] = include_bytes!("../evaluator/evaluator.safetensors");
 
-    /// The trained network. It judges pictures of the embedded model, and of others that draw the same [`Class`]es.
+    /// Returns the trained network. The network judges pictures of the embedded model, and of other models that draw
+    /// the same [`Class`]es.
     ///
     /// # Errors
     /// [`Error::Torch`] only.
@@ -44,10 +45,10 @@ impl Evaluator {
         Self::new(&Weights::new(file, parse_safetensors(file, Self::WEIGHTS)?, Kind::Float, Device::Cpu))
     }
 
-    /// Pulls the network from `w`: `e1`, `e1b` to `e4b`, `d3` to `d1`, `out`.
+    /// Takes the network's weights from `w`: `e1`, `e1b` to `e4b`, `d3` to `d1`, `out`.
     ///
     /// # Errors
-    /// [`Error::Weights`] if the weights do not fit it.
+    /// [`Error::Weights`] if the weights do not fit the network.
     pub fn new(w: &Weights) -> Result<Self> {
         let [a, b, c, d, last] = CHANNELS;
         let halving = |(i, (inputs, outputs)): (usize, (i64, i64))| -> Result<[Conv2d; 2]> {
@@ -68,7 +69,8 @@ impl Evaluator {
         Ok(evaluator)
     }
 
-    /// Logits of the classes, [b, classes, h/2, w/2], for pictures [b, 3, h, w] in −1..=1 with sides that are multiples of 16.
+    /// Returns the logits of the classes, [b, classes, h/2, w/2], for pictures [b, 3, h, w] in −1..=1. Sides are
+    /// multiples of 16.
     ///
     /// # Errors
     /// [`Error::Shape`] for other sides.
@@ -93,10 +95,10 @@ impl Evaluator {
     }
 }
 
-/// Learns to find the parts in drawings and in what a VAE makes of them, blurred, noisy and tinted.
+/// Learns to find the parts in drawings and in a VAE's reconstructions, blurred, noisy and tinted.
 ///
-/// Drawings have the VAE's size; the network sees them at [`Evaluator::SIDE`], so that one judge sees small models and large
-/// ones alike.
+/// Drawings have the VAE's size. The network sees them at [`Evaluator::SIDE`], so that the same evaluator judges small
+/// and large models.
 #[derive(Debug)]
 pub struct EvaluatorTask {
     dataset: Dataset,
@@ -105,13 +107,13 @@ pub struct EvaluatorTask {
 }
 
 impl EvaluatorTask {
-    /// A task whose shards are of `batch` drawings, half of them through `vae` if there is one. The dataset's pictures are at most
-    /// [`Evaluator::SIDE`] pixels wide, or a multiple of it.
+    /// Creates a task whose shards have `batch` drawings. Half of the shards go through `vae` if there is one. The
+    /// dataset's pictures are at most [`Evaluator::SIDE`] pixels wide, or a multiple of it.
     pub const fn new(dataset: Dataset, vae: Option<Vae>, batch: usize) -> Self {
         Self { dataset, vae, batch }
     }
 
-    /// Weights to begin with, for rectified units.
+    /// Returns the initial weights, scaled for rectified units.
     ///
     /// # Errors
     /// [`Error::Torch`] only.
@@ -123,7 +125,7 @@ impl EvaluatorTask {
         Ok(weights)
     }
 
-    /// Pictures [n, 3, s, s] and the classes of every second pixel that the network sees, [n, SIDE/2, SIDE/2].
+    /// Returns pictures [n, 3, s, s] and the classes of every second pixel that the network sees, [n, SIDE/2, SIDE/2].
     fn batch(&self, seeds: &[u64]) -> Result<(Tensor, Tensor)> {
         let (mut pictures, mut labels) = (Vec::new(), Vec::new());
         let pixel = self.pixel()?;
@@ -138,7 +140,7 @@ impl EvaluatorTask {
         Ok((Tensor::f_cat(&pictures, 0)?, Tensor::f_cat(&labels, 0)?))
     }
 
-    /// Pixels of a drawing along a pixel that the network sees.
+    /// Returns the number of a drawing's pixels along one pixel that the network sees.
     fn pixel(&self) -> Result<i64> {
         let side = i64::from(self.dataset.size());
         match (side / Evaluator::SIDE, side % Evaluator::SIDE) {
@@ -148,7 +150,7 @@ impl EvaluatorTask {
         }
     }
 
-    /// Pictures as the network sees them.
+    /// Reduces pictures to the size that the network sees.
     fn seen(&self, x: &Tensor) -> Result<Tensor> {
         let pixel = self.pixel()?;
         Ok(x.f_avg_pool2d([pixel; 2], [pixel; 2], [0, 0], false, true, None)?)
@@ -232,7 +234,7 @@ fn flat(x: &Tensor) -> Result<Vec<i64>> {
     Ok(Vec::try_from(x.f_flatten(0, -1)?)?)
 }
 
-/// Soft edges, as decoded pictures have: a Gaussian of up to 2.5 pixels.
+/// Blurs edges like those of decoded pictures, with a Gaussian of up to 2.5 pixels.
 fn blurred(x: &Tensor, rng: &mut Pcg64Mcg) -> Result<Tensor> {
     let sigma: f64 = rng.random_range(0.3..2.5);
     let taps: Vec<f32> = (-6..=6).map(|i| (-f64::from(i * i) / (2.0 * sigma * sigma)).exp() as f32).collect();
@@ -243,7 +245,7 @@ fn blurred(x: &Tensor, rng: &mut Pcg64Mcg) -> Result<Tensor> {
     Ok(across.f_conv2d(&taps.f_transpose(2, 3)?, None::<Tensor>, [1, 1], [0, 0], [1, 1], 3)?)
 }
 
-/// Noise of every pixel, and of every sixteenth.
+/// Adds noise to every pixel, and coarse noise at a sixteenth of the resolution.
 fn tinted(x: &Tensor, shard: &Shard, rng: &mut Pcg64Mcg) -> Result<Tensor> {
     let (n, _, h, w) = x.size4()?;
     let mut noise = shard.noise();

@@ -1,4 +1,4 @@
-//! Trained weights as a checkpoint that anybody can load.
+//! Export of trained weights as a checkpoint that other programs can load.
 
 use super::checkpoint::halved;
 use impasto::nn::{ClipText, ClipTextConfig};
@@ -16,7 +16,8 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// A folder with the embedded model's text encoder, tokenizer, scheduler and vision tower. Files that are there stay.
+    /// Creates a folder with the embedded model's text encoder, tokenizer, scheduler and vision tower. Existing files
+    /// stay.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -26,7 +27,7 @@ impl ModelFolder {
         Ok(model)
     }
 
-    /// Puts the embedded model's files of some parts in place, `vae` for one. Files that are there stay.
+    /// Writes the embedded model's files of the `wanted` parts, such as `vae`. Existing files stay.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -40,12 +41,12 @@ impl ModelFolder {
         Ok(())
     }
 
-    /// The folder's path.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         &self.folder
     }
 
-    /// Puts a part's configuration and weights, as f16, in place.
+    /// Writes the configuration of a part, and its weights as f16.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Torch`].
@@ -53,10 +54,10 @@ impl ModelFolder {
         export(&self.folder.join(part), config, weights)
     }
 
-    /// The tokenizer and the text encoder, in f32.
+    /// Loads the tokenizer and the text encoder, in f32.
     ///
     /// # Errors
-    /// [`Error::Io`]; those of loading them.
+    /// [`Error::Io`]; the errors of loading the tokenizer and the text encoder.
     pub fn text(&self) -> Result<(Tokenizer, ClipText)> {
         let config = self.read("text_encoder/config.json")?;
         let config = ClipTextConfig::from_json("text_encoder/config.json", &String::from_utf8_lossy(&config))?;
@@ -81,7 +82,8 @@ impl ModelFolder {
     }
 }
 
-/// Writes a network's folder in diffusers' layout: `config.json`, and the weights as f16. Each file is there whole or not at all.
+/// Writes a network's folder in diffusers' layout: `config.json`, and the weights as f16. Each file is written
+/// completely or not at all.
 ///
 /// # Errors
 /// [`Error::Io`], [`Error::Torch`].

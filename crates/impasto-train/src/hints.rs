@@ -1,4 +1,4 @@
-//! Lines and strokes as a person might have drawn them before a picture was there: hints for a ControlNet in training.
+//! Hints for a ControlNet in training: lines and strokes that a person might draw before the picture exists.
 
 use impasto::hint::{Canny, Drawing, Scribble, Sketch, Strokes};
 use impasto::{Raster, Result, Rgb, Size};
@@ -10,9 +10,9 @@ use std::ops::Range;
 const WITHOUT: (f64, f64, f64) = (0.1, 0.15, 0.05);
 /// Probability of edges found with other thresholds than the usual ones.
 const OTHER_THRESHOLDS: f64 = 0.2;
-/// Probabilities that strokes are smooth ones of one flat color each, as people draw them, with a pen or with a broad brush; other
-/// strokes are scribbles. A network learns from broad ones what colors mean, and only then to fill an object from a thin one:
-/// without them a training of an hour follows lines alone.
+/// Probabilities of smooth strokes of one flat color each, as people draw them: with a pen, and with a broad brush.
+/// Other strokes are scribbles. A network learns from broad strokes what colors mean, and only then to fill an object
+/// from a thin stroke. A network that is trained for an hour without broad strokes follows lines alone.
 const SMOOTH: (f64, f64) = (0.3, 0.4);
 /// Radius in pixels of a pen's strokes.
 const PEN: Range<f64> = 1.0..3.0;
@@ -21,11 +21,11 @@ const BRUSH: Range<f64> = 0.01..0.15;
 /// Distance in RGB, 0..=441, within which a pixel has a stroke's color.
 const ALIKE: i32 = 40;
 
-/// Makes a drawing of a picture at random: edges, and strokes in the picture's own colors. Some drawings lack one of the two, and a few
-/// are empty, so that the network learns to do with less.
+/// Makes a random drawing of a picture: edges, and strokes in the picture's own colors. Some drawings lack edges or
+/// strokes, and a few are empty, so that the network learns to do with less.
 ///
 /// # Errors
-/// Those of [`Canny::edges`] and [`Strokes::scribbled`].
+/// The errors of [`Canny::edges`] and [`Strokes::scribbled`].
 ///
 /// Source: "Coloring with ControlNet" (2024); the probabilities and the smooth strokes are this crate's.
 pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
@@ -56,17 +56,18 @@ pub(super) fn drawing(picture: &Raster, rng: &mut impl Rng) -> Result<Drawing> {
     Ok(Drawing { sketch, strokes })
 }
 
-/// Makes a drawing as a person would who wants that picture: its edges, and smooth strokes in its colors. A seed makes the same
-/// drawing every time.
+/// Makes a drawing as a person who wants the picture would draw: its edges, and smooth strokes in its colors. A seed
+/// makes the same drawing every time.
 ///
 /// # Errors
-/// Those of [`Canny::edges`].
+/// The errors of [`Canny::edges`].
 pub fn drawn_by_a_person(picture: &Raster, seed: u64) -> Result<Drawing> {
     let strokes = smooth(picture, PEN, &mut Pcg64Mcg::seed_from_u64(seed));
     Ok(Drawing { sketch: Canny::default().edges(picture)?, strokes })
 }
 
-/// One to eight curves of a radius in pixels, each in the color of the picture halfway along it, where the picture has that color.
+/// Draws one to eight curves with radii in pixels. Each curve has the picture's color halfway along the curve, and ends
+/// where the picture has another color.
 fn smooth(picture: &Raster, radius: Range<f64>, rng: &mut impl Rng) -> Strokes {
     let Size { width, height } = picture.size();
     let (width, height) = (f64::from(width), f64::from(height));
@@ -81,7 +82,7 @@ fn smooth(picture: &Raster, radius: Range<f64>, rng: &mut impl Rng) -> Strokes {
             (middle.0 + t * along.0 + t * t * bend.0, middle.1 + t * along.1 + t * t * bend.1)
         });
         let Some(color) = picture.pixel(middle.0 as u32, middle.1 as u32) else { continue };
-        // A stroke ends where the picture has another color, as a person would not paint over a border.
+        // A stroke ends where the picture has another color, because a person would not paint over a border.
         let alike = |&(x, y): &(f64, f64)| {
             x >= 0.0 && y >= 0.0 && picture.pixel(x as u32, y as u32).is_some_and(|other| other.delta_e(color) < 10.0)
         };
@@ -94,7 +95,8 @@ fn smooth(picture: &Raster, radius: Range<f64>, rng: &mut impl Rng) -> Strokes {
     strokes
 }
 
-/// Paints a stroke where the picture has its color: a broad brush reaches beyond the borders of what it is on, and its user does not.
+/// Paints a stroke only where the picture has the stroke's color. A broad brush reaches beyond the borders of an
+/// object, but a person does not paint there.
 fn inside(strokes: Strokes, picture: &Raster, path: Vec<(f64, f64)>, radius: f64, color: Rgb) -> Strokes {
     let whole = Strokes::new(picture.size()).line(path, radius, color);
     let near = |Rgb(r, g, b): Rgb| {
@@ -118,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn drawings_have_edges_and_strokes_in_the_pictures_colors() -> Result<()> {
+    fn drawings_have_edges_and_strokes_in_own_colors() -> Result<()> {
         let mut rng = Pcg64Mcg::seed_from_u64(1);
         let picture = Dataset::new(128)?.draw(3)?.picture;
         let (mut blank, mut bare, mut off, mut painted) = (0, 0, 0, 0);

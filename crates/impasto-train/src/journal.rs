@@ -1,4 +1,4 @@
-//! Figures of a training, a line of JSON each.
+//! The journal of a training run: its figures as lines of JSON.
 
 use impasto::{Error, Result};
 use serde_json::{Map, Value};
@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
 
-/// A file of lines such as `{"step": 200, "loss": 0.31}`, written as they come.
+/// A file of lines such as `{"step": 200, "loss": 0.31}`, each written at once.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
@@ -15,7 +15,8 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal at `path` to go on after `step` steps: later lines, of steps that a kill has undone, are dropped.
+    /// Opens the journal at `path` to continue after `step` steps. Lines of later steps, which a kill has undone, are
+    /// dropped.
     ///
     /// # Errors
     /// [`Error::Io`].
@@ -26,7 +27,7 @@ impl Journal {
             .map(|line| format!("{}\n", Value::Object(line.clone())))
             .collect();
         let at = |source| Error::Io { path: path.into(), source };
-        // Under another name first, so that a kill leaves the old journal or the new one.
+        // The lines go to a file of another name first, so that a kill leaves either the old journal or the new one.
         let folder = path.parent().unwrap_or(Path::new("."));
         let mut part = NamedTempFile::new_in(folder).map_err(at)?;
         part.write_all(kept.as_bytes()).map_err(at)?;
@@ -36,10 +37,10 @@ impl Journal {
         Ok(Self { path: path.into(), file })
     }
 
-    /// The lines that are there; a last one that was cut off is none.
+    /// Reads the lines of a journal. A last line that was cut off is ignored.
     ///
     /// # Errors
-    /// [`Error::Io`], but for a file that is not there.
+    /// [`Error::Io`], except for a missing file, which has no lines.
     pub fn read(path: &Path) -> Result<Vec<Map<String, Value>>> {
         match fs::read_to_string(path) {
             Ok(text) => Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()),

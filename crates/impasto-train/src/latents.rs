@@ -1,4 +1,4 @@
-//! Drawings encoded once: encoding takes longer than a step of the UNet that learns from it.
+//! Latents of drawings, encoded once, because encoding takes longer than a training step of the UNet.
 
 use super::dataset::{Dataset, Wording};
 use half::f16;
@@ -10,15 +10,15 @@ use std::panic::resume_unwind;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// Drawings in a file.
+/// Number of drawings in a file.
 const SHARD: u64 = 256;
-/// Drawings encoded at once.
+/// Number of drawings encoded at once.
 const BATCH: u64 = 4;
 
-/// Descriptions of a drawing that are kept, each in other words.
+/// Number of captions that are kept for each drawing, each in other words.
 pub(super) const CAPTIONS: u64 = 32;
 
-/// Scaled latents and captions of what is drawn in them, in memory; shared by the workers of a training.
+/// Scaled latents and captions of drawings, in memory. The workers of a training run share them.
 #[derive(Debug, Default)]
 pub struct Latents {
     values: Vec<f16>,
@@ -27,11 +27,11 @@ pub struct Latents {
 }
 
 impl Latents {
-    /// Encodes the drawings of the seeds `first..first + count` into files of `folder`, and reads them. Files that are there
-    /// are not made again, so that a killed process loses little; `workers` threads share the rest. `make` loads the VAE.
+    /// Encodes the drawings of `seeds` into files of `folder`, and reads the files. Existing files are not made again,
+    /// so that a killed process loses little; `workers` threads share the rest. `make` loads the VAE.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Malformed`] for a file that is no such, those of `make`.
+    /// [`Error::Io`]; [`Error::Malformed`] for a file without latents and captions; the errors of `make`.
     pub fn encode(
         folder: &Path,
         dataset: Dataset,
@@ -55,7 +55,7 @@ impl Latents {
                     })
                 })
                 .collect();
-            // A thread's panic is its caller's.
+            // A panic of a thread continues in the caller.
             threads.into_iter().try_for_each(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)))
         })?;
         let mut latents = Self::default();
@@ -79,23 +79,23 @@ impl Latents {
         Ok(())
     }
 
-    /// How many there are.
+    /// Returns the number of latents.
     pub fn len(&self) -> usize {
         self.captions.len()
     }
 
-    /// Is there none?
+    /// Returns true if there are no latents.
     pub fn is_empty(&self) -> bool {
         self.captions.is_empty()
     }
 
-    /// What is drawn, in words that `choice` picks; indices wrap around.
+    /// Returns a caption of a drawing, in words that `choice` picks. Indices wrap around.
     pub fn caption(&self, index: usize, choice: u64) -> &str {
         let captions = self.captions.get(index % self.len().max(1)).map_or(&[][..], Vec::as_slice);
         captions.get(choice as usize % captions.len().max(1)).map_or("", String::as_str)
     }
 
-    /// Latents by their index, [n, channels, h, w], f32; indices wrap around.
+    /// Returns latents by their index, [n, channels, h, w], f32. Indices wrap around.
     ///
     /// # Errors
     /// [`Error::Torch`] only.

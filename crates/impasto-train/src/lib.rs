@@ -1,14 +1,14 @@
 //! Training of small models of the Stable Diffusion family, such as the one that [`impasto`] embeds.
 //!
-//! * [`dataset`]: drawn pictures with captions, masks and exact colors, out of nothing but a seed.
-//! * [`Training`]: the loop. It takes a [`Task`] (what is trained, and its loss), shares every batch among workers, and survives
-//!   being killed.
-//! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`TextTask`], [`EvaluatorTask`]: the tasks of the embedded model; [`Latents`] stand between
-//!   the VAE and the UNet, [`ModelFolder`] behind all.
-//! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, beside any checkpoint, from [`Pictures`] of any kind;
-//!   [`Adherence`] measures how closely.
-//! * [`ReferenceTask`]: a model that colors a sketch like a reference picture; [`Coloring`] measures how well.
-//! * [`Optimizer`]: Muon and AdamW. [`averaged`]: one network of several runs.
+//! * [`dataset`]: drawn pictures with captions, masks and exact colors, made from a seed alone.
+//! * [`Training`]: the training loop. It takes a [`Task`] (the networks and their loss), splits every batch among
+//!   workers, and survives being killed.
+//! * [`VaeTask`], [`ClipTask`], [`UnetTask`], [`TextTask`], [`EvaluatorTask`]: the tasks of the embedded model.
+//!   [`Latents`] connect the VAE with the UNet; [`ModelFolder`] collects all parts.
+//! * [`ControlTask`]: a ControlNet that follows lines and strokes of color, for any checkpoint, from [`Pictures`] of
+//!   any kind. [`Adherence`] measures how closely pictures follow them.
+//! * [`ReferenceTask`]: a model that colors a sketch like a reference picture. [`Coloring`] measures how well.
+//! * [`Optimizer`]: Muon and AdamW. [`averaged`]: the mean of the weights of several runs.
 
 // The library neither panics nor prints; its tests, examples and program may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]

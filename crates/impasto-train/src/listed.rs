@@ -1,4 +1,4 @@
-//! Pictures of one's own, from a folder or a list, loaded ahead of the training.
+//! The user's own pictures, from a folder or a list, loaded ahead of the training.
 
 use super::pictures::{Pictures, Sample};
 use impasto::raster::Filter;
@@ -16,22 +16,24 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tempfile::NamedTempFile;
 
-/// File names of pictures.
+/// File name extensions of pictures.
 const EXTENSIONS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
-/// Name of a folder's list, as data sets of the Hugging Face hub have it.
+/// Name of a folder's list, as in data sets of the Hugging Face hub.
 const METADATA: &str = "metadata.jsonl";
-/// Pictures that are loaded ahead.
+/// Number of pictures that are loaded ahead.
 const AHEAD: u64 = 64;
-/// Threads that load.
+/// Number of threads that load pictures.
 const LOADERS: usize = 4;
-/// Largest file that is fetched, in bytes.
+/// Maximum size of a fetched file, in bytes.
 const LARGEST: u64 = 64 << 20;
-/// Time after which a server that sends nothing is given up.
+/// Time after which the loader gives up a server that sends nothing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Pictures of a folder or a list, in an order that a seed shuffles anew each time all have been used. Each is scaled and cut to one
-/// size around its middle. Background threads load pictures ahead, and fetch those that are named by a URL into a cache folder. A
-/// picture that cannot be read is skipped: the next one takes its place.
+/// Pictures of a folder or a list, in an order that a seed shuffles anew each time all have been used.
+///
+/// Each picture is scaled and cut to one size around its middle. Background threads load pictures ahead, and fetch
+/// pictures that are named by a URL into a cache folder. A picture that cannot be read is skipped, and the next picture
+/// takes its place.
 #[derive(Debug)]
 pub struct Listed {
     shelf: Arc<Shelf>,
@@ -57,37 +59,42 @@ struct Shelf {
     seed: u64,
     state: Mutex<State>,
     changed: Condvar,
-    /// Held while a picture is fetched or read, one for each entry: several loaders may want the same one.
+    /// Locks that are held while a picture is fetched or read, one for each entry. Several loaders may want the same
+    /// picture.
     busy: Vec<Mutex<()>>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// Samples that are loading (`None`) or loaded, by number.
+    /// Samples by number: loading (`None`) or loaded.
     ready: HashMap<u64, Option<Result<Sample>>>,
-    /// Numbers below this one were asked for, or are loaded ahead.
+    /// First number that was not asked for and is not loaded ahead.
     wanted: u64,
-    /// Numbers below this one were taken by a loader.
+    /// First number that no loader has taken.
     taken: u64,
-    /// Entries that cannot be read, and why the first of them could not.
+    /// Entries that cannot be read; `reason` is the problem of the first of them.
     bad: BTreeSet<usize>,
     reason: Option<String>,
-    /// The order of the entries in the round of this number.
+    /// Number of a round, and the order of the entries in this round.
     order: Option<(u64, Arc<Vec<usize>>)>,
     /// Set when the training is over, so that the loaders end.
     over: bool,
 }
 
 impl Listed {
-    /// Opens `path`: a file of JSON lines such as `{"picture": "cat.png", "caption": "a cat"}`, or a folder. `file_name`, `image`, `path`
-    /// and `url` stand for `picture`, `text` and `prompt` for `caption`, as lists of other programs have them. Paths are relative to the
-    /// list's folder. A folder has such a list as `metadata.jsonl`, or else all its pictures are used, each with the caption in the
-    /// text file of the same name (`cat.txt` beside `cat.png`), or none.
+    /// Opens `path`, which is one of these:
     ///
-    /// Pictures are brought to `size`. Those at URLs are kept in the folder `cache`.
+    /// * A file of JSON lines such as `{"picture": "cat.png", "caption": "a cat"}`. Paths are relative to the file's
+    ///   folder. Names of other programs also work: `file_name`, `image`, `path` and `url` for `picture`, `text` and
+    ///   `prompt` for `caption`.
+    /// * A folder with such a list as `metadata.jsonl`.
+    /// * A folder without a list. All its pictures are used, each with the caption in the text file of the same name
+    ///   (`cat.txt` beside `cat.png`), or without a caption.
+    ///
+    /// Pictures are scaled and cut to `size`. Pictures from URLs are kept in the folder `cache`.
     ///
     /// # Errors
-    /// [`Error::Io`] if `path` cannot be read; [`Error::Malformed`] for a line that is no such entry, by its number;
+    /// [`Error::Io`] if `path` cannot be read; [`Error::Malformed`] for a line that is no such entry, with its number;
     /// [`Error::Parameter`] if there are no pictures.
     pub fn open(path: &Path, cache: &Path, size: Size, seed: u64) -> Result<Self> {
         let is_folder = path.is_dir();
@@ -109,17 +116,17 @@ impl Listed {
         Ok(Self { shelf })
     }
 
-    /// Why the first picture that was skipped could not be read.
+    /// Returns the reason why the first skipped picture could not be read.
     pub fn problem(&self) -> Option<String> {
         self.shelf.state().reason.clone()
     }
 
-    /// Number of pictures in the list.
+    /// Returns the number of pictures in the list.
     pub fn len(&self) -> usize {
         self.shelf.entries.len()
     }
 
-    /// Is the list empty? It never is.
+    /// Returns true if the list is empty, which it never is.
     pub fn is_empty(&self) -> bool {
         self.shelf.entries.is_empty()
     }
@@ -137,7 +144,7 @@ impl Pictures for Listed {
         let shelf = &self.shelf;
         let mut state = shelf.state();
         if number >= state.wanted {
-            state.taken = number; // the first one, or that of a training that goes on
+            state.taken = number; // the first sample, or the first one of a resumed training
         }
         state.wanted = state.wanted.max(number + 1 + AHEAD);
         shelf.changed.notify_all();
@@ -145,7 +152,7 @@ impl Pictures for Listed {
             match state.ready.remove(&number) {
                 Some(Some(sample)) => return sample,
                 Some(None) => drop(state.ready.insert(number, None)),
-                // Gone: it was used before, as those of an evaluation are.
+                // The sample was used before, as the samples of an evaluation are.
                 None if number < state.taken => {
                     drop(state);
                     return shelf.make(number);
@@ -166,7 +173,7 @@ impl Shelf {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A loader's life.
+    /// Loads samples until the training is over. Every loader thread runs this function.
     fn load(&self) {
         let mut state = self.state();
         while !state.over {
@@ -181,14 +188,14 @@ impl Shelf {
             let sample = self.make(number);
             state = self.state();
             state.ready.insert(number, Some(sample));
-            // Samples that were not taken while the training went on are dropped.
+            // Samples that the training has not taken for a long time are dropped.
             let old = state.wanted.saturating_sub(4 * AHEAD);
             state.ready.retain(|number, sample| *number >= old || sample.is_none());
             self.changed.notify_all();
         }
     }
 
-    /// The sample of a number: the first good picture from its place in the order on.
+    /// Returns the sample of a number: the first readable picture from the number's place in the order on.
     fn make(&self, number: u64) -> Result<Sample> {
         let count = self.entries.len();
         let order = self.order(number / count as u64);
@@ -216,7 +223,7 @@ impl Shelf {
         ))
     }
 
-    /// The entries as they come the `round`-th time.
+    /// Returns the order of the entries in a round.
     fn order(&self, round: u64) -> Arc<Vec<usize>> {
         if let Some((_, order)) = self.state().order.as_ref().filter(|(of, _)| *of == round) {
             return order.clone();
@@ -238,7 +245,7 @@ impl Shelf {
         };
         let picture = Raster::open(path)?;
         let (own, Size { width, height }) = (picture.size(), self.size);
-        // The shorter side decides the scale; what is too long is cut off at both ends.
+        // The scaled picture covers the size; the longer side is cut off at both ends.
         let scale = (f64::from(width) / f64::from(own.width)).max(f64::from(height) / f64::from(own.height));
         let side = |own: u32, wanted: u32| ((f64::from(own) * scale).round() as u32).max(wanted);
         let scaled = picture.resize((side(own.width, width), side(own.height, height)), Filter::Lanczos)?;
@@ -246,7 +253,7 @@ impl Shelf {
         scaled.crop(y..y + height, x..x + width)
     }
 
-    /// Fetches the picture at a URL into the cache, unless it is there, and returns its path.
+    /// Fetches the picture at a URL into the cache, unless the cache has it, and returns its path.
     fn fetched(&self, url: &str) -> Result<PathBuf> {
         let name: String = Sha256::digest(url).iter().take(16).map(|byte| format!("{byte:02x}")).collect();
         let path = self.cache.join(name);
@@ -269,7 +276,7 @@ impl Shelf {
     }
 }
 
-/// The entries of a file of JSON lines.
+/// Reads the entries of a file of JSON lines.
 fn lines(path: &Path) -> Result<Vec<Entry>> {
     let text = fs::read_to_string(path).map_err(|source| Error::Io { path: path.into(), source })?;
     let filled = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
@@ -282,7 +289,7 @@ fn lines(path: &Path) -> Result<Vec<Entry>> {
     filled.map(entry).collect()
 }
 
-/// The pictures of a folder, in the order of their names, with captions in text files beside them.
+/// Lists the pictures of a folder, in the order of their names, with captions from text files beside them.
 fn beside(folder: &Path) -> Result<Vec<Entry>> {
     let at = |source| Error::Io { path: folder.into(), source };
     let mut entries = Vec::new();

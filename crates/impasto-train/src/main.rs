@@ -11,8 +11,9 @@
 //! cargo run --release -p impasto-train -- control OUT --steps 3200 --count 6144 --batch 6 --kind bf16 --crops 0.6
 //! ```
 //!
-//! `OUT/model` is a diffusers folder, complete once all parts have been trained; `OUT/vae`, `OUT/unet` have checkpoints, journals
-//! and sample sheets. A training that is stopped and started again goes on from its last checkpoint.
+//! `OUT/model` is a diffusers folder, complete once all parts have been trained. `OUT/vae` and `OUT/unet` have
+//! checkpoints, journals and sample sheets. A training run that is stopped and started again continues from its last
+//! checkpoint.
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -30,18 +31,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tch::{Device, Kind};
 
-/// Side of the pictures.
+/// Side of the pictures in pixels.
 const SIZE: u32 = 256;
-/// The embedded model's VAE.
+/// Configuration of the embedded model's VAE.
 const VAE: &str = include_str!("../networks/vae.json");
-/// Its UNet.
+/// Configuration of the embedded model's UNet.
 const UNET: &str = include_str!("../networks/unet.json");
 /// Channels of the hint's embedding in the embedded model's ControlNet.
 const SMALL_WIDTHS: [i64; 4] = [8, 16, 32, 64];
 /// Channels of the hint's embedding in Stable Diffusion's ControlNets.
 const USUAL_WIDTHS: [i64; 4] = [16, 32, 96, 256];
 
-/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet for any model.
+/// Trains a small model of the Stable Diffusion family on drawn pictures, part after part, or a ControlNet for any
+/// model.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -53,19 +55,19 @@ struct Arguments {
 enum Part {
     /// Trains the autoencoder of pictures.
     Vae(Options),
-    /// Trains the autoencoder's decoder alone, longer. Latents stay as they are.
+    /// Trains the autoencoder's decoder alone, longer. Latents stay unchanged.
     Decoder(Options),
-    /// Makes latents of the drawings, which the UNet learns from; `unet` makes them if need be.
+    /// Encodes drawings to latents, which the UNet learns from; `unet` does this itself if latents are missing.
     Latents(Options),
     /// Trains the UNet.
     Unet(Options),
-    /// Trains the vision tower, which learns to meet the text tower.
+    /// Trains the vision tower to match the text tower.
     Clip(Options),
-    /// Trains the text tower, which learns to read past words that it does not know.
+    /// Trains the text tower to read past words that it does not know.
     Text(Options),
-    /// Trains the judge that finds the parts of a picture.
+    /// Trains the evaluator, which finds the parts of a picture.
     Evaluator(Options),
-    /// Trains a ControlNet that follows lines and strokes of color, beside a checkpoint that stays as it is.
+    /// Trains a ControlNet that follows lines and strokes of color, for a checkpoint that stays unchanged.
     Control(ControlOptions),
     /// Trains a model that colors a sketch like a reference picture, from the embedded model.
     Reference(Options),
@@ -75,7 +77,7 @@ enum Part {
 struct Options {
     /// Folder of the model, its checkpoints, journals and sample sheets.
     out: PathBuf,
-    /// Number of steps in all, those of earlier calls included.
+    /// Number of training steps in all, those of earlier calls included.
     #[arg(long, default_value_t = 12000)]
     steps: u64,
     /// Number of pictures whose latents the UNet learns from.
@@ -102,8 +104,8 @@ struct Options {
     /// Number of steps between two evaluations, each with a new sample sheet.
     #[arg(long, default_value_t = 500, value_parser = RangedU64ValueParser::<u64>::new().range(1..))]
     evaluate: u64,
-    /// A file of weights to begin with. Given more than once, their mean is taken. The default is new weights, or those
-    /// of the part that was trained before.
+    /// File of initial weights. Several files are averaged. The default is new weights, or the weights of the part that
+    /// was trained before.
     #[arg(long, value_name = "FILE")]
     init: Vec<PathBuf>,
 }
@@ -118,26 +120,26 @@ fn minutes(text: &str) -> Result<Duration, &'static str> {
 struct ControlOptions {
     #[command(flatten)]
     options: Options,
-    /// The checkpoint that the ControlNet is for: a diffusers folder, or a single file. The default is the embedded model.
+    /// Checkpoint that the ControlNet is for: a diffusers folder, or a single file. The default is the embedded model.
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
-    /// Pictures to learn from: a folder, with a text file of the same name beside each picture, or a list of JSON lines such as
-    /// {"picture": "cat.png", "caption": "a cat"}, with paths or URLs. The default are drawings of the embedded model's
-    /// kind.
+    /// Pictures to learn from: a folder, with a text file of the same name beside each picture, or a list of JSON lines
+    /// such as {"picture": "cat.png", "caption": "a cat"}, with paths or URLs. The default is drawings of the embedded
+    /// model's kind.
     #[arg(long, value_name = "PATH")]
     pictures: Option<PathBuf>,
-    /// Device that it is trained on: cpu, mps, cuda, or cuda:1 and so on.
+    /// Device of the training: cpu, mps, cuda, or cuda:1 and so on.
     #[arg(long, default_value = "cpu", value_parser = device)]
     device: Device,
     /// Deviation of the mean that the noise has in patches. The default is .1 for the embedded model, which was trained
-    /// so, and 0 for others.
+    /// with this value, and 0 for others.
     #[arg(long)]
     offset_noise: Option<f64>,
-    /// Learning rate of matrices and kernels, by Muon; others learn at a sixth of it, by AdamW.
+    /// Learning rate of matrices and kernels, by Muon. Other weights learn at a sixth of this rate, by AdamW.
     #[arg(long, default_value_t = 0.012)]
     rate: f64,
-    /// Share of the training, from its start on, that learns from quarters of pictures without captions, four times as many at
-    /// about the same cost; 0 to 1.
+    /// Share of the training, from its start on, that learns from quarters of pictures without captions, 0 to 1.
+    /// Quarters give four times as many samples at about the same cost.
     #[arg(long, default_value_t = 0.0)]
     crops: f64,
 }
@@ -207,7 +209,7 @@ impl Options {
         }
     }
 
-    /// Weights to begin with: those of a file, the mean of several, or new ones.
+    /// Returns the initial weights: those of a file, the mean of several files, or new ones.
     fn initial(&self, new: impl FnOnce() -> impasto::Result<Tensors>) -> impasto::Result<Tensors> {
         if self.init.is_empty() {
             return new();
@@ -226,7 +228,7 @@ fn vae(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> 
     Ok(model.put("vae", &VAE.replace("\"scaling_factor\": 1.0", &format!("\"scaling_factor\": {scale:.5}")), &ema)?)
 }
 
-/// The decoder alone, longer: latents stay as they are.
+/// Trains the decoder alone, longer. Latents stay unchanged.
 fn decoder(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
     let (config, dataset) = (VaeConfig::from_json("vae/config.json", VAE)?, Dataset::new(SIZE)?);
     let training = options.training(out.join("decoder"), 0.012, 1e-3, 0.2);
@@ -238,7 +240,7 @@ fn decoder(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Err
     Ok(model.put("vae", &json, &ema)?)
 }
 
-/// The VAE that was trained before, in f32.
+/// Loads the VAE that was trained before, in f32.
 fn trained_vae(model: &ModelFolder) -> impasto::Result<Vae> {
     let path = model.path().join("vae/config.json");
     let config = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
@@ -298,7 +300,7 @@ fn clip(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error>
     Ok(model.put("image_encoder", &json, &ClipTask::tower(&ema, "vision"))?)
 }
 
-/// The text encoder that the UNet learned from, taught to read past words that it does not know.
+/// Trains the text encoder that the UNet learned from to read past words that it does not know.
 fn text(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), Error> {
     let path = model.path().join("text_encoder/config.json");
     let json = std::fs::read_to_string(&path).map_err(|source| impasto::Error::Io { path: path.clone(), source })?;
@@ -320,7 +322,7 @@ fn evaluator(out: &Path, model: &ModelFolder, options: &Options) -> Result<(), E
     training.run(initial, make, report()).map(drop)
 }
 
-/// A ControlNet, for the embedded model or another one.
+/// Trains a ControlNet, for the embedded model or another one.
 fn control(control: &ControlOptions) -> Result<(), Error> {
     let ControlOptions { options, device, .. } = control;
     let (out, kind) = (&options.out, Kind::from(options.kind));
@@ -336,7 +338,7 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
         (Some(path), _) => {
             let Defaults { width, height, .. } = model.defaults();
             let open = |seed| Listed::open(path, &out.join("pictures"), Size::new(width, height), seed);
-            // The sheet shows pictures of the list in an order of its own.
+            // Sheets and evaluations show pictures of the same list in another order.
             [Arc::new(open(options.seed)?), Arc::new(open(HELD_OUT)?)]
         }
         (None, None) => {
@@ -368,7 +370,7 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
     Ok(export(&out.join("controlnet"), &config.to_json()?, &ema)?)
 }
 
-/// A model that colors sketches like reference pictures.
+/// Trains a model that colors sketches like reference pictures.
 fn reference(options: &Options) -> Result<(), Error> {
     let (out, kind, dataset) = (&options.out, Kind::from(options.kind), Dataset::new(SIZE)?);
     let latents = |name: &str, seeds: std::ops::Range<u64>| -> impasto::Result<Arc<Latents>> {
@@ -384,7 +386,7 @@ fn reference(options: &Options) -> Result<(), Error> {
     Ok(ReferenceTask::export(&out.join("model"), &ema)?)
 }
 
-/// The embedded model's VAE, in f32.
+/// Loads the embedded model's VAE, in f32.
 fn embedded_vae() -> impasto::Result<Vae> {
     let file = |name: &str| impasto_tiny::file(name).unwrap_or_default();
     let config = VaeConfig::from_json("vae/config.json", &String::from_utf8_lossy(file("vae/config.json")))?;
@@ -392,7 +394,8 @@ fn embedded_vae() -> impasto::Result<Vae> {
     Vae::new(&Weights::new("the embedded VAE", tensors, Kind::Float, Device::Cpu), &config)
 }
 
-/// Shows how a training goes: a bar with the time left in a terminal, and a line every twenty steps elsewhere.
+/// Shows the progress of a training run: a bar with the time left in a terminal, and a line every twenty steps
+/// elsewhere.
 fn report() -> impl FnMut(&TrainingProgress<'_>) {
     let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {msg}").unwrap_or(ProgressStyle::default_bar());
     let bar = ProgressBar::new(0).with_style(style);

@@ -4,8 +4,10 @@ use impasto::weights::{Tensors, Weights};
 use impasto::{Error, Result};
 use tch::{Device, Kind, Tensor};
 
-/// Named f32 tensors that gradients arrive at. A network is made of [`Parameters::weights`] anew at every step; that is cheap
-/// (no value is copied but for a change of kind), and gradients find their way back through the change.
+/// Named f32 tensors that receive gradients.
+///
+/// A network is built anew from [`Parameters::weights`] at every training step. This is cheap, because values are
+/// copied only for a change of kind. Gradients flow back through the change.
 #[derive(Debug)]
 pub struct Parameters {
     tensors: Tensors,
@@ -13,7 +15,7 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// Leaves of the autograd graph over copies of `tensors`, in f32.
+    /// Creates leaves of the autograd graph over copies of `tensors`, in f32.
     ///
     /// # Errors
     /// [`Error::Torch`](impasto::Error::Torch) only, such as out of memory.
@@ -27,17 +29,17 @@ impl Parameters {
         Ok(Self { tensors, device })
     }
 
-    /// The weights that `build` asks random weights for, such as a network's constructor.
+    /// Returns the random weights that `build` asks for; `build` is a network's constructor, for example.
     ///
     /// # Errors
-    /// Those of `build`.
+    /// The errors of `build`.
     pub fn random<T>(seed: u64, build: impl FnOnce(&Weights) -> Result<T>) -> Result<Tensors> {
         let weights = Weights::random(seed, Kind::Float, Device::Cpu);
         build(&weights)?;
         weights.drawn()
     }
 
-    /// The same memory as other leaves: gradients of their own, for a worker of its own.
+    /// Returns other leaves over the same memory, so that a worker has gradients of its own.
     ///
     /// # Errors
     /// [`Error::Torch`](impasto::Error::Torch) only.
@@ -47,19 +49,21 @@ impl Parameters {
         Ok(Self { tensors, device: self.device })
     }
 
-    /// What networks are made of, in `kind`; `prefix` picks one network of several, `unet` of `unet.conv_in.weight`.
+    /// Returns the weights to build networks from, in `kind`. `prefix` picks one network of several, such as `unet` for
+    /// `unet.conv_in.weight`.
     pub fn weights(&self, prefix: &str, kind: Kind) -> Weights {
         let copies = self.tensors.iter().map(|(name, x)| (name.clone(), x.shallow_clone())).collect();
         let weights = Weights::new("the parameters in training", copies, kind, self.device);
         if prefix.is_empty() { weights } else { weights.at(prefix) }
     }
 
-    /// The tensors by name.
+    /// Returns the tensors by name.
     pub fn tensors(&self) -> &Tensors {
         &self.tensors
     }
 
-    /// The gradients of the scalar `loss`, in the order of the names: zeros where none arrive. The graph behind `loss` is used up.
+    /// Returns the gradients of the scalar `loss`, in the order of the names; tensors that no gradient reaches have
+    /// zeros. The graph behind `loss` is used up.
     ///
     /// # Errors
     /// [`Error::Torch`](impasto::Error::Torch) only.
@@ -74,10 +78,11 @@ impl Parameters {
     }
 }
 
-/// The mean of the weights of runs that began alike, in f32: often better than each of them (Wortsman et al. 2022, "model soups").
+/// Returns the mean of the weights of runs that began alike, in f32. The mean is often better than each run (Wortsman
+/// et al. 2022, "model soups").
 ///
 /// # Errors
-/// [`Error::Parameter`] for no run, and for a tensor that one of them lacks or has in another shape.
+/// [`Error::Parameter`] for no run, and for a tensor that a run lacks or has in another shape.
 pub fn averaged(runs: &[Tensors]) -> Result<Tensors> {
     let (first, others) = runs.split_first().ok_or_else(|| Error::parameter("runs", "none", "one at least"))?;
     let names = others.iter().flat_map(|run| run.keys()).chain(first.keys());

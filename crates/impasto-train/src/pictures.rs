@@ -5,15 +5,16 @@ use super::dataset::Dataset;
 use impasto::{Raster, Result};
 use tch::Tensor;
 
-/// Pictures with captions, in an order of their own.
+/// A numbered sequence of pictures with captions.
 pub trait Pictures: Send + Sync {
-    /// The sample of a number; numbers go on for ever, and one always gives the same sample.
+    /// Returns the sample of a number. The numbers never end, and a number always gives the same sample.
     ///
     /// # Errors
-    /// Whatever hinders it; the training ends with it.
+    /// Any error that prevents the sample; the training ends with this error.
     fn sample(&self, number: u64) -> Result<Sample>;
 
-    /// Number of pictures that could not be read and were skipped; `None` if none can be.
+    /// Returns the number of pictures that were skipped because they could not be read; `None` if every picture can be
+    /// read.
     fn skipped(&self) -> Option<usize> {
         None
     }
@@ -26,11 +27,11 @@ pub struct Sample {
     pub picture: Raster,
     /// Description of the picture in words.
     pub caption: String,
-    /// The picture as the model's VAE encodes it, [1, c, h, w] f32, if that is known.
+    /// Latent of the picture from the model's VAE, [1, c, h, w] f32, if known.
     pub latent: Option<Tensor>,
 }
 
-/// Drawings, and their latents.
+/// Drawings and their latents.
 #[derive(Debug)]
 pub struct Drawn {
     dataset: Dataset,
@@ -40,17 +41,17 @@ pub struct Drawn {
 }
 
 impl Drawn {
-    /// Drawings of the seeds from `first` on, whose latents were [encoded](Latents::encode).
+    /// Creates the sequence of the drawings from seed `first` on, whose latents were [encoded](Latents::encode).
     pub const fn new(dataset: Dataset, latents: Latents, first: u64) -> Self {
         Self { dataset, latents, first }
     }
 
-    /// Number of different drawings.
+    /// Returns the number of different drawings.
     pub fn len(&self) -> usize {
         self.latents.len()
     }
 
-    /// Is there none?
+    /// Returns true if there are no drawings.
     pub fn is_empty(&self) -> bool {
         self.latents.is_empty()
     }
@@ -62,7 +63,7 @@ impl Pictures for Drawn {
         let index = (number % count) as usize;
         Ok(Sample {
             picture: self.dataset.draw(self.first + number % count)?.picture,
-            // Other words each time that the same drawing comes.
+            // The caption has other words each time that the same drawing comes.
             caption: self.latents.caption(index, number / count).into(),
             latent: Some(self.latents.batch(&[index])?),
         })

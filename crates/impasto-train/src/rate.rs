@@ -1,19 +1,19 @@
-//! How the learning rate goes over a training.
+//! The course of the learning rate over a training run.
 
-/// A linear start, a plateau, and half a cosine down to a hundredth; all in shares of the whole, so that the same shape fits a
-/// short run and a long one.
+/// A linear start, a plateau, and half a cosine down to a hundredth of the learning rate. The plateau is a share of all
+/// steps, so that the same shape fits short and long runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Steps of the start.
+    /// Number of steps of the linear start.
     pub warm_up: u64,
-    /// Share of the steps on the plateau, 0..=1.
+    /// Share of the steps before the descent, 0..=1. The linear start is included.
     pub hold: f64,
-    /// Steps in all.
+    /// Number of steps in all.
     pub steps: u64,
 }
 
 impl Rate {
-    /// The factor of the learning rate at `step`, 0 < factor ≤ 1.
+    /// Returns the factor of the learning rate at `step`, 0 < factor ≤ 1.
     pub fn at(&self, step: u64) -> f64 {
         let start = ((step + 1) as f64 / self.warm_up.max(1) as f64).min(1.0);
         let done = step as f64 / self.steps.max(1) as f64;

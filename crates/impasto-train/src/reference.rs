@@ -1,4 +1,4 @@
-//! Training a model that colors sketches like reference pictures.
+//! Training of a model that colors sketches like reference pictures.
 
 use super::adherence::median;
 use super::dataset::{Dataset, Drawing};
@@ -21,49 +21,58 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Probabilities that a sample goes without its reference, so that a branch without one can be guided away from, and without its sketch.
+/// Probabilities that a sample lacks its reference, and that a sample lacks its sketch. Samples without a reference
+/// train the branch that classifier-free guidance leads away from.
 const WITHOUT: (f64, f64) = (0.15, 0.1);
-/// Probability that lines are those of line art, as people draw it; else they are edges, as a detector finds them.
+/// Probability of line art, as people draw it. Other lines are edges, as a detector finds them.
 const LINE_ART: f64 = 0.35;
-/// Probabilities that edges are drawn with a soft pen, and with a broad one; else they are one pixel wide.
+/// Probabilities that edges are drawn with a soft pen, and with a broad pen. Other edges are one pixel wide.
 const PENS: (f64, f64) = (0.3, 0.2);
 /// Probability that edges are found with other thresholds than the usual ones.
 const OTHER_THRESHOLDS: f64 = 0.3;
 /// Side of a reference in pixels, as the vision tower sees it.
 const SEEN: u32 = 128;
-/// Deviation of the mean that the noise has in patches, as the embedded model was trained.
+/// Deviation of the mean that the noise has in patches, as in the training of the embedded model.
 const OFFSET: f64 = 0.1;
-/// Weight of what the vision tower's tokens differ by from those of the embedded model's tower, which stand beside texts.
+/// Weight of the difference between the vision tower's tokens and those of the embedded model's tower, which match
+/// texts.
 const ALIKE: f64 = 0.1;
-/// Samples that held-out errors are measured on.
+/// Number of samples for measuring held-out errors.
 const EVALUATED: u64 = 128;
-/// Drawings that are colored to measure how well.
+/// Number of drawings that are colored to measure the quality.
 const PAINTED: u64 = 12;
-/// Rows of the sample sheet.
+/// Number of rows of the sample sheet.
 const SHOWN: u64 = 4;
 /// Usual guidance scale of the model.
 const GUIDANCE: f64 = 2.0;
 /// Channels of the sketch encoder's first convolutions.
 const WIDTHS: [i64; 4] = [8, 16, 32, 64];
-/// First number of references, so that none is the drawing that is colored.
+/// First seed of references, so that no reference is the drawing that is colored.
 const REFERENCES: u64 = 1 << 40;
 
-/// Teaches a model to color the outlines of a drawing like another drawing, of the same things in the same colors and in another pose: to
-/// copy the reference's layout is wrong there, so it is not learned.
+/// Teaches a model to color the outlines of a drawing like another drawing.
 ///
-/// A UNet is trained on from the embedded one, with the reference's tokens as its context; a [`SketchEncoder`] from nothing; the vision
-/// tower that makes the tokens from the embedded one, which it must stay near. Parameters begin with `unet.`, `sketch_encoder.` and
-/// `image_encoder.`.
+/// The other drawing shows the same things in the same colors, but in another pose. A copy of its layout is therefore
+/// wrong, and the model does not learn to copy.
 ///
-/// Source: ColorizeDiffusion (arXiv 2401.01456), whose tower stays as it is and whose references are distorted copies of the drawing.
+/// Three networks are trained:
+///
+/// * The UNet continues from the embedded UNet, with the reference's tokens as its context.
+/// * The [`SketchEncoder`] begins at random.
+/// * The vision tower, which makes the tokens, continues from the embedded tower and must stay near it.
+///
+/// Parameters begin with `unet.`, `sketch_encoder.` and `image_encoder.`.
+///
+/// Source: ColorizeDiffusion (arXiv 2401.01456), which does not train the tower and whose references are distorted
+/// copies of the drawing.
 pub struct ReferenceTask {
     unet: UnetConfig,
     sketch_encoder: SketchEncoderConfig,
     vision: ClipVisionConfig,
     processor: ClipImageProcessor,
-    /// The embedded model's tower.
+    /// Vision tower of the embedded model.
     tower: ClipVision,
-    /// Folder that the model is written to when it is to color pictures.
+    /// Folder to which the model is written before it colors pictures.
     folder: PathBuf,
     dataset: Dataset,
     latents: Arc<Latents>,
@@ -84,20 +93,21 @@ struct Networks {
 struct Batch {
     /// Latents of the drawings, [n, 4, h, w].
     x0: Tensor,
-    /// Their lines, [n, 3, H, W] in -1..=1.
+    /// Lines of the drawings, [n, 3, H, W] in -1..=1.
     sketches: Tensor,
     /// References as the vision tower sees them, [n, 3, s, s].
     references: Tensor,
-    /// 0 where a reference is left out, else 1, [n, 1, 1].
+    /// 0 for a left-out reference, otherwise 1, [n, 1, 1].
     shown: Tensor,
 }
 
 impl ReferenceTask {
-    /// A task whose shards are of `batch` drawings, and whose model is written to `folder` whenever it is measured. `latents` are those of
-    /// the drawings from seed 0 on, `held_out` those from [`HELD_OUT`](super::HELD_OUT) on. The networks compute in `kind`.
+    /// Creates a task whose shards have `batch` drawings. `latents` belong to the drawings from seed 0 on, `held_out`
+    /// to those from [`HELD_OUT`](super::HELD_OUT) on. The networks compute in `kind`. Every evaluation writes the
+    /// model to `folder`.
     ///
     /// # Errors
-    /// Those of reading the embedded model.
+    /// The errors of reading the embedded model.
     pub fn new(
         folder: impl Into<PathBuf>,
         dataset: Dataset,
@@ -126,8 +136,8 @@ impl ReferenceTask {
         })
     }
 
-    /// Weights to begin with: the UNet of `model`, which is the embedded one, its vision tower, and a sketch encoder at random that puts
-    /// out zeros.
+    /// Returns the initial weights: the UNet of `model`, which is the embedded model, its vision tower, and a random
+    /// sketch encoder whose output is zero.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a model without a UNet.
@@ -140,7 +150,7 @@ impl ReferenceTask {
             if name.starts_with("zero_") {
                 let _ = x.f_zero_()?;
             } else {
-                // SiLU halves what is small. Twice the weights keep a thin line at its size.
+                // SiLU halves small values. Doubled weights keep a thin line at its size.
                 let _ = x.f_mul_scalar_(2.0)?;
             }
         }
@@ -153,7 +163,7 @@ impl ReferenceTask {
         Ok(all)
     }
 
-    /// Writes trained weights as a model's folder, beside the embedded model's files.
+    /// Writes trained weights as a model's folder, together with the embedded model's files.
     ///
     /// # Errors
     /// [`Error::Io`], [`Error::Torch`].
@@ -181,13 +191,13 @@ impl ReferenceTask {
         Ok(())
     }
 
-    /// The networks in training as a model that colors pictures.
+    /// Writes the networks in training to the folder and loads them as a pipeline that colors pictures.
     fn pipeline(&self, parameters: &Parameters) -> Result<Pipeline> {
         Self::export(&self.folder, parameters.tensors())?;
         Pipeline::builder().source(Source::dir(&self.folder)).build()
     }
 
-    /// A held-out drawing, and a reference in its colors.
+    /// Returns a held-out drawing and a reference in its colors.
     fn pair(&self, number: u64) -> Result<(Drawing, Drawing)> {
         let drawing = self.dataset.draw(super::HELD_OUT + number)?;
         let reference = self.dataset.draw_in_colors_of(&drawing.record, REFERENCES + super::HELD_OUT + number)?;
@@ -202,7 +212,7 @@ impl ReferenceTask {
         })
     }
 
-    /// Drawings of some seeds from `first` on, each with its sketch and with a reference.
+    /// Returns the drawings of some seeds from `first` on, each with its sketch and with a reference.
     fn batch(&self, latents: &Latents, first: u64, numbers: &[u64], rng: &mut impl Rng) -> Result<Batch> {
         let references = Dataset::new(SEEN)?;
         let count = latents.len().max(1) as u64;
@@ -210,7 +220,7 @@ impl ReferenceTask {
         for number in numbers {
             let drawing = self.dataset.draw(first + number % count)?;
             sketches.push(sketch(&drawing, rng)?);
-            // Another reference each time that the same drawing comes.
+            // The same drawing has another reference each time.
             let reference = references.draw_in_colors_of(&drawing.record, REFERENCES + rng.random::<u32>() as u64)?;
             seen.push(self.processor.pixels(&reference.picture)?);
             shown.push(f32::from(u8::from(!rng.random_bool(WITHOUT.0))));
@@ -224,7 +234,8 @@ impl ReferenceTask {
         })
     }
 
-    /// Mean squared errors of the predicted noise, [n], and what the tower's tokens differ by, in shares of the tokens.
+    /// Returns the mean squared errors of the predicted noise, [n], and the difference of the tower's tokens, as a
+    /// share of the tokens.
     fn errors(
         &self,
         networks: &Networks,
@@ -246,7 +257,7 @@ impl ReferenceTask {
     }
 }
 
-/// The outlines of a drawing in the colors of a reference.
+/// Paints the outlines of a drawing in the colors of a reference.
 fn colored(pipeline: &mut Pipeline, drawing: &Drawing, reference: &Drawing, seed: u64) -> Result<Raster> {
     let sketch = Canny::default().edges(&drawing.picture)?.raster();
     let colors = Colorize::new(&sketch, &reference.picture).ink(Ink::Light);
@@ -254,7 +265,7 @@ fn colored(pipeline: &mut Pipeline, drawing: &Drawing, reference: &Drawing, seed
     Ok(output.image(0)?.clone())
 }
 
-/// A token for each patch of pictures, [n, patches, width].
+/// Returns a token for each patch of pictures, [n, patches, width].
 fn tokens(tower: &ClipVision, pixels: &Tensor) -> Result<Tensor> {
     let states = tower.forward(pixels)?.last_hidden_state;
     let patches = states.f_narrow(1, 1, states.size3()?.1 - 1)?;
@@ -262,7 +273,8 @@ fn tokens(tower: &ClipVision, pixels: &Tensor) -> Result<Tensor> {
     tower.projected(&tower.normed(&patches)?)?.ok_or_else(without)
 }
 
-/// The lines of a drawing as a person might draw them, [1, 3, H, W]: 1 on a ground of -1. Some sheets are blank.
+/// Returns the lines of a drawing as a person might draw them, [1, 3, H, W]: 1 on a ground of -1. Some sketches are
+/// blank.
 fn sketch(drawing: &Drawing, rng: &mut impl Rng) -> Result<Tensor> {
     if rng.random_bool(LINE_ART) && !rng.random_bool(WITHOUT.1) {
         let art = LineArt { width: rng.random_range(0.6..1.8), paper: 0.01, ink: rng.random_range(0.02..0.06) };
@@ -291,7 +303,7 @@ fn sketch(drawing: &Drawing, rng: &mut impl Rng) -> Result<Tensor> {
     }
 }
 
-/// A sketch encoder's configuration for a UNet.
+/// Returns the configuration of a sketch encoder for a UNet.
 fn sketch_encoder(unet: &UnetConfig) -> Result<SketchEncoderConfig> {
     let mut config = SketchEncoderConfig::default();
     config.widths = WIDTHS.to_vec();
@@ -299,12 +311,12 @@ fn sketch_encoder(unet: &UnetConfig) -> Result<SketchEncoderConfig> {
     Ok(config)
 }
 
-/// A text file of the embedded model.
+/// Reads a text file of the embedded model.
 fn text(file: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(bytes(file)?).into_owned())
 }
 
-/// The weights of the embedded model's vision tower.
+/// Reads the weights of the embedded model's vision tower.
 fn tower() -> Result<Tensors> {
     const FILE: &str = "image_encoder/model.safetensors";
     let tensors = parse_safetensors(FILE, bytes(FILE)?)?;
@@ -358,7 +370,8 @@ impl Task for ReferenceTask {
         Ok(figures)
     }
 
-    /// Each row: a sketch, its own reference and the picture in its colors, then the same with the reference of the next row.
+    /// Draws a sheet. Each row has a sketch, its own reference and the picture in its colors, then the next row's
+    /// reference and the picture in those colors.
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>> {
         let mut pipeline = self.pipeline(parameters)?;
         let mut sheet = Sheet::new(5);

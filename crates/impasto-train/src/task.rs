@@ -1,4 +1,4 @@
-//! What is trained: the part of a training that differs between networks.
+//! The task of a training run: the part that differs between networks.
 
 use super::{Parameters, Rule};
 use impasto::Raster;
@@ -8,39 +8,39 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 use tch::Tensor;
 
-/// One network, or several trained together, and what they learn from.
+/// One network, or several networks that are trained together, with their training data.
 ///
-/// Every worker has a task of its own, in its own thread. All randomness comes from the [`Shard`], so that a step depends on
-/// nothing but its number and the weights: that is what makes a training resumable.
+/// Every worker has a task of its own, in its own thread. All randomness comes from the [`Shard`], so that a training
+/// step depends only on its number and the weights. A training run can therefore be resumed.
 pub trait Task {
-    /// The loss of a shard of a batch, a scalar that gradients flow back from, and what to write down beside it.
+    /// Returns the loss of a shard of a batch, a scalar that gradients flow back from, with figures for the journal.
     ///
     /// # Errors
-    /// Whatever hinders it; the training ends with it.
+    /// Any error that prevents the loss; the training ends with this error.
     fn loss(&self, parameters: &Parameters, shard: &Shard) -> Result<Loss>;
 
-    /// Figures on held-out data, by name.
+    /// Returns figures on held-out data, by name.
     ///
     /// # Errors
-    /// Whatever hinders it.
+    /// Any error that prevents the evaluation.
     fn evaluate(&self, parameters: &Parameters) -> Result<Vec<(&'static str, f64)>>;
 
-    /// What a person wants to see, if there is something.
+    /// Returns a sample sheet for people to look at, if the task has one.
     ///
     /// # Errors
-    /// Whatever hinders it.
+    /// Any error that prevents the sheet.
     fn sheet(&self, parameters: &Parameters) -> Result<Option<Raster>>;
 
-    /// Pictures of one size that show something as it grows, in their order; none by default.
+    /// Returns the pictures of an animation, of one size and in their order; none by default.
     ///
     /// # Errors
-    /// Whatever hinders it.
+    /// Any error that prevents the animation.
     fn animation(&self, parameters: &Parameters) -> Result<Vec<Raster>> {
         let _ = parameters;
         Ok(Vec::new())
     }
 
-    /// Which optimizer moves a tensor. By default [`Rule::of_shape`].
+    /// Returns the optimizer that moves a tensor. The default is [`Rule::of_shape`].
     fn rule(&self, name: &str, shape: &[i64]) -> Rule {
         let _ = name;
         Rule::of_shape(shape)
@@ -50,44 +50,45 @@ pub trait Task {
 /// A loss and its parts.
 #[derive(Debug)]
 pub struct Loss {
-    /// The scalar to lower.
+    /// Scalar to minimize.
     pub total: Tensor,
     /// Figures for the journal, by name; averaged over the workers.
     pub parts: Vec<(&'static str, f64)>,
 }
 
-/// A part of a step: what one worker does at once.
+/// A part of a training step: the samples that a worker takes at once.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Shard {
     /// Seed of the training.
     pub seed: u64,
-    /// The step, from 0.
+    /// Number of the training step, from 0.
     pub step: u64,
     /// Number of this part of the step, from 0.
     pub part: u64,
     /// Number of parts of a step.
     pub parts: u64,
-    /// How far the training is, 0..1.
+    /// Progress of the training, 0..1.
     pub progress: f64,
 }
 
 impl Shard {
-    /// Number of the `i`-th sample of this part, among all samples that a training takes in its order, if each part takes `batch`.
+    /// Returns the number of the `i`-th sample of this part among all samples of the training, if each part takes
+    /// `batch` samples.
     pub const fn sample(&self, batch: u64, i: u64) -> u64 {
         (self.step.wrapping_mul(self.parts).wrapping_add(self.part)).wrapping_mul(batch).wrapping_add(i)
     }
 
-    /// The random numbers of this part; each call begins them anew.
+    /// Returns the random numbers of this part; each call begins the same sequence anew.
     pub fn rng(&self) -> Pcg64Mcg {
         Pcg64Mcg::seed_from_u64(self.mixed())
     }
 
-    /// Its normal noise; each call begins it anew.
+    /// Returns the normal noise of this part; each call begins the same sequence anew.
     pub fn noise(&self) -> Noise {
         Noise::shared(self.mixed())
     }
 
-    /// Far apart for near steps (SplitMix64's increments).
+    /// Returns a seed that is far from those of near steps (SplitMix64's increments).
     fn mixed(&self) -> u64 {
         let mixed = self.seed.wrapping_mul(0xd134_2543_de82_ef95);
         let mixed = mixed.wrapping_add(self.step.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -1,4 +1,4 @@
-//! Teaching a text encoder to read past words that it knows nothing of.
+//! Training of a text encoder to read past words that it does not know.
 
 use super::dataset::{Cluttered, Dataset, Wording};
 use super::vae::HELD_OUT;
@@ -10,33 +10,35 @@ use impasto::text::Tokenizer;
 use rand::Rng;
 use tch::{Kind, Tensor};
 
-/// Tokens that a text encoder reads at once.
+/// Number of tokens that a text encoder reads at once.
 const LENGTH: usize = 77;
-/// Held-out captions that a training is evaluated on.
+/// Number of held-out captions of an evaluation.
 const EVALUATED: u64 = 256;
-/// Weight of a token of the padding.
+/// Weight of a padding token.
 const PADDING: f32 = 0.5;
-/// Weight of a token that shows nothing, where one of the plain caption has 1: of these there are fewer.
+/// Weight of a token that shows nothing; tokens of the plain caption, which are fewer, have 1.
 const EMPTY: f32 = 0.3;
 
-/// Learns to read captions among words that show nothing as it read them alone.
+/// Learns to read captions among words that show nothing as the original encoder reads the captions alone.
 ///
-/// A text encoder that was trained on captions of few words reads `1girl, looking at viewer, red hair` as noise: the states of `hair` are then
-/// those of no hair, the UNet does not paint what it was asked for, and attention to the word is not where the hair is. Here the states of
-/// the caption's own words learn to be what they were without the others, and the states of the others to be those of the padding, which
-/// the UNet has learned to pass over.
+/// A text encoder that was trained on captions of few words reads `1girl, looking at viewer, red hair` as noise. The
+/// state of `hair` then no longer means hair: the UNet does not paint what the prompt asks for, and attention to the
+/// word misses the hair. Two kinds of states learn:
 ///
-/// Source: knowledge distillation (Hinton et al. 2015), of the encoder as it was into itself.
+/// * The states of the caption's own words learn to be the same as without the other words.
+/// * The states of the other words learn to be those of the padding, which the UNet has learned to pass over.
+///
+/// Source: knowledge distillation (Hinton et al. 2015), of the original encoder into itself.
 pub struct TextTask {
     config: ClipTextConfig,
     tokenizer: Tokenizer,
-    /// The text encoder as it was.
+    /// The original text encoder.
     before: ClipText,
     dataset: Dataset,
     batch: usize,
 }
 
-/// States of the encoder in training beside those of the one before, [tokens, width] each, and what each token counts.
+/// States of the encoder in training and of the original encoder, [tokens, width] each, and the weight of each token.
 struct States {
     now: Tensor,
     before: Tensor,
@@ -44,12 +46,12 @@ struct States {
 }
 
 impl TextTask {
-    /// A task whose shards are of `batch` captions, for an encoder that begins as `before` is.
+    /// Creates a task whose shards have `batch` captions, for an encoder that begins as a copy of `before`.
     pub fn new(config: ClipTextConfig, tokenizer: Tokenizer, before: ClipText, dataset: Dataset, batch: usize) -> Self {
         Self { config, tokenizer, before, dataset, batch }
     }
 
-    /// Encodes cluttered captions with the encoder of `parameters`, and the plain ones with the one before.
+    /// Encodes cluttered captions with the encoder of `parameters`, and plain captions with the original encoder.
     fn states(&self, parameters: &Parameters, captions: &[Cluttered]) -> Result<States> {
         let (mut read, mut plain, mut places, mut weights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for (row, caption) in captions.iter().enumerate() {
@@ -71,10 +73,11 @@ impl TextTask {
         Ok(States { now, before, weights: Tensor::f_from_slice(&weights)? })
     }
 
-    /// For each token of the cluttered caption the one of the plain caption whose state it is to have, and what it counts.
+    /// Returns the target of each token of the cluttered caption: the token of the plain caption whose state it learns,
+    /// and its weight.
     fn matched(&self, caption: &Cluttered) -> Result<Vec<(usize, f32)>> {
         let (read, plain) = (self.tokenizer.encode(&caption.text)?, self.tokenizer.encode(&caption.plain)?);
-        // The start, and the padding after the caption, which is much of what the UNet reads.
+        // The start, and the padding after the caption, keep their places. Padding is much of what the UNet reads.
         let mut matched: Vec<(usize, f32)> = (0..LENGTH).map(|place| (place, PADDING)).collect();
         // A word that shows nothing is read as padding.
         for place in matched.iter_mut().take(read.ids.len().saturating_sub(1)).skip(1) {
@@ -103,7 +106,7 @@ impl TextTask {
 }
 
 impl States {
-    /// Mean squared distance of the caption's own words, and of the rest.
+    /// Returns the mean squared distance of the caption's own words, and of all other tokens.
     fn distances(&self) -> Result<[Tensor; 2]> {
         let off = self.now.f_sub(&self.before)?.f_square()?.f_mean_dim([1i64].as_slice(), false, Kind::Float)?;
         let own = self.weights.f_eq(1.0)?.f_to_kind(Kind::Float)?;

@@ -1,4 +1,4 @@
-//! The loop: batches over workers, steps, checkpoints, figures.
+//! The training loop: batches over workers, training steps, checkpoints, figures.
 
 use super::checkpoint::{Checkpoint, halved};
 use super::{AdamW, Journal, Loss, Muon, Optimizer, Parameters, Rate, Shard, Task, clip, curves};
@@ -11,26 +11,33 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 use tch::{Device, Tensor};
 
-/// Time for which a picture of an animation stays.
+/// Time for which each picture of an animation stays.
 const FRAME: Duration = Duration::from_millis(700);
 
-/// How something is trained, and where its files are: in `folder`, `checkpoint.safetensors` (everything), `ema.safetensors` (the
-/// weights to use, f16), `journal.jsonl`, `curves.png`, and what the task has to show: `sheet.png`, `animation.png`.
+/// The settings of a training run and the folder of its files.
 ///
-/// A training that finds its checkpoint goes on from there. Killed at any moment and started again it takes the same steps: all
-/// randomness comes from the seed and the number of the step.
+/// The folder has these files:
+///
+/// * `checkpoint.safetensors`: everything that the run needs to continue,
+/// * `ema.safetensors`: the weights to use, in f16,
+/// * `journal.jsonl` and `curves.png`: the figures,
+/// * `sheet.png` and `animation.png`: samples, if the task has them.
+///
+/// A training run that finds its checkpoint continues from there. A run that is killed at any moment and started again
+/// takes the same steps. All randomness comes from the seed and the number of the step.
 #[derive(Clone, Debug)]
 pub struct Training {
-    /// Where the files are.
+    /// Folder of the run's files.
     pub folder: PathBuf,
     /// Seed of all randomness.
     pub seed: u64,
-    /// Threads that each take a shard of every batch. Libtorch's own threads are then one each: on small networks its way
-    /// of splitting every operation is much slower.
+    /// Number of threads that each take a shard of every batch. Libtorch then computes in one thread for each, because
+    /// on small networks its way of splitting every operation is much slower.
     pub workers: usize,
-    /// Number of batches that each worker takes in a step, at least 1: their gradients are averaged (gradient accumulation).
+    /// Number of batches that each worker takes in a step, at least 1. Their gradients are averaged (gradient
+    /// accumulation).
     pub accumulate: usize,
-    /// Device of the weights, and of everything that is computed with them.
+    /// Device of the weights, and of all computations with the weights.
     pub device: Device,
     /// The course of the learning rates, and the number of steps.
     pub rate: Rate,
@@ -38,43 +45,45 @@ pub struct Training {
     pub muon: (f64, f64),
     /// Learning rate and weight decay of the rest; see [`AdamW`].
     pub adamw: (f64, f64),
-    /// Joint norm that gradients are clipped to.
+    /// Maximum joint norm of the gradients, which are clipped to it.
     pub clip: f64,
-    /// How slowly the running mean of the weights forgets, 0.999 or so.
+    /// Decay of the exponential moving average of the weights, about 0.999.
     pub ema: f64,
     /// Time between two checkpoints.
     pub checkpoint: Duration,
-    /// Steps between two evaluations.
+    /// Number of training steps between two evaluations.
     pub evaluate: u64,
-    /// When to stop though steps are left, with a checkpoint.
+    /// Time at which the training stops with a checkpoint, even if steps are left.
     pub until: Option<Instant>,
 }
 
-/// Where a training stands, for whoever watches.
+/// The progress of a training run, for a callback.
 #[derive(Debug)]
 pub struct TrainingProgress<'a> {
-    /// Steps done.
+    /// Number of training steps done.
     pub step: u64,
-    /// Steps in all.
+    /// Number of training steps in all.
     pub steps: u64,
-    /// Steps per second since the start of this process.
+    /// Training steps per second since the start of this process.
     pub speed: f64,
-    /// Time left at that speed.
+    /// Time left at this speed.
     pub left: Duration,
-    /// The step's figures, or those of an evaluation, whose names begin with `held-out`.
+    /// Figures of the step, or of an evaluation; the names of an evaluation's figures begin with `held-out`.
     pub figures: &'a [(&'static str, f64)],
 }
 
-/// What a worker made of a shard.
+/// Gradients and figures of a shard, or the error of its worker.
 type Share = Result<(Vec<Tensor>, Vec<(&'static str, f64)>)>;
 
 impl Training {
-    /// Trains until the last step, or `until`, and returns the running mean of the weights. `initial` gives the weights to
-    /// start from where there is no checkpoint, `make` a task for each worker and one for evaluation.
+    /// Trains until the last step, or until `until`, and returns the exponential moving average of the weights.
+    /// `initial` gives the weights to start from if there is no checkpoint. `make` makes a task for each worker and one
+    /// for evaluation.
     ///
     /// # Errors
-    /// [`Error::Stopped`](TrainingError::Stopped) with the step and the last good checkpoint if a loss is not finite, a task fails or a file cannot be
-    /// written; [`impasto::Error::Io`] if the folder cannot be made or the journal not be read.
+    /// [`Error::Stopped`](TrainingError::Stopped), with the step and the last good checkpoint, if a loss is not finite,
+    /// a task fails or a file cannot be written; [`impasto::Error::Io`] if the folder cannot be made or the journal
+    /// cannot be read.
     pub fn run<T: Task>(
         &self,
         initial: impl FnOnce() -> Result<Tensors>,
@@ -173,10 +182,10 @@ impl Training {
         let progress = step as f64 / self.rate.steps.max(1) as f64;
         let parts = workers.len() * self.accumulate.max(1);
         for (part, (orders, _)) in (0..parts as u64).zip(workers.iter().cycle()) {
-            // A worker that is gone has left its error in the other channel.
+            // A worker that has ended has left its error in the other channel.
             let _ = orders.send(Shard { seed: self.seed, step, part, parts: parts as u64, progress });
         }
-        // In the order of the parts, whichever is ready first: sums of floats depend on it.
+        // Shares are added in the order of the parts, not as they arrive, because sums of floats depend on the order.
         let order = (0..parts).filter_map(|part| workers.get(part % workers.len().max(1)));
         let mut shares = order.map(|(_, shares)| shares.recv().unwrap_or(Err(Error::Cancelled)));
         let (mut gradients, mut figures) = shares.next().unwrap_or(Err(Error::Cancelled))?;
@@ -221,7 +230,7 @@ impl Training {
     }
 }
 
-/// A worker's life: shards in, gradients out.
+/// Runs a worker, which takes shards and sends gradients.
 fn work<T: Task>(
     parameters: Parameters,
     make: impl Fn() -> Result<T>,
@@ -244,7 +253,7 @@ fn work<T: Task>(
     }
 }
 
-/// mean ← decay·mean + (1 − decay)·weights, in place.
+/// Updates the exponential moving average in place: mean ← decay·mean + (1 − decay)·weights.
 fn average(ema: &Parameters, parameters: &Parameters, decay: f64) -> Result<()> {
     let _no_grad = tch::no_grad_guard();
     for (mean, x) in ema.tensors().values().zip(parameters.tensors().values()) {
@@ -259,7 +268,7 @@ mod tests {
     use impasto::Raster;
     use tch::Kind;
 
-    /// Learns the matrix 3·I from noisy products; at step `broken` its loss is not a number.
+    /// A task that learns the matrix 3·I from noisy products. Its loss at step `broken` is not a number.
     struct Matrix {
         broken: u64,
     }
@@ -314,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn it_learns_and_a_training_that_was_killed_takes_the_same_steps() -> std::result::Result<(), TrainingError> {
+    fn training_learns_and_resumes_with_the_same_steps() -> std::result::Result<(), TrainingError> {
         let (whole, cut) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let make = || Ok(Matrix { broken: u64::MAX });
         let mut held_out = Vec::new();
@@ -325,7 +334,7 @@ mod tests {
         let whole_losses = losses(whole.path());
         assert_eq!(whole_losses.len(), 240);
 
-        // A kill leaves a checkpoint of some step, a journal that is ahead of it, and half a line.
+        // A kill leaves a checkpoint of some step, a journal that is ahead of the checkpoint, and half a line.
         training(cut.path()).run(zeros, || Ok(Matrix { broken: 50 }), |_| {}).unwrap_err();
         let journal = cut.path().join("journal.jsonl");
         let ahead = std::fs::read_to_string(&journal).unwrap() + "{\"step\":51,\"loss\":9.0}\n{\"step\":52,\"lo";
@@ -339,7 +348,7 @@ mod tests {
     #[test]
     fn failed_save_names_the_last_good_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("ema.safetensors")).unwrap(); // no file can take its place
+        std::fs::create_dir(folder.path().join("ema.safetensors")).unwrap(); // a folder blocks the file of this name
         let error = training(folder.path()).run(zeros, || Ok(Matrix { broken: u64::MAX }), |_| {}).unwrap_err();
         let message = error.to_string();
         assert!(message.contains("stopped at step 1:") && message.contains("ema.safetensors"), "{message}");
@@ -351,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_that_is_no_number_names_the_step_and_the_checkpoint() {
+    fn loss_that_is_nan_names_step_and_checkpoint() {
         let folder = tempfile::tempdir().unwrap();
         let error = training(folder.path()).run(zeros, || Ok(Matrix { broken: 7 }), |_| {}).unwrap_err();
         let message = error.to_string();

@@ -1,4 +1,4 @@
-//! Training the UNet.
+//! Training of the UNet.
 
 use super::denoising::{Denoising, Noised, errors, min_snr, noise};
 use super::export::ModelFolder;
@@ -15,12 +15,12 @@ use rand::Rng;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// Share of captions that are left out, for classifier-free guidance.
+/// Share of captions that are left empty, for classifier-free guidance.
 const UNPROMPTED: f64 = 0.1;
 /// Deviation of the mean that the noise has in each channel of each patch.
 pub(super) const OFFSET: f64 = 0.1;
 
-/// Prompts of the sample sheet, with their seed.
+/// Prompts of the sample sheet.
 const PROMPTS: [&str; 8] = [
     "1girl, gold eyes, pink hair bow, red hair, pale skin, blue shirt, green background",
     "1girl, green eyes, red hair bow, black hair, tan skin, white shirt, lavender background",
@@ -32,12 +32,12 @@ const PROMPTS: [&str; 8] = [
     "a white boat and a green tree, blue ground, pink sky",
 ];
 
-/// Learns to tell noise from latents, with captions drawn anew at every use.
+/// Learns to predict the noise in latents. Captions have new words at every use.
 pub struct UnetTask {
     config: UnetConfig,
-    /// `config` as its file has it.
+    /// Text of the file of `config`.
     json: String,
-    /// Where the rest of the model is; samples are made with what is here.
+    /// Folder with the other parts of the model, which sample pictures need.
     model: ModelFolder,
     text_encoder: ClipText,
     tokenizer: Tokenizer,
@@ -49,11 +49,11 @@ pub struct UnetTask {
 }
 
 impl UnetTask {
-    /// A task whose shards are of `batch` latents, for a UNet of the configuration `json`. `model` has the text encoder and
-    /// everything else that a sample needs; every evaluation puts the UNet there.
+    /// Creates a task whose shards have `batch` latents, for a UNet of the configuration `json`. `model` has the text
+    /// encoder and everything else that a sample picture needs. Every evaluation writes the UNet there.
     ///
     /// # Errors
-    /// Those of [`UnetConfig::from_json`] and of loading the text encoder and the tokenizer.
+    /// The errors of [`UnetConfig::from_json`] and of loading the text encoder and the tokenizer.
     pub fn new(
         json: &str,
         model: ModelFolder,
@@ -79,10 +79,10 @@ impl UnetTask {
         })
     }
 
-    /// Weights to begin with: residual branches silent, and a prediction of zero.
+    /// Returns the initial weights, with silent residual branches and a prediction of zero.
     ///
     /// # Errors
-    /// Those of [`UNet::new`].
+    /// The errors of [`UNet::new`].
     pub fn initial(config: &UnetConfig, seed: u64) -> Result<Tensors> {
         let mut weights = Parameters::random(seed, |w| UNet::new(w, config))?;
         for (name, x) in &mut weights {
@@ -93,7 +93,7 @@ impl UnetTask {
         Ok(weights)
     }
 
-    /// Mean squared errors of the predicted noise, [n].
+    /// Returns the mean squared errors of the predicted noise, [n].
     fn errors(
         &self,
         unet: &UNet,
@@ -107,7 +107,7 @@ impl UnetTask {
         errors(&unet.forward(&sample, &timesteps, &context, None, &mut Tap::none())?, &target)
     }
 
-    /// What the text encoder makes of captions, [n, 77, width].
+    /// Encodes captions with the text encoder, [n, 77, width].
     fn context(&self, captions: &[&str]) -> Result<Tensor> {
         let _no_grad = tch::no_grad_guard();
         let rows = captions.iter().map(|caption| self.tokenizer.padded(caption)).collect::<Result<Vec<_>>>()?;

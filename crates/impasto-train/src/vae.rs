@@ -1,4 +1,4 @@
-//! Training the autoencoder.
+//! Training of the autoencoder.
 
 use super::dataset::{Class, Dataset, Drawing};
 use super::{Loss, Parameters, Rule, Shard, Task};
@@ -11,43 +11,50 @@ use impasto_report::Sheet;
 use rand::Rng;
 use tch::{Device, Kind, Tensor};
 
-/// Seeds of drawings that no training sees begin here.
+/// First seed of the held-out drawings, which no training run sees.
 pub const HELD_OUT: u64 = 1 << 48;
-/// Held-out drawings of an evaluation.
+/// Number of held-out drawings of an evaluation.
 const EVALUATED: u64 = 24;
-/// Side of the crops a training begins with, in pixels.
+/// Side of the crops at the beginning of a training run, in pixels.
 const CROP: i64 = 64;
 
-/// Learns to encode drawings and to decode them: reconstruction with weights on small parts, edges, mean colors, one flat
-/// picture in eight, and a light pull of latents to a standard normal.
+/// Learns to encode drawings and to decode them. The loss has these parts:
 ///
-/// The first latent channels lean on the picture's mean color at first, so that latents of flat colors are nearly affine in
-/// them. Crops come before whole pictures: the network is convolutional, and small batches of whole pictures teach less.
+/// * the reconstruction, with higher weights for small parts,
+/// * edges and mean colors,
+/// * a light pull of latents to a standard normal.
+///
+/// Batches of crops and half of the other batches also have a flat picture.
+///
+/// The first three latent channels are pulled to the picture's mean color, at first strongly. Latents of flat colors
+/// therefore are nearly affine in the color. Crops come before whole pictures: the network is convolutional, and small
+/// batches of whole pictures teach less.
 #[derive(Debug)]
 pub struct VaeTask {
     config: VaeConfig,
     dataset: Dataset,
-    /// Kind of the arithmetic.
+    /// Number type of the arithmetic.
     kind: Kind,
-    /// Does the encoder stay as it is?
+    /// True if the encoder stays unchanged.
     frozen_encoder: bool,
 }
 
 impl VaeTask {
-    /// A task over `dataset`.
+    /// Creates a task over `dataset`.
     pub const fn new(config: VaeConfig, dataset: Dataset, kind: Kind) -> Self {
         Self { config, dataset, kind, frozen_encoder: false }
     }
 
-    /// Trains the decoder alone, on whole pictures: latents, and what a UNet knows of them, stay as they are.
+    /// Trains the decoder alone, on whole pictures. Latents stay unchanged, so that a UNet that was trained on them
+    /// still fits.
     pub fn frozen_encoder(self) -> Self {
         Self { frozen_encoder: true, ..self }
     }
 
-    /// Weights to begin with: residual branches silent, latents nearly without noise.
+    /// Returns the initial weights, with silent residual branches and latents nearly without noise.
     ///
     /// # Errors
-    /// Those of [`Vae::new`].
+    /// The errors of [`Vae::new`].
     pub fn initial(config: &VaeConfig, seed: u64) -> Result<Tensors> {
         let mut weights = Parameters::random(seed, |w| Vae::new(w, config))?;
         for (name, x) in &mut weights {
@@ -61,10 +68,10 @@ impl VaeTask {
         Ok(weights)
     }
 
-    /// What latents are multiplied by so that their standard deviation over drawings is 1.
+    /// Returns the factor on latents that gives them a standard deviation of 1 over drawings.
     ///
     /// # Errors
-    /// Those of [`Vae::encode`].
+    /// The errors of [`Vae::encode`].
     pub fn scaling_factor(&self, weights: &Tensors) -> Result<f64> {
         let _no_grad = tch::no_grad_guard();
         let vae = Vae::new(&Parameters::new(weights, Device::Cpu)?.weights("", Kind::Float), &self.config)?;
@@ -73,7 +80,7 @@ impl VaeTask {
         Ok(1.0 / Tensor::f_cat(&latents, 0)?.f_std(true)?.f_double_value(&[])?)
     }
 
-    /// Pictures [n, 3, s, s] in −1..=1 and how much each pixel counts, [n, 1, s, s].
+    /// Returns pictures [n, 3, s, s] in −1..=1 and the weight of each pixel, [n, 1, s, s].
     fn batch(&self, shard: &Shard) -> Result<(Tensor, Tensor)> {
         let mut rng = shard.rng();
         let side = i64::from(self.dataset.size());
@@ -88,7 +95,7 @@ impl VaeTask {
         while pictures.len() < count {
             let drawing = self.dataset.draw(rng.random_range(0..HELD_OUT))?;
             let (picture, counts) = (drawing.picture.to_tensor(Device::Cpu)?, counts(&drawing)?);
-            // Two crops of a drawing, as drawing takes its time too.
+            // Each drawing gives up to two crops, because drawing takes time too.
             for _ in 0..2.min(count - pictures.len()) {
                 let (row, column) = (rng.random_range(0..=side - crop), rng.random_range(0..=side - crop));
                 let window = |x: &Tensor| x.f_narrow(2, row, crop)?.f_narrow(3, column, crop);
@@ -181,13 +188,13 @@ impl Task for VaeTask {
     }
 }
 
-/// What the most likely latent of `x` decodes to.
+/// Decodes the most likely latent of `x`.
 fn round_trip(vae: &Vae, x: &Tensor) -> Result<Tensor> {
     let Posterior { mean, .. } = vae.encode(x)?;
     vae.decode(&mean)
 }
 
-/// How much each pixel counts, [1, 1, h, w]: small parts more, or the large ones drown them.
+/// Returns the weight of each pixel, [1, 1, h, w]. Small parts weigh more, because large parts would drown them.
 fn counts(drawing: &Drawing) -> Result<Tensor> {
     let weights: Vec<f32> = drawing.mask.iter().map(|&class| weight(Class::from_index(class))).collect();
     let (h, w) = drawing.mask.dim();
@@ -203,13 +210,13 @@ const fn weight(class: Option<Class>) -> f32 {
     }
 }
 
-/// Differences of neighbors along an axis.
+/// Returns the differences of neighbors along an axis.
 fn slope(x: &Tensor, axis: i64) -> Result<Tensor> {
     let count = x.size().get(axis as usize).copied().unwrap_or(1) - 1;
     Ok(x.f_narrow(axis, 1, count)?.f_sub(&x.f_narrow(axis, 0, count)?)?)
 }
 
-/// Means over squares of `side` pixels.
+/// Returns the means over squares of `side`×`side` pixels.
 fn pooled(x: &Tensor, side: i64) -> Result<Tensor> {
     Ok(x.f_avg_pool2d([side, side], [side, side], [0, 0], false, true, None)?)
 }

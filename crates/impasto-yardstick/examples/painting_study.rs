@@ -1,10 +1,11 @@
-//! What a painting does, in figures: the tables of docs/painting.md.
+//! Figures of what a painting does: the tables of docs/painting.md.
 //!
 //! ```text
 //! cargo run --release -p impasto-yardstick --example painting_study -- laws swap --seeds 8
 //! ```
 //!
-//! The embedded model draws, or one of the same words in a folder; a segmentation net that knows nothing of prompts and paint says where things are. Every table comes with a sheet of the first pictures.
+//! The embedded model draws, or a model of the same words in a folder. A segmentation network that knows nothing of
+//! prompts and paint finds the objects. Every table comes with a sheet of the first pictures.
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Parser, ValueEnum};
@@ -24,14 +25,14 @@ use tch::Device;
 
 type Result<T> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
-/// Of the maps, and of pictures as the judge sees them, in pixels.
+/// Side of the maps, and of pictures as the judge sees them, in pixels.
 const SIDE: u32 = Evaluator::SIDE as u32;
-/// What is not painted.
+/// Color of everything that is not painted.
 const PAPER: Rgb = Rgb(245, 245, 245);
 const ONE: Rgb = Rgb(200, 60, 50);
 const OTHER: Rgb = Rgb(60, 90, 190);
 const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
-/// Weight of what surrounds a thing, where it is not what a table varies.
+/// Weight of an object's surroundings in tables that do not vary this weight.
 const AROUND: f64 = 0.6;
 const PAIRS: [[&str; 2]; 4] = [["house", "star"], ["tree", "moon"], ["boat", "sun"], ["flower", "fish"]];
 
@@ -65,21 +66,21 @@ enum Table {
     Swap,
 }
 
-/// A law is used up by a run.
+/// A function that makes a law, because a run consumes the law.
 type Law = Box<dyn Fn() -> WeightFn>;
 
-/// A law with its gain to come.
+/// A function that makes a law from its gain.
 type OfGain = fn(f64) -> WeightFn;
 
-/// How a row of a table is painted.
+/// The settings with which a row of a table is painted.
 struct Setting {
     name: String,
     law: Law,
-    /// Of the things.
+    /// Weight of the objects in their areas.
     strength: f64,
-    /// Of what surrounds them.
+    /// Weight of the surroundings.
     background: f64,
-    /// Of the things where they are not painted.
+    /// Weight of the objects outside their areas.
     outside: f64,
 }
 
@@ -104,7 +105,7 @@ impl Setting {
         Self { name: format!("{}, outside {outside}", self.name), outside, ..self }
     }
 
-    /// A painting of `map`, whose surroundings have the color of paper.
+    /// Makes a painting of `map`, whose surroundings have the color `PAPER`.
     fn paint(&self, map: &Raster, things: &[(Rgb, &str)]) -> PaintWithWords {
         let paint = PaintWithWords::new(map).weight((self.law)());
         let area =
@@ -123,19 +124,19 @@ fn draw(map: &mut Raster, area: Place, color: Rgb) {
     map.paste(&Raster::flat(color, (right - left, bottom - top)), left, top);
 }
 
-/// Does the judge find a thing, and if so in its area?
+/// Returns two flags: true if the judge finds an object, and true if the object is in its area.
 fn look(judge: &Evaluator, picture: &Raster, thing: &str, area: Place) -> Result<(bool, bool)> {
     let class = Class::ALL.iter().position(|class| class.name() == thing).ok_or("the judge does not know it")?;
     let seen = picture.resize((SIDE, SIDE), Filter::Box)?.to_tensor(Device::Cpu)?;
     let labels = judge.forward(&seen)?.f_argmax(1, false)?.f_flatten(0, -1)?;
     let labels = Vec::<i64>::try_from(&labels)?.into_iter().map(|label| label as u8).collect();
-    // Cells of 2 × 2 pixels.
+    // The judge labels cells of 2 × 2 pixels.
     let labels = Array2::from_shape_vec((SIDE as usize / 2, SIDE as usize / 2), labels)?;
     let found = placement(&labels, class as u8, &inside(area, labels.dim()));
     Ok((found.detected, found.placed))
 }
 
-/// One of everybody's.
+/// Model, judge and options, which all tables share.
 struct Study {
     pipeline: Pipeline,
     judge: Evaluator,
@@ -144,7 +145,7 @@ struct Study {
 }
 
 impl Study {
-    /// One thing in one quadrant, another from thing to thing.
+    /// Makes a table of one object in one quadrant. The quadrant changes from object to object.
     fn one(&mut self, name: &str, settings: &[Setting]) -> Result<()> {
         println!("\n| {name} | found | placed |\n|---|---|---|");
         let (mut maps, mut pictures) = (Vec::new(), Vec::new());
@@ -173,7 +174,7 @@ impl Study {
         self.sheet(name, OBJECTS.len(), &[maps, pictures].concat())
     }
 
-    /// Two things, left and right and the other way around, over the same noise.
+    /// Makes a table of two objects, left and right and then the other way around, over the same noise.
     fn swap(&mut self, name: &str, settings: &[Setting]) -> Result<()> {
         println!("\n| {name} | found | placed | both | both, either way |\n|---|---|---|---|---|");
         let mut cells = Vec::new();

@@ -15,9 +15,9 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
-/// Measures how exactly guidance hits a color and a place, what else it changes, and how sure that is.
+/// Measures how exactly guidance hits a color and a place, what else it changes, and how certain the figures are.
 ///
-/// Of an option that is given twice the last value counts. The exit status is 0 if all targets are met, 1 if some are
+/// If an option is given twice, the last value counts. The exit status is 0 if all targets are met, 1 if some are
 /// missed, and 2 after an error. docs/yardstick.md explains the figures.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "yardstick", version, args_override_self = true)]
@@ -69,8 +69,8 @@ pub struct Arguments {
     /// suite's own choice.
     #[arg(long)]
     pub colors: Option<Colors>,
-    /// A file of prompts instead of the suite's: portraits in tags, one a line, or a CSV file with a prompt and its
-    /// phrases in each line.
+    /// A file of prompts instead of the suite's. A CSV file has a prompt and its phrases in each line; any other file
+    /// has portraits in tags, one a line.
     #[arg(long, value_name = "FILE", conflicts_with = "gencolorbench")]
     pub prompts: Option<PathBuf>,
     /// A folder with the prompt files of GenColorBench, used instead of the suite's prompts.
@@ -88,11 +88,11 @@ pub struct Arguments {
     /// Plans 10 minutes instead of 20.
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
-    /// Number of seeds to measure, whatever time they take. Without it `run` takes the seeds that fit into its time,
-    /// `calibrate` 64 and `tune` 8.
+    /// Number of seeds to measure, regardless of the time they take. By default `run` takes the seeds that fit into its
+    /// time, `calibrate` 64 and `tune` 8.
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub seeds_of_suite: Option<usize>,
-    /// Time in minutes after which the run ends between two pictures and reports what there is. The default is no
+    /// Time in minutes after which the run ends between two pictures and reports the finished ones. The default is no
     /// limit.
     #[arg(long = "limit-minutes", value_name = "MINUTES", value_parser = minutes)]
     pub limit: Option<Duration>,
@@ -119,7 +119,7 @@ pub struct Arguments {
     /// Continues with the records in the folder, which is the default.
     #[arg(long, overrides_with = "fresh")]
     pub resume: bool,
-    /// Empties the folder first; needs --yes if there is anything in it.
+    /// Removes the folder's records, reports and pictures first. Needs --yes if the folder is not empty.
     #[arg(long, overrides_with = "resume")]
     pub fresh: bool,
     /// Confirms --fresh.
@@ -152,7 +152,7 @@ pub enum Command {
 /// The pictures that a run keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pictures {
-    /// Pictures of so many of the worst runs, and of a sample.
+    /// Pictures of the given number of worst runs, and of a sample.
     Worst(usize),
     All,
     None,
@@ -177,8 +177,8 @@ impl Arguments {
     /// Reads a command line that begins with the program's name.
     ///
     /// # Errors
-    /// A request for help or the version, or a mistake in the line. [`clap::Error::exit`] prints it and ends the program
-    /// with status 0 or 2.
+    /// A request for help or the version, or a mistake in the line. [`clap::Error::exit`] prints the message and ends
+    /// the program with status 0 or 2.
     pub fn read(line: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> Result<Self, clap::Error> {
         let mut all = Self::try_parse_from(line)?;
         all.complete().map_err(|problem| Self::command().error(ErrorKind::ArgumentConflict, problem))?;
@@ -195,7 +195,7 @@ impl Arguments {
         Duration::from_secs(60 * minutes)
     }
 
-    /// Checks options against each other, and fills in what follows from others.
+    /// Checks options against each other, and fills in those that follow from other options.
     fn complete(&mut self) -> Result<(), String> {
         if let (false, Some(file)) = (self.command == Command::Report, self.files.first()) {
             return Err(format!("{}: only the command report takes files; give one command at a time", file.display()));
@@ -231,7 +231,8 @@ impl Arguments {
             self.choice.tasks = Choice::default().tasks;
         }
         if self.key.is_some() {
-            // The key may be of any task and method; only `tuned` needs a file that may be missing.
+            // The key may belong to any task and method. Only `tuned` must be asked for, because its file may be
+            // missing.
             let tuned = self.choice.methods.contains(&Method::Tuned);
             self.choice = Choice { full: true, ..Choice::default() };
             self.choice.methods.extend([Method::Recolor, Method::Paste]);
@@ -246,7 +247,7 @@ impl Arguments {
     }
 }
 
-/// Whether a file lists prompts with their phrases, rather than portraits in tags.
+/// Returns true if a file lists prompts with their phrases rather than portraits in tags.
 pub fn is_csv(file: &Path) -> bool {
     file.extension().is_some_and(|extension| extension == "csv")
 }

@@ -1,4 +1,4 @@
-//! The judge's own error, on drawings whose truth is known: with a faultless guidance, what would the yardstick say?
+//! The judge's own error, on drawings whose truth is known: the figures that a faultless method would have.
 
 use crate::edges::Followed;
 use crate::runner::Failure;
@@ -8,28 +8,30 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// What the table shows, for reports.
+/// Explanation of the calibration's table, for reports.
 pub const ABOUT: &str = "A faultless guidance (drawings, one part in another color) seen by this judge. IoU with the truth; \
     IoU of the judge's regions between the two pictures of a pair, whose truth is equal; median ΔE and share of retries. \
     Decoded: after the model's encoder and decoder. Flip: IoU of the region in a generated picture with that in its mirror \
     image. Attention: IoU of the model's own attention with the judge's region, and by how much ΔE and leakage of forced \
     pictures are larger by it. Floors are shown beside the figures, never subtracted.";
-/// A class that the judge finds less well than this cannot say where an object is.
+/// Least IoU at which the judge finds a class well enough to say where an object is.
 const WEAK: f64 = 0.7;
-/// Below this IoU between pictures of equal truth, the region is where the judge sees the part in both.
+/// Least IoU of a steady part between pictures of equal truth. The region of an unsteady part is the region that both
+/// pictures share.
 const STEADY: f64 = 0.8;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Calibration {
     pub pairs: usize,
     pub parts: BTreeMap<String, Row>,
-    /// Figures of drawings that are compared with themselves after the encoder and the decoder: a faultless ControlNet would reach them.
+    /// Figures of drawings that are compared with themselves after the encoder and the decoder. A faultless ControlNet
+    /// would reach these figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drawn: Option<Followed>,
 }
 
 impl Calibration {
-    /// What `calibrate` left in a folder or in the one above; `None` if it was never run.
+    /// Reads the result of `calibrate` from a folder or its parent; `None` if there is no result.
     pub fn near(folder: &Path) -> Result<Option<Self>, Failure> {
         let Some(path) = crate::tuning::near(folder, "calibration.json") else { return Ok(None) };
         let text = std::fs::read(&path)?;
@@ -56,7 +58,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Columns in order.
+    /// The columns of the table in order.
     pub fn cells(&self) -> [(&'static str, Option<f64>); 14] {
         [
             ("IoU", self.iou),
@@ -78,7 +80,7 @@ impl Row {
 }
 
 impl Calibration {
-    /// Says in a sentence what the row `edges` would show of a faultless ControlNet.
+    /// Returns a sentence with the figures that a faultless ControlNet would have in the task `edges`.
     pub fn faultless(&self) -> Option<String> {
         let Followed { edge_f1, strokes, objects } = self.drawn?;
         let [strokes, objects] = [strokes, objects].map(|delta_e| delta_e.map_or("–".into(), short));
@@ -88,14 +90,14 @@ impl Calibration {
         ))
     }
 
-    /// The parts whose region the judge sees elsewhere when nothing but the color is another.
+    /// The parts whose region moves for the judge when only the color changes.
     pub fn unsteady(&self) -> Vec<String> {
         let unsteady = |row: &Row| row.pair_decoded.is_some_and(|iou| iou < STEADY);
         self.parts.iter().filter(|(_, row)| unsteady(row)).map(|(part, _)| part.clone()).collect()
     }
 }
 
-/// The objects that these figures, of `evaluator.json`, call badly found.
+/// The objects that the judge finds badly. `evaluator` is the content of `evaluator.json`.
 pub fn weak(evaluator: &str) -> Result<Vec<String>, Failure> {
     #[derive(Deserialize)]
     struct Known {
@@ -125,9 +127,9 @@ mod drawn {
     use std::path::Path;
     use tch::Device;
 
-    /// Beyond every seed that anything was trained on.
+    /// First seed of the drawings, beyond every seed of any training.
     const FIRST: u64 = 940_000_000;
-    /// Cells of the judge along a picture.
+    /// Number of the judge's cells along a side of the picture.
     const CELLS: usize = 64;
 
     #[derive(Default)]
@@ -165,7 +167,7 @@ mod drawn {
             }
             done += 1;
             let u = picture(&drawing.picture)?;
-            // Truth on the judge's own grid, the middle of every cell.
+            // The truth on the judge's own grid: the class in the middle of each cell.
             let cell = u.dim().0 / CELLS;
             let middle = |at: usize| at / cell * cell + cell / 2;
             let truth = Labels::from_shape_fn(u.dim(), |(y, x)| drawing.mask[(middle(y), middle(x))]);
@@ -249,7 +251,7 @@ mod drawn {
         Ok(())
     }
 
-    /// What needs no truth: mirror images, and attention as the judge, on pictures that the model made.
+    /// Adds the figures that need no truth, on pictures that the model made: mirror images, and attention as the judge.
     fn generated(
         values: &mut BTreeMap<&str, Values>,
         settings: &Settings,
@@ -314,7 +316,7 @@ mod drawn {
         Ok(())
     }
 
-    /// The same drawing with one part in another color: every pixel of it moves as far as the color does.
+    /// Repaints one part of a drawing in another color. Each pixel of the part moves as far as the color does.
     fn repainted(
         drawing: &Raster,
         inside: impl Fn(usize, usize) -> bool,
@@ -330,7 +332,7 @@ mod drawn {
         raster(&pixels)
     }
 
-    /// Through the model's encoder and decoder.
+    /// Passes a picture through the model's encoder and decoder.
     fn decoded(model: &Model, drawn: &Picture) -> Result<Picture, Failure> {
         let _no_grad = tch::no_grad_guard();
         let latent = model.encode(&raster(drawn)?.to_tensor(Device::Cpu)?)?;

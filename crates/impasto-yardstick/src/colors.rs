@@ -1,11 +1,11 @@
-//! The colors that are asked for: by name and by number, public and held out.
+//! The colors that a suite asks for: by name and by number, public and held out.
 
 use crate::choice::repeated;
 use crate::suite::{LABEL, Rng, on_side};
 use impasto::Rgb;
 use std::str::FromStr;
 
-/// The colors of the embedded model's captions, and the middle of what each means.
+/// The color words of the embedded model's captions, each with the middle of its meaning.
 pub const PALETTE: [(&str, Rgb); 24] = [
     ("black", Rgb(25, 25, 30)),
     ("white", Rgb(245, 245, 245)),
@@ -49,7 +49,7 @@ const PUBLIC: [(&str, Rgb); 8] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Color {
     pub rgb: Rgb,
-    /// Of CSS; `None` of a color by number.
+    /// CSS name of the color; `None` for a color by number.
     pub name: Option<String>,
 }
 
@@ -87,7 +87,7 @@ impl FromStr for Colors {
     }
 }
 
-/// L* from and to, C* from and to, and whether a channel is at its end.
+/// Bands of the colors by number: L* from and to, C* from and to, and true if a channel is at its end.
 const BANDS: [(f64, f64, f64, f64, bool); 8] = [
     (20.0, 45.0, 50.0, 999.0, false),
     (45.0, 70.0, 50.0, 999.0, false),
@@ -99,12 +99,12 @@ const BANDS: [(f64, f64, f64, f64, bool); 8] = [
     (20.0, 95.0, 50.0, 999.0, true),
 ];
 
-/// Has a channel so near to its end that texture pulls the mean inward?
+/// Returns true if a channel is so near to its end that texture pulls the mean inward.
 pub fn is_corner(Rgb(r, g, b): Rgb) -> bool {
     r.min(g).min(b) <= 8 || r.max(g).max(b) >= 247
 }
 
-/// Colors without names, one of each band in turn.
+/// Chooses `n` colors without names, one of each band in turn.
 pub fn numeric(split: &str, suite: u64, n: usize) -> Vec<Rgb> {
     let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/colours"));
     let fixed = if split == "public" { &[][..] } else { &PUBLIC };
@@ -131,7 +131,7 @@ pub fn numeric(split: &str, suite: u64, n: usize) -> Vec<Rgb> {
     colors
 }
 
-/// CSS keywords: the public eight, or eight others away from them and from each other.
+/// Chooses eight CSS keywords: the public ones, or others whose colors differ from these and from each other.
 pub fn named(split: &str, suite: u64) -> Vec<(String, Rgb)> {
     if split == "public" {
         return PUBLIC.map(|(name, color)| (name.to_owned(), color)).to_vec();
@@ -156,7 +156,7 @@ pub fn named(split: &str, suite: u64) -> Vec<(String, Rgb)> {
     chosen
 }
 
-/// The palette's name nearest to a color, by Euclidean distance in CIELAB, as captions do.
+/// The palette's name nearest to a color, by Euclidean distance in CIELAB, as in the captions.
 pub fn nearest_name(color: impasto::Lab) -> &'static str {
     let distance = |other: Rgb| {
         let other = other.lab();

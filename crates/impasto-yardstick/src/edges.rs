@@ -1,4 +1,4 @@
-//! Pictures after the lines and strokes of a drawing: how closely a ControlNet follows them.
+//! Pictures that follow the lines and strokes of a drawing: how closely a ControlNet keeps to them.
 
 use crate::generator::{picture, raster};
 use crate::metrics::Picture;
@@ -25,13 +25,13 @@ pub fn drawing(original: &Picture, seed: u64) -> Result<Drawing, Failure> {
     Ok(drawn_by_a_person(&raster(original)?, seed)?)
 }
 
-/// Compares a picture with what was [drawn](drawing) of another one.
+/// Compares a picture with the drawing that was [made](drawing) of the original picture.
 pub fn followed(original: &Picture, drawing: &Drawing, picture: &Picture) -> Result<Followed, Failure> {
     let Adherence { edge_f1, strokes, objects } = Adherence::measure(&raster(original)?, drawing, &raster(picture)?)?;
     Ok(Followed { edge_f1, strokes, objects })
 }
 
-/// A drawing as people see it: black lines on paper, and strokes.
+/// Shows a drawing as a picture: black lines on paper, and strokes.
 pub fn shown(drawing: &Drawing) -> Result<Picture, Failure> {
     picture(&drawing.raster()?)
 }

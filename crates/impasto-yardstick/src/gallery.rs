@@ -1,4 +1,4 @@
-//! Which pictures are kept: the worst, and a sample to choose ordinary ones from.
+//! The pictures that a run keeps: those of the worst runs, and a sample from which ordinary runs are chosen.
 
 use crate::arguments::Pictures;
 use crate::generator::raster;
@@ -9,17 +9,18 @@ use impasto::{Raster, Rgb};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// One of so many runs is kept whatever it shows.
+/// Number of runs of which one is kept regardless of its badness.
 const SAMPLED: u64 = 31;
 
 pub struct Gallery {
     folder: PathBuf,
     which: Pictures,
-    /// Badness in thousandths and key, the least bad first.
+    /// Badness in thousandths and key of the worst runs, the least bad first.
     worst: BTreeSet<(u64, String)>,
 }
 
-/// How bad a run is, in CIEDE2000; `None` of methods that nobody is responsible for.
+/// Badness of a run: the largest sum of a part's ΔE and its leakage, in CIEDE2000. `None` for methods that the gallery
+/// does not show.
 pub fn badness(record: &Record) -> Option<f64> {
     let ours = matches!(record.method, Method::Doc | Method::DocParts | Method::Tuned | Method::Exact | Method::Oracle);
     let part = |part: &PartFigures| part.delta_e().min(200.0) + part.measure.leak_median.unwrap_or(0.0);
@@ -31,7 +32,7 @@ pub fn path(folder: &Path, key: &str) -> PathBuf {
 }
 
 impl Gallery {
-    /// In `folder`, going on with what is there of these records.
+    /// Opens the gallery in `folder` and continues with the pictures of these records that exist there.
     pub fn open(folder: &Path, which: Pictures, records: &[Record]) -> Result<Self, Failure> {
         if which != Pictures::None {
             std::fs::create_dir_all(folder.join("pictures"))?;
@@ -41,7 +42,7 @@ impl Gallery {
         Ok(Self { folder: folder.to_owned(), which, worst })
     }
 
-    /// Keeps the pictures of a run, if they are among the worst so far or in the sample.
+    /// Saves the pictures of a run if all are kept, or if the run is among the worst so far or in the sample.
     pub fn keep(&mut self, record: &Record, strip: Option<Strip>) -> Result<(), Failure> {
         let Some(strip) = strip else { return Ok(()) };
         match (self.which, badness(record)) {
@@ -66,12 +67,12 @@ impl Gallery {
     }
 }
 
-/// Side by side.
+/// Joins the pictures of a strip side by side.
 fn joined(Strip(pictures): &Strip) -> Result<Raster, Failure> {
     const GAP: u32 = 4;
     let rasters = pictures.iter().map(raster).collect::<Result<Vec<_>, _>>()?;
     let (h, w) = rasters.first().map_or((1, 1), |first| (first.height(), first.width()));
-    // Gray is between the pictures on a light and on a dark page.
+    // A gray gap is visible between the pictures on light and dark pages.
     let mut whole = Raster::flat(Rgb(128, 128, 128), ((w + GAP) * rasters.len() as u32 - GAP, h));
     for (i, raster) in (0..).zip(&rasters) {
         whole.paste(raster, i * (w + GAP), 0);

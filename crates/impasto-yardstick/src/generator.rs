@@ -1,4 +1,4 @@
-//! Pictures of a real model, by every method of the table.
+//! The generator of a real model's pictures, by every method.
 
 use crate::edges;
 use crate::guides::{self, Guide, STRENGTHS, Subject};
@@ -27,7 +27,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// How a part is forced.
+/// Settings with which a part is forced.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preset {
     pub color_var: f64,
@@ -36,16 +36,17 @@ pub struct Preset {
     pub differential: bool,
 }
 
-/// The document's first example.
+/// Settings of the document's first example.
 const DOC: Preset = Preset { color_var: 40.0, cutoff: 0.15, differential: false };
-/// `oracle` forces the cells of the latent that are covered by half or more.
+/// Least share of a latent cell that a region covers for `oracle` to force the cell.
 const MOST_OF_A_CELL: f64 = 0.5;
-/// Scale of the ControlNet beside guidance away from a branch without it: 1 follows strokes as closely, and draws rougher.
+/// Scale of the ControlNet while guidance leads away from a branch without control. A scale of 1 follows strokes as
+/// closely and draws rougher.
 const CONTROL: f64 = 0.7;
-/// Strength of things where they are and where they are not, and of what surrounds one and several, of `pww`.
+/// Weights of `pww`: of an object inside and outside its area, and of the surroundings of one and of several objects.
 const PAINT: ([f64; 2], [f64; 2]) = ([1.5, -0.5], [0.5, 1.0]);
 
-/// The document's example for a part; shirt and background as its hair.
+/// The document's example for a part. Shirt and background have the settings of hair.
 pub fn doc_parts(part: &str) -> Preset {
     match part {
         "eyes" => DOC,
@@ -55,7 +56,7 @@ pub fn doc_parts(part: &str) -> Preset {
     }
 }
 
-/// How pictures are made.
+/// Settings with which pictures are made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub model: Source,
@@ -63,13 +64,13 @@ pub struct Settings {
     pub steps: usize,
     pub scale: Option<f64>,
     pub size: Option<(u32, u32)>,
-    /// What `tune` found.
+    /// Settings of parts that `tune` found.
     pub tuned: BTreeMap<String, Preset>,
-    /// What [`crate::runner::Plan::unsteady`] says.
+    /// The unsteady parts of [`crate::runner::Plan::unsteady`].
     pub unsteady: Vec<String>,
     /// The name of the wording of prompts; empty for the suite's own wording.
     pub wording: String,
-    /// Seeds among whose first passes `exact` chooses; 1 takes the suite's.
+    /// Number of seeds among whose first passes `exact` chooses. With 1 the suite's seed is taken.
     pub best_of: usize,
 }
 
@@ -91,7 +92,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Says all that pictures depend on but the model, as a hash.
+    /// Hash of everything except the model that the figures depend on.
     pub fn hash(&self, judge: &str) -> String {
         let parts: Vec<Preset> = crate::suite::PARTS.map(doc_parts).to_vec();
         let methods = format!("{DOC:?}|{parts:?}|{:?}|{PAINT:?}|{STRENGTHS:?}", self.tuned);
@@ -101,7 +102,7 @@ impl Settings {
         format!("{:016x}", fnv(format!("{run}|{methods}|{judge}{unsteady}{}{chosen}", self.wording)))
     }
 
-    /// Says which weights it is: of every file its size, its header and samples of the rest.
+    /// Fingerprint of the weights, from the size, the header and samples of every file. Embedded files are read whole.
     pub fn fingerprint(&self) -> Result<String, Failure> {
         let folder = match &self.model {
             Source::File(path) => return fingerprint(path),
@@ -120,12 +121,12 @@ impl Settings {
     }
 }
 
-/// One hash of several.
+/// Combines several hashes into one.
 fn hash(hashes: impl IntoIterator<Item = String>) -> String {
     hashes.into_iter().fold(String::new(), |all, one| format!("{:016x}", fnv(format!("{all}{one}"))))
 }
 
-/// What `--model` names: a folder, a file, or a repository of the hub, which is fetched.
+/// The model that `--model` names: `embedded`, a folder, a file, or a repository of the hub, which is fetched.
 pub fn model(name: &str) -> Result<Source, Failure> {
     let path = Path::new(name);
     match () {
@@ -147,7 +148,7 @@ fn hub(name: &str) -> Result<Source, Failure> {
     Err(format!("model {name}: no folder and no file; for the hub build with --features hub").into())
 }
 
-/// Size, the first 64 KiB and sixteen samples of 4 KiB.
+/// Hash of a file's size, its first 64 KiB and sixteen samples of 4 KiB.
 pub fn fingerprint(file: &Path) -> Result<String, Failure> {
     let mut open = std::fs::File::open(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let size = open.metadata()?.len();
@@ -162,12 +163,12 @@ pub fn fingerprint(file: &Path) -> Result<String, Failure> {
     Ok(format!("{:016x}", fnv(text)))
 }
 
-/// A model with what it takes to run every method.
+/// A model with everything that the methods need.
 pub struct Real {
     pipeline: Pipeline,
     settings: Settings,
     round_trips: HashMap<Rgb, f64>,
-    /// The ControlNet for drawings, once a run has needed it.
+    /// The ControlNet for drawings, loaded when a run first needs the net.
     net: Option<ControlNet>,
 }
 
@@ -178,7 +179,7 @@ impl Real {
         Ok(Self { pipeline, settings: settings.clone(), round_trips: HashMap::new(), net: None })
     }
 
-    /// What a method forces a part with. A method more is a line more.
+    /// The force of a method on a part. A new method is one more line here.
     fn force(&self, method: Method, asked: &Asked, region: &Mask) -> Result<ColorForce, Failure> {
         let Asked { part, rgb } = asked;
         match method {
@@ -194,7 +195,7 @@ impl Real {
         }
     }
 
-    /// Everything that a method forces.
+    /// All forces of a method.
     fn forces(&self, asked: &Request<'_>) -> Result<Forces, Failure> {
         match asked.method {
             Method::Unforced | Method::Word | Method::PwwOff | Method::Pww | Method::Image | Method::Control => {
@@ -212,7 +213,7 @@ impl Real {
                 let size = asked.regions.first().map_or((0, 0), Mask::dim);
                 let strokes = strokes::strokes(asked.asked, asked.regions, size);
                 let colors: Vec<Rgb> = strokes.colors()?.into_iter().map(|(color, _)| color).collect();
-                // Things of one color are one force, and a thing too small for a stroke has none.
+                // Parts of one color share a force, and a part too small for a stroke has none.
                 let of = |each: &Asked| colors.iter().position(|color| *color == each.rgb);
                 let of_asked = asked.asked.iter().map(of).collect();
                 Ok(Forces { all: ColorForce::painted(&strokes)?, of_asked, strokes: Some(strokes) })
@@ -226,7 +227,7 @@ impl Real {
         }
     }
 
-    /// A picture that is no method's: `force` decides.
+    /// Makes a picture outside of all methods, with `force` if one is given.
     pub fn picture(&mut self, prompt: &str, seed: u64, force: Option<ColorForce>) -> Result<Picture, Failure> {
         let Self { pipeline, settings, .. } = self;
         let mut request = request(pipeline, settings, prompt, seed)?;
@@ -241,9 +242,9 @@ impl Real {
 #[derive(Default)]
 struct Forces {
     all: Vec<ColorForce>,
-    /// Which of them is that of each color that was asked for.
+    /// Index in `all` of the force of each asked color; `None` without a force.
     of_asked: Vec<Option<usize>>,
-    /// Strokes that they were painted with.
+    /// Strokes with which the forces were painted.
     strokes: Option<Strokes>,
 }
 
@@ -346,7 +347,7 @@ impl Generator for Real {
             };
             let details = force.details()?;
             let delta_e = details.painted.first().map(|painted| painted.delta_e);
-            // The others promise nothing.
+            // Other methods do not promise to meet the color.
             let promises = matches!(asked.method, Method::Exact | Method::Strokes);
             let under_stroke = strokes.as_ref().and_then(|strokes| strokes::delta_e(strokes, &picture, each.rgb));
             let mask = Some(last_mask(force, picture.dim())?);
@@ -382,7 +383,7 @@ impl Generator for Real {
     }
 
     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure> {
-        // The token of the whole picture, the one that was trained to be compared.
+        // The token of the whole picture is the one that CLIP was trained to compare.
         let seen = |picture: &Picture| -> Result<Tensor, Failure> {
             let tokens = self.pipeline.model().vision(&raster(picture)?, impasto::View::default())?.tokens;
             Ok(tokens.f_select(0, 0)?.f_select(0, 0)?.f_to_kind(Kind::Double)?)
@@ -412,12 +413,12 @@ impl Generator for Real {
     }
 }
 
-/// How `ColorForce::exact` looks.
+/// The saliency with which `ColorForce::exact` finds a phrase.
 fn competing(phrase: &String) -> Daam {
     Daam::competing(phrase).tune(|options| options.stand_in = Some(Differential::of(phrase, "pink")))
 }
 
-/// What it makes of that, on 64 × 64.
+/// The map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64.
 fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
     let map = look.map()?.ok_or("no step was looked at")?;
     let region = Region::along_outlines(&map, picture)?;
@@ -427,12 +428,12 @@ fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
     Ok(values.f_reshape([1, 1, h as i64, w as i64])?.f_adaptive_avg_pool2d([64, 64])?)
 }
 
-/// A part's place as a saliency.
+/// A part's mask as a saliency.
 fn drawn(mask: &Mask) -> Region {
     Region::new(mask.mapv(|inside| f32::from(u8::from(inside))))
 }
 
-/// Every object painted in its area, in a color of its own, on the white of ground and sky.
+/// Paints every object in its area, in a color of its own, on the white of ground and sky.
 fn paint(asked: &Request<'_>) -> PaintWithWords {
     const SIDE: f64 = 128.0;
     const WHITE: Rgb = Rgb(255, 255, 255);
@@ -451,14 +452,14 @@ fn paint(asked: &Request<'_>) -> PaintWithWords {
     ["ground", "sky"].into_iter().fold(paint, |paint, word| paint.color(WHITE, word, around))
 }
 
-/// Every word towards what resembles it most.
+/// Guidance that moves every word towards the guide's token that resembles the word most.
 fn follow(drawing: &Picture, strength: f64) -> Result<ImageGuidance, Failure> {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
     let guide = ImageGuidance::new(&raster(drawing)?).params(all);
     Ok(guide.tune(|params| params.max_guidance = strength))
 }
 
-/// At the size of the model's pictures.
+/// Draws a guide at the size of the model's pictures. Seeds are tried until the drawing has the guide's subject.
 fn drawing(guide: &Guide, side: u32) -> Result<Picture, Failure> {
     let dataset = Dataset::new(side)?;
     let mut seed = guide.seed;

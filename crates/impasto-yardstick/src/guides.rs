@@ -1,4 +1,4 @@
-//! Pictures as guides: how far a picture comes to one, and what it keeps.
+//! Pictures as guides: how near a picture comes to its guide, and how much of the prompt it keeps.
 
 use crate::metrics::{Picture, light, sliced};
 use crate::placement::is_there;
@@ -8,20 +8,20 @@ use impasto::Lab;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
-/// `max_guidance` of `ImageGuidance`; 0 is the picture without it.
+/// Strengths of a guide, as `max_guidance` of `ImageGuidance`. 0 is the picture without guidance.
 pub const STRENGTHS: [f64; 4] = [0.0, 0.15, 0.35, 0.7];
-/// The prompt's things are asked to stay up to this strength.
+/// Highest strength at which the verdicts ask that the prompt's objects stay.
 pub const KEEPS: f64 = 0.35;
-/// Side of the grid whose colors are compared.
+/// Side of the grid on which colors are compared, in cells.
 const GRID: usize = 64;
 
-/// What a drawing shows.
+/// The subject of a drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Subject {
     Portrait,
-    /// A scene of any things.
+    /// A scene of any objects.
     Scene,
-    /// A scene with this thing in it.
+    /// A scene with this object in it.
     SceneOf(&'static str),
 }
 
@@ -29,30 +29,30 @@ pub enum Subject {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guide {
     pub subject: Subject,
-    /// Seed of the drawing; the next ones with the same last bit stand in for one of another kind.
+    /// Seed of the drawing. If its drawing is of another kind, the next seeds with the same last bit are tried.
     pub seed: u64,
     pub strength: f64,
 }
 
-/// What a guide did.
+/// Figures of a guide's effect.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Guided {
     pub strength: f64,
-    /// Cosine of what CLIP sees in the picture and in its guide.
+    /// Cosine of CLIP's embeddings of the picture and its guide.
     pub clip: f64,
-    /// How far colors must be moved to be the guide's, wherever they are.
+    /// Distance in Lab that colors must be moved to become the guide's, regardless of their place.
     pub palette: f64,
-    /// Share of the prompt's things that have half their unguided area or more.
+    /// Share of the prompt's objects that keep half of their unguided area or more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
 }
 
-/// Distance of two palettes, in Lab: [`sliced`] of what both pictures are on 64 × 64 pixels.
+/// Distance of two pictures' palettes in Lab: [`sliced`] of both at 64 × 64 cells.
 pub fn palette(a: &Picture, b: &Picture) -> f64 {
     sliced(&small(a), &small(b))
 }
 
-/// Means over the cells of the grid, in linear light.
+/// Mean color of each cell of the grid, averaged in linear light.
 fn small(picture: &Picture) -> Vec<Lab> {
     let (h, w) = picture.dim();
     let cell = |i: usize, side: usize| {
@@ -71,21 +71,22 @@ fn small(picture: &Picture) -> Vec<Lab> {
     (0..GRID * GRID).map(mean).collect()
 }
 
-/// Of the classes that are there without guidance, the share that has half that area or more with it; `None` of none.
+/// Share of the classes in the unguided picture that keep half of their area or more in the guided one. `None` if the
+/// unguided picture has none of the classes.
 pub fn kept(unguided: &Labels, guided: &Labels, classes: &[u8]) -> Option<f64> {
     let there: Vec<u8> = classes.iter().copied().filter(|class| is_there(unguided, *class)).collect();
     let stays = |class: &&u8| 2 * area(&of_class(guided, **class)) >= area(&of_class(unguided, **class));
     (!there.is_empty()).then(|| there.iter().filter(stays).count() as f64 / there.len() as f64)
 }
 
-/// Does the prompt name a phrase, alone or at the end of a tag?
+/// Returns true if the prompt names a phrase, alone or at the end of a tag.
 pub fn names(prompt: &str, phrase: &str) -> bool {
     let ends = |tag: &str| tag.strip_suffix(phrase).is_some_and(|rest| rest.is_empty() || rest.ends_with(' '));
     prompt.split(", ").any(ends)
 }
 
-/// What a step of strength changed in likeness and palette, by the record of the greater strength. Of a step whose ends were
-/// both measured.
+/// Changes of likeness and palette in each step of strength, with the record of the greater strength. A step is left
+/// out unless both of its ends were measured.
 pub fn steps(records: &[Record]) -> Vec<(&Record, [f64; 2])> {
     let number = |strength: f64| STRENGTHS.iter().position(|known| *known == strength);
     let at = |record: &Record, number: usize| (record.prompt.clone(), record.seed, number);

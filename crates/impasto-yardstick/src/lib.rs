@@ -1,4 +1,4 @@
-//! Measures how exactly guidance hits a color and a place, what else it changes, and how sure that is.
+//! Measures how exactly guidance hits a color and a place, what else it changes, and how certain the figures are.
 
 pub mod arguments;
 pub mod calibration;

@@ -1,4 +1,4 @@
-//! Prompts from files: a list of one's own, or those of GenColorBench.
+//! Prompts from files: the user's own list, or those of GenColorBench.
 
 use crate::suite::{Asked, LABEL, Rng, Task};
 use csv::{Reader, ReaderBuilder, StringRecord};
@@ -9,22 +9,22 @@ use std::path::{Path, PathBuf};
 /// A prompt of a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listed {
-    /// Without words for colors that are asked for.
+    /// The prompt without words for the asked colors.
     pub prompt: String,
-    /// What can be named in it; the first is what one part alone is asked of.
+    /// Phrases that can be named in the picture. Tasks about one part ask for the first phrase.
     pub phrases: Vec<String>,
-    /// What is asked, where the file says it too.
+    /// The task and the asked colors, if the file says them.
     pub fixed: Option<(Task, Vec<Asked>)>,
     /// The prompt with its words for colors.
     pub worded: Option<String>,
 }
 
-/// People, an anime portrait, cars, rooms, fruit and streets: for checkpoints that have no suite.
+/// The prompts for checkpoints without a suite: people, an anime portrait, cars, rooms, fruit and streets.
 pub fn usual() -> Result<Vec<Listed>, String> {
     list("the usual prompts", include_str!("prompts.csv"))
 }
 
-/// A file of lines `prompt,phrase,other phrase,…`.
+/// Reads a file of lines `prompt,phrase,other phrase,…`.
 pub fn own(file: &Path) -> Result<Vec<Listed>, String> {
     list(&file.display().to_string(), &text(file)?)
 }
@@ -70,7 +70,7 @@ fn list(name: &str, text: &str) -> Result<Vec<Listed>, String> {
     if all.is_empty() { Err(format!("{name}: there are no prompts")) } else { Ok(all) }
 }
 
-/// Portraits in tags, one a line; each must have all these parts.
+/// Reads portraits in tags, one a line. Each portrait must have all these parts.
 pub fn portraits(file: &Path, parts: &[String]) -> Result<Vec<String>, String> {
     let name = file.display();
     let mut prompts: Vec<String> = Vec::new();
@@ -94,10 +94,11 @@ pub fn portraits(file: &Path, parts: &[String]) -> Result<Vec<String>, String> {
     if prompts.is_empty() { Err(format!("{name}: there are no prompts")) } else { Ok(prompts) }
 }
 
-/// The prompts of GenColorBench: of all CSV files in a folder and below it, in an order by chance.
+/// Reads the prompts of GenColorBench from all CSV files in a folder and below it, and shuffles them.
 ///
-/// A color that has no numbers in its own row has those of a row `color_name, r, g, b` of a file of the same level
-/// (`l1`, `l2`, `l3` or `css` in its name), or is a CSS keyword.
+/// A color without numbers in its own row takes them from a row `color_name, r, g, b` in a file of the same level. The
+/// level is `l1`, `l2` or `l3` if the file's name ends in it, and `css` otherwise. A color that no such row has must be
+/// a CSS keyword.
 pub fn gencolorbench(folder: &Path) -> Result<Vec<Listed>, String> {
     let mut files = Vec::new();
     csv_files(folder, &mut files)?;
@@ -140,10 +141,10 @@ fn csv_files(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), String> {
     Ok(())
 }
 
-/// A CSV file with names for its columns.
+/// A CSV file whose first row names the columns.
 struct Table {
     name: String,
-    /// Whose names its colors have.
+    /// Level of the file's color names: `l1`, `l2`, `l3` or `css`.
     level: &'static str,
     columns: HashMap<String, usize>,
     rows: Vec<StringRecord>,
@@ -162,7 +163,7 @@ impl Table {
         Ok(Self { name, level, columns, rows })
     }
 
-    /// What stands in a column; `None` of nothing.
+    /// The text in a column; `None` if the cell is empty or missing.
     fn cell<'a>(&self, row: &'a StringRecord, column: &str) -> Option<&'a str> {
         row.get(*self.columns.get(column)?).filter(|cell| !cell.is_empty())
     }
@@ -181,7 +182,7 @@ impl Table {
         }
     }
 
-    /// The prompt of a row; `None` of a row that asks for nothing.
+    /// The prompt of a row; `None` for a row that asks for nothing.
     fn listed(&self, row: &StringRecord, colors: &HashMap<(&str, String), Rgb>) -> Result<Option<Listed>, String> {
         let cell = |column: &str| self.cell(row, column);
         let Some(prompt) = cell("prompt") else { return Ok(None) };
@@ -209,7 +210,7 @@ impl Table {
             let words = [(*color).to_owned(), format!("rgb({}, {}, {})", rgb.0, rgb.1, rgb.2)];
             let words = words.iter().map(String::as_str).chain(cell("hex"));
             let bare = words.fold(plain.clone(), |prompt, word| without(&prompt, word, thing));
-            // "of the same color" says it of the other thing.
+            // The words "of the same color" say the color of the second object.
             let said = asked.is_empty() || cell("ref_object").is_none();
             if said && bare == plain {
                 return Err(format!("{}: \"{prompt}\" does not say that \"{thing}\" is {color}", self.place(row)));
@@ -233,7 +234,7 @@ impl Table {
     }
 }
 
-/// What GenColorBench puts around a color after its object, the longest first.
+/// Words that GenColorBench puts around a color after its object, the longest first.
 const AROUND: [(&str, &str); 14] = [
     (" rendered in RGB color ", ""),
     (" rendered entirely in ", ""),
@@ -251,7 +252,7 @@ const AROUND: [(&str, &str); 14] = [
     (" in a ", " color"),
 ];
 
-/// A prompt without a color that is said of a thing.
+/// Removes a color that a prompt says of an object.
 fn without(prompt: &str, color: &str, thing: &str) -> String {
     let before = [format!("{color} colored {thing}"), format!("{color}-colored {thing}"), format!("{color} {thing}")];
     if let Some(said) = before.iter().find(|said| prompt.contains(said.as_str())) {

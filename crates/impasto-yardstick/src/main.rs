@@ -1,11 +1,11 @@
-//! Says how well guidance guides: how exactly it hits a color and a place, what else it changes, and how sure that is.
+//! Measures how exactly guidance hits a color and a place, what else it changes, and how certain the figures are.
 //!
 //! ```text
 //! cargo run --release -p impasto-yardstick -- run --quick
 //! ```
 //!
-//! `docs/yardstick.md` explains the figures; `--help` lists the options. Exit status: 0 all targets met, 1 some missed,
-//! 2 an error.
+//! `docs/yardstick.md` explains the figures; `--help` lists the options. The exit status is 0 if all targets are met, 1
+//! if some are missed, and 2 after an error.
 
 use impasto_yardstick::{
     arguments, calibration, colors, gallery, generator, judge, listing, record, report, runner, statistics, suite,
@@ -27,7 +27,7 @@ use summary::{About, Summary};
 
 fn main() -> ExitCode {
     let arguments = Arguments::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    // Workers run side by side, so that each has one.
+    // Workers run side by side, so each has one thread by default.
     tch::set_num_threads(arguments.threads);
     let done = match arguments.command {
         Command::Run => run(&arguments),
@@ -107,11 +107,11 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
     })
 }
 
-/// Where records and reports go.
+/// Prepares the folder for records and reports.
 fn folder_of(arguments: &Arguments, suite: &Suite) -> Result<PathBuf, Failure> {
     let name = arguments.key.clone().unwrap_or_else(|| format!("{}-{}", suite.split, suite.number));
     let all = Path::new("target/yardstick");
-    // What is tuned or calibrated serves every suite.
+    // Results of `tune` and `calibrate` serve every suite.
     let named = || match arguments.command {
         Command::Calibrate | Command::Tune => all.to_owned(),
         _ => all.join(name),
@@ -199,7 +199,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     finish(arguments, &folder, &all, about)
 }
 
-/// One tick for each run of the seeds that are known to come.
+/// The progress bar, with one tick for each run of the seeds that are certain to come.
 fn bar(plan: &Plan<'_>) -> ProgressBar {
     let jobs = plan.suite.jobs(0, &plan.choice).len() as u64;
     let seeds = match plan.seeds {
@@ -225,7 +225,7 @@ fn show(bar: &ProgressBar, plan: &Plan<'_>, progress: &Progress, deltas: &[f64])
 }
 
 fn about(plan: &Plan<'_>, all: &[Record], progress: &Progress) -> About {
-    // A budget plans the seeds that it began.
+    // With a budget, the seeds that were begun count as planned.
     let begun = all.iter().map(|record| record.wanted).collect::<BTreeSet<_>>().len();
     let planned = plan.suite.jobs(0, &plan.choice).len()
         * match plan.seeds {
@@ -245,7 +245,7 @@ fn about(plan: &Plan<'_>, all: &[Record], progress: &Progress) -> About {
     }
 }
 
-/// Writes everything that is made of records, and says the headline.
+/// Writes all reports on the records, and prints the main figures.
 fn finish(arguments: &Arguments, folder: &Path, records: &[Record], about: About) -> Result<bool, Failure> {
     let calibration = calibration::Calibration::near(folder)?;
     let summary = Summary::new(records, about, calibration.as_ref()).ok_or("there are no records to report")?;
@@ -257,7 +257,7 @@ fn finish(arguments: &Arguments, folder: &Path, records: &[Record], about: About
     Ok(summary.met())
 }
 
-/// `report`: several files as one.
+/// Carries out `report`: merges several files of records into one report.
 fn merge(arguments: &Arguments) -> Result<bool, Failure> {
     let first = arguments.files.first().ok_or("report: name at least one runs.jsonl")?;
     let mut all = Vec::new();
@@ -269,7 +269,7 @@ fn merge(arguments: &Arguments) -> Result<bool, Failure> {
     let folder = arguments.out.clone().unwrap_or_else(|| parent.to_owned());
     std::fs::create_dir_all(&folder)?;
     let all = of_maker(all, &made);
-    // What made the records, as far as they say it.
+    // The command that made the records, as far as the records tell.
     let of = |record: &Record| format!("run --split {} --suite {}", record.split, record.suite);
     let command = all.first().map(of).unwrap_or_default();
     finish(arguments, &folder, &all, About { command, ..About::default() })

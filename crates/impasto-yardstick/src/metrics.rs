@@ -1,6 +1,6 @@
-//! What is measured on a pair of pictures: unforced `u` and forced `f`, with the judge's labels of both.
+//! Measures of a pair of pictures: unforced `u` and forced `f`, with the judge's labels of both.
 //!
-//! Pure functions on arrays; `docs/yardstick.md` says what each figure means.
+//! All functions are pure and work on arrays. `docs/yardstick.md` explains each figure.
 
 use crate::regions::{Labels, Mask, and, area, components, core, dilate, erode, iou, least_core, not, of_class, or};
 use crate::statistics::{median, quantile};
@@ -13,53 +13,55 @@ use std::sync::LazyLock;
 
 pub type Picture = Array2<Rgb>;
 
-/// The class of what no part can be named by: eye whites, pupils, windows.
+/// The class of details that belong to no part: eye whites, pupils, windows.
 pub const DETAIL: u8 = 7;
-/// Y of linear red, green and blue.
+/// Luminance (Y) of linear red, green and blue.
 const LUMINANCE: [f64; 3] = [0.2126729, 0.7151522, 0.0721750];
 
-/// Everything about one part of one pair.
+/// All figures of one part of one pair.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Measure {
     pub area_unforced: usize,
     pub area: usize,
     pub layout_iou: f64,
-    /// Is there enough of the part in `u` to be measured?
+    /// True if `u` has enough of the part to be measured.
     pub eligible: bool,
-    /// Less than a quarter of the part is left.
+    /// True if less than a quarter of the part is left.
     pub vanished: bool,
-    /// How far each other class moved, by CIEDE2000 of its means. (By its number in words: serde flattens no others.)
+    /// CIEDE2000 between the mean colors of each other class in both pictures. The keys are class numbers as text,
+    /// because serde flattens no other keys.
     pub leak: BTreeMap<String, f64>,
     pub leak_median: Option<f64>,
     pub leak_max: Option<f64>,
-    /// Share of the rest that came nearer to the target by 10 or more.
+    /// Share of the pixels outside all forced parts that came nearer to the target by more than 10.
     pub dyed: Option<f64>,
     /// Mean change in the ring 2 to 10 units around the part.
     pub halo: Option<f64>,
-    /// What was painted; `None` of a part that vanished.
+    /// Figures of the painted color; `None` if the part vanished.
     #[serde(flatten)]
     pub painted: Option<Painted>,
-    /// Share of the part's components (each eye by itself) that are covered by more than .8; `None` of a part that vanished.
+    /// Share of the part's components (each eye by itself) that are covered by more than .8; `None` if the part
+    /// vanished or is too small.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whole: Option<f64>,
-    /// Share of the part's place in `u` that still has its old color, which is not the asked one.
+    /// Share of the part's place in `u` that still has its old color and not the asked one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remainder: Option<f64>,
-    /// Would a person press the button again?
+    /// True if a person would try again: ΔE above 5, coverage below .5, leakage above 6, a block, or a vanished part.
     pub retry: bool,
 }
 
 /// The color of the part in `f`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Painted {
-    /// Units that the region was eroded by.
+    /// Radius of the region's erosion, in units.
     pub radius: usize,
-    /// Pixels left of it.
+    /// Number of pixels of the eroded region.
     pub core: usize,
     pub mean_linear: [f64; 3],
-    /// The same in sRGB, 0..=255.
+    /// Mean color in sRGB, 0..=255.
     pub mean_rgb: [f64; 3],
-    /// CIEDE2000 of the mean to the target: the headline.
+    /// CIEDE2000 between the mean color and the target, the main figure.
     pub delta_e: f64,
     pub delta_e_unforced: f64,
     pub delta_e_trimmed: f64,
@@ -72,11 +74,11 @@ pub struct Painted {
     pub texture: Option<f64>,
     pub texture_raw: Option<f64>,
     pub gcb: Gcb,
-    /// A solid block where there was shading.
+    /// True if the part is a solid block where `u` has shading.
     pub block: bool,
 }
 
-/// The rule of GenColorBench, against the target alone.
+/// Figures of GenColorBench's rule, against the target alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Gcb {
     pub lab: [f64; 3],
@@ -87,13 +89,13 @@ pub struct Gcb {
     pub matches: bool,
 }
 
-/// What [`measure`] compares.
+/// The pictures and labels that [`measure`] compares.
 pub struct Pair<'a> {
     pub unforced: &'a Picture,
     pub forced: &'a Picture,
     pub labels_unforced: &'a Labels,
     pub labels_forced: &'a Labels,
-    /// Pixels that count as one: 1 at 128 pixels.
+    /// Number of pixels in a unit of length, 1 for a picture of 128 pixels.
     pub unit: usize,
 }
 
@@ -101,15 +103,16 @@ pub struct Pair<'a> {
 const NEAR: f64 = 10.0;
 /// CIEDE2000 below which a pixel has its old color.
 const OLD: f64 = 5.0;
-/// Share of a component from which on it counts as whole.
+/// Covered share above which a component counts as whole.
 const WHOLE: f64 = 0.8;
 
-/// Pixels that count as one at this size.
+/// Number of pixels in a unit of length at this size (height, width).
 pub fn unit((h, w): (usize, usize)) -> usize {
     (h.min(w) as f64 / 128.0).round().max(1.0) as usize
 }
 
-/// Measures `part`, asked to be `target`. `others` are classes that were forced too: they cannot leak.
+/// Measures `part`, which was asked to have the color `target`. `others` are classes that were forced too and cannot
+/// leak.
 pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure {
     let (u, f, unit) = (pair.unforced, pair.forced, pair.unit);
     let (ru, rf) = (of_class(pair.labels_unforced, part), of_class(pair.labels_forced, part));
@@ -124,7 +127,7 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
             continue;
         }
         let both = and(&of_class(pair.labels_unforced, class), &of_class(pair.labels_forced, class));
-        // Too thin to tell from its neighbors' edges: not counted.
+        // A region too thin to tell from its neighbors' edges is not counted.
         if let (1.., inside) = core(&both, unit) {
             let _ = leak.insert(class.to_string(), mean_lab(u, &inside).delta_e(mean_lab(f, &inside)));
         }
@@ -175,7 +178,7 @@ pub fn measure(pair: &Pair<'_>, part: u8, target: Rgb, others: &[u8]) -> Measure
     let (texture, texture_raw) = texture(&lab_u, &lab_f, &erode(&and(&ru, &rf), radius * unit), unit);
     let cover = erode(&ru, radius * unit);
     let covered = of(&df, &cover).filter(|delta_e| **delta_e <= 10.0).count();
-    // What came at least half of the way is painted, though shading may keep it from the color itself.
+    // A pixel that came at least half of the way counts as painted, because shading may keep it from the color itself.
     let reached = Zip::from(&du).and(&df).map_collect(|du, df| *df <= NEAR || *df < 0.5 * *du);
     let pieces = components(&ru, least_core(unit));
     let covered_by = |piece: &Mask| share(area(&and(&reached, &and(piece, &cover))), area(&and(piece, &cover)));
@@ -218,7 +221,8 @@ pub fn of<'a, T>(values: &'a Array2<T>, mask: &'a Mask) -> impl Iterator<Item = 
     values.iter().zip(mask).filter(|(_, inside)| **inside).map(|(value, _)| value)
 }
 
-/// Linear light of a color. [`Rgb::to_linear`] looks it up in a table of single precision, which is 1e-8 off.
+/// Linear light of a color, from a table of double precision. The table of [`Rgb::to_linear`] has single precision and
+/// is 1e-8 off.
 pub fn light(color: Rgb) -> [f64; 3] {
     static TABLE: LazyLock<[f64; 256]> = LazyLock::new(|| {
         let channel = |i: usize| Srgb::new(i as f64 / 255.0, 0.0, 0.0).into_linear().red;
@@ -254,7 +258,7 @@ pub fn mean_lab(picture: &Picture, mask: &Mask) -> Lab {
     Lab::from_linear(mean_linear(picture, mask))
 }
 
-/// Without the tenth of the pixels that is darkest and the one that is brightest.
+/// The mean color without the darkest and the brightest tenth of the pixels.
 fn trimmed_lab(picture: &Picture, mask: &Mask) -> Lab {
     let mut pixels: Vec<[f64; 3]> = of(picture, mask).map(|pixel| light(*pixel)).collect();
     let luminance = |light: &[f64; 3]| -> f64 { light.iter().zip(LUMINANCE).map(|(x, y)| x * y).sum() };
@@ -264,7 +268,7 @@ fn trimmed_lab(picture: &Picture, mask: &Mask) -> Lab {
     Lab::from_linear([0, 1, 2].map(|channel| kept.iter().map(|light| light[channel]).sum::<f64>() / kept.len() as f64))
 }
 
-/// Of each channel's median.
+/// The color of each channel's median in linear light.
 fn median_lab(picture: &Picture, mask: &Mask) -> Lab {
     let channel = |channel: usize| median(of(picture, mask).map(|pixel| light(*pixel)[channel]).collect());
     Lab::from_linear([channel(0), channel(1), channel(2)])
@@ -281,7 +285,8 @@ fn rgb_distance(a: Rgb, b: Rgb) -> f64 {
     (apart(a.0, b.0) + apart(a.1, b.1) + apart(a.2, b.2)).sqrt()
 }
 
-/// How much shading is left: std(L*)/(mean(L*) + 16), and std(L*) alone, of `f` over `u`. `None` where `u` is flat.
+/// The share of shading that is left: std(L*)/(mean(L*) + 16), and std(L*) alone, of `f` over `u`. `None` if `u` is
+/// flat or the mask is small.
 fn texture(u: &Array2<Lab>, f: &Array2<Lab>, mask: &Mask, unit: usize) -> (Option<f64>, Option<f64>) {
     if area(mask) < least_core(unit) {
         return (None, None);
@@ -296,7 +301,7 @@ fn texture(u: &Array2<Lab>, f: &Array2<Lab>, mask: &Mask, unit: usize) -> (Optio
     if raw_a >= 1.0 { (Some(b / a), Some(raw_b / raw_a)) } else { (None, None) }
 }
 
-/// GenColorBench's rule on the pixels of a region.
+/// Applies GenColorBench's rule to the pixels of a region.
 fn gcb(pixels: &[Lab], target: Lab) -> Gcb {
     let found = dominant(pixels, target);
     let chroma = |lab: Lab| lab.a.hypot(lab.b);
@@ -312,8 +317,8 @@ fn gcb(pixels: &[Lab], target: Lab) -> Gcb {
     Gcb { lab: [found.l, found.a, found.b], delta_ab, delta_e, hue, matches }
 }
 
-/// A region's color as GenColorBench reads it: the upper half of chroma near the main axis of a*b*, of that the tenth
-/// nearest to the target.
+/// A region's color as GenColorBench reads it. The rule takes the upper half of chroma near the main axis of a*b*. The
+/// color is the mean of the tenth of these pixels that is nearest to the target.
 fn dominant(pixels: &[Lab], target: Lab) -> Lab {
     let chroma: Vec<f64> = pixels.iter().map(|lab| lab.a.hypot(lab.b)).collect();
     if median(chroma.clone()) < 10.0 {
@@ -341,7 +346,7 @@ fn chosen(pixels: &[Lab], keep: impl Fn(usize) -> bool) -> Vec<Lab> {
     pixels.iter().enumerate().filter(|(i, _)| keep(*i)).map(|(_, lab)| *lab).collect()
 }
 
-/// Every pixel's place on the axis of a*b* along which they differ least.
+/// Position of every pixel on the axis of a*b* along which the pixels differ least.
 fn second_axis(pixels: &[Lab]) -> Vec<f64> {
     let n = pixels.len() as f64;
     let middle = |of: fn(&Lab) -> f64| pixels.iter().map(of).sum::<f64>() / n;
@@ -357,7 +362,7 @@ fn second_axis(pixels: &[Lab]) -> Vec<f64> {
     pixels.iter().map(|lab| (lab.a - a) * x + (lab.b - b) * y).collect()
 }
 
-/// The mean of the tenth nearest to the target, at least five.
+/// The mean of the tenth of the pixels that is nearest to the target, at least five. Of ten pixels or fewer all count.
 fn nearest(pixels: &[Lab], target: Lab) -> Lab {
     let mut by_distance: Vec<(f64, Lab)> = pixels.iter().map(|lab| (lab.delta_e(target), *lab)).collect();
     if pixels.len() > 10 {

@@ -1,23 +1,24 @@
-//! Is a thing where it was painted? The studies of painting ask it too, so nothing here knows the yardstick.
+//! The placement of painted objects. The studies of painting use this module too, so it depends on no suite and no
+//! record.
 
 use crate::regions::{Labels, Mask, and, area, of_class};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-/// A thing is there if it has this share of the picture.
+/// Least share of the picture at which an object counts as present.
 pub const THERE: f64 = 0.01;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Placement {
-    /// 1 % of the picture or more.
+    /// True if the object has 1 % of the picture or more.
     pub detected: bool,
-    /// Middle, in pixels: y, x.
+    /// Middle of the object in pixels: y, x.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub centre: Option<[f64; 2]>,
-    /// Share of it inside the region.
+    /// Share of the object inside the region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub share: Option<f64>,
-    /// Detected, its middle inside and at least half of it.
+    /// True if the object is detected, and its middle and at least half of its area are inside the region.
     pub placed: bool,
 }
 
@@ -40,7 +41,7 @@ pub fn placement(labels: &Labels, class: u8, region: &Mask) -> Placement {
     Placement { detected, centre: Some([y, x]), share: Some(share), placed: detected && inside && share >= 0.5 }
 }
 
-/// Is as much of a class in the picture as a thing needs to be seen?
+/// Returns true if a class has at least the share [`THERE`] of the picture.
 pub fn is_there(labels: &Labels, class: u8) -> bool {
     area(&of_class(labels, class)) as f64 / labels.len() as f64 >= THERE
 }
@@ -53,8 +54,8 @@ pub fn inside([left, top, right, bottom]: [f64; 4], (h, w): (usize, usize)) -> M
     })
 }
 
-/// Where a thing of an area is painted: all of a square; of a longer one a box in its middle, of about the size of a thing, as
-/// in more there is room for two.
+/// Returns the box in which the object of an area is painted. A square area is painted whole. A longer area has a box
+/// in its middle of about an object's size, because a larger box has room for two objects.
 pub fn painted([left, top, right, bottom]: [f64; 4]) -> [f64; 4] {
     const OF_A_SIDE: f64 = 0.875;
     let (w, h) = (right - left, bottom - top);

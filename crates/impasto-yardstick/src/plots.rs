@@ -1,4 +1,4 @@
-//! Plots as SVG for a page that is light or dark: what is not data has the text's color, and there is no background.
+//! Plots as SVG for a light or dark page. Everything but the data has the text's color, and there is no background.
 
 use crate::metrics;
 use crate::record::{PartFigures, Record};
@@ -9,10 +9,10 @@ use impasto::Rgb;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
 
-/// Stands for the text's color until the page is made.
+/// Placeholder for the text's color until the page is made.
 const INK: RGBColor = RGBColor(1, 2, 3);
 
-/// Each method's own color, on light and dark.
+/// The color of a method on light and dark pages.
 pub fn color(method: Method) -> Rgb {
     match method {
         Method::Unforced | Method::PwwOff => Rgb(138, 138, 138),
@@ -33,12 +33,12 @@ const fn rgb(Rgb(r, g, b): Rgb) -> RGBColor {
     RGBColor(r, g, b)
 }
 
-/// Takes the plot's fixed size and colors off.
+/// Removes the plot's fixed size, and replaces the placeholder by the text's color.
 fn for_pages(svg: String, (w, h): (u32, u32)) -> String {
     svg.replace(&format!("width=\"{w}\" height=\"{h}\" "), "role=\"img\" ").replace("#010203", "currentColor")
 }
 
-/// An empty chart with labels.
+/// Builds an empty chart with labels.
 macro_rules! chart {
     ($area:expr, $x:expr, $y:expr, $x_name:expr, $y_name:expr) => {{
         let mut chart = ChartBuilder::on(&$area)
@@ -61,7 +61,7 @@ macro_rules! chart {
     }};
 }
 
-/// What share of the runs is within each ΔE, for every method.
+/// Plots the share of runs within each ΔE, for every method.
 pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
     const SIZE: (u32, u32) = (540, 360);
     const FAR: f64 = 40.0;
@@ -84,7 +84,7 @@ pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
     Ok(for_pages(svg, SIZE))
 }
 
-/// ΔE against leakage, a point a run.
+/// Plots ΔE against leakage, one point for each run.
 pub fn scatter(records: &[Record]) -> Result<String, Failure> {
     const SIZE: (u32, u32) = (540, 360);
     let mut svg = String::new();
@@ -102,7 +102,7 @@ pub fn scatter(records: &[Record]) -> Result<String, Failure> {
     Ok(for_pages(svg, SIZE))
 }
 
-/// The asked colors on the a*b* plane; the larger, the farther what one method painted.
+/// Plots the asked colors on the a*b* plane. A circle grows with the method's median ΔE to its color.
 pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
     const SIZE: (u32, u32) = (540, 470);
     let mut by_color: BTreeMap<[u8; 3], Vec<f64>> = BTreeMap::new();
@@ -116,7 +116,7 @@ pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
         let mut chart = chart!(area, -80.0..100.0, -110.0..100.0, "a*", "b*");
         let medians = by_color.into_iter().map(|(color, values)| (color, crate::statistics::median(values)));
         let mut medians: Vec<([u8; 3], f64)> = medians.collect();
-        // Small circles lie on large ones.
+        // Large circles are drawn first, so small circles lie on them.
         medians.sort_by(|a, b| b.1.total_cmp(&a.1));
         for ([r, g, b], median) in medians {
             let lab = metrics::lab(Rgb(r, g, b));
@@ -133,7 +133,7 @@ pub fn plane(records: &[Record], method: Method) -> Result<String, Failure> {
     Ok(for_pages(svg, SIZE))
 }
 
-/// A bar for each part with what could be reached at best behind it.
+/// Plots a bar for each part. The wider bar behind it shows the best value that can be reached.
 pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
     const SIZE: (u32, u32) = (640, 300);
     let mut svg = String::new();
@@ -144,7 +144,7 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
             .margin(8)
             .margin_right(22)
             .y_label_area_size(50)
-            .build_cartesian_2d(0.0..parts, 0.0..1.16)?; // the names of high bars are above 1
+            .build_cartesian_2d(0.0..parts, 0.0..1.16)?; // room for the names above high bars
         chart
             .configure_mesh()
             .disable_x_mesh()
@@ -176,18 +176,18 @@ pub fn bars(values: &[(String, Figure, f64)]) -> Result<String, Failure> {
     Ok(for_pages(svg, SIZE))
 }
 
-/// Of lines that are no method's.
+/// Color of line `i` in a plot that does not compare methods.
 pub fn line_color(i: usize) -> Rgb {
     [Rgb(120, 110, 210), Rgb(235, 130, 30), Rgb(60, 170, 175)][i % 3]
 }
 
-/// A line with intervals for each kind of pictures, over the strength of a guide.
+/// Plots a line with confidence intervals for each kind of pictures, over the strength of a guide.
 pub fn strengths(lines: &[(&str, Vec<(f64, Figure)>)], name: &str) -> Result<String, Failure> {
     const SIZE: (u32, u32) = (540, 360);
     let ends = |figure: &Figure| [figure.low, figure.value, figure.high];
     let all = lines.iter().flat_map(|(_, line)| line.iter().flat_map(|(_, figure)| ends(figure)));
     let (low, high) = all.flatten().fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)));
-    // A little air around what there is; of nothing an empty chart.
+    // The axis has a small margin around the data. Without data the chart is empty.
     let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
     let air = (0.06 * (high - low)).max(1e-3);
     let mut svg = String::new();
@@ -200,7 +200,7 @@ pub fn strengths(lines: &[(&str, Vec<(f64, Figure)>)], name: &str) -> Result<Str
             let _ = chart.draw_series(points.iter().map(|point| Circle::new(*point, 3, color.filled())))?;
             let _ = chart.draw_series(LineSeries::new(points, color.stroke_width(2)))?;
             for (x, figure) in line {
-                // Side by side.
+                // The intervals of different lines lie side by side.
                 let x = x + 0.006 * (i as f64 - 1.0);
                 if let (Some(low), Some(high)) = (figure.low, figure.high) {
                     let interval = LineSeries::new([(x, low), (x, high)], color.mix(0.5).stroke_width(1));

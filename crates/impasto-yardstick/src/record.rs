@@ -1,4 +1,4 @@
-//! What is written down of a run: one line of JSON, which is there whole or not at all.
+//! The record of a run: one line of JSON, which is kept whole or not at all.
 
 use crate::edges::Followed;
 use crate::guides::Guided;
@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
-/// Lines between two calls that bring them to the disk.
+/// Number of lines between two syncs to the disk.
 const SYNC: usize = 32;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,14 +29,14 @@ pub struct Record {
     pub rgb: String,
     pub prompt: String,
     pub seed: u64,
-    /// The wanted pair it is of, which is what is resampled.
+    /// Number of the record's wanted pair, the unit that the bootstrap resamples.
     pub wanted: usize,
     #[serde(flatten)]
     pub made: Made,
     pub status: Status,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-    /// One for each part that was asked for.
+    /// Figures of each part that was asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<PartFigures>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub struct Record {
     pub found: Vec<Found>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub things: Vec<Thing>,
-    /// No object is there that the prompt does not name.
+    /// True if the picture has no object that the prompt does not name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub left_out: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,13 +56,13 @@ pub struct Record {
     /// Figures of how the picture took the colors of a reference.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub colored: Option<Colored>,
-    /// Wall time of the picture and of its unforced twin.
+    /// Wall time of the picture in milliseconds. `ms_unforced` is the time of its unforced twin.
     pub ms: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ms_unforced: Option<f64>,
 }
 
-/// By what it was made. Records of different makers are never mixed.
+/// The maker of a record: model, judge, settings and version. Records of different makers are never mixed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Made {
     pub model: String,
@@ -75,9 +75,9 @@ pub struct Made {
 #[serde(rename_all = "lowercase")]
 pub enum Status {
     Measured,
-    /// The unforced picture does not show the part: the model's failure, not the guidance's.
+    /// The unforced picture does not show the part. This is a failure of the model, not of the method.
     Missing,
-    /// The method ended in an error, or in a picture that is none.
+    /// The method ended in an error, or in a picture of the wrong size or of one color.
     Failed,
 }
 
@@ -85,22 +85,22 @@ pub enum Status {
 pub struct PartFigures {
     pub part: String,
     pub target: Rgb,
-    /// A channel of the target is at its end.
+    /// True if a channel of the target is near its lowest or highest value.
     pub corner: bool,
-    /// The region is that of both pictures, as the judge's moves with the color.
+    /// True if the region is the one that both pictures share, because the judge's region moves with the color.
     #[serde(default)]
     pub unsteady: bool,
-    /// What a flat picture of the target loses in the decoder.
+    /// CIEDE2000 between the target and a flat picture of it after the decoder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub round_trip: Option<f64>,
-    /// The judge is not sure of the part.
+    /// True if the judge's confidence in the part is below 0.6.
     pub uncertain: bool,
-    /// The best IoU that cells of the latent can have with the part.
+    /// The best IoU that a mask of whole latent cells can have with the part.
     pub ceiling: f64,
-    /// IoU of the mask that the last forced step used.
+    /// IoU of the last forced step's mask with the part in the unforced picture.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub iou_mask: Option<f64>,
-    /// What the guidance says of itself.
+    /// CIEDE2000 to the target, as the method itself reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub own_delta_e: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,29 +113,31 @@ pub struct PartFigures {
 }
 
 impl PartFigures {
-    /// Share of the part's components that are covered; none of a part that vanished, and not known of one too small to tell.
+    /// Share of the part's components that are covered. It is 0 if the part vanished, and `None` if the part is too
+    /// small to tell.
     pub fn whole(&self) -> Option<f64> {
         if self.measure.vanished { Some(0.0) } else { self.measure.whole }
     }
 
-    /// Distance to the target; +∞ if there is nothing left to measure.
+    /// CIEDE2000 to the target; +∞ if the part vanished.
     pub fn delta_e(&self) -> f64 {
         self.measure.painted.as_ref().map_or(f64::INFINITY, |painted| painted.delta_e)
     }
 }
 
-/// Color words of the other parts: how many were right without force, and how many of those still are.
+/// Counts of the other parts' color words: those that are right in the unforced picture, and those of them that stay
+/// right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Names {
     pub right: usize,
     pub kept: usize,
 }
 
-/// How well attention to a part finds it.
+/// Figures of how well attention finds a part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Found {
     pub part: String,
-    /// By the threshold in hundredths.
+    /// IoU of attention above a threshold with the judge's region, by the threshold in hundredths.
     pub iou: BTreeMap<String, f64>,
     pub ceiling: f64,
 }
@@ -147,18 +149,18 @@ pub struct Thing {
     pub placement: Placement,
 }
 
-/// `OUT/runs.jsonl`, to which lines are only ever added.
+/// The file `OUT/runs.jsonl`. Its whole lines are never changed; new lines are added.
 #[derive(Debug)]
 pub struct Records {
     path: PathBuf,
     file: File,
-    /// Bytes of whole lines.
+    /// Number of bytes in whole lines.
     whole: u64,
     unsynced: usize,
 }
 
 impl Records {
-    /// Opens or begins a file and returns what it holds; a last line that was not finished is cut off.
+    /// Opens or creates a file and returns its records. An unfinished last line is cut off.
     pub fn open(path: &Path) -> io::Result<(Self, Vec<Record>)> {
         let file =
             OpenOptions::new().create(true).read(true).append(true).open(path).map_err(|error| at(path, error))?;
@@ -174,7 +176,7 @@ impl Records {
         Ok((all, records))
     }
 
-    /// Adds a line in a single write. What a full disk had room for of it is taken back.
+    /// Adds a record as one line. If the write fails, as on a full disk, the written part of the line is removed.
     pub fn append(&mut self, record: &Record) -> io::Result<()> {
         let mut line = serde_json::to_vec(record)?;
         line.push(b'\n');
@@ -193,12 +195,12 @@ impl Records {
     }
 }
 
-/// The error with the file that it is about.
+/// Adds the path of a file to its error.
 fn at(path: &Path, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
-/// The whole lines of a file.
+/// Reads the records in the whole lines of a file.
 pub fn read(path: &Path) -> io::Result<Vec<Record>> {
     let text = std::fs::read(path).map_err(|error| at(path, error))?;
     let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
@@ -218,7 +220,7 @@ fn parsed(path: &Path, text: &[u8]) -> io::Result<Vec<Record>> {
         .collect()
 }
 
-/// The records of one maker, equal keys once, in an order that does not depend on who was faster.
+/// Selects the records of one maker, each key once, in an order that does not depend on the workers' speed.
 pub fn of_maker(records: Vec<Record>, made: &Made) -> Vec<Record> {
     let mut known = HashSet::new();
     let mut records: Vec<Record> =

@@ -1,4 +1,5 @@
-//! Pictures in the colors of another one: how near each part comes to the same part of the reference, and what is left of the layout.
+//! Pictures in the colors of a reference: how near each part comes to the reference's part, and how much of the layout
+//! stays.
 
 use crate::generator::raster;
 use crate::judge::class;

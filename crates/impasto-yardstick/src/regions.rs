@@ -1,8 +1,8 @@
-//! Regions of a picture: growing, shrinking, comparing them.
+//! Regions of a picture, and functions that grow, shrink and compare them.
 
 use ndarray::{Array2, Axis, Zip};
 
-/// Pixels that belong to something.
+/// The pixels of a region.
 pub type Mask = Array2<bool>;
 /// The class of every pixel.
 pub type Labels = Array2<u8>;
@@ -27,9 +27,9 @@ pub fn not(mask: &Mask) -> Mask {
     mask.mapv(|inside| !inside)
 }
 
-/// Keeps the pixels whose (2r+1)² box lies inside; what is beyond the frame counts as inside.
+/// Keeps the pixels whose (2r+1)² box lies inside the mask. Pixels beyond the frame count as inside.
 pub fn erode(mask: &Mask, r: usize) -> Mask {
-    // A box is a row of columns: along one axis, then along the other.
+    // Erosion by a box equals erosion along one axis and then along the other.
     [Axis(0), Axis(1)].into_iter().fold(mask.clone(), |mask, axis| {
         let mut eroded = mask.clone();
         for (mut lane, from) in eroded.lanes_mut(axis).into_iter().zip(mask.lanes(axis)) {
@@ -59,7 +59,8 @@ pub fn core(mask: &Mask, unit: usize) -> (usize, Mask) {
     (0, mask.clone())
 }
 
-/// The connected pieces of a mask, by edges, of `least` pixels or more; what is smaller is the judge's noise.
+/// The pieces of a mask that are connected by edges and have `least` pixels or more. Smaller pieces are the judge's
+/// noise.
 pub fn components(mask: &Mask, least: usize) -> Vec<Mask> {
     let (h, w) = mask.dim();
     let mut left = mask.clone();
@@ -84,12 +85,12 @@ pub fn components(mask: &Mask, least: usize) -> Vec<Mask> {
     pieces
 }
 
-/// Pixels that a core must have, 24 square units.
+/// Least number of pixels of a core: 24 square units.
 pub const fn least_core(unit: usize) -> usize {
     24 * unit * unit
 }
 
-/// Pixels in both over pixels in either; two empty masks are equal.
+/// IoU of two masks: pixels in both over pixels in either. Two empty masks have 1.
 pub fn iou(a: &Mask, b: &Mask) -> f64 {
     let either = area(&or(a, b));
     if either == 0 { 1.0 } else { area(&and(a, b)) as f64 / either as f64 }
@@ -97,7 +98,7 @@ pub fn iou(a: &Mask, b: &Mask) -> f64 {
 
 /// The best IoU of any union of `cell` × `cell` squares with the mask, and how many squares that takes.
 ///
-/// Exact: squares by falling coverage, the best prefix.
+/// The result is exact: squares are sorted by falling coverage, and the best prefix is taken.
 pub fn ceiling(mask: &Mask, cell: usize) -> (f64, usize) {
     let mut covered: Vec<usize> =
         mask.exact_chunks((cell, cell)).into_iter().map(|square| square.iter().filter(|i| **i).count()).collect();

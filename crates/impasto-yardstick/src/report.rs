@@ -1,4 +1,4 @@
-//! What people and programs read: `summary.json`, `runs.csv`, `report.html`, and the table on the screen.
+//! Reports for people and programs: `summary.json`, `runs.csv`, `report.html`, and the table on the screen.
 
 use crate::gallery::{badness, path};
 use crate::plots;
@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::Path;
 
-/// Runs shown of the worst, and of the ordinary.
+/// Numbers of the worst and of the ordinary runs that the page shows.
 const SHOWN: (usize, usize) = (24, 12);
 
 pub fn write(folder: &Path, summary: &Summary, records: &[Record]) -> Result<(), Failure> {
@@ -24,14 +24,14 @@ pub fn write(folder: &Path, summary: &Summary, records: &[Record]) -> Result<(),
     whole(&folder.join("report.html"), html(folder, summary, records)?.as_bytes())
 }
 
-/// Writes a file that is complete or not there.
+/// Writes a file whole or not at all.
 fn whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let part = path.with_extension("part");
     std::fs::write(&part, bytes).map_err(|error| format!("{}: {error}", part.display()))?;
     Ok(std::fs::rename(&part, path)?)
 }
 
-/// The headline on the screen.
+/// Prints the verdicts and, without `check`, the main figures.
 pub fn print(summary: &Summary, check: bool) {
     for verdict in &summary.verdicts {
         println!("{}", line(verdict));
@@ -78,7 +78,7 @@ fn word(verdict: &Verdict) -> &'static str {
 
 // ---- CSV ----
 
-/// A column of [`csv`] of the part that was missed most.
+/// A column of [`csv`]: its name and its value for the part that was missed most.
 type Column = (&'static str, fn(&PartFigures) -> Option<f64>);
 
 const COLUMNS: [Column; 13] = [
@@ -97,7 +97,7 @@ const COLUMNS: [Column; 13] = [
     ("under_stroke", |part| part.under_stroke),
 ];
 
-/// One row a run; of several parts the one that was missed most.
+/// Writes records as CSV, one row for each run. Of several parts a row has the one that was missed most.
 pub fn csv(records: &[Record]) -> String {
     let mut text = String::from("key,task,method,style,part,rgb,prompt,seed,wanted,status");
     COLUMNS.iter().for_each(|(name, _)| text.extend([",", name]));
@@ -259,14 +259,14 @@ pub fn cell(figure: Option<&Figure>) -> String {
         None => "<td>–</td>".into(),
         Some(figure) => {
             let (value, low, high) = (number(figure.value), number(figure.low), number(figure.high));
-            // Where all runs agree there is nothing to say about it.
+            // An interval without width says nothing and is left out.
             let interval = if low == high { "&nbsp;".into() } else { format!("{low} – {high}") };
             format!("<td title=\"{figure}\">{value}<small>{interval}</small></td>")
         }
     }
 }
 
-/// A table with a row for each of `rows`.
+/// Writes a table with a row for each of `rows`.
 pub fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, Vec<String>)]) -> Result<(), Failure> {
     write!(page, "<div class=\"wide\"><table><tr><th>{corner}</th>")?;
     heads.iter().try_for_each(|head| write!(page, "<th>{head}</th>"))?;
@@ -377,7 +377,7 @@ fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What every method made of every color.
+/// Writes a table with the median ΔE of every method for every color.
 fn by_color(page: &mut String, records: &[Record], methods: &BTreeSet<Method>) -> Result<(), Failure> {
     let mut deltas: BTreeMap<[u8; 3], BTreeMap<Method, Vec<f64>>> = BTreeMap::new();
     for (record, part) in plots::singles(records) {
@@ -398,7 +398,7 @@ fn swatch(color: Rgb) -> String {
     format!("<span class=\"swatch\" style=\"background:{color}\" title=\"{color}\"></span>")
 }
 
-/// Small and large parts, colors at the edge of the gamut and inside.
+/// Writes a table by kind: small and large parts, and colors at the edge of the gamut and inside.
 fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     const KINDS: [(&str, &str); 8] = [
         ("small", "small parts"),
@@ -456,7 +456,7 @@ fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Several colors at once, and parts with words of their own.
+/// Writes a table of runs with several colors at once, or with color words for other parts.
 fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     const COLUMNS: [(&str, &str, &str); 10] = [
         ("one of them ΔE", "binding", "delta_e"),

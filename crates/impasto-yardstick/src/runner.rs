@@ -1,4 +1,4 @@
-//! From jobs to records: makes the pictures, has them judged, and writes down what was measured.
+//! The runner of jobs: makes the pictures, has them judged, and writes the figures into records.
 
 use crate::choice::Choice;
 use crate::colors;
@@ -21,18 +21,18 @@ use std::time::{Duration, Instant};
 
 /// Thresholds at which attention is compared with regions, in hundredths.
 pub const THRESHOLDS: [u8; 8] = [15, 20, 25, 30, 35, 40, 50, 60];
-/// Side of the grid on which it is.
+/// Side of the grid on which attention is compared with regions, in cells.
 const GRID: usize = 64;
 /// Side of a latent cell in pixels.
 const CELL: usize = 8;
-/// The share of a budget that goes into runs; the rest is the report's.
+/// Share of a budget that goes into runs. The rest is for the report.
 const RUNNING: f64 = 0.95;
-/// Whole seeds that every tier runs.
+/// Least number of whole seeds that every budget runs.
 pub const LEAST_SEEDS: usize = 8;
 
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// What a generator is asked for.
+/// A request to a generator.
 #[derive(Clone, Debug)]
 pub struct Request<'a> {
     pub prompt: &'a str,
@@ -40,34 +40,34 @@ pub struct Request<'a> {
     pub method: Method,
     pub asked: &'a [Asked],
     pub painted: &'a [Painted],
-    /// The picture to be followed, and how strongly.
+    /// The picture to follow, and the strength of guidance.
     pub guide: Option<(&'a Picture, f64)>,
     /// The unforced picture, for a method that keeps its lines.
     pub unforced: Option<&'a Picture>,
     /// Phrases whose attention is wanted.
     pub phrases: &'a [String],
-    /// Where each asked part is in the unforced picture, for a method that is told.
+    /// Region of each asked part in the unforced picture, for a method that is told it.
     pub regions: &'a [Mask],
 }
 
-/// What came of it.
+/// The result of a request.
 #[derive(Clone, Debug, Default)]
 pub struct Shot {
     pub picture: Picture,
-    /// One for each color that was asked for, if the method has an opinion.
+    /// The method's own report on each asked color, if the method makes one.
     pub own: Vec<Own>,
     /// Attention to each phrase, 64 × 64 in 0..=1.
     pub maps: Vec<(String, Array2<f32>)>,
 }
 
-/// What a guidance says of itself.
+/// The report of a method on one of its colors.
 #[derive(Clone, Debug, Default)]
 pub struct Own {
     pub delta_e: Option<f64>,
     pub converged: Option<bool>,
-    /// Where the last forced step forced, at the picture's size.
+    /// Mask of the last forced step, at the picture's size.
     pub mask: Option<Mask>,
-    /// Median CIEDE2000 of the pixels under the stroke, of a method that paints one.
+    /// Median CIEDE2000 of the pixels under the stroke, for a method that paints a stroke.
     pub under_stroke: Option<f64>,
 }
 
@@ -80,54 +80,55 @@ pub trait Generator {
         Ok(request.seed)
     }
 
-    /// The drawing that a guide is.
+    /// Draws the picture of a guide.
     fn drawing(&mut self, guide: &Guide) -> Result<Picture, Failure>;
 
-    /// Cosine of what CLIP sees in two pictures.
+    /// Cosine of CLIP's embeddings of two pictures.
     fn likeness(&mut self, a: &Picture, b: &Picture) -> Result<f64, Failure>;
 
-    /// What a flat picture of a color loses in the decoder, CIEDE2000.
+    /// CIEDE2000 between a color and a flat picture of it after the decoder; `None` if unknown.
     fn round_trip(&mut self, _: Rgb) -> Option<f64> {
         None
     }
 }
 
-/// How long to go on.
+/// The number of seeds that a run takes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Seeds {
-    /// These many.
+    /// Exactly this many seeds.
     Exactly(usize),
-    /// As many as fit, at least [`LEAST_SEEDS`].
+    /// The seeds that fit into this time, at least [`LEAST_SEEDS`].
     Within(Duration),
 }
 
-/// Is there time for another seed, after `done` of them took `elapsed`?
+/// Returns true if seed number `next` is still to run, after `done` seeds took `elapsed`.
 pub fn another(next: usize, done: usize, elapsed: Duration, workers: usize, seeds: Seeds) -> bool {
     match seeds {
         Seeds::Exactly(seeds) => next < seeds,
         Seeds::Within(_) if next < LEAST_SEEDS => true,
         Seeds::Within(budget) => {
-            // Every worker has one seed in hand.
+            // Every worker runs one seed at a time.
             let each = elapsed.as_secs_f64() * workers as f64 / done.max(1) as f64;
             elapsed.as_secs_f64() + each <= RUNNING * budget.as_secs_f64()
         }
     }
 }
 
-/// A plan of work.
+/// The plan of a run.
 pub struct Plan<'a> {
     pub suite: &'a Suite,
     pub choice: Choice,
     pub made: Made,
     pub seeds: Seeds,
-    /// Parts whose forced region is where the judge sees them in both pictures, as it is not sure of either.
+    /// Unsteady parts. Their forced region is where the judge sees them in both pictures, because the region moves with
+    /// the color.
     pub unsteady: Vec<String>,
-    /// Ends the run between two pictures.
+    /// Time after which the run ends between two pictures.
     pub limit: Option<Duration>,
     pub workers: usize,
-    /// Which seeds are ours: i of n.
+    /// Shard of the seeds that this run measures: i of n.
     pub shard: (usize, usize),
-    /// Nothing but the run with this key, of this wanted pair.
+    /// Wanted pair and key of the only run to measure, if there is just one.
     pub only: Option<(usize, String)>,
 }
 
@@ -137,21 +138,21 @@ pub fn wanted_of(suite: &Suite, choice: &Choice, key: &str) -> Option<usize> {
     (0..suite.pair_count()).find(|i| suite.jobs(*i, choice).iter().any(has))
 }
 
-/// How far it came.
+/// The progress of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Progress {
     pub seeds: usize,
-    /// Runs of which nothing was written, as the judge has not seen their pictures yet.
+    /// Number of runs without a record, because the judge has not seen their pictures yet.
     pub waiting: usize,
     pub elapsed: Duration,
-    /// The time was up before everything that was begun was done.
+    /// True if the time was up before everything that was begun was done.
     pub stopped: bool,
 }
 
-/// A picture for people beside its record: unforced, forced, regions, mask in one strip.
+/// Pictures of a run for people, in one strip: unforced, forced, regions, and mask, map or drawing.
 pub struct Strip(pub Vec<Picture>);
 
-/// Runs a plan. `bench` makes a generator and a judge for each worker; `keep` sees every new record with its pictures.
+/// Runs a plan. `bench` makes a generator and a judge for each worker. `keep` gets every new record with its pictures.
 pub fn run<G: Generator, J: Judge>(
     plan: &Plan<'_>,
     done: &[Record],
@@ -194,7 +195,7 @@ pub fn run<G: Generator, J: Judge>(
                         continue;
                     }
                     let mut unit = Unit::new(plan, &mut generator, &mut judge);
-                    // A report of one run is a report, of none it is not.
+                    // The limit counts after the first run, because a report needs at least one run.
                     let time_is_up = |begun_any| begun_any && plan.limit.is_some_and(|limit| begun.elapsed() >= limit);
                     let whole = unit.all(i, known, |made| match made {
                         None if stop.load(Ordering::Relaxed) || time_is_up(begun_any) => {
@@ -233,7 +234,7 @@ pub fn run<G: Generator, J: Judge>(
         })();
         if written.is_err() {
             stop.store(true, Ordering::Relaxed);
-            receive.into_iter().for_each(drop); // so that nobody waits for us
+            receive.into_iter().for_each(drop); // so that no worker waits to send
         }
         written
     })?;
@@ -244,14 +245,14 @@ pub fn run<G: Generator, J: Judge>(
     Ok(Progress { seeds, waiting, elapsed, stopped: stopped.into_inner() })
 }
 
-/// Why there is nothing to measure.
+/// The reason why there is nothing to measure.
 #[derive(Clone, Debug)]
 enum Trouble {
-    /// The method's error, which is what its record says.
+    /// An error of the method, which goes into its record.
     Failed(String),
     /// The judge has not seen the picture yet.
     Waiting,
-    /// The judge's error: nobody's record, and the end of the run.
+    /// An error of the judge, which goes into no record and ends the run.
     Broken(String),
 }
 
@@ -261,7 +262,7 @@ impl From<Failure> for Trouble {
     }
 }
 
-/// The pictures of one seed: unforced ones are made once.
+/// The pictures of one seed. Each unforced picture is made once.
 struct Unit<'a, G, J> {
     plan: &'a Plan<'a>,
     generator: &'a mut G,
@@ -281,8 +282,8 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         Self { plan, generator, judge, unforced: HashMap::new(), waiting: 0 }
     }
 
-    /// Measures every job of a wanted pair that is not known. `go_on` is asked before each, and gets what was made; with
-    /// `false` it ends this.
+    /// Measures every job of a wanted pair that has no record yet. `go_on` is called with `None` before each job and
+    /// with its record after it. If it returns false, the measurement ends.
     fn all(
         &mut self,
         i: usize,
@@ -319,7 +320,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         Ok(true)
     }
 
-    /// `None` while the judge has not seen the pictures.
+    /// Measures a job with one of its pairs; `None` while the judge has not seen the pictures.
     fn measured(&mut self, job: &Job, pair: usize, key: String) -> Result<Option<(Record, Option<Strip>)>, Failure> {
         let (prompt, seed) = job.pairs[pair].clone();
         let mut record = Record {
@@ -474,7 +475,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         self.generator.chosen(&request).map_err(|error| Trouble::Failed(error.to_string()))
     }
 
-    /// The picture without guidance, with everything that anybody wants to see of it.
+    /// The picture without guidance, with the attention that the judge or the task `saliency` needs.
     fn unforced(&mut self, job: &Job, prompt: &str, seed: u64) -> Result<Rc<Known>, Trouble> {
         let at = (prompt.to_owned(), seed);
         if let Some(known) = self.unforced.get(&at) {
@@ -528,7 +529,8 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         Ok(Rc::new(Known { seen: self.seen(&shot.picture, job, &unforced.shot)?, shot, ms }))
     }
 
-    /// A picture and what the judge sees in it; attention is that of the unforced twin, or its own if it is one.
+    /// Makes a picture and has it judged. The judge gets the attention of the unforced twin, or the picture's own if
+    /// the picture is unforced.
     fn made(&mut self, request: &Request<'_>, job: &Job, unforced: Option<&Known>) -> Result<Known, Trouble> {
         let begun = Instant::now();
         let shot = self.generator.make(request)?;
@@ -544,7 +546,7 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
     }
 }
 
-/// What a picture editor would do: every asked region times target / mean in linear light.
+/// Recolors a picture as an editor would: every asked region times target / mean in linear light.
 fn recolored(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
     let mut picture = u.clone();
     for (Asked { rgb, .. }, region) in asked.iter().zip(regions) {
@@ -569,7 +571,7 @@ fn pasted(u: &Picture, asked: &[Asked], regions: &[Mask]) -> Picture {
     picture
 }
 
-/// Do the parts that have color words keep them?
+/// Counts the parts that have the color of their word, unforced and forced.
 fn names(job: &Job, prompt: &str, pair: &Pair<'_>) -> Names {
     let mut names = Names::default();
     for part in job.phrases.iter().filter(|part| job.asked.iter().all(|asked| asked.part != **part)) {
@@ -605,13 +607,13 @@ fn found(shot: &Shot, labels: &Labels, class: impl Fn(&str) -> u8) -> Vec<Found>
     all
 }
 
-/// Is there an object on 1 % of the picture that the prompt does not name?
+/// Returns true if an object that the prompt does not name is on 1 % of the picture.
 fn has_stranger(labels: &Labels, prompt: &str, class: impl Fn(&str) -> u8) -> bool {
     let named = |object: &str| prompt.split(|c: char| !c.is_alphanumeric()).any(|word| word == object);
     OBJECTS.iter().any(|object| !named(object) && is_there(labels, class(object)))
 }
 
-/// A color for each class, where regions are shown.
+/// The color in which the region of a class is shown.
 pub fn class_color(class: u8) -> Rgb {
     const COLORS: [Rgb; 20] = [
         Rgb(235, 235, 235),
@@ -635,12 +637,12 @@ pub fn class_color(class: u8) -> Rgb {
         Rgb(30, 60, 200),
         Rgb(0, 170, 180),
     ];
-    // Phrases that the evaluator does not know have the colors of things.
+    // Phrases that the evaluator does not know share the colors of scenes.
     let class = usize::from(class);
     COLORS[if class < COLORS.len() { class } else { 8 + class % 12 }]
 }
 
-/// Unforced, forced, as judged, and last what was asked for: mask, map or drawing.
+/// Makes a strip of four pictures: unforced, forced, as judged, and the mask, map or drawing that was asked for.
 fn strip(job: &Job, unforced: &Known, forced: &Known, drawing: Option<&Picture>) -> Strip {
     let mut mask = forced.seen.labels.mapv(|_| Rgb(24, 24, 24));
     for (own, asked) in forced.shot.own.iter().zip(&job.asked) {

@@ -1,4 +1,4 @@
-//! What the page and the screen say of things in their places, and of pictures that follow another one.
+//! Output for the page and the screen about objects in their places, and about pictures that follow another picture.
 
 use crate::guides::STRENGTHS;
 use crate::plots;
@@ -32,13 +32,13 @@ const DRAWN: [(&str, &str); 4] = [
 const COLORED: [(&str, &str); 3] = [("ΔE of parts", "delta_e"), ("p90", "delta_e_p90"), ("edges kept, F1", "edge_f1")];
 const GROUPS: [(&str, &str); 3] = [("image", "all"), ("image, portraits", "portraits"), ("image, scenes", "scenes")];
 
-/// Rows of placement with what they are called.
+/// Rows of placement with the names of their tasks.
 fn placed(summary: &Summary) -> impl Iterator<Item = (&'static str, &Row)> {
     let of = |group| [Method::PwwOff, Method::Pww].map(|method| (group, summary.row(group, method, ALL)));
     ["place", "swap"].into_iter().flat_map(of).filter_map(|(group, row)| Some((group, row?)))
 }
 
-/// Rows of pictures after lines and strokes.
+/// Rows of pictures that follow lines and strokes.
 fn drawn(summary: &Summary) -> impl Iterator<Item = &Row> {
     let methods = [Method::Unforced, Method::Control, Method::ControlStrokes];
     methods.into_iter().filter_map(|method| summary.row(Task::Edges.name(), method, ALL))
@@ -50,13 +50,13 @@ fn colored(summary: &Summary) -> impl Iterator<Item = &Row> {
     methods.into_iter().filter_map(|method| summary.row(Task::Reference.name(), method, ALL))
 }
 
-/// Rows of a group of guided pictures by strength.
+/// Rows of a group of guided pictures with the guide's strength.
 fn guided<'a>(summary: &'a Summary, group: &'a str) -> impl Iterator<Item = (f64, &'a Row)> {
     let of = move |strength: f64| Some((strength, summary.row(group, Method::Image, &strength.to_string())?));
     STRENGTHS.into_iter().filter_map(of)
 }
 
-/// The same for the screen.
+/// Returns the figures of this module as lines for the screen.
 pub fn lines(summary: &Summary) -> Vec<String> {
     let said = |row: &Row, names: &[(&str, &str)]| {
         let each = names.iter().filter_map(|(head, name)| Some(format!("{head} {}", row.figures.get(*name)?)));

@@ -1,15 +1,15 @@
-//! Medians, quantiles and how sure they are.
+//! Medians and quantiles with their confidence intervals.
 
 use crate::suite::Rng;
 use serde::{Deserialize, Serialize};
 
-/// Rounds of the bootstrap.
+/// Number of rounds of the bootstrap.
 pub const ROUNDS: usize = 2000;
 
-/// A figure with its 95 % interval and the number of runs it is of.
+/// A figure with its 95 % confidence interval and the number of its values.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
-    /// `None` stands for +∞: more runs failed than the quantile leaves out.
+    /// Value of the figure. `None` stands for +∞: more runs failed than the quantile leaves out.
     pub value: Option<f64>,
     pub low: Option<f64>,
     pub high: Option<f64>,
@@ -23,7 +23,7 @@ impl std::fmt::Display for Figure {
     }
 }
 
-/// Three digits that matter, no more than two behind the point.
+/// Formats a number with three significant digits, at most two after the point.
 pub fn short(x: f64) -> String {
     match x.abs() {
         f64::INFINITY => "∞".into(),
@@ -33,7 +33,7 @@ pub fn short(x: f64) -> String {
     }
 }
 
-/// What is asked of all runs' values.
+/// A statistic of the values of all runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Statistic {
     Mean,
@@ -51,14 +51,14 @@ impl Statistic {
     }
 }
 
-/// Quantile of type 7, numpy's default. NaN of nothing. Changes the order of the values.
+/// Quantile of type 7, numpy's default; NaN without values. Changes the order of the values.
 pub fn quantile(values: &mut [f64], p: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return f64::NAN };
     let place = last as f64 * p;
     let (_, low, above) = values.select_nth_unstable_by(place as usize, f64::total_cmp);
     let high = above.iter().copied().min_by(f64::total_cmp).unwrap_or(*low);
     let share = place.fract();
-    // A share of zero of infinity is none of it.
+    // Zero times infinity would be NaN.
     if share == 0.0 || *low == high { *low } else { *low + share * (high - *low) }
 }
 
@@ -66,11 +66,11 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     quantile(&mut values, 0.5)
 }
 
-/// The 95 % interval of a statistic, resampling whole groups (seeds).
+/// The 95 % confidence interval of a statistic by the bootstrap, which resamples whole groups (seeds).
 pub fn bootstrap(groups: &[Vec<f64>], statistic: Statistic, label: &str, rounds: usize) -> (f64, f64) {
     let first = groups.iter().flatten().next().copied();
     if let Some(all) = first.filter(|first| groups.iter().flatten().all(|value| value == first)) {
-        return (all, all); // as every sample would say
+        return (all, all); // the result of every sample
     }
     let mut rng = Rng::new(label);
     let mut results: Vec<f64> = (0..rounds)
@@ -84,7 +84,7 @@ pub fn bootstrap(groups: &[Vec<f64>], statistic: Statistic, label: &str, rounds:
     (quantile(&mut results, 0.025), quantile(&mut results, 0.975))
 }
 
-/// A statistic of all values with its interval; `None` of nothing.
+/// A statistic of all values with its confidence interval; `None` without values.
 pub fn figure(groups: &[Vec<f64>], statistic: Statistic) -> Option<Figure> {
     let mut all: Vec<f64> = groups.concat();
     if all.is_empty() {

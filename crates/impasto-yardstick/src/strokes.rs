@@ -7,14 +7,14 @@ use crate::suite::Asked;
 use impasto::Rgb;
 use impasto::hint::Strokes;
 
-/// Share of a part from which on a piece of it has a stroke of its own, as the second eye has.
+/// Least share of a part at which a piece of the part has its own stroke, as the second eye has.
 const PIECE: f64 = 0.2;
-/// Longest stroke and a stroke's radius, in units of 1/128 of the picture.
+/// Length of the longest stroke; `RADIUS` is the radius of every stroke. Both are in units of 1/128 of the picture.
 const LONGEST: usize = 24;
 const RADIUS: usize = 2;
 
-/// A stroke of the asked color in each piece of each part: along the longest row that lies three units from the border, in the
-/// middle of that row.
+/// Draws a stroke of the asked color in each piece of each part. The stroke lies in the middle of the longest row that
+/// keeps three units from the border, or fewer in a thin piece.
 pub fn strokes(asked: &[Asked], regions: &[Mask], (height, width): (usize, usize)) -> Strokes {
     let unit = unit((height, width));
     let mut strokes = Strokes::new((width as u32, height as u32));
@@ -32,7 +32,7 @@ pub fn strokes(asked: &[Asked], regions: &[Mask], (height, width): (usize, usize
     strokes
 }
 
-/// The ends, (row, column), of the longest run of a row; `None` of an empty mask.
+/// The ends (row, column) of the longest horizontal run in a mask; `None` for an empty mask.
 fn longest(mask: &Mask) -> Option<[(usize, usize); 2]> {
     let mut best: Option<[(usize, usize); 2]> = None;
     for (y, row) in mask.rows().into_iter().enumerate() {
@@ -52,7 +52,7 @@ fn longest(mask: &Mask) -> Option<[(usize, usize); 2]> {
     best
 }
 
-/// Median CIEDE2000 of the pixels under strokes of a color; `None` if there are none.
+/// Median CIEDE2000 between a color and the pixels under its strokes; `None` without such pixels.
 pub fn delta_e(strokes: &Strokes, picture: &Picture, color: Rgb) -> Option<f64> {
     let under =
         picture.indexed_iter().filter(|((y, x), _)| strokes.layer().pixel(*x as u32, *y as u32) == Some((color, 255)));
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn every_piece_of_a_part_has_a_stroke_inside() {
-        // Two squares of 40 pixels and a speck.
+        // The region has two squares with sides of 40 pixels, and a speck.
         let region = Array2::from_shape_fn((128, 128), |(y, x)| {
             (40..80).contains(&y) && ((10..50).contains(&x) || (70..110).contains(&x)) || (y, x) == (3, 3)
         });

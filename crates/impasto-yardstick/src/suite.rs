@@ -1,4 +1,4 @@
-//! What is asked: prompts, colors, seeds, and the jobs that a seed is made of. Every choice follows from a label.
+//! The suite of a run: prompts, colors, seeds, and the jobs of each seed. A label determines every random choice.
 
 use crate::choice::Choice;
 use crate::colors::{Color, PALETTE, named, nearest_name, numeric};
@@ -11,27 +11,29 @@ use rand_xoshiro::SplitMix64;
 use rand_xoshiro::rand_core::{RngCore, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// Changes with the meaning of any figure: old and new ones never share a table.
+/// The label of this version of the yardstick. The label must change with the meaning of any figure, because old and
+/// new figures must not share a table.
 pub const LABEL: &str = "yardstick-1";
-/// The parts that acceptance is about, in the order of tags.
+/// The parts of a portrait that acceptance covers, in the order in which a prompt's tags are chosen.
 pub const PARTS: [&str; 6] = ["eyes", "hair bow", "hair", "skin", "shirt", "background"];
 const SKINS: [&str; 3] = ["pale", "tan", "brown"];
 const HAIR_OF_BOYS: [&str; 2] = ["short hair", "spiky hair"];
 const HAIR: [&str; 6] = ["short hair", "long hair", "twintails", "bob", "ponytail", "spiky hair"];
-/// The things of scenes.
+/// The objects of scenes.
 pub const OBJECTS: [&str; 10] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun", "car", "cup"];
-/// Pairs of a prompt and a seed that a suite has; a quarter of them is wanted, the others stand in.
+/// Number of pairs of a prompt and a seed in a suite. A quarter of the pairs is wanted; the others are replacements.
 pub const PAIRS: usize = 1000;
-/// How often a pair that does not show the part is replaced, the first try included.
+/// Largest number of pairs that are tried for one wanted pair, the first one included. A pair is replaced if its
+/// unforced picture does not show the part.
 pub const TRIES: usize = 4;
 
-/// FNV-1a, 64 bits.
+/// Returns the FNV-1a hash of 64 bits.
 pub fn fnv(bytes: impl AsRef<[u8]>) -> u64 {
     let bytes = bytes.as_ref().iter();
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// SplitMix64, seeded by a label.
+/// The random generator SplitMix64, seeded by a label.
 pub struct Rng(SplitMix64);
 
 impl Rng {
@@ -43,12 +45,12 @@ impl Rng {
         self.0.next_u64()
     }
 
-    /// Uniform in 0..n.
+    /// Draws a whole number uniformly from 0..n.
     pub fn below(&mut self, n: u64) -> u64 {
         ((u128::from(self.u64()) * u128::from(n)) >> 64) as u64
     }
 
-    /// Uniform in 0..1.
+    /// Draws a number uniformly from 0..1.
     pub fn unit(&mut self) -> f64 {
         (self.u64() >> 11) as f64 / (1u64 << 53) as f64
     }
@@ -64,7 +66,8 @@ impl Rng {
     }
 }
 
-/// Public things are even, all others odd: the two never meet.
+/// Returns true if a number belongs to a split. Even numbers are public and odd numbers are not, so no other split
+/// shares a number with the public one.
 pub fn on_side(split: &str, number: u64) -> bool {
     (number & 1 == 0) == (split == "public")
 }
@@ -85,13 +88,13 @@ pub fn seeds(split: &str, suite: u64, n: usize) -> Vec<u64> {
     seeds
 }
 
-/// Whether portraits have color words.
+/// The kind of a prompt: a portrait without (`Plain`) or with (`Dressed`) color words, a scene, or a prompt of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Style {
     Plain,
     Dressed,
-    /// No portrait at all.
+    /// A scene instead of a portrait.
     Scene,
     /// A prompt of a file.
     Listed,
@@ -108,7 +111,7 @@ impl Style {
     }
 }
 
-/// The portraits of a suite, as the training captions are worded.
+/// The prompts of a suite's portraits, worded like the training captions.
 pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String> {
     let mut rng = Rng::new(&format!("{LABEL}/{split}/{suite}/portrait-{}", style.name()));
     let names = PALETTE.map(|(name, _)| name);
@@ -141,27 +144,27 @@ pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// One part, a CSS color.
+    /// One part in a CSS color.
     Named,
-    /// One part, a color by number.
+    /// One part in a color by number.
     Numeric,
-    /// One part, where other parts have color words.
+    /// One part in a prompt whose other parts have color words.
     Binding,
-    /// Two to four parts, each its color.
+    /// Two to four parts, each in its own color.
     Many,
-    /// One color on two parts.
+    /// Two parts in one color.
     Same,
-    /// Attention against the judge's regions.
+    /// Attention compared with the judge's regions.
     Saliency,
-    /// One object into one quadrant.
+    /// One object painted in one quadrant.
     Place,
-    /// Two objects left and right, then mirrored.
+    /// Two objects painted left and right, then mirrored.
     Swap,
-    /// A picture as a guide, at rising strength.
+    /// A drawing as a guide, at rising strength.
     Image,
-    /// Lines and strokes of a drawing, in a picture of the same kind.
+    /// A picture that follows the lines and strokes of a drawing of its kind.
     Edges,
-    /// The colors of a drawing, in a picture that keeps its own lines.
+    /// A picture that takes the colors of a drawing and keeps its own lines.
     Reference,
 }
 
@@ -196,7 +199,7 @@ impl Task {
         }
     }
 
-    /// Is it about colors?
+    /// Returns true if the task asks for colors.
     pub fn colors(self) -> bool {
         matches!(self, Self::Named | Self::Numeric | Self::Binding | Self::Many | Self::Same)
     }
@@ -207,9 +210,9 @@ impl Task {
 pub enum Method {
     /// No guidance: the reference picture of every other method.
     Unforced,
-    /// The nearest of the model's color words before the part.
+    /// No force: the prompt with the nearest of the model's color words before the part.
     Word,
-    /// `ColorForce::published` as it is.
+    /// `ColorForce::published` with its own settings.
     Doc,
     /// `ColorForce` with the document's settings for each part.
     DocParts,
@@ -227,7 +230,7 @@ pub enum Method {
     Paste,
     /// The pictures of `pww` without its guidance.
     PwwOff,
-    /// `PaintWithWords` with a map of the places.
+    /// `PaintWithWords` with a map of the objects' places.
     Pww,
     /// `ImageGuidance` with the token of the whole picture.
     Image,
@@ -235,9 +238,9 @@ pub enum Method {
     Control,
     /// The ControlNet of `Control`, with `ColorForce::painted` on the strokes.
     ControlStrokes,
-    /// `ReferenceColor` after a drawing, over the edges of the unforced picture.
+    /// `ReferenceColor` with a drawing as its reference, over the edges of the unforced picture.
     Reference,
-    /// That, and `ColorForce::like` for each part that the drawing shows.
+    /// The method `reference`, and `ColorForce::like` for each part that the drawing shows.
     ReferenceLike,
 }
 
@@ -284,7 +287,7 @@ impl Method {
         }
     }
 
-    /// Can it do this task?
+    /// Returns true if the method can do this task.
     pub fn does(self, task: Task) -> bool {
         match self {
             Self::Pww | Self::PwwOff => matches!(task, Task::Place | Task::Swap),
@@ -298,47 +301,49 @@ impl Method {
     }
 }
 
-/// A part of the picture and the color that it is asked to have.
+/// A part of the picture and the color that is asked for it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Asked {
     pub part: String,
     pub rgb: Rgb,
 }
 
-/// An object and where it is painted, as shares of the picture: left, top, right, bottom.
+/// An object and the area of its place, as shares of the picture: left, top, right, bottom.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Painted {
     pub object: &'static str,
     pub area: [f64; 4],
 }
 
-/// One thing to be measured: everything but which of its pairs shows the part.
+/// One measurement to make. Its pairs are tried in order until a picture shows the part.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Job {
     pub task: Task,
     pub method: Method,
     pub style: Style,
-    /// Number of the wanted pair, the unit that is resampled.
+    /// Number of the wanted pair, the unit that the bootstrap resamples.
     pub wanted: usize,
     pub asked: Vec<Asked>,
     pub painted: Vec<Painted>,
     pub guide: Option<Guide>,
-    /// Everything that can be named in the picture.
+    /// Phrases for everything that can be named in the picture.
     pub phrases: Vec<String>,
-    /// Prompt and seed, the first choice first.
+    /// Pairs of a prompt and a seed, in the order in which they are tried.
     pub pairs: Vec<(String, u64)>,
-    /// The prompt that says the colors, of a list that has one.
+    /// The prompt with its color words, if a list of prompts has one.
     worded: Option<String>,
 }
 
 impl Job {
-    /// The prompt with the nearest color words before the parts, as the method `word` has it.
+    /// The prompt of the method `word`, with the nearest color words before the parts. A list's own prompt with color
+    /// words is used instead, if there is one.
     pub fn worded(&self, prompt: &str) -> String {
         let word = |prompt: String, asked: &Asked| dressed(&prompt, &asked.part, nearest_name(asked.rgb.lab()));
         self.worded.clone().unwrap_or_else(|| self.asked.iter().fold(prompt.to_owned(), word))
     }
 
-    /// What it is about, as keys and tables say it.
+    /// The subject of the job in keys and tables: painted objects with their places, `drawing`, a guide's strength, or
+    /// parts.
     pub fn part(&self) -> String {
         if !self.painted.is_empty() {
             let place = |painted: &Painted| format!("{}@{:.1},{:.1}", painted.object, painted.area[0], painted.area[1]);
@@ -353,13 +358,13 @@ impl Job {
         self.asked.iter().map(|asked| asked.part.as_str()).collect::<Vec<_>>().join("+")
     }
 
-    /// The colors as keys say them: `255,215,0`.
+    /// The asked colors in the form that keys use: `255,215,0`, with `+` between two colors.
     pub fn colors(&self) -> String {
         let color = |asked: &Asked| format!("{},{},{}", asked.rgb.0, asked.rgb.1, asked.rgb.2);
         self.asked.iter().map(color).collect::<Vec<_>>().join("+")
     }
 
-    /// The key of its record, with one of its pairs.
+    /// The key of the job's record with one of its pairs.
     pub fn key(&self, suite: &Suite, pair: usize) -> String {
         let (prompt, seed) = &self.pairs[pair];
         let (task, method, style) = (self.task.name(), self.method.name(), self.style.name());
@@ -370,7 +375,7 @@ impl Job {
     }
 }
 
-/// All that can be asked of one split and number.
+/// The suite of one split and number, from which all jobs follow.
 #[derive(Clone, Debug)]
 pub struct Suite {
     pub split: String,
@@ -379,13 +384,13 @@ pub struct Suite {
     pub plain: Vec<String>,
     pub dressed: Vec<String>,
     pub colors: Vec<Color>,
-    /// Prompts of a file, in place of portraits and scenes.
+    /// Prompts of a file, used instead of portraits and scenes.
     pub listed: Option<Vec<Listed>>,
-    /// The form of the portraits.
+    /// The form of the portraits' prompts.
     pub form: Form,
 }
 
-/// What is asked at once: a job for each method that does it.
+/// One question of a task. Each method that can do the task gets a job for it.
 struct Ask {
     style: Style,
     asked: Vec<Asked>,
@@ -424,7 +429,7 @@ impl Suite {
         }
     }
 
-    /// The portraits in another wording.
+    /// Returns the suite with its portraits in another wording.
     pub fn worded(mut self, wording: &Wording) -> Self {
         for prompts in [&mut self.plain, &mut self.dressed] {
             prompts.iter_mut().for_each(|prompt| *prompt = wording.of(prompt));
@@ -433,7 +438,7 @@ impl Suite {
         self
     }
 
-    /// All sixteen colors.
+    /// Returns the suite with all sixteen of its colors.
     pub fn with_all_colors(mut self) -> Self {
         let named = named(&self.split, self.number).into_iter().map(|(name, rgb)| Color { rgb, name: Some(name) });
         let numeric = numeric(&self.split, self.number, 8).into_iter().map(|rgb| Color { rgb, name: None });
@@ -441,12 +446,12 @@ impl Suite {
         self
     }
 
-    /// Wanted pairs that there are.
+    /// Number of wanted pairs.
     pub fn pair_count(&self) -> usize {
         if self.seeds.len() == PAIRS { PAIRS / TRIES } else { self.seeds.len() }
     }
 
-    /// The pairs of wanted pair `i`: itself, then those that stand in for it.
+    /// Wanted pair `i`, then the pairs that can replace it.
     fn pairs(&self, i: usize, prompts: &[String]) -> Vec<(String, u64)> {
         let pair = |t: usize| {
             let at = i + t * self.pair_count();
@@ -459,7 +464,7 @@ impl Suite {
         Rng::new(&format!("{LABEL}/{}/{}/{what}", self.split, self.number))
     }
 
-    /// Every job of wanted pair `i`, the unforced ones first.
+    /// Every job of wanted pair `i`, in the order of the chosen tasks and methods.
     pub fn jobs(&self, i: usize, choice: &Choice) -> Vec<Job> {
         let mut jobs = Vec::new();
         for task in &choice.tasks {
@@ -487,7 +492,7 @@ impl Suite {
         jobs
     }
 
-    /// The prompts that `part` is asked of.
+    /// The prompts in which a color is asked for `part`.
     fn prompts(&self, part: &str) -> Vec<String> {
         match self.form {
             Form::Document => document(part).into_iter().collect(),
@@ -496,7 +501,7 @@ impl Suite {
     }
 
     fn asks(&self, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
-        // The document's prompts are about one part each.
+        // Each of the document's prompts is about one part, so only these two tasks can use them.
         if self.form == Form::Document && !matches!(task, Task::Named | Task::Numeric) {
             return Vec::new();
         }
@@ -559,9 +564,11 @@ impl Suite {
         }
     }
 
-    /// A portrait and a scene in turn, each after a drawing of its kind. `what` chooses other drawings and objects.
+    /// Asks for a portrait and a scene in turn, each guided by a drawing of its kind. `what` is the name of the task,
+    /// which gives each task its own drawings and objects.
     fn guided(&self, what: &str, i: usize, strength: f64) -> Ask {
-        // As with seeds, public and other drawings never meet; nothing was trained on either.
+        // The public split has even seeds and other splits have odd ones, so they share no drawing. Nothing was trained
+        // on these seeds.
         let seed = 950_000_000 + 2 * self.label(&format!("{what}-{i}")).below(10_000_000);
         let seed = seed + u64::from(self.split != "public");
         let object = self.object(what, i / 2);
@@ -569,7 +576,7 @@ impl Suite {
             // Only portraits have parts to compare.
             "reference" => Subject::Portrait,
             _ if i.is_multiple_of(2) => Subject::Portrait,
-            // Lines of other things than the prompt's would contradict it.
+            // Lines of another object would contradict the prompt.
             "edges" => Subject::SceneOf(object),
             _ => Subject::Scene,
         };
@@ -583,9 +590,9 @@ impl Suite {
         Ask { guide: Some(Guide { subject, seed, strength }), ..ask }
     }
 
-    /// What is asked with a prompt of a file.
+    /// The questions of a task with a prompt of a file.
     fn asks_of(&self, listed: &Listed, task: Task, i: usize, choice: &Choice) -> Vec<Ask> {
-        // The next picture of a prompt stands in for one that does not show the part.
+        // A picture that does not show the part is replaced by a picture of the same prompt with another seed.
         let seeds = (0..TRIES).map_while(|t| self.seeds.get(i + t * self.pair_count()));
         let pairs: Vec<(String, u64)> = seeds.map(|seed| (listed.prompt.clone(), *seed)).collect();
         let ask = |asked: Vec<Asked>| Ask {
@@ -615,7 +622,7 @@ impl Suite {
         }
     }
 
-    /// All colors, or the one whose turn it is.
+    /// All colors if the choice is full, otherwise the one color of this turn.
     fn colors_at(&self, turn: usize, choice: &Choice) -> impl Iterator<Item = &Color> {
         let (from, count) = if choice.full { (0, self.colors.len()) } else { (turn % self.colors.len(), 1) };
         self.colors[from..].iter().take(count)
@@ -629,7 +636,7 @@ impl Suite {
         parts[..2].iter().map(|part| Asked { part: (*part).to_owned(), rgb }).collect()
     }
 
-    /// `count` parts, each with a color 20 or more from the others'.
+    /// Chooses `count` parts and their colors, which are CIEDE2000 20 or more apart.
     fn many(&self, i: usize, count: usize, parts: &[&str]) -> Vec<Asked> {
         let mut rng = self.label(&format!("many-{i}-{count}"));
         let (mut parts, mut colors) = (parts.to_vec(), self.colors.clone());
@@ -644,7 +651,7 @@ impl Suite {
         parts.iter().zip(chosen).take(count).map(|(part, rgb)| Asked { part: (*part).to_owned(), rgb }).collect()
     }
 
-    /// The object of wanted pair `i`: every ten of them meet all ten objects.
+    /// The object of wanted pair `i`. Each block of ten pairs has all ten objects.
     fn object(&self, what: &str, i: usize) -> &'static str {
         let mut objects = OBJECTS;
         self.label(&format!("{what}-{}", i / objects.len())).shuffle(&mut objects);
@@ -652,7 +659,7 @@ impl Suite {
     }
 }
 
-/// The color word before a tag, if it has one.
+/// The color word before `part` in its tag, if there is one.
 pub fn color_word<'a>(prompt: &'a str, part: &str) -> Option<&'a str> {
     let word = prompt.split(", ").find_map(|tag| tag.strip_suffix(part)?.strip_suffix(' '))?;
     PALETTE.iter().any(|(name, _)| *name == word).then_some(word)
@@ -666,7 +673,8 @@ pub fn undressed(prompt: &str, part: &str) -> String {
     }
 }
 
-/// The prompt with a color word before a tag, or before the phrase where it first is.
+/// The prompt with a color word before the tag `part`. Without such a tag the word goes before the first `part` in the
+/// text.
 pub fn dressed(prompt: &str, part: &str, word: &str) -> String {
     let by = format!("{word} {part}");
     match prompt.split(", ").any(|tag| tag == part) {

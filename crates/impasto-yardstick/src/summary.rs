@@ -1,4 +1,4 @@
-//! From records to figures, verdicts and sentences.
+//! The summary of records: figures, verdicts and sentences.
 
 use crate::calibration::Calibration;
 use crate::guides::{self, KEEPS, STRENGTHS};
@@ -9,7 +9,7 @@ use crate::suite::{LABEL, Method, PARTS, Style, Task};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Everything that a report says.
+/// The content of a report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     pub label: String,
@@ -18,39 +18,39 @@ pub struct Summary {
     #[serde(flatten)]
     pub made: Made,
     pub about: About,
-    /// Wanted pairs that anything was recorded of.
+    /// Number of wanted pairs with a record.
     pub seeds: usize,
     pub runs: usize,
     pub failed: usize,
     /// Share of pairs whose unforced picture does not show the part.
     pub model_missing: Option<f64>,
-    /// Asked colors that the decoder shows no closer than 3.
+    /// Asked colors that the decoder misses by more than CIEDE2000 3.
     pub unrepresentable: Vec<String>,
     pub verdicts: Vec<Verdict>,
-    /// Why parts are missed, a sentence each.
+    /// Sentences about the reasons why parts are missed.
     pub reasons: Vec<String>,
     pub rows: Vec<Row>,
-    /// Of the same runs, ΔE of a method less that of `doc`.
+    /// Median difference between the ΔE of a method and of `doc` in the same runs, by method.
     pub against_doc: BTreeMap<String, Figure>,
-    /// Median wall time in ms.
+    /// Median wall time of a run in ms, by method.
     pub speed: BTreeMap<String, f64>,
 }
 
-/// How the records came about.
+/// Facts about the run that made the records.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct About {
-    /// The command line that makes it again.
+    /// The command line that repeats the run.
     pub command: String,
-    /// Share of the runs that are done, if the time was up before all were.
+    /// Share of the runs that are done, if the time was up before all were done.
     pub incomplete: Option<f64>,
-    /// Minutes beyond the budget that the least number of seeds took.
+    /// Minutes that the least number of seeds took beyond the budget.
     pub beyond_budget: Option<f64>,
 }
 
 /// The figures of one method on one part.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// Of which tasks or kinds of runs.
+    /// Name of the tasks or kinds of runs that the row covers.
     pub group: String,
     pub method: Method,
     pub part: String,
@@ -62,23 +62,23 @@ pub struct Verdict {
     pub what: String,
     pub method: Method,
     pub value: Figure,
-    /// `at most`, `at least`, `below` or `above`.
+    /// Kind of the bound: `at most`, `at least`, `below` or `above`.
     pub bound: String,
     pub target: f64,
     pub met: bool,
-    /// The interval has the target inside.
+    /// True if the confidence interval has the target inside.
     pub tight: bool,
     pub note: String,
 }
 
-/// Named and numeric: one part, plain prompt.
+/// Group of the tasks `named` and `numeric`: one part in a plain prompt.
 const COLOR: &str = "color";
-/// A color that the decoder shows no closer than this cannot be painted; its runs have rows of their own.
+/// Largest CIEDE2000 by which the decoder may miss a color. Runs with a color beyond this limit have rows of their own.
 const REACH: f64 = 3.0;
-/// All parts together.
+/// Name of the rows of all parts together.
 pub const ALL: &str = "all";
 
-/// Values by the pair they are of.
+/// Values by their wanted pair.
 #[derive(Default)]
 struct Groups(BTreeMap<usize, Vec<f64>>);
 
@@ -96,11 +96,11 @@ impl Groups {
 #[derive(Default)]
 struct Columns(BTreeMap<&'static str, Column>);
 
-/// Values, and the figures that are made of them.
+/// Values, and the figures that are computed from them.
 type Column = (Groups, Vec<(&'static str, Statistic)>);
 
 impl Columns {
-    /// Adds a value; the figures that it goes into are named with it.
+    /// Adds a value to a column. `into` names the figures that are computed from the column.
     fn add(&mut self, name: &'static str, wanted: usize, value: Option<f64>, into: &[(&'static str, Statistic)]) {
         let column = self.0.entry(name).or_insert_with(|| (Groups::default(), into.to_vec()));
         if let Some(value) = value {
@@ -124,7 +124,7 @@ fn yes(value: bool) -> Option<f64> {
     Some(f64::from(u8::from(value)))
 }
 
-/// What a part of a run adds; a failed run has no part.
+/// Adds the values of one part of a run. A failed run has no part.
 fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
     let painted = part.and_then(|part| part.measure.painted.as_ref());
     let measure = part.map(|part| &part.measure);
@@ -152,7 +152,7 @@ fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
     columns.add("rgb_mean", wanted, painted.map(|painted| painted.rgb_mean), &[("rgb_mean", MEDIAN)]);
     columns.add("iou_mask", wanted, part.and_then(|part| part.iou_mask), &[("iou_mask", MEAN)]);
     columns.add("uncertain", wanted, part.and_then(|part| yes(part.uncertain)), &[("uncertain", MEAN)]);
-    // A part that vanished, and one of a failed run, is not whole.
+    // A part that vanished and a part of a failed run count as not whole.
     let whole = part.map_or(Some(0.0), |part| part.whole());
     columns.add("whole", wanted, whole, &[("whole", MEAN)]);
     let remainder = measure.and_then(|measure| measure.remainder);
@@ -168,7 +168,7 @@ fn add_part(columns: &mut Columns, wanted: usize, part: Option<&PartFigures>) {
 }
 
 impl Summary {
-    /// Of the records of one maker.
+    /// Summarizes the records of one maker; `None` without records.
     pub fn new(records: &[Record], about: About, calibration: Option<&Calibration>) -> Option<Self> {
         let first = records.first()?;
         let mut table = Table::new();
@@ -223,7 +223,7 @@ impl Summary {
         row(&self.rows, group, method, part)
     }
 
-    /// The parts and phrases that were asked alone: those of acceptance first.
+    /// The parts and phrases that were asked for alone, with the parts of acceptance first.
     pub fn parts(&self) -> Vec<&str> {
         let asked: BTreeSet<&str> =
             self.rows.iter().filter(|row| row.group == COLOR).map(|row| row.part.as_str()).collect();
@@ -231,7 +231,7 @@ impl Summary {
         PARTS.into_iter().filter(|part| asked.contains(part)).chain(others).collect()
     }
 
-    /// Were all targets met?
+    /// Returns true if all targets were met.
     pub fn met(&self) -> bool {
         self.verdicts.iter().all(|verdict| verdict.met)
     }
@@ -316,7 +316,7 @@ fn add(table: &mut Table, record: &Record) {
         }
         Task::Edges => columns(Task::Edges.name(), ALL, &mut |columns| {
             let followed = record.followed;
-            // A failed run follows nothing.
+            // A failed run follows no edge and counts as 0.
             let edges = followed.map_or(Some(0.0), |followed| Some(followed.edge_f1));
             columns.add("edge_f1", wanted, edges, &[("edge_f1", MEDIAN)]);
             let strokes = followed.and_then(|followed| followed.strokes);
@@ -328,7 +328,7 @@ fn add(table: &mut Table, record: &Record) {
             for delta_e in record.colored.iter().flat_map(|colored| colored.parts.values()) {
                 columns.add("delta_e", wanted, Some(*delta_e), &[("delta_e", MEDIAN), ("delta_e_p90", P90)]);
             }
-            // A failed run keeps nothing.
+            // A failed run keeps no edge and counts as 0.
             let kept = record.colored.as_ref().map_or(Some(0.0), |colored| Some(colored.edge_f1));
             columns.add("edge_f1", wanted, kept, &[("edge_f1", MEDIAN)]);
         }),
@@ -337,7 +337,7 @@ fn add(table: &mut Table, record: &Record) {
                 columns(group, &record.part, &mut |columns| {
                     columns.add("clip", wanted, record.guided.map(|guided| guided.clip), &[("clip", MEAN)]);
                     columns.add("palette", wanted, record.guided.map(|guided| guided.palette), &[("palette", MEAN)]);
-                    // Of a failed run nothing is kept.
+                    // A failed run keeps no object and counts as 0.
                     let kept = record.guided.map_or(Some(0.0), |guided| guided.kept);
                     columns.add("kept", wanted, kept, &[("kept", MEAN)]);
                 });
@@ -346,12 +346,12 @@ fn add(table: &mut Table, record: &Record) {
     }
 }
 
-/// All pictures after a guide, and those of its kind.
+/// The groups of a guided picture: all guided pictures, and those of its kind.
 fn image_groups(record: &Record) -> [&'static str; 2] {
     ["image", if record.style == Style::Scene { "image, scenes" } else { "image, portraits" }]
 }
 
-/// Do two things follow a map and its mirror image over the same noise?
+/// Adds the share of pairs in which two objects follow both a map and its mirror image over the same noise.
 fn add_mirrored(table: &mut Table, records: &[Record]) {
     let mut ways: BTreeMap<(Method, usize, &str, u64), Vec<bool>> = BTreeMap::new();
     for record in records.iter().filter(|record| record.task == Task::Swap) {
@@ -364,7 +364,7 @@ fn add_mirrored(table: &mut Table, records: &[Record]) {
     }
 }
 
-/// What each step of a guide's strength changed.
+/// Adds the changes of each step of a guide's strength.
 fn add_steps(table: &mut Table, records: &[Record]) {
     for (record, [clip, palette]) in guides::steps(records) {
         for group in image_groups(record) {
@@ -375,7 +375,8 @@ fn add_steps(table: &mut Table, records: &[Record]) {
     }
 }
 
-/// Paired differences of ΔE to `doc`: prompt, seed, part and color are the same. Runs where either has none are left out.
+/// Median paired differences of ΔE to `doc`, by method. Both runs of a pair have the same prompt, seed, part and color.
+/// Pairs without both ΔE are left out.
 fn against_doc(records: &[Record]) -> BTreeMap<String, Figure> {
     let of =
         |record: &Record| (record.task, record.part.clone(), record.rgb.clone(), record.prompt.clone(), record.seed);
@@ -395,7 +396,8 @@ fn against_doc(records: &[Record]) -> BTreeMap<String, Figure> {
 
 const IOU_NAMES: [&str; 8] = ["iou_15", "iou_20", "iou_25", "iou_30", "iou_35", "iou_40", "iou_50", "iou_60"];
 
-/// The threshold of a method's attention, one for all parts: the best mean over parts.
+/// The attention threshold of a method with the best mean IoU over parts, and the IoU of each part. All parts share the
+/// threshold.
 pub fn best_threshold(rows: &[Row], method: Method) -> Option<(&'static str, Vec<Figure>)> {
     let figures = |name: &str| -> Vec<Figure> {
         let of = PARTS.iter().filter_map(|part| row(rows, "saliency", method, part));
@@ -406,14 +408,15 @@ pub fn best_threshold(rows: &[Row], method: Method) -> Option<(&'static str, Vec
     all.max_by(|a, b| mean(&a.1).total_cmp(&mean(&b.1)))
 }
 
-/// What acceptance asks of the rows that there are.
+/// Returns the verdicts of acceptance on the rows that exist.
 ///
-/// What the judge would say of a faultless guidance moves a target that lies below it.
+/// The targets of a part's ΔE and of retry are raised if the judge's own error is larger. The calibration has this
+/// error: the figures of a faultless method.
 fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     let mut judge = |what: String, method: Method, value: Option<Figure>, bound: &str, target: f64, note: &str| {
         let Some(value) = value else { return };
-        // No value at all is +∞.
+        // A missing value stands for +∞ and meets no target.
         let met = value.value.is_some_and(|x| match bound {
             "at most" => x <= target,
             "at least" => x >= target,
@@ -461,7 +464,7 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     hold("whole".into(), exact, all("whole", exact), false, 0.95, "");
     hold("false converged".into(), exact, all("false_converged", exact), true, 0.02, "");
     hold("color names kept".into(), exact, of("binding", exact, ALL, "names_kept"), false, 0.9, "");
-    // Plain attention is measured; what `exact` makes of it is held to the target.
+    // Only the attention that `exact` uses has a target. Plain attention is measured without a target.
     if let Some((name, figures)) = best_threshold(rows, exact) {
         let mean = |of: fn(&Figure) -> Option<f64>| {
             figures.iter().map(of).sum::<Option<f64>>().map(|sum| sum / figures.len() as f64)
@@ -490,13 +493,14 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     verdicts
 }
 
-/// Where the error comes from, by the columns that are there.
+/// Returns a sentence for each missed part about the source of its error, as far as the measured methods show the
+/// source.
 fn reasons(rows: &[Row]) -> Vec<String> {
     let figure = |method, part: &str| row(rows, COLOR, method, part)?.figures.get("delta_e")?.value;
     let parts: BTreeSet<&str> = rows.iter().filter(|row| row.group == COLOR).map(|row| row.part.as_str()).collect();
     let mut sentences = Vec::new();
     for part in parts.into_iter().filter(|part| *part != ALL) {
-        // `exact` promises more than the others.
+        // `exact` promises a smaller ΔE than the other methods.
         let ours = [(Method::Exact, 2.0), (Method::DocParts, 5.0), (Method::Doc, 5.0)];
         let ours = ours.into_iter().find_map(|(method, good)| Some((method, figure(method, part)?, good)));
         let Some((method, value, good)) = ours.filter(|(_, value, good)| value > good) else { continue };

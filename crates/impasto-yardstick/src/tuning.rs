@@ -1,4 +1,4 @@
-//! The best settings for each part, found on the public split.
+//! The command `tune`: finds the best settings for each part on the public split.
 
 use crate::generator::{Preset, Real, Settings, force};
 use crate::judge::{Evaluator, Seen, class};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// What `tune` leaves.
+/// The content of the file that `tune` writes.
 #[derive(Debug, Serialize, Deserialize)]
 struct Tuned {
     split: String,
@@ -24,25 +24,26 @@ struct Tuned {
 struct Best {
     #[serde(flatten)]
     preset: Preset,
-    /// `None` where the part vanished: +∞ is no number of JSON.
+    /// Median CIEDE2000; `None` for +∞ if the part vanished, because JSON has no infinity.
     delta_e: Option<f64>,
     leak: f64,
 }
 
 impl Best {
-    /// Those that leak too much come after all others, and among themselves by their leakage.
+    /// Returns the rank of the settings; smaller is better. Settings that leak too much come last and are ordered by
+    /// leakage. All others are ordered by ΔE.
     fn rank(&self) -> (bool, f64) {
         let much = self.leak > MOST_LEAK;
         (much, if much { self.leak } else { self.delta_e.unwrap_or(f64::INFINITY) })
     }
 }
 
-/// What `tune` writes.
+/// Name of the file that `tune` writes.
 const NAME: &str = "tuned.json";
-/// Leakage that a setting may have.
+/// Highest leakage that settings may have, as CIEDE2000.
 const MOST_LEAK: f64 = 6.0;
 
-/// A file of this folder or of the one above.
+/// Finds a file in this folder or in its parent.
 pub fn near(folder: &Path, name: &str) -> Option<PathBuf> {
     [Some(folder), folder.parent()].into_iter().flatten().map(|folder| folder.join(name)).find(|path| path.exists())
 }
@@ -55,8 +56,10 @@ pub fn read(folder: &Path) -> Result<BTreeMap<String, Preset>, Failure> {
     Ok(tuned.parts.into_iter().map(|(part, best)| (part, best.preset)).collect())
 }
 
-/// c {15, 25, 40, 70} × cutoff {.1, .15, .2, .3} × differential {off, on}: of those with leakage ≤ 6 the lowest median
-/// ΔE, and if there is none the lowest leakage.
+/// Searches a grid for each part: c {15, 25, 40, 70} × cutoff {.1, .15, .2, .3} × differential {off, on}.
+///
+/// The best settings have the lowest median ΔE among those with leakage ≤ 6. If none has, those with the lowest leakage
+/// are the best.
 pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], seeds: usize) -> Result<(), Failure> {
     let (mut real, judge) = (Real::new(settings)?, Evaluator::open()?);
     let seeds = seeds.min(suite.pair_count());
@@ -91,7 +94,7 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
             if deltas.is_empty() {
                 break;
             }
-            // Nothing else in any picture is nothing that could have moved.
+            // Without other parts in any picture nothing could have moved.
             let leak = if leaks.is_empty() { 0.0 } else { median(leaks) };
             let delta_e = Some(median(deltas)).filter(|delta_e| delta_e.is_finite());
             let now = Best { preset, delta_e, leak };

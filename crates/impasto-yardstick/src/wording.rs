@@ -1,4 +1,4 @@
-//! The wording of portraits: as tags, with words that show nothing among them, as a sentence, or as the method's own examples.
+//! The wording of portraits: tags, tags among others that show nothing, a sentence, or the document's own prompts.
 
 use crate::suite::{LABEL, Rng};
 use clap::{Args, ValueEnum};
@@ -25,7 +25,7 @@ pub struct Wording {
     /// Number of tags that are added to each portrait and show nothing.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub tags: usize,
-    /// Tags to draw them from.
+    /// Tags from which the additional ones are drawn.
     #[arg(skip)]
     pub pool: Vec<String>,
 }
@@ -35,7 +35,7 @@ pub fn usual_tags() -> Vec<String> {
     parsed(include_str!("tags.txt"))
 }
 
-/// The tags of a file, one a line; lines that begin with `#` are none.
+/// Reads the tags of a file, one a line. Lines that begin with `#` are skipped.
 pub fn tags(file: &Path) -> Result<Vec<String>, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     match parsed(&text) {
@@ -50,7 +50,7 @@ fn parsed(text: &str) -> Vec<String> {
 }
 
 impl Wording {
-    /// Says which wording it is, as figures of different ones are not to be mixed; empty for a suite's own.
+    /// The name of the wording, empty for a suite's own. The name keeps figures of different wordings apart.
     pub fn name(&self) -> String {
         if self.form == Form::Tags && self.tags == 0 {
             return String::new();
@@ -59,7 +59,7 @@ impl Wording {
         format!("{:?} {} {pool}", self.form, self.tags)
     }
 
-    /// The prompt in this wording; what is chosen follows from the prompt.
+    /// The prompt in this wording. The prompt determines every random choice.
     pub fn of(&self, prompt: &str) -> String {
         let mut tags: Vec<&str> = prompt.split(", ").collect();
         let who = tags.remove(0);
@@ -79,7 +79,8 @@ impl Wording {
     }
 }
 
-/// "a portrait of a girl with gold eyes, skin and hair, wearing a shirt and a hair bow, in front of a background".
+/// Writes tags as a sentence. Example: "a portrait of a girl with gold eyes, skin and hair, wearing a shirt and a hair
+/// bow, in front of a background".
 fn sentence(who: &str, tags: &[&str], rng: &mut Rng) -> String {
     let ends = |tag: &str, names: &[&str]| names.iter().any(|name| tag == *name || tag.ends_with(&format!(" {name}")));
     let (mut worn, mut behind, mut own) = (Vec::new(), Vec::new(), Vec::new());
@@ -107,7 +108,7 @@ fn sentence(who: &str, tags: &[&str], rng: &mut Rng) -> String {
     sentence
 }
 
-/// The document's prompt for a part, if it forces that part.
+/// The document's prompt for a part; `None` if the document does not force the part.
 pub fn document(part: &str) -> Option<String> {
     let begins = "1girl, solo, long hair, ponytail";
     let ends = "looking at viewer, smile, sitting, at table, indoors, breakfast, from front, masterpiece, high score, great score, absurdres";

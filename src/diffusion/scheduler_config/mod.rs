@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 /// The file's name in a checkpoint.
 const FILE: &str = "scheduler_config.json";
 
-/// `scheduler_config.json`: the noise a model was trained with, and how its authors sample it.
+/// The contents of `scheduler_config.json`: a model's training noise, and the sampling that its authors use.
 ///
-/// Absent fields have the defaults of diffusers' classes, not Stable Diffusion's; unknown ones are ignored. Nothing is
-/// judged when the file is read, so a model of an unknown class still gives its [`TrainingSchedule`] and [`Prediction`].
+/// Absent fields have the defaults of diffusers' classes, not Stable Diffusion's; unknown fields are ignored. Values
+/// are checked when they are used, not when the file is read. A model of an unknown class thus still gives its
+/// [`TrainingSchedule`] and [`Prediction`].
 ///
 /// ```
 /// use impasto::diffusion::{Prediction, SchedulerConfig};
@@ -33,7 +34,8 @@ const FILE: &str = "scheduler_config.json";
 #[serde(default)]
 #[non_exhaustive]
 pub struct SchedulerConfig {
-    /// Which class of diffusers samples: its solver, its rounding of timesteps, and the defaults of some fields.
+    /// The diffusers class that samples. The class decides the solver, the rounding of timesteps, and the defaults of
+    /// some fields.
     #[serde(rename = "_class_name")]
     pub class_name: String,
     /// Number of training timesteps.
@@ -46,63 +48,63 @@ pub struct SchedulerConfig {
     pub beta_end: f64,
     /// Every β, instead of the three fields above.
     pub trained_betas: Option<Vec<f32>>,
-    /// Does training end at pure noise?
+    /// Set if training ends at pure noise (zero terminal SNR).
     pub rescale_betas_zero_snr: bool,
-    /// What the network predicts.
+    /// Prediction type of the network.
     pub prediction_type: Prediction,
-    /// `leading`, `linspace` or `trailing`; absent: the class's.
+    /// `leading`, `linspace` or `trailing`; if absent, the spacing of the class.
     pub timestep_spacing: Option<String>,
-    /// Added to leading timesteps.
+    /// Offset added to leading timesteps.
     pub steps_offset: usize,
-    /// Karras levels between the ends of the spacing.
+    /// Enables Karras levels, between the ends of the timestep spacing (Euler classes) or of the table (other classes).
     pub use_karras_sigmas: bool,
-    /// `zero` or `sigma_min`: where the last step ends.
+    /// End of the last step: `zero` or `sigma_min`.
     pub final_sigmas_type: Option<String>,
-    /// DDIM and PNDM: the last step ends at 0 (DDIM's default) or at the lowest level (PNDM's).
+    /// DDIM and PNDM: if true, the last step ends at 0 (DDIM's default), otherwise at the lowest level (PNDM's).
     pub set_alpha_to_one: Option<bool>,
     /// DDPM: `fixed_small` (the default) or `fixed_large`.
     pub variance_type: Option<String>,
-    /// Exponential levels, likewise.
+    /// Enables exponential levels, between the same ends as `use_karras_sigmas`.
     pub use_exponential_sigmas: bool,
-    /// Levels by a beta distribution, likewise.
+    /// Enables levels by a beta distribution, between the same ends as `use_karras_sigmas`.
     pub use_beta_sigmas: bool,
-    /// DPM++: exponential levels with rounded timesteps.
+    /// DPM++: enables exponential levels with rounded timesteps.
     pub use_lu_lambdas: bool,
-    /// DPM++: `dpmsolver++` (the default) or `sde-dpmsolver++`, with fresh noise. DEIS: `deis`.
+    /// DPM++: `dpmsolver++` (the default) or `sde-dpmsolver++`, which adds fresh noise. DEIS: `deis`.
     pub algorithm_type: Option<String>,
-    /// DPM++, UniPC, DEIS: 1 to 3.
+    /// DPM++, UniPC, DEIS: order of the solver, 1 to 3.
     pub solver_order: usize,
     /// DPM++: `midpoint` (the default) or `heun`. UniPC: `bh1` or `bh2` (the default). DEIS: `logrho`.
     pub solver_type: Option<String>,
-    /// DPM++, UniPC, DEIS: lower orders at the end of few steps?
+    /// DPM++, UniPC, DEIS: lowers the order at the end of a run; DPM++ multistep and DEIS do so only for few steps.
     pub lower_order_final: bool,
-    /// DPM++: the last step of first order?
+    /// DPM++ multistep: makes the last step first order.
     pub euler_at_final: bool,
-    /// UniPC: steps, by index, that are not corrected.
+    /// UniPC: indices of the steps that are not corrected.
     pub disable_corrector: Vec<usize>,
-    /// UniPC: not supported if false.
+    /// UniPC: prediction of x0; not supported if false.
     pub predict_x0: bool,
-    /// PNDM: not supported if false, which asks for steps of Runge and Kutta.
+    /// PNDM: not supported if false, which asks for Runge-Kutta steps.
     pub skip_prk_steps: bool,
     /// LCM, TCD: number of timesteps the model was distilled at.
     pub original_inference_steps: usize,
-    /// LCM: how fast the share of the latent falls with the timestep.
+    /// LCM: rate at which the share of the latent falls with the timestep.
     pub timestep_scaling: f64,
-    /// DPM++: not supported but for none (in the file, minus infinity).
+    /// DPM++: lower limit of λ; only no limit is supported (in the file, minus infinity).
     pub lambda_min_clipped: Option<f64>,
-    /// Not supported: levels of flow matching.
+    /// Flow matching levels; not supported if true.
     pub use_flow_sigmas: bool,
-    /// Not supported if true, as it is meant for pixels.
+    /// Clipping of predictions; not supported if true, as clipping is meant for pixels.
     pub clip_sample: bool,
-    /// Not supported if true, as it is meant for pixels.
+    /// Dynamic thresholding; not supported if true, as thresholding is meant for pixels.
     pub thresholding: bool,
-    /// Not supported but for `linear`.
+    /// Interpolation of levels; only `linear` is supported.
     pub interpolation_type: Option<String>,
-    /// Not supported but for `discrete`.
+    /// Type of timesteps; only `discrete` is supported.
     pub timestep_type: Option<String>,
-    /// Not supported: other ends of Karras levels.
+    /// Lower end of Karras levels; not supported.
     pub sigma_min: Option<f64>,
-    /// Not supported: other ends of Karras levels.
+    /// Upper end of Karras levels; not supported.
     pub sigma_max: Option<f64>,
 }
 
@@ -149,8 +151,8 @@ impl Default for SchedulerConfig {
 }
 
 impl SchedulerConfig {
-    /// Stable Diffusion's noise with another class: for checkpoints that come without the file. SD 1.x, 2.x base and
-    /// SDXL predict ε, SD 2.x at 768 pixels v.
+    /// Creates Stable Diffusion's noise with the given class, for checkpoints without the file. SD 1.x, 2.x base and
+    /// SDXL predict ε; SD 2.x at 768 pixels predicts v.
     pub fn stable_diffusion(class_name: &str, prediction_type: Prediction) -> Self {
         Self {
             class_name: class_name.into(),
@@ -165,8 +167,8 @@ impl SchedulerConfig {
         }
     }
 
-    /// The noise levels of training as the classes of a family have them: where training ends without signal, they disagree
-    /// about how little is left.
+    /// The training noise levels as the classes of a family compute them. Families disagree about the last level if
+    /// training ends at pure noise.
     pub(super) fn training_schedule_for(&self, family: SchedulerFamily) -> Result<TrainingSchedule> {
         if !(2..=100_000).contains(&self.num_train_timesteps) {
             return Err(refused("num_train_timesteps", &self.num_train_timesteps.to_string(), "expected 2 to 100000"));
@@ -188,7 +190,7 @@ impl SchedulerConfig {
         }
     }
 
-    /// `solver_order`, 1 to 3.
+    /// The checked `solver_order`, 1 to 3.
     pub(super) fn order(&self) -> Result<usize> {
         match self.solver_order {
             order @ 1..=3 => Ok(order),
@@ -197,7 +199,7 @@ impl SchedulerConfig {
     }
 }
 
-/// The error of a field that this crate cannot follow.
+/// The error for a field value that this crate does not support.
 pub(super) fn refused(field: &str, value: &str, expected: &str) -> Error {
     Error::Config { file: FILE.into(), field: field.into(), value: value.into(), expected: expected.into() }
 }

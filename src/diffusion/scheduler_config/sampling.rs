@@ -12,13 +12,13 @@ use crate::error::{Error, Result};
 use serde_json::{Map, Value};
 
 impl SchedulerConfig {
-    /// Reads the file's text.
+    /// Reads the text of a `scheduler_config.json`.
     ///
     /// # Errors
-    /// [`Error::Malformed`] if it is not JSON or a field has the wrong type.
+    /// [`Error::Malformed`] if `text` is not JSON or a field has the wrong type.
     pub fn from_json(text: &str) -> Result<Self> {
         let malformed = |source: serde_json::Error| Error::Malformed { file: FILE.into(), problem: source.to_string() };
-        // Python writes infinity, of `lambda_min_clipped`, as JSON does not know it.
+        // Python writes -Infinity for `lambda_min_clipped`, which JSON does not know.
         let text = text.replace("-Infinity", "null");
         let mut fields: Map<String, Value> = serde_json::from_str(&text).map_err(malformed)?;
         let name = fields.get("_class_name").and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -29,7 +29,7 @@ impl SchedulerConfig {
         serde_json::from_value(fields.into()).map_err(malformed)
     }
 
-    /// The noise levels of training.
+    /// The noise levels that the model was trained at.
     ///
     /// # Errors
     /// [`Error::Config`] for an unknown `beta_schedule`, [`Error::Parameter`] for β that add no noise.
@@ -40,7 +40,7 @@ impl SchedulerConfig {
     /// The solver of the class.
     ///
     /// # Errors
-    /// [`Error::Config`] if this crate has no such solver, or for an option of it that is not supported.
+    /// [`Error::Config`] if this crate has no solver for the class, or for an unsupported option of the solver.
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         self.supported()?;
         let expected = "choose a solver, for instance Euler or EulerAncestral::default()";
@@ -52,10 +52,10 @@ impl SchedulerConfig {
         class(&self.class_name)
     }
 
-    /// The spacing: that of the `use_…` field that is set, else `timestep_spacing`.
+    /// The spacing of the `use_…` field that is set; without one, the spacing of `timestep_spacing`.
     ///
     /// # Errors
-    /// [`Error::Config`] for a spacing that is not supported, or more than one.
+    /// [`Error::Config`] for an unsupported spacing, or if more than one `use_…` field is set.
     pub fn spacing(&self) -> Result<Spacing> {
         let fields = [
             ("use_karras_sigmas", self.use_karras_sigmas, Spacing::Karras),
@@ -71,7 +71,7 @@ impl SchedulerConfig {
         }
     }
 
-    /// The fine print of the spacing, as the class has it.
+    /// The options of the spacing, as the class sets them.
     ///
     /// # Errors
     /// As [`SchedulerConfig::spacing`], and [`Error::Config`] for an unknown `final_sigmas_type`.
@@ -106,11 +106,13 @@ impl SchedulerConfig {
         })
     }
 
-    /// The schedule of the class with this many steps.
+    /// The noise schedule of the class with `steps` steps.
     ///
     /// # Errors
-    /// Those of [`SchedulerConfig::training_schedule`] and [`SchedulerConfig::spacing`]; [`Error::Config`] for options that are not
-    /// supported, and for a network that predicts noise where there is nothing else; [`Error::Parameter`] for `steps`.
+    /// The errors of [`SchedulerConfig::training_schedule`] and [`SchedulerConfig::spacing`], and
+    /// - [`Error::Config`] for unsupported options;
+    /// - [`Error::Config`] for a network that predicts noise, if the first level is pure noise;
+    /// - [`Error::Parameter`] for `steps`.
     pub fn schedule(&self, steps: usize) -> Result<Schedule> {
         self.supported()?;
         self.sighted(Schedule::with_options(
@@ -121,7 +123,7 @@ impl SchedulerConfig {
         )?)
     }
 
-    /// The schedule, unless its first step would ask a network that predicts noise about pure noise.
+    /// Returns the schedule, or an error if its first step gives pure noise to a network that predicts noise.
     fn sighted(&self, schedule: Schedule) -> Result<Schedule> {
         let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
         if blind && schedule.sigma_max() >= self.training_schedule()?.sigma_max() {
@@ -132,12 +134,14 @@ impl SchedulerConfig {
         Ok(schedule)
     }
 
-    /// The levels of the file's table for another solver than the file's: `spacing`, or the file's, laid out for the
-    /// solver's `family`, without the fine print of the file's class.
+    /// The noise schedule of the file's training levels for a solver other than the file's.
+    ///
+    /// The spacing is `spacing`, or the file's if that is `None`. The schedule is laid out for the solver's `family`.
+    /// Of the file's spacing options, only `steps_offset` and `original_inference_steps` apply.
     ///
     /// # Errors
-    /// Those of [`SchedulerConfig::training_schedule`] and, without `spacing`, of [`SchedulerConfig::spacing`];
-    /// [`Error::Parameter`] for `steps`.
+    /// The errors of [`SchedulerConfig::training_schedule`] and, without `spacing`, of [`SchedulerConfig::spacing`];
+    /// [`Error::Config`] for pure noise as in [`SchedulerConfig::schedule`]; [`Error::Parameter`] for `steps`.
     pub(crate) fn schedule_for_another(
         &self,
         family: SchedulerFamily,
@@ -150,7 +154,7 @@ impl SchedulerConfig {
         self.sighted(Schedule::with_options(&self.training_schedule_for(family)?, steps, spacing, &options)?)
     }
 
-    /// Options of diffusers that would change the picture and are not there.
+    /// Refuses options that would change the picture in diffusers and that this crate lacks.
     fn supported(&self) -> Result<()> {
         let text = |value: &Option<String>, only: &str| value.clone().filter(|value| value != only);
         let number = |value: Option<f64>| value.map(|value| value.to_string());
@@ -192,7 +196,7 @@ impl SchedulerConfig {
         }
     }
 
-    /// The way in which the class rounds timesteps.
+    /// The family of the class, which decides the rounding of timesteps.
     fn family(&self) -> SchedulerFamily {
         self.class().map_or(SchedulerFamily::Euler, |class| class.family)
     }

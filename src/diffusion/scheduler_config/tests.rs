@@ -1,4 +1,4 @@
-//! Published files and refusals.
+//! Tests of published configuration files, and of refused options.
 
 use super::*;
 use crate::diffusion::prediction::Prediction;
@@ -32,7 +32,7 @@ fn published_files_give_their_solver_and_spacing() {
 }
 
 #[test]
-fn what_would_change_the_picture_silently_is_refused_by_name() {
+fn unsupported_options_are_refused_by_name() {
     let refusals = [
         ("clip_sample", json!(true)),
         ("thresholding", json!(true)),
@@ -74,7 +74,7 @@ fn what_dpmpp_cannot_do_is_refused_by_name() {
 }
 
 #[test]
-fn every_class_has_its_solver_or_says_which_field_is_in_the_way() {
+fn classes_give_a_solver_or_name_the_refused_field() {
     let classes = [
         ("LMSDiscreteScheduler", "Lms", Spacing::Linspace, Terminal::Zero),
         ("KDPM2DiscreteScheduler", "Dpm2", Spacing::Linspace, Terminal::Zero),
@@ -136,7 +136,7 @@ fn absent_betas_are_those_of_the_class() {
 }
 
 #[test]
-fn a_network_that_predicts_noise_is_not_asked_about_pure_noise() {
+fn noise_prediction_refuses_pure_noise() {
     let mut config = SchedulerConfig::stable_diffusion("EulerDiscreteScheduler", Prediction::Epsilon);
     config.rescale_betas_zero_snr = true;
     assert!(config.schedule(10).is_ok());

@@ -1,4 +1,4 @@
-//! DDIM and DDPM: in sigma space, Euler's method by another name.
+//! DDIM and DDPM, which are forms of Euler's method in sigma space.
 
 use super::{EulerAncestral, Eval, Solver};
 use crate::diffusion::scheduler_config::{SchedulerConfig, refused};
@@ -14,7 +14,7 @@ use tch::Tensor;
 /// Source: Song et al. (2021), equations 12 and 16; diffusers' `DDIMScheduler`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddim {
-    /// How much of the noise is renewed, 0..=1; 1 equals [`Ddpm`].
+    /// Strength of the fresh noise, 0..=1; 1 equals [`Ddpm`].
     pub eta: f64,
 }
 
@@ -40,7 +40,7 @@ impl Solver for Ddim {
 /// Source: Ho et al. (2020), equations 6 and 7; diffusers' `DDPMScheduler`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ddpm {
-    /// Which variance the fresh noise has.
+    /// Variance of the fresh noise.
     pub variance: Variance,
 }
 
@@ -48,15 +48,16 @@ pub struct Ddpm {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Variance {
-    /// The posterior's (`fixed_small`).
+    /// The variance of the posterior (`fixed_small`).
     #[default]
     Small,
-    /// The forward step's (`fixed_large`): too much noise but for very many steps, and none only at timestep 0.
+    /// The variance of the forward step (`fixed_large`): too much noise except with very many steps. Only a step from
+    /// timestep 0 adds no noise.
     Large,
 }
 
 impl Ddpm {
-    /// DDPM of `scheduler_config.json`.
+    /// Creates DDPM with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         let variance = match config.variance_type.as_deref() {
             None | Some("fixed_small") => Variance::Small,

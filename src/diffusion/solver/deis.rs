@@ -10,10 +10,9 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DEIS: the slope is a polynomial in ln σ through those of the last steps, integrated over the next. One call per
-/// step.
+/// DEIS: integrates a polynomial in ln σ, through the slopes of the last steps, over the next step. One call per step.
 ///
-/// The last steps of runs of fewer than 15 are of lower order, and one that ends at level 0 is Euler's.
+/// The last steps of runs of fewer than 15 steps are of lower order. A step that ends at level 0 is Euler's.
 ///
 /// Source: Zhang and Chen (2023), "Fast Sampling of Diffusion Models with Exponential Integrator"; diffusers'
 /// `DEISMultistepScheduler`.
@@ -22,19 +21,19 @@ use tch::Tensor;
 pub struct Deis {
     /// Number of slopes that a step uses, 1..=3; 2 is usual, 1 is Euler.
     pub order: usize,
-    /// Whether the last step is of first order, and the one before of second at most, in runs of fewer than 15 steps. It is
-    /// on by default, as it makes few steps stable.
+    /// Lowers the order at the end of runs of fewer than 15 steps. The last step is then of first order, the step
+    /// before of second at most. On by default, because lower orders make few steps stable.
     pub lower_order_final: bool,
-    /// Memory of a run: (level, slope) of the steps before.
+    /// Memory of a run: (level, slope) of earlier steps.
     #[serde(skip)]
     pub history: History,
 }
 
-/// Fewer steps than this end with lower orders.
+/// Number of steps below which a run ends with lower orders.
 const FEW: usize = 15;
 
 impl Deis {
-    /// The order of a step, of what is wanted and stable at the end.
+    /// The order of a step: the setting, lowered for stability at the end of a run.
     fn order_of(&self, step: &Step) -> usize {
         let few = self.lower_order_final && step.nominal < FEW;
         match step.left() {
@@ -53,7 +52,7 @@ impl Default for Deis {
 }
 
 impl Deis {
-    /// DEIS of `scheduler_config.json`.
+    /// Creates DEIS with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         match (config.algorithm_type.as_deref(), config.solver_type.as_deref()) {
             (Some(other), _) if !["deis", "dpmsolver", "dpmsolver++"].contains(&other) => {

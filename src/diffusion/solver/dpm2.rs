@@ -8,8 +8,8 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM-Solver-2: half a step in ln σ, then the whole step with the slope found there. Second order, for two calls per
-/// step and one in the last. With `eta` it is DPM2 a, which adds fresh noise and is of first order.
+/// DPM-Solver-2: half a step in ln σ, then the whole step with the slope at that point. The order is second, with two
+/// calls per step and one in the last. An `eta` above 0 gives DPM2 a, which adds fresh noise and is of first order.
 ///
 /// A force acts once, on the end of the whole step.
 ///
@@ -17,14 +17,14 @@ use tch::Tensor;
 /// `sample_dpm_2_ancestral`; diffusers' `KDPM2DiscreteScheduler` and `KDPM2AncestralDiscreteScheduler`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dpm2 {
-    /// How much of the noise is renewed, 0 (DPM2) or more; 1 is DPM2 a.
+    /// Strength of the fresh noise, 0 (DPM2) or more; 1 is DPM2 a.
     pub eta: f64,
     /// Factor on the fresh noise, positive; 1 is the right amount.
     pub s_noise: f64,
 }
 
 impl Dpm2 {
-    /// DPM2 a: the same with fresh noise, η = 1.
+    /// DPM2 a: DPM2 with fresh noise, η = 1.
     pub const fn ancestral() -> Self {
         Self { eta: 1.0, s_noise: 1.0 }
     }
@@ -44,7 +44,7 @@ impl Solver for Dpm2 {
         let (down, up) = ancestral_step(from, step.to, self.eta);
         let mut mean = euler_step(x, &x0, from, down)?;
         if down > 0.0 {
-            // x + (down − from)·(y − x0(y))/m, y = where Euler's step to m = √(from·down) ends
+            // x + (down − from)·(y − x0(y))/m, y = the end of Euler's step to m = √(from·down)
             let middle = (from * down).sqrt();
             let y = euler_step(x, &x0, from, middle)?;
             let slope = y.f_sub(&eval.x0_between(&y, middle)?)?;

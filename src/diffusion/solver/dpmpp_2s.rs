@@ -8,15 +8,15 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM++ 2S a: half a step in ln σ, then the whole step toward the picture found there, then fresh noise. Two calls per
-/// step and one in the last; of second order for `eta` = 0, else of first.
+/// DPM++ 2S a: half a step in ln σ, then the whole step toward the picture predicted there, then fresh noise. Two calls
+/// per step and one in the last; second order for `eta` = 0, otherwise first.
 ///
 /// A force acts once, on the end of the whole step.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; k-diffusion's `sample_dpmpp_2s_ancestral`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Dpmpp2SAncestral {
-    /// How much of the noise is renewed, 0 or more; 1 is usual.
+    /// Strength of the fresh noise, 0 or more; 1 is usual.
     pub eta: f64,
     /// Factor on the fresh noise, positive; 1 is the right amount.
     pub s_noise: f64,

@@ -8,34 +8,35 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM++ SDE: a noisy step to a level in between, then the whole step with the pictures found at both. Two calls per
-/// step and one in the last.
+/// DPM++ SDE: a noisy step to an intermediate level, then the whole step with the pictures predicted at both levels.
+/// Two calls per step and one in the last.
 ///
-/// It draws inside a step: a guidance sees the Gaussian *given* that draw, some of which sits in the mean already.
+/// The solver draws noise inside a step. Guidance methods see the Gaussian *given* that draw, part of which is already
+/// in the mean.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++"; k-diffusion's `sample_dpmpp_sde`, whose Brownian tree is replaced by draws
 /// with the same correlation.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DpmppSde {
-    /// How much of the noise is renewed, 0 or more; 1 is usual. As that of
+    /// Strength of the fresh noise, 0 or more; 1 is usual. The scale is that of
     /// [`EulerAncestral`](super::EulerAncestral).
     pub eta: f64,
     /// Factor on the fresh noise, positive; 1 is the right amount.
     pub s_noise: f64,
-    /// Where in ln σ the level in between is, above 0 and at most 1; ½ is usual.
+    /// Position of the intermediate level in ln σ, above 0 and at most 1; ½ is usual.
     pub r: f64,
-    /// How the two draws of a step are related.
+    /// Relation between the two draws of a step.
     pub noise: SdeNoise,
 }
 
-/// How the two draws of a [`DpmppSde`] step are related.
+/// The relation between the two draws of a [`DpmppSde`] step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum SdeNoise {
-    /// Both are read from one Brownian path, as the tree of k-diffusion does it.
+    /// Two draws from one Brownian path, as the tree of k-diffusion makes them.
     #[default]
     Correlated,
-    /// They have nothing in common.
+    /// Two independent draws.
     Independent,
 }
 
@@ -69,7 +70,7 @@ impl Solver for DpmppSde {
         let (down, up) = ancestral_step(from, to, self.eta);
         let (mut mean, mut std) = (euler_step(x, &both, from, down)?, self.s_noise * up);
         if let (Some(noise), SdeNoise::Correlated) = (inner, self.noise) {
-            // the path from `from` to `to` is that to m, which is known, and the rest
+            // The Brownian path from `from` to `to` is the known path to m plus an independent rest.
             let known = ((from - middle) / (from - to)).sqrt();
             mean = mean.f_add(&noise.f_mul_scalar(std * known)?)?;
             std *= ((middle - to) / (from - to)).sqrt();

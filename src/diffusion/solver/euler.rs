@@ -8,7 +8,7 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Euler's method: one call and a straight line per step. Equals DDIM without noise.
+/// Euler's method: one call and a straight line per step, equal to DDIM without fresh noise.
 ///
 /// Source: Karras et al. (2022), algorithm 2 without churn; k-diffusion's `sample_euler`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -28,14 +28,15 @@ impl Solver for Euler {
     }
 }
 
-/// Euler's method that takes out more noise than it must and adds fresh one.
+/// Euler's method that removes more noise than needed and adds fresh noise.
 ///
-/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and any between is DDIM with that η.
+/// `eta` = 1 equals DDPM, 0 equals [`Euler`], and values between equal DDIM with that η.
 ///
 /// Source: k-diffusion's `sample_euler_ancestral`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EulerAncestral {
-    /// How much of the noise is renewed, 0 or more; 1 is usual. Above 1 the new noise is cut at the step's end.
+    /// Strength of the fresh noise, 0 or more; 1 is usual. Above 1, the fresh noise is capped at the noise level of the
+    /// step's end.
     pub eta: f64,
     /// Factor on the fresh noise, positive; 1 is the right amount, slightly more gives more detail.
     pub s_noise: f64,

@@ -8,10 +8,10 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Heun's method: an Euler step, then the same step with the mean of the slopes at both ends. Second order, for two
-/// calls per step and one in the last.
+/// Heun's method: an Euler step, then the same step with the mean of the slopes at both ends. The order is second, with
+/// two calls per step and one in the last.
 ///
-/// A force acts once, on the end of the whole step; guidances that act on x0 see both calls ([`Step::eval`]).
+/// A force acts once, on the end of the whole step. Guidance methods that act on x0 see both calls ([`Step::eval`]).
 ///
 /// Source: Karras et al. (2022), algorithm 1 without churn; k-diffusion's `sample_heun`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ impl Solver for Heun {
         let x0 = eval.x0(x, from)?;
         let mut mean = euler_step(x, &x0, from, to)?;
         if to > 0.0 {
-            // x + (to − from)·(e(x) + e(y))/2, e(x) = (x − x0)/σ, y = where Euler's step ends
+            // x + (to − from)·(e(x) + e(y))/2, e(x) = (x − x0)/σ, y = the end of Euler's step
             let there = eval.x0(&mean, to)?;
             let slope = x.f_sub(&x0)?.f_div_scalar(from)?;
             let slopes = mean.f_sub(&there)?.f_div_scalar(to)?.f_add(&slope)?;

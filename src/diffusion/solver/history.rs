@@ -1,11 +1,11 @@
-//! [`History`]: a solver's memory of earlier steps, and polynomials through it.
+//! [`History`]: a solver's memory of earlier steps, and polynomials for multistep solvers.
 
 use std::collections::VecDeque;
 use tch::Tensor;
 
 /// A solver's memory of the earlier steps of a run; [`Solver::reset`](super::Solver::reset) empties it.
 ///
-/// It stands beside a solver's settings, so that these can be changed by struct update:
+/// The memory is a field beside a solver's settings, so struct update can change the settings:
 ///
 /// ```
 /// use impasto::diffusion::solver::Multistep;
@@ -14,30 +14,30 @@ use tch::Tensor;
 /// ```
 #[derive(Debug, Default)]
 pub struct History {
-    /// (level, value) of the last steps, the newest first.
+    /// The (level, value) of the last steps, the newest first.
     values: VecDeque<(f64, Tensor)>,
     /// The step that a singlestep block or a correction goes back to.
     pub(super) past: Option<Past>,
 }
 
-/// A step that has been taken and is gone back to.
+/// A completed step that a solver goes back to.
 #[derive(Debug)]
 pub(super) struct Past {
-    /// The latent that it came from.
+    /// The latent that the step started from.
     pub(super) x: Tensor,
-    /// The mean that was returned last.
+    /// The mean that the solver returned last.
     pub(super) mean: Tensor,
-    /// The order of that step.
+    /// The order of the step.
     pub(super) order: usize,
 }
 
 impl History {
-    /// An empty memory.
+    /// Creates an empty memory.
     pub(super) const fn new() -> Self {
         Self { values: VecDeque::new(), past: None }
     }
 
-    /// Remembers one more, of `most` at most.
+    /// Adds a value and keeps the newest `most` values.
     pub(super) fn push(&mut self, level: f64, value: Tensor, most: usize) {
         self.values.push_front((level, value));
         self.values.truncate(most);
@@ -51,18 +51,19 @@ impl History {
         self.values.len()
     }
 
-    /// That of `steps` steps ago; 0 is the newest.
+    /// The (level, value) of `steps` steps ago; 0 is the newest.
     pub(super) fn ago(&self, steps: usize) -> Option<(f64, &Tensor)> {
         self.values.get(steps).map(|(level, value)| (*level, value))
     }
 
-    /// The newest first.
+    /// Every (level, value), the newest first.
     pub(super) fn iter(&self) -> impl Iterator<Item = (f64, &Tensor)> {
         self.values.iter().map(|(level, value)| (*level, value))
     }
 }
 
-/// For every node the coefficients, the constant first, of the polynomial that is 1 there and 0 at the other nodes.
+/// Coefficients of the Lagrange polynomial of each node, the constant first. The polynomial is 1 at its node and 0 at
+/// the other nodes.
 pub(super) fn lagrange(nodes: &[f64]) -> impl Iterator<Item = Vec<f64>> {
     nodes.iter().enumerate().map(|(at, node)| {
         let others = nodes.iter().enumerate().filter(|(other, _)| *other != at);
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_polynomial_is_one_at_its_node_and_zero_at_the_others() {
+    fn lagrange_is_one_at_its_node_and_zero_at_others() {
         let nodes = [2.0, -1.0, 0.5, 3.0];
         for (at, coefficients) in lagrange(&nodes).enumerate() {
             for (place, x) in nodes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! LCM and TCD: for models distilled to a few steps.
+//! LCM and TCD, for models distilled to a few steps.
 
 use super::{Eval, Solver, euler_step};
 use crate::diffusion::spacing::SchedulerFamily;
@@ -10,18 +10,18 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// LCM: every step goes to a clean picture, and the next begins with it noised again. For latent consistency models and
-/// LCM LoRAs; 2 to 8 steps and a guidance scale of 1 to 2 are usual.
+/// LCM: every step predicts a clean picture, and the next step begins with that picture noised again. The solver is for
+/// latent consistency models and LCM LoRAs; 2 to 8 steps and a guidance scale of 1 to 2 are usual.
 ///
-/// It goes through timesteps of its own: requests see to that, by hand it is [`SchedulerFamily::Lcm`] of
+/// LCM needs timesteps of its own. Requests choose them; schedules made by hand need [`SchedulerFamily::Lcm`] in
 /// [`SpacingOptions`](crate::diffusion::SpacingOptions).
 ///
-/// A force is a force on the clean picture: nothing of the noise is left in the mean.
+/// A force acts on the clean picture, as practically no noise is left in the mean.
 ///
 /// Source: Luo et al. (2023), "Latent Consistency Models"; diffusers' `LCMScheduler`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Lcm {
-    /// How fast the share of x falls with the timestep, positive; 10 is what models are distilled with.
+    /// Rate at which the share of x falls with the timestep, positive; models are distilled with 10.
     pub scaling: f64,
 }
 
@@ -36,7 +36,7 @@ impl Solver for Lcm {
         if !(self.scaling > 0.0 && self.scaling.is_finite()) {
             return Err(Error::parameter("scaling", self.scaling, "a positive number; 10 is usual"));
         }
-        // c_skip = ¼/(q² + ¼), c_out = q/√(q² + ¼), q = scaling·t; of the variance-preserving x/√(1 + σ²)
+        // c_skip = ¼/(q² + ¼), c_out = q/√(q² + ¼), q = scaling·t; c_skip is for the variance-preserving x/√(1 + σ²)
         let q = self.scaling * step.timestep;
         let total = q * q + 0.25;
         let x0 = eval.x0(x, step.from)?;
@@ -58,9 +58,9 @@ impl Solver for Lcm {
     }
 }
 
-/// TCD: as [`Lcm`], but a step goes only down to a level below the next and is noised up to that. For trajectory
-/// consistency models and TCD LoRAs; 2 to 8 steps are usual, more do not harm. Its timesteps are those of [`Lcm`], and its
-/// last step ends at the lowest level or at 0, as the schedule says.
+/// TCD: like [`Lcm`], but a step goes down to a level below the next and is noised up to the next. The solver is for
+/// trajectory consistency models and TCD LoRAs; 2 to 8 steps are usual, more do no harm. The timesteps are those of
+/// [`Lcm`]. The last step ends at the lowest level or at 0, as the schedule says.
 ///
 /// Source: Zheng et al. (2024), "Trajectory Consistency Distillation"; diffusers' `TCDScheduler`.
 #[derive(Clone, Debug, PartialEq)]

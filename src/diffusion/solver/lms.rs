@@ -9,14 +9,15 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// LMS: the slope is a polynomial in σ through those of the last steps, integrated over the next. One call per step.
+/// LMS: integrates a polynomial in σ, through the slopes of the last steps, over the next step. One call per step.
 ///
-/// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Theirs integrate numerically; this is exact.
+/// Source: k-diffusion's `sample_lms`; diffusers' `LMSDiscreteScheduler`. Both integrate numerically; this solver is
+/// exact.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Lms {
     /// Number of slopes that a step uses, 1..=4; 4 is usual, 1 is Euler.
     pub order: usize,
-    /// Memory of a run: (level, slope) of the steps before.
+    /// Memory of a run: (level, slope) of earlier steps.
     #[serde(skip)]
     pub history: History,
 }

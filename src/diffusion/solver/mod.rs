@@ -1,22 +1,23 @@
 //! Sampling methods.
 //!
-//! | solver | calls per step | what for |
+//! | solver | calls per step | use |
 //! |---|---|---|
-//! | [`Euler`], [`Ddim`] | 1 | the plain one; the same curve by two names |
-//! | [`EulerAncestral`], [`Ddpm`] | 1 | fresh noise in every step: forgives errors, never settles |
+//! | [`Euler`], [`Ddim`] | 1 | plain first order; both follow the same curve |
+//! | [`EulerAncestral`], [`Ddpm`] | 1 | fresh noise in every step: corrects earlier errors, never converges |
 //! | [`Multistep`]: DPM++ 2M, 3M, and their SDE forms | 1 | the usual choice for 15 to 30 steps |
 //! | [`UniPc`], [`Deis`] | 1 | as good in 10 to 20 steps |
-//! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; PNDM is what SD 1.x names in its files |
+//! | [`Pndm`] (PLMS), [`Lms`] | 1 | older multistep methods; SD 1.x names PNDM in its files |
 //! | [`Singlestep`]: DPM++ 2S, 3S | 1 | diffusers' singlestep form |
-//! | [`Heun`], [`Dpm2`] | 2 | second order without a memory |
-//! | [`Dpm2::ancestral`], [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | the same with fresh noise |
+//! | [`Heun`], [`Dpm2`] | 2 | second order without a memory of earlier steps |
+//! | [`Dpm2::ancestral`], [`Dpmpp2SAncestral`], [`DpmppSde`] | 2 | two calls per step, with fresh noise |
 //! | [`Lcm`], [`Tcd`] | 1 | distilled models, 2 to 8 steps |
 //!
-//! [`by_name`] finds them by the names of A1111, ComfyUI, k-diffusion and diffusers. Many are the same in sigma space:
-//! `DDIM(η)` is Euler ancestral with that η, and DPM++, DEIS, LMS and UniPC of first order are Euler.
+//! [`by_name`] finds solvers by the names of A1111, ComfyUI, k-diffusion and diffusers. Several solvers are equal in
+//! sigma space: `DDIM(η)` is Euler ancestral with that η. DPM++, DEIS, LMS and UniPC without its corrector are Euler at
+//! first order.
 //!
-//! A solver knows levels and clean pictures, never a model: it asks an [`Eval`] and answers with a [`Transition`]. One
-//! of your own is a struct and a method:
+//! A solver sees levels and clean pictures, never a model: it asks an [`Eval`] and returns a [`Transition`]. A custom
+//! solver is a struct with two methods:
 //!
 //! ```
 //! use impasto::diffusion::Transition;
@@ -81,48 +82,48 @@ use crate::recipe::Recipe;
 use crate::step::Step;
 use tch::Tensor;
 
-/// What a solver may ask for inside a step, as often as it needs.
+/// The requests that a solver can make inside a step, as often as needed.
 pub trait Eval {
-    /// The combined clean picture for a latent at noise level `sigma`: a call of the model.
+    /// Calls the model: returns the combined clean picture for a latent at noise level `sigma`.
     fn x0(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor>;
 
-    /// The same for a level in between those of the schedule, should it by chance equal one: its timestep is
-    /// interpolated, whatever the schedule rounds its own to. Default: [`Eval::x0`].
+    /// Returns the combined clean picture at a level between those of the schedule. The timestep is interpolated even
+    /// if `sigma` happens to equal a level whose timestep the schedule rounds. Default: [`Eval::x0`].
     fn x0_between(&mut self, x: &Tensor, sigma: f64) -> Result<Tensor> {
         self.x0(x, sigma)
     }
 
-    /// Standard normal noise of the latent's shape, on its device. (Noise that is added *after* a step is not the
-    /// solver's business: it is the [`Transition`]'s `std`.)
+    /// Draws standard normal noise of the latent's shape, on its device. (Solvers do not draw the noise that is added
+    /// *after* a step: it is the [`Transition`]'s `std`.)
     fn noise(&mut self) -> Result<Tensor>;
 }
 
-/// A sampling method: one step, as the Gaussian it implies (given the noise drawn inside it).
+/// A sampling method: turns a step into the Gaussian of the next latent, given the noise drawn inside the step.
 ///
-/// A solver that remembers earlier steps keeps what the model said, and forgets it in [`Solver::reset`]. If it goes
-/// back to an earlier latent, as [`UniPc`] and [`Singlestep`] do, it adds what others did to the mean it returned since:
-/// otherwise it would take back forces and what a mask keeps.
+/// A solver that remembers earlier steps keeps the model's predictions, and forgets them in [`Solver::reset`]. A solver
+/// that goes back to an earlier latent, such as [`UniPc`] and [`Singlestep`], adds later edits of its mean again.
+/// Otherwise the solver would undo forces and masks.
 pub trait Solver: Send {
-    /// Forgets earlier steps. Called at the start of a run.
+    /// Forgets earlier steps; called at the start of a run.
     fn reset(&mut self) {}
 
-    /// From `x` at noise level `step.from` to the distribution at `step.to`.
+    /// Takes a step: from `x` at noise level `step.from` to the distribution at `step.to`.
     fn step(&mut self, step: &Step, x: &Tensor, eval: &mut dyn Eval) -> Result<Transition>;
 
-    /// How a schedule is laid out for it unless another way is asked for. [`SchedulerFamily::Lcm`] for solvers of distilled models, whose
-    /// timesteps are theirs whatever the spacing.
+    /// The family that a schedule for this solver is laid out for by default. Solvers of distilled models return
+    /// [`SchedulerFamily::Lcm`], whose timesteps do not depend on the spacing.
     fn family(&self) -> SchedulerFamily {
         SchedulerFamily::default()
     }
 
-    /// Its name, for messages and reports; [`by_name`] knows those of this crate.
+    /// The solver's name, for messages and reports. [`by_name`] takes the names that other programs give to solvers.
     fn name(&self) -> &'static str;
 
-    /// What makes it again, for files. One of your own can be written by [`Recipe::of`]: whoever reads the file is told its name
-    /// and settings, but has to make the value himself.
+    /// The recipe that makes the solver again, for files. A custom solver can return [`Recipe::of`]: readers of the
+    /// file get its name and settings, but have to make the solver themselves.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`], as this default says.
+    /// [`Error::NotRepeatable`] by default.
     fn recipe(&self) -> Result<Recipe> {
         Err(Error::NotRepeatable { what: format!("the solver {}", self.name()) })
     }
@@ -150,7 +151,7 @@ impl<S: Solver + ?Sized> Solver for Box<S> {
     }
 }
 
-/// x at noise level `to`, on the line from x0 through `x` at level `from`: x0 + (x − x0)·to/from.
+/// The latent at noise level `to`, on the line from x0 through `x` at level `from`: x0 + (x − x0)·to/from.
 pub fn euler_step(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor> {
     if to == 0.0 {
         return Ok(x0.shallow_clone());
@@ -158,7 +159,8 @@ pub fn euler_step(x: &Tensor, x0: &Tensor, from: f64, to: f64) -> Result<Tensor>
     Ok(x0.f_add(&x.f_sub(x0)?.f_mul_scalar(to / from)?)?)
 }
 
-/// How an ancestral step with strength `eta` splits its end: (`down`, `up`), noise that is left and noise that is new.
+/// Splits the end of an ancestral step with strength `eta` into (`down`, `up`): the noise that is left and the fresh
+/// noise.
 ///
 /// up² = η²·to²·(from² − to²)/from², at most to²; down² = to² − up².
 pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {
@@ -169,7 +171,7 @@ pub fn ancestral_step(from: f64, to: f64, eta: f64) -> (f64, f64) {
     ((to * to - up * up).sqrt(), up)
 }
 
-/// Refuses strengths of fresh noise that are none.
+/// Checks that `eta` is 0 or more, that `s_noise` is positive, and that both are finite.
 fn check_noise(eta: f64, s_noise: f64) -> Result<()> {
     if !(0.0..f64::INFINITY).contains(&eta) {
         return Err(Error::parameter("eta", eta, "0 (no fresh noise) or more; 1 is usual"));

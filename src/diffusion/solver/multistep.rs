@@ -10,11 +10,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next, so that one call per step gives the
+/// DPM-Solver++ multistep: the change of x0 over earlier steps corrects the next step. One call per step thus gives
 /// second order.
 ///
-/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of it; [`by_name`](super::by_name) knows them. 15 to 30 steps with
-/// [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
+/// DPM++ 2M, 2M SDE, 3M and 3M SDE are settings of this solver; [`by_name`](super::by_name) knows them. 15 to 30 steps
+/// with [`Spacing::Karras`](crate::diffusion::Spacing::Karras) are usual.
 ///
 /// ```
 /// use impasto::diffusion::solver::{Correction, Multistep, Solver};
@@ -23,42 +23,42 @@ use tch::Tensor;
 /// assert_eq!(solver.name(), "Dpmpp2MSdeHeun");
 /// ```
 ///
-/// What is remembered is x0 as the solver was given it: pulls on [`Transition::mean`] come in by the latent alone.
+/// The solver remembers x0 as given. Pulls on [`Transition::mean`] affect later steps through the latent alone.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 2; k-diffusion's `sample_dpmpp_2m`, `_2m_sde` and `_3m_sde`;
-/// diffusers' `DPMSolverMultistepScheduler`, whose rules for the last steps these are.
+/// diffusers' `DPMSolverMultistepScheduler`, whose rules apply to the last steps.
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Multistep {
-    /// Number of values of x0 that a step uses, 1..=3. Order 1 is Euler, with η = 1 Euler ancestral.
+    /// Number of values of x0 that a step uses, 1..=3. Order 1 is Euler, or with η = 1 Euler ancestral.
     pub order: usize,
-    /// Rate at which noise is renewed, 0 (never) or more; 1 is usual. Not the η of
-    /// [`EulerAncestral`]: for short steps √η there is η here.
+    /// Rate at which noise is renewed, 0 (never) or more; 1 is usual. The scale differs from [`EulerAncestral`]: for
+    /// short steps, η here corresponds to √η there.
     pub eta: f64,
     /// Factor on the fresh noise, positive; 1 is the right amount.
     pub s_noise: f64,
-    /// Form of steps of second order.
+    /// Form of the correction in steps of second order.
     pub correction: Correction,
-    /// Form of steps of third order.
+    /// Factor in steps of third order.
     pub taylor: Taylor,
-    /// Whether the last step is of first order, and the one before of second at most, in runs of fewer than 15 steps. It is
-    /// on by default, as it makes few steps stable.
+    /// Lowers the order at the end of runs of fewer than 15 steps. The last step is then of first order, the step
+    /// before of second at most. On by default, because lower orders make few steps stable.
     pub lower_order_final: bool,
-    /// Whether the last step is of first order in every run. One that ends at level 0 always is.
+    /// Makes the last step first order in every run. A step that ends at level 0 always is.
     pub euler_at_final: bool,
-    /// Memory of a run: (level, x0) of the steps before.
+    /// Memory of a run: (level, x0) of earlier steps.
     #[serde(skip)]
     pub history: History,
 }
 
-/// How much of the change of x0 over the last step a step of second order adds (`solver_type`).
+/// The part of the last change of x0 that a step of second order adds (`solver_type`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Correction {
-    /// That at the middle of the step.
+    /// The change at the middle of the step.
     #[default]
     Midpoint,
-    /// That over the step, integrated.
+    /// The change integrated over the step.
     Heun,
 }
 
@@ -66,17 +66,17 @@ pub enum Correction {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Taylor {
-    /// As k-diffusion and diffusers have it: half of Taylor's, so that 3M is of second order too.
+    /// Half of Taylor's factor, as in k-diffusion and diffusers; 3M is then of second order too.
     #[default]
     Library,
-    /// Taylor's: of third order, and other pictures than theirs.
+    /// Taylor's factor: third order, with other pictures than those of k-diffusion and diffusers.
     Exact,
 }
 
-/// Earlier steps that the highest order looks back on.
+/// Number of earlier steps that the highest order uses.
 const REMEMBERED: usize = 2;
 
-/// Fewer steps than this end with lower orders.
+/// Number of steps below which a run ends with lower orders.
 const FEW: usize = 15;
 
 impl Multistep {
@@ -94,25 +94,25 @@ impl Multistep {
         }
     }
 
-    /// DPM++ 2M SDE: the same with fresh noise, η = 1.
+    /// DPM++ 2M SDE: DPM++ 2M with fresh noise, η = 1.
     pub fn dpmpp_2m_sde() -> Self {
         Self { eta: 1.0, ..Self::dpmpp_2m() }
     }
 
-    /// DPM++ 3M: looks back on two steps.
+    /// DPM++ 3M: uses two earlier steps, without fresh noise.
     pub fn dpmpp_3m() -> Self {
         Self { order: 3, ..Self::dpmpp_2m() }
     }
 
-    /// DPM++ 3M SDE: the same with fresh noise, η = 1; its second step is Heun's, as in k-diffusion.
+    /// DPM++ 3M SDE: DPM++ 3M with fresh noise, η = 1. The second step is Heun's, as in k-diffusion.
     pub fn dpmpp_3m_sde() -> Self {
         Self { eta: 1.0, correction: Correction::Heun, ..Self::dpmpp_3m() }
     }
 
-    /// The order of a step, of what is wanted, remembered and stable at the end.
+    /// The order of a step: the setting, limited by the memory and by stability at the end of a run.
     fn order_of(&self, step: &Step) -> usize {
         let few = self.lower_order_final && step.nominal < FEW;
-        // A last level that is repeated leaves nothing to extrapolate over.
+        // A step between equal levels gives nothing to extrapolate over.
         let bare = step.to == 0.0 || step.from <= step.to * (1.0 + 1e-5);
         let most = match step.left() {
             _ if bare => 1,
@@ -123,7 +123,7 @@ impl Multistep {
         self.order.min(most).min(self.history.len() + 1)
     }
 
-    /// The end of a step, before fresh noise.
+    /// The mean of a step, before fresh noise.
     fn mean(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let (from, to) = (step.from, step.to);
         // h = ln(from/to), H = (1 + η)h, a = 1 − e^(−H), φ₂ = 1 − a/H, φ₃ = φ₂/H − ½
@@ -157,10 +157,10 @@ impl Multistep {
 }
 
 impl Correction {
-    /// `solver_type` of DPM++ in `scheduler_config.json`.
+    /// Reads `solver_type` of DPM++ from `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Self> {
         match config.solver_type.as_deref() {
-            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Self::Midpoint), // for diffusers too
+            None | Some("midpoint" | "logrho" | "bh1" | "bh2") => Ok(Self::Midpoint), // as in diffusers
             Some("heun") => Ok(Self::Heun),
             Some(other) => Err(refused("solver_type", other, "expected midpoint or heun")),
         }
@@ -168,7 +168,7 @@ impl Correction {
 }
 
 impl Multistep {
-    /// DPM++ multistep of `scheduler_config.json`. Its first order is Euler's method.
+    /// Creates DPM++ multistep with the settings of `scheduler_config.json`. First order gives Euler's method.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         let eta = match config.algorithm_type.as_deref() {
             None | Some("dpmsolver++") => 0.0,

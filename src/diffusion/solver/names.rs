@@ -5,7 +5,7 @@ use super::registry::{Row, SOLVERS};
 use crate::diffusion::spacing::Spacing;
 use crate::error::{Error, Result};
 
-/// What may stand after a solver's name, the longer of two endings first.
+/// Spacing names that may follow a solver's name. The first match counts, so "sgm uniform" comes before "uniform".
 const SPACINGS: [(&str, Option<Spacing>); 21] = [
     ("karras", Some(Spacing::Karras)),
     ("ka", Some(Spacing::Karras)),
@@ -31,16 +31,16 @@ const SPACINGS: [(&str, Option<Spacing>); 21] = [
 ];
 
 impl Row {
-    /// Whether the solver has this name, in the form that [`words`] gives: one of its own, or that of diffusers' class.
+    /// Returns true if `name`, in the form that [`words`] gives, is one of the solver's names or its diffusers class.
     fn is(&self, name: &str) -> bool {
         self.names.contains(&name) || self.class.as_ref().is_some_and(|class| class.name.to_lowercase() == name)
     }
 }
 
-/// The solver of a name, and the spacing if one is named with it.
+/// Finds the solver of a name, and the spacing if the name contains one.
 ///
-/// Names of A1111 ("Euler a Karras"), ComfyUI ("euler_ancestral"), k-diffusion ("sample_euler_ancestral") and diffusers
-/// ("EulerAncestralDiscreteScheduler"), whatever their case and punctuation.
+/// The name is that of A1111 ("Euler a Karras"), ComfyUI ("euler_ancestral"), k-diffusion ("sample_euler_ancestral") or
+/// diffusers ("EulerAncestralDiscreteScheduler"). Case and punctuation do not matter.
 ///
 /// ```
 /// use impasto::diffusion::{Spacing, solver};
@@ -77,10 +77,11 @@ fn words(name: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-/// Most letters of a name that similar ones are looked for: comparing two takes the product of their lengths.
+/// Longest name, in bytes, for which similar names are searched: comparing two names takes the product of their
+/// lengths.
 const LONGEST: usize = 64;
 
-/// The three most similar names, as the web UI writes them, with a spacing where that is in the name.
+/// The three most similar names, with or without a spacing, as the web UI writes them.
 fn nearest(words: &str) -> Vec<String> {
     if words.len() > LONGEST {
         return Vec::new();
@@ -106,12 +107,13 @@ fn nearest(words: &str) -> Vec<String> {
     nearest
 }
 
-/// What the AUTOMATIC1111 web UI calls a solver of this crate, given by [`Solver::name`]; that name where the web UI has none.
+/// The label of a solver in the AUTOMATIC1111 web UI, for a name that [`Solver::name`] gives. The name itself is
+/// returned if the web UI has none.
 pub(crate) fn solver_label(name: &str) -> &str {
     SOLVERS.iter().find(|row| (row.make)().name() == name).map_or(name, |row| row.label)
 }
 
-/// What the AUTOMATIC1111 web UI calls a spacing.
+/// The label of a spacing, as the AUTOMATIC1111 web UI writes it.
 pub(crate) const fn spacing_label(spacing: Spacing) -> &'static str {
     match spacing {
         Spacing::Leading => "Leading",

@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
 /// PNDM without Runge-Kutta steps (PLMS): Adams-Bashforth with fixed weights on the slopes of up to four steps, as if
-/// steps were even in σ. The first step is Heun's. One call per step but for that one; what Stable Diffusion 1.x names
-/// in its files.
+/// steps were even in σ. The first step is Heun's, with two calls; every other step takes one. Stable Diffusion 1.x
+/// names this solver in its files.
 ///
 /// Source: Liu et al. (2022), "Pseudo Numerical Methods for Diffusion Models on Manifolds", equation 12; diffusers'
 /// `PNDMScheduler` with `skip_prk_steps`.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Pndm {
-    /// (level, slope).
+    /// Memory of a run: (level, slope) of earlier steps.
     #[serde(skip)]
     history: History,
 }
 
 impl Pndm {
-    /// PLMS of `scheduler_config.json`.
+    /// Creates PLMS with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.skip_prk_steps {
             return Err(refused("skip_prk_steps", "false", "expected true"));

@@ -1,4 +1,4 @@
-//! The solvers of this crate, a row each: names, diffusers' class, and how they are made.
+//! The table of this crate's solvers: names, diffusers class and constructor of each.
 
 use super::{
     Correction, Ddim, Ddpm, Deis, Dpm2, Dpmpp2SAncestral, DpmppSde, Euler, EulerAncestral, Heun, Lcm, Lms, Multistep,
@@ -10,44 +10,44 @@ use crate::error::Result;
 use crate::recipe::Recipe;
 use serde::de::DeserializeOwned;
 
-/// Makes a solver of its recipe.
+/// Makes a solver from its recipe.
 type Read = fn(&Recipe) -> Result<Box<dyn Solver>>;
 
 /// A solver of this crate.
 pub(in crate::diffusion) struct Row {
-    /// The name of the AUTOMATIC1111 web UI; the crate's own where that has none.
+    /// The name in the AUTOMATIC1111 web UI, or the crate's own name if the web UI has none.
     pub label: &'static str,
-    /// Names that people type, in the form that `names::words` gives.
+    /// Names that users type, in the form that `names::words` gives.
     pub names: &'static [&'static str],
     /// The class of diffusers, if there is one.
     pub class: Option<Class>,
     /// The solver with its usual settings.
     pub make: fn() -> Box<dyn Solver>,
-    /// The name in recipes, which all settings of a type share, and how a recipe is read.
+    /// The name in recipes, which all settings of a type share, and the function that reads a recipe.
     pub recipe: (&'static str, Read),
 }
 
-/// A class of diffusers: what `scheduler_config.json` means if it names the class.
+/// A diffusers class, with the meaning of a `scheduler_config.json` that names the class.
 pub(in crate::diffusion) struct Class {
-    /// The class's name, `_class_name` in the file.
+    /// Name of the class, `_class_name` in the file.
     pub name: &'static str,
-    /// The way in which the class rounds timesteps.
+    /// The family of the class, which decides the rounding of timesteps.
     pub family: SchedulerFamily,
-    /// The solver with the settings of the file.
+    /// Makes the solver with the settings of the file.
     pub solver: fn(&SchedulerConfig) -> Result<Box<dyn Solver>>,
     /// JSON of the fields that have other defaults in this class than in most.
     pub defaults: &'static str,
-    /// The spacing if the class has no such field.
+    /// The spacing of a class without a spacing field.
     pub spacing: Option<Spacing>,
     /// A `timestep_spacing` with which the class misses its own levels, and what is expected instead.
     pub misses: Option<(&'static str, &'static str)>,
-    /// Whether a step ends a fixed number of timesteps further instead of at the next level.
+    /// True if a step ends a fixed number of timesteps further on instead of at the next level.
     pub strides: bool,
-    /// Whether the last step of such a stride ends at 0, unless the file says otherwise.
+    /// True if the last step of a class with `strides` ends at 0, unless the file says otherwise.
     pub to_zero: bool,
-    /// Whether the last step ends at the lowest level and never at 0.
+    /// True if the last step always ends at the lowest level, never at 0.
     pub lowest: bool,
-    /// Whether Karras levels have whole timesteps.
+    /// True if Karras levels have whole timesteps.
     pub rounds: bool,
 }
 
@@ -63,7 +63,7 @@ impl Class {
     }
 }
 
-/// The noise of Stable Diffusion, which some classes take where a file does not say.
+/// Stable Diffusion's noise, the default of some classes for files that leave the noise out.
 const STABLE: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012 }"#;
 const STABLE_SCALED: &str = r#"{ "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear" }"#;
 
@@ -268,7 +268,7 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
     },
 ];
 
-/// Reads a solver that has no state beside its settings.
+/// Reads a solver whose recipe is its settings.
 fn read<S: Solver + DeserializeOwned + 'static>(recipe: &Recipe) -> Result<Box<dyn Solver>> {
     Ok(Box::new(recipe.read::<S>()?))
 }
@@ -282,8 +282,8 @@ impl Recipe {
     /// Makes the solver of a recipe.
     ///
     /// # Errors
-    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the recipe is of no solver of this crate,
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if its settings are not the solver's.
+    /// [`Error::NotRepeatable`](crate::error::Error::NotRepeatable) if the recipe's name is not that of a solver of
+    /// this crate, [`Error::Malformed`](crate::error::Error::Malformed) if the settings do not fit the solver.
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         let (_, read) = SOLVERS
             .iter()

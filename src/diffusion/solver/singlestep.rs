@@ -10,12 +10,12 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// DPM-Solver++ singlestep: steps come in blocks of `order`, and the second and third of a block begin again where the
-/// block began, with what is known since. One call per step.
+/// DPM-Solver++ singlestep: steps come in blocks of `order`. The second and third step of a block start again from the
+/// block's first latent, with the predictions made since. One call per step.
 ///
-/// [`Dpmpp2SAncestral`](super::Dpmpp2SAncestral) is the same idea with a block inside each step.
+/// [`Dpmpp2SAncestral`](super::Dpmpp2SAncestral) uses the same idea with a block inside each step.
 ///
-/// What guidances did to a mean inside a block is added to the next one.
+/// Edits that guidance methods make to a mean inside a block are added to the next mean.
 ///
 /// Source: Lu et al. (2022), "DPM-Solver++", algorithm 1; diffusers' `DPMSolverSinglestepScheduler`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -25,20 +25,20 @@ pub struct Singlestep {
     pub order: usize,
     /// Form of steps of second and third order.
     pub correction: Correction,
-    /// Whether the last step is of first order where the number of steps is a multiple of the order; on by default.
+    /// Makes the last step first order if the number of steps is a multiple of the order; on by default.
     pub lower_order_final: bool,
-    /// Memory of a run: (level, x0) of the steps before, and the step that began the block.
+    /// Memory of a run: (level, x0) of earlier steps, and the step that began the block.
     #[serde(skip)]
     pub history: History,
 }
 
 impl Singlestep {
-    /// Blocks of two steps.
+    /// DPM++ 2S: blocks of two steps.
     pub const fn dpmpp_2s() -> Self {
         Self { order: 2, correction: Correction::Midpoint, lower_order_final: true, history: History::new() }
     }
 
-    /// Blocks of three steps.
+    /// DPM++ 3S: blocks of three steps.
     pub fn dpmpp_3s() -> Self {
         Self { order: 3, ..Self::dpmpp_2s() }
     }
@@ -48,7 +48,7 @@ impl Singlestep {
         if step.left() == 1 && (step.to == 0.0 || self.lower_order_final && step.nominal.is_multiple_of(self.order)) {
             return 1;
         }
-        // where the whole schedule's blocks are, whatever part of it is run
+        // Blocks are counted in the whole schedule, also if only part of it is run.
         step.place() % self.order + 1
     }
 
@@ -84,7 +84,8 @@ impl Singlestep {
 }
 
 impl Singlestep {
-    /// DPM++ singlestep of `scheduler_config.json`, which diffusers ends with a lower order wherever the last step ends at 0.
+    /// Creates DPM++ singlestep with the settings of `scheduler_config.json`. Diffusers always lowers the order of a
+    /// last step that ends at 0.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if let Some(other) = config.algorithm_type.as_deref().filter(|algorithm| *algorithm != "dpmsolver++") {
             return Err(refused("algorithm_type", other, "expected dpmsolver++"));

@@ -1,4 +1,4 @@
-//! Every solver against the golden trajectories, and the laws they share.
+//! Tests of every solver against the golden trajectories, and of laws that all solvers share.
 
 use super::dpmpp_sde::SdeNoise;
 use super::multistep::Taylor;
@@ -9,13 +9,13 @@ use tch::{Device, Kind};
 
 pub(super) type Picture = fn(&Tensor, f64, f64) -> Tensor;
 
-/// A picture known in closed form, the golden's "noise", and counters.
+/// A fake model: a picture in closed form, the golden file's "noise", and counters.
 pub(super) struct Fake<'a> {
     picture: Picture,
     schedule: &'a Schedule,
     calls: usize,
     draws: usize,
-    /// Are draws all zeros?
+    /// True if all draws are zeros.
     silent: bool,
 }
 
@@ -40,7 +40,7 @@ impl Eval for Fake<'_> {
     }
 }
 
-/// noise_i[j] = √2·sin(1.7(4i + j) + 0.3)
+/// The draw noise_i[j] = √2·sin(1.7(4i + j) + 0.3).
 fn wave(i: usize) -> Tensor {
     let cells: Vec<f64> = (0..4).map(|j| 2f64.sqrt() * (1.7 * (4 * i + j) as f64 + 0.3).sin()).collect();
     Tensor::from_slice(&cells).reshape([1, 4, 1, 1])
@@ -198,7 +198,7 @@ fn a_force_moves_a_run_as_far_as_in_the_reference() {
     }
 }
 
-/// The last latent of a run from the golden's noise, unforced.
+/// The last latent of a run without forces, from the golden file's noise.
 fn end(solver: &mut dyn Solver, schedule: &Schedule) -> Tensor {
     solver.reset();
     schedule.steps().fold(schedule.sigma_max() * wave(0), |x, step| {
@@ -222,7 +222,7 @@ fn what_a_solver_remembers_ends_with_the_run() {
         let (mut used, mut fresh) = (make(), make());
         let first = end(&mut used, &schedule);
         assert_eq!(end(&mut used, &schedule), first, "{}", used.name());
-        // what follows another run without a reset is another picture
+        // Without a reset, the memory of the last run changes the mean.
         let inside = schedule.steps().nth(4).unwrap();
         let step =
             |solver: &mut dyn Solver| solver.step(&inside, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap().mean;
@@ -231,8 +231,8 @@ fn what_a_solver_remembers_ends_with_the_run() {
 }
 
 #[test]
-fn a_force_inside_a_block_is_not_lost_when_the_block_begins_again() {
-    // the second step of a block starts from the first one's latent; what was added in between is added again
+fn force_inside_a_singlestep_block_is_kept() {
+    // The second step of a block starts from the first step's latent; an edit in between is added again.
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 6, Spacing::Karras).unwrap();
     let run = |push: f64| {
         let mut solver = Singlestep::dpmpp_2s();
@@ -271,7 +271,7 @@ fn first_order_is_eulers() {
 
 #[test]
 fn few_steps_end_with_lower_orders() {
-    // Which settings differ in a last step above 0, for few steps and for many, of a run and of the end of a run.
+    // Compares settings with a last step above level 0, for few and many steps, in a run and in the end of a run.
     let level = |i: usize, n: usize| (10f64.ln() - i as f64 / n as f64 * 200f64.ln()).exp();
     let ends = |n: usize, solver: Multistep| {
         let sigmas: Vec<f64> = (0..=n).map(|i| level(i, n)).collect();
@@ -319,7 +319,7 @@ fn a_repeated_last_level_changes_nothing() {
 }
 
 #[test]
-fn solvers_that_are_the_same_are_the_same_forced_or_not() {
+fn equivalent_solvers_match_the_forced_golden() {
     let golden = golden("forcing");
     let golden = &golden["sampler_equivalence"];
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 10, Spacing::Leading).unwrap();
@@ -358,7 +358,7 @@ fn solvers_that_are_the_same_are_the_same_forced_or_not() {
     }
 }
 
-/// tanh, pulled before the solver sees it.
+/// The `tanh` picture, pulled toward `gold` before the solver sees it.
 struct Forced<'a> {
     gold: &'a Tensor,
     weight: Option<&'a Tensor>,
@@ -429,7 +429,7 @@ fn nothing_is_drawn_that_is_not_used() {
 }
 
 #[test]
-fn a_mean_that_nobody_pulls_on_is_the_next_latent_itself() {
+fn mean_without_pulls_is_the_next_latent_itself() {
     let schedule = Schedule::new(&TrainingSchedule::stable_diffusion(), 4, Spacing::Karras).unwrap();
     let step = schedule.steps().next().unwrap();
     let transition = Euler.step(&step, &wave(0), &mut Fake::new(tanh, &schedule)).unwrap();

@@ -10,10 +10,11 @@ use crate::step::Step;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// UniPC: a multistep prediction, corrected at the next step with what the model says there. One call per step, one
-/// order more than the prediction has alone.
+/// UniPC: a multistep prediction, corrected at the next step with the model's prediction there. One call per step gives
+/// one order more than the uncorrected prediction.
 ///
-/// The correction goes back to the latent before; what guidances did to the prediction since is added to it again.
+/// The correction goes back to the previous latent. Edits that guidance methods made to the prediction since are added
+/// again.
 ///
 /// ```
 /// use impasto::diffusion::solver::{Solver, UniPc};
@@ -25,29 +26,29 @@ use tch::Tensor;
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct UniPc {
-    /// Number of values of x0 that a prediction uses, 1..=3; 2 is usual with guidance, 3 without.
+    /// Number of values of x0 that a prediction uses, 1..=3; 2 is usual with classifier-free guidance, 3 without.
     pub order: usize,
-    /// Whether B(h) is e^h − 1 ([`bh2`](Self::bh2)) instead of h ([`bh1`](Self::bh1)).
+    /// Sets B(h) to e^h − 1 ([`bh2`](Self::bh2)) instead of h ([`bh1`](Self::bh1)).
     pub bh2: bool,
-    /// Whether orders fall to 1 with the steps that remain. It is on by default, as it makes few steps stable.
+    /// Limits the order to the number of steps that remain; on by default, because lower orders make few steps stable.
     pub lower_order_final: bool,
-    /// Steps, by index, that are not corrected (`disable_corrector`); none by default.
+    /// Indices of the steps that are not corrected (`disable_corrector`); none by default.
     pub uncorrected: Vec<usize>,
-    /// Memory of a run: (level, x0) of the steps before, and the step that is not yet corrected.
+    /// Memory of a run: (level, x0) of earlier steps, and the step that is not yet corrected.
     #[serde(skip)]
     pub history: History,
 }
 
-/// Longest memory.
+/// Largest number of remembered steps.
 const MOST: usize = 3;
 
 impl UniPc {
-    /// With B(h) = h, of second order: A1111's and ComfyUI's UniPC.
+    /// UniPC of second order with B(h) = h, as in A1111 and ComfyUI.
     pub const fn bh1() -> Self {
         Self::with(false)
     }
 
-    /// With B(h) = e^h − 1, of second order: diffusers' default.
+    /// UniPC of second order with B(h) = e^h − 1, diffusers' default.
     pub const fn bh2() -> Self {
         Self::with(true)
     }
@@ -56,8 +57,8 @@ impl UniPc {
         Self { order: 2, bh2, lower_order_final: true, uncorrected: Vec::new(), history: History::new() }
     }
 
-    /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, over the x0 of
-    /// other levels.
+    /// The end of a step over `levels` = (from, to): e^(−h)·x + (1 − e^(−h))·x0 − B·Σ ρⱼ·(xⱼ − x0)/rⱼ, where xⱼ are the
+    /// x0 of other levels.
     fn over(&self, levels: (f64, f64), x: &Tensor, x0: &Tensor, others: &[(f64, &Tensor)]) -> Result<Tensor> {
         let (from, to) = levels;
         let h = (from / to).ln();
@@ -71,7 +72,7 @@ impl UniPc {
         Ok(end)
     }
 
-    /// `x`, which the step before predicted, corrected by what the model says there.
+    /// Corrects `x`, the prediction of the previous step, with the model's prediction at `x`.
     fn corrected(&self, step: &Step, x: &Tensor, x0: &Tensor) -> Result<Tensor> {
         let (Some(Past { x: before, mean, order }), Some((from, known))) = (&self.history.past, self.history.ago(0))
         else {
@@ -87,7 +88,7 @@ impl UniPc {
     }
 }
 
-/// ρ: Σⱼ ρⱼ·rⱼ^(i − 1) = φᵢ·i!/B for i = 1, 2, …; a single one is ½.
+/// The weights ρ with Σⱼ ρⱼ·rⱼ^(i − 1) = φᵢ·i!/B for i = 1, 2, …; a single weight is ½.
 fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
     if places.len() == 1 {
         return vec![0.5];
@@ -101,19 +102,19 @@ fn weights(places: &[f64], hh: f64, b: f64) -> Vec<f64> {
             Some(right)
         })
         .collect();
-    // Lagrange's polynomials invert a matrix of powers.
+    // The coefficients of Lagrange's polynomials are the inverse of a matrix of powers.
     lagrange(places).map(|basis| basis.iter().zip(&rights).map(|(c, right)| c * right).sum()).collect()
 }
 
 impl UniPc {
-    /// UniPC of `scheduler_config.json`.
+    /// Creates UniPC with the settings of `scheduler_config.json`.
     pub(super) fn configured(config: &SchedulerConfig) -> Result<Box<dyn Solver>> {
         if !config.predict_x0 {
             return Err(refused("predict_x0", "false", "expected true"));
         }
         let solver = match config.solver_type.as_deref() {
             Some("bh1") => Self::bh1(),
-            None | Some("bh2" | "midpoint" | "heun" | "logrho") => Self::bh2(), // for diffusers too
+            None | Some("bh2" | "midpoint" | "heun" | "logrho") => Self::bh2(), // as in diffusers
             Some(other) => return Err(refused("solver_type", other, "expected bh1 or bh2")),
         };
         Ok(Box::new(Self {
@@ -143,7 +144,7 @@ impl Solver for UniPc {
         let mean = if to == 0.0 {
             x0.shallow_clone()
         } else if from <= to * (1.0 + 1e-5) {
-            corrected.shallow_clone() // a last level that is repeated
+            corrected.shallow_clone() // the step is between equal levels
         } else {
             let others: Vec<(f64, &Tensor)> = self.history.iter().take(order).skip(1).collect();
             self.over((from, to), &corrected, &x0, &others)?

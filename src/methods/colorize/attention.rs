@@ -1,4 +1,4 @@
-//! The strength of attention to the reference, site by site, and which cells read which tokens.
+//! The strength of attention to the reference at each site, and the tokens that each cell reads.
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place};
 use crate::branch::Branch;
@@ -10,22 +10,22 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::{Kind, Tensor};
 
-/// Factors of what attention to the reference adds, by the part of the network: low grids hold what things are, high ones their colors.
-/// Each is 0..=4; 1, the default, is as trained.
+/// Factors of the attention to the reference, by part of the network. Each is 0..=4; 1, the default, is as trained.
+/// Sites with few cells decide what objects are, sites with many cells decide their colors.
 ///
-/// Source: "reference strength" of ColorizeDiffusion's application; there the setting of the whole does not reach the bottom and the last
-/// level, and here it does.
+/// Source: "reference strength" of ColorizeDiffusion's application. There the overall factor does not reach the
+/// bottleneck and the last level; here it does.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ReferenceScales {
-    /// Everywhere.
+    /// Factor everywhere.
     pub all: f64,
     /// Factor in the contracting half.
     pub encoder: f64,
-    /// At the latent's size.
+    /// Factor at the latent's size.
     pub high: f64,
-    /// At half of it.
+    /// Factor at half of the latent's size.
     pub middle: f64,
-    /// At a quarter of it and below.
+    /// Factor at a quarter of the latent's size and below.
     pub low: f64,
     /// Factor in the bottleneck.
     pub bottom: f64,
@@ -38,7 +38,7 @@ impl Default for ReferenceScales {
 }
 
 impl ReferenceScales {
-    /// The factor of a site.
+    /// Returns the factor of a site.
     pub fn of(&self, site: &AttentionSite) -> f64 {
         let level = match (site.place, site.halvings) {
             (Place::Mid, _) => self.bottom,
@@ -55,7 +55,7 @@ impl ReferenceScales {
     }
 }
 
-/// Every factor must be in its range.
+/// Checks that every factor is in 0..=4.
 pub(super) fn check(factors: &[f64]) -> Result<()> {
     match factors.iter().find(|factor| !(0.0..=4.0).contains(*factor)) {
         Some(factor) => Err(Error::parameter("reference scale", factor, "0..=4; 1 is as trained")),
@@ -63,41 +63,46 @@ pub(super) fn check(factors: &[f64]) -> Result<()> {
     }
 }
 
-/// Figure and background apart: cells of the sketch's figure read the reference, the others read what is behind the reference's figure.
+/// The separation of figure and background. Cells of the sketch's figure read the reference, and the other cells read
+/// the background of the reference.
 ///
-/// A model of version 1.5 has adapters for each of both and gathers the background's tokens by a transformer; one of version 2 warps what the
-/// background's features show into the picture. Version 1 does with attention alone.
+/// Models treat figure and background differently:
 ///
-/// Source: figure and background masks of ColorizeDiffusion. There the two strengths do nothing before version 2; here they act as they are
-/// named.
+/// - A model of version 1 uses attention alone.
+/// - A model of version 1.5 has adapters for figure and background, and gathers the background's tokens by a
+///   transformer.
+/// - A model of version 2 warps the background's features into the picture.
+///
+/// Source: figure and background masks of ColorizeDiffusion. There the two strengths do nothing before version 2; here
+/// they act in every version.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FigureAndGround {
     /// The figure in the sketch, stretched to the picture.
     pub sketch: Region,
     /// The figure in the reference.
     pub reference: Region,
-    /// Least share of the figure in a cell of the sketch that is the figure's, 0..=1. Default 0.5.
+    /// Share of the figure from which on a cell of the sketch belongs to the figure, 0..=1. Default 0.5.
     pub threshold: f64,
-    /// Least share of the figure in a pixel of the reference that is the figure's, 0..=1. Default 0.5.
+    /// Share of the figure from which on a pixel of the reference belongs to the figure, 0..=1. Default 0.5.
     pub reference_threshold: f64,
-    /// Factor of what the figure reads, 0..=4. Default 1.
+    /// Factor of the figure's attention to its tokens, 0..=4. Default 1.
     pub figure: f64,
-    /// Factor of what the background reads, 0..=4. Default 1.
+    /// Factor of the background's attention to its tokens, 0..=4. Default 1.
     pub ground: f64,
-    /// Share, 0..=1, of the background's colors in the figure's. Default 0.
+    /// Share of the background's colors in the figure, 0..=1. Default 0.
     pub merge: f64,
-    /// Whether the adapter for figures acts, in a model that has one. Default: yes.
+    /// Enables the adapter for figures, in a model that has one. Default: true.
     pub figure_adapter: bool,
-    /// Whether the adapter for backgrounds acts, in a model that has one. Default: yes.
+    /// Enables the adapter for backgrounds, in a model that has one. Default: true.
     pub ground_adapter: bool,
-    /// A picture of its own for the background, in place of what is behind the reference's figure.
+    /// A separate picture for the background, in place of the reference's own background.
     pub background: Option<Raster>,
     /// Factor of the background's features, 0..=4, in a model that reads them (version 2). Default 1.
     pub features: f64,
 }
 
 impl FigureAndGround {
-    /// Parts figure and background at a half, each as strong as trained.
+    /// Separates figure and background at a share of one half, each as strong as trained.
     pub const fn new(sketch: Region, reference: Region) -> Self {
         Self {
             sketch,
@@ -134,21 +139,22 @@ impl FigureAndGround {
 pub(super) struct Parted {
     /// Tokens that the figure reads, [1, tokens, width].
     pub figure: Tensor,
-    /// Tokens of what is behind the reference's figure, [1, tokens, width].
+    /// Tokens of the background, [1, tokens, width].
     pub ground: Tensor,
-    /// Whether adapters act for figure and background.
+    /// True if the adapter acts: for the figure, for the background.
     pub adapters: (bool, bool),
     /// The figure in the picture, [n or 1, 1, h, w] at the latent's size.
     pub mask: Tensor,
     pub threshold: f64,
-    /// Factors of what figure and background read, and the share of the latter in the former.
+    /// Factors for figure and background, and the share of the background in the figure.
     pub shares: (f64, f64, f64),
     /// Steps without the reference.
     pub off: Vec<Range<usize>>,
 }
 
 impl Parted {
-    /// Replaces what all cells of a call read of the figure's tokens by what each is to read, [n, cells, dim].
+    /// Returns the attention output in which each cell reads its own tokens, [n, cells, dim]. `figure` is the output in
+    /// which all cells read the figure's tokens.
     fn read(&self, at: &At<'_>, figure: &Tensor) -> Result<Tensor> {
         let (of_figure, of_ground, merge) = self.shares;
         let n = at.images.end - at.images.start;
@@ -167,19 +173,20 @@ impl Parted {
             1 => self.mask.shallow_clone(),
             _ => self.mask.f_narrow(0, at.images.start, n)?,
         };
-        // As the original has it, which lets the curve run beyond 0..=1.
+        // Bicubic as in the original, although the curve runs beyond 0..=1.
         let mask = mask.f_upsample_bicubic2d([at.grid.h, at.grid.w], false, None::<f64>, None::<f64>)?;
         let mask = mask.f_to_device(figure.device())?.f_flatten(2, 3)?.f_transpose(1, 2)?; // [n or 1, cells, 1]
         Ok(figure.f_where_self(&mask.f_ge(self.threshold)?, &ground)?)
     }
 }
 
-/// Changes what attention to the reference puts out, before the site's last projection. Without a reference nothing is put out.
+/// A hook that changes the output of attention to the reference, before the site's last projection. Without a reference
+/// this output is 0.
 #[derive(Debug, Default)]
 pub(super) struct Scaling {
-    /// Factor of each site, by its index; 1 elsewhere.
+    /// Factor of each site by its index; other sites have factor 1.
     pub factors: Vec<(usize, f64)>,
-    /// Figure and background apart, in the branches that read the reference.
+    /// Figure and background with separate tokens, for `readers`, the branches that read the reference.
     pub parted: Option<Parted>,
     pub readers: Vec<Branch>,
 }

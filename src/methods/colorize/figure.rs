@@ -1,4 +1,4 @@
-//! Figure and background of a reference, and what networks made for that read of them.
+//! Figure and background of a reference, and their features in models that read them.
 
 use super::Colorize;
 use super::attention::{FigureAndGround, Parted};
@@ -16,7 +16,7 @@ use std::ops::Range;
 use tch::Tensor;
 
 impl Colorize {
-    /// What is behind the reference's figure: a picture of its own, or the reference, white where the figure is.
+    /// Returns the background of the reference: a separate picture, or the reference with white in place of the figure.
     fn behind(&self, parts: &FigureAndGround, reference: &Raster) -> Result<Raster> {
         if let Some(background) = &parts.background {
             return Ok(background.clone());
@@ -33,11 +33,11 @@ impl Colorize {
         Ok(behind)
     }
 
-    /// Reads figure and background apart. The reference's tokens become the figure's.
+    /// Reads the tokens of figure and background separately. `read` then has the tokens of the figure.
     pub(super) fn parted(&self, setup: &Setup<'_>, off: &[Range<usize>], read: &mut Read) -> Result<Option<Parted>> {
         let (Some(parts), Some(reference)) = (&self.parts, &self.reference) else { return Ok(None) };
         let ground = self.read_of(&self.behind(parts, reference)?, setup.codec)?.tokens;
-        // A picture of its own has no hole, and is read like a figure.
+        // A separate background picture has no hole, so it is read like a figure.
         let part = if parts.background.is_some() { Part::Figure } else { Part::Background };
         let ground = setup.codec.part_tokens(&ground, part, parts.reference_threshold)?;
         read.tokens = setup.codec.part_tokens(&read.tokens, Part::Figure, parts.threshold)?;
@@ -52,7 +52,7 @@ impl Colorize {
         }))
     }
 
-    /// Reads features of the reference for the network's way up, in a model that has encoders for them.
+    /// Reads features of the reference for the expanding half of the UNet, in a model that has encoders for them.
     pub(super) fn features_up(&self, setup: &Setup<'_>, tokens: &Tensor) -> Result<Option<ReferenceFeatures>> {
         let Some(reference) = &self.reference else { return Ok(None) };
         let (grid, cell) = (setup.grid, setup.codec.cell());

@@ -1,4 +1,4 @@
-//! Attention injection: a picture's cells attend to those of the noised reference too.
+//! Attention injection: the picture's cells also attend to the cells of the noised reference.
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest};
 use crate::branch::Branch;
@@ -9,18 +9,21 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-/// Lets the picture attend to its reference as a picture, beside the reference's tokens: the reference's latent, noised as the picture is,
-/// goes through the network beside it, and its hidden states join self-attention. Textures come nearer to the reference's, and so may its
-/// layout. It doubles the cost of a step.
+/// Attention injection, which lets the picture attend to the reference picture in addition to the reference's tokens.
+///
+/// The reference's latent is noised like the picture and goes through the network beside it. The reference's hidden
+/// states join the picture's self-attention. Textures move toward the reference's, and the layout may too. Injection
+/// doubles the cost of a step.
 ///
 /// Source: "attention injection" of ColorizeDiffusion's application.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Injection {
-    /// Share, 0..=1, of the attention without the reference in the branch that is guided away from; 1 saves its pass. Default 0.5.
+    /// Share of attention without the reference in the negative prompt's branch, 0..=1. At 1 the reference's pass for
+    /// that branch is saved. Default 0.5.
     pub reference: f64,
-    /// Weight, 0..=3, of the reference's own lines in its passes. Default 0.
+    /// Weight of the reference's own lines in its passes, 0..=3. Default 0.
     pub sketch: f64,
-    /// The evaluations in which it acts. Default: the whole run.
+    /// The evaluations in which injection acts. Default: the whole run.
     pub window: Window,
 }
 
@@ -42,21 +45,22 @@ impl Injection {
     }
 }
 
-/// A site, the first image of the rows, and the branch.
+/// Index of a site, first image of the rows, and branch.
 type Place = (usize, i64, Branch);
 
-/// Keeps hidden states of the reference's branches and joins them to those of the picture's.
+/// A hook that keeps hidden states of the reference's branches and joins them to those of the picture's branches.
 #[derive(Debug)]
 pub(super) struct Injecting {
-    /// The reference's branch with its tokens, and the one without, if it is evaluated.
+    /// The reference's branch with tokens, and its branch without tokens if that is evaluated.
     pub writers: (Branch, Option<Branch>),
-    /// The picture's branches that read, and whether they read as the one without the reference's tokens does.
+    /// The picture's branches that read hidden states, each with true if it reads the reference's branch without
+    /// tokens.
     pub readers: Vec<(Branch, bool)>,
-    /// Share of plain attention in the branch without tokens.
+    /// Share of attention without the reference in the picture's branches without tokens.
     plain: f64,
-    /// Is the reference evaluated in this evaluation?
+    /// True if the reference is part of the present evaluation.
     active: bool,
-    /// Hidden states of the reference, and a reader's own, [n, cells, dim].
+    /// Hidden states of the reference and of the readers, [n, cells, dim].
     states: HashMap<Place, Tensor>,
 }
 
@@ -71,7 +75,7 @@ impl Injecting {
         self.active = active;
     }
 
-    /// The branch whose states a branch reads.
+    /// Returns the branch whose states a branch reads.
     fn writer_of(&self, branch: Branch) -> Option<Branch> {
         let (_, without) = self.readers.iter().find(|(reader, _)| *reader == branch)?;
         if *without { self.writers.1 } else { Some(self.writers.0) }

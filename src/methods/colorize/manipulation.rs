@@ -5,16 +5,19 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::{Kind, Tensor};
 
-/// Factor of the move away of tokens that resemble the control text least.
+/// Factor by which the tokens that resemble the control text least move away from the target.
 const RATIO: f64 = 2.0;
-/// Largest scale that is accepted; the original application ends at 15.
+/// Largest scale that is accepted; the original application stops at 15.
 const LARGEST: f64 = 100.0;
 
 /// A change of a reference's tokens towards a text: more of `target`, and less of `anchor` if there is one.
 ///
 /// ```
 /// use impasto::methods::colorize::Manipulation;
-/// let blonde = Manipulation { anchor: Some("the girl's brown hair".into()), ..Manipulation::new("the girl's blonde hair", 8.0) };
+/// let blonde = Manipulation {
+///     anchor: Some("the girl's brown hair".into()),
+///     ..Manipulation::new("the girl's blonde hair", 8.0)
+/// };
 /// assert_eq!(blonde.thresholds, [0.5, 0.55, 0.65, 0.95]);
 /// ```
 ///
@@ -23,19 +26,19 @@ const LARGEST: f64 = 100.0;
 pub struct Manipulation {
     /// Text that the tokens are moved towards.
     pub target: String,
-    /// Text that they are moved away from.
+    /// Text that the tokens are moved away from.
     pub anchor: Option<String>,
-    /// Text that tells which of the tokens are moved; `None`: all alike.
+    /// Text that selects the tokens to move; `None` moves all tokens alike.
     pub control: Option<String>,
-    /// Projection on the target that the tokens are to have, 0..=100; 0 to 15 is usual.
+    /// Projection on the target that the tokens get, 0..=100; 0 to 15 is usual.
     pub scale: f64,
-    /// Takes what the tokens have of the anchor away first.
+    /// Removes the tokens' projection on the anchor first.
     pub enhance: bool,
-    /// Ends of the first four of five ranges of resemblance to the control text, rising, each in 0..=1.
+    /// Upper ends of the first four of five ranges of resemblance to the control text, rising, each in 0..=1.
     pub thresholds: [f64; 4],
 }
 
-/// Texts of a manipulation as unit vectors beside the tokens.
+/// Texts of a manipulation as unit vectors in the space of the tokens.
 #[derive(Debug)]
 pub struct Texts {
     /// The vector of [`Manipulation::target`].
@@ -53,10 +56,12 @@ impl Manipulation {
         Self { target: target.into(), anchor: None, control: None, scale, enhance: false, thresholds }
     }
 
-    /// Parses lines of the original application: `[target] T; [anchor] A; [control] C; [scale] S; [enhanced] True; [ts0] 0.5; [ts1] 0.55;
-    /// [ts2] 0.65; [ts3] 0.95`, one manipulation each. All but the target may be missing; an empty text or `none` is none.
+    /// Parses lines of the original application, one manipulation each.
     ///
-    /// The original takes any word after `[enhanced]` for true, `False` too; here `False` is false.
+    /// The form is `[target] T; [anchor] A; [control] C; [scale] S; [enhanced] True; [ts0] 0.5; [ts1] 0.55; [ts2] 0.65;
+    /// [ts3] 0.95`. All fields but the target may be missing. An empty text or `none` means no text.
+    ///
+    /// The original takes every word after `[enhanced]` for true, even `False`; here `False` is false.
     ///
     /// # Errors
     /// [`Error::Parameter`] that names the line and the field.
@@ -100,8 +105,11 @@ impl Manipulation {
         Ok(parsed)
     }
 
+    /// Checks the settings of the manipulation.
+    ///
     /// # Errors
-    /// [`Error::Parameter`] for an empty target, a scale that is out of range, and thresholds that do not rise in 0..=1.
+    /// [`Error::Parameter`] for an empty target, a scale that is out of range, and thresholds that do not rise in
+    /// 0..=1.
     pub fn check(&self) -> Result<()> {
         if self.target.trim().is_empty() {
             return Err(Error::parameter("target", "empty", "words that the picture is moved towards"));
@@ -117,8 +125,8 @@ impl Manipulation {
         Ok(())
     }
 
-    /// Changes tokens patch by patch, as much as each resembles the control text: [n, 1 + patches, width], of which the first stands for
-    /// the whole picture and is only measured.
+    /// Moves the token of each patch by its resemblance to the control text. `tokens` is [n, 1 + patches, width]; the
+    /// first token stands for the whole picture and is only measured.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
@@ -148,7 +156,7 @@ impl Manipulation {
         Ok(Tensor::f_cat(&[whole, patches.f_add(&weights.f_mul(&direction)?)?], 1)?)
     }
 
-    /// Changes tokens all alike, [n, tokens, width]; for models that read the token of the whole picture.
+    /// Moves all tokens, [n, tokens, width], alike, for models that read the token of the whole picture.
     ///
     /// # Errors
     /// [`Error::Torch`](crate::Error::Torch) for vectors of another width.
@@ -175,15 +183,16 @@ impl fmt::Display for Manipulation {
     }
 }
 
-/// Weights of patches by their resemblance to a control text, [n, patches, 1], of what the whole lacks, [n, 1, 1]. The resemblances of a
-/// picture are brought to 0..=1; where all are equal, the weights are 0.
+/// Computes weights of patches from their resemblance to a control text, [n, patches, 1], times `missing`, [n, 1, 1].
+/// `missing` is the projection that the whole picture lacks. The resemblances of a picture are scaled to 0..=1; if all
+/// are equal, the weights are 0.
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) for other shapes.
 pub fn local_weights(resemblances: &Tensor, missing: &Tensor, thresholds: [f64; 4]) -> Result<Tensor> {
     let n = unit(resemblances, 1)?;
     let [h0, h1, h2, h3] = thresholds;
-    // One line per range, from the largest down.
+    // One straight line per range, from the highest range down.
     let lines = [
         (h3, 0.5 / (h3 - h2), 0.5 - 0.5 * h2 / (h3 - h2)),
         (h2, 0.5 / (h2 - h1), -0.5 * h1 / (h2 - h1)),
@@ -199,7 +208,7 @@ pub fn local_weights(resemblances: &Tensor, missing: &Tensor, thresholds: [f64; 
     Ok(weights.f_mul(missing)?.f_mul(&differ.f_to_kind(weights.kind())?)?)
 }
 
-/// Counts the thresholds that each number reaches, 0..=4, after the numbers as a whole were brought to 0..=1.
+/// Counts the thresholds that each number reaches, 0..=4, after scaling all numbers together to 0..=1.
 ///
 /// # Errors
 /// [`Error::Torch`](crate::Error::Torch) only.
@@ -212,7 +221,7 @@ pub fn levels(resemblances: &Tensor, thresholds: [f64; 4]) -> Result<Tensor> {
     Ok(reached.f_to_kind(Kind::Uint8)?)
 }
 
-/// Numbers brought to 0..=1 along an axis; zeros where all are equal.
+/// Scales numbers to 0..=1 along an axis; gives zeros where all are equal.
 fn unit(x: &Tensor, axis: i64) -> Result<Tensor> {
     let (least, most) = (x.f_amin([axis], true)?, x.f_amax([axis], true)?);
     let range = most.f_sub(&least)?;

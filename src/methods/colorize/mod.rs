@@ -1,4 +1,4 @@
-//! Coloring sketches like reference pictures, with models made for it.
+//! Coloring of sketches after reference pictures, with models made for this.
 
 mod attention;
 mod figure;
@@ -32,21 +32,23 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::Tensor;
 
-/// Seed of the noise that an injected reference gets, whatever the run's.
+/// Seed of the noise of an injected reference, independent of the run's seed.
 const NOISE_SEED: u64 = 0x0c01_0122;
-/// Most names that a prompt may have for parts of the reference.
+/// Largest number of names that a prompt may have for parts of the reference.
 const MOST_NAMES: usize = 256;
 
-/// Colors a sketch like a reference picture, with a model that was made for it ([`Model::colorizes`](crate::Model::colorizes)):
-/// ColorizeDiffusion of version 1, 1.5 or 2.
+/// Colors a sketch like a reference picture, with a model that was made for it
+/// ([`Model::colorizes`](crate::Model::colorizes)): ColorizeDiffusion of version 1, 1.5 or 2.
 ///
-/// The network reads no words. Those of the prompt name parts of the reference, so that other methods find them: with the prompt "eyes,
-/// hair, shirt, background" a color force on "hair" acts where the picture attends to the patches of the reference that resemble "hair" more
-/// than the other names. That needs the text encoder that belongs to the vision tower; an empty prompt needs none.
+/// The network reads no words. Words of the prompt name parts of the reference, so that other methods find them. With
+/// the prompt "eyes, hair, shirt, background", a color force on "hair" acts where the picture attends to the "hair"
+/// patches of the reference. These are the patches that resemble "hair" more than the other names. Names need the text
+/// encoder that belongs to the vision tower; an empty prompt needs none.
 ///
-/// Lines enter the network as features of their own; of the reference it reads a token for each patch. The branch of the negative prompt
-/// goes without the reference, so a request's guidance scale says how strongly its colors count; [`DualCfg`](crate::guidance::DualCfg)
-/// guides by the sketch too. Words change the tokens before the run ([`manipulate`](Self::manipulate)).
+/// Lines enter the network as features of their own. The network reads one token for each patch of the reference. The
+/// branch of the negative prompt goes without the reference, so a request's guidance scale says how strongly the
+/// reference's colors count. [`DualCfg`](crate::guidance::DualCfg) guides by the sketch too. Words change the tokens
+/// before the run ([`manipulate`](Self::manipulate)).
 ///
 /// ```no_run
 /// # fn main() -> impasto::Result<()> {
@@ -62,7 +64,8 @@ const MOST_NAMES: usize = 256;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: Yan et al. (2024), "ColorizeDiffusion: Adjustable Sketch Colorization with Reference Image and Text" (arXiv 2401.01456).
+/// Source: Yan et al. (2024), "ColorizeDiffusion: Adjustable Sketch Colorization with Reference Image and Text" (arXiv
+/// 2401.01456).
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Colorize {
@@ -80,7 +83,7 @@ pub struct Colorize {
     injection: Option<Injection>,
     parts: Option<FigureAndGround>,
     style: bool,
-    /// The reference as the prompt's names were compared with it, for the run that begins.
+    /// The reference that the prompt's names were compared with, for the run that begins.
     #[serde(skip)]
     looked: Option<Read>,
     #[serde(skip)]
@@ -97,23 +100,23 @@ struct Coloring {
     blank: Vec<Tensor>,
     /// Steps without the reference.
     off: Vec<Range<usize>>,
-    /// Whether there is a step with it.
+    /// True if at least one step reads the reference.
     acts: bool,
-    /// Whether there is a negative prompt, which nothing reads.
+    /// True if there is a negative prompt, which the network does not read.
     negative: bool,
     scaling: Scaling,
     injected: Option<Injected>,
-    /// Features for the network's way up.
+    /// Features for the expanding half of the network.
     features_up: Option<ReferenceFeatures>,
 }
 
-/// The reference as a picture that goes through the network too.
+/// The reference as a picture, which goes through the network too.
 #[derive(Debug)]
 struct Injected {
     hook: Injecting,
-    /// Features of its own lines.
+    /// Features of the reference's own lines.
     features: Vec<Tensor>,
-    /// Its latent and the noise that is put into it, [1, 4, h, w].
+    /// Latent of the reference, [1, 4, h, w]; `noise` has the same shape and is added to it.
     latent: Tensor,
     noise: Tensor,
     images: i64,
@@ -156,21 +159,22 @@ impl Colorize {
         self
     }
 
-    /// Puts the reference between white bars that make it this many times as wide, 1..=4: a tower that reads all of a picture squeezed
-    /// takes a wide margin for a plain background. Default 1.
+    /// Puts the reference between white bars that make it this many times as wide, 1..=4. Default 1. A vision tower
+    /// that reads the whole picture squeezed takes a wide margin for a plain background.
     pub const fn padding(mut self, factor: f64) -> Self {
         self.padding = factor;
         self
     }
 
-    /// Reads one token for the whole reference instead of one for each patch, for models that were trained so. Default: no.
+    /// Reads one token for the whole reference instead of one for each patch, for models that were trained so. Default:
+    /// false.
     pub const fn whole(mut self, whole: bool) -> Self {
         self.whole = whole;
         self
     }
 
-    /// Changes the reference by words before the run, one manipulation after the other; each sees what the one before has made. The
-    /// model needs the text encoder that belongs to its vision tower.
+    /// Changes the reference by words before the run. Manipulations act in order, each on the result of the one before.
+    /// The model needs the text encoder that belongs to its vision tower.
     pub fn manipulate(mut self, manipulations: impl IntoIterator<Item = Manipulation>) -> Self {
         self.manipulations.extend(manipulations);
         self
@@ -191,7 +195,8 @@ impl Colorize {
         self
     }
 
-    /// Multiplies that further, one factor for each cross-attention site in the order in which they run (16 in published models), 0..=4.
+    /// Sets one more factor, 0..=4, for each cross-attention site, in the order in which the sites run. Published
+    /// models have 16 sites. The factors multiply those of [`scales`](Self::scales).
     pub fn sites(mut self, factors: impl Into<Vec<f64>>) -> Self {
         self.sites = Some(factors.into());
         self
@@ -200,7 +205,8 @@ impl Colorize {
 
 /// # Where it acts
 impl Colorize {
-    /// Parts figure and background: neither takes colors of the other. Default: all of the picture reads all of the reference.
+    /// Separates figure and background, so that neither takes colors of the other. Default: the whole picture reads the
+    /// whole reference.
     pub fn parts(mut self, parts: FigureAndGround) -> Self {
         self.parts = Some(parts);
         self
@@ -209,14 +215,14 @@ impl Colorize {
 
 /// # The reference as a picture
 impl Colorize {
-    /// Takes over the reference's style: a factor and a summand for each channel on the network's way up. Needs a model of version 2.
-    /// Default: no.
+    /// Takes over the reference's style: a factor and a summand for each channel in the expanding half of the network.
+    /// The style needs a model of version 2. Default: false.
     pub const fn style(mut self, style: bool) -> Self {
         self.style = style;
         self
     }
 
-    /// Lets the picture attend to the reference itself too. Default: only to its tokens.
+    /// Lets the picture attend to the reference picture itself too. Default: only to the reference's tokens.
     pub const fn inject(mut self, injection: Injection) -> Self {
         self.injection = Some(injection);
         self
@@ -225,13 +231,13 @@ impl Colorize {
 
 /// # When it acts
 impl Colorize {
-    /// Reads the reference only in this window; the sketch acts in all of the run. Default: the whole run.
+    /// Reads the reference only in this window; the sketch acts in the whole run. Default: the whole run.
     pub const fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// Goes without the reference in this window, inside the other one.
+    /// Omits the reference in this window, even inside the window of [`window`](Self::window). Default: no pause.
     pub const fn pause(mut self, window: Window) -> Self {
         self.pause = Some(window);
         self
@@ -239,7 +245,7 @@ impl Colorize {
 }
 
 impl Colorize {
-    /// Reads the reference; `None` if there is none.
+    /// Reads the reference; returns `None` if there is none.
     fn read(&self, codec: &dyn Codec) -> Result<Option<Read>> {
         self.reference.as_ref().map(|reference| self.read_of(reference, codec)).transpose()
     }
@@ -383,7 +389,8 @@ impl Guidance for Colorize {
         if acts {
             let noised = injected.latent.f_add(&injected.noise.f_mul_scalar(step.sigma)?)?;
             let (_, channels, h, w) = noised.size4()?;
-            // Not as a view: kernels choose by strides, and an image is the same to the bit alone and in a batch.
+            // Kernels are chosen by strides, and an image must be the same to the bit alone and in a batch. The rows
+            // are therefore a copy, not a view.
             let rows = noised.f_expand([injected.images, channels, h, w], false)?.f_contiguous()?;
             let (with, without) = injected.hook.writers;
             plan.evaluate_at(with, rows.shallow_clone());

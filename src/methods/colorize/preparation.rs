@@ -1,4 +1,4 @@
-//! A sketch and a reference as the network reads them.
+//! Preparation of sketches and references for the network.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -8,7 +8,7 @@ use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// The kinds of ink and paper of a sketch.
+/// The ink and paper of a sketch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Ink {
@@ -21,7 +21,8 @@ pub enum Ink {
     Uneven,
 }
 
-/// The size of a picture inside another that keeps its aspect, and the columns and rows left free at the left and above.
+/// Returns the largest size of a picture inside another that keeps its aspect, and the free columns at the left and
+/// free rows above.
 pub(super) fn placement(picture: Size, within: Size) -> (Size, (u32, u32)) {
     let ratio = |to: u32, from: u32| f64::from(to) / f64::from(from.max(1));
     let scale = ratio(within.height, picture.height).min(ratio(within.width, picture.width));
@@ -30,7 +31,7 @@ pub(super) fn placement(picture: Size, within: Size) -> (Size, (u32, u32)) {
     (size, ((within.width - size.width) / 2, (within.height - size.height) / 2))
 }
 
-/// A sketch as a picture's size has room for it, [1, 3, H, W]: 1 on lines, -1 on the ground and around the sketch.
+/// Fits a sketch into a picture's size, [1, 3, H, W]: 1 on lines, -1 on the ground and around the sketch.
 pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor> {
     if drawing.width() == 0 || drawing.height() == 0 {
         return Err(Error::parameter("sketch", format!("{} pixels", drawing.size()), "a sketch with pixels"));
@@ -49,8 +50,11 @@ pub(super) fn sketch(drawing: &Raster, ink: Ink, within: Size) -> Result<Tensor>
     Ok(whole)
 }
 
-/// Height and width of a picture by those of a run's pictures, as networks are told them that read how large a reference is. A picture that
-/// is smaller in one of the two counts as larger than both, in its own aspect.
+/// Returns a picture's height and width divided by those of a run's pictures, for networks that read a reference's
+/// size.
+///
+/// If a side of the picture is smaller than the run's, the run's longer side is added to the picture's height. The
+/// width follows the picture's aspect, so the picture counts as larger than the run's.
 ///
 /// Source: the size embedding of ColorizeDiffusion v2.
 #[must_use]
@@ -61,7 +65,7 @@ pub fn size_ratios(picture: Size, run: Size) -> [f64; 2] {
     [own / run_height, width / height * own / run_width]
 }
 
-/// A reference between white bars that make it `factor` times as wide.
+/// Puts a reference between white bars that make it `factor` times as wide.
 pub(super) fn padded(reference: &Raster, factor: f64) -> Raster {
     let Size { width, height } = reference.size();
     let wide = (f64::from(width) * factor) as u32;

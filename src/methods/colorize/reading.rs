@@ -1,4 +1,4 @@
-//! A reference as tokens, changed by words.
+//! Reading of a reference as tokens, which words can change.
 
 use super::manipulation::Manipulation;
 use super::manipulation::{Texts, levels};
@@ -16,20 +16,20 @@ const COLORED: f64 = 0.7;
 /// Colors of the five ranges of resemblance to a control text: deep blue, blue, green, orange, brown.
 const RANGES: [[u8; 3]; 5] = [[0, 0, 128], [0, 124, 255], [121, 255, 134], [255, 136, 0], [140, 0, 0]];
 
-/// A reference as it is read.
+/// The tokens of a reference, and pictures of their manipulations.
 #[derive(Debug)]
 pub(super) struct Read {
-    /// [1, tokens, width], changed by words.
+    /// Tokens after manipulation, [1, tokens, width].
     pub tokens: Tensor,
-    /// Captions, and the patches that each manipulation took for its control text.
+    /// Captions, each with a picture of the patches that a manipulation selects by its control text.
     pub pictures: Vec<(String, Raster)>,
 }
 
-/// How references are read.
+/// The settings for reading references.
 pub(super) struct Reading<'a> {
-    /// How much wider white bars make them.
+    /// Factor by which white bars widen a reference.
     pub padding: f64,
-    /// As one token?
+    /// Reads one token for the whole reference.
     pub whole: bool,
     pub manipulations: &'a [Manipulation],
 }
@@ -69,7 +69,7 @@ impl Reading<'_> {
     }
 }
 
-/// The parts of a prompt that commas part, without spaces around them, as bytes.
+/// Returns the parts of a prompt between commas as byte ranges, without the spaces around them.
 pub(super) fn pieces(text: &str) -> Vec<Range<usize>> {
     let mut start = 0;
     let mut pieces = Vec::new();
@@ -84,13 +84,15 @@ pub(super) fn pieces(text: &str) -> Vec<Range<usize>> {
     pieces
 }
 
-/// The patches of a reference that show each of some things: those that resemble its name more than the other names, one at least.
+/// Returns for each name the patches of a reference that resemble it more than the other names, at least one patch
+/// each.
 pub(super) fn shown(tokens: &Tensor, names: &[&str], codec: &dyn Codec) -> Result<Vec<Vec<i64>>> {
     let vectors = names.iter().map(|name| codec.text_vector(name)).collect::<Result<Vec<_>>>()?;
     let vectors = Tensor::f_stack(&vectors, 0)?; // [names, width]
     let patches = tokens.f_select(0, 0)?;
     let lengths = patches.f_square()?.f_sum_dim_intlist([1i64].as_slice(), true, Kind::Float)?.f_sqrt()?;
-    let alike = patches.f_div(&lengths.f_clamp_min(f64::MIN_POSITIVE)?)?.f_matmul(&vectors.f_tr()?)?; // [patches, names]
+    // [patches, names]
+    let alike = patches.f_div(&lengths.f_clamp_min(f64::MIN_POSITIVE)?)?.f_matmul(&vectors.f_tr()?)?;
     let nearest = Vec::<i64>::try_from(alike.f_argmax(1, false)?)?;
     let best = Vec::<i64>::try_from(alike.f_argmax(0, false)?)?;
     let of = |(name, best): (i64, i64)| {
@@ -100,7 +102,7 @@ pub(super) fn shown(tokens: &Tensor, names: &[&str], codec: &dyn Codec) -> Resul
     Ok((0..).zip(best).map(of).collect())
 }
 
-/// The reference under the colors of five ranges of resemblance to a text, with lines between patches.
+/// Paints the reference in the colors of five ranges of resemblance to a text, with lines between patches.
 fn correlation(reference: &Raster, tokens: &Tensor, text: &Tensor, thresholds: [f64; 4]) -> Result<Raster> {
     let (_, count, _) = tokens.size3()?;
     let side = ((count - 1) as f64).sqrt() as i64;

@@ -1,4 +1,4 @@
-//! Words of a prompt that become what a picture has for a concept.
+//! Concepts: prompt tokens that are replaced by the features a picture has for a concept.
 
 use super::pairing::{assigned, read, similarity};
 use super::params::Mapping;
@@ -7,23 +7,23 @@ use crate::error::Result;
 use crate::prompt::TokenSpan;
 use tch::{Kind, Tensor};
 
-/// A concept, told by a text: where a prompt's token resembles one of its tokens, it becomes the token of the guide that
-/// resembles that one.
+/// A concept, given as text. A prompt token that resembles one of the concept's tokens is replaced by the guide's token
+/// for that concept token.
 #[derive(Debug)]
 pub(super) struct Concepts {
     /// The concept's tokens, [t, d].
     pub tokens: Tensor,
-    /// Which of them are of words; `None`: all but the first.
+    /// Spans of the concept's tokens that belong to words; `None`: all but the first token.
     pub words: Option<Vec<TokenSpan>>,
-    /// Which of the prompt's are; `None`: all but the headers.
+    /// Spans of the prompt's tokens that belong to words; `None`: all but the headers.
     pub prompt: Option<Vec<TokenSpan>>,
-    /// Similarities above it count.
+    /// Threshold of similarity: a token is replaced only above this value.
     pub accept: f64,
 }
 
 impl Concepts {
-    /// What is to be replaced in a chunk of a prompt, [t, d], that begins with its `start`th token, by tokens of a guide,
-    /// [a, d].
+    /// Returns the replacements in one chunk of a prompt, [t, d], by tokens of a guide, [a, d]. The chunk begins with
+    /// the prompt's `start`th token.
     pub(super) fn hits(&self, text: &Tensor, guide: &Tensor, start: i64, temperature: f64) -> Result<Vec<ConceptHit>> {
         let concept = self.tokens.f_to_kind(Kind::Float)?.f_to_device(text.device())?;
         let words = chosen(self.words.as_deref(), 0, concept.size2()?.0);
@@ -32,7 +32,7 @@ impl Concepts {
             assigned(&read(&similarity(guide, &concept, temperature)?)?, Mapping::TextOrder { reuse: false }, &words);
         let mut likeness = read(&similarity(&concept, text, temperature)?)?;
         if self.words.is_some() {
-            // What stands for no word is like nothing.
+            // Start, end and padding of the concept stand for no word, so nothing may resemble them.
             likeness
                 .rows_mut()
                 .into_iter()
@@ -50,7 +50,8 @@ impl Concepts {
     }
 }
 
-/// Which of `count` tokens from the `start`th on are in `spans`; all but the first without spans.
+/// Flags of the `count` tokens from the `start`th on: true for tokens in `spans`, or for all but the first without
+/// spans.
 fn chosen(spans: Option<&[TokenSpan]>, start: i64, count: i64) -> Vec<bool> {
     let within = |at: i64| spans.is_none_or(|spans| spans.iter().any(|span| (span.start..span.end).contains(&at)));
     (start..start + count).map(|at| at > start && within(at)).collect()

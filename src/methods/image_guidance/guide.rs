@@ -1,4 +1,4 @@
-//! What a prompt is guided by, and its tokens.
+//! The guide of a prompt, and its tokens.
 
 use super::tween::batch;
 use crate::conditioning::Codec;
@@ -9,28 +9,28 @@ use serde::{Deserialize, Serialize};
 use std::ops::Range;
 use tch::Tensor;
 
-/// What a prompt is guided by.
+/// The picture, text or tokens that guide a prompt.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Guide {
     Picture(Raster),
     Text(String),
-    /// [a, d] or [n, a, d].
+    /// Tokens, [a, d] or [n, a, d].
     Tokens(#[serde(with = "crate::recipe::tensor")] Tensor),
 }
 
-/// A guide's tokens.
+/// The encoded tokens of a guide.
 #[derive(Debug)]
 pub(super) struct Encoded {
-    /// [1 or n, a, width].
+    /// Tokens, [1 or n, a, width].
     pub tokens: Tensor,
-    /// The columns of the context that they stand beside; `None`: all.
+    /// The columns of the context that the tokens are compared with; `None`: all.
     pub columns: Option<Range<i64>>,
-    /// What takes the prompt's tokens to where these are.
+    /// Projection of the prompt's tokens into the space of the guide's tokens.
     pub projection: Option<Tensor>,
 }
 
 impl Guide {
-    /// Can it be a guide at all?
+    /// Checks that the guide has content: words in a text, a valid shape of tokens.
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Text(text) if text.trim().is_empty() => {
@@ -41,7 +41,7 @@ impl Guide {
         }
     }
 
-    /// Its tokens, for a run of some images.
+    /// Encodes the guide's tokens for a run of `images` images.
     pub(super) fn encode(&self, codec: &dyn Codec, view: View, images: i64) -> Result<Encoded> {
         let all = |tokens| Encoded { tokens, columns: None, projection: None };
         Ok(match self {
@@ -63,7 +63,7 @@ impl Guide {
     }
 }
 
-/// For messages and reports.
+/// Formats the guide for messages and reports.
 impl std::fmt::Display for Guide {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

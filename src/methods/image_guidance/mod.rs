@@ -1,4 +1,4 @@
-//! Image guidance: a prompt's tokens are moved towards those of a picture, or of a second text.
+//! Image guidance: moves a prompt's tokens towards those of a picture or of a second text.
 
 mod concepts;
 mod guide;
@@ -29,19 +29,23 @@ use std::ops::Range;
 use tch::Tensor;
 use tween::{Tween, batch, directly};
 
-/// How far the picture's first token is moved to the prompt's header where a picture speaks alone.
+/// Share of the way from the picture's first token to the prompt's header, for [`ImageGuidance::direct`].
 const PULL: f64 = 0.85;
 
-/// Guides a prompt by a picture, or by a second text: before the run, every token of the prompt is moved towards the token
-/// of the guide that resembles it most.
+/// Guides a prompt by a picture, or by a second text. Before the run, every token of the prompt is moved towards the
+/// guide's token that resembles it most.
 ///
-/// The picture goes through CLIP's vision tower, which the model has beside it ([`Codec::vision`]; the embedded one does). Each
-/// token has a weight, made of three kinds: [`threshold`](GuidanceParams::threshold) moves what resembles the guide,
-/// [`clustered`](GuidanceParams::clustered) what resembles it most among its neighbors, [`linear`](GuidanceParams::linear) front or back of the
-/// prompt. No training, no further call of the UNet, and nothing to pay per step. Variations of the prompt that other guidances
-/// add are guided alike; the negative prompt is not, nor are prompts of their own, as regions have.
+/// The picture goes through the model's CLIP vision tower ([`Codec::vision`]; the embedded model has one). The
+/// weight of each token combines three kinds:
+/// - [`threshold`](GuidanceParams::threshold) moves tokens that resemble the guide.
+/// - [`clustered`](GuidanceParams::clustered) moves tokens that resemble the guide more than their neighbors do.
+/// - [`linear`](GuidanceParams::linear) moves the front or the back of the prompt.
 ///
-/// Several are chained: each sees what the one before made of the prompt.
+/// The method needs no training and no additional UNet calls, and costs nothing per step. Variations of the prompt that
+/// other guidance methods add are guided alike. The negative prompt is not guided, nor are separate prompts such as
+/// those of regions.
+///
+/// Several image guidance methods are chained: each one reads the prompt as the previous one left it.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -58,7 +62,7 @@ const PULL: f64 = 0.85;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: FlexDiffuse; `docs/image-guidance.md` says what differs.
+/// Source: FlexDiffuse; `docs/image-guidance.md` lists the differences.
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct ImageGuidance {
@@ -76,41 +80,42 @@ pub struct ImageGuidance {
     run: Option<Guiding>,
 }
 
-/// One run's state.
+/// The state of one run.
 #[derive(Debug)]
 struct Guiding {
     encoded: Encoded,
-    /// The guide's pooled text or picture, [1 or n, width], if the pooled text is moved.
+    /// The guide's pooled text or picture vector, [1 or n, width], if the pooled text is moved.
     pooled: Option<Tensor>,
-    /// Tokens that a text encoder reads at once.
+    /// Number of tokens that a text encoder reads at once.
     chunk: i64,
     concepts: Option<Concepts>,
     steps: Range<usize>,
     report: Option<ImageGuidanceReport>,
     /// Words of the prompt whose tokens the guide replaced.
     replaced: Vec<String>,
-    /// Was there a context of zeros?
+    /// True if a context consisted of zeros and was skipped.
     zeros: bool,
 }
 
 impl ImageGuidance {
-    /// By a picture of any size. The model needs a vision tower.
+    /// Creates image guidance by a picture of any size. The model needs a vision tower.
     pub fn new(picture: &Raster) -> Self {
         Self::of(Guide::Picture(picture.clone()))
     }
 
-    /// By a second text.
+    /// Creates image guidance by a second text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::of(Guide::Text(text.into()))
     }
 
-    /// By tokens of any origin, [a, width] or one row of them for each image, [n, a, width]; as wide as the model's context.
+    /// Creates image guidance by tokens of any origin, [a, width], or [n, a, width] with one row for each image. The
+    /// tokens are as wide as the model's context.
     pub fn tokens(tokens: &Tensor) -> Self {
         Self::of(Guide::Tokens(tokens.shallow_clone()))
     }
 
-    /// A picture instead of a prompt: its first tokens take the places of the prompt's, whatever the settings. Expect odd
-    /// results.
+    /// Uses a picture instead of a prompt: its first tokens replace the prompt's, and the [`GuidanceParams`] have no
+    /// effect. Results are often odd.
     pub fn direct(picture: &Raster) -> Self {
         Self { alone: true, ..Self::new(picture) }
     }
@@ -134,7 +139,8 @@ impl ImageGuidance {
 
 /// # How tokens are moved
 impl ImageGuidance {
-    /// Sets how tokens are weighed and moved, such as [`GuidanceParams::ui`] or [`GuidanceParams::off`].
+    /// Sets the parameters by which tokens are weighted and moved, such as [`GuidanceParams::ui`] or
+    /// [`GuidanceParams::off`].
     pub fn params(mut self, params: GuidanceParams) -> Self {
         self.params = params;
         self
@@ -146,29 +152,30 @@ impl ImageGuidance {
         self
     }
 
-    /// Do the picture's patches speak, or only the token of the whole picture, which alone CLIP was trained to hold beside
-    /// texts? Default: they do, as in FlexDiffuse.
+    /// Enables patch tokens in addition to the class token of the whole picture. CLIP was trained to align only the
+    /// class token with text. Default: enabled, as in FlexDiffuse.
     pub fn patches(mut self, patches: bool) -> Self {
         self.patches = patches;
         self
     }
 
-    /// Words that become the picture's: tokens of the prompt that resemble one of `text` above `accept`, 0..=1 (.9 is
-    /// usual), are replaced by what the picture has for that one, whatever the weights. For pictures and tokens only.
+    /// Sets words whose features come from the picture. Prompt tokens that resemble a token of `text` above `accept`,
+    /// 0..=1 (.9 is usual), are replaced by the picture's features for that token, regardless of the weights. Works
+    /// with pictures and tokens only.
     pub fn concepts(mut self, text: impl Into<String>, accept: f64) -> Self {
         self.concepts = Some((text.into(), accept));
         self
     }
 
-    /// Do start, end and padding take part in [`concepts`](Self::concepts), as in FlexDiffuse? Default: no.
+    /// Includes start, end and padding tokens in [`concepts`](Self::concepts), as in FlexDiffuse. Default: false.
     pub fn concept_padding(mut self, padding: bool) -> Self {
         self.concept_padding = padding;
         self
     }
 
-    /// How far the text as one vector, which SDXL reads beside its tokens, is moved towards the guide's, 0..=1; of a picture
-    /// it takes the tower that belongs to the second text encoder, and tokens have one, the first, only where the context is as
-    /// wide (the refiner's). Default 0.
+    /// Sets the share, 0..=1, by which the pooled text is moved towards the guide's. SDXL reads the pooled text beside
+    /// the tokens. A picture needs the vision tower that belongs to the second text encoder. Tokens have a pooled
+    /// vector, their first row, only if the context is as wide as the pooled text (the refiner's). Default 0.
     pub fn pooled(mut self, share: f64) -> Self {
         self.pooled = share;
         self
@@ -177,8 +184,8 @@ impl ImageGuidance {
 
 /// # How a picture is shown to the vision tower
 impl ImageGuidance {
-    /// Sets how the picture becomes the square that the tower sees, and what its bytes become. Default: its middle, as the
-    /// tower was trained.
+    /// Sets how the picture is cropped to the tower's square, and how its bytes are converted. Default: the center, as
+    /// the tower was trained.
     pub fn view(mut self, view: View) -> Self {
         self.view = view;
         self
@@ -187,14 +194,15 @@ impl ImageGuidance {
 
 /// # Where and when it acts
 impl ImageGuidance {
-    /// Guides the negative prompt too; one that is empty stays as it is where the model reads it as zeros (SDXL). Default: no.
+    /// Guides the negative prompt too. An empty negative prompt stays unchanged if the model reads it as zeros (SDXL).
+    /// Default: false.
     pub fn on_negative(mut self, negative: bool) -> Self {
         self.on_negative = negative;
         self
     }
 
-    /// Guides only steps in this window; the others have the plain prompt. Keys and values of the prompt are made anew where
-    /// one becomes the other. Default: the whole run.
+    /// Guides only steps in this window; other steps use the plain prompt. The prompt's keys and values are recomputed
+    /// where the window begins and ends. Default: the whole run.
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -203,7 +211,7 @@ impl ImageGuidance {
 
 /// # Reading the run afterwards
 impl ImageGuidance {
-    /// What was paired and moved in the last run.
+    /// Returns the tokens that were paired and moved in the last run.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first run, and for [`direct`](Self::direct), which pairs nothing.
@@ -213,7 +221,7 @@ impl ImageGuidance {
 }
 
 impl ImageGuidance {
-    /// The prompt must say something, unless the picture speaks alone.
+    /// Checks that the prompt has words, unless the picture replaces the prompt.
     fn needs_prompt(&self, prompt: &str) -> Result<()> {
         if self.alone || !prompt.trim().is_empty() {
             return Ok(());
@@ -227,12 +235,12 @@ impl ImageGuidance {
 }
 
 impl Guiding {
-    /// What a guide makes of one part of a branch.
+    /// Moves the tokens of one part of a branch's conditioning.
     fn edit(&mut self, of: &Asked<'_>, words: &[(String, Vec<TokenSpan>)], part: &mut Conditioning) -> Result<()> {
         let context = batch("context", &part.context)?;
         let width = context.size3()?.2;
         if !of.alone && context.f_any()?.f_int64_value(&[])? == 0 {
-            // What SDXL reads of an empty negative prompt: it has no direction.
+            // SDXL reads an empty negative prompt as zeros, which have no direction to compare.
             self.zeros = true;
             return Ok(());
         }
@@ -274,16 +282,16 @@ impl Guiding {
     }
 }
 
-/// What is asked of a run.
+/// The settings of a run that apply to one branch.
 struct Asked<'a> {
     params: &'a GuidanceParams,
     alone: bool,
     pooled: f64,
-    /// Is it the prompt's own branch, of which the report is?
+    /// True for the prompt's own branch, which the report describes.
     told: bool,
 }
 
-/// [1 or n, width], `share` of the way to [1 or n, width].
+/// Moves `a`, [1 or n, width], by `share` of the way to `b`, [1 or n, width].
 fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
     match (a.size().as_slice(), b.size().as_slice()) {
         (&[n, width], &[m, other]) if width == other && (n == m || n == 1 || m == 1) => {
@@ -298,7 +306,7 @@ fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
     }
 }
 
-/// Words of a prompt that lost a token to the guide.
+/// Returns the words of a prompt with a token that the guide replaced.
 fn replaced(report: &ImageGuidanceReport, words: &[(String, Vec<TokenSpan>)]) -> Vec<String> {
     let hit = |at: i64| report.prompts.iter().any(|prompt| prompt.replaced.contains(&at));
     let lost = words.iter().filter(|(_, spans)| spans.iter().any(|span| (span.start..span.end).any(hit)));
@@ -359,7 +367,7 @@ impl Guidance for ImageGuidance {
         let concepts = match &self.concepts {
             None => None,
             Some((text, accept)) => {
-                // Both text encoders read the concept, whatever the second prompt is.
+                // Both text encoders read the concept, even if the second prompt differs.
                 let context = setup.codec.text_pair(text, text)?.context.f_select(0, 0)?;
                 let tokens = match &encoded.columns {
                     Some(columns) => context.f_narrow(1, columns.start, columns.end - columns.start)?,
@@ -384,7 +392,7 @@ impl Guidance for ImageGuidance {
     }
 
     fn condition(&mut self, branch: &BranchInfo, conditioning: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
-        // What varies neither prompt is a prompt of somebody else's.
+        // A branch that varies neither prompt has a prompt of its own, set by another guidance method.
         let guided = branch.like == Branch::Cond || self.on_negative && branch.like == Branch::Uncond;
         let Some(run) = self.run.as_mut().filter(|_| guided) else { return Ok(()) };
         let prompt = codec.prompt(&branch.prompt)?;
@@ -393,7 +401,7 @@ impl Guidance for ImageGuidance {
         }
         let told = branch.branch == Branch::Cond;
         let of = Asked { params: &self.params, alone: self.alone, pooled: self.pooled, told };
-        let always = self.window == Window::WHOLE; // nothing to switch
+        let always = self.window == Window::WHOLE; // one part for all steps
         let steps = if always { 0..usize::MAX } else { run.steps.clone() };
         conditioning.during(steps, |part| run.edit(&of, &prompt.words(), part))
     }

@@ -1,4 +1,4 @@
-//! Which token of a guide resembles which token of a prompt.
+//! Pairing of a guide's tokens with a prompt's by similarity.
 
 use super::params::Mapping;
 use crate::error::{Error, Result};
@@ -10,16 +10,16 @@ use tch::{Kind, Tensor};
 pub(super) struct Pair {
     /// Row of the guide; `None` if no partner is left.
     pub alternate: Option<usize>,
-    /// How much the two resemble each other, 0..=1.
+    /// Similarity of the two tokens, 0..=1.
     pub similarity: f64,
 }
 
-/// How much each token of a guide, [a, d], resembles each of a prompt, [t, d]: [a, t] f32, the softmax over the prompt's
-/// tokens of `temperature` times the cosine.
+/// Returns the similarity of each guide token, [a, d], to each prompt token, [t, d]: [a, t] f32. The similarity is the
+/// softmax over the prompt's tokens of `temperature` times the cosine.
 ///
 /// # Errors
-/// [`Error::Shape`] if they have other ranks or widths, [`Error::Parameter`] for a token that has no direction: zeros, or
-/// not finite.
+/// [`Error::Shape`] if ranks or widths do not fit, [`Error::Parameter`] for a token without a direction (all zeros, or
+/// not finite).
 pub(super) fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) -> Result<Tensor> {
     let logits = directions("guide tokens", alternate)?.f_matmul(&directions("prompt tokens", text)?.f_tr()?);
     let logits = match (alternate.size().as_slice(), text.size().as_slice()) {
@@ -29,13 +29,13 @@ pub(super) fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) ->
     Ok(logits.f_mul_scalar(temperature)?.f_softmax(1, Kind::Float)?)
 }
 
-/// The error for a guide of another width than the prompt's.
+/// Returns the error for a guide whose width differs from the prompt's.
 pub(super) fn misfit(alternate: &Tensor, width: i64) -> Error {
     let expected = format!("a width of {width}, that of the prompt's tokens");
     Error::Shape { what: "guide tokens", got: alternate.size(), expected }
 }
 
-/// Tokens, [tokens, width], each divided by its length.
+/// Returns tokens, [tokens, width], each divided by its length.
 fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     if tokens.dim() != 2 || tokens.numel() == 0 {
         return Err(Error::Shape { what, got: tokens.size(), expected: "[tokens, width]".into() });
@@ -52,7 +52,7 @@ fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     Ok(tokens.f_div(&lengths)?)
 }
 
-/// A matrix of [`similarity`] on the host.
+/// Copies a matrix of [`similarity`] to the host.
 pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
     let (a, t) = similarity.size2()?;
     let values = Vec::<f32>::try_from(&similarity.f_to_kind(Kind::Float)?.f_contiguous()?.f_reshape([-1])?)?;
@@ -60,8 +60,8 @@ pub(super) fn read(similarity: &Tensor) -> Result<Array2<f32>> {
     Array2::from_shape_vec((a as usize, t as usize), values).map_err(misfit)
 }
 
-/// A partner for each token of a prompt, by [`similarity`], [a, t]. The first, the header, has the guide's first, without
-/// likeness; a likeness of exactly 0 is no partner.
+/// Returns a partner for each token of a prompt from the [`similarity`], [a, t]. The prompt's header is paired with the
+/// guide's first token at similarity 0. A token whose similarity is exactly 0 has no partner.
 pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let (a, t) = s.dim();
     let header = Pair { alternate: Some(0), similarity: 0.0 };
@@ -74,7 +74,8 @@ pub(super) fn aligned(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     pairs
 }
 
-/// As FlexDiffuse has it: each position with the partner of the token after it, the last with the guide's first.
+/// Returns the pairs as FlexDiffuse computes them: each position gets the partner of the next token, and the last
+/// position gets the guide's first token.
 pub(super) fn shifted(s: &Array2<f32>, mapping: Mapping) -> Vec<Pair> {
     let (a, t) = s.dim();
     let first = Pair { alternate: Some(0), similarity: 0.0 };
@@ -90,14 +91,14 @@ fn direct(s: &Array2<f32>, row: usize, at: usize, a: usize) -> Pair {
     Pair { alternate: (row < a).then_some(row), similarity }
 }
 
-/// Partners by likeness for the tokens that are `wanted`; the first never is.
+/// Assigns partners by similarity to the tokens that are `wanted`. The first token never gets a partner.
 pub(super) fn assigned(s: &Array2<f32>, mapping: Mapping, wanted: &[bool]) -> Vec<Pair> {
     let (a, t) = s.dim();
     let reuse = matches!(mapping, Mapping::BestFit { reuse: true } | Mapping::TextOrder { reuse: true });
     let mut free = vec![true; a];
     let mut pairs = vec![Pair::default(); t];
     let mut left: Vec<usize> = (1..t).filter(|at| wanted.get(*at) == Some(&true)).collect();
-    // The lowest row, then the lowest token, wins a tie.
+    // A tie goes to the lowest row, then to the lowest token.
     let best = |at: usize, free: &[bool]| {
         let candidates = s.column(at).into_iter().zip(free).enumerate().filter(|(_, (_, free))| **free);
         candidates.map(|(row, (value, _))| (row, *value)).reduce(|a, b| if b.1 > a.1 { b } else { a })

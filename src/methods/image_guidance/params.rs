@@ -1,10 +1,10 @@
-//! How strongly a prompt's tokens are moved, and which way.
+//! Strength and direction in which a prompt's tokens are moved.
 
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::ops::RangeInclusive;
 
-/// How a prompt's tokens are paired with a guide's, and how far each is moved towards its partner.
+/// Parameters of image guidance: the pairing of a prompt's tokens with a guide's, and how far each token is moved.
 ///
 /// ```
 /// use impasto::methods::image_guidance::GuidanceParams;
@@ -13,44 +13,45 @@ use std::ops::RangeInclusive;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GuidanceParams {
-    /// A weight, −1..=1, for every token whose similarity is at least the second number, 0..=1.
+    /// Weight, −1..=1, of every token whose similarity is at least the second number, 0..=1.
     pub threshold: (f64, f64),
-    /// A weight, −1..=1, for the tokens that resemble the guide most, falling off to those between them.
+    /// Weight, −1..=1, of the tokens that resemble the guide most; the weight decreases to 0 between them.
     pub clustered: f64,
-    /// Weights of the first and the last token, −1..=1 each, and between them in a line: the front of a prompt is its
-    /// subject, the back its style.
+    /// Weights of the first and the last token, −1..=1 each, interpolated linearly between them. The front of a prompt
+    /// is usually its subject, the back its style.
     pub linear: (f64, f64),
-    /// The most that a token is moved, 0..=1, unless [`snap`](Self::snap) moves it all the way.
+    /// Largest share by which a token is moved, 0..=1, unless [`snap`](Self::snap) moves it all the way.
     pub max_guidance: f64,
-    /// The most that a prompt's first token is moved, 0..=1; it belongs to no word and carries much, and noise comes of
-    /// moving it by about .35 or more. 1 is no limit of its own.
+    /// Largest share by which a prompt's first token is moved, 0..=1. The first token belongs to no word and carries
+    /// much; moving it by about .35 or more causes noise. At 1 only the other limits apply.
     pub header_max: f64,
-    /// Which token of the guide a token is paired with.
+    /// Rule that pairs each token with one of the guide's.
     pub mapping: Mapping,
-    /// What cosines are multiplied by before the softmax that makes them similarities, above 0; CLIP was trained with 100.
+    /// Factor of the cosines before the softmax that turns them into similarities, above 0. CLIP was trained with 100.
     pub temperature: f64,
-    /// Is a token replaced wholly if weight and similarity together reach 1?
+    /// Enables replacing a token entirely if weight and similarity together reach 1.
     pub snap: bool,
-    /// Where tokens are compared and moved.
+    /// Space in which tokens are compared and moved.
     pub space: Space,
-    /// What FlexDiffuse does by accident.
+    /// Choice between the intended behavior and FlexDiffuse's unintended one.
     pub compat: Compat,
 }
 
-/// Which token of a guide each token of a prompt is paired with.
+/// Rule that pairs each prompt token with one of the guide's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mapping {
-    /// The most similar pairs first.
+    /// Assigns the most similar pairs first.
     BestFit {
-        /// May several tokens have the same partner? Then this and [`TextOrder`](Self::TextOrder) are the same.
+        /// Allows several tokens to have the same partner. `BestFit` with reuse equals [`TextOrder`](Self::TextOrder)
+        /// with reuse.
         reuse: bool,
     },
-    /// Each token of the prompt in turn takes the one that resembles it most.
+    /// Assigns to each prompt token in turn the guide token that resembles it most.
     TextOrder {
-        /// May several tokens have the same partner?
+        /// Allows several tokens to have the same partner.
         reuse: bool,
     },
-    /// The tokens of the same number.
+    /// Pairs tokens at equal positions.
     Direct,
 }
 
@@ -58,28 +59,30 @@ pub enum Mapping {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Space {
-    /// The prompt's states as they are, beside the picture's tokens as they are, as FlexDiffuse has it.
+    /// The space of the unchanged hidden states, of the prompt as of the picture, as in FlexDiffuse.
     #[default]
     Hidden,
-    /// Where CLIP was trained to compare them: states are projected before they are compared, and the picture's tokens taken
-    /// back before states are moved to them. Needs the text encoder's projection.
+    /// The joint space in which CLIP was trained to compare the two. States are projected for the comparison; the
+    /// picture's tokens are projected back before states are moved towards them. Needs the text encoder's projection.
     Joint,
 }
 
-/// Which of two behaviors.
+/// Choice between the intended behavior and FlexDiffuse's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Compat {
-    /// What is meant.
+    /// The intended behavior.
     #[default]
     Aligned,
-    /// What FlexDiffuse computes: every token is moved towards the partner of the token after it; weights below 0 are not
-    /// limited and may replace a token by what it should be moved away from; kinds of weights are added or lost by the sign of
-    /// their maxima; tokens without a partner get the guide's first.
+    /// The behavior of FlexDiffuse's code:
+    /// - Every token is moved towards the partner of the next token.
+    /// - Weights below 0 are not limited, and may replace a token by the one it should be moved away from.
+    /// - Kinds of weights are added or lost depending on the sign of their maxima.
+    /// - Tokens without a partner get the guide's first token.
     Upstream,
 }
 
-/// Those of FlexDiffuse's functions.
+/// The defaults of FlexDiffuse's functions.
 impl Default for GuidanceParams {
     fn default() -> Self {
         Self {
@@ -98,7 +101,7 @@ impl Default for GuidanceParams {
 }
 
 impl GuidanceParams {
-    /// Those of FlexDiffuse's user interface, which are gentler.
+    /// Returns the defaults of FlexDiffuse's user interface, which are gentler.
     pub fn ui() -> Self {
         Self {
             threshold: (0.25, 0.75),
@@ -110,15 +113,15 @@ impl GuidanceParams {
         }
     }
 
-    /// No weights at all, to begin from.
+    /// Returns parameters with all weights 0, as a starting point.
     pub fn off() -> Self {
         Self { threshold: (0.0, 0.5), clustered: 0.0, linear: (0.0, 0.0), ..Self::default() }
     }
 
-    /// Is everything in range?
+    /// Checks that all parameters are in range.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for what is not.
+    /// [`Error::Parameter`] for a parameter out of range.
     pub(crate) fn check(&self) -> Result<()> {
         let signed = -1.0..=1.0;
         inside("threshold", self.threshold.0, &signed)?;
@@ -135,7 +138,7 @@ impl GuidanceParams {
     }
 }
 
-/// Is a number in a range?
+/// Checks that a number is in a range.
 pub(crate) fn inside(name: &'static str, value: f64, range: &RangeInclusive<f64>) -> Result<()> {
     if range.contains(&value) {
         return Ok(());

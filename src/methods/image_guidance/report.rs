@@ -1,15 +1,14 @@
-//! What a guide did to a prompt.
+//! Report of image guidance on a prompt.
 
 use serde::Serialize;
 
-/// What image guidance paired and moved.
+/// The tokens that image guidance paired and moved.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct ImageGuidanceReport {
-    /// The prompt: once, or for each image if their prompts or guides differ.
+    /// The guided prompt: one entry, or one for each image if their prompts or guides differ.
     pub prompts: Vec<GuidedPrompt>,
-    /// The steps at which it was so, from the first to before the second; `None` for [`tween`](super::tween), which knows of
-    /// none.
+    /// The guided steps, from the first to before the second; `None` for [`tween`](super::tween), which has no steps.
     pub steps: Option<(usize, usize)>,
 }
 
@@ -19,11 +18,11 @@ pub struct ImageGuidanceReport {
 pub struct GuidedPrompt {
     /// Every token of the context, in order.
     pub tokens: Vec<GuidedToken>,
-    /// Mean similarity of the tokens that have a partner, the headers aside.
+    /// Mean similarity of the tokens that have a partner, excluding the headers.
     pub mean_similarity: f64,
-    /// Positions of the tokens that the guide replaced wholly.
+    /// Positions of the tokens that the guide replaced entirely.
     pub replaced: Vec<i64>,
-    /// What concepts replaced.
+    /// Tokens that were replaced for a concept.
     pub concepts: Vec<ConceptHit>,
 }
 
@@ -31,27 +30,27 @@ pub struct GuidedPrompt {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct GuidedToken {
-    /// Its place in the context.
+    /// Position of the token in the context.
     pub position: i64,
-    /// The token of the guide that it is paired with; `None` if none was left.
+    /// The guide's token that this token is paired with; `None` if no partner was left.
     pub alternate: Option<i64>,
-    /// How much the two resemble each other, 0..=1.
+    /// Similarity of the two tokens, 0..=1.
     pub similarity: f64,
-    /// How far it was to be moved, −1..=1.
+    /// Weight by which the token was to be moved, −1..=1.
     pub weight: f64,
-    /// How far it was moved: 1 is all the way, below 0 away.
+    /// Share by which the token was moved: 1 is all the way, below 0 is away from its partner.
     pub share: f64,
 }
 
-/// A token that became what the guide has for a concept.
+/// A prompt token that was replaced by the guide's token for a concept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ConceptHit {
-    /// Its place in the context.
+    /// Position of the token in the context.
     pub position: i64,
-    /// The token of the concept that it resembles.
+    /// The token of the concept that the prompt token resembles.
     pub concept: i64,
-    /// The token of the guide that took its place.
+    /// The token of the guide that replaced the prompt token.
     pub alternate: i64,
 }
 
@@ -62,12 +61,12 @@ impl ImageGuidanceReport {
 }
 
 impl GuidedPrompt {
-    /// Did nothing move?
+    /// Returns true if no token moved.
     pub(super) fn is_still(&self) -> bool {
         self.tokens.iter().all(|token| token.share == 0.0) && self.concepts.is_empty()
     }
 
-    /// With the figures that follow from its tokens.
+    /// Computes the figures that follow from the tokens.
     pub(super) fn summed(mut self) -> Self {
         let paired = self.tokens.iter().filter(|token| token.alternate.is_some() && token.similarity > 0.0);
         let (sum, count) = paired.fold((0.0, 0), |(sum, count), token| (sum + token.similarity, count + 1));

@@ -1,5 +1,5 @@
-//! Figures that follow from FlexDiffuse's formulas alone, made in double precision by the script that
-//! `tests/golden/specs/flexdiffuse.json` was written by and compared there with FlexDiffuse itself; and laws of the tween.
+//! Tests of the tween's laws, and of figures that follow from FlexDiffuse's formulas alone. A script computed those
+//! figures in double precision, compared them with FlexDiffuse itself, and wrote `tests/golden/specs/flexdiffuse.json`.
 
 use super::concepts::Concepts;
 use super::pairing::{Pair, aligned, read, similarity};
@@ -13,18 +13,19 @@ use crate::error::Result;
 use serde_json::Value;
 use tch::{Kind, Tensor};
 
-/// A partner for each token of a prompt.
+/// Returns a partner for each token of a prompt.
 fn pair_tokens(similarity: &Tensor, mapping: Mapping) -> Result<Vec<Pair>> {
     Ok(aligned(&read(similarity)?, mapping))
 }
 
-/// What a prompt's tokens, [t, d], become where a picture's, [a, d], speak alone.
+/// Returns a prompt's tokens, [t, d], replaced by a picture's, [a, d].
 fn direct_tokens(text: &Tensor, alternate: &Tensor, pull: f64) -> Result<Tensor> {
     let (text, guide) = (batch("prompt tokens", text)?, batch("guide tokens", alternate)?);
     Ok(directly(&text, &guide, text.size3()?.1, pull)?.f_squeeze_dim(0)?)
 }
 
-/// Tokens after a tween, `moved`, with those replaced whose `text` resembles a concept above `accept`, and what was replaced.
+/// Replaces the tokens in `moved`, the result of a tween, whose `text` resembles a concept above `accept`. Also returns
+/// the replacements.
 fn map_concepts(
     text: &Tensor,
     moved: &Tensor,
@@ -53,7 +54,7 @@ fn integers(value: &Value) -> Vec<i64> {
     numbers(value).into_iter().map(|number| number as i64).collect()
 }
 
-/// A matrix, f32.
+/// Converts rows of numbers to an f32 matrix.
 fn matrix(value: &Value) -> Tensor {
     let rows = value.as_array().expect("rows").len() as i64;
     Tensor::from_slice(&numbers(value)).to_kind(Kind::Float).reshape([rows, -1])
@@ -102,7 +103,7 @@ fn params(value: &Value, compat: Compat) -> GuidanceParams {
     }
 }
 
-/// −1 where there is none, as the golden file has it.
+/// Returns the partners' rows, −1 for a token without one, as in the golden file.
 fn partners(pairs: impl Iterator<Item = Option<i64>>) -> Vec<i64> {
     pairs.map(|alternate| alternate.unwrap_or(-1)).collect()
 }
@@ -123,7 +124,7 @@ fn pairs_are_those_of_every_mode() -> Result<()> {
     for (name, want) in golden["assign"].as_object().unwrap() {
         let (mode, reuse) = name.rsplit_once('_').unwrap();
         if mode == "direct" {
-            continue; // as FlexDiffuse shifts it; `tween` has it both ways
+            continue; // recorded with FlexDiffuse's shift; the tests of `tween` cover both ways
         }
         let pairs = pair_tokens(&s, mapping(mode, reuse == "reuse"))?;
         let index = partners(pairs[1..].iter().map(|pair| pair.alternate.map(|row| row as i64)));
@@ -185,7 +186,7 @@ fn tweens_are_those_of_fifteen_settings_both_ways() {
         agrees(&text, &alternate, &params(&record["params"], Compat::Aligned), &record["aligned"]);
         agrees(&text, &alternate, &params(&record["params"], Compat::Upstream), &record["compat"]);
     }
-    // FlexDiffuse's own settings are the ones it calls defaults.
+    // The default settings are FlexDiffuse's own.
     assert_eq!(params(&cases["defaults"]["params"], Compat::Aligned), GuidanceParams::default());
     assert_eq!(params(&cases["ui_defaults"]["params"], Compat::Aligned), GuidanceParams::ui());
 }
@@ -210,7 +211,7 @@ fn concepts_replace_what_resembles_them() -> Result<()> {
     let hits: Vec<i64> = hits.iter().flat_map(|hit| [hit.position, hit.concept, hit.alternate]).collect();
     assert_eq!(hits, integers(&golden["concept"]["hits"]));
     near(&moved, &matrix(&golden["concept"]["out"]), 2e-5);
-    // Whatever the kinds, the result is of the moved one's.
+    // The result keeps the kind of the moved tokens.
     let (half, _) = map_concepts(&text, &text.to_kind(Kind::Half), &alternate, &concept, accept)?;
     assert_eq!(half, moved.to_kind(Kind::Half));
     Ok(())
@@ -223,13 +224,13 @@ fn a_picture_alone_takes_every_place() -> Result<()> {
     let record = &golden["direct_image"];
     assert_eq!(record["tokens"].as_i64(), Some(text.size()[0]));
     near(&direct_tokens(&text, &alternate, record["pull"].as_f64().unwrap())?, &matrix(&record["out"]), 1e-5);
-    // Where the picture has fewer tokens, the prompt's stay.
+    // Prompt tokens beyond the picture's last token stay.
     let few = direct_tokens(&text, &alternate.narrow(0, 0, 4), 0.85)?;
     assert_eq!((few.narrow(0, 1, 3), few.narrow(0, 4, 9)), (alternate.narrow(0, 1, 3), text.narrow(0, 4, 9)));
     Ok(())
 }
 
-/// Everything moved by 1, but for what limits it.
+/// Returns parameters that move every token by 1, apart from limits that a test adds.
 fn whole() -> GuidanceParams {
     GuidanceParams { linear: (1.0, 1.0), header_max: 1.0, snap: false, ..GuidanceParams::off() }
 }

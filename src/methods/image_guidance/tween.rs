@@ -1,4 +1,4 @@
-//! Moving a prompt's tokens towards a guide's.
+//! The tween: moves a prompt's tokens towards a guide's.
 
 use super::concepts::Concepts;
 use super::pairing::{self, aligned, misfit, shifted};
@@ -8,11 +8,12 @@ use super::weights::{line, shares, weights};
 use crate::error::{Error, Result};
 use tch::{Kind, Tensor};
 
-/// A prompt's tokens, [t, d] or [n, t, d] of any kind, each moved towards the token of a guide that it is paired with, [a, d]
-/// or [1 or n, a, d]; and what was paired and moved. Computed in f32; tokens that nothing moves keep every bit.
+/// Moves each of a prompt's tokens, [t, d] or [n, t, d] of any kind, towards its partner among the guide's, [a, d] or
+/// [1 or n, a, d]. Also returns a report of the pairs and moves. Computes in f32; tokens that nothing moves keep every
+/// bit.
 ///
-/// The first token of the prompt is its header, the start token of a text encoder. One encoder's window (77 tokens of CLIP) is
-/// meant; a run takes the windows of a longer prompt one by one.
+/// The first token of the prompt is its header, the start token of a text encoder. The prompt is one encoder window (77
+/// tokens of CLIP); a run passes the windows of a longer prompt one by one.
 ///
 /// ```
 /// use impasto::methods::image_guidance::{tween, GuidanceParams};
@@ -29,7 +30,7 @@ use tch::{Kind, Tensor};
 ///
 /// # Errors
 /// [`Error::Parameter`] for a number of `params` out of its range, for tokens without a direction and for
-/// [`Space::Joint`], which takes a projection; [`Error::Shape`] if ranks, widths or numbers of rows do not fit.
+/// [`Space::Joint`], which needs a projection; [`Error::Shape`] if ranks, widths or numbers of rows do not fit.
 pub fn tween(text: &Tensor, alternate: &Tensor, params: &GuidanceParams) -> Result<(Tensor, ImageGuidanceReport)> {
     let tween = Tween { params, chunk: None, projection: None, concepts: None };
     let rank = text.dim();
@@ -38,7 +39,7 @@ pub fn tween(text: &Tensor, alternate: &Tensor, params: &GuidanceParams) -> Resu
     Ok((if flat { moved.f_squeeze_dim(0)? } else { moved }, report))
 }
 
-/// Tokens as [n, tokens, width].
+/// Returns tokens as [n, tokens, width].
 pub(super) fn batch(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     match tokens.size().as_slice() {
         [_, _] => Ok(tokens.f_unsqueeze(0)?),
@@ -47,18 +48,18 @@ pub(super) fn batch(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Everything about a tween but the tokens.
+/// The settings of a tween, without its tokens.
 pub(super) struct Tween<'a> {
     pub params: &'a GuidanceParams,
-    /// How many tokens a text encoder reads at once; `None`: all there are.
+    /// Number of tokens that a text encoder reads at once; `None`: all tokens given.
     pub chunk: Option<i64>,
-    /// What takes the prompt's tokens to where the guide's are, [joint, d].
+    /// Projection of the prompt's tokens into the space of the guide's, [joint, d].
     pub projection: Option<&'a Tensor>,
     pub concepts: Option<&'a Concepts>,
 }
 
 impl Tween<'_> {
-    /// All rows: text [n, chunks · chunk, d], guide [1 or n, a, d], or one row of text and n of the guide.
+    /// Moves all rows: text [n, chunks · chunk, d], guide [1 or n, a, d], or one row of text and n of the guide.
     pub(super) fn rows(&self, text: &Tensor, alternate: &Tensor) -> Result<(Tensor, ImageGuidanceReport)> {
         self.params.check()?;
         let ((n, tokens, d), (m, _, width)) = (text.size3()?, alternate.size3()?);
@@ -86,13 +87,13 @@ impl Tween<'_> {
         Ok((moved, ImageGuidanceReport::of(prompts)))
     }
 
-    /// One row: text [chunks · chunk, d], guide [a, d].
+    /// Moves one row: text [chunks · chunk, d], guide [a, d].
     fn row(&self, text: &Tensor, alternate: &Tensor, chunk: i64) -> Result<(Tensor, GuidedPrompt)> {
         let chunks = text.size2()?.0 / chunk;
         let (mut parts, mut prompt) = (Vec::new(), GuidedPrompt::default());
         for number in 0..chunks {
             let start = number * chunk;
-            // The line goes over all chunks but for their headers.
+            // The linear weights span all chunks without their headers.
             let each = (chunk - 1) as usize;
             let numbers = number as usize * each..(number + 1) as usize * each + 1;
             let linear = line(self.params.linear, numbers, chunks as usize * each + 1);
@@ -101,7 +102,7 @@ impl Tween<'_> {
         Ok((Tensor::f_cat(&parts, 0)?, prompt.summed()))
     }
 
-    /// One chunk, [chunk, d], the `start`th token of the prompt being its first.
+    /// Moves one chunk, [chunk, d], which begins with the prompt's `start`th token.
     fn part(
         &self,
         text: &Tensor,
@@ -148,7 +149,7 @@ impl Tween<'_> {
             let partners = guide.f_index_select(0, &Tensor::f_from_slice(&rows)?.f_to_device(text.device())?)?;
             let share =
                 Tensor::f_from_slice(&shares)?.f_to_kind(Kind::Float)?.f_unsqueeze(1)?.f_to_device(text.device())?;
-            // Exact at 0 and 1.
+            // `lerp` is exact at 0 and 1.
             moved = here.f_lerp_tensor(&partners, &share)?;
         }
         if let Some(concepts) = self.concepts {
@@ -160,8 +161,8 @@ impl Tween<'_> {
     }
 }
 
-/// A guide's tokens, [a, joint], among a prompt's states, [t, d]: the states that are projected onto them, and of those as long
-/// as the prompt's.
+/// Projects a guide's tokens, [a, joint], back to the prompt's states, [t, d]: the pseudo-inverse of the projection,
+/// scaled to the mean length of the prompt's states.
 fn back(guide: &Tensor, text: &Tensor, projection: &Tensor) -> Result<Tensor> {
     let states = guide.f_matmul(&projection.f_pinverse(1e-3)?.f_tr()?)?;
     let length = |of: &Tensor| of.f_norm_scalaropt_dim(2.0, [1i64].as_slice(), true);
@@ -169,7 +170,7 @@ fn back(guide: &Tensor, text: &Tensor, projection: &Tensor) -> Result<Tensor> {
     Ok(states.f_mul(&usual)?.f_div(&length(&states)?.f_clamp_min(f64::MIN_POSITIVE)?)?)
 }
 
-/// Tokens with those that a concept hits replaced by the guide's.
+/// Replaces the tokens hit by a concept with the guide's.
 pub(super) fn put(tokens: &Tensor, guide: &Tensor, hits: &[ConceptHit], start: i64) -> Result<Tensor> {
     if hits.is_empty() {
         return Ok(tokens.shallow_clone());
@@ -182,8 +183,9 @@ pub(super) fn put(tokens: &Tensor, guide: &Tensor, hits: &[ConceptHit], start: i
     Ok(tokens.f_index_copy(0, &index(|hit| hit.position, start)?, &partners)?)
 }
 
-/// A picture's tokens in the place of a prompt's: text [n, chunks · chunk, d], guide [1 or n, a, d] → the guide's first tokens
-/// in every chunk, whose headers stay to `pull`, 0..=1; tokens that the guide has no counterpart for stay wholly.
+/// Replaces a prompt's tokens, text [n, chunks · chunk, d], by the first tokens of a guide, [1 or n, a, d], in every
+/// chunk. Each chunk's header keeps a share of `pull`, 0..=1. Prompt tokens without a counterpart in the guide stay
+/// unchanged.
 pub(super) fn directly(text: &Tensor, alternate: &Tensor, chunk: i64, pull: f64) -> Result<Tensor> {
     let ((n, tokens, d), (m, a, width)) = (text.size3()?, alternate.size3()?);
     if width != d {

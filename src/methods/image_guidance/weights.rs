@@ -1,13 +1,14 @@
-//! How far each token of a prompt is moved.
+//! Weights of a prompt's tokens.
 
 use super::pairing::Pair;
 use super::params::{Compat, GuidanceParams};
 
-/// Weights that are 1 times `gain` where similarities have a peak of at least `floor`, 0 half-way between two peaks and at
-/// both ends, and in a line between. A plateau is one peak, where it begins; `None` without a peak.
+/// Returns weights that equal `gain` at each peak of the similarities of at least `floor`. Weights are 0 half-way
+/// between two peaks and at both ends, and linear in between. A plateau is one peak, at its beginning. Returns `None`
+/// without a peak.
 pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Option<Vec<f64>> {
     let mut peaks: Vec<usize> = Vec::new();
-    let mut plateau = false; // does the last peak go on up to here?
+    let mut plateau = false; // true while the last peak continues
     for (at, window) in (1..).zip(similarities.windows(3)) {
         let &[before, here, after] = window else { continue };
         plateau &= before == here;
@@ -27,7 +28,7 @@ pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Optio
             &[(a, from), (b, to)] if (a..=b).contains(&at) => Some((a, from, b, to)),
             _ => None,
         });
-        // Of two knots at one place the later counts.
+        // At two knots in one place the later one counts.
         between.map_or(
             0.0,
             |(a, from, b, to)| if a == b { to } else { from + (to - from) * ((at - a) as f64 / (b - a) as f64) },
@@ -37,8 +38,8 @@ pub(super) fn cluster_ramp(similarities: &[f64], floor: f64, gain: f64) -> Optio
 }
 
 impl Compat {
-    /// Two kinds of weights as one. [`Aligned`](Self::Aligned): at each token the larger magnitude, and 0 where two are
-    /// opposite.
+    /// Blends two kinds of weights. [`Aligned`](Self::Aligned) takes the larger magnitude at each token, and 0 for
+    /// opposite weights.
     pub(super) fn blend(self, a: &[f64], b: &[f64]) -> Vec<f64> {
         let negative = |values: &[f64]| !values.iter().any(|value| *value >= 0.0);
         let each = |choose: fn(f64, f64) -> f64| a.iter().zip(b).map(|(a, b)| choose(*a, *b)).collect();
@@ -59,19 +60,20 @@ impl Compat {
     }
 }
 
-/// `count` numbers from `start` to `end`, the `from`th to before the `to`th of them.
+/// Returns the numbers at positions `numbers` of a line of `count` numbers from `start` to `end`.
 pub(super) fn line((start, end): (f64, f64), numbers: std::ops::Range<usize>, count: usize) -> Vec<f64> {
     let last = count.saturating_sub(1).max(1) as f64;
     numbers.map(|at| start + (end - start) * (at as f64 / last)).collect()
 }
 
-/// The weight of each token of a chunk, whose linear weights are known.
+/// Returns the weight of each token of a chunk from its `linear` weights and the pairs.
 pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>) -> Vec<f64> {
     let GuidanceParams { threshold: (mult, floor), clustered, header_max, compat, .. } = *params;
     let similarities: Vec<f64> = pairs.iter().map(|pair| pair.similarity).collect();
     let mut all = linear;
     if clustered != 0.0 {
-        let counted = pairs.len() - usize::from(compat == Compat::Aligned && !pairs.is_empty()); // the header is like nothing
+        // The header resembles nothing, so it does not count.
+        let counted = pairs.len() - usize::from(compat == Compat::Aligned && !pairs.is_empty());
         let mean = similarities.iter().sum::<f64>() / counted.max(1) as f64;
         if let Some(ramp) = cluster_ramp(&similarities, mean, clustered) {
             all = compat.blend(&all, &ramp);
@@ -87,7 +89,8 @@ pub(super) fn weights(pairs: &[Pair], params: &GuidanceParams, linear: Vec<f64>)
     all
 }
 
-/// How far each token is moved towards its partner: 0 is not at all, 1 is all the way, below 0 is away.
+/// Returns the share by which each token is moved towards its partner: 0 is not at all, 1 is all the way, below 0 is
+/// away.
 pub(super) fn shares(pairs: &[Pair], weights: &[f64], params: &GuidanceParams) -> Vec<f64> {
     let &GuidanceParams { max_guidance: most, snap, compat, .. } = params;
     let share = |(at, (pair, weight)): (usize, (&Pair, &f64))| {

@@ -1,11 +1,11 @@
-//! [`Area`]: something painted, and what it stands for.
+//! Painted areas and their phrases.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::mask::Region;
 use serde::{Deserialize, Serialize};
 
-/// Something painted, and the phrase of the prompt that it stands for. A run checks the numbers.
+/// A painted area, and the phrase of the prompt that it stands for. A run checks the numbers.
 ///
 /// ```
 /// use impasto::Rgb;
@@ -22,23 +22,24 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Serialize, Deserialize)]
 #[must_use]
 pub struct Area {
-    /// AreaPlace of the area: a color of the map, or a mask.
+    /// Place of the area: a color of the map, or a mask.
     pub place: AreaPlace,
-    /// Phrase of the prompt.
+    /// Phrase of the prompt, or of the negative prompt if [`negative`](Self::negative) is set.
     pub phrase: String,
-    /// Weight of the phrase in the area, -10..=10, 1 by default: .2 to 2 is usual, below 0 keeps the phrase away.
+    /// Weight of the phrase in the area, -10..=10, 1 by default. Usual values are .2 to 2; below 0 keeps the phrase
+    /// away.
     pub strength: f64,
-    /// Weight of the phrase where the area is not, -10..=10, 0 by default: a little below 0 confines it. Where the area is
-    /// soft, it counts as far as the area is not there.
+    /// Weight of the phrase outside the area, -10..=10, 0 by default. A value a little below 0 confines the phrase to
+    /// the area. At a soft edge this weight applies in proportion to 1 − mask.
     pub outside: f64,
-    /// Seed of noise that the area begins with (that + i for image i), whatever the run's: what comes of it can be kept while
-    /// the rest varies. The noise is that of the whole picture, cut out; so an area that moves shows another part of it. It
-    /// acts at any strength, 0 too.
+    /// Seed of the area's initial noise (plus i for image i), independent of the run's seed. The content of the area
+    /// can be kept while the rest varies. The noise is cut out of a field for the whole picture, so an area that moves
+    /// shows another part of that field. The seed acts at any strength, including 0.
     pub seed: Option<u64>,
-    /// Standard deviation of the Gaussian that softens its edges, in pixels of the map or the mask, 0 to a quarter of the
-    /// shorter side; `None`: the painting's own [`blur`](super::PaintOptions::blur).
+    /// Standard deviation of the Gaussian that softens the area's edges, in pixels of the map or the mask. The range is
+    /// 0 to a quarter of the shorter side. `None`: the painting's own [`blur`](super::PaintOptions::blur).
     pub blur: Option<f64>,
-    /// Whether the phrase is one of the negative prompt: there the picture is kept away from it.
+    /// True if the phrase belongs to the negative prompt: the picture is kept away from the phrase in this area.
     pub negative: bool,
 }
 
@@ -46,19 +47,20 @@ pub struct Area {
 #[derive(Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AreaPlace {
-    /// Where a map has this color.
+    /// The pixels of a map with this color.
     Color(Rgb),
     /// A mask or box drawn apart from the map.
     Region(Region),
 }
 
 impl Area {
-    /// Where the map has a color.
+    /// Creates the area of the map's pixels with a color.
     pub fn color(color: Rgb, phrase: impl Into<String>) -> Self {
         Self::new(AreaPlace::Color(color), phrase.into())
     }
 
-    /// A mask or box drawn apart from the map, soft if need be; it may differ from image to image ([`Region::each`]).
+    /// Creates an area from a mask or box drawn apart from the map. The mask may be soft, and may differ from image to
+    /// image ([`Region::each`]).
     pub fn mask(mask: Region, phrase: impl Into<String>) -> Self {
         Self::new(AreaPlace::Region(mask), phrase.into())
     }
@@ -74,12 +76,12 @@ impl Area {
         }
     }
 
-    /// Can it change attention?
+    /// Returns true if the area can change attention.
     pub(super) fn weighs(&self) -> bool {
         self.strength != 0.0 || self.outside != 0.0
     }
 
-    /// Are phrase, strengths and mask possible at all?
+    /// Checks that the phrase has words, that the strengths are in range and that the mask is valid.
     pub(super) fn check(&self) -> Result<()> {
         if !self.phrase.contains(char::is_alphanumeric) {
             return Err(Error::EmptyPhrase);

@@ -1,4 +1,4 @@
-//! What is painted where: the areas of maps, found by their color, and drawn masks.
+//! The canvas of a painting: areas of maps, found by their color, and drawn masks.
 
 use super::area::{Area, AreaPlace};
 use super::options::PaintOptions;
@@ -11,18 +11,18 @@ use ndarray::Array2;
 use std::collections::HashSet;
 use tch::Tensor;
 
-/// Most areas of a painting; each of them is compared with the colors of its map.
+/// Largest number of areas of a painting; each area is compared with the colors of its map.
 const MOST_AREAS: usize = 128;
-/// Most colors of a map; smoothed edges and JPEG files have thousands.
+/// Largest number of colors of a map; smoothed edges and JPEG files have thousands.
 const MOST_COLORS: usize = 1 << 16;
 
-/// The maps, if there are any, and everything on them.
+/// The maps, if any, and the areas painted on them.
 #[derive(Debug, Default)]
 pub(super) struct Canvas {
-    /// None, one for all images, or one for each.
+    /// No map, one map for all images, or one map for each image.
     pub maps: Vec<(Raster, Palette)>,
     pub areas: Vec<Area>,
-    /// How maps are read, and how areas meet.
+    /// Settings for reading maps and combining areas.
     pub options: PaintOptions,
 }
 
@@ -31,7 +31,7 @@ impl Canvas {
         Self { maps: maps.into_iter().map(|map| (map.clone(), Palette::of(map))).collect(), ..Self::default() }
     }
 
-    /// Where an area is, edges softened.
+    /// Returns the region of an area with softened edges.
     pub(super) fn region(&self, area: &Area) -> Result<Region> {
         let blur = self.blur_of(area);
         match &area.place {
@@ -51,12 +51,12 @@ impl Canvas {
         }
     }
 
-    /// Boxes have no pixels to blur by; only a blur of their own is wrong.
+    /// Returns the blur of an area. Boxes have no pixels to blur by, so only a blur set on the box itself is an error.
     fn blur_of(&self, area: &Area) -> f64 {
         area.blur.unwrap_or(if area.rgb().is_some() { self.options.blur } else { 0.0 })
     }
 
-    /// Where a map has a color.
+    /// Returns the region of a map's pixels with a color.
     fn found(&self, (map, palette): &(Raster, Palette), color: Rgb, blur: f64) -> Result<Region> {
         let all = palette.colors().iter().map(|entry| entry.color);
         let near = all.filter(|pixel| distance(*pixel, color) <= self.options.tolerance);
@@ -66,7 +66,7 @@ impl Canvas {
         Ok(Region::named(if blur == 0.0 { mask } else { blurred(&mask, blur)? }, "the painted map"))
     }
 
-    /// The color with a phrase that a pixel counts as: the nearest one within the tolerance, the first on a tie.
+    /// Returns the area color that a pixel counts as: the nearest one within the tolerance, the first on a tie.
     fn owner(&self, pixel: Rgb) -> Option<Rgb> {
         let near = self.areas.iter().filter_map(Area::rgb).map(|color| (color, distance(color, pixel)));
         near.filter(|(_, apart)| *apart <= self.options.tolerance)
@@ -74,17 +74,17 @@ impl Canvas {
             .map(|(color, _)| color)
     }
 
-    /// The colors of all maps together, the most frequent first.
+    /// Returns the colors of all maps together, the most frequent first.
     pub(super) fn palette(&self) -> Palette {
         Palette::join(self.maps.iter().map(|(_, palette)| palette))
     }
 
-    /// The colors of the maps that count as nobody's.
+    /// Returns the colors of the maps that belong to no area.
     pub(super) fn unused(&self) -> Vec<ColorShare> {
         self.palette().colors().iter().filter(|entry| self.owner(entry.color).is_none()).copied().collect()
     }
 
-    /// Is everything there and in its range?
+    /// Checks that the painting is complete and all numbers are in range.
     pub(super) fn check(&self) -> Result<()> {
         if self.areas.is_empty() {
             return Err(Error::parameter("paint", "empty", "at least one area; add it with color, mask or area"));
@@ -123,7 +123,7 @@ impl Canvas {
         self.check_colors()
     }
 
-    /// Is every color in a map, and painted with a phrase only once?
+    /// Checks that every color is in a map, and painted with a phrase only once.
     fn check_colors(&self) -> Result<()> {
         let palette = self.palette();
         let mut seen = HashSet::new();
@@ -168,10 +168,10 @@ fn drawing(values: Vec<f32>, rows: usize, columns: usize) -> Result<Array2<f32>>
     Array2::from_shape_vec((rows, columns), values).map_err(misfit)
 }
 
-/// A Gaussian of standard deviation `sigma` pixels, cut off at 4 of them, over a mask continued by reflection.
+/// Blurs a mask, continued by reflection, by a Gaussian of standard deviation `sigma` pixels, cut off at 4 `sigma`.
 fn blurred(mask: &Array2<f32>, sigma: f64) -> Result<Array2<f32>> {
     let (rows, columns) = mask.dim();
-    // Reflection reaches as far as the picture.
+    // Reflection padding must be smaller than the picture.
     let radius = ((4.0 * sigma).ceil() as i64).min(rows.min(columns) as i64 - 1);
     let bell: Vec<f64> = (-radius..=radius).map(|x| (-0.5 * (x as f64 / sigma).powi(2)).exp()).collect();
     let sum: f64 = bell.iter().sum();

@@ -1,14 +1,14 @@
-//! The text form in which paint-with-words-sd and its descendants write what the colors of a map stand for.
+//! Parser of the text form in which paint-with-words-sd and its descendants describe the colors of a map.
 
 use super::area::Area;
 use crate::color::Rgb;
 use crate::error::{Error, Result};
 use crate::prompt::cursor::Cursor;
 
-/// `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}` → areas, in order.
+/// Parses `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}` into areas, in order.
 ///
 /// # Errors
-/// [`Error::Parameter`] with everything that is wrong.
+/// [`Error::Parameter`] at the first unreadable place, or with a list of all faulty entries.
 pub(super) fn parse(text: &str) -> Result<Vec<Area>> {
     let mut reader = Reader::new(text);
     let (mut areas, mut wrong) = (Vec::new(), Vec::new());
@@ -38,7 +38,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Area>> {
 const ENTRY: &str = "\"phrase,strength\", \"phrase,strength,seed\" or \"phrase,strength,seed,blur\"; \
                      @ instead of commas if the phrase ends in a number";
 
-/// What one text says.
+/// The content of one color's text.
 #[derive(Debug, PartialEq)]
 struct Entry {
     phrase: String,
@@ -54,7 +54,8 @@ impl Entry {
     }
 }
 
-/// `phrase,strength[,seed[,blur]]`, read from the right: up to three numbers, and the rest is the phrase, commas and all.
+/// Parses `phrase,strength[,seed[,blur]]` from the right: up to three numbers, then the phrase, which may contain
+/// commas.
 fn entry(text: &str) -> std::result::Result<Entry, String> {
     let separator = if text.contains('@') { '@' } else { ',' };
     let (mut phrase, mut numbers) = (text, Vec::new());
@@ -73,7 +74,7 @@ fn entry(text: &str) -> std::result::Result<Entry, String> {
     }
     let seed = match numbers.get(1) {
         None | Some(-1.0) => None,
-        // Beyond 2^53 numbers are no longer whole ones.
+        // Beyond 2^53 an f64 does not represent every whole number.
         Some(&seed) if (0.0..=9_007_199_254_740_992.0).contains(&seed) && seed.fract() == 0.0 => Some(seed as u64),
         Some(seed) => {
             return Err(format!("its seed is {seed}, which is neither a whole number up to 2^53 nor -1 for none"));
@@ -86,7 +87,7 @@ fn entry(text: &str) -> std::result::Result<Entry, String> {
     }
 }
 
-/// A Python dictionary as it is written, token by token; white space counts between none of them.
+/// Reader of a Python dictionary's source text, token by token. White space between tokens is skipped.
 struct Reader<'t>(Cursor<'t>);
 
 impl<'t> Reader<'t> {
@@ -96,7 +97,7 @@ impl<'t> Reader<'t> {
         reader
     }
 
-    /// Moves over white space.
+    /// Skips white space.
     fn skip(&mut self) {
         self.0.take_while(char::is_whitespace);
     }
@@ -111,7 +112,7 @@ impl<'t> Reader<'t> {
         if self.take(token) { Ok(()) } else { Err(self.stuck(&format!("a {token}"))) }
     }
 
-    /// `(r, g, b)`, or the text of a color.
+    /// Reads `(r, g, b)`, or the text of a color.
     fn color(&mut self) -> Result<Rgb> {
         if !self.take("(") {
             return match self.0.peek() {
@@ -137,7 +138,7 @@ impl<'t> Reader<'t> {
         Ok(byte)
     }
 
-    /// A text in either kind of quotes, with backslashes before quotes inside it.
+    /// Reads a text in either kind of quotes. A backslash escapes the next character.
     fn string(&mut self) -> Result<String> {
         let begin = self.0.clone();
         let quote = match self.0.next() {

@@ -11,12 +11,12 @@ use crate::step::Grid;
 use tch::{Device, Tensor};
 
 const PAPER: Rgb = Rgb(245, 245, 245);
-/// Of masks, which have no color.
+/// Color of drawn masks, which have none of their own.
 const INK: Rgb = Rgb(60, 60, 60);
-/// Pixels of the longer side of a panel.
+/// Length of a panel's longer side in pixels.
 const SIDE: u32 = 192;
 
-/// `aspect`: of the picture, for a painting without maps.
+/// Draws the panels of a painting. `aspect` is the picture's aspect, used for a painting without maps.
 pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Vec<Picture>> {
     let maps = canvas.maps.iter().map(|(map, _)| (Grid::new(map.height().into(), map.width().into()), map));
     let maps: Vec<(Grid, &Raster)> = maps.collect();
@@ -39,14 +39,14 @@ pub(super) fn legend(canvas: &Canvas, aspect: Grid) -> Result<Vec<Picture>> {
     Ok(panels)
 }
 
-/// `house 1.5`, `sky -1 seed 7`, `not blurry 1`.
+/// Returns a caption such as `house 1.5`, `sky -1 seed 7` or `not blurry 1`.
 fn caption(area: &Area) -> String {
     let not = if area.negative { "not " } else { "" };
     let seed = area.seed.map(|seed| format!(" seed {seed}")).unwrap_or_default();
     format!("{not}{} {}{seed}", area.phrase, area.strength)
 }
 
-/// A picture with a color over it where a mask is, [1, h, w] in 0..=1 of the same size.
+/// Blends a color over a picture by a mask, [1, h, w] in 0..=1 of the picture's size.
 pub(crate) fn tinted(mask: &Tensor, under: &Raster, color: Rgb) -> Result<Raster> {
     let under = under.to_tensor(Device::Cpu)?;
     let ink = Raster::flat(color, (1, 1)).to_tensor(Device::Cpu)?;

@@ -1,4 +1,4 @@
-//! Painting with words: areas of a picture that attend to phrases of the prompt.
+//! Painting with words: painted areas of a picture attend to phrases of the prompt.
 
 mod area;
 mod canvas;
@@ -39,12 +39,14 @@ use std::fmt;
 use tch::Tensor;
 use weights::{Placed, Weights};
 
-/// Puts things where they are painted: the user colors areas of a map and gives each color a phrase of the prompt.
+/// Places objects where the user paints them: areas of a map are colored, and each color is given a phrase of the
+/// prompt.
 ///
-/// At every cross-attention of the prompt, softmax(s + f(w, σ, s)): cells of an area look more, or with a strength
-/// below 0 less, at the tokens of its phrase. w is the strength where the area is painted, at every place where the
-/// phrase stands; f is the [`WeightFn`]. No training and no further call of the model. Variations of the prompt that
-/// other guidances add are painted alike; the negative prompt is only where an area says so ([`Area::negative`]).
+/// Each cross-attention of the prompt computes softmax(s + f(w, σ, s)). The cells of an area attend more to the tokens
+/// of its phrase, or less with a strength below 0. The weight w is the strength inside the painted area, at every
+/// occurrence of the phrase; f is the [`WeightFn`]. The method needs no training and no additional model calls.
+/// Variations of the prompt that other guidance methods add are painted alike. The negative prompt is painted only for
+/// areas that ask for it ([`Area::negative`]).
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -62,14 +64,14 @@ use weights::{Placed, Weights};
 /// # Ok(()) }
 /// ```
 ///
-/// Source: paint-with-words-sd and Balaji et al., eDiff-I (arXiv 2211.01324); `docs/painting.md` says what differs.
+/// Source: paint-with-words-sd and Balaji et al., eDiff-I (arXiv 2211.01324); `docs/painting.md` lists the differences.
 #[must_use]
 pub struct PaintWithWords {
     canvas: Canvas,
     weight: WeightFn,
-    /// Noise levels, the largest first.
+    /// Part of the run in which the paint acts.
     window: Window,
-    /// `None`: all.
+    /// Sites at which the paint acts; `None`: all cross-attention sites.
     sites: Option<Sites>,
     run: Option<Painting>,
 }
@@ -84,20 +86,20 @@ impl fmt::Debug for PaintWithWords {
     }
 }
 
-/// A choice of attention sites.
+/// A predicate that selects attention sites.
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// One run's state.
+/// The state of one run.
 struct Painting {
     weights: Weights,
     trace: Trace,
-    /// The latent's.
+    /// Grid of the latent.
     grid: Grid,
-    /// Was the negative prompt evaluated?
+    /// True if the negative prompt was evaluated.
     against: bool,
 }
 
-/// Nothing painted yet, and no map: for drawn masks only.
+/// An empty painting without a map, for drawn masks only.
 impl Default for PaintWithWords {
     fn default() -> Self {
         Self { canvas: Canvas::default(), weight: WeightFn::default(), window: Window::WHOLE, sites: None, run: None }
@@ -105,19 +107,19 @@ impl Default for PaintWithWords {
 }
 
 impl PaintWithWords {
-    /// On a map of the picture's size, or of any size with its aspect (within 1 %).
+    /// Creates a painting on a map of the picture's size, or of any size with its aspect (within 1 %).
     pub fn new(map: &Raster) -> Self {
         Self::each([map])
     }
 
-    /// On a map for each image of the batch, as many as there are images. A color need not be in all of them.
+    /// Creates a painting with one map for each image of the batch. A color need not be in all maps.
     pub fn each<'a>(maps: impl IntoIterator<Item = &'a Raster>) -> Self {
         Self { canvas: Canvas::new(maps), ..Self::default() }
     }
 
-    /// On a map whose colors are explained by a text as paint-with-words-sd has it, `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff":
-    /// "boat@2.0@7"}`: phrase, strength, seed (-1 for none), blur. Numbers are read from the right, so a phrase may have
-    /// commas in it.
+    /// Creates a painting on a map with a text that describes its colors, in the form of paint-with-words-sd:
+    /// `{(7, 9, 182): "aurora,0.5,-1", "#59b0ff": "boat@2.0@7"}`. Each entry is a phrase, strength, seed (-1 for none)
+    /// and blur. Numbers are read from the right, so a phrase may contain commas.
     ///
     /// ```
     /// use impasto::methods::PaintWithWords;
@@ -129,7 +131,8 @@ impl PaintWithWords {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Parameter`] with all that is wrong with it. Whether its colors are in the map is seen when a run begins.
+    /// [`Error::Parameter`] for an unreadable text, with a list of all faulty entries. A run checks when it begins
+    /// whether the colors are in the map.
     pub fn from_context_text(map: &Raster, text: &str) -> Result<Self> {
         let areas = context::parse(text)?;
         Ok(areas.into_iter().fold(Self::new(map), Self::area))
@@ -138,27 +141,29 @@ impl PaintWithWords {
 
 /// # What is painted where
 impl PaintWithWords {
-    /// Says what the areas of a color stand for: `Area { strength, ..Area::color(color, phrase) }`. A color may have several
-    /// phrases.
+    /// Gives the areas of a color a phrase: short for `Area { strength, ..Area::color(color, phrase) }`. A color may
+    /// have several phrases.
     pub fn color(self, color: Rgb, phrase: impl Into<String>, strength: f64) -> Self {
         self.area(Area { strength, ..Area::color(color, phrase) })
     }
 
-    /// The same for a mask drawn apart from the map, soft if need be: `Area { strength, ..Area::mask(mask, phrase) }`.
+    /// Gives a mask drawn apart from the map a phrase: short for `Area { strength, ..Area::mask(mask, phrase) }`. The
+    /// mask may be soft.
     pub fn mask(self, mask: Region, phrase: impl Into<String>, strength: f64) -> Self {
         self.area(Area { strength, ..Area::mask(mask, phrase) })
     }
 
-    /// Adds something painted.
+    /// Adds a painted area.
     pub fn area(mut self, area: Area) -> Self {
         self.canvas.areas.push(area);
         self
     }
 
-    /// Where `phrase` is painted, whatever its strength: as saliency or mask for another guidance.
+    /// Returns the region where `phrase` is painted at any strength, for use as saliency or mask of another guidance
+    /// method.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if nothing is painted for it; what [`Guidance::check`] finds wrong.
+    /// [`Error::Parameter`] if no area has the phrase; the errors of [`Guidance::check`].
     pub fn region(&self, phrase: &str) -> Result<Region> {
         self.check()?;
         let painted = self.canvas.areas.iter().filter(|area| area.phrase == phrase);
@@ -169,11 +174,11 @@ impl PaintWithWords {
         })
     }
 
-    /// Small pictures that explain the painting: each map, then each area in its color with its phrase and strength as the
-    /// caption. Without a map they have the aspect of `size`.
+    /// Draws small pictures that explain the painting: each map, then each area in its color, captioned with phrase and
+    /// strength. Without a map the pictures have the aspect of `size`.
     ///
     /// # Errors
-    /// What [`Guidance::check`] finds wrong.
+    /// The errors of [`Guidance::check`].
     pub fn legend(&self, size: impl Into<Size>) -> Result<Vec<Picture>> {
         self.check()?;
         let size = size.into();
@@ -183,25 +188,25 @@ impl PaintWithWords {
 
 /// # How strongly and when it acts
 impl PaintWithWords {
-    /// How strongly weights pull. Default: [`WeightFn::LogMax`] of .1.
+    /// Sets the law by which weights act on attention. Default: [`WeightFn::LogMax`] of .1.
     pub fn weight(mut self, weight: WeightFn) -> Self {
         self.weight = weight;
         self
     }
 
-    /// Acts only in this window. Default: the whole run.
+    /// Limits the paint to a window of the run. Default: the whole run.
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
     }
 
-    /// Acts only at the cross-attention sites that `select` accepts. Default: all.
+    /// Limits the paint to the cross-attention sites that `select` accepts. Default: all.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.sites = Some(Box::new(select));
         self
     }
 
-    /// Changes the settings that few runs change; [`PaintOptions`] describes them.
+    /// Changes the less common settings in place; [`PaintOptions`] describes them.
     ///
     /// ```
     /// use impasto::mask::Region;
@@ -217,7 +222,7 @@ impl PaintWithWords {
 
 /// # Reading the run afterwards
 impl PaintWithWords {
-    /// What was painted in the last run, and how strongly at each step.
+    /// Returns the areas painted in the last run, and how strongly the paint acted at each step.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first run.
@@ -227,7 +232,7 @@ impl PaintWithWords {
 }
 
 impl PaintWithWords {
-    /// Can it change anything at all?
+    /// Returns true if the paint can change attention.
     fn acts(&self) -> bool {
         self.weight.acts() && self.canvas.areas.iter().any(Area::weighs)
     }
@@ -293,8 +298,8 @@ impl Guidance for PaintWithWords {
         Ok(())
     }
 
-    /// Finds the phrases in the negative prompt, and again in every variation of either prompt: they may stand elsewhere
-    /// there, or nowhere.
+    /// Finds the phrases in the negative prompt and in every variation of either prompt, where a phrase may have
+    /// another position or be missing.
     fn condition(&mut self, branch: &BranchInfo, _: &mut Conditioning, codec: &dyn Codec) -> Result<()> {
         let Some(run) = self.run.as_mut().filter(|_| self.canvas.options.branch == Branch::Cond) else { return Ok(()) };
         let against = branch.like == Branch::Uncond;
@@ -310,7 +315,7 @@ impl Guidance for PaintWithWords {
             }
             let own = area.negative == against;
             let tokens = match find(&prompt, area, branch) {
-                Err(_) if !own => Vec::new(), // a phrase of the prompt need not stand in the negative one
+                Err(_) if !own => Vec::new(), // the negative prompt need not contain the prompt's phrases
                 Ok(tokens) => tokens,
                 Err(Error::PhraseNotFound { phrase, prompt, .. }) if branch.branch != Branch::Uncond => {
                     run.trace.warnings.push(PaintWarning::NotInBranch { phrase, prompt, role: branch.role });
@@ -380,10 +385,10 @@ impl Guidance for PaintWithWords {
     }
 }
 
-/// Where an area's phrase stands in the prompt of a branch.
+/// Returns the positions of an area's phrase in the prompt of a branch.
 ///
 /// # Errors
-/// As [`Prompt::find`]; [`Error::Parameter`] instead if the negative prompt is empty.
+/// The errors of [`Prompt::find`]; [`Error::Parameter`] instead if the negative prompt is empty.
 fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
     if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
         let expected = format!("a negative prompt with \"{}\" in it: Request::negative", area.phrase);

@@ -1,4 +1,4 @@
-//! [`PaintOptions`] and [`AreaBlend`]: the settings of a painting beyond its areas, its law, its window and its sites.
+//! [`PaintOptions`] and [`AreaBlend`]: the settings of a painting beyond its areas, weight law, window and sites.
 
 use crate::branch::Branch;
 use crate::diffusion::NoiseEdges;
@@ -6,8 +6,7 @@ use crate::error::{Error, Result};
 use crate::mask::Resample;
 use serde::{Deserialize, Serialize};
 
-/// The settings of a painting that few runs change; [`PaintWithWords::tune`](super::PaintWithWords::tune) changes them in
-/// place.
+/// The less common settings of a painting; [`PaintWithWords::tune`](super::PaintWithWords::tune) changes them in place.
 ///
 /// ```
 /// use impasto::methods::PaintWithWords;
@@ -23,29 +22,31 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PaintOptions {
-    /// Largest distance of a pixel from the color it counts as, Euclidean in RGB, 0..=100. Default 0, exactly equal; above it
-    /// each pixel counts as the nearest color with a phrase. For maps with smooth edges, or from JPEG files.
+    /// Largest distance between a pixel and the color it counts as, Euclidean in RGB, 0..=100. Default 0, which
+    /// requires equal colors. With a larger value each pixel counts as the nearest color with a phrase within that
+    /// distance. Useful for maps with smooth edges, or from JPEG files.
     pub tolerance: f64,
-    /// Standard deviation of the Gaussian that softens the edges of the map's areas, in pixels of the map, 0 to a quarter of
-    /// its shorter side. Default 0.
+    /// Standard deviation of the Gaussian that softens the edges of the map's areas, in pixels of the map. The range is
+    /// 0 to a quarter of the map's shorter side. Default 0.
     pub blur: f64,
-    /// Way in which masks are brought to the grids of the attention sites.
+    /// Method that resamples masks to the grids of the attention sites.
     pub resample: Resample,
-    /// Weight of a word where several areas are painted that have it. Default: the sum.
+    /// Weight of a word in cells that several areas with this word cover. Default: the sum.
     pub blend: AreaBlend,
-    /// Noise of cells that areas with seeds of their own share. Default: that of the larger part.
+    /// Noise of cells that areas with seeds of their own share. Default: the noise of the larger part.
     #[serde(rename = "edges")]
     pub noise_edges: NoiseEdges,
-    /// Share of their weight, 0..=1, with which phrases that stand in the negative prompt too are painted there as well.
-    /// Default 0.
+    /// Share of the weight, 0..=1, with which the prompt's phrases are also painted where they occur in the negative
+    /// prompt. Default 0.
     pub on_uncond: f64,
-    /// Branch whose prompt is painted. Default: the run's; another is one that a method of your own has added. `begin` is
-    /// called with that branch's prompt ([`Setup::for_prompt`](crate::guidance::Setup::for_prompt)). Recipes do not store it.
+    /// Branch whose prompt is painted. Default: the run's own prompt; another branch is one that a custom guidance
+    /// method has added. `begin` is called with that branch's prompt
+    /// ([`Setup::for_prompt`](crate::guidance::Setup::for_prompt)). Recipes do not store this field.
     #[serde(skip, default = "cond")]
     pub branch: Branch,
 }
 
-/// What a token weighs where several areas are painted that have it.
+/// Rule for the weight of a token in cells that several areas with this token cover.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum AreaBlend {
@@ -54,7 +55,7 @@ pub enum AreaBlend {
     Sum,
     /// The weight that is farthest from 0.
     Strongest,
-    /// That of the area added last, as far as it covers the others.
+    /// The weight of the area added last, in proportion to its coverage of the cell; earlier areas keep the rest.
     TopMost,
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
-/// The colors of a picture, the most frequent first: to see what a map has, and what an editor added to it.
+/// The colors of a picture, the most frequent first. A palette shows the colors of a map, and any that an editor added.
 ///
 /// ```
 /// use impasto::methods::paint_with_words::Palette;
@@ -27,9 +27,9 @@ pub struct Palette(Vec<ColorShare>);
 pub struct ColorShare {
     /// The color.
     pub color: Rgb,
-    /// Number of pixels that have it.
+    /// Number of pixels of this color.
     pub pixels: usize,
-    /// Their share of the picture, 0..=1.
+    /// Share of these pixels in the picture, 0..=1.
     pub share: f64,
 }
 
@@ -39,7 +39,7 @@ impl Palette {
         Self::count(pixels(map).map(|color| (color, 1)))
     }
 
-    /// The colors of several pictures.
+    /// Merges the colors of several pictures.
     pub(super) fn join<'a>(palettes: impl Iterator<Item = &'a Self>) -> Self {
         Self::count(palettes.flat_map(|palette| &palette.0).map(|entry| (entry.color, entry.pixels)))
     }
@@ -56,30 +56,31 @@ impl Palette {
         Self(colors)
     }
 
-    /// All of them, the most frequent first.
+    /// Returns all colors, the most frequent first.
     pub fn colors(&self) -> &[ColorShare] {
         &self.0
     }
 
-    /// Those with more than `share` of the picture, 0..=1: without the odd colors of smoothed edges.
+    /// Returns the colors with more than `share` of the picture, 0..=1, without the odd colors of smoothed edges.
     pub fn above(&self, share: f64) -> Self {
         Self(self.0.iter().copied().filter(|entry| entry.share > share).collect())
     }
 
-    /// The color nearest to another, and their Euclidean distance in RGB; `None` for the palette of nothing.
+    /// Returns the palette's nearest color to `color`, and their Euclidean distance in RGB; `None` for an empty
+    /// palette.
     pub fn nearest(&self, color: Rgb) -> Option<(Rgb, f64)> {
         let apart = self.0.iter().map(|entry| (entry.color, distance(entry.color, color)));
         apart.min_by(|a, b| a.1.total_cmp(&b.1))
     }
 }
 
-/// Euclidean distance in RGB, 0..=441.7.
+/// Returns the Euclidean distance in RGB, 0..=441.7.
 pub(super) fn distance(a: Rgb, b: Rgb) -> f64 {
     let square = |a: u8, b: u8| f64::from(a.abs_diff(b)).powi(2);
     (square(a.0, b.0) + square(a.1, b.1) + square(a.2, b.2)).sqrt()
 }
 
-/// The colors of a picture, row by row.
+/// Iterates over the colors of a picture's pixels, row by row.
 pub(super) fn pixels(map: &Raster) -> impl Iterator<Item = Rgb> + '_ {
     let (pixels, _) = map.bytes().as_chunks::<3>();
     pixels.iter().map(|&[red, green, blue]| Rgb(red, green, blue))

@@ -1,4 +1,4 @@
-//! A painting as a recipe.
+//! The recipe of a painting.
 
 use super::{Area, PaintOptions, PaintWithWords, Sites, WeightFn};
 use crate::error::Result;
@@ -7,7 +7,7 @@ use crate::recipe::{Recipe, function};
 use crate::window::Window;
 use serde::{Deserialize, Serialize};
 
-/// What makes a painting again, as it is written.
+/// The serialized form of a painting.
 #[derive(Serialize)]
 struct Written<'a> {
     maps: Vec<&'a Raster>,
@@ -20,7 +20,7 @@ struct Written<'a> {
     sites: &'a Option<Sites>,
 }
 
-/// The same, as it is read.
+/// The deserialized form of a painting.
 #[derive(Deserialize)]
 struct Read {
     maps: Vec<Raster>,
@@ -32,7 +32,7 @@ struct Read {
 }
 
 impl PaintWithWords {
-    /// Its recipe.
+    /// Returns the recipe of the painting.
     pub(super) fn written(&self) -> Result<Recipe> {
         let written = Written {
             maps: self.canvas.maps.iter().map(|(map, _)| map).collect(),
@@ -45,7 +45,7 @@ impl PaintWithWords {
         Recipe::of("PaintWithWords", &written)
     }
 
-    /// The painting of a recipe.
+    /// Creates the painting of a recipe.
     pub(crate) fn repeated(recipe: &Recipe) -> Result<Self> {
         let read: Read = recipe.read()?;
         let mut paint = Self::each(&read.maps);

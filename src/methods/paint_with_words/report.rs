@@ -1,4 +1,4 @@
-//! What a painting did.
+//! Report of a painting.
 
 use super::area::Area;
 use super::canvas::Canvas;
@@ -14,17 +14,17 @@ use crate::window::Window;
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
-/// What a painting was and did in one run.
+/// Report of a painting's areas and effects in one run.
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PaintReport {
-    /// What was painted, in the order it was added.
+    /// Painted areas, in the order they were added.
     pub areas: Vec<PaintedArea>,
-    /// Colors of the map that count as nobody's, the most frequent first.
+    /// Colors of the map that belong to no area, the most frequent first.
     pub unused: Vec<ColorShare>,
-    /// Every step at which it acted, in order.
+    /// Steps at which the paint acted, in order.
     pub steps: Vec<PaintedStep>,
-    /// What the user should know.
+    /// Warnings for the user.
     pub warnings: Vec<PaintWarning>,
 }
 
@@ -32,23 +32,23 @@ pub struct PaintReport {
 #[derive(Clone, Debug, Serialize)]
 #[non_exhaustive]
 pub struct PaintedArea {
-    /// What it stands for.
+    /// Phrase that the area stands for.
     pub phrase: String,
-    /// Its color in the map; `None` for a drawn mask.
+    /// Color of the area in the map; `None` for a drawn mask.
     pub color: Option<Rgb>,
-    /// As asked for.
+    /// Weight of the phrase in the area, as requested.
     pub strength: f64,
-    /// As asked for.
+    /// Weight of the phrase outside the area, as requested.
     pub outside: f64,
-    /// Of its own noise.
+    /// Seed of the area's own noise.
     pub seed: Option<u64>,
-    /// Is the phrase one of the negative prompt?
+    /// True if the phrase belongs to the negative prompt.
     pub negative: bool,
-    /// Where the phrase stands in the prompt, or in the negative prompt.
+    /// Positions of the phrase in the prompt, or in the negative prompt.
     pub tokens: Vec<TokenSpan>,
-    /// Its share of the picture, 0..=1; the mean, if images have maps of their own.
+    /// Share of the area in the picture, 0..=1; the mean if images have maps of their own.
     pub share: f64,
-    /// The most it has of any one cell at the finest attention site, 0..=1.
+    /// Largest share of any single cell that the area covers at the finest attention site, 0..=1.
     pub largest_cell: f64,
 }
 
@@ -58,14 +58,14 @@ pub struct PaintedArea {
 pub struct PaintedStep {
     /// 0-based index of the step.
     pub index: usize,
-    /// Noise level of its first evaluation.
+    /// Noise level of the step's first evaluation.
     pub sigma: f64,
-    /// What a weight of 1 added to the scaled scores, per image, mean over sites and evaluations; empty for a custom
-    /// law.
+    /// Bias that a weight of 1 added to the scaled scores, per image, averaged over sites and evaluations. Empty for a
+    /// custom law.
     pub per_weight: Vec<f64>,
 }
 
-/// What is doubtful about a painting, though not wrong. Displayed as a sentence.
+/// A warning about a painting that is valid but doubtful. Displayed as a sentence.
 #[derive(Clone, Debug, PartialEq, Serialize, thiserror::Error)]
 #[non_exhaustive]
 pub enum PaintWarning {
@@ -81,26 +81,26 @@ pub enum PaintWarning {
         100.0 * largest_cell
     )]
     Thin {
-        /// What it stands for.
+        /// Phrase that the area stands for.
         phrase: String,
-        /// The most it has of any one cell at the finest attention site.
+        /// Largest share of any single cell that the area covers at the finest attention site.
         largest_cell: f64,
     },
-    /// Most of the map counts as nobody's, and it has many colors.
+    /// More than half of the map belongs to no area, in more than 64 colors.
     #[error(
         "{:.0} % of the map, in {colors} colors, count as nobody's; if its edges are smooth, set tolerance",
         100.0 * share
     )]
     ManyColors {
-        /// Share of the map that counts as nobody's.
+        /// Share of the map that belongs to no area.
         share: f64,
-        /// Number of such colors.
+        /// Number of colors that belong to no area.
         colors: usize,
     },
-    /// The negative prompt, which is painted too, was never evaluated.
+    /// The negative prompt is painted, but was never evaluated.
     #[error("the negative prompt was never evaluated, as at a guidance scale of 1, so its areas did nothing")]
     NoNegative,
-    /// A branch that varies the prompt has lost a phrase.
+    /// A branch that varies the prompt does not contain a phrase.
     #[error("\"{phrase}\" is not in \"{prompt}\", so it is not painted in the branch \"{role}\"")]
     NotInBranch {
         /// The phrase.
@@ -112,19 +112,19 @@ pub enum PaintWarning {
     },
 }
 
-/// Everything one run leaves behind.
+/// Records of one run.
 #[derive(Debug)]
 pub(super) struct Trace {
     images: i64,
     areas: Vec<PaintedArea>,
-    /// Whose calls are recorded: the prompt's, or if nothing is painted there the negative prompt's.
+    /// Branch whose calls are recorded: the prompt's, or the negative prompt's if only the latter is painted.
     branch: Branch,
     unused: Vec<ColorShare>,
     steps: Vec<Sums>,
     pub warnings: Vec<PaintWarning>,
 }
 
-/// One step's [`PaintedStep::per_weight`]: the sum [images] f32 on the run's device, and of how many calls.
+/// Sums for one step's [`PaintedStep::per_weight`]: the sum, [images] f32 on the run's device, and its number of calls.
 #[derive(Debug)]
 struct Sums {
     index: usize,
@@ -134,7 +134,8 @@ struct Sums {
 }
 
 impl Trace {
-    /// `placed`: each area in the prompt; `masks`: on the finest grid, [areas, 1 or n, h, w].
+    /// Creates the records of a run. `placed` holds each area's tokens in the prompt; `masks`, [areas, 1 or n, h, w],
+    /// are on the finest grid.
     pub(super) fn new(canvas: &Canvas, placed: &[Placed], masks: &Tensor, images: i64) -> Result<Self> {
         let cells = [1i64, 2, 3];
         let shares = Vec::<f64>::try_from(&masks.f_mean_dim(cells.as_slice(), false, Kind::Double)?)?;
@@ -168,7 +169,7 @@ impl Trace {
         Ok(Self { images, areas, branch, unused, steps: Vec::new(), warnings })
     }
 
-    /// Says where the phrase of an area of the negative prompt stands there.
+    /// Sets the positions of the phrase of a negative area in the negative prompt.
     pub(super) fn found(&mut self, area: usize, tokens: &[TokenSpan]) {
         if let Some(area) = self.areas.get_mut(area) {
             area.tokens = tokens.to_vec();
@@ -190,7 +191,7 @@ impl Trace {
         };
         let images = sum.f_narrow(0, at.images.start, at.images.end - at.images.start)?;
         let _ = images.shallow_clone().f_add_(&per_weight.f_reshape([-1])?)?;
-        // Every image adds the same number of calls; those of one are counted.
+        // Every image makes the same number of calls, so only those of the first image are counted.
         step.calls += usize::from(at.images.start == 0);
         Ok(())
     }
@@ -211,8 +212,8 @@ impl Trace {
         })
     }
 
-    /// The report for files: figures as JSON, and the mask of every area on the finest grid ([areas, 1 or n, h, w])
-    /// as a picture.
+    /// Creates the report for files: figures as JSON, and the mask of every area on the finest grid
+    /// ([areas, 1 or n, h, w]) as a picture.
     pub(super) fn summary(&self, masks: &Tensor) -> Result<Report> {
         let data = serde_json::to_value(self.report()?)
             .map_err(|error| Error::Malformed { file: "paint report".into(), problem: error.to_string() })?;

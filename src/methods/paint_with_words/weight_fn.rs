@@ -1,4 +1,4 @@
-//! How strongly a weight pulls attention, at a noise level and for the scores of a site.
+//! Laws that turn a weight into an attention bias, by the noise level and the scores of a site.
 
 use crate::attention::Scores;
 use crate::error::{Error, Result};
@@ -7,28 +7,29 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::{Kind, Tensor};
 
-/// What is added to the scaled scores s = q·kᵀ/√d where the weight is w, at noise level σ.
+/// Bias added to the scaled scores s = q·kᵀ/√d for a weight w at noise level σ.
 ///
-/// The statistic of the scores is each image's own, over heads, cells and all tokens, and counts as 0 below 0: another
-/// sign would turn the paint around. It makes a gain mean the same at sites whose scores differ in size. σ counts as
-/// 14.6146 above that, Stable Diffusion's usual largest.
+/// The statistic of the scores (maximum or deviation) is taken per image, over heads, cells and all tokens. Scaling by
+/// the statistic makes a gain mean the same at sites whose scores differ in size. A negative statistic counts as 0,
+/// since its sign would invert the paint. σ is clamped to 14.6146, the usual maximum of Stable Diffusion.
 ///
-/// Source: paint-with-words-sd, whose laws are on q·kᵀ before scaling. Maximum and deviation grow with their scores, so
-/// on scaled ones they are the same law.
+/// Source: paint-with-words-sd, whose laws apply to q·kᵀ before scaling. Maximum and deviation are proportional to the
+/// scores, so the laws are the same on scaled scores.
 #[derive(Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum WeightFn {
-    /// gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 what the package's pictures were made
-    /// with.
+    /// Adds gain · w · ln(1 + σ) · max(s). The gain is 0..=10: .1 is the default, .4 the value of the package's example
+    /// pictures.
     LogMax(f64),
-    /// gain · w · ln(1 + σ) · std(s), with n − 1.
+    /// Adds gain · w · ln(1 + σ) · std(s), with n − 1 in the deviation.
     LogStd(f64),
-    /// gain · w · ln(1 + σ²) · std(s), with n − 1: let go sooner. .4 is the package's example.
+    /// Adds gain · w · ln(1 + σ²) · std(s), with n − 1 in the deviation. This law decreases sooner during a run. The
+    /// package's example uses .4.
     LogSqStd(f64),
-    /// gain · w, whatever the noise level and scores; reads no scores.
+    /// Adds gain · w at all noise levels and scores; reads no scores.
     Flat(f64),
-    /// Any bias in scaled scores, broadcastable to [n, heads, cells, tokens], made of the weights ([1 or n, 1, cells,
-    /// tokens] f32), the noise level and the scores.
+    /// Adds a custom bias to the scaled scores, broadcastable to [n, heads, cells, tokens]. The function gets the
+    /// weights ([1 or n, 1, cells, tokens] f32), the noise level and the scores.
     #[serde(skip)]
     Custom(CustomLaw),
 }
@@ -45,7 +46,7 @@ impl fmt::Debug for WeightFn {
     }
 }
 
-/// Of a [`WeightFn::Custom`]: (w, σ, scores) → bias.
+/// Function of a [`WeightFn::Custom`]: (w, σ, scores) → bias.
 pub type CustomLaw = Box<dyn Fn(&Tensor, f64, &Scores<'_>) -> Result<Tensor> + Send>;
 
 impl Default for WeightFn {
@@ -54,23 +55,23 @@ impl Default for WeightFn {
     }
 }
 
-/// What a law makes of weights at one call.
+/// The bias of one call.
 pub(super) struct Bias {
-    /// Broadcastable to [n, heads, cells, tokens].
+    /// Bias, broadcastable to [n, heads, cells, tokens].
     pub bias: Tensor,
-    /// What a weight of 1 adds, [n or 1, 1, 1, 1]; a custom law has no such number.
+    /// Bias of a weight of 1, [n or 1, 1, 1, 1]; `None` for a custom law.
     pub per_weight: Option<Tensor>,
 }
 
 impl WeightFn {
-    /// w · ln(1 + σ) · max(s), as the paper has it.
+    /// Returns the law of the paper, w · ln(1 + σ) · max(s).
     ///
     /// Source: Balaji et al., eDiff-I (arXiv 2211.01324).
     pub const fn paper() -> Self {
         Self::LogMax(1.0)
     }
 
-    /// Does it add anything at all?
+    /// Returns true if the law can add a bias.
     pub(super) fn acts(&self) -> bool {
         self.gain() != Some(0.0)
     }
@@ -91,7 +92,7 @@ impl WeightFn {
         }
     }
 
-    /// The bias of `w`, [1 or n, 1, cells, tokens], at noise level `sigma`.
+    /// Returns the bias of `w`, [1 or n, 1, cells, tokens], at noise level `sigma`.
     pub(super) fn bias(&self, w: &Tensor, sigma: f64, scores: &Scores<'_>) -> Result<Bias> {
         if !sigma.is_finite() {
             return Err(Error::parameter("sigma", sigma, "a finite noise level"));

@@ -1,4 +1,4 @@
-//! w, the weight of each token in each cell.
+//! The weight w of each token in each cell.
 
 use super::canvas::Canvas;
 use super::options::AreaBlend;
@@ -11,14 +11,14 @@ use crate::step::Grid;
 use std::collections::{BTreeMap, HashMap};
 use tch::{Device, Kind, Tensor};
 
-/// The masks of all areas on every grid where they are needed, the tokens of each branch, and the weights made of both.
+/// The masks of all areas on every needed grid, the tokens of each branch, and the weights computed from both.
 #[derive(Debug)]
 pub(super) struct Weights {
     brushes: Vec<Brush>,
     blend: AreaBlend,
-    /// Largest grid first; [areas, 1 or n, h, w] f32 on the run's device.
+    /// Masks by grid, the largest grid first; [areas, 1 or n, h, w] f32 on the run's device.
     masks: Vec<(Grid, Tensor)>,
-    /// For each branch with paint what is painted there of each area.
+    /// Placement of each area, for each branch with paint.
     placed: BTreeMap<Branch, Vec<Placed>>,
     made: HashMap<(Grid, Branch, i64), Tensor>,
 }
@@ -29,21 +29,21 @@ struct Brush {
     outside: f64,
 }
 
-/// An area in the prompt of a branch.
+/// Placement of an area in the prompt of a branch.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Placed {
-    /// Of its phrase; without any it does nothing there.
+    /// Tokens of the area's phrase; an area without tokens does nothing in the branch.
     pub tokens: Vec<TokenSpan>,
-    /// What its weights are multiplied by.
+    /// Factor of the area's weights.
     pub share: f64,
 }
 
 impl Weights {
-    /// The masks of `canvas` for `images` pictures of `latent` cells, on `grids`.
+    /// Computes the masks of `canvas` on `grids`, for `images` pictures of `latent` cells.
     ///
     /// # Errors
-    /// [`Error::Shape`] if a drawing has another aspect than the picture, [`Error::Parameter`] if nothing is painted, or
-    /// if there are maps or masks for another number of images.
+    /// [`Error::Shape`] if a drawing has another aspect than the picture; [`Error::Parameter`] if nothing is painted,
+    /// or if the number of maps or masks does not fit the number of images.
     pub(super) fn new(
         canvas: &Canvas,
         (latent, images): (Grid, i64),
@@ -54,7 +54,7 @@ impl Weights {
         grids.sort_by_key(|grid| std::cmp::Reverse(grid.cells()));
         grids.dedup();
         let mut masks: Vec<Vec<Tensor>> = grids.iter().map(|_| Vec::new()).collect();
-        // One drawing at a time: they may be large and many.
+        // Drawings may be large and many, so only one is in memory at a time.
         for area in &canvas.areas {
             let region = canvas.region(area)?;
             region.check_for(latent)?;
@@ -84,24 +84,25 @@ impl Weights {
         Ok(Self { brushes, blend, masks, placed: BTreeMap::new(), made: HashMap::new() })
     }
 
-    /// Says where the areas' phrases stand in the prompt of `branch`.
+    /// Sets the positions of the areas' phrases in the prompt of `branch`.
     pub(super) fn place(&mut self, branch: Branch, placed: Vec<Placed>) {
         if placed.iter().any(|area| !area.tokens.is_empty()) {
             self.placed.insert(branch, placed);
         }
     }
 
-    /// Does any paint reach this branch?
+    /// Returns true if any area is painted in this branch.
     pub(super) fn reach(&self, branch: Branch) -> bool {
         self.placed.contains_key(&branch)
     }
 
-    /// The masks on the finest grid, [areas, 1 or n, h, w].
+    /// Returns the masks on the finest grid, [areas, 1 or n, h, w].
     pub(super) fn finest(&self) -> Option<&Tensor> {
         self.masks.first().map(|(_, masks)| masks)
     }
 
-    /// w for a context of `count` tokens, [1 or n, 1, cells, tokens] f32; `None` where there is no paint. Made once.
+    /// Returns w for a context of `count` tokens, [1 or n, 1, cells, tokens] f32; `None` without paint. The result is
+    /// cached.
     pub(super) fn of(&mut self, grid: Grid, branch: Branch, count: i64) -> Result<Option<Tensor>> {
         let key = (grid, branch, count);
         if let Some(made) = self.made.get(&key) {

@@ -1,4 +1,4 @@
-//! The hook that lets a picture's cells attend to those of a reference.
+//! The hook that lets the picture's cells attend to the cells of a reference.
 
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Scores};
 use crate::branch::Branch;
@@ -7,9 +7,9 @@ use crate::step::{Grid, Step};
 use std::collections::HashMap;
 use tch::{Kind, Tensor};
 
-/// The logarithm of the weight of a cell that is not to be seen.
+/// Logarithm of the weight of a cell that is excluded from attention.
 const UNSEEN: f64 = -30.0;
-/// A small number that keeps deviations from 0.
+/// Small number that keeps deviations above 0.
 const EPSILON: f64 = 1e-5;
 
 /// Cells of the picture, [n, 1, h, w], and the cells of the reference that they see, [1, 1, h, w], both in 0..=1.
@@ -19,10 +19,11 @@ pub(super) struct Pair {
     pub there: Tensor,
 }
 
-/// A site, and the first image of the rows.
+/// Index of a site, and first image of the rows.
 type Place = (usize, i64);
 
-/// Joins keys and values of the reference's branch to those of the branches that vary the prompt.
+/// A hook that joins keys and values of the reference's branch to those of the branches derived from the prompt's
+/// branch.
 #[derive(Debug)]
 pub(super) struct Join {
     /// The reference's branch.
@@ -34,19 +35,19 @@ pub(super) struct Join {
     pub grid: Grid,
     strength: f64,
     statistics: f64,
-    /// Do cells see only some of the reference?
+    /// True if cells see only some of the reference.
     parted: bool,
-    /// Is the reference evaluated in this evaluation?
+    /// True if the reference is part of the present evaluation.
     pub active: bool,
-    /// Which cells see which in this evaluation; `None`: all see all.
+    /// Cells that see each other in the present evaluation; `None` if all cells see the whole reference.
     pairs: Option<Vec<Pair>>,
-    /// The reference's hidden states in this evaluation, [n, cells, dim].
+    /// The reference's hidden states in the present evaluation, [n, cells, dim].
     states: HashMap<Place, Tensor>,
-    /// Mean and deviation of what the reference's self-attention puts out, [n, 1, dim] each.
+    /// Mean and deviation of the output of the reference's self-attention, [n, 1, dim] each.
     outputs: HashMap<Place, (Tensor, Tensor)>,
     /// Index of the reference's first token in the context of a branch.
     begins: HashMap<(Place, Branch), i64>,
-    /// Logarithms of what cells see of the reference, [n, 1, cells, cells], by grid.
+    /// Logarithms of the weights with which cells see the reference, [n, 1, cells, cells], by grid.
     weights: HashMap<Grid, Tensor>,
 }
 
@@ -85,7 +86,8 @@ impl Join {
         self.pairs = pairs;
     }
 
-    /// Logarithms of what cells of `grid` see of the reference, [n or 1, 1, cells, cells]; `None`: all see all.
+    /// Returns the logarithms of the weights with which cells of `grid` see the reference, [n or 1, 1, cells, cells];
+    /// `None` if all cells see the whole reference.
     fn weights(&mut self, grid: Grid) -> Result<Option<Tensor>> {
         let Some(pairs) = &self.pairs else { return Ok(None) };
         if let Some(weights) = self.weights.get(&grid) {

@@ -22,21 +22,25 @@ use tch::{Kind, Tensor};
 /// A choice of attention sites.
 type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// Seed of the noise that is added to every reference. It differs from the seeds that people choose, so that a reference never has
-/// the noise of the picture itself.
+/// Seed of the noise that is added to every reference. The seed differs from those that people choose, so that a
+/// reference never has the noise of the picture itself.
 const NOISE_SEED: u64 = 0x7265_6665_7265_6e63;
-/// Saliency of a part from which on a cell belongs to it.
+/// Saliency from which on a cell belongs to a part.
 const PART: f64 = 0.5;
 
 /// Gives a picture the colors of another picture, on any checkpoint and without training.
 ///
-/// At every step the reference, with noise of that step's level, is evaluated as a branch of its own, and its self-attention
-/// keys and values join those of the prompt's branch: every cell of the picture attends to itself and to the reference in one softmax.
-/// Hair finds hair there and takes its colors. The negative prompt's branch does not see the reference, so classifier-free guidance
-/// strengthens its effect. It costs one more branch per step.
+/// At every step the reference, with noise of that step's level, is evaluated as a branch of its own. Its
+/// self-attention keys and values join those of the prompt's branch. Every cell of the picture then attends to the
+/// picture and to the reference in one softmax. Hair finds hair in the reference and takes its colors. The negative
+/// prompt's branch does not see the reference, so classifier-free guidance strengthens the effect. The method costs one
+/// more branch per step.
 ///
-/// The layout of the picture moves toward the reference's as well, unless something holds it: line art by a
-/// [`Control`](crate::Control), a picture to start from, or a [`window`](Self::window) that begins later.
+/// The layout of the picture moves toward the reference's as well, unless one of these holds it:
+///
+/// - line art by a [`Control`](crate::Control),
+/// - a picture to start from,
+/// - a [`window`](Self::window) that begins later.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -49,8 +53,8 @@ const PART: f64 = 0.5;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: "reference-only" of the ControlNet extension for the web UI (Zhang 2023); Hertz et al., "Style Aligned Image Generation via
-/// Shared Attention" (CVPR 2024).
+/// Source: "reference-only" of the ControlNet extension for the web UI (Zhang 2023); Hertz et al., "Style Aligned Image
+/// Generation via Shared Attention" (CVPR 2024).
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct ReferenceColor {
@@ -78,19 +82,19 @@ struct Part {
 enum Here {
     /// A place that the user gave.
     Region(Region),
-    /// The place where the picture shows what a phrase names.
+    /// The cells where the picture shows the object that a phrase names.
     Phrase { phrase: String, look: Box<Daam> },
 }
 
 /// The state of one run.
 struct Run {
     branch: Branch,
-    /// Clean latent of the reference and its noise, [1, 4, h, w] each.
+    /// Clean latent of the reference, [1, 4, h, w]; `noise` has the same shape.
     latent: Tensor,
     noise: Tensor,
     images: i64,
     join: Join,
-    /// Whether a step of the schedule is inside the window.
+    /// True if the method acts in a step of the schedule.
     acts: bool,
 }
 
@@ -120,7 +124,8 @@ impl ReferenceColor {
         }
     }
 
-    /// Says what the reference shows, as its branch is to read it. Default: the run's prompt, which suits a reference of the same things.
+    /// Sets the prompt of the reference's branch, which describes the reference. Default: the run's prompt, which suits
+    /// a reference of the same objects.
     pub fn described(mut self, description: impl Into<String>) -> Self {
         self.described = Some(description.into());
         self
@@ -129,17 +134,19 @@ impl ReferenceColor {
 
 /// # How strongly it acts
 impl ReferenceColor {
-    /// The weight of the reference beside the picture's own cells in the softmax, 0..=8; default 1, and 0 changes nothing.
+    /// Sets the weight of the reference beside the picture's own cells in the softmax, 0..=8. Default 1. At 0 the
+    /// picture does not attend to the reference.
     pub fn strength(mut self, strength: f64) -> Self {
         self.strength = strength;
         self
     }
 
-    /// The share, 0..=1, to which mean and deviation of every channel that self-attention puts out are brought to the reference's
-    /// (adaptive instance normalization). Default 0. It brings the whole picture nearer to the reference's palette and style, cells that
-    /// resemble nothing there too.
+    /// Sets how far self-attention's output takes over the reference's mean and deviation in every channel (adaptive
+    /// instance normalization), 0..=1. Default 0. The whole picture moves toward the reference's palette and style,
+    /// even cells that resemble nothing in the reference.
     ///
-    /// Source: Huang and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization" (ICCV 2017).
+    /// Source: Huang and Belongie, "Arbitrary Style Transfer in Real-time with Adaptive Instance Normalization" (ICCV
+    /// 2017).
     pub fn statistics(mut self, share: f64) -> Self {
         self.statistics = share;
         self
@@ -148,19 +155,20 @@ impl ReferenceColor {
 
 /// # Where and when it acts
 impl ReferenceColor {
-    /// Lets the cells of `here` see the cells of `there`, a region of the reference; may be said several times. Cells in no such region
-    /// see nothing of the reference. `here` has the aspect of the run's picture; `there` is stretched with the reference.
+    /// Lets the cells of `here` see the cells of `there`, a region of the reference; may be called several times. Cells
+    /// outside every such region see nothing of the reference. `here` has the aspect of the run's picture; `there` is
+    /// stretched with the reference.
     pub fn region(mut self, here: Region, there: Region) -> Self {
         self.parts.push(Part { here: Here::Region(here), there });
         self
     }
 
-    /// Lets what `phrase` of the prompt names see what it names in the reference, "hair like in this picture"; may be said several times.
-    /// Cells of no such part see nothing of the reference. In the picture the part is found by [`Daam::competing`], which knows something
-    /// from timestep 850 on.
+    /// Lets the object that `phrase` names in the prompt see the same object in the reference; may be called several
+    /// times. An example is "hair like in this picture". Cells outside every such part see nothing of the reference. In
+    /// the picture, [`Daam::competing`] finds the part; it has a map from timestep 850 on.
     ///
     /// # Errors
-    /// As [`Reference::region`].
+    /// The errors of [`Reference::region`].
     pub fn part(mut self, reference: &Reference, phrase: impl Into<String>) -> Result<Self> {
         let phrase = phrase.into();
         let there = reference.region(&phrase)?;
@@ -169,14 +177,14 @@ impl ReferenceColor {
         Ok(self)
     }
 
-    /// Joins the self-attention sites that `select` accepts. Default: all of the UNet.
+    /// Joins the self-attention sites that `select` accepts. Default: all sites of the UNet.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.sites = Some(Box::new(select));
         self
     }
 
-    /// Acts only in this window; outside of it the reference is not evaluated. Default: the whole run. A window that begins at timestep
-    /// 800 leaves more of the layout to the prompt.
+    /// Acts only in this window; outside of the window the reference is not evaluated. Default: the whole run. A window
+    /// that begins at timestep 800 leaves more of the layout to the prompt.
     pub fn window(mut self, window: Window) -> Self {
         self.window = window;
         self
@@ -199,7 +207,8 @@ impl ReferenceColor {
         })
     }
 
-    /// Which cells of the picture see which of the reference, at the latent's size; `None`: all see all.
+    /// Returns cells of the picture with the cells of the reference that they see, at the latent's size; `None` if all
+    /// cells see the whole reference.
     fn pairs(&self) -> Result<Option<Vec<Pair>>> {
         if self.parts.is_empty() {
             return Ok(None);
@@ -213,7 +222,7 @@ impl ReferenceColor {
                     look.map()?.map(|map| map.f_ge(PART)?.f_to_kind(Kind::Float)).transpose()?
                 }
             };
-            // Stretched, as the reference is.
+            // The region is stretched like the reference.
             let there = part.there.resampled(grid, Resample::Area)?.f_to_device(run.latent.device())?;
             Ok(here.map(|here| Pair { here, there }))
         };
@@ -291,7 +300,8 @@ impl Guidance for ReferenceColor {
             let noised = run.latent.f_add(&run.noise.f_mul_scalar(step.sigma)?)?;
             let size = run.latent.size().into_iter().skip(1);
             let rows: Vec<i64> = std::iter::once(run.images).chain(size).collect();
-            // Not as a view: kernels choose by strides, and an image is the same to the bit alone and in a batch.
+            // Kernels are chosen by strides, and an image must be the same to the bit alone and in a batch. The rows
+            // are therefore a copy, not a view.
             plan.evaluate_at(run.branch, noised.f_expand(rows, false)?.f_contiguous()?);
         }
         Ok(())

@@ -1,10 +1,10 @@
-//! Conditions beside the prompt.
+//! Conditions of a UNet besides timestep and prompt.
 
 use super::residuals::Residuals;
 use crate::reference::ReferenceFeatures;
 use tch::Tensor;
 
-/// The conditions of a U-Net beside timestep and prompt.
+/// The conditions of a UNet besides timestep and prompt.
 #[derive(Debug, Default)]
 pub struct AddedConditions {
     /// Pooled text of the second encoder (SDXL), [b, width].
@@ -13,11 +13,11 @@ pub struct AddedConditions {
     pub time_ids: Option<Tensor>,
     /// An embedded guidance scale (LCM), [b, `time_cond_proj_dim`].
     pub timestep_cond: Option<Tensor>,
-    /// What ControlNets add to the UNet; they themselves do not read it.
+    /// Residuals of ControlNets for the UNet; ControlNets themselves ignore this field.
     pub residuals: Option<Residuals>,
-    /// Features of a sketch, added to the hidden states on the way down before they are kept for the way up: after the first layer,
-    /// [1 or b, channels, h, w], and after each level. Empty for most models.
+    /// Features of a sketch for the contracting half: one is added after the first layer, [1 or b, channels, h, w], and
+    /// one after each level. Skip connections include them. Empty for most models.
     pub features: Vec<Tensor>,
-    /// Features of a reference for the way up (ColorizeDiffusion v2).
+    /// Features of a reference for the expanding half (ColorizeDiffusion v2).
     pub reference: Option<ReferenceFeatures>,
 }

@@ -11,30 +11,31 @@ use crate::nn::transformer::{Sites, Transformer, TransformerConfig};
 use crate::weights::Weights;
 use tch::Tensor;
 
-/// What every block of one evaluation is told: what the time adds in the resnets of this half, and the context.
+/// Inputs that all blocks share in one evaluation: the time projections of this half's residual blocks, and the
+/// context.
 #[derive(Clone, Copy)]
 pub(super) struct BlockContext<'a> {
     pub times: &'a [Tensor],
     pub context: &'a Tensor,
 }
 
-/// Makes resnets and transformers of one network.
+/// Builds residual blocks and transformers of one network.
 pub(in crate::nn) struct BlockBuilder<'a> {
     pub config: &'a UnetConfig,
     /// Width of the time embedding.
     pub time: i64,
-    /// What the resnets made so far, of one half of the network, want to be told of the time.
+    /// Time projection layers of the residual blocks built so far in one half of the network.
     pub times: Vec<Linear>,
     pub sites: Sites,
 }
 
 impl<'a> BlockBuilder<'a> {
-    /// For a network whose time embedding is `time` wide.
+    /// Creates a builder for a network whose time embedding is `time` wide.
     pub(crate) fn new(config: &'a UnetConfig, time: i64) -> Self {
         Self { config, time, times: Vec::new(), sites: Sites::default() }
     }
 
-    /// What the time adds in the resnets made since the last call.
+    /// Returns the time projections of the residual blocks built since the last call.
     pub(crate) fn times(&mut self) -> Result<TimeProjections> {
         TimeProjections::new(std::mem::take(&mut self.times))
     }
@@ -54,7 +55,8 @@ impl<'a> BlockBuilder<'a> {
     }
 }
 
-/// Resnets with or without transformers, then half the grid; every result is kept for the way up.
+/// A block of the contracting half: residual blocks with or without transformers, then downsampling. Every result
+/// becomes a skip connection.
 #[derive(Debug)]
 pub(super) struct DownBlock {
     resnets: Vec<Resnet>,
@@ -63,7 +65,7 @@ pub(super) struct DownBlock {
 }
 
 impl DownBlock {
-    /// `skips` are the channels of everything kept so far.
+    /// Builds the block. `skips` are the channels of all skip connections so far; the block appends its own.
     pub(super) fn new(
         w: &Weights,
         make: &mut BlockBuilder<'_>,
@@ -109,7 +111,7 @@ impl DownBlock {
     }
 }
 
-/// Resnet, transformer, resnet at the smallest grid.
+/// The middle block: residual block, transformer and residual block at the smallest grid.
 #[derive(Debug)]
 pub(super) struct MidBlock {
     resnets: [Resnet; 2],
@@ -132,7 +134,8 @@ impl MidBlock {
     }
 }
 
-/// Resnets over what was kept on the way down, with or without transformers, then twice the grid.
+/// A block of the expanding half: residual blocks that read skip connections, with or without transformers, then
+/// upsampling.
 #[derive(Debug)]
 pub(super) struct UpBlock {
     resnets: Vec<Resnet>,
@@ -141,7 +144,8 @@ pub(super) struct UpBlock {
 }
 
 impl UpBlock {
-    /// `inputs` are the channels of the block below; `skips` those of everything kept and not yet used.
+    /// Builds the block. `inputs` are the channels of the block below; `skips` are those of the unused skip
+    /// connections.
     pub(super) fn new(
         w: &Weights,
         make: &mut BlockBuilder<'_>,
@@ -164,7 +168,8 @@ impl UpBlock {
         Ok(Self { resnets, attentions, upsamplers })
     }
 
-    /// `reference`: the number of its first layer among all on the way up, and what a reference adds there.
+    /// Applies the block. `reference` is the index of the block's first layer in the expanding half, and the reference
+    /// to add there.
     pub(super) fn forward(
         &self,
         mut x: Tensor,
@@ -193,7 +198,7 @@ impl UpBlock {
         Ok(x)
     }
 
-    /// Layers that read what the contracting half kept.
+    /// Returns the number of layers, each of which reads a skip connection.
     pub(super) const fn layers(&self) -> usize {
         self.resnets.len()
     }

@@ -1,4 +1,4 @@
-//! `unet/config.json`.
+//! The configuration of a UNet, `unet/config.json`.
 
 use crate::error::Result;
 use crate::nn::config::{Fixed, PerLevel, divides, in_file, layers, levels, read, refused, sizes};
@@ -9,43 +9,43 @@ use serde::{Deserialize, Serialize};
 #[serde(default)]
 #[non_exhaustive]
 pub struct UnetConfig {
-    /// Side of the latent grid it was trained at, or its rows and columns.
+    /// Side of the latent grid in training, or its rows and columns.
     pub sample_size: Option<PerLevel>,
     /// Channels of the input: 4, or 9 for inpainting.
     pub in_channels: i64,
     /// Channels of the prediction.
     pub out_channels: i64,
-    /// Is the sample mapped from 0..=1 to −1..=1 first?
+    /// True if the sample is first mapped from 0..=1 to −1..=1.
     pub center_input_sample: bool,
-    /// Do the cosines of the timestep come first?
+    /// True if the cosines of the timestep precede the sines.
     pub flip_sin_to_cos: bool,
-    /// Shifts the frequencies of the timestep.
+    /// Shift of the frequencies of the timestep.
     pub freq_shift: f64,
-    /// Width of the vector that may be given beside the timestep.
+    /// Width of an optional vector beside the timestep.
     pub time_cond_proj_dim: Option<i64>,
     /// A block per level, `CrossAttnDownBlock2D` or `DownBlock2D`, from the largest grid to the smallest.
     pub down_block_types: Vec<String>,
-    /// `UNetMidBlock2DCrossAttn`, or none.
+    /// Type of the middle block: `UNetMidBlock2DCrossAttn`, or none.
     pub mid_block_type: Option<String>,
     /// A block per level, `CrossAttnUpBlock2D` or `UpBlock2D`, from the smallest grid to the largest.
     pub up_block_types: Vec<String>,
     /// Channels of each level.
     pub block_out_channels: Vec<i64>,
-    /// Resnets of a down block; up blocks have one more.
+    /// Residual blocks of a down block; up blocks have one more.
     pub layers_per_block: PerLevel,
     /// Groups of the group norms.
     pub norm_num_groups: i64,
-    /// Epsilon of the resnets' norms.
+    /// Epsilon of the residual blocks' norms.
     pub norm_eps: f64,
     /// Width of the context.
     pub cross_attention_dim: PerLevel,
     /// Blocks per transformer.
     pub transformer_layers_per_block: PerLevel,
-    /// The number of heads, whatever its name says.
+    /// Number of attention heads, despite the name of the field.
     pub attention_head_dim: PerLevel,
-    /// Are the transformers' projections linear layers?
+    /// True if the transformers' projections are linear layers.
     pub use_linear_projection: bool,
-    /// `text_time`: pooled text and size numbers are added to the timestep.
+    /// Kind of added conditions: `text_time` adds pooled text and size numbers to the timestep.
     pub addition_embed_type: Option<String>,
     /// Width of each size number's sinusoids.
     pub addition_time_embed_dim: Option<i64>,
@@ -113,42 +113,42 @@ pub(in crate::nn) const FIXED: &[Fixed] = &[
     ("up_block_types", &["\"CrossAttnUpBlock2D\"", "\"UpBlock2D\""]),
 ];
 
-/// One size of the grid, and what both halves of the network have there.
+/// One grid size of a UNet, and the sizes of the layers of both halves there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Level {
-    /// How often the latent grid was halved.
+    /// Number of halvings of the latent grid.
     pub halvings: u32,
     /// Channels.
     pub channels: i64,
-    /// Heads of its attention.
+    /// Number of attention heads.
     pub heads: i64,
-    /// Blocks of its transformers.
+    /// Blocks of each transformer.
     pub depth: i64,
     /// Width of the context.
     pub context: i64,
-    /// Resnets of the down block.
+    /// Residual blocks of the down block.
     pub layers: i64,
-    /// Has the down block transformers?
+    /// True if the down block has transformers.
     pub down_attends: bool,
-    /// Has the up block?
+    /// True if the up block has transformers.
     pub up_attends: bool,
 }
 
 impl UnetConfig {
-    /// Parses `config.json`; `file` is for messages.
+    /// Parses the text of `config.json`; `file` names the text in error messages.
     ///
     /// # Errors
-    /// [`Error::Malformed`](crate::error::Error::Malformed) if it is not JSON of this form;
-    /// [`Error::Config`](crate::error::Error::Config) if it contradicts itself or asks for something that changes the
-    /// result and is not implemented.
+    /// [`Error::Malformed`](crate::error::Error::Malformed) if the text is not JSON of this form.
+    /// [`Error::Config`](crate::error::Error::Config) if the configuration contradicts itself or asks for something
+    /// that changes the result and is not implemented.
     pub fn from_json(file: &str, text: &str) -> Result<Self> {
         let config: Self = read(file, text, FIXED)?;
         in_file(config.levels(), file)?;
         Ok(config)
     }
 
-    /// The levels, from the largest grid to the smallest, with every number checked.
+    /// Returns the levels, from the largest grid to the smallest, after checks of every number.
     ///
     /// # Errors
     /// [`Error::Config`](crate::error::Error::Config) if lists differ in length, a number is not positive or does not
@@ -173,12 +173,12 @@ impl UnetConfig {
             sizes(NAME, "sample_size", &[cells.unwrap_or(1)])?;
         }
         if self.addition_embed_type.as_deref() == Some("text_time") {
-            // 0 is no size, so a missing one is refused.
+            // 0 is not a valid size, so a missing one is refused.
             sizes(NAME, "addition_time_embed_dim", &[self.addition_time_embed_dim.unwrap_or(0)])?;
             let inputs = self.projection_class_embeddings_input_dim.unwrap_or(0);
             sizes(NAME, "projection_class_embeddings_input_dim", &[inputs])?;
         }
-        // Where nothing attends, SDXL's relatives write a depth of 0.
+        // SDXL's relatives write a depth of 0 for levels without attention.
         let at = |field: &'static str, list: &PerLevel, i, attends: bool| -> Result<i64> {
             let value = list.level(i).ok_or_else(|| short(field, i))?;
             let check = if field.contains("layers") { layers } else { sizes };
@@ -209,7 +209,7 @@ impl UnetConfig {
     }
 }
 
-/// How errors call a configuration that came from no file.
+/// Name in errors of a configuration that does not come from a file.
 const NAME: &str = "UnetConfig";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The contracting half of a UNet, which a ControlNet has too: from a sample to the smallest grid.
+//! The contracting half of a UNet, from a sample to the smallest grid. ControlNets have the same half.
 
 use super::added::AddedConditions;
 use super::blocks::{BlockBuilder, BlockContext, DownBlock, MidBlock};
@@ -10,7 +10,7 @@ use crate::nn::time::{Sinusoids, TimeProjections, TimestepEmbedding};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
 
-/// From `conv_in` to `mid_block`.
+/// The contracting half, from `conv_in` to `mid_block`.
 #[derive(Debug)]
 pub(in crate::nn) struct UnetEncoder {
     conv_in: Conv2d,
@@ -25,11 +25,11 @@ pub(in crate::nn) struct UnetEncoder {
     options: (Kind, Device),
 }
 
-/// What it makes of a sample, and what it was told on the way, in the network's kind.
+/// Result of the contracting half for a sample, with time embedding and context, in the network's kind.
 pub(in crate::nn) struct Encoded {
-    /// At the smallest grid.
+    /// Hidden state at the smallest grid.
     pub x: Tensor,
-    /// What every layer on the way down put out; what is older than the first attention to the context has the sample's rows.
+    /// Skip connections: the output of every layer. Those before the first cross-attention have the sample's rows.
     pub skips: Vec<Tensor>,
     /// The time embedding, before its SiLU.
     pub time: Tensor,
@@ -38,7 +38,7 @@ pub(in crate::nn) struct Encoded {
 }
 
 impl Encoded {
-    /// Every row of the skips.
+    /// Repeats the rows of the skip connections up to the context's number of rows.
     pub(crate) fn whole(mut self) -> Result<Self> {
         let rows = self.context.size3()?.0;
         self.skips = self.skips.iter().map(|skip| repeated(skip, rows)).collect::<Result<_>>()?;
@@ -47,7 +47,7 @@ impl Encoded {
 }
 
 impl UnetEncoder {
-    /// Pulls it from `w`; also gives the channels of everything kept for the way up.
+    /// Builds the half from the weights `w`. Also returns the channels of all skip connections.
     pub(crate) fn new(w: &Weights, make: &mut BlockBuilder<'_>, levels: &[Level]) -> Result<(Self, Vec<i64>)> {
         let config = make.config;
         let first = levels.first().map(|level| level.channels).unwrap_or_default();
@@ -88,8 +88,8 @@ impl UnetEncoder {
         &self.config
     }
 
-    /// As a UNet's; `hints` are added to what the first layer and then each level puts out, [1 or b, channels, h, w] each. There may be
-    /// fewer of them: a ControlNet has one.
+    /// Runs the half with the arguments of `UNet::forward`. `hints` are added to the output of the first layer and then
+    /// of each level, [1 or b, channels, h, w] each. There may be fewer hints: a ControlNet has one.
     pub(crate) fn forward(
         &self,
         sample: &Tensor,
@@ -138,7 +138,7 @@ impl UnetEncoder {
         Ok(Encoded { x: repeated(&x, context.size3()?.0)?, skips, time, context })
     }
 
-    /// Adds a hint. After the first attention to the context there are more rows than before, and hints go round.
+    /// Adds a hint. After the first cross-attention there may be more rows than before; the rows of hints then repeat.
     fn hinted(&self, x: &Tensor, hint: &Tensor) -> Result<Tensor> {
         let (b, channels, h, w) = x.size4()?;
         match hint.size().as_slice() {
@@ -153,7 +153,7 @@ impl UnetEncoder {
         }
     }
 
-    /// The timestep, and what is added to it, as a vector.
+    /// Returns the time embedding of the timestep and the added conditions.
     fn time(&self, timestep: &Tensor, added: Option<&AddedConditions>) -> Result<Tensor> {
         let waves = |of: &Sinusoids, values: &Tensor| -> Result<Tensor> {
             self.cast(&of.of(&values.f_to_device(self.options.1)?.f_reshape([-1])?)?)
@@ -180,7 +180,7 @@ impl UnetEncoder {
         Ok(time.f_add(&add_embedding.forward(&both, None)?)?)
     }
 
-    /// To this network's kind and device.
+    /// Converts a tensor to this network's kind and device.
     fn cast(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_to_device(self.options.1)?.f_to_kind(self.options.0)?)
     }

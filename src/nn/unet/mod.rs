@@ -1,4 +1,4 @@
-//! The UNet of the Stable-Diffusion family: predicts what is noise in a latent.
+//! The UNet of the Stable Diffusion family, which predicts the noise in a latent.
 
 mod added;
 pub(super) mod blocks;
@@ -35,7 +35,7 @@ pub struct UNet {
 }
 
 impl UNet {
-    /// Pulls a UNet from `w`.
+    /// Builds a UNet from the weights `w`.
     ///
     /// # Errors
     /// [`Error::Config`](crate::error::Error::Config) if the configuration contradicts itself,
@@ -65,28 +65,32 @@ impl UNet {
         Ok(unet)
     }
 
-    /// What it was made from.
+    /// Returns the configuration of the network.
     pub fn config(&self) -> &UnetConfig {
         self.contracting.config()
     }
 
-    /// Its attention sites, in the order they run.
+    /// Returns the attention sites in the order they run.
     pub fn sites(&self) -> &[AttentionSite] {
         &self.sites
     }
 
-    /// The prediction (ε, v or x0, as the checkpoint was trained) for `sample`, [b, out_channels, h, w] in its kind.
+    /// Computes the prediction (ε, v or x0, as the checkpoint was trained) for `sample`: [b, out_channels, h, w] in the
+    /// kind of `sample`.
     ///
-    /// `sample` is [b, in_channels, h, w] of any size, `timestep` one number or a vector of b,
-    /// possibly fractional, `context` [b, tokens, cross_attention_dim]. `added` is what SDXL and LCM want besides, which
-    /// others ignore, and what ControlNets add. With one timestep for all, and nothing added that tells rows apart, `sample` may be of
-    /// n rows that divide b: row i of the contexts goes with row i mod n, and what does not depend on contexts yet is computed
-    /// once for them all.
+    /// - `sample`: [b, in_channels, h, w] of any size.
+    /// - `timestep`: one number or a vector of b, possibly fractional.
+    /// - `context`: [b, tokens, cross_attention_dim].
+    /// - `added`: conditions of SDXL and LCM, which other models ignore, and the residuals of ControlNets.
+    ///
+    /// `sample` may have n rows with n dividing b, if all rows share one timestep and the added conditions do not
+    /// differ between rows. Row i of the contexts then goes with row i mod n. Everything that does not depend on the
+    /// contexts yet is computed only once.
     ///
     /// # Errors
-    /// [`Error::Shape`](crate::error::Error::Shape) if one of them has another shape,
-    /// [`Error::Parameter`](crate::error::Error::Parameter) if the checkpoint needs `added`, or there are not as many
-    /// residuals as it keeps on the way down.
+    /// [`Error::Shape`](crate::error::Error::Shape) if a tensor has another shape.
+    /// [`Error::Parameter`](crate::error::Error::Parameter) if the checkpoint needs `added`, or the number of residuals
+    /// is not that of the skip connections.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -189,7 +193,7 @@ mod tests {
             let apart = (&few - &all).abs().max().double_value(&[]);
             assert!(few.size() == [6, 4, 9, 7] && apart < 1e-5, "{rows} rows: {apart}");
         }
-        // What ControlNets add is of every row.
+        // Residuals of ControlNets have all rows.
         let samples = Tensor::randn([2, 4, 8, 8], CPU);
         let residuals = |rows: i64| {
             let cells = |(channels, side): (i64, i64)| Tensor::randn([rows, channels, side, side], CPU);

@@ -1,4 +1,4 @@
-//! What a reference adds to a UNet on its way up.
+//! Modules that add features of a reference to the expanding half of a UNet.
 
 use super::config::Level;
 use crate::attention::repeated;
@@ -11,14 +11,15 @@ use tch::Tensor;
 /// Width of an attention head.
 const HEAD: i64 = 64;
 
-/// The modules of a UNet that read features of a reference, one for each layer of the expanding half; none in most models.
+/// Modules of a UNet that read features of a reference, one for each layer of the expanding half. Most models have
+/// none.
 #[derive(Debug)]
 pub(super) struct ReferenceModules {
     warps: Vec<Warp>,
     styles: Vec<Style>,
 }
 
-/// Attention of a skip's cells to the background's, and a layer for each cell by itself.
+/// Attention from the cells of a skip connection to those of the background, then a feed-forward layer for each cell.
 #[derive(Debug)]
 struct Warp {
     norms: [LayerNorm; 2],
@@ -30,7 +31,7 @@ struct Warp {
     heads: i64,
 }
 
-/// A factor and a summand for each channel, of the style and the time.
+/// A scale and a shift for each channel, computed from the style and the time embedding.
 #[derive(Debug)]
 struct Style {
     norm: LayerNorm,
@@ -52,7 +53,7 @@ impl Warp {
         })
     }
 
-    /// `skip` [b, channels, h, w], `background` [b, cells, channels] → [b, channels, h, w].
+    /// Applies the attention: `skip` [b, channels, h, w], `background` [b, cells, channels] → [b, channels, h, w].
     fn forward(&self, skip: &Tensor, background: &Tensor) -> Result<Tensor> {
         let ([first, second], [into, out]) = (&self.norms, &self.feed_forward);
         let x = cells(skip)?;
@@ -65,7 +66,8 @@ impl Warp {
 }
 
 impl ReferenceModules {
-    /// Pulls those that the weights have. `skips` are the channels of what the contracting half keeps, in order.
+    /// Builds the modules that the weights contain. `skips` are the channels of the contracting half's skip
+    /// connections, in order.
     pub(super) fn new(w: &Weights, skips: &[i64], levels: &[Level], time: i64) -> Result<Self> {
         let (mut warps, mut styles) = (Vec::new(), Vec::new());
         if w.at("warp_modules.0.norm1").has("weight") {
@@ -87,10 +89,10 @@ impl ReferenceModules {
         Ok(Self { warps, styles })
     }
 
-    /// The modules with the features of one evaluation.
+    /// Pairs the modules with the features of one evaluation.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if there are features and not as many modules.
+    /// [`Error::Parameter`] if the number of features is neither 0 nor that of the modules.
     pub(super) fn with<'a>(&'a self, features: &'a ReferenceFeatures, time: &'a Tensor) -> Result<Reference<'a>> {
         for (what, features, modules) in [
             ("background features", features.background.len(), self.warps.len()),
@@ -114,20 +116,21 @@ pub(super) struct Reference<'a> {
 }
 
 impl Reference<'_> {
-    /// What the `layer`th layer on the way up reads of what was kept, [b, channels, h, w].
+    /// Returns the skip connection for layer `layer` of the expanding half, [b, channels, h, w], warped by the
+    /// background's features. Cells of the figure keep their own features.
     pub(super) fn skip(&self, layer: usize, skip: &Tensor) -> Result<Tensor> {
         let both = self.modules.warps.get(layer).zip(self.features.background.get(layer));
         let Some((warp, background)) = both else { return Ok(skip.shallow_clone()) };
         let (b, _, h, w) = skip.size4()?;
         let warped = warp.forward(skip, &repeated(&fitting(background, skip)?, b)?)?;
         let Some((figure, threshold)) = &self.features.figure else { return Ok(warped) };
-        // As the original has it, which lets the curve run beyond 0..=1.
+        // As in the original code: bicubic interpolation may leave 0..=1.
         let figure = figure.f_upsample_bicubic2d([h, w], false, None::<f64>, None::<f64>)?;
         let figure = repeated(&figure.f_to_device(skip.device())?.f_gt(*threshold)?, b)?;
         Ok(skip.f_where_self(&figure, &warped)?)
     }
 
-    /// What the `layer`th layer on the way up put out, in the reference's style.
+    /// Applies the reference's style to `x`, the output of layer `layer` of the expanding half.
     pub(super) fn styled(&self, layer: usize, x: Tensor) -> Result<Tensor> {
         let both = self.modules.styles.get(layer).zip(self.features.styles.get(layer));
         let Some((Style { norm, of_time, out }, style)) = both else { return Ok(x) };
@@ -139,7 +142,7 @@ impl Reference<'_> {
     }
 }
 
-/// `x` in the kind and on the device of `like`.
+/// Converts `x` to the kind and the device of `like`.
 fn fitting(x: &Tensor, like: &Tensor) -> Result<Tensor> {
     Ok(x.f_to_device(like.device())?.f_to_kind(like.kind())?)
 }

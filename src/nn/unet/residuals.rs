@@ -1,37 +1,40 @@
-//! [`Residuals`]: what is added to a UNet between its way down and its way up.
+//! [`Residuals`]: tensors that ControlNets add to the skip connections of a UNet.
 
 use crate::error::{Error, Result};
 use tch::Tensor;
 
-/// What ControlNets add to a UNet: a tensor for everything that the way down keeps, and one for the smallest grid.
+/// Tensors that ControlNets add to a UNet: one for each skip connection, and one for the smallest grid.
 #[derive(Debug)]
 pub struct Residuals {
-    /// In the order of the way down, [b, channels, h, w] each; [b, channels, 1, 1] where a network pools them.
+    /// Residuals of the skip connections, in the order of the contracting half, [b, channels, h, w] each; [b, channels,
+    /// 1, 1] if a network pools them.
     pub skips: Vec<Tensor>,
-    /// For the smallest grid, likewise.
+    /// Residual of the smallest grid, with the shapes of `skips`.
     pub mid: Tensor,
 }
 
 impl Residuals {
-    /// Each one changed. `change` is told its number; the smallest grid's comes last.
+    /// Applies `change` to each residual. `change` also receives the index of the residual; the smallest grid comes
+    /// last.
     ///
     /// # Errors
-    /// Those of `change`.
+    /// The errors of `change`.
     pub fn map(&self, mut change: impl FnMut(usize, &Tensor) -> Result<Tensor>) -> Result<Self> {
         let skips = self.skips.iter().enumerate().map(|(i, skip)| change(i, skip)).collect::<Result<_>>()?;
         Ok(Self { skips, mid: change(self.skips.len(), &self.mid)? })
     }
 
-    /// Each one plus that of another network.
+    /// Adds the residuals of another network.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if they are not as many, [`Error::Torch`] if their shapes differ.
+    /// [`Error::Parameter`] if the numbers of residuals differ, [`Error::Torch`] if their shapes do.
     pub(crate) fn plus(&self, other: &Self) -> Result<Self> {
         let (x, skips) = other.onto(&self.mid, &self.skips)?;
         Ok(Self { skips, mid: x })
     }
 
-    /// AddedConditions to what a way down ended with and kept. Nothing is added in place: what is kept may be used elsewhere.
+    /// Adds the residuals to `x`, the result of the contracting half, and to its skip connections `skips`. Nothing is
+    /// added in place, because other code may use the same tensors.
     pub(super) fn onto(&self, x: &Tensor, skips: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         if self.skips.len() != skips.len() {
             let expected = format!("{}, one for everything that the network keeps on its way down", skips.len());

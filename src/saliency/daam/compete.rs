@@ -1,9 +1,11 @@
-//! Telling one thing from the others: whose attention is ahead, cell by cell, and who has a say in it.
+//! Competition of words: the word that leads in each cell, and the words that take part.
 //!
-//! Every word of a prompt is asked, and evidence decides which of them matter. Two words whose maps show the same are one thing, so
-//! the fainter of them does not compete: it is *joined*. A word that shows nothing has a faint map that follows some thing's, and is joined
-//! for that; a part of a thing, such as a ponytail of hair, mostly is too. A thing with a place of its own is not, however alike the maps: a
-//! face is seen where its eyes are, and around them.
+//! Every word of a prompt is tested, and evidence decides which words compete. Two words whose maps show the same name
+//! one object, so the fainter word does not compete: it is *joined*. A word that shows nothing has a faint map that
+//! follows another map, so the word is joined. A part of an object, such as a ponytail of hair, is mostly joined too.
+//!
+//! An object with a place of its own is not joined, even if the maps are alike. A face, for example, is seen at its
+//! eyes and around them.
 
 use super::maps::{attend, deviations, resized};
 use crate::error::Result;
@@ -11,40 +13,42 @@ use crate::saliency::Competition;
 use crate::step::Grid;
 use tch::{Device, Kind, Tensor};
 
-/// Correlation from which on two maps may show the same thing.
+/// Minimum correlation of two maps that may show the same object.
 const SAME: f64 = 0.82;
-/// Share of a map's place that lies outside a louder map's from which on it is a place of its own.
+/// Share of a map's place outside a louder map's place, above which the map has a place of its own.
 const OWN_PLACE: f64 = 0.5;
-/// Most words that are compared with each other, the loudest of the prompt.
+/// Maximum number of words that are compared with each other, the loudest of the prompt.
 const MOST_RIVALS: usize = 255;
-/// Decades below the loudest word of the prompt between which the attention to a phrase goes from clear to useless.
+/// Decades below the loudest word of the prompt at which the attention to a phrase stops being clear, and becomes
+/// useless.
 const FAINT: (f64, f64) = (2.0, 4.0);
-/// Deviations up to which a change of the prediction counts: beyond, a few cells say no more than others.
+/// Upper clamp for the change of the prediction, in standard deviations. So a few cells with a large change count no
+/// more than others.
 const MOST_CHANGE: f64 = 2.0;
 
-/// How many of the words after the phrase have a role of their own, in this order.
+/// Numbers of words after the phrase that have a role, in this order.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Roles {
-    /// They compete whatever they show.
+    /// Words that always compete.
     pub certain: usize,
-    /// They do not compete, and neither do fainter words that show the same.
+    /// Words that do not compete. Fainter words that show the same do not compete either.
     pub spared: usize,
 }
 
-/// The maps of a prompt's words at one grid, [n, words, cells], the phrase's first.
+/// The maps of a prompt's words at one grid, [n, words, cells]. The phrase is the first word.
 pub(super) struct Contest {
-    /// In standard deviations, after the steps of self-attention.
+    /// Maps after the steps of self-attention, in standard deviations.
     scores: Tensor,
     grid: Grid,
     roles: Roles,
-    /// Per image and word: the standard deviation of its attention after those steps.
+    /// Standard deviation of the attention after those steps, per image and word.
     loudness: Vec<Vec<f64>>,
 }
 
 impl Contest {
-    /// `maps`, [n, words, h, w], are raw attention: the phrase's first, then those of words with a role.
-    /// `change`, [n, 1, H, W], is where the prediction changes with
-    /// the phrase: it stands in for the phrase's attention as far as that is faint.
+    /// Creates a contest. `maps`, [n, words, h, w], are raw attention: to the phrase first, then to words with a role,
+    /// then to the others. `change`, [n, 1, H, W], shows where the prediction changes with the phrase. The fainter the
+    /// attention to the phrase, the more `change` replaces it.
     pub(super) fn new(
         maps: &Tensor,
         attention: &Tensor,
@@ -76,12 +80,12 @@ impl Contest {
         Ok(Self { scores: cells(&scores)?, grid, roles, loudness })
     }
 
-    /// Is the attention to the phrase faint in any image?
+    /// Returns true if the attention to the phrase is faint in any image.
     pub(super) fn is_faint(&self) -> bool {
         self.loudness.iter().any(|words| doubt(words) > 0.0)
     }
 
-    /// Who competes in each image.
+    /// Returns the competing and the joined words of each image.
     pub(super) fn competitions(&self, names: &[String]) -> Result<Vec<Competition>> {
         let name = |word: usize| names.get(word).cloned().unwrap_or_default();
         let all = self.sides()?.into_iter().zip(&self.loudness).enumerate();
@@ -109,7 +113,7 @@ impl Contest {
             let scores = self.scores.f_select(0, image as i64)?.f_index_select(0, &rows)?.f_to_kind(Kind::Double)?;
             let alike = scores.f_matmul(&scores.f_transpose(0, 1)?)?.f_div_scalar(cells as f64)?;
             let alike = Vec::<f64>::try_from(&alike.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
-            // The cells above each map's floor, and how many of them each pair shares.
+            // The cells above each map's floor, and the number of cells that each pair shares.
             let floors = scores
                 .f_unbind(0)?
                 .iter()
@@ -120,7 +124,7 @@ impl Contest {
             let shared = places.f_matmul(&places.f_transpose(0, 1)?)?;
             let shared = Vec::<f64>::try_from(&shared.f_to_device(Device::Cpu)?.f_flatten(0, -1)?)?;
             let mut sides = Sides::default();
-            let mut heard: Vec<usize> = Vec::new(); // places in `order`
+            let mut heard: Vec<usize> = Vec::new(); // indexes into `order`
             for (at, (alike, shared)) in alike.chunks(order.len()).zip(shared.chunks(order.len())).enumerate() {
                 let Some(&word) = order.get(at) else { break };
                 let cells = shared.get(at).copied().unwrap_or_default();
@@ -146,8 +150,8 @@ impl Contest {
         (0..self.loudness.len()).map(sides).collect()
     }
 
-    /// The logistic function of β times what the phrase is ahead of the strongest rival, and of its own floor, whichever is less:
-    /// [n, 1, h, w] in 0..=1 on `to`.
+    /// Returns the logistic function of β times the phrase's lead, [n, 1, h, w] in 0..=1 on `to`. The lead is the
+    /// distance to the strongest rival or to the phrase's own floor, whichever is less.
     pub(super) fn ahead(&self, beta: f64, to: Grid) -> Result<Tensor> {
         let (n, words, _) = self.scores.size3()?;
         let scores = resized(&self.scores.f_reshape([n, words, self.grid.h, self.grid.w])?, to)?;
@@ -173,37 +177,39 @@ impl Contest {
     }
 }
 
-/// Words of one image by number; 0 is the phrase.
+/// Rivals and joined words of one image, by number. The phrase has number 0.
 #[derive(Default)]
 struct Sides {
     rivals: Vec<usize>,
     joined: Vec<(usize, usize)>,
 }
 
-/// The phrase's loudness over the loudest word's.
+/// Returns the phrase's loudness as a share of the loudest word's.
 fn share(loudness: &[f64]) -> f64 {
     let loudest = loudness.iter().copied().fold(0.0, f64::max);
     loudness.first().map_or(0.0, |own| own / loudest.max(f64::MIN_POSITIVE))
 }
 
-/// The doubt about the attention to the phrase: 0 none, 1 useless.
+/// Returns the doubt about the attention to the phrase, from 0 (clear) to 1 (useless).
 fn doubt(loudness: &[f64]) -> f64 {
     let decades = -share(loudness).max(1e-12).log10();
     ((decades - FAINT.0) / (FAINT.1 - FAINT.0)).clamp(0.0, 1.0)
 }
 
-/// Less the logarithm of its peak, of every map of deviations. A thing that has few cells is that many deviations ahead in them, and
-/// still some in the cells around, which are others': without this correction small objects' masks leak into their surroundings (eyes
-/// into lids, bows into hair).
+/// Subtracts from every map of deviations the logarithm of the map's peak. An object of few cells leads by many
+/// deviations in them. Such an object still leads in the cells around, which belong to others. Without this correction
+/// small objects' masks leak into their surroundings (eyes into lids, bows into hair).
 pub(super) fn handicapped(deviations: &Tensor) -> Result<Tensor> {
-    // A map of two halves peaks at 1, and a flat one at 0.
+    // A map of two halves peaks at 1, and a flat map at 0. Neither needs a correction.
     let peaks = deviations.f_amax([2i64, 3], true)?.f_clamp_min(1.0)?;
     Ok(deviations.f_sub(&peaks.f_log()?)?)
 }
 
-/// Otsu's threshold of one map, [1, 1, h, w]: what is below belongs to none of the words, [1, 1, 1, 1].
+/// Returns Otsu's threshold of one map, [1, 1, h, w] → [1, 1, 1, 1]. Cells below the threshold belong to none of the
+/// words.
 ///
-/// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), on the sorted values instead of a histogram.
+/// Source: Otsu, "A Threshold Selection Method from Gray-Level Histograms" (1979), on the sorted values instead of a
+/// histogram.
 fn floor(map: &Tensor) -> Result<Tensor> {
     let (sorted, _) = map.f_flatten(0, -1)?.f_to_kind(Kind::Double)?.f_sort(0, false)?;
     let count = sorted.size1()?;
@@ -233,7 +239,7 @@ mod tests {
         Tensor::from_slice(&cells).reshape([1, 1, 16, 16])
     }
 
-    /// Every cell attends to itself alone.
+    /// Returns a self-attention in which every cell attends to itself alone.
     fn alone() -> Tensor {
         Tensor::eye(256, (Kind::Float, Device::Cpu)).unsqueeze(0)
     }
@@ -249,7 +255,7 @@ mod tests {
     #[test]
     fn faint_maps_that_follow_another_are_joined() -> Result<()> {
         let (hair, shirt) = (drawn(left), drawn(|y, x| 1.0 - left(y, x)));
-        // A word that shows nothing: a thousandth of the shirt's map, and some of what lies in between.
+        // A word that shows nothing: a thousandth of the shirt's map, plus a wave.
         let nothing = drawn(|y, x| 1e-3 * (1.0 - left(y, x)) + 2e-4 * ((3 * x + 5 * y) as f32).sin());
         let maps = Tensor::cat(&[&hair, &shirt, &nothing], 1);
         let contest = Contest::new(&maps, &alone(), 1, None, Roles::default())?;
@@ -264,7 +270,8 @@ mod tests {
 
     #[test]
     fn things_with_a_place_of_their_own_compete() -> Result<()> {
-        // Eyes in 31 cells, and faintly in those around them; a face in all of these, whose map is like theirs.
+        // The eyes fill 31 cells, and faintly 33 cells after them. The face fills all these cells, so the maps are
+        // alike.
         let eyes = drawn(|y, x| match 16 * y + x {
             0..31 => 1.0,
             31..64 => 0.2,
@@ -318,7 +325,7 @@ mod tests {
         assert_eq!(told.rivals, [""; 0]);
         let joined = [("shirt", "hair"), ("collar", "shirt")].map(|(word, to)| (word.to_owned(), to.to_owned()));
         assert_eq!(told.joined, joined);
-        // The louder of two that show the same competes, though the fainter is spared.
+        // The louder of two words that show the same competes, even if the fainter word is spared.
         let maps = Tensor::cat(&[&hair, &collar, &shirt], 1);
         let told = Contest::new(&maps, &alone(), 1, None, Roles { certain: 0, spared: 1 })?;
         assert_eq!(told.competitions(&names(&["hair", "collar", "shirt"]))?[0].rivals, ["shirt"]);
@@ -328,7 +335,7 @@ mod tests {
     #[test]
     fn faint_attention_gives_way_to_the_change() -> Result<()> {
         let (shirt, hair) = (drawn(|y, x| 1.0 - left(y, x)), drawn(left));
-        // The word "background" is hardly attended to, and elsewhere than it should be.
+        // The word "background" gets hardly any attention, and its map differs from the change.
         let faint = drawn(|y, x| 1e-5 * left(y, x));
         let change = drawn(|y, x| if x < 8 && y < 8 { 0.3 } else { 0.01 });
         let maps = Tensor::cat(&[&faint, &shirt, &hair], 1);
@@ -339,7 +346,7 @@ mod tests {
         assert!(at(&with, 4, 4) > 0.5 && at(&with, 12, 4) < 0.5, "{} {}", at(&with, 4, 4), at(&with, 12, 4));
         assert_ne!(with, without);
         assert!(Contest::new(&maps, &alone(), 1, None, Roles::default())?.is_faint());
-        // A map that can be trusted is not changed by it.
+        // The change does not alter a map of clear attention.
         let clear = Tensor::cat(&[&hair, &shirt], 1);
         let maps =
             [Some(&change), None].map(|change| Contest::new(&clear, &alone(), 1, change, Roles::default()).unwrap());
@@ -350,7 +357,7 @@ mod tests {
 
     #[test]
     fn handicap_keeps_small_things_small() -> Result<()> {
-        // A thing of 4 × 4 cells, seen blurred, and everything else.
+        // An object of 4 × 4 cells with a blurred map, and everything else.
         let thing = Tensor::zeros([1, 1, 16, 16], (Kind::Float, Device::Cpu));
         let _ = thing.narrow(2, 6, 4).narrow(3, 6, 4).fill_(1.0);
         let seen = (0..4).fold(thing, |x, _| x.avg_pool2d([3; 2], [1; 2], [1; 2], false, true, None));

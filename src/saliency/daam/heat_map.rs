@@ -1,4 +1,4 @@
-//! One map of attention, to look at and to measure.
+//! [`HeatMap`]: one map of attention, to show and to measure.
 
 use crate::error::{Error, Result};
 use crate::guidance::Picture;
@@ -6,34 +6,34 @@ use crate::raster::Raster;
 use crate::size::Size;
 use tch::{Device, Kind, Tensor};
 
-/// How much of the attention goes to something, cell by cell.
+/// A map of the share of attention that goes to a word or phrase, cell by cell.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct HeatMap {
-    /// Word or phrase that it is a map of.
+    /// Word or phrase of the map.
     pub label: String,
     /// Mean share of attention, 0 or more, [h, w] f32 on the CPU.
     pub values: Tensor,
 }
 
 impl HeatMap {
-    /// `values`: [h, w] on any device.
+    /// Creates a heat map from `values`, [h, w] on any device.
     pub(super) fn new(label: &str, values: &Tensor) -> Result<Self> {
         Ok(Self { label: label.into(), values: values.f_to_device(Device::Cpu)? })
     }
 
-    /// A pixel per cell.
+    /// Returns the size of a picture with a pixel per cell.
     fn size(&self) -> Result<Size> {
         let (h, w) = self.values.size2()?;
         Ok(Size::new(w as u32, h as u32))
     }
 
-    /// The largest value.
+    /// Returns the largest value.
     pub fn max(&self) -> Result<f64> {
         Ok(self.values.f_max()?.f_double_value(&[])?)
     }
 
-    /// The map at another size, bicubic, [height, width]; scaled to 0..=1, (m − min) / (max − min + 1e-8).
+    /// Resizes the map (bicubic) to [height, width], and scales it to 0..=1: (m − min) / (max − min + 1e-8).
     pub fn expand(&self, size: impl Into<Size>) -> Result<Tensor> {
         let map = self.expand_absolute(size)?;
         let low = map.f_min()?;
@@ -41,7 +41,7 @@ impl HeatMap {
         Ok(map.f_sub(&low)?.f_div(&spread)?)
     }
 
-    /// The map at another size, bicubic, [height, width]; values as they are.
+    /// Resizes the map (bicubic) to [height, width], without scaling its values.
     pub fn expand_absolute(&self, size: impl Into<Size>) -> Result<Tensor> {
         let size = size.into();
         let (height, width) = (i64::from(size.height), i64::from(size.width));
@@ -49,7 +49,8 @@ impl HeatMap {
         Ok(map.f_upsample_bicubic2d([height, width], false, None, None)?.f_reshape([height, width])?)
     }
 
-    /// Where the map at its own size, scaled to 0..=1, is above `threshold` (.4 is the package's default): [h, w] bool.
+    /// Returns the cells where the map at its own size, scaled to 0..=1, is above `threshold`: [h, w] booleans. The
+    /// authors' package uses .4 by default.
     ///
     /// # Errors
     /// [`Error::Parameter`] unless 0 ≤ threshold < 1.
@@ -60,19 +61,19 @@ impl HeatMap {
         Ok(self.expand(self.size()?)?.f_gt(threshold)?)
     }
 
-    /// For a report: as shares of its largest value, which the caption tells.
+    /// Returns the map for a report, as shares of its largest value. The caption gives that value.
     pub(super) fn picture(&self) -> Result<Picture> {
         let largest = self.max()?;
         let caption = format!("attention to \"{}\", {:.1} % at most", self.label, 100.0 * largest);
         Ok(Picture::map(caption, &self.values.f_div_scalar(largest.max(f64::MIN_POSITIVE))?))
     }
 
-    /// The map in colors from dark blue to bright yellow, a pixel per cell.
+    /// Draws the map in colors from dark blue to bright yellow, a pixel per cell.
     pub fn raster(&self) -> Result<Raster> {
         colored(&self.expand(self.size()?)?)
     }
 
-    /// The map in colors over a picture, at the picture's size. `alpha` in 0..=1 is how much of the colors shows where
+    /// Draws the map in colors over a picture, at the picture's size. `alpha` in 0..=1 is the share of the colors where
     /// the map is largest; .6 is a good start.
     ///
     /// # Errors
@@ -84,7 +85,7 @@ impl HeatMap {
         let map = self.expand(picture.size())?.f_clamp(0.0, 1.0)?;
         let colors = colored(&map)?.to_tensor(Device::Cpu)?;
         let picture = picture.to_tensor(Device::Cpu)?;
-        // A little of the colors everywhere, so that the cold parts are seen to be cold.
+        // A quarter of the colors shows everywhere, so that cold parts look cold.
         let share = map.f_mul_scalar(0.75)?.f_add_scalar(0.25)?.f_mul_scalar(alpha)?;
         Raster::from_tensor(&picture.f_add(&colors.f_sub(&picture)?.f_mul(&share)?)?)
     }
@@ -94,12 +95,12 @@ impl HeatMap {
 const STOPS: [[f64; 3]; 5] =
     [[0.0, 0.0, 14.0], [87.0, 16.0, 110.0], [188.0, 55.0, 84.0], [249.0, 142.0, 9.0], [252.0, 255.0, 164.0]];
 
-/// [h, w] in 0..=1 → a picture.
+/// Colors a map, [h, w] in 0..=1.
 fn colored(map: &Tensor) -> Result<Raster> {
     let place = map.f_to_kind(Kind::Float)?.f_clamp(0.0, 1.0)?.f_mul_scalar((STOPS.len() - 1) as f64)?;
     let mut channels = Vec::with_capacity(3);
     for channel in 0..3 {
-        // Linear interpolation: every stop has a tent of width one on either side.
+        // Linear interpolation: the weight of a stop is a tent that reaches to the next stop on either side.
         let mut sum = place.f_zeros_like()?;
         for (stop, color) in STOPS.iter().enumerate() {
             let tent = place.f_sub_scalar(stop as f64)?.f_abs()?.f_neg()?.f_add_scalar(1.0)?.f_clamp_min(0.0)?;

@@ -1,10 +1,10 @@
-//! Arithmetic of maps: along self-attention, in deviations, at other sizes.
+//! Arithmetic of maps: products with self-attention, deviations and other sizes.
 
 use crate::error::Result;
 use crate::step::Grid;
 use tch::{Kind, Tensor};
 
-/// Aᵖ·maps: maps [n, channels, h, w], A [n, cells, attended].
+/// Computes Aᵖ·maps, with maps [n, channels, h, w] and A [n, cells, attended].
 pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Tensor> {
     let mut cells = maps.f_flatten(2, 3)?;
     for _ in 0..power {
@@ -13,7 +13,7 @@ pub(super) fn attend(maps: &Tensor, attention: &Tensor, power: u32) -> Result<Te
     Ok(cells.f_reshape(maps.size())?)
 }
 
-/// (m − mean) / deviation of every map, over its cells.
+/// Computes (m − mean) / deviation of every map, over its cells.
 pub(super) fn deviations(maps: &Tensor) -> Result<Tensor> {
     let centered = maps.f_sub(&maps.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?)?;
     let deviation = centered.f_square()?.f_mean_dim([2i64, 3].as_slice(), true, Kind::Float)?.f_sqrt()?;

@@ -1,4 +1,4 @@
-//! DAAM: where the picture attends to a phrase.
+//! DAAM: maps of the picture's attention to a phrase.
 
 mod compete;
 mod heat_map;
@@ -39,11 +39,11 @@ use std::ops::RangeInclusive;
 use tch::Tensor;
 
 /// Saliency of a phrase: its share of the prompt branch's cross-attention, mean over heads, sites and the phrase's
-/// tokens, read beside the output (the picture keeps every bit).
+/// tokens. Attention is read beside the output, so the picture keeps every bit.
 ///
-/// Per call the columns of the phrase are summed over heads and added up per grid; a reading resizes one sum per grid
-/// (bicubic) to the latent's size. So nothing grows with the number of heads, sites or steps: two tokens or twenty,
-/// SD 1.5 at 512×512 holds 43 kB.
+/// Each call sums the columns of the phrase over heads, and adds them up per grid. A reading resizes one sum per grid
+/// (bicubic) to the latent's size. So memory does not grow with the number of tokens, heads, sites or steps: SD 1.5 at
+/// 512×512 holds 43 kB.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -56,9 +56,9 @@ use tch::Tensor;
 /// # Ok(()) }
 /// ```
 ///
-/// Source: Tang et al., "What the DAAM" (ACL 2023). It differs from the authors' package where that is wrong for
-/// batches, pictures that are not square, runs without guidance and long prompts; [`PackageDaam`](crate::compat::PackageDaam)
-/// reproduces the package.
+/// Source: Tang et al., "What the DAAM" (ACL 2023). Results differ from the authors' package where the package is
+/// wrong: for batches, pictures that are not square, runs without guidance and long prompts.
+/// [`PackageDaam`](crate::compat::PackageDaam) reproduces the package.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct Daam {
@@ -66,7 +66,7 @@ pub struct Daam {
     recorder: Recorder,
     #[serde(flatten)]
     options: DaamOptions,
-    /// Is the stand-in evaluated at this step?
+    /// True if the stand-in is evaluated at this step.
     #[serde(skip)]
     asks: bool,
     #[serde(skip)]
@@ -85,17 +85,17 @@ impl fmt::Debug for Daam {
     }
 }
 
-/// Attention of the heads of one site: [`Daam::head_maps`].
+/// Attention of the heads of one site, from [`Daam::head_maps`].
 #[derive(Debug)]
 pub struct HeadMaps {
-    /// The site.
+    /// Site of the heads.
     pub site: AttentionSite,
     /// Mean share of attention over all recorded evaluations, [n, heads, h, w] f32 on the site's own grid.
     pub maps: Tensor,
 }
 
 impl Daam {
-    /// Where the picture attends to `phrase`; every place where it stands in the prompt counts.
+    /// Creates saliency from the picture's attention to `phrase`. Every place of the phrase in the prompt counts.
     pub fn of(phrase: impl Into<String>) -> Self {
         Self {
             phrase: phrase.into(),
@@ -107,17 +107,19 @@ impl Daam {
         }
     }
 
-    /// Looks where `phrase` is ahead of the other words of the prompt, as [`ColorForce::exact`](crate::methods::ColorForce::exact) does: the mean over
-    /// the run from timestep 850 on, [`Refine::contrast`]; .5 is the cutoff.
+    /// Creates saliency of the cells where `phrase` leads over the other words of the prompt, as in
+    /// [`ColorForce::exact`](crate::methods::ColorForce::exact). The map is the mean over the run from timestep 850 on,
+    /// with [`Refine::contrast`]; .5 is the cutoff.
     pub fn competing(phrase: impl Into<String>) -> Self {
         let look = Self::of(phrase).window(Window::timesteps(0..=850)).or_whole_run();
         look.tune(|options| (options.accumulate, options.refine) = (Accumulate::Mean, Refine::contrast()))
     }
 }
 
-/// # What it reads
+/// # Sites, steps and settings
 impl Daam {
-    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
+    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as in the authors'
+    /// package.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.recorder.sites = Some(Box::new(select));
         self
@@ -129,12 +131,12 @@ impl Daam {
         self
     }
 
-    /// Changes the window for the next run.
+    /// Sets the window of the next run.
     pub(crate) fn read_in(&mut self, window: Window) {
         self.recorder.window = window;
     }
 
-    /// Records the whole run where the schedule has no step in the window: runs of one step or two.
+    /// Records the whole run if the schedule has no step in the window, as in runs of one or two steps.
     pub(crate) fn or_whole_run(mut self) -> Self {
         self.recorder.or_whole_run = true;
         self
@@ -154,17 +156,18 @@ impl Daam {
 
 /// # Reading the run afterwards
 impl Daam {
-    /// The mean share of attention over all recorded steps for image `image` of the batch, raw, whatever `accumulate` says.
+    /// Returns the mean share of attention over all recorded steps for image `image` of the batch. The values are raw,
+    /// and [`DaamOptions::accumulate`] does not change them.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
-    /// [`Error::NonFinite`] if the attention was.
+    /// [`Error::NonFinite`] if the attention was not finite.
     pub fn heat_map(&self, image: usize) -> Result<HeatMap> {
         self.run.as_ref().ok_or(Error::NoMaps("Daam"))?.heat_map(PHRASE, image)
     }
 
-    /// The phrase's maps of every head, a row per site in the order they run. Their mean over all heads, resized to the
-    /// latent, is [`Daam::heat_map`].
+    /// Returns the phrase's maps of every head, one item per site in the order in which the sites run. The mean of
+    /// these maps over all heads, resized to the latent, is [`Daam::heat_map`].
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first run or without [`DaamOptions::per_head`].
@@ -182,7 +185,7 @@ impl Daam {
         self.options.stand_in.as_ref().map_or(Ok(None), Differential::change)
     }
 
-    /// The words that are told apart: the phrase's first, then those with a role, then the others.
+    /// Returns the words to tell apart: the phrase first, then words with a role, then the others.
     fn things(&self, setup: &Setup<'_>) -> Result<(Vec<Named>, Roles)> {
         let prompt = setup.prompt;
         let own = match self.options.occurrence.of(&self.phrase, prompt)? {
@@ -197,7 +200,7 @@ impl Daam {
         let mut certain: Vec<Named> = chosen.map(named).collect::<Result<_>>()?;
         let mut others = if self.options.among.is_empty() { prompt.rivals(&own) } else { Vec::new() };
         if self.options.occurrence != Occurrence::All {
-            // Another hat is what this one is to be told apart from.
+            // Other places of the same phrase ("hat" and another "hat") compete with the chosen place.
             let places = prompt.find(&self.phrase)?;
             certain.extend(others.extract_if(.., |(_, spans)| meet(spans, &places)));
         }
@@ -213,9 +216,11 @@ impl Daam {
     }
 }
 
-/// Training timesteps at which a stand-in is asked: the forms of the picture are there, and its details are not decided yet.
+/// Training timesteps at which a stand-in is evaluated. The picture has its shapes by then, but its details are
+/// undecided.
 const STANDS_IN: RangeInclusive<f64> = 400.0..=850.0;
-/// What is recorded: the phrase's mean token; and, if its share of all words is wanted, the sums of both.
+/// Index of the recorded phrase, whose map is the mean over its tokens. For [`Normalize::TokenShare`] the sums over the
+/// phrase's tokens and over all words follow.
 const PHRASE: usize = 0;
 const PHRASE_SUM: i64 = 1;
 const WORDS_SUM: i64 = 2;
@@ -279,7 +284,7 @@ impl Guidance for Daam {
         self.asks = false;
         match (&mut self.options.stand_in, self.options.refine) {
             (Some(stand_in), Refine::Contrast { .. }) => match stand_in.begin(setup) {
-                // A phrase that only a second text encoder reads is looked for by its attention alone.
+                // A phrase that only a second text encoder reads cannot be varied, so its attention alone is used.
                 Err(Error::PhraseNotFound { .. } | Error::PhraseTruncated { .. }) => Ok(()),
                 begun => begun,
             },

@@ -1,21 +1,21 @@
-//! [`Occurrence`]: the places of a phrase that count.
+//! [`Occurrence`]: the places of a phrase in the prompt that count.
 
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Which of a phrase's places in the prompt count. Where a second text encoder reads another prompt, its places count under `All`
-/// alone.
+/// Choice of a phrase's places in the prompt. If a second text encoder reads another prompt, the places in that prompt
+/// count only under `All`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Occurrence {
     /// Every place.
     #[default]
     All,
-    /// The nth, counted from 0.
+    /// The nth place, counted from 0.
     Nth(usize),
-    /// Those within bytes `start..end` of [`Prompt::text`].
+    /// All places within bytes `start..end` of [`Prompt::text`].
     Within {
         /// First byte.
         start: usize,
@@ -25,7 +25,7 @@ pub enum Occurrence {
 }
 
 impl Occurrence {
-    /// The bytes of the places that count; `None`: of all.
+    /// Returns the bytes of the places that count; `None`: all places.
     pub(super) fn of(self, phrase: &str, prompt: &Prompt) -> Result<Option<Vec<Range<usize>>>> {
         let places = || prompt.places(phrase);
         match self {

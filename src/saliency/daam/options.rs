@@ -6,7 +6,8 @@ use super::series::Accumulate;
 use crate::saliency::{Differential, Normalize};
 use serde::{Deserialize, Serialize};
 
-/// The settings of a [`Daam`](super::Daam) that few runs change; [`Daam::tune`](super::Daam::tune) changes them in place.
+/// The settings of a [`Daam`](super::Daam) that few runs change. [`Daam::tune`](super::Daam::tune) changes them in
+/// place.
 ///
 /// ```
 /// use impasto::saliency::{Accumulate, Daam, Refine};
@@ -22,29 +23,31 @@ use serde::{Deserialize, Serialize};
 pub struct DaamOptions {
     /// Places of the phrase in the prompt that count; all by default.
     pub occurrence: Occurrence,
-    /// Whether the maps of every head of every site are kept too, for [`Daam::head_maps`](super::Daam::head_maps).
+    /// Enables [`Daam::head_maps`](super::Daam::head_maps), which keeps the maps of every head of every site.
     pub per_head: bool,
-    /// Steps that [`Saliency::map`](crate::saliency::Saliency::map) shows.
+    /// Combination of steps in [`Saliency::map`](crate::saliency::Saliency::map).
     pub accumulate: Accumulate,
-    /// Way in which [`Saliency::map`](crate::saliency::Saliency::map) is brought to 0..=1.
+    /// Scaling of [`Saliency::map`](crate::saliency::Saliency::map) to 0..=1.
     pub normalize: Normalize,
-    /// Way in which [`Saliency::map`](crate::saliency::Saliency::map) is brought to the shape of the object. With anything
-    /// but `Off`, `normalize` has no effect.
+    /// Refinement of [`Saliency::map`](crate::saliency::Saliency::map) to the shape of the object. With any value but
+    /// `Off`, `normalize` has no effect.
     pub refine: Refine,
-    /// Phrases that the phrase competes with under [`Refine::Contrast`]. Empty, as it is by default: the words of the prompt
-    /// that show something of their own.
+    /// Phrases that compete with the phrase under [`Refine::Contrast`]. If the list is empty, as by default, the words
+    /// of the prompt that show something of their own compete.
     pub among: Vec<String>,
-    /// Phrases that the phrase competes with under [`Refine::Contrast`] whatever they show, beside the words that evidence
+    /// Phrases that always compete with the phrase under [`Refine::Contrast`], in addition to the words that evidence
     /// chooses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub against: Vec<String>,
-    /// Phrases of the prompt that the phrase does not compete with under [`Refine::Contrast`]: parts that are to be counted
-    /// as the object, such as the "ponytail" of "hair".
+    /// Phrases of the prompt that do not compete with the phrase under [`Refine::Contrast`]: parts that count as the
+    /// object, such as the "ponytail" of "hair".
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub except: Vec<String>,
-    /// Saliency that takes over where the attention to the phrase is faint, under [`Refine::Contrast`]: it shows where the
-    /// prediction changes with a word before the phrase. Its branch is evaluated only while the attention recorded so far is
-    /// faint, at timesteps 400 to 850, so a phrase that is attended to costs nothing more.
+    /// Saliency that takes over under [`Refine::Contrast`] where the attention to the phrase is faint. The stand-in
+    /// shows where the prediction changes with a word before the phrase.
+    ///
+    /// The stand-in's branch is evaluated only while the attention recorded so far is faint, at timesteps 400 to 850. A
+    /// phrase with clear attention costs nothing more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stand_in: Option<Differential>,
 }

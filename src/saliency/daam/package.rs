@@ -1,4 +1,4 @@
-//! DAAM as its authors' package computes it, quirks included, for comparison.
+//! [`PackageDaam`]: DAAM as its authors' package computes it, including its quirks, for comparison.
 
 use super::HeatMap;
 use crate::attention::{At, AttentionSite, CrossAttentionHook, Interest, Place, Probs};
@@ -11,12 +11,16 @@ use crate::recipe::Recipe;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Resize factors that enter a global map; the package drops all others.
+/// Resize factors that enter a global map. The package drops all others.
 const FACTORS: [i64; 8] = [0, 1, 2, 4, 8, 16, 32, 64];
 
-/// DAAM number by number as the package `daam` 0.2.0 computes it: per-head maps summed (not averaged) over steps,
-/// square pictures and one image only, the middle block left out, sites with a resize factor of 8 skipped, and without
-/// guidance only the second half of the heads. For everything but comparisons use [`Daam`](super::Daam).
+/// DAAM exactly as the package `daam` 0.2.0 computes it. For everything but comparisons use [`Daam`](super::Daam). The
+/// package has these quirks:
+///
+/// * Per-head maps are summed over steps, not averaged.
+/// * Pictures are square, and a run has one image.
+/// * The middle block and sites with a resize factor of 8 are left out.
+/// * Runs without guidance use only the second half of the heads.
 ///
 /// Source: castorini/daam 0.2.0 (`trace.py`, `heatmap.py`).
 #[derive(Debug)]
@@ -28,52 +32,53 @@ pub struct PackageDaam {
 #[derive(Debug)]
 struct Record {
     prompt: Prompt,
-    /// Was the negative prompt evaluated? Then the conditional half of the batch is whole.
+    /// True if the negative prompt was evaluated. The conditional half of the batch then has all its heads.
     guided: bool,
     /// Layer numbers in the package's order, by site name.
     layers: BTreeMap<String, i64>,
-    /// [tokens, side, side] each, summed over evaluations.
+    /// Maps summed over evaluations, [tokens, side, side] each.
     sums: BTreeMap<PackageKey, Tensor>,
 }
 
-/// What the package keeps a map for. Ordered as the package sorts them.
+/// Key of a map in the package. Keys are ordered as the package sorts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PackageKey {
-    /// How often the site's side goes into the map's.
+    /// Number of times that the site's side goes into the map's side.
     pub factor: i64,
-    /// Position of the site among the up blocks' and then the down blocks'.
+    /// Position of the site, counted through the up blocks and then the down blocks.
     pub layer: i64,
-    /// Position among the heads the package keeps.
+    /// Position among the heads that the package keeps.
     pub head: i64,
 }
 
-/// Which of the recorded keys to average; `None` is all.
+/// Filter of the recorded keys to average. `None` accepts all.
 #[derive(Clone, Debug, Default)]
 pub struct KeyFilter {
-    /// Resize factors; all of 0, 1, 2, 4, 8, 16, 32, 64 if `None`.
+    /// Accepted resize factors; `None`: all of 0, 1, 2, 4, 8, 16, 32, 64.
     pub factors: Option<Vec<i64>>,
-    /// A head.
+    /// Accepted head; `None`: all.
     pub head: Option<i64>,
-    /// A layer, counted through the up blocks and then the down blocks.
+    /// Accepted layer, counted through the up blocks and then the down blocks; `None`: all.
     pub layer: Option<i64>,
 }
 
 impl PackageDaam {
-    /// `cells`: the package's `latent_hw`, the number of cells of its maps: 4096 for pictures of 512 and 1024 pixels,
-    /// else 9216. Maps have √cells rows and columns.
+    /// Creates a recorder with maps of `cells` cells, the package's `latent_hw`: 4096 for pictures of 512 and 1024
+    /// pixels, else 9216. Maps have √cells rows and columns.
     pub const fn new(cells: i64) -> Self {
         Self { cells, run: None }
     }
 
-    /// What was recorded, with its sums, [tokens, side, side].
+    /// Returns the recorded keys with their sums, [tokens, side, side].
     pub fn keys(&self) -> impl Iterator<Item = (PackageKey, &Tensor)> {
         self.run.iter().flat_map(|run| run.sums.iter().map(|(key, sum)| (*key, sum)))
     }
 
-    /// Maps of the start token, every token of the prompt and the token after, [tokens + 2, √cells, √cells].
+    /// Returns the mean maps of the start token, every token of the prompt and the token after,
+    /// [tokens + 2, √cells, √cells].
     ///
     /// # Errors
-    /// [`Error::NoMaps`] if nothing was recorded that `filter` accepts.
+    /// [`Error::NoMaps`] if no recorded key passes `filter`.
     pub fn heat_maps(&self, filter: &KeyFilter) -> Result<Tensor> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
         let accepts = |PackageKey { factor, layer, head }: &PackageKey| {
@@ -96,7 +101,7 @@ impl PackageDaam {
         Ok(mean.f_narrow(0, 0, tokens.min(mean.size3()?.0))?)
     }
 
-    /// [`PackageDaam::heat_maps`] divided by their sum without the first and last row, plus 1e-6.
+    /// Returns [`PackageDaam::heat_maps`] divided by their sum without the first and last row, plus 1e-6.
     pub fn normalized(&self) -> Result<Tensor> {
         let maps = self.heat_maps(&KeyFilter::default())?;
         let rows = maps.size3()?.0;
@@ -104,11 +109,12 @@ impl PackageDaam {
         Ok(maps.f_div(&sum.f_add_scalar(1e-6)?)?)
     }
 
-    /// The mean map of a word's tokens wherever they follow each other in the prompt, word ends or not; tokens of
-    /// overlapping places count twice.
+    /// Returns the mean map of a word's tokens. Every place counts where these tokens follow each other in the prompt,
+    /// even inside other words. Tokens of overlapping places count twice.
     ///
     /// # Errors
-    /// [`Error::PhraseNotFound`]; [`Error::PhraseTruncated`] for a word that the text encoder does not read.
+    /// [`Error::PhraseNotFound`] for a word that is not in the prompt, [`Error::PhraseTruncated`] for a word that the
+    /// text encoder does not read.
     pub fn word(&self, word: &str, codec: &dyn Codec) -> Result<HeatMap> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("PackageDaam"))?;
         let (prompt, wanted) = (pieces(&run.prompt), pieces(&codec.prompt(word)?));
@@ -137,7 +143,7 @@ impl PackageDaam {
     }
 }
 
-/// The letters of a prompt's tokens, in lower case.
+/// Returns the letters of each token of a prompt, in lower case.
 fn pieces(prompt: &Prompt) -> Vec<String> {
     let text = prompt.text();
     prompt.tokens().iter().map(|token| text.get(token.clone()).unwrap_or_default().to_lowercase()).collect()
@@ -162,7 +168,7 @@ impl CrossAttentionHook for PackageDaam {
         let Some(&layer) = run.layers.get(&at.site.name) else { return Ok(()) };
         let all = probs.columns(probs.tokens())?; // [1, heads, queries, tokens]
         let heads = all.size4()?.1;
-        // The package keeps the second half of all heads of the batch and takes it for the prompt's.
+        // The package keeps the second half of all heads of the batch, and takes that half for the prompt's heads.
         let first = if run.guided { 0 } else { heads / 2 };
         for (kept, head) in (first..heads).enumerate() {
             let map =
@@ -196,7 +202,7 @@ impl Guidance for PackageDaam {
             let expected = "one of up to 75 tokens without BREAK: the package knows no other; use Daam";
             return Err(Error::parameter("prompt", format!("one of {chunks} chunks"), expected));
         }
-        // The package counts up blocks before down blocks; a network runs them the other way round.
+        // The package counts up blocks before down blocks; a network runs down blocks first.
         let cross = |place| setup.sites.iter().filter(move |site| site.is_cross() && site.place == place);
         let order = cross(Place::Up).chain(cross(Place::Down));
         let layers = order.enumerate().map(|(layer, site)| (site.name.clone(), layer as i64)).collect();

@@ -1,4 +1,4 @@
-//! What one run shows of the attention to some tokens.
+//! [`Recording`]: the attention of one run to some tokens.
 
 use super::heat_map::HeatMap;
 use super::series::Accumulate;
@@ -17,17 +17,17 @@ use tch::{Device, Kind, Tensor};
 /// A choice of attention sites.
 pub(super) type Sites = Box<dyn Fn(&AttentionSite) -> bool + Send>;
 
-/// Where and when attention is recorded.
+/// Sites and steps at which attention is recorded.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Recorder {
-    /// `None`: everywhere but in the middle block, as the authors' package does.
+    /// Recorded sites; `None`: all but the middle block's, as in the authors' package.
     #[serde(with = "function")]
     pub sites: Option<Sites>,
     pub window: Window,
-    /// Is every step recorded where a schedule has none in the window?
+    /// True if every step is recorded when the schedule has no step in the window.
     #[serde(default)]
     pub or_whole_run: bool,
-    /// Has this run's schedule none?
+    /// True if this run's schedule has no step in the window.
     #[serde(skip)]
     pub is_outside: bool,
 }
@@ -50,7 +50,7 @@ impl Recorder {
         self.window.check()
     }
 
-    /// Is there a site to record at?
+    /// Checks that there is a site to record.
     pub(super) fn check_sites(&self, sites: &[AttentionSite]) -> Result<()> {
         let mut cross = sites.iter().filter(|site| site.is_cross());
         if cross.clone().any(|site| self.reads(site)) {
@@ -64,7 +64,7 @@ impl Recorder {
         if recorded { Interest::PROBS } else { Interest::NONE }
     }
 
-    /// Looks at the schedule of a run that begins.
+    /// Checks whether the schedule of a new run has steps in the window.
     pub(super) fn begin(&mut self, schedule: &Schedule) {
         self.is_outside = !schedule.steps().any(|step| self.window.contains(&step));
     }
@@ -77,14 +77,14 @@ impl Recorder {
 /// Tokens whose attention is recorded together, subject by subject.
 pub(super) struct Subjects {
     pub labels: Vec<String>,
-    /// From the first to the last token of any of them.
+    /// Span from the first to the last token of all subjects.
     hull: TokenSpan,
-    /// [tokens of the hull, subjects]: how much of a token counts for a subject.
+    /// Weight of each token for each subject, [tokens of the hull, subjects].
     share: Tensor,
 }
 
 impl Subjects {
-    /// `subjects`: a name and its tokens each; a map is the mean over them, or their sum.
+    /// Creates subjects, each from a name and its tokens. A subject's map is the mean or the sum over these tokens.
     pub(super) fn new(subjects: Vec<(String, Vec<TokenSpan>, Merge)>, device: Device) -> Result<Self> {
         let spans = || subjects.iter().flat_map(|(_, spans, _)| spans);
         let hull = TokenSpan {
@@ -104,30 +104,31 @@ impl Subjects {
         Ok(Self { labels, hull, share: share.f_to_device(device)? })
     }
 
-    /// [.., tokens] → [.., subjects].
+    /// Merges tokens into subjects, [.., tokens] → [.., subjects].
     fn of(&self, columns: &Tensor) -> Result<Tensor> {
         Ok(columns.f_matmul(&self.share)?)
     }
 }
 
-/// How the maps of a subject's tokens become one.
+/// Way to merge the maps of a subject's tokens into one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Merge {
     Mean,
     Sum,
 }
 
-/// What one run has shown. Maps have a channel per subject.
+/// The attention recorded in one run. Maps have a channel per subject.
 pub(super) struct Recording {
     pub images: i64,
     pub subjects: Subjects,
     pub maps: Series,
-    /// Every head of every site by itself, if asked for: the sum of its maps, [n, heads, subjects, h, w], and their number.
+    /// Per recorded site, the sum of every head's maps, [n, heads, subjects, h, w], and the number of calls. `None`
+    /// unless requested.
     heads: Option<Vec<(AttentionSite, Tensor, f64)>>,
 }
 
 impl Recording {
-    /// Maps are read at `grid`.
+    /// Creates an empty recording whose maps are read at `grid`.
     pub(super) fn new(grid: Grid, images: i64, subjects: Subjects, accumulate: Accumulate, per_head: bool) -> Self {
         Self { images, subjects, maps: Series::new(grid, images, accumulate), heads: per_head.then(Vec::new) }
     }
@@ -160,7 +161,7 @@ impl Recording {
         self.maps.add(at.grid, rows, &heat, at.site.heads)
     }
 
-    /// The mean map of one subject and image.
+    /// Returns the mean map of one subject and image.
     pub(super) fn heat_map(&self, subject: usize, image: usize) -> Result<HeatMap> {
         let (Some(step), Some(label)) = (self.maps.last(), self.subjects.labels.get(subject)) else {
             return Err(Error::NoMaps("Daam"));
@@ -176,8 +177,8 @@ impl Recording {
         HeatMap::new(label, &map)
     }
 
-    /// Mean maps of the heads of every recorded site, [n, heads, subjects, h, w], in the order the sites run; `None` unless
-    /// they were asked for.
+    /// Returns the mean maps of the heads of every recorded site, [n, heads, subjects, h, w], in the order in which the
+    /// sites run. `None` unless requested.
     pub(super) fn heads(&self) -> Result<Option<Vec<(AttentionSite, Tensor)>>> {
         let Some(heads) = &self.heads else { return Ok(None) };
         let means = heads.iter().map(|(site, sum, calls)| Ok((site.clone(), sum.f_div_scalar(*calls)?)));

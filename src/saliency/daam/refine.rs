@@ -1,4 +1,4 @@
-//! From attention to the shape of a thing, with the picture's attention to itself.
+//! [`Refine`]: brings attention to the shape of an object, by the picture's self-attention.
 
 use super::compete::{Contest, Roles};
 use super::maps::{attend, resized};
@@ -14,48 +14,58 @@ use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// How the map of a phrase is brought to the shape of what it names.
+/// Refinement of a phrase's map to the shape of the named object.
 ///
-/// Both ways use the picture's self-attention A (mean over heads, sites and whatever
-/// [`accumulate`](super::DaamOptions::accumulate) says), which leads from a cell to those that belong to the same thing. It is read
-/// at the finest grid of the network that has at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024. Where every grid
-/// has more, as for SDXL above a megapixel, the coarsest one's attention is pooled.
+/// Both refinements use the picture's self-attention A. A is the mean over heads and sites, and over steps as
+/// [`accumulate`](super::DaamOptions::accumulate) says. Self-attention leads from a cell to the cells of the same
+/// object.
+///
+/// A is read at the network's finest grid of at most 1024 cells: 32×32 for SD 1.5 at 512×512 and SDXL at 1024×1024. If
+/// every grid has more cells, as for SDXL above a megapixel, the attention of the coarsest grid is pooled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Refine {
-    /// The map as it is.
+    /// No refinement.
     #[default]
     Off,
-    /// Aᵖ·map: what a cell attends to in the picture shows what it is. `power` p in 0..=8; 4 is usual, and maps get wider
-    /// with it.
+    /// Aᵖ·map: each cell takes the map's values from the cells that it attends to. `power` p is in 0..=8; 4 is usual,
+    /// and larger values widen the maps.
     ///
     /// Source: Nguyen et al., "Dataset Diffusion" (NeurIPS 2023).
     SelfAttention {
-        /// p.
+        /// Power p of the self-attention.
         power: u32,
     },
-    /// The phrase against the other words of the prompt, of which those compete that show something of their own
-    /// ([`Competition`](super::Competition)). Each one's map at that grid is taken as deviations from its mean in standard deviations, 1 at
-    /// most (a few cells that it stares at say no more than others that it looks at); after Aᵖ deviations again, as they are, less the
-    /// logarithm of its peak (small things peak higher, and would take what is around them). In every cell it is the logistic function of
-    /// β times what the phrase is ahead of the strongest rival, or of its own map's Otsu threshold if that is less.
-    /// It is .5 and more where the phrase is ahead, so .5 is a cutoff that suits things of any size.
+    /// Competition of the phrase with the other words of the prompt. Only words that show something of their own
+    /// compete ([`Competition`](super::Competition)).
     ///
-    /// [`Refine::contrast`] has what is usual.
+    /// 1. Each word's map at the grid of A becomes deviations from its mean, in standard deviations, and at most 1.
+    ///    So a few cells with strong attention count no more than the others.
+    /// 2. The maps are multiplied by Aᵖ, and become deviations again, without a clamp.
+    /// 3. The logarithm of its peak is subtracted from each map. Small objects peak higher, and would take their
+    ///    surroundings.
+    /// 4. A cell's lead is the lesser of two distances: to the strongest rival, and to the Otsu threshold of the
+    ///    phrase's map of step 2.
+    /// 5. The result is the logistic function of β times the lead.
+    ///
+    /// The result is .5 and more where the phrase leads, so .5 is a cutoff that suits objects of any size.
+    /// [`Refine::contrast`] has the usual values.
     Contrast {
-        /// β, above 0.
+        /// Factor β of the lead, above 0.
         beta: f64,
-        /// p, 0 to 8.
+        /// Power p of the self-attention, 0 to 8.
         power: u32,
     },
 }
 
-/// Cells of the largest grid that self-attention is read at.
+/// Maximum number of cells of the grid at which self-attention is read.
 const CELLS: i64 = 1024;
 
 impl Refine {
-    /// [`Refine::Contrast`] with β 1.5 after two steps of self-attention. One leaves large things that the model attends to in
-    /// a few spots alone, such as a background, to whatever else is a little ahead there; more blur the small ones.
+    /// Returns [`Refine::Contrast`] with β 1.5 after two steps of self-attention.
+    ///
+    /// The model attends to large objects, such as a background, in a few spots alone. One step would leave the rest of
+    /// them to other words that lead slightly there. More steps blur small objects.
     #[must_use]
     pub const fn contrast() -> Self {
         Self::Contrast { beta: 1.5, power: 2 }
@@ -73,32 +83,35 @@ impl Refine {
         }
     }
 
-    /// Does it read how the picture attends to itself?
+    /// Returns true if the refinement reads self-attention.
     pub(super) const fn looks(self) -> bool {
         matches!(self, Self::SelfAttention { power: 1.. } | Self::Contrast { .. })
     }
 }
 
-/// How the picture attends to itself, at one grid, and there to the things that compete.
+/// Recorder of the picture's self-attention at one grid, and of its attention to the competing words there.
 pub(super) struct Refining {
     how: Refine,
-    /// How often the grid of the sites it reads was halved.
+    /// Number of halvings of the latent grid at the recorded sites.
     halvings: u32,
-    /// The grid that their attention is read at: that one, or a coarser one.
+    /// Grid at which the attention is read: the grid of the recorded sites, or a coarser grid.
     grid: Grid,
-    /// A channel for every cell, and there what it attends to.
+    /// Self-attention, with a channel for every cell: the map of the cells that the channel's cell attends to.
     attention: Series,
-    /// The phrase first, then its rivals; `None` without competition.
+    /// Attention to the phrase, then to its rivals; `None` without competition.
     things: Option<Recording>,
     roles: Roles,
-    /// Nothing of this grid's attention to the prompt is read otherwise, so that the things must ask for it.
+    /// True if the recorder reads no cross-attention at this grid, so that the competing words must request it.
     unread: bool,
 }
 
 impl Refining {
-    /// Reads at the finest grid of the network that is small enough. `things` compete, the phrase's first and then those with a role, by the
-    /// attention to the prompt at that grid: by what the `recorder` reads of it, or, where that is nothing (large pictures,
-    /// whose only small grid is the middle block's), by all of it.
+    /// Creates a refinement at the finest grid of the network that is small enough. `things` are the words that
+    /// compete: the phrase first, then words with a role.
+    ///
+    /// The words compete by the cross-attention at that grid that `recorder` reads. If it reads none there, all
+    /// cross-attention at that grid counts. That happens in large pictures, whose only small grid is the middle
+    /// block's.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the network has no self-attention.
@@ -128,12 +141,12 @@ impl Refining {
         Ok(Self { how, halvings, grid, attention, things: things.transpose()?, roles, unread })
     }
 
-    /// Does it read `site` even if nobody else does?
+    /// Returns true if the refinement must read `site` itself, because the recorder does not.
     pub(super) fn looks_at(&self, site: &AttentionSite) -> bool {
         site.halvings == self.halvings && (!site.is_cross() || (self.unread && self.things.is_some()))
     }
 
-    /// Adds one call's attention, of a site where it looks or of any to the prompt.
+    /// Adds the attention of one call. Calls at sites of other grids are ignored.
     pub(super) fn add(&mut self, at: &At<'_>, probs: &Probs<'_>) -> Result<()> {
         if at.site.halvings != self.halvings {
             return Ok(());
@@ -146,8 +159,9 @@ impl Refining {
         self.attention.add(self.grid, (at.images.start, at.images.end - at.images.start), &heat, at.site.heads)
     }
 
-    /// The refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `map`, [n, 1, h, w], is its own, and `change` where the prediction
-    /// changes with the phrase, if that is known. `None` before the first step.
+    /// Returns the refined map of the phrase, [n, 1, h, w] in 0..=1 on `to`; `None` before the first step. `map`,
+    /// [n, 1, h, w], is the phrase's own map. `change` shows where the prediction changes with the phrase, if that is
+    /// known.
     pub(super) fn map(&self, map: &Tensor, change: Option<&Tensor>, to: Grid) -> Result<Option<Tensor>> {
         if let Refine::Contrast { beta, .. } = self.how {
             return self.contest(change)?.map(|contest| contest.ahead(beta, to)).transpose();
@@ -156,12 +170,12 @@ impl Refining {
         self.how.apply(map, &attention.f_flatten(2, 3)?, self.grid, to).map(Some)
     }
 
-    /// Is the attention to the phrase faint beside that to the prompt's loudest word, as far as was recorded?
+    /// Returns true if the attention recorded so far is faint for the phrase, compared with the prompt's loudest word.
     pub(super) fn is_faint(&self) -> Result<bool> {
         Ok(self.contest(None)?.is_some_and(|contest| contest.is_faint()))
     }
 
-    /// Who competes in each image; none without competition or before the first step.
+    /// Returns the competing words of each image; empty without competition or before the first step.
     pub(super) fn competitions(&self, change: Option<&Tensor>) -> Result<Vec<Competition>> {
         match (self.contest(change)?, &self.things) {
             (Some(contest), Some(things)) => contest.competitions(&things.subjects.labels),
@@ -177,7 +191,8 @@ impl Refining {
 }
 
 impl Refine {
-    /// `map` [n, 1, h, w] and the self-attention [n, cells, attended] of `grid`.
+    /// Refines `map`, [n, 1, h, w], by the self-attention of `grid`, [n, cells, attended], and resizes the result to
+    /// `to`.
     fn apply(self, map: &Tensor, attention: &Tensor, grid: Grid, to: Grid) -> Result<Tensor> {
         let Self::SelfAttention { power } = self else { return resized(map, to) };
         let map = Normalize::MinMax.apply(&attend(&resized(map, grid)?, attention, power)?)?;
@@ -185,8 +200,8 @@ impl Refine {
     }
 }
 
-/// The attention of a picture to its own cells, [rows, cells, cells], of attention to whatever a hook has put behind them too, such as a
-/// reference's cells: every row sums up to what it did.
+/// Returns the attention of a picture to its own cells, [rows, cells, cells]. Attention to cells that a hook has added
+/// behind them, such as a reference's, is left out. Every row is scaled to keep its sum.
 fn among_own(attention: Tensor, grid: Grid) -> Result<Tensor> {
     let (_, cells, attended) = attention.size3()?;
     if attended == grid.cells() || attended < cells {
@@ -197,15 +212,17 @@ fn among_own(attention: Tensor, grid: Grid) -> Result<Tensor> {
     Ok(own.f_mul(&sum(&attention)?.f_div(&sum(&own)?.f_clamp_min(f64::from(f32::MIN_POSITIVE))?)?)?)
 }
 
-/// Attention of a grid to itself, [rows, cells, cells], at a grid that may be coarser, [rows, cells, h, w of what they attend to]: the sum
-/// of what cells that become one are attended to, the mean of what they attend to.
+/// Pools the attention of a grid to itself, [rows, cells, cells], to an equal or coarser grid,
+/// [rows, cells, h, w of the attended cells]. Where cells merge, attended cells are summed, and attending cells are
+/// averaged.
 fn pooled(attention: &Tensor, from: Grid, to: Grid) -> Result<Tensor> {
     let heat = attention.f_unflatten(2, [from.h, from.w])?;
     if from == to {
         return Ok(heat);
     }
     let merged = from.cells() as f64 / to.cells() as f64;
-    let heat = heat.f_adaptive_avg_pool2d([to.h, to.w])?.f_mul_scalar(merged)?.f_flatten(2, 3)?; // [rows, cells, attended]
+    // [rows, cells, attended]
+    let heat = heat.f_adaptive_avg_pool2d([to.h, to.w])?.f_mul_scalar(merged)?.f_flatten(2, 3)?;
     let queries = heat.f_transpose(1, 2)?.f_unflatten(2, [from.h, from.w])?.f_adaptive_avg_pool2d([to.h, to.w])?;
     Ok(queries.f_flatten(2, 3)?.f_transpose(1, 2)?.f_unflatten(2, [to.h, to.w])?)
 }
@@ -219,7 +236,7 @@ mod tests {
 
     const GRID: Grid = Grid::new(8, 8);
 
-    /// A map and a self-attention by formulas, as `saliency.json` has them.
+    /// Returns a map and a self-attention, by the formulas of `saliency.json`.
     fn example() -> (Tensor, Tensor) {
         let cell = |i: i64| ((i / 8) as f64, (i % 8) as f64);
         let map: Vec<f64> = (0..64)
@@ -263,7 +280,7 @@ mod tests {
         let (fine, coarse) = (Grid::new(4, 4), Grid::new(2, 2));
         let attention = Tensor::rand([1, 16, 16], (Kind::Float, Device::Cpu)).softmax(2, Kind::Float);
         let got = pooled(&attention, fine, coarse)?.flatten(2, 3);
-        // Which coarse cell a fine one is in.
+        // The coarse cell that contains a fine cell.
         let block = |cell: i64| (cell / 4 / 2) * 2 + (cell % 4) / 2;
         for query in 0..4 {
             for key in 0..4 {

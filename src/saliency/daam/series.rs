@@ -1,26 +1,26 @@
-//! Maps over space and time: summed over the sites of a grid, then over the steps of a run.
+//! [`Series`]: maps summed over the sites of a grid, then over the steps of a run.
 
 use crate::error::Result;
 use crate::step::Grid;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// What [`Daam::map`](crate::saliency::Saliency::map) shows of the steps so far.
+/// Combination of the steps so far in [`Daam::map`](crate::saliency::Saliency::map).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Accumulate {
-    /// This step only.
+    /// The current step only.
     #[default]
     Step,
-    /// The mean of all recorded steps, this one included.
+    /// Mean of all recorded steps, including the current step.
     Mean,
-    /// M ← β·M + (1 − β)·this step, starting with the first; β in 0..1, 0.5 is usual.
+    /// Moving average M ← β·M + (1 − β)·current step, starting with the first step; β in 0..1, 0.5 is usual.
     Ema(f64),
 }
 
-/// Maps of one run, a channel each, step by step.
+/// Maps of one run, step by step, with one or more channels.
 pub(super) struct Series {
-    /// What they are read at.
+    /// Grid at which the maps are read.
     grid: Grid,
     images: i64,
     /// The last recorded step.
@@ -29,7 +29,7 @@ pub(super) struct Series {
     step: Sums,
     /// Earlier steps, each divided by its own weight.
     past: Sums,
-    /// The moving average of earlier steps, [n, channels, h, w].
+    /// Moving average of earlier steps, [n, channels, h, w].
     average: Option<Tensor>,
     accumulate: Accumulate,
 }
@@ -40,17 +40,18 @@ impl Series {
         Self { grid, images, last: None, step, past, average: None, accumulate }
     }
 
-    /// What the maps are read at.
+    /// Returns the grid at which the maps are read.
     pub(super) const fn grid(&self) -> Grid {
         self.grid
     }
 
-    /// The last recorded step.
+    /// Returns the last recorded step.
     pub(super) const fn last(&self) -> Option<usize> {
         self.last
     }
 
-    /// If this is another step than the recorded one, puts that among the earlier ones.
+    /// Begins `step` and moves the maps of the previous step to the past. Does nothing if `step` is being recorded
+    /// already.
     pub(super) fn turn_to(&mut self, step: usize) -> Result<()> {
         if self.last != Some(step) {
             if let Accumulate::Ema(beta) = self.accumulate {
@@ -63,18 +64,18 @@ impl Series {
         Ok(())
     }
 
-    /// Adds the maps of one call to this step's: `heat`, [rows, channels, h, w], is the sum over `heads` heads for some
-    /// images (first, count) of the run.
+    /// Adds the maps of one call to the current step. `heat`, [rows, channels, h, w], is the sum over `heads` heads for
+    /// the images `rows` (first, count) of the run.
     pub(super) fn add(&mut self, grid: Grid, rows: (i64, i64), heat: &Tensor, heads: i64) -> Result<()> {
         self.step.add(grid, self.images, rows, heat)?;
-        // Every image adds the same weight; one of them is counted.
+        // Every image adds the same weight, so only the first image counts.
         if rows.0 == 0 {
             self.step.weight += heads as f64;
         }
         Ok(())
     }
 
-    /// The maps as `accumulate` says, [n, channels, h, w]; `None` before the first.
+    /// Returns the maps as `accumulate` says, [n, channels, h, w]; `None` before the first map.
     pub(super) fn read(&self) -> Result<Option<Tensor>> {
         match self.accumulate {
             Accumulate::Step => self.step.map(self.grid),
@@ -83,12 +84,12 @@ impl Series {
         }
     }
 
-    /// The mean of all steps' maps.
+    /// Returns the mean of all steps' maps.
     pub(super) fn mean(&self) -> Result<Option<Tensor>> {
         self.all()?.map(self.grid)
     }
 
-    /// The moving average of the steps' maps, this one included.
+    /// Returns the moving average of the steps' maps, including the current step.
     fn averaged(&self, beta: f64) -> Result<Option<Tensor>> {
         Ok(match (&self.average, self.step.map(self.grid)?) {
             (Some(before), Some(here)) => Some(before.f_mul_scalar(beta)?.f_add(&here.f_mul_scalar(1.0 - beta)?)?),
@@ -96,7 +97,7 @@ impl Series {
         })
     }
 
-    /// All steps, the one being recorded included, each with weight one.
+    /// Returns the sum of all steps, including the current step. Each step has weight one.
     fn all(&self) -> Result<Sums> {
         let mut all = Sums { weight: self.past.weight, ..Sums::default() };
         for (grid, sum) in &self.past.grids {
@@ -116,7 +117,7 @@ impl Series {
 #[derive(Default)]
 struct Sums {
     grids: Vec<(Grid, Tensor)>,
-    /// What to divide by: heads × calls, or steps.
+    /// Divisor of the sums: heads × calls, or steps.
     weight: f64,
 }
 
@@ -137,7 +138,7 @@ impl Sums {
         Ok(())
     }
 
-    /// Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
+    /// Returns Σ over grids at `size`, divided by the weight and at least 0; `None` before anything was added.
     fn map(&self, size: Grid) -> Result<Option<Tensor>> {
         let mut total: Option<Tensor> = None;
         for (grid, sum) in &self.grids {

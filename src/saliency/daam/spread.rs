@@ -1,4 +1,4 @@
-//! [`Spread`]: from a drawn region to the object it lies on.
+//! [`Spread`]: finds the object that a drawn region lies on.
 
 use super::recording::Recorder;
 use super::refine::{Refine, Refining};
@@ -16,11 +16,11 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::{Kind, Tensor};
 
-/// Distance from a region, in shares of the map's larger side, at which its claim to a cell is half.
+/// Distance from a region at which its claim to a cell is halved, in shares of the map's larger side.
 const NEAR: f64 = 0.25;
 
-/// A drawn region, spread along the picture's self-attention over the object that it lies on: the larger one of the region and of
-/// Aᵖ·region, scaled to 0..=1. A few scribbles inside of a thing find all of it.
+/// A drawn region, spread along the picture's self-attention over the object that the region lies on. The map is the
+/// larger of the region and of Aᵖ·region, scaled to 0..=1. A few scribbles inside an object find all of it.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -33,8 +33,8 @@ const NEAR: f64 = 0.25;
 /// # Ok(()) }
 /// ```
 ///
-/// Self-attention is read at the finest grid of at most 1024 cells, and averaged from timestep 850 on. Before the first such step
-/// the map is the region itself.
+/// Self-attention is read at the finest grid of at most 1024 cells, and averaged from timestep 850 on. Before the first
+/// such step the map is the region itself.
 #[derive(Serialize, Deserialize)]
 #[must_use]
 pub struct Spread {
@@ -54,21 +54,27 @@ impl fmt::Debug for Spread {
 }
 
 impl Spread {
-    /// Spreads `region` with four powers of self-attention.
+    /// Spreads `region` by four powers of self-attention.
     pub fn of(region: Region) -> Self {
         let recorder = Recorder { window: Window::timesteps(0..=850), or_whole_run: true, ..Recorder::default() };
         Self { region, rivals: Vec::new(), power: 4, recorder, run: None }
     }
 
-    /// Names other drawn regions. Each cell goes to the region that spreads there most, of several that spread alike to the
-    /// nearest, and those that a region was drawn on to that one; elsewhere the map is 0, and a cell that two reach equally stays
-    /// with both. By default there are none, and every cell that the region reaches is its own.
+    /// Names other drawn regions, which compete for cells:
+    ///
+    /// * A cell goes to the region that spreads there most.
+    /// * Of regions that spread there equally, the nearest gets the cell.
+    /// * Cells that a region was drawn on go to that region.
+    ///
+    /// In cells of other regions the map is 0. A cell that two regions reach equally stays with both. By default there
+    /// are no other regions, and the region keeps every cell that it reaches.
     pub fn among(mut self, rivals: impl IntoIterator<Item = Region>) -> Self {
         self.rivals = rivals.into_iter().collect();
         self
     }
 
-    /// Number of times p, 0..=8, that self-attention leads from cell to cell. More reaches further; 2 to 6 is useful.
+    /// Sets the number of steps p, 0..=8, that self-attention leads from cell to cell. More steps reach further; 2 to 6
+    /// is useful.
     pub const fn power(mut self, power: u32) -> Self {
         self.power = power;
         self
@@ -126,7 +132,7 @@ impl Saliency for Spread {
         let Some((refining, grid)) = &self.run else { return Ok(Some(region)) };
         let spread = |region: &Tensor| refining.map(region, None, *grid);
         let Some(own) = spread(&region)? else { return Ok(Some(region)) };
-        // Cells that the region covers by half are found, whatever it reaches.
+        // Cells that the region covers by half are always found, even where its spread is weak.
         let found = own.f_maximum(&region)?.f_add(&covered(&region)?)?.f_clamp_max(1.0)?;
         let claim = claim(&own, &region)?;
         let mut kept = claim.f_ones_like()?;
@@ -139,19 +145,20 @@ impl Saliency for Spread {
     }
 }
 
-/// 1 where a region covers half a cell or more.
+/// Returns 1 where a region covers half a cell or more, else 0.
 fn covered(region: &Tensor) -> Result<Tensor> {
     Ok(region.f_ge(0.5)?.f_to_kind(Kind::Float)?)
 }
 
-/// The claim of a region to the cells that it reaches, [n, 1, h, w], above 0. Of several strokes on one thing, which all reach as far, the
-/// nearest gets a cell; what it was drawn on counts beside what it reaches, so that a thin stroke keeps its own cells.
+/// Returns the claim of a region to the cells that it reaches, [n, 1, h, w], at least 0. Several strokes on one object
+/// reach equally far, so the nearest stroke gets a cell. The drawn region is added, so that a thin stroke keeps its own
+/// cells.
 fn claim(reached: &Tensor, region: &Tensor) -> Result<Tensor> {
     let (n, _, h, w) = region.size4()?;
     let mut nearness = Vec::new();
     for image in 0..n {
         let drawn = region.f_narrow(0, image, 1)?.f_reshape([h, w])?;
-        // Without a cell that is covered by half, the best covered one.
+        // If no cell is covered by half, the best covered cell counts.
         let places = drawn.f_ge_tensor(&drawn.f_max()?.f_clamp_max(0.5)?)?.f_nonzero()?.f_to_kind(Kind::Float)?;
         let cells = drawn.f_ones_like()?.f_nonzero()?.f_to_kind(Kind::Float)?;
         let distance = Tensor::f_cdist(&cells, &places, 2.0, None)?.f_amin([1i64].as_slice(), false)?;

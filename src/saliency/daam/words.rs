@@ -1,4 +1,4 @@
-//! DAAM of all words of the prompt at once.
+//! [`WordMaps`]: DAAM of all words of the prompt at once.
 
 use super::Daam;
 use super::heat_map::HeatMap;
@@ -15,7 +15,7 @@ use crate::window::Window;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
-/// Attention to every word of the prompt, from one reading of it per call: [`Daam::words`].
+/// Attention to every word of the prompt, from [`Daam::words`]. Each attention call is read once for all words.
 ///
 /// ```
 /// # fn main() -> impasto::Result<()> {
@@ -44,14 +44,15 @@ impl fmt::Debug for WordMaps {
 }
 
 impl Daam {
-    /// Records every word of the prompt.
+    /// Creates a recorder of the attention to every word of the prompt.
     pub fn words() -> WordMaps {
         WordMaps::default()
     }
 }
 
 impl WordMaps {
-    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as the package does.
+    /// Reads only cross-attention sites that `select` accepts. Default: all but the middle block's, as in the authors'
+    /// package.
     pub fn sites(mut self, select: impl Fn(&AttentionSite) -> bool + Send + 'static) -> Self {
         self.recorder.sites = Some(Box::new(select));
         self
@@ -63,21 +64,21 @@ impl WordMaps {
         self
     }
 
-    /// The mean share of attention over all recorded steps, a map per word in the prompt's order, for image `image` of the
-    /// batch. A word that stands there several times has one map, the mean over its places.
+    /// Returns the mean share of attention over all recorded steps for image `image` of the batch: a map per word, in
+    /// the prompt's order. A word with several places has one map, the mean over its places.
     ///
     /// # Errors
     /// [`Error::NoMaps`] before the first recorded step, [`Error::Parameter`] if there is no such image,
-    /// [`Error::NonFinite`] if the attention was.
+    /// [`Error::NonFinite`] if the attention was not finite.
     pub fn heat_maps(&self, image: usize) -> Result<Vec<HeatMap>> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("Daam::words"))?;
         (0..run.subjects.labels.len()).map(|subject| run.heat_map(subject, image)).collect()
     }
 
-    /// The map of one word, letters' case aside.
+    /// Returns the map of one word; letter case does not matter.
     ///
     /// # Errors
-    /// As [`WordMaps::heat_maps`]; [`Error::PhraseNotFound`] if the prompt has no such word.
+    /// The errors of [`WordMaps::heat_maps`]; [`Error::PhraseNotFound`] if the prompt has no such word.
     pub fn heat_map(&self, word: &str, image: usize) -> Result<HeatMap> {
         let run = self.run.as_ref().ok_or(Error::NoMaps("Daam::words"))?;
         let wanted = word.to_lowercase();

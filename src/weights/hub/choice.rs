@@ -1,4 +1,4 @@
-//! Which files of a repository are needed.
+//! Choice of the files of a repository that are needed.
 
 use super::repository::{Hub, is_inside};
 use crate::error::{Error, Result};
@@ -8,13 +8,13 @@ use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-/// The files to fetch, and what they are.
+/// The files to fetch, of a folder or a single file.
 pub(super) enum Choice {
     Folder(Vec<String>),
     File(String),
 }
 
-/// Parts that nothing here reads.
+/// Parts that this crate does not read.
 const IGNORED: [&str; 2] = ["safety_checker", "feature_extractor"];
 /// Small files of a part.
 const SMALL: [&str; 8] = [
@@ -29,7 +29,7 @@ const SMALL: [&str; 8] = [
 ];
 
 impl Choice {
-    /// What is needed of the files `listed`, by their sizes. `read` fetches and reads a small one.
+    /// Chooses the needed files among `listed`, which has their sizes. `read` fetches and reads a small file.
     pub(super) fn of(
         hub: &Hub,
         listed: &BTreeMap<String, u64>,
@@ -86,7 +86,7 @@ impl Choice {
         }
     }
 
-    /// The same in the cache.
+    /// Returns the source of the chosen files in the cache.
     pub(super) fn source(&self, snapshot: &Path) -> Source {
         match self {
             Self::Folder(_) => Source::Dir(snapshot.into()),
@@ -95,7 +95,7 @@ impl Choice {
     }
 }
 
-/// The single files at the root.
+/// Lists the single files at the root.
 fn singles(listed: &BTreeMap<String, u64>) -> Vec<&str> {
     let files = listed.keys().map(String::as_str);
     files.filter(|file| file.ends_with(".safetensors") && !file.contains('/')).collect()
@@ -105,13 +105,13 @@ fn small<'l>(listed: &'l BTreeMap<String, u64>, start: &'l str) -> impl Iterator
     SMALL.iter().map(move |name| format!("{start}{name}")).filter(|file| listed.contains_key(file))
 }
 
-/// The weights at `start`, without it.
+/// Lists the weights at `start`, by names without `start`.
 fn weight_names<'l>(listed: &'l BTreeMap<String, u64>, start: &str) -> Vec<&'l str> {
     let inside = listed.keys().filter_map(|file| file.strip_prefix(start));
     inside.filter(|name| name.ends_with(".safetensors")).collect()
 }
 
-/// The weights of the part whose files begin with `start`, and whether they are those of `variant`.
+/// Chooses the weights of the part whose files begin with `start`. Also returns true if they are those of `variant`.
 fn weights(
     hub: &Hub,
     listed: &BTreeMap<String, u64>,

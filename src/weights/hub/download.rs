@@ -1,4 +1,4 @@
-//! Requests to a hub, and files that arrive whole or not at all.
+//! Requests to a hub, and downloads that arrive whole or not at all.
 
 use super::repository::{Hub, is_inside, is_plain};
 use crate::error::{Error, Result};
@@ -14,26 +14,26 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 use ureq::{Agent, Request, Response};
 
-/// How often a download that was cut off goes on.
+/// Number of tries of a download that is cut off.
 const TRIES: u32 = 5;
-/// How many redirects are followed.
+/// Largest number of redirects that are followed.
 const REDIRECTS: usize = 10;
-/// Pages of a list of files that are read.
+/// Largest number of pages that are read of a list of files.
 const PAGES: usize = 100;
-/// Longest answer that is not a file.
+/// Longest answer that is not a file, in bytes.
 const LONGEST: u64 = 64 << 20;
-/// Bytes a second, on average over the hub's patience, below which a server is given up.
+/// Bytes a second, on average over the hub's patience, below which a download is given up.
 const LEAST_RATE: f64 = 1024.0;
 
-/// How far a download has come: see [`Hub::fetch_with`].
+/// Progress of a download; see [`Hub::fetch_with`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Download {
-    /// The file, by its path in the repository.
+    /// Path of the file in the repository.
     pub file: String,
-    /// Bytes of it that are there.
+    /// Bytes of the file that have arrived.
     pub bytes: u64,
-    /// Bytes it has; `None` if the hub does not say.
+    /// Size of the file in bytes; `None` if the hub does not tell.
     pub size: Option<u64>,
 }
 
@@ -46,7 +46,7 @@ pub(super) struct Client<'h> {
     folder: PathBuf,
 }
 
-/// Who is told how far downloads have come.
+/// A callback for the progress of downloads.
 pub(super) type Progress<'p> = dyn FnMut(&Download) + 'p;
 
 /// An entry of a repository.
@@ -59,23 +59,23 @@ struct Entry {
     size: u64,
 }
 
-/// What a file in a repository is.
+/// Content name and size of a file in a repository.
 struct Known {
-    /// The name of its content; for a hub's own files, a hash of it.
+    /// Name of the content; for a hub's own files, a hash of the content.
     etag: String,
     size: u64,
 }
 
-/// A hash that a hub names content by.
+/// A kind of hash by which a hub names content.
 enum Hash {
-    /// Of large files: SHA-256 of the content.
+    /// SHA-256 of the content, for large files.
     Sha256,
-    /// Of small files: SHA-1 of git's object, which is a line with the length and the content.
+    /// SHA-1 of git's object, for small files. The object is a line with the length, followed by the content.
     Git,
 }
 
 impl Hash {
-    /// The hash that an etag is; `None` if it is another name.
+    /// Returns the kind of hash of an etag; `None` if the etag is another name.
     fn of(etag: &str) -> Option<Self> {
         match etag.len() {
             _ if !etag.bytes().all(|byte| byte.is_ascii_hexdigit()) => None,
@@ -92,7 +92,7 @@ impl Hash {
         }
     }
 
-    /// The hash of a file of `length` bytes, in hexadecimal.
+    /// Computes the hash of a file of `length` bytes, in hexadecimal.
     fn digest(&self, content: &mut File, length: u64) -> std::io::Result<String> {
         let bytes = match self {
             Self::Sha256 => {
@@ -122,7 +122,7 @@ impl<'h> Client<'h> {
         Self { hub, agent, endpoint, token, folder }
     }
 
-    /// An answer as JSON, by its path below the endpoint.
+    /// Requests a path below the endpoint and parses the answer as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         let answer = self.follow("GET", &format!("{}/{path}", self.endpoint), None);
         self.parsed(answer.map_err(|stop| self.told(stop))?)
@@ -142,7 +142,7 @@ impl<'h> Client<'h> {
         serde_json::from_slice(&text).map_err(|error| self.hub.error(format!("{url} is no answer of a hub: {error}")))
     }
 
-    /// All files of a commit with their sizes.
+    /// Lists all files of a commit with their sizes.
     pub(super) fn list(&self, commit: &str) -> Result<BTreeMap<String, u64>> {
         let mut url = format!("{}/api/models/{}/tree/{commit}?recursive=true", self.endpoint, self.hub.repository);
         let mut files = BTreeMap::new();
@@ -163,7 +163,7 @@ impl<'h> Client<'h> {
         Ok(files)
     }
 
-    /// Puts a file of a commit into the cache, unless it is there. `size` is what the list says.
+    /// Puts a file of a commit into the cache, unless it is there already. `size` is the size in the list of files.
     pub(super) fn fetch(&self, commit: &str, file: &str, size: Option<u64>, progress: &mut Progress<'_>) -> Result<()> {
         let pointer = self.folder.join("snapshots").join(commit).join(file);
         if fs::metadata(&pointer).is_ok_and(|there| there.is_file() && size.is_none_or(|size| there.len() == size)) {
@@ -182,8 +182,8 @@ impl<'h> Client<'h> {
         link(&blob, &pointer, file)
     }
 
-    /// Waits for the right to make a blob: of several processes, Python's among them, one does. It ends with the value,
-    /// or with the process.
+    /// Waits for the lock of a blob, so that only one of several processes makes the blob, Python's included. The lock
+    /// ends with the returned value, or with the process.
     fn turn(&self, etag: &str) -> Result<File> {
         let name = self.folder.file_name().unwrap_or_default();
         let locks = self.folder.with_file_name(".locks").join(name);
@@ -192,17 +192,17 @@ impl<'h> Client<'h> {
         let lock = OpenOptions::new().create(true).append(true).open(&path).map_err(|error| Error::io(&path, error))?;
         match lock.lock() {
             Err(error) if error.kind() != ErrorKind::Unsupported => Err(Error::io(path, error)),
-            _ => Ok(lock), // where files cannot be locked, nobody can wait
+            _ => Ok(lock), // not every file system supports locks
         }
     }
 
-    /// Asks what a file is, without its content. `listed` is the size that the list of files says.
+    /// Requests the content name and size of a file, without its content. `listed` is the size in the list of files.
     fn known(&self, url: &str, file: &str, listed: Option<u64>) -> Result<Known> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
             let response = self.request("HEAD", &url, None).map_err(|stop| self.told(stop))?;
             let location = response.header("location").map(str::to_owned);
-            // A redirect within the hub is a renamed repository; one to elsewhere is where the content is.
+            // A redirect within the hub means a renamed repository; a redirect elsewhere leads to the content.
             if let (300..=399, Some(location)) = (response.status(), &location)
                 && response.header("x-linked-etag").is_none()
                 && self.absolute(&url, location).starts_with(&format!("{}/", self.endpoint))
@@ -237,7 +237,7 @@ impl<'h> Client<'h> {
         Err(self.hub.error(format!("{file} is redirected in circles")))
     }
 
-    /// Fetches a file's content, going on where an earlier try was cut off, and checks it.
+    /// Fetches a file's content, resumes where an earlier try was cut off, and checks the result.
     fn download(&self, url: &str, file: &str, known: &Known, blob: &Path, progress: &mut Progress<'_>) -> Result<()> {
         let part = PathBuf::from(format!("{}.incomplete", blob.display()));
         let mut last = None;
@@ -260,7 +260,7 @@ impl<'h> Client<'h> {
             .error(format!("{file}: {problem}; {got} of {size} bytes are kept, and the next try goes on there")))
     }
 
-    /// One try. `tell` is called with the bytes that are there.
+    /// Makes one try of a download. `tell` receives the number of bytes that have arrived.
     fn go_on(&self, url: &str, known: &Known, part: &Path, tell: &mut dyn FnMut(u64)) -> std::result::Result<(), Stop> {
         let io = |error: std::io::Error| {
             let needs = known.size as f64 / 1e9;
@@ -287,10 +287,10 @@ impl<'h> Client<'h> {
         let mut out = if goes_on {
             OpenOptions::new().append(true).open(part).map_err(io)?
         } else {
-            there = 0; // the server knows no ranges: all of it comes
+            there = 0; // the server ignores ranges and sends everything
             File::create(part).map_err(io)?
         };
-        // What comes beyond the announced size would fill the disk with something else.
+        // Bytes beyond the announced size do not belong to the file and would fill the disk.
         self.read(response, known.size - there, |bytes| {
             out.write_all(bytes).map_err(io)?;
             there += bytes.len() as u64;
@@ -299,8 +299,8 @@ impl<'h> Client<'h> {
         })
     }
 
-    /// Gives the first `most` bytes of an answer to `take`, piece by piece. A server that sends next to nothing for as long as
-    /// the hub's patience is given up.
+    /// Passes the first `most` bytes of an answer to `take`, piece by piece. Gives up on a server that sends next to
+    /// nothing for as long as the hub's patience.
     fn read(
         &self,
         response: Response,
@@ -308,7 +308,7 @@ impl<'h> Client<'h> {
         mut take: impl FnMut(&[u8]) -> std::result::Result<(), Stop>,
     ) -> std::result::Result<(), Stop> {
         let (mut content, mut buffer) = (response.into_reader().take(most), vec![0; 1 << 16]);
-        // The time spent waiting for the server alone, and the bytes that came in it.
+        // Time spent waiting for the server alone, and the bytes that came in that time.
         let (mut waited, mut came) = (Duration::ZERO, 0);
         loop {
             let begun = Instant::now();
@@ -330,7 +330,7 @@ impl<'h> Client<'h> {
         }
     }
 
-    /// Checks what arrived, and gives it its name.
+    /// Checks the downloaded file and renames it to its final name.
     fn finish(&self, file: &str, known: &Known, part: &Path, blob: &Path) -> Result<()> {
         let io = |error| Error::io(part, error);
         let refuse = |problem: String| {
@@ -350,7 +350,7 @@ impl<'h> Client<'h> {
         fs::rename(part, blob).map_err(io)
     }
 
-    /// A request, following redirects.
+    /// Sends a request and follows redirects.
     fn follow(&self, method: &str, url: &str, from: Option<u64>) -> std::result::Result<Response, Stop> {
         let mut url = url.to_owned();
         for _ in 0..REDIRECTS {
@@ -363,7 +363,7 @@ impl<'h> Client<'h> {
         Err(Stop::Error(self.hub.error(format!("{url} is redirected in circles"))))
     }
 
-    /// One request. The token is told to the endpoint alone.
+    /// Sends one request. Only the endpoint receives the token.
     fn request(&self, method: &str, url: &str, from: Option<u64>) -> std::result::Result<Response, Stop> {
         let ours = url.starts_with(&format!("{}/", self.endpoint));
         let mut request = self.agent.request(method, url).set("Accept-Encoding", "identity");
@@ -402,8 +402,8 @@ impl<'h> Client<'h> {
 
     /// Sends a request and waits for the headers of its answer, for twice the hub's patience at most.
     ///
-    /// The agent gives up a server that is silent, but not one that sends a letter now and then. So the waiting is left to a
-    /// thread, which ends with the connection.
+    /// The agent gives up on a server that is silent, but not on one that sends a byte now and then. Therefore a thread
+    /// does the waiting, and ends with the connection.
     fn call(&self, request: Request) -> std::result::Result<std::result::Result<Response, Box<ureq::Error>>, Stop> {
         let (answer, answered) = sync_channel(1);
         let wait = move || drop(answer.send(request.call().map_err(Box::new)));
@@ -422,7 +422,7 @@ impl<'h> Client<'h> {
         }
     }
 
-    /// A redirect's address, which may leave out the host.
+    /// Returns the full address of a redirect, which may omit the host.
     fn absolute(&self, url: &str, location: &str) -> String {
         if location.contains("://") {
             return location.to_owned();
@@ -433,15 +433,15 @@ impl<'h> Client<'h> {
     }
 }
 
-/// Why a request or a download ended.
+/// Reason why a request or a download ended.
 enum Stop {
-    /// The next try may do better.
+    /// A problem that another try may solve.
     Again(String),
     Error(Error),
 }
 
-/// Puts a blob under a file's name, as Python does: a relative link where links are common. Who reads meanwhile finds
-/// the old one or the new one.
+/// Puts a blob under a file's name, as Python does: a relative link where links are common. Concurrent readers find
+/// either the old file or the new one.
 fn link(blob: &Path, pointer: &Path, file: &str) -> Result<()> {
     let io = |error| Error::io(pointer, error);
     if let Some(parent) = pointer.parent() {
@@ -452,7 +452,7 @@ fn link(blob: &Path, pointer: &Path, file: &str) -> Result<()> {
     {
         let up = "../".repeat(file.split('/').count() + 1);
         let name = blob.file_name().unwrap_or_default();
-        let _ = fs::remove_file(&new); // of a process that is gone
+        let _ = fs::remove_file(&new); // left by a process that is gone
         std::os::unix::fs::symlink(Path::new(&up).join("blobs").join(name), &new).map_err(io)?;
     }
     #[cfg(not(unix))]
@@ -463,7 +463,7 @@ fn link(blob: &Path, pointer: &Path, file: &str) -> Result<()> {
     fs::rename(&new, pointer).map_err(io)
 }
 
-/// A part of an address: what is neither letter, digit nor one of `-._~` is written as its bytes.
+/// Percent-encodes a part of an address: all bytes except letters, digits and `-._~`.
 fn encoded(part: &str) -> String {
     let byte = |byte: u8| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),

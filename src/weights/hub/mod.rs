@@ -1,7 +1,8 @@
 //! [`Hub`]: checkpoints of the Hugging Face hub, in the cache that Python uses too.
 //!
-//! `hf-hub` knows the cache; requests are made here, so that a download goes on where it was cut off, is checked before
-//! anybody reads it, gives up on a server that went silent, and tells no other host the token.
+//! `hf-hub` knows the cache; this module makes the requests itself. A download therefore resumes where it was cut off,
+//! and is checked before any use. A request gives up on a server that went silent, and sends the token to no other
+//! host.
 
 mod choice;
 mod download;
@@ -21,24 +22,25 @@ use serde::Deserialize;
 use settings::Settings;
 use std::path::Path;
 
-/// What the hub says about a revision.
+/// The hub's answer about a revision.
 #[derive(Deserialize)]
 struct Revision {
     sha: String,
 }
 
 impl Hub {
-    /// Fetches what is needed and is not in the cache yet: the folder or the file there. `variant` is that of
-    /// `LoadOptions`. Loading does the same.
+    /// Fetches the needed files that are not in the cache yet, and returns their folder or file in the cache. `variant`
+    /// is that of `LoadOptions`. Loading a model does the same.
     ///
     /// # Errors
-    /// [`Error::Hub`] with what the hub said and what to do; [`Error::Io`]. What arrived otherwise than the hub says it is
-    /// is deleted; what was cut off stays, and the next call goes on there.
+    /// [`Error::Hub`] with the hub's answer and what to do; [`Error::Io`]. A file that differs from the hub's
+    /// description is deleted. A file that was cut off stays, and the next call resumes the download.
     pub fn fetch(&self, variant: Option<&str>) -> Result<Source> {
         self.fetch_with(variant, |_| {})
     }
 
-    /// As [`fetch`](Self::fetch), and tells how far it has come: some times for every MiB that arrives, file by file.
+    /// Fetches as [`fetch`](Self::fetch) does, and reports the progress several times for every MiB that arrives, file
+    /// by file.
     ///
     /// ```no_run
     /// # fn main() -> impasto::Result<()> {
@@ -52,7 +54,7 @@ impl Hub {
     /// ```
     ///
     /// # Errors
-    /// As [`fetch`](Self::fetch).
+    /// The errors of [`fetch`](Self::fetch).
     pub fn fetch_with(&self, variant: Option<&str>, mut progress: impl FnMut(&Download)) -> Result<Source> {
         let progress: &mut Progress<'_> = &mut progress;
         self.check()?;
@@ -85,7 +87,7 @@ impl Hub {
         Ok(choice.source(&snapshot))
     }
 
-    /// What is in the cache already.
+    /// Returns the source that is in the cache already.
     fn cached(&self, folder: &Path) -> Result<Source> {
         let commit = files::read_text(&folder.join("refs").join(&self.revision), files::LARGEST_CONFIG);
         let commit = commit.map_or_else(|_| self.revision.clone(), |commit| commit.trim().to_owned());
@@ -116,7 +118,7 @@ impl Hub {
         }
     }
 
-    /// Names become parts of addresses and paths.
+    /// Checks the names, because they become parts of addresses and paths.
     fn check(&self) -> Result<()> {
         let parts: Vec<&str> = self.repository.split('/').collect();
         if parts.len() != 2 || !parts.iter().all(|part| is_plain(part)) {

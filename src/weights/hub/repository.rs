@@ -1,4 +1,4 @@
-//! A repository, and how it is reached.
+//! A repository, and the settings to reach it.
 
 use crate::error::Error;
 use std::fmt;
@@ -15,30 +15,32 @@ use std::time::Duration;
 #[derive(Clone, PartialEq, Eq)]
 #[must_use]
 pub struct Hub {
-    /// `owner/name`.
+    /// Name of the repository, `owner/name`.
     pub repository: String,
     /// Branch, tag or commit; `main` by default.
     pub revision: String,
-    /// One `.safetensors` file of the repository; `None`: a diffusers folder, or the only `.safetensors` file.
+    /// One `.safetensors` file of the repository. `None` means a diffusers folder, or the only `.safetensors` file.
     pub file: Option<String>,
-    /// Secret of the user, for repositories that not everybody may read; `None`: `HF_TOKEN`, the file `HF_TOKEN_PATH` or
-    /// `$HF_HOME/token`. The endpoint alone is told, and `Debug` does not show it.
+    /// Secret of the user, for repositories with restricted access. `None` means `HF_TOKEN`, the file `HF_TOKEN_PATH`
+    /// or `$HF_HOME/token`. Only the endpoint receives the token, and `Debug` does not show it.
     pub token: Option<String>,
-    /// Another hub, such as a mirror: `https://host`; `None`: `HF_ENDPOINT`, else `https://huggingface.co`.
+    /// Address of another hub, such as a mirror: `https://host`. `None` means `HF_ENDPOINT`, else
+    /// `https://huggingface.co`.
     pub endpoint: Option<String>,
-    /// Folder of the cache; `None`: `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub` or
+    /// Folder of the cache. `None` means `HF_HUB_CACHE`, `$HF_HOME/hub`, `$XDG_CACHE_HOME/huggingface/hub` or
     /// `~/.cache/huggingface/hub`.
     pub cache: Option<PathBuf>,
-    /// Whether only the cache is read, and no server is asked; `None`: whether `HF_HUB_OFFLINE` is 1, true, yes or on.
+    /// Set to true to read only the cache and ask no server. `None` means true if `HF_HUB_OFFLINE` is 1, true, yes or
+    /// on.
     pub offline: Option<bool>,
-    /// Longest silence of a server before it is given up; 30 s by default. The headers of an answer have to be there within
-    /// twice that time, and what follows has to bring 1 KiB a second on average over it.
+    /// Longest silence of a server before a request is given up; 30 s by default. The headers of an answer have to
+    /// arrive within twice that time. The content has to bring 1 KiB a second, on average over that time.
     pub patience: Duration,
 }
 
 impl fmt::Debug for Hub {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { repository, revision, file, endpoint, cache, offline, .. } = self; // and not the token
+        let Self { repository, revision, file, endpoint, cache, offline, .. } = self; // without the token
         let mut hub = f.debug_struct("Hub");
         hub.field("repository", repository).field("revision", revision).field("file", file);
         hub.field("endpoint", endpoint).field("cache", cache).field("offline", offline).finish_non_exhaustive()
@@ -46,7 +48,7 @@ impl fmt::Debug for Hub {
 }
 
 impl Hub {
-    /// The repository `owner/name` with the settings of the environment.
+    /// Describes the repository `owner/name` with the settings of the environment.
     pub fn new(repository: impl Into<String>) -> Self {
         Self {
             repository: repository.into(),
@@ -60,7 +62,7 @@ impl Hub {
         }
     }
 
-    /// `owner/name`.
+    /// Returns the name of the repository, `owner/name`.
     pub(crate) fn repository(&self) -> &str {
         &self.repository
     }
@@ -71,13 +73,13 @@ impl Hub {
     }
 }
 
-/// May `name` be a part of a path? Letters, digits, `.`, `_` and `-`, and not only dots.
+/// Returns true if `name` may be a part of a path: letters, digits, `.`, `_` and `-`, and not only dots.
 pub(super) fn is_plain(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.chars().all(allowed) && name.chars().any(|c| c != '.')
 }
 
-/// Is that the path of a file inside a folder? Spaces and other signs are fine.
+/// Returns true if `path` stays inside its folder. Spaces and other signs are allowed.
 pub(super) fn is_inside(path: &str) -> bool {
     let part = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['\\', ':', '\0']);
     path.split('/').all(part)

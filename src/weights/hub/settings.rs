@@ -1,20 +1,20 @@
-//! What the environment says about a hub; the names are those of Python's `huggingface_hub`.
+//! Settings of a hub in the environment; the names are those of Python's `huggingface_hub`.
 
 use super::repository::Hub;
 use crate::files;
 use std::path::PathBuf;
 
-/// How a hub is reached.
+/// Settings to reach a hub.
 pub(super) struct Settings {
     pub endpoint: String,
     pub token: Option<String>,
-    /// `None`: there is no home folder.
+    /// Folder of the cache; `None` if there is no home folder.
     pub cache: Option<PathBuf>,
     pub offline: bool,
 }
 
 impl Settings {
-    /// What `hub` says, else what the variables say.
+    /// Collects the settings of `hub`, else those of the environment's variables.
     pub(super) fn of(hub: &Hub, variable: impl Fn(&str) -> Option<String>) -> Self {
         let folder = |name: &str| variable(name).map(|folder| expanded(&folder, variable("HOME")));
         let home = folder("HF_HOME").or_else(|| {
@@ -43,7 +43,7 @@ impl Settings {
     }
 }
 
-/// `~/folder` in a home folder.
+/// Expands `~/folder` to a folder in the home folder.
 fn expanded(folder: &str, home: Option<String>) -> PathBuf {
     match (folder.strip_prefix("~/"), home) {
         (Some(inside), Some(home)) => PathBuf::from(home).join(inside),
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn endpoint_offline_and_token_are_read_from_the_environment() {
+    fn environment_sets_endpoint_offline_and_token() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("token"), "from a file\n").unwrap();
         let home = folder.path().to_str().unwrap();

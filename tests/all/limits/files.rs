@@ -1,4 +1,4 @@
-//! Files that are none, or are larger than they look.
+//! Paths that are no regular files, and files that are larger than they look.
 
 use impasto::composition::Composition;
 use impasto::weights::{Tensors, read_safetensors, write_safetensors};
@@ -13,7 +13,7 @@ fn tiny() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model")
 }
 
-/// A copy of the embedded model's folder.
+/// Copies the embedded model's folder.
 fn copied(to: &Path) {
     for part in ["", "unet", "vae", "text_encoder", "tokenizer", "scheduler"] {
         fs::create_dir_all(to.join(part)).expect("a folder");
@@ -25,7 +25,7 @@ fn copied(to: &Path) {
     }
 }
 
-/// A PNG of one bit a pixel, all of them black.
+/// Writes a black PNG of one bit a pixel.
 fn black(path: &Path, width: u32, height: u32) {
     let file = fs::File::create(path).expect("a file");
     let mut encoder = png::Encoder::new(std::io::BufWriter::new(file), width, height);
@@ -58,7 +58,7 @@ fn picture_of_gigabytes_is_refused_everywhere() -> Result<()> {
     says(composition.preview().unwrap_err().to_string());
     black(&path, 3000, 2000);
     assert_eq!(Raster::open(&path)?.width(), 3000);
-    // A short file may claim less than a long one.
+    // A short file may claim fewer pixels than a long file.
     let claims = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hint/claims_76_mb.webp");
     let message = Raster::open(&claims).unwrap_err().to_string();
     assert!(
@@ -131,7 +131,7 @@ fn layers_beyond_hundreds_are_refused_by_name() {
             let message = Model::load(&Source::dir(model.path())).unwrap_err().to_string();
             assert!(message.contains(&format!("{field} is {count}; expected 1 to 256 layers")), "{message}");
         }
-        // What a configuration may say, and no file has, ends at the first few thousand tensors.
+        // A configuration may ask for tensors that no file has. Loading ends at the first few thousand of them.
         config[field] = 256.into();
         fs::write(&path, config.to_string()).expect("written");
         match Model::load(&Source::dir(model.path())).unwrap_err() {
@@ -143,13 +143,13 @@ fn layers_beyond_hundreds_are_refused_by_name() {
     assert!(Model::load(&Source::dir(model.path())).is_ok());
 }
 
-/// Weights that are mapped change with their file; copied ones do not.
+/// Checks that mapped weights change with their file, and that copied weights do not.
 #[test]
 #[cfg(target_os = "linux")]
 fn weights_in_memory_do_not_change_with_their_file() -> Result<()> {
     let picture = |options: LoadOptions, folder: &Path| -> Result<[Vec<u8>; 2]> {
         copied(folder);
-        // In the kind that it computes in, so that nothing is converted.
+        // The file has the kind in which the network computes, so that nothing is converted.
         let path = folder.join("unet/diffusion_pytorch_model.safetensors");
         let tensors: Tensors =
             read_safetensors(&path)?.into_iter().map(|(name, x)| (name, x.to_kind(tch::Kind::Float))).collect();
@@ -175,11 +175,11 @@ fn weights_in_memory_do_not_change_with_their_file() -> Result<()> {
 
 #[test]
 #[cfg(target_os = "linux")]
-fn full_disk_is_told_with_the_path_and_leaves_nothing() {
+fn full_disk_error_has_the_path_and_leaves_no_file() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("large.safetensors");
     let tensors = Tensors::from([("a".into(), Tensor::zeros([1 << 20], tch::kind::FLOAT_CPU))]);
-    // The largest file that this process may write is smaller than that.
+    // The process may write only files that are smaller than these tensors.
     let program = std::env::current_exe().expect("this program");
     let script =
         "trap '' XFSZ; ulimit -f 800; exec \"$0\" --exact limits::files::write_for_another_test --ignored --nocapture";

@@ -1,4 +1,4 @@
-//! Inputs of strangers: each takes an error or a bounded amount of work, however little of it there is.
+//! Untrusted inputs: each ends in an error or takes a bounded amount of work, even if the input is tiny.
 
 #[path = "../../../fuzz/src/lib.rs"]
 mod targets;
@@ -7,11 +7,14 @@ mod files;
 
 use std::path::{Path, PathBuf};
 
-/// What one input of a few kilobytes may allocate all in all, and how often: work that is the same on every machine, however busy.
-/// A configuration may ask for some thousand tensors before it is refused. The memory of libtorch is not counted.
+/// Bytes that an input of a few kilobytes may allocate in total.
+///
+/// Allocations measure work, because they are the same on every machine, however busy. A configuration may ask for some
+/// thousand tensors before it is refused. The memory of libtorch is not counted.
 const MOST_BYTES: u64 = 128 << 20;
+/// Number of allocations that an input of a few kilobytes may make.
 const MOST_ALLOCATIONS: u64 = 1_000_000;
-/// Mutations of each target's inputs; the corpus itself comes first.
+/// Number of mutations of each target's inputs; the corpus itself comes first.
 const MUTATIONS: usize = 300;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
@@ -22,7 +25,7 @@ fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     paths.into_iter().map(|path| (path.clone(), std::fs::read(path).expect("a file"))).collect()
 }
 
-/// Numbers that are the same in every run.
+/// A generator of numbers that are the same in every run.
 struct Dice(u64);
 
 impl Dice {
@@ -31,7 +34,7 @@ impl Dice {
         (self.0 >> 33) as usize % most.max(1)
     }
 
-    /// Changes an input in a few places: bytes, pieces left out, repeated or put in.
+    /// Changes an input in a few places: replaces bytes, and removes, repeats or inserts pieces.
     fn mutated(&mut self, input: &[u8], other: &[u8]) -> Vec<u8> {
         const PIECES: [&[u8]; 14] = [
             b"(",
@@ -79,7 +82,7 @@ fn assert_bounded(name: &str, input: &[u8], what: &str, run: fn(&[u8])) {
 fn check(name: &str) {
     let (_, run) = targets::TARGETS.into_iter().find(|(known, _)| *known == name).expect("a target");
     let corpus = corpus(name);
-    run(b"1girl"); // models and vocabularies are loaded by the first one
+    run(b"1girl"); // the first run loads models and vocabularies
     for (path, input) in &corpus {
         assert_bounded(name, input, &path.display().to_string(), run);
     }

@@ -1,7 +1,7 @@
-//! Where things are drawn: the picture, and beside it the mask.
+//! The canvas of a drawing: the picture and its mask.
 //!
-//! Coordinates are those of a picture of 256×256 whatever its true size, so strokes, too, scale with it. The picture is
-//! anti-aliased; the mask is not, as there is nothing between two classes.
+//! Coordinates are those of a 256×256 picture at every true size, so that strokes scale with the picture. The picture
+//! is anti-aliased. The mask is not, because nothing lies between two classes.
 
 use super::class::Class;
 use super::dice::Dice;
@@ -19,19 +19,19 @@ use tiny_skia::{
 /// Side of the picture in the coordinates of drawings.
 pub(super) const SIDE: f32 = 256.0;
 
-/// What shade is made of: darker and a little bluer.
+/// Color of shade: darker and a little bluer.
 const SHADE: Rgb = Rgb(24, 10, 48);
 
-/// The hand that draws: the same lines, light and shade everywhere in one picture.
+/// The style of a drawing: lines, light and shade are the same everywhere in one picture.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Look {
     /// Width of outlines, in 256ths of the side.
     pub(super) line: f32,
-    /// How much darker than what they surround outlines are, 0..=1.
+    /// Darkness of outlines relative to what they surround, 0..=1.
     ink: f32,
-    /// How dark the shade is, 0..=1; 0 is flat.
+    /// Darkness of the shade, 0..=1; 0 is flat.
     shade: f32,
-    /// How light the light is, 0..=1.
+    /// Strength of the light, 0..=1.
     light: f32,
 }
 
@@ -46,31 +46,31 @@ impl Look {
         }
     }
 
-    /// The color of the outline around `color`.
+    /// Returns the color of the outline around `color`.
     pub(super) fn edge(&self, color: Rgb) -> Rgb {
         edge(color, self.ink)
     }
 
-    /// `color` where no light falls.
+    /// Returns `color` in the shade.
     pub(super) fn dark(&self, color: Rgb) -> Rgb {
         mixed(color, SHADE, self.shade.max(0.12))
     }
 }
 
-/// A picture and its mask in the making.
+/// A picture and its mask while they are drawn.
 pub(super) struct Canvas {
     picture: Pixmap,
-    /// The class's number in the red channel.
+    /// The mask, with the class's number in the red channel.
     classes: Pixmap,
-    /// From the drawing's coordinates, whose side is 256, to pixels.
+    /// Transform from the drawing's coordinates, whose side is 256, to pixels.
     pixels: Transform,
-    /// From the coordinates of what is being drawn to those of the drawing.
+    /// Transform from the current frame's coordinates to the drawing's.
     frame: Transform,
     pub(super) look: Look,
 }
 
 impl Canvas {
-    /// A canvas of `size` pixels either way, all of it `color` and `class`.
+    /// Creates a canvas of `size` pixels in both directions, filled with `color` and `class`.
     pub(super) fn new(size: u32, look: Look, class: Class, color: Rgb) -> Result<Self> {
         let blank = || Pixmap::new(size, size).ok_or_else(|| Error::parameter("size", size, "at least one pixel"));
         let (mut picture, mut classes) = (blank()?, blank()?);
@@ -81,14 +81,14 @@ impl Canvas {
         Ok(Self { picture, classes, pixels, frame: Transform::identity(), look })
     }
 
-    /// What is drawn from here on is given in the coordinates of `frame`.
+    /// Sets the frame in whose coordinates later shapes are given.
     pub(super) fn frame(&mut self, frame: Transform) {
         self.frame = frame;
     }
 
-    /// Draws a part: its outline, its color, light and shade, and the mask.
+    /// Draws a part: its outline, its color, and the mask.
     ///
-    /// Several shapes make one part that has no lines where they overlap.
+    /// Several shapes make one part without lines where they overlap.
     pub(super) fn part(&mut self, class: Class, color: Rgb, shapes: &[&Shape]) {
         let (edge, line) = (self.look.edge(color), self.look.line);
         for shape in shapes {
@@ -100,41 +100,44 @@ impl Canvas {
         }
     }
 
-    /// Draws a part with light on its upper left and shade on its lower right; together they cover less than a third.
+    /// Draws a part with light on its upper left and shade on its lower right. Light and shade together cover less than
+    /// a third of the part.
     pub(super) fn solid(&mut self, class: Class, color: Rgb, shape: &Shape) {
         self.part(class, color, &[shape]);
         self.lit(shape, color);
     }
 
-    /// Light and shade over a shape.
+    /// Draws light and shade over a shape.
     pub(super) fn lit(&mut self, shape: &Shape, color: Rgb) {
         let Some(bounds) = shape.0.as_ref().map(|path| path.bounds()) else { return };
-        // In fractions of the bounds, so that the share is the same for flat and for tall shapes.
+        // The gradient is in fractions of the bounds, so that flat and tall shapes have the same share of light and
+        // shade.
         let place = Transform::from_row(bounds.width(), 0.0, 0.0, bounds.height(), bounds.left(), bounds.top());
         let (shade, light) = (self.look.shade, self.look.light);
         self.fade_in(place, shape, [[0.67, 0.73], [0.98, 1.0]], SHADE, shade);
-        // What is nearly white has no room for light.
+        // Nearly white colors have no room for light.
         if color.lab().l < 90.0 {
             self.fade_in(place, shape, [[0.25, 0.2], [0.03, 0.0]], Rgb(255, 250, 235), light);
         }
     }
 
-    /// Colors the picture, not the mask.
+    /// Colors a shape in the picture, not in the mask.
     pub(super) fn fill(&mut self, shape: &Shape, color: Rgb) {
         self.tint(shape, color, 1.0);
     }
 
-    /// Colors the picture, not the mask; `opacity` is 0..=1.
+    /// Colors a shape in the picture, not in the mask; `opacity` is 0..=1.
     pub(super) fn tint(&mut self, shape: &Shape, color: Rgb, opacity: f32) {
         self.paint(shape, Shader::SolidColor(veil(color, opacity)));
     }
 
-    /// Colors the picture, not the mask, from nothing at `from` to `opacity` at `to`, softly.
+    /// Colors a shape in the picture, not in the mask, with a soft gradient from opacity 0 at `from` to `opacity` at
+    /// `to`.
     pub(super) fn fade(&mut self, shape: &Shape, from: At, to: At, color: Rgb, opacity: f32) {
         self.fade_in(Transform::identity(), shape, [from, to], color, opacity);
     }
 
-    /// The same, the ends being in the coordinates of `place`.
+    /// Colors a shape as `fade` does, with the ends in the coordinates of `place`.
     fn fade_in(&mut self, place: Transform, shape: &Shape, ends: [At; 2], color: Rgb, opacity: f32) {
         if opacity > 0.0 {
             let stops = vec![
@@ -149,7 +152,7 @@ impl Canvas {
         }
     }
 
-    /// Colors the picture, not the mask: `opacity` at the center, nothing at the rim of the ellipse.
+    /// Colors an ellipse in the picture, not in the mask: `opacity` at the center, 0 at the rim.
     pub(super) fn glow(&mut self, center: At, radii: At, color: Rgb, opacity: f32) {
         let stops = vec![
             GradientStop::new(0.0, veil(color, opacity)),
@@ -165,7 +168,7 @@ impl Canvas {
 
     /// Darkens the picture's corners, not the mask.
     pub(super) fn vignette(&mut self, from: f32, color: Rgb, opacity: f32) {
-        // 183: a little more than half the diagonal.
+        // 183 is a little more than half the diagonal.
         let stops = vec![
             GradientStop::new(0.0, veil(color, 0.0)),
             GradientStop::new(from / 183.0, veil(color, 0.0)),
@@ -178,27 +181,27 @@ impl Canvas {
         }
     }
 
-    /// Draws a line or an outline, not the mask. `width` is in 256ths of the side, whatever the frame.
+    /// Draws a line or an outline in the picture, not in the mask. `width` is in 256ths of the side, in every frame.
     pub(super) fn line(&mut self, shape: &Shape, color: Rgb, width: f32) {
         let Some(path) = shape.placed(self.frame).0 else { return };
         let stroke = Stroke { width, line_cap: LineCap::Round, line_join: LineJoin::Round, ..Stroke::default() };
         self.picture.stroke_path(&path, &paint(Shader::SolidColor(opaque(color)), true), &stroke, self.pixels, None);
     }
 
-    /// Marks the mask, not the picture.
+    /// Marks a shape in the mask, not in the picture.
     pub(super) fn mark(&mut self, shape: &Shape, class: Class) {
         let Some(path) = &shape.0 else { return };
         let number = Shader::SolidColor(opaque(Rgb(class.index(), 0, 0)));
         self.classes.fill_path(path, &paint(number, false), FillRule::Winding, self.place(), None);
     }
 
-    /// Colors the picture and marks it as [`Class::Detail`], without an outline.
+    /// Colors a shape in the picture and marks it as [`Class::Detail`], without an outline.
     pub(super) fn detail(&mut self, shape: &Shape, color: Rgb) {
         self.fill(shape, color);
         self.mark(shape, Class::Detail);
     }
 
-    /// The picture, and the class of each of its pixels.
+    /// Returns the picture and the class of each of its pixels.
     pub(super) fn finish(self) -> Result<(Raster, Array2<u8>)> {
         let (h, w) = (self.picture.height(), self.picture.width());
         let rgb = self.picture.pixels().iter().flat_map(|pixel| [pixel.red(), pixel.green(), pixel.blue()]);

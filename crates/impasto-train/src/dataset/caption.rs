@@ -5,18 +5,18 @@ use super::dice::Dice;
 use super::palette::{ALIASES, NamedColor};
 use super::record::Record;
 
-/// How much captions leave out.
+/// Probabilities of what captions leave out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wording {
     /// Probability that a thing is named without its color, 0..=1.
     pub without_color: f64,
-    /// Probability that a part of a portrait is not named, 0..=1; for sky and ground it is twice that.
+    /// Probability that a part of a portrait is not named, 0..=1. The probability is doubled for sky and ground.
     pub without_part: f64,
-    /// The same for mouths, 0..=1; few people name their color.
+    /// Probability that a mouth is not named, 0..=1. Few people name the color of mouths.
     pub without_mouth: f64,
     /// Probability of a caption without any color, 0..=1.
     pub plain: f64,
-    /// Probability of a caption that leaves nothing out but mouths, 0..=1.
+    /// Probability of a caption that leaves out nothing but mouths, 0..=1.
     pub full: f64,
 }
 
@@ -37,7 +37,7 @@ impl Record {
     /// Portraits are tags after `1girl` or `1boy`; scenes are a phrase such as `a red house and a yellow moon, green
     /// ground`, or tags in any order. Words stay within the vocabulary of the tiny model.
     pub fn caption(&self, wording: Wording, seed: u64) -> String {
-        // Not the stream that the picture of this seed was drawn with.
+        // Captions use another random stream than the picture of the same seed.
         let mut speaker = Speaker { dice: Dice::seeded(seed ^ 0x6361_7074_696f_6e73), wording };
         let plain = speaker.dice.chance(wording.plain);
         if speaker.dice.chance(wording.full) {
@@ -95,7 +95,7 @@ struct Speaker {
 }
 
 impl Speaker {
-    /// `red house`, or `house`.
+    /// Returns the name of a thing with or without its color: `red house` or `house`.
     fn say(&mut self, class: Class, color: NamedColor) -> String {
         if self.dice.chance(self.wording.without_color) {
             return class.name().to_owned();
@@ -106,7 +106,7 @@ impl Speaker {
     }
 }
 
-/// `a cup, an orange fish and a star`.
+/// Joins things to a list: `a cup, an orange fish and a star`.
 fn listed(things: &[String]) -> String {
     let article = |thing: &String| if thing.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
     let things: Vec<String> = things.iter().map(|thing| format!("{} {thing}", article(thing))).collect();
@@ -150,7 +150,7 @@ mod tests {
         words.extend(spelled.flat_map(|name| name.split(' ')).map(str::to_owned));
         for word in words {
             let tokens = tokenizer.encode(&word).unwrap().tokens;
-            // Between start and end. Numbers are words of their own: `1girl` is `1` and `girl`.
+            // Tokens between start and end. Numbers are words of their own: `1girl` is `1` and `girl`.
             let pieces = tokens[1..tokens.len() - 1].iter().map(String::as_str);
             let digits = word.chars().filter(char::is_ascii_digit).count();
             assert!(
@@ -193,7 +193,8 @@ mod tests {
             let tag = caption.split(", ").find(|tag| *tag == "shirt" || tag.ends_with(" shirt"))?;
             portrait(record).then_some(tag != "shirt")
         });
-        // Named: in full captions, then in those that are neither full nor plain; weighted by how often shirts are named.
+        // The share is a mean over full and usual captions, weighted by how often they name shirts. Plain captions have
+        // no colors.
         let (full, usual) = (0.12 * 0.94, 0.88 * 0.85);
         near(colored, (full + usual * 0.94 * 0.6) / (0.12 + usual), "color of the shirt");
         let ground = share(&|record, caption| (!portrait(record)).then(|| caption.contains("ground")));

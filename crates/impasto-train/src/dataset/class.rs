@@ -4,11 +4,11 @@ use impasto::Rgb;
 use serde::{Serialize, Serializer};
 use std::fmt;
 
-/// What a pixel of a picture belongs to; its number is the one in the mask.
+/// The class of a pixel: the part of the picture that the pixel belongs to. Masks hold the numbers of classes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Class {
-    /// Behind a portrait.
+    /// Background of a portrait.
     Background,
     /// Face, ears and neck.
     Skin,
@@ -22,9 +22,9 @@ pub enum Class {
     Mouth,
     /// The shirt.
     Shirt,
-    /// What has no color of its own to name: pupils, whites of eyes, windows.
+    /// Everything without a color to name: pupils, whites of eyes, windows.
     Detail,
-    /// Behind a scene, above its ground.
+    /// Sky of a scene, above its ground.
     Sky,
     /// The lower part of a scene.
     Ground,
@@ -51,7 +51,7 @@ pub enum Class {
 }
 
 impl Class {
-    /// All 20, in the order of their numbers.
+    /// All 20 classes, in the order of their numbers.
     pub const ALL: [Self; 20] = [
         Self::Background,
         Self::Skin,
@@ -74,7 +74,7 @@ impl Class {
         Self::Car,
         Self::Cup,
     ];
-    /// The parts of a portrait that have a color, in the order of its record; only the bow may be missing.
+    /// The parts of a portrait that have a color, in the order of the record. Only the bow may be missing.
     pub const OF_PORTRAITS: [Self; 7] =
         [Self::Eyes, Self::HairBow, Self::Hair, Self::Skin, Self::Shirt, Self::Mouth, Self::Background];
     /// The parts that every scene has.
@@ -93,17 +93,17 @@ impl Class {
         Self::Cup,
     ];
 
-    /// Its number in the mask, 0..20.
+    /// Returns the number of the class in the mask, 0..20.
     pub fn index(self) -> u8 {
         self as u8
     }
 
-    /// The class with that number; `None` from 20 on.
+    /// Returns the class with a number, or `None` from 20 on.
     pub fn from_index(index: u8) -> Option<Self> {
         Self::ALL.get(usize::from(index)).copied()
     }
 
-    /// As captions call it, such as `hair bow`.
+    /// Returns the name of the class in captions, such as `hair bow`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Background => "background",
@@ -129,7 +129,7 @@ impl Class {
         }
     }
 
-    /// A color to show it in where a mask is shown; no two are the same.
+    /// Returns the color of the class in shown masks. No two classes have the same color.
     pub fn map_color(self) -> Rgb {
         match self {
             Self::Background => Rgb(235, 235, 235),

@@ -1,4 +1,4 @@
-//! Captions as people write prompts: among words that the model knows nothing of.
+//! Captions as people write prompts: with extra words that the model does not know.
 
 use super::dice::Dice;
 use std::ops::Range;
@@ -15,17 +15,17 @@ const ENDINGS: [&str; 24] = [
     "", "ck", "d", "ft", "l", "ll", "m", "n", "ng", "nt", "p", "r", "rd", "st", "t", "x", "y", "ing", "ed", "er",
     "ful", "ly", "tion", "ness",
 ];
-/// Words that no caption has, though the tokenizer of the embedded model has a token for each.
+/// Words that no caption has, although the embedded model's tokenizer has a token for each.
 const UNUSED: [&str; 20] = [
     "beside", "cartoon", "color", "detail", "drawing", "face", "has", "head", "next", "over", "photo", "picture",
     "portrait", "ribbon", "scene", "simple", "smile", "style", "the", "water",
 ];
 /// Words between the things of a sentence.
 const LINKS: [&str; 5] = ["with", "and", "wearing", "with a", "in front of a"];
-/// Most tags of words that show nothing.
+/// Maximum number of extra tags.
 const MOST_TAGS: u32 = 14;
 
-/// A caption, and the same caption among words that show nothing.
+/// A caption, and the same caption with extra words that show nothing.
 ///
 /// ```
 /// use impasto_train::dataset::Cluttered;
@@ -36,26 +36,28 @@ const MOST_TAGS: u32 = 14;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluttered {
-    /// With the other words.
+    /// Caption with the extra words.
     pub text: String,
-    /// Without them.
+    /// Caption without the extra words.
     pub plain: String,
-    /// Bytes of each word and comma of the plain caption in `text` and in `plain`, in order.
+    /// Byte ranges of each shared word and comma in `text` and in `plain`, in order.
     pub kept: Vec<(Range<usize>, Range<usize>)>,
 }
 
-/// A word, and whether the caption had it.
+/// A word, with true if the caption had it.
 type Word = (String, bool);
 
 impl Cluttered {
-    /// Adds tags and adjectives to a caption, or joins its tags to a sentence; now and then it leaves out the first tags, which the second
-    /// 75 tokens of a long prompt lack, though the plain caption has them. Four of ten captions stay as they are. The same caption and
-    /// seed give the same.
+    /// Adds tags and adjectives to a caption, or joins its tags to a sentence.
+    ///
+    /// Some texts also lack the first tags, which the plain caption still has. The second 75 tokens of a long prompt
+    /// lack the first tags in the same way. Four of ten captions stay unchanged. The same caption and seed give the
+    /// same result.
     pub fn of(caption: &str, seed: u64) -> Self {
         let mut dice = Dice::seeded(seed ^ 0x636c_7574_7465_7200);
         let mut tags: Vec<Vec<Word>> =
             caption.split(", ").map(|tag| tag.split(' ').map(|word| (word.to_owned(), true)).collect()).collect();
-        // Plain captions are to be read as they were, to the last digit if that were possible.
+        // Unchanged captions teach the encoder to read plain captions as before.
         if dice.chance(0.4) {
             return Self::written(&tags, 0, false, &mut dice);
         }
@@ -73,11 +75,11 @@ impl Cluttered {
         Self::written(&first, unread, is_sentence, &mut dice)
     }
 
-    /// The first `unread` tags are the plain caption's alone.
+    /// Writes tags as a caption. The first `unread` tags are written to the plain caption only.
     fn written(tags: &[Vec<Word>], unread: usize, is_sentence: bool, dice: &mut Dice) -> Self {
         let mut caption = Self { text: String::new(), plain: String::new(), kept: Vec::new() };
         let is_known = |tag: &Vec<Word>| tag.iter().any(|(_, known)| *known);
-        let mut comma = false; // is one due in the plain caption?
+        let mut comma = false; // true after a comma of the plain caption that still lacks its space
         for (i, tag) in tags.iter().enumerate() {
             if i < unread {
                 let known = tag.iter().filter(|(_, known)| *known).map(|(word, _)| word.as_str());
@@ -90,7 +92,7 @@ impl Cluttered {
                 continue;
             }
             if is_known(tag) && comma {
-                // The comma after the last known tag is the plain caption's, wherever the next one is.
+                // The plain caption puts known tags next to each other, without the tags between them.
                 caption.plain.push(' ');
                 comma = false;
             }
@@ -131,7 +133,7 @@ impl Cluttered {
         caption
     }
 
-    /// Appends `word` to the plain caption; it stands at byte `from` of the text.
+    /// Appends `word` to the plain caption and records that the word is at byte `from` of the text.
     fn keep(&mut self, from: usize, word: &str) {
         let plain = self.plain.len();
         self.plain.push_str(word);
@@ -139,7 +141,7 @@ impl Cluttered {
     }
 }
 
-/// Puts one or two words before some tags, or somewhere inside.
+/// Puts one or two extra words before some tags or into them.
 fn adjectives(tags: &mut [Vec<Word>], dice: &mut Dice) {
     let share = 0.6 * dice.unit();
     for tag in tags {
@@ -151,7 +153,7 @@ fn adjectives(tags: &mut [Vec<Word>], dice: &mut Dice) {
     }
 }
 
-/// Puts tags of other words between the tags, after or before all.
+/// Puts extra tags between the caption's tags, after all of them or before all of them.
 fn among_others(tags: Vec<Vec<Word>>, dice: &mut Dice) -> Vec<Vec<Word>> {
     let count = 1 + dice.below(MOST_TAGS);
     let others: Vec<Vec<Word>> = (0..count)
@@ -161,7 +163,7 @@ fn among_others(tags: Vec<Vec<Word>>, dice: &mut Dice) -> Vec<Vec<Word>> {
         })
         .collect();
     let place = dice.unit();
-    // Half of all prompts begin as the caption does.
+    // Half of all prompts keep the caption's first tag in front.
     let fixed = usize::from(place < 0.5);
     let places: Vec<usize> = match place {
         ..0.7 => others.iter().map(|_| fixed + dice.below((tags.len() - fixed + 1) as u32) as usize).collect(),
@@ -170,12 +172,12 @@ fn among_others(tags: Vec<Vec<Word>>, dice: &mut Dice) -> Vec<Vec<Word>> {
     };
     let mut mixed: Vec<(usize, Vec<Word>)> = places.into_iter().zip(others).collect();
     mixed.extend(tags.into_iter().enumerate());
-    // What was put at a tag's place stands before it, as it was there first.
+    // The sort is stable: an extra tag stays in front of the caption's tag at the same place.
     mixed.sort_by_key(|(place, _)| *place);
     mixed.into_iter().map(|(_, tag)| tag).collect()
 }
 
-/// A word that no caption has: mostly an invented one, as tokenizers split the words they do not know.
+/// Returns an extra word. Most extra words are invented, because tokenizers split unknown words.
 fn word(dice: &mut Dice) -> String {
     match dice.unit() {
         ..0.12 => dice.pick(UNUSED).to_owned(),
@@ -190,7 +192,7 @@ fn word(dice: &mut Dice) -> String {
                 })
                 .collect();
             word.push_str(dice.pick(ENDINGS));
-            // The odd ending keeps it from being a word of some caption, such as "tan" or "hair".
+            // An odd ending sometimes makes the word differ from caption words such as "tan" or "hair".
             if dice.chance(0.1) { word + dice.pick(["4", "8", "z", "ix"]) } else { word }
         }
     }

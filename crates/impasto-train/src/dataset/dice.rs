@@ -1,4 +1,5 @@
-//! Chance, the same on every machine: integers from PCG, and no function that a system's mathematics library rounds.
+//! Random decisions that are the same on every machine. They use integers from PCG and no function whose rounding
+//! depends on the system's mathematics library.
 
 use rand::{Rng, SeedableRng};
 use rand_pcg::Pcg64Mcg;
@@ -11,40 +12,40 @@ impl Dice {
         Self(Pcg64Mcg::seed_from_u64(seed))
     }
 
-    /// True with probability `p`.
+    /// Returns true with probability `p`.
     pub(super) fn chance(&mut self, p: f64) -> bool {
         self.unit() < p
     }
 
-    /// Uniform in 0..1.
+    /// Returns a uniform number in 0..1.
     pub(super) fn unit(&mut self) -> f64 {
         self.0.random()
     }
 
-    /// Uniform in `low..high`.
+    /// Returns a uniform number in `low..high`.
     pub(super) fn between(&mut self, low: f32, high: f32) -> f32 {
         low + (high - low) * self.unit() as f32
     }
 
-    /// -1 or 1.
+    /// Returns -1 or 1.
     pub(super) fn sign(&mut self) -> f32 {
         if self.chance(0.5) { 1.0 } else { -1.0 }
     }
 
-    /// Nearly normal with mean 0 and that standard deviation, never beyond six of them: a sum of twelve uniform numbers,
-    /// which needs no logarithm.
+    /// Returns a nearly normal number with mean 0 and this standard deviation, never beyond six deviations. The number
+    /// is a sum of twelve uniform numbers, which needs no logarithm.
     pub(super) fn bell(&mut self, deviation: f64) -> f64 {
         deviation * ((0..12).map(|_| self.unit()).sum::<f64>() - 6.0)
     }
 
-    /// One of `choices`, all as likely.
+    /// Returns one of `choices`, each with the same probability.
     pub(super) fn pick<T: Copy, const N: usize>(&mut self, choices: [T; N]) -> T {
         const { assert!(N > 0, "nothing to choose from") };
         #[expect(clippy::indexing_slicing, reason = "drawn below N")]
         choices[self.0.random_range(0..N as u32) as usize]
     }
 
-    /// Uniform in `0..count`; 0 for a count of 0.
+    /// Returns a uniform number in `0..count`, or 0 for a count of 0.
     pub(super) fn below(&mut self, count: u32) -> u32 {
         self.0.random_range(0..count.max(1))
     }

@@ -1,6 +1,6 @@
 //! Faces: head, ears, eyes, nose and mouth.
 //!
-//! Unit lengths are half the width of the face, the origin is its center.
+//! The unit of length is half the width of the face; the origin is the face's center.
 
 use super::canvas::Canvas;
 use super::class::Class;
@@ -13,7 +13,7 @@ use impasto::Rgb;
 const WHITE: Rgb = Rgb(252, 252, 252);
 const INK: Rgb = Rgb(30, 22, 34);
 
-/// What a face is painted with.
+/// The colors of a face.
 pub(super) struct Colors {
     pub(super) skin: Rgb,
     pub(super) eyes: Rgb,
@@ -24,7 +24,7 @@ pub(super) struct Colors {
 /// The features of a face.
 pub(super) struct Face {
     outline: Shape,
-    /// Center of the right eye, and half its iris's width and height.
+    /// Center of the right eye; `iris` is half the width and height of the iris.
     eye: At,
     iris: At,
     lashes: Lashes,
@@ -80,7 +80,7 @@ impl Face {
         }
     }
 
-    /// Draws everything below the hair.
+    /// Draws the face without the hair.
     pub(super) fn draw(&self, canvas: &mut Canvas, dice: &mut Dice, colors: &Colors, hidden_ears: bool) {
         let (skin, edge, line) = (colors.skin, canvas.look.edge(colors.skin), canvas.look.line);
         if !hidden_ears {
@@ -123,7 +123,7 @@ impl Face {
             let at = [side * x + gaze[0], y + gaze[1]];
             let iris = Shape::ellipse(at, [w, h]);
             canvas.part(Class::Eyes, colors.eyes, &[&iris]);
-            // The lid's shadow on the iris: its upper fifth.
+            // The lid's shadow covers the upper fifth of the iris.
             canvas.fade(&iris, [at[0], at[1] - 0.5 * h], [at[0], at[1] - 1.0 * h], rim, 0.75);
             canvas.detail(&Shape::ellipse([at[0], at[1] + 0.06 * h], pupil), INK);
             canvas.detail(&Shape::ellipse([at[0] - 0.36 * w, at[1] - 0.4 * h], [w * 0.3, h * 0.26]), WHITE);
@@ -140,7 +140,7 @@ impl Face {
         }
     }
 
-    /// The upper lid, as a crescent.
+    /// Draws the upper lid as a crescent.
     fn lash(&self, canvas: &mut Canvas, side: f32, color: Rgb) {
         let ([x, y], [w, h]) = (self.eye, self.iris);
         let mut points = arc([x, y], [w * 1.32, h * 1.1], 196.0, 352.0, 14);

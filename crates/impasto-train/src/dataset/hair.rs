@@ -1,6 +1,6 @@
-//! Hair: what falls behind the head, and what lies before it.
+//! Hair: the layer behind the head and the layer in front of the face.
 //!
-//! Unit lengths are half the width of the face, the origin is its center.
+//! The unit of length is half the width of the face; the origin is the face's center.
 
 use super::canvas::Canvas;
 use super::class::Class;
@@ -13,16 +13,16 @@ use impasto::Rgb;
 /// The middle of the skull.
 const SKULL: At = [0.0, -0.12];
 
-/// How the hair over the forehead is cut.
+/// The cut of the hair over the forehead.
 #[derive(Clone, Copy, PartialEq)]
 enum Fringe {
     /// Locks that end in points.
     Locks,
     /// A straight cut.
     Blunt,
-    /// From one side to the other.
+    /// Hair swept from one side to the other.
     Swept,
-    /// Parted in the middle.
+    /// Hair parted in the middle.
     Curtains,
     /// Many short points.
     Messy,
@@ -33,12 +33,12 @@ pub(super) struct Hair {
     style: HairStyle,
     color: Rgb,
     fringe: Fringe,
-    /// The side things lean to, -1 or 1.
+    /// Side to which the hair leans, -1 or 1.
     side: f32,
-    /// Where the locks beside the face end; `None` without them.
+    /// Height at which the locks beside the face end; `None` without locks.
     locks: Option<f32>,
     shine: bool,
-    /// Curls, for short hair; plaits, for two tails.
+    /// True for curls in short hair and for plaits in two tails.
     fancy: bool,
 }
 
@@ -64,7 +64,7 @@ impl Hair {
         matches!(self.style, HairStyle::Long | HairStyle::Bob) || self.locks.is_some_and(|end| end > 0.55)
     }
 
-    /// Draws what is behind head and body.
+    /// Draws the hair behind head and body.
     pub(super) fn behind(&self, canvas: &mut Canvas, dice: &mut Dice) {
         let skull = skull();
         match self.style {
@@ -84,7 +84,7 @@ impl Hair {
                 self.part(canvas, &[&cut, &skull]);
                 self.shadow(canvas, &cut);
             }
-            // Plaits hang before the body.
+            // Plaits hang in front of the body and are drawn later.
             HairStyle::Twintails if self.fancy => self.part(canvas, &[&skull, &nape(dice)]),
             HairStyle::Twintails => {
                 let tail = twintail(dice);
@@ -103,7 +103,7 @@ impl Hair {
         }
     }
 
-    /// Draws what is before the face.
+    /// Draws the hair in front of the face.
     pub(super) fn before(&self, canvas: &mut Canvas, dice: &mut Dice) {
         if self.style == HairStyle::Twintails && self.fancy {
             for knot in plait(dice) {
@@ -118,7 +118,7 @@ impl Hair {
         let mirrored = lock.as_ref().map(|lock| lock.mirrored(0.0));
         let shapes: Vec<&Shape> = [&lock, &mirrored].into_iter().flatten().chain([&fringe]).collect();
         self.part(canvas, &shapes);
-        // Strands: they begin at the crown and follow the skull.
+        // Strands begin at the crown and follow the skull.
         let (edge, line) = (canvas.look.edge(self.color), 0.9 * canvas.look.line);
         let strand = mixed(self.color, edge, 0.7);
         for x in [-0.55, 0.5] {
@@ -141,13 +141,13 @@ impl Hair {
         canvas.part(Class::Hair, self.color, shapes);
     }
 
-    /// The head's shadow on hair behind the neck.
+    /// Draws light, shade and the head's shadow on hair behind the neck.
     fn shadow(&self, canvas: &mut Canvas, shape: &Shape) {
         canvas.lit(shape, self.color);
         canvas.glow([0.0, 0.95], [0.85, 0.6], Rgb(24, 10, 48), 0.32);
     }
 
-    /// The hair on top of the head, down to its lower edge over the forehead.
+    /// Returns the hair on top of the head, down to its lower edge over the forehead.
     fn fringe(&self, dice: &mut Dice) -> Shape {
         let low = dice.between(0.0, 0.12);
         let shape = Shape::drawn([-1.17, low], |pen| {
@@ -187,7 +187,8 @@ impl Hair {
     }
 }
 
-/// Locks from the right temple to the left; `rise` is where they part and where they end, downward.
+/// Draws locks from the right temple to the left. `parting` is the height at which locks part and `tip` the height at
+/// which they end, both downward.
 fn points(pen: &mut Pen, dice: &mut Dice, count: u8, [parting, tip]: At, lean: f32) {
     let step = 1.86 / f32::from(count);
     pen.bend([1.0, 0.0], [0.93, -0.18]);
@@ -204,7 +205,7 @@ fn points(pen: &mut Pen, dice: &mut Dice, count: u8, [parting, tip]: At, lean: f
     pen.bend([-1.0, 0.0], [-1.17, 0.04]);
 }
 
-/// A lock beside the right cheek that ends in a point at `end`.
+/// Returns a lock beside the right cheek that ends in a point at height `end`.
 fn side_lock(dice: &mut Dice, end: f32) -> Shape {
     let wide = dice.between(0.74, 0.82);
     let tip = if end > 1.1 { dice.between(0.92, 1.1) } else { dice.between(0.86, 1.0) };
@@ -214,7 +215,7 @@ fn side_lock(dice: &mut Dice, end: f32) -> Shape {
     })
 }
 
-/// Short hair all over the head; it ends where the jaw begins.
+/// Returns short hair all over the head, down to the beginning of the jaw.
 fn skull() -> Shape {
     Shape::drawn([-1.17, -0.1], |pen| {
         pen.curve([-1.17, -0.75], [-0.66, -1.26], [0.0, -1.26]).curve([0.66, -1.26], [1.17, -0.75], [1.17, -0.1]);
@@ -223,7 +224,7 @@ fn skull() -> Shape {
     })
 }
 
-/// A cloud of curls around the skull.
+/// Returns a cloud of curls around the skull.
 fn curls(dice: &mut Dice) -> Vec<Shape> {
     let (count, radius) = (dice.pick([9u8, 10, 11]), dice.between(0.29, 0.34));
     let step = 256.0 / f32::from(count - 1);
@@ -233,7 +234,7 @@ fn curls(dice: &mut Dice) -> Vec<Shape> {
         .collect()
 }
 
-/// The right one of two plaits that hang before the shoulders: knots one below the other, the last one pointed.
+/// Returns the right one of two plaits in front of the shoulders: knots one below the other, the last one pointed.
 fn plait(dice: &mut Dice) -> Vec<Shape> {
     let out = dice.between(1.02, 1.16);
     let mut knots: Vec<Shape> = [(0.55, 0.21), (0.84, 0.23), (1.13, 0.2)]
@@ -248,7 +249,7 @@ fn plait(dice: &mut Dice) -> Vec<Shape> {
     knots
 }
 
-/// Short hair's ends beside the neck.
+/// Returns the ends of short hair beside the neck.
 fn nape(dice: &mut Dice) -> Shape {
     let low = dice.between(0.5, 0.74);
     let half = Shape::drawn([0.0, -0.6], |pen| {
@@ -258,7 +259,7 @@ fn nape(dice: &mut Dice) -> Shape {
     half.and(&half.mirrored(0.0))
 }
 
-/// Long hair down to the shoulders or below.
+/// Returns long hair down to the shoulders or below.
 fn fall(dice: &mut Dice) -> Shape {
     let (end, wide) = (dice.between(1.45, 2.15), dice.between(1.3, 1.48));
     let waves = dice.chance(0.4);
@@ -284,7 +285,7 @@ fn fall(dice: &mut Dice) -> Shape {
     })
 }
 
-/// A bob, its ends turned inward or out.
+/// Returns a bob whose ends are turned inward or outward.
 fn bob(dice: &mut Dice) -> Shape {
     let (end, flare) = (dice.between(0.86, 1.08), dice.between(1.24, 1.46));
     let half = Shape::drawn([0.0, -0.6], |pen| {
@@ -294,7 +295,7 @@ fn bob(dice: &mut Dice) -> Shape {
     half.and(&half.mirrored(0.0))
 }
 
-/// The right tail.
+/// Returns the right one of two tails.
 fn twintail(dice: &mut Dice) -> Shape {
     let (long, out) = (dice.between(0.85, 1.25), dice.between(-0.08, 0.12));
     let curl = dice.between(-0.12, 0.25);
@@ -306,7 +307,7 @@ fn twintail(dice: &mut Dice) -> Shape {
     })
 }
 
-/// A tail to the right.
+/// Returns a ponytail to the right.
 fn ponytail(dice: &mut Dice) -> Shape {
     let (long, out) = (dice.between(0.8, 1.2), dice.between(-0.05, 0.15));
     Shape::drawn([0.3, -1.1], |pen| {
@@ -317,7 +318,7 @@ fn ponytail(dice: &mut Dice) -> Shape {
     })
 }
 
-/// A crown of bent spikes.
+/// Returns a crown of bent spikes.
 fn spikes(dice: &mut Dice) -> Shape {
     let count = dice.pick([7u8, 8, 9, 10]);
     let (from, to) = (152.0, 388.0);

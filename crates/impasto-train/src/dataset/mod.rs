@@ -1,7 +1,7 @@
-//! Pictures without end, and the truth about them: what the tiny model learns from.
+//! An unlimited dataset of drawn pictures with exact labels, which trains the tiny model.
 //!
-//! Cartoon portraits (nine of twenty) and scenes of one to three things, with the class of every pixel and the color of
-//! every part:
+//! Drawings are cartoon portraits (nine of twenty) and scenes of one to three things. Each drawing has the class of
+//! every pixel and the color of every part:
 //!
 //! ```
 //! use impasto_train::dataset::{Class, Dataset, Wording};
@@ -15,8 +15,8 @@
 //! # Ok::<(), impasto::Error>(())
 //! ```
 //!
-//! The colors in a [`Record`] are exact: most pixels of a part have that color to the bit. Light and shade and small
-//! things cover the rest.
+//! The colors in a [`Record`] are exact: most pixels of a part have the recorded color to the bit. Light, shade and
+//! small things cover the rest.
 
 mod canvas;
 mod caption;
@@ -46,19 +46,19 @@ use impasto::{Error, Result};
 use ndarray::Array2;
 use std::ops::RangeInclusive;
 
-/// Sides that can be drawn, in pixels.
+/// Possible sides of drawings, in pixels.
 const SIZES: RangeInclusive<u32> = 64..=512;
-/// How many of all pictures are portraits.
+/// Share of portraits among all pictures.
 const PORTRAITS: f64 = 0.45;
 
-/// A picture with what is known about it.
+/// A picture with its mask and its record.
 #[derive(Clone, Debug)]
 pub struct Drawing {
-    /// The picture, `size` pixels either way.
+    /// The picture, `size` pixels in both directions.
     pub picture: Raster,
     /// [`Class::index`] of every pixel, rows first.
     pub mask: Array2<u8>,
-    /// What was drawn, in which colors.
+    /// Things that were drawn, with their colors.
     pub record: Record,
 }
 
@@ -69,7 +69,8 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Pictures of `size` pixels either way, 64..=512. 256 is usual; at 64, eyes are six pixels wide.
+    /// Creates a dataset of pictures of `size` pixels in both directions, 64..=512. 256 is usual; at 64, eyes are six
+    /// pixels wide.
     ///
     /// # Errors
     /// [`Error::Parameter`] for other sizes.
@@ -80,24 +81,26 @@ impl Dataset {
         Ok(Self { size })
     }
 
-    /// Pixels either way.
+    /// Returns the side of pictures in pixels.
     pub fn size(&self) -> u32 {
         self.size
     }
 
-    /// The drawing of that seed: another one for each, the same whenever and wherever it is asked for.
+    /// Returns the drawing of a seed. Each seed gives another drawing. Its mask and record are the same at any time and
+    /// on any machine; the blending of its picture may differ by processor.
     ///
     /// # Errors
-    /// None that a size within the range can cause.
+    /// None for a size within the range.
     pub fn draw(&self, seed: u64) -> Result<Drawing> {
         self.drawn(seed, None)
     }
 
-    /// A drawing of the same things as `like` in the same colors, in another pose, another place or another style: another one for
-    /// each seed. It is the picture whose colors `like` is to take, as a person who colors a sketch would choose it.
+    /// Returns a drawing of the same things as `like` in the same colors, in another pose, another place or another
+    /// style. Each seed gives another drawing. A sketch of `like` takes its colors from this drawing, as from a
+    /// reference that a person would choose.
     ///
     /// # Errors
-    /// None that a size within the range can cause.
+    /// None for a size within the range.
     pub fn draw_in_colors_of(&self, like: &Record, seed: u64) -> Result<Drawing> {
         self.drawn(seed, Some(like))
     }

@@ -1,6 +1,6 @@
 //! The things that scenes show.
 //!
-//! A thing is drawn around the origin and fits into [-1, 1] either way, its light coming from the upper left.
+//! A thing is drawn around the origin and fits into [-1, 1] in both directions. Its light comes from the upper left.
 
 use super::canvas::Canvas;
 use super::class::Class;
@@ -15,7 +15,7 @@ const WOOD: Rgb = Rgb(122, 82, 48);
 const LEAF: Rgb = Rgb(62, 140, 60);
 const INK: Rgb = Rgb(30, 24, 36);
 
-/// How far a thing reaches: left and right, up, down.
+/// Returns the extent of a thing from the origin: left and right, up, down.
 pub(super) fn reach(class: Class) -> [f32; 3] {
     match class {
         Class::House => [0.86, 0.94, 0.84],
@@ -29,7 +29,7 @@ pub(super) fn reach(class: Class) -> [f32; 3] {
     }
 }
 
-/// Does it belong in the sky?
+/// Returns true if a thing belongs in the sky.
 pub(super) fn flies(class: Class) -> bool {
     matches!(class, Class::Star | Class::Moon | Class::Sun)
 }
@@ -54,7 +54,7 @@ fn rectangle([x0, y0]: At, [x1, y1]: At, radius: f32) -> Shape {
     Shape::rounded(&[[x0, y0], [x1, y0], [x1, y1], [x0, y1]], radius)
 }
 
-/// Two eyes and a smile, now and then.
+/// Draws two eyes and a smile in three of ten cases.
 fn smile(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, size: f32, color: Rgb) {
     if !dice.chance(0.3) {
         return;
@@ -292,7 +292,7 @@ fn flower(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
         let turn = turned(start + f32::from(index) * step, [0.0, 0.0]).post_translate(head[0], head[1]);
         let petal = petal.placed(turn);
         canvas.part(class, color, &[&petal]);
-        // Deeper toward the middle.
+        // Petals are darker toward the middle.
         let [x, y] = heading(start + f32::from(index) * step);
         let shade = canvas.look.dark(color);
         canvas.fade(&petal, [x * 0.33, head[1] + y * 0.33], [x * 0.2, head[1] + y * 0.2], shade, 0.8);
@@ -305,13 +305,13 @@ fn flower(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
 }
 
 fn moon(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
-    // A disc of radius R around the origin without one of radius r around (d, 0); their rims cross at (x, ±y) with
+    // A disc of radius R around the origin without a disc of radius r around (d, 0). The rims cross at (x, ±y) with
     // x = (d² + R² − r²)/2d.
     let (outer, inner, apart) = (0.88f32, dice.between(0.7, 0.78), dice.between(0.4, 0.48));
     let x = (apart * apart + outer * outer - inner * inner) / (2.0 * apart);
     let y = (outer * outer - x * x).max(0.0).sqrt();
     let crescent = Shape::drawn([x, y], |pen| {
-        // The outer arc through the far left, the inner one back.
+        // The outer arc runs through the far left; the inner arc runs back.
         for [px, py] in rim([0.0, 0.0], outer, [x, y]).into_iter().rev() {
             pen.line([px, py]);
         }
@@ -333,9 +333,9 @@ fn moon(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     }
 }
 
-/// Points of a circle from the mirror image of `tip` (above) by the left to `tip` (below).
+/// Returns points of a circle from the mirror image of `tip` (above) by the left to `tip` (below).
 fn rim(center: At, radius: f32, tip: At) -> Vec<At> {
-    // The tip's direction, found by halving: how far below the horizontal, to the right or to the left.
+    // Bisection finds the tip's direction in degrees: 0 is right, 90 is down, 180 is left.
     let aim = (tip[0] - center[0]) / radius;
     let (mut low, mut high) = (0.0f32, 180.0f32);
     for _ in 0..24 {
@@ -407,7 +407,7 @@ fn cup(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let class = Class::Cup;
     let side = dice.sign();
     let turn = |shape: Shape| if side < 0.0 { shape.mirrored(0.0) } else { shape };
-    // A ring: the outer rim clockwise, the inner one against it, so that its middle stays open.
+    // A ring: the outer rim runs clockwise and the inner rim counterclockwise, so that the middle stays open.
     let (mut rim, hole) =
         (arc([0.54, 0.04], [0.4, 0.38], 0.0, 360.0, 33), arc([0.54, 0.04], [0.23, 0.21], 360.0, 0.0, 33));
     rim.extend(hole);

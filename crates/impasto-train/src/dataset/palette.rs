@@ -1,4 +1,4 @@
-//! The colors that have names.
+//! Colors with names.
 
 use super::dice::Dice;
 use impasto::{Lab, Rgb};
@@ -6,7 +6,7 @@ use palette::{Hsv, IntoColor, Srgb};
 use serde::Serialize;
 use std::sync::LazyLock;
 
-/// A color, and the name nearest to it.
+/// A color and the name nearest to the color.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedColor {
     /// The color as it is drawn.
@@ -15,7 +15,7 @@ pub struct NamedColor {
     pub name: &'static str,
 }
 
-/// The 24 names that captions use, and the middle of what each means.
+/// The 24 color names of captions, each with its central color.
 pub const PALETTE: [NamedColor; 24] = [
     named("black", 25, 25, 30),
     named("white", 245, 245, 245),
@@ -43,11 +43,11 @@ pub const PALETTE: [NamedColor; 24] = [
     named("maroon", 110, 10, 35),
 ];
 
-/// Other spellings, which captions use now and then.
+/// Other spellings of palette names, which captions sometimes use.
 pub const ALIASES: [(&str, &str); 4] =
     [("navy", "dark blue"), ("azure", "light blue"), ("pink", "hot pink"), ("gold", "golden")];
 
-/// Standard deviation of a palette color's channels, in 0..=255.
+/// Standard deviation of a channel around the palette color, in 0..=255.
 const JITTER: f64 = 9.0;
 
 const fn named(name: &'static str, red: u8, green: u8, blue: u8) -> NamedColor {
@@ -55,7 +55,7 @@ const fn named(name: &'static str, red: u8, green: u8, blue: u8) -> NamedColor {
 }
 
 impl NamedColor {
-    /// `rgb` with the name of the palette's color nearest to it, by Euclidean distance in CIELAB.
+    /// Returns `rgb` with the name of the nearest palette color, by Euclidean distance in CIELAB.
     pub fn nearest(rgb: Rgb) -> Self {
         static LABS: LazyLock<[(Lab, &'static str); 24]> =
             LazyLock::new(|| PALETTE.map(|color| (color.rgb.lab(), color.name)));
@@ -66,10 +66,10 @@ impl NamedColor {
     }
 }
 
-/// Any color: of the palette, a little changed, three times of four, else any hue.
+/// Returns any color: three times of four a slightly changed palette color, otherwise any hue.
 pub(super) fn pick_color(dice: &mut Dice) -> NamedColor {
     if dice.chance(0.25) {
-        // Vivid and light colors are likelier than gray and dark ones, as 0.6 and 0.7 are below 1.
+        // Exponents of 0.6 and 0.7, below 1, make vivid and light colors likelier than gray and dark ones.
         let (hue, saturation, value) = (360.0 * dice.unit(), dice.unit().powf(0.6), 0.1 + 0.9 * dice.unit().powf(0.7));
         let free: Srgb<f64> = Hsv::new(hue, saturation, value).into_color();
         let [red, green, blue] = [free.red, free.green, free.blue].map(|channel| (255.0 * channel) as u8);
@@ -79,15 +79,15 @@ pub(super) fn pick_color(dice: &mut Dice) -> NamedColor {
     jittered(dice, Rgb(red, green, blue))
 }
 
-/// A little changed, one of the palette's colors that have these names.
+/// Returns a slightly changed palette color with one of these names.
 pub(super) fn pick_of<const N: usize>(dice: &mut Dice, names: [&str; N]) -> NamedColor {
     let name = dice.pick(names);
     let base = PALETTE.iter().find(|color| color.name == name).map_or(Rgb(128, 128, 128), |color| color.rgb);
     jittered(dice, base)
 }
 
-/// Draws with `pick` until the color stands out from all of `others` by a CIEDE2000 of `least`; after twelve times, the
-/// one that stands out most.
+/// Draws with `pick` until the color differs from all of `others` by a CIEDE2000 of `least`. After twelve draws,
+/// returns the color that differs most.
 pub(super) fn pick_apart(others: &[Rgb], least: f64, mut pick: impl FnMut() -> NamedColor) -> NamedColor {
     let apart = |color: Rgb| others.iter().map(|other| color.delta_e(*other)).fold(f64::INFINITY, f64::min);
     let mut best = pick();
@@ -108,18 +108,18 @@ fn jittered(dice: &mut Dice, base: Rgb) -> NamedColor {
     NamedColor::nearest(Rgb(near(base.0), near(base.1), near(base.2)))
 }
 
-/// `amount` of the way to `other`, 0..=1, in sRGB as painters mix.
+/// Mixes colors: `amount` of the way to `other`, 0..=1, in sRGB as painters mix.
 pub(super) fn mixed(color: Rgb, other: Rgb, amount: f32) -> Rgb {
     let mix = |from: u8, to: u8| (f32::from(from) + (f32::from(to) - f32::from(from)) * amount + 0.5) as u8;
     Rgb(mix(color.0, other.0), mix(color.1, other.1), mix(color.2, other.2))
 }
 
-/// Is it so dark that a darker one would not be seen on it?
+/// Returns true if a color is so dark that a darker color would not be visible on it.
 pub(super) fn is_dark(color: Rgb) -> bool {
     color.lab().l < 22.0
 }
 
-/// The color of its edge: the same hue, darker by `amount`, or lighter where it is dark already.
+/// Returns the color of an edge around a color: the same hue, darker by `amount`, or lighter for a dark color.
 pub(super) fn edge(color: Rgb, amount: f32) -> Rgb {
     if is_dark(color) { mixed(color, Rgb(255, 255, 255), 0.45 * amount) } else { mixed(color, Rgb(18, 8, 24), amount) }
 }

@@ -1,4 +1,4 @@
-//! Heads with shoulders.
+//! Portraits: heads with shoulders.
 
 use super::canvas::{Canvas, Look, SIDE};
 use super::class::Class;
@@ -24,7 +24,7 @@ struct Colors {
 }
 
 impl Colors {
-    /// Any colors, but neighbors can be told apart.
+    /// Returns random colors that differ between neighboring parts.
     fn any(dice: &mut Dice) -> Self {
         let background = pick_color(dice);
         let natural = dice.chance(0.6);
@@ -40,7 +40,7 @@ impl Colors {
         Self { background, skin, hair, eyes, bow, shirt, mouth }
     }
 
-    /// The colors of another portrait, where it has the part.
+    /// Returns the colors of the portrait `like`, and these colors for parts that `like` lacks.
     fn of(self, like: &Record) -> Self {
         let of = |class, own| like.color_of(class).unwrap_or(own);
         Self {
@@ -69,7 +69,8 @@ impl Colors {
     }
 }
 
-/// Draws a portrait of `size` pixels either way, with the parts and in the colors of the portrait `like` if there is one.
+/// Draws a portrait of `size` pixels in both directions. The portrait `like`, if given, determines the parts and the
+/// colors.
 pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<(Canvas, Record)> {
     let colors = Colors::any(dice);
     let colors = match like {
@@ -88,7 +89,7 @@ pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<
     let center = [dice.between(116.0, 140.0), dice.between(116.0, 127.0)];
     let half = dice.between(56.0, 67.0);
     let tilt = dice.bell(3.5) as f32;
-    // Unit lengths in this frame are half the face's width; its origin is the face's center.
+    // The unit of this frame is half the face's width; its origin is the face's center.
     let head = turned(tilt, [center[0], center[1] + half]).pre_translate(center[0], center[1]).pre_scale(half, half);
 
     let face = Face::any(dice, who);
@@ -116,7 +117,8 @@ pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<
     Ok((canvas, Record::Portrait { who, style, parts: colors.parts(bow) }))
 }
 
-/// Flat, or with a faint pattern or darker corners, none of which covers half of it.
+/// Draws a flat backdrop, or one with a faint pattern or darker corners. Patterns and corners cover less than half of
+/// it.
 fn backdrop(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let toward = if is_dark(color) || (color.lab().l < 75.0 && dice.chance(0.5)) { 255 } else { 30 };
     let faint = mixed(color, Rgb(toward, toward, toward), dice.between(0.07, 0.14));
@@ -148,7 +150,7 @@ fn backdrop(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     }
 }
 
-/// Neck and shirt below a head.
+/// Draws neck and shirt below a head.
 fn body(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, half: f32, colors: &Colors) {
     let (skin, shirt) = (colors.skin.rgb, colors.shirt.rgb);
     let (wide, top) = (half * dice.between(1.15, 1.5), y + half * 1.16);
@@ -218,7 +220,7 @@ fn body(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, half: f32, colors: &Co
         }
         // A stripe across the chest.
         ..0.65 => {
-            // Between the sides, which lean outward below the shoulders.
+            // The stripe ends at the sides, which lean outward below the shoulders.
             let y = (top + depth + 10.0).max(top + 34.0) + dice.between(0.0, 6.0);
             let reach = wide + 3.0 + 8.0 * (y - top - 34.0) / (SIDE - top - 22.0);
             let bar = [[x - reach, y], [x + reach, y], [x + reach + 1.0, y + 9.0], [x - reach - 1.0, y + 9.0]];
@@ -227,7 +229,7 @@ fn body(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, half: f32, colors: &Co
         }
         _ => {}
     }
-    // Where the sleeves begin.
+    // Seams at which the sleeves begin.
     if dice.chance(0.6) {
         let seam = Shape::curve(&[
             [x - wide * 0.78, SIDE + 4.0],
@@ -240,7 +242,7 @@ fn body(canvas: &mut Canvas, dice: &mut Dice, [x, y]: At, half: f32, colors: &Co
     }
 }
 
-/// A bow around the origin, 48 to 60 of 256 wide.
+/// Draws a bow around the origin, 48 to 60 of 256 wide.
 fn tie(canvas: &mut Canvas, dice: &mut Dice, color: Rgb) {
     let (w, h) = (dice.between(24.0, 28.5), dice.between(14.0, 18.0));
     let pinch = dice.between(0.85, 1.3);

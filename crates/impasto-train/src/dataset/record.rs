@@ -1,38 +1,38 @@
-//! What was drawn, exactly.
+//! The exact record of a drawing.
 
 use super::class::Class;
 use super::palette::NamedColor;
 use serde::{Serialize, Serializer};
 
-/// What a picture shows.
+/// The things and parts that a picture shows.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Record {
     /// One head with shoulders.
     Portrait {
-        /// Who it is.
+        /// Person of the portrait.
         who: Who,
-        /// How the hair is done.
+        /// Style of the hair.
         style: HairStyle,
-        /// [`Class::OF_PORTRAITS`] in that order; without the bow where there is none.
+        /// Parts of [`Class::OF_PORTRAITS`] in their order; the bow may be missing.
         parts: Vec<Part>,
     },
     /// One to three things outdoors.
     Scene {
-        /// The things, no two of one class.
+        /// Things of the scene, no two of one class.
         objects: Vec<Object>,
-        /// [`Class::OF_SCENES`].
+        /// Parts of [`Class::OF_SCENES`].
         parts: Vec<Part>,
     },
 }
 
-/// A part of a picture, and the color that most of it has.
+/// A part of a picture and its main color.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Part {
-    /// What it is.
+    /// Class of the part.
     pub class: Class,
-    /// Its color; light, shade and details cover less than half of it.
+    /// Color of the part; light, shade and details cover less than half of the part.
     #[serde(flatten)]
     pub color: NamedColor,
 }
@@ -40,29 +40,29 @@ pub struct Part {
 /// A thing in a scene.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Object {
-    /// What it is.
+    /// Class of the thing.
     pub class: Class,
-    /// Its color; light, shade and details cover less than half of it.
+    /// Color of the thing; light, shade and details cover less than half of the thing.
     #[serde(flatten)]
     pub color: NamedColor,
-    /// Where it is.
+    /// Place of the thing.
     pub bounds: Bounds,
 }
 
 /// The smallest upright rectangle around a thing, in fractions of the picture's side.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Bounds {
-    /// Across, from the left, 0..=1.
+    /// Horizontal center from the left, 0..=1.
     pub center_x: f32,
-    /// Down, from the top, 0..=1.
+    /// Vertical center from the top, 0..=1.
     pub center_y: f32,
-    /// Across, 0..=1.
+    /// Horizontal extent, 0..=1.
     pub width: f32,
-    /// Down, 0..=1.
+    /// Vertical extent, 0..=1.
     pub height: f32,
 }
 
-/// Whom a portrait shows, in the words of tags.
+/// The person that a portrait shows, in the words of tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 pub enum Who {
     /// `1girl`.
@@ -74,7 +74,7 @@ pub enum Who {
 }
 
 impl Who {
-    /// The tag.
+    /// Returns the tag.
     pub fn name(self) -> &'static str {
         match self {
             Self::Girl => "1girl",
@@ -83,7 +83,7 @@ impl Who {
     }
 }
 
-/// How hair is done; each style is drawn in several ways.
+/// Style of hair; each style is drawn in several ways.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HairStyle {
     /// `short hair`.
@@ -101,10 +101,10 @@ pub enum HairStyle {
 }
 
 impl HairStyle {
-    /// All six.
+    /// All six styles.
     pub const ALL: [Self; 6] = [Self::Short, Self::Long, Self::Twintails, Self::Bob, Self::Ponytail, Self::Spiky];
 
-    /// The words of captions.
+    /// Returns the words for the style in captions.
     pub fn name(self) -> &'static str {
         match self {
             Self::Short => "short hair",
@@ -124,14 +124,14 @@ impl Serialize for HairStyle {
 }
 
 impl Record {
-    /// The parts, without the objects of a scene.
+    /// Returns the parts, without the objects of a scene.
     pub fn parts(&self) -> &[Part] {
         match self {
             Self::Portrait { parts, .. } | Self::Scene { parts, .. } => parts,
         }
     }
 
-    /// Everything that has a color: parts and objects.
+    /// Returns everything that has a color: parts and objects.
     pub fn colors(&self) -> impl Iterator<Item = (Class, NamedColor)> + '_ {
         let objects = match self {
             Self::Portrait { .. } => &[][..],
@@ -141,7 +141,7 @@ impl Record {
         parts.chain(objects.iter().map(|object| (object.class, object.color)))
     }
 
-    /// The color of a part or object; `None` if the picture has none of that class.
+    /// Returns the color of a part or object, or `None` if the picture has no part or object of the class.
     pub fn color_of(&self, class: Class) -> Option<NamedColor> {
         self.colors().find(|(found, _)| *found == class).map(|(_, color)| color)
     }

@@ -1,4 +1,4 @@
-//! One to three things outdoors.
+//! Scenes: one to three things outdoors.
 
 use super::canvas::{Canvas, Look, SIDE};
 use super::class::Class;
@@ -12,21 +12,22 @@ use impasto::Rgb;
 use ndarray::Array2;
 use tiny_skia::Transform;
 
-/// Least distance of a thing from the border and from other things, in 256ths of the side; outlines lie within it.
+/// Minimum distance of a thing from the border and from other things, in 256ths of the side. Outlines lie within this
+/// distance.
 const MARGIN: f32 = 7.0;
-/// Below this CIEDE2000 a thing would vanish into what is behind it.
+/// Minimum CIEDE2000 between a thing and what is behind the thing, so that the thing stays visible.
 const APART: f64 = 20.0;
 
-/// A thing that has found its place.
+/// A thing with its place in the picture.
 struct Placed {
     class: Class,
     at: At,
-    /// Half the side of the square it is drawn in.
+    /// Half the side of the square in which the thing is drawn.
     size: f32,
 }
 
 impl Placed {
-    /// Left, top, right, bottom.
+    /// Returns the left, top, right and bottom edge.
     fn edges(&self) -> [f32; 4] {
         let ([x, y], [wide, up, down]) = (self.at, reach(self.class).map(|reach| reach * self.size));
         [x - wide, y - up, x + wide, y + down]
@@ -38,7 +39,7 @@ impl Placed {
     }
 }
 
-/// Draws a scene of `size` pixels either way, of the things and in the colors of the scene `like` if there is one.
+/// Draws a scene of `size` pixels in both directions. The scene `like`, if given, determines the things and the colors.
 pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<(Canvas, Record)> {
     let given = |class: Class, own: NamedColor| like.and_then(|like| like.color_of(class)).unwrap_or(own);
     let usual = dice.chance(0.4);
@@ -57,7 +58,7 @@ pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<
     behind(&mut canvas, dice, sky.rgb, ground.rgb, horizon);
 
     let mut things = place(dice, horizon, like);
-    // What stands nearer covers what is farther.
+    // Near things cover far things.
     things.sort_by(|a, b| a.edges()[3].total_cmp(&b.edges()[3]));
     let mut colors = Vec::new();
     for thing in &things {
@@ -85,7 +86,7 @@ pub(super) fn draw(dice: &mut Dice, size: u32, like: Option<&Record>) -> Result<
     Ok((canvas, Record::Scene { objects, parts }))
 }
 
-/// Bounds are measured when the mask is there.
+/// Returns the record of a thing. Its bounds are measured later, from the mask.
 fn thing_of(thing: &Placed, color: NamedColor) -> Object {
     let bounds = Bounds { center_x: 0.0, center_y: 0.0, width: 0.0, height: 0.0 };
     Object { class: thing.class, color, bounds }
@@ -114,9 +115,10 @@ pub(super) fn measure(record: &mut Record, mask: &Array2<u8>) {
     }
 }
 
-/// One to three things of different classes, those of `like` if there is such a scene, that meet neither each other nor the border.
+/// Places one to three things of different classes, or the things of the scene `like`, apart from each other and from
+/// the border.
 fn place(dice: &mut Dice, horizon: f32, like: Option<&Record>) -> Vec<Placed> {
-    // Small ones too: a thing that always fills the picture cannot be asked to be on one side of it.
+    // Some things are small, because a model learns no places from things that always fill the picture.
     let (count, sizes) = match dice.unit() {
         ..0.5 => (1, [34.0, 92.0]),
         ..0.9 => (2, [40.0, 72.0]),
@@ -142,7 +144,7 @@ fn place(dice: &mut Dice, horizon: f32, like: Option<&Record>) -> Vec<Placed> {
             }
             placed.push(thing);
         }
-        // Where there is no room for all, they are tried a little smaller; at a third there always is for one.
+        // Things that do not all fit are tried a little smaller. At a third of the size, one thing always fits.
         if placed.len() == count || shrunk < 0.33 {
             return placed;
         }
@@ -150,8 +152,8 @@ fn place(dice: &mut Dice, horizon: f32, like: Option<&Record>) -> Vec<Placed> {
     }
 }
 
-/// Somewhere inside the picture: every other time where it belongs, above the horizon or below. A model that has seen things where
-/// they belong alone takes no word for any other place.
+/// Returns a random place inside the picture. Half of the things are where they belong, above the horizon or below. A
+/// model that has seen things only where they belong ignores words for any other place.
 fn spot(dice: &mut Dice, class: Class, size: f32, horizon: f32) -> At {
     let [wide, up, down] = reach(class).map(|reach| reach * size + MARGIN);
     let x = dice.between(wide, SIDE - wide);
@@ -167,7 +169,7 @@ fn spot(dice: &mut Dice, class: Class, size: f32, horizon: f32) -> At {
     [x, y]
 }
 
-/// Clouds or none, the ground straight or in hills.
+/// Draws sky and ground: clouds, light over the horizon or neither, and a flat or hilly ground.
 fn behind(canvas: &mut Canvas, dice: &mut Dice, sky: Rgb, ground: Rgb, horizon: f32) {
     let pale = mixed(sky, Rgb(255, 255, 255), if is_dark(sky) { 0.22 } else { 0.45 });
     match dice.unit() {
@@ -204,7 +206,7 @@ fn behind(canvas: &mut Canvas, dice: &mut Dice, sky: Rgb, ground: Rgb, horizon: 
     canvas.part(Class::Ground, ground, &[&hill]);
     let shade = canvas.look.dark(ground);
     canvas.fade(&hill, [0.0, SIDE - 0.22 * (SIDE - horizon)], [0.0, SIDE], shade, 0.7);
-    // Tufts, as signs of grass.
+    // Tufts stand for grass.
     if dice.chance(0.4) {
         let tuft_color = mixed(ground, canvas.look.edge(ground), 0.45);
         for _ in 0..dice.pick([3u8, 4, 5]) {

@@ -1,21 +1,21 @@
-//! Outlines of things: closed shapes and open lines, in the coordinates of whoever draws them.
+//! Outlines of things: closed shapes and open lines, in the coordinates of the caller.
 
 use tiny_skia::{Path, PathBuilder, Point, Transform};
 
 /// A point or offset: x to the right, y downward.
 pub(super) type At = [f32; 2];
 
-/// A path, or nothing where its points make none; drawing nothing is no error.
+/// A path, or `None` if its points make no path. Drawing an empty shape is not an error.
 #[derive(Clone, Debug)]
 pub(super) struct Shape(pub(super) Option<Path>);
 
 impl Shape {
-    /// Straight lines between points, closed.
+    /// Returns a closed polygon of straight lines between points.
     pub(super) fn polygon(points: &[At]) -> Self {
         Pen::along(points, |pen, [x, y]| pen.line_to(x, y)).closed()
     }
 
-    /// An ellipse around `center`; `radii` are half its width and height.
+    /// Returns an ellipse around `center`; `radii` are half its width and height.
     pub(super) fn ellipse(center: At, radii: At) -> Self {
         let oval = tiny_skia::Rect::from_ltrb(
             center[0] - radii[0],
@@ -26,7 +26,7 @@ impl Shape {
         Self(oval.and_then(PathBuilder::from_oval))
     }
 
-    /// Straight lines whose corners are rounded off; `radius` is how far from the corner the curve begins.
+    /// Returns a polygon with rounded corners; `radius` is the distance from a corner at which its curve begins.
     pub(super) fn rounded(corners: &[At], radius: f32) -> Self {
         let mut pen = PathBuilder::new();
         let after = corners.iter().cycle().skip(1);
@@ -43,7 +43,7 @@ impl Shape {
         Pen(pen).closed()
     }
 
-    /// A smooth open curve through all points, to be stroked.
+    /// Returns a smooth open curve through all points, to be stroked.
     pub(super) fn curve(points: &[At]) -> Self {
         let (Some(&first), Some(&last)) = (points.first(), points.last()) else { return Self(None) };
         let mut pen = PathBuilder::new();
@@ -57,7 +57,7 @@ impl Shape {
         Self(pen.finish())
     }
 
-    /// Curves as a pen draws them.
+    /// Returns the closed shape that `draw` draws with a pen from `start`.
     pub(super) fn drawn(start: At, draw: impl FnOnce(&mut Pen)) -> Self {
         let mut pen = Pen(PathBuilder::new());
         pen.0.move_to(start[0], start[1]);
@@ -65,7 +65,7 @@ impl Shape {
         pen.closed()
     }
 
-    /// Both shapes as one; where they overlap, it is filled once.
+    /// Joins two shapes to one. Their overlap is filled once.
     pub(super) fn and(&self, other: &Self) -> Self {
         let mut pen = PathBuilder::new();
         for path in [&self.0, &other.0].into_iter().flatten() {
@@ -74,23 +74,23 @@ impl Shape {
         Self(pen.finish())
     }
 
-    /// The shape in other coordinates.
+    /// Returns the shape in other coordinates.
     pub(super) fn placed(&self, frame: Transform) -> Self {
         Self(self.0.clone().and_then(|path| path.transform(frame)))
     }
 
-    /// The shape elsewhere.
+    /// Returns the shape moved by an offset.
     pub(super) fn moved(&self, by: At) -> Self {
         self.placed(Transform::from_translate(by[0], by[1]))
     }
 
-    /// The shape as in a mirror that stands at `x`.
+    /// Returns the shape mirrored at the vertical line `x`.
     pub(super) fn mirrored(&self, x: f32) -> Self {
         self.placed(Transform::from_row(-1.0, 0.0, 0.0, 1.0, 2.0 * x, 0.0))
     }
 }
 
-/// Draws curves one after the other.
+/// A pen that draws curves one after the other.
 pub(super) struct Pen(PathBuilder);
 
 impl Pen {
@@ -107,13 +107,13 @@ impl Pen {
         self
     }
 
-    /// A curve that is pulled by one point.
+    /// Draws a curve that is pulled by one point.
     pub(super) fn bend(&mut self, by: At, to: At) -> &mut Self {
         self.0.quad_to(by[0], by[1], to[0], to[1]);
         self
     }
 
-    /// A curve that leaves toward `out` and arrives from `back`.
+    /// Draws a curve that leaves toward `out` and arrives from `back`.
     pub(super) fn curve(&mut self, out: At, back: At, to: At) -> &mut Self {
         self.0.cubic_to(out[0], out[1], back[0], back[1], to[0], to[1]);
         self
@@ -128,7 +128,7 @@ impl Pen {
     }
 }
 
-/// From `from` to `to`, the tangents being parallel to the lines between neighbors.
+/// Draws a curve from `from` to `to`, with tangents parallel to the lines between neighbors.
 fn spline(pen: &mut PathBuilder, before: At, from: At, to: At, after: At) {
     let sixth = |a: f32, b: f32| (b - a) / 6.0;
     let [out_x, out_y] = [from[0] + sixth(before[0], to[0]), from[1] + sixth(before[1], to[1])];
@@ -136,7 +136,7 @@ fn spline(pen: &mut PathBuilder, before: At, from: At, to: At, after: At) {
     pen.cubic_to(out_x, out_y, back_x, back_y, to[0], to[1]);
 }
 
-/// From `from`, `distance` toward `to`, at most half the way.
+/// Returns the point at `distance` from `from` toward `to`, at most half the way.
 fn toward(from: At, to: At, distance: f32) -> At {
     let mut step = Point::from_xy(to[0] - from[0], to[1] - from[1]);
     let distance = distance.min(step.length() / 2.0);
@@ -144,9 +144,10 @@ fn toward(from: At, to: At, distance: f32) -> At {
     [from[0] + step.x, from[1] + step.y]
 }
 
-/// The point at distance 1 in a direction: 0 to the right, 90 downward.
+/// Returns the point at distance 1 in a direction: 0 to the right, 90 downward.
 ///
-/// By Taylor's series instead of the system's mathematics library, whose last digit differs between machines.
+/// The point comes from Taylor's series, because the last digit of the system's mathematics library differs between
+/// machines.
 pub(super) fn heading(degrees: f32) -> At {
     let turns = f64::from(degrees) / 90.0;
     let quarter = turns.round();
@@ -168,19 +169,19 @@ pub(super) fn heading(degrees: f32) -> At {
     }
 }
 
-/// The point in that direction from `center`, on the ellipse of those radii.
+/// Returns the point in a direction from `center`, on the ellipse of `radii`.
 pub(super) fn around(center: At, radii: At, degrees: f32) -> At {
     let [x, y] = heading(degrees);
     [center[0] + radii[0] * x, center[1] + radii[1] * y]
 }
 
-/// Points of an ellipse's arc, the first at `from` degrees, the last at `to`.
+/// Returns points of an ellipse's arc, the first at `from` degrees, the last at `to`.
 pub(super) fn arc(center: At, radii: At, from: f32, to: f32, points: u16) -> Vec<At> {
     let step = (to - from) / f32::from(points.saturating_sub(1).max(1));
     (0..points).map(|index| around(center, radii, from + f32::from(index) * step)).collect()
 }
 
-/// Coordinates turned around `center`, clockwise.
+/// Returns coordinates turned around `center`, clockwise.
 pub(super) fn turned(degrees: f32, center: At) -> Transform {
     let ([x, y], [cosine, sine]) = (center, heading(degrees));
     Transform::from_row(cosine, sine, -sine, cosine, x - cosine * x + sine * y, y - sine * x - cosine * y)

@@ -1,4 +1,4 @@
-//! What every drawing promises.
+//! Tests of properties that every drawing has.
 
 use super::*;
 use impasto::Rgb;
@@ -12,7 +12,7 @@ fn drawings(size: u32) -> impl Iterator<Item = (u64, Drawing)> {
     SEEDS.map(move |seed| (seed, dataset.draw(seed).unwrap()))
 }
 
-/// The pixels of a class whose neighbors up to two pixels away are of that class, too.
+/// Returns the pixels of a class whose neighbors up to two pixels away have the same class.
 fn interior(drawing: &Drawing, class: Class) -> Vec<Rgb> {
     let (h, w) = drawing.mask.dim();
     let inside = |y: usize, x: usize| {
@@ -36,7 +36,7 @@ fn count(drawing: &Drawing, class: Class) -> usize {
     drawing.mask.iter().filter(|index| **index == class.index()).count()
 }
 
-/// From the leftmost to the rightmost pixel of a class.
+/// Returns the width of a class in pixels, from its leftmost to its rightmost pixel.
 fn width(drawing: &Drawing, class: Class) -> usize {
     let columns = drawing.mask.indexed_iter().filter(|(_, index)| **index == class.index()).map(|((_, x), _)| x);
     let (least, most) = columns.fold((usize::MAX, 0), |(least, most), x| (least.min(x), most.max(x)));
@@ -53,7 +53,7 @@ fn a_seed_gives_the_same_drawing() {
 }
 
 #[test]
-fn drawing_in_the_colors_of_another_has_its_things_and_its_own_layout() {
+fn drawing_in_colors_of_another_has_own_layout() {
     let dataset = Dataset::new(128).unwrap();
     for seed in 0..24 {
         let first = dataset.draw(seed).unwrap();
@@ -93,7 +93,7 @@ fn parts_are_large_enough_to_color() {
     for (seed, drawing) in drawings(256) {
         let Record::Portrait { parts, .. } = &drawing.record else { continue };
         for part in parts {
-            // Of 65536 pixels.
+            // Minimum number of 65536 pixels.
             let least = match part.class {
                 Class::Eyes => 656,
                 Class::HairBow => 900,
@@ -161,8 +161,8 @@ fn other_sizes_are_refused() {
     }
 }
 
-/// Masks and records are made of integers and of operations that IEEE 754 defines; pictures are blended in ways that may
-/// differ by processor.
+/// Compares masks and records, which come from integers and from operations that IEEE 754 defines. Pictures are left
+/// out, because their blending may differ by processor.
 #[test]
 fn drawings_stay_what_they_are() {
     let mut digest = Sha256::new();

@@ -4,21 +4,21 @@ use impasto::Result;
 use impasto::weights::Tensors;
 use tch::{Kind, Tensor};
 
-/// Steps of the size of the learning rate: the mean gradient over its own spread.
+/// The AdamW optimizer. Its steps have the size of the learning rate: the mean gradient is divided by its spread.
 #[derive(Debug)]
 pub struct AdamW {
-    /// Learning rate, 1e-3 or so.
+    /// Learning rate, about 1e-3.
     pub rate: f64,
-    /// How slowly the mean of gradients and that of their squares forget.
+    /// Decay rates of the running means of gradients and of their squares.
     pub betas: (f64, f64),
-    /// Share of the rate by which weights shrink.
+    /// Share of the learning rate by which weights shrink.
     pub decay: f64,
     means: Tensors,
     squares: Tensors,
 }
 
 impl AdamW {
-    /// With the betas (0.9, 0.99), which suit short trainings.
+    /// Creates an optimizer with the betas (0.9, 0.99), which suit short training runs.
     pub fn new(rate: f64, decay: f64) -> Self {
         Self { rate, betas: (0.9, 0.99), decay, means: Tensors::new(), squares: Tensors::new() }
     }
@@ -33,7 +33,7 @@ impl AdamW {
     pub(super) fn step(&mut self, moved: Vec<(&str, Tensor, &Tensor)>, step: u64, rate: f64) -> Result<()> {
         let (rate, count) = (self.rate * rate, step as f64 + 1.0);
         let (slow, slower) = self.betas;
-        // Both means start at zero; these undo it.
+        // Both means start at zero; these factors correct the bias.
         let (short, shorter) = (1.0 - slow.powf(count), 1.0 - slower.powf(count));
         for (name, mut x, gradient) in moved {
             let (Some(mean), Some(square)) = (self.means.get_mut(name), self.squares.get_mut(name)) else { continue };

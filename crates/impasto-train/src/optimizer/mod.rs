@@ -1,4 +1,4 @@
-//! How gradients become steps: Muon for matrices and kernels, AdamW for the rest.
+//! Optimizers: Muon for matrices and kernels, AdamW for the rest.
 
 mod adamw;
 mod muon;
@@ -12,25 +12,25 @@ use impasto::weights::Tensors;
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Which of the two moves a tensor.
+/// The optimizer that moves a tensor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// [`Muon`]: inner matrices and convolution kernels.
     Muon,
     /// [`AdamW`]: biases, norms, embeddings, first and last layers.
     AdamW,
-    /// Stays as it is.
+    /// No optimizer: the tensor stays unchanged.
     Frozen,
 }
 
 impl Rule {
-    /// Muon for what has two or more axes, AdamW for vectors.
+    /// Returns Muon for tensors of two or more axes, AdamW for vectors.
     pub fn of_shape(shape: &[i64]) -> Self {
         if shape.len() >= 2 { Self::Muon } else { Self::AdamW }
     }
 }
 
-/// Both optimizers and what they remember, by the parameters' names.
+/// Both optimizers and their state, by the parameters' names.
 #[derive(Debug)]
 pub struct Optimizer {
     muon: Muon,
@@ -39,7 +39,7 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// An optimizer that remembers nothing yet.
+    /// Creates an optimizer without state.
     ///
     /// # Errors
     /// [`Error::Torch`](impasto::Error::Torch) only, such as out of memory.
@@ -57,8 +57,8 @@ impl Optimizer {
         Ok(optimizer)
     }
 
-    /// Moves the parameters in place against `gradients`, which come in the order of their names. `rate` scales both learning
-    /// rates, `step` counts from 0.
+    /// Moves the parameters in place against `gradients`, which have the order of the parameters' names. `rate` scales
+    /// both learning rates; `step` counts from 0.
     ///
     /// # Errors
     /// [`Error::Torch`](impasto::Error::Torch) only.
@@ -76,12 +76,12 @@ impl Optimizer {
         self.adamw.step(others, step, rate)
     }
 
-    /// What is remembered, by name, for a checkpoint; the memory is shared.
+    /// Returns the state by name, for a checkpoint. Its tensors share memory with the optimizer.
     pub fn state(&self) -> Tensors {
         self.muon.state().chain(self.adamw.state()).collect()
     }
 
-    /// Takes the memory of [`Optimizer::state`] back; what is missing there stays zero.
+    /// Restores the state that [`Optimizer::state`] returned. Tensors that `state` lacks stay zero.
     ///
     /// # Errors
     /// [`Error::Torch`](impasto::Error::Torch) if a shape differs.
@@ -95,7 +95,8 @@ impl Optimizer {
     }
 }
 
-/// Scales gradients down together so that their joint norm is at most `limit`, and tells the norm they had.
+/// Scales gradients down together so that their joint norm is at most `limit`, and returns their norm before the
+/// scaling.
 ///
 /// # Errors
 /// [`Error::Torch`](impasto::Error::Torch) only.

@@ -5,21 +5,21 @@ use impasto::weights::Tensors;
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
-/// Steps whose every singular value is about the learning rate: directions with small gradients move as far as others.
-/// Kernels [o, i, h, w] count as matrices [o, i·h·w].
+/// The Muon optimizer. Every singular value of its steps is about the learning rate, so that directions with small
+/// gradients move as far as others. Kernels [o, i, h, w] count as matrices [o, i·h·w].
 #[derive(Debug)]
 pub struct Muon {
-    /// Learning rate, 0.01 or so.
+    /// Learning rate, about 0.01.
     pub rate: f64,
-    /// How slowly the mean of gradients forgets.
+    /// Decay rate of the running mean of gradients.
     pub momentum: f64,
-    /// Share of the rate by which weights shrink.
+    /// Share of the learning rate by which weights shrink.
     pub decay: f64,
     means: Tensors,
 }
 
 impl Muon {
-    /// With a momentum of 0.95.
+    /// Creates an optimizer with a momentum of 0.95.
     pub fn new(rate: f64, decay: f64) -> Self {
         Self { rate, momentum: 0.95, decay, means: Tensors::new() }
     }
@@ -31,7 +31,7 @@ impl Muon {
 
     pub(super) fn step(&mut self, moved: Vec<(&str, Tensor, &Tensor)>, rate: f64) -> Result<()> {
         let rate = self.rate * rate;
-        // Matrices of one shape are handled together: many small products are slower than a batched one.
+        // Matrices of one shape are handled together, because many small products are slower than a batched product.
         let mut shapes: BTreeMap<(i64, i64), Vec<(Tensor, Tensor)>> = BTreeMap::new();
         for (name, x, gradient) in moved {
             let Some(mean) = self.means.get_mut(name) else { continue };
@@ -58,8 +58,8 @@ impl Muon {
     }
 }
 
-/// The nearest matrices whose singular values are all about 1 (0.7 to 1.2), [n, rows, columns]: five steps of a Newton–Schulz
-/// iteration with the polynomial that grows small values fastest.
+/// Returns the nearest matrices whose singular values are all about 1 (0.7 to 1.2), [n, rows, columns]. The result
+/// comes from five steps of a Newton–Schulz iteration with the polynomial that grows small values fastest.
 fn orthogonal(x: &Tensor) -> Result<Tensor> {
     let tall = x.size3()?.1 > x.size3()?.2;
     let x = if tall { x.f_transpose(1, 2)? } else { x.shallow_clone() };
@@ -80,13 +80,13 @@ mod tests {
     use impasto::diffusion::Noise;
 
     #[test]
-    fn singular_values_become_about_one_and_directions_stay() -> Result<()> {
+    fn singular_values_become_one_and_directions_stay() -> Result<()> {
         for shape in [[3, 8, 20], [2, 20, 8]] {
             let x = Noise::shared(3).draw(&shape)?;
             let (u, values, v) = orthogonal(&x)?.f_svd(true, true)?;
             assert!(values.min().double_value(&[]) > 0.6 && values.max().double_value(&[]) < 1.3, "{values}");
             let (u0, _, v0) = x.f_svd(true, true)?;
-            // u·vᵀ is the nearest orthogonal matrix, of the result as of what it was made from.
+            // The result and its input have the same nearest orthogonal matrix, u·vᵀ.
             let nearest = |u: &Tensor, v: &Tensor| u.matmul(&v.transpose(1, 2));
             let apart = (nearest(&u, &v) - nearest(&u0, &v0)).abs().max().double_value(&[]);
             assert!(apart < 0.05, "{apart}");

@@ -1,4 +1,4 @@
-//! A ControlNet in training: it begins without effect, every part of it learns, and what comes out is a checkpoint.
+//! Tests of ControlNet training: the network begins without effect, every part learns, and the result is a checkpoint.
 
 use super::training::{course, training};
 use impasto::hint::{Canny, Drawing, Strokes};
@@ -17,7 +17,7 @@ use tch::{Device, Kind};
 
 const SIDE: u32 = 64;
 
-/// A few drawings, again and again.
+/// A sequence that repeats a few drawings.
 struct Few(u64);
 
 impl Pictures for Few {
@@ -74,7 +74,7 @@ fn drawing() -> Result<Drawing> {
     Ok(Drawing { sketch: Canny::default().edges(&picture)?, strokes })
 }
 
-/// A picture, with the ControlNet of these weights or without any.
+/// Paints a picture, with the ControlNet of these weights or without a ControlNet.
 fn painted(weights: Option<Tensors>, guidance_scale: f64) -> Result<Raster> {
     let (drawing, config) = (drawing()?, config()?);
     let net = weights.map(|weights| ControlNet::new(&Weights::new("net", weights, Kind::Float, Device::Cpu), &config));
@@ -91,7 +91,7 @@ fn painted(weights: Option<Tensors>, guidance_scale: f64) -> Result<Raster> {
 #[test]
 fn untrained_net_changes_no_bit() -> Result<()> {
     assert!(painted(Some(initial()?), 1.0)?.bytes() == painted(None, 1.0)?.bytes());
-    // Two branches share what they have in common unless a ControlNet tells them apart, which adds up in another order.
+    // Two branches share common computations, unless a ControlNet distinguishes them. Sums then have another order.
     let [with, without] = [painted(Some(initial()?), 4.0)?, painted(None, 4.0)?];
     assert!(with.bytes().iter().zip(without.bytes()).all(|(a, b)| a.abs_diff(*b) <= 1));
     Ok(())
@@ -108,13 +108,13 @@ fn learning_reaches_the_net_in_three_waves() -> Result<()> {
     let outputs = |name: &str| name.starts_with("controlnet_down_blocks") || name.starts_with("controlnet_mid_block");
     let (first, second, third) = (moved(1), moved(2), moved(3));
     assert!(!first.is_empty() && first.iter().all(|name| outputs(name)), "{first:?}");
-    // The hint's last convolution is zero until now: nothing before it has moved.
+    // The hint's last convolution was zero until now, so that nothing before it has moved.
     let embedding = |name: &&String| name.starts_with("controlnet_cond_embedding");
     let of_hint: Vec<_> = second.iter().filter(embedding).collect();
     assert!(of_hint.iter().all(|name| name.contains("conv_out")) && !of_hint.is_empty(), "{of_hint:?}");
     assert!(second.contains(&"mid_block.resnets.0.conv1.weight".to_owned()));
     let still: Vec<_> = start.keys().filter(|name| !third.contains(name)).collect();
-    // Softmax does not see what is added to every score of a row alike.
+    // Softmax ignores a value that is added to every score of a row.
     assert!(still.iter().all(|name| name.ends_with("to_k.bias")), "never moved: {still:?}");
     Ok(())
 }
@@ -175,7 +175,7 @@ fn sheet_and_animation_show_stroke_after_stroke() {
 }
 
 #[test]
-fn embedded_net_follows_lines_and_strokes_of_held_out_drawings() -> Result<()> {
+fn embedded_net_follows_held_out_lines_and_strokes() -> Result<()> {
     let (mut pipeline, dataset) = (Pipeline::builder().build()?, Dataset::new(256)?);
     let net = pipeline.model().controlnet(&Source::embedded())?;
     let (mut edges, mut objects, mut without) = (Vec::new(), Vec::new(), Vec::new());

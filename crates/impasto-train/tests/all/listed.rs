@@ -1,4 +1,4 @@
-//! Pictures of a folder or a list.
+//! Tests of pictures from a folder or a list.
 
 use impasto::{Raster, Result, Rgb, Size};
 use impasto_train::{Listed, Pictures};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 const COLORS: [Rgb; 4] = [Rgb(250, 20, 20), Rgb(20, 250, 20), Rgb(20, 20, 250), Rgb(250, 250, 20)];
 
-/// Flat pictures `0.png` to `3.png`, wider than high.
+/// Writes flat pictures `0.png` to `3.png`, wider than high.
 fn pictures(folder: &Path) {
     for (number, color) in COLORS.into_iter().enumerate() {
         Raster::flat(color, (40, 20)).save(folder.join(format!("{number}.png"))).unwrap();
@@ -21,7 +21,7 @@ fn open(path: &Path) -> Result<Listed> {
     Listed::open(path, &cache, Size::new(16, 24), 7)
 }
 
-/// Captions of the samples from `first` on, each checked for its size and its color.
+/// Returns the captions of the samples from `first` on, and checks the size and the color of each sample.
 fn captions(listed: &Listed, first: u64, count: u64) -> Vec<String> {
     let sample = |number| {
         let sample = listed.sample(number).unwrap();
@@ -46,7 +46,7 @@ fn folder_has_captions_beside_its_pictures() {
     assert_eq!(listed.len(), 4);
     let mut round = captions(&listed, 0, 4);
     let second = captions(&listed, 4, 40);
-    // The order is the seed's, from wherever samples are taken.
+    // The seed determines the order, from every number on.
     assert_eq!(captions(&open(&own).unwrap(), 2, 6)[..2], round[2..]);
     assert_eq!(captions(&open(&own).unwrap(), 4, 40), second);
     round.sort();

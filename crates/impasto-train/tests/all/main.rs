@@ -1,4 +1,4 @@
-//! Every training, for a few steps.
+//! Tests of every training task, for a few steps.
 
 mod control;
 mod listed;

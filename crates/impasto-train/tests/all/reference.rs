@@ -1,4 +1,4 @@
-//! A colorizer in training: it begins as the embedded model, learns, and what comes out colors sketches.
+//! Tests of colorizer training: the model begins as the embedded model, learns, and then colors sketches.
 
 use super::training::training;
 use impasto::hint::Canny;

@@ -1,4 +1,5 @@
-//! A whole model, trained from nothing for a few steps: every part learns, and what comes out is a checkpoint.
+//! Tests of a whole model, trained from random weights for a few steps: every part learns, and the result is a
+//! checkpoint.
 
 use impasto::nn::{ClipImageProcessor, ClipText, ClipTextConfig, ClipVisionConfig, UnetConfig, Vae, VaeConfig};
 use impasto::weights::{Weights, read_safetensors};
@@ -38,7 +39,7 @@ pub fn training(folder: &Path, steps: u64) -> Training {
     }
 }
 
-/// The mean of a figure over the first and over the last quarter of a journal.
+/// Returns the mean of a figure over the first and over the last quarter of a journal.
 pub fn course(folder: &Path, figure: &str) -> (f64, f64) {
     let lines = Journal::read(&folder.join("journal.jsonl")).unwrap();
     let values: Vec<f64> = lines.iter().filter_map(|line| line.get(figure)?.as_f64()).collect();
@@ -116,7 +117,7 @@ fn towers_and_evaluator_learn() -> std::result::Result<(), impasto_train::Error>
     assert_eq!(before, after, "a frozen tower stays as it is");
     assert_ne!(ClipTask::tower(&start, "vision"), ClipTask::tower(&trained, "vision"));
 
-    // A picture whose caption names nothing in its color teaches patches nothing.
+    // A caption that names nothing with its color teaches the patches nothing.
     let (alone, parameters) = (
         ClipTask::new((text.clone(), vision.clone()), processor.clone(), model.text()?.0, dataset, 1, true),
         Parameters::new(&start, Device::Cpu)?,
@@ -144,7 +145,7 @@ fn text_encoder_learns_to_read_past_foreign_words() -> std::result::Result<(), i
     let model = ModelFolder::new(scratch.path().join("model"))?;
     let json = std::fs::read_to_string(model.path().join("text_encoder/config.json")).unwrap();
     let config = ClipTextConfig::from_json("text", &json)?;
-    // An encoder that has learned nothing yet, towards the embedded one.
+    // A random encoder learns to match the embedded encoder.
     let initial = || Parameters::random(1, |weights| ClipText::new(weights, &config));
     let make = || {
         let (tokenizer, before) = model.text()?;

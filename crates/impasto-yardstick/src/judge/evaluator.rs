@@ -1,4 +1,4 @@
-//! The judge of the embedded model's pictures: a network of its own.
+//! The judge of the embedded model's pictures: a separate network.
 
 use super::{Judge, Seen, View};
 use crate::metrics::Picture;
@@ -15,7 +15,7 @@ impl Evaluator {
         Ok(Self(Network::trained()?))
     }
 
-    /// It goes by nothing but the picture.
+    /// Finds the parts by nothing but the picture.
     pub fn see(&self, picture: &Picture) -> Result<Seen, Failure> {
         let (h, w) = picture.dim();
         let logits = self.0.forward(&small(&tensor(picture)?)?)?;
@@ -43,7 +43,7 @@ impl Judge for Evaluator {
     }
 }
 
-/// [1, 3, H, W] in -1..=1.
+/// The picture as a tensor [1, 3, H, W] in -1..=1.
 fn tensor(picture: &Picture) -> Result<Tensor, Failure> {
     let (h, w) = picture.dim();
     let bytes: Vec<u8> = picture.iter().flat_map(|pixel| [pixel.0, pixel.1, pixel.2]).collect();
@@ -51,7 +51,7 @@ fn tensor(picture: &Picture) -> Result<Tensor, Failure> {
     Ok(x.f_permute([0, 3, 1, 2])?.f_contiguous()?.f_to_kind(Kind::Float)?.f_div_scalar(127.5)?.f_sub_scalar(1.0)?)
 }
 
-/// A larger picture at the network's size, averaged over areas in linear light.
+/// Shrinks a larger picture to the network's size, averaged over areas in linear light.
 fn small(x: &Tensor) -> Result<Tensor, Failure> {
     const SIDE: i64 = Network::SIDE;
     let (_, _, h, w) = x.size4()?;

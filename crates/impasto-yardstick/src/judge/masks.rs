@@ -1,7 +1,8 @@
-//! The judge that is somebody else's: masks in a folder, drawn by hand or by any segmenter.
+//! The judge that reads masks from a folder, drawn by hand or by any segmenter.
 //!
-//! A picture is named by its pixels. One whose masks are not all there is put into the folder as `KEY.png`, and waits;
-//! its masks are `KEY.PHRASE.png`, white inside, black all over where the thing is not in the picture.
+//! A picture's key follows from its pixels. If one of its masks is missing, the picture is saved in the folder as
+//! `KEY.png` and waits. Its masks are `KEY.PHRASE.png`. They are white inside the object, and all black if the object
+//! is not in the picture.
 
 use super::{Judge, Seen, View, name, read_mask};
 use crate::generator::raster;
@@ -33,7 +34,7 @@ impl Judge for Masks {
     }
 }
 
-/// A phrase with dashes for what file names had better not have.
+/// Replaces all but letters and digits of a phrase by dashes, because file names may not allow them.
 fn in_file_names(phrase: &str) -> String {
     phrase.chars().map(|c| if c.is_alphanumeric() { c } else { '-' }).collect()
 }

@@ -1,4 +1,4 @@
-//! Who finds the parts of a picture, and what a picture is to it.
+//! The judges that find the parts of a picture, and their view of it.
 
 mod evaluator;
 mod masks;
@@ -23,10 +23,11 @@ use std::str::FromStr;
 
 /// Finds the parts of a picture.
 pub trait Judge {
-    /// `None`: not yet. The picture waits for somebody to find its parts, and nothing is written down of it.
+    /// Finds the parts of a picture. `None` means that the parts are not known yet: the picture waits, and nothing is
+    /// recorded.
     fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure>;
 
-    /// Does it go by [`View::attention`]?
+    /// Returns true if the judge uses [`View::attention`].
     fn wants_attention(&self) -> bool {
         false
     }
@@ -42,27 +43,28 @@ impl Judge for Box<dyn Judge> {
     }
 }
 
-/// All that a judge is told: never the method, the part that was asked for, its color or its mask.
+/// Everything that a judge is told. The judge never learns the method, or the asked part, its color or its mask.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
     pub picture: &'a Picture,
-    /// Everything that can be named in it.
+    /// Phrases for everything that can be named in the picture.
     pub phrases: &'a [String],
-    /// Attention to each of them in the unforced twin, 64 × 64 in 0..=1, for a judge that wants it.
+    /// Attention to each phrase in the unforced twin, 64 × 64 in 0..=1, for a judge that uses it.
     pub attention: &'a [(String, Array2<f32>)],
 }
 
 /// A picture as a judge sees it.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// At the picture's size, numbered by [`class`].
+    /// Class of every pixel, at the picture's size and numbered by [`class`].
     pub labels: Labels,
-    /// How sure the judge is of each class it found, 0..=1.
+    /// Confidence of the judge in each class that it found, 0..=1.
     pub sure: BTreeMap<u8, f64>,
 }
 
 impl Seen {
-    /// Of a region for each phrase. Where they overlap the smaller one is meant: eyes lie on a face.
+    /// Makes labels from a region for each phrase. The smaller of two overlapping regions counts, because eyes lie on a
+    /// face.
     fn of(view: &View<'_>, mut regions: Vec<(&str, Mask)>) -> Self {
         regions.sort_by_key(|(_, region)| std::cmp::Reverse(area(region)));
         let mut labels = Labels::from_elem(view.picture.dim(), class(Class::Background.name(), view.phrases));
@@ -74,21 +76,22 @@ impl Seen {
     }
 }
 
-/// The number of a phrase in [`Labels`]: the evaluator's, or one of its own after those. Zero is the rest.
+/// The number of a phrase in [`Labels`]: the evaluator's number, or a number after all of the evaluator's. 0 is the
+/// rest.
 pub fn class(phrase: &str, phrases: &[String]) -> u8 {
     let known = Class::ALL.iter().position(|class| class.name() == phrase);
     let other = || Class::ALL.len() + phrases.iter().position(|other| other == phrase).unwrap_or(phrases.len());
     known.unwrap_or_else(other).min(usize::from(u8::MAX)) as u8
 }
 
-/// Which judge is asked.
+/// A choice of a judge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// The network, for pictures of the embedded model.
     Evaluator,
     /// The model's own attention.
     Saliency,
-    /// Masks that somebody else drew.
+    /// Masks in a folder, drawn by hand or by any segmenter.
     Masks(PathBuf),
     /// A program with its arguments.
     Program(String),
@@ -127,7 +130,10 @@ impl Choice {
         })
     }
 
-    /// Attention shows where a thing was going to be, not where it went.
+    /// Returns true if the judge can judge a task.
+    ///
+    /// The attention of the unforced picture does not show where a method put an object. So `saliency` judges only
+    /// tasks that ask for colors.
     pub fn judges(&self, task: Task) -> bool {
         match task {
             // Only the embedded model has a ControlNet for drawings.
@@ -136,7 +142,7 @@ impl Choice {
         }
     }
 
-    /// Says which judge it is, as figures by another one are not to be mixed with its.
+    /// Fingerprint of the judge, which keeps figures of different judges apart.
     pub fn fingerprint(&self) -> Result<String, Failure> {
         Ok(match self {
             Self::Evaluator => format!("{:016x}", fnv(impasto_train::Evaluator::WEIGHTS)),
@@ -147,7 +153,7 @@ impl Choice {
     }
 }
 
-/// A mask of a file: white is inside.
+/// Reads a mask from a file: white is inside.
 fn read_mask(path: &Path, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     let raster = Raster::open(path)?;
     if (raster.height() as usize, raster.width() as usize) != (h, w) {

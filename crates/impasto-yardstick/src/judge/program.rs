@@ -1,8 +1,8 @@
 //! The judge that is a program: SAM 2, or any segmenter, behind a pipe.
 //!
-//! It gets a line `{"picture": "/path.png", "phrases": ["car", "road"]}` for each picture and answers with a line
-//! `{"car": "/mask.png", "road": null}`: masks of the picture's size, white inside; `null` or nothing for what is not in
-//! the picture. It ends when its input does.
+//! The program gets a line `{"picture": "/path.png", "phrases": ["car", "road"]}` for each picture. It answers with a
+//! line `{"car": "/mask.png", "road": null}`. Masks have the picture's size and are white inside. An object that is not
+//! in the picture has `null` or is left out. The program ends when its input does.
 
 use super::{Judge, Seen, View, name, read_mask};
 use crate::generator::raster;
@@ -15,15 +15,15 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 pub struct Program {
     command: String,
     child: Child,
-    /// `None` once it is to end.
+    /// Input of the program; `None` once the program is to end.
     to: Option<ChildStdin>,
     from: BufReader<ChildStdout>,
-    /// Where it finds the pictures.
+    /// Folder in which the program finds the pictures.
     folder: PathBuf,
 }
 
 impl Program {
-    /// `command` is a program and its arguments, with spaces between.
+    /// Starts `command`: a program and its arguments, with spaces between them.
     pub fn start(command: &str) -> Result<Self, Failure> {
         let mut words = command.split_whitespace();
         let program = words.next().ok_or("cmd: expected a program, as in --judge cmd:./segment")?;
@@ -79,7 +79,7 @@ impl Judge for Program {
 
 impl Drop for Program {
     fn drop(&mut self) {
-        self.to = None; // the end of its input
+        self.to = None; // closes the input, so that the program ends
         let _ = self.child.wait();
         std::fs::remove_dir_all(&self.folder).ok();
     }

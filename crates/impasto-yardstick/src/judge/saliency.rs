@@ -1,7 +1,7 @@
-//! The judge for a model that nothing else knows: its own attention, in the unforced picture.
+//! The judge for any model: the model's own attention in the unforced picture.
 //!
-//! Forced and unforced picture share the region, so a force cannot move what it is measured on. But judge and force
-//! then have the same idea of what the phrase means: reports call such figures self-judged.
+//! The forced and the unforced picture share the region, so a force cannot move the region on which it is measured. But
+//! judge and force then have the same idea of what the phrase means. Reports call such figures self-judged.
 
 use super::{Judge, Seen, View};
 use crate::regions::Mask;
@@ -25,7 +25,7 @@ impl Judge for Saliency {
     }
 }
 
-/// Where a map at the picture's size is above Otsu's threshold.
+/// The region in which a map, resized to the picture, is above Otsu's threshold.
 fn region(map: &Array2<f32>, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     let values: Vec<f32> = map.iter().copied().collect();
     let (rows, columns) = map.dim();
@@ -46,7 +46,7 @@ fn otsu(values: &[f32]) -> f32 {
         values.iter().fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
     let width = (high - low) / BINS as f32;
     if width.is_nan() || width <= 0.0 {
-        return high; // of one value, nothing is above
+        return high; // no value of a flat map is above
     }
     let mut histogram = [0.0; BINS];
     for value in values {

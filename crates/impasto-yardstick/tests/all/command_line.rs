@@ -1,4 +1,4 @@
-//! What is wrong with the command line, said before anything runs.
+//! Tests of the command line: mistakes are reported before anything runs.
 
 use crate::*;
 
@@ -59,7 +59,7 @@ fn what_is_wrong_with_the_command_line_is_said() {
 }
 
 #[test]
-fn a_key_is_looked_for_among_all_methods_but_those_that_have_to_be_found() {
+fn key_is_searched_among_all_methods_but_tuned() {
     let methods = |arguments: &[&str]| parsed(arguments.iter().copied()).unwrap().choice.methods;
     let all = methods(&["--key", "0123456789abcdef"]);
     assert!(Method::ALL.into_iter().all(|method| all.contains(&method) == (method != Method::Tuned)), "{all:?}");
@@ -70,7 +70,7 @@ fn a_key_is_looked_for_among_all_methods_but_those_that_have_to_be_found() {
 }
 
 #[test]
-fn a_guide_that_cannot_be_drawn_or_judged_is_not_asked_for() {
+fn image_task_with_unfit_method_or_judge_is_refused() {
     for (other, said) in [
         (["--method", "pww"], "none of the methods"),
         (["--judge", "saliency"], "the judge saliency sees the unforced"),

@@ -1,4 +1,4 @@
-//! Things that follow a map, and pictures that follow a drawing.
+//! Tests of objects that follow a map, and of pictures that follow a drawing.
 
 use crate::*;
 use guides::{Guide, Guided, STRENGTHS, Subject, kept, palette, steps};
@@ -29,14 +29,14 @@ fn what_keeps_half_its_area_is_kept() {
     let columns = |ends: [usize; 2]| {
         Array2::from_shape_fn((20, 20), |(_, x)| if x < ends[0] { 9 } else { 10 * u8::from(x < ends[1]) })
     };
-    // Ten columns of one class, four of another.
+    // The first class has ten columns, the second has four.
     let unguided = columns([10, 14]);
     for (ends, want) in [([10, 14], 1.0), ([5, 7], 1.0), ([5, 6], 0.5), ([4, 6], 0.5), ([4, 5], 0.0), ([20, 20], 0.5)] {
         assert_eq!(kept(&unguided, &columns(ends), &[9, 10]), Some(want), "{ends:?}");
     }
     assert_eq!(kept(&unguided, &columns([10, 14]), &[11, 12]), None, "neither is there");
     assert_eq!(kept(&unguided, &columns([10, 10]), &[9, 11]), Some(1.0), "what was never there cannot go");
-    // Below 1 % it is not there.
+    // A class below 1 % of the picture counts as absent.
     let mut speck = unguided.mapv(|_| 0);
     (0..3).for_each(|x| speck[(0, x)] = 9);
     assert_eq!(kept(&speck, &unguided, &[9]), None);
@@ -61,7 +61,7 @@ fn image_jobs(suite: &Suite, i: usize) -> Vec<Job> {
 }
 
 #[test]
-fn portraits_and_scenes_are_guided_in_turn_by_drawings_of_their_own() {
+fn guides_alternate_between_portraits_and_scenes() {
     let [public, heldout] = ["public", "heldout"].map(|split| Suite::new(split, 3));
     let mut objects = HashSet::new();
     let mut seeds = HashSet::new();
@@ -112,7 +112,7 @@ fn a_step_is_between_neighbors_of_one_seed() {
 }
 
 #[test]
-fn an_unpainted_pair_is_not_followed_and_an_unguided_picture_comes_no_nearer() {
+fn unguided_pictures_follow_neither_map_nor_drawing() {
     let summary = |mock: Mock| {
         let folder = tempfile::tempdir().unwrap();
         let records = ran(&plan(&Suite::new("public", 3), &METHODS), folder.path(), mock);
@@ -157,7 +157,7 @@ fn one_way_around_is_half_of_it() {
 }
 
 #[test]
-fn a_thing_of_half_the_picture_is_painted_in_the_middle_of_it() {
+fn object_in_half_a_picture_is_painted_in_its_middle() {
     assert_eq!(placement::painted([0.5, 0.0, 1.0, 0.5]), [0.5, 0.0, 1.0, 0.5]);
     assert_eq!(placement::painted([0.5, 0.0, 1.0, 1.0]).map(|share| 128.0 * share), [68.0, 36.0, 124.0, 92.0]);
     let half = placement::inside([0.5, 0.0, 1.0, 1.0], (3, 4));

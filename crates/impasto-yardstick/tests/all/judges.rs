@@ -1,4 +1,4 @@
-//! Judges for any checkpoint: attention, masks in a folder, a program behind a pipe.
+//! Tests of judges for any checkpoint: attention, masks in a folder, a program behind a pipe.
 
 use crate::*;
 use impasto::Raster;
@@ -6,7 +6,7 @@ use judge::{Choice as Which, Masks, Program, Saliency};
 use mock::{Mock, SIDE, made, portrait};
 use std::path::PathBuf;
 
-/// A car on a road: what the mock draws for prompts that are listed.
+/// A suite of one listed prompt, whose phrases are parts of the mock's portrait.
 fn listed() -> Suite {
     let phrases = ["shirt", "hair bow"].map(str::to_owned).to_vec();
     let prompt = "someone in a shirt with a hair bow".to_owned();
@@ -25,7 +25,7 @@ fn plan() -> Plan<'static> {
     Plan { suite, choice, made: made(), seeds, unsteady: vec![], limit: None, workers: 1, shard: (0, 1), only: None }
 }
 
-/// Runs the plan into a folder; the last progress and every record that is there.
+/// Runs the plan into a folder. Returns the last progress and every record in the folder.
 fn ran(folder: &Path, which: &Which) -> Result<(runner::Progress, Vec<Record>), Failure> {
     let path = folder.join("runs.jsonl");
     let (mut records, known) = Records::open(&path)?;
@@ -46,7 +46,7 @@ fn a_model_judges_itself_by_its_attention() {
     assert!(records.len() >= 9 && records.iter().all(|record| record.status == Status::Measured));
     assert!(worst(&records, Method::DocParts) < 2.0, "{}", worst(&records, Method::DocParts));
     assert!(worst(&records, Method::Unforced) > 20.0);
-    // Both pictures have the region of the unforced one.
+    // Both pictures have the region of the unforced picture.
     assert!(records.iter().flat_map(|record| &record.parts).all(|part| part.measure.layout_iou == 1.0));
     let judged = |mut record: Record| {
         record.made.judge = Which::Saliency.name().into();
@@ -63,7 +63,7 @@ fn a_model_judges_itself_by_its_attention() {
     assert!(page.contains("self-judged"));
 }
 
-/// Draws the mask of a phrase as the mock's pictures have it.
+/// Draws the mask of a phrase in the mock's pictures.
 fn draw(path: &Path, phrase: &str) {
     let inside = of_class(&portrait(), class(phrase));
     generator::raster(&inside.mapv(|inside| if inside { Rgb(255, 255, 255) } else { Rgb(0, 0, 0) }))
@@ -93,7 +93,7 @@ fn masks_of_a_folder_are_waited_for() {
             }
         }
     }
-    // The unforced pictures are wanted first, then the forced ones.
+    // Masks of the unforced pictures are needed first, then masks of the forced ones.
     assert_eq!(counts.len(), 3, "{counts:?}");
     assert!(counts[0].1 == 0 && counts[1].1 > 0 && counts[2].1 > counts[1].1, "{counts:?}");
 }
@@ -113,7 +113,7 @@ fn a_mask_of_another_size_is_refused() {
     assert!(message.contains("8×8") && message.contains("64×64"), "{message}");
 }
 
-/// A program of one line of shell for each picture.
+/// Writes a shell script that gives `answer` for each picture. Returns the command that starts the script.
 #[cfg(unix)]
 fn script(folder: &Path, answer: &str) -> String {
     let path = folder.join("segment.sh");
@@ -136,14 +136,14 @@ fn a_program_finds_the_parts() {
     let (_, records) = ran(out.path(), &Which::Program(script(folder.path(), &answer))).unwrap();
     let (forced, unforced) = (worst(&records, Method::DocParts), worst(&records, Method::Unforced));
     assert!(forced < 2.0 && unforced > 20.0, "{forced}, {unforced}");
-    // It is told a picture and what can be named in it, and nothing of what is asked.
+    // The program is told a picture and its phrases, and nothing of the asked part and color.
     let asked = std::fs::read_to_string(folder.path().join("asked")).unwrap();
     for line in asked.lines() {
         let line: BTreeMap<String, Value> = serde_json::from_str(line).unwrap();
         assert_eq!(line.keys().collect::<Vec<_>>(), ["phrases", "picture"]);
         assert_eq!(line["phrases"], json!(["shirt", "hair bow"]));
     }
-    // What it does not see is missing: the model's failure.
+    // A part that the program does not see counts as missing, which is the model's failure.
     let (unseen, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (_, records) = ran(unseen.path(), &Which::Program(script(folder.path(), "echo '{\"shirt\": null}'"))).unwrap();
     assert!(records.iter().all(|record| record.status == Status::Missing));
@@ -151,7 +151,7 @@ fn a_program_finds_the_parts() {
 
 #[cfg(unix)]
 #[test]
-fn a_program_that_breaks_ends_the_run_and_no_run_is_blamed() {
+fn broken_judge_program_ends_the_run_without_a_record() {
     for (answer, word) in [
         ("exit 1", "without an answer"),
         ("echo shirt.png", "expected {\"phrase\""),

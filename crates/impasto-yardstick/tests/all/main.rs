@@ -1,4 +1,4 @@
-//! Is the yardstick straight? The reference's numbers, what they must say, and the bookkeeping around them.
+//! Tests of the yardstick itself: the reference's numbers, their meaning, and the bookkeeping around them.
 
 use impasto_yardstick::{
     arguments, calibration, choice, colors, gallery, generator, guides, judge, listing, metrics, placement, record,
@@ -46,7 +46,7 @@ fn parsed<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Arguments,
     Arguments::read(std::iter::once("yardstick").chain(arguments))
 }
 
-/// Everything in `want` is in `got`, numbers within `tolerance`.
+/// Asserts that everything in `want` is in `got`, with numbers within `tolerance`.
 #[track_caller]
 fn same(at: &str, got: &Value, want: &Value, tolerance: f64) {
     match (got, want) {

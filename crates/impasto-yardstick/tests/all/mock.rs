@@ -1,19 +1,19 @@
-//! A model that is none: suite, records, statistics and report without libtorch.
+//! A mock of the model, which tests suite, records, statistics and report without libtorch.
 
 use crate::*;
 
-/// What the mock makes of a request.
+/// The way in which the mock answers a request.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Mock {
-    /// Exactly what was asked for.
+    /// Draws exactly what was asked for.
     Perfect,
-    /// The unforced picture.
+    /// Draws the unforced picture.
     Null,
     Fails,
 }
 
 pub const SIDE: usize = 64;
-/// Sky of the mock's scenes; no portrait has it in its corner.
+/// Color of the sky in the mock's scenes. No portrait has this color in its corner.
 pub const SKY: Rgb = Rgb(170, 215, 255);
 
 pub fn portrait() -> Labels {
@@ -87,7 +87,8 @@ impl Generator for Mock {
     }
 }
 
-/// What nobody judges by, moved to a drawing: the sky of a scene but for its corner, and all of a portrait.
+/// Moves the pixels that the mock judge ignores towards a drawing: a scene's sky except its corner, and all of a
+/// portrait.
 fn mixed(unguided: &Picture, drawing: &Picture, strength: f64) -> Picture {
     let scene = unguided[(0, 0)] == SKY;
     Array2::from_shape_fn(unguided.dim(), |at| {
@@ -98,7 +99,7 @@ fn mixed(unguided: &Picture, drawing: &Picture, strength: f64) -> Picture {
     })
 }
 
-/// Objects where they are painted, or small in the middle.
+/// Draws the objects where they are painted, or small in the middle.
 pub fn scene(mock: Mock, request: &Request<'_>) -> Picture {
     let mut picture = Array2::from_elem((SIDE, SIDE), SKY);
     let objects = suite::OBJECTS.into_iter().filter(|object| request.prompt.contains(object));
@@ -116,7 +117,7 @@ pub fn scene(mock: Mock, request: &Request<'_>) -> Picture {
     picture
 }
 
-/// Sees what the mock draws.
+/// A judge that sees exactly what the mock draws.
 pub struct MockJudge;
 
 impl Judge for MockJudge {

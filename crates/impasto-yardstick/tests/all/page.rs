@@ -1,4 +1,4 @@
-//! The report says what the figures say.
+//! Tests that the report agrees with the figures.
 
 use crate::*;
 use mock::{METHODS, Mock, SIDE, plan, ran};

@@ -1,4 +1,4 @@
-//! Pairs of drawings whose truth is known, with true labels and through the judge.
+//! Tests with pairs of drawings whose truth is known, by true labels and by the judge.
 
 use crate::*;
 
@@ -21,7 +21,7 @@ pub fn target_of(pair: &Value) -> (u8, Rgb) {
 #[test]
 fn pairs_with_true_labels_equal_the_reference() {
     for (pair, u, f, mask) in atlas() {
-        // Truth on the judge's grid, every second pixel.
+        // The truth on the judge's grid: every second pixel.
         let labels = Array2::from_shape_fn((128, 128), |(y, x)| mask[(y / 2 * 2, x / 2 * 2)]);
         let (part, target) = target_of(&pair);
         let both = Pair { unforced: &u, forced: &f, labels_unforced: &labels, labels_forced: &labels, unit: 1 };
@@ -54,7 +54,7 @@ fn the_judge_sees_the_pairs() {
 }
 
 #[test]
-fn a_judge_that_is_bad_at_an_object_is_not_asked_where_it_is() {
+fn objects_that_the_judge_finds_badly_are_weak() {
     let iou = |house: f64| {
         let all: BTreeMap<&str, f64> =
             suite::OBJECTS.iter().map(|object| (*object, if *object == "house" { house } else { 0.9 })).collect();
@@ -66,7 +66,7 @@ fn a_judge_that_is_bad_at_an_object_is_not_asked_where_it_is() {
 
 #[test]
 fn half_painted_components_are_not_whole() {
-    // Two squares of one part; one of them is painted by half.
+    // The part has two squares, and half of one square is painted.
     let square = |y: usize, x: usize| (40..72).contains(&y) && ((16..48).contains(&x) || (80..112).contains(&x));
     let (old, gold, other) = (Rgb(120, 70, 30), Rgb(255, 215, 0), Rgb(40, 60, 200));
     let labels = Array2::from_shape_fn((128, 128), |(y, x)| if square(y, x) { 3 } else { 0 });

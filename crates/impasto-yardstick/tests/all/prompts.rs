@@ -1,10 +1,10 @@
-//! Prompts of files: portraits in tags, lists with their phrases, GenColorBench.
+//! Tests of prompts from files: portraits in tags, lists with their phrases, GenColorBench.
 
 use crate::*;
 use listing::Listed;
 
 #[test]
-fn a_list_of_portraits_is_checked_before_the_first_run() {
+fn portrait_list_with_mistakes_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prompts.txt");
     let parts = ["eyes".to_owned()];
@@ -19,7 +19,7 @@ fn a_list_of_portraits_is_checked_before_the_first_run() {
 }
 
 #[test]
-fn a_list_with_phrases_is_checked_before_the_first_run() {
+fn phrase_list_with_mistakes_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("prompts.csv");
     let read = |text: &str| {
@@ -44,7 +44,7 @@ fn a_list_with_phrases_is_checked_before_the_first_run() {
 }
 
 #[test]
-fn a_listed_prompt_stands_in_for_itself_with_another_seed() {
+fn listed_prompt_is_retried_with_another_seed() {
     let listed = |prompt: &str, phrases: &[&str]| {
         let phrases = phrases.iter().map(|phrase| (*phrase).to_owned()).collect();
         Listed { prompt: prompt.into(), phrases, fixed: None, worded: None }
@@ -63,9 +63,9 @@ fn a_listed_prompt_stands_in_for_itself_with_another_seed() {
     assert_eq!(job.worded("a car, trees, sky"), "a gold car, trees, sky");
 }
 
-/// Rows of each kind that GenColorBench has, and the prompts without their colors.
+/// Reads rows of each kind that GenColorBench has, and compares the prompts without their colors.
 #[test]
-fn gencolorbench_is_read_and_its_color_words_taken_out() {
+fn gencolorbench_prompts_lose_their_color_words() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -144,7 +144,7 @@ fn gencolorbench_says_which_row_is_wrong() {
 }
 
 #[test]
-fn what_gencolorbench_asks_is_asked_with_its_words_for_word() {
+fn gencolorbench_keeps_its_words_for_method_word() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("cna_css.csv"), "color,object,prompt\ngold,tie,A tie with a gold color.\n")
         .unwrap();

@@ -1,4 +1,4 @@
-//! A few seeds of the embedded model, through the real judge.
+//! Tests with a few seeds of the embedded model and with the real judge.
 
 use crate::*;
 use guides::{Guide, STRENGTHS, Subject};
@@ -34,7 +34,7 @@ fn named_colors_of_the_real_model() {
 }
 
 #[test]
-fn painted_things_are_in_their_places_and_guided_pictures_keep_theirs() {
+fn painted_objects_are_placed_and_guided_ones_kept() {
     let suite = Suite::new("public", 2);
     let choice = Choice {
         tasks: vec![Task::Place, Task::Swap, Task::Image],
@@ -106,7 +106,7 @@ fn drawings_are_of_their_kind_and_the_same_again() {
 }
 
 #[test]
-fn a_controlnet_is_measured_against_the_drawing_that_it_was_shown() {
+fn controlnet_is_measured_against_its_own_drawing() {
     let suite = Suite::new("public", 2);
     let methods = vec![Method::Unforced, Method::Control, Method::ControlStrokes];
     let choice = Choice { tasks: vec![Task::Edges], methods, ..Choice::default() };

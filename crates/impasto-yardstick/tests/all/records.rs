@@ -1,4 +1,4 @@
-//! Records: killed, resumed, sharded, mixed, and on a disk that is full.
+//! Tests of records: runs that are killed, resumed, sharded or mixed, and a full disk.
 
 use crate::*;
 use mock::{METHODS, Mock, made, plan, ran, timeless};
@@ -93,10 +93,11 @@ fn what_is_no_record_is_named() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n", "the file is intact");
 }
 
-/// Where the child of [`a_full_disk_is_an_error_and_the_file_is_intact`] writes.
+/// Environment variable with the folder in which the child of [`a_full_disk_is_an_error_and_the_file_is_intact`]
+/// writes.
 const FULL: &str = "YARDSTICK_TEST_FULL_DISK";
 
-/// The child: its files may have 24 KiB, and more is refused as on a full disk.
+/// Runs as the child of another test. Its files may have 24 KiB; more is refused as on a full disk.
 #[test]
 #[ignore = "a child of another test"]
 fn writing_to_a_full_disk() {
@@ -114,7 +115,7 @@ fn writing_to_a_full_disk() {
 fn a_full_disk_is_an_error_and_the_file_is_intact() {
     let folder = tempfile::tempdir().unwrap();
     let test = std::env::current_exe().unwrap();
-    // In bash's blocks of 1 KiB. A process that ignores the signal gets the error.
+    // The limit is in bash's blocks of 1 KiB. A process that ignores the signal gets the error.
     let child = "trap '' XFSZ; ulimit -f 24; exec \"$0\" --ignored --exact records::writing_to_a_full_disk";
     let done =
         std::process::Command::new("bash").args(["-c", child]).arg(test).env(FULL, folder.path()).output().unwrap();
@@ -123,7 +124,7 @@ fn a_full_disk_is_an_error_and_the_file_is_intact() {
     assert!(message.contains("runs.jsonl") && message.contains("large"), "{message}");
     let text = std::fs::read(folder.path().join("runs.jsonl")).unwrap();
     assert!(text.len() > 1024 && text.ends_with(b"\n"), "{} bytes, whole lines", text.len());
-    // With room again it goes on.
+    // A run continues the file once there is room again.
     let plan = plan(&Suite::new("public", 2), &METHODS);
     let whole = tempfile::tempdir().unwrap();
     let all = timeless(ran(&plan, whole.path(), Mock::Perfect));
@@ -138,8 +139,8 @@ fn a_file_that_cannot_be_opened_is_named() {
 }
 
 #[test]
-fn a_part_that_the_judge_is_unsteady_about_is_where_it_is_in_both_pictures() {
-    /// Sees the shirt ten columns to the left in every picture that is another than the first.
+fn unsteady_part_is_measured_in_the_shared_region() {
+    /// A judge that sees the shirt ten columns to the left in every picture that differs from the first.
     struct Moves(Option<Picture>);
     impl Judge for Moves {
         fn look(&mut self, view: &View<'_>) -> Result<Option<Seen>, Failure> {

@@ -1,4 +1,4 @@
-//! The six synthetic pairs: the reference's numbers, and what they must say.
+//! Tests of six synthetic pairs: the reference's numbers and their meaning.
 
 use crate::*;
 
@@ -13,7 +13,7 @@ pub const BASE: Paints = [
     (4, Rgb(190, 40, 60), 0.08),
 ];
 
-/// Each label twice in both directions.
+/// Repeats each label twice in both directions.
 pub fn doubled(labels: &Labels) -> Labels {
     Array2::from_shape_fn((64, 64), |(y, x)| labels[(y / 2, x / 2)])
 }
@@ -45,7 +45,7 @@ pub fn repainted(changes: &[(u8, Rgb)]) -> Paints {
     })
 }
 
-/// The part's own shading, scaled in linear light so that the core's mean is the target.
+/// Scales the part's own shading in linear light so that the core's mean is the target.
 pub fn perfect(u: &Picture, labels: &Labels) -> Picture {
     let part = of_class(labels, PART);
     let mean = metrics::mean_linear(u, &core(&part, 1).1);
@@ -180,12 +180,12 @@ fn each_case_says_what_it_shows() {
     assert!(vanish.vanished && vanish.painted.is_none() && vanish.retry);
 }
 
-/// CIEDE2000 written down once more, from the paper, as the one that is measured with is a crate's.
+/// A second CIEDE2000, written from the paper, because the yardstick measures with that of another crate.
 ///
 /// Source: Sharma, Wu, Dalal, "The CIEDE2000 Color-Difference Formula" (2005), equations 2 to 22.
 ///
-/// The paper turns a mean hue back by 180° where the sum is `turned` = 360° or more; `palette` never does. It is the same
-/// angle, but not the same to the Gaussian of the rotation term.
+/// The paper turns a mean hue back by 180° where the sum is `turned` = 360° or more; `palette` never does. Both hues
+/// are the same angle, but the Gaussian of the rotation term tells them apart.
 fn ciede2000(a: impasto::Lab, b: impasto::Lab, turned: f64) -> f64 {
     let seventh = |c: f64| (c.powi(7) / (c.powi(7) + 25f64.powi(7))).sqrt();
     let chroma = (a.a.hypot(a.b) + b.a.hypot(b.b)) / 2.0;
@@ -226,7 +226,7 @@ fn color_differences_equal_the_papers_formula() {
     let mut color = |near: Option<impasto::Lab>| {
         let mut within = |low: f64, high: f64| low + (high - low) * rng.unit();
         match near {
-            // What is measured most: small differences.
+            // Small differences are measured most often.
             Some(lab) => impasto::Lab {
                 l: lab.l + within(-3.0, 3.0),
                 a: lab.a + within(-5.0, 5.0),
@@ -240,7 +240,7 @@ fn color_differences_equal_the_papers_formula() {
         let b = color((i % 2 == 1).then_some(a));
         let (got, want) = (a.delta_e(b), ciede2000(a, b, f64::INFINITY));
         assert!((got - want).abs() < 1e-9, "{a:?}, {b:?}: {got} is not {want}");
-        // No more than that is between `palette` and the paper, and between small differences nothing.
+        // The paper and `palette` differ by less than 1e-3, and by less than 1e-4 for small differences.
         let (paper, most) = (ciede2000(a, b, 360.0), if got < 20.0 { 1e-4 } else { 1e-3 });
         assert!((got - paper).abs() < most, "{a:?}, {b:?}: {got} is not the paper's {paper}");
     }

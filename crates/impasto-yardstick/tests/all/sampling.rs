@@ -1,4 +1,4 @@
-//! Prompts, colors and seeds: what is asked, and in which order.
+//! Tests of prompts, colors and seeds, and of their order.
 
 use crate::*;
 
@@ -73,7 +73,7 @@ fn the_tiny_model_knows_every_word() {
         prompts.extend(suite.jobs(i, &choice).into_iter().flat_map(|job| job.pairs).map(|(prompt, _)| prompt));
     }
     for word in prompts.iter().flat_map(|prompt| prompt.split([' ', ','])).filter(|word| !word.is_empty()) {
-        // Numbers are words of their own.
+        // A number is a word of its own.
         let word = word.trim_start_matches('1');
         assert!(vocabulary.contains_key(&format!("{word}</w>")), "{word}");
     }
@@ -103,7 +103,7 @@ fn a_budget_is_filled_with_whole_seeds() {
         let at = |done: usize| Duration::from_secs_f64(each * done as f64 / workers as f64);
         (0..).take_while(|next| runner::another(*next, *next, at(*next), workers, budget)).count()
     };
-    // A twentieth of the time is the report's.
+    // A twentieth of the time is for the report.
     assert_eq!(seeds(19.0, 600.0, 1), 30);
     assert_eq!(seeds(19.0, 600.0, 2), 59);
     assert_eq!(seeds(300.0, 600.0, 1), LEAST_SEEDS);

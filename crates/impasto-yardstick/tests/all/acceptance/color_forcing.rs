@@ -1,4 +1,4 @@
-//! Forced colors, as the judge sees them in pictures of the embedded model.
+//! Tests of forced colors, as the judge sees them in pictures of the embedded model.
 
 use super::judge::{Judge, Seen};
 use impasto::diffusion::solver::EulerAncestral;
@@ -14,8 +14,8 @@ const GOLD: Rgb = Rgb(255, 215, 0);
 
 #[test]
 fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
-    // The first six of the 32 seeds that docs/color-forcing.md reports, with the bounds that all 32 must keep, for the document's
-    // settings.
+    // These are the first six of the 32 seeds that docs/color-forcing.md reports for the document's settings. The
+    // bounds are those that all 32 seeds must keep.
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut before, mut after, mut stronger, mut areas, mut outside) = (vec![], vec![], vec![], vec![], vec![]);
     let delta_e = |seen: &Seen| seen.color("eyes").map(|color| color.delta_e(GOLD));
@@ -46,11 +46,12 @@ fn gold_eyes_are_golden_and_the_rest_stays() -> Result<()> {
 
 #[test]
 fn solvers_of_every_kind_make_gold_eyes() -> Result<()> {
-    /// The solvers whose unforced eyes are looked at: without noise of their own they agree.
+    /// Solvers whose unforced eyes are measured. They add no noise of their own, so they agree.
     const UNFORCED: [&str; 2] = ["Euler", "UniPC"];
     let judge = Judge::new();
     let mut pipeline = Pipeline::builder().build()?;
-    // One of each kind: of one evaluation, with noise, of two evaluations, of past ones, with a corrector, with noise between.
+    // One solver of each kind: one evaluation, added noise, two evaluations, past evaluations, a corrector, and noise
+    // in between.
     let names = ["Euler", "Euler a", "Heun", "DPM++ 2M Karras", "UniPC", "DPM++ SDE Karras"];
     let mut before = Vec::new();
     for name in names {
@@ -65,7 +66,7 @@ fn solvers_of_every_kind_make_gold_eyes() -> Result<()> {
             before.push(eyes(None)?);
         }
     }
-    // A solver with noise of its own may make eyes that are nearly gold by themselves.
+    // A solver that adds noise may make eyes that are nearly gold without a force.
     assert!(median(before.clone()) >= 30.0, "{before:?}");
     Ok(())
 }
@@ -108,7 +109,8 @@ fn figures_of_the_documents_settings() -> Result<()> {
     Ok(())
 }
 
-/// Forces `part` of portraits to `asked` exactly. Returns for each seed the CIEDE2000 that the judge sees, and the change outside.
+/// Forces `part` of portraits to `asked` exactly. Returns for each seed the CIEDE2000 that the judge sees, and the
+/// change outside the part.
 fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f64>, Vec<f64>)> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut missed, mut outside) = (vec![], vec![]);
@@ -123,7 +125,7 @@ fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f
             .guide(&mut force)
             .run()?;
         let details = force.details()?;
-        // Where nothing was found nothing is forced, nor said to be met.
+        // If no region is found, nothing is forced, and the color is not reported as met.
         assert!(details.trimmed.iter().all(|trimmed| trimmed.after <= trimmed.before), "{:?}", details.trimmed);
         let met = |painted: &PaintedColor| {
             painted.delta_e <= 2.0
@@ -143,7 +145,7 @@ fn exactly(part: &str, asked: Rgb, seeds: std::ops::Range<u64>) -> Result<(Vec<f
 
 #[test]
 fn an_exact_color_is_met_without_settings() -> Result<()> {
-    // The bounds are those of docs/color-forcing.md's table, for all its seeds.
+    // The bounds are those that all seeds of the table in docs/color-forcing.md must keep.
     for (part, asked, bound, leak) in
         [("skin", Rgb(0, 0, 139), 1.5, 3.0), ("shirt", Rgb(0, 128, 128), 1.5, 3.0), ("eyes", GOLD, 5.0, 2.0)]
     {
@@ -155,7 +157,7 @@ fn an_exact_color_is_met_without_settings() -> Result<()> {
 }
 
 #[test]
-fn an_exact_force_covers_the_part_better_along_outlines() -> Result<()> {
+fn exact_force_along_outlines_covers_the_part_better() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut coarse, mut fine) = (0.0, 0.0);
     let seen = judge.look(pipeline.request(PORTRAIT).seed(0).steps(14).run()?.image(0)?)?;
@@ -220,7 +222,7 @@ fn figures_of_exact_forces() -> Result<()> {
 }
 
 #[test]
-fn colors_in_the_prompt_are_met_and_the_model_reads_words() -> Result<()> {
+fn prompt_colors_are_met_and_read_as_words() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let prompt = "1girl, eyes, hair bow, hair, rgb(0, 0, 139) skin, #008080 shirt, background";
     let request = pipeline.request(prompt).seed(2);

@@ -1,4 +1,4 @@
-//! Runs in bf16 beside runs in f32.
+//! Tests that compare runs in bf16 with runs in f32.
 
 use super::judge::Judge;
 use impasto::attention::Tap;
@@ -19,7 +19,7 @@ fn hooks_and_forces_work_in_half_precision() -> Result<()> {
     use impasto::{Branch, Codec};
     use tch::{Kind, Tensor};
 
-    /// Mixes single-precision tensors into everything it may edit.
+    /// A hook that mixes single-precision tensors into everything that hooks may edit.
     struct Mixed(Tensor);
     impl CrossAttentionHook for Mixed {
         fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
@@ -53,7 +53,7 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
     let mut fast = Pipeline::builder().precision(Kind::BFloat16).build()?;
     let (mut errors, mut apart, mut missed, mut decoded) = (vec![], vec![], vec![], vec![]);
     for seed in 0..2 {
-        // What a network predicts of the same latent.
+        // Predictions of both networks for the same latent.
         let x = Noise::seeded(seed).draw(&[1, 4, 32, 32])? * 3.0;
         let step = Step::new(0, 1, 3.0, 0.0, 600.0);
         let noise = |pipeline: &Pipeline| -> Result<Tensor> {
@@ -64,10 +64,10 @@ fn in_bf16_it_is_the_same_picture_and_colors_are_met() -> Result<()> {
         };
         let (want, got) = (noise(&exact)?, noise(&fast)?);
         errors.push(((got - &want).norm() / want.norm()).double_value(&[]));
-        // A whole run of each, the second colored.
+        // A whole run of each network; a colored run in bf16 follows below.
         let plain = exact.request(PORTRAIT).seed(seed).steps(14).solver(Euler).run()?;
         let alike = fast.request(PORTRAIT).seed(seed).steps(14).solver(Euler).run()?;
-        // The same latents, decoded in either kind: every pixel.
+        // Compares every pixel of the same latents, decoded in either precision.
         let again = Raster::from_tensor(&fast.model().decode(&plain.latents)?)?;
         decoded.extend(deltas(plain.image(0)?, &again));
         apart.push(judge.look(plain.image(0)?)?.change_outside(&judge.look(alike.image(0)?)?, "eyes"));

@@ -1,4 +1,4 @@
-//! Pictures as guides, and whether the judge still sees what the prompt asks for.
+//! Tests of pictures as guides: the judge must still see the things that the prompt asks for.
 
 use super::judge::Judge;
 use impasto::methods::ImageGuidance;
@@ -7,13 +7,13 @@ use impasto::raster::Filter;
 use impasto::{Codec, Lab, Model, Pipeline, Raster, Result, Rgb, View};
 use tch::{Kind, Tensor};
 
-/// A picture as CLIP sees it: its direction.
+/// The direction of CLIP's embedding of a picture, as a unit vector.
 fn seen(model: &Model, picture: &Raster) -> Result<Tensor> {
     let token = model.vision(picture, View::default())?.tokens.get(0).get(0);
     Ok(&token / token.norm())
 }
 
-/// L, a and b of 32 × 32 pixels, each sorted.
+/// L, a and b of a picture at 32 × 32 pixels, each sorted.
 fn palette(picture: &Raster) -> Result<[Vec<f64>; 3]> {
     let small = picture.resize((32, 32), Filter::Box)?;
     let colors: Vec<_> = small.bytes().chunks(3).map(|pixel| Rgb(pixel[0], pixel[1], pixel[2]).lab()).collect();
@@ -25,15 +25,16 @@ fn palette(picture: &Raster) -> Result<[Vec<f64>; 3]> {
     Ok([sorted(|lab| lab.l), sorted(|lab| lab.a), sorted(|lab| lab.b)])
 }
 
-/// The distance that colors must be moved from one palette to the other, wherever they are: the sum of L, a and b.
+/// The distance that colors must be moved from one palette to the other, regardless of their place: the sum of L, a and
+/// b.
 fn moved(a: &[Vec<f64>; 3], b: &[Vec<f64>; 3]) -> f64 {
     let channel =
         |(a, b): (&Vec<f64>, &Vec<f64>)| a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum::<f64>() / a.len() as f64;
     a.iter().zip(b).map(channel).sum()
 }
 
-/// Similarity to the guide and distance of palettes for each guided picture, and the share of the prompt's parts that the judge
-/// finds.
+/// Similarity to the guide and distance of palettes for each guided picture, and the share of the prompt's parts that
+/// the judge finds.
 #[derive(Debug)]
 struct Figures {
     similarity: Vec<f64>,
@@ -70,14 +71,14 @@ fn measured(
         figures.similarity.push(seen(pipeline.model(), picture)?.dot(&of).double_value(&[]));
         figures.palette.push(moved(&palette(picture)?, &colors));
         let seen = judge.look(picture)?;
-        // 1 % of 64 × 64 cells
+        // At least 1 % of 64 × 64 cells.
         let there = parts.iter().filter(|part| seen.part(part).sum(Kind::Int64).int64_value(&[]) >= 41).count();
         figures.parts += there as f64 / (parts.len() * seeds) as f64;
     }
     Ok(figures)
 }
 
-/// Every word towards what resembles it most.
+/// Guidance that moves every word towards the guide's token that resembles the word most.
 fn every_word(picture: &Raster, most: f64) -> ImageGuidance {
     let all = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };
     ImageGuidance::new(picture).params(all).tune(|params| params.max_guidance = most)
@@ -88,7 +89,7 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 #[test]
-fn guided_portraits_are_nearer_to_the_guide_and_still_portraits() -> Result<()> {
+fn guided_portraits_approach_guide_and_keep_parts() -> Result<()> {
     let [plain, guided] = [0.0, 0.4].map(|most| measured(PORTRAIT, 4, |picture| every_word(picture, most)));
     let (plain, guided) = (plain?, guided?);
     assert!(mean(&guided.palette) < mean(&plain.palette) - 5.0, "{plain:?} {guided:?}");

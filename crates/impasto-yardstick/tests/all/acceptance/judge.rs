@@ -1,6 +1,7 @@
-//! Judges pictures of the tiny model: a small segmentation net finds the parts, whatever guidance thinks it did.
+//! The judge of the tiny model's pictures: a small segmentation net finds the parts, independently of guidance.
 //!
-//! The net was trained on drawn pictures of the same kind (`docs/tiny-model.md`); nothing in the crate knows it.
+//! The net was trained on drawn pictures of the same kind (`docs/tiny-model.md`). The crate `impasto` does not use the
+//! net.
 
 use impasto::Result;
 use impasto::color::Rgb;
@@ -11,7 +12,7 @@ use impasto_yardstick::statistics::median;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// A part of fewer cells (of 64 × 64) counts as absent.
+/// Least number of cells of a part, of 64 × 64. A smaller part counts as absent.
 const LEAST: i64 = 6;
 
 /// Side of the pictures that the net was trained on.
@@ -23,7 +24,7 @@ pub struct Judge(Evaluator);
 pub struct Seen {
     /// Class of each of 64 × 64 cells.
     labels: Tensor,
-    /// Their mean colors, [64, 64, 3] in 0..=255.
+    /// Mean color of each cell, [64, 64, 3] in 0..=255.
     colors: Tensor,
 }
 
@@ -32,7 +33,7 @@ impl Judge {
         Self(Evaluator::trained().expect("the trainer has its weights"))
     }
 
-    /// Looks at a square picture, as it is at 128 × 128 pixels.
+    /// Looks at a square picture, resized to 128 × 128 pixels.
     pub fn look(&self, picture: &Raster) -> Result<Seen> {
         assert_eq!(picture.width(), picture.height(), "the judge knows one shape");
         let x = picture.resize((SIDE, SIDE), Filter::Box)?.to_tensor(Device::Cpu)?;
@@ -43,14 +44,14 @@ impl Judge {
 }
 
 impl Seen {
-    /// Where a part is, [64, 64] bool.
+    /// Mask of a part, [64, 64] bool.
     pub fn part(&self, part: &str) -> Tensor {
         let class = Class::ALL.iter().position(|class| class.name() == part).expect("a class of the judge");
         self.labels.eq(class as i64)
     }
 
-    /// A part's share of the picture, and of that what lies in columns `x` and rows `y` of 64 × 64; then its middle (x,
-    /// y).
+    /// Returns a part's share of the picture, the share of the part inside a window, and the part's middle (x, y). The
+    /// window is columns `x` and rows `y` of 64 × 64.
     pub fn place(&self, part: &str, x: Range<i64>, y: Range<i64>) -> (f64, f64, (f64, f64)) {
         let part = self.part(part).to_kind(Kind::Double);
         let all = part.sum(Kind::Double).double_value(&[]);
@@ -61,12 +62,12 @@ impl Seen {
         (all / 4096.0, inside.sum(Kind::Double).double_value(&[]) / all, middle)
     }
 
-    /// Median color of a part; `None` if it is not in the picture.
+    /// Median color of a part; `None` if the part is not in the picture.
     pub fn color(&self, part: &str) -> Option<Rgb> {
         self.color_at(&self.part(part))
     }
 
-    /// Median color where `place`, [64, 64] bool, is; `None` if that is too small.
+    /// Median color inside `place`, [64, 64] bool; `None` if `place` is too small.
     pub fn color_at(&self, place: &Tensor) -> Option<Rgb> {
         let cells = self.colors.reshape([-1, 3]).index(&[Some(place.reshape([-1]))]);
         if cells.size()[0] < LEAST {
@@ -78,7 +79,7 @@ impl Seen {
         Some(Rgb(r as u8, g as u8, b as u8))
     }
 
-    /// Median CIEDE2000 between two pictures outside this one's `part`, grown by two cells.
+    /// Median CIEDE2000 between two pictures outside the first picture's `part`, grown by two cells.
     pub fn change_outside(&self, other: &Self, part: &str) -> f64 {
         let part = self.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
         let grown = part.max_pool2d([5, 5], [1, 1], [2, 2], [1, 1], false).reshape([-1]).eq(0.0);

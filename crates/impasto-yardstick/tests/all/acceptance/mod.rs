@@ -1,5 +1,5 @@
-//! Does the crate keep its promises on the embedded model? Bounds on what users see, as a network judges it that knows nothing of
-//! guidance. Tables of the documentation are made by the ignored tests beside them.
+//! Acceptance tests on the embedded model. They set bounds on the pictures that users see, judged by a network that
+//! knows nothing of guidance. Ignored tests beside them make the tables of the documentation.
 
 mod color_forcing;
 mod half_precision;

@@ -1,4 +1,4 @@
-//! Perturbed-attention guidance, and whether the judge still sees what the prompt asks for.
+//! Tests of perturbed-attention guidance: the judge must still see the objects that the prompt asks for.
 
 use super::judge::Judge;
 use impasto::diffusion::solver::Euler;
@@ -7,8 +7,8 @@ use impasto::{Pipeline, Result};
 
 const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
 
-/// Pictures of every object without classifier-free guidance. Returns the share in which the judge finds the object (1 % of
-/// the picture or more).
+/// Makes pictures of every object without classifier-free guidance. Returns the share in which the judge finds the
+/// object (1 % of the picture or more).
 fn found(images: usize, scale: f64) -> Result<f64> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut found, mut all) = (0.0, 0.0);
@@ -26,7 +26,8 @@ fn found(images: usize, scale: f64) -> Result<f64> {
 
 #[test]
 fn objects_stay_at_the_usual_scale() -> Result<()> {
-    // The embedded model shows nearly every object without guidance, so there is nothing to gain here, and something to lose.
+    // The embedded model shows nearly every object without guidance. So the method can gain nothing here, but it can
+    // lose objects.
     let found = found(2, 3.0)?;
     assert!(found >= 0.85, "found in {found:.2} of the pictures");
     Ok(())

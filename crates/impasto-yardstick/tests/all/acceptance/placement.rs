@@ -1,4 +1,4 @@
-//! Painted words, and where the judge sees their things.
+//! Tests of painted words: the judge must see each object in its place.
 
 use super::judge::Judge;
 use impasto::diffusion::solver::Euler;
@@ -9,9 +9,11 @@ use impasto::{Pipeline, Raster, Result, Rgb};
 const GOLD: Rgb = Rgb(255, 215, 0);
 const OBJECTS: [&str; 8] = ["house", "tree", "boat", "star", "fish", "flower", "moon", "sun"];
 
-/// Paints the word of every object over one quadrant, and words of its surroundings over the rest. Returns the share of
-/// pictures in which the judge finds the object (1 % of the picture or more), and the share in which it is in its place
-/// (its middle and at least half of its area are inside the quadrant).
+/// Paints the word of every object over one quadrant, and words of its surroundings over the rest. Returns two shares
+/// of the pictures:
+///
+/// - The judge finds the object: it has 1 % of the picture or more.
+/// - The object is also in its place: its middle and at least half of its area are inside the quadrant.
 fn placement(seeds: usize, strength: f64, surroundings: f64) -> Result<(f64, f64)> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let paper = Rgb(255, 255, 255);

@@ -1,4 +1,5 @@
-//! Pictures in the colors of another one: how near each part comes to the same part of the reference, as the judge sees both.
+//! Figures of pictures in the colors of a reference: how near each part comes to the reference's part, as the judge
+//! sees both.
 
 use super::judge::Judge;
 use impasto::hint::{Canny, Drawing, Strokes};
@@ -21,23 +22,23 @@ const PAINTED: [&str; 4] = [
 /// A way in which a picture takes colors.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
-    /// Not at all.
+    /// Takes no colors.
     Unguided,
-    /// From the whole reference.
+    /// Takes the colors of the whole reference.
     Whole,
-    /// Part by part.
+    /// Takes the colors part by part.
     Parts,
-    /// From the whole reference, over the edges of another picture.
+    /// Takes the colors of the whole reference, over the edges of another picture.
     Sketch,
-    /// By a force for each part that the reference shows, over those edges too.
+    /// Takes the colors like `Sketch`, and forces each part that the reference shows.
     Like,
 }
 
 #[derive(Default)]
 struct Figures {
-    /// CIEDE2000 between a part and that part of the reference.
+    /// CIEDE2000 between a part and the same part of the reference.
     apart: Vec<f64>,
-    /// F1 of the sketch's edges.
+    /// F1 of the picture's edges against the sketch.
     edges: Vec<f64>,
 }
 
@@ -100,7 +101,7 @@ fn painted(count: usize) -> Result<Vec<Raster>> {
     PAINTED.iter().zip(100..).take(count).map(paint).collect()
 }
 
-/// Portraits that were drawn, and that no training saw.
+/// Drawn portraits that no training saw.
 fn drawn(count: usize) -> Result<Vec<Raster>> {
     let dataset = Dataset::new(256)?;
     let mut drawings = (0..).map(|number| dataset.draw(HELD_OUT + number));

@@ -1,4 +1,4 @@
-//! Maps of attention, beside where the judge sees the thing.
+//! Tests of attention maps against the regions that the judge sees.
 
 use super::judge::Judge;
 use impasto::mask::Region;

@@ -15,7 +15,8 @@ const STROKES: [(&str, Rgb); 4] = [
     ("skin", Rgb(0, 128, 128)),
 ];
 
-/// A stroke inside of a part: the longest run of cells that lie two cells from its border. `None` if there is none of four cells.
+/// Returns a stroke inside a part: up to twelve cells of the longest run that lies two cells from the part's border.
+/// `None` if the run has fewer than four cells.
 fn inside(seen: &Seen, part: &str) -> Option<[(f64, f64); 2]> {
     let part = seen.part(part).to_kind(Kind::Float).reshape([1, 1, 64, 64]);
     let core: Tensor = 1.0 - (1.0f64 - part).max_pool2d([5, 5], [1, 1], [2, 2], [1, 1], false);
@@ -35,13 +36,13 @@ fn inside(seen: &Seen, part: &str) -> Option<[(f64, f64); 2]> {
     (length >= 4).then(|| [(pixel(begin), pixel(row)), (pixel(begin + length.min(12) - 1), pixel(row))])
 }
 
-/// The median color of a picture where another one has a part.
+/// The median color of a picture inside `place`; black if `place` is too small.
 fn under(judge: &Judge, picture: &Raster, place: &Tensor) -> Result<Rgb> {
     let seen = judge.look(picture)?;
     seen.color_at(place).map_or(Ok(Rgb(0, 0, 0)), Ok)
 }
 
-/// CIEDE2000 of the pixels of a stroke.
+/// Median CIEDE2000 between a stroke's color and the pixels of the stroke.
 fn in_stroke(strokes: &Strokes, picture: &Raster, color: Rgb) -> f64 {
     let pixels = (0..256).flat_map(|y| (0..256).map(move |x| (x, y)));
     let own = pixels.filter(|(x, y)| strokes.layer().pixel(*x, *y) == Some((color, 255)));
@@ -52,7 +53,7 @@ fn in_stroke(strokes: &Strokes, picture: &Raster, color: Rgb) -> f64 {
 fn strokes_color_what_they_lie_on() -> Result<()> {
     let (judge, mut pipeline) = (Judge::new(), Pipeline::builder().build()?);
     let (mut strokes_at, mut objects, mut outside) = (vec![], vec![], vec![]);
-    // Eight seeds have the medians .9, .5 and .4.
+    // With eight seeds the medians are .9, .5 and .4.
     for seed in 0..2 {
         let plain = pipeline.request(PORTRAIT).seed(seed).steps(14).run()?;
         let seen = judge.look(plain.image(0)?)?;
@@ -102,7 +103,7 @@ fn ten_strokes_keep_ten_colors() -> Result<()> {
         Rgb(47, 79, 79),
     ];
     let mut pipeline = Pipeline::builder().build()?;
-    // Wherever they happen to be: two rows of five, each of the size of two cells by one.
+    // The places do not depend on the picture: two rows of five strokes, each of the size of two cells by one.
     let places = (0..10).map(|i| (32.0 + 48.0 * f64::from(i % 5), 60.0 + 140.0 * f64::from(i / 5)));
     let all = Strokes::new((256, 256));
     let strokes =

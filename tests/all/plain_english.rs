@@ -1,0 +1,126 @@
+//! Rules of CONTRIBUTING's "Plain English" that a program can check, for every source file of the workspace.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Words that begin a fragment where a doc comment should name a thing or say what a function does.
+const FRAGMENTS: &[&str] = &[
+    "What", "Whose", "Who", "Which", "That", "Those", "These", "Of", "As", "And", "Or", "But", "Where", "When",
+    "Whenever", "If", "How", "With", "Without", "To", "For", "Likewise", "In", "On", "By", "From", "At", "Is", "Are",
+    "Has", "Have", "Does", "Do", "Can", "So", "It", "Its", "They", "Also", "Else", "Not", "Whether", "Whoever",
+    "Somebody", "Nobody",
+];
+/// Phrases that no comment has: they name nothing, or are no term of the field.
+const BANNED: &[&str] = &["guidances", "whoever", "somebody", "nobody", "that one", "this one", "whatever"];
+/// Longest name of a test.
+const LONGEST_NAME: usize = 50;
+/// Columns of a line with a comment, as rustfmt has them for code.
+const WIDTH: usize = 120;
+
+/// Every Rust file of the workspace.
+fn sources() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    let mut folders: Vec<_> = ["src", "tests", "benches", "examples", "crates"].map(|name| root.join(name)).into();
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+            match path.extension() {
+                _ if path.is_dir() => folders.push(path),
+                Some(extension) if extension == "rs" => files.push(path),
+                _ => {}
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The text of a comment in a line; `None` without one. A string with slashes in it is taken for code by its quote.
+fn comment(line: &str) -> Option<&str> {
+    let at = line.find("//").filter(|at| line[..*at].trim().is_empty() || line[..*at].ends_with(' '))?;
+    let before = &line[..at];
+    before.matches('"').count().is_multiple_of(2).then(|| line[at..].trim_start_matches(['/', '!']).trim_start())
+}
+
+/// True if the text begins with a word of the list.
+fn begins_with_fragment(text: &str) -> bool {
+    let first = text.split(|letter: char| !letter.is_alphanumeric()).next().unwrap_or_default();
+    FRAGMENTS.contains(&first) || text.starts_with("The same ")
+}
+
+fn has_banned_phrase(text: &str) -> Option<&'static str> {
+    let text = format!(" {} ", text.to_lowercase().replace(|letter: char| !letter.is_alphanumeric(), " "));
+    BANNED.iter().copied().find(|phrase| text.contains(&format!(" {phrase} ")))
+}
+
+/// Violations of one file, as `line: rule: text`.
+fn violations(source: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let (mut in_doc, mut in_code, mut test) = (false, false, false);
+    for (number, line) in source.lines().enumerate() {
+        let mut say = |rule: &str| found.push(format!("{}: {rule}: {}", number + 1, line.trim()));
+        let trimmed = line.trim_start();
+        let doc = trimmed.starts_with("/// ") || trimmed.starts_with("//! ") || ["///", "//!"].contains(&trimmed);
+        let text = comment(line);
+        if let Some(text) = text.filter(|_| doc) {
+            in_code ^= text.starts_with("```");
+            if !in_doc && begins_with_fragment(text) {
+                say("a doc comment begins with a fragment");
+            }
+        }
+        in_code &= doc;
+        in_doc = doc;
+        if let Some(text) = text.filter(|_| !in_code) {
+            if let Some(phrase) = has_banned_phrase(text) {
+                say(&format!("\"{phrase}\""));
+            }
+            if line.chars().count() > WIDTH {
+                say(&format!("more than {WIDTH} columns"));
+            }
+        }
+        test |= trimmed.starts_with("#[test]") || trimmed.starts_with("#[tokio::test]");
+        if let Some(name) = trimmed.split("fn ").nth(1).filter(|_| test && !trimmed.starts_with("//")) {
+            let name = name.split('(').next().unwrap_or_default();
+            if name.len() > LONGEST_NAME {
+                say(&format!("a test's name has more than {LONGEST_NAME} letters"));
+            }
+            test = false;
+        }
+    }
+    found
+}
+
+#[test]
+fn comments_and_test_names_are_plain_english() {
+    let files = sources();
+    assert!(files.len() > 100, "{} files", files.len());
+    let mut all = Vec::new();
+    for file in files {
+        let source = fs::read_to_string(&file).expect("a source file");
+        all.extend(violations(&source).into_iter().map(|violation| format!("{}:{violation}", file.display())));
+    }
+    assert!(all.is_empty(), "{} violations\n{}", all.len(), all.join("\n"));
+}
+
+#[test]
+fn violations_are_found() {
+    let bad = [
+        ("/// Whose rounding.", "fragment"),
+        ("//! The same in sRGB.", "fragment"),
+        ("let x = 1; // Somebody asks twice.", "somebody"),
+        ("/// Sums that guidances read.", "guidances"),
+        (
+            concat!("#[test]\nfn a_long_second_prompt_is_in_the_way_of_", "neither_blends_nor_guides() {"),
+            "more than 50",
+        ),
+    ];
+    for (source, rule) in bad {
+        let found = violations(source);
+        assert!(found.len() == 1 && found[0].contains(rule), "{source}: {found:?}");
+    }
+    let long = format!("// {}", "word ".repeat(30));
+    assert_eq!(violations(&long).len(), 1);
+    let good = "/// The noise schedule of a run.\n/// Where it ends, σ is 0.\nlet url = \"https://whoever\"; // Bytes.";
+    assert_eq!(violations(good), [""; 0]);
+}
