@@ -1,13 +1,11 @@
 //! [`ReferenceTokens`]: tokens of a reference for its figure and for its background.
 
-use super::layers::{LayerNorm, Linear, attention};
+use super::layers::Linear;
+use super::reading_block::ReadingBlock;
 use super::time::Sinusoids;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 use tch::{Device, Kind, Tensor};
-
-/// Width of an attention head.
-const HEAD: i64 = 64;
 
 /// Marks tokens of a reference with the threshold of the figure's mask, and gathers the tokens of the background.
 ///
@@ -22,43 +20,8 @@ pub struct ReferenceTokens {
     embedding: [Linear; 2],
     /// Learned queries, [tokens, width].
     queries: Tensor,
-    layers: Vec<Layer>,
+    layers: Vec<ReadingBlock>,
     options: (Kind, Device),
-}
-
-/// A transformer layer: attention of the queries to the tokens, then a feed-forward layer for each query.
-#[derive(Debug)]
-struct Layer {
-    norms: [LayerNorm; 2],
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
-    feed_forward: [Linear; 2],
-}
-
-impl Layer {
-    fn new(w: &Weights, width: i64) -> Result<Self> {
-        let plain = |name: &str| w.at(2).at(name).linear_without_bias(width, width);
-        Ok(Self {
-            norms: [w.at(0).layer_norm(width, 1e-5)?, w.at(1).layer_norm(width, 1e-5)?],
-            to_q: plain("to_q")?,
-            to_k: plain("to_k")?,
-            to_v: plain("to_v")?,
-            to_out: w.at(2).at("to_out.0").linear(width, width)?,
-            feed_forward: [w.at(3).at(0).linear(width, 4 * width)?, w.at(3).at(2).linear(4 * width, width)?],
-        })
-    }
-
-    /// Applies the layer: `x` [b, queries, width], `tokens` [b, tokens, width] → [b, queries, width].
-    fn forward(&self, x: &Tensor, tokens: &Tensor, heads: i64) -> Result<Tensor> {
-        let [first, second] = &self.norms;
-        let (k, v) = (self.to_k.forward(tokens)?, self.to_v.forward(tokens)?);
-        let read = attention(&self.to_q.forward(&first.forward(x)?)?, &k, &v, heads, false)?;
-        let x = self.to_out.forward(&read)?.f_add_(x)?;
-        let [into, out] = &self.feed_forward;
-        Ok(out.forward(&into.forward(&second.forward(&x)?)?.f_silu_()?)?.f_add_(&x)?)
-    }
 }
 
 impl ReferenceTokens {
@@ -79,13 +42,15 @@ impl ReferenceTokens {
             _ => 1,
         };
         let layers = (0..).take_while(|layer| transformer.at("layers").at(layer).at(0).has("weight"));
+        let block = |layer: i64| {
+            let w = transformer.at("layers").at(layer);
+            ReadingBlock::new([w.at(0), w.at(1)], &w.at(2), &w.at(3), width)
+        };
         let tokens = Self {
             waves: Sinusoids::new(inputs, false, 0.0, w.device())?,
             embedding: [embedder.at(0).linear(inputs, width)?, embedder.at(2).linear(width, width)?],
             queries: transformer.tensor("embedding", &[count, width])?,
-            layers: layers
-                .map(|layer| Layer::new(&transformer.at("layers").at(layer), width))
-                .collect::<Result<_>>()?,
+            layers: layers.map(block).collect::<Result<_>>()?,
             options: (w.kind(), w.device()),
         };
         w.finish()?;
@@ -114,7 +79,7 @@ impl ReferenceTokens {
         let (count, width) = self.queries.size2()?;
         let mut x = self.queries.f_expand([tokens.size3()?.0, count, width], false)?;
         for layer in &self.layers {
-            x = layer.forward(&x, &tokens, (width / HEAD).max(1))?;
+            x = layer.forward(&x, &tokens)?;
         }
         Ok(x.f_to_kind(marked.kind())?)
     }

@@ -3,32 +3,19 @@
 use super::config::Level;
 use crate::attention::repeated;
 use crate::error::{Error, Result};
-use crate::nn::layers::{LayerNorm, Linear, attention, cells, picture};
+use crate::nn::layers::{LayerNorm, Linear, cells, picture};
+use crate::nn::reading_block::ReadingBlock;
 use crate::reference::ReferenceFeatures;
 use crate::weights::Weights;
 use tch::Tensor;
-
-/// Width of an attention head.
-const HEAD: i64 = 64;
 
 /// Modules of a UNet that read features of a reference, one for each layer of the expanding half. Most models have
 /// none.
 #[derive(Debug)]
 pub(super) struct ReferenceModules {
-    warps: Vec<Warp>,
+    /// Attention of a skip connection's cells to the background's tokens.
+    warps: Vec<ReadingBlock>,
     styles: Vec<Style>,
-}
-
-/// Attention from the cells of a skip connection to those of the background, then a feed-forward layer for each cell.
-#[derive(Debug)]
-struct Warp {
-    norms: [LayerNorm; 2],
-    to_q: Linear,
-    to_k: Linear,
-    to_v: Linear,
-    to_out: Linear,
-    feed_forward: [Linear; 2],
-    heads: i64,
 }
 
 /// A scale and a shift for each channel, computed from the style and the time embedding.
@@ -39,32 +26,6 @@ struct Style {
     out: Linear,
 }
 
-impl Warp {
-    fn new(w: &Weights, channels: i64) -> Result<Self> {
-        let plain = |name: &str| w.at("attn").at(name).linear_without_bias(channels, channels);
-        Ok(Self {
-            norms: [w.at("norm1").layer_norm(channels, 1e-5)?, w.at("norm2").layer_norm(channels, 1e-5)?],
-            to_q: plain("to_q")?,
-            to_k: plain("to_k")?,
-            to_v: plain("to_v")?,
-            to_out: w.at("attn.to_out.0").linear(channels, channels)?,
-            feed_forward: [w.at("ff.0").linear(channels, 4 * channels)?, w.at("ff.2").linear(4 * channels, channels)?],
-            heads: (channels / HEAD).max(1),
-        })
-    }
-
-    /// Applies the attention: `skip` [b, channels, h, w], `background` [b, cells, channels] → [b, channels, h, w].
-    fn forward(&self, skip: &Tensor, background: &Tensor) -> Result<Tensor> {
-        let ([first, second], [into, out]) = (&self.norms, &self.feed_forward);
-        let x = cells(skip)?;
-        let (k, v) = (self.to_k.forward(background)?, self.to_v.forward(background)?);
-        let read = attention(&self.to_q.forward(&first.forward(&x)?)?, &k, &v, self.heads, false)?;
-        let x = self.to_out.forward(&read)?.f_add_(&x)?;
-        let x = out.forward(&into.forward(&second.forward(&x)?)?.f_silu_()?)?.f_add_(&x)?;
-        picture(&x, skip)
-    }
-}
-
 impl ReferenceModules {
     /// Builds the modules that the weights contain. `skips` are the channels of the contracting half's skip
     /// connections, in order.
@@ -72,7 +33,9 @@ impl ReferenceModules {
         let (mut warps, mut styles) = (Vec::new(), Vec::new());
         if w.at("warp_modules.0.norm1").has("weight") {
             for (i, channels) in skips.iter().rev().enumerate() {
-                warps.push(Warp::new(&w.at("warp_modules").at(i), *channels)?);
+                let w = w.at("warp_modules").at(i);
+                let norms = [w.at("norm1"), w.at("norm2")];
+                warps.push(ReadingBlock::new(norms, &w.at("attn"), &w.at("ff"), *channels)?);
             }
         }
         if w.at("style_modules.0.0").has("weight") {
@@ -122,7 +85,8 @@ impl Reference<'_> {
         let both = self.modules.warps.get(layer).zip(self.features.background.get(layer));
         let Some((warp, background)) = both else { return Ok(skip.shallow_clone()) };
         let (b, _, h, w) = skip.size4()?;
-        let warped = warp.forward(skip, &repeated(&fitting(background, skip)?, b)?)?;
+        let background = repeated(&fitting(background, skip)?, b)?;
+        let warped = picture(&warp.forward(&cells(skip)?, &background)?, skip)?;
         let Some((figure, threshold)) = &self.features.figure else { return Ok(warped) };
         // As in the original code: bicubic interpolation may leave 0..=1.
         let figure = figure.f_upsample_bicubic2d([h, w], false, None::<f64>, None::<f64>)?;
