@@ -521,3 +521,29 @@ fn best(guidances: &mut [Box<dyn Guidance + '_>], candidates: usize, codec: &dyn
     };
     Ok(promise.iter().enumerate().fold(0, better))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::ToyModel;
+
+    /// A guidance method with fixed ratings of the images.
+    struct Rates(Vec<f64>);
+
+    impl Guidance for Rates {
+        fn outlook(&self, _: &dyn Codec) -> Result<Vec<f64>> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[test]
+    fn best_image_has_the_highest_rating() -> Result<()> {
+        let model = ToyModel::new(1)?;
+        let nan = f64::NAN;
+        for (ratings, image) in [([nan, 0.2, 0.9], 2), ([0.3, nan, 0.1], 0), ([0.5, 0.5, nan], 0), ([nan; 3], 0)] {
+            let mut methods: Vec<Box<dyn Guidance>> = vec![Box::new(Rates(ratings.to_vec()))];
+            assert_eq!(best(&mut methods, 3, &model)?, image, "{ratings:?}");
+        }
+        Ok(())
+    }
+}
