@@ -1,4 +1,4 @@
-//! [`ReadingBlock`]: attention of rows to other tokens and a feed-forward layer, each after a norm and beside a shortcut.
+//! [`ReadingBlock`]: attention of rows to other tokens and a feed-forward layer, each with a norm and a shortcut.
 
 use super::layers::{LayerNorm, Linear, attention};
 use crate::error::Result;
