@@ -23,6 +23,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
+use support::figures::Figure;
 use support::statistics::{bootstrap, median};
 use tch::{Device, Kind, Tensor};
 
@@ -75,7 +76,9 @@ fn tiny(rounds: usize) -> Result<()> {
             let begun = Instant::now();
             act().map(|()| 1e3 * begun.elapsed().as_secs_f64())
         });
-        println!("tiny: {row:<32} {:8.1} ms", median(times.collect::<Result<_>>()?));
+        let ms = median(times.collect::<Result<_>>()?);
+        println!("tiny: {row:<32} {ms:8.1} ms");
+        Figure { bench: "load", group: "tiny", row, measure: "ms", value: ms, interval: None, rounds }.record();
         Ok(())
     };
     time("embedded", &|| Model::load(&Source::embedded()).map(drop))?;
@@ -96,16 +99,18 @@ fn compare(group: &str, folder: &Path, kind: &str, rounds: usize) {
         whole.push(peak / bytes);
     }
     let ratios: Vec<f64> = loads.iter().zip(&floors).map(|(load, floor)| load / floor).collect();
-    let (low, high) = bootstrap(&ratios);
+    let interval @ (low, high) = bootstrap(&ratios);
+    let (floor, load, ratio) = (median(floors), median(loads), median(ratios));
+    let (peak, whole) = (median(peaks), median(whole));
     println!(
-        "{group}, f16 to {kind}: floor {:.2} s, load {:.2} s, ratio {:.3} [{low:.3}, {high:.3}], peak {:.3} of the model \
-         ({:.3} with the process)",
-        median(floors),
-        median(loads),
-        median(ratios),
-        median(peaks),
-        median(whole)
+        "{group}, f16 to {kind}: floor {floor:.2} s, load {load:.2} s, ratio {ratio:.3} [{low:.3}, {high:.3}], peak \
+         {peak:.3} of the model ({whole:.3} with the process)"
     );
+    let figures = [("floor s", floor), ("s", load), ("ratio", ratio), ("peak", peak), ("peak of process", whole)];
+    for (measure, value) in figures {
+        let interval = (measure == "ratio").then_some(interval);
+        Figure { bench: "load", group, row: kind, measure, value, interval, rounds }.record();
+    }
 }
 
 /// Starts a process for some work and returns the numbers that the process prints.

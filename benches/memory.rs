@@ -23,6 +23,7 @@ use ndarray::Array2;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use support::figures::Figure;
 use support::{PROMPT, Unet, seconds};
 use tch::{Device, Kind, Tensor};
 
@@ -65,6 +66,9 @@ fn main() -> Result<()> {
                     "{group} {side}² {tiling} {kind:<4} {above:6.0} MiB above the model's {:.0}, {seconds:.1} s",
                     before / MIB
                 );
+                let row = format!("{side} {tiling} {kind}");
+                record(group, &row, "MiB above the model", above);
+                record(group, &row, "s", seconds);
             }
         }
     }
@@ -73,6 +77,9 @@ fn main() -> Result<()> {
             let resident = work(&["many"], environment);
             let told: Vec<String> = resident.iter().map(|bytes| format!("{:.1}", bytes / MIB)).collect();
             println!("{RUNS} runs {environment:?}: {} MiB after each tenth of them", told.join(", "));
+            let row = environment.first().map_or("as it is", |(name, _)| *name);
+            record("many", row, "MiB after a tenth", resident[0] / MIB);
+            record("many", row, "MiB after all", resident[resident.len() - 1] / MIB);
         }
     }
     if wanted("run") {
@@ -81,12 +88,19 @@ fn main() -> Result<()> {
             let [model, peak, seconds] = numbers[..] else { panic!("three numbers") };
             let above = (peak - model) / MIB;
             println!("run {row:<5} peak {:.0} MiB, {above:.0} above the model, {seconds:.1} s a step", peak / MIB);
+            record("run", row, "MiB", peak / MIB);
+            record("run", row, "MiB above the model", above);
         }
         println!("run all / none: {:.4} of the process, {:.4} above the model", all[1] / none[1], {
             (all[1] - all[0]) / (none[1] - none[0])
         });
     }
     Ok(())
+}
+
+/// Records a figure of one process.
+fn record(group: &str, row: &str, measure: &str, value: f64) {
+    Figure { bench: "memory", group, row, measure, value, interval: None, rounds: 1 }.record();
 }
 
 /// Starts a process for some work and returns the numbers that the process prints.

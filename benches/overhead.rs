@@ -1,5 +1,5 @@
-//! Cost of guidance methods, as ratios to the bare step: `cargo bench --bench overhead [-- tiny|sd15|colorizer]
-//! [--rounds N] [--threads N]`.
+//! Cost of guidance methods, as ratios to the bare step: `cargo bench --bench overhead
+//! [-- tiny|sd15|colorizer|precision] [--rows NAME,NAME] [--rounds N] [--threads N]`.
 //!
 //! Machines are shared and noisy, so every round runs each row once, in turn. The figures are ratios to that round's
 //! `none`: their median, with a bootstrap 95 % interval. `again` is `none` a second time and shows the noise of the
@@ -8,11 +8,13 @@
 //!
 //! A row's time is that of whole steps of a run. The model is a tiny model, or a network of Stable Diffusion 1.5's size
 //! with random weights (32×32 latents, 77 tokens). `own` is the ratio less one: the guidance method's own operations.
+//! `precision` has the bare step of that network in f32 and in bf16, in turns.
 
 mod support;
 
 use impasto::diffusion::Denoiser;
 use impasto::{Codec, Grid, Model, Result, Source};
+use support::figures::Figure;
 use support::statistics::{bootstrap, median};
 use support::{COLORIZER_ROWS, ROWS, Unet, seconds};
 use tch::Kind;
@@ -25,26 +27,33 @@ fn group<M: Denoiser + Codec>(
     rounds: usize,
     rows: &[&str],
 ) -> Result<()> {
-    for row in rows {
-        seconds(model, grid, steps, row)?; // warm up
+    println!("{name}: {rounds} rounds of {} steps, {} threads", steps - 1, tch::get_num_threads());
+    in_turns(name, rows, rounds, |row| seconds(model, grid, steps, rows[row]))
+}
+
+/// Measures the seconds of every row once a round, and prints and records their medians and ratios to the first row.
+fn in_turns(name: &str, rows: &[&str], rounds: usize, mut seconds: impl FnMut(usize) -> Result<f64>) -> Result<()> {
+    for row in 0..rows.len() {
+        seconds(row)?; // warm up
     }
     let mut times: Vec<Vec<f64>> = vec![Vec::new(); rows.len()];
     for _ in 0..rounds {
-        for (row, times) in rows.iter().zip(&mut times) {
-            times.push(seconds(model, grid, steps, row)?);
+        for (row, times) in times.iter_mut().enumerate() {
+            times.push(seconds(row)?);
         }
     }
-    println!("{name}: {rounds} rounds of {} steps, {} threads", steps - 1, tch::get_num_threads());
     let none = times[0].clone();
     for (row, times) in rows.iter().zip(times) {
         let ratios: Vec<f64> = times.iter().zip(&none).map(|(time, none)| time / none).collect();
-        let (low, high) = bootstrap(&ratios);
-        let ratio = median(ratios);
+        let interval @ (low, high) = bootstrap(&ratios);
+        let (ms, ratio) = (1e3 * median(times), median(ratios));
         println!(
-            "  {row:<14} {:8.2} ms a step   ratio {ratio:.4} [{low:.4}, {high:.4}]   own {:+.2} %",
-            1e3 * median(times),
+            "  {row:<14} {ms:8.2} ms a step   ratio {ratio:.4} [{low:.4}, {high:.4}]   own {:+.2} %",
             100.0 * (ratio - 1.0)
         );
+        for (measure, value, interval) in [("ms", ms, None), ("ratio", ratio, Some(interval))] {
+            Figure { bench: "overhead", group: name, row, measure, value, interval, rounds }.record();
+        }
     }
     Ok(())
 }
@@ -57,7 +66,7 @@ fn main() -> Result<()> {
     };
     let wanted = |group: &str| {
         let named = |name: &&str| arguments.iter().any(|argument| argument == *name);
-        named(&group) || !["tiny", "sd15", "colorizer"].iter().any(named)
+        named(&group) || !["tiny", "sd15", "colorizer", "precision"].iter().any(named)
     };
     let named = arguments.iter().position(|argument| argument == "--rows").and_then(|at| arguments.get(at + 1));
     let chosen = |row: &&str| {
@@ -75,6 +84,11 @@ fn main() -> Result<()> {
     if wanted("colorizer") {
         let model = Model::load(&Source::embedded_colorizer())?;
         group("colorizer", &model, Grid::new(32, 32), 21, option("--rounds").unwrap_or(30), &COLORIZER_ROWS)?;
+    }
+    if wanted("precision") {
+        let models = [Unet::sd15(Kind::Float)?, Unet::sd15(Kind::BFloat16)?];
+        let step = |row: usize| seconds(&models[row], Grid::new(32, 32), 2, "none");
+        in_turns("precision", &["f32", "bf16"], option("--rounds").unwrap_or(30), step)?;
     }
     Ok(())
 }

@@ -28,6 +28,7 @@ use impasto::sampler::{Sampler, Start};
 use impasto::{Branch, Codec, Grid, Model, Result, Rgb, Source, Window};
 use plotters::prelude::*;
 use support::clock::Clock;
+use support::figures::Figure;
 use support::statistics::{bootstrap, median};
 use support::{PROMPT, Unet};
 use tch::{Device, Kind, Tensor};
@@ -108,8 +109,10 @@ fn measured<M: Denoiser + Codec>(
     let first = times[0].clone();
     let line = axis.points.iter().zip(times).map(|(point, times)| {
         let ratios: Vec<f64> = times.iter().zip(&first).map(|(time, first)| time / first).collect();
-        let ((low, high), ratio) = (bootstrap(&ratios), median(ratios));
+        let (interval @ (low, high), ratio) = (bootstrap(&ratios), median(ratios));
         println!("{} {point:4}: {:9.2} ms a step, {ratio:7.3} [{low:.3}, {high:.3}]", axis.name, 1e3 * median(times));
+        let (group, row, interval) = (axis.name, &point.to_string(), Some(interval));
+        Figure { bench: "scale", group, row, measure: "ratio", value: ratio, interval, rounds }.record();
         (*point as f64, ratio)
     });
     Ok(line.collect())

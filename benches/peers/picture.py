@@ -10,7 +10,6 @@ none), decoding included. The script also says how far the two pictures are apar
 import argparse
 import json
 import pathlib
-import random
 import statistics
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ import numpy as np
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image
+from record import interval, record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROMPT = "1girl, eyes, hair bow, hair, skin, shirt, background"
@@ -62,12 +62,15 @@ def main():
         rows.append((impasto(), theirs))
     ours.stdin.close()
     ratios = [a / b for a, b in rows]
-    medians = sorted(statistics.median(random.choices(ratios, k=len(ratios))) for _ in range(2000))
+    ratio, (low, high) = statistics.median(ratios), interval(ratios)
     apart = np.abs(np.asarray(image, float) - np.asarray(Image.open(f"{folder}/picture.png"), float)).max()
     print(f"{args.threads} threads, {args.rounds} rounds in turns, median seconds a picture:")
-    print(f"  impasto   {statistics.median(a for a, _ in rows):.3f}")
-    print(f"  diffusers {statistics.median(b for _, b in rows):.3f}")
-    print(f"  ratio     {statistics.median(ratios):.3f} [{medians[50]:.3f}, {medians[1949]:.3f}]")
+    group = "embedded" if args.model == ROOT / "crates/impasto-tiny/model" else args.model.name
+    for who, seconds in (("impasto", [a for a, _ in rows]), ("diffusers", [b for _, b in rows])):
+        print(f"  {who:<9} {statistics.median(seconds):.3f}")
+        record("picture", group, who, "s", statistics.median(seconds), None, args.rounds, args.threads)
+    print(f"  ratio     {ratio:.3f} [{low:.3f}, {high:.3f}]")
+    record("picture", group, "impasto", "ratio to diffusers", ratio, (low, high), args.rounds, args.threads)
     print(f"  the pictures differ by at most {apart:.0f} of 255")
 
 

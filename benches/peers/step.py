@@ -18,6 +18,7 @@ import time
 
 import torch
 from diffusers import UNet2DConditionModel
+from record import interval, record
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SD15 = dict(sample_size=64, in_channels=4, out_channels=4, block_out_channels=(320, 640, 1280, 1280),
@@ -112,14 +113,18 @@ def main():
             rounds.append(times)
     ours.stdin.close()
     print(f"{args.unet}, {args.threads} threads, {args.rounds} rounds in turns; median milliseconds, ratio to the own bare step:")
+    group = args.kind if args.unet == "sd15" else args.unet
     for who in ("diffusers", "impasto"):
         for row in ROWS:
-            time_ = statistics.median(times[who, row] for times in rounds)
+            ms = 1e3 * statistics.median(times[who, row] for times in rounds)
             ratio = statistics.median(times[who, row] / times[who, "none"] for times in rounds)
-            print(f"  {who:<10} {row:<6} {1e3 * time_:9.1f}   {ratio:.3f}")
+            print(f"  {who:<10} {row:<6} {ms:9.1f}   {ratio:.3f}")
+            record("step", group, f"{who} {row}", "ms", ms, None, args.rounds, args.threads)
     for row in ROWS:
-        ratio = statistics.median(times["impasto", row] / times["diffusers", row] for times in rounds)
-        print(f"  impasto / diffusers, {row:<6} {ratio:.3f}")
+        ratios = [times["impasto", row] / times["diffusers", row] for times in rounds]
+        ratio, (low, high) = statistics.median(ratios), interval(ratios)
+        print(f"  impasto / diffusers, {row:<6} {ratio:.3f} [{low:.3f}, {high:.3f}]")
+        record("step", group, f"impasto {row}", "ratio to diffusers", ratio, (low, high), args.rounds, args.threads)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 #![allow(dead_code)] // each bench uses only a part of this module
 
 pub mod clock;
+pub mod figures;
 pub mod statistics;
 
 use clock::Clock;

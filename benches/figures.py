@@ -1,0 +1,241 @@
+#!/usr/bin/env python3
+"""The figures of docs/performance.md: measures them, keeps them, and writes them into the page's tables.
+
+    make figures                                 all benches, then the tables; about an hour on two cores
+    python3 benches/figures.py measure [PART ...] [--rounds N] [--peers PYTHON]
+    python3 benches/figures.py write             the tables, from the newest file of results
+    python3 benches/figures.py check             fails if a table differs from the newest file of results
+
+A run of `measure` writes one file, `benches/results/DATE-COMMIT.csv`: every figure with the bench, group, row, unit,
+95 % interval, rounds and threads, below a comment with the machine and build. PART is a name of `PARTS`; without one,
+all are measured, so that a page never mixes machines. `--peers` names a Python that has PyTorch and diffusers
+(`benches/peers/step.py` says how to make one).
+"""
+import argparse
+import csv
+import datetime
+import os
+import pathlib
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benches/results"
+PAGE = ROOT / "docs/performance.md"
+COLUMNS = ["bench", "group", "row", "measure", "value", "low", "high", "rounds", "threads"]
+# What is run for a part; ROUNDS is replaced by the number of rounds, PEERS by the Python with diffusers.
+BENCH = ["cargo", "bench", "--quiet", "--bench"]
+PARTS = {
+    "tiny": [*BENCH, "overhead", "--", "tiny", "--rounds", "ROUNDS"],
+    "sd15": [*BENCH, "overhead", "--", "sd15", "--rounds", "ROUNDS"],
+    "colorizer": [*BENCH, "overhead", "--", "colorizer", "--rounds", "ROUNDS"],
+    "precision": [*BENCH, "overhead", "--", "precision", "--rounds", "ROUNDS"],
+    "scale": [*BENCH, "scale", "--", "--rounds", "ROUNDS", "--plot", "docs/images/scale.svg"],
+    "start": [*BENCH, "load", "--", "tiny", "--rounds", "ROUNDS"],
+    "load": [*BENCH, "load", "--", "large", "--rounds", "ROUNDS"],
+    "memory": [*BENCH, "memory"],
+    "step f32": ["PEERS", "benches/peers/step.py", "--threads", "1", "--rounds", "ROUNDS"],
+    "step bf16": ["PEERS", "benches/peers/step.py", "--kind", "bf16", "--threads", "1", "--rounds", "ROUNDS"],
+    "picture": ["PEERS", "benches/peers/picture.py", "--threads", "1", "--rounds", "ROUNDS"],
+    "picture on two threads": ["PEERS", "benches/peers/picture.py", "--threads", "2", "--rounds", "ROUNDS"],
+}
+# The labels of the page for the rows of the benches.
+GUIDANCE = {
+    "none": "none",
+    "again": "none, a second time (the noise of the measurement)",
+    "daam": "`Daam` of one phrase",
+    "force": "`ColorForce`",
+    "daam + force": "`Daam` and `ColorForce`",
+    "3 forces": "three `ColorForce`",
+    "refine": "`ColorForce` with `Refine::Contrast`",
+    "paint": "`PaintWithWords`, largest score",
+    "paint (std)": "`PaintWithWords`, deviation of the scores",
+    "paint (flat)": "`PaintWithWords`, flat",
+    "paint (idle)": "`PaintWithWords`, outside its window",
+    "all": "two forces, painting, `Daam` of all words",
+    "differential": "`Differential` (a third branch)",
+    "perturbed attention": "`PerturbedAttention` (a third branch)",
+    "reference color": "`ReferenceColor` (a branch for the reference)",
+}
+COLORIZER = {
+    "freely": "without a reference",
+    "freely again": "without a reference, a second time",
+    "reference": "with a reference",
+    "reference + force": "with a reference and a `ColorForce`",
+    "figure and background": "with figure and background apart",
+    "injection": "with attention injection",
+}
+AXES = {
+    "size": "size, 128 to 192, 256, 384, 512 pixels",
+    "batch": "images, 1 to 2, 4, 6, 8",
+    "forces": "color forces, 0 to 1, 2, 4, 8, 16",
+    "hooks": "hooks that read, 0 to 1, 2, 4, 8",
+    "chunks": "prompt, 1 to 2, 3, 4 chunks of 75 tokens",
+}
+
+
+def machine():
+    """The processor and the number of its cores."""
+    try:
+        text = pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    name = re.search(r"model name\s*:\s*(.*)", text)
+    flags = re.search(r"flags\s*:\s*(.*)", text)
+    have = set(flags.group(1).split()) if flags else set()
+    has = [label for flag, label in (("avx512f", "AVX-512"), ("amx_bf16", "AMX")) if flag in have]
+    return f"{os.cpu_count()} cores of {name.group(1).strip() if name else 'a processor'}" + "".join(f", {one}" for one in has)
+
+
+def measure(args):
+    """Runs the benches and keeps their figures as a new file of results."""
+    unknown = [part for part in args.parts if part not in PARTS]
+    if unknown:
+        sys.exit(f"no part is called {unknown[0]!r}; the parts are {', '.join(PARTS)}")
+    parts = args.parts or list(PARTS)
+    if args.peers is None and any(PARTS[part][0] == "PEERS" for part in parts):
+        sys.exit("diffusers is measured too: name a Python that has it with --peers, or name the parts without it")
+    git = lambda *words: subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    commit = git("rev-parse", "--short=8", "HEAD")
+    date = datetime.date.today().isoformat()
+    with tempfile.TemporaryDirectory() as folder:
+        file = pathlib.Path(folder) / "figures.csv"
+        for part in parts:
+            names = {"ROUNDS": str(args.rounds), "PEERS": args.peers}
+            command = [names.get(word, word) for word in PARTS[part]]
+            print("+", " ".join(command), flush=True)
+            subprocess.run(command, cwd=ROOT, check=True, env={**os.environ, "IMPASTO_FIGURES": str(file)})
+        RESULTS.mkdir(exist_ok=True)
+        target = RESULTS / f"{date}-{commit}.csv"
+        about = f"# {date}; commit {commit}; {machine()}; libtorch 2.11.0\n"
+        whole = about + ",".join(COLUMNS) + "\n" + file.read_text()
+        unfinished = target.with_suffix(".part")
+        unfinished.write_text(whole)
+        unfinished.replace(target)
+        print(target.relative_to(ROOT))
+
+
+class Figures:
+    """The newest file of results."""
+
+    def __init__(self):
+        files = sorted(RESULTS.glob("????-??-??-*.csv"))
+        if not files:
+            sys.exit(f"no results are in {RESULTS}; make them with `make figures`")
+        self.file = files[-1]
+        about, *lines = self.file.read_text().splitlines()
+        self.about = about.removeprefix("# ")
+        self.rows = list(csv.DictReader(lines))
+
+    def find(self, bench, group, row, measure, threads=None):
+        for found in self.rows:
+            same = [found["bench"], found["group"], found["row"], found["measure"]] == [bench, group, row, measure]
+            if same and threads in (None, int(found["threads"])):
+                return found
+        return None
+
+    def number(self, *key, form=".3f", interval=True, **options):
+        """A figure as text, with its interval; a dash if it was not measured."""
+        found = self.find(*key, **options)
+        if found is None:
+            return "–"
+        text = format(float(found["value"]), form)
+        if interval and found["low"]:
+            text += f" [{float(found['low']):{form}}, {float(found['high']):{form}}]"
+        return text
+
+
+def table(head, rows):
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def tables(f):
+    """Every table of the page by its name."""
+    step = lambda group: f.number("overhead", group, "none", "ms", form=".0f", interval=False)
+    cost = [[label, *(f.number("overhead", group, row, "ratio") for group in ("tiny", "sd15"))] for row, label in GUIDANCE.items()]
+    color = [[label, f.number("overhead", "colorizer", row, "ratio")] for row, label in COLORIZER.items()]
+    kinds = [[kind, f.number("overhead", "precision", kind, "ms", form=".0f", interval=False), f.number("overhead", "precision", kind, "ratio")]
+             for kind in ("f32", "bf16")]
+    peers = []
+    for kind in ("f32", "bf16"):
+        for row, label in (("none", "bare"), ("daam", "reading attention"), ("paint", "painting")):
+            ms = [f.number("step", kind, f"{who} {row}", "ms", form=".0f", interval=False) for who in ("impasto", "diffusers")]
+            peers.append([kind, label, *ms, f.number("step", kind, f"impasto {row}", "ratio to diffusers")])
+    pictures = []
+    for threads in (1, 2):
+        seconds = [f.number("picture", "embedded", who, "s", form=".2f", interval=False, threads=threads) for who in ("impasto", "diffusers")]
+        pictures.append([str(threads), *seconds, f.number("picture", "embedded", "impasto", "ratio to diffusers", threads=threads)])
+    growth = []
+    for axis, label in AXES.items():
+        points = [row for row in f.rows if row["bench"] == "scale" and row["group"] == axis][1:]
+        growth.append([label, ", ".join(f"{float(point['value']):.2f}" for point in points) or "–"])
+    start = [[label, f.number("load", "tiny", row, "ms", form=".0f") + " ms"] for row, label in (
+        ("embedded", "load the embedded model"), ("folder", "load the same model from a folder"),
+        ("to a first picture of one step", "build a pipeline and make a picture of one step"))]
+    load = []
+    for kind in ("f32", "bf16"):
+        seconds = [f.number("load", "large", kind, measure, form=".2f") + " s" for measure in ("floor s", "s")]
+        shares = [f.number("load", "large", kind, measure) for measure in ("ratio", "peak", "peak of process")]
+        load.append([kind, *seconds, *shares])
+    run = [[label, *(f.number("memory", "run", row, measure, form=".0f") + " MiB" for measure in ("MiB", "MiB above the model"))]
+           for row, label in (("none", "bare"), ("all", "two forces, painting, `Daam` of all words"))]
+    vae = []
+    for group, label in (("decode", "decoding"), ("encode", "encoding")):
+        for side, tiling, how in (("512", "whole", "whole"), ("1024", "whole", "whole"), ("1024", "tiles", "in tiles")):
+            row = [f"{label} {side}×{side}, {how}"]
+            for measure, form, unit in (("MiB above the model", ".0f", " MiB"), ("s", ".1f", " s")):
+                row += [f.number("memory", group, f"{side} {tiling} {kind}", measure, form=form) + unit for kind in ("f32", "bf16")]
+            vae.append(row)
+    many = [[label, *(f.number("memory", "many", row, measure, form=".1f") + " MiB" for measure in ("MiB after a tenth", "MiB after all"))]
+            for row, label in (("as it is", "glibc's defaults"), ("MALLOC_ARENA_MAX", "`MALLOC_ARENA_MAX=1`"))]
+    return {
+        "machine": f"Measured: {f.about}.",
+        "cost": table(["guidance method", f"embedded model ({step('tiny')} ms a step)", f"SD-1.5-sized ({step('sd15')} ms a step)"], cost),
+        "colorizer": table(["run of the embedded colorizer", "ratio"], color),
+        "precision": table(["precision", "ms a step", "ratio"], kinds),
+        "step": table(["precision", "work", "impasto, ms", "diffusers, ms", "ratio"], peers),
+        "picture": table(["threads", "impasto, s", "diffusers, s", "ratio"], pictures),
+        "scale": table(["grows", "measured"], growth),
+        "start": table(["work", "time"], start),
+        "load": table(["to", "floor", "load", "ratio", "peak, of the model's bytes", "peak of the process"], load),
+        "run": table(["run of an SD-1.5-sized network, 512×512", "peak of the process", "above the model"], run),
+        "vae": table(["work of a VAE of SD 1.5's size", "f32, memory", "bf16, memory", "f32, time", "bf16, time"], vae),
+        "many": table(["memory allocator", "after 20 runs", "after 200 runs"], many),
+    }
+
+
+def written():
+    """The page with its tables made from the newest results."""
+    page = PAGE.read_text()
+    made = tables(Figures())
+    for name in re.findall(r"<!-- figures: (\w+) -->", page):
+        if name not in made:
+            sys.exit(f"{PAGE.name} asks for a table {name!r}; there are {', '.join(made)}")
+        page = re.sub(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", lambda found: found[1] + made[name] + found[2], page, flags=re.S)
+    return page
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("action", choices=["measure", "write", "check"])
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--peers", metavar="PYTHON")
+    args = parser.parse_args()
+    if args.action == "measure":
+        measure(args)
+    elif args.action == "write":
+        page = written()
+        unfinished = PAGE.with_suffix(".part")
+        unfinished.write_text(page)
+        unfinished.replace(PAGE)
+    elif written() != PAGE.read_text():
+        sys.exit(f"tables of {PAGE.name} differ from the newest results; write them with `python3 benches/figures.py write`")
+
+
+if __name__ == "__main__":
+    main()
