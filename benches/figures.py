@@ -215,7 +215,8 @@ def written():
     for name in re.findall(r"<!-- figures: (\w+) -->", page):
         if name not in made:
             sys.exit(f"{PAGE.name} asks for a table {name!r}; there are {', '.join(made)}")
-        page = re.sub(rf"(<!-- figures: {name} -->\n).*?(\n<!-- end -->)", lambda found: found[1] + made[name] + found[2], page, flags=re.S)
+        block = rf"(<!-- figures: {name} -->\n).*?(<!-- end -->)"
+        page = re.sub(block, lambda found: found[1] + made[name] + "\n" + found[2], page, flags=re.S)
     return page
 
 

@@ -173,10 +173,18 @@ impl Composition {
     /// [`Error::Parameter`] for the first failed check, with every box that is off the canvas.
     pub fn check(&self) -> Result<()> {
         if self.entities.is_empty() {
-            return Err(Error::parameter("entities", "empty", "at least one; a background alone is a plain request"));
+            return Err(Error::parameter(
+                "entities",
+                "empty",
+                "at least one entity; for a background alone, use a plain request",
+            ));
         }
         if self.entities.len() > MOST_REGIONS {
-            return Err(Error::parameter("entities", self.entities.len(), format!("at most {MOST_REGIONS} things")));
+            return Err(Error::parameter(
+                "entities",
+                self.entities.len(),
+                format!("at most {MOST_REGIONS} entities; remove some"),
+            ));
         }
         if self.width == 0 || self.height == 0 {
             let value = format!("{} × {}", self.width, self.height);
@@ -184,12 +192,19 @@ impl Composition {
         }
         let unnamed = self.entities.iter().position(|entity| entity.prompt.trim().is_empty());
         if let Some(number) = unnamed {
-            return Err(Error::parameter("entity", format!("number {number} without a prompt"), "what is in its box"));
+            return Err(Error::parameter(
+                "entity",
+                format!("number {number} without a prompt"),
+                "a prompt that says what the entity's box shows",
+            ));
         }
         let outside: Vec<String> =
             self.entities.iter().filter(|entity| !self.holds(entity)).map(|entity| entity.to_string()).collect();
         if !outside.is_empty() {
-            let expected = format!("boxes of a pixel or more inside the canvas of {} × {}", self.width, self.height);
+            let expected = format!(
+                "boxes of at least one pixel inside the canvas of {} × {}; move or shrink the boxes",
+                self.width, self.height
+            );
             return Err(Error::parameter("entity", outside.join("; "), expected));
         }
         if let Some(entity) = self.entities.iter().find(|entity| !(0.0..=1.0).contains(&entity.likeness)) {
@@ -197,7 +212,7 @@ impl Composition {
             return Err(Error::parameter(
                 "likeness",
                 value,
-                "0..=1; .5 brings a picture's colors and keeps the prompt's things",
+                "0..=1; .5 takes the colors of the picture and keeps the things of the prompt",
             ));
         }
         let regions = RegionPrompts::default().hold(self.hold);
@@ -225,11 +240,11 @@ impl Composition {
             let picture = Raster::open(path)?;
             bytes += picture.bytes().len() as u64;
             if bytes > LARGEST {
-                let value = format!("pictures of more than {bytes} bytes");
+                let value = format!("one of several pictures with {bytes} bytes of pixels so far");
                 return Err(Error::parameter(
                     "image",
                     value,
-                    format!("at most {} MiB of pixels in all", LARGEST >> 20),
+                    format!("at most {} MiB of pixels in all pictures together; use smaller pictures", LARGEST >> 20),
                 ));
             }
             let words = GuidanceParams { linear: (1.0, 1.0), snap: false, ..GuidanceParams::off() };

@@ -112,7 +112,8 @@ impl Conditioning {
                 let (rows, length, _) = part.context.size3()?;
                 let chunks = (longest - length) / chunk.max(1);
                 if length + chunks * chunk != longest {
-                    let expected = format!("{longest} tokens as another branch has, or less by chunks of {chunk}");
+                    let expected =
+                        format!("{longest} tokens like the longest branch, or fewer by a multiple of {chunk}");
                     return Err(Error::Shape { what: "Conditioning::context", got: part.context.size(), expected });
                 }
                 let mut rest = empty.f_to_device(part.context.device())?.f_expand([rows, -1, -1], false)?;
@@ -241,7 +242,7 @@ pub trait Codec {
     /// [`Error::MissingFile`] without a tower, as by default; [`Error::Parameter`] for a picture without pixels.
     fn vision(&self, _picture: &Raster, _view: View) -> Result<Vision> {
         let (file, place) = ("the image encoder".into(), "this model".into());
-        Err(Error::MissingFile { file, place, hint: "pictures are understood by a codec that implements `vision`" })
+        Err(Error::MissingFile { file, place, hint: "use a model with an image encoder, or implement `Codec::vision`" })
     }
 
     /// Encodes a whole text to a unit vector, f32, in the space of a picture's tokens ([`Codec::vision`]) and of their
@@ -254,7 +255,7 @@ pub trait Codec {
         Err(Error::MissingFile {
             file,
             place,
-            hint: "texts are held beside pictures by a codec that implements `text_vector`",
+            hint: "use a model whose text encoder has a projection, or implement `Codec::text_vector`",
         })
     }
 
@@ -266,8 +267,7 @@ pub trait Codec {
     /// [`Error::MissingFile`] for a model that reads no sketches, as by default; [`Error::Shape`] for another shape.
     fn sketch(&self, _sketch: &Tensor) -> Result<Vec<Tensor>> {
         let (file, place) = ("the sketch encoder".into(), "this model".into());
-        let hint =
-            "sketches are read by a model made for them, such as ColorizeDiffusion; other models take a ControlNet";
+        let hint = "use a model that reads sketches, such as ColorizeDiffusion; with other models, use a ControlNet";
         Err(Error::MissingFile { file, place, hint })
     }
 
@@ -305,7 +305,11 @@ pub trait Codec {
 
 /// Returns the error for a second prompt that no text encoder reads.
 pub(crate) fn one_encoder(second: &str) -> Error {
-    Error::parameter("second prompt", format!("{second:?}"), "none: this model has one text encoder")
+    Error::parameter(
+        "second prompt",
+        format!("{second:?}"),
+        "no second prompt, because this model has one text encoder; use the prompt alone",
+    )
 }
 
 /// Returns the context of an empty chunk for both text encoders, since a second prompt may be many chunks long. The
@@ -323,8 +327,8 @@ pub(crate) fn flat(codec: &(impl Codec + ?Sized), color: Rgb, grid: Grid) -> Res
     match latent.size().as_slice() {
         [1, _, rows, columns] if (*rows, *columns) == (h, w) => Ok(latent),
         got => {
-            let expected = format!("[1, 4, {h}, {w}], as Codec::cell says");
-            Err(Error::Shape { what: "what Codec::encode made", got: got.to_vec(), expected })
+            let expected = format!("[1, 4, {h}, {w}], the picture's size divided by Codec::cell");
+            Err(Error::Shape { what: "the latent from Codec::encode", got: got.to_vec(), expected })
         }
     }
 }

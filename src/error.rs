@@ -96,7 +96,9 @@ pub enum Error {
         expected: String,
     },
     /// A number that must be finite is not.
-    #[error("{what} is not finite at step {step}; an overflow in half precision or a broken checkpoint does this")]
+    #[error(
+        "{what} is not finite at step {step}; usual causes are an overflow in half precision and a broken checkpoint"
+    )]
     NonFinite {
         /// Name of the number or tensor.
         what: String,
@@ -115,7 +117,9 @@ pub enum Error {
         nearest: Vec<String>,
     },
     /// The phrase is in the part of the prompt that the text encoder never sees.
-    #[error("phrase \"{phrase}\" is in the part of the prompt that is cut off after {limit} tokens; move it forward")]
+    #[error(
+        "phrase \"{phrase}\" is in the part of the prompt that is cut off after {limit} tokens; move the phrase forward"
+    )]
     PhraseTruncated {
         /// Phrase that was searched for.
         phrase: String,
@@ -123,10 +127,14 @@ pub enum Error {
         limit: usize,
     },
     /// The phrase has no letter or digit.
-    #[error("the phrase is empty; name words of the prompt")]
+    #[error("the phrase has no letter or digit; use words of the prompt")]
     EmptyPhrase,
     /// Colors that were given a phrase are not in the painted map.
-    #[error("{}; set tolerance if its edges are smooth; the map has {}", not_in_map(missing, palette), mixed(palette))]
+    #[error(
+        "{}; set `tolerance` if the map has smooth edges; the map's colors are {}",
+        not_in_map(missing, palette),
+        mixed(palette)
+    )]
     ColorNotInMap {
         /// All colors that are missing.
         missing: Vec<MissingColor>,
@@ -147,26 +155,28 @@ pub enum Error {
     },
 
     /// A part of a run cannot be written to a file, or not be recreated from one.
-    #[error("{what} cannot be repeated from a file")]
+    #[error("{what} cannot be stored in a recipe or restored from one")]
     NotRepeatable {
         /// The part.
         what: String,
     },
 
     /// The requested prediction was not evaluated.
-    #[error("branch {0:?} was not evaluated at this step; ask for it in Guidance::plan or Combine::branches")]
+    #[error(
+        "branch {0:?} was not evaluated at this step; request the branch in `Guidance::plan` or `Combine::branches`"
+    )]
     NoPrediction(Branch),
     /// A branch has no conditioning.
-    #[error("branch {0:?} has no conditioning; add it with Setup::add")]
+    #[error("branch {0:?} has no conditioning; add a conditioning with `Setup::add`")]
     NoConditioning(Branch),
     /// No attention site passes the filter.
-    #[error("no attention site is selected; the model has {}", names.join(", "))]
+    #[error("no attention site is selected; the model's sites are {}", names.join(", "))]
     NoSites {
         /// Names of the model's sites.
         names: Vec<String>,
     },
     /// Maps were read before anything was recorded.
-    #[error("{0} has recorded no attention yet; attach it to a run and read it after the first step")]
+    #[error("{0} has recorded no attention yet; attach {0} to a run, and read the maps after the first step")]
     NoMaps(&'static str),
 
     /// A guidance method failed; the source says why.
@@ -182,7 +192,7 @@ pub enum Error {
         source: Box<Error>,
     },
     /// An attention hook failed; the source says why.
-    #[error("hook failed in {phase} of {site} at step {step}: {source}")]
+    #[error("a hook failed in {phase} of {site} at step {step}: {source}")]
     Hook {
         /// The attention site.
         site: String,
@@ -194,7 +204,10 @@ pub enum Error {
         source: Box<Error>,
     },
     /// `Guidance::hooks` returned a different number of hooks than at the start of the run.
-    #[error("hooks lent: {now}, at the start of the run: {before}; switch off with Interest or active() instead")]
+    #[error(
+        "`Guidance::hooks` returned {now} hooks, but {before} at the start of the run; to disable a hook, return \
+         `false` from `active()`"
+    )]
     HooksChanged {
         /// Number of hooks at the start of the run.
         before: usize,
@@ -202,10 +215,10 @@ pub enum Error {
         now: usize,
     },
     /// A run was asked to continue after it had failed.
-    #[error("this run ended with an error; start a new one")]
+    #[error("this run ended with an error and cannot continue; start a new run")]
     RunFailed,
     /// The run was cancelled through its token or its progress callback.
-    #[error("cancelled")]
+    #[error("the run was cancelled")]
     Cancelled,
     /// An error of the user's own hook, guidance method or callback; [`Error::custom`] makes it.
     #[error("{0}")]
@@ -271,7 +284,7 @@ impl Error {
 /// Formats the names of similar solvers, or an example.
 fn did_you_mean_solver(nearest: &[String]) -> String {
     match nearest {
-        [] => "give it a name such as \"Euler a\" or \"DPM++ 2M Karras\"".into(),
+        [] => "use a name such as \"Euler a\" or \"DPM++ 2M Karras\"".into(),
         nearest => format!("did you mean {}?", quoted(nearest)),
     }
 }
@@ -293,12 +306,16 @@ fn did_you_mean(nearest: &[String]) -> String {
     format!("; did you mean {}?", quoted(nearest))
 }
 
-/// Formats `color #fa0a00 is not in the map; the nearest is #ff0000, 22 % of it, distance 11.2` for each missing color.
+/// Formats `color #fa0a00 is not in the map; the nearest color is #ff0000 (22 % of the map), at an RGB distance of
+/// 11.2` for each missing color.
 fn not_in_map(missing: &[MissingColor], palette: &[(Rgb, f64)]) -> String {
     let sentence = |MissingColor { asked, nearest }: &MissingColor| {
         let Some((nearest, distance)) = nearest else { return format!("color {asked} is not in the map") };
         let share = palette.iter().find(|(color, _)| color == nearest).map_or(0.0, |(_, share)| 100.0 * share);
-        format!("color {asked} is not in the map; the nearest is {nearest}, {share:.0} % of it, distance {distance:.1}")
+        format!(
+            "color {asked} is not in the map; the nearest color is {nearest} ({share:.0} % of the map), at an RGB \
+             distance of {distance:.1}"
+        )
     };
     missing.iter().map(sentence).collect::<Vec<_>>().join("; ")
 }

@@ -22,8 +22,8 @@ pub(crate) fn open(path: &Path) -> Result<File> {
     // The kind is checked by path, because opening a FIFO waits for its writer.
     let kind = fs::metadata(path).map_err(at)?;
     if !kind.is_file() {
-        let what = if kind.is_dir() { "is a folder" } else { "is a FIFO, a socket or a device" };
-        let problem = format!("{what}; expected a regular file, so name or copy one");
+        let what = if kind.is_dir() { "a folder" } else { "a FIFO, a socket or a device" };
+        let problem = format!("this path is {what}; expected a regular file; give the path of a file");
         return Err(at(io::Error::new(io::ErrorKind::InvalidInput, problem)));
     }
     File::open(path).map_err(at)
@@ -37,7 +37,8 @@ pub(crate) fn read(path: &Path, most: u64) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     open(path)?.take(most + 1).read_to_end(&mut bytes).map_err(|source| Error::io(path, source))?;
     if bytes.len() as u64 > most {
-        let problem = format!("has more than {most} bytes, the most that is read of such a file; is it the right one?");
+        let problem =
+            format!("the file has more than {most} bytes, the limit for such a file; check that the path is right");
         return Err(Error::Malformed { file: path.display().to_string(), problem });
     }
     Ok(bytes)
@@ -61,7 +62,7 @@ pub(crate) fn read_if_there(path: &Path, most: u64) -> Result<Option<Vec<u8>>> {
 pub(crate) fn read_text(path: &Path, most: u64) -> Result<String> {
     let malformed = |error: std::string::FromUtf8Error| Error::Malformed {
         file: path.display().to_string(),
-        problem: format!("is not UTF-8: {}", error.utf8_error()),
+        problem: format!("the text is not UTF-8 ({}); save the file as UTF-8", error.utf8_error()),
     };
     String::from_utf8(read(path, most)?).map_err(malformed)
 }
@@ -190,7 +191,7 @@ mod tests {
         fs::write(&path, [b' '; 101]).unwrap();
         assert_eq!(read(&path, 101).unwrap().len(), 101);
         let error = read_text(&path, 100).unwrap_err().to_string();
-        assert!(error.contains("config.json: has more than 100 bytes"), "{error}");
+        assert!(error.contains("config.json: the file has more than 100 bytes, the limit"), "{error}");
         assert!(read(folder.path(), 100).unwrap_err().to_string().contains("is a folder; expected a regular file"));
     }
 

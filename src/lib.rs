@@ -1,16 +1,111 @@
 //! Stable Diffusion on libtorch, with guidance methods that put *exactly this color* in *exactly this place*.
 //!
-//! A [`Pipeline`] runs a model of the Stable Diffusion family. Small, independent values steer each run:
+//! A [`Pipeline`] runs a model of the Stable Diffusion family. Small, independent values steer each run.
+//!
+//! # Paint a picture
+//!
+//! Without a name, a pipeline runs the embedded model, which needs no network and no files:
 //!
 //! ```
 //! # fn main() -> impasto::Result<()> {
-//! use impasto::{Pipeline, Rgb};
-//!
-//! let mut pipeline = Pipeline::builder().color_force("eyes", Rgb(255, 215, 0)).build()?;
-//! let output = pipeline.request("1girl, eyes, hair, shirt").steps(8).seed(7).run()?;
-//! output.image(0)?.save(std::env::temp_dir().join("gold_eyes.png"))?;
+//! let mut pipeline = impasto::Pipeline::builder().build()?;
+//! let output = pipeline.request("a red house, navy sky, green ground").seed(7).steps(4).run()?;
+//! output.image(0)?.save(std::env::temp_dir().join("house.png"))?;
 //! # Ok(()) }
 //! ```
+//!
+//! # Force a color
+//!
+//! A color before a word of the prompt is applied to the object that the word names. [`methods::ColorForce`] does the
+//! same from code, and reports the color that was painted:
+//!
+//! ```
+//! use impasto::methods::ColorForce;
+//! use impasto::{Pipeline, Rgb};
+//!
+//! # fn main() -> impasto::Result<()> {
+//! let mut pipeline = Pipeline::builder().build()?;
+//! let output = pipeline.request("1girl, #ffd700 eyes, hair, shirt").seed(7).steps(4).run()?;
+//!
+//! let mut eyes = ColorForce::exact("eyes", Rgb(255, 215, 0));
+//! let output = pipeline.request("1girl, eyes, hair, shirt").seed(7).steps(4).guide(&mut eyes).run()?;
+//! println!("painted {}", eyes.details()?.painted[0].color);
+//! # Ok(()) }
+//! ```
+//!
+//! # Load a checkpoint
+//!
+//! A [`Source`] is a folder in diffusers' layout, a single file, or a repository of the Hugging Face hub (feature
+//! `hub`). [`LoadOptions`] choose another precision, device or VAE:
+//!
+//! ```no_run
+//! use impasto::{Pipeline, Source};
+//!
+//! # fn main() -> impasto::Result<()> {
+//! let folder = Pipeline::builder().source(Source::dir("stable-diffusion-v1-5")).build()?;
+//! let file = Pipeline::builder().source(Source::file("sd_xl_base.safetensors")).build()?;
+//! # Ok(()) }
+//! ```
+//!
+//! # Write a hook
+//!
+//! A [`CrossAttentionHook`](attention::CrossAttentionHook) names the phases of attention that it reads or changes. This
+//! hook counts the attention calls that read the prompt:
+//!
+//! ```
+//! use impasto::attention::{At, AttentionSite, CrossAttentionHook, Interest, Probs};
+//! use impasto::{Branch, Pipeline, Result};
+//!
+//! #[derive(Default)]
+//! struct Calls(usize);
+//!
+//! impl CrossAttentionHook for Calls {
+//!     fn interest(&self, site: &AttentionSite, branch: Branch) -> Interest {
+//!         if site.is_cross() && branch == Branch::Cond { Interest::PROBS } else { Interest::NONE }
+//!     }
+//!     fn probs(&mut self, _: &At, _: &Probs) -> Result<()> {
+//!         self.0 += 1;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let mut calls = Calls::default();
+//! Pipeline::builder().build()?.request("a red house").seed(7).steps(2).hook(&mut calls).run()?;
+//! assert!(calls.0 > 0);
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Guidance`](guidance::Guidance) implementation does more: it adds branches, edits predictions, and moves the
+//! Gaussian from which the sampler draws. [`testing::ToyModel`] is small enough for tests of both.
+//!
+//! # Threads
+//!
+//! A pipeline, its outputs, guidance methods and hooks are `Send` and not `Sync`: one thread owns a pipeline and paints
+//! one picture at a time. [`Model::share`] makes a second model of the same weights for another thread. One picture
+//! uses all of libtorch's threads; [`tch::set_num_threads`] sets their number for the process.
+//!
+//! # Errors
+//!
+//! The library neither prints nor panics on bad input. Every fallible function returns an [`Error`], which names the
+//! value, what was expected, and a remedy. Doubtful input gives a note in [`Output::notes`](pipeline::Output::notes).
+//! An [`Error::custom`] carries the error of a hook or guidance method of your own.
+//!
+//! # Set-up
+//!
+//! The crate links to libtorch 2.11.0. A build without libtorch fails and prints the command that fetches it. The
+//! README's "Set-up" lists the other ways: an installed PyTorch, an unpacked archive, the feature `download-libtorch`.
+//!
+//! | feature | default | adds |
+//! |---|---|---|
+//! | `tiny` | yes | the embedded model and its ControlNet (8.5 MB) |
+//! | `tiny-colorizer` | yes | the embedded model that colors sketches (6.4 MB) |
+//! | `hub` | no | [`Source`]s on the Hugging Face hub and in its cache |
+//! | `download-libtorch` | no | a libtorch that cargo downloads if there is none |
+//! | `python-extension` | no | what `tch` needs inside a Python extension |
+//! | `doc-only` | no | documentation without libtorch |
+//!
+//! # Contents
 //!
 //! | to | see |
 //! |---|---|
@@ -18,6 +113,7 @@
 //! | place things by painting them | [`methods::PaintWithWords`] |
 //! | give regions of the picture their own prompts | [`methods::RegionPrompts`], [`composition::Composition`] |
 //! | guide a prompt by a picture, or by a second text | [`methods::ImageGuidance`] |
+//! | use the colors of another picture, color a sketch like one | [`methods::ReferenceColor`], [`methods::Colorize`] |
 //! | turn a prompt into another one during the run | [`methods::PromptBlend`] |
 //! | see where the picture attends to a word, or to every word | [`saliency::Daam`] |
 //! | find a thing by the change that another word causes | [`saliency::Differential`] |
@@ -37,9 +133,6 @@
 //! [`second_prompt`]: pipeline::Request::second_prompt
 //! [`until`]: pipeline::Request::until
 //! [`from_png`]: pipeline::Request::from_png
-//!
-//! The library neither prints nor panics on bad input. Invalid input gives an [`Error`] that names the value and a
-//! remedy; doubtful input gives a note in [`Output::notes`](pipeline::Output::notes).
 
 // The library neither panics nor prints; its tests, examples and benches may.
 #![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
@@ -136,3 +229,28 @@ struct Painting;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/image-guidance.md")]
 struct ImageGuidance;
+
+/// Compiles and runs the code of the page on maps of attention.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/attention-maps.md")]
+struct AttentionMaps;
+
+/// Compiles and runs the code of the page on prompts of regions.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/regions.md")]
+struct Regions;
+
+/// Compiles and runs the code of the page on prompt blends.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/prompt-blend.md")]
+struct Blend;
+
+/// Compiles and runs the code of the page on perturbed attention.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/perturbed-attention.md")]
+struct Perturbed;
+
+/// Compiles and runs the code of the page on color forcing.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/color-forcing.md")]
+struct ColorForcing;

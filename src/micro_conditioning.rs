@@ -53,11 +53,15 @@ impl MicroConditioning {
             if let Some(size) =
                 size.filter(|size| [size.width, size.height].iter().any(|side| !(1..=LONGEST).contains(side)))
             {
-                return Err(Error::parameter(name, size, "1 to 65536 pixels each"));
+                return Err(Error::parameter(name, size, "a width and a height of 1 to 65536 pixels"));
             }
         }
         if let Some((left, top)) = self.crop.filter(|(left, top)| *left.max(top) > LONGEST) {
-            return Err(Error::parameter("crop", format!("{left}, {top}"), "up to 65536 pixels each"));
+            return Err(Error::parameter(
+                "crop",
+                format!("{left}, {top}"),
+                "a left and a top offset of 0 to 65536 pixels",
+            ));
         }
         match self.aesthetic_score.filter(|score| !(0.0..=10.0).contains(score)) {
             Some(score) => Err(Error::parameter("aesthetic_score", score, "0 to 10; 6 is usual")),

@@ -1,7 +1,9 @@
 //! [`Size`]: width and height in pixels.
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::str::FromStr;
 
 /// Width and height in pixels. Functions that take a size also accept a pair (width, height), as in the `image` crate.
 ///
@@ -29,6 +31,21 @@ impl Size {
 impl From<(u32, u32)> for Size {
     fn from((width, height): (u32, u32)) -> Self {
         Self { width, height }
+    }
+}
+
+/// Reads a size as users write it: `512x768`, `512×768`, or `512` for a square.
+impl FromStr for Size {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] for any other text.
+    fn from_str(text: &str) -> Result<Self> {
+        let (width, height) = text.split_once(['x', '×', 'X']).unwrap_or((text, text));
+        let size = width.trim().parse().ok().zip(height.trim().parse().ok());
+        size.map(Self::from).ok_or_else(|| {
+            Error::parameter("size", text, "whole numbers of pixels, such as 512x768, or 512 for a square")
+        })
     }
 }
 

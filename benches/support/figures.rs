@@ -22,7 +22,7 @@ pub struct Figure<'a> {
 }
 
 impl Figure<'_> {
-    /// Appends the figure as a line of CSV to the file that `IMPASTO_FIGURES` names; does nothing without that variable.
+    /// Appends the figure as a line of CSV to the file that `IMPASTO_FIGURES` names, if that variable is set.
     pub fn record(&self) {
         let Some(file) = std::env::var_os("IMPASTO_FIGURES") else { return };
         let (low, high) =

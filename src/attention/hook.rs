@@ -105,7 +105,8 @@ impl At<'_> {
             let fits =
                 matches!(got.as_slice(), &[rows, h, tokens, w] if (rows, h, w) == (n, heads, width) && tokens > 0);
             if !fits || key.size().get(2) != value.size().get(2) {
-                let expected = format!("[{n}, {heads}, tokens, {width}] of keys and values alike");
+                let expected =
+                    format!("[{n}, {heads}, tokens, {width}], with as many tokens in the key as in the value");
                 return Err(Error::Shape { what, got, expected });
             }
         }

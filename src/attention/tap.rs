@@ -27,8 +27,9 @@ impl HookTable {
     /// values by that index.
     pub fn new(hooks: &[&mut dyn CrossAttentionHook], sites: &[AttentionSite], branches: &[Branch]) -> Result<Self> {
         if let Some((position, site)) = sites.iter().enumerate().find(|(position, site)| site.index != *position) {
-            let expected = format!("{position}, its position in the model's list of sites");
-            return Err(Error::parameter("AttentionSite::index", format!("{} at {}", site.index, site.name), expected));
+            let value = format!("{} for the site {}", site.index, site.name);
+            let expected = format!("{position}, the site's position in the model's list of sites");
+            return Err(Error::parameter("AttentionSite::index", value, expected));
         }
         let mut interest = HashMap::new();
         for (i, hook) in hooks.iter().enumerate() {
@@ -165,8 +166,10 @@ impl<'a> Tap<'a> {
         };
         let branches = live.call.branches;
         let site = live.sites.and_then(|sites| sites.get(site.index)).unwrap_or(site);
-        let (q, context) =
-            (&live.stacked(site, q, "the queries of a site")?, &live.stacked(site, context, "the context of a site")?);
+        let (q, context) = (
+            &live.stacked(site, q, "the query tensor of a site")?,
+            &live.stacked(site, context, "the context of a site")?,
+        );
         let spot = CallSite { site, wanted: live.wanted(site, branches), project };
         if !spot.wanted.contains(Interest::CONTEXT) {
             let (k, v) = live.keys_values(site, context, project)?;
@@ -182,7 +185,11 @@ impl<'a> Tap<'a> {
                 hook.context(at, &mut context)?;
                 match context.size().as_slice() {
                     [images, _, width] if (*images, *width) == (n, dim) => Ok(()),
-                    got => Err(misshapen("context", got, format!("[{n}, tokens, {dim}]"))),
+                    got => Err(misshapen(
+                        "context",
+                        got,
+                        format!("[{n}, tokens, {dim}]; a hook may change only the number of tokens"),
+                    )),
                 }
             })?;
             let (k, v) = keys_values(site, &context.f_to_kind(q.kind())?, project)?;
@@ -208,7 +215,7 @@ impl Attached<'_> {
             _ => Err(misshapen(
                 what,
                 &x.size(),
-                format!("{all} rows: {} branches of {n} images", self.call.branches.len()),
+                format!("{all} rows: {n} images for each of {} branches", self.call.branches.len()),
             )),
         }
     }
@@ -361,8 +368,9 @@ impl Attached<'_> {
                 if let Some(bias) = hook.bias(at, &scores)? {
                     let full = [n, heads, queries, tokens];
                     let fits = bias.f_expand(full, false).is_ok();
-                    fits.then_some(())
-                        .ok_or_else(|| misshapen("bias", &bias.size(), format!("what broadcasts to {full:?}")))?;
+                    fits.then_some(()).ok_or_else(|| {
+                        misshapen("bias", &bias.size(), format!("a shape that broadcasts to {full:?}"))
+                    })?;
                     sum = Some(match sum.take() {
                         Some(sum) => sum.f_add(&bias)?,
                         None => bias,
@@ -430,7 +438,11 @@ fn misshapen(what: &'static str, got: &[i64], expected: String) -> Error {
 }
 
 fn same_shape(what: &'static str, got: &Tensor, shape: &[i64]) -> Result<()> {
-    if got.size() == shape { Ok(()) } else { Err(misshapen(what, &got.size(), format!("{shape:?}, as it was given"))) }
+    if got.size() == shape {
+        Ok(())
+    } else {
+        Err(misshapen(what, &got.size(), format!("{shape:?}, the shape before the hook")))
+    }
 }
 
 #[cfg(test)]

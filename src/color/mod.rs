@@ -126,7 +126,11 @@ pub fn linear_mean(pixels: &Tensor) -> Result<[f64; 3]> {
     let bright = srgb.f_add_scalar(0.055)?.f_div_scalar(1.055)?.f_pow_tensor_scalar(2.4)?;
     let linear = bright.f_where_self(&srgb.f_gt(0.04045)?, &dark)?;
     let mean = Vec::<f64>::try_from(linear.f_mean_dim([1i64].as_slice(), false, Kind::Double)?)?;
-    mean.try_into().map_err(|_| Error::Shape { what: "pixels", got: pixels.size(), expected: "[3, any]".into() })
+    mean.try_into().map_err(|_| Error::Shape {
+        what: "pixels",
+        got: pixels.size(),
+        expected: "[3, number of pixels]".into(),
+    })
 }
 
 #[cfg(test)]

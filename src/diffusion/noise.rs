@@ -51,6 +51,9 @@ pub enum NoiseKind {
     BFloat16,
 }
 
+/// Expected number of seeds, for messages.
+const SEEDS: &str = "one seed for each image; give as many seeds as there are images";
+
 impl Noise {
     /// Creates noise with one generator per image, seeded `seed` + i for image i of a batch.
     pub fn seeded(seed: u64) -> Self {
@@ -80,7 +83,7 @@ impl Noise {
     pub(crate) fn of_image(self, image: usize) -> Result<Self> {
         let generators = match self.generators {
             Generators::Shared(_) => {
-                let expected = "noise with a seed for each image: that of one image depends on the others here";
+                let expected = "a seed for each image, because one image cannot be drawn alone here; use Noise::seeded";
                 return Err(Error::parameter("noise", "one generator for the whole batch", expected));
             }
             Generators::Counted { first, images } => match images.into_iter().nth(image) {
@@ -90,7 +93,7 @@ impl Noise {
             Generators::Listed(images) => {
                 let given = format!("{} for image {image}, counted from 0", images.len());
                 let own = images.into_iter().nth(image);
-                Generators::Listed(vec![own.ok_or_else(|| Error::parameter("seeds", given, "one seed per image"))?])
+                Generators::Listed(vec![own.ok_or_else(|| Error::parameter("seeds", given, SEEDS))?])
             }
         };
         Ok(Self { generators, kind: self.kind })
@@ -129,7 +132,7 @@ impl Noise {
             Generators::Listed(images) if images.len() == count => images,
             Generators::Listed(images) => {
                 let given = format!("{} for {count} images", images.len());
-                return Err(Error::parameter("seeds", given, "one seed per image"));
+                return Err(Error::parameter("seeds", given, SEEDS));
             }
             Generators::Counted { first, images } => {
                 let seeds = (images.len()..count).map(|image| first.wrapping_add(image as u64));
@@ -175,9 +178,12 @@ mod tests {
             assert_eq!(second, draw(&mut noise.clone(), 2).narrow(0, 1, 1), "{name}");
         }
         let error = Noise::shared(7).of_image(1).unwrap_err().to_string();
-        assert!(error.starts_with("noise is one generator for the whole batch; expected noise with a seed"), "{error}");
+        assert!(
+            error.starts_with("noise is one generator for the whole batch; expected a seed for each image"),
+            "{error}"
+        );
         let error = Noise::seeds(&[7]).of_image(1).unwrap_err().to_string();
-        assert_eq!(error, "seeds is 1 for image 1, counted from 0; expected one seed per image");
+        assert_eq!(error, format!("seeds is 1 for image 1, counted from 0; expected {SEEDS}"));
     }
 
     #[test]
@@ -190,7 +196,9 @@ mod tests {
     #[test]
     fn the_number_of_seeds_must_fit() {
         let error = Noise::seeds(&[1, 2]).draw(&[3, 4, 8, 8]).unwrap_err().to_string();
-        assert_eq!(error, "seeds is 2 for 3 images; expected one seed per image");
+        let expected =
+            "seeds is 2 for 3 images; expected one seed for each image; give as many seeds as there are images";
+        assert_eq!(error, expected);
     }
 
     #[test]

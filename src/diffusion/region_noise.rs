@@ -37,7 +37,7 @@ pub enum NoiseEdges {
 /// [`Error::Shape`] if a region's noise has another shape than `base`.
 pub fn region_noise(base: &Tensor, regions: &[(Tensor, Tensor)], edges: NoiseEdges) -> Result<Tensor> {
     if let Some((_, noise)) = regions.iter().find(|(_, noise)| noise.size() != base.size()) {
-        let expected = format!("{:?}, that of the noise around it", base.size());
+        let expected = format!("{:?}, the shape of the noise around the region", base.size());
         return Err(Error::Shape { what: "a region's noise", got: noise.size(), expected });
     }
     if regions.is_empty() {

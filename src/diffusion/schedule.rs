@@ -59,22 +59,23 @@ impl Schedule {
         options: &SpacingOptions,
     ) -> Result<Self> {
         if !(1..=table.len()).contains(&steps) {
-            let expected = format!("1 to {} (the timesteps of the model's table); 20 to 50 is usual", table.len());
+            let expected = format!("1 to {}, the number of timesteps of the model; 20 to 50 is usual", table.len());
             return Err(Error::parameter("steps", steps, expected));
         }
         if !(options.rho > 0.0 && options.rho.is_finite()) {
             return Err(Error::parameter("rho", options.rho, "a positive number; 7 is usual"));
         }
         if options.family == SchedulerFamily::Lcm && !(steps..=table.len()).contains(&options.original) {
-            let expected = format!("1 to {}, the timesteps the model was distilled at; 4 is usual", options.original);
+            let expected =
+                format!("1 to {}, the number of timesteps the model was distilled at; 4 is usual", options.original);
             return Err(Error::parameter("steps", steps, expected));
         }
         let mut levels = levels(table, steps + usize::from(options.drop_penultimate), spacing, options);
         if options.drop_penultimate {
             levels.pop();
         }
-        Self::of(table, &levels, levels.len(), options)
-            .ok_or_else(|| Error::parameter("steps", steps, "fewer steps: two noise levels of this spacing coincide"))
+        let expected = "fewer steps or another spacing, because two noise levels of this spacing coincide";
+        Self::of(table, &levels, levels.len(), options).ok_or_else(|| Error::parameter("steps", steps, expected))
     }
 
     /// Creates a schedule of the given training timesteps, falling, followed by the terminal level.
@@ -90,7 +91,7 @@ impl Schedule {
             Error::parameter(
                 "timesteps",
                 format!("{timesteps:?}"),
-                "falling timesteps of the table, 0 to 999 for most models",
+                "timesteps of the model in falling order; most models have 0 to 999",
             )
         })
     }
@@ -100,14 +101,14 @@ impl Schedule {
     /// # Errors
     /// [`Error::Parameter`] unless `sigmas` are two or more numbers, finite, strictly falling and not negative.
     pub fn from_sigmas(table: &TrainingSchedule, sigmas: &[f64]) -> Result<Self> {
-        let expected = "two or more finite numbers that fall, the last 0 or more";
+        let expected = "two or more finite numbers in falling order, of which the last is 0 or more";
         let refused = |value: String| Error::parameter("sigmas", value, expected);
         let (Some((&terminal, froms)), true) = (sigmas.split_last(), sigmas.len() > 1) else {
             return Err(refused(format!("{sigmas:?}")));
         };
         let wrong = sigmas.windows(2).position(|pair| !matches!(pair, [a, b] if a > b && a.is_finite()));
         if let Some(index) = wrong.or((terminal < 0.0).then_some(froms.len())) {
-            return Err(refused(format!("{:?} at {index}", sigmas.get(index..).unwrap_or_default())));
+            return Err(refused(format!("{:?} from index {index} on", sigmas.get(index..).unwrap_or_default())));
         }
         let tos = froms.iter().skip(1).chain([&terminal]);
         let intervals =
@@ -155,7 +156,10 @@ impl Schedule {
                 let left_out = (self.left_out.0 + self.intervals.len() - count, self.left_out.1);
                 Ok(Self { intervals: rest.to_vec(), left_out, ..self.clone() })
             }
-            _ => Err(Error::parameter("count", count, "1 to the number of steps of the schedule")),
+            _ => {
+                let expected = format!("1 to {}, the number of steps of the schedule", self.intervals.len());
+                Err(Error::parameter("count", count, expected))
+            }
         }
     }
 
@@ -199,7 +203,7 @@ impl Schedule {
         let cut = (all - share * all).round_ties_even(); // Python's rounding
         let intervals: Vec<_> = self.intervals.iter().filter(|step| side(step.timestep, cut)).copied().collect();
         if !(0.0..=1.0).contains(&share) || intervals.is_empty() {
-            let expected = "a part of the run in 0..=1 that leaves steps to take; 0.8 is usual";
+            let expected = "a share of the run in 0..=1 that leaves at least one step; 0.8 is usual";
             return Err(Error::parameter("share", share, expected));
         }
         Ok(Self { intervals, ..self.clone() })

@@ -45,7 +45,7 @@ impl Strength {
             Self::FullSteps(_) => ((asked / strength) as usize, if strength > 0.0 { steps } else { 0 }),
         };
         if run == 0 {
-            let expected = format!("more: of {steps} steps it leaves none to run");
+            let expected = format!("a larger strength or more steps, because none of {steps} steps is left to run");
             return Err(Error::parameter("strength", strength, expected));
         }
         Ok((schedule, run))
@@ -85,7 +85,8 @@ mod tests {
             assert!(error.starts_with("strength is ") && error.contains("0 to 1"), "{error}");
         }
         let error = Strength::Portion(0.05).steps(10).unwrap_err().to_string();
-        assert_eq!(error, "strength is 0.05; expected more: of 10 steps it leaves none to run");
+        let expected = "expected a larger strength or more steps, because none of 10 steps is left to run";
+        assert_eq!(error, format!("strength is 0.05; {expected}"));
         assert!(Strength::FullSteps(0.0).steps(10).is_err());
     }
 }

@@ -209,7 +209,7 @@ fn count(shape: &[i64]) -> Result<usize> {
     product.ok_or_else(|| Error::Shape {
         what: "noise",
         got: shape.to_vec(),
-        expected: "sides of 0 or more that fit in memory".into(),
+        expected: "dimensions of 0 or more that fit in memory together".into(),
     })
 }
 

@@ -100,9 +100,11 @@ impl TrainingSchedule {
         if rises && self.sigmas.len() > 1 {
             return Ok(self);
         }
-        let ends = (self.betas.first(), self.betas.last());
-        let value = format!("{} values from {:?} to {:?}", self.betas.len(), ends.0, ends.1);
-        Err(Error::parameter("betas", value, "two or more, between 0 and 1, of which each adds noise"))
+        let value = match (self.betas.first(), self.betas.last()) {
+            (Some(first), Some(last)) => format!("a list of {} numbers from {first:?} to {last:?}", self.betas.len()),
+            _ => "empty".into(),
+        };
+        Err(Error::parameter("betas", value, "two or more numbers between 0 and 1, each large enough to add noise"))
     }
 
     /// Number of training timesteps.

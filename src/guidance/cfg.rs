@@ -175,7 +175,8 @@ impl Combine for DualCfg {
         }
         self.without = branches.iter().find(|info| info.role == WITHOUT_SKETCH).map(|info| info.branch);
         if self.sketch > 1.0 && self.without.is_none() {
-            let expected = "1 or less, or the guidance method Colorize, which adds the branch without the sketch";
+            let expected =
+                "1 or less, because no branch without the sketch exists; add the guidance method Colorize for more";
             return Err(Error::parameter("sketch scale", self.sketch, expected));
         }
         Ok(())

@@ -142,7 +142,8 @@ impl Setup<'_> {
         shared: bool,
     ) -> Result<Branch> {
         let used = self.branches.iter().filter(|(info, _)| matches!(info.branch, Branch::Extra(_))).count();
-        let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, "at most 256"))?;
+        let expected = "at most 256; remove regions or guidance methods";
+        let number = u8::try_from(used).map_err(|_| Error::parameter("extra branches", used + 1, expected))?;
         let branch = Branch::Extra(number);
         let like = like.unwrap_or(branch);
         self.branches.push((BranchInfo { branch, like, role, prompt: prompt.into(), shared }, conditioning));

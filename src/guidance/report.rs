@@ -222,7 +222,7 @@ impl Picture {
 /// Returns a map on the CPU, [1, h, w], clamped to 0..=1.
 fn plane(map: &Tensor) -> Result<Tensor> {
     if map.dim() != 2 {
-        return Err(Error::Shape { what: "a report's map", got: map.size(), expected: "[h, w]".into() });
+        return Err(Error::Shape { what: "a report's map", got: map.size(), expected: "[h, w], one image".into() });
     }
     Ok(map.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_clamp(0.0, 1.0)?.f_unsqueeze(0)?)
 }

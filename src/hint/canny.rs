@@ -60,7 +60,7 @@ impl Canny {
     pub fn edges(self, picture: &Raster) -> Result<Sketch> {
         let (width, height) = (picture.width(), picture.height());
         if width == 0 || height == 0 || width > LARGEST || height > LARGEST {
-            let expected = format!("sides of 1 to {LARGEST} pixels; resize it first");
+            let expected = format!("sides of 1 to {LARGEST} pixels; resize the picture first");
             return Err(Error::parameter("the picture's size", picture.size(), expected));
         }
         let (low, high) = self.thresholds()?;

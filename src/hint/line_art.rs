@@ -75,9 +75,9 @@ pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
 pub struct LineArt {
     /// Deviation of the smaller blur in pixels, 0.3..=16: half of a line's width. Default 1.
     pub width: f64,
-    /// Contrast of the two blurs, of 1, up to which there is paper. Default 0.01.
+    /// Difference of the two blurs, in 0..=1, up to which a pixel is blank paper. Default 0.01.
     pub paper: f64,
-    /// Contrast of the two blurs, of 1, from which on there is full ink. Default 0.04.
+    /// Difference of the two blurs, in 0..=1, from which on a pixel is full ink. Default 0.04.
     pub ink: f64,
 }
 
@@ -97,11 +97,15 @@ impl LineArt {
     /// [`Error::Parameter`] for a picture without pixels, for a width out of range, and unless 0 ≤ `paper` < `ink`.
     pub fn of(self, picture: &Raster) -> Result<Raster> {
         if !(0.3..=16.0).contains(&self.width) {
-            return Err(Error::parameter("width", self.width, "0.3..=16 pixels"));
+            return Err(Error::parameter("width", self.width, "0.3..=16 pixels; 1 is usual"));
         }
         if !(self.paper >= 0.0 && self.paper < self.ink && self.ink.is_finite()) {
-            let value = format!("{} and {}", self.paper, self.ink);
-            return Err(Error::parameter("contrasts of paper and ink", value, "0 or more, that of ink larger"));
+            let value = format!("{} for paper and {} for ink", self.paper, self.ink);
+            return Err(Error::parameter(
+                "contrast",
+                value,
+                "0 or more, and larger for ink than for paper; .01 and .04 are usual",
+            ));
         }
         let picture_255 = channels(picture)?;
         let fine = blurred(&picture_255, self.width)?;

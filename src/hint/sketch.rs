@@ -54,9 +54,9 @@ impl Sketch {
         let least = light.iter().min().copied().unwrap_or_default();
         let most = light.iter().max().copied().unwrap_or_default();
         if most - least < LEAST_CONTRAST {
-            let value = format!("with lightness {least}..={most} of 0..=255");
+            let value = format!("of lightness {least} to {most} on a scale of 0 to 255");
             let expected =
-                format!("ink and paper that differ by {LEAST_CONTRAST} or more; an empty sheet is Sketch::blank");
+                format!("ink and paper that differ by {LEAST_CONTRAST} or more; use Sketch::blank for an empty sheet");
             return Err(Error::parameter("line art", value, expected));
         }
         let shares: Vec<f64> = light.iter().map(|value| f64::from(*value) / 255.0).collect();
@@ -148,7 +148,7 @@ mod tests {
             assert!(!sketch.is_line(1, 5) && !sketch.is_line(9, 4) && !sketch.is_line(99, 5), "{paper} {ink}");
         }
         let error = Sketch::of_line_art(&sheet(230, 220)).expect_err("no ink").to_string();
-        assert!(error.contains("lightness 220..=230") && error.contains("Sketch::blank"), "{error}");
+        assert!(error.contains("lightness 220 to 230") && error.contains("Sketch::blank"), "{error}");
         Ok(())
     }
 

@@ -164,8 +164,8 @@ impl Strokes {
         kept.truncate(large);
         if kept.is_empty() || kept.len() > MOST_COLORS {
             let expected =
-                format!("1 to {MOST_COLORS} colors of {LEAST_PIXELS} pixels or more, painted with a hard brush");
-            return Err(Error::parameter("strokes", format!("of {} colors", kept.len()), expected));
+                format!("1 to {MOST_COLORS} colors of {LEAST_PIXELS} pixels or more; paint with a hard brush");
+            return Err(Error::parameter("strokes", format!("painted in {} colors", kept.len()), expected));
         }
         let mut maps = vec![Array2::zeros((height as usize, width as usize)); kept.len()];
         let mut nearest: HashMap<Rgb, usize> = kept.iter().enumerate().map(|(at, (color, _))| (*color, at)).collect();
@@ -193,7 +193,7 @@ impl Strokes {
         if let Some(sigma) = self.blur
             && !(sigma > 0.0 && sigma <= 64.0)
         {
-            return Err(Error::parameter("blur", sigma, "pixels above 0 and up to 64; .5 to 2 is usual"));
+            return Err(Error::parameter("blur", sigma, "a deviation above 0 and up to 64 pixels; .5 to 2 is usual"));
         }
         let Size { width, height } = self.layer.size();
         let shape = [1, i64::from(height), i64::from(width), 4];
@@ -275,26 +275,34 @@ impl Scribble {
             return Err(Error::parameter("the picture's size", size, "at least one pixel"));
         }
         if strokes.is_empty() || *strokes.end() > 10_000 {
-            return Err(Error::parameter("strokes", format!("{strokes:?}"), "a range that is not empty, up to 10,000"));
+            let expected = "a range of counts that is not empty and ends at 10,000 or less";
+            return Err(Error::parameter("strokes", format!("{strokes:?}"), expected));
         }
         if length.is_empty() || *length.start() == 0 || *length.end() > 1_000_000 {
-            return Err(Error::parameter("length", format!("{length:?}"), "a range from 1 on, up to 1,000,000 steps"));
+            let expected = "a range of steps that is not empty, begins at 1 or more and ends at 1,000,000 or less";
+            return Err(Error::parameter("length", format!("{length:?}"), expected));
         }
         if thickness.is_empty() || thickness.iter().any(|pixels| *pixels > 64) {
-            return Err(Error::parameter("thickness", format!("{thickness:?}"), "one or more, of 0 to 64 pixels"));
+            return Err(Error::parameter(
+                "thickness",
+                format!("{thickness:?}"),
+                "at least one thickness, each 0 to 64 pixels",
+            ));
         }
         // Each pixel of a walk is painted as a square.
         let square = thickness.iter().max().map_or(1, |pixels| u64::from(*pixels).pow(2).max(1));
         let work = u64::from(*strokes.end()) * u64::from(*length.end()) * square;
         if work > MOST_WORK {
             let value = format!("{strokes:?} of {length:?} steps, {square} pixels each");
-            return Err(Error::parameter("strokes", value, format!("at most {MOST_WORK} pixels to paint in all")));
+            let expected = format!("at most {MOST_WORK} pixels to paint in all; lower strokes, length or thickness");
+            return Err(Error::parameter("strokes", value, expected));
         }
         if !(0.0..=1.0).contains(blurred) {
-            return Err(Error::parameter("blurred", blurred, "a probability, 0..=1"));
+            return Err(Error::parameter("blurred", blurred, "a probability in 0..=1; .3 is usual"));
         }
         if !(*low > 0.0 && low <= high && *high <= 64.0) {
-            return Err(Error::parameter("blur", format!("{low} to {high}"), "deviations above 0 and up to 64 pixels"));
+            let expected = "two deviations above 0 and up to 64 pixels, the smaller one first; .5 and 2 are usual";
+            return Err(Error::parameter("blur", format!("{low} to {high}"), expected));
         }
         Ok(())
     }
@@ -445,7 +453,7 @@ mod tests {
         assert_eq!(colors.iter().map(|(color, _)| *color).collect::<Vec<_>>(), [Rgb(200, 0, 0), Rgb(0, 0, 200)]);
         assert_eq!((colors[0].1[(4, 15)], colors[1].1[(12, 15)]), (1.0, 1.0));
         assert_eq!(colors.iter().map(|(_, map)| map[(15, 15)]).sum::<f32>(), 0.0);
-        assert!(Strokes::new((4, 4)).colors().unwrap_err().to_string().contains("of 0 colors"));
+        assert!(Strokes::new((4, 4)).colors().unwrap_err().to_string().contains("in 0 colors"));
         let mut many = Strokes::new((64, 64));
         for i in 0..65u8 {
             many = many.line(
@@ -454,7 +462,7 @@ mod tests {
                 Rgb(3 * i, 255 - 3 * i, 0),
             );
         }
-        assert!(many.colors().unwrap_err().to_string().contains("of 65 colors"));
+        assert!(many.colors().unwrap_err().to_string().contains("in 65 colors"));
         Ok(())
     }
 

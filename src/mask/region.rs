@@ -89,7 +89,8 @@ impl Region {
         let cell = match size.as_slice() {
             &[h, w] | &[1, 1, h, w] if h > 0 && w > 0 && height % h == 0 && width == height / h * w => height / h,
             _ => {
-                let expected = format!("[h, w] of a picture of {width}x{height} pixels, a whole number of them a cell");
+                let expected =
+                    format!("[h, w] whose cells are squares of whole pixels in the picture of {width}x{height} pixels");
                 return Err(Error::Shape { what: "a map with outlines", got: size, expected });
             }
         };
@@ -200,13 +201,15 @@ impl Shape {
                     return Ok(());
                 }
                 let value = format!("{x:?} across, {y:?} down");
-                Err(Error::parameter("rect", value, "shares of the picture in 0..=1, each beginning before its end"))
+                let expected = "shares of the picture in 0..=1, the start of each range smaller than the range's end";
+                Err(Error::parameter("rect", value, expected))
             }
             Self::Each(shapes) if shapes.is_empty() => {
-                Err(Error::parameter("each", "no region", "one region for each image"))
+                Err(Error::parameter("each", "empty", "one region for each image"))
             }
             Self::Each(shapes) if shapes.iter().any(Self::differs) => {
-                Err(Error::parameter("each", "a region that is each image's already", "one region for each image"))
+                let expected = "one plain region for each image; do not put Region::each into Region::each";
+                Err(Error::parameter("each", "a list with a region of Region::each", expected))
             }
             Self::Any(shapes) | Self::Each(shapes) => shapes.iter().try_for_each(Self::check),
         }
@@ -230,7 +233,7 @@ impl Shape {
                 if (0.99..=1.01).contains(&aspect) {
                     return Ok(());
                 }
-                let expected = format!("{} rows × {} columns or the same aspect", latent.h, latent.w);
+                let expected = format!("{} rows × {} columns, or another size of the same aspect", latent.h, latent.w);
                 Err(Error::Shape { what, got: vec![rows, columns], expected })
             }
             Self::Rect { .. } => Ok(()),
@@ -273,7 +276,7 @@ pub(crate) fn has_images(name: &'static str, map: &Tensor, images: i64) -> Resul
         Some(&rows) if rows == 1 || rows == images => Ok(()),
         rows => {
             let value = format!("{} for {images} images", rows.unwrap_or(&0));
-            Err(Error::parameter(name, value, "one for all images or one for each"))
+            Err(Error::parameter(name, value, "one for all images, or one for each image"))
         }
     }
 }

@@ -149,9 +149,14 @@ impl Guidance for PerturbedAttention {
 
     fn notes(&self) -> Vec<String> {
         let idle = self.run.as_ref().is_some_and(|run| !run.acts);
-        idle.then(|| format!("no step of this run is in its window, {}, so it did nothing", self.window))
-            .into_iter()
-            .collect()
+        idle.then(|| {
+            format!(
+                "no step of this run is in the window ({}), so the method did nothing; widen the window",
+                self.window
+            )
+        })
+        .into_iter()
+        .collect()
     }
 
     fn recipe(&self) -> Result<Recipe> {

@@ -90,7 +90,11 @@ impl Guidance for PromptBlend {
         self.run = None;
         let shares: Vec<f64> = setup.schedule.steps().map(|step| self.share(&step)).collect();
         if let Some(share) = shares.iter().find(|share| !share.is_finite()) {
-            return Err(Error::parameter("curve", share, "finite numbers, 0 for the prompt and 1 for the other"));
+            return Err(Error::parameter(
+                "curve",
+                share,
+                "finite numbers; 0 gives the prompt, 1 gives the second prompt",
+            ));
         }
         let (other, empty) = (setup.codec.text(&self.text)?, padding(setup.codec)?);
         self.run = Some(Blending { other, empty, shares });
@@ -109,7 +113,8 @@ impl Guidance for PromptBlend {
                 let [a, b] = [&part.context, &run.other.context].map(|context| filled(context, &run.empty, longest));
                 let (a, b) = (a?, b?);
                 if a.size() != b.size() {
-                    let expected = format!("{:?}, as the prompt's: whole chunks of the same width", a.size());
+                    let expected =
+                        format!("{:?}, like the prompt's context, in whole chunks of the same width", a.size());
                     return Err(Error::Shape { what: "the second prompt's context", got: b.size(), expected });
                 }
                 part.context = a.f_lerp(&b, share)?;

@@ -191,7 +191,9 @@ impl RegionPrompts {
             // Both encoders of a model with two read the region's prompt.
             let conditioning = setup.codec.text_pair(prompt, prompt)?;
             if let Some(cut) = setup.codec.prompt_pair(prompt, prompt)?.cut() {
-                self.notes.push(format!("\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\""));
+                self.notes.push(format!(
+                    "\"{prompt}\" is too long for the text encoder, which does not see \"{cut}\"; shorten the prompt"
+                ));
             }
             let (branch, mine) = match part.guide {
                 Some(_) => (setup.add_alone("region", prompt, conditioning)?, vec![*part]),
@@ -205,7 +207,9 @@ impl RegionPrompts {
             }
             let mask = part.region.for_images(setup.grid, setup.images)?.f_to_device(setup.device)?;
             if mask.f_max()?.f_double_value(&[])? == 0.0 {
-                self.notes.push(format!("the region of \"{prompt}\" covers no cell"));
+                self.notes.push(format!(
+                    "the region of \"{prompt}\" covers no cell, so the prompt has no effect; enlarge the region"
+                ));
             }
             self.run.push(Placed { branch, weight: mask.f_mul_scalar(part.strength)? });
         }
@@ -220,20 +224,28 @@ impl Guidance for RegionPrompts {
         }
         if self.parts.len() > MOST_REGIONS {
             let expected =
-                format!("at most {MOST_REGIONS} regions; each prompt takes one more call of the network a step");
+                format!("at most {MOST_REGIONS}, because each prompt adds a call of the network to every step");
             return Err(Error::parameter("regions", self.parts.len(), expected));
         }
         if self.stray {
-            return Err(Error::parameter("guided", "before any region", "the region first, then what guides it"));
+            return Err(Error::parameter(
+                "guided",
+                "called before any region",
+                "a region first; call add or thing before guided",
+            ));
         }
         self.window.check()?;
         if !(0.0..=10.0).contains(&self.hold) {
-            return Err(Error::parameter("hold", self.hold, "0..=10; 2 is usual, 0 lets things be anywhere"));
+            return Err(Error::parameter("hold", self.hold, "0..=10; 2 is usual, 0 does not hold things in place"));
         }
         self.parts.iter().try_for_each(|part| {
             if !(0.0..=1.0).contains(&part.strength) {
                 let value = format!("{} for \"{}\"", part.strength, part.prompt);
-                return Err(Error::parameter("strength", value, "0..=1; .8 is usual, 1 is the region's prompt alone"));
+                return Err(Error::parameter(
+                    "strength",
+                    value,
+                    "0..=1; .8 is usual, 1 uses the region's prompt alone",
+                ));
             }
             part.guide.as_ref().map_or(Ok(()), Guidance::check)?;
             part.region.check()

@@ -147,8 +147,8 @@ impl Autoencoder {
         let (width, height) = (columns * cell.factor, rows * cell.factor);
         let whole = (h * w) as f64 * cell.bytes / f64::from(1 << 30);
         Some(format!(
-            "decoded in blended tiles of {width}×{height} pixels, as the whole would have taken some {whole:.1} GiB; \
-             Tiling::whole() decodes it at once"
+            "the picture was decoded in blended tiles of {width}×{height} pixels, because decoding it whole would have \
+             taken about {whole:.1} GiB; `Tiling::whole()` turns tiles off"
         ))
     }
 

@@ -54,7 +54,7 @@ pub struct Control<'c> {
 impl fmt::Display for Control<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { scale, window, .. } = self;
-        write!(f, "a ControlNet acted with scale {scale} in the window {window}")
+        write!(f, "a ControlNet with scale {scale} in the window {window}")
     }
 }
 
@@ -160,7 +160,7 @@ impl<'c> Control<'c> {
     pub(crate) fn recipe(&self) -> Result<Recipe> {
         let hint = match &self.hint {
             Hint::Tensor(_) => {
-                return Err(Error::NotRepeatable { what: format!("{self}: its hint is a tensor, and it") });
+                return Err(Error::NotRepeatable { what: format!("{self} and a tensor as its hint") });
             }
             Hint::Picture(picture) => StoredHint::Picture(Cow::Borrowed(picture.as_ref())),
             Hint::Drawing(drawing) => StoredHint::Drawing(Cow::Borrowed(drawing.as_ref())),
@@ -193,7 +193,9 @@ impl<'c> Control<'c> {
         let other: Vec<String> = own
             .into_iter()
             .filter(|(_, own)| *own != size)
-            .map(|(what, own)| format!("the ControlNet's {what} of {own} pixels is brought to the picture's {size}"))
+            .map(|(what, own)| {
+                format!("the ControlNet's {what} of {own} pixels is resized to the picture's {size} pixels")
+            })
             .collect();
         (!other.is_empty()).then(|| other.join("; "))
     }
@@ -215,16 +217,17 @@ impl<'c> Control<'c> {
         let channels = self.net.config().conditioning_channels;
         match (&self.hint, hint.size().as_slice()) {
             (Hint::Picture(_), _) if channels != 3 => {
-                let expected = "a ControlNet for pictures, of 3; give the others a tensor with Control::new";
+                let expected = "3, for a picture as the hint; pass other hints as a tensor to `Control::new`";
                 return Err(Error::parameter("conditioning_channels", channels, expected));
             }
             (Hint::Drawing(_), _) if channels != 5 => {
-                let expected = "a ControlNet for lines and strokes of color, of 5; Control::picture(&net, &sketch.raster()) shows lines to one of 3";
+                let expected = "5, for lines and strokes of color; for a ControlNet with 3 channels, pass the lines \
+                                with `Control::picture(&net, &sketch.raster())`";
                 return Err(Error::parameter("conditioning_channels", channels, expected));
             }
             (_, &[_, c, _, _]) if c == channels => {}
             (_, got) => {
-                let expected = format!("[1 or n, {channels}, height, width], as the ControlNet was made for");
+                let expected = format!("[1 or n, {channels}, height, width] for n images");
                 return Err(Error::Shape { what: "the ControlNet's hint", got: got.to_vec(), expected });
             }
         }
@@ -232,8 +235,8 @@ impl<'c> Control<'c> {
         let [least, most] = [hint.f_min()?, hint.f_max()?].map(|end| end.f_double_value(&[]));
         let (least, most) = (least?, most?);
         if least.is_nan() || most.is_nan() || least < -1e-3 || most > 1.0 + 1e-3 {
-            let range = format!("in {least}..={most}");
-            return Err(Error::parameter("the ControlNet's hint", range, "values in 0..=1; bytes are divided by 255"));
+            let range = format!("a tensor of values in {least}..={most}");
+            return Err(Error::parameter("the ControlNet's hint", range, "values in 0..=1; divide bytes by 255"));
         }
         Ok(hint)
     }
@@ -323,7 +326,7 @@ impl<'m> Controlled<'m> {
                 return Err(Error::parameter(
                     "the ControlNet's scale",
                     scale,
-                    "a finite number; 1 is as it was trained",
+                    "a finite number; 1 is the scale of the training",
                 ));
             }
             window.check()?;
@@ -470,8 +473,12 @@ impl Model {
         let net = ControlNet::new(&w, &config)?;
         let report = w.report();
         let problem = match (report.unused.first(), report.not_finite.first()) {
-            (Some(unused), _) => format!("has tensors that a ControlNet does not have, {} among them", unused.name),
-            (None, Some(name)) => format!("has weights that are NaN or infinite, in {name} for one"),
+            (Some(unused), _) => {
+                format!("the file has tensors that do not belong to a ControlNet, such as {}", unused.name)
+            }
+            (None, Some(name)) => {
+                format!("the file has NaN or infinite weights, for example in {name}; download it again")
+            }
             (None, None) => return Ok(net),
         };
         Err(Error::Malformed { file: report.file, problem })
@@ -482,7 +489,7 @@ impl Model {
 fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     let (net, unet) = (&config.unet, &model.unet_config);
     let misfit = |field: &str, value: String, expected: String| {
-        let expected = format!("expected {expected}, as the model has; this ControlNet is for another one");
+        let expected = format!("expected {expected}, as in the model; this ControlNet is for another model");
         Err(Error::Config { file: file.into(), field: field.into(), value, expected })
     };
     let per_level = |of: fn(&crate::nn::unet::Level) -> i64| -> Result<[Vec<i64>; 2]> {
@@ -507,8 +514,8 @@ fn fits(config: &ControlNetConfig, model: &Model, file: &str) -> Result<()> {
     }
     let factor = model.vae.config().factor();
     if config.factor() != factor {
-        let own = format!("one to {} of the latent", config.factor());
-        return misfit("conditioning_embedding_out_channels", own, format!("one to {factor}"));
+        let own = format!("for {} pixels along a latent cell", config.factor());
+        return misfit("conditioning_embedding_out_channels", own, format!("{factor} pixels"));
     }
     Ok(())
 }

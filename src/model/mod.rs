@@ -182,8 +182,8 @@ impl Model {
             device,
         );
         let mut notes = Vec::new();
-        if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_has_bf16() {
-            notes.push("this CPU does not compute in bf16, and is slower in it than in f32".to_owned());
+        if kind == Kind::BFloat16 && device == Device::Cpu && !precision::cpu_is_faster_in_bf16() {
+            notes.push("this CPU is not faster in bf16 than in f32; load the model in f32".to_owned());
         }
         let mut parts = Parts::new();
 
@@ -226,7 +226,9 @@ impl Model {
         parts.insert("vae".into(), w.handed_out());
         let scale = vae_config.scale().filter(|scale| options.vae.is_some() && xl != (*scale < 0.15));
         if let Some(scale) = scale {
-            notes.push(format!("{place} scales latents by {scale}, which is not what {family} expects"));
+            notes.push(format!(
+                "the VAE {place} scales latents by {scale}, which does not fit {family}; use a VAE of that family"
+            ));
         }
         text_encoders.check()?;
         fits(&unet_config, vae_config.latent_channels(), &text_encoders, colorizer.as_ref())
@@ -237,7 +239,7 @@ impl Model {
             None => SchedulerConfig::stable_diffusion("PNDMScheduler", Prediction::Epsilon),
         };
         if options.prediction.is_none() {
-            notes.extend(main.prediction()?.map(|because| format!("prediction: {because}")));
+            notes.extend(main.prediction()?.map(|because| format!("prediction type: {because}")));
         }
         scheduler.prediction_type = options.prediction.unwrap_or(scheduler.prediction_type);
         if let Some(zero_snr) = options.zero_snr {
@@ -388,7 +390,9 @@ impl Model {
             let _no_grad = tch::no_grad_guard();
             let _ = self.latent_colors.set(LatentColors::fit(self, 3, 32)?); // the cell was empty
         }
-        let missing = || Error::parameter("latent colors", "missing", "none; this is a fault of impasto");
+        let missing = || {
+            Error::parameter("the fit of latent colors", "missing", "a fit; this is a bug in impasto, please report it")
+        };
         self.latent_colors.get().ok_or_else(missing)
     }
 
@@ -418,8 +422,8 @@ impl Model {
             shown.push(format!("{} more", spelled.len() - SHOWN));
         }
         Ok(Some(format!(
-            "the embedded model does not know {}: it has some fifty words, to try guidance with (docs/tiny-model.md); name another \
-             checkpoint by Builder::source for pictures of other things",
+            "the embedded model does not know {}; its vocabulary has about fifty words (docs/tiny-model.md); for \
+             pictures of other things, set another checkpoint with `Builder::source`",
             shown.join(", ")
         )))
     }
@@ -440,7 +444,7 @@ fn open_taesd(source: &Source, channels: i64, kind: Kind, device: Device, in_mem
             file: checkpoint.name("vae/config.json"),
             field: "latent_channels".into(),
             value: config.latent_channels.to_string(),
-            expected: format!("expected {channels}, as the model has"),
+            expected: format!("expected {channels}, as in the model; use a tiny autoencoder for this model's family"),
         });
     }
     let w = checkpoint.weights("vae", kind, device)?;
@@ -456,7 +460,8 @@ fn fits(
 ) -> std::result::Result<(), Misfit> {
     let misfit = |field, value: i64, expected: String| Err(Misfit { field, value: value.to_string(), expected });
     if unet.in_channels != channels && unet.in_channels != 2 * channels + 1 {
-        let expected = format!("expected {channels}, the VAE's latent_channels, or {} to inpaint", 2 * channels + 1);
+        let expected =
+            format!("expected {channels}, the VAE's latent_channels, or {} for inpainting", 2 * channels + 1);
         return misfit("in_channels", unet.in_channels, expected);
     }
     if unet.out_channels != channels {
@@ -469,7 +474,7 @@ fn fits(
             return Err(Misfit {
                 field: "block_out_channels",
                 value,
-                expected: format!("expected {own:?}, the sketch encoder's"),
+                expected: format!("expected {own:?}, as in the sketch encoder"),
             });
         }
         return Ok(());
@@ -481,7 +486,7 @@ fn fits(
     }
     if unet.addition_embed_type.is_some() && size_numbers(unet, text).is_none() {
         let width = unet.projection_class_embeddings_input_dim.unwrap_or_default();
-        let expected = "expected the pooled text's width and 5 or 6 sinusoids of addition_time_embed_dim".into();
+        let expected = "expected the pooled text's width plus 5 or 6 times addition_time_embed_dim".into();
         return misfit("projection_class_embeddings_input_dim", width, expected);
     }
     Ok(())
@@ -598,7 +603,7 @@ impl Codec for Model {
             return self.text_encoders.last_word(text, self.device);
         }
         let missing = |file: &str, hint| Error::MissingFile { file: file.into(), place: self.name.clone(), hint };
-        let hint = "give the text encoder that was trained with its vision tower by `LoadOptions::text_encoder`";
+        let hint = "add the text encoder that was trained with the vision tower, with `LoadOptions::text_encoder`";
         let Some(pooled) = self.text_encoders.pooled(text, self.device)? else {
             return Err(missing("the text encoder", hint));
         };
@@ -613,8 +618,7 @@ impl Codec for Model {
         let _no_grad = tch::no_grad_guard();
         let Some(colorizer) = &self.colorizer else {
             let (file, place) = ("the sketch encoder".into(), self.name.clone());
-            let hint =
-                "sketches are read by a model made for them, such as ColorizeDiffusion; give this one a ControlNet";
+            let hint = "only models such as ColorizeDiffusion read sketches; use a ControlNet with this model";
             return Err(Error::MissingFile { file, place, hint });
         };
         let features = colorizer.sketch.forward(sketch)?;

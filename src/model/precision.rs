@@ -1,7 +1,9 @@
 //! [`Precision`]: the kind of number a model computes in.
 
 use crate::error::{Error, Result};
-use tch::{Device, Kind};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use tch::{Device, Kind, Tensor};
 
 /// The kind of number a model computes in, independent of the kind in its files.
 ///
@@ -16,9 +18,9 @@ pub enum Precision {
     /// Uses f16 on CUDA, f32 elsewhere. A seed gives the same picture on every CPU, except for rounding.
     #[default]
     Reproducible,
-    /// Uses the fastest kind of the device: as `Reproducible`, but bf16 on CPUs that have it (AVX-512 BF16 on x86-64,
-    /// BF16 on AArch64). Pictures differ a little from those in f32 (`docs/performance.md`), so they differ from one
-    /// CPU to another.
+    /// Uses the fastest kind of the device: as `Reproducible`, but bf16 on CPUs that compute in it faster, which is
+    /// measured once per process. Pictures differ a little from those in f32 (`docs/performance.md`), so they differ
+    /// from one CPU to another.
     Fastest,
     /// Uses a given kind: `Float`, `BFloat16`, or on GPUs `Half`.
     Kind(Kind),
@@ -35,7 +37,7 @@ impl Precision {
     pub(super) fn on(self, device: Device, name: &'static str) -> Result<Kind> {
         match self {
             Self::Reproducible | Self::Fastest if device.is_cuda() => Ok(Kind::Half),
-            Self::Fastest if device == Device::Cpu && cpu_has_bf16() => Ok(Kind::BFloat16),
+            Self::Fastest if device == Device::Cpu && cpu_is_faster_in_bf16() => Ok(Kind::BFloat16),
             Self::Reproducible | Self::Fastest => Ok(Kind::Float),
             Self::Kind(kind @ (Kind::Float | Kind::BFloat16)) => Ok(kind),
             Self::Kind(Kind::Half) if device.is_cuda() || device == Device::Mps => Ok(Kind::Half),
@@ -55,8 +57,8 @@ pub(super) fn check_device(device: Device) -> Result<()> {
     let missing = |expected: &'static str| Err(Error::parameter("device", format!("{device:?}"), expected));
     match device {
         Device::Cuda(_) if !tch::utils::has_cuda() => missing(
-            "Device::Cpu, as this libtorch is built without CUDA or finds no GPU; for one with CUDA see the README, Set-up: PyTorch's \
-             (LIBTORCH_USE_PYTORCH=1) or its archive",
+            "Device::Cpu, because this libtorch is built without CUDA or finds no GPU; for a libtorch with CUDA, see \
+             Set-up in the README (LIBTORCH_USE_PYTORCH=1, or PyTorch's archive)",
         ),
         Device::Cuda(index) if index as i64 >= tch::Cuda::device_count() => {
             let count = tch::Cuda::device_count();
@@ -64,21 +66,58 @@ pub(super) fn check_device(device: Device) -> Result<()> {
             Err(Error::parameter("device", format!("{device:?}"), expected))
         }
         Device::Mps if !tch::utils::has_mps() => {
-            missing("Device::Cpu, as this libtorch has no MPS (Apple silicon) here")
+            missing("Device::Cpu, because this libtorch has no MPS (Apple silicon)")
         }
         Device::Vulkan => missing("Device::Cpu, Device::Cuda or Device::Mps"),
         _ => Ok(()),
     }
 }
 
-/// Returns true if this machine's processor computes in bf16. Other processors convert back and forth.
-pub(super) fn cpu_has_bf16() -> bool {
+/// Returns true if this machine computes a network faster in bf16 than in f32.
+///
+/// Instructions for bf16 do not say so: a processor of Intel with AVX-512 BF16 whose matrix unit (AMX) is switched off
+/// takes half as long again in bf16. Where there are such instructions, a convolution is therefore measured in both
+/// kinds, once per process, in some hundredths of a second.
+pub(super) fn cpu_is_faster_in_bf16() -> bool {
+    static FASTER: OnceLock<bool> = OnceLock::new();
+    *FASTER.get_or_init(|| has_bf16() && measured_ratio().is_ok_and(|ratio| ratio < WORTHWHILE))
+}
+
+/// Share of the time in f32 below which bf16 is worth its error.
+const WORTHWHILE: f64 = 0.9;
+
+/// Returns true if this processor has instructions for bf16. Other processors convert back and forth.
+fn has_bf16() -> bool {
     #[cfg(target_arch = "x86_64")]
     return std::arch::is_x86_feature_detected!("avx512bf16");
     #[cfg(target_arch = "aarch64")]
     return std::arch::is_aarch64_feature_detected!("bf16");
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     false
+}
+
+/// Returns the time of a convolution in bf16, of the kind that a UNet of SD 1.5 has most of, relative to f32.
+fn measured_ratio() -> Result<f64> {
+    /// Number of measurements in each kind, in turns. The fastest counts, which other work on the machine disturbs
+    /// least.
+    const ROUNDS: usize = 5;
+    let _no_grad = tch::no_grad_guard();
+    let layer = |kind| -> Result<(Tensor, Tensor)> {
+        let options = (kind, Device::Cpu);
+        Ok((Tensor::f_ones([2, 320, 16, 16], options)?, Tensor::f_ones([320, 320, 3, 3], options)?))
+    };
+    let time = |(x, weight): &(Tensor, Tensor)| -> Result<Duration> {
+        let begun = Instant::now();
+        drop(x.f_conv2d(weight, None::<&Tensor>, [1, 1], [1, 1], [1, 1], 1)?);
+        Ok(begun.elapsed())
+    };
+    let (single, half) = (layer(Kind::Float)?, layer(Kind::BFloat16)?);
+    let (mut of_single, mut of_half) = (Duration::MAX, Duration::MAX);
+    for _ in 0..ROUNDS {
+        of_single = of_single.min(time(&single)?);
+        of_half = of_half.min(time(&half)?);
+    }
+    Ok(of_half.as_secs_f64() / of_single.as_secs_f64().max(f64::MIN_POSITIVE))
 }
 
 #[cfg(test)]
@@ -91,7 +130,7 @@ mod tests {
         assert_eq!(on(Precision::Reproducible, Device::Cpu).unwrap(), Kind::Float);
         assert_eq!(on(Precision::Reproducible, Device::Cuda(0)).unwrap(), Kind::Half);
         assert_eq!(on(Precision::Fastest, Device::Cuda(0)).unwrap(), Kind::Half);
-        let fast = if cpu_has_bf16() { Kind::BFloat16 } else { Kind::Float };
+        let fast = if cpu_is_faster_in_bf16() { Kind::BFloat16 } else { Kind::Float };
         assert_eq!(on(Precision::Fastest, Device::Cpu).unwrap(), fast);
         assert_eq!(on(Precision::Fastest, Device::Mps).unwrap(), Kind::Float);
         assert_eq!(on(Kind::BFloat16.into(), Device::Cuda(0)).unwrap(), Kind::BFloat16);

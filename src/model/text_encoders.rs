@@ -105,7 +105,7 @@ impl TextEncoders {
     pub(super) fn prompt(&self, [first, second]: [&str; 2]) -> Result<Prompt> {
         let read = |encoder: &TextEncoder, text| Ok(encoder.chunks(text, self.options)?.prompt);
         match self.encoders.as_slice() {
-            [] => Err(Error::Tokenizer("the model has no text encoder".into())),
+            [] => Err(Error::Tokenizer("the model has no text encoder to read a prompt".into())),
             [_] if first != second => Err(one_encoder(second)),
             [encoder, other] if first != second => Ok(read(encoder, first)?.beside(read(other, second)?)),
             [encoder, ..] => read(encoder, first),
@@ -131,9 +131,11 @@ impl TextEncoders {
     pub(super) fn check(&self) -> Result<()> {
         let layers = self.encoders.iter().map(|encoder| encoder.tower.config().num_hidden_layers as usize).min();
         match (self.options.clip_skip, layers) {
-            (Some(skip), Some(layers)) if !(1..=layers).contains(&skip) => {
-                Err(Error::parameter("clip_skip", skip, format!("1 to {layers}, the text encoder's layers")))
-            }
+            (Some(skip), Some(layers)) if !(1..=layers).contains(&skip) => Err(Error::parameter(
+                "clip_skip",
+                skip,
+                format!("1 to {layers}, the number of the text encoder's layers"),
+            )),
             _ => Ok(()),
         }
     }
@@ -227,9 +229,9 @@ pub(super) fn tokenizer(checkpoint: &Checkpoint, folder: &str) -> Result<Tokeniz
             }
         }
         _ => Err(Error::MissingFile {
-            file: format!("{folder}/tokenizer.json, or vocab.json and merges.txt,"),
+            file: format!("{folder}/tokenizer.json (or vocab.json and merges.txt)"),
             place: checkpoint.to_string(),
-            hint: "copy it from another model of its family",
+            hint: "copy the tokenizer from another model of the same family",
         }),
     }
 }

@@ -34,7 +34,7 @@ impl Model {
             [a, b] if a.size() != b.size() => Some([a, b]),
             _ => None,
         }) {
-            let expected = format!("{:?}, as the other inputs", first.size());
+            let expected = format!("{:?}, the shape of the other inputs", first.size());
             return Err(Error::Shape { what: "Input::x", got: other.size(), expected });
         }
         let x = Tensor::f_cat(&latents, 0)?;
@@ -46,7 +46,7 @@ impl Model {
         let alike = !self.inpaints() && added.is_none() && !x.requires_grad() && one(&latents);
         let (features, same) = features(inputs)?;
         if self.colorizes() && features.is_empty() {
-            let expected = "one: this model colors sketches, which the guidance method Colorize shows it";
+            let expected = "a sketch, because this model colors sketches; add the guidance method `Colorize`";
             return Err(Error::parameter("sketch", "missing", expected));
         }
         let distinct = latents.first().filter(|_| alike && same).unwrap_or(&&x).size4()?.0;
@@ -82,7 +82,10 @@ impl Model {
             let (images, context) = (input.x.size4()?.0, &input.conditioning.context);
             let tokens = context.size3()?.1;
             if let Some(first) = all.first().filter(|first| first.size().get(1) != Some(&tokens)) {
-                let expected = format!("{:?} like the other inputs'; see Conditioning::equalize", first.size());
+                let expected = format!(
+                    "{:?}, the shape of the other inputs; `Conditioning::equalize` gives all contexts one length",
+                    first.size()
+                );
                 return Err(Error::Shape { what: "Conditioning::context", got: context.size(), expected });
             }
             all.push(match context.size().first() {
@@ -180,7 +183,8 @@ fn rows(inputs: &[Input<'_>], what: &'static str, of: impl Fn(&Conditioning) -> 
     let mut all = Vec::with_capacity(inputs.len());
     for Input { branch, x, conditioning } in inputs {
         let Some(tensor) = of(conditioning) else {
-            let expected = format!("a tensor: this checkpoint needs one, and branch {branch:?} has none");
+            let expected =
+                format!("a tensor for branch {branch:?}, because this checkpoint needs one for every branch");
             return Err(Error::parameter(what, "missing", expected));
         };
         let (images, mut shape) = (x.size4()?.0, tensor.size());
@@ -309,7 +313,7 @@ mod tests {
         let three = [Input::new(Branch::Cond, &x, &words), twice[0], twice[1]];
         model.denoise(&step, &twice, &mut Tap::new(call.clone(), Vec::new(), &table, &mut cache)?)?;
         let error = model.denoise(&step, &three, &mut Tap::new(call, Vec::new(), &table, &mut cache)?).unwrap_err();
-        assert!(error.to_string().contains("expected 2 rows: 1 branches of 2 images"), "{error}");
+        assert!(error.to_string().contains("expected 2 rows: 2 images for each of 1 branches"), "{error}");
         Ok(())
     }
 

@@ -65,7 +65,8 @@ impl VisionTower {
         let states = tower.forward(&pixels)?;
         let Some(tokens) = tower.projected(&tower.normed(&states.last_hidden_state)?)? else {
             let expected =
-                "expected CLIPVisionModelWithProjection: its tokens stand beside texts when projected".into();
+                "expected CLIPVisionModelWithProjection, which projects image tokens to the width of text tokens"
+                    .into();
             return refused("architectures", "CLIPVisionModel, without visual_projection".into(), expected);
         };
         let mut vision = Vision::new(tokens.f_to_device(self.device)?.f_to_kind(Kind::Float)?, start..start + width);

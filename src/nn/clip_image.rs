@@ -132,7 +132,7 @@ impl ClipImageProcessor {
             }
         }
         if processor.image_std.contains(&0.0) {
-            return Err(refused(file, "image_std", processor.image_std, "expected what can be divided by"));
+            return Err(refused(file, "image_std", processor.image_std, "expected numbers other than 0"));
         }
         Ok(processor)
     }
@@ -282,7 +282,7 @@ impl PictureSize {
 
 /// The error for a picture that cannot be prepared.
 fn pixelless(h: u32, w: u32) -> Error {
-    let expected = "a picture with pixels, and with sides that can be resized to the preprocessor's";
+    let expected = "a picture with pixels, whose sides can be resized to the preprocessor's size";
     Error::parameter("picture", format!("{h}×{w}"), expected)
 }
 

@@ -201,7 +201,11 @@ impl ClipText {
         let (least, most) = (ids.f_min()?.f_int64_value(&[])?, ids.f_max()?.f_int64_value(&[])?);
         for id in [least, most] {
             if !(0..words).contains(&id) {
-                return Err(Error::parameter("token ids", id, "numbers below the vocabulary's size"));
+                return Err(Error::parameter(
+                    "token ids",
+                    id,
+                    format!("0 to {}, the ids of the vocabulary", words - 1),
+                ));
             }
         }
         Ok(ids.f_to_device(self.device)?.f_to_kind(Kind::Int64)?)

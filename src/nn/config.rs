@@ -42,7 +42,7 @@ pub(super) fn read<T: DeserializeOwned>(file: &str, text: &str, fixed: &[Fixed])
                 field: (*field).into(),
                 value: value.to_string(),
                 expected: match allowed {
-                    [] => "that is not implemented; expected null".into(),
+                    [] => "this value is not implemented; expected null".into(),
                     some => format!("only {} is implemented", some.join(" or ")),
                 },
             });

@@ -97,7 +97,7 @@ impl ControlNetConfig {
         sizes(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
         levels(NAME, "conditioning_embedding_out_channels", &self.conditioning_embedding_out_channels)?;
         if self.bgr() && self.conditioning_channels != 3 {
-            let expected = "expected 3, as controlnet_conditioning_channel_order is bgr";
+            let expected = "expected 3, because controlnet_conditioning_channel_order is bgr";
             return Err(refused(NAME, "conditioning_channels", self.conditioning_channels, expected));
         }
         Ok(())
@@ -179,7 +179,7 @@ impl ControlNet {
             } else {
                 let of = unet.get(name).filter(|of| of.size() == x.size()).ok_or_else(|| {
                     let expected = format!("a UNet that has {name} of shape {:?}", x.size());
-                    Error::parameter("the UNet to copy", "another one", expected)
+                    Error::parameter("the UNet to copy", "one of another architecture", expected)
                 })?;
                 *x = x.f_empty_like()?;
                 x.f_copy_(of)?;
@@ -330,7 +330,7 @@ mod tests {
         let other = Weights::random(2, Kind::Float, Device::Cpu);
         UNet::new(&other, &UnetConfig { block_out_channels: vec![8, 8], ..config.unet.clone() })?;
         let error = ControlNet::from_unet(&other.drawn()?, &config, 1).unwrap_err().to_string();
-        assert!(error.contains("the UNet to copy is another one; expected a UNet that has"), "{error}");
+        assert!(error.contains("the UNet to copy is one of another architecture; expected a UNet that has"), "{error}");
         Ok(())
     }
 

@@ -9,7 +9,7 @@
 //! - A small 1×1 convolution becomes MKL's product.
 //! - Everything else, and every layer that gradients may flow through, is the plain operation.
 //!
-//! See "Kernels" in `docs/performance.md` for the figures behind the numbers here.
+//! `docs/decisions/0015-kernels-by-shape.md` has the figures behind the numbers here.
 
 use crate::error::Result;
 use std::cell::OnceCell;

@@ -81,7 +81,11 @@ impl Conv2d {
     /// [`Error::Parameter`] if the convolution is not [`Conv::SAME`].
     pub fn forward_doubled(&self, x: &Tensor) -> Result<Tensor> {
         if self.conv != Conv::SAME {
-            return Err(Error::parameter("Conv", format!("{:?}", self.conv), "Conv::SAME, to convolve doubled cells"));
+            return Err(Error::parameter(
+                "Conv",
+                format!("{:?}", self.conv),
+                "Conv::SAME, the only convolution that supports upsampling",
+            ));
         }
         kernels::doubled(x, &self.weight, self.bias.as_ref(), &self.sums)
     }

@@ -87,7 +87,7 @@ impl ReferenceEncoder {
     pub fn forward(&self, latent: &Tensor, label: &Tensor, tokens: &Tensor) -> Result<Vec<Tensor>> {
         if label.size() != [1, LABEL] {
             return Err(Error::Shape {
-                what: "size of the picture",
+                what: "the embedded size of the picture",
                 got: label.size(),
                 expected: format!("[1, {LABEL}]"),
             });

@@ -86,7 +86,13 @@ impl Resnet {
     fn first(&self, conv: &Conv2d, norm: &GroupNorm, x: &Tensor, times: &[Tensor]) -> Result<Tensor> {
         let x = norm.forward_silu(x)?;
         let Some(mine) = self.time else { return conv.forward(&x) };
-        let wanted = || Error::parameter("number of times", times.len(), format!("{} or more, as made", mine + 1));
+        let wanted = || {
+            Error::parameter(
+                "number of times",
+                times.len(),
+                format!("{} or more, because the block uses time {mine}", mine + 1),
+            )
+        };
         conv.forward_plus(&x, times.get(mine).ok_or_else(wanted)?)
     }
 

@@ -61,7 +61,7 @@ impl SketchEncoderConfig {
         sizes(NAME, "in_channels", &[self.in_channels])?;
         sizes(NAME, "widths", &self.widths)?;
         if self.widths.len() != HALVINGS + 1 {
-            let expected = "expected four: the first, and one for each halving".into();
+            let expected = "expected four widths: one for the first layer, and one for each halving of the size".into();
             let (file, field) = (NAME.into(), "widths".into());
             return Err(Error::Config { file, field, value: format!("{:?}", self.widths), expected });
         }

@@ -103,7 +103,7 @@ impl TaesdConfig {
         ] {
             levels(NAME, field, values)?;
             if values.len() != count {
-                return Err(refused(NAME, field, values, format!("expected {count} sizes")));
+                return Err(refused(NAME, field, values, format!("expected {count} entries, one for each resolution")));
             }
             if field.ends_with("blocks") {
                 layers(NAME, field, values)?;
@@ -111,7 +111,7 @@ impl TaesdConfig {
             }
             sizes(NAME, field, values)?;
             if values.windows(2).any(|pair| pair.first() != pair.last()) {
-                return Err(refused(NAME, field, values, "expected the same at each size"));
+                return Err(refused(NAME, field, values, "expected the same number at each resolution"));
             }
         }
         Ok(())
@@ -282,9 +282,12 @@ mod tests {
         let message = |json| TaesdConfig::from_json("config.json", json).unwrap_err().to_string();
         assert!(message(r#"{"upsample_fn": "bilinear"}"#).contains("only \"nearest\" is implemented"));
         assert!(
-            message(r#"{"num_decoder_blocks": [3, 1]}"#).contains("num_decoder_blocks is [3, 1]; expected 4 sizes")
+            message(r#"{"num_decoder_blocks": [3, 1]}"#).contains("num_decoder_blocks is [3, 1]; expected 4 entries")
         );
-        assert!(message(r#"{"encoder_block_out_channels": [64, 32, 64, 64]}"#).contains("the same at each size"));
+        assert!(
+            message(r#"{"encoder_block_out_channels": [64, 32, 64, 64]}"#)
+                .contains("the same number at each resolution")
+        );
         let taesd = Taesd::new(&Weights::random(1, Kind::Float, Device::Cpu), &TaesdConfig::default())?;
         let message = taesd.decode(&Tensor::zeros([1, 3, 2, 2], (Kind::Float, Device::Cpu))).unwrap_err().to_string();
         assert!(message.contains("latent has shape [1, 3, 2, 2]; expected [b, 4, h, w]"), "{message}");

@@ -160,7 +160,7 @@ impl Tiling {
                 let (b, channels, height, width) = tile.size4()?;
                 if (height, width) != (row.length * to, column.length * to) {
                     let expected = format!("[b, c, {}, {}]", row.length * to, column.length * to);
-                    return Err(Error::Shape { what: "what was made of a tile", got: tile.size(), expected });
+                    return Err(Error::Shape { what: "the network's result for a tile", got: tile.size(), expected });
                 }
                 let options = (Kind::Float, tile.device());
                 let weight = row.weight(to, options.1)?.f_unsqueeze(1)?; // [height, 1]
@@ -290,7 +290,7 @@ mod tests {
         assert!(Tiling::new(16, 9).unwrap_err().to_string().contains("1 to 8 latent cells"));
         let small = |_: &Tensor| Ok(Tensor::zeros([1, 1, 3, 3], (Kind::Float, Device::Cpu)));
         let error = Tiling::new(64, 16)?.decode(&noise(80, 80), CELL, small).unwrap_err().to_string();
-        assert!(error.contains("what was made of a tile has shape"), "{error}");
+        assert!(error.contains("the network's result for a tile has shape"), "{error}");
         Ok(())
     }
 

@@ -19,7 +19,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 
 /// Note about a hint whose ControlNet was not given.
-const NO_NET: &str = "a ControlNet took part, whose hint, scale and window are in the file; give the net by net";
+const NO_NET: &str =
+    "the run used a ControlNet; the file has the hint, scale and window; attach the network with Request::net";
 
 impl<'p> Request<'p> {
     /// Creates a request that repeats the run of a picture, from its PNG file. [`Request::notes`] says what cannot be
@@ -92,8 +93,8 @@ impl<'p> Request<'p> {
     /// [`Error::Parameter`] if every hint of the file already has its net; [`Error::Malformed`] for a broken recipe.
     pub fn net(mut self, net: &'p ControlNet) -> Result<Self> {
         let kept = self.kept_controls.pop_front().ok_or_else(|| {
-            let expected = "as many nets as the file has hints; Request::control attaches others";
-            Error::parameter("net", "one more", expected)
+            let expected = "one network for each hint in the file; attach other networks with Request::control";
+            Error::parameter("net", "one network too many", expected)
         })?;
         self.controls.push(Control::again(net, kept)?);
         Ok(self)
@@ -141,9 +142,9 @@ impl<'p> Request<'p> {
             return Ok(None);
         }
         Ok(Some(format!(
-            "{width}×{height} has {times:.0} times the pixels of {}×{}, this model's own size: a step takes at least {times:.0} times \
-             as long, its self-attention up to {:.0} times, and things tend to repeat; a picture of the model's own size, enlarged and \
-             repainted by Request::start, is quicker and better",
+            "{width}×{height} has {times:.0} times the pixels of {}×{}, this model's own size; a step takes at least \
+             {times:.0} times as long, the step's self-attention up to {:.0} times, and things tend to repeat; it is \
+             quicker and better to enlarge a picture of the model's own size and repaint it with Request::start",
             own.width,
             own.height,
             times * times
@@ -177,11 +178,18 @@ impl<'p> Request<'p> {
             format!("{}×{} pixels (SHA-256 of its bytes {digest}…)", picture.width(), picture.height())
         };
         if let Some((picture, strength)) = self.picture {
-            missing.push(format!("it began with a picture of {}; give it by start with {strength:?}", shown(picture)));
+            missing.push(format!(
+                "the run began with a picture of {}; give the picture to Request::start with {strength:?}",
+                shown(picture)
+            ));
         }
-        missing.extend(self.mask.map(|mask| format!("it had a mask of {}; give it by mask", shown(mask))));
+        missing.extend(
+            self.mask.map(|mask| format!("the run had a mask of {}; give the mask to Request::mask", shown(mask))),
+        );
         if let Some((_, share)) = self.resumed {
-            missing.push(format!("it went on with another run's latents; give them by resume, with the share {share}"));
+            missing.push(format!(
+                "the run continued another run's latents; give the latents to Request::resume with the share {share}"
+            ));
         }
         // The recipe of a repeated run that lacks a net notes the missing net again.
         missing.extend(self.kept_controls.iter().map(|_| NO_NET.to_owned()));
@@ -244,7 +252,7 @@ impl<'p> Request<'p> {
         match make(&recipe) {
             Err(error @ Error::NotRepeatable { .. }) => {
                 let settings = &recipe.settings;
-                self.notes.push(format!("{error}; give it by Request::{setter}, its settings were {settings}"));
+                self.notes.push(format!("{error}; add your own with Request::{setter}; the settings were {settings}"));
                 Ok(None)
             }
             made => made.map(Some),
@@ -257,17 +265,18 @@ impl<'p> Request<'p> {
         if here.fingerprint != there.fingerprint {
             let (name, print) = (&there.name, &there.fingerprint);
             self.notes.push(format!(
-                "it was made with {name} ({print}); the model here has other weights, another kind of them or another reading"
+                "the picture was made with {name} ({print}); the model here has other weights, another kind of \
+                 number or other settings"
             ));
         }
         let rounding = [
-            ("on", &there.device, &here.device),
-            ("in", &there.kind, &here.kind),
-            ("by impasto", &recipe.version, &env!("CARGO_PKG_VERSION").to_owned()),
-            ("with libtorch's threads numbering", &recipe.threads.to_string(), &tch::get_num_threads().to_string()),
+            ("the device", &there.device, &here.device),
+            ("the kind of number", &there.kind, &here.kind),
+            ("the version of impasto", &recipe.version, &env!("CARGO_PKG_VERSION").to_owned()),
+            ("the number of libtorch's threads", &recipe.threads.to_string(), &tch::get_num_threads().to_string()),
         ];
-        for (how, then, now) in rounding.into_iter().filter(|(_, then, now)| then != now) {
-            self.notes.push(format!("it was made {how} {then}, here it is {now}: bits may differ"));
+        for (what, then, now) in rounding.into_iter().filter(|(_, then, now)| then != now) {
+            self.notes.push(format!("{what} was {then} for the picture and is {now} here; bits may differ"));
         }
         Ok(())
     }
@@ -320,19 +329,20 @@ impl<'p> Request<'p> {
             }
         }
         if let Some(model) = info.field("Model") {
-            self.notes.push(format!("it was made with the model {model}; whether this is it, its words do not say"));
+            self.notes.push(format!("the picture was made with the model {model}; check that this model is the same"));
         }
         if info.field("RNG") != Some("CPU") {
-            self.notes.push("its noise may be a GPU's, which this seed does not give".into());
+            self.notes.push("the picture's noise may be a GPU's; the same seed then gives other noise here".into());
         }
         if info.prompt.contains("<lora:") || info.prompt.contains("<hypernet:") {
             self.notes.push(
-                "networks named in the prompt as <lora:…> are text here; see Model::with_lora and Builder::model"
+                "networks in the prompt, such as <lora:…>, are read as text; load them with Model::with_lora and \
+                 Builder::model"
                     .into(),
             );
         }
         if !unread.is_empty() {
-            self.notes.push(format!("not repeated: {}", unread.join("; ")));
+            self.notes.push(format!("settings of the file that are not repeated: {}", unread.join("; ")));
         }
         self
     }

@@ -82,7 +82,10 @@ impl Output {
     /// # Errors
     /// [`Error::Parameter`] if the batch has no picture at `index`.
     pub fn image(&self, index: usize) -> Result<&Raster> {
-        self.images.get(index).ok_or_else(|| Error::parameter("image", index, "the index of an image of the batch"))
+        self.images.get(index).ok_or_else(|| {
+            let expected = format!("an index below {}, the number of images in the batch", self.images.len());
+            Error::parameter("image", index, expected)
+        })
     }
 
     /// Returns the recipe that repeats the run. The recipe also lists what no file can hold.
@@ -131,5 +134,16 @@ impl Output {
     pub fn save_with(&self, index: usize, path: impl AsRef<Path>, pictures: KeptPictures) -> Result<()> {
         let recipe = RunRecipe { image: index, ..self.recipe.clone() };
         recipe.save(self.image(index)?, path.as_ref(), pictures)
+    }
+
+    /// Returns the bytes of the file that [`save_with`](Self::save_with) writes, with more texts, each under a keyword.
+    /// [`Raster::texts_of`] reads them.
+    ///
+    /// # Errors
+    /// - [`Error::Parameter`] if the batch has no picture at `index`, or for texts that no PNG can hold.
+    /// - [`Error::Parameter`] if the recipe is too large to be read again.
+    pub fn png(&self, index: usize, pictures: KeptPictures, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let recipe = RunRecipe { image: index, ..self.recipe.clone() };
+        recipe.png(self.image(index)?, pictures, texts)
     }
 }

@@ -130,13 +130,28 @@ impl RunRecipe {
     /// Saves a picture with this recipe, as [`Output::save`](super::Output::save) does.
     ///
     /// # Errors
-    /// The errors of [`Raster::save_with_texts`]; [`Error::Parameter`] if the recipe unpacks to more than would be
-    /// read.
+    /// The errors of [`Raster::save_with_texts`] and [`texts`](Self::texts).
     pub(super) fn save(&self, picture: &Raster, path: &Path, kept: KeptPictures) -> Result<()> {
-        let malformed = |error: serde_json::Error| Error::Malformed {
-            file: path.display().to_string(),
-            problem: error.to_string(),
-        };
+        let (infotext, own) = self.texts(&path.display().to_string(), kept)?;
+        picture.save_with_texts(path, &[(PARAMETERS, &infotext), (OWN, &own)])
+    }
+
+    /// Returns the bytes of a PNG with this recipe and other texts, as [`Output::png`](super::Output::png) does.
+    ///
+    /// # Errors
+    /// The errors of [`Raster::to_png`] and [`texts`](Self::texts).
+    pub(super) fn png(&self, picture: &Raster, kept: KeptPictures, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
+        let (infotext, own) = self.texts("PNG", kept)?;
+        let recipe = [(PARAMETERS, infotext.as_str()), (OWN, own.as_str())];
+        picture.to_png(&[&recipe, texts].concat())
+    }
+
+    /// Returns the AUTOMATIC1111 web UI's text and the recipe's JSON. Errors name `file`.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] if the recipe unpacks to more than would be read.
+    fn texts(&self, file: &str, kept: KeptPictures) -> Result<(String, String)> {
+        let malformed = |error: serde_json::Error| Error::Malformed { file: file.into(), problem: error.to_string() };
         let mut settings = serde_json::to_value(self).map_err(malformed)?;
         if kept == KeptPictures::Thumbnails {
             thin(&mut settings)?;
@@ -144,14 +159,15 @@ impl RunRecipe {
         let bytes = unpacked(&settings);
         if bytes > UNPACKED {
             let most = UNPACKED >> 20;
-            let expected = format!("maps and pictures of at most {most} MiB; Raster::save writes the picture alone");
+            let expected =
+                format!("maps and pictures of at most {most} MiB; use Raster::save to write the picture alone");
             return Err(Error::parameter("recipe", format!("{bytes} bytes"), expected));
         }
         let own = match kept {
             KeptPictures::Whole => serde_json::to_string(self).map_err(malformed)?,
             KeptPictures::Thumbnails => settings.to_string(),
         };
-        picture.save_with_texts(path, &[(PARAMETERS, &self.infotext().to_string()), (OWN, &own)])
+        Ok((self.infotext().to_string(), own))
     }
 }
 
@@ -172,32 +188,40 @@ impl PngRecipe {
             struct Form {
                 format: u32,
             }
-            let broken = |error: serde_json::Error| malformed(format!("its recipe cannot be read: {error}"));
+            let broken =
+                |error: serde_json::Error| malformed(format!("the recipe in the file cannot be read: {error}"));
             if structure(own) > STRUCTURE {
                 let most = STRUCTURE >> 20;
-                return Err(malformed(format!("its recipe has more than {most} MiB of JSON, pictures and maps aside")));
+                return Err(malformed(format!(
+                    "the recipe has more than {most} MiB of JSON beside pictures and maps; expected at most {most} MiB"
+                )));
             }
             let mut own: Value = serde_json::from_str(own).map_err(broken)?;
             let Form { format } = Form::deserialize(&own).map_err(broken)?;
             if format != FORMAT {
-                let problem = format!("its recipe has form {format}, and this version of impasto reads form {FORMAT}");
+                let problem = format!(
+                    "the recipe has format {format}; expected format {FORMAT}; use the version of impasto that wrote \
+                     the file"
+                );
                 return Err(malformed(problem));
             }
             let missing = complete(&mut own, pictures)?;
             if !missing.is_empty() {
                 let (file, place) = (format!("the picture {}", missing.join(", ")), path.display().to_string());
-                let hint = "the file has a thumbnail of it alone; give the picture to `Request::from_png_with`";
+                let hint = "the file has only a thumbnail; give the picture to `Request::from_png_with`";
                 return Err(Error::MissingFile { file, place, hint });
             }
             if unpacked(&own) > UNPACKED {
                 let most = UNPACKED >> 20;
-                return Err(malformed(format!("the maps and pictures in its recipe unpack to more than {most} MiB")));
+                return Err(malformed(format!(
+                    "the recipe's maps and pictures unpack to more than {most} MiB; expected at most {most} MiB"
+                )));
             }
             let recipe: RunRecipe = serde_json::from_value(own).map_err(broken)?;
             let (count, controls) = (recipe.guidances.len(), recipe.controls.len());
             if count.max(controls) > MOST_GUIDANCES {
                 return Err(malformed(format!(
-                    "its recipe has {count} guidance methods and {controls} ControlNets; expected at most {MOST_GUIDANCES} of each"
+                    "the recipe has {count} guidance methods and {controls} ControlNets; expected at most {MOST_GUIDANCES} of each"
                 )));
             }
             return Ok(Self::Recipe(Box::new(recipe)));
@@ -205,7 +229,7 @@ impl PngRecipe {
         let parameters = text(PARAMETERS).map(|text| Self::Infotext(Infotext::parse(text)));
         parameters.ok_or_else(|| {
             malformed(format!(
-                "it has no recipe: neither of the texts \"{OWN}\" and \"{PARAMETERS}\"; save with Output::save"
+                "the file has no recipe; expected a text \"{OWN}\" or \"{PARAMETERS}\"; save pictures with Output::save"
             ))
         })
     }

@@ -106,7 +106,8 @@ impl<'p> Request<'p> {
         let (mut recipe, begun, doubts) = (self.recipe()?, Instant::now(), self.notes()?);
         let (prompt, colors) = self.understood()?;
         if colors.len() > MOST_COLORS {
-            let expected = format!("at most {MOST_COLORS}, as each becomes a force; name colors in words beyond them");
+            let expected =
+                format!("at most {MOST_COLORS}, because each color becomes a force; write other colors as words");
             return Err(Error::parameter("colors in the prompt", colors.len(), expected));
         }
         if !colors.is_empty() {
@@ -117,13 +118,13 @@ impl<'p> Request<'p> {
             self.guidances.extend(forces.map(|force| Box::new(force) as Box<dyn Guidance>));
         }
         if let Some((0, _)) = self.on_preview {
-            return Err(Error::parameter("on_preview", "every 0 steps", "1 or more"));
+            return Err(Error::parameter("on_preview", "every 0 steps", "every 1 or more steps"));
         }
         let mut watch = Watch { model: self.model, on_step: self.on_step.take(), on_preview: self.on_preview.take() };
         if self.config.micro_conditioning.or(self.config.negative_micro_conditioning).is_some()
             && !self.model.reads_micro_conditioning()
         {
-            let expected = "an SDXL model or its refiner; others are told nothing beside the prompt";
+            let expected = "an SDXL model or the SDXL refiner; other models read only the prompt, so leave this unset";
             return Err(Error::parameter("micro_conditioning", "set for this model", expected));
         }
         let (model, grid) = (self.model, self.grid()?);
@@ -507,7 +508,7 @@ impl<'p> Request<'p> {
         let mask = self.mask.map(|mask| light(&sized(mask, size, Filter::Nearest)?)).transpose()?;
         let origin = match (left, &picture) {
             (Some(_), Some(_)) => {
-                let expected = "no picture to start from beside it";
+                let expected = "no picture to start from; call Request::resume or Request::start, not both";
                 return Err(Error::parameter("resume", "another request's latents", expected));
             }
             (Some(latents), None) => Origin::Unfinished(latents),
@@ -557,8 +558,8 @@ impl<'p> Request<'p> {
         let schedule = if let Some((_, share)) = self.resumed { schedule.after(share)? } else { schedule };
         let ignored = spacing.filter(|_| solver.family() == SchedulerFamily::Lcm);
         let name = solver.name();
-        let note =
-            ignored.map(|spacing| format!("{name} has timesteps of its own; the spacing {spacing:?} is ignored"));
+        let note = ignored
+            .map(|spacing| format!("the solver {name} has its own timesteps, so the spacing {spacing:?} is ignored"));
         Ok((solver, schedule, note))
     }
 

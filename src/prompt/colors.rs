@@ -157,7 +157,7 @@ fn hexadecimal(digits: &str) -> Result<Option<Rgb>> {
         4 => hex.chars().take(3).collect::<String>(),
         _ => format!("{hex:0<6}").chars().take(6).collect(),
     };
-    let expected = format!("#rgb or #rrggbb, such as #{nearest}; a backslash before it makes it text");
+    let expected = format!("#rgb or #rrggbb, such as #{nearest}; a backslash before the color makes plain text");
     Err(Error::parameter(NAME, format!("#{digits}"), expected))
 }
 
@@ -182,7 +182,8 @@ fn named(written: &str) -> Result<Option<Rgb>> {
     let known = palette::named::names().filter(similar).take(if most_mistakes > 0 { usize::MAX } else { 0 });
     match known.map(|known| (strsim::osa_distance(&name, known), known)).min() {
         Some((mistakes, known)) if mistakes <= most_mistakes => {
-            let expected = format!("the name of a color, such as {{{known}}}; a backslash before it makes it text");
+            let expected =
+                format!("the name of a color, such as {{{known}}}; a backslash before the name makes plain text");
             Err(Error::parameter(NAME, format!("{{{written}}}"), expected))
         }
         _ => Ok(None),
@@ -205,7 +206,7 @@ fn function(rest: &str, ahead: &mut Cursor<'_>) -> Result<Option<Rgb>> {
     };
     match csscolorparser::parse(written).ok().filter(|_| written.len() <= LONGEST_FUNCTION) {
         None => bad("a color of CSS such as rgb(255, 215, 0), hsl(51, 100%, 50%) or oklch(0.88 0.18 95)"),
-        Some(color) if color.a < 1.0 => bad("an opaque color; how strong it is, the force says"),
+        Some(color) if color.a < 1.0 => bad("an opaque color; set the strength on a ColorForce instead"),
         Some(color) => {
             let [red, green, blue, _] = color.to_rgba8();
             Ok(Some(Rgb(red, green, blue)))
@@ -237,18 +238,19 @@ fn phrase(mut after: Cursor<'_>, written: &str) -> Result<String> {
     }
     let long = || words.join(" ");
     if words.is_empty() {
-        return Err(Error::parameter(NAME, written, "what is to have it right after it: #ffd700 eyes"));
+        let expected = "the name of the colored thing right after the color, such as #ffd700 eyes";
+        return Err(Error::parameter(NAME, written, expected));
     }
     if let Some(link) = words.iter().position(|word| LINKS.contains(&&*lower(word))) {
         let (short, long) = (words.get(..link).unwrap_or_default().join(" "), long());
         let readings = match short.as_str() {
-            "" => format!("what is to have it right after it, not \"{long}\""),
-            _ => format!("a comma after what is to have it: \"{short}\", or \"{long}\"?"),
+            "" => format!("the name of the colored thing right after the color, not \"{long}\""),
+            _ => format!("a comma after the name of the colored thing: \"{short}\", or \"{long}\""),
         };
         return Err(Error::parameter(NAME, format!("{written} {long}"), readings));
     }
     if words.len() > LONGEST_PHRASE {
-        let expected = format!("a comma after what is to have it, which is {LONGEST_PHRASE} words at most");
+        let expected = format!("a comma after the name of the colored thing, which has {LONGEST_PHRASE} words at most");
         return Err(Error::parameter(NAME, format!("{written} {} …", long()), expected));
     }
     Ok(long())
@@ -333,8 +335,8 @@ mod tests {
     fn what_is_not_clear_is_an_error_with_the_readings() {
         let message = |prompt| read(prompt).expect_err(prompt).to_string();
         let both = message("#ffd700 eyes and hair, shirt");
-        assert!(both.contains("\"eyes\", or \"eyes and hair\"?"), "{both}");
-        assert!(message("eyes, #ffd700, hair").contains("right after it: #ffd700 eyes"));
+        assert!(both.contains("after the name of the colored thing: \"eyes\", or \"eyes and hair\""), "{both}");
+        assert!(message("eyes, #ffd700, hair").contains("right after the color, such as #ffd700 eyes"));
         assert!(message("#ffd700 of eyes").contains("not \"of eyes\""));
         assert!(message("rgb(12) eyes").contains("rgb(12)"));
         assert!(message("rgb(0 0 0 / 50%) eyes").contains("opaque"));
@@ -354,7 +356,7 @@ mod tests {
             ("1girl, {rde} hair", "{red}"),
         ] {
             let message = read(prompt).expect_err(prompt).to_string();
-            assert!(message.contains(nearest) && message.contains("a backslash before it"), "{prompt}: {message}");
+            assert!(message.contains(nearest) && message.contains("a backslash before the "), "{prompt}: {message}");
         }
         assert_eq!(read("{hot pink} hair").unwrap().1, [(Rgb(255, 105, 180), "hair".to_owned())]);
     }

@@ -139,8 +139,8 @@ impl Raster {
         if picture.f_isnan()?.f_any()?.f_int64_value(&[])? != 0 {
             return Err(Error::parameter(
                 "picture",
-                "not a number in places",
-                "numbers; decode in f32 (LoadOptions::vae_precision)",
+                "not a number in some pixels",
+                "a number in every pixel; decode in f32 with LoadOptions::vae_precision",
             ));
         }
         let unit = picture.f_div_scalar(2)?.f_add_scalar(0.5)?.f_clamp(0, 1)?;
@@ -268,7 +268,7 @@ impl Raster {
     pub fn crop(&self, rows: Range<u32>, columns: Range<u32>) -> Result<Self> {
         if rows.is_empty() || columns.is_empty() || rows.end > self.height() || columns.end > self.width() {
             let value = format!("rows {rows:?}, columns {columns:?} of {self:?}");
-            return Err(Error::parameter("crop", value, "rows and columns inside the picture"));
+            return Err(Error::parameter("crop", value, "rows and columns inside the picture, at least one of each"));
         }
         let (w, h) = (columns.end - columns.start, rows.end - rows.start);
         Ok(Self(imageops::crop_imm(&self.0, columns.start, rows.start, w, h).to_image()))
@@ -307,7 +307,7 @@ fn decode_file(path: &Path) -> Result<DynamicImage> {
     let file = files::open(path)?;
     let length = file.metadata().map_err(|source| Error::io(path, source))?.len();
     if length > LARGEST {
-        let problem = format!("has {length} bytes; expected a picture of at most {} MiB", LARGEST >> 20);
+        let problem = format!("the file has {length} bytes; expected a picture of at most {} MiB", LARGEST >> 20);
         return Err(Error::Malformed { file: path.display().to_string(), problem });
     }
     let reader = ImageReader::new(BufReader::new(file)).with_guessed_format();
@@ -330,7 +330,8 @@ fn decode(mut reader: ImageReader<impl BufRead + Seek>, length: u64) -> ImageRes
     if bytes > most {
         let [bytes, most] = [bytes, most].map(|bytes| bytes >> 20);
         let problem = format!(
-            "{width}×{height} pixels take {bytes} MiB; expected at most {most} MiB of a file of {length} bytes, so make it smaller"
+            "{width}×{height} pixels take {bytes} MiB; expected at most {most} MiB for a file of {length} bytes; make the \
+             picture smaller"
         );
         return Err(ImageError::Decoding(DecodingError::new(format, problem)));
     }

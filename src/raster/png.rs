@@ -9,7 +9,7 @@ use image::{DynamicImage, ImageFormat, ImageReader};
 use png::text_metadata::{ITXtChunk, TEXtChunk, ZTXtChunk};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use std::borrow::Cow;
-use std::io::{BufReader, Cursor};
+use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 /// Limit in bytes of all texts of a file together, as UTF-8, because a few compressed bytes may stand for gigabytes.
@@ -19,6 +19,8 @@ const LONGEST: usize = 1 << 28;
 const PLAIN: usize = 1 << 25;
 /// Limit in bytes of the pixels of a picture inside of a text, for the same reason as [`LONGEST`].
 const LARGEST: usize = 1 << 28;
+/// Text of [`LARGEST`] for messages.
+const MOST: &str = "256 MiB";
 const DATA_URL: &str = "data:image/png;base64,";
 
 impl Raster {
@@ -43,11 +45,19 @@ impl Raster {
     pub fn save_with_texts(&self, path: impl AsRef<Path>, texts: &[(&str, &str)]) -> Result<()> {
         let path = path.as_ref();
         if !path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
-            let expected = "a name that ends in .png; other formats have no place for texts, save has them";
+            let expected = "a name that ends in .png, as only PNG holds texts; for other formats use Raster::save";
             return Err(Error::parameter("path", path.display(), expected));
         }
+        write_whole(path, &self.to_png(texts)?)
+    }
+
+    /// Returns the bytes of the file that [`save_with_texts`](Self::save_with_texts) writes.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] unless keywords have 1 to 79 Latin-1 letters, and texts have at most 256 MiB in all.
+    pub fn to_png(&self, texts: &[(&str, &str)]) -> Result<Vec<u8>> {
         check(texts, LONGEST)?;
-        write_whole(path, &self.png(texts)?)
+        self.png(texts)
     }
 
     /// Returns the texts of a PNG file with their keywords, in no particular order.
@@ -56,23 +66,37 @@ impl Raster {
     /// [`Error::Io`] if the file cannot be read; [`Error::Malformed`] if it is no PNG, is broken, or has texts of more
     /// than 256 MiB in all.
     pub fn texts(path: impl AsRef<Path>) -> Result<Vec<(String, String)>> {
-        Self::texts_within(path.as_ref(), LONGEST, |_| true)
+        let path = path.as_ref();
+        Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |_| true)
+    }
+
+    /// Returns the texts of a PNG in memory, as [`texts`](Self::texts) does.
+    ///
+    /// # Errors
+    /// The errors of [`texts`](Self::texts), which name the file `PNG`.
+    pub fn texts_of(png: &[u8]) -> Result<Vec<(String, String)>> {
+        Self::texts_within(Path::new("PNG"), Cursor::new(png), LONGEST, |_| true)
     }
 
     /// Returns the texts under `keywords`. Other texts are not even unpacked.
     pub(crate) fn texts_under(path: &Path, keywords: &[&str]) -> Result<Vec<(String, String)>> {
-        Self::texts_within(path, LONGEST, |keyword| keywords.contains(&keyword))
+        Self::texts_within(path, BufReader::new(files::open(path)?), LONGEST, |keyword| keywords.contains(&keyword))
     }
 
-    /// Returns the texts whose keywords are `wanted`. They may have `left` bytes in all.
-    fn texts_within(path: &Path, mut left: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
+    /// Returns the texts whose keywords are `wanted`, of the PNG that `file` reads. They may have `left` bytes in all;
+    /// errors name `path`.
+    fn texts_within(
+        path: &Path,
+        file: impl BufRead + Seek,
+        mut left: usize,
+        wanted: impl Fn(&str) -> bool,
+    ) -> Result<Vec<(String, String)>> {
         let malformed = |problem: png::DecodingError| match problem {
             png::DecodingError::IoError(error) if error.kind() != std::io::ErrorKind::UnexpectedEof => {
                 Error::io(path, error)
             }
             problem => Error::Malformed { file: path.display().to_string(), problem: problem.to_string() },
         };
-        let file = BufReader::new(files::open(path)?);
         // A chunk counts both as it is read and as it is stored, and buffers grow by doubling.
         let limits = png::Limits { bytes: 3 * left.max(PLAIN) };
         let mut decoder = png::Decoder::new_with_limits(file, limits);
@@ -82,7 +106,8 @@ impl Raster {
         let info = reader.info();
         let mut texts: Vec<(String, String)> = Vec::new();
         let too_long = || {
-            let problem = format!("its texts are longer than {} MiB in all", LONGEST >> 20);
+            let problem =
+                format!("the file's texts are longer than {0} MiB in all; expected at most {0} MiB", LONGEST >> 20);
             Error::Malformed { file: path.display().to_string(), problem }
         };
         for TEXtChunk { keyword, text } in info.uncompressed_latin1_text.iter().filter(|chunk| wanted(&chunk.keyword)) {
@@ -146,7 +171,7 @@ fn check(texts: &[(&str, &str)], longest: usize) -> Result<()> {
     }
     let bytes: usize = texts.iter().map(|(_, text)| text.len()).sum();
     if bytes > longest {
-        let expected = format!("at most {} MiB of texts in all; Raster::save writes the picture alone", longest >> 20);
+        let expected = format!("at most {} MiB in all; use Raster::save to write the picture alone", longest >> 20);
         return Err(Error::parameter("texts", format!("{bytes} bytes"), expected));
     }
     Ok(())
@@ -183,7 +208,9 @@ impl Serialize for Raster {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
             let (width, height) = (self.width(), self.height());
-            return Err(ser::Error::custom(format!("a picture of {width}×{height} pixels is too large for a text")));
+            let problem =
+                format!("a picture of {width}×{height} pixels is too large; expected at most {MOST} of pixels");
+            return Err(ser::Error::custom(problem));
         }
         self.data_url().map_err(ser::Error::custom)?.serialize(to)
     }
@@ -199,7 +226,8 @@ impl<'de> Deserialize<'de> for Raster {
 impl Serialize for Layer {
     fn serialize<S: Serializer>(&self, to: S) -> std::result::Result<S::Ok, S::Error> {
         if self.bytes().len() > LARGEST {
-            return Err(ser::Error::custom(format!("a layer of {} pixels is too large for a text", self.size())));
+            let problem = format!("a layer of {} pixels is too large; expected at most {MOST} of pixels", self.size());
+            return Err(ser::Error::custom(problem));
         }
         let png = self.png().map_err(ser::Error::custom)?;
         (DATA_URL.to_owned() + &BASE64_STANDARD.encode(png)).serialize(to)
@@ -214,7 +242,7 @@ impl<'de> Deserialize<'de> for Layer {
 
 /// Decodes the picture in a data URL.
 fn embedded(url: &str) -> std::result::Result<DynamicImage, String> {
-    let encoded = url.strip_prefix(DATA_URL).ok_or("expected a PNG in a data URL")?;
+    let encoded = url.strip_prefix(DATA_URL).ok_or("the text is no picture; expected a PNG in a data URL")?;
     let bytes = BASE64_STANDARD.decode(encoded).map_err(|error| error.to_string())?;
     let length = bytes.len() as u64;
     decode(ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png), length).map_err(|error| error.to_string())
@@ -224,6 +252,10 @@ fn embedded(url: &str) -> std::result::Result<DynamicImage, String> {
 mod tests {
     use super::*;
     use crate::color::Rgb;
+
+    fn within(path: &Path, left: usize, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, String)>> {
+        Raster::texts_within(path, BufReader::new(files::open(path)?), left, wanted)
+    }
 
     fn picture() -> Raster {
         Raster::from_bytes((0..=255).chain(0..=127).collect(), (16, 8)).unwrap()
@@ -261,8 +293,8 @@ mod tests {
         let texts = [("a", "1234"), ("b", "猫")];
         assert!(check(&texts, 7).is_ok() && matches!(check(&texts, 6), Err(Error::Parameter { .. })));
         picture().save_with_texts(&path, &texts)?;
-        assert_eq!(Raster::texts_within(&path, 7, |_| true)?.len(), 2);
-        assert!(matches!(Raster::texts_within(&path, 6, |_| true), Err(Error::Malformed { .. })));
+        assert_eq!(within(&path, 7, |_| true)?.len(), 2);
+        assert!(matches!(within(&path, 6, |_| true), Err(Error::Malformed { .. })));
         Ok(())
     }
 
@@ -280,9 +312,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
         std::fs::write(&path, bytes).unwrap();
-        assert_eq!(Raster::texts_within(&path, 3000, |_| true)?.len(), 3);
-        assert!(matches!(Raster::texts_within(&path, 2999, |_| true), Err(Error::Malformed { .. })));
-        assert_eq!(Raster::texts_within(&path, 1000, |keyword| keyword == "impasto")?.len(), 1);
+        assert_eq!(within(&path, 3000, |_| true)?.len(), 3);
+        assert!(matches!(within(&path, 2999, |_| true), Err(Error::Malformed { .. })));
+        assert_eq!(within(&path, 1000, |keyword| keyword == "impasto")?.len(), 1);
         Ok(())
     }
 

@@ -104,7 +104,7 @@ pub(crate) mod function {
 
     pub(crate) fn serialize<F, S: Serializer>(function: &Option<F>, to: S) -> Result<S::Ok, S::Error> {
         match function {
-            Some(_) => Err(S::Error::custom("it was given a function, which cannot be written")),
+            Some(_) => Err(S::Error::custom("a setting is a function, which cannot be written")),
             None => to.serialize_none(),
         }
     }

@@ -28,7 +28,7 @@ impl Packed {
     /// [`Error::Malformed`] for a tensor that is too large to be read again.
     pub(super) fn of(tensor: &Tensor) -> Result<Self> {
         if bytes(&tensor.size()).is_none() {
-            return Err(malformed(&format!("a shape of {:?} is too large", tensor.size())));
+            return Err(unfit(&tensor.size()));
         }
         let flat = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_flatten(0, -1)?.f_contiguous()?;
         let bytes: Vec<u8> = Vec::<f32>::try_from(&flat)?.into_iter().flat_map(f32::to_le_bytes).collect();
@@ -42,14 +42,15 @@ impl Packed {
     /// # Errors
     /// [`Error::Malformed`] if the number of values does not fit the shape.
     pub(super) fn tensor(&self) -> Result<Tensor> {
-        let length = bytes(&self.shape).ok_or_else(|| malformed(&format!("a shape of {:?}", self.shape)))?;
+        let length = bytes(&self.shape).ok_or_else(|| unfit(&self.shape))?;
         let packed = BASE64_STANDARD.decode(&self.values).map_err(|error| malformed(&error))?;
         let mut bytes = Vec::new();
         // One byte beyond the expected length is read, so that surplus values are noticed.
         let read = ZlibDecoder::new(packed.as_slice()).take(length.saturating_add(1)).read_to_end(&mut bytes);
         read.map_err(|error| malformed(&error))?;
         if bytes.len() as u64 != length {
-            return Err(malformed(&format!("{} bytes for a shape of {:?}", bytes.len(), self.shape)));
+            let problem = format!("the shape {:?} has {} bytes; expected {length}", self.shape, bytes.len());
+            return Err(malformed(&problem));
         }
         let (chunks, _) = bytes.as_chunks::<4>();
         let values: Vec<f32> = chunks.iter().copied().map(f32::from_le_bytes).collect();
@@ -71,6 +72,12 @@ pub(super) fn unpacked(fields: &Map<String, Value>) -> u64 {
         (Some(Ok(shape)), Some(Value::String(_))) => bytes(&shape).unwrap_or(u64::MAX),
         _ => 0,
     }
+}
+
+/// Returns the error for a shape that is negative or too large.
+fn unfit(shape: &[i64]) -> Error {
+    let most = UNPACKED >> 20;
+    malformed(&format!("the shape is {shape:?}; expected dimensions of 0 or more with at most {most} MiB in all"))
 }
 
 fn malformed(problem: &dyn std::fmt::Display) -> Error {

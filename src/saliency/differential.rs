@@ -125,8 +125,12 @@ impl Guidance for Differential {
 
     fn notes(&self) -> Vec<String> {
         let flat = self.run.as_ref().and_then(|run| run.map.as_ref()).is_some_and(|(_, flat)| *flat);
-        let note =
-            || format!("\"{} {}\" changes nothing: the difference is the same everywhere", self.word, self.phrase);
+        let note = || {
+            format!(
+                "\"{} {}\" changes nothing, because the difference is the same everywhere; use another word",
+                self.word, self.phrase
+            )
+        };
         flat.then(note).into_iter().collect()
     }
 

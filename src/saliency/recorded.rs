@@ -86,7 +86,7 @@ impl Recorded {
     pub fn load(path: &Path) -> Result<Self> {
         let mut tensors = read_safetensors(path)?;
         let mut take = |name: &str| {
-            let problem = format!("it has no \"{name}\"; recorded maps are written by Recorded::save");
+            let problem = format!("the file has no tensor \"{name}\"; expected a file that Recorded::save wrote");
             tensors.remove(name).ok_or(Error::Malformed { file: path.display().to_string(), problem })
         };
         let numbers = |tensor: Tensor| -> Result<Vec<f64>> { Ok(Vec::try_from(&tensor.f_to_kind(Kind::Double)?)?) };
@@ -99,7 +99,8 @@ impl Guidance for Recorded {
     fn begin(&mut self, setup: &mut Setup<'_>) -> Result<()> {
         let (_, n, h, w) = self.maps.size4()?;
         if n != 1 && n != setup.images {
-            let expected = format!("[timesteps, 1 or {}, h, w], as this run has images", setup.images);
+            let expected =
+                format!("[timesteps, 1 or {}, h, w], one map for all images or for each image", setup.images);
             return Err(Error::Shape { what: "recorded maps", got: self.maps.size(), expected });
         }
         let Grid { h: to_h, w: to_w } = setup.grid;

@@ -38,8 +38,10 @@ impl Reference {
             region.check()?;
             let got = region.values().map(ndarray::ArrayBase::dim);
             if got != Some(size) {
-                let expected = format!("a drawing of {} rows and {} columns, as the picture has", size.0, size.1);
-                return Err(Error::parameter("region", format!("that of \"{phrase}\", {got:?}"), expected));
+                let sides = |(rows, columns): (usize, usize)| format!("{rows} rows and {columns} columns");
+                let own = got.map_or_else(|| "no drawing".to_owned(), sides);
+                let expected = format!("a drawing of {}, like the picture", sides(size));
+                return Err(Error::parameter("region", format!("{own} for \"{phrase}\""), expected));
             }
         }
         Ok(Self { picture, description: description.into(), things })
@@ -67,7 +69,7 @@ impl Reference {
     pub fn region(&self, phrase: &str) -> Result<Region> {
         let (found, pixels) = self.find(phrase)?;
         if pixels.is_empty() {
-            let expected = "a thing that the reference shows: nothing of it was found there";
+            let expected = "a thing that the reference shows; nothing of this phrase was found";
             return Err(Error::parameter("phrase", format!("{phrase:?}"), expected));
         }
         Ok(found.clone())
@@ -94,8 +96,10 @@ impl Reference {
         let found = self.things.iter().find(|(name, _)| name.eq_ignore_ascii_case(asked));
         let (_, region) = found.ok_or_else(|| {
             let known: Vec<String> = self.phrases().map(|known| format!("{known:?}")).collect();
-            let expected =
-                format!("one that the reference was read for ({}); give it to Pipeline::reference", known.join(", "));
+            let expected = format!(
+                "a phrase that the reference was read for ({}); name the phrase in Pipeline::reference",
+                known.join(", ")
+            );
             Error::parameter("phrase", format!("{phrase:?}"), expected)
         })?;
         let inside = region.values().into_iter().flat_map(|values| values.indexed_iter());

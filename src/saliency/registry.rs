@@ -39,7 +39,7 @@ impl Recipe {
     pub(crate) fn into_saliency(self) -> Result<Box<dyn Saliency>> {
         match SALIENCIES.iter().find(|(name, _)| *name == self.name) {
             Some((_, read)) => read(self),
-            None => Err(self.unknown("guidance")),
+            None => Err(self.unknown("guidance or saliency method")),
         }
     }
 }

@@ -18,5 +18,5 @@ pub(super) fn keeps(what: &'static str, latent: &Tensor, shape: &[i64]) -> Resul
     if latent.size() == shape {
         return Ok(());
     }
-    Err(Error::Shape { what, got: latent.size(), expected: format!("{shape:?}, the run's latent") })
+    Err(Error::Shape { what, got: latent.size(), expected: format!("{shape:?}, the shape of the run's latent") })
 }

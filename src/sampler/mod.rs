@@ -138,14 +138,14 @@ impl<'g> Sampler<'g> {
             return Err(Error::parameter("best_of", candidates, format!("1 to {MOST_IMAGES} first passes")));
         }
         if candidates > 1 && start.images > 1 {
-            let expected = "one image: a run finishes one of its first passes";
+            let expected = "1 with best_of, because a run finishes only one of its first passes";
             return Err(Error::parameter("images", format!("{} with best_of", start.images), expected));
         }
         let all = self.schedule.steps().count();
         let Some(until) = self.guidances.iter().filter_map(|guidance| guidance.first_pass()).reduce(f64::min) else {
             if candidates > 1 {
                 let expected =
-                    "a method that looks before it paints, such as ColorForce::exact: nothing else ranks pictures";
+                    "1 without a guidance method that ranks pictures; add such a method, for example ColorForce::exact";
                 return Err(Error::parameter("best_of", candidates, expected));
             }
             return self.begin(model, start, Pass { index: 0, count: 1, before: 0, total: all, candidate: None });
@@ -178,7 +178,7 @@ impl<'g> Sampler<'g> {
         };
         if grid.h < 1 || grid.w < 1 {
             let size = format!("{} × {} cells", grid.h, grid.w);
-            return Err(Error::parameter("grid", size, "one row and column or more"));
+            return Err(Error::parameter("grid", size, "at least one row and one column"));
         }
         each(&mut self.guidances, ("check", None), |guidance| guidance.check())?;
         let codec = Paired { codec: model, second };
@@ -187,7 +187,9 @@ impl<'g> Sampler<'g> {
         let mut notes = Vec::new();
         for (name, tokens) in [("prompt", &tokens), ("negative prompt", &against.prompt(negative)?)] {
             if let Some(cut) = tokens.cut() {
-                notes.push(format!("the {name} is too long for the text encoder, which does not see \"{cut}\""));
+                notes.push(format!(
+                    "the {name} is too long for the text encoder, which does not see \"{cut}\"; shorten the {name}"
+                ));
             }
         }
         let own = |branch, role, prompt: &str, codec: &Paired<'_>| -> Result<(BranchInfo, Conditioning)> {

@@ -127,7 +127,8 @@ impl<'a> Start<'a> {
         let shape = [images, model.channels(), grid.h, grid.w];
         if let Origin::Unfinished(latent) = origin {
             if mask.is_some() || variation.is_some() {
-                let expected = "neither mask nor variation: a run that goes on begins with what it was left";
+                let expected =
+                    "no mask and no variation, because a resumed run begins with the latent that it was given";
                 return Err(Error::parameter("start", "an unfinished latent", expected));
             }
             let x = rescale_level(&given(latent, model, grid, images)?, 0.0, schedule.sigma_max())?;
@@ -136,7 +137,8 @@ impl<'a> Start<'a> {
         }
         let mask = mask.map(|mask| Mask::new(mask, grid, model, images)).transpose()?;
         if mask.is_some() && matches!(origin, Origin::Noise) {
-            return Err(Error::parameter("mask", "given without a picture", "a picture to repaint: Origin::Picture"));
+            let expected = "a picture to repaint; start from Origin::Picture";
+            return Err(Error::parameter("mask", "given without a picture", expected));
         }
         let whole = schedule.steps().next().is_none_or(|first| first.before == 0);
         let afresh = mask.is_some() && whole;
@@ -244,7 +246,7 @@ impl Mask {
         noise: &mut Noise,
     ) -> Result<Tensor> {
         let Origin::Picture(picture) = origin else {
-            let expected = "a picture: this network sees the masked picture's own latent";
+            let expected = "a picture, because this network reads the masked picture; start from Origin::Picture";
             return Err(Error::parameter("start", "a latent with a mask", expected));
         };
         let stays = self.pixels.f_logical_not()?.f_to_kind(Kind::Float)?.f_to_device(picture.device())?;

@@ -89,7 +89,7 @@ impl Tokenizer {
         if chunks.len() > MOST_CHUNKS {
             let (value, most) = (format!("a text of {} chunks of {CONTENT} tokens", chunks.len()), MOST_CHUNKS);
             let expected =
-                format!("at most {most} of them; describe the picture in fewer words, or choose Long::Truncate");
+                format!("at most {most} chunks; describe the picture in fewer words, or choose `Long::Truncate`");
             return Err(Error::parameter("prompt", value, expected));
         }
         let placed = chunks.iter().enumerate().flat_map(|(chunk, tokens)| {

@@ -162,7 +162,9 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] if the word is empty or already known, or if there are already 1024 learned words.
     pub fn with_word(&self, word: &str, ids: Range<i64>) -> Result<Self> {
         if self.words.len() >= MOST_WORDS {
-            let problem = format!("\"{word}\" is one learned word too many; expected at most {MOST_WORDS} of them");
+            let problem = format!(
+                "there is no room for the learned word \"{word}\"; expected at most {MOST_WORDS} learned words"
+            );
             return Err(Error::Tokenizer(problem));
         }
         let lower = word.trim().to_lowercase();
@@ -368,7 +370,8 @@ struct Special {
 impl Special {
     fn new(role: &str, token: &Value, vocab: &HashMap<String, u32>) -> Result<Self> {
         let Some(content) = token.as_str().or_else(|| token.get("content")?.as_str()) else {
-            let message = format!("{role} is {token}; expected a string, or an object with its letters in \"content\"");
+            let message =
+                format!("{role} is {token}; expected a string, or an object with the token's text in \"content\"");
             return Err(Error::Tokenizer(message));
         };
         let Some(&id) = vocab.get(content) else {
@@ -398,8 +401,8 @@ fn check_merges(vocab: &HashMap<String, u32>, merges: &[&str], added: HashSet<&s
     let lacking: Vec<&String> = vocab.keys().filter(lacks).collect();
     let Some(first) = lacking.iter().min() else { return Ok(()) };
     Err(Error::Tokenizer(format!(
-        "merges.txt has {} merges, and none makes {} tokens of vocab.json, \"{first}\" among them; it is empty or cut off, so fetch \
-         it again from its checkpoint",
+        "merges.txt has {} merges, none of which makes {} tokens of vocab.json, such as \"{first}\"; merges.txt is \
+         empty or cut off; fetch it again from its checkpoint",
         merges.len(),
         lacking.len()
     )))
@@ -414,7 +417,7 @@ fn unreadable(file: &str, error: &dyn std::error::Error) -> Error {
 }
 
 fn failed(error: tokenizers::Error) -> Error {
-    Error::Tokenizer(format!("{error}; does the vocabulary belong to these merges?"))
+    Error::Tokenizer(format!("{error}; check that the vocabulary and the merges come from one checkpoint"))
 }
 
 #[cfg(test)]
@@ -545,12 +548,15 @@ mod tests {
         };
         let empty = message("");
         assert!(
-            empty.contains("merges.txt has 0 merges, and none makes 5 tokens of vocab.json, \"ca\" among them"),
+            empty.contains("merges.txt has 0 merges, none of which makes 5 tokens of vocab.json, such as \"ca\""),
             "{empty}"
         );
         let lines: Vec<&str> = MERGES.lines().collect();
         for kept in 0..lines.len() {
-            assert!(message(&lines[..kept].join("\n")).contains("it is empty or cut off, so fetch it again"), "{kept}");
+            assert!(
+                message(&lines[..kept].join("\n")).contains("merges.txt is empty or cut off; fetch it again"),
+                "{kept}"
+            );
         }
     }
 
@@ -563,7 +569,7 @@ mod tests {
         let long = message(tokenizer.encode(&(longest.clone() + "a")).unwrap_err());
         assert!(long.contains("a text of 65537 bytes; expected at most 65536 bytes"), "{long}");
         let chunks = message(tokenizer.chunks(&longest, true, Long::Chunks).unwrap_err());
-        assert!(chunks.contains("chunks of 75 tokens; expected at most 64 of them"), "{chunks}");
+        assert!(chunks.contains("chunks of 75 tokens; expected at most 64 chunks"), "{chunks}");
         assert_eq!(tokenizer.chunks(&longest, true, Long::Truncate)?.ids.len(), 1);
         assert_eq!(tokenizer.chunks(&"a ".repeat(64 * 75), true, Long::Chunks)?.ids.len(), 64);
         Ok(())
@@ -575,7 +581,13 @@ mod tests {
         for nth in 0..MOST_WORDS as i64 {
             words = words.with_word(&format!("<{nth}>"), 1000 + nth..1001 + nth)?;
         }
-        assert!(words.with_word("<one more>", 0..1).unwrap_err().to_string().contains("expected at most 1024"));
+        assert!(
+            words
+                .with_word("<one more>", 0..1)
+                .unwrap_err()
+                .to_string()
+                .contains("expected at most 1024 learned words")
+        );
         assert_eq!(words.encode("é<7> é <8>")?.offsets, [0..0, 0..1, 0..1, 1..4, 5..6, 5..6, 7..10, 0..0]);
         Ok(())
     }

@@ -93,7 +93,7 @@ impl Checkpoint {
                 Place::File { file: Box::new(file), family }
             }
             #[cfg(feature = "hub")]
-            Source::Hub(hub) => return Err(hub.error("could not be fetched")), // fetched above
+            Source::Hub(hub) => return Err(hub.error("the repository could not be fetched")), // fetched above
         };
         let checkpoint = Self { place, reading, notes: RefCell::new(notes) };
         checkpoint.check()?;
@@ -136,7 +136,12 @@ impl Checkpoint {
                 Err(Error::Parameter {
                     name: "variant",
                     value: variant.clone(),
-                    expected: format!("one that {self} has: {}; weights are converted anyway", files.join(", ")).into(),
+                    expected: format!(
+                        "the variant of one of the files in {self} ({}), or none, because weights are \
+                         converted on loading",
+                        files.join(", ")
+                    )
+                    .into(),
                 })
             }
             _ => Ok(()),
@@ -237,12 +242,12 @@ impl Checkpoint {
             let mut said = self.notes.borrow_mut();
             said.extend(notes);
             if let Some(variant) = wanted.filter(|variant| !path.to_string_lossy().contains(&format!(".{variant}"))) {
-                said.push(format!("{part} has no {variant} files; {} was read", path.display()));
+                said.push(format!("{part} has no {variant} files; {} was read instead", path.display()));
             }
             return Ok((path.display().to_string(), tensors));
         }
         if let Some(pickle) = PICKLES.iter().find(|name| folder.join(name).is_file()) {
-            let hint = "pickles can run code and are not read; convert it in Python with \
+            let hint = "pickle files can run code and are not read; convert the model in Python with \
                         `pipeline.save_pretrained(folder, safe_serialization=True)`";
             return Err(self.missing(&format!("{part}/*.safetensors (beside {pickle})"), hint));
         }
@@ -266,7 +271,7 @@ impl Checkpoint {
         match &self.place {
             Place::Embedded { name, .. } => format!("{file} of {name}"),
             Place::Folder { path, .. } => self.path(file).unwrap_or_else(|| path.join(file)).display().to_string(),
-            Place::File { file: single, .. } => format!("{file} made for {}", single.header().file),
+            Place::File { file: single, .. } => format!("{file} derived from {}", single.header().file),
         }
     }
 
@@ -308,32 +313,33 @@ impl std::fmt::Display for Checkpoint {
 /// Returns advice on how to supply a part that a checkpoint lacks.
 pub(crate) fn way(part: &str) -> &'static str {
     match part {
-        "vae" => "it was left out; give one with `vae(source)`",
-        "text_encoder" => "it was left out; give one with `text_encoder(source)`",
-        "text_encoder_2" => "it was left out; give one with `text_encoder_2(source)`",
+        "vae" => "the checkpoint was written without this part; add it with `vae(source)`",
+        "text_encoder" => "the checkpoint was written without this part; add it with `text_encoder(source)`",
+        "text_encoder_2" => "the checkpoint was written without this part; add it with `text_encoder_2(source)`",
         "image_encoder" => {
-            "give the vision tower that its text encoder was trained with by `image_encoder(source)`: for SD 1.x a folder of \
-             openai/clip-vit-large-patch14, for ColorizeDiffusion one of laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
+            "add the vision tower that was trained with the text encoder, with `image_encoder(source)`: for SD 1.x a \
+             folder of openai/clip-vit-large-patch14, for ColorizeDiffusion one of \
+             laion/CLIP-ViT-H-14-laion2B-s32B-b79K"
         }
         "unet" => {
-            "name a whole model, as diffusers writes it: model_index.json, unet/, vae/, text_encoder/, tokenizer/"
+            "name a complete model as diffusers writes it: model_index.json, unet/, vae/, text_encoder/, tokenizer/"
         }
-        _ => "a diffusers folder has it",
+        _ => "a complete folder of diffusers has this file",
     }
 }
 
 /// The error for a file that is not a model.
 fn misused(file: &str, contents: Contents) -> Error {
     let way = match contents {
-        Contents::Lora { .. } => "load a model and add it with `Model::with_lora`",
-        Contents::TextualInversion { .. } => "load a model and add it with `Model::with_embedding`",
-        Contents::ControlNet { .. } => "load a model and give it this with `Model::controlnet`",
+        Contents::Lora { .. } => "load a model, and add this file with `Model::with_lora`",
+        Contents::TextualInversion { .. } => "load a model, and add this file with `Model::with_embedding`",
+        Contents::ControlNet { .. } => "load a model, and load this file with `Model::controlnet`",
         Contents::Model { .. } | Contents::Colorizer | Contents::Vae | Contents::TextEncoder { .. } => {
-            "name it where models are loaded"
+            "load it as a model or as a part of one"
         }
-        _ => "name a model here",
+        _ => "name the file of a model",
     };
-    Error::Malformed { file: file.into(), problem: format!("is {contents}; {way}") }
+    Error::Malformed { file: file.into(), problem: format!("the file is {contents}; {way}") }
 }
 
 /// Returns a note if the architecture in a file's metadata contradicts the shapes of its tensors.
@@ -341,7 +347,7 @@ fn disagreement(file: &SingleFile, family: ModelFamily) -> Option<String> {
     let said = file.header().metadata.get("modelspec.architecture")?;
     let name = &file.header().file;
     (!said.starts_with(family.spec().architecture))
-        .then(|| format!("{name} calls itself {said}, but its tensors are those of {family}"))
+        .then(|| format!("the metadata of {name} says {said}, but its tensors are those of {family}"))
 }
 
 /// Lists the safetensors files in a folder and its subfolders, by name, in order.
@@ -370,7 +376,7 @@ impl Index {
         for file in index.weight_map.values() {
             let inside: Vec<Component<'_>> = Path::new(file).components().collect();
             if !matches!(inside.as_slice(), [Component::Normal(_)]) {
-                return Err(malformed(format!("names {file}, which is not a file beside it")));
+                return Err(malformed(format!("the index names {file}, which is not a file in the same folder")));
             }
         }
         Ok(index)
@@ -429,19 +435,21 @@ fn read_shards(folder: &Path, index: &Path) -> Result<(Tensors, Vec<String>)> {
     for file in listed.files() {
         let path = folder.join(file);
         if !path.is_file() {
-            return Err(malformed(format!("names {file}, which is not there; download it")));
+            return Err(malformed(format!("the index names {file}, which is missing; download it")));
         }
         let mut shard = read_safetensors(&path)?;
         let stored = shard.len();
         let names = listed.weight_map.iter().filter(|(_, other)| *other == file).map(|(name, _)| name);
         let before = tensors.len();
         for name in names {
-            let tensor = shard.remove(name).ok_or_else(|| malformed(format!("says that {name} is in {file}")))?;
+            let tensor = shard.remove(name).ok_or_else(|| {
+                malformed(format!("the index places {name} in {file}, which does not have this tensor"))
+            })?;
             tensors.insert(name.clone(), tensor);
         }
         extra += stored + before - tensors.len();
     }
-    let note = format!("{}: its files have {extra} tensors that it does not list", index.display());
+    let note = format!("{}: the files of the index have {extra} tensors that the index does not list", index.display());
     Ok((tensors, if extra > 0 { vec![note] } else { Vec::new() }))
 }
 
@@ -468,7 +476,7 @@ mod tests {
         assert!(error.contains("unet/diffusion_pytorch_model.safetensors"), "{error}");
         fs::write(folder.path().join("unet/diffusion_pytorch_model.bin"), b"pickle").expect("written");
         let error = weights().expect_err("a pickle").to_string();
-        assert!(error.contains("convert it"), "{error}");
+        assert!(error.contains("convert the model"), "{error}");
         let nowhere = Checkpoint::open(&Source::dir("nowhere"), Reading::default()).expect_err("no folder");
         assert!(nowhere.to_string().contains("nowhere"));
     }
@@ -483,13 +491,13 @@ mod tests {
         };
         write(&folder.path().join("a.safetensors"), &["x", "y"]);
         assert_eq!(problem(r#"{"x": "a.safetensors", "y": "a.safetensors"}"#), Ok(2));
-        assert!(problem(r#"{"x": "b.safetensors"}"#).unwrap_err().contains("b.safetensors, which is not there"));
-        assert!(problem(r#"{"x": "../a.safetensors"}"#).unwrap_err().contains("is not a file beside it"));
-        assert!(problem(r#"{"z": "a.safetensors"}"#).unwrap_err().contains("says that z is in a.safetensors"));
+        assert!(problem(r#"{"x": "b.safetensors"}"#).unwrap_err().contains("b.safetensors, which is missing"));
+        assert!(problem(r#"{"x": "../a.safetensors"}"#).unwrap_err().contains("is not a file in the same folder"));
+        assert!(problem(r#"{"z": "a.safetensors"}"#).unwrap_err().contains("places z in a.safetensors"));
         assert!(problem("3").unwrap_err().contains("invalid type"));
         problem(r#"{"x": "a.safetensors"}"#).unwrap();
         let (_, _, notes) = read_folder(folder.path(), None).unwrap().unwrap();
-        assert!(notes[0].contains("have 1 tensors that it does not list"), "{notes:?}");
+        assert!(notes[0].contains("have 1 tensors that the index does not list"), "{notes:?}");
     }
 
     #[test]

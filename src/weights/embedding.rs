@@ -57,14 +57,20 @@ impl Embedding {
         let table = |x: &Tensor| match x.size().as_slice() {
             [_] => Ok(x.f_unsqueeze(0)?),
             [1..=75, _] => Ok(x.shallow_clone()),
-            _ => Err(Error::Malformed { file: header.file.clone(), problem: "is no embedding of words".into() }),
+            got => {
+                let problem = format!("the embedding has shape {got:?}; expected [width] or [1 to 75, width]");
+                Err(Error::Malformed { file: header.file.clone(), problem })
+            }
         };
         let vectors: Vec<Tensor> = vectors.iter().map(table).collect::<Result<_>>()?;
         let same = vectors.windows(2).all(|pair| matches!(pair, [a, b] if a.size().first() == b.size().first()));
         if vectors.is_empty() || !same || vectors.iter().any(|x| !x.is_floating_point()) {
             let problem = match Contents::of(&header) {
-                Ok(contents) => format!("is {contents}, not an embedding of a word"),
-                Err(_) => "is no embedding of a word: it needs one tensor of [n, width], or clip_l and clip_g".into(),
+                Ok(contents) => format!("the file is {contents}, not an embedding of a word"),
+                Err(_) => {
+                    "the file is not an embedding of a word; expected one tensor of [n, width], or clip_l and clip_g"
+                        .into()
+                }
             };
             return Err(Error::Malformed { file: header.file, problem });
         }
@@ -107,7 +113,7 @@ impl Embedding {
     /// [`Error::Malformed`] if the tensors are not those of a text encoder.
     pub fn append(&self, tensors: &mut Tensors) -> Result<Option<Range<i64>>> {
         let Some((name, table)) = TABLES.iter().find_map(|name| Some((*name, tensors.get(*name)?))) else {
-            let problem = "there is no table of tokens to add it to".into();
+            let problem = "the text encoder has no table of tokens for the embedding".into();
             return Err(Error::Malformed { file: self.file.clone(), problem });
         };
         let (rows, width) = table.size2()?;

@@ -54,7 +54,9 @@ pub fn write_safetensors(tensors: &Tensors, path: &Path) -> Result<()> {
 pub fn read_safetensors(path: &Path) -> Result<Tensors> {
     let malformed = |problem| Error::Malformed { file: path.display().to_string(), problem };
     let (entries, _) = read_entries(path)?;
-    let name = path.to_str().ok_or_else(|| malformed("libtorch opens only paths in UTF-8; rename it".into()))?;
+    let name = path.to_str().ok_or_else(|| {
+        malformed("the path is not UTF-8, and libtorch opens only paths in UTF-8; rename the file".into())
+    })?;
     let mut tensors = Tensors::new();
     for stretch in entries.chunk_by(|a, b| a.start / STRETCH == b.start / STRETCH) {
         let end = stretch.last().map_or(0, |last| last.start + last.length);
@@ -178,7 +180,7 @@ fn header_length(start: &[u8], total: u64) -> Checked<u64> {
     match length {
         Some(length) if start.get(LENGTH as usize) != Some(&b'{') => Err(not_safetensors(start, Some(length))),
         Some(length) if LENGTH + length <= total => Ok(length),
-        Some(_) => Err(format!("cut off inside its header, after {total} bytes; download it again")),
+        Some(_) => Err(format!("the file is cut off inside its header, after {total} bytes; download it again")),
         None => Err(not_safetensors(start, None)),
     }
 }
@@ -187,22 +189,23 @@ fn header_length(start: &[u8], total: u64) -> Checked<u64> {
 fn not_safetensors(start: &[u8], length: Option<u64>) -> String {
     let text = String::from_utf8_lossy(start).trim_start().to_lowercase();
     let looks = match start {
-        [] => "is empty; download it again",
+        [] => "the file is empty; download it again",
         _ if text.starts_with("<!doctype") || text.starts_with("<html") || text.starts_with("<?xml") => {
-            "is an HTML page, such as a login or error page saved as weights; download it again"
+            "the file is an HTML page, such as a login or error page saved as weights; download it again"
         }
-        _ if text.starts_with("version https://git-lfs") => "is a git-lfs pointer, not the weights; run `git lfs pull`",
+        _ if text.starts_with("version https://git-lfs") => {
+            "the file is a git-lfs pointer, not the weights; run `git lfs pull`"
+        }
         [b'P', b'K', ..] | [0x80, 2..=5, ..] => {
-            "is a pickled PyTorch checkpoint, which can run code when it is opened; convert it once, in Python: \
-             from torch import load; from safetensors.torch import save_file; \
-             model = load(\"model.ckpt\", map_location=\"cpu\", weights_only=True); \
-             save_file({k: v.clone().contiguous() for k, v in model.get(\"state_dict\", model).items() \
-             if hasattr(v, \"dtype\")}, \"model.safetensors\")"
+            "the file is a pickled PyTorch checkpoint, which can run code when it is opened; convert it once, in \
+             Python: from torch import load; from safetensors.torch import save_file; model = load(\"model.ckpt\", \
+             map_location=\"cpu\", weights_only=True); save_file({k: v.clone().contiguous() for k, v in \
+             model.get(\"state_dict\", model).items() if hasattr(v, \"dtype\")}, \"model.safetensors\")"
         }
-        [b'G', b'G', b'U', b'F', ..] => "is a GGUF file; only safetensors are read",
-        _ if text.starts_with('{') => "is JSON, not weights",
-        _ if length == Some(0) => "begins with zeros, as an unfinished download does; download it again",
-        _ => "is no safetensors file; it begins with something else than a header",
+        [b'G', b'G', b'U', b'F', ..] => "the file is in GGUF format; only safetensors are read",
+        _ if text.starts_with('{') => "the file is JSON, not weights; name a safetensors file",
+        _ if length == Some(0) => "the file begins with zeros, as an unfinished download does; download it again",
+        _ => "the file is not a safetensors file, because it does not begin with a header",
     };
     looks.into()
 }
@@ -222,7 +225,7 @@ impl<'de> Deserialize<'de> for Fields {
                 let (mut fields, mut names) = (Vec::new(), std::collections::HashSet::new());
                 while let Some((name, value)) = map.next_entry::<String, Value>()? {
                     if !names.insert(name.clone()) {
-                        return Err(serde::de::Error::custom(format_args!("{name} is there twice")));
+                        return Err(serde::de::Error::custom(format_args!("{name} occurs twice")));
                     }
                     fields.push((name, value));
                 }
@@ -236,12 +239,12 @@ impl<'de> Deserialize<'de> for Fields {
 /// Returns the tensors that `header` lists, in the order of their bytes, and the metadata. The bytes must begin at
 /// `start` and end with the file.
 fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeMap<String, String>)> {
-    let Fields(fields) =
-        serde_json::from_slice(header).map_err(|error| format!("its header is not JSON of this format: {error}"))?;
+    let Fields(fields) = serde_json::from_slice(header)
+        .map_err(|error| format!("the file's header is not valid safetensors JSON: {error}"))?;
     let mut metadata = BTreeMap::new();
     let mut written = Vec::with_capacity(fields.len());
     for (name, value) in fields {
-        let wrong = |error| format!("its header describes {name} wrongly: {error}");
+        let wrong = |error| format!("the file's header has an invalid entry for {name}: {error}");
         if name == "__metadata__" {
             metadata = serde_json::from_value(value).map_err(wrong)?;
         } else {
@@ -256,23 +259,32 @@ fn entries(header: &[u8], start: u64, total: u64) -> Checked<(Vec<Entry>, BTreeM
     let mut end = 0;
     for (name, Written { dtype, shape, data_offsets: (from, to) }) in written {
         let (kind, item) =
-            kind(&dtype).ok_or_else(|| format!("{name} is stored as {dtype}, which is not supported"))?;
+            kind(&dtype).ok_or_else(|| format!("tensor {name} is stored as {dtype}, which is not supported"))?;
         if from != end || to < from {
-            return Err(format!("{name} has bytes {from}..{to}, expected to begin at {end}; overlap, gap or damage"));
+            return Err(format!(
+                "tensor {name} has bytes {from}..{to}, expected to begin at {end}; the file has an overlap, gap or \
+                 damage"
+            ));
         }
         if to > room {
-            return Err(format!("cut off: {name} ends at byte {to} of {room} that are there; download it again"));
+            return Err(format!(
+                "the file is cut off: tensor {name} ends at byte {to}, but only {room} bytes are there; download it \
+                 again"
+            ));
         }
         let size = shape.iter().try_fold(item, |size, &n| size.checked_mul(n).filter(|_| n >= 0));
         if size.and_then(|size| u64::try_from(size).ok()) != Some(to - from) {
-            return Err(format!("{name} has shape {shape:?} of {dtype} in {} bytes", to - from));
+            return Err(format!(
+                "tensor {name} has shape {shape:?} of {dtype}, which does not fit into its {} bytes",
+                to - from
+            ));
         }
         end = to;
         let (start, length) = ((start + from) as i64, (to - from) as i64);
         entries.push(Entry { name, kind, shape, start, length, item });
     }
     if end != room {
-        return Err(format!("has {} bytes behind its last tensor", room - end));
+        return Err(format!("the file has {} bytes behind its last tensor", room - end));
     }
     Ok((entries, metadata))
 }
@@ -383,7 +395,10 @@ mod tests {
             problem(&bytes[..length]);
         }
         assert!(problem(&bytes[..40]).contains("cut off inside its header"));
-        assert!(problem(&bytes[..bytes.len() - 1]).contains("cut off: b ends at byte 12 of 11"));
+        assert!(
+            problem(&bytes[..bytes.len() - 1])
+                .contains("cut off: tensor b ends at byte 12, but only 11 bytes are there")
+        );
         assert!(problem(&file(PAIR, 4)).contains("has 4 bytes behind its last tensor"));
     }
 
@@ -393,20 +408,20 @@ mod tests {
             problem(&file(&format!(r#"{{"a":{{"dtype":"{dtype}","shape":{shape},"data_offsets":{offsets}}}}}"#), 2))
         };
         assert!(of("F33", "[2]", "[0,8]").contains("a is stored as F33, which is not supported"));
-        assert!(of("F32", "[3]", "[0,8]").contains("a has shape [3] of F32 in 8 bytes"));
+        assert!(of("F32", "[3]", "[0,8]").contains("a has shape [3] of F32, which does not fit into its 8 bytes"));
         assert!(of("F32", "[-2]", "[0,8]").contains("shape [-2]"));
-        assert!(of("F32", "[4611686018427387905,4]", "[0,8]").contains("in 8 bytes"));
+        assert!(of("F32", "[4611686018427387905,4]", "[0,8]").contains("into its 8 bytes"));
         assert!(of("F32", "[2]", "[8,0]").contains("overlap, gap or damage"));
         assert!(of("F32", "[1]", "[4,8]").contains("expected to begin at 0"));
         assert!(of("F32", "[2]", "[0,18446744073709551615]").contains("cut off"));
-        assert!(of("F32", "2", "[0,8]").contains("describes a wrongly"));
+        assert!(of("F32", "2", "[0,8]").contains("has an invalid entry for a"));
         assert!(
             problem(&file(&PAIR.replace("[8,12]", "[4,8]"), 3)).contains("b has bytes 4..8, expected to begin at 8")
         );
-        assert!(problem(&file("{\"a\":", 3)).contains("its header is not JSON"));
+        assert!(problem(&file("{\"a\":", 3)).contains("header is not valid safetensors JSON"));
         let twice = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
-        assert!(problem(&file(twice, 1)).contains("a is there twice"));
-        assert!(problem(&file(r#"{"__metadata__":{"n":1}}"#, 0)).contains("describes __metadata__ wrongly"));
+        assert!(problem(&file(twice, 1)).contains("a occurs twice"));
+        assert!(problem(&file(r#"{"__metadata__":{"n":1}}"#, 0)).contains("has an invalid entry for __metadata__"));
     }
 
     #[test]

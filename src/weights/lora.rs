@@ -66,8 +66,8 @@ const OTHERS: [(&str, &str); 10] = [
     (".on_input", "IA3"),
     (".a1.weight", "GLoRA"),
     (".b1.weight", "GLoRA"),
-    (".w_norm", "a norm's difference"),
-    (".b_norm", "a norm's difference"),
+    (".w_norm", "a difference of norm weights"),
+    (".b_norm", "a difference of norm weights"),
 ];
 
 /// Selects the field of a module for a tensor.
@@ -117,13 +117,15 @@ impl Lora {
         let malformed = |problem: String| Error::Malformed { file: header.file.clone(), problem };
         let family = match Contents::of(&header)? {
             Contents::Lora { family } => family,
-            other => return Err(malformed(format!("is {other}, not a LoRA"))),
+            other => return Err(malformed(format!("the file is {other}, not a LoRA"))),
         };
         let (mut modules, mut strange) = (BTreeMap::<String, Module>::new(), Vec::new());
         let mut context = None;
         for (name, x) in tensors {
             if let Some((_, algorithm)) = OTHERS.iter().find(|(part, _)| name.contains(part)) {
-                return Err(malformed(format!("uses {algorithm} ({name}), which is not supported; only LoRA is")));
+                return Err(malformed(format!(
+                    "the file uses {algorithm} ({name}), which is not supported; only LoRA is supported"
+                )));
             }
             if let Some(key) = name.strip_suffix(".alpha") {
                 modules.entry(key.into()).or_default().alpha = Some(x.f_sum(Kind::Double)?.f_double_value(&[])?);
@@ -153,7 +155,9 @@ impl Lora {
             word.map(|word| words.insert(word)).is_none()
         });
         if let Some(name) = strange.first() {
-            return Err(malformed(format!("has {name}, which belongs to no LoRA that is known")));
+            return Err(malformed(format!(
+                "the file has the tensor {name}, which is not part of any known LoRA format"
+            )));
         }
         let adapter = header.metadata.get("lora_adapter_metadata");
         let adapter = adapter.and_then(|text| serde_json::from_str(text).ok()).unwrap_or(Value::Null);
@@ -189,8 +193,8 @@ impl Lora {
             lora.check_context(parts)?;
             if !lora.words.is_empty() {
                 let words = lora.words.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-                let way = "load them from files of their own with `Model::with_embedding`";
-                notes.push(format!("{}: the words it brings are not loaded ({words}); {way}", lora.file));
+                let way = "load these words from separate files with `Model::with_embedding`";
+                notes.push(format!("{}: the LoRA's learned words are not loaded ({words}); {way}", lora.file));
             }
             let mut unmatched = Vec::new();
             for (key, module) in &lora.modules {
@@ -201,12 +205,15 @@ impl Lora {
             }
             match unmatched.first() {
                 Some(first) if unmatched.len() == lora.modules.len() => {
-                    let problem = format!("none of its {} modules is in this model, such as {first}", unmatched.len());
+                    let problem =
+                        format!("this model has none of the LoRA's {} modules, such as {first}", unmatched.len());
                     return Err(Error::Malformed { file: lora.file.clone(), problem });
                 }
                 Some(first) => {
                     let (file, lost, all) = (&lora.file, unmatched.len(), lora.modules.len());
-                    notes.push(format!("{file}: {lost} of {all} modules are not in this model, {first} among them"));
+                    notes.push(format!(
+                        "{file}: {lost} of the LoRA's {all} modules are not in this model, such as {first}"
+                    ));
                 }
                 None => {}
             }
@@ -274,14 +281,17 @@ impl Lora {
         let name = |width| ModelFamily::of_context(width).map_or("another model".into(), |family| family.to_string());
         let (trained, here, count) = (name(own), name(width), self.modules.len());
         let problem = format!(
-            "is a LoRA for {trained} (cross-attention {own} wide, {count} modules); this model is {here} ({width})"
+            "the file is a LoRA for {trained} (cross-attention width {own}, {count} modules); this model is {here} \
+             (width {width})"
         );
         Err(Error::Malformed { file: self.file.clone(), problem })
     }
 
     fn misfit(&self, key: &str, got: &[i64], want: &[i64]) -> Error {
         let family = self.family.map_or("another model".into(), |family| family.to_string());
-        let problem = format!("is for {family}: {key} changes {got:?}, which is {want:?} in this model");
+        let problem = format!(
+            "the LoRA is for {family}: {key} changes a weight of shape {got:?}, which has shape {want:?} in this model"
+        );
         Error::Malformed { file: self.file.clone(), problem }
     }
 }
@@ -311,7 +321,7 @@ fn beside(config: &Path) -> Result<Value> {
     let Some(json) = files::read_if_there(config, files::LARGEST_CONFIG)? else { return Ok(Value::Null) };
     serde_json::from_slice(&json).map_err(|error| Error::Malformed {
         file: config.display().to_string(),
-        problem: format!("is no adapter's configuration: {error}"),
+        problem: format!("the file is not a valid adapter configuration: {error}"),
     })
 }
 
@@ -472,7 +482,10 @@ mod tests {
         ])?;
         let notes = Lora::merge(&[lora], &mut parts(&[4, 5, 3, 3]))?;
         assert_eq!(notes.len(), 1);
-        assert!(notes[0].contains("ink.safetensors: the words it brings are not loaded (badhands, ink)"), "{notes:?}");
+        assert!(
+            notes[0].contains("ink.safetensors: the LoRA's learned words are not loaded (badhands, ink)"),
+            "{notes:?}"
+        );
         Ok(())
     }
 
@@ -514,11 +527,16 @@ mod tests {
         };
         let message = merge(&[2, 2048], KEY);
         assert!(
-            message.contains("ink.safetensors: is a LoRA for SDXL (cross-attention 2048 wide, 1 modules)"),
+            message.contains("ink.safetensors: the file is a LoRA for SDXL (cross-attention width 2048, 1 modules)"),
             "{message}"
         );
-        assert!(merge(&[2, 7], "unet.mid_block.resnets.0.conv1").contains("changes [6, 7], which is [4, 5, 3, 3]"));
-        assert!(merge(&[2, 7], "unet.mid_block.resnets.7.conv1").contains("none of its 1 modules is in this model"));
+        assert!(
+            merge(&[2, 7], "unet.mid_block.resnets.0.conv1")
+                .contains("changes a weight of shape [6, 7], which has shape [4, 5, 3, 3]")
+        );
+        assert!(
+            merge(&[2, 7], "unet.mid_block.resnets.7.conv1").contains("this model has none of the LoRA's 1 modules")
+        );
         let lora = lora(&[(&format!("{KEY}.lora_A.weight"), wave(&[2, 8]))])?.scale(f64::NAN);
         assert!(Lora::merge(&[lora], &mut parts(&[1, 1])).unwrap_err().to_string().contains("scale is NaN"));
         Ok(())

@@ -38,7 +38,7 @@ pub use family::ModelFamily;
 pub use file::{Header, Stored, Tensors, parse_safetensors, read_safetensors, write_safetensors};
 #[cfg(feature = "hub")]
 #[cfg_attr(docsrs, doc(cfg(feature = "hub")))]
-pub use hub::{Download, Hub};
+pub use hub::{CachedModel, Download, Hub};
 pub use lora::{Lora, Parts};
 pub use recognize::Contents;
 pub use report::{LoadReport, Misshapen, Named};
@@ -377,7 +377,7 @@ mod tests {
         assert_eq!(load(65504.0, Kind::Half)?.overflown, [""; 0], "likewise");
         let report = load(1e5, Kind::Half)?;
         assert_eq!((report.overflown.len(), report.not_finite.len()), (1, 0));
-        assert!(report.to_string().contains("too large for the kind asked for:\n  a"), "{report}");
+        assert!(report.to_string().contains("too large for the requested kind:\n  a"), "{report}");
         Ok(())
     }
 

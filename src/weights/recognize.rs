@@ -57,7 +57,7 @@ impl fmt::Display for Contents {
             Self::ControlNet { family, hint } => write!(f, "a ControlNet for {family} with {hint} hint channels"),
             Self::Vae => f.write_str("a VAE"),
             Self::Taesd => f.write_str("a tiny autoencoder (TAESD)"),
-            Self::TextEncoder { width } => write!(f, "a text encoder, {width} wide"),
+            Self::TextEncoder { width } => write!(f, "a text encoder of width {width}"),
             Self::Lora { family: Some(family) } => write!(f, "a LoRA for {family}"),
             Self::Lora { family: None } => f.write_str("a LoRA"),
             Self::TextualInversion { family, vectors } => write!(f, "an embedding of {vectors} tokens for {family}"),
@@ -117,14 +117,14 @@ impl Contents {
     /// Source: the tables of diffusers' `single_file_utils`, ComfyUI and stable-diffusion-webui.
     pub(crate) fn of(header: &Header) -> Result<Self> {
         let refuse = |problem: String| Error::Malformed { file: header.file.clone(), problem };
-        let is = |what: &str| refuse(format!("is {what}, which is not supported"));
+        let is = |what: &str| refuse(format!("the file is {what}, which is not supported"));
         let names = || header.tensors.keys().map(String::as_str);
         let first = |signs: &[Sign]| signs.iter().find(|(test, _)| names().any(test)).map(|(_, what)| *what);
         if header.tensors.is_empty() {
-            return Err(refuse("has no tensors".into()));
+            return Err(refuse("the file has no tensors".into()));
         }
         if names().any(adapts) {
-            return Self::adapter(header).ok_or_else(|| refuse("is a LoRA for another model family".into()));
+            return Self::adapter(header).ok_or_else(|| refuse("the file is a LoRA for another model family".into()));
         }
         if let Some(contents) = Self::embedding(header) {
             return Ok(contents);
@@ -155,7 +155,9 @@ impl Contents {
         }
         match Self::part(header) {
             Some(part) => part.map_err(|what| is(&what)),
-            None => Err(refuse(format!("is not a Stable Diffusion file; it has {}", few(header)))),
+            None => {
+                Err(refuse(format!("the file is not a Stable Diffusion file; its tensors include {}", few(header))))
+            }
         }
     }
 
@@ -272,7 +274,7 @@ impl Facts {
         Some(match (self.family(), self.added) {
             (Some(family), _) => Ok(Contents::Model { family, inpaint }),
             (None, Some(_)) if matches!(context, 768 | 1024) => Err("an unCLIP model".into()),
-            (None, _) => Err(format!("a model of an unknown kind, its context {context} wide")),
+            (None, _) => Err(format!("a model of an unknown kind with a context of width {context}")),
         })
     }
 }

@@ -81,7 +81,7 @@ impl LoadReport {
         let spare = |name: &str| name == "text_projection.weight" || name.contains("encoder.layers.23.");
         let mut names = self.unused.iter().map(|unused| &unused.name).filter(|name| !spare(name));
         if let Some(first) = names.next() {
-            notes.push(format!("{file}: {} tensors are not used, {first} among them", 1 + names.count()));
+            notes.push(format!("{file}: {} tensors are not used, such as {first}", 1 + names.count()));
         }
         notes
     }
@@ -100,11 +100,11 @@ impl Display for LoadReport {
             }
         })?;
         section(f, "misshapen", misshapen, |f, Misshapen { name, expected, got, kind }| match got == expected {
-            true => write!(f, "{name}: numbers are {kind:?}, expected floating-point"),
+            true => write!(f, "{name}: stored as {kind:?}, expected floating-point numbers"),
             false => write!(f, "{name}: expected {expected:?}, got {got:?}"),
         })?;
         section(f, "not finite", not_finite, |f, name| f.write_str(name))?;
-        section(f, "too large for the kind asked for", overflown, |f, name| f.write_str(name))?;
+        section(f, "too large for the requested kind", overflown, |f, name| f.write_str(name))?;
         section(f, "unused", unused, |f, unused| write!(f, "{} {:?}", unused.name, unused.shape))
     }
 }
@@ -158,6 +158,6 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("conv_in.weight: expected [8, 4], got [8, 9]"), "{text}");
-        assert!(text.contains("conv_in.bias: numbers are Int8, expected floating-point"), "{text}");
+        assert!(text.contains("conv_in.bias: stored as Int8, expected floating-point numbers"), "{text}");
     }
 }

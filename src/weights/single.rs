@@ -49,7 +49,7 @@ pub struct Evidence {
     pub v: bool,
     /// True if the network was trained with zero terminal SNR, up to pure noise.
     pub zero_snr: bool,
-    /// Source of the evidence, worded to follow "prediction:".
+    /// Source of the evidence, worded to follow "prediction type:".
     pub because: String,
 }
 
@@ -257,12 +257,12 @@ impl SingleFile {
         if let Some((line, value)) = lines.find_map(|line| Some((line, line.strip_prefix("parameterization:")?))) {
             // The value may have quotes of either kind; a comment may follow.
             let value = value.split('#').next().unwrap_or_default().trim().trim_matches(['"', '\'']);
-            return evidence(value == "v", format!("{line}, as the .yaml file beside it says"));
+            return evidence(value == "v", format!("{line}, from the .yaml file beside the checkpoint"));
         }
         match (said("modelspec.prediction_type"), said("modelspec.architecture")) {
-            (kind @ ("v" | "epsilon"), _) => return evidence(kind == "v", format!("{kind}, as its metadata says")),
+            (kind @ ("v" | "epsilon"), _) => return evidence(kind == "v", format!("{kind}, from the file's metadata")),
             (_, architecture) if architecture.ends_with("-v") => {
-                return evidence(true, format!("v, as its architecture {architecture} says"));
+                return evidence(true, format!("v, from the architecture {architecture} in the file's metadata"));
             }
             _ => {}
         }
@@ -270,22 +270,25 @@ impl SingleFile {
             // The publishers tell the prediction type by the file's name.
             let name = self.header.file.rsplit(['/', '\\']).next().unwrap_or_default();
             let kind = if name.contains("eps") { "epsilon" } else { "v" };
-            return evidence(kind == "v", format!("{kind}, as the file's name says"));
+            return evidence(kind == "v", format!("{kind}, from the file's name"));
         }
         if self.has("v_pred") {
-            return evidence(true, "v, as the tensor v_pred says".into());
+            return evidence(true, "v, because the file has the tensor v_pred".into());
         }
         if let Ok(Contents::Model { family: ModelFamily::Sd2, inpaint: false }) = self.contents() {
             let unet = self.part("unet")?.unwrap_or_default();
             let Some(biases) = unet.get("up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias") else {
-                return evidence(false, "epsilon (default; the layer that would tell is not there)".into());
+                return evidence(false, "epsilon (default; the file lacks the layer that shows the type)".into());
             };
             let spread = biases.f_to_kind(Kind::Double)?.f_std(false)?.f_double_value(&[])?;
             let v = spread > SPREAD_OF_V;
             let kind = if v { "v" } else { "epsilon" };
-            return evidence(v, format!("{kind}, guessed from the spread {spread:.3} of its biases"));
+            return evidence(
+                v,
+                format!("{kind}, estimated from the standard deviation {spread:.3} of one layer's biases"),
+            );
         }
-        evidence(false, "epsilon (default; no marker was found)".into())
+        evidence(false, "epsilon (default; the file does not name a type)".into())
     }
 
     /// Returns ᾱ of the last timestep; `None` if the file lacks it.
@@ -372,8 +375,8 @@ impl SingleFile {
         let ups = (0..levels).map(|i| types(depth(format!("up_blocks.{i}")) > 0, "Up"));
         let last = depths.last().copied().unwrap_or_default();
         if middle == 0 || (last != 0 && last != middle) {
-            let expected = "expected as many as the last level has; SSD-1B and Vega are not supported".into();
-            let field = "blocks of mid_block.attentions.0".into();
+            let expected = "expected as many blocks as in the last level; SSD-1B and Vega are not supported".into();
+            let field = "number of blocks in mid_block.attentions.0".into();
             return Err(Error::Config { file: self.header.file.clone(), field, value: middle.to_string(), expected });
         }
         // The last level has the middle block's depth, even if the level itself has no attention. The depth of other

@@ -2,9 +2,11 @@
 
 #[cfg(feature = "hub")]
 use super::hub::Hub;
+use crate::error::{Error, Result};
 use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 /// The origin of a checkpoint.
 ///
@@ -48,6 +50,47 @@ impl fmt::Display for Source {
             Self::Dir(path) | Self::File(path) => path.display().fmt(f),
             #[cfg(feature = "hub")]
             Self::Hub(hub) => f.write_str(hub.repository()),
+        }
+    }
+}
+
+/// Reads a source as users name it: `embedded`, `embedded-colorizer`, an existing folder, an existing file, or
+/// `OWNER/NAME` of the hub.
+///
+/// ```
+/// use impasto::Source;
+///
+/// assert_eq!("embedded".parse::<Source>()?, Source::embedded());
+/// assert!("no-such-model".parse::<Source>().is_err());
+/// # Ok::<(), impasto::Error>(())
+/// ```
+impl FromStr for Source {
+    type Err = Error;
+
+    /// # Errors
+    /// [`Error::Parameter`] if the text names no folder, file or repository, or a repository without the feature `hub`.
+    fn from_str(text: &str) -> Result<Self> {
+        let path = Path::new(text);
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "embedded-colorizer" => Ok(Self::EmbeddedColorizer),
+            _ if path.is_dir() => Ok(Self::dir(path)),
+            _ if path.is_file() => Ok(Self::file(path)),
+            _ if text.split('/').count() == 2 && !text.starts_with(['.', '/']) && !text.ends_with(".safetensors") => {
+                #[cfg(feature = "hub")]
+                return Ok(Self::hub(text));
+                #[cfg(not(feature = "hub"))]
+                return Err(Error::parameter(
+                    "model",
+                    text,
+                    "an existing folder or file; build with the feature `hub` for repositories of the hub",
+                ));
+            }
+            _ => Err(Error::parameter(
+                "model",
+                text,
+                "`embedded`, `embedded-colorizer`, an existing folder or file, or a repository as OWNER/NAME",
+            )),
         }
     }
 }

@@ -88,12 +88,12 @@ fn best_of_error_names_the_problem() -> Result<()> {
     let error = said(&|start| Start { best_of: 2, ..start }, false);
     assert_eq!(
         error,
-        "best_of is 2; expected a method that looks before it paints, such as ColorForce::exact: nothing else ranks pictures"
+        "best_of is 2; expected 1 without a guidance method that ranks pictures; add such a method, for example ColorForce::exact"
     );
     let error = said(&|start| Start { best_of: 0, ..start }, true);
     assert_eq!(error, "best_of is 0; expected 1 to 1024 first passes");
     let error = said(&|start| Start { best_of: 2, images: 2, ..start }, true);
-    assert!(error.starts_with("images is 2 with best_of; expected one image"), "{error}");
+    assert!(error.starts_with("images is 2 with best_of; expected 1 with best_of, because"), "{error}");
     let shared = |_: Start<'static>| Start { best_of: 2, ..Start::new(PROMPT, Grid::new(8, 8), Noise::shared(7)) };
     assert!(said(&shared, true).contains("one generator for the whole batch"));
     Ok(())

@@ -152,7 +152,7 @@ fn prediction_type_comes_from_the_best_evidence() -> Result<()> {
     };
     assert!(!evidence("sd21", &spread(0.089))?.v);
     let guessed = evidence("sd21", &spread(0.091))?;
-    assert!(guessed.v && guessed.because.contains("guessed from the spread 0.091"), "{guessed:?}");
+    assert!(guessed.v && guessed.because.contains("estimated from the standard deviation 0.091"), "{guessed:?}");
     assert!(!evidence("sd15", &spread(0.5))?.v, "only SD 2.x is judged so");
     let marked = |name: &'static str| move |tensors: &mut Tensors| drop(tensors.insert(name.into(), stand_in(&[0])));
     assert!(evidence("sdxl", &marked("v_pred"))?.because.contains("v_pred"));
@@ -332,7 +332,11 @@ fn single_file_runs_and_pruned_one_takes_other_vae() -> Result<()> {
     }
     let output = pipeline.request("a cat, (very) ANGRY!").size((64, 64)).steps(2).seed(1).run()?;
     assert_eq!(output.image(0)?.width(), 64);
-    assert!(output.notes.iter().any(|note| note == "prediction: v, as the tensor v_pred says"), "{:?}", &output.notes);
+    assert!(
+        output.notes.iter().any(|note| note == "prediction type: v, because the file has the tensor v_pred"),
+        "{:?}",
+        &output.notes
+    );
     assert_eq!(pipeline.model().defaults().width, 512);
 
     tensors.retain(|name, _| !name.starts_with("first_stage_model."));
@@ -483,7 +487,7 @@ fn controlnet_loads_equally_from_original_names() -> Result<()> {
     };
     assert_eq!(run(&again)?.mid, run(&net)?.mid);
     let message = Model::load(&Source::embedded())?.controlnet(&Source::file(&path)).unwrap_err().to_string();
-    assert!(message.contains("block_out_channels") && message.contains("is for another one"), "{message}");
+    assert!(message.contains("block_out_channels") && message.contains("is for another model"), "{message}");
     let message = Model::load(&Source::file(&path)).map(drop).unwrap_err().to_string();
     assert!(message.contains("is a ControlNet for SD 1.x with 5 hint channels"), "{message}");
     Ok(())
@@ -527,9 +531,9 @@ fn missing_part_error_names_part_and_way_out() -> Result<()> {
     let tiny = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/impasto-tiny/model");
     for (missing, words) in [
         ("unet", "unet/config.json is missing in"),
-        ("vae", "give one with `vae(source)`"),
-        ("text_encoder", "give one with `text_encoder(source)`"),
-        ("tokenizer", "tokenizer/tokenizer.json, or vocab.json and merges.txt, is missing in"),
+        ("vae", "add it with `vae(source)`"),
+        ("text_encoder", "add it with `text_encoder(source)`"),
+        ("tokenizer", "tokenizer/tokenizer.json (or vocab.json and merges.txt) is missing in"),
     ] {
         let folder = tempfile::tempdir().expect("a folder");
         for part in
@@ -561,7 +565,7 @@ fn nan_weights_are_noted_and_make_no_picture() -> Result<()> {
     let told = |note: &String| note.contains("broken.safetensors: NaNs or infinities in decoder.conv_out.bias");
     assert!(notes.iter().any(told), "{notes:?}");
     let message = pipeline.request("a cat").size((64, 64)).steps(1).run().unwrap_err().to_string();
-    assert!(message.contains("not a number in places") && message.contains("vae_precision"), "{message}");
+    assert!(message.contains("not a number in some pixels") && message.contains("vae_precision"), "{message}");
     Ok(())
 }
 

@@ -412,7 +412,7 @@ fn background_and_style_equal_the_original() -> Result<()> {
         "the style is of every branch"
     );
     let plain = Upstream::new()?.branches(colors().style(true), Cfg(1.0)).unwrap_err().to_string();
-    assert!(plain.contains("style is true; expected false: this model has no style encoder"), "{plain}");
+    assert!(plain.contains("style is true; expected false, because this model has no style encoder"), "{plain}");
     Ok(())
 }
 
@@ -493,7 +493,9 @@ fn dual_cfg_equals_the_original() -> Result<()> {
         near(&combined, &tensor(&case["out"]), 1e-5);
     }
     let error = DualCfg::new(4.0, 2.0).begin(&branches[1..].iter().copied().map(info).collect::<Vec<_>>());
-    assert!(error.unwrap_err().to_string().contains("sketch scale is 2; expected 1 or less, or the guidance method"));
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("sketch scale is 2; expected 1 or less, because no branch without the sketch"), "{error}");
+    assert!(error.contains("add the guidance method Colorize"), "{error}");
     Ok(())
 }
 
@@ -589,10 +591,10 @@ fn manipulations_are_read_and_written_as_lines() -> Result<()> {
     for (line, said) in [
         ("[anchor] a", "target is empty"),
         ("[target] a; [scale] x", "a number after [scale]"),
-        ("[target] a; scale 3", "expected [name] value"),
+        ("[target] a; scale 3", "expected the form [name] value"),
         ("[target] a; [colour] red", "target, anchor, control"),
         ("[target] a; [enhanced] maybe", "True or False"),
-        ("[target] a; [ts1] 0.7; [ts2] 0.6", "each larger than the one before"),
+        ("[target] a; [ts1] 0.7; [ts2] 0.6", "four rising numbers in 0..=1"),
         ("[target] a; [scale] -1", "scale is -1; expected 0..=100"),
     ] {
         let error = Manipulation::parse(line).unwrap_err().to_string();

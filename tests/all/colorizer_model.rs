@@ -183,7 +183,7 @@ fn words_change_the_hair_of_the_reference() -> Result<()> {
 fn colorizer_errors_name_the_wrong_value() -> Result<()> {
     let (mut pipeline, both) = (colorizer()?, pictures()?);
     let error = pipeline.request("").steps(2).run().unwrap_err().to_string();
-    assert!(error.contains("sketch is missing; expected one: this model colors sketches"), "{error}");
+    assert!(error.contains("sketch is missing; expected a sketch, because this model colors sketches"), "{error}");
     let empty = Raster::flat(Rgb(0, 0, 0), (0, 3));
     for (colors, said) in [
         (Colorize::new(&empty, &both.1), "a sketch with pixels"),

@@ -195,7 +195,7 @@ fn controlnet_errors_name_the_wrong_value() -> Result<()> {
     let message = |control: Control| Controlled::new(&model, &[control]).map(drop).unwrap_err().to_string();
     let (good, wide) = (hint(1, 5), hint(1, 3));
     assert!(message(Control::new(&net, &wide)).contains("expected [1 or n, 5, height, width]"));
-    assert!(message(Control::new(&net, &(&good * 255.0))).contains("bytes are divided by 255"));
+    assert!(message(Control::new(&net, &(&good * 255.0))).contains("divide bytes by 255"));
     assert!(message(Control::new(&net, &(&good * f64::NAN))).contains("hint"));
     assert!(message(Control::new(&net, &good).scale(f64::NAN)).contains("scale is NaN"));
     #[allow(clippy::reversed_empty_ranges)]
@@ -362,11 +362,14 @@ fn drawing_is_shown_at_the_size_of_the_picture() -> Result<()> {
     let by_hand = run(&mut pipeline, Control::new(&five, &packed))?;
     assert_eq!(shown.image(0)?, by_hand.image(0)?);
     let notes = shown.notes.join("; ");
-    assert!(notes.contains("the ControlNet's sketch of 96×128 pixels is brought to the picture's 96×64"), "{notes}");
+    assert!(notes.contains("the ControlNet's sketch of 96×128 pixels is resized to the picture's 96×64"), "{notes}");
     assert!(notes.contains("layer of strokes of 64×64"), "{notes}");
-    assert!(!by_hand.notes.join("; ").contains("brought to"));
+    assert!(!by_hand.notes.join("; ").contains("resized to"));
     let error = run(&mut pipeline, Control::drawing(&three, &drawing)).expect_err("three channels").to_string();
-    assert!(error.contains("conditioning_channels is 3") && error.contains("of 5"), "{error}");
+    assert!(
+        error.contains("conditioning_channels is 3") && error.contains("expected 5, for lines and strokes of color"),
+        "{error}"
+    );
     Ok(())
 }
 
@@ -385,23 +388,27 @@ fn run_with_a_hint_is_repeated_from_its_png() -> Result<()> {
 
     let without = Request::from_png(&mut pipeline, &path)?;
     let notes = without.notes()?;
-    assert_eq!(notes.iter().filter(|note| note.contains("give the net by net")).count(), 2, "{notes:?}");
+    assert_eq!(
+        notes.iter().filter(|note| note.contains("attach the network with Request::net")).count(),
+        2,
+        "{notes:?}"
+    );
     assert!(without.run()?.image(0)? != output.image(0)?);
 
     let again = Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?;
-    assert!(!again.notes()?.join(";").contains("give the net"));
+    assert!(!again.notes()?.join(";").contains("attach the network"));
     let repeated = again.run()?;
     assert!(repeated.image(0)? == output.image(0)?, "the repeated picture is another one");
     assert_eq!(repeated.recipe().controls, output.recipe().controls);
     let error =
         Request::from_png(&mut pipeline, &path)?.net(&five)?.net(&three)?.net(&three).expect_err("no hint is left");
-    assert!(error.to_string().contains("as many nets as the file has hints"), "{error}");
+    assert!(error.to_string().contains("one network for each hint in the file"), "{error}");
 
     // A hint that is a tensor is not saved as a picture, so the file notes that it is missing.
     let packed = drawing.hint((96, 64))?;
     let request = pipeline.request("a red boat").size((96, 64)).steps(2).control(Control::new(&five, &packed));
     request.run()?.save(0, &path)?;
     let notes = Request::from_png(&mut pipeline, &path)?.notes()?.join("; ");
-    assert!(notes.contains("a ControlNet acted with scale 1") && notes.contains("its hint is a tensor"), "{notes}");
+    assert!(notes.contains("a ControlNet with scale 1") && notes.contains("a tensor as its hint"), "{notes}");
     Ok(())
 }

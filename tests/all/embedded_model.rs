@@ -109,7 +109,7 @@ fn bad_requests_name_the_value_and_the_way_out() -> Result<()> {
         |r| r.guide(ColorForce::published("eyes", GOLD).tune(|options| options.reference_steps = Some(0))),
         &["reference_steps is 0"],
     );
-    fails(|r| r.guide(Daam::of(" , ")), &["the phrase is empty"]);
+    fails(|r| r.guide(Daam::of(" , ")), &["the phrase has no letter or digit"]);
     fails(
         |r| r.guide(Daam::of("eyes").tune(|options| options.occurrence = Occurrence::Nth(1))),
         &["occurrence Nth is 1", "less than 1"],

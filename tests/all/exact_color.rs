@@ -316,7 +316,7 @@ fn bad_settings_say_what_is_expected() {
         (force().tune(|options| options.first_pass = Some(1000.0)), "first_pass"),
         (force().tune(|options| options.first_pass = Some(f64::NAN)), "first_pass"),
         (force().tune(|options| options.trim = 11), "trim"),
-        (force().protect("Eyes"), "another phrase than the one that is forced"),
+        (force().protect("Eyes"), "a phrase other than the forced phrase"),
         (force().protect("hair").tune(|options| options.protect_grow = -1), "protect_grow"),
         (force().protect_where("hair", Region::new(Array2::zeros((8, 6))), -1.0), "saliency_cutoff"),
         (force().tune(|options| options.feedback = Some(Feedback { goal: 21.0, ..feedback })), "feedback goal"),

@@ -93,7 +93,7 @@ fn run_ends_where_a_callback_says_so() -> Result<()> {
     let own = pipeline.request(PORTRAIT).steps(4).on_preview(1, |_| Err(Error::custom("enough"))).run();
     assert_eq!(own.unwrap_err().to_string(), "enough");
     let never = pipeline.request(PORTRAIT).on_preview(0, |_| Ok(())).run().unwrap_err().to_string();
-    assert!(never.contains("on_preview is every 0 steps; expected 1 or more"), "{never}");
+    assert!(never.contains("on_preview is every 0 steps; expected every 1 or more"), "{never}");
     Ok(())
 }
 
@@ -193,7 +193,7 @@ fn missing_device_error_names_the_way_out() {
     }
     let message = Pipeline::builder().device(Device::Cuda(0)).build().expect_err("no GPU").to_string();
     assert!(
-        message.contains("device is Cuda(0); expected Device::Cpu, as this libtorch is built without CUDA"),
+        message.contains("device is Cuda(0); expected Device::Cpu, because this libtorch is built without CUDA"),
         "{message}"
     );
     assert!(message.contains("LIBTORCH_USE_PYTORCH=1"), "{message}");

@@ -337,11 +337,11 @@ fn a_download_goes_on_where_another_process_stopped() -> Result<()> {
 fn bad_download_is_an_error_and_is_not_kept() {
     for (mode, words) in [
         (Mode::Refused, "answered 403"),
-        (Mode::Short, "300000 bytes arrived, and the hub says 1000000"),
+        (Mode::Short, "300000 bytes arrived, but the hub announced 1000000"),
         (Mode::Altered, "its SHA-256 is"),
-        (Mode::Traversing, "\"../../escaped\", which is none"),
-        (Mode::Mirror, "does not send X-Repo-Commit; use another"),
-        (Mode::Unhashed, "the etag \"v1.0-final\", which is no hash to check weights by"),
+        (Mode::Traversing, "\"../../escaped\", which is not valid"),
+        (Mode::Mirror, "does not send the header X-Repo-Commit; use another"),
+        (Mode::Unhashed, "the etag \"v1.0-final\", which is not a hash to check weights with"),
         (Mode::Gated, "gated or private"),
         (Mode::Busy, "answered 429 X; try again in 30 s"),
     ] {
@@ -375,12 +375,12 @@ fn endless_answer_ends_at_the_announced_size() -> Result<()> {
 
 #[test]
 fn dripping_server_is_given_up() {
-    for (mode, words) in [(Mode::SlowHeaders, "no whole answer within 0.4 s"), (Mode::SlowBody, "bytes in 0.2 s")] {
+    for (mode, words) in [(Mode::SlowHeaders, "no complete answer within 0.4 s"), (Mode::SlowBody, "bytes in 0.2 s")] {
         let (server, cache) = (Server::start(one_file(), mode), tempfile::tempdir().expect("a folder"));
         let begun = Instant::now();
         let hub = Hub { patience: Duration::from_millis(200), ..server.hub(cache.path()) };
         let message = hub.fetch(None).unwrap_err().to_string();
-        assert!(message.contains(words) && message.contains("the next try goes on there"), "{message}");
+        assert!(message.contains(words) && message.contains("the next attempt continues from them"), "{message}");
         assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
     }
 }
@@ -394,7 +394,10 @@ fn small_file_is_checked_by_its_git_hash() {
     files.insert("model.safetensors".into(), vec![0; 10]);
     let (server, cache) = (Server::start(files, Mode::AlteredConfig), tempfile::tempdir().expect("a folder"));
     let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
-    assert!(message.contains("config.json: its git hash is") && message.contains("it was deleted"), "{message}");
+    assert!(
+        message.contains("config.json: its git hash is") && message.contains("the downloaded file was deleted"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -495,7 +498,7 @@ fn full_disk_leaves_no_file_and_is_reported() {
     std::fs::create_dir_all(part.parent().expect("a folder")).expect("a folder");
     std::os::unix::fs::symlink("/dev/full", &part).expect("a link"); // every write there finds the disk full
     let message = server.hub(cache.path()).fetch(None).unwrap_err().to_string();
-    assert!(message.contains("the disk is full") && message.contains("make room"), "{message}");
+    assert!(message.contains("the disk is full") && message.contains("free some space"), "{message}");
     assert_eq!(blobs(cache.path()).len(), 1, "the part alone");
     assert!(!repository.join(format!("snapshots/{COMMIT}/one.safetensors")).exists());
     assert!(!repository.join("refs/main").exists());
@@ -507,7 +510,10 @@ fn bytes_before_a_write_limit_are_kept() -> Result<()> {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     // 800 blocks are 409600 or 819200 bytes, depending on the shell.
     let said = said(process(&server, cache.path(), "trap '' XFSZ; ulimit -f 800;"));
-    assert!(said.contains("files may not be that large") && said.contains("what came is kept"), "{said}");
+    assert!(
+        said.contains("does not allow a file of this size") && said.contains("the downloaded bytes are kept"),
+        "{said}"
+    );
     let part = blobs(cache.path());
     assert!(part.len() == 1 && part[0].ends_with(".incomplete"), "{part:?}");
     drop(server.requests(""));
@@ -522,12 +528,18 @@ fn missing_file_or_revision_is_named() {
     let (server, cache) = (Server::start(one_file(), Mode::Fine), tempfile::tempdir().expect("a folder"));
     let message = |hub: Hub| hub.fetch(None).unwrap_err().to_string();
     let message_of_revision = message(Hub { revision: "v9".into(), ..server.hub(cache.path()) });
-    assert!(message_of_revision.contains("revision/v9; is the name or the revision right?"), "{message_of_revision}");
+    assert!(
+        message_of_revision.contains("revision/v9; check the repository's name and revision"),
+        "{message_of_revision}"
+    );
     let none = Hub { repository: "owner/none".into(), ..server.hub(cache.path()) };
     let message_of_name = message(none);
-    assert!(message_of_name.starts_with("owner/none: EntryNotFound at"), "{message_of_name}");
+    assert!(message_of_name.starts_with("owner/none: the server answered EntryNotFound for"), "{message_of_name}");
     let message_of_file = message(Hub { file: Some("two.safetensors".into()), ..server.hub(cache.path()) });
-    assert!(message_of_file.contains("has no two.safetensors; it has one.safetensors"), "{message_of_file}");
+    assert!(
+        message_of_file.contains("has no two.safetensors; its safetensors files are one.safetensors"),
+        "{message_of_file}"
+    );
     assert_eq!(std::fs::read_dir(cache.path()).expect("a folder").count(), 0, "nothing is left behind");
 }
 
@@ -542,7 +554,7 @@ fn invalid_names_are_refused_before_a_request() {
     ]) {
         let hub = Hub { endpoint: Some("http://127.0.0.1:9".into()), offline: Some(false), ..hub };
         let message = hub.fetch(None).unwrap_err().to_string();
-        assert!(message.contains(" no "), "{message}");
+        assert!(message.contains(" is not "), "{message}");
     }
     let nobody = Hub {
         endpoint: Some("http://127.0.0.1:9".into()),

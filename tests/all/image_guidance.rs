@@ -194,7 +194,11 @@ fn windows_switch_guides_during_a_run() -> Result<()> {
     }
     let mut never = guide().window(Window::progress(0.9..=1.0));
     assert_eq!(latent(sampler().guide(&mut never))?, latent(sampler())?);
-    assert!(never.notes()[0].contains("no step of this run is in its window, progress 0.9..=1"), "{:?}", never.notes());
+    assert!(
+        never.notes()[0].contains("no step of this run is in the window (progress 0.9..=1)"),
+        "{:?}",
+        never.notes()
+    );
     Ok(())
 }
 
@@ -290,9 +294,9 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
     let new = || ImageGuidance::new(&picture);
     let rows = |n| Tensor::ones([n, 4, 16], (Kind::Float, Device::Cpu));
     for (prompt, guide, said) in [
-        (" ", new(), "prompt is \" \"; expected words: a picture alone is ImageGuidance::direct"),
-        ("", ImageGuidance::text("a dog"), "a text alone is a prompt"),
-        (PROMPT, ImageGuidance::text(" "), "guide text is \" \"; expected words"),
+        (" ", new(), "prompt is \" \"; expected at least one word; to use a picture alone, call ImageGuidance::direct"),
+        ("", ImageGuidance::text("a dog"), "to use the guide's text alone, make the text the prompt"),
+        (PROMPT, ImageGuidance::text(" "), "guide text is \" \"; expected a text of at least one word"),
         (PROMPT, new().tune(|params| params.threshold = (2.0, 0.5)), "threshold is 2"),
         (PROMPT, new().tune(|params| params.threshold = (0.5, 2.0)), "threshold floor is 2"),
         (PROMPT, new().tune(|params| params.clustered = f64::NAN), "clustered is NaN"),
@@ -304,8 +308,8 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
         (PROMPT, new().window(Window::progress(0.0..=1.5)), "window is progress 0..=1.5; expected shares of the run"),
         (PROMPT, new().concepts("", 0.9), "concepts is \"\""),
         (PROMPT, new().concepts("eyes", 1.1), "accept is 1.1"),
-        (PROMPT, ImageGuidance::text("a dog").concepts("eyes", 0.9), "a guide that is a picture"),
-        (PROMPT, ImageGuidance::direct(&picture).concepts("eyes", 0.9), "a guide that is a picture"),
+        (PROMPT, ImageGuidance::text("a dog").concepts("eyes", 0.9), "a picture as the guide"),
+        (PROMPT, ImageGuidance::direct(&picture).concepts("eyes", 0.9), "a picture as the guide"),
         (
             PROMPT,
             ImageGuidance::tokens(&rows(3)),
@@ -317,7 +321,7 @@ fn bad_settings_fail_before_the_first_step() -> Result<()> {
             ImageGuidance::tokens(&rows(1).reshape([-1])),
             "guide tokens has shape [64]; expected [tokens, width]",
         ),
-        (PROMPT, ImageGuidance::tokens(&(rows(1) * 0.0)), "guide tokens is of length 0 at token 0"),
+        (PROMPT, ImageGuidance::tokens(&(rows(1) * 0.0)), "guide tokens is a vector of length 0 at token 0"),
         (PROMPT, new().tune(|params| params.space = Space::Joint), "space is Joint"),
     ] {
         let got = message(prompt, guide)?;

@@ -14,6 +14,7 @@ mod colorizer_model;
 mod controlnet;
 mod controlnet_methods;
 mod definitions;
+mod documents;
 mod embedded_model;
 mod exact_color;
 mod first_use;

@@ -415,7 +415,7 @@ fn paint_that_cannot_act_keeps_every_bit() -> Result<()> {
     }
     let mut closed = toy_paint().window(Window::sigmas(0.0..=1e-6));
     assert_eq!(latent(toy().guide(&mut closed))?, plain, "a window that no step is in");
-    assert!(closed.notes()[0].contains("no step of this schedule is in the window, sigmas 0..=0.000001"));
+    assert!(closed.notes()[0].contains("no step of the schedule is in the window (sigmas 0..=0.000001)"));
     assert!(closed.details()?.steps.is_empty());
     assert!(apart(&idle(toy_paint())?, &plain) > 1e-2);
     Ok(())
@@ -537,21 +537,22 @@ fn bad_input_names_the_value_and_the_way_out() {
     fails(red(1.0).window(Window::sigmas(0.0..=f64::NAN)), &["window is sigmas 0..=NaN"]);
     fails(red(1.0).sites(|_| false), &["no attention site is selected", "block.attn2"]);
     fails(red(1.0).color(RED, "Eyes", 2.0), &["#ff0000 \"Eyes\" twice", "one strength"]);
-    fails(map().color(RED, " ,", 1.0), &["the phrase is empty"]);
+    fails(map().color(RED, " ,", 1.0), &["the phrase has no letter or digit"]);
     fails(map().color(RED, "ears", 1.0), &["\"ears\"", "did you mean \"eyes\""]);
     fails(
         map().color(Rgb(250, 10, 0), "eyes", 1.0).color(BLUE, "girl", 1.0),
         &[
-            "color #fa0a00 is not in the map; the nearest is #ff0000, 100 % of it, distance 11.2",
+            "color #fa0a00 is not in the map; the nearest color is #ff0000 (100 % of the map), at an RGB distance of \
+             11.2",
             "color #0000ff is not in the map",
-            "set tolerance",
-            "the map has #ff0000 (100 %)",
+            "set `tolerance`",
+            "the map's colors are #ff0000 (100 %)",
         ],
     );
     fails(PaintWithWords::default().color(RED, "eyes", 1.0), &["color is #ff0000", "PaintWithWords::new"]);
     fails(
         PaintWithWords::new(&Raster::flat(RED, (8, 8))).color(RED, "eyes", 1.0),
-        &["the painted map has shape [8, 8]", "8 rows × 6 columns or the same aspect"],
+        &["the painted map has shape [8, 8]", "8 rows × 6 columns, or another size of the same aspect"],
     );
     let mask = |value| PaintWithWords::default().mask(Region::new(Array2::from_elem((8, 6), value)), "eyes", 1.0);
     fails(mask(1.5), &["mask is 1.5", "0..=1"]);
@@ -584,7 +585,7 @@ fn doubts_about_a_map_are_notes() -> Result<()> {
     let mut paint = PaintWithWords::new(&noisy).color(RED, "eyes", 1.0);
     let _ = latent(toy().guide(&mut paint))?;
     assert!(
-        paint.notes()[0].contains("count as nobody's; if its edges are smooth, set tolerance"),
+        paint.notes()[0].contains("belongs to no area; if the map's edges are smooth, set tolerance"),
         "{:?}",
         paint.notes()
     );

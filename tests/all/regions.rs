@@ -558,7 +558,7 @@ fn bad_compositions_name_value_and_way_out() {
     };
     let entity = |corner, size| Entity::new("a cat", corner, size);
     says(scene(entity((40, 0), (32, 8))), &["\"a cat\" at 40, 0 of 32 × 8", "inside the canvas of 64 × 64"]);
-    says(scene(entity((0, 0), (0, 8))), &["of 0 × 8", "a pixel or more"]);
+    says(scene(entity((0, 0), (0, 8))), &["of 0 × 8", "at least one pixel"]);
     says(scene(entity((u32::MAX, 0), (u32::MAX, 8))), &["4294967295"]);
     says(scene(Entity { strength: 1.5, ..entity((0, 0), (8, 8)) }), &["strength is 1.5 for \"a cat\"", "0..=1"]);
     says(scene(Entity::new(" ", (0, 0), (8, 8))), &["number 0 without a prompt"]);
@@ -576,7 +576,7 @@ fn bad_compositions_name_value_and_way_out() {
     let guide = || ImageGuidance::text("red hair");
     says(
         begin(regions().guided(guide()).add(left(), "hair", 1.0)),
-        &["guided is before any region", "the region first"],
+        &["guided is called before any region", "a region first"],
     );
     says(begin(regions().add(left(), "hair", 1.0).guided(guide().pooled(2.0))), &["pooled is 2", "0 to 1"]);
     says(

@@ -127,7 +127,7 @@ fn second_prompt_acts_and_methods_find_its_words() -> Result<()> {
     // A model with one text encoder refuses a second prompt, which would not be read.
     let mut tiny = Pipeline::builder().build()?;
     let message = tiny.request(FIRST).second_prompt(SECOND).steps(1).run().unwrap_err().to_string();
-    assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected none"), "{message}");
+    assert!(message.contains("second prompt is \"a red boat, eyes, sky\"; expected no second prompt"), "{message}");
     Ok(())
 }
 
@@ -179,7 +179,7 @@ fn micro_conditioning_acts_and_repeats() -> Result<()> {
     let none = MicroConditioning { original_size: Some((0, 8).into()), ..MicroConditioning::default() };
     assert!(
         message(base.request(FIRST).tune(|config| config.micro_conditioning = Some(none)))
-            .contains("original_size is 0×8; expected 1 to")
+            .contains("original_size is 0×8; expected a width and a height of 1 to")
     );
     let score = MicroConditioning { aesthetic_score: Some(f64::NAN), ..MicroConditioning::default() };
     assert!(
@@ -270,7 +270,7 @@ fn bad_resume_errors_name_the_problem() -> Result<()> {
     };
     assert!(matches!(message(1.5, |request| request), Error::Parameter { name: "share", .. }));
     assert!(matches!(message(1.0, |request| request), Error::Parameter { name: "share", .. }));
-    assert!(message(0.5, |request| request.variation(1, 0.5)).to_string().contains("neither mask nor variation"));
+    assert!(message(0.5, |request| request.variation(1, 0.5)).to_string().contains("no mask and no variation"));
     assert!(message(0.5, |request| request.size((128, 64))).to_string().contains("the latent to start from has shape"));
     let both =
         pipeline.request(FIRST).steps(4).resume(latents, 0.5).start(&picture, 0.5).run().unwrap_err().to_string();
@@ -331,7 +331,7 @@ fn empty_negative_prompt_is_not_guided() -> Result<()> {
     let guide = |negative| ImageGuidance::text("a house").pooled(0.5).on_negative(negative);
     let mut both = guide(true);
     assert_eq!(run("", &mut both)?, run("", &mut guide(false))?);
-    assert!(both.notes()[0].contains("reads an empty negative prompt as zeros"), "{:?}", both.notes());
+    assert!(both.notes()[0].contains("reads an empty prompt as zeros"), "{:?}", both.notes());
     assert_ne!(run("hat", &mut both)?, run("hat", &mut guide(false))?);
     assert!(both.notes().iter().all(|note| !note.contains("zeros")), "{:?}", both.notes());
     Ok(())
@@ -371,11 +371,16 @@ fn picture_guides_the_encoder_of_its_width() -> Result<()> {
     let text = run(24, ImageGuidance::text(SECOND).pooled(1.0))?;
     assert_eq!(text.pooled, load(false)?.model().text(SECOND)?.pooled);
     let error = run(16, ImageGuidance::new(&picture).pooled(0.5)).unwrap_err().to_string();
-    assert!(error.contains("[1, 24], the prompt's; of a picture, by the tower of the second text encoder"), "{error}");
+    assert!(
+        error.contains("[1, 24], like the prompt; for a picture, use the vision tower of the second text encoder"),
+        "{error}"
+    );
     let tokens = Noise::shared(9).draw(&[5, 40])?;
     let error = run(16, ImageGuidance::tokens(&tokens).pooled(0.5)).unwrap_err().to_string();
     assert!(
-        error.contains("pooled is 0.5; expected 0 for tokens 40 wide: this model's text as one vector is 24"),
+        error.contains(
+            "pooled is 0.5; expected 0 for tokens of width 40, because this model's text vector has width 24"
+        ),
         "{error}"
     );
     let error = run(20, ImageGuidance::new(&picture)).unwrap_err().to_string();

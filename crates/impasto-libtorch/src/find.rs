@@ -29,7 +29,8 @@ pub(crate) fn libraries(variable: impl Fn(&str) -> Option<String>) -> Result<Opt
         if let Some(missing) = [&lib, &include].into_iter().find(|folder| !folder.is_dir()) {
             let missing = missing.display();
             return Err(format!(
-                "LIBTORCH is {root}, but there is no folder {missing}; name a libtorch {VERSION}, or unset it"
+                "LIBTORCH is {root}, but there is no folder {missing}; set LIBTORCH to a libtorch {VERSION}, or unset \
+                 LIBTORCH"
             ));
         }
         if let Ok(version) = std::fs::read_to_string(Path::new(&root).join("build-version")) {
@@ -59,7 +60,7 @@ fn pytorch(in_virtual_environment: bool, bypass: bool) -> Result<PathBuf, String
                print(u.find_spec('torch').submodule_search_locations[0])";
     let answer = Command::new(python).args(["-c", ask]).output();
     let answer = answer.ok().filter(|answer| answer.status.success()).ok_or_else(|| {
-        let cure = format!("run `{python} -m pip install torch=={VERSION}`, or unset it");
+        let cure = format!("run `{python} -m pip install torch=={VERSION}`, or unset LIBTORCH_USE_PYTORCH");
         format!("LIBTORCH_USE_PYTORCH is set, but {python} has no torch; {cure}")
     })?;
     let answer = String::from_utf8_lossy(&answer.stdout).into_owned();
@@ -81,12 +82,14 @@ fn check_version(version: &str, what: &str, bypass: bool) -> Result<(), String> 
 pub(crate) fn ways() -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("libtorch.py");
     format!(
-        "Any one of these gives it:\n\
-         \n  * python3 {} .\n    in your crate's folder: fetches a CPU build (544 MB, once) and names it in .cargo/config.toml\n\
-         \n  * pip install torch=={VERSION} && export LIBTORCH_USE_PYTORCH=1\n    PyTorch's, on Linux with CUDA\n\
+        "Get libtorch in one of these ways:\n\
+         \n  * python3 {} .\n    run it in your crate's folder: it fetches a CPU build (544 MB, once) \
+         and sets LIBTORCH in .cargo/config.toml\n\
+         \n  * pip install torch=={VERSION} && export LIBTORCH_USE_PYTORCH=1\n    \
+         the libtorch of PyTorch, on Linux with CUDA\n\
          \n  * export LIBTORCH=/path/to/libtorch\n    an unpacked archive of PyTorch's libtorch {VERSION}\n\
          \n  * cargo add impasto --features download-libtorch\n    lets cargo download a CPU build\n\
-         \nThe documentation builds without it: cargo doc --features impasto/doc-only\n",
+         \nThe documentation builds without libtorch: cargo doc --features impasto/doc-only\n",
         script.display()
     )
 }
@@ -120,7 +123,10 @@ mod tests {
         assert!(libraries(of(&[("LIBTORCH", root), ("LIBTORCH_BYPASS_VERSION_CHECK", "1")])).is_ok());
         fs::remove_dir(whole.join("include")).unwrap();
         let half = libraries(of(&[("LIBTORCH", root)])).unwrap_err();
-        assert!(half.contains("there is no folder") && half.contains("include; name a libtorch 2.11.0"), "{half}");
+        assert!(
+            half.contains("there is no folder") && half.contains("include; set LIBTORCH to a libtorch 2.11.0"),
+            "{half}"
+        );
         fs::remove_dir_all(whole).unwrap();
     }
 

@@ -26,15 +26,19 @@ use std::time::Duration;
 pub fn animation(pictures: &[Raster], duration: Duration, path: impl AsRef<Path>) -> Result<()> {
     let path = path.as_ref();
     let Some(first) = pictures.first() else {
-        return Err(Error::parameter("pictures", "none", "one at least"));
+        return Err(Error::parameter("pictures", "none", "at least one picture"));
     };
     if let Some(other) = pictures.iter().find(|picture| picture.size() != first.size()) {
-        return Err(Error::parameter("pictures", other.size(), format!("{}, as the first one", first.size())));
+        return Err(Error::parameter(
+            "pictures",
+            other.size(),
+            format!("{}, the size of the first picture", first.size()),
+        ));
     }
     let stays = u16::try_from(duration.as_millis())
         .ok()
         .filter(|stays| *stays <= 60_000)
-        .ok_or_else(|| Error::parameter("duration", format!("{duration:?}"), "up to a minute"))?;
+        .ok_or_else(|| Error::parameter("duration", format!("{duration:?}"), "at most a minute"))?;
     let encode = || -> std::result::Result<Vec<u8>, png::EncodingError> {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, first.width(), first.height());
@@ -86,7 +90,7 @@ mod tests {
         let fails = |pictures: &[Raster], seconds| {
             animation(pictures, Duration::from_secs(seconds), "never.png").unwrap_err().to_string()
         };
-        assert!(fails(&[], 1).contains("pictures is none; expected one at least"));
+        assert!(fails(&[], 1).contains("pictures is none; expected at least one picture"));
         assert!(
             fails(&[flat(4), flat(5)], 1).contains("pictures is 5×4; expected 4×4"),
             "{}",

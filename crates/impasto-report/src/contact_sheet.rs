@@ -65,7 +65,7 @@ fn times(output: &Output, size: Size) -> Result<(String, Raster)> {
     let steps: Vec<(usize, f64)> = timing.steps.iter().map(Duration::as_secs_f64).enumerate().collect();
     let sum: Duration = timing.steps.iter().sum();
     let caption = format!(
-        "{}: {} before the first step, {} in steps of {}, {} for the picture",
+        "{} in total: {} before the first step, {} for steps of {} each, {} for decoding",
         lasted(timing.total()),
         lasted(timing.text + timing.first_pass.iter().sum::<Duration>()),
         lasted(sum),
@@ -80,13 +80,15 @@ fn pieces(report: &Report, index: usize, picture: &Raster, size: Size) -> Result
     let mut cells = Vec::new();
     let mine = |image: Option<usize>| image.is_none_or(|image| image == index);
     for swatch in report.swatches.iter().filter(|swatch| mine(swatch.image)) {
-        let caption =
-            format!("{}: {} asked, {} painted, ΔE {:.1}", swatch.label, swatch.asked, swatch.painted, swatch.delta_e);
+        let caption = format!(
+            "{}: {} requested, {} painted, ΔE {:.1}",
+            swatch.label, swatch.asked, swatch.painted, swatch.delta_e
+        );
         cells.push((caption, stripes(&[swatch.asked, swatch.painted], size)));
     }
     for strip in report.strips.iter().filter(|strip| mine(strip.image) && !strip.colors.is_empty()) {
         let colors: Vec<Rgb> = strip.colors.iter().map(|(_, color)| *color).collect();
-        cells.push((format!("{}, step by step", strip.label), stripes(&colors, size)));
+        cells.push((format!("{} of each step", strip.label), stripes(&colors, size)));
     }
     for curve in report.curves.iter().filter(|curve| mine(curve.image) && curve.points.len() > 1) {
         cells.push((format!("{}: {}", curve.label, range(&[curve])), plot(curve, size)?));

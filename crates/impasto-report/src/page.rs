@@ -83,7 +83,7 @@ fn hero(output: &Output, urls: &[String]) -> Markup {
             }
             div {
                 h1 { (recipe.config.prompt) }
-                @if !recipe.config.negative.is_empty() { p.soft { "not: " (recipe.config.negative) } }
+                @if !recipe.config.negative.is_empty() { p.soft { "negative prompt: " (recipe.config.negative) } }
                 dl { @for (name, value) in recipe.infotext().fields { div { dt { (name) } dd { (value) } } } }
                 (times(output))
             }
@@ -128,7 +128,7 @@ fn report(report: &Report, output: &Output) -> Result<Markup> {
                 div.reel { @for figure in figures { (figure) } }
             }
             @if !report.data.is_null() {
-                details { summary { "all figures" } pre { (data) } }
+                details { summary { "all values" } pre { (data) } }
             }
         }
     })
@@ -138,10 +138,10 @@ fn swatch(swatch: &Swatch, output: &Output) -> Markup {
     let Swatch { label, image, asked, painted, delta_e, .. } = swatch;
     let (class, word) = match *delta_e {
         near if near <= 1.0 => ("met", "no visible difference"),
-        near if near <= 2.0 => ("met", "a trained eye sees it, side by side"),
-        near if near <= 5.0 => ("near", "seen side by side"),
-        near if near <= 10.0 => ("near", "seen at a glance"),
-        _ => ("off", "another color"),
+        near if near <= 2.0 => ("met", "visible to a trained eye, side by side"),
+        near if near <= 5.0 => ("near", "visible side by side"),
+        near if near <= 10.0 => ("near", "visible at a glance"),
+        _ => ("off", "a different color"),
     };
     let whose = named(*image, output);
     html! {
@@ -154,7 +154,7 @@ fn swatch(swatch: &Swatch, output: &Output) -> Markup {
                 b { "ΔE " (format!("{delta_e:.1}")) } " " (word) br;
                 span.soft {
                     (label) @if !whose.is_empty() { ", " (whose) }
-                    ": asked " code { (asked) } ", painted " code { (painted) }
+                    ": requested " code { (asked) } ", painted " code { (painted) }
                 }
             }
         }
@@ -205,7 +205,7 @@ fn times(output: &Output) -> Markup {
     let before =
         if timing.first_pass.is_empty() { "before the first step" } else { "before the first step, with a first pass" };
     html! {
-        p.total { (lasted(timing.total())) " in all, " (lasted(timing.step())) " a step" }
+        p.total { (lasted(timing.total())) " in total, " (lasted(timing.step())) " per step" }
         div.time aria-hidden="true" {
             @for (class, time) in [("text", text), ("steps", steps), ("decode", decode)] {
                 i class=(class) style=(format!("width:{:.2}%", 100.0 * time.as_secs_f64() / total)) {}
@@ -214,7 +214,7 @@ fn times(output: &Output) -> Markup {
         p.legend {
             span.text { (before) " " (lasted(text)) } " "
             span.steps { (timing.steps.len()) " steps " (lasted(steps)) } " "
-            span.decode { "picture " (lasted(decode)) }
+            span.decode { "decoding " (lasted(decode)) }
         }
         (plot::bars(&timing.steps))
     }
@@ -240,18 +240,18 @@ fn again(output: &Output) -> Result<Markup> {
     });
     Ok(html! {
         section {
-            h2 { "Again" }
+            h2 { "Repeat this run" }
             @if recipe.missing.is_empty() {
                 p {
-                    "Everything that makes this run again is in the recipe below, and in every picture that "
-                    code { "Output::save" } " writes."
+                    "The recipe below repeats this run. Every picture that "
+                    code { "Output::save" } " writes contains the recipe."
                 }
             } @else {
-                p { "The recipe below makes this run again, but for:" }
+                p { "The recipe below repeats this run, except for:" }
                 ul { @for what in &recipe.missing { li { (what) } } }
             }
-            details { summary { "in the words of other programs" } pre { (recipe.infotext()) } }
-            details { summary { "the recipe" } pre { (pretty) } }
+            details { summary { "settings for other programs (infotext)" } pre { (recipe.infotext()) } }
+            details { summary { "recipe (JSON)" } pre { (pretty) } }
         }
         script type="application/json" id="run" { (PreEscaped(run.to_string().replace('<', "\\u003c"))) }
     })

@@ -60,7 +60,7 @@ pub fn bars(times: &[Duration]) -> Markup {
                 }
             }
         },
-        &html! { "each step; the longest took " (lasted(longest)) },
+        &html! { "time of each step; the longest took " (lasted(longest)) },
     )
 }
 

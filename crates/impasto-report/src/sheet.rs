@@ -70,7 +70,7 @@ impl Sheet {
         let widest = self.cells.iter().map(|(_, picture)| picture.width()).max();
         let highest = self.cells.iter().map(|(_, picture)| picture.height()).max();
         let (Some(widest), Some(highest)) = (widest, highest) else {
-            return Err(Error::parameter("sheet", "empty", "at least one picture; add it with Sheet::add"));
+            return Err(Error::parameter("sheet", "empty", "at least one picture; add one with `Sheet::add`"));
         };
         let columns = self.columns.min(self.cells.len()) as u64;
         let sides = [(columns, widest), (self.cells.len().div_ceil(self.columns) as u64, highest)];

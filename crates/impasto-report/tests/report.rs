@@ -100,7 +100,7 @@ fn page_loads_nothing_and_shows_every_piece() -> Result<()> {
             "x &lt; y",
             "the &lt;sea&gt; is rough",
             "the sea &amp; sky",
-            "another color",
+            "a different color",
             "height of waves: 1 to 3",
             "the tide",
             "where it is wet",
@@ -109,10 +109,10 @@ fn page_loads_nothing_and_shows_every_piece() -> Result<()> {
             "as the model saw it",
             "strength of the force",
             "mask</figcaption>",
-            "a step</p>",
+            "per step</p>",
             "prefers-color-scheme: dark",
             "width=device-width",
-            "Mine cannot be repeated from a file",
+            "Mine cannot be stored in a recipe or restored from one",
         ] {
             assert!(page.contains(piece), "{piece}");
         }

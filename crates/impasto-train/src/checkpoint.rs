@@ -58,7 +58,10 @@ impl Checkpoint {
             };
             group.insert(name.into(), x);
         }
-        let missing = || Error::Malformed { file: path.display().to_string(), problem: "it names no step".into() };
+        let missing = || Error::Malformed {
+            file: path.display().to_string(),
+            problem: "the checkpoint has no number of steps".into(),
+        };
         Ok(Self { step: step.ok_or_else(missing)?, weights, ema, optimizer })
     }
 }

@@ -61,8 +61,9 @@ impl ControlTask {
         kind: Kind,
     ) -> Result<Self> {
         if model.inpaints() {
-            let expected = "the checkpoint that it was made of: a ControlNet learned there works with both";
-            return Err(Error::parameter("model", "one that paints into pictures", expected));
+            let expected = "the checkpoint that the inpainting model derives from; a ControlNet for that checkpoint works \
+                            with both";
+            return Err(Error::parameter("model", "an inpainting model", expected));
         }
         let denoising = Denoising { table: model.training_schedule().clone(), prediction: model.prediction() };
         Ok(Self { model, config, pictures, held_out, denoising, batch, offset: 0.0, crops: 0.0, kind })

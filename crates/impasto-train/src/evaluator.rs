@@ -146,7 +146,11 @@ impl EvaluatorTask {
         match (side / Evaluator::SIDE, side % Evaluator::SIDE) {
             (0, _) => Ok(1),
             (pixels, 0) => Ok(pixels),
-            _ => Err(Error::parameter("size", side, "at most 128, or a multiple: the evaluator sees 128×128 pixels")),
+            _ => Err(Error::parameter(
+                "size",
+                side,
+                "at most 128, or a multiple of 128, because the evaluator sees 128×128 pixels",
+            )),
         }
     }
 

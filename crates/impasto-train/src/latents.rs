@@ -68,8 +68,8 @@ impl Latents {
     fn read(&mut self, path: &Path) -> Result<()> {
         let malformed = |problem: String| Error::Malformed { file: path.display().to_string(), problem };
         let tensors = read_safetensors(path)?;
-        let [latents, captions] =
-            ["latents", "captions"].map(|name| tensors.get(name).ok_or_else(|| malformed(format!("no tensor {name}"))));
+        let [latents, captions] = ["latents", "captions"]
+            .map(|name| tensors.get(name).ok_or_else(|| malformed(format!("the file has no tensor {name}"))));
         let (latents, captions) = (latents?, Vec::<u8>::try_from(captions?)?);
         let (_, channels, h, w) = latents.size4()?;
         self.shape = [channels, h, w];

@@ -102,7 +102,7 @@ impl Listed {
         let base = list.parent().unwrap_or(Path::new(".")).to_owned();
         let entries = if is_folder && !list.exists() { beside(path)? } else { lines(&list)? };
         if entries.is_empty() {
-            let expected = format!("a picture at least ({}), or a list of JSON lines", EXTENSIONS.join(", "));
+            let expected = format!("at least one picture ({}), or a list of JSON lines", EXTENSIONS.join(", "));
             return Err(Error::parameter("pictures", path.display(), expected));
         }
         fs::create_dir_all(cache).map_err(|source| Error::Io { path: cache.into(), source })?;
@@ -219,7 +219,7 @@ impl Shelf {
         Err(Error::parameter(
             "pictures",
             format!("{count}, none of which can be read"),
-            format!("one at least; {reason}"),
+            format!("at least one readable picture; {reason}"),
         ))
     }
 
@@ -268,7 +268,7 @@ impl Shelf {
         let mut bytes = response.into_reader().take(LARGEST + 1);
         let length = std::io::copy(&mut bytes, &mut part).map_err(|error| refused(error.to_string()))?;
         if length > LARGEST {
-            return Err(refused(format!("it has more than {LARGEST} bytes")));
+            return Err(refused(format!("the file has more than {LARGEST} bytes")));
         }
         part.flush().map_err(at)?;
         part.persist(&path).map_err(|error| at(error.error))?;

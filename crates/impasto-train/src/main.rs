@@ -77,7 +77,7 @@ enum Part {
 struct Options {
     /// Folder of the model, its checkpoints, journals and sample sheets.
     out: PathBuf,
-    /// Number of training steps in all, those of earlier calls included.
+    /// Total number of training steps, including those of earlier calls.
     #[arg(long, default_value_t = 12000)]
     steps: u64,
     /// Number of pictures whose latents the UNet learns from.
@@ -113,7 +113,7 @@ struct Options {
 fn minutes(text: &str) -> Result<Duration, &'static str> {
     let minutes = text.parse::<f64>().ok();
     let time = minutes.and_then(|minutes| Duration::try_from_secs_f64(60.0 * minutes).ok());
-    time.ok_or("expected a number, 0 or more")
+    time.ok_or("expected a number of minutes, 0 or more")
 }
 
 #[derive(Args)]
@@ -124,15 +124,15 @@ struct ControlOptions {
     #[arg(long, value_name = "PATH")]
     model: Option<PathBuf>,
     /// Pictures to learn from: a folder, with a text file of the same name beside each picture, or a list of JSON lines
-    /// such as {"picture": "cat.png", "caption": "a cat"}, with paths or URLs. The default is drawings of the embedded
-    /// model's kind.
+    /// such as {"picture": "cat.png", "caption": "a cat"}, with paths or URLs. The default is drawings like those that
+    /// the embedded model was trained on.
     #[arg(long, value_name = "PATH")]
     pictures: Option<PathBuf>,
-    /// Device of the training: cpu, mps, cuda, or cuda:1 and so on.
+    /// Device of the training: cpu, mps, cuda, or cuda:N such as cuda:1.
     #[arg(long, default_value = "cpu", value_parser = device)]
     device: Device,
-    /// Deviation of the mean that the noise has in patches. The default is .1 for the embedded model, which was trained
-    /// with this value, and 0 for others.
+    /// Standard deviation of offset noise, which shifts the mean of patches of the noise. The default is .1 for the
+    /// embedded model, which was trained with this value, and 0 for others.
     #[arg(long)]
     offset_noise: Option<f64>,
     /// Learning rate of matrices and kernels, by Muon. Other weights learn at a sixth of this rate, by AdamW.
@@ -150,7 +150,7 @@ fn device(text: &str) -> Result<Device, &'static str> {
         None if text == "mps" => Ok(Device::Mps),
         None if text == "cuda" => Ok(Device::Cuda(0)),
         Some(("cuda", number)) => number.parse().map(Device::Cuda).map_err(|_| "expected a number after cuda:"),
-        _ => Err("expected cpu, mps, cuda, or cuda:1 and so on"),
+        _ => Err("expected cpu, mps, cuda, or cuda:N such as cuda:1"),
     }
 }
 
@@ -351,7 +351,7 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
             [drawn("latents", 0..options.count)?, drawn("held-out", HELD_OUT..HELD_OUT + 256)?]
         }
         (None, Some(path)) => {
-            let expected = "--pictures beside --model: another model knows nothing of the drawings";
+            let expected = "--pictures as well, because only the embedded model is trained on drawings";
             return Err(impasto::Error::parameter("--model", path.display(), expected).into());
         }
     };

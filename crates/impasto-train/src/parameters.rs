@@ -84,9 +84,10 @@ impl Parameters {
 /// # Errors
 /// [`Error::Parameter`] for no run, and for a tensor that a run lacks or has in another shape.
 pub fn averaged(runs: &[Tensors]) -> Result<Tensors> {
-    let (first, others) = runs.split_first().ok_or_else(|| Error::parameter("runs", "none", "one at least"))?;
+    let (first, others) = runs.split_first().ok_or_else(|| Error::parameter("runs", "none", "at least one run"))?;
     let names = others.iter().flat_map(|run| run.keys()).chain(first.keys());
-    let unlike = |name: &str| Error::parameter("averaged weights", name, "in every run, of the same shape");
+    let unlike =
+        |name: &str| Error::parameter("a tensor to average", name, "a tensor that every run has in the same shape");
     let mut mean = Tensors::new();
     for name in names {
         if mean.contains_key(name) {
@@ -112,7 +113,7 @@ mod tests {
         let mean = averaged(&[run(&[1.0, 2.0]), run(&[3.0, -2.0])]).unwrap();
         assert_eq!(mean["w"], Tensor::from_slice(&[2.0f32, 0.0]));
         let message = averaged(&[run(&[1.0, 2.0]), run(&[3.0])]).unwrap_err().to_string();
-        assert!(message.contains("averaged weights is w; expected in every run"), "{message}");
+        assert!(message.contains("a tensor to average is w; expected a tensor that every run has"), "{message}");
         assert!(averaged(&[run(&[1.0]), Tensors::new()]).is_err() && averaged(&[]).is_err());
     }
 }

@@ -269,7 +269,7 @@ fn colored(pipeline: &mut Pipeline, drawing: &Drawing, reference: &Drawing, seed
 fn tokens(tower: &ClipVision, pixels: &Tensor) -> Result<Tensor> {
     let states = tower.forward(pixels)?.last_hidden_state;
     let patches = states.f_narrow(1, 1, states.size3()?.1 - 1)?;
-    let without = || Error::parameter("image encoder", "without projection", "one that stands beside texts");
+    let without = || Error::parameter("image encoder", "without visual_projection", "an image encoder with this layer");
     tower.projected(&tower.normed(&patches)?)?.ok_or_else(without)
 }
 
@@ -324,7 +324,7 @@ fn tower() -> Result<Tensors> {
 }
 
 fn bytes(file: &str) -> Result<&'static [u8]> {
-    let (place, hint) = ("impasto-tiny".into(), "the crate was published with it");
+    let (place, hint) = ("impasto-tiny".into(), "the published crate contains this file");
     impasto_tiny::file(file).ok_or_else(|| Error::MissingFile { file: file.into(), place, hint })
 }
 
@@ -378,10 +378,10 @@ impl Task for ReferenceTask {
         for number in 0..SHOWN {
             let (drawing, own) = self.pair(number)?;
             let (_, other) = self.pair((number + 1) % SHOWN)?;
-            sheet = sheet.add("the sketch", &Canny::default().edges(&drawing.picture)?.raster());
+            sheet = sheet.add("sketch", &Canny::default().edges(&drawing.picture)?.raster());
             for reference in [own, other] {
                 let painted = colored(&mut pipeline, &drawing, &reference, number)?;
-                sheet = sheet.add("the reference", &reference.picture).add("in its colors", &painted);
+                sheet = sheet.add("reference", &reference.picture).add("in the reference's colors", &painted);
             }
         }
         sheet.draw().map(Some)

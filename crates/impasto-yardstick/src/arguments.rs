@@ -8,6 +8,7 @@ use crate::wording::{self, Wording};
 use clap::builder::RangedU64ValueParser;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum, value_parser};
+use impasto::Size;
 use impasto_train::dataset::Class;
 use std::ffi::OsString;
 use std::ops::Range;
@@ -85,11 +86,11 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
     pub best_of: usize,
 
-    /// Plans 10 minutes instead of 20.
+    /// Sets the time budget to 10 minutes instead of 20.
     #[arg(long, conflicts_with = "full")]
     pub quick: bool,
     /// Number of seeds to measure, regardless of the time they take. By default `run` takes the seeds that fit into its
-    /// time, `calibrate` 64 and `tune` 8.
+    /// time budget, `calibrate` 64 and `tune` 8.
     #[arg(long, value_name = "N", value_parser = at_least_one())]
     pub seeds_of_suite: Option<usize>,
     /// Time in minutes after which the run ends between two pictures and reports the finished ones. The default is no
@@ -208,20 +209,22 @@ impl Arguments {
         let (tags, known) = (self.wording.tags, self.wording.pool.len());
         if tags > known {
             return Err(format!(
-                "--tags {tags}: there are {known} to choose from; ask for fewer or name a --tags-file"
+                "--tags is {tags}, but there are only {known} tags; ask for fewer, or name a longer list with \
+                 --tags-file"
             ));
         }
         let listed = self.gencolorbench.is_some() || self.prompts.as_deref().is_some_and(is_csv);
         if self.judge == judge::Choice::Evaluator && (listed || self.model != "embedded") {
             return Err(format!(
-                "--judge evaluator: it knows {} in the embedded model's pictures; choose saliency, masks:DIR or cmd:PROGRAM",
+                "--judge evaluator: the evaluator finds only {}, and only in the embedded model's pictures; choose \
+                 saliency, masks:DIR or cmd:PROGRAM",
                 Class::ALL.map(Class::name).join(", ")
             ));
         }
         if let Some(task) = self.choice.tasks.iter().find(|task| !self.judge.judges(**task)) {
             let problem = match task {
                 Task::Edges | Task::Reference => {
-                    "only the embedded model has a ControlNet for it; leave --model and --judge out"
+                    "only the embedded model has a ControlNet for this task; leave --model and --judge out"
                 }
                 _ => "the judge saliency sees the unforced picture only; use another --judge",
             };
@@ -241,7 +244,7 @@ impl Arguments {
         }
         self.choice.tasks.retain(|task| self.judge.judges(*task));
         if self.choice.tasks.iter().all(|task| self.choice.methods.iter().all(|method| !method.does(*task))) {
-            return Err("none of the methods does any of the tasks; see `yardstick list`".into());
+            return Err("none of the methods can do any of the tasks; `yardstick list` shows all of them".into());
         }
         Ok(())
     }
@@ -272,26 +275,26 @@ fn range(text: &str) -> Result<Range<u64>, &'static str> {
 
 fn minutes(text: &str) -> Result<Duration, &'static str> {
     let seconds = text.parse().ok().filter(|minutes: &f64| *minutes > 0.0).map(|minutes| 60.0 * minutes);
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).ok_or("expected a number, more than 0")
+    seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or("expected a number of minutes, more than 0")
 }
 
 fn batch(text: &str) -> Result<usize, &'static str> {
     match text.parse() {
         Ok(1) => Ok(1),
-        _ => Err("expected 1, as every seed has a prompt of its own and a request one prompt; use --workers"),
+        _ => Err("expected 1, because every seed has a prompt of its own; use --workers to measure in parallel"),
     }
 }
 
 fn shard(text: &str) -> Result<(usize, usize), String> {
     match text.split_once('/').and_then(|(which, of)| Some((which.parse().ok()?, of.parse().ok()?))) {
         Some((which, of)) if which < of => Ok((which, of)),
-        Some((_, of @ 1..)) => Err(format!("the first of {of} is 0, the last {}", of - 1)),
+        Some((_, of @ 1..)) => Err(format!("expected a shard of {of}: the first is 0, the last {}", of - 1)),
         _ => Err("expected I/N, such as 0/2".into()),
     }
 }
 
-fn size(text: &str) -> Result<(u32, u32), &'static str> {
-    let (width, height) = text.split_once('x').unwrap_or((text, text));
-    let size = width.parse().ok().zip(height.parse().ok());
-    size.ok_or("expected whole numbers of pixels, such as 512x512")
+fn size(text: &str) -> Result<(u32, u32), String> {
+    text.parse::<Size>().map(|Size { width, height }| (width, height)).map_err(|error| error.to_string())
 }

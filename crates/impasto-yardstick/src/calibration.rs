@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Explanation of the calibration's table, for reports.
-pub const ABOUT: &str = "A faultless guidance (drawings, one part in another color) seen by this judge. IoU with the truth; \
-    IoU of the judge's regions between the two pictures of a pair, whose truth is equal; median ΔE and share of retries. \
-    Decoded: after the model's encoder and decoder. Flip: IoU of the region in a generated picture with that in its mirror \
-    image. Attention: IoU of the model's own attention with the judge's region, and by how much ΔE and leakage of forced \
-    pictures are larger by it. Floors are shown beside the figures, never subtracted.";
+pub const ABOUT: &str = "A faultless guidance method as this judge sees it: drawings in which one part gets another \
+    color. IoU: with the true region. Pair: IoU of the judge's regions in the two pictures of a pair, whose true \
+    regions are equal. ΔE is a median, retry a share. Decoded: after the model's encoder and decoder. Flip: IoU of \
+    the region in a generated picture with the region in its mirror image. Attention: IoU of the model's own \
+    attention with the judge's region. Attention ΔE and leakage: increase of the figures of forced pictures if \
+    attention is the judge. Floors are shown beside the figures, and never subtracted.";
 /// Least IoU at which the judge finds a class well enough to say where an object is.
 const WEAK: f64 = 0.7;
 /// Least IoU of a steady part between pictures of equal truth. The region of an unsteady part is the region that both
@@ -62,12 +63,12 @@ impl Row {
     pub fn cells(&self) -> [(&'static str, Option<f64>); 14] {
         [
             ("IoU", self.iou),
-            ("decoded", self.iou_decoded),
+            ("IoU decoded", self.iou_decoded),
             ("pair", self.pair),
-            ("decoded", self.pair_decoded),
+            ("pair decoded", self.pair_decoded),
             ("ΔE", self.delta_e),
-            ("decoded, true regions", self.delta_e_decoded_truth),
-            ("decoded", self.delta_e_decoded),
+            ("ΔE decoded, true regions", self.delta_e_decoded_truth),
+            ("ΔE decoded", self.delta_e_decoded),
             ("leakage decoded", self.leak_decoded),
             ("retry", self.retry),
             ("retry decoded", self.retry_decoded),
@@ -85,8 +86,8 @@ impl Calibration {
         let Followed { edge_f1, strokes, objects } = self.drawn?;
         let [strokes, objects] = [strokes, objects].map(|delta_e| delta_e.map_or("–".into(), short));
         Some(format!(
-            "Drawings after the model's encoder and decoder follow themselves with an edge F1 of {edge_f1:.2}, ΔE {strokes} under \
-             strokes and {objects} on things under strokes."
+            "Drawings compared with themselves after the model's encoder and decoder have an edge F1 of {edge_f1:.2}, \
+             a ΔE of {strokes} under strokes, and a ΔE of {objects} of objects under strokes."
         ))
     }
 

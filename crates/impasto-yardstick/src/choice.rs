@@ -17,7 +17,7 @@ pub struct Choice {
     #[arg(long = "part", value_delimiter = ',', action = ArgAction::Set, value_parser = PARTS)]
     #[arg(default_values = PARTS, hide_default_value = true)]
     pub parts: Vec<String>,
-    /// Measures all colors on all parts and `binding` of all parts, and plans 90 minutes instead of 20.
+    /// Measures all colors on all parts and `binding` of all parts, with a time budget of 90 minutes instead of 20.
     #[arg(long)]
     pub full: bool,
 }
@@ -47,7 +47,7 @@ impl Choice {
             ("part", repeated(&self.parts).map(String::as_str)),
         ];
         match twice.into_iter().find_map(|(option, item)| Some((option, item?))) {
-            Some((option, item)) => Err(format!("--{option}: {item} is there twice; name it once")),
+            Some((option, item)) => Err(format!("--{option}: {item} is named twice; name it once")),
             None => Ok(()),
         }
     }

@@ -81,7 +81,10 @@ impl FromStr for Colors {
         let colors = text.split(',').map(|color| color.trim().parse()).collect::<impasto::Result<Vec<Color>>>();
         let colors = colors.map_err(|error| error.to_string())?;
         match repeated(&colors) {
-            Some(color) => Err(format!("{} is there twice", color.name.clone().unwrap_or(color.rgb.to_string()))),
+            Some(color) => Err(format!(
+                "{} is named twice; name each color once",
+                color.name.clone().unwrap_or(color.rgb.to_string())
+            )),
             None => Ok(Self::Listed(colors)),
         }
     }

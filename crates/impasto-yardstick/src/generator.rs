@@ -128,24 +128,12 @@ fn hash(hashes: impl IntoIterator<Item = String>) -> String {
 
 /// The model that `--model` names: `embedded`, a folder, a file, or a repository of the hub, which is fetched.
 pub fn model(name: &str) -> Result<Source, Failure> {
-    let path = Path::new(name);
-    match () {
-        () if name == "embedded" => Ok(Source::embedded()),
-        () if path.is_dir() => Ok(Source::dir(path)),
-        () if path.is_file() => Ok(Source::file(path)),
-        () if name.split('/').count() == 2 && !name.starts_with(['.', '/']) => hub(name),
-        () => Err(format!("model {name}: no folder, no file; and a repository of the hub is owner/name").into()),
+    let source: Source = name.parse()?;
+    #[cfg(feature = "hub")]
+    if let Source::Hub(hub) = &source {
+        return Ok(hub.fetch(None)?);
     }
-}
-
-#[cfg(feature = "hub")]
-fn hub(name: &str) -> Result<Source, Failure> {
-    Ok(impasto::weights::Hub::new(name).fetch(None)?)
-}
-
-#[cfg(not(feature = "hub"))]
-fn hub(name: &str) -> Result<Source, Failure> {
-    Err(format!("model {name}: no folder and no file; for the hub build with --features hub").into())
+    Ok(source)
 }
 
 /// Hash of a file's size, its first 64 KiB and sixteen samples of 4 KiB.
@@ -188,10 +176,10 @@ impl Real {
             Method::Oracle => Ok(ColorForce::exact(part, *rgb).saliency(drawn(region)).saliency_cutoff(MOST_OF_A_CELL)),
             Method::Tuned => match self.settings.tuned.get(part) {
                 Some(preset) => Ok(force(part, *rgb, *preset)),
-                None => Err(format!("tuned: nothing is tuned for {part}; run `tune` first").into()),
+                None => Err(format!("the method tuned has no settings for {part}; run `tune` first").into()),
             },
             Method::Exact => Ok(ColorForce::exact(part, *rgb)),
-            _ => Err(format!("{} forces nothing", method.name()).into()),
+            _ => Err(format!("the method {} forces no color", method.name()).into()),
         }
     }
 
@@ -207,7 +195,7 @@ impl Real {
                     let strokes = edges::drawing(original, asked.seed)?.strokes;
                     Ok(Forces { all: ColorForce::painted(&strokes)?, of_asked: Vec::new(), strokes: None })
                 }
-                None => Err("control-strokes follows a drawing, and there is none".into()),
+                None => Err("the method control-strokes needs a drawing, but the run has none".into()),
             },
             Method::Strokes => {
                 let size = asked.regions.first().map_or((0, 0), Mask::dim);
@@ -420,9 +408,9 @@ fn competing(phrase: &String) -> Daam {
 
 /// The map of `look` along the picture's outlines, as `ColorForce::exact` uses it, on 64 × 64.
 fn along_outlines(look: &Daam, picture: &Raster) -> Result<Tensor, Failure> {
-    let map = look.map()?.ok_or("no step was looked at")?;
+    let map = look.map()?.ok_or("no step recorded attention")?;
     let region = Region::along_outlines(&map, picture)?;
-    let values = region.values().ok_or("a region of a map is a drawing")?;
+    let values = region.values().ok_or("the region along the outlines has no values")?;
     let (h, w) = values.dim();
     let values = Tensor::f_from_slice(&values.iter().copied().collect::<Vec<f32>>())?;
     Ok(values.f_reshape([1, 1, h as i64, w as i64])?.f_adaptive_avg_pool2d([64, 64])?)

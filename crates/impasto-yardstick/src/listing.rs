@@ -42,18 +42,21 @@ fn list(name: &str, text: &str) -> Result<Vec<Listed>, String> {
         let line = row.position().map_or(0, csv::Position::line);
         let mut cells = row.iter().map(str::to_owned);
         let prompt = cells.next().filter(|prompt| !prompt.is_empty());
-        let prompt = prompt.ok_or_else(|| format!("{name}, line {line}, column 1: no prompt"))?;
+        let prompt = prompt.ok_or_else(|| format!("{name}, line {line}, column 1: the prompt is missing"))?;
         if line == 1 && prompt == "prompt" {
             continue;
         }
         let phrases: Vec<String> = cells.collect();
         if phrases.first().is_none_or(String::is_empty) {
-            return Err(format!("{name}, line {line}, column 2: no phrase; expected prompt,phrase,other phrases"));
+            return Err(format!(
+                "{name}, line {line}, column 2: the phrase is missing; expected prompt,phrase,other phrases"
+            ));
         }
         for (number, phrase) in phrases.iter().enumerate() {
             let column = number + 2;
             if phrase.is_empty() || phrases[..number].contains(phrase) {
-                let problem = if phrase.is_empty() { "nothing" } else { "a phrase that is there twice" };
+                let problem =
+                    if phrase.is_empty() { "the phrase is empty" } else { "the phrase is repeated; name it once" };
                 return Err(format!("{name}, line {line}, column {column}: {problem}"));
             }
             if !prompt.contains(phrase.as_str()) {
@@ -63,11 +66,11 @@ fn list(name: &str, text: &str) -> Result<Vec<Listed>, String> {
             }
         }
         if all.iter().any(|known| known.prompt == prompt) {
-            return Err(format!("{name}, line {line}, column 1: \"{prompt}\" is there twice"));
+            return Err(format!("{name}, line {line}, column 1: the prompt \"{prompt}\" is there twice; name it once"));
         }
         all.push(Listed { prompt, phrases, fixed: None, worded: None });
     }
-    if all.is_empty() { Err(format!("{name}: there are no prompts")) } else { Ok(all) }
+    if all.is_empty() { Err(format!("{name}: the file has no prompts")) } else { Ok(all) }
 }
 
 /// Reads portraits in tags, one a line. Each portrait must have all these parts.
@@ -76,10 +79,10 @@ pub fn portraits(file: &Path, parts: &[String]) -> Result<Vec<String>, String> {
     let mut prompts: Vec<String> = Vec::new();
     for (line, prompt) in text(file)?.lines().enumerate().map(|(line, prompt)| (line + 1, prompt.trim())) {
         if prompt.is_empty() {
-            return Err(format!("{name}, line {line}, column 1: no prompt"));
+            return Err(format!("{name}, line {line}, column 1: the prompt is missing"));
         }
         if prompts.iter().any(|known| known == prompt) {
-            return Err(format!("{name}, line {line}, column 1: \"{prompt}\" is there twice"));
+            return Err(format!("{name}, line {line}, column 1: the prompt \"{prompt}\" is there twice; name it once"));
         }
         for part in parts {
             let tag =
@@ -91,7 +94,7 @@ pub fn portraits(file: &Path, parts: &[String]) -> Result<Vec<String>, String> {
         }
         prompts.push(prompt.to_owned());
     }
-    if prompts.is_empty() { Err(format!("{name}: there are no prompts")) } else { Ok(prompts) }
+    if prompts.is_empty() { Err(format!("{name}: the file has no prompts")) } else { Ok(prompts) }
 }
 
 /// Reads the prompts of GenColorBench from all CSV files in a folder and below it, and shuffles them.
@@ -119,7 +122,7 @@ pub fn gencolorbench(folder: &Path) -> Result<Vec<Listed>, String> {
     }
     if all.is_empty() {
         return Err(format!(
-            "gencolorbench {}: no CSV file here has prompts with objects and colors",
+            "gencolorbench {}: no CSV file in this folder has prompts with objects and colors",
             folder.display()
         ));
     }
@@ -205,7 +208,9 @@ impl Table {
             let known = own.or_else(|| colors.get(&(self.level, color.to_lowercase())).copied());
             let rgb = known.or_else(|| color.replace(' ', "").to_lowercase().parse().ok()).ok_or_else(|| {
                 let place = self.place(row);
-                format!("{place}: no file of the folder has the numbers of \"{color}\" (color_name, r, g, b)")
+                format!(
+                    "{place}: no file of the folder gives the RGB numbers of \"{color}\" (columns color_name, r, g, b)"
+                )
             })?;
             let words = [(*color).to_owned(), format!("rgb({}, {}, {})", rgb.0, rgb.1, rgb.2)];
             let words = words.iter().map(String::as_str).chain(cell("hex"));
@@ -228,7 +233,7 @@ impl Table {
         let beside = cell("sec_obj").filter(|beside| plain.contains(*beside)).map(str::to_owned);
         let phrases = asked.iter().map(|asked| asked.part.clone()).chain(beside).collect();
         if let Some(missing) = asked.iter().find(|asked| !plain.contains(&asked.part)) {
-            return Err(format!("{}: \"{}\" is not in \"{plain}\"", self.place(row), missing.part));
+            return Err(format!("{}: phrase \"{}\" is not in \"{plain}\"", self.place(row), missing.part));
         }
         Ok(Some(Listed { prompt: plain, phrases, fixed: Some((task, asked)), worded: Some(prompt.to_owned()) }))
     }

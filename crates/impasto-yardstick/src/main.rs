@@ -90,7 +90,10 @@ fn settings_of(arguments: &Arguments, folder: &Path) -> Result<Settings, Failure
         let weak = calibration::weak(impasto_train::Evaluator::CARD)?;
         if !weak.is_empty() {
             let (task, weak) = (task.name(), weak.join(", "));
-            return Err(format!("task {task}: the judge finds {weak} too badly; leave it out of --task").into());
+            return Err(format!(
+                "task {task} cannot be measured, because the judge often misses {weak}; leave the task out of --task"
+            )
+            .into());
         }
     }
     let unsteady = calibration.unsteady();
@@ -120,7 +123,11 @@ fn folder_of(arguments: &Arguments, suite: &Suite) -> Result<PathBuf, Failure> {
     if arguments.fresh && folder.exists() {
         let full = std::fs::read_dir(&folder)?.next().is_some();
         if full && !arguments.yes {
-            return Err(format!("{} is not empty; --fresh --yes empties it", folder.display()).into());
+            return Err(format!(
+                "{} is not empty; --fresh --yes removes its records, reports and pictures",
+                folder.display()
+            )
+            .into());
         }
         for name in ["runs.jsonl", "runs.csv", "summary.json", "report.html"] {
             std::fs::remove_file(folder.join(name)).ok();
@@ -142,7 +149,7 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let folder = folder_of(arguments, &suite)?;
     if (0..suite.pair_count()).all(|i| suite.jobs(i, &arguments.choice).is_empty()) {
         let tasks = arguments.choice.tasks.iter().map(|task| task.name()).collect::<Vec<_>>().join(", ");
-        return Err(format!("task {tasks}: prompts of a list do not ask for it; leave the list or the task out").into());
+        return Err(format!("task {tasks} fits no prompt of the list; leave out the list or the task").into());
     }
     let settings = settings_of(arguments, &folder)?;
     let made = made_by(&settings, &arguments.judge)?;
@@ -150,7 +157,12 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let only = match &arguments.key {
         Some(key) => {
             let wanted = runner::wanted_of(&suite, &arguments.choice, key);
-            let missing = || format!("key {key}: no run of {}, suite {} has it", suite.split, suite.number);
+            let missing = || {
+                format!(
+                    "no run of the split {}, suite {} has the key {key}; check --split and --suite",
+                    suite.split, suite.number
+                )
+            };
             Some((wanted.ok_or_else(missing)?, key.clone()))
         }
         None => None,
@@ -190,7 +202,9 @@ fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let about = about(&plan, &all, &progress);
     if let (judge::Choice::Masks(masks), n @ 1..) = (&arguments.judge, progress.waiting) {
         let masks = masks.display();
-        let todo = format!("{n} runs wait: draw KEY.PHRASE.png for every KEY.png of {masks}, then run this again");
+        let todo = format!(
+            "{n} runs wait for masks; draw KEY.PHRASE.png for every KEY.png in {masks}, then repeat this command"
+        );
         if all.is_empty() {
             return Err(todo.into());
         }
@@ -299,7 +313,7 @@ fn calibrate(arguments: &Arguments) -> Result<bool, Failure> {
 
 fn tune(arguments: &Arguments) -> Result<bool, Failure> {
     if arguments.split != "public" {
-        return Err("tune: settings are chosen on the public split only".into());
+        return Err("tune: settings are chosen on the public split only; leave --split out".into());
     }
     let suite = suite_of(arguments)?;
     let folder = folder_of(arguments, &suite)?;

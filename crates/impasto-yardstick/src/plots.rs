@@ -68,7 +68,7 @@ pub fn cumulative(records: &[Record]) -> Result<String, Failure> {
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
-        let mut chart = chart!(area, 0.0..FAR, 0.0..1.0, "ΔE2000 to the asked color", "share of runs");
+        let mut chart = chart!(area, 0.0..FAR, 0.0..1.0, "ΔE2000 to the requested color", "share of runs");
         for (method, mut values) in deltas(records) {
             values.sort_by(f64::total_cmp);
             let n = values.len() as f64;
@@ -91,7 +91,7 @@ pub fn scatter(records: &[Record]) -> Result<String, Failure> {
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let mut chart =
-            chart!(area, 0.0..60.0, 0.0..25.0, "ΔE2000 to the asked color", "leakage, median of the other parts");
+            chart!(area, 0.0..60.0, 0.0..25.0, "ΔE2000 to the requested color", "median leakage of the other parts");
         for (record, part) in singles(records).filter(|(record, _)| record.method != Method::Unforced) {
             let Some(leak) = part.measure.leak_median else { continue };
             let place = (part.delta_e().min(60.0), leak.min(25.0));

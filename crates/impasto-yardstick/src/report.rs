@@ -177,7 +177,7 @@ fn html(folder: &Path, summary: &Summary, records: &[Record]) -> Result<String, 
 fn head(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     let met = summary.verdicts.iter().filter(|verdict| verdict.met).count();
     let targets = summary.verdicts.len();
-    writeln!(page, "<h1>How well guidance guides</h1>")?;
+    writeln!(page, "<h1>Accuracy of guidance methods</h1>")?;
     write!(
         page,
         "<p class=\"soft\">{}, suite {}: {met} of {targets} targets met. ",
@@ -186,18 +186,18 @@ fn head(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     )?;
     write!(page, "{} seeds, {} runs, {} failed", summary.seeds, summary.runs, summary.failed)?;
     if summary.made.judge == "saliency" {
-        write!(page, "; <strong>self-judged</strong>: parts are where the model's own attention is")?;
+        write!(page, "; <strong>self-judged</strong>: the model's own attention locates the parts")?;
     }
     if let Some(missing) = summary.model_missing {
-        write!(page, "; the model left out {:.1} % of the asked parts", 100.0 * missing)?;
+        write!(page, "; the model did not draw {:.1} % of the requested parts", 100.0 * missing)?;
     }
     writeln!(page, ".</p>")?;
     let about = &summary.about;
     if let Some(done) = about.incomplete {
-        writeln!(page, "<p><strong>Incomplete: {:.0} %</strong> of the runs are in.</p>", 100.0 * done)?;
+        writeln!(page, "<p><strong>Incomplete: {:.0} %</strong> of the runs are finished.</p>", 100.0 * done)?;
     }
     if let Some(over) = about.beyond_budget {
-        writeln!(page, "<p>The least number of seeds took {over:.1} minutes more than the budget.</p>")?;
+        writeln!(page, "<p>The minimum number of seeds took {over:.1} minutes longer than the time budget.</p>")?;
     }
     if summary.unrepresentable.len() > 1 {
         let colors = summary.unrepresentable.join(", ");
@@ -227,7 +227,7 @@ fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
             "below" => "<",
             _ => ">",
         };
-        let tight = if *tight { " <span class=\"tight\">tight</span>" } else { "" };
+        let tight = if *tight { " <span class=\"tight\">interval crosses the target</span>" } else { "" };
         let note = if note.is_empty() { String::new() } else { format!("<br>{}", escaped(note)) };
         writeln!(
             page,
@@ -243,7 +243,7 @@ fn verdicts(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     }
     writeln!(page, "</div>")?;
     if !summary.reasons.is_empty() {
-        writeln!(page, "<h2>Where the error comes from</h2><ul>")?;
+        writeln!(page, "<h2>Sources of the error</h2><ul>")?;
         summary.reasons.iter().try_for_each(|reason| writeln!(page, "<li>{}</li>", escaped(reason)))?;
         writeln!(page, "</ul>")?;
     }
@@ -281,12 +281,12 @@ pub fn table(page: &mut String, corner: &str, heads: &[&str], rows: &[(String, V
 const FIGURES: [(&str, &str); 12] = [
     ("ΔE", "delta_e"),
     ("ΔE p90", "delta_e_p90"),
-    ("within 5", "within_5"),
+    ("within ΔE 5", "within_5"),
     ("leakage", "leak"),
     ("leakage p90", "leak_p90"),
-    ("worst part", "leak_worst"),
+    ("leakage, worst part", "leak_worst"),
     ("coverage", "coverage"),
-    ("layout", "layout_iou"),
+    ("layout IoU", "layout_iou"),
     ("texture", "texture"),
     ("halo", "halo"),
     ("gcb", "gcb"),
@@ -300,11 +300,11 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         return Ok(());
     }
     let parts = summary.parts();
-    writeln!(page, "<h2>Distance to the asked color</h2>")?;
+    writeln!(page, "<h2>Distance to the requested color</h2>")?;
     writeln!(
         page,
-        "<p>Median CIEDE2000 of a part's mean color, as the judge finds the part; below, the 95 % interval. 1 is \
-        just visible side by side, 5 asks for another try.</p>"
+        "<p>Median CIEDE2000 between the requested color and the mean color of the part, as the judge finds the part; \
+         below, the 95 % interval. 1 is just visible side by side; above 5, a user tries again.</p>"
     )?;
     let by_part = |method: &Method| {
         let figure = |part: &str| cell(summary.row("color", *method, part).and_then(|row| row.figures.get("delta_e")));
@@ -314,12 +314,12 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     let heads: Vec<&str> = heads.iter().map(String::as_str).collect();
     table(page, "method", &heads, &there.iter().map(by_part).collect::<Vec<_>>())?;
 
-    writeln!(page, "<h2>Everything else about a color</h2>")?;
+    writeln!(page, "<h2>Other figures of a color</h2>")?;
     writeln!(
         page,
-        "<p>Leakage: how far the other parts moved. Coverage: share of the part that is within 10. Texture: \
-        shading left, 1 is all of it. <code>gcb</code>: right by GenColorBench's rule. Retry: what would make a person press \
-        the button again.</p>"
+        "<p>Leakage: color change of the other parts. Coverage: share of the part within ΔE 10 of the requested \
+         color. Texture: remaining shading; 1 is all of it. <code>gcb</code>: share that is right by GenColorBench's \
+         rule. Retry: share of runs after which a user tries again.</p>"
     )?;
     let by_figure = |method: &Method| {
         let row = summary.row("color", *method, ALL);
@@ -329,7 +329,10 @@ fn methods(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     if !summary.against_doc.is_empty() {
         let less = |(method, figure): (&String, &Figure)| format!("<code>{method}</code> {figure}");
         let all = summary.against_doc.iter().map(less).collect::<Vec<_>>().join(", ");
-        writeln!(page, "<p class=\"small soft\">Median difference to <code>doc</code> of the same runs: {all}.</p>")?;
+        writeln!(
+            page,
+            "<p class=\"small soft\">Median difference in ΔE to <code>doc</code> in the same runs: {all}.</p>"
+        )?;
     }
     Ok(())
 }
@@ -339,7 +342,10 @@ fn unsteady(page: &mut String, records: &[Record]) -> Result<(), Failure> {
     let parts: BTreeSet<&str> = parts.map(|part| part.part.as_str()).collect();
     if !parts.is_empty() {
         let parts = escaped(&parts.into_iter().collect::<Vec<_>>().join(", "));
-        writeln!(page, "<p class=\"small soft\">Of {parts}: where the judge sees it in both pictures.</p>")?;
+        writeln!(
+            page,
+            "<p class=\"small soft\">{parts}: measured where the judge sees the part in both pictures.</p>"
+        )?;
     }
     Ok(())
 }
@@ -359,16 +365,18 @@ fn color_plots(page: &mut String, records: &[Record]) -> Result<(), Failure> {
     let figure = |svg: String, text: &str| format!("<figure>{svg}<figcaption>{text}</figcaption></figure>\n");
     page.push_str(&figure(
         plots::cumulative(records)?,
-        "Share of runs within a distance; the more to the left, the better.",
+        "Share of runs within each distance; a curve further left is better.",
     ));
     page.push_str(&figure(
         plots::scatter(records)?,
-        "Distance against leakage, a point a run; the corner is the goal.",
+        "Distance against leakage, one point per run; the lower left corner is the goal.",
     ));
     let best = [Method::Exact, Method::Tuned, Method::DocParts, Method::Doc].into_iter().find(|m| methods.contains(m));
     if let Some(method) = best {
-        let text =
-            format!("The asked colors; circles grow with the median distance of <code>{}</code>.", method.name());
+        let text = format!(
+            "The requested colors; larger circles have a larger median distance with <code>{}</code>.",
+            method.name()
+        );
         page.push_str(&figure(plots::plane(records, method)?, &text));
     }
     writeln!(page, "<div class=\"colors\">")?;
@@ -391,7 +399,7 @@ fn by_color(page: &mut String, records: &[Record], methods: &BTreeSet<Method>) -
         let name = format!("{}<code>{color}</code>", swatch(color));
         (name, methods.iter().map(|method| format!("<td>{}</td>", of(method))).collect())
     };
-    table(page, "asked", &heads, &deltas.iter().map(row).collect::<Vec<_>>())
+    table(page, "requested", &heads, &deltas.iter().map(row).collect::<Vec<_>>())
 }
 
 fn swatch(color: Rgb) -> String {
@@ -402,13 +410,13 @@ fn swatch(color: Rgb) -> String {
 fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     const KINDS: [(&str, &str); 8] = [
         ("small", "small parts"),
-        ("middle", "middle"),
+        ("middle", "medium parts"),
         ("large", "large parts"),
         ("corner", "corner colors"),
         ("interior", "interior colors"),
-        ("named", "named"),
-        ("numeric", "by number"),
-        ("unrepresentable", "out of reach"),
+        ("named", "named colors"),
+        ("numeric", "numeric colors"),
+        ("unrepresentable", "unreachable colors"),
     ];
     let figure = |method, group: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get("delta_e"));
     let any = |group: &str| Method::ALL.into_iter().any(|method| figure(method, group).is_some());
@@ -422,18 +430,19 @@ fn kinds(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         .filter(|method| of(*method).iter().any(Option::is_some))
         .map(|method| (dot(method), of(method).into_iter().map(cell).collect()))
         .collect();
-    writeln!(page, "<h2>Where it is easy and where not</h2>")?;
+    writeln!(page, "<h2>Kinds of parts and colors</h2>")?;
     writeln!(
         page,
-        "<p>Median distance. Corner colors have a channel at its end, where shading pulls the mean inward.</p>"
+        "<p>Median distance. Corner colors have a channel near its lowest or highest value, so shading pulls the mean \
+         inward.</p>"
     )?;
     table(page, "method", &there.iter().map(|(_, head)| *head).collect::<Vec<_>>(), &rows)
 }
 
 fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     let kinds = [
-        (Method::Unforced, "Attention as it is"),
-        (Method::Exact, "Competing along outlines, as <code>exact</code> looks"),
+        (Method::Unforced, "Unprocessed attention"),
+        (Method::Exact, "Attention with competition and along outlines, as in <code>exact</code>"),
     ];
     for (i, (method, kind)) in kinds.into_iter().enumerate() {
         let Some((name, _)) = best_threshold(&summary.rows, method) else { continue };
@@ -444,11 +453,12 @@ fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
             values.extend(row.figures.get(name).map(|figure| (part.to_owned(), *figure, ceiling)));
         }
         if i == 0 {
-            writeln!(page, "<h2>Does attention find the part?</h2>")?;
+            writeln!(page, "<h2>Attention compared with the judge</h2>")?;
         }
         writeln!(
             page,
-            "<p>{kind}: IoU above .{} with the judge's region; behind it, the best that whole cells of the latent reach.</p>",
+            "<p>{kind}: IoU of attention above .{} with the judge's region. Wide bars: best IoU of whole latent \
+             cells.</p>",
             name.trim_start_matches("iou_")
         )?;
         writeln!(page, "<figure class=\"middle\">{}</figure>", plots::bars(&values)?)?;
@@ -459,16 +469,16 @@ fn saliency(page: &mut String, summary: &Summary) -> Result<(), Failure> {
 /// Writes a table of runs with several colors at once, or with color words for other parts.
 fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     const COLUMNS: [(&str, &str, &str); 10] = [
-        ("one of them ΔE", "binding", "delta_e"),
-        ("names kept", "binding", "names_kept"),
-        ("two ΔE", "many 2", "delta_e"),
-        ("all within 5", "many 2", "all_within_5"),
-        ("three ΔE", "many 3", "delta_e"),
-        ("all within 5", "many 3", "all_within_5"),
-        ("four ΔE", "many 4", "delta_e"),
-        ("all within 5", "many 4", "all_within_5"),
-        ("two in one color ΔE", "same", "delta_e"),
-        ("both within 5", "same", "all_within_5"),
+        ("one part, ΔE", "binding", "delta_e"),
+        ("color names kept", "binding", "names_kept"),
+        ("two parts, ΔE", "many 2", "delta_e"),
+        ("all within ΔE 5", "many 2", "all_within_5"),
+        ("three parts, ΔE", "many 3", "delta_e"),
+        ("all within ΔE 5", "many 3", "all_within_5"),
+        ("four parts, ΔE", "many 4", "delta_e"),
+        ("all within ΔE 5", "many 4", "all_within_5"),
+        ("two parts in one color, ΔE", "same", "delta_e"),
+        ("both within ΔE 5", "same", "all_within_5"),
     ];
     let figure =
         |method, group: &str, name: &str| summary.row(group, method, ALL).and_then(|row| row.figures.get(name));
@@ -485,11 +495,11 @@ fn several(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         .filter(|method| of(*method).iter().any(Option::is_some))
         .map(|method| (dot(method), of(method).into_iter().map(cell).collect()))
         .collect();
-    writeln!(page, "<h2>Among other colors, and several at once</h2>")?;
+    writeln!(page, "<h2>Other color words, and several colors at once</h2>")?;
     writeln!(
         page,
-        "<p>One part where the others have color words, and whether those keep their names; two to four parts, each in a \
-         color of its own; two parts in the same.</p>"
+        "<p>One part in a prompt with color words for other parts, and the share of these words that stay right; two \
+         to four parts, each in its own color; two parts in one color.</p>"
     )?;
     table(page, "method", &columns.iter().map(|(head, ..)| *head).collect::<Vec<_>>(), &rows)
 }
@@ -532,8 +542,8 @@ fn runs(page: &mut String, folder: &Path, summary: &Summary, records: &[Record])
     shown.sort_by(|a, b| (a.0 - ordinary).abs().total_cmp(&(b.0 - ordinary).abs()));
     shown.truncate(SHOWN.1);
     for (title, about, list) in [
-        ("The worst runs", "Of all forced runs, the farthest from what was asked.", worst),
-        ("Ordinary runs", "The nearest to the median, of a sample that does not depend on how they look.", shown),
+        ("Worst runs", "The forced runs with the largest distance to the requested color.", worst),
+        ("Typical runs", "The runs nearest to the median, from a sample chosen without regard to results.", shown),
     ] {
         if list.is_empty() {
             continue;
@@ -553,7 +563,8 @@ fn run(page: &mut String, folder: &Path, summary: &Summary, record: &Record, per
     writeln!(page, "<div class=\"run\"><img alt=\"{name}\" src=\"data:image/png;base64,{picture}\">")?;
     writeln!(
         page,
-        "<div class=\"under\"><span>unforced</span><span>forced</span><span>as judged</span><span>mask</span></div>"
+        "<div class=\"under\"><span>unforced</span><span>forced</span><span>judge's \
+         regions</span><span>mask</span></div>"
     )?;
     writeln!(
         page,
@@ -577,7 +588,7 @@ fn run(page: &mut String, folder: &Path, summary: &Summary, record: &Record, per
 }
 
 fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
-    write!(page, "<div class=\"figures\"><span>{} asked{}", escaped(&part.part), swatch(part.target))?;
+    write!(page, "<div class=\"figures\"><span>{} requested{}", escaped(&part.part), swatch(part.target))?;
     if let Some(painted) = &part.measure.painted {
         write!(page, "painted{}", swatch(Rgb::from_linear(painted.mean_linear)))?;
     }
@@ -585,14 +596,14 @@ fn figures(page: &mut String, part: &PartFigures) -> Result<(), Failure> {
     let painted = part.measure.painted.as_ref();
     let values = [
         ("ΔE", Some(part.delta_e())),
-        ("before", painted.map(|painted| painted.delta_e_unforced)),
-        ("own", part.own_delta_e),
-        ("stroke", part.under_stroke),
+        ("ΔE before", painted.map(|painted| painted.delta_e_unforced)),
+        ("own ΔE", part.own_delta_e),
+        ("ΔE under stroke", part.under_stroke),
         ("coverage", painted.map(|painted| painted.coverage)),
         ("leakage", part.measure.leak_median),
-        ("worst", part.measure.leak_max),
-        ("layout", Some(part.measure.layout_iou)),
-        ("mask", part.iou_mask),
+        ("worst leakage", part.measure.leak_max),
+        ("layout IoU", Some(part.measure.layout_iou)),
+        ("mask IoU", part.iou_mask),
         ("texture", painted.and_then(|painted| painted.texture)),
     ];
     for (name, value) in values {

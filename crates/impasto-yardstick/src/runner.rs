@@ -381,10 +381,12 @@ impl<'a, G: Generator, J: Judge> Unit<'a, G, J> {
         record.ms = known.ms;
         let (h, w) = known.shot.picture.dim();
         if known.shot.picture.dim() != unforced.shot.picture.dim() {
-            return Err(Trouble::Failed(format!("the picture is {w}×{h}, its unforced twin is not")));
+            return Err(Trouble::Failed(format!(
+                "the picture has {w}×{h} pixels, but the unforced picture has another size"
+            )));
         }
         if known.shot.picture.iter().all(|pixel| *pixel == known.shot.picture[(0, 0)]) {
-            return Err(Trouble::Failed("the picture is of one color".into()));
+            return Err(Trouble::Failed("the picture has only one color".into()));
         }
         let mut labels_forced = known.seen.labels.clone();
         for part in &self.plan.unsteady {

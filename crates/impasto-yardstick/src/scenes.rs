@@ -12,24 +12,25 @@ use std::fmt::Write;
 
 /// Heads and names of the figures of placement.
 const PLACED: [(&str, &str); 4] =
-    [("placed", "placed"), ("either way around", "followed"), ("found", "detected"), ("nothing added", "left_out")];
+    [("placed", "placed"), ("both orders", "followed"), ("found", "detected"), ("no objects added", "left_out")];
 /// Heads and names of the figures of guides.
 const GUIDED: [(&str, &str); 5] = [
     ("likeness", "clip"),
-    ("step", "clip_step"),
-    ("palette’s distance", "palette"),
-    ("step", "palette_step"),
-    ("things kept", "kept"),
+    ("likeness change", "clip_step"),
+    ("palette distance", "palette"),
+    ("palette change", "palette_step"),
+    ("objects kept", "kept"),
 ];
 /// Heads and names of the figures of drawings.
 const DRAWN: [(&str, &str); 4] = [
-    ("edges, F1", "edge_f1"),
+    ("edge F1", "edge_f1"),
     ("ΔE under strokes", "strokes"),
-    ("of things under strokes", "objects"),
-    ("p90", "objects_p90"),
+    ("ΔE of objects under strokes", "objects"),
+    ("ΔE of objects, p90", "objects_p90"),
 ];
 /// Heads and names of the figures of references.
-const COLORED: [(&str, &str); 3] = [("ΔE of parts", "delta_e"), ("p90", "delta_e_p90"), ("edges kept, F1", "edge_f1")];
+const COLORED: [(&str, &str); 3] =
+    [("ΔE of parts", "delta_e"), ("ΔE of parts, p90", "delta_e_p90"), ("edge F1", "edge_f1")];
 const GROUPS: [(&str, &str); 3] = [("image", "all"), ("image, portraits", "portraits"), ("image, scenes", "scenes")];
 
 /// Rows of placement with the names of their tasks.
@@ -64,7 +65,8 @@ pub fn lines(summary: &Summary) -> Vec<String> {
     };
     let places = placed(summary).map(|(group, row)| format!("{group}, {}: {}", row.method.name(), said(row, &PLACED)));
     let images = GROUPS.into_iter().flat_map(|(group, _)| {
-        guided(summary, group).map(move |(strength, row)| format!("{group}, at {strength}: {}", said(row, &GUIDED)))
+        guided(summary, group)
+            .map(move |(strength, row)| format!("{group}, strength {strength}: {}", said(row, &GUIDED)))
     });
     let drawn = drawn(summary).map(|row| format!("edges, {}: {}", row.method.name(), said(row, &DRAWN)));
     let colored = colored(summary).map(|row| format!("reference, {}: {}", row.method.name(), said(row, &COLORED)));
@@ -78,11 +80,11 @@ pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Resul
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(page, "<h2>Things where they are painted</h2>")?;
+    writeln!(page, "<h2>Placement of objects</h2>")?;
     writeln!(
         page,
-        "<p>One object in a quadrant (<code>place</code>); two, left and right, and the other way around over the same noise \
-         (<code>swap</code>).</p>"
+        "<p>Task <code>place</code>: one object in a quadrant. Task <code>swap</code>: two objects, left and right, \
+         in both orders over the same noise.</p>"
     )?;
     table(page, "method", &PLACED.map(|(head, _)| head), &rows)?;
     for method in [Method::PwwOff, Method::Pww] {
@@ -96,7 +98,7 @@ pub fn places(page: &mut String, summary: &Summary, records: &[Record]) -> Resul
             ["@0.0,0.0", "@0.5,0.0", "@0.0,0.5", "@0.5,0.5"].map(|corner| format!("<div>{}</div>", share(corner)));
         writeln!(
             page,
-            "<div class=\"quadrants\">{}, by quadrant<div class=\"grid4\">{}</div></div>",
+            "<div class=\"quadrants\">{}, share placed by quadrant<div class=\"grid4\">{}</div></div>",
             dot(method),
             corners.concat()
         )?;
@@ -113,9 +115,9 @@ pub fn drawings(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     writeln!(page, "<h2>Lines and strokes of a drawing</h2>")?;
     writeln!(
         page,
-        "<p>The edges of a drawing and smooth strokes in its colors are the hint of a ControlNet; the prompt names no color. F1: \
-         edges of the picture against the lines, within a pixel. A thing is what has one color in the drawing around a stroke; ΔE \
-         is between its median color and the stroke’s.</p>"
+        "<p>The edges of a drawing and smooth strokes in its colors are the hint of a ControlNet; the prompt names no \
+         color. Edge F1: agreement of the picture’s edges with the lines, within one pixel. An object is the area of \
+         one color around a stroke in the drawing. Its ΔE is between its median color and the stroke’s color.</p>"
     )?;
     table(page, "method", &DRAWN.map(|(head, _)| head), &rows)
 }
@@ -126,11 +128,12 @@ pub fn references(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(page, "<h2>The colors of a reference</h2>")?;
+    writeln!(page, "<h2>Colors of a reference picture</h2>")?;
     writeln!(
         page,
-        "<p>Portraits in the colors of a drawn one, over the edges of the unforced picture. ΔE is between the mean colors of each part that both \
-         show. F1: edges of the picture against those of the unforced one, within a pixel.</p>"
+        "<p>Portraits in the colors of a drawn portrait, over the edges of the unforced picture. ΔE is between the \
+         mean colors of each part that both pictures show. Edge F1: agreement of the picture’s edges with those of \
+         the unforced picture, within one pixel.</p>"
     )?;
     table(page, "method", &COLORED.map(|(head, _)| head), &rows)
 }
@@ -145,12 +148,12 @@ pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(page, "<h2>Pictures after a drawing</h2>")?;
+    writeln!(page, "<h2>Pictures guided by a drawing</h2>")?;
     writeln!(
         page,
-        "<p>Likeness: cosine of what CLIP sees in the picture and in its guide. Palette: how far colors must be moved, in Lab, to \
-         be the guide’s. Kept: of the prompt’s things those with half their unguided area or more. A step is the mean change from \
-         the strength above.</p>"
+        "<p>Likeness: cosine of the CLIP embeddings of the picture and its guide. Palette distance: how far colors \
+         must be moved, in Lab, to become the guide’s. Objects kept: share of the prompt’s objects with half their \
+         unguided area or more. Change: mean difference to the next lower strength.</p>"
     )?;
     table(page, "max_guidance", &GUIDED.map(|(head, _)| head), &rows)?;
     let lines = |name: &str| -> Vec<(&str, Vec<(f64, Figure)>)> {
@@ -162,7 +165,7 @@ pub fn image(page: &mut String, summary: &Summary) -> Result<(), Failure> {
         write!(page, "<span><span class=\"dot\" style=\"background:{}\"></span>{head}</span>", plots::line_color(i))?;
     }
     writeln!(page, "</div><div class=\"plots\">")?;
-    for (name, head) in [("clip", "likeness to the guide"), ("palette", "palette’s distance to the guide")] {
+    for (name, head) in [("clip", "likeness to the guide"), ("palette", "palette distance to the guide")] {
         writeln!(page, "<figure>{}</figure>", plots::strengths(&lines(name), head)?)?;
     }
     writeln!(page, "</div>")?;

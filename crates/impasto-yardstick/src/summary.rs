@@ -434,14 +434,14 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     let steps = |name: &str| STRENGTHS[1..].iter().filter_map(|s| strength(s, name)).collect::<Vec<_>>();
     let order = |a: &Figure, b: &Figure| a.value.unwrap_or(f64::NAN).total_cmp(&b.value.unwrap_or(f64::NAN));
     let least = steps("clip_step").into_iter().min_by(order);
-    judge("likeness to the guide, least step".into(), Method::Image, least, "above", 0.0, "");
+    judge("likeness to the guide, smallest change".into(), Method::Image, least, "above", 0.0, "");
     let most = steps("palette_step").into_iter().max_by(order);
-    judge("palette's distance, worst step".into(), Method::Image, most, "below", 0.0, "");
+    judge("palette distance, worst change".into(), Method::Image, most, "below", 0.0, "");
     let mut hold = |what: String, method: Method, value: Option<Figure>, most: bool, target: f64, note: &str| {
         judge(what, method, value, if most { "at most" } else { "at least" }, target, note);
     };
     for s in STRENGTHS.iter().filter(|s| (f64::MIN_POSITIVE..=KEEPS).contains(*s)) {
-        hold(format!("things kept at {s}"), Method::Image, strength(s, "kept"), false, 0.9, "");
+        hold(format!("objects kept at strength {s}"), Method::Image, strength(s, "kept"), false, 0.9, "");
     }
 
     let all = |name: &str, method| of(COLOR, method, ALL, name);
@@ -461,8 +461,8 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
         calibration.iter().flat_map(|all| all.parts.values()).filter_map(|row| row.retry_decoded).collect();
     let unavoidable = retries.iter().sum::<f64>() / retries.len().max(1) as f64;
     hold("retry".into(), exact, all("retry", exact), true, (unavoidable + 0.02).max(0.05), "");
-    hold("whole".into(), exact, all("whole", exact), false, 0.95, "");
-    hold("false converged".into(), exact, all("false_converged", exact), true, 0.02, "");
+    hold("whole components".into(), exact, all("whole", exact), false, 0.95, "");
+    hold("wrongly converged".into(), exact, all("false_converged", exact), true, 0.02, "");
     hold("color names kept".into(), exact, of("binding", exact, ALL, "names_kept"), false, 0.9, "");
     // Only the attention that `exact` uses has a target. Plain attention is measured without a target.
     if let Some((name, figures)) = best_threshold(rows, exact) {
@@ -476,19 +476,26 @@ fn verdicts(rows: &[Row], calibration: Option<&Calibration>) -> Vec<Verdict> {
     }
     hold("placed".into(), Method::Pww, of("place", Method::Pww, ALL, "placed"), false, 0.93, "");
     let followed = of("swap", Method::Pww, ALL, "followed");
-    hold("both placed, either way around".into(), Method::Pww, followed, false, 0.8, "");
+    hold("both placed, in both orders".into(), Method::Pww, followed, false, 0.8, "");
     let drawn = |method, name: &str| of(Task::Edges.name(), method, ALL, name);
-    hold("edges, F1".into(), Method::Control, drawn(Method::Control, "edge_f1"), false, 0.85, "");
-    hold("ΔE of things under strokes".into(), Method::Control, drawn(Method::Control, "objects"), true, 8.0, "");
+    hold("edge F1".into(), Method::Control, drawn(Method::Control, "edge_f1"), false, 0.85, "");
+    hold("ΔE of objects under strokes".into(), Method::Control, drawn(Method::Control, "objects"), true, 8.0, "");
     let both = Method::ControlStrokes;
-    hold("ΔE of things under strokes".into(), both, drawn(both, "objects"), true, 2.5, "");
+    hold("ΔE of objects under strokes".into(), both, drawn(both, "objects"), true, 2.5, "");
     let colored = |method, name: &str| of(Task::Reference.name(), method, ALL, name);
     for (method, most) in [(Method::Reference, 8.0), (Method::ReferenceLike, 2.0)] {
-        hold("ΔE of parts to the reference's".into(), method, colored(method, "delta_e"), true, most, "");
+        hold("ΔE of parts to the reference".into(), method, colored(method, "delta_e"), true, most, "");
     }
     let strangers = |method| of("place", method, ALL, "left_out");
     if let Some(Figure { value: Some(off), .. }) = strangers(Method::PwwOff) {
-        hold("nothing added".into(), Method::Pww, strangers(Method::Pww), false, off - 0.03, "pww-off less 3 points");
+        hold(
+            "no objects added".into(),
+            Method::Pww,
+            strangers(Method::Pww),
+            false,
+            off - 0.03,
+            "pww-off minus 3 points",
+        );
     }
     verdicts
 }
@@ -506,20 +513,29 @@ fn reasons(rows: &[Row]) -> Vec<String> {
         let Some((method, value, good)) = ours.filter(|(_, value, good)| value > good) else { continue };
         let (oracle, editor) = (figure(Method::Oracle, part), figure(Method::Recolor, part));
         let because = match (oracle, editor) {
-            (Some(oracle), _) if oracle <= good => format!("the mask: told where the part is, it is {oracle:.1} off"),
+            (Some(oracle), _) if oracle <= good => {
+                format!("the mask is the cause, because ΔE with a given mask is {oracle:.1}")
+            }
             (Some(oracle), Some(editor)) if editor <= good => {
                 format!(
-                    "the force or the decoder: told where the part is, it is {oracle:.1} off, a picture editor {editor:.1}"
+                    "the force or the decoder is the cause, because ΔE is {oracle:.1} with a given mask and \
+                     {editor:.1} with a picture editor"
                 )
             }
             (None, Some(editor)) if editor <= good => {
-                format!("the mask, the force or the decoder: a picture editor is {editor:.1} off")
+                format!(
+                    "the mask, the force or the decoder is the cause, because ΔE with a picture editor is {editor:.1}"
+                )
             }
-            (_, Some(editor)) => format!("reach or judge as well: even a picture editor is {editor:.1} off"),
-            (Some(oracle), None) => format!("not the mask alone: told where the part is, it is {oracle:.1} off"),
+            (_, Some(editor)) => format!(
+                "the range of colors or the judge is also a cause, because ΔE with a picture editor is {editor:.1}"
+            ),
+            (Some(oracle), None) => {
+                format!("the mask is not the only cause, because ΔE with a given mask is {oracle:.1}")
+            }
             (None, None) => continue,
         };
-        sentences.push(format!("{part}: {} is {value:.1} off; {because}.", method.name()));
+        sentences.push(format!("{part}: ΔE of {} is {value:.1}; {because}.", method.name()));
     }
     sentences
 }

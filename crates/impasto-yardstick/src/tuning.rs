@@ -49,8 +49,9 @@ pub fn near(folder: &Path, name: &str) -> Option<PathBuf> {
 }
 
 pub fn read(folder: &Path) -> Result<BTreeMap<String, Preset>, Failure> {
-    let path =
-        near(folder, NAME).ok_or_else(|| format!("tuned: {} has no {NAME}; run `tune` first", folder.display()))?;
+    let path = near(folder, NAME).ok_or_else(|| {
+        format!("the method tuned needs {NAME}, which {} does not have; run `tune` first", folder.display())
+    })?;
     let tuned: Tuned =
         serde_json::from_slice(&std::fs::read(&path)?).map_err(|error| format!("{}: {error}", path.display()))?;
     Ok(tuned.parts.into_iter().map(|(part, best)| (part, best.preset)).collect())
@@ -103,7 +104,7 @@ pub fn run(folder: &Path, settings: &Settings, suite: &Suite, parts: &[String], 
             }
         }
         let Some(best) = best else {
-            println!("{part}: in none of the {seeds} pictures; take more with --seeds-of-suite");
+            println!("{part}: found in none of the {seeds} pictures; take more seeds with --seeds-of-suite");
             continue;
         };
         let Preset { color_var, cutoff, differential } = best.preset;

@@ -39,7 +39,7 @@ pub fn usual_tags() -> Vec<String> {
 pub fn tags(file: &Path) -> Result<Vec<String>, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
     match parsed(&text) {
-        tags if tags.is_empty() => Err(format!("{}: there are no tags; expected one a line", file.display())),
+        tags if tags.is_empty() => Err(format!("{}: the file has no tags; expected one tag per line", file.display())),
         tags => Ok(tags),
     }
 }

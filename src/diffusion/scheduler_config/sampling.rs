@@ -43,7 +43,8 @@ impl SchedulerConfig {
     /// [`Error::Config`] if this crate has no solver for the class, or for an unsupported option of the solver.
     pub fn solver(&self) -> Result<Box<dyn Solver>> {
         self.supported()?;
-        let expected = "choose a solver, for instance Euler or EulerAncestral::default()";
+        let expected =
+            "expected the class of a known solver; choose a solver, for instance Euler or EulerAncestral::default()";
         let class = self.class().ok_or_else(|| refused("_class_name", &self.class_name, expected))?;
         (class.solver)(self)
     }
@@ -67,7 +68,11 @@ impl SchedulerConfig {
         match (set.next(), set.next()) {
             (None, _) => self.timestep_spacing(),
             (Some((.., spacing)), None) => Ok(spacing),
-            (Some((first, ..)), Some((second, ..))) => Err(refused(second, "true", &format!("{first} is set too"))),
+            (Some((first, ..)), Some((second, ..))) => Err(refused(
+                second,
+                "true",
+                &format!("expected false, because {first} is true too; set only one of them"),
+            )),
         }
     }
 
@@ -128,7 +133,7 @@ impl SchedulerConfig {
         let blind = self.rescale_betas_zero_snr && self.prediction_type == Prediction::Epsilon;
         if blind && schedule.sigma_max() >= self.training_schedule()?.sigma_max() {
             let expected =
-                "a network that predicts noise learns nothing from pure noise: use v-prediction or leading spacing";
+                "expected false for epsilon, which is useless at pure noise; use v-prediction or leading spacing";
             return Err(refused("rescale_betas_zero_snr", "true with epsilon", expected));
         }
         Ok(schedule)
@@ -162,8 +167,8 @@ impl SchedulerConfig {
         let (missed, expected) = self.class().and_then(|class| class.misses).unzip();
         let expected = expected.unwrap_or_default();
         let refusals = [
-            ("clip_sample", flag(self.clip_sample), "only false makes sense for latents"),
-            ("thresholding", flag(self.thresholding), "only false makes sense for latents"),
+            ("clip_sample", flag(self.clip_sample), "expected false, because latents have no fixed range"),
+            ("thresholding", flag(self.thresholding), "expected false, because latents have no fixed range"),
             ("use_flow_sigmas", flag(self.use_flow_sigmas), "expected false"),
             ("interpolation_type", text(&self.interpolation_type, "linear"), "expected linear"),
             ("timestep_type", text(&self.timestep_type, "discrete"), "expected discrete"),

@@ -70,7 +70,7 @@ fn what_dpmpp_cannot_do_is_refused_by_name() {
         assert!(error.starts_with("scheduler_config.json") && error.contains(field), "{error}");
     }
     let both = config(json!({ "use_karras_sigmas": true, "use_beta_sigmas": true })).spacing().unwrap_err();
-    assert!(both.to_string().contains("use_karras_sigmas is set too"), "{both}");
+    assert!(both.to_string().contains("use_karras_sigmas is true too"), "{both}");
 }
 
 #[test]

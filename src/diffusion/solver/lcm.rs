@@ -104,6 +104,8 @@ impl Solver for Tcd {
         if self.table == TrainingSchedule::stable_diffusion() {
             return Recipe::of("Tcd", &self.gamma);
         }
-        Err(Error::NotRepeatable { what: "Tcd with levels of its own".into() })
+        Err(Error::NotRepeatable {
+            what: "the solver Tcd with another training schedule than Stable Diffusion's".into(),
+        })
     }
 }

@@ -68,7 +68,7 @@ pub use history::History;
 pub use lcm::{Lcm, Tcd};
 pub use lms::Lms;
 pub use multistep::{Correction, Multistep};
-pub use names::by_name;
+pub use names::{by_name, labels};
 pub(crate) use names::{solver_label, spacing_label};
 pub use pndm::Pndm;
 pub(in crate::diffusion) use registry::{Class, class};

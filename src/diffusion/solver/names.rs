@@ -67,6 +67,19 @@ pub fn by_name(name: &str) -> Result<(Box<dyn Solver>, Option<Spacing>)> {
     spaced.ok_or_else(|| Error::UnknownSolver { name: name.into(), nearest: nearest(&words) })
 }
 
+/// Returns the names of all solvers as the AUTOMATIC1111 web UI writes them, or the crate's own name if the web UI has
+/// none. [`by_name`] understands each.
+///
+/// ```
+/// use impasto::diffusion::solver;
+///
+/// assert!(solver::labels().any(|label| label == "Euler a"));
+/// assert!(solver::labels().all(|label| solver::by_name(label).is_ok()));
+/// ```
+pub fn labels() -> impl Iterator<Item = &'static str> {
+    SOLVERS.iter().map(|row| row.label)
+}
+
 /// A name in lower case and without decoration: "k_DPM++ 2M (gpu)" → "dpmpp 2m".
 fn words(name: &str) -> String {
     let name = name.to_lowercase().replace("++", "pp");

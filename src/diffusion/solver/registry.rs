@@ -210,7 +210,10 @@ pub(in crate::diffusion) const SOLVERS: &[Row] = &[
         names: &["plms", "pndm"],
         class: Some(Class {
             strides: true,
-            misses: Some(("linspace", "PNDM would miss its own levels; expected leading or trailing")),
+            misses: Some((
+                "linspace",
+                "expected leading or trailing, because PNDM with linspace misses its own noise levels",
+            )),
             ..Class::new("PNDMScheduler", SchedulerFamily::Ddim, Pndm::configured)
         }),
         make: || Box::new(Pndm::default()),
@@ -351,7 +354,7 @@ mod tests {
             }
         }
         let error = Own.recipe().unwrap_err().to_string();
-        assert_eq!(error, "the solver Own cannot be repeated from a file");
+        assert_eq!(error, "the solver Own cannot be stored in a recipe or restored from one");
         assert!(Recipe::of("Own", &()).unwrap().solver().is_err());
     }
 }

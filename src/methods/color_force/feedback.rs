@@ -28,9 +28,19 @@ impl Feedback {
         let rows = [
             ("feedback goal", self.goal, (0.1..=20.0).contains(&self.goal), "CIEDE2000 of .1 to 20; .75 is usual"),
             ("feedback span", self.span, self.span.is_finite() && self.span > 0.0, "a number above 0; 5 is usual"),
-            ("feedback gain", self.gain, self.gain > 0.0 && self.gain <= 2.0, "above 0 and up to 2; 1 is usual"),
+            (
+                "feedback gain",
+                self.gain,
+                self.gain > 0.0 && self.gain <= 2.0,
+                "a number above 0 and up to 2; 1 is usual",
+            ),
             ("feedback relax", self.relax, (0.0..=1.0).contains(&self.relax), "0 to 1; .25 is usual"),
-            ("feedback limits", low, low > 0.0 && low <= high && high.is_finite(), "above 0, the smaller one first"),
+            (
+                "feedback limits",
+                low,
+                low > 0.0 && low <= high && high.is_finite(),
+                "two numbers above 0, the smaller one first",
+            ),
         ];
         match rows.into_iter().find(|(_, _, fits, _)| !fits) {
             Some((name, value, _, expected)) => Err(Error::parameter(name, value, expected)),

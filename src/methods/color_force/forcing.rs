@@ -200,14 +200,14 @@ impl Guidance for ColorForce {
     fn check(&self) -> Result<()> {
         self.settings.check()?;
         if let Some(setter) = self.misplaced {
-            let expected = "an exact force with the saliency that it chose; give your own Daam its words itself";
-            return Err(Error::parameter(setter, format!("{:?}", self.settings.phrase), expected));
+            let expected = "an exact force with its own saliency; set the words of your own Daam on the Daam";
+            return Err(Error::parameter(setter, format!("set for {:?}", self.settings.phrase), expected));
         }
         for protected in &self.protected {
             protected.cutoff.check()?;
             protected.saliency.check()?;
             if protected.phrase.eq_ignore_ascii_case(&self.settings.phrase) {
-                let expected = "another phrase than the one that is forced";
+                let expected = "a phrase other than the forced phrase";
                 return Err(Error::parameter("protect", format!("{:?}", protected.phrase), expected));
             }
         }

@@ -53,7 +53,7 @@ impl GoldMode {
                     .f_to_device(setup.device)?
                     .f_expand([1, -1, grid.h, grid.w], false)?,
                 got => {
-                    let expected = format!("[1, 4, {}, {}] or [1, 4, 1, 1]", grid.h, grid.w);
+                    let expected = format!("[1, 4, {}, {}], the run's size, or [1, 4, 1, 1]", grid.h, grid.w);
                     return Err(Error::Shape { what: "gold latent", got: got.to_vec(), expected });
                 }
             },

@@ -44,7 +44,11 @@ impl Settings {
             StepVariance::Custom(variance) => variance(step),
         };
         if !(variance.is_finite() && variance >= 0.0) {
-            return Err(Error::parameter("step_variance", variance, "a finite number of 0 or more"));
+            return Err(Error::parameter(
+                "step_variance",
+                variance,
+                "a finite number of 0 or more; correct the function of StepVariance::Custom",
+            ));
         }
         Ok(variance)
     }

@@ -115,7 +115,7 @@ impl Attempt {
 impl Trim<'_> {
     /// Returns the region's pixels in a picture, [3, pixels].
     fn pixels(&self, picture: &Tensor) -> Result<Tensor> {
-        let empty = || Error::parameter("trim", "an empty region", "a region with pixels");
+        let empty = || Error::parameter("trim", "an empty region", "a region of at least one pixel");
         self.place.pixels(picture)?.ok_or_else(empty)
     }
 

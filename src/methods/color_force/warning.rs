@@ -8,13 +8,13 @@ use serde::Serialize;
 #[non_exhaustive]
 pub enum ColorWarning {
     /// No step of the schedule is inside the window.
-    #[error("no step of this schedule is in the window, {window}, so nothing was forced")]
+    #[error("no step of the schedule is in the window ({window}), so nothing was forced; widen the window")]
     NeverActive {
         /// The window.
         window: Window,
     },
     /// No map can reach the cutoff.
-    #[error("saliency_cutoff is {cutoff}, but this saliency reaches {range} at most")]
+    #[error("saliency_cutoff is {cutoff}, but this saliency reaches {range} at most; lower saliency_cutoff")]
     CutoffOutOfReach {
         /// The cutoff.
         cutoff: f64,
@@ -22,25 +22,27 @@ pub enum ColorWarning {
         range: f64,
     },
     /// `color_var` is far from the values that are known to work.
-    #[error("color_var is {color_var}; below 10 regions turn into solid blocks, above 200 little happens")]
+    #[error(
+        "color_var is {color_var}; expected 10 to 200; smaller values give solid blocks, larger values little effect"
+    )]
     UnusualVariance {
         /// The variance.
         color_var: f64,
     },
     /// The VAE cannot show the color.
-    #[error("the VAE shows this color no closer than CIEDE2000 {delta_e:.1}")]
+    #[error("the VAE shows this color no closer than CIEDE2000 {delta_e:.1}; choose another color if that is too far")]
     ColorNotRepresentable {
         /// CIEDE2000 of the round trip.
         delta_e: f64,
     },
     /// The saliency had no map when one was needed.
-    #[error("the saliency had no map at timestep {timestep:.0}; does its window cover that of the force?")]
+    #[error("the saliency had no map at timestep {timestep:.0}; widen the saliency's window")]
     NoSaliency {
         /// Training timestep.
         timestep: f64,
     },
     /// No cell reached the cutoff.
-    #[error("image {image}: nothing reached the cutoff in {steps} of {of} forced steps; lower saliency_cutoff")]
+    #[error("image {image}: no cell reached the cutoff in {steps} of {of} forced steps; lower saliency_cutoff")]
     EmptyMask {
         /// Index in the batch.
         image: usize,
@@ -60,27 +62,29 @@ pub enum ColorWarning {
         of: usize,
     },
     /// An automatic cutoff was moved because it would have left almost nothing or almost everything.
-    #[error("the automatic cutoff was moved to leave between .1 % and 70 % of the picture; look at the masks")]
+    #[error("the automatic cutoff was moved so that the mask covers .1 % to 70 % of the picture; look at the masks")]
     AreaClamped,
     /// The protected objects cover most of the forced region.
-    #[error("more than half of the mask is protected and was left alone; look at the masks")]
+    #[error("more than half of the mask is protected and was not forced; look at the masks")]
     MostlyProtected,
     /// Feedback cannot measure colors with this VAE.
-    #[error("feedback does not work with this VAE: its colors are seen with an error of CIEDE2000 {delta_e:.1}")]
+    #[error(
+        "feedback does not work with this VAE, because colors are measured with an error of CIEDE2000 {delta_e:.1}"
+    )]
     FeedbackBlind {
         /// Root-mean-square CIEDE2000 over 64 colors.
         delta_e: f64,
     },
     /// The color got worse as the force grew.
     #[error(
-        "image {image}: the color got worse as the force grew, so feedback went back to its best; look at the mask"
+        "image {image}: the color got worse as the force grew, so feedback returned to the best force; look at the mask"
     )]
     FeedbackDiverged {
         /// Index in the batch.
         image: usize,
     },
     /// The force did not reach the color.
-    #[error("image {image}: the color was met to CIEDE2000 {delta_e:.1} only")]
+    #[error("image {image}: the color came no closer than CIEDE2000 {delta_e:.1}; look at the mask")]
     NotConverged {
         /// Index in the batch.
         image: usize,
@@ -89,8 +93,8 @@ pub enum ColorWarning {
     },
     /// The region has the color asked for on the whole, but other colors too.
     #[error(
-        "image {image}: the region has other colors too: its mean is {mean_delta_e:.1} off, {:.0} % of it is near the color asked for, and \
-         {:.0} % of the piece of which least is; look at the mask",
+        "image {image}: the region has other colors too; the mean is CIEDE2000 {mean_delta_e:.1} off; {:.0} % of the \
+         region and {:.0} % of the worst piece are near the color asked for; look at the mask",
         100.0 * coverage,
         100.0 * least_covered
     )]
@@ -107,8 +111,8 @@ pub enum ColorWarning {
     },
     /// The mask covers only a part of its object.
     #[error(
-        "image {image}: beside the region {:.0} % as much still has its old color, so the mask covers a part of the thing only; look at the \
-         mask, or name its parts with except()",
+        "image {image}: pixels of the old color beside the region are {:.0} % of the region's pixels, so the mask \
+         covers only a part of the thing; look at the mask, or name the thing's parts with except()",
         100.0 * remainder
     )]
     Cut {
@@ -119,8 +123,9 @@ pub enum ColorWarning {
     },
     /// The map hardly locates the object.
     #[error(
-        "image {image}: the maps hardly tell it apart ({undecided:.1} undecided cells for each of the region), so another thing may have been \
-         forced; look at the mask, try best_of(4), or name its rivals with among()"
+        "image {image}: the maps hardly tell the thing apart ({undecided:.1} undecided cells for each cell of the \
+         region), so another thing may have been forced; look at the mask, try best_of(4), or name the thing's rivals \
+         with among()"
     )]
     Undecided {
         /// Index in the batch.
@@ -129,7 +134,7 @@ pub enum ColorWarning {
         undecided: f64,
     },
     /// Saliency is the same everywhere and reaches the cutoff nowhere.
-    #[error("the saliency is the same everywhere in {steps} of {of} forced steps")]
+    #[error("the saliency is the same everywhere in {steps} of {of} forced steps; use another phrase or saliency")]
     FlatSaliency {
         /// Number of steps with such a saliency.
         steps: usize,

@@ -76,7 +76,7 @@ impl Colorize {
         if self.style {
             features.styles = read(Feature::Style, reference, tokens)?;
             if features.styles.is_empty() {
-                let expected = "false: this model has no style encoder, which those of version 2 have";
+                let expected = "false, because this model has no style encoder; models of version 2 have one";
                 return Err(Error::parameter("style", true, expected));
             }
             if let Some((picture, own, merge)) = behind {

@@ -78,7 +78,7 @@ impl Manipulation {
         for field in line.split(';').map(str::trim).filter(|field| !field.is_empty()) {
             let split = field.strip_prefix('[').and_then(|field| field.split_once(']'));
             let Some((name, value)) = split.map(|(name, value)| (name, value.trim())) else {
-                return Err(refused(field, "[name] value".into()));
+                return Err(refused(field, "the form [name] value, such as [scale] 5".into()));
             };
             let text = || (!value.is_empty() && !value.eq_ignore_ascii_case("none")).then(|| value.to_owned());
             let figure = || value.parse::<f64>().map_err(|_| refused(field, format!("a number after [{name}]")));
@@ -98,7 +98,12 @@ impl Manipulation {
                 "ts1" => parsed.thresholds[1] = figure()?,
                 "ts2" => parsed.thresholds[2] = figure()?,
                 "ts3" => parsed.thresholds[3] = figure()?,
-                _ => return Err(refused(field, "target, anchor, control, scale, enhanced, or ts0 to ts3".into())),
+                _ => {
+                    return Err(refused(
+                        field,
+                        "one of target, anchor, control, scale, enhanced, and ts0 to ts3".into(),
+                    ));
+                }
             }
         }
         parsed.check()?;
@@ -112,14 +117,14 @@ impl Manipulation {
     /// 0..=1.
     pub fn check(&self) -> Result<()> {
         if self.target.trim().is_empty() {
-            return Err(Error::parameter("target", "empty", "words that the picture is moved towards"));
+            return Err(Error::parameter("target", "empty", "a text to move the picture towards"));
         }
         if !(0.0..=LARGEST).contains(&self.scale) {
             return Err(Error::parameter("scale", self.scale, format!("0..={LARGEST}; 0 to 15 is usual")));
         }
         let rises = self.thresholds.windows(2).all(|pair| matches!(pair, [a, b] if a < b));
         if !rises || self.thresholds.iter().any(|threshold| !(0.0..=1.0).contains(threshold)) {
-            let expected = "four numbers in 0..=1, each larger than the one before";
+            let expected = "four rising numbers in 0..=1; .5, .55, .65 and .95 are usual";
             return Err(Error::parameter("thresholds", format!("{:?}", self.thresholds), expected));
         }
         Ok(())

@@ -301,7 +301,8 @@ impl Guidance for Colorize {
             return Ok(None);
         }
         if pieces.len() > MOST_NAMES {
-            let expected = format!("at most {MOST_NAMES}, as each is compared with every patch of the reference");
+            let expected =
+                format!("at most {MOST_NAMES} names, because each name is compared with every patch of the reference");
             return Err(Error::parameter("names in the prompt", pieces.len(), expected));
         }
         let Some(read) = self.read(codec)? else { return Ok(None) };
@@ -330,7 +331,7 @@ impl Guidance for Colorize {
         let cross: Vec<_> = setup.sites.iter().filter(|site| site.is_cross()).collect();
         let own = self.sites.clone().unwrap_or_else(|| vec![1.0; cross.len()]);
         if own.len() != cross.len() {
-            let expected = format!("{}, one for each of the model's cross-attention sites", cross.len());
+            let expected = format!("{}, one factor for each of the model's cross-attention sites", cross.len());
             return Err(Error::parameter("number of sites", own.len(), expected));
         }
         let factors = cross.iter().zip(own).map(|(site, own)| (site.index, own * self.scales.of(site)));
@@ -408,8 +409,13 @@ impl Guidance for Colorize {
     fn notes(&self) -> Vec<String> {
         let Some(run) = &self.run else { return Vec::new() };
         let never = !run.acts && self.reference.is_some();
-        let never = never.then(|| format!("no step of this run reads the reference: its window is {}", self.window));
-        let negative = run.negative.then(|| "the negative prompt was not read: this model reads no words".to_owned());
+        let never = never.then(|| {
+            format!("no step of this run reads the reference in the window ({}); widen the window", self.window)
+        });
+        let negative = run.negative.then(|| {
+            "the negative prompt was not read, because this model reads no words; leave the negative prompt empty"
+                .to_owned()
+        });
         never.into_iter().chain(negative).collect()
     }
 

@@ -34,7 +34,7 @@ impl Guide {
     pub(super) fn check(&self) -> Result<()> {
         match self {
             Self::Text(text) if text.trim().is_empty() => {
-                Err(Error::parameter("guide text", format!("{text:?}"), "words to guide by"))
+                Err(Error::parameter("guide text", format!("{text:?}"), "a text of at least one word"))
             }
             Self::Tokens(tokens) => batch("guide tokens", tokens).map(drop),
             _ => Ok(()),
@@ -54,7 +54,7 @@ impl Guide {
                 let rows = batch("guide tokens", tokens)?;
                 let n = rows.size3()?.0;
                 if n != 1 && n != images {
-                    let expected = format!("1 row for all images, or {images}, one for each");
+                    let expected = format!("1 row for all images, or {images} rows, one for each image");
                     return Err(Error::Shape { what: "guide tokens", got: tokens.size(), expected });
                 }
                 all(rows)

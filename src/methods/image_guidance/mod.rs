@@ -227,8 +227,8 @@ impl ImageGuidance {
             return Ok(());
         }
         let expected = match self.guide {
-            Guide::Text(_) => "words: a text alone is a prompt, and needs no guide",
-            _ => "words: a picture alone is ImageGuidance::direct",
+            Guide::Text(_) => "at least one word; to use the guide's text alone, make the text the prompt",
+            _ => "at least one word; to use a picture alone, call ImageGuidance::direct",
         };
         Err(Error::parameter("prompt", format!("{prompt:?}"), expected))
     }
@@ -246,7 +246,8 @@ impl Guiding {
         }
         let columns = self.encoded.columns.clone().unwrap_or(0..width);
         if columns.start < 0 || columns.end > width || columns.is_empty() {
-            let expected = format!("columns {columns:?}, which the vision tower's tokens stand beside");
+            let expected =
+                format!("columns {columns:?}, to match the vision tower's tokens; use the model's own tower");
             return Err(Error::Shape { what: "context", got: context.size(), expected });
         }
         let own = context.f_narrow(2, columns.start, columns.end - columns.start)?;
@@ -300,7 +301,8 @@ fn lerp_rows(a: &Tensor, b: &Tensor, share: f64) -> Result<Tensor> {
             Ok(a.f_expand([rows, width], false)?.f_lerp(&b.f_expand([rows, width], false)?, share)?)
         }
         (own, got) => {
-            let expected = format!("{own:?}, the prompt's; of a picture, by the tower of the second text encoder");
+            let expected =
+                format!("{own:?}, like the prompt; for a picture, use the vision tower of the second text encoder");
             Err(Error::Shape { what: "the guide as one vector", got: got.to_vec(), expected })
         }
     }
@@ -325,12 +327,11 @@ impl Guidance for ImageGuidance {
             return Err(Error::parameter(
                 "concepts",
                 format!("{text:?}"),
-                "words of the prompt that are to be the picture's",
+                "words of the prompt that are to get the picture's features",
             ));
         }
         if matches!(self.guide, Guide::Text(_)) || self.alone {
-            let expected =
-                "a guide that is a picture, beside a prompt: a text has no features of its own for a concept";
+            let expected = "a picture as the guide, with a prompt; texts and ImageGuidance::direct have no concepts";
             return Err(Error::parameter("concepts", format!("{text:?}"), expected));
         }
         Ok(())
@@ -356,8 +357,8 @@ impl Guidance for ImageGuidance {
                 let (width, own) = (first.size2()?.1, empty.pooled.as_ref().map(Tensor::size2).transpose()?);
                 if let Some((_, own)) = own.filter(|(_, own)| *own != width) {
                     let expected = format!(
-                        "0 for tokens {width} wide: this model's text as one vector is {own} wide, and moves towards that of a \
-                         picture or a text"
+                        "0 for tokens of width {width}, because this model's text vector has width {own}; for other \
+                         values, use a picture or a text as the guide"
                     );
                     return Err(Error::parameter("pooled", self.pooled, expected));
                 }
@@ -410,18 +411,23 @@ impl Guidance for ImageGuidance {
         let Some(run) = &self.run else { return Vec::new() };
         let mut notes = Vec::new();
         if run.steps.is_empty() {
-            notes.push(format!("no step of this run is in its window, {}, so it did nothing", self.window));
+            notes.push(format!(
+                "no step of this run is in the window ({}), so the method did nothing; widen the window",
+                self.window
+            ));
         } else if run.report.as_ref().is_some_and(|report| report.prompts.iter().all(GuidedPrompt::is_still)) {
-            notes.push("it moved nothing: every weight is 0".into());
+            notes.push("the guide moved nothing, because every weight is 0; raise a weight".into());
         }
         if run.zeros {
-            notes
-                .push("this model reads an empty negative prompt as zeros, which cannot be guided: they stayed".into());
+            notes.push(
+                "the empty negative prompt was not guided, because this model reads an empty prompt as zeros".into(),
+            );
         }
         if !run.replaced.is_empty() {
             let words = run.replaced.join(", ");
-            notes
-                .push(format!("the guide replaced tokens of {words}; attention to them shows where its features land"));
+            notes.push(format!(
+                "the guide replaced tokens of {words}; attention to these words shows where the guide's features appear"
+            ));
         }
         notes
     }

@@ -31,7 +31,7 @@ pub(super) fn similarity(alternate: &Tensor, text: &Tensor, temperature: f64) ->
 
 /// Returns the error for a guide whose width differs from the prompt's.
 pub(super) fn misfit(alternate: &Tensor, width: i64) -> Error {
-    let expected = format!("a width of {width}, that of the prompt's tokens");
+    let expected = format!("a width of {width}, like the prompt's tokens");
     Error::Shape { what: "guide tokens", got: alternate.size(), expected }
 }
 
@@ -46,8 +46,8 @@ fn directions(what: &'static str, tokens: &Tensor) -> Result<Tensor> {
     if good.f_all()?.f_int64_value(&[])? == 0 {
         let index = good.f_to_kind(Kind::Int)?.f_argmin(None, false)?.f_int64_value(&[])?;
         let length = lengths.f_reshape([-1])?.f_double_value(&[index])?;
-        let expected = "a direction: not all zeros, and finite";
-        return Err(Error::parameter(what, format!("of length {length} at token {index}"), expected));
+        let expected = "finite vectors that are not all zeros";
+        return Err(Error::parameter(what, format!("a vector of length {length} at token {index}"), expected));
     }
     Ok(tokens.f_div(&lengths)?)
 }

@@ -334,9 +334,9 @@ fn what_cannot_be_tweened_is_named() -> Result<()> {
         let bad = guide.copy();
         let _ = bad.get(3).fill_(value);
         let got = message(&text, &bad, ok);
-        assert!(got.contains(&format!("guide tokens is of {said} at token 3")), "{got}");
+        assert!(got.contains(&format!("guide tokens is a vector of {said} at token 3")), "{got}");
         let got = message(&bad, &guide, ok);
-        assert!(got.contains(&format!("prompt tokens is of {said} at token 3")), "{got}");
+        assert!(got.contains(&format!("prompt tokens is a vector of {said} at token 3")), "{got}");
     }
     Ok(())
 }

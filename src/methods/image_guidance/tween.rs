@@ -67,12 +67,12 @@ impl Tween<'_> {
             return Err(misfit(alternate, d));
         }
         if n != m && n != 1 && m != 1 {
-            let expected = format!("1 row for all images, or {n}, one for each");
+            let expected = format!("1 row for all images, or {n} rows, one for each image");
             return Err(Error::Shape { what: "guide tokens", got: alternate.size(), expected });
         }
         let chunk = self.chunk.unwrap_or(tokens);
         if chunk < 1 || tokens < 1 || tokens % chunk != 0 {
-            let expected = format!("[n, a multiple of {chunk}, {d}]");
+            let expected = format!("[n, tokens, {d}] with a multiple of {chunk} tokens");
             return Err(Error::Shape { what: "prompt tokens", got: text.size(), expected });
         }
         let (mut rows, mut prompts) = (Vec::new(), Vec::new());
@@ -123,7 +123,7 @@ impl Tween<'_> {
                 (likeness, back(&guide, &here, &projection)?)
             }
             (Space::Joint, None) => {
-                let expected = "Hidden: the text encoder's projection, which Joint needs, is not there";
+                let expected = "Hidden, because Joint needs the text encoder's projection, which is missing";
                 return Err(Error::parameter("space", "Joint", expected));
             }
         };

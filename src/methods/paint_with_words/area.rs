@@ -87,8 +87,8 @@ impl Area {
             return Err(Error::EmptyPhrase);
         }
         let usual = [
-            ("strength", self.strength, "-10..=10; .2 to 2 is usual, below 0 keeps away"),
-            ("outside", self.outside, "-10..=10; 0 is nothing, a little below 0 confines the phrase to its area"),
+            ("strength", self.strength, "-10..=10; .2 to 2 is usual, below 0 keeps the phrase away"),
+            ("outside", self.outside, "-10..=10; 0 has no effect, slightly below 0 confines the phrase to its area"),
         ];
         for (name, value, expected) in usual {
             if !(-10.0..=10.0).contains(&value) {

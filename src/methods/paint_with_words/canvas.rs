@@ -90,13 +90,13 @@ impl Canvas {
             return Err(Error::parameter("paint", "empty", "at least one area; add it with color, mask or area"));
         }
         if self.areas.len() > MOST_AREAS {
-            let expected = format!("at most {MOST_AREAS} areas");
+            let expected = format!("at most {MOST_AREAS} areas; remove or join some");
             return Err(Error::parameter("paint", format!("{} areas", self.areas.len()), expected));
         }
         if let Some(count) =
             self.maps.iter().map(|(_, palette)| palette.colors().len()).find(|count| *count > MOST_COLORS)
         {
-            let expected = format!("a drawn map, of at most {MOST_COLORS} colors; is it a photograph?");
+            let expected = format!("a drawn map of at most {MOST_COLORS} colors; use flat colors, not a photograph");
             return Err(Error::parameter("map", format!("a picture of {count} colors"), expected));
         }
         self.areas.iter().try_for_each(Area::check)?;
@@ -114,7 +114,7 @@ impl Canvas {
                         return Err(Error::parameter(
                             "blur",
                             value,
-                            "a color or one drawn mask, whose pixels it is in",
+                            "no blur for this area; only a color or one drawn mask has pixels to blur",
                         ));
                     }
                 },
@@ -135,7 +135,11 @@ impl Canvas {
             }
             if !seen.insert((color, area.phrase.to_lowercase(), area.negative)) {
                 let value = format!("{color} \"{}\" twice", area.phrase);
-                return Err(Error::parameter("color", value, "each phrase once for a color; give it one strength"));
+                return Err(Error::parameter(
+                    "color",
+                    value,
+                    "each phrase once for a color; give the phrase one strength",
+                ));
             }
             match palette.nearest(color) {
                 Some((_, apart)) if apart <= self.options.tolerance => {}
@@ -151,7 +155,7 @@ impl Canvas {
 }
 
 fn no_map(color: Rgb) -> Error {
-    Error::parameter("color", color, "a map to find it in; begin with PaintWithWords::new, or give a mask")
+    Error::parameter("color", color, "a map with this color; begin with PaintWithWords::new, or give a mask")
 }
 
 fn check_blur(sigma: f64, side: u32, of: &str) -> Result<()> {

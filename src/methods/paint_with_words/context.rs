@@ -27,7 +27,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Area>> {
         }
     }
     if reader.0.peek().is_some() {
-        return Err(reader.stuck("the end after }"));
+        return Err(reader.stuck("no text after the last }"));
     }
     if wrong.is_empty() {
         return Ok(areas);
@@ -36,7 +36,7 @@ pub(super) fn parse(text: &str) -> Result<Vec<Area>> {
 }
 
 const ENTRY: &str = "\"phrase,strength\", \"phrase,strength,seed\" or \"phrase,strength,seed,blur\"; \
-                     @ instead of commas if the phrase ends in a number";
+                     use @ instead of commas if the phrase ends in a number";
 
 /// The content of one color's text.
 #[derive(Debug, PartialEq)]
@@ -65,9 +65,9 @@ fn entry(text: &str) -> std::result::Result<Entry, String> {
         phrase = rest;
     }
     let phrase = phrase.trim().to_owned();
-    let Some(&strength) = numbers.first() else { return Err("its strength is missing".into()) };
+    let Some(&strength) = numbers.first() else { return Err("the strength is missing".into()) };
     if phrase.is_empty() {
-        return Err("its phrase is empty".into());
+        return Err("the phrase is empty".into());
     }
     if let Some(number) = numbers.iter().find(|number| !number.is_finite()) {
         return Err(format!("{number} is not a finite number"));
@@ -77,12 +77,12 @@ fn entry(text: &str) -> std::result::Result<Entry, String> {
         // Beyond 2^53 an f64 does not represent every whole number.
         Some(&seed) if (0.0..=9_007_199_254_740_992.0).contains(&seed) && seed.fract() == 0.0 => Some(seed as u64),
         Some(seed) => {
-            return Err(format!("its seed is {seed}, which is neither a whole number up to 2^53 nor -1 for none"));
+            return Err(format!("the seed is {seed}, which is neither a whole number up to 2^53 nor -1 for no seed"));
         }
     };
     let blur = numbers.get(2).copied();
     match blur.filter(|blur| *blur < 0.0) {
-        Some(blur) => Err(format!("its blur is {blur}, which is below 0")),
+        Some(blur) => Err(format!("the blur is {blur}, which is below 0")),
         None => Ok(Entry { phrase, strength, seed, blur }),
     }
 }
@@ -156,12 +156,12 @@ impl<'t> Reader<'t> {
                 letter => text.push(letter),
             }
         }
-        Err(Self(begin).stuck("a text that ends with the quote it begins with"))
+        Err(Self(begin).stuck("a text with the same quote at both ends"))
     }
 
     fn stuck(&self, expected: &str) -> Error {
         let here: String = self.0.rest().chars().take(24).collect();
-        let here = if here.is_empty() { "at its end".into() } else { format!("at {here:?}") };
+        let here = if here.is_empty() { "at the end".into() } else { format!("at {here:?}") };
         Error::parameter("context", format!("unreadable {here}"), expected.to_owned())
     }
 }
@@ -226,18 +226,18 @@ mod tests {
     fn what_is_wrong_is_said_all_at_once_and_where() {
         let message = |text: &str| parse(text).unwrap_err().to_string();
         let all = message("{(1, 2, 3): \"boat\", 'teal': ',1.0', (4, 5, 6): \"sky,0.5\"}");
-        for words in ["\"boat\" of #010203: its strength is missing", "\",1.0\" of #008080", "phrase,strength,seed"] {
+        for words in ["\"boat\" of #010203: the strength is missing", "\",1.0\" of #008080", "phrase,strength,seed"] {
             assert!(all.contains(words), "{all}");
         }
         for (text, words) in [
-            ("", "unreadable at its end; expected a {"),
+            ("", "unreadable at the end; expected a {"),
             ("{(1, 2): \"sky,1\"}", "unreadable at \"): "),
             ("{(1, 2, 300): \"sky,1\"}", "a number of 0 to 255"),
             ("{\"nocolor\": \"sky,1\"}", "CSS name"),
             ("{(1, 2, 3) \"sky,1\"}", "expected a :"),
-            ("{(1, 2, 3): \"sky,1}", "quote it begins with"),
+            ("{(1, 2, 3): \"sky,1}", "the same quote at both ends"),
             ("{(1, 2, 3): \"sky,1\" (4, 5, 6): \"sea,1\"}", "expected a }"),
-            ("{} and more", "the end after }"),
+            ("{} and more", "no text after the last }"),
             ("{7: \"sky,1\"}", "a color such as"),
         ] {
             let message = message(text);

@@ -170,7 +170,7 @@ impl PaintWithWords {
         let union = painted.map(|area| self.canvas.region(area)).reduce(|all, one| Ok(all?.or(one?)));
         union.unwrap_or_else(|| {
             let phrases: Vec<&str> = self.canvas.areas.iter().map(|area| area.phrase.as_str()).collect();
-            Err(Error::parameter("region", phrase, format!("a painted phrase: {}", phrases.join(", "))))
+            Err(Error::parameter("region", phrase, format!("one of the painted phrases: {}", phrases.join(", "))))
         })
     }
 
@@ -391,7 +391,7 @@ impl Guidance for PaintWithWords {
 /// The errors of [`Prompt::find`]; [`Error::Parameter`] instead if the negative prompt is empty.
 fn find(prompt: &Prompt, area: &Area, branch: &BranchInfo) -> Result<Vec<TokenSpan>> {
     if branch.branch == Branch::Uncond && area.negative && branch.prompt.trim().is_empty() {
-        let expected = format!("a negative prompt with \"{}\" in it: Request::negative", area.phrase);
+        let expected = format!("a negative prompt that contains \"{}\"; set one with Request::negative", area.phrase);
         return Err(Error::parameter("negative prompt", "empty", expected));
     }
     Ok(TokenSpan::union(prompt.find(&area.phrase)?))

@@ -86,7 +86,7 @@ impl PaintOptions {
             return Err(Error::parameter("on_uncond", self.on_uncond, expected));
         }
         if !(0.0..=100.0).contains(&self.tolerance) {
-            let expected = "0..=100; 0 is exact, 30 takes smooth edges in";
+            let expected = "0..=100; 0 accepts exact colors only, 30 also accepts smooth edges";
             return Err(Error::parameter("tolerance", self.tolerance, expected));
         }
         Ok(())

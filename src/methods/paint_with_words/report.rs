@@ -70,14 +70,15 @@ pub struct PaintedStep {
 #[non_exhaustive]
 pub enum PaintWarning {
     /// No step of the schedule is inside the window.
-    #[error("no step of this schedule is in the window, {window}, so the paint did nothing")]
+    #[error("no step of the schedule is in the window ({window}), so the paint did nothing; widen the window")]
     NeverActive {
         /// The window.
         window: Window,
     },
     /// An area is smaller than a cell.
     #[error(
-        "\"{phrase}\" has at most {:.0} % of any cell, so it acts weakly; paint it larger or use Resample::Cover",
+        "the area of \"{phrase}\" covers at most {:.0} % of any cell, so the effect is weak; paint a larger area or use \
+         Resample::Cover",
         100.0 * largest_cell
     )]
     Thin {
@@ -88,7 +89,7 @@ pub enum PaintWarning {
     },
     /// More than half of the map belongs to no area, in more than 64 colors.
     #[error(
-        "{:.0} % of the map, in {colors} colors, count as nobody's; if its edges are smooth, set tolerance",
+        "{:.0} % of the map, in {colors} colors, belongs to no area; if the map's edges are smooth, set tolerance",
         100.0 * share
     )]
     ManyColors {
@@ -98,10 +99,10 @@ pub enum PaintWarning {
         colors: usize,
     },
     /// The negative prompt is painted, but was never evaluated.
-    #[error("the negative prompt was never evaluated, as at a guidance scale of 1, so its areas did nothing")]
+    #[error("the negative prompt was never evaluated, so its areas did nothing; use a guidance scale above 1")]
     NoNegative,
     /// A branch that varies the prompt does not contain a phrase.
-    #[error("\"{phrase}\" is not in \"{prompt}\", so it is not painted in the branch \"{role}\"")]
+    #[error("\"{phrase}\" is not in \"{prompt}\", so the phrase is not painted in the branch \"{role}\"")]
     NotInBranch {
         /// The phrase.
         phrase: String,

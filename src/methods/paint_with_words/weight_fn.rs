@@ -86,7 +86,7 @@ impl WeightFn {
     pub(super) fn check(&self) -> Result<()> {
         match self.gain() {
             Some(gain) if !(0.0..=10.0).contains(&gain) => {
-                Err(Error::parameter("gain", gain, "0..=10; .1 to 1 is usual, 0 is no paint"))
+                Err(Error::parameter("gain", gain, "0..=10; .1 to 1 is usual, 0 switches paint off"))
             }
             _ => Ok(()),
         }

@@ -76,7 +76,7 @@ impl Weights {
             largest = largest.max(mask.f_max()?.f_double_value(&[])?);
         }
         if largest == 0.0 {
-            let expected = "something painted that reaches a cell; Resample::Cover keeps thin strokes";
+            let expected = "paint that reaches at least one cell; use Resample::Cover to keep thin strokes";
             return Err(Error::parameter("paint", "nothing at any attention site", expected));
         }
         let brushes = canvas.areas.iter().map(|area| Brush { strength: area.strength, outside: area.outside });

@@ -239,7 +239,7 @@ impl Guidance for ReferenceColor {
             return Err(Error::parameter("statistics", self.statistics, "a share in 0..=1"));
         }
         if self.picture.width() == 0 || self.picture.height() == 0 {
-            return Err(Error::parameter("picture", "one without pixels", "a reference with some"));
+            return Err(Error::parameter("picture", "without pixels", "a picture of at least one pixel"));
         }
         for part in &self.parts {
             part.there.check()?;
@@ -262,8 +262,8 @@ impl Guidance for ReferenceColor {
             if part.there.resampled(setup.grid, Resample::Area)?.size4()?.0 != 1 {
                 return Err(Error::parameter(
                     "region",
-                    "one for each image, of the reference",
-                    "one region: there is one reference",
+                    "different for each image",
+                    "one region of the reference for all images, because there is one reference",
                 ));
             }
             if let Here::Region(region) = &part.here {
@@ -332,16 +332,19 @@ impl Guidance for ReferenceColor {
     fn notes(&self) -> Vec<String> {
         let Some(run) = &self.run else { return Vec::new() };
         if self.strength == 0.0 && self.statistics == 0.0 {
-            return vec!["its strength and its statistics are 0, so it did nothing".into()];
+            return vec!["strength and statistics are 0, so the method did nothing; raise one of them".into()];
         }
         if !run.acts {
-            return vec![format!("no step of this run is in its window, {}, so it did nothing", self.window)];
+            return vec![format!(
+                "no step of this run is in the window ({}), so the method did nothing; widen the window",
+                self.window
+            )];
         }
         let lost = |part: &Part| match &part.here {
             Here::Phrase { phrase, look } => {
                 let map = look.map().ok().flatten()?;
                 let found = map.f_ge(PART).and_then(|part| part.f_any()?.f_int64_value(&[])).ok()?;
-                (found == 0).then(|| format!("\"{phrase}\" was not found in the picture, so it took no colors"))
+                (found == 0).then(|| format!("\"{phrase}\" was not found in the picture, so the phrase took no colors"))
             }
             Here::Region(_) => None,
         };

@@ -223,7 +223,10 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_refused_by_name() {
         let text = message(r#"{"class_embed_type": "timestep"}"#);
-        assert!(text.contains("unet/config.json: class_embed_type is \"timestep\"; that is not implemented"), "{text}");
+        assert!(
+            text.contains("unet/config.json: class_embed_type is \"timestep\"; this value is not implemented"),
+            "{text}"
+        );
         assert!(message(r#"{"act_fn": "gelu"}"#).contains("only \"silu\" or \"swish\" is implemented"));
         assert!(message(r#"{"down_block_types": ["AttnDownBlock2D"]}"#).contains("down_block_types"));
         assert!(message(r#"{"only_cross_attention": [false, true]}"#).contains("only_cross_attention"));

@@ -103,7 +103,7 @@ impl UnetEncoder {
         let time = self.time(timestep, added)?; // [1 or b, 4·channels]
         let (rows, all) = (sample.size4()?.0, context.size3()?.0);
         if rows < all && time.size2()?.0 > 1 {
-            let expected = format!("{all} rows: their timesteps, or what else they are told, are rows of their own");
+            let expected = format!("{all} rows, because timesteps or added conditions differ from row to row");
             return Err(Error::Shape { what: "sample", got: sample.size(), expected });
         }
         let context = self.cast(context)?;
@@ -118,7 +118,7 @@ impl UnetEncoder {
         let of_levels: &[Tensor] = of_levels.unwrap_or_default();
         if of_levels.len() > self.down_blocks.len() {
             let expected =
-                format!("at most {}, one for the first layer and for each level", 1 + self.down_blocks.len());
+                format!("at most {}: one for the first layer, and one for each level", 1 + self.down_blocks.len());
             return Err(Error::parameter("number of hints", hints.len(), expected));
         }
         if let Some(hint) = first {

@@ -37,7 +37,7 @@ impl Residuals {
     /// added in place, because other code may use the same tensors.
     pub(super) fn onto(&self, x: &Tensor, skips: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         if self.skips.len() != skips.len() {
-            let expected = format!("{}, one for everything that the network keeps on its way down", skips.len());
+            let expected = format!("{}, one for each skip connection", skips.len());
             return Err(Error::parameter("number of residuals", self.skips.len(), expected));
         }
         let add = |x: &Tensor, residual: &Tensor| -> Result<Tensor> {

@@ -80,7 +80,7 @@ impl HeatMap {
     /// [`Error::Parameter`] for another `alpha`.
     pub fn overlay(&self, picture: &Raster, alpha: f64) -> Result<Raster> {
         if !(0.0..=1.0).contains(&alpha) {
-            return Err(Error::parameter("alpha", alpha, "0..=1"));
+            return Err(Error::parameter("alpha", alpha, "0..=1; .6 is usual"));
         }
         let map = self.expand(picture.size())?.f_clamp(0.0, 1.0)?;
         let colors = colored(&map)?.to_tensor(Device::Cpu)?;

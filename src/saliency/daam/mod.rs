@@ -173,7 +173,7 @@ impl Daam {
     /// [`Error::NoMaps`] before the first run or without [`DaamOptions::per_head`].
     pub fn head_maps(&self) -> Result<Vec<HeadMaps>> {
         let heads = self.run.as_ref().map(Recording::heads).transpose()?.flatten();
-        let heads = heads.ok_or(Error::NoMaps("Daam without DaamOptions::per_head"))?;
+        let heads = heads.ok_or(Error::NoMaps("Daam with DaamOptions::per_head"))?;
         let of_phrase =
             |(site, maps): (AttentionSite, Tensor)| Ok(HeadMaps { site, maps: maps.f_select(2, PHRASE as i64)? });
         heads.into_iter().map(of_phrase).collect()
@@ -318,7 +318,9 @@ impl Guidance for Daam {
     fn notes(&self) -> Vec<String> {
         let map = self.run.as_ref().and_then(|run| run.maps.mean().ok()?);
         match map.map(|map| is_flat(&map.f_narrow(1, PHRASE as i64, 1)?)) {
-            Some(Ok(true)) => vec![format!("the attention to \"{}\" is the same everywhere", self.phrase)],
+            Some(Ok(true)) => {
+                vec![format!("the attention to \"{}\" is the same everywhere; use another phrase", self.phrase)]
+            }
             _ => Vec::new(),
         }
     }

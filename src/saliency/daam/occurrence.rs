@@ -33,7 +33,8 @@ impl Occurrence {
             Self::Nth(n) => {
                 let places = places()?;
                 let place = places.get(n).cloned().ok_or_else(|| {
-                    let expected = format!("less than {}, the times that \"{phrase}\" is in the prompt", places.len());
+                    let expected =
+                        format!("less than {}, the number of times \"{phrase}\" is in the prompt", places.len());
                     Error::parameter("occurrence Nth", n, expected)
                 })?;
                 Ok(Some(vec![place]))
@@ -42,7 +43,7 @@ impl Occurrence {
                 let inside = |place: &Range<usize>| start <= place.start && place.end <= end;
                 let chosen: Vec<Range<usize>> = places()?.into_iter().filter(inside).collect();
                 if chosen.is_empty() {
-                    let expected = format!("bytes of \"{}\" that \"{phrase}\" lies in", prompt.text());
+                    let expected = format!("a range of bytes in \"{}\" that contains \"{phrase}\"", prompt.text());
                     return Err(Error::parameter("occurrence Within", format!("{start}..{end}"), expected));
                 }
                 Ok(Some(chosen))

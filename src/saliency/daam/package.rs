@@ -191,16 +191,24 @@ impl Guidance for PackageDaam {
             return Err(Error::parameter("cells", self.cells, "1 or more; 4096 for pictures of 512 pixels"));
         }
         if setup.images != 1 {
-            return Err(Error::parameter("images", setup.images, "1: the package mixes a batch's images; use Daam"));
+            return Err(Error::parameter(
+                "images",
+                setup.images,
+                "1, because the daam package mixes the images of a batch; use Daam",
+            ));
         }
         if setup.grid.h != setup.grid.w {
             let size = format!("{} × {} cells", setup.grid.h, setup.grid.w);
-            return Err(Error::parameter("size", size, "a square: the package knows no other; use Daam"));
+            return Err(Error::parameter(
+                "size",
+                size,
+                "a square, because the daam package has no other shapes; use Daam",
+            ));
         }
         let chunks = setup.prompt.content().len();
         if chunks > 1 {
-            let expected = "one of up to 75 tokens without BREAK: the package knows no other; use Daam";
-            return Err(Error::parameter("prompt", format!("one of {chunks} chunks"), expected));
+            let expected = "one chunk of up to 75 tokens without BREAK, as the daam package reads no more; use Daam";
+            return Err(Error::parameter("prompt", format!("{chunks} chunks long"), expected));
         }
         // The package counts up blocks before down blocks; a network runs down blocks first.
         let cross = |place| setup.sites.iter().filter(move |site| site.is_cross() && site.place == place);

@@ -167,7 +167,8 @@ impl Recording {
             return Err(Error::NoMaps("Daam"));
         };
         if image as i64 >= self.images {
-            return Err(Error::parameter("image", image, "the index of an image of the run"));
+            let expected = format!("an index below {}, the number of images in the run", self.images);
+            return Err(Error::parameter("image", image, expected));
         }
         let map = self.maps.mean()?.ok_or(Error::NoMaps("Daam"))?;
         let map = map.f_select(0, image as i64)?.f_select(0, subject as i64)?;

@@ -125,7 +125,8 @@ impl Refining {
         let levels = || setup.sites.iter().filter(|site| !site.is_cross()).map(|site| site.halvings);
         let is_small = |halvings: &u32| setup.grid.halved(*halvings).cells() <= CELLS;
         let halvings = levels().filter(is_small).min().or(levels().max()).ok_or_else(|| {
-            Error::parameter("refine", "self-attention", "a network that has some, which this one has not")
+            let expected = "Refine::Off, because this network has no self-attention";
+            Error::parameter("refine", "self-attention", expected)
         })?;
         let pooled = (halvings..32).find(is_small).unwrap_or(halvings);
         let grid = setup.grid.halved(pooled);

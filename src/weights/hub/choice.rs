@@ -39,7 +39,10 @@ impl Choice {
         if let Some(file) = &hub.file {
             return match listed.contains_key(file) {
                 true => Ok(Self::File(file.clone())),
-                false => Err(hub.error(format!("has no {file}; it has {}", singles(listed).join(", ")))),
+                false => Err(hub.error(format!(
+                    "the repository has no {file}; its safetensors files are {}",
+                    singles(listed).join(", ")
+                ))),
             };
         }
         let index = "model_index.json";
@@ -62,7 +65,8 @@ impl Choice {
             }
             return match variant {
                 Some(variant) if !varied => Err(hub.error(format!(
-                    "has no {variant} files; it has {}; weights are converted on loading anyway",
+                    "the repository has no {variant} files; its weights are {}; name no variant, because weights are \
+                     converted on loading",
                     weight_names(listed, "").join(", ")
                 ))),
                 _ => Ok(Self::Folder(files)),
@@ -73,9 +77,10 @@ impl Choice {
             return Ok(Self::Folder(small(listed, "").chain(chosen).collect()));
         }
         match singles(listed).as_slice() {
-            [] => Err(hub.error("has neither model_index.json nor a .safetensors file")),
+            [] => Err(hub.error("the repository has neither model_index.json nor a .safetensors file")),
             [file] => Ok(Self::File((*file).into())),
-            several => Err(hub.error(format!("has several files; name one with `Hub::file`: {}", several.join(", ")))),
+            several => Err(hub
+                .error(format!("the repository has several files; name one with `Hub::file`: {}", several.join(", ")))),
         }
     }
 
@@ -141,9 +146,8 @@ fn weights(
     }
     let pickle = |file: &&String| file.starts_with(start) && (file.ends_with(".bin") || file.ends_with(".ckpt"));
     match listed.keys().find(pickle) {
-        Some(pickle) => {
-            Err(hub.error(format!("has only pickle weights ({pickle}), which can run code and are not read")))
-        }
+        Some(pickle) => Err(hub
+            .error(format!("the repository has only pickle weights ({pickle}), which can run code and are not read"))),
         None => Ok((Vec::new(), false)), // a scheduler, a tokenizer
     }
 }
@@ -184,7 +188,10 @@ mod tests {
         let half = choose(&FOLDER, Some("fp16"), hub()).unwrap();
         assert!(half.contains(&FOLDER[4].to_owned()) && half.contains(&FOLDER[7].to_owned()) && half.len() == 6);
         let message = choose(&FOLDER, Some("bf16"), hub()).unwrap_err().to_string();
-        assert!(message.contains("owner/name: has no bf16 files") && message.contains("vae/diffusion"), "{message}");
+        assert!(
+            message.contains("owner/name: the repository has no bf16 files") && message.contains("vae/diffusion"),
+            "{message}"
+        );
         let single = choose(&FOLDER, None, Hub { file: Some("model.safetensors".into()), ..hub() }).unwrap();
         assert_eq!(single, ["model.safetensors"]);
         assert!(

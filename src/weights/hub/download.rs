@@ -139,7 +139,8 @@ impl<'h> Client<'h> {
             Stop::Again(problem) => self.hub.error(format!("{url}: {problem}")),
             Stop::Error(error) => error,
         })?;
-        serde_json::from_slice(&text).map_err(|error| self.hub.error(format!("{url} is no answer of a hub: {error}")))
+        serde_json::from_slice(&text)
+            .map_err(|error| self.hub.error(format!("{url} did not answer like a Hugging Face hub: {error}")))
     }
 
     /// Lists all files of a commit with their sizes.
@@ -212,17 +213,21 @@ impl<'h> Client<'h> {
             }
             let header = |name: &str| response.header(name).map(str::to_owned);
             if header("x-repo-commit").is_none() {
-                let problem =
-                    format!("{} does not send X-Repo-Commit; use another endpoint or a folder", self.endpoint);
+                let problem = format!(
+                    "{} does not send the header X-Repo-Commit; use another endpoint or a folder",
+                    self.endpoint
+                );
                 return Err(self.hub.error(problem));
             }
             let etag = header("x-linked-etag").or_else(|| header("etag")).unwrap_or_default();
             let etag = etag.trim_start_matches("W/").trim_matches('"').to_owned();
             if !is_plain(&etag) {
-                return Err(self.hub.error(format!("{file} has the etag \"{etag}\", which is none")));
+                return Err(self.hub.error(format!(
+                    "{file} has the etag \"{etag}\", which is not valid; use another endpoint or a folder"
+                )));
             }
             if Hash::of(&etag).is_none() && file.ends_with(".safetensors") {
-                let problem = format!("{file} has the etag \"{etag}\", which is no hash to check weights by");
+                let problem = format!("{file} has the etag \"{etag}\", which is not a hash to check weights with");
                 return Err(self.hub.error(format!("{problem}; use another endpoint or a folder")));
             }
             let redirected = (300..400).contains(&response.status());
@@ -230,11 +235,11 @@ impl<'h> Client<'h> {
             let Some(size) = size.and_then(|size| size.parse().ok()).or(listed) else {
                 return Err(self
                     .hub
-                    .error(format!("nothing says how large {file} is; use another endpoint or a folder")));
+                    .error(format!("the server does not send the size of {file}; use another endpoint or a folder")));
             };
             return Ok(Known { etag, size });
         }
-        Err(self.hub.error(format!("{file} is redirected in circles")))
+        Err(self.hub.error(format!("{file} is redirected too many times")))
     }
 
     /// Fetches a file's content, resumes where an earlier try was cut off, and checks the result.
@@ -255,9 +260,9 @@ impl<'h> Client<'h> {
         let got = fs::metadata(&part).map_or(0, |part| part.len());
         let problem = last.unwrap_or_default();
         let size = known.size;
-        Err(self
-            .hub
-            .error(format!("{file}: {problem}; {got} of {size} bytes are kept, and the next try goes on there")))
+        Err(self.hub.error(format!(
+            "{file}: {problem}; {got} of {size} bytes are kept, and the next attempt continues from them"
+        )))
     }
 
     /// Makes one try of a download. `tell` receives the number of bytes that have arrived.
@@ -266,11 +271,12 @@ impl<'h> Client<'h> {
             let needs = known.size as f64 / 1e9;
             let full = match error.kind() {
                 ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "the disk is full",
-                ErrorKind::FileTooLarge => "files may not be that large there",
+                ErrorKind::FileTooLarge => "a limit of the system does not allow a file of this size",
                 _ => return Stop::Error(Error::io(part, error)),
             };
-            let problem = format!("{full}: {} would be a file of {needs:.1} GB", part.display());
-            let way = "make room or name another cache; what came is kept, and the next try goes on there";
+            let problem = format!("{full}: {} needs {needs:.1} GB", part.display());
+            let way = "free some space or name another cache; the downloaded bytes are kept, and the next attempt \
+                       continues from them";
             Stop::Error(self.hub.error(format!("{problem}; {way}")))
         };
         let mut there = fs::metadata(part).map_or(0, |part| part.len());
@@ -335,16 +341,16 @@ impl<'h> Client<'h> {
         let io = |error| Error::io(part, error);
         let refuse = |problem: String| {
             let _ = fs::remove_file(part);
-            Err(self.hub.error(format!("{file}: {problem}; it was deleted, try again")))
+            Err(self.hub.error(format!("{file}: {problem}; the downloaded file was deleted; try again")))
         };
         let length = fs::metadata(part).map_err(io)?.len();
         if length != known.size {
-            return refuse(format!("{length} bytes arrived, and the hub says {}", known.size));
+            return refuse(format!("{length} bytes arrived, but the hub announced {}", known.size));
         }
         if let Some(hash) = Hash::of(&known.etag) {
             let digest = File::open(part).and_then(|mut content| hash.digest(&mut content, length)).map_err(io)?;
             if !digest.eq_ignore_ascii_case(&known.etag) {
-                return refuse(format!("its {} is {digest}, and the hub says {}", hash.name(), known.etag));
+                return refuse(format!("its {} is {digest}, but the hub announced {}", hash.name(), known.etag));
             }
         }
         fs::rename(part, blob).map_err(io)
@@ -360,7 +366,7 @@ impl<'h> Client<'h> {
                 _ => return Ok(response),
             }
         }
-        Err(Stop::Error(self.hub.error(format!("{url} is redirected in circles"))))
+        Err(Stop::Error(self.hub.error(format!("{url} is redirected too many times"))))
     }
 
     /// Sends one request. Only the endpoint receives the token.
@@ -384,13 +390,17 @@ impl<'h> Client<'h> {
         let answered = format!("{url} answered {status} {}", response.status_text());
         let problem = match status {
             401 | 403 if ours => {
-                "gated or private, or the name is wrong; accept the terms on its page and set HF_TOKEN".into()
+                "the repository is gated or private, or its name is wrong; accept the terms on its page and set \
+                 HF_TOKEN"
+                    .into()
             }
             404 => {
                 let what = response.header("x-error-code").unwrap_or("NotFound");
-                format!("{what} at {url}; is the name or the revision right?")
+                format!("the server answered {what} for {url}; check the repository's name and revision")
             }
-            416 => "the server has less of it than is here already; delete the .incomplete file".into(),
+            416 => {
+                "the server's file is smaller than the part that is already here; delete the .incomplete file".into()
+            }
             429 | 500..=599 => {
                 let wait = response.header("retry-after").map(|wait| format!(" in {wait} s")).unwrap_or_default();
                 return Err(Stop::Again(format!("{answered}; try again{wait}")));
@@ -410,7 +420,8 @@ impl<'h> Client<'h> {
         let thread = std::thread::Builder::new().name("impasto-hub".into()).spawn(wait);
         thread.map_err(|error| Stop::Again(format!("no thread could be started ({error})")))?;
         let most = 2 * self.hub.patience;
-        let given_up = |_| Stop::Again(format!("no whole answer within {:.1} s", most.as_secs_f64()));
+        let given_up =
+            |_| Stop::Again(format!("the server sent no complete answer within {:.1} s", most.as_secs_f64()));
         answered.recv_timeout(most).map_err(given_up)
     }
 

@@ -4,11 +4,13 @@
 //! and is checked before any use. A request gives up on a server that went silent, and sends the token to no other
 //! host.
 
+mod cache;
 mod choice;
 mod download;
 mod repository;
 mod settings;
 
+pub use cache::CachedModel;
 pub use download::Download;
 pub use repository::Hub;
 
@@ -59,7 +61,9 @@ impl Hub {
         let progress: &mut Progress<'_> = &mut progress;
         self.check()?;
         let settings = Settings::of(self, |name| std::env::var(name).ok().filter(|value| !value.is_empty()));
-        let cache = settings.cache.ok_or_else(|| self.error("there is no home folder; say where with `cache`"))?;
+        let cache = settings
+            .cache
+            .ok_or_else(|| self.error("there is no home folder for the cache; name a folder with `cache`"))?;
         let repo = hf_hub::Repo::with_revision(self.repository.clone(), hf_hub::RepoType::Model, self.revision.clone());
         let folder = cache.join(repo.folder_name());
         let cached = hf_hub::Cache::new(cache).repo(repo);
@@ -70,7 +74,7 @@ impl Hub {
         let revision = self.revision.replace('/', "%2F");
         let Revision { sha } = client.json(&format!("api/models/{}/revision/{revision}", self.repository))?;
         if !is_plain(&sha) {
-            return Err(self.error(format!("the hub calls its commit \"{sha}\", which is none")));
+            return Err(self.error(format!("the hub answered with the commit \"{sha}\", which is not valid")));
         }
         let listed = client.list(&sha)?;
         let snapshot = folder.join("snapshots").join(&sha);
@@ -94,7 +98,8 @@ impl Hub {
         let snapshot = folder.join("snapshots").join(&commit);
         let missing = |what: String| {
             let command = format!("hf download {} --revision {}", self.repository, self.revision);
-            Err(self.error(format!("{what} is not in the cache, and nobody may be asked (offline); run `{command}`")))
+            Err(self
+                .error(format!("{what} is not in the cache, and downloads are disabled (offline); run `{command}`")))
         };
         if !is_plain(&commit) || !snapshot.is_dir() {
             return missing(format!("revision {}", self.revision));
@@ -122,14 +127,16 @@ impl Hub {
     fn check(&self) -> Result<()> {
         let parts: Vec<&str> = self.repository.split('/').collect();
         if parts.len() != 2 || !parts.iter().all(|part| is_plain(part)) {
-            return Err(self.error("is no repository; expected owner/name"));
+            return Err(self.error("the name is not that of a repository; expected owner/name"));
         }
         if !self.revision.split('/').all(is_plain) {
-            return Err(self.error(format!("\"{}\" is no revision", self.revision)));
+            return Err(
+                self.error(format!("\"{}\" is not a revision; expected a branch, a tag or a commit", self.revision))
+            );
         }
         match &self.file {
             Some(file) if !is_inside(file) || !file.ends_with(".safetensors") => {
-                Err(self.error(format!("\"{file}\" is no .safetensors file of a repository")))
+                Err(self.error(format!("\"{file}\" is not the path of a .safetensors file in a repository")))
             }
             _ => Ok(()),
         }

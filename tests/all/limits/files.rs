@@ -62,7 +62,7 @@ fn picture_of_gigabytes_is_refused_everywhere() -> Result<()> {
     let claims = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus/hint/claims_76_mb.webp");
     let message = Raster::open(&claims).unwrap_err().to_string();
     assert!(
-        message.contains("8208×2304 pixels take 72 MiB; expected at most 16 MiB of a file of 78 bytes"),
+        message.contains("8208×2304 pixels take 72 MiB; expected at most 16 MiB for a file of 78 bytes"),
         "{message}"
     );
     Ok(())
@@ -107,7 +107,7 @@ fn configuration_of_megabytes_is_refused() {
     fs::write(&path, config + &" ".repeat(1 << 20)).expect("written");
     let message = Model::load(&Source::dir(model.path())).unwrap_err().to_string();
     assert!(
-        message.contains("config.json: has more than 1048576 bytes, the most that is read of such a file"),
+        message.contains("config.json: the file has more than 1048576 bytes, the limit for such a file"),
         "{message}"
     );
 }

@@ -168,7 +168,7 @@ fn bias_per_head_reaches_its_head_and_readers() -> Result<()> {
 fn site_with_wrong_index_is_an_error() -> Result<()> {
     let site = AttentionSite::new("twice", SiteKind::Cross, Place::Up, 0, 1);
     let error = HookTable::new(&[], &[site.clone(), site], &[Branch::Cond]).expect_err("index 0 twice").to_string();
-    assert!(error.contains("twice") && error.contains("its position"), "{error}");
+    assert!(error.contains("twice") && error.contains("the site's position"), "{error}");
     Ok(())
 }
 

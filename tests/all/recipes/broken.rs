@@ -18,11 +18,11 @@ fn broken_recipe_error_names_the_problem() -> Result<()> {
     };
     let zeros = serde_json::json!({ "shape": [1 << 26], "values": "" }); // claims to unpack to 256 MiB
     let cases = [
-        (String::new(), "recipe cannot be read"),
-        ("{".into(), "recipe cannot be read"),
-        ("[]".into(), "recipe cannot be read"),
+        (String::new(), "the recipe in the file cannot be read"),
+        ("{".into(), "the recipe in the file cannot be read"),
+        ("[]".into(), "the recipe in the file cannot be read"),
         (r#"{"format": 1}"#.into(), "missing field"),
-        (changed("/format", 2.into()), "form 2"),
+        (changed("/format", 2.into()), "format 2; expected format 1"),
         (changed("/steps", "many".into()), "invalid type: string \"many\""),
         (changed("/seed", (-1).into()), "invalid value"),
         (changed("/solver_named", "Eular".into()), "solver \"Eular\" is not known; did you mean \"Euler\""),
@@ -40,11 +40,11 @@ fn broken_recipe_error_names_the_problem() -> Result<()> {
     let unknown = changed("/solver", serde_json::json!({ "name": "Mine" }));
     let request = Request::from_png(&mut pipeline, folder.told(&[("impasto", &unknown)]))?;
     let notes = request.notes()?.join("; ");
-    assert!(notes.starts_with("Mine, which is no solver of this crate, cannot be repeated"), "{notes}");
-    assert!(notes.contains("give it by Request::solver"), "{notes}");
+    assert!(notes.starts_with("Mine, which is no solver of this crate, cannot be stored in a recipe"), "{notes}");
+    assert!(notes.contains("add your own with Request::solver"), "{notes}");
     drop(request);
     let error = Request::from_png(&mut pipeline, folder.told(&[])).map(drop).expect_err("silent").to_string();
-    assert!(error.contains("it has no recipe"), "{error}");
+    assert!(error.contains("the file has no recipe"), "{error}");
     assert!(matches!(Request::from_png(&mut pipeline, folder.file("none.png")).map(drop), Err(Error::Io { .. })));
     let error = output.save(0, folder.file("run.jpg")).expect_err("no place for texts").to_string();
     assert!(error.contains(".png"), "{error}");

@@ -73,12 +73,12 @@ impl Combine for Mix {
 fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
     type Asked = fn(Request<'_>) -> Request<'_>;
     let cases: [(Asked, &str); 8] = [
-        (|r| r.guide(Tint), "Tint cannot be repeated from a file"),
-        (|r| r.hook(Watch), "Watch cannot be repeated"),
-        (|r| r.solver(Stranger), "the solver Stranger cannot be repeated"),
-        (|r| r.combine(Mix), "Mix cannot be repeated"),
-        (|r| r.guide(Daam::of("eyes").sites(|_| true)), "Daam (it was given a function"),
-        (|r| r.guide(paint().sites(|_| true)), "PaintWithWords (it was given a function"),
+        (|r| r.guide(Tint), "Tint cannot be stored in a recipe or restored from one"),
+        (|r| r.hook(Watch), "Watch cannot be stored in a recipe"),
+        (|r| r.solver(Stranger), "the solver Stranger cannot be stored in a recipe"),
+        (|r| r.combine(Mix), "Mix cannot be stored in a recipe"),
+        (|r| r.guide(Daam::of("eyes").sites(|_| true)), "Daam (a setting is a function"),
+        (|r| r.guide(paint().sites(|_| true)), "PaintWithWords (a setting is a function"),
         (
             |r| {
                 r.guide(
@@ -90,7 +90,7 @@ fn parts_that_no_file_can_hold_are_noted() -> Result<()> {
         ),
         (
             |r| r.guide(ColorForce::published("eyes", GOLD).saliency(Daam::of("eyes").sites(|_| true))),
-            "Daam (it was given",
+            "Daam (a setting is",
         ),
     ];
     let mut pipeline = Pipeline::builder().build()?;
@@ -125,10 +125,10 @@ fn start_picture_is_asked_for_in_the_notes() -> Result<()> {
     let request = Request::from_png(&mut pipeline, folder.file("repainted.png"))?;
     let notes = request.notes()?.join("\n");
     assert!(
-        notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("start with Portion(0.6)"),
+        notes.contains("a picture of 256×256 pixels (SHA-256") && notes.contains("Request::start with Portion(0.6)"),
         "{notes}"
     );
-    assert!(notes.contains("it had a mask of 256×256"), "{notes}");
+    assert!(notes.contains("the run had a mask of 256×256"), "{notes}");
     assert_eq!(request.start(&boat, 0.6).mask(&mask).run()?.image(0)?, output.image(0)?);
     Ok(())
 }
@@ -143,8 +143,8 @@ fn other_model_is_noted() -> Result<()> {
     let output = pipeline.request(PORTRAIT).seed(7).steps(2).run()?;
     let text = TextOptions { clip_skip: Some(2), ..TextOptions::default() };
     let (notes, _) = again(&mut Pipeline::builder().tune(|options| options.text = text).build()?, &output, 0)?;
-    let told = "it was made with the embedded model (";
-    assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("another reading")), "{notes:?}");
+    let told = "the picture was made with the embedded model (";
+    assert!(notes.iter().any(|note| note.starts_with(told) && note.contains("other settings")), "{notes:?}");
     Ok(())
 }
 

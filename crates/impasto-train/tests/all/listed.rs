@@ -79,7 +79,10 @@ fn bad_pictures_of_a_list_are_skipped_and_counted() {
 
     fs::write(&list, "{\"picture\": \"broken.png\"}\n").unwrap();
     let error = open(&list).unwrap().sample(0).unwrap_err().to_string();
-    assert!(error.contains("pictures is 1, none of which can be read; expected one at least; broken.png"), "{error}");
+    assert!(
+        error.contains("pictures is 1, none of which can be read; expected at least one readable picture; broken.png"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -90,7 +93,7 @@ fn lists_that_are_none_are_named() {
     let error = open(&list).unwrap_err().to_string();
     assert!(error.contains("list.jsonl, line 2") && error.contains("expected a line such as"), "{error}");
     let error = open(folder.path()).unwrap_err().to_string();
-    assert!(error.contains("expected a picture at least (png, jpg, jpeg, webp)"), "{error}");
+    assert!(error.contains("expected at least one picture (png, jpg, jpeg, webp)"), "{error}");
     assert!(open(&folder.path().join("nowhere.jsonl")).is_err());
 }
 

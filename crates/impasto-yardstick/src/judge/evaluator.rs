@@ -59,7 +59,7 @@ fn small(x: &Tensor) -> Result<Tensor, Failure> {
         return Ok(x.shallow_clone());
     }
     if h < SIDE || w < SIDE {
-        return Err(format!("a picture of {w}×{h}; the evaluator needs {SIDE}×{SIDE} or more").into());
+        return Err(format!("the picture has {w}×{h} pixels; the evaluator needs {SIDE}×{SIDE} or more").into());
     }
     let srgb = x.f_add_scalar(1.0)?.f_div_scalar(2.0)?;
     let bright = srgb.f_add_scalar(0.055)?.f_div_scalar(1.055)?.f_pow_tensor_scalar(2.4)?;

@@ -158,7 +158,11 @@ fn read_mask(path: &Path, (h, w): (usize, usize)) -> Result<Mask, Failure> {
     let raster = Raster::open(path)?;
     if (raster.height() as usize, raster.width() as usize) != (h, w) {
         let (width, height) = (raster.width(), raster.height());
-        return Err(format!("{}: {width}×{height}; expected the picture's size, {w}×{h}", path.display()).into());
+        return Err(format!(
+            "{}: the mask has {width}×{height} pixels; expected the picture's size, {w}×{h}",
+            path.display()
+        )
+        .into());
     }
     let inside = raster.bytes().chunks_exact(3).map(|pixel| pixel.iter().map(|c| u32::from(*c)).sum::<u32>() >= 384);
     Ok(Mask::from_shape_vec((h, w), inside.collect())?)

@@ -57,16 +57,20 @@ impl Judge for Program {
         let question = serde_json::json!({ "picture": path, "phrases": view.phrases }).to_string();
         let answer = self.ask(&question).map_err(|error| format!("cmd {}: {error}", self.command))?;
         if answer.is_empty() {
-            return Err(format!("cmd {}: ended without an answer to {question}", self.command).into());
+            return Err(format!("cmd {}: the program ended without an answer to {question}", self.command).into());
         }
         let masks: BTreeMap<String, Option<PathBuf>> = serde_json::from_str(&answer).map_err(|error| {
             let answer = answer.trim();
-            format!("cmd {}: {error} in its answer {answer}; expected {{\"phrase\": \"mask.png\"}}", self.command)
+            format!("cmd {}: {error} in the answer {answer}; expected {{\"phrase\": \"mask.png\"}}", self.command)
         })?;
         let mut regions = Vec::new();
         for (phrase, mask) in &masks {
             if !view.phrases.contains(phrase) {
-                return Err(format!("cmd {}: a mask for \"{phrase}\", which was not asked for", self.command).into());
+                return Err(format!(
+                    "cmd {}: the answer has a mask for \"{phrase}\", which was not asked for",
+                    self.command
+                )
+                .into());
             }
             if let Some(mask) = mask {
                 regions.push((phrase.as_str(), read_mask(mask, view.picture.dim())?));

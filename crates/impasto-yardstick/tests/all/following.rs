@@ -131,7 +131,7 @@ fn unguided_pictures_follow_neither_map_nor_drawing() {
     assert_eq!(figure(&null, "image", Method::Image, "0.7", "clip_step"), (0.0, 3));
     let missed: Vec<&str> = null.verdicts.iter().filter(|v| !v.met).map(|v| v.what.as_str()).collect();
     for what in
-        ["likeness to the guide, least step", "palette's distance, worst step", "both placed, either way around"]
+        ["likeness to the guide, smallest change", "palette distance, worst change", "both placed, in both orders"]
     {
         assert!(missed.contains(&what), "{what}: {missed:?}");
         assert!(perfect.verdicts.iter().any(|verdict| verdict.what == what && verdict.met), "{what}");

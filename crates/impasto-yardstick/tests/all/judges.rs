@@ -193,6 +193,6 @@ fn models_are_folders_files_or_the_hubs() {
     std::fs::write(&file, b"other weights").unwrap();
     assert_ne!(settings(&file).fingerprint().unwrap(), first);
     let message = at(&folder.path().join("none")).unwrap_err().to_string();
-    assert!(message.contains("no folder, no file"), "{message}");
+    assert!(message.contains("an existing folder or file"), "{message}");
     assert!(generator::model("embedded").unwrap() == Source::embedded());
 }

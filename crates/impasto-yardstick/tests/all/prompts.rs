@@ -30,12 +30,12 @@ fn phrase_list_with_mistakes_is_refused() {
     assert_eq!(list.iter().map(|listed| listed.phrases.len()).collect::<Vec<_>>(), [2, 1]);
     for (text, word) in [
         ("a car,bus\n", "line 1, column 2: phrase \"bus\" is not in \"a car\""),
-        ("a car\n", "column 2: no phrase"),
-        ("a car,car,car\n", "column 3: a phrase that is there twice"),
-        ("a car,car,\n", "column 3: nothing"),
-        ("a car,car\na car,car\n", "line 2, column 1: \"a car\" is there twice"),
-        (",car\n", "column 1: no prompt"),
-        ("prompt,phrase\n", "there are no prompts"),
+        ("a car\n", "column 2: the phrase is missing"),
+        ("a car,car,car\n", "column 3: the phrase is repeated"),
+        ("a car,car,\n", "column 3: the phrase is empty"),
+        ("a car,car\na car,car\n", "line 2, column 1: the prompt \"a car\" is there twice"),
+        (",car\n", "column 1: the prompt is missing"),
+        ("prompt,phrase\n", "the file has no prompts"),
     ] {
         let message = read(text).unwrap_err();
         assert!(message.contains(word) && (message.contains("prompts.csv")), "{text}: {message}");
@@ -139,7 +139,7 @@ fn gencolorbench_says_which_row_is_wrong() {
     let unknown = message("color,object,prompt\nPink,tie,A Pink tie.\nOctarine,tie,A Octarine tie.\n");
     assert!(unknown.contains("cna_l1.csv, line 3") && unknown.contains("\"Octarine\""), "{unknown}");
     assert!(message("color,object,prompt\nPink,tie,A tie.\n").contains("does not say that \"tie\" is Pink"));
-    assert!(message("a,b\n1,2\n").contains("no CSV file here"));
+    assert!(message("a,b\n1,2\n").contains("no CSV file in this folder"));
     assert!(listing::gencolorbench(&folder.path().join("none")).unwrap_err().contains("none"));
 }
 

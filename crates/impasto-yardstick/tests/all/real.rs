@@ -129,7 +129,7 @@ fn controlnet_is_measured_against_its_own_drawing() {
     let figure = |method, name: &str| summary.row("edges", method, ALL).unwrap().figures[name].value.unwrap();
     assert!(figure(Method::Control, "edge_f1") >= 0.75 && figure(Method::Unforced, "edge_f1") <= 0.5);
     assert!(figure(Method::Control, "objects") < figure(Method::Unforced, "objects"));
-    assert!(scenes::lines(&summary).iter().any(|line| line.starts_with("edges, control-strokes: edges, F1")));
+    assert!(scenes::lines(&summary).iter().any(|line| line.starts_with("edges, control-strokes: edge F1")));
 }
 
 #[test]

@@ -240,6 +240,6 @@ fn prompt_colors_are_met_and_read_as_words() -> Result<()> {
     assert_eq!(plain.colors()?[0].word, "");
     drop(plain);
     let error = pipeline.request("#ffd700 eyes and hair").steps(2).run().expect_err("which?").to_string();
-    assert!(error.contains("\"eyes\", or \"eyes and hair\"?"), "{error}");
+    assert!(error.contains("after the name of the colored thing: \"eyes\", or \"eyes and hair\""), "{error}");
     Ok(())
 }
