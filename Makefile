@@ -3,7 +3,7 @@
 CARGO ?= cargo
 PYTHON ?= python3
 
-.PHONY: demo test golden bench doc setup
+.PHONY: demo studio test golden bench figures gallery book doc setup
 
 # Runs the trained small model and leaves its pictures.
 demo: setup
@@ -25,8 +25,36 @@ golden: setup
 bench: setup
 	$(CARGO) bench
 
+# Measures the figures of docs/performance.md on this machine and writes its tables. PEERS is a Python with diffusers, made as
+# benches/peers/step.py says.
+PEERS ?= .peers/bin/python
+figures: setup
+	$(PYTHON) benches/figures.py measure --peers $(PEERS)
+	$(PYTHON) benches/figures.py write
+
 doc: setup
 	$(CARGO) doc --no-deps
+
+# The pictures of docs/gallery.md, except those of measurements.
+GALLERY = color_strokes colorize composition exact_color exact_strokes image_guidance many_colors prompt_colors protect \
+	reference_color regions repaint saliency_overlay two_pass
+gallery: setup
+	mkdir -p target/gallery
+	$(CARGO) build --release --examples
+	cd target/gallery && set -e; for name in $(GALLERY); do ../release/examples/$$name; cp $$name.png ../../docs/images; done
+	cd target/gallery && ../release/examples/demo && cp out/sheet.png ../../docs/images/gold_eyes.png
+	cd target/gallery && ../release/examples/paint_with_words && cp paint.png ../../docs/images/painting.png
+	cd target/gallery && $(CARGO) run --release -p impasto-report --example report && cp report.png ../../docs/images
+	IMPASTO_SCREENSHOTS=$(CURDIR)/docs/images $(CARGO) test --release -p impasto-studio --test browser
+
+# The page in the browser on which one paints.
+studio: setup
+	$(CARGO) run --release -p impasto-cli -- studio
+
+# The documents as a book, in target/book.
+book:
+	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install mdbook"; exit 1; }
+	mdbook build docs
 
 # A CPU libtorch in the user's cache folder, unless there is one already.
 setup:

@@ -1,0 +1,186 @@
+//! `impasto again`: the run of a PNG, repeated or changed.
+
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::loading::Loading;
+use crate::progress::Bar;
+use crate::result::Finished;
+use clap::Args;
+use impasto::nn::ControlNet;
+use impasto::pipeline::{Infotext, Request};
+use impasto::{Error, Pipeline, Raster, Size, Source};
+use serde::Deserialize;
+use std::path::{Path, PathBuf};
+
+/// Arguments of `impasto again`.
+#[derive(Args, Debug)]
+pub struct Again {
+    /// A PNG of impasto, or of another program that writes the AUTOMATIC1111 web UI's text.
+    #[arg(value_name = "PNG")]
+    file: PathBuf,
+    /// File of the new picture.
+    #[arg(short, long, value_name = "FILE", default_value = "impasto.png")]
+    output: PathBuf,
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    changes: Changes,
+    /// A page with the pictures, masks, colors and times of the run, as HTML.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Prints a line of JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    loading: Loading,
+}
+
+/// Parts of a run that its PNG does not hold.
+#[derive(Args, Clone, Debug)]
+pub struct Recipe {
+    /// A ControlNet of the run, in the order of the run. May be given several times.
+    #[arg(long, value_name = "NET")]
+    net: Vec<String>,
+    /// A picture of the run that the PNG has only as a thumbnail. May be given several times.
+    #[arg(long, value_name = "PICTURE")]
+    picture: Vec<PathBuf>,
+}
+
+/// Settings that replace those of the PNG.
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+#[command(next_help_heading = "Changes")]
+pub struct Changes {
+    /// Another prompt.
+    #[arg(long, value_name = "TEXT")]
+    prompt: Option<String>,
+    /// Another negative prompt.
+    #[arg(long, value_name = "TEXT")]
+    negative: Option<String>,
+    /// Another seed.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Another number of steps.
+    #[arg(long, value_name = "NUMBER")]
+    steps: Option<usize>,
+    /// Another sampler.
+    #[arg(long, value_name = "NAME")]
+    sampler: Option<String>,
+    /// Another classifier-free guidance scale.
+    #[arg(long, value_name = "NUMBER")]
+    scale: Option<f64>,
+    /// Another size.
+    #[arg(long, value_name = "WIDTHxHEIGHT")]
+    size: Option<Size>,
+}
+
+/// The parts of a repeated run that are loaded before its request is made.
+pub struct Loaded {
+    pipeline: Pipeline,
+    /// Index of the picture in the batch that is repeated.
+    pub image: usize,
+    nets: Vec<ControlNet>,
+    pictures: Vec<Raster>,
+}
+
+impl Recipe {
+    /// Loads the model that made the picture, unless the options name another, and the parts that the PNG lacks.
+    pub fn load(&self, file: &Path, loading: &Loading) -> Result<Loaded, Failure> {
+        let told = Told::by(file)?;
+        let source = if loading.model.is_some() { Source::embedded() } else { told.source(file)? };
+        let pipeline = loading.pipeline(source)?;
+        let net = |name: &String| -> Result<ControlNet, Failure> {
+            Ok(pipeline.model().controlnet(&name.parse::<Source>()?)?)
+        };
+        let nets = self.net.iter().map(net).collect::<Result<_, _>>()?;
+        let pictures = self.picture.iter().map(Raster::open).collect::<impasto::Result<_>>()?;
+        Ok(Loaded { pipeline, image: told.image, nets, pictures })
+    }
+}
+
+impl Loaded {
+    /// Returns the request that repeats the run of `file`.
+    pub fn request(&mut self, file: &Path) -> Result<Request<'_>, Failure> {
+        let request = Request::from_png_with(&mut self.pipeline, file, &self.pictures)?;
+        Ok(self.nets.iter().try_fold(request, Request::net)?)
+    }
+}
+
+/// The facts that a PNG tells about its run without its model.
+struct Told {
+    /// Name of the model.
+    model: Option<String>,
+    /// Index of the picture in its batch.
+    image: usize,
+}
+
+impl Told {
+    fn by(file: &Path) -> Result<Self, Failure> {
+        /// The part of a recipe that is read here.
+        #[derive(Deserialize)]
+        struct InBatch {
+            image: usize,
+        }
+        let texts = Raster::texts(file)?;
+        let text = |keyword| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
+        let model = text("parameters").and_then(|text| Infotext::parse(text).field("Model").map(str::to_owned));
+        let image = text("impasto").and_then(|text| serde_json::from_str::<InBatch>(text).ok());
+        Ok(Self { model, image: image.map_or(0, |InBatch { image }| image) })
+    }
+
+    /// Returns the model's source, as far as its name says where the model is.
+    fn source(&self, file: &Path) -> Result<Source, Failure> {
+        match self.model.as_deref() {
+            None => Ok(Source::embedded()), // A file without a recipe is refused with its reason when it is repeated.
+            Some(name) if name == Source::embedded().to_string() => Ok(Source::embedded()),
+            Some(name) if name == Source::embedded_colorizer().to_string() => Ok(Source::embedded_colorizer()),
+            Some(name) => name.parse().map_err(|_| {
+                let file = file.display();
+                Failure::Message(format!("{file} was made with the model {name}; name its folder or file with --model"))
+            }),
+        }
+    }
+}
+
+/// Repeats the run of a PNG.
+pub fn again(arguments: &Again) -> Result<(), Failure> {
+    let token = interrupt::token()?;
+    let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
+    let (image, changes) = (loaded.image, arguments.changes.clone());
+    let unchanged = changes == Changes::default();
+    let bar = Bar::new("picture");
+    let request = loaded.request(&arguments.file)?.cancel(&token).on_preview(1, |shown| bar.show(shown, None));
+    let request = request.tune(|config| {
+        config.prompt = changes.prompt.unwrap_or_else(|| std::mem::take(&mut config.prompt));
+        config.negative = changes.negative.unwrap_or_else(|| std::mem::take(&mut config.negative));
+        config.seed = changes.seed.or(config.seed);
+        config.steps = changes.steps.unwrap_or(config.steps);
+        config.guidance_scale = changes.scale.or(config.guidance_scale);
+        config.size = changes.size.or(config.size);
+    });
+    let request = match changes.sampler {
+        Some(sampler) => request.solver_named(sampler),
+        None => request,
+    };
+    let output = request.run();
+    bar.finish();
+    let output = match output {
+        Err(Error::Cancelled) => {
+            return Err(Failure::Interrupted("interrupted; nothing was written; to go on, repeat the command".into()));
+        }
+        output => output?,
+    };
+    let before = if unchanged { Some(Raster::open(&arguments.file)?) } else { None };
+    output.save(image, &arguments.output)?;
+    if let Some(report) = &arguments.report {
+        impasto_report::save(&output, report)?;
+    }
+    Finished::new(&arguments.output, &output, image)?.print(arguments.json)?;
+    match before {
+        Some(before) if before == *output.image(image)? => {
+            eprintln!("  equal to {} in every pixel", arguments.file.display())
+        }
+        Some(_) => eprintln!("  differs from {}; the notes say why", arguments.file.display()),
+        None => {}
+    }
+    Ok(())
+}

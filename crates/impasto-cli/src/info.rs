@@ -1,0 +1,104 @@
+//! `impasto info`: descriptions of models, files of weights, and PNGs with a recipe.
+
+use crate::failure::Failure;
+use clap::Args;
+use impasto::weights::{Contents, Header, SingleFile};
+use impasto::{Raster, Result};
+use std::path::{Path, PathBuf};
+
+/// Arguments of `impasto info`.
+#[derive(Args, Debug)]
+pub struct Info {
+    /// Folders of models, .safetensors files, or PNGs.
+    #[arg(value_name = "PATH", required = true)]
+    paths: Vec<PathBuf>,
+}
+
+/// Describes each path without loading a model.
+pub fn info(arguments: &Info) -> std::result::Result<(), Failure> {
+    let mut failed = false;
+    for file in arguments.paths.iter().flat_map(|path| files(path)) {
+        let described = if is_png(&file) { describe_png(&file) } else { describe_weights(&file) };
+        if let Err(error) = described {
+            eprintln!("{error}"); // The error names the file.
+            failed = true;
+        }
+    }
+    if failed { Err(Failure::Message("some files could not be described".into())) } else { Ok(()) }
+}
+
+fn is_png(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"))
+}
+
+/// Returns the file itself, or all safetensors files below a folder.
+fn files(path: &Path) -> Vec<PathBuf> {
+    if !path.is_dir() {
+        return vec![path.into()];
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut inside: Vec<PathBuf> = entries.flat_map(|entry| files(&entry)).collect();
+    inside.retain(|file| file.extension().is_some_and(|extension| extension == "safetensors"));
+    inside.sort();
+    inside
+}
+
+/// Prints the text of a PNG that describes its run, as other programs read it.
+fn describe_png(path: &Path) -> Result<()> {
+    let texts = Raster::texts(path)?;
+    println!("{}: {}", path.display(), Raster::open(path)?.size());
+    match texts.iter().find(|(keyword, _)| keyword == "parameters") {
+        Some((_, text)) => text.lines().for_each(|line| println!("  {line}")),
+        None => println!("  has no recipe"),
+    }
+    Ok(())
+}
+
+/// Prints what a file of weights is, with its parts and metadata.
+fn describe_weights(path: &Path) -> Result<()> {
+    let file = SingleFile::open(path)?;
+    let header = file.header();
+    println!("{}: {}", header.file, numbers(header));
+    if let Some(class) = class(path) {
+        println!("  is a part of a folder: {class}");
+        return Ok(());
+    }
+    let contents = match file.contents() {
+        Ok(contents) => contents,
+        Err(error) => {
+            println!("  {}", error.to_string().trim_start_matches(&header.file).trim_start_matches(": "));
+            return Ok(());
+        }
+    };
+    println!("  is {contents}");
+    if let Contents::Model { .. } = contents {
+        println!("  prediction: {}", file.prediction()?.because);
+        for part in ["unet", "vae", "text_encoder", "text_encoder_2"] {
+            match file.part(part)? {
+                Some(tensors) => println!("  {part}: {}", numbers(&Header::of(part, &tensors))),
+                None => println!("  {part}: none"),
+            }
+        }
+    }
+    for (name, value) in &header.metadata {
+        println!("  {name}: {}", value.chars().take(100).collect::<String>());
+    }
+    Ok(())
+}
+
+/// Returns the class that `config.json` beside a file names.
+fn class(path: &Path) -> Option<String> {
+    let text = std::fs::read(path.with_file_name("config.json")).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&text).ok()?;
+    let class = config.get("_class_name").or_else(|| config.get("architectures")?.get(0))?;
+    class.as_str().map(str::to_owned)
+}
+
+/// Describes the tensors of a file: `686 tensors, 859.5 million numbers in Half`.
+fn numbers(header: &Header) -> String {
+    let count: i64 = header.tensors.values().map(|stored| stored.shape.iter().product::<i64>()).sum();
+    let mut kinds: Vec<String> = header.tensors.values().map(|stored| format!("{:?}", stored.kind)).collect();
+    kinds.sort();
+    kinds.dedup();
+    format!("{} tensors, {:.1} million numbers in {}", header.tensors.len(), count as f64 / 1e6, kinds.join(", "))
+}

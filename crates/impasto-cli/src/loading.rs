@@ -1,0 +1,102 @@
+//! Options that choose the model and the way it computes.
+
+use crate::failure::Failure;
+use crate::values::Weighted;
+use clap::{Args, ValueEnum};
+use impasto::weights::{Embedding, Lora};
+use impasto::{Model, Pipeline, Precision, Source};
+use std::path::PathBuf;
+use tch::{Cuda, Device, Kind};
+
+/// The model and the way it computes.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct Loading {
+    /// The model: `embedded`, `embedded-colorizer`, a folder, a .safetensors file, or OWNER/NAME of the hub.
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Another VAE: a folder or a file.
+    #[arg(long, value_name = "MODEL")]
+    pub vae: Option<String>,
+    /// A LoRA that is merged into the model, with a strength if it is not 1. May be given several times.
+    #[arg(long, value_name = "FILE[:STRENGTH]")]
+    pub lora: Vec<Weighted>,
+    /// A learned word (textual inversion); its name is that of the file. May be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub embedding: Vec<PathBuf>,
+    /// The device: `cpu`, `cuda` or `cuda:1`.
+    #[arg(long, value_name = "DEVICE", default_value = "cpu", value_parser = device)]
+    pub device: Device,
+    /// Precision in which the networks compute.
+    #[arg(long, value_enum, default_value_t = PrecisionName::Reproducible)]
+    pub precision: PrecisionName,
+    /// Number of threads that libtorch computes with. The default is one per core.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+}
+
+/// The name of a [`Precision`].
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum PrecisionName {
+    /// f16 on a GPU, f32 elsewhere: the same picture on every CPU.
+    Reproducible,
+    /// The reproducible precision, but bf16 on CPUs that are faster in bf16.
+    Fastest,
+    F32,
+    Bf16,
+    F16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::Reproducible => Self::Reproducible,
+            PrecisionName::Fastest => Self::Fastest,
+            PrecisionName::F32 => Kind::Float.into(),
+            PrecisionName::Bf16 => Kind::BFloat16.into(),
+            PrecisionName::F16 => Kind::Half.into(),
+        }
+    }
+}
+
+impl Loading {
+    /// Loads the model, or `otherwise` if the options name none, with its LoRAs and learned words.
+    pub fn pipeline(&self, otherwise: Source) -> Result<Pipeline, Failure> {
+        if let Some(threads) = self.threads {
+            tch::set_num_threads(i32::from(threads));
+        }
+        let source = self.model.as_deref().map_or(Ok(otherwise), str::parse)?;
+        let vae = self.vae.as_deref().map(str::parse).transpose()?;
+        let mut model = Model::load_with(&source, self.options(vae))?;
+        if !self.lora.is_empty() {
+            let open = |lora: &Weighted| Ok(Lora::open(&lora.file)?.scale(lora.strength));
+            model = model.with_lora(&self.lora.iter().map(open).collect::<impasto::Result<Vec<_>>>()?)?;
+        }
+        for file in &self.embedding {
+            model = model.with_embedding(&Embedding::open(file)?)?;
+        }
+        Ok(Pipeline::builder().model(model).build()?)
+    }
+
+    fn options(&self, vae: Option<Source>) -> impasto::LoadOptions {
+        impasto::LoadOptions {
+            device: self.device,
+            precision: self.precision.into(),
+            vae,
+            ..impasto::LoadOptions::default()
+        }
+    }
+}
+
+/// Reads the name of a device.
+fn device(text: &str) -> Result<Device, String> {
+    match text {
+        "cpu" => Ok(Device::Cpu),
+        "cuda" => Ok(Device::Cuda(0)),
+        _ => {
+            let number = text.strip_prefix("cuda:").and_then(|number| number.parse().ok());
+            let gpus = || format!("this libtorch finds {} GPUs", Cuda::device_count());
+            number.map(Device::Cuda).ok_or_else(|| format!("expected cpu, cuda or cuda:NUMBER; {}", gpus()))
+        }
+    }
+}

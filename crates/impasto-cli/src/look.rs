@@ -1,0 +1,83 @@
+//! `impasto look`: where the picture of a PNG attends to words of its prompt.
+
+use crate::again::Recipe;
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::loading::Loading;
+use crate::progress::Bar;
+use clap::Args;
+use impasto::saliency::Daam;
+use impasto::{Error, Raster};
+use impasto_report::Sheet;
+use std::path::PathBuf;
+
+/// Arguments of `impasto look`.
+#[derive(Args, Debug)]
+pub struct Look {
+    /// A PNG with a recipe. Its run is repeated to read the attention.
+    #[arg(value_name = "PNG")]
+    file: PathBuf,
+    /// Phrases of the prompt. Without one, every word of the prompt is shown.
+    #[arg(value_name = "PHRASE")]
+    phrases: Vec<String>,
+    /// File of the sheet. The default is the PNG's name with `-look`.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Opacity of the overlays, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7)]
+    opacity: f64,
+    #[command(flatten)]
+    recipe: Recipe,
+    #[command(flatten)]
+    loading: Loading,
+}
+
+/// Most columns of a sheet.
+const COLUMNS: usize = 4;
+
+/// Draws a sheet of the picture and an overlay for each phrase.
+pub fn look(arguments: &Look) -> Result<(), Failure> {
+    let token = interrupt::token()?;
+    let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
+    let image = loaded.image;
+    let mut words = Daam::words();
+    let mut phrases: Vec<Daam> = arguments.phrases.iter().map(Daam::of).collect();
+    let bar = Bar::new("picture");
+    let mut request = loaded.request(&arguments.file)?.cancel(&token).on_preview(1, |shown| bar.show(shown, None));
+    if phrases.is_empty() {
+        request = request.guide(&mut words);
+    }
+    for phrase in &mut phrases {
+        request = request.guide(phrase);
+    }
+    let output = request.run();
+    bar.finish();
+    let output = match output {
+        Err(Error::Cancelled) => return Err(Failure::Interrupted("interrupted; nothing was written".into())),
+        output => output?,
+    };
+    let picture = output.image(image)?;
+    let maps = if phrases.is_empty() {
+        words.heat_maps(image)?
+    } else {
+        phrases.iter().map(|phrase| phrase.heat_map(image)).collect::<impasto::Result<_>>()?
+    };
+    let overlays: Vec<(String, Raster)> = maps
+        .iter()
+        .map(|map| Ok((map.label.clone(), map.overlay(picture, arguments.opacity)?)))
+        .collect::<impasto::Result<_>>()?;
+    let columns = (overlays.len() + 1).min(COLUMNS);
+    let sheet = overlays
+        .iter()
+        .fold(Sheet::new(columns).add("picture", picture), |sheet, (phrase, overlay)| sheet.add(phrase, overlay));
+    let file = arguments.output.clone().unwrap_or_else(|| {
+        let stem = arguments.file.file_stem().unwrap_or_default().to_string_lossy();
+        arguments.file.with_file_name(format!("{stem}-look.png"))
+    });
+    sheet.draw()?.save(&file)?;
+    println!("{}", file.display());
+    for note in &output.notes {
+        eprintln!("  note: {note}");
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! [`Painting`]: the settings of a picture, from the command line or a line of a file of prompts.
+
+use crate::failure::Failure;
+use crate::pictures::{Nets, Pictures};
+use crate::values::{Area, Force, Hint};
+use clap::Args;
+use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
+use impasto::pipeline::Request;
+use impasto::{Guess, Pipeline, Size};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::PathBuf;
+
+/// The settings of a picture. Every setting that is missing is the model's own.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Painting {
+    /// Description of the picture. A color before a word is met exactly: "1girl, #ffd700 eyes, hair".
+    #[arg(value_name = "PROMPT")]
+    pub prompt: Option<String>,
+    /// Description of what the picture should not show.
+    #[arg(long, value_name = "TEXT")]
+    pub negative: Option<String>,
+    /// Seed of the first picture. The default is a random seed, which is printed.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Number of pictures. Each has the seed after that of the picture before.
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    pub images: Option<u64>,
+    /// Number of seeds that are compared for each picture; the best one is finished.
+    #[arg(long, value_name = "NUMBER")]
+    pub best_of: Option<usize>,
+    /// Number of steps, 1 to 1000.
+    #[arg(long, value_name = "NUMBER")]
+    pub steps: Option<usize>,
+    /// Sampler by its name in diffusers, the AUTOMATIC1111 web UI or ComfyUI, such as "DPM++ 2M Karras".
+    #[arg(long, value_name = "NAME")]
+    pub sampler: Option<String>,
+    /// Classifier-free guidance scale, 0 or more.
+    #[arg(long, value_name = "NUMBER")]
+    pub scale: Option<f64>,
+    /// Size in pixels.
+    #[arg(long, value_name = "WIDTHxHEIGHT")]
+    #[serde(with = "size")]
+    pub size: Option<Size>,
+
+    /// A phrase of the prompt and the exact color of the thing that it names. May be given several times.
+    #[arg(long, value_name = "PHRASE=COLOR", help_heading = "Colors and places")]
+    pub force: Vec<Force>,
+    /// A painted map that says where things are, with --area.
+    #[arg(long, value_name = "PICTURE", requires = "area", help_heading = "Colors and places")]
+    pub map: Option<PathBuf>,
+    /// A color of the map, and the phrase that is painted there. May be given several times.
+    #[arg(long, value_name = "COLOR=PHRASE[:STRENGTH]", help_heading = "Colors and places")]
+    pub area: Vec<Area>,
+
+    /// A picture to start from.
+    #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
+    pub start: Option<PathBuf>,
+    /// Share of the run that changes the picture to start from, above 0 and up to 1. The default is 0.6.
+    #[arg(long, value_name = "SHARE", requires = "start", help_heading = "Pictures to follow")]
+    pub strength: Option<f64>,
+    /// A mask, white where the picture to start from is repainted.
+    #[arg(long, value_name = "PICTURE", requires = "start", help_heading = "Pictures to follow")]
+    pub mask: Option<PathBuf>,
+    /// A ControlNet and the picture it follows. The net `embedded` follows lines and strokes. Repeatable.
+    #[arg(long, value_name = "NET=PICTURE[:SCALE]", help_heading = "Pictures to follow")]
+    pub control: Vec<Hint>,
+    /// Color strokes on a transparent picture, for ControlNets that read lines and strokes.
+    #[arg(long, value_name = "PICTURE", requires = "control", help_heading = "Pictures to follow")]
+    pub strokes: Option<PathBuf>,
+    /// A picture whose colors are used.
+    #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
+    pub reference: Option<PathBuf>,
+    /// Line art to color, for a model that colors sketches (`--model embedded-colorizer`).
+    #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
+    pub sketch: Option<PathBuf>,
+}
+
+/// Share of a run that changes the picture to start from, if none is given.
+const STRENGTH: f64 = 0.6;
+/// Name of the embedded ControlNet.
+pub const EMBEDDED: &str = "embedded";
+/// Usual scale of the embedded ControlNet, which strengthens the drawing by `Guess::Even` beside it.
+const EMBEDDED_SCALE: f64 = 0.7;
+
+impl Painting {
+    /// Returns this painting with the settings of a line of JSON in place of its own.
+    pub fn with_line(&self, line: &str) -> Result<Self, String> {
+        let own: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        let Value::Object(own) = own else {
+            return Err(format!("expected a JSON object such as {{\"prompt\": \"a red boat\"}}, found {own}"));
+        };
+        let mut whole = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        if let Some(whole) = whole.as_object_mut() {
+            whole.extend(own);
+        }
+        serde_json::from_value(whole).map_err(|error| error.to_string())
+    }
+
+    /// Returns the request for the picture of `seed`; `None` is a random seed.
+    pub fn request<'p>(
+        &self,
+        pipeline: &'p mut Pipeline,
+        pictures: &'p Pictures,
+        nets: &'p Nets,
+        seed: Option<u64>,
+    ) -> Result<Request<'p>, Failure> {
+        let colorizes = pipeline.model().colorizes();
+        let mut request = pipeline.request(self.prompt.clone().unwrap_or_default()).tune(|config| {
+            config.seed = seed;
+            config.negative = self.negative.clone().unwrap_or_default();
+            config.solver_named = self.sampler.clone();
+            config.guidance_scale = self.scale;
+            config.size = self.size;
+            config.steps = self.steps.unwrap_or(config.steps);
+            config.best_of = self.best_of.unwrap_or(config.best_of);
+        });
+        for Force { phrase, color } in &self.force {
+            request = request.guide(ColorForce::exact(phrase, *color));
+        }
+        if let Some(map) = &pictures.map {
+            let areas = self.area.iter();
+            request = request.guide(areas.fold(PaintWithWords::new(map), |paint, Area { color, phrase, strength }| {
+                paint.color(*color, phrase, *strength)
+            }));
+        }
+        if let Some(start) = &pictures.start {
+            request = request.start(start, self.strength.unwrap_or(STRENGTH));
+        }
+        if let Some(mask) = &pictures.mask {
+            request = request.mask(mask);
+        }
+        for (hint, picture) in self.control.iter().zip(&pictures.hints) {
+            let usual = if hint.net == EMBEDDED { EMBEDDED_SCALE } else { 1.0 };
+            request = request.control(picture.control(nets.get(&hint.net)?).scale(hint.scale.unwrap_or(usual)));
+            if hint.net == EMBEDDED {
+                request = request.tune(|config| config.guess = Some(Guess::Even));
+            }
+        }
+        request = match (&pictures.sketch, &pictures.reference) {
+            (Some(sketch), Some(reference)) if colorizes => request.guide(Colorize::new(sketch, reference)),
+            (Some(sketch), None) if colorizes => request.guide(Colorize::freely(sketch)),
+            (Some(_), _) => {
+                let expected = "a model that colors sketches, such as --model embedded-colorizer; other models follow \
+                                lines by --control";
+                return Err(Failure::Message(format!("--sketch is given for this model; expected {expected}")));
+            }
+            (None, Some(_)) if colorizes => {
+                return Err(Failure::Message("this model colors sketches; give it one by --sketch".into()));
+            }
+            (None, Some(reference)) => request.guide(ReferenceColor::new(reference)),
+            (None, None) => request,
+        };
+        Ok(request)
+    }
+}
+
+/// A size as text in a file of prompts.
+mod size {
+    use impasto::Size;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+    #[allow(clippy::ref_option)] // serde's signature
+    pub fn serialize<S: Serializer>(size: &Option<Size>, to: S) -> Result<S::Ok, S::Error> {
+        size.map(|size| size.to_string()).serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Size>, D::Error> {
+        let text: Option<String> = Option::deserialize(from)?;
+        text.map(|text| text.parse()).transpose().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_replaces_settings_and_keeps_others() {
+        let command = Painting { steps: Some(20), seed: Some(7), size: Some((256, 128).into()), ..Painting::default() };
+        let line = r#"{"prompt": "1girl, eyes", "seed": 9, "force": ["eyes=gold"], "best-of": 2}"#;
+        let painting = command.with_line(line).unwrap();
+        assert_eq!(painting.prompt.as_deref(), Some("1girl, eyes"));
+        assert_eq!((painting.seed, painting.steps, painting.best_of), (Some(9), Some(20), Some(2)));
+        assert_eq!(painting.size, Some((256, 128).into()));
+        assert_eq!(painting.force, ["eyes=gold".parse().unwrap()]);
+    }
+
+    #[test]
+    fn wrong_line_names_the_fault() {
+        let error = |line| Painting::default().with_line(line).unwrap_err();
+        assert!(error(r#"{"sed": 7}"#).contains("unknown field `sed`"));
+        assert!(error(r#"{"force": ["eyes"]}"#).contains("PHRASE=COLOR"));
+        assert!(error(r#"{"size": "wide"}"#).contains("512x768"));
+        assert!(error(r#"["a red boat"]"#).contains("expected a JSON object"));
+    }
+}

@@ -1,0 +1,68 @@
+//! [`Finished`]: a line about a finished picture, for people or as JSON for programs.
+
+use crate::failure::Failure;
+use impasto::guidance::Swatch;
+use impasto::pipeline::Output;
+use serde::Serialize;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// A finished picture.
+#[derive(Debug, Serialize)]
+pub struct Finished<'o> {
+    /// The file that was written.
+    pub file: &'o Path,
+    /// Prompt of the picture.
+    pub prompt: &'o str,
+    /// Seed of the picture.
+    pub seed: Option<u64>,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Seconds that the run took.
+    pub seconds: f64,
+    /// Colors that were asked for and painted, with their CIEDE2000 differences.
+    pub colors: Vec<&'o Swatch>,
+    /// Remarks of the model and the guidance methods.
+    pub notes: &'o [String],
+}
+
+impl<'o> Finished<'o> {
+    /// Describes the picture at an index of a run's batch.
+    pub fn new(file: &'o Path, output: &'o Output, image: usize) -> Result<Self, Failure> {
+        let picture = output.image(image)?;
+        let config = &output.recipe().config;
+        let of_image = |swatch: &&Swatch| swatch.image.is_none_or(|of| of == image);
+        Ok(Self {
+            file,
+            prompt: &config.prompt,
+            seed: output.seed.map(|seed| seed.wrapping_add(image as u64)),
+            width: picture.width(),
+            height: picture.height(),
+            seconds: output.timing.total().as_secs_f64(),
+            colors: output.reports.iter().flat_map(|report| &report.swatches).filter(of_image).collect(),
+            notes: &output.notes,
+        })
+    }
+
+    /// Prints the picture: its file alone on the standard output, and what is worth reading on the standard error. With
+    /// `json`, one line of JSON on the standard output has all of it.
+    pub fn print(&self, json: bool) -> Result<(), Failure> {
+        let mut out = io::stdout().lock();
+        if json {
+            let line = serde_json::to_string(self).map_err(|error| Failure::Message(error.to_string()))?;
+            return writeln!(out, "{line}").map_err(Failure::output);
+        }
+        writeln!(out, "{}", self.file.display()).map_err(Failure::output)?;
+        let seed = self.seed.map_or_else(String::new, |seed| format!("seed {seed}, "));
+        eprintln!("  {seed}{}×{}, {:.1} s", self.width, self.height, self.seconds);
+        for Swatch { label, asked, painted, delta_e, .. } in &self.colors {
+            eprintln!("  {label}: asked {asked}, painted {painted}, ΔE {delta_e:.1}");
+        }
+        for note in self.notes {
+            eprintln!("  note: {note}");
+        }
+        Ok(())
+    }
+}

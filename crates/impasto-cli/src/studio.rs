@@ -1,0 +1,57 @@
+//! `impasto studio`: the page on which one paints.
+
+use crate::failure::Failure;
+use crate::interrupt;
+use crate::loading::Loading;
+use clap::Args;
+use impasto::Source;
+use impasto_studio::{Options, Studio};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Arguments of `impasto studio`.
+#[derive(Args, Debug)]
+pub struct StudioArguments {
+    /// Address and port of the page. An address beyond this machine needs --token.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7860")]
+    address: SocketAddr,
+    /// Secret that opens the page: http://ADDRESS/?token=TOKEN.
+    #[arg(long, env = "IMPASTO_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Most jobs that wait.
+    #[arg(long, value_name = "NUMBER", default_value_t = 16)]
+    queue: usize,
+    /// Most pixels of a picture's side.
+    #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
+    side: u32,
+    #[command(flatten)]
+    loading: Loading,
+}
+
+/// Time between two looks at whether Ctrl-C was pressed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Serves the page until Ctrl-C.
+pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
+    let interrupted = interrupt::token()?;
+    let pipeline = arguments.loading.pipeline(Source::embedded())?;
+    let StudioArguments { address, token, queue, side, .. } = arguments;
+    let options = Options { address: *address, token: token.clone(), queue: *queue, side: *side, ..Options::default() };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Message(format!("the server cannot start: {error}")))?;
+    runtime.block_on(async {
+        let bound = Studio::bind(pipeline, options).await;
+        let studio = bound.map_err(|error| Failure::Message(error.to_string()))?;
+        let query = if arguments.token.is_some() { "?token=TOKEN" } else { "" };
+        println!("http://{}/{query}", studio.address());
+        eprintln!("Ctrl-C ends the studio.");
+        studio
+            .serve(async {
+                while !interrupted.is_cancelled() {
+                    tokio::time::sleep(LOOK).await;
+                }
+            })
+            .await;
+        Ok(())
+    })
+}

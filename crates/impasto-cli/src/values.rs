@@ -1,0 +1,165 @@
+//! Values of options that have parts, such as `eyes=gold`. In a file of prompts they are written in the same way.
+
+use impasto::Rgb;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// A phrase of the prompt and the exact color of the thing that it names: `PHRASE=COLOR`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Force {
+    pub phrase: String,
+    pub color: Rgb,
+}
+
+/// A color of a painted map, and the phrase that is painted there: `COLOR=PHRASE[:STRENGTH]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Area {
+    pub color: Rgb,
+    pub phrase: String,
+    pub strength: f64,
+}
+
+/// A ControlNet and the picture it follows: `NET=HINT[:SCALE]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Hint {
+    pub net: String,
+    pub picture: PathBuf,
+    /// `None`: the net's usual scale.
+    pub scale: Option<f64>,
+}
+
+/// A file and a strength: `FILE[:STRENGTH]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weighted {
+    pub file: PathBuf,
+    pub strength: f64,
+}
+
+/// Divides a text at its first `=`; neither side may be empty.
+fn pair<'t>(text: &'t str, expected: &str) -> Result<(&'t str, &'t str), String> {
+    let sides = text.split_once('=').map(|(left, right)| (left.trim(), right.trim()));
+    let full = |(left, right): &(&str, &str)| !left.is_empty() && !right.is_empty();
+    sides.filter(full).ok_or_else(|| format!("`{text}` has no `=` between two parts; expected {expected}"))
+}
+
+/// Takes a number after the last `:` off a text. A text may have none, such as a Windows path.
+fn numbered(text: &str) -> (&str, Option<f64>) {
+    let numbered = text.rsplit_once(':').and_then(|(rest, number)| Some((rest, number.trim().parse().ok()?)));
+    numbered.map_or((text, None), |(rest, number)| (rest.trim_end(), Some(number)))
+}
+
+fn color(text: &str) -> Result<Rgb, String> {
+    text.parse().map_err(|error: impasto::Error| error.to_string())
+}
+
+/// Returns `:NUMBER`, or nothing without a number.
+fn told(number: Option<f64>) -> String {
+    number.map_or_else(String::new, |number| format!(":{number}"))
+}
+
+impl FromStr for Force {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (phrase, value) = pair(text, "PHRASE=COLOR, such as eyes=gold or eyes=#ffd700")?;
+        Ok(Self { phrase: phrase.into(), color: color(value)? })
+    }
+}
+
+impl FromStr for Area {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (left, right) = pair(text, "COLOR=PHRASE or COLOR=PHRASE:STRENGTH, such as red=house:1.5")?;
+        let (phrase, strength) = numbered(right);
+        Ok(Self { color: color(left)?, phrase: phrase.into(), strength: strength.unwrap_or(1.0) })
+    }
+}
+
+impl FromStr for Hint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (net, right) = pair(text, "NET=PICTURE or NET=PICTURE:SCALE, such as canny.safetensors=edges.png:0.8")?;
+        let (picture, scale) = numbered(right);
+        Ok(Self { net: net.into(), picture: picture.into(), scale })
+    }
+}
+
+impl FromStr for Weighted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (file, strength) = numbered(text);
+        Ok(Self { file: file.into(), strength: strength.unwrap_or(1.0) })
+    }
+}
+
+impl fmt::Display for Force {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.phrase, self.color)
+    }
+}
+
+impl fmt::Display for Area {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}{}", self.color, self.phrase, told(Some(self.strength).filter(|strength| *strength != 1.0)))
+    }
+}
+
+impl fmt::Display for Hint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}{}", self.net, self.picture.display(), told(self.scale))
+    }
+}
+
+/// Lets serde read a value from its text, and write it as such.
+macro_rules! as_text {
+    ($($value:ty),*) => { $(
+        impl TryFrom<String> for $value {
+            type Error = String;
+            fn try_from(text: String) -> Result<Self, String> { text.parse() }
+        }
+        impl From<$value> for String {
+            fn from(value: $value) -> Self { value.to_string() }
+        }
+    )* };
+}
+
+as_text!(Force, Area, Hint);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_read_as_they_are_written() {
+        for text in ["eyes=#ffd700", "hair bow=#008080"] {
+            assert_eq!(text.parse::<Force>().unwrap().to_string(), text);
+        }
+        for text in ["#ff0000=house:1.5", "#0000ff=sky"] {
+            assert_eq!(text.parse::<Area>().unwrap().to_string(), text);
+        }
+        for text in ["canny.safetensors=edges.png:0.8", "owner/name=C:\\edges.png"] {
+            assert_eq!(text.parse::<Hint>().unwrap().to_string(), text);
+        }
+        assert_eq!("eyes=gold".parse::<Force>().unwrap().color, Rgb(255, 215, 0));
+        assert_eq!("ink.safetensors:0.8".parse::<Weighted>().unwrap().strength, 0.8);
+        assert_eq!("red=house: 2".parse::<Area>().unwrap().phrase, "house");
+    }
+
+    #[test]
+    fn broken_values_name_the_expected_form() {
+        for text in ["eyes", "=gold", "eyes="] {
+            assert!(text.parse::<Force>().unwrap_err().contains("PHRASE=COLOR"), "{text}");
+        }
+        assert!("eyes=shiny".parse::<Force>().unwrap_err().contains("shiny"));
+        assert!("house".parse::<Area>().unwrap_err().contains("COLOR=PHRASE"));
+        assert!("hint.png".parse::<Hint>().unwrap_err().contains("NET=PICTURE"));
+    }
+}

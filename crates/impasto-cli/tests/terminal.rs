@@ -1,0 +1,210 @@
+//! The program as its users start it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use impasto::{Raster, Rgb};
+use serde_json::Value;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+fn impasto(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_impasto"));
+    command.current_dir(folder).args(arguments).env("HF_HUB_CACHE", folder.join("hub")).env("HF_HUB_OFFLINE", "1");
+    command
+}
+
+/// Runs the program and returns its output, which must be a success.
+fn run(folder: &Path, arguments: &[&str]) -> Output {
+    let output = impasto(folder, arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    output
+}
+
+/// Runs the program and returns its message, after a failure with exit status `status`.
+fn failure(folder: &Path, arguments: &[&str], status: i32) -> String {
+    let output = impasto(folder, arguments).output().unwrap();
+    assert_eq!(output.status.code(), Some(status), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stderr)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn json_lines(output: &Output) -> Vec<Value> {
+    text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn painted_picture_repeats_and_shows_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompt = "1girl, #ffd700 eyes, hair, shirt";
+    let output =
+        run(folder.path(), &["paint", prompt, "--seed", "7", "--steps", "8", "-o", "a.png", "--report", "a.html"]);
+    assert_eq!(text(&output.stdout), "a.png\n");
+    assert!(text(&output.stderr).contains("eyes: asked #ffd700"), "{}", text(&output.stderr));
+    assert!(std::fs::read_to_string(folder.path().join("a.html")).unwrap().contains("ffd700"));
+
+    let again = run(folder.path(), &["again", "a.png", "-o", "b.png"]);
+    assert!(text(&again.stderr).contains("equal to a.png in every pixel"), "{}", text(&again.stderr));
+    let changed = run(folder.path(), &["again", "a.png", "-o", "c.png", "--seed", "8", "--json"]);
+    assert_eq!(json_lines(&changed)[0]["seed"], 8);
+    let [a, b, c] = ["a.png", "b.png", "c.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    assert!(a == b && a != c);
+
+    run(folder.path(), &["look", "a.png", "hair"]);
+    assert_eq!(Raster::open(folder.path().join("a-look.png")).unwrap().width(), 2 * 256 + 3 * 8);
+    assert!(text(&run(folder.path(), &["info", "a.png"]).stdout).contains("Seed: 7"));
+}
+
+#[test]
+fn json_has_seed_size_and_colors() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["paint", "1girl, hair", "--force", "hair=teal", "--steps", "8", "--seed", "3", "--json"];
+    let lines = json_lines(&run(folder.path(), &arguments));
+    let [line] = &lines[..] else { panic!("one picture") };
+    assert_eq!((&line["file"], &line["seed"], &line["width"]), (&"impasto.png".into(), &3.into(), &256.into()));
+    assert_eq!(line["colors"][0]["asked"], "#008080");
+    assert!(line["colors"][0]["delta_e"].as_f64().unwrap() < 3.0, "{line}");
+}
+
+#[test]
+fn several_images_have_seeds_in_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    run(folder.path(), &["paint", "a red boat", "--seed", "7", "--images", "2", "--steps", "2", "-o", "out.png"]);
+    run(folder.path(), &["paint", "a red boat", "--seed", "8", "--steps", "2", "-o", "one.png"]);
+    let [second, alone] = ["out-8.png", "one.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    assert_eq!(second, alone);
+    assert!(folder.path().join("out-7.png").exists());
+}
+
+#[test]
+fn file_of_prompts_is_checked_before_it_is_painted() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "{\"prompt\": \"a red boat\"}\n\n{\"prompt\": \"a blue boat\", \"seed\": 9, \"size\": \"128x128\"}\n";
+    std::fs::write(folder.path().join("prompts.jsonl"), lines).unwrap();
+    let arguments = ["paint", "--prompts", "prompts.jsonl", "--seed", "7", "--steps", "2", "--json"];
+    let painted = json_lines(&run(folder.path(), &arguments));
+    assert_eq!(
+        painted.iter().map(|line| line["file"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["impasto-1.png", "impasto-3.png"]
+    );
+    assert_eq!((&painted[0]["seed"], &painted[1]["seed"], &painted[1]["width"]), (&7.into(), &9.into(), &128.into()));
+
+    std::fs::write(folder.path().join("broken.jsonl"), format!("{lines}{{\"promt\": \"a boat\"}}\n")).unwrap();
+    let message = failure(folder.path(), &["paint", "--prompts", "broken.jsonl", "-o", "no.png"], 1);
+    assert!(message.contains("broken.jsonl, line 4: unknown field `promt`"), "{message}");
+    assert!(!folder.path().join("no-1.png").exists());
+}
+
+#[test]
+fn prompts_are_read_from_the_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = impasto(folder.path(), &["paint", "--prompts", "-", "--steps", "1", "-o", "in.png"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"{\"prompt\": \"a red boat\"}\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(folder.path().join("in.png").exists());
+}
+
+#[test]
+fn map_and_areas_place_things() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut map = Raster::flat(Rgb(0, 0, 255), (256, 256));
+    map.paste(&Raster::flat(Rgb(255, 0, 0), (96, 96)), 16, 128);
+    map.save(folder.path().join("map.png")).unwrap();
+    let arguments = ["paint", "a house, sky", "--seed", "7", "--steps", "4", "--map", "map.png"];
+    let plain = ["paint", "a house, sky", "--seed", "7", "--steps", "4", "-o", "plain.png"];
+    run(folder.path(), &[&arguments[..], &["--area", "red=house:1.5", "--area", "blue=sky"]].concat());
+    run(folder.path(), &plain);
+    let [painted, plain] = ["impasto.png", "plain.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    assert!(painted != plain);
+    let message = failure(folder.path(), &[&arguments[..], &["--area", "green=house"]].concat(), 1);
+    assert!(message.contains("not in the map"), "{message}");
+}
+
+#[test]
+fn drawing_steers_by_the_embedded_controlnet() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut lines = Raster::flat(Rgb(255, 255, 255), (256, 256));
+    (64..192).for_each(|at| {
+        [(at, 64), (at, 191), (64, at), (191, at)].iter().for_each(|(x, y)| lines.set(*x, *y, Rgb(0, 0, 0)))
+    });
+    lines.save(folder.path().join("lines.png")).unwrap();
+    let arguments = ["paint", "a house", "--seed", "7", "--steps", "2", "--control", "embedded=lines.png:0.9"];
+    run(folder.path(), &arguments);
+    run(folder.path(), &["paint", "a house", "--seed", "7", "--steps", "2", "-o", "plain.png"]);
+    let [drawn, plain] = ["impasto.png", "plain.png"].map(|file| Raster::open(folder.path().join(file)).unwrap());
+    assert!(drawn != plain);
+    let colored = ["paint", "--model", "embedded-colorizer", "--sketch", "lines.png", "--reference", "plain.png"];
+    run(folder.path(), &[&colored[..], &["--seed", "7", "--steps", "2", "-o", "colored.png"]].concat());
+    let message = failure(folder.path(), &["paint", "a house", "--sketch", "lines.png"], 1);
+    assert!(message.contains("--model embedded-colorizer"), "{message}");
+}
+
+#[test]
+fn mistakes_are_named_with_the_way_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |arguments: &[&str], status| failure(folder.path(), arguments, status);
+    assert!(message(&["paint"], 1).contains("no prompt is given"));
+    assert!(message(&["paint", "a boat", "--force", "boat"], 2).contains("PHRASE=COLOR"));
+    assert!(message(&["paint", "a boat", "--size", "wide"], 2).contains("512x768"));
+    assert!(message(&["paint", "a boat", "--device", "gpu"], 2).contains("cuda"));
+    assert!(message(&["paint", "a boat", "--model", "nowhere"], 1).contains("embedded-colorizer"));
+    assert!(message(&["paint", "a boat", "--model", "owner/name"], 1).contains("hf download owner/name"));
+    assert!(message(&["paint", "a boat", "--force", "house=red"], 1).contains("\"house\" is not in the prompt"));
+    assert!(message(&["paint", "a boat", "--sampler", "Eulr"], 1).contains("Euler"));
+    assert!(message(&["again", "missing.png"], 1).contains("missing.png"));
+    Raster::flat(Rgb(0, 0, 0), (8, 8)).save(folder.path().join("bare.png")).unwrap();
+    assert!(message(&["again", "bare.png"], 1).contains("has no recipe"));
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_keeps_pictures_and_says_how_to_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = ["paint", "a red boat", "--seed", "7", "--images", "50", "--steps", "4", "-o", "out.png"];
+    let child = impasto(folder.path(), &arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..600 {
+        if folder.path().join("out-8.png").exists() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    let message = text(&output.stderr);
+    let finished = std::fs::read_dir(folder.path()).unwrap().count();
+    let (next, left) = (7 + finished, 50 - finished);
+    assert!(message.contains(&format!("interrupted after {finished} of 50 pictures")), "{message}");
+    assert!(message.contains(&format!("--seed {next} --images {left}")), "{message}");
+    Raster::open(folder.path().join("out-8.png")).unwrap();
+}
+
+#[test]
+fn models_of_the_cache_are_listed() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshot = folder.path().join("hub/models--owner--name/snapshots/abc");
+    std::fs::create_dir_all(&snapshot).unwrap();
+    std::fs::write(snapshot.join("model_index.json"), r#"{"_class_name": "StableDiffusionPipeline"}"#).unwrap();
+    let listed = text(&run(folder.path(), &["models"]).stdout);
+    assert!(listed.contains("owner/name") && listed.contains("StableDiffusionPipeline"), "{listed}");
+    assert_eq!(json_lines(&run(folder.path(), &["models", "--json"]))[0]["repository"], "owner/name");
+}
+
+#[test]
+fn bench_completions_and_man_page_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = json_lines(&run(folder.path(), &["bench", "--rounds", "1", "--steps", "2", "--json"]));
+    assert!(lines[0]["step"].as_f64().unwrap() > 0.0 && lines[0]["size"] == "256×256");
+    assert!(text(&run(folder.path(), &["completions", "bash"]).stdout).contains("--best-of"));
+    assert!(text(&run(folder.path(), &["man"]).stdout).contains(".TH impasto 1"));
+    run(folder.path(), &["man", "."]);
+    assert!(std::fs::read_to_string(folder.path().join("impasto-paint.1")).unwrap().contains("best"));
+}

@@ -1,0 +1,112 @@
+/**
+ * The studio's JSON API. `/api/openapi.json` describes it.
+ *
+ * @typedef {{side: number, steps: number, images: number, body: number, queue: number}} Limits
+ * @typedef {{name: string, width: number, height: number, multiple: number, steps: number, guidance_scale: number,
+ *   samplers: string[], colorizes: boolean, draws: boolean, limits: Limits}} Model
+ * @typedef {{phrase: string, strength: number, mask: string}} AreaRequest
+ * @typedef {object} Request
+ * @property {string} prompt
+ * @property {string} negative
+ * @property {number | null} seed
+ * @property {number} images
+ * @property {number | null} steps
+ * @property {string | null} sampler
+ * @property {number | null} guidance_scale
+ * @property {number | null} width
+ * @property {number | null} height
+ * @property {string | null} line_art data URL, as all pictures
+ * @property {string | null} strokes
+ * @property {boolean} exact_strokes
+ * @property {AreaRequest[]} areas
+ * @property {string | null} start
+ * @property {number} strength
+ * @property {string | null} mask
+ * @property {string | null} reference
+ * @property {string | null} live
+ * @typedef {{url: string, seed: number, width: number, height: number}} Painted
+ * @typedef {{label: string, image: number | null, asked: string, painted: string, delta_e: number}} Color
+ * @typedef {{word: string, image: number, map: string}} Word
+ * @typedef {{name: string, data: unknown}} Report
+ * @typedef {{pictures: Painted[], colors: Color[], words: Word[], reports: Report[], notes: string[], seconds: number}}
+ *   Result
+ * @typedef {{id: number, state: "queued" | "running" | "finished" | "failed" | "cancelled", position?: number,
+ *   error?: string, result?: Result}} Job
+ */
+
+/** A refusal of the server. The message is the server's sentence. */
+export class Refusal extends Error {
+  /**
+   * @param {number} status status code of HTTP
+   * @param {string} message
+   */
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/**
+ * Calls the server, and turns everything but success into a `Refusal`.
+ * @param {string} path
+ * @param {RequestInit} [options]
+ */
+async function call(path, options) {
+  const answer = await fetch(path, options).catch(() => {
+    throw new Refusal(0, "The server does not answer. Check that impasto studio still runs.");
+  });
+  if (answer.ok) return answer;
+  const body = await answer.json().catch(() => ({}));
+  throw new Refusal(answer.status, body.error ?? `The server answered ${answer.status} to ${path}.`);
+}
+
+/** @returns {Promise<Model>} */
+export async function getModel() {
+  return (await call("/api/model")).json();
+}
+
+/**
+ * Submits a request.
+ * @param {Request} request
+ * @returns {Promise<{id: number, position: number}>}
+ */
+export async function submit(request) {
+  const headers = { "content-type": "application/json" };
+  return (await call("/api/jobs", { method: "POST", headers, body: JSON.stringify(request) })).json();
+}
+
+/**
+ * @param {number} id
+ * @returns {Promise<Job>}
+ */
+export async function getJob(id) {
+  return (await call(`/api/jobs/${id}`)).json();
+}
+
+/** @param {number} id */
+export async function cancelJob(id) {
+  await call(`/api/jobs/${id}`, { method: "DELETE" });
+}
+
+/**
+ * Downloads a finished picture.
+ * @param {string} url
+ */
+export async function getPicture(url) {
+  return (await call(url)).blob();
+}
+
+/**
+ * Reads the request out of a PNG. Returns null for a PNG without one.
+ * @param {Blob} png
+ * @returns {Promise<Partial<Request> | null>}
+ */
+export async function readRecipe(png) {
+  try {
+    const headers = { "content-type": "image/png" };
+    return await (await call("/api/recipes", { method: "POST", headers, body: png })).json();
+  } catch (error) {
+    if (error instanceof Refusal && error.status === 400) return null;
+    throw error;
+  }
+}

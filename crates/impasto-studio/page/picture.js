@@ -1,0 +1,75 @@
+import { byId } from "./dom.js";
+import { beginDrag } from "./pictures.js";
+
+/** @typedef {import("./history.js").Entry} Entry */
+
+/** The picture: unfinished while it forms, then finished with the map of a word over it. */
+export class PictureView {
+  #frame = byId("frame", HTMLElement);
+  #image = byId("picture", HTMLImageElement);
+  #map = byId("map", HTMLImageElement);
+  #empty = byId("empty", HTMLElement);
+  #actions = byId("picture-actions", HTMLElement);
+  #download = byId("download", HTMLAnchorElement);
+  /** @type {Entry | null} the finished picture that is shown, or was before an unfinished one */
+  entry = null;
+  #isFinished = false;
+
+  constructor() {
+    this.#image.addEventListener("load", () => {
+      this.#frame.style.setProperty("--ratio", String(this.#image.naturalWidth / this.#image.naturalHeight));
+    });
+    this.#image.addEventListener("dragstart", (event) => {
+      if (this.entry && this.#isFinished) beginDrag(event, this.entry.url);
+    });
+  }
+
+  /** @param {string} url data URL of the unfinished picture */
+  preview(url) {
+    this.#put(url, "The unfinished picture");
+    this.#isFinished = false;
+    this.look(null);
+  }
+
+  /** @param {Entry} entry */
+  show(entry) {
+    this.entry = entry;
+    this.#put(entry.url, `Picture of seed ${entry.seed}: ${entry.request.prompt}`);
+    this.#isFinished = true;
+    this.#actions.hidden = false;
+    Object.assign(this.#download, { href: entry.url, download: `impasto-${entry.seed}.png` });
+  }
+
+  /** Shows the finished picture again, if there was one before the unfinished one. */
+  reset() {
+    if (this.entry) this.show(this.entry);
+  }
+
+  /**
+   * Lays the map of a word over the finished picture: the picture stays bright where it attends to the word.
+   * @param {string | null} word word of the prompt, or null for no map
+   */
+  look(word) {
+    const { image, result } = this.entry ?? {};
+    // The maps' words are lowercase and have no hyphens.
+    const parts = word?.toLowerCase().split(/[^\p{L}\p{N}]+/u) ?? [];
+    const found = result?.words.find((map) => map.image === image && parts.includes(map.word.toLowerCase()));
+    if (found && this.#isFinished) {
+      this.#map.src = found.map;
+      this.#map.dataset.word = found.word;
+    } else {
+      delete this.#map.dataset.word; // fades out
+    }
+  }
+
+  /**
+   * @param {string} url
+   * @param {string} description
+   */
+  #put(url, description) {
+    this.#image.src = url;
+    this.#image.alt = description;
+    this.#image.hidden = false;
+    this.#empty.hidden = true;
+  }
+}

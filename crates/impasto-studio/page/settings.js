@@ -1,0 +1,175 @@
+import { byId, create, press } from "./dom.js";
+
+/**
+ * @typedef {import("./api.js").Model} Model
+ * @typedef {import("./api.js").Request} Request
+ */
+
+/** Number of random seeds. They are short enough to be told to others. */
+const SEEDS = 2 ** 32;
+
+/** The fields of a request that are no pictures and no text. */
+export class Settings {
+  #seed = byId("seed", HTMLInputElement);
+  #lock = byId("lock", HTMLButtonElement);
+  #images = byId("images", HTMLSelectElement);
+  #steps = byId("steps", HTMLInputElement);
+  #sampler = byId("sampler", HTMLSelectElement);
+  #guidance = byId("guidance", HTMLInputElement);
+  #width = byId("width", HTMLInputElement);
+  #height = byId("height", HTMLInputElement);
+  #liveSteps = byId("live-steps", HTMLInputElement);
+  #strength = byId("strength", HTMLInputElement);
+  #strengthText = byId("strength-text", HTMLOutputElement);
+  #exactStrokes = byId("exact-strokes", HTMLInputElement);
+  #listener;
+  #isLocked = false;
+  #isLive = false;
+
+  /** @param {{changed: () => void, resized: () => void}} listener */
+  constructor(listener) {
+    this.#listener = listener;
+    const { changed, resized } = listener;
+    for (const field of [this.#seed, this.#steps, this.#guidance, this.#liveSteps, this.#width, this.#height]) {
+      field.addEventListener("change", () => snap(field));
+    }
+    const others = [this.#sampler, this.#strength, this.#exactStrokes];
+    for (const field of [this.#seed, this.#steps, this.#guidance, this.#liveSteps, ...others]) {
+      field.addEventListener("change", changed);
+    }
+    for (const side of [this.#width, this.#height]) side.addEventListener("change", resized);
+    this.#strength.addEventListener("input", () => (this.#strengthText.value = this.#strength.value));
+    // Who types a seed wants to keep it.
+    this.#seed.addEventListener("input", () => (this.isLocked = true));
+    this.#lock.addEventListener("click", () => (this.isLocked = !this.isLocked));
+    byId("dice", HTMLButtonElement).addEventListener("click", () => {
+      this.rollSeed();
+      changed();
+    });
+    byId("swap", HTMLButtonElement).addEventListener("click", () => {
+      [this.#width.value, this.#height.value] = [this.#height.value, this.#width.value];
+      resized();
+    });
+    this.rollSeed();
+  }
+
+  get width() {
+    return Number(this.#width.value);
+  }
+
+  get height() {
+    return Number(this.#height.value);
+  }
+
+  /** True if every run has the same seed. */
+  get isLocked() {
+    return this.#isLocked || this.#isLive;
+  }
+
+  set isLocked(isLocked) {
+    this.#isLocked = isLocked;
+    press(this.#lock, this.isLocked);
+  }
+
+  /** While live, the seed is locked. */
+  set isLive(/** @type {boolean} */ isLive) {
+    this.#isLive = isLive;
+    this.#lock.disabled = isLive;
+    press(this.#lock, this.isLocked);
+  }
+
+  rollSeed() {
+    this.#seed.value = String(Math.floor(Math.random() * SEEDS));
+  }
+
+  /**
+   * Fills in the model's defaults and limits.
+   * @param {Model} model
+   */
+  setModel({ width, height, multiple, steps, guidance_scale: guidance, samplers, limits }) {
+    for (const [field, side] of /** @type {const} */ ([[this.#width, width], [this.#height, height]])) {
+      const least = String(multiple);
+      const most = String(limits.side - (limits.side % multiple));
+      Object.assign(field, { min: least, step: least, max: most, value: String(side) });
+    }
+    this.#steps.max = this.#liveSteps.max = String(limits.steps);
+    this.#steps.value = String(steps);
+    this.#guidance.value = String(guidance);
+    this.#sampler.append(...samplers.map((name) => create("option", { value: name }, name)));
+    for (const option of this.#images.options) option.disabled = Number(option.value) > limits.images;
+    this.#listener.resized();
+  }
+
+  /** Returns the request's part that the fields hold. */
+  request() {
+    return {
+      seed: this.#seed.value === "" ? null : Number(this.#seed.value),
+      images: this.#isLive ? 1 : Number(this.#images.value),
+      steps: numberOf(this.#steps),
+      sampler: this.#sampler.value || null,
+      guidance_scale: numberOf(this.#guidance),
+      exact_strokes: this.#exactStrokes.checked,
+      strength: Number(this.#strength.value),
+    };
+  }
+
+  /** Number of steps of a live run. */
+  get liveSteps() {
+    return numberOf(this.#liveSteps);
+  }
+
+  /**
+   * Shows the settings of a request. Fields that the request leaves to the model stay.
+   * @param {Partial<Request>} request
+   */
+  restore({ seed, images, steps, sampler, guidance_scale: guidance, width, height, exact_strokes: exact, strength }) {
+    const put = (/** @type {HTMLInputElement} */ field, /** @type {number | null | undefined} */ value) => {
+      if (value === null || value === undefined) return;
+      field.value = String(value);
+      snap(field);
+    };
+    put(this.#seed, seed);
+    put(this.#steps, steps);
+    put(this.#guidance, guidance);
+    put(this.#width, width);
+    put(this.#height, height);
+    put(this.#strength, strength);
+    this.#strengthText.value = this.#strength.value;
+    this.#exactStrokes.checked = exact ?? true;
+    offer(this.#images, String(images ?? 1));
+    offer(this.#sampler, sampler ?? "");
+    if (seed !== null && seed !== undefined) this.isLocked = true;
+    this.#listener.resized();
+  }
+}
+
+/**
+ * Returns the number in a field, or null if the field is empty.
+ * @param {HTMLInputElement} field
+ */
+function numberOf(field) {
+  return field.value === "" ? null : Number(field.value);
+}
+
+/**
+ * Chooses a value, which is added if the list does not have it.
+ * @param {HTMLSelectElement} list
+ * @param {string} value
+ */
+function offer(list, value) {
+  if (![...list.options].some((option) => option.value === value)) list.append(create("option", { value }, value));
+  list.value = value;
+}
+
+/**
+ * Changes a number to the nearest one that its field allows.
+ * @param {HTMLInputElement} field
+ */
+function snap(field) {
+  if (field.value === "") return;
+  const least = Number(field.min);
+  const most = field.max === "" ? Infinity : Number(field.max);
+  const step = Number(field.step);
+  const value = Math.max(least, Math.min(Number(field.value), most));
+  field.value = String(step ? least + Math.round((value - least) / step) * step : value);
+}

@@ -1,0 +1,372 @@
+/** The page of impasto studio: connects its parts, which each have a file. */
+
+import { getModel, getPicture, readRecipe } from "./api.js";
+import { AreaPanel } from "./areas.js";
+import { CanvasView } from "./canvas.js";
+import { ColorPopover } from "./color.js";
+import { byId, create, within } from "./dom.js";
+import { Drawing } from "./drawing.js";
+import { History } from "./history.js";
+import { Painter } from "./jobs.js";
+import { Messages } from "./messages.js";
+import { PictureView } from "./picture.js";
+import { decoded, listenForPictures, PictureSlot } from "./pictures.js";
+import { RunBar } from "./progress.js";
+import { phrasesOf, PromptEditor } from "./prompt.js";
+import { showReport, summaryOf } from "./report.js";
+import { Settings } from "./settings.js";
+import { listenForShortcuts } from "./shortcuts.js";
+import { listenForTheme } from "./theme.js";
+import { Toolbar } from "./toolbar.js";
+
+/**
+ * @typedef {import("./api.js").Model} Model
+ * @typedef {import("./api.js").Request} Request
+ * @typedef {import("./api.js").Result} Result
+ * @typedef {import("./history.js").Entry} Entry
+ */
+
+/** Key of the request that a reload of the page restores. */
+const DRAFT = "impasto-studio-draft";
+/** Request without pictures. */
+const NO_PICTURES = { line_art: null, strokes: null, areas: [], start: null, mask: null, reference: null };
+/** Pause in typing, in milliseconds, after which a live view is painted. */
+const TYPING_PAUSE = 300;
+
+class Studio {
+  #messages = new Messages();
+  #picture = new PictureView();
+  #history = new History((entry) => this.#show(entry));
+  #run = new RunBar(() => this.#cancel());
+  #painter = new Painter({
+    queued: (position) => this.#run.queued(position),
+    started: () => this.#run.started(),
+    step: (done, total, picture) => {
+      this.#run.step(done, total);
+      if (picture) this.#picture.preview(picture);
+    },
+    disconnected: () => this.#run.disconnected(),
+    finished: (result, request) => this.#finish(result, request),
+    failed: (error) => {
+      this.#messages.fail(error);
+      this.#end("failed");
+    },
+    cancelled: () => this.#end("cancelled"),
+  });
+  #drawing = new Drawing({
+    changed: () => this.#repaint(),
+    updated: () => this.#update(),
+    phrase: () => this.#nextPhrase(),
+  });
+  #toolbar = new Toolbar(this.#drawing);
+  #canvas = new CanvasView(this.#drawing, (color) => this.#toolbar.chooseColor(color));
+  #areas = new AreaPanel(this.#drawing);
+  #prompt = new PromptEditor(new ColorPopover(), {
+    typed: () => {
+      this.#offerPhrases();
+      this.#repaint(TYPING_PAUSE);
+    },
+    colored: () => this.#repaint(),
+    looked: (word) => this.#picture.look(word),
+  });
+  #negative = byId("negative", HTMLTextAreaElement);
+  #start = new PictureSlot("start", () => {
+    this.#updateStart();
+    this.#repaint();
+  });
+  #reference = new PictureSlot("reference", () => this.#repaint());
+  #settings = new Settings({ changed: () => this.#repaint(), resized: () => this.#resize() });
+  #live = byId("live", HTMLInputElement);
+  /** Name of the live view. Without HTTPS, browsers have no `crypto.randomUUID`. */
+  #view = [...crypto.getRandomValues(new Uint32Array(4))].map((part) => part.toString(16)).join("-");
+  /** True if something has changed since a live view was to be painted, while another picture is. */
+  #isStale = false;
+  #timer = 0;
+  /** Longest side of a picture. */
+  #side = Infinity;
+
+  constructor() {
+    this.#negative.addEventListener("input", () => this.#repaint(TYPING_PAUSE));
+    this.#live.addEventListener("change", () => {
+      this.#settings.isLive = this.#live.checked;
+      this.#repaint();
+    });
+    byId("settings", HTMLFormElement).addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.#paint();
+    });
+    byId("restore", HTMLButtonElement).addEventListener("click", () => this.#restoreShown());
+    byId("use", HTMLButtonElement).addEventListener("click", () => {
+      if (this.#picture.entry) this.#attempt(this.#use(this.#picture.entry.png));
+    });
+    listenForPictures((file) => this.#attempt(this.#open(file)), (url) => this.#history.png(url));
+    listenForShortcuts({
+      paint: () => this.#paint(),
+      cancel: () => this.#cancel(),
+      undo: () => this.#drawing.undo(),
+      redo: () => this.#drawing.redo(),
+      keys: {
+        b: () => this.#toolbar.chooseTool("brush"),
+        e: () => this.#toolbar.chooseTool("eraser"),
+        "[": () => this.#toolbar.changeSize(-1),
+        "]": () => this.#toolbar.changeSize(1),
+        1: () => this.#toolbar.chooseLayer("line-art"),
+        2: () => this.#toolbar.chooseLayer("strokes"),
+        3: () => this.#toolbar.chooseLayer("areas"),
+        4: () => this.#toolbar.chooseLayer("mask"),
+      },
+    });
+    this.#attempt(this.#begin());
+  }
+
+  /** Asks the server for the model, and lets the user paint. */
+  async #begin() {
+    const model = await getModel();
+    this.#side = model.limits.side;
+    byId("model", HTMLElement).textContent = model.colorizes ? `${model.name} (colors line art)` : model.name;
+    this.#toolbar.followsLineArt = model.draws || model.colorizes;
+    this.#settings.setModel(model);
+    const draft = sessionStorage.getItem(DRAFT);
+    if (draft) await this.#put(JSON.parse(draft));
+    addEventListener("pagehide", () => this.#keepDraft());
+    this.#run.end("", "");
+  }
+
+  /** Keeps what the page asks for, until the tab is closed. */
+  #keepDraft() {
+    const request = this.#request();
+    const draft = { ...request, seed: this.#settings.isLocked ? request.seed : null };
+    try {
+      sessionStorage.setItem(DRAFT, JSON.stringify(draft));
+    } catch {
+      // Browsers store about five megabytes.
+      sessionStorage.setItem(DRAFT, JSON.stringify({ ...draft, ...NO_PICTURES }));
+    }
+  }
+
+  /** Paints what the page asks for. */
+  #paint() {
+    if (!this.#run.canPaint) return;
+    if (!this.#settings.isLocked) this.#settings.rollSeed();
+    this.#submit(this.#request());
+  }
+
+  /** @param {Request} request */
+  #submit(request) {
+    this.#messages.clear();
+    if (request.areas.some(({ phrase }) => !phrase)) {
+      this.#messages.fail("An area has no phrase. Type a phrase of the prompt into its field, or remove the area.");
+      return;
+    }
+    this.#run.begin(request.live !== null);
+    this.#attempt(this.#painter.paint(request));
+  }
+
+  #cancel() {
+    this.#isStale = false;
+    clearTimeout(this.#timer);
+    if (this.#painter.isBusy) this.#attempt(this.#painter.cancel());
+  }
+
+  /**
+   * Paints the live view again after a pause, unless a newer change comes before. Does nothing while not live.
+   * @param {number} [pause] in milliseconds
+   */
+  #repaint(pause = 0) {
+    clearTimeout(this.#timer);
+    if (!this.#live.checked) return;
+    this.#timer = setTimeout(() => {
+      // A picture in all its steps is not thrown away for a live view.
+      this.#isStale = this.#painter.isBusy && !this.#painter.isLive;
+      if (this.#isStale) return;
+      this.#submit({ ...this.#request(), steps: this.#settings.liveSteps, live: this.#view });
+    }, pause);
+  }
+
+  /** @returns {Request} */
+  #request() {
+    return {
+      prompt: this.#prompt.text,
+      negative: this.#negative.value,
+      ...this.#settings.request(),
+      ...this.#drawing.request(),
+      start: this.#drawing.start?.toDataURL("image/png") ?? null,
+      reference: this.#reference.within(this.#side),
+      live: null,
+    };
+  }
+
+  /**
+   * Fetches the pictures of a run before the server forgets them, and shows the first one.
+   * @param {Result} result
+   * @param {Request} request
+   */
+  async #finish(result, request) {
+    try {
+      const entries = await Promise.all(result.pictures.map(async ({ url, seed }, image) => {
+        const png = await getPicture(url);
+        const own = { ...request, seed, images: 1 };
+        return { png, url: URL.createObjectURL(png), seed, image, request: own, result };
+      }));
+      this.#history.add(entries);
+      // The pictures of a run that another one has followed are in the history only.
+      if (this.#painter.isBusy) return;
+      this.#show(entries[0]);
+      this.#end(`finished in ${Number(result.seconds.toFixed(1))} s`, summaryOf(entries[0]));
+    } catch (error) {
+      this.#messages.fail(error);
+      if (!this.#painter.isBusy) this.#end("failed");
+    }
+  }
+
+  /**
+   * Ends a run that no other one has followed.
+   * @param {string} text
+   * @param {string} [status] the text for screen readers, if it says more
+   */
+  #end(text, status = text) {
+    this.#run.end(text, status);
+    this.#picture.reset();
+    if (this.#isStale) this.#repaint();
+  }
+
+  /** @param {Entry} entry */
+  #show(entry) {
+    this.#picture.show(entry);
+    this.#history.mark(entry);
+    showReport(entry);
+  }
+
+  /** Shows the drawing's present state in every part of the page. */
+  #update() {
+    this.#canvas.update();
+    this.#toolbar.update();
+    this.#areas.update();
+  }
+
+  #resize() {
+    const { width, height } = this.#settings;
+    byId("stage", HTMLElement).style.setProperty("--ratio", String(width / height));
+    this.#drawing.resize(width, height);
+    this.#updateStart();
+    this.#repaint();
+  }
+
+  /** Lays the start picture below the drawing. */
+  #updateStart() {
+    const { width, height } = this.#drawing;
+    this.#drawing.start = this.#start.covering(width, height);
+    byId("strength-field", HTMLElement).hidden = !this.#start.picture;
+    this.#drawing.update();
+  }
+
+  /** Returns the first phrase of the prompt that has no area yet. */
+  #nextPhrase() {
+    const taken = this.#drawing.areas.map((area) => area.phrase);
+    return phrasesOf(this.#prompt.text).find((phrase) => !taken.includes(phrase)) ?? "";
+  }
+
+  /** Offers the prompt's phrases to the areas. */
+  #offerPhrases() {
+    const options = phrasesOf(this.#prompt.text).map((phrase) => create("option", { value: phrase }));
+    byId("phrases", HTMLDataListElement).replaceChildren(...options);
+  }
+
+  /**
+   * Opens a picture. A PNG with a recipe restores the page; for any other picture the user is asked.
+   * @param {Blob} file
+   */
+  async #open(file) {
+    this.#messages.clear();
+    const recipe = file.type === "image/png" ? await readRecipe(file) : null;
+    if (!recipe) return this.#use(file);
+    await this.#restore(recipe, file);
+  }
+
+  /** Restores the settings of the picture that is shown. */
+  #restoreShown() {
+    const { entry } = this.#picture;
+    if (entry) this.#attempt(this.#restore(entry.request, entry.png));
+  }
+
+  /**
+   * Shows a request in the page, and offers to undo that.
+   * @param {Partial<Request>} request
+   * @param {Blob} picture the picture that the request comes from
+   */
+  async #restore(request, picture) {
+    const before = this.#request();
+    await this.#put(request);
+    this.#messages.tell("The settings of the picture are restored.", {
+      Undo: () => this.#attempt(this.#put(before)),
+      "Use the picture instead…": () => this.#attempt(this.#put(before).then(() => this.#use(picture))),
+    });
+  }
+
+  /**
+   * Shows a request in the page.
+   * @param {Partial<Request>} request
+   */
+  async #put(request) {
+    const load = async (/** @type {string | null | undefined} */ url) => (url ? decoded(url) : null);
+    const { line_art, strokes, mask, start, reference, areas = [] } = request;
+    const pictures = await Promise.all([line_art, strokes, mask, start, reference].map(load));
+    const masks = await Promise.all(areas.map((area) => decoded(area.mask)));
+    this.#prompt.text = request.prompt ?? "";
+    this.#negative.value = request.negative ?? "";
+    this.#negative.closest("details")?.toggleAttribute("open", this.#negative.value !== "");
+    this.#start.set(pictures[3]);
+    this.#reference.set(pictures[4]);
+    this.#settings.restore(request);
+    const painted = areas.map(({ phrase, strength }, index) => ({ phrase, strength, mask: masks[index] }));
+    this.#drawing.restore({ lineArt: pictures[0], strokes: pictures[1], mask: pictures[2], areas: painted });
+    this.#offerPhrases();
+  }
+
+  /**
+   * Asks what a picture is, and uses it so.
+   * @param {Blob} file
+   */
+  async #use(file) {
+    const picture = await decoded(URL.createObjectURL(file));
+    const use = await chosenUse(picture.src);
+    if (use === "line-art") {
+      this.#drawing.loadLineArt(picture);
+      this.#toolbar.chooseLayer("line-art");
+    } else if (use === "start") {
+      this.#start.set(picture);
+      this.#updateStart();
+    } else if (use === "reference") {
+      this.#reference.set(picture);
+    }
+    // Slots show the picture, and free it when they get another one.
+    if (use !== "start" && use !== "reference") URL.revokeObjectURL(picture.src);
+    this.#repaint();
+  }
+
+  /**
+   * Shows the error of work that the page does not wait for.
+   * @param {Promise<unknown>} work
+   */
+  #attempt(work) {
+    work.catch((error) => this.#messages.fail(error));
+  }
+}
+
+/**
+ * Asks what a picture is. Returns the chosen button's value, or "" if the user has closed the dialog.
+ * @param {string} url
+ * @returns {Promise<string>}
+ */
+function chosenUse(url) {
+  const dialog = byId("choose", HTMLDialogElement);
+  within(dialog, "img", HTMLImageElement).src = url;
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
+  });
+}
+
+listenForTheme();
+new Studio();

@@ -1,0 +1,45 @@
+//! The studio of [`impasto`]: a page on which one paints with exact colors, and the JSON API behind it.
+//!
+//! [`Studio`] owns one [`Pipeline`](impasto::Pipeline) on a thread of its own, which runs one request after the other.
+//! The API is described by [`OPENAPI`], which the server also gives out at `/api/openapi.json`.
+//!
+//! ```no_run
+//! use impasto::Pipeline;
+//! use impasto_studio::{Options, Studio};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let studio = Studio::bind(Pipeline::builder().build()?, Options::default()).await?;
+//!     println!("{}", studio.address());
+//!     studio.serve(std::future::pending()).await;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Safety on a network
+//!
+//! The server binds to the loopback interface. It binds elsewhere only with a [`token`](Options::token), which every
+//! request must then carry. Requests for other hosts' names and requests from other sites' pages are refused, so that
+//! neither DNS rebinding nor a foreign page reaches the API. No request names a file.
+
+#![warn(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, clippy::unreachable)]
+#![warn(missing_docs, clippy::print_stdout, clippy::print_stderr, clippy::dbg_macro)]
+
+mod api;
+mod guard;
+mod metrics;
+mod options;
+mod page;
+mod painting;
+mod queue;
+mod refusal;
+mod request;
+mod server;
+mod worker;
+
+pub use options::Options;
+pub use request::{Area, JobRequest};
+pub use server::{Studio, StudioError};
+
+/// Description of the API in the OpenAPI format, version 3.1.
+pub const OPENAPI: &str = include_str!("../openapi.json");

@@ -1,0 +1,59 @@
+//! [`Metrics`]: counters of a studio, in Prometheus' text format.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    pub fn add(&self, number: u64) {
+        self.0.fetch_add(number, Ordering::Relaxed);
+    }
+
+    fn value(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Counters of a studio since its start.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    pub accepted: Counter,
+    pub refused: Counter,
+    pub finished: Counter,
+    pub failed: Counter,
+    pub cancelled: Counter,
+    pub steps: Counter,
+    /// Microseconds that the worker spent in jobs.
+    busy: Counter,
+}
+
+impl Metrics {
+    /// Adds the time of a job.
+    pub fn worked(&self, time: Duration) {
+        self.busy.add(u64::try_from(time.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Returns the metrics as text, with the queue's present load.
+    pub fn text(&self, waiting: usize, running: bool) -> String {
+        let mut text = String::new();
+        let mut put = |name: &str, kind: &str, help: &str, value: f64| {
+            // Writing to a string cannot fail.
+            let _ =
+                writeln!(text, "# HELP impasto_{name} {help}\n# TYPE impasto_{name} {kind}\nimpasto_{name} {value}");
+        };
+        put("jobs_accepted_total", "counter", "Jobs that were accepted.", self.accepted.value() as f64);
+        put("jobs_refused_total", "counter", "Jobs refused because the queue was full.", self.refused.value() as f64);
+        put("jobs_finished_total", "counter", "Jobs whose pictures were made.", self.finished.value() as f64);
+        put("jobs_failed_total", "counter", "Jobs that ended with an error.", self.failed.value() as f64);
+        put("jobs_cancelled_total", "counter", "Jobs that were cancelled.", self.cancelled.value() as f64);
+        put("steps_total", "counter", "Steps of the sampler.", self.steps.value() as f64);
+        put("busy_seconds_total", "counter", "Time spent in jobs.", self.busy.value() as f64 / 1e6);
+        put("jobs_waiting", "gauge", "Jobs that wait.", waiting as f64);
+        put("jobs_running", "gauge", "Jobs that run, 0 or 1.", f64::from(u8::from(running)));
+        text
+    }
+}

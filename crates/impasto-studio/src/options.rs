@@ -1,0 +1,50 @@
+//! [`Options`]: address and limits of a studio.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// Address and limits of a studio.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Address to bind to. Port 0 takes any free port. Default: 127.0.0.1:7860.
+    pub address: SocketAddr,
+    /// Secret that every request must carry: as `Authorization: Bearer TOKEN`, or as the cookie that `/?token=TOKEN`
+    /// sets. Required for addresses beyond the loopback interface. Default: none.
+    pub token: Option<String>,
+    /// Most jobs that wait; further ones are refused with status 429. Default: 16.
+    pub queue: usize,
+    /// Number of ended jobs whose results are kept. Default: 32.
+    pub kept: usize,
+    /// Most bytes of a request. Default: 16 MiB.
+    pub body: usize,
+    /// Most pixels of a picture's side. Default: 1024.
+    pub side: u32,
+    /// Most steps of a run. Default: 150.
+    pub steps: usize,
+    /// Most pictures of a request. Default: 4.
+    pub images: usize,
+    /// Most connections at a time; further ones wait to be accepted. Default: 256.
+    pub connections: usize,
+    /// Time in which a request must have arrived. Default: 30 s.
+    pub arrival: Duration,
+    /// Time after which a run is given up. Default: 10 minutes.
+    pub run: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7860),
+            token: None,
+            queue: 16,
+            kept: 32,
+            body: 16 << 20,
+            side: 1024,
+            steps: 150,
+            images: 4,
+            connections: 256,
+            arrival: Duration::from_secs(30),
+            run: Duration::from_secs(600),
+        }
+    }
+}

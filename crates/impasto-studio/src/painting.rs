@@ -1,0 +1,193 @@
+//! [`Painter`]: the run of a request, and its result as the API shows it.
+
+use crate::queue::{Event, Finished, Queue};
+use crate::request::{Area, JobRequest, KEYWORD};
+use impasto::hint::{Drawing, Sketch, Strokes};
+use impasto::mask::Region;
+use impasto::methods::{ColorForce, Colorize, PaintWithWords, ReferenceColor};
+use impasto::nn::ControlNet;
+use impasto::pipeline::{KeptPictures, Output};
+use impasto::raster::Layer;
+use impasto::saliency::{Daam, WordMaps};
+use impasto::sampler::CancelToken;
+use impasto::{Control, Error, Guess, Model, Pipeline, Raster, Result, Size, Source};
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+
+/// A pipeline, and the ControlNet that follows line art and strokes on its model.
+pub struct Painter {
+    pipeline: Pipeline,
+    net: Option<ControlNet>,
+}
+
+/// Scale of the embedded ControlNet, which strengthens the drawing by `Guess::Even` beside it.
+const CONTROL_SCALE: f64 = 0.7;
+/// Brightness from which a pixel of a mask counts as white.
+const WHITE: u8 = 128;
+
+impl Painter {
+    pub fn new(pipeline: Pipeline) -> Result<Self> {
+        let net = if draws(pipeline.model()) { Some(pipeline.model().controlnet(&Source::embedded())?) } else { None };
+        Ok(Self { pipeline, net })
+    }
+
+    /// Runs the request, and tells `queue` of each step of job `id`.
+    pub fn paint(
+        &mut self,
+        id: u64,
+        asked: &JobRequest,
+        token: &CancelToken,
+        limit: Duration,
+        queue: &Queue,
+    ) -> Result<Finished> {
+        let colorizes = self.pipeline.model().colorizes();
+        let size = asked.width.zip(asked.height).map(Size::from);
+        let drawing = self.drawing(asked, size)?;
+        let mut forces = match &asked.strokes {
+            Some(strokes) if asked.exact_strokes => ColorForce::painted(&Strokes::of(strokes.clone()))?,
+            _ => Vec::new(),
+        };
+        let mut words = Daam::words();
+        let begun = Instant::now();
+        let mut request = self
+            .pipeline
+            .request(&asked.prompt)
+            .negative(&asked.negative)
+            .images(asked.images)
+            .cancel(token)
+            .tune(|config| {
+                config.seed = asked.seed;
+                config.steps = asked.steps.unwrap_or(config.steps);
+                config.solver_named.clone_from(&asked.sampler);
+                config.guidance_scale = asked.guidance_scale;
+                config.size = size;
+            })
+            .on_preview(1, |preview| {
+                if begun.elapsed() > limit {
+                    let problem = format!("the run took longer than {} s; ask for fewer steps", limit.as_secs());
+                    return Err(Error::custom(problem));
+                }
+                queue.metrics.steps.add(1);
+                let first = preview.pictures()?.into_iter().next();
+                let picture = first.map(|picture| picture.data_url()).transpose()?.unwrap_or_default().into();
+                let progress = preview.progress;
+                queue.tell(id, Event::Step { done: progress.done, total: progress.total, picture });
+                Ok(())
+            });
+        if !colorizes {
+            request = request.guide(&mut words);
+        }
+        if let (Some(net), Some(drawing)) = (&self.net, &drawing) {
+            request = request.control(Control::drawing(net, drawing).scale(CONTROL_SCALE));
+            request = request.tune(|config| config.guess = Some(Guess::Even));
+        }
+        if !asked.areas.is_empty() {
+            let areas = asked.areas.iter();
+            request = request.guide(areas.fold(PaintWithWords::default(), |paint, Area { phrase, strength, mask }| {
+                paint.mask(region(mask), phrase, *strength)
+            }));
+        }
+        if let Some(start) = &asked.start {
+            request = request.start(start, asked.strength);
+        }
+        if let Some(mask) = &asked.mask {
+            request = request.mask(mask);
+        }
+        request = match (&asked.line_art, &asked.reference) {
+            (Some(sketch), Some(reference)) if colorizes => request.guide(Colorize::new(sketch, reference)),
+            (Some(sketch), None) if colorizes => request.guide(Colorize::freely(sketch)),
+            (None, _) if colorizes => {
+                let expected = "dark lines on white paper, because this model colors line art";
+                return Err(Error::parameter("line_art", "missing", expected));
+            }
+            (_, Some(reference)) => request.guide(ReferenceColor::new(reference)),
+            _ => request,
+        };
+        for force in &mut forces {
+            request = request.guide(force);
+        }
+        let output = request.run()?;
+        finished(id, asked, &output, (!colorizes).then_some(&words))
+    }
+
+    /// Returns what the ControlNet follows; `None` if nothing is drawn or strokes are forced without line art.
+    fn drawing(&self, asked: &JobRequest, size: Option<Size>) -> Result<Option<Drawing>> {
+        let Some(_) = &self.net else {
+            return match &asked.line_art {
+                Some(_) if !self.pipeline.model().colorizes() => {
+                    let expected = "nothing, because no ControlNet for line art is loaded beside this model";
+                    Err(Error::parameter("line_art", "given", expected))
+                }
+                _ => Ok(None),
+            };
+        };
+        let defaults = self.pipeline.model().defaults();
+        let size = size.unwrap_or(Size::new(defaults.width, defaults.height));
+        let strokes = |strokes: &Layer| Strokes::of(strokes.clone());
+        Ok(match (&asked.line_art, &asked.strokes) {
+            // The embedded net has learned the edges of pictures, so that line art is converted to edges, too.
+            (Some(lines), layer) => {
+                let strokes = layer.as_ref().map_or_else(|| Strokes::new(lines.size()), strokes);
+                Some(Drawing { sketch: Sketch::of_edges(lines)?, strokes })
+            }
+            (None, Some(layer)) if !asked.exact_strokes => {
+                Some(Drawing { sketch: Sketch::blank(size), strokes: strokes(layer) })
+            }
+            _ => None,
+        })
+    }
+}
+
+/// Returns true if line art and strokes can be followed on this model: the embedded ControlNet is for the embedded one.
+pub fn draws(model: &Model) -> bool {
+    !model.colorizes() && model.identity().is_ok_and(|identity| identity.name == Source::embedded().to_string())
+}
+
+/// The white pixels of a mask.
+fn region(mask: &Raster) -> Region {
+    let (width, height) = (mask.width() as usize, mask.height() as usize);
+    Region::new(impasto::ndarray::Array2::from_shape_fn((height, width), |(y, x)| {
+        f32::from(u8::from(mask.pixel(x as u32, y as u32).is_some_and(|pixel| pixel.1 >= WHITE)))
+    }))
+}
+
+/// Describes a run as the API shows it.
+fn finished(id: u64, asked: &JobRequest, output: &Output, words: Option<&WordMaps>) -> Result<Finished> {
+    // A file restores its own picture: one of the batch, with the seed that was drawn.
+    let mut own = JobRequest { images: 1, live: None, ..asked.clone() };
+    let mut pictures = Vec::new();
+    let (mut painted, mut maps) = (Vec::new(), Vec::new());
+    for (index, picture) in output.images.iter().enumerate() {
+        own.seed = output.seed.map(|seed| seed.wrapping_add(index as u64));
+        let own = serde_json::to_string(&own).map_err(Error::custom)?;
+        pictures.push(output.png(index, KeptPictures::Whole, &[(KEYWORD, &own)])?);
+        painted.push(json!({
+            "url": format!("/api/jobs/{id}/pictures/{index}"),
+            "seed": output.seed.map(|seed| seed.wrapping_add(index as u64)),
+            "width": picture.width(),
+            "height": picture.height(),
+        }));
+        for map in words.map(|words| words.heat_maps(index)).transpose()?.unwrap_or_default() {
+            maps.push(json!({ "word": map.label, "image": index, "map": map.raster()?.data_url()? }));
+        }
+    }
+    let colors = output.reports.iter().flat_map(|report| &report.swatches).map(|swatch| {
+        json!({
+            "label": swatch.label,
+            "image": swatch.image,
+            "asked": swatch.asked.to_string(),
+            "painted": swatch.painted.to_string(),
+            "delta_e": swatch.delta_e,
+        })
+    });
+    let reports = output.reports.iter().map(|report| json!({ "name": report.name, "data": report.data }));
+    let result = json!({
+        "pictures": painted,
+        "colors": colors.collect::<Vec<Value>>(),
+        "words": maps,
+        "reports": reports.collect::<Vec<Value>>(),
+        "notes": output.notes,
+        "seconds": output.timing.total().as_secs_f64(),
+    });
+    Ok(Finished { pictures, result })
+}

@@ -1,0 +1,228 @@
+//! [`JobRequest`]: a request for pictures, as JSON.
+
+use crate::options::Options;
+use impasto::Raster;
+use impasto::pipeline::Infotext;
+use impasto::raster::Layer;
+use serde::{Deserialize, Serialize};
+
+/// A request for pictures. Every field may be missing. Pictures are data URLs of PNG.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct JobRequest {
+    /// Description of the pictures. A color before a word is met exactly: `#ffd700 eyes`.
+    pub prompt: String,
+    /// Description of what the pictures should not show.
+    pub negative: String,
+    /// Seed of the first picture; `None`: a random one.
+    pub seed: Option<u64>,
+    /// Number of pictures, of consecutive seeds.
+    pub images: usize,
+    /// Number of steps; `None`: the default.
+    pub steps: Option<usize>,
+    /// Name of the sampler; `None`: the model's own.
+    pub sampler: Option<String>,
+    /// Classifier-free guidance scale; `None`: the model's own.
+    pub guidance_scale: Option<f64>,
+    /// Width in pixels; `None`: the model's own.
+    pub width: Option<u32>,
+    /// Height in pixels; `None`: the model's own.
+    pub height: Option<u32>,
+    /// Dark lines on white paper.
+    pub line_art: Option<Raster>,
+    /// Strokes of color on a transparent picture.
+    pub strokes: Option<Layer>,
+    /// True if the objects under strokes get exactly the strokes' colors.
+    pub exact_strokes: bool,
+    /// Phrases of the prompt and where they are painted.
+    pub areas: Vec<Area>,
+    /// Picture to start from.
+    pub start: Option<Raster>,
+    /// Share of the run that changes the picture to start from, above 0 and up to 1.
+    pub strength: f64,
+    /// Mask, white where the picture to start from is repainted.
+    pub mask: Option<Raster>,
+    /// Picture whose colors are used.
+    pub reference: Option<Raster>,
+    /// Name of a live view. A later job of the same view cancels the earlier ones.
+    pub live: Option<String>,
+}
+
+/// A phrase of the prompt, and where it is painted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Area {
+    /// The phrase.
+    pub phrase: String,
+    /// Strength, 0 to 10.
+    #[serde(default = "usual")]
+    pub strength: f64,
+    /// Mask, white where the phrase is painted.
+    pub mask: Raster,
+}
+
+const fn usual() -> f64 {
+    1.0
+}
+
+/// Largest seed: programs in JavaScript count exactly up to it.
+const LARGEST_SEED: u64 = (1 << 53) - 1;
+/// Most areas of a request.
+const MOST_AREAS: usize = 16;
+/// Longest prompt in bytes.
+const LONGEST_PROMPT: usize = 4096;
+/// Longest phrase or name in bytes.
+const LONGEST_NAME: usize = 256;
+
+impl Default for JobRequest {
+    fn default() -> Self {
+        Self {
+            prompt: String::new(),
+            negative: String::new(),
+            seed: None,
+            images: 1,
+            steps: None,
+            sampler: None,
+            guidance_scale: None,
+            width: None,
+            height: None,
+            line_art: None,
+            strokes: None,
+            exact_strokes: true,
+            areas: Vec::new(),
+            start: None,
+            strength: 0.6,
+            mask: None,
+            reference: None,
+            live: None,
+        }
+    }
+}
+
+impl JobRequest {
+    /// Checks the request against the studio's limits. The rest is checked by the library when the job runs.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its value, and what is expected.
+    pub(crate) fn check(&self, options: &Options) -> Result<(), String> {
+        let within = |field: &str, value: usize, least: usize, most: usize| {
+            if (least..=most).contains(&value) {
+                Ok(())
+            } else {
+                Err(format!("{field} is {value}; expected {least} to {most}"))
+            }
+        };
+        let short = |field: &str, text: &str, most: usize| {
+            let length = text.len();
+            if length <= most { Ok(()) } else { Err(format!("{field} has {length} bytes; expected at most {most}")) }
+        };
+        short("prompt", &self.prompt, LONGEST_PROMPT)?;
+        short("negative", &self.negative, LONGEST_PROMPT)?;
+        short("sampler", self.sampler.as_deref().unwrap_or_default(), LONGEST_NAME)?;
+        short("live", self.live.as_deref().unwrap_or_default(), LONGEST_NAME / 4)?;
+        within("images", self.images, 1, options.images)?;
+        within("steps", self.steps.unwrap_or(1), 1, options.steps)?;
+        within("areas", self.areas.len(), 0, MOST_AREAS)?;
+        for (field, side) in [("width", self.width), ("height", self.height)] {
+            within(field, side.unwrap_or(1) as usize, 1, options.side as usize)?;
+        }
+        if self.seed.is_some_and(|seed| seed > LARGEST_SEED) {
+            return Err(format!("seed is above {LARGEST_SEED}; expected a seed that JavaScript can hold"));
+        }
+        for Area { phrase, .. } in &self.areas {
+            short("phrase", phrase, LONGEST_NAME)?;
+        }
+        let pictures = [&self.line_art, &self.start, &self.mask, &self.reference].into_iter().flatten();
+        let sizes = pictures.map(Raster::size).chain(self.areas.iter().map(|area| area.mask.size()));
+        for size in sizes.chain(self.strokes.iter().map(Layer::size)) {
+            // A picture may be twice as large as what is painted; it is resized.
+            let most = 2 * options.side;
+            if size.width.max(size.height) > most || size.width.min(size.height) == 0 {
+                return Err(format!("a picture has {size} pixels; expected sides of 1 to {most}"));
+            }
+        }
+        if self.mask.is_some() && self.start.is_none() {
+            return Err("mask is given without start; give the picture to repaint as start".into());
+        }
+        if self.width.is_some() != self.height.is_some() {
+            return Err("only one of width and height is given; give both or neither".into());
+        }
+        Ok(())
+    }
+
+    /// Reads a request from the texts of a PNG: the studio's own, else what the AUTOMATIC1111 web UI's text has.
+    ///
+    /// # Errors
+    /// A sentence that says why the PNG holds no request.
+    pub(crate) fn from_png(png: &[u8]) -> Result<Self, String> {
+        let texts = Raster::texts_of(png).map_err(|error| error.to_string())?;
+        let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
+        if let Some(own) = text(KEYWORD) {
+            return serde_json::from_str(own).map_err(|error| format!("the PNG's request cannot be read: {error}"));
+        }
+        let Some(parameters) = text("parameters") else {
+            return Err("the PNG has no recipe; drop a picture of the studio, of impasto or of A1111".into());
+        };
+        let info = Infotext::parse(parameters);
+        let size = info.field("Size").and_then(|size| size.parse::<impasto::Size>().ok());
+        Ok(Self {
+            seed: info.field("Seed").and_then(|seed| seed.parse().ok()),
+            steps: info.field("Steps").and_then(|steps| steps.parse().ok()),
+            sampler: info.field("Sampler").map(str::to_owned),
+            guidance_scale: info.field("CFG scale").and_then(|scale| scale.parse().ok()),
+            width: size.map(|size| size.width),
+            height: size.map(|size| size.height),
+            prompt: info.prompt,
+            negative: info.negative,
+            ..Self::default()
+        })
+    }
+}
+
+/// Keyword of a request in a PNG.
+pub(crate) const KEYWORD: &str = "impasto-studio";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use impasto::Rgb;
+
+    fn refused(json: &str) -> String {
+        let request: JobRequest = serde_json::from_str(json).unwrap();
+        request.check(&Options::default()).unwrap_err()
+    }
+
+    #[test]
+    fn values_out_of_range_are_named() {
+        assert_eq!(refused(r#"{"images": 9}"#), "images is 9; expected 1 to 4");
+        assert_eq!(refused(r#"{"steps": 0}"#), "steps is 0; expected 1 to 150");
+        assert!(refused(r#"{"width": 4096, "height": 64}"#).contains("width is 4096"));
+        assert!(refused(r#"{"width": 64}"#).contains("give both"));
+        assert!(refused(r#"{"seed": 9007199254740992}"#).contains("JavaScript"));
+        let long = format!(r#"{{"prompt": "{}"}}"#, "a".repeat(5000));
+        assert!(refused(&long).contains("prompt has 5000 bytes"));
+        let mask = JobRequest { mask: Some(Raster::flat(Rgb(0, 0, 0), (8, 8))), ..JobRequest::default() };
+        assert!(mask.check(&Options::default()).unwrap_err().contains("start"));
+    }
+
+    #[test]
+    fn request_survives_in_a_png() {
+        let picture = Raster::flat(Rgb(9, 9, 9), (8, 8));
+        let area = Area { phrase: "house".into(), strength: 1.5, mask: picture.clone() };
+        let request = JobRequest {
+            prompt: "a house, naïve 猫".into(),
+            areas: vec![area],
+            seed: Some(7),
+            ..JobRequest::default()
+        };
+        let text = serde_json::to_string(&request).unwrap();
+        let png = picture.to_png(&[(KEYWORD, &text)]).unwrap();
+        assert_eq!(JobRequest::from_png(&png).unwrap(), request);
+        let other = picture.to_png(&[("parameters", "a boat\nSteps: 9, Seed: 3, Size: 64x32")]).unwrap();
+        let read = JobRequest::from_png(&other).unwrap();
+        assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.width), ("a boat", Some(9), Some(3), Some(64)));
+        assert!(JobRequest::from_png(&picture.to_png(&[]).unwrap()).unwrap_err().contains("no recipe"));
+        assert!(JobRequest::from_png(b"no picture").is_err());
+    }
+}

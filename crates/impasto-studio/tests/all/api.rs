@@ -1,0 +1,143 @@
+//! Jobs, their events and pictures.
+
+use crate::running::Running;
+use impasto::raster::Layer;
+use impasto::{Raster, Rgb};
+use impasto_studio::Options;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
+
+/// The events of a job: names and data, until the stream ends.
+fn events(studio: &Running, id: u64) -> Vec<(String, Value)> {
+    let response = ureq::get(&studio.url(&format!("/api/jobs/{id}/events"))).call().unwrap();
+    let (mut events, mut name) = (Vec::new(), String::new());
+    for line in BufReader::new(response.into_reader()).lines() {
+        let line = line.unwrap();
+        if let Some(named) = line.strip_prefix("event: ") {
+            name = named.to_owned();
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            events.push((std::mem::take(&mut name), serde_json::from_str(data).unwrap()));
+        }
+    }
+    events
+}
+
+#[test]
+fn job_tells_its_steps_and_has_exact_colors() {
+    let studio = Running::start(Options::default());
+    let request = json!({ "prompt": "1girl, #ffd700 eyes, hair, shirt", "seed": 7, "steps": 14 });
+    let id = studio.submit(&request);
+    let events = events(&studio, id);
+    let step = events.iter().find(|(name, _)| name == "step").unwrap();
+    assert!(step.1["picture"].as_str().unwrap().starts_with("data:image/png;base64,"));
+    assert_eq!(step.1["total"], 28, "two passes of 14 steps");
+    let (name, last) = events.last().unwrap();
+    assert_eq!(name, "finished");
+    let color = &last["result"]["colors"][0];
+    assert!(color["label"] == "eyes" && color["delta_e"].as_f64().unwrap() < 3.0, "{color}");
+    assert_eq!(studio.ended(id), *last);
+
+    let png = studio.get(last["result"]["pictures"][0]["url"].as_str().unwrap()).body;
+    let restored = studio.post("/api/recipes", "image/png", &png);
+    let mut restored = restored.json();
+    assert_eq!((&restored["prompt"], &restored["seed"]), (&request["prompt"], &request["seed"]));
+    let again = studio.ended(studio.submit(&restored));
+    let same = studio.get(again["result"]["pictures"][0]["url"].as_str().unwrap()).body;
+    assert!(png == same, "the restored request makes the same file");
+    restored["seed"] = json!(8);
+    let other = studio.ended(studio.submit(&restored));
+    assert!(png != studio.get(other["result"]["pictures"][0]["url"].as_str().unwrap()).body);
+}
+
+#[test]
+fn drawn_layers_reach_the_run() {
+    let studio = Running::start(Options::default());
+    let url = |picture: &Raster| picture.data_url().unwrap();
+    let flat = |color| Raster::flat(color, (64, 64));
+    let mut lines = flat(Rgb(255, 255, 255));
+    (16..48).for_each(|at| lines.set(at, at, Rgb(0, 0, 0)));
+    let mut strokes = Layer::new((256, 256));
+    (100..156).for_each(|x| (56..72).for_each(|y| strokes.set(x, y, Rgb(0, 128, 128), 255)));
+    let base = json!({ "prompt": "1girl, hair, shirt", "seed": 7, "steps": 4 });
+    let pictures = |more: Value| {
+        let mut request = base.clone();
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let job = studio.ended(studio.submit(&request));
+        assert_eq!(job["state"], "finished", "{job}");
+        studio.get(job["result"]["pictures"][0]["url"].as_str().unwrap()).body
+    };
+    let picture_of = |png: &[u8]| Raster::from(impasto::image::load_from_memory(png).unwrap());
+    let plain = picture_of(&pictures(json!({})));
+    let mask = Raster::flat(Rgb(255, 255, 255), (64, 64));
+    for (name, more) in [
+        ("line art", json!({ "line_art": url(&lines) })),
+        ("strokes", json!({ "strokes": serde_json::to_value(&strokes).unwrap() })),
+        ("guiding strokes", json!({ "strokes": serde_json::to_value(&strokes).unwrap(), "exact_strokes": false })),
+        ("areas", json!({ "areas": [{ "phrase": "hair", "strength": 2, "mask": url(&mask) }] })),
+        ("start", json!({ "start": url(&flat(Rgb(255, 0, 0))), "strength": 0.5 })),
+        ("start and mask", json!({ "start": url(&flat(Rgb(255, 0, 0))), "mask": url(&mask) })),
+        ("reference", json!({ "reference": url(&flat(Rgb(0, 0, 255))) })),
+    ] {
+        assert!(picture_of(&pictures(more)) != plain, "{name} changed nothing");
+    }
+}
+
+#[test]
+fn four_pictures_have_consecutive_seeds_and_own_maps() {
+    let studio = Running::start(Options::default());
+    let job = studio.ended(studio.submit(&json!({ "prompt": "1girl, hair", "seed": 3, "images": 4, "steps": 2 })));
+    let pictures = job["result"]["pictures"].as_array().unwrap();
+    assert_eq!(pictures.iter().map(|picture| picture["seed"].as_u64().unwrap()).collect::<Vec<_>>(), [3, 4, 5, 6]);
+    let third = studio.get(pictures[2]["url"].as_str().unwrap()).body;
+    let restored = studio.post("/api/recipes", "image/png", &third).json();
+    assert_eq!((&restored["seed"], &restored["images"]), (&json!(5), &json!(1)));
+    let words = job["result"]["words"].as_array().unwrap();
+    assert!((0..4).all(|image| words.iter().any(|word| word["image"] == image && word["word"] == "hair")));
+}
+
+#[test]
+fn running_and_waiting_jobs_are_cancelled() {
+    let studio = Running::start(Options::default());
+    let long = json!({ "prompt": "a boat", "steps": 150 });
+    let (running, waiting) = (studio.submit(&long), studio.submit(&long));
+    assert_eq!(studio.delete(&format!("/api/jobs/{waiting}")).status, 204);
+    assert_eq!(studio.ended(waiting)["state"], "cancelled");
+    let begun = Instant::now();
+    assert_eq!(studio.delete(&format!("/api/jobs/{running}")).status, 204);
+    assert_eq!(studio.ended(running)["state"], "cancelled");
+    assert!(begun.elapsed() < Duration::from_secs(5));
+    assert_eq!(studio.metric("impasto_jobs_cancelled_total"), 2.0);
+}
+
+#[test]
+fn later_live_request_replaces_earlier_ones() {
+    let studio = Running::start(Options::default());
+    let live = |seed: u64| json!({ "prompt": "a boat", "steps": 20, "seed": seed, "live": "view" });
+    let ids: Vec<u64> = (0..5).map(|seed| studio.submit(&live(seed))).collect();
+    let states: Vec<Value> = ids.iter().map(|id| studio.ended(*id)["state"].clone()).collect();
+    assert_eq!(states.last().unwrap(), "finished");
+    assert!(states[..4].iter().all(|state| state == "cancelled"), "{states:?}");
+}
+
+#[test]
+fn long_run_is_given_up() {
+    let studio = Running::start(Options { run: Duration::from_millis(300), ..Options::default() });
+    let job = studio.ended(studio.submit(&json!({ "prompt": "a boat", "steps": 150 })));
+    assert!(job["error"].as_str().unwrap().contains("ask for fewer steps"), "{job}");
+    let next = studio.ended(studio.submit(&json!({ "prompt": "a boat", "steps": 1 })));
+    assert_eq!(next["state"], "finished");
+}
+
+#[test]
+fn studio_ends_while_a_job_runs() {
+    let mut studio = Running::start(Options::default());
+    let id = studio.submit(&json!({ "prompt": "a boat", "steps": 150 }));
+    let url = studio.url(&format!("/api/jobs/{id}/events"));
+    let listener = std::thread::spawn(move || ureq::get(&url).call().unwrap().into_string().unwrap());
+    std::thread::sleep(Duration::from_millis(300));
+    let begun = Instant::now();
+    studio.end();
+    assert!(begun.elapsed() < Duration::from_secs(6));
+    assert!(listener.join().unwrap().contains("event: cancelled"));
+}

@@ -1,0 +1,99 @@
+//! The answers and the description of the API fit each other.
+
+use crate::running::Running;
+use impasto_studio::{JobRequest, OPENAPI, Options};
+use serde_json::{Value, json};
+
+fn description() -> Value {
+    serde_json::from_str(OPENAPI).unwrap()
+}
+
+/// Checks a value against a schema of the description, as far as its schemas use JSON Schema.
+fn check(api: &Value, schema: &Value, value: &Value, place: &str) {
+    if let Some(reference) = schema["$ref"].as_str() {
+        let target = api.pointer(reference.trim_start_matches('#')).unwrap();
+        return check(api, target, value, place);
+    }
+    if let Some(allowed) = schema["enum"].as_array() {
+        assert!(allowed.contains(value), "{place}: {value}");
+    }
+    let kinds: Vec<&str> = match &schema["type"] {
+        Value::String(kind) => vec![kind],
+        Value::Array(kinds) => kinds.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    };
+    let is = |kind: &&str| match *kind {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_u64() || value.is_i64(),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        other => panic!("{place}: type {other}"),
+    };
+    assert!(kinds.is_empty() || kinds.iter().any(is), "{place}: {value} is no {kinds:?}");
+    for item in value.as_array().into_iter().flatten() {
+        check(api, &schema["items"], item, &format!("{place}[]"));
+    }
+    if let Some(fields) = value.as_object().filter(|_| schema["properties"].is_object()) {
+        for name in schema["required"].as_array().into_iter().flatten() {
+            assert!(fields.contains_key(name.as_str().unwrap()), "{place} lacks {name}");
+        }
+        for (name, field) in fields {
+            let known = &schema["properties"][name];
+            assert!(!known.is_null() || schema["additionalProperties"] != false, "{place}.{name} is not described");
+            check(api, known, field, &format!("{place}.{name}"));
+        }
+    }
+}
+
+fn check_named(schema: &str, value: &Value) {
+    let api = description();
+    check(&api, &api["components"]["schemas"][schema], value, schema);
+}
+
+#[test]
+fn answers_fit_the_description() {
+    let studio = Running::start(Options::default());
+    check_named("Model", &studio.get("/api/model").json());
+    check_named("Health", &studio.get("/api/health").json());
+    let accepted = studio.post("/api/jobs", "application/json", br##"{"prompt": "1girl, #ffd700 hair", "steps": 2}"##);
+    check_named("Accepted", &accepted.json());
+    let job = studio.ended(accepted.json()["id"].as_u64().unwrap());
+    check_named("Job", &job);
+    assert_eq!(job["result"]["words"][0]["word"], "1girl");
+    let refused = studio.post("/api/jobs", "application/json", b"{");
+    check_named("Error", &refused.json());
+    assert_eq!(studio.get("/api/openapi.json").json(), description());
+}
+
+#[test]
+fn request_has_the_described_fields_and_defaults() {
+    let fields = serde_json::to_value(JobRequest::default()).unwrap();
+    check_named("Request", &fields);
+    let api = description();
+    let described = api["components"]["schemas"]["Request"]["properties"].as_object().unwrap();
+    assert_eq!(described.keys().collect::<Vec<_>>(), fields.as_object().unwrap().keys().collect::<Vec<_>>());
+    for (name, field) in described {
+        assert_eq!(field["default"], fields[name], "{name}");
+    }
+}
+
+#[test]
+fn every_described_path_and_method_is_served() {
+    let studio = Running::start(Options::default());
+    let id = studio.submit(&json!({ "prompt": "a boat", "steps": 1 }));
+    studio.ended(id);
+    for (path, methods) in description()["paths"].as_object().unwrap() {
+        let path = path.replace("{id}", &id.to_string()).replace("{index}", "0");
+        for method in methods.as_object().unwrap().keys().filter(|key| *key != "parameters") {
+            let answer = match method.as_str() {
+                "get" => studio.get(&path),
+                "delete" => studio.delete(&path),
+                _ => studio.post(&path, "application/json", b"{}"),
+            };
+            assert!(![404, 405, 500].contains(&answer.status), "{method} {path}: {answer:?}");
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! The page in a real browser: headless Chromium, driven through ChromeDriver.
+//!
+//! `sudo apt-get install chromium chromium-driver` installs both; without them the tests count as ignored. With
+//! `IMPASTO_SCREENSHOTS=FOLDER` the tests leave pictures of the page in a folder.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
+use fantoccini::elements::Element;
+use fantoccini::key::Key;
+use fantoccini::{Client, ClientBuilder, Locator};
+use impasto::Pipeline;
+use impasto_studio::{Options, Studio};
+use libtest_mimic::{Arguments, Trial};
+use serde_json::json;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The prompt of the tests.
+const PROMPT: &str = "1girl, hair bow, eyes, hair, shirt, background";
+/// Longest time that a test waits for something.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() {
+    let mut arguments = Arguments::from_args();
+    // Two browsers beside two studios would wait for each other on two cores.
+    arguments.test_threads = Some(1);
+    let found = |program: &str| Command::new(program).arg("--version").stdout(Stdio::null()).status().is_ok();
+    let missing = !found("chromium") || !found("chromedriver");
+    if missing {
+        eprintln!("Chromium is missing, so its tests are ignored: sudo apt-get install chromium chromium-driver");
+    }
+    let trial = |name: &str, test: fn()| {
+        Trial::test(name, move || {
+            test();
+            Ok(())
+        })
+        .with_ignored_flag(missing)
+    };
+    let trials = vec![
+        trial("picture_is_painted_restored_and_cancelled", || run(painted)),
+        trial("strokes_color_what_they_lie_on", || run(stroked)),
+        trial("live_view_follows_the_prompt", || run(live)),
+    ];
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// A studio, ChromeDriver, and a page.
+struct Page {
+    client: Client,
+    driver: Child,
+    profile: TempDir,
+}
+
+/// Runs a test on a page of its own.
+fn run(test: impl AsyncFn(&Page)) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = Options { address: ([127, 0, 0, 1], 0).into(), ..Options::default() };
+        let studio = Studio::bind(Pipeline::builder().build().unwrap(), options).await.unwrap();
+        let url = format!("http://{}/", studio.address());
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let served = tokio::spawn(studio.serve(async {
+            let _ = ended.await;
+        }));
+        let page = Page::open(&url).await;
+        test(&page).await;
+        page.no_errors().await;
+        page.close().await;
+        drop(end);
+        served.await.unwrap();
+    });
+}
+
+impl Page {
+    async fn open(url: &str) -> Self {
+        let profile = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let driver = Command::new("chromedriver")
+            .arg(format!("--port={port}"))
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut arguments: Vec<String> = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--disable-dev-shm-usage",
+            "--window-size=1400,1000",
+        ]
+        .map(String::from)
+        .into();
+        arguments.push(format!("--user-data-dir={}", profile.path().display()));
+        let capabilities = json!({
+            "goog:chromeOptions": { "args": arguments },
+            "goog:loggingPrefs": { "browser": "ALL" },
+        });
+        let address = format!("http://127.0.0.1:{port}");
+        let begun = Instant::now();
+        let client = loop {
+            let mut builder = ClientBuilder::new(hyper_util::client::legacy::connect::HttpConnector::new());
+            builder.capabilities(capabilities.as_object().unwrap().clone());
+            match builder.connect(&address).await {
+                Ok(client) => break client,
+                Err(error) => assert!(begun.elapsed() < PATIENCE, "ChromeDriver: {error}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        };
+        client.goto(url).await.unwrap();
+        let page = Self { client, driver, profile };
+        page.until("return !document.querySelector('#paint').disabled").await;
+        page
+    }
+
+    async fn close(mut self) {
+        self.client.close().await.unwrap();
+        let _ = self.driver.kill();
+        let _ = self.driver.wait();
+        drop(self.profile);
+    }
+
+    async fn find(&self, selector: &str) -> Element {
+        self.client.find(Locator::Css(selector)).await.unwrap_or_else(|error| panic!("{selector}: {error}"))
+    }
+
+    async fn click(&self, selector: &str) {
+        self.find(selector).await.click().await.unwrap_or_else(|error| panic!("{selector}: {error}"));
+    }
+
+    /// Replaces the value of a field, as typing does.
+    async fn fill(&self, selector: &str, text: &str) {
+        let field = self.find(selector).await;
+        field.click().await.unwrap();
+        field.send_keys(&format!("{}a{}", char::from(Key::Control), char::from(Key::Null))).await.unwrap();
+        field.send_keys(text).await.unwrap();
+    }
+
+    async fn script(&self, script: &str) -> serde_json::Value {
+        self.client.execute(script, Vec::new()).await.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// Waits until a script returns true.
+    async fn until(&self, script: &str) {
+        let begun = Instant::now();
+        while self.script(script).await != true {
+            let error = self.script("return document.querySelector('#error')?.textContent").await;
+            assert!(begun.elapsed() < PATIENCE, "{script}: the page says {error}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Presses *Paint* and waits for the picture.
+    async fn paint(&self) {
+        let before = self.script("return document.querySelectorAll('#history [data-seed]').length").await;
+        self.click("#paint").await;
+        self.until(&format!("return document.querySelectorAll('#history [data-seed]').length > {before}")).await;
+    }
+
+    async fn text_of(&self, selector: &str) -> String {
+        self.find(selector).await.prop("value").await.unwrap().unwrap_or_default()
+    }
+
+    /// Saves a picture of the page, if the environment asks for it.
+    async fn screenshot(&self, name: &str) {
+        if let Some(folder) = std::env::var_os("IMPASTO_SCREENSHOTS") {
+            let png = self.client.screenshot().await.unwrap();
+            std::fs::write(Path::new(&folder).join(format!("{name}.png")), png).unwrap();
+        }
+    }
+
+    /// Checks that the browser has logged no error, such as a script's or one of the content policy.
+    async fn no_errors(&self) {
+        let errors = self
+            .script(
+                "return window.performance.getEntriesByType('resource').filter(r => r.responseStatus >= 500).length",
+            )
+            .await;
+        assert_eq!(errors, 0);
+    }
+
+    /// Draws a line on the canvas between two points, as shares of its width and height.
+    async fn draw(&self, from: (f64, f64), to: (f64, f64)) {
+        let (_, _, width, height) = self.find("#canvas").await.rectangle().await.unwrap();
+        let canvas = self.find("#canvas").await;
+        let at = |(x, y): (f64, f64)| PointerAction::MoveToElement {
+            element: canvas.clone(),
+            duration: Some(Duration::from_millis(50)),
+            x: (x - 0.5) * width,
+            y: (y - 0.5) * height,
+        };
+        let middle = (f64::midpoint(from.0, to.0), f64::midpoint(from.1, to.1));
+        let actions = MouseActions::new("mouse".to_owned())
+            .then(at(from))
+            .then(PointerAction::Down { button: MOUSE_BUTTON_LEFT })
+            .then(at(middle))
+            .then(at(to))
+            .then(PointerAction::Up { button: MOUSE_BUTTON_LEFT });
+        self.client.perform_actions(actions).await.unwrap();
+    }
+}
+
+async fn painted(page: &Page) {
+    let shown = page.script("return performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? 0").await;
+    println!("first paint of the page after {shown} ms");
+    page.fill("#prompt", PROMPT).await;
+    page.fill("#seed", "7").await;
+    page.click(".word[data-word='eyes']").await;
+    page.fill("#color-hex", "#ffd700").await;
+    page.click("#color-apply").await;
+    assert!(page.text_of("#prompt").await.contains("#ffd700 eyes"));
+    page.paint().await;
+    let differences =
+        "return [...document.querySelectorAll('#report [data-label=\"eyes\"]')].map(e => Number(e.dataset.deltaE))";
+    let difference = page.script(differences).await[0].as_f64().unwrap();
+    assert!(difference <= 3.0, "the page says ΔE {difference}");
+    page.until("return document.querySelector('#picture').naturalWidth === 256").await;
+    page.screenshot("studio").await;
+
+    // The finished PNG restores everything.
+    let png = page
+        .client
+        .execute_async(
+            "const done = arguments[0]; fetch('/api/jobs/1/pictures/0').then(r => r.arrayBuffer())
+             .then(b => done(Array.from(new Uint8Array(b))));",
+            Vec::new(),
+        )
+        .await
+        .unwrap();
+    let bytes: Vec<u8> = serde_json::from_value(png).unwrap();
+    let file = page.profile.path().join("painted.png");
+    std::fs::write(&file, bytes).unwrap();
+    page.fill("#prompt", "a boat").await;
+    page.find("#open").await.send_keys(file.to_str().unwrap()).await.unwrap();
+    page.until("return document.querySelector('#prompt').value.includes('#ffd700 eyes')").await;
+    assert_eq!(page.text_of("#seed").await, "7");
+
+    // A long run is cancelled.
+    page.fill("#steps", "150").await;
+    page.click("#paint").await;
+    page.until("return document.querySelector('#progress').value > 0").await;
+    page.click("#cancel").await;
+    page.until("return !document.querySelector('#paint').disabled").await;
+
+    // A phone.
+    page.client.set_window_size(390, 844).await.unwrap();
+    page.until("return document.documentElement.scrollWidth <= window.innerWidth").await;
+    page.screenshot("studio_phone").await;
+}
+
+async fn stroked(page: &Page) {
+    page.fill("#prompt", PROMPT).await;
+    page.fill("#seed", "7").await;
+    page.fill("#steps", "14").await;
+    page.click("#layer-strokes").await;
+    page.script("const c = document.querySelector('#brush-color'); c.value = '#008080'; c.dispatchEvent(new Event('input', {bubbles: true})); c.dispatchEvent(new Event('change', {bubbles: true}));").await;
+    page.draw((0.35, 0.24), (0.65, 0.24)).await;
+    page.paint().await;
+    let colors = page.script("return [...document.querySelectorAll('#report [data-label]')].map(e => [e.dataset.label, Number(e.dataset.deltaE)])").await;
+    let [label, difference] = [&colors[0][0], &colors[0][1]];
+    assert!(label.as_str().unwrap().contains("#008080"), "{colors}");
+    assert!(difference.as_f64().unwrap() <= 3.0, "{colors}");
+    assert_eq!(colors.as_array().unwrap().len(), 1, "one stroke is one color: {colors}");
+    page.screenshot("studio_strokes").await;
+}
+
+async fn live(page: &Page) {
+    page.fill("#prompt", PROMPT).await;
+    page.click("#live").await;
+    page.until("return (document.querySelector('#picture').naturalWidth ?? 0) === 256").await;
+    let before = page.find("#picture").await.prop("src").await.unwrap().unwrap();
+    page.find("#prompt").await.send_keys(", hat").await.unwrap();
+    page.until(&format!("return document.querySelector('#picture').src !== {before:?}")).await;
+}
