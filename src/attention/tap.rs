@@ -152,7 +152,8 @@ impl<'a> Tap<'a> {
         self.attend_projected(site, q, context, &project)
     }
 
-    /// Runs an attention call like [`attend`](Self::attend), at a site that may have adapters.
+    /// Runs an attention call like [`attend`](Self::attend). The site's projections may also have adapters of low rank
+    /// for a part of the picture ([`Projections::adapted`]), which hooks can use.
     pub(crate) fn attend_projected(
         &mut self,
         site: &AttentionSite,

@@ -47,10 +47,11 @@ impl fmt::Debug for PromptBlend {
 
 /// The state of one run.
 struct Blending {
+    /// Conditioning of the second prompt.
     other: Conditioning,
     /// Context of an empty chunk, which makes prompts equally long.
     empty: Tensor,
-    /// The value of s at each step.
+    /// Share s of the second prompt at each step: 0 is the first prompt alone, 1 the second.
     shares: Vec<f64>,
 }
 
@@ -67,14 +68,14 @@ impl PromptBlend {
         self
     }
 
-    /// Sets s as a function of the progress within the window, 0..=1; its values must be finite. Default: the progress
-    /// itself.
+    /// Sets the share s of the second prompt as a function of the progress within the window, 0..=1. The function's
+    /// values must be finite. Default: the progress itself.
     pub fn curve(mut self, curve: impl Fn(f64) -> f64 + Send + 'static) -> Self {
         self.curve = Some(Box::new(curve));
         self
     }
 
-    /// Returns s of a step.
+    /// Returns the share s of the second prompt at a step.
     fn share(&self, step: &Step) -> f64 {
         let within = self.window.elapsed(step);
         self.curve.as_ref().map_or(within, |curve| curve(within))

@@ -68,7 +68,7 @@ impl Embedding {
             let problem = match Contents::of(&header) {
                 Ok(contents) => format!("the file is {contents}, not an embedding of a word"),
                 Err(_) => {
-                    "the file is not an embedding of a word; expected one tensor of [n, width], or clip_l and clip_g"
+                    "the file is not an embedding of a word; expected a tensor [n, width], or tensors clip_l and clip_g"
                         .into()
                 }
             };

@@ -18,7 +18,7 @@ pub type Tensors = BTreeMap<String, Tensor>;
 
 /// Longest header that is read, in bytes; the format's own limit.
 const LONGEST_HEADER: u64 = 100_000_000;
-/// Bytes that the header's length takes.
+/// Number of bytes, at the start of a file, that hold the length of its header.
 const LENGTH: u64 = 8;
 /// Bytes of a file whose tensors share a mapping. The pages that were read stay resident until the last of these
 /// tensors is dropped. Building a model therefore takes little more memory than the model.
@@ -141,7 +141,7 @@ pub fn parse_safetensors(file: &str, bytes: &[u8]) -> Result<Tensors> {
     Ok(tensors)
 }
 
-/// A tensor as the header describes it, after the checks.
+/// A tensor's entry in the header of a safetensors file, after its type, shape and offsets were checked.
 #[derive(Debug)]
 struct Entry {
     name: String,
@@ -151,11 +151,11 @@ struct Entry {
     start: i64,
     /// Length in bytes.
     length: i64,
-    /// Bytes of one number.
+    /// Size of one number in bytes.
     item: i64,
 }
 
-/// A tensor as the header writes it, before the checks.
+/// A tensor's entry in the header of a safetensors file, as it was parsed and before it was checked.
 #[derive(Deserialize)]
 struct Written {
     dtype: String,
@@ -163,7 +163,8 @@ struct Written {
     data_offsets: (u64, u64),
 }
 
-/// Adds the entries as tensors that share the memory of `file`, which holds the file's bytes from the first one on.
+/// Adds the tensors of `entries` to `tensors`. They share the memory of `file`, which holds the bytes of the whole
+/// file or of its beginning.
 fn views(entries: &[Entry], file: &Tensor, tensors: &mut Tensors) -> Result<()> {
     for Entry { name, kind, shape, start, length, item } in entries {
         let bytes = file.f_narrow(0, *start, *length)?;

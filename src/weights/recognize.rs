@@ -71,10 +71,10 @@ pub(super) const UNET: &str = "model.diffusion_model.";
 /// Prefix of the names of ColorizeDiffusion's sketch encoder.
 pub(super) const SKETCH_ENCODER: &str = "control_encoder.";
 
-/// A test of names, and the contents that a matching name identifies.
+/// A test of tensor names, and the contents of a file in which a name passes the test.
 type Sign = (fn(&str) -> bool, &'static str);
 
-/// Signs of contents that this crate does not run.
+/// Signs of files that this crate cannot use, such as adapters; tested before a file is recognised as a ControlNet.
 const OTHERS: &[Sign] = &[
     (|name| name == "lora_controlnet", "a Control-LoRA"),
     (|name| name == "difference", "a difference ControlNet"),
@@ -84,7 +84,7 @@ const OTHERS: &[Sign] = &[
     (|name| name.contains(".motion_modules."), "an AnimateDiff motion module"),
 ];
 
-/// Signs of further contents that this crate does not run, in files that are known not to be a ControlNet.
+/// Signs of models that this crate cannot use; tested only after a file was not recognised as a ControlNet.
 const OTHER_MODELS: &[Sign] = &[
     (|name| name.contains("joint_blocks."), "a Stable Diffusion 3 model"),
     (|name| name.contains("double_blocks."), "a Flux model"),
@@ -98,7 +98,7 @@ const OTHER_MODELS: &[Sign] = &[
     (|name| name == "scaled_fp8" || name.ends_with(".scale_weight"), "a model in scaled fp8"),
 ];
 
-/// Returns true if a LoRA or a related adapter uses that name.
+/// Returns true if a tensor of that name belongs to a LoRA or a related adapter.
 fn adapts(name: &str) -> bool {
     let ends = [".lora_down.weight", ".lora.down.weight", "_lora.down.weight", ".lora_linear_layer.down.weight"];
     ends.iter().any(|end| name.ends_with(end))

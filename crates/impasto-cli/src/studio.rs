@@ -1,4 +1,4 @@
-//! `impasto studio`: the page on which one paints.
+//! `impasto studio`: the server of the studio's page, on which one paints.
 
 use crate::failure::Failure;
 use crate::interrupt;
@@ -12,26 +12,26 @@ use std::time::Duration;
 /// Arguments of `impasto studio`.
 #[derive(Args, Debug)]
 pub struct StudioArguments {
-    /// Address and port of the page. An address beyond this machine needs --token.
+    /// Address and port of the studio's page. An address beyond this machine needs --token.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7860")]
     address: SocketAddr,
-    /// Secret that opens the page: http://ADDRESS/?token=TOKEN.
+    /// Secret that opens the studio's page: http://ADDRESS/?token=TOKEN.
     #[arg(long, env = "IMPASTO_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Most jobs that wait.
+    /// Largest number of jobs that wait; further ones are refused.
     #[arg(long, value_name = "NUMBER", default_value_t = 16)]
     queue: usize,
-    /// Most pixels of a picture's side.
+    /// Largest width and height of a picture in pixels.
     #[arg(long, value_name = "PIXELS", default_value_t = 1024)]
     side: u32,
     #[command(flatten)]
     loading: Loading,
 }
 
-/// Time between two looks at whether Ctrl-C was pressed.
-const LOOK: Duration = Duration::from_millis(100);
+/// Time between two checks of whether Ctrl-C was pressed.
+const CHECK: Duration = Duration::from_millis(100);
 
-/// Serves the page until Ctrl-C.
+/// Serves the studio's page until Ctrl-C.
 pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
     let interrupted = interrupt::token()?;
     let pipeline = arguments.loading.pipeline(Source::embedded())?;
@@ -48,7 +48,7 @@ pub fn studio(arguments: &StudioArguments) -> Result<(), Failure> {
         studio
             .serve(async {
                 while !interrupted.is_cancelled() {
-                    tokio::time::sleep(LOOK).await;
+                    tokio::time::sleep(CHECK).await;
                 }
             })
             .await;

@@ -11,19 +11,19 @@ pub struct Options {
     /// Secret that every request must carry: as `Authorization: Bearer TOKEN`, or as the cookie that `/?token=TOKEN`
     /// sets. Required for addresses beyond the loopback interface. Default: none.
     pub token: Option<String>,
-    /// Most jobs that wait; further ones are refused with status 429. Default: 16.
+    /// Largest number of jobs that wait; further ones are refused with status 429. Default: 16.
     pub queue: usize,
     /// Number of ended jobs whose results are kept. Default: 32.
     pub kept: usize,
-    /// Most bytes of a request. Default: 16 MiB.
+    /// Largest size of a request in bytes. Default: 16 MiB.
     pub body: usize,
-    /// Most pixels of a picture's side. Default: 1024.
+    /// Largest width and height of a picture in pixels. Default: 1024.
     pub side: u32,
-    /// Most steps of a run. Default: 150.
+    /// Largest number of steps of a run. Default: 150.
     pub steps: usize,
-    /// Most pictures of a request. Default: 4.
+    /// Largest number of pictures of a request. Default: 4.
     pub images: usize,
-    /// Most connections at a time; further ones wait to be accepted. Default: 256.
+    /// Largest number of open connections; further ones wait to be accepted. Default: 256.
     pub connections: usize,
     /// Time in which a request must have arrived. Default: 30 s.
     pub arrival: Duration,

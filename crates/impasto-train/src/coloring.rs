@@ -5,9 +5,9 @@ use super::dataset::{Class, Drawing};
 use impasto::hint::Canny;
 use impasto::{Raster, Result};
 
-/// Distance in pixels within which an edge counts as met.
+/// Largest distance in pixels at which a painted edge counts as an edge of the drawing.
 const TOLERANCE: u32 = 1;
-/// Minimum number of pixels of a part away from its border.
+/// Minimum number of a part's pixels away from its border; smaller parts are not measured.
 const LEAST: usize = 60;
 /// Distance in pixels from a part's border at which its pixels begin to count.
 const INSIDE: u32 = 3;
@@ -16,7 +16,7 @@ const EMPTY: [Class; 3] = [Class::Background, Class::Sky, Class::Ground];
 /// CIEDE2000 above which two colors count as different. A leak needs two differences from the empty area's color: that
 /// of the reference at the same place, and that of the painted pixel.
 const APART: f64 = 15.0;
-/// Share of leaked pixels above which a picture counts as entangled.
+/// Value of [`Coloring::leaked`] above which a picture shows the reference's layout ([`Coloring::is_entangled`]).
 const ENTANGLED: f64 = 0.1;
 
 /// A measure of how well a sketch was colored like a reference.
@@ -73,7 +73,8 @@ impl Coloring {
         Ok(Self { parts, edge_f1: edge_f1(&found, &asked, TOLERANCE), leaked })
     }
 
-    /// Returns true if the reference's layout shows in the picture.
+    /// Returns true if the reference's layout shows in the picture: more than a tenth of the pixels leaked
+    /// ([`leaked`](Self::leaked)).
     pub fn is_entangled(&self) -> bool {
         self.leaked > ENTANGLED
     }

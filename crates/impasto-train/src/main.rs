@@ -351,7 +351,7 @@ fn control(control: &ControlOptions) -> Result<(), Error> {
             [drawn("latents", 0..options.count)?, drawn("held-out", HELD_OUT..HELD_OUT + 256)?]
         }
         (None, Some(path)) => {
-            let expected = "--pictures as well, because only the embedded model is trained on drawings";
+            let expected = "--pictures as well, because drawings, the default, suit only the embedded model";
             return Err(impasto::Error::parameter("--model", path.display(), expected).into());
         }
     };

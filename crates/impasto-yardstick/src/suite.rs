@@ -144,15 +144,15 @@ pub fn portraits(split: &str, suite: u64, n: usize, style: Style) -> Vec<String>
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Task {
-    /// One part in a CSS color.
+    /// One part of the picture in a color with a CSS name.
     Named,
-    /// One part in a color by number.
+    /// One part of the picture in a color given as a number, such as #1e90ff.
     Numeric,
-    /// One part in a prompt whose other parts have color words.
+    /// One part of the picture in a color, with a prompt that gives the other parts color words.
     Binding,
-    /// Two to four parts, each in its own color.
+    /// Two to four parts of the picture, each in a color of its own.
     Many,
-    /// Two parts in one color.
+    /// Two parts of the picture, both in the same color.
     Same,
     /// Attention compared with the judge's regions.
     Saliency,

@@ -32,7 +32,7 @@ pub enum ColorWarning {
     /// The VAE cannot show the color.
     #[error("the VAE shows this color no closer than CIEDE2000 {delta_e:.1}; choose another color if that is too far")]
     ColorNotRepresentable {
-        /// CIEDE2000 of the round trip.
+        /// CIEDE2000 between the color and the color after encoding and decoding by the VAE.
         delta_e: f64,
     },
     /// The saliency had no map when one was needed.
@@ -46,17 +46,20 @@ pub enum ColorWarning {
     EmptyMask {
         /// Index in the batch.
         image: usize,
-        /// Number of steps with an empty mask.
+        /// Number of forced steps in which no cell reached the cutoff.
         steps: usize,
         /// Number of forced steps.
         of: usize,
     },
     /// The mask covers most of the picture.
-    #[error("image {image}: the mask covers more than 80 % in {steps} of {of} forced steps; raise saliency_cutoff")]
+    #[error(
+        "image {image}: the mask covers more than 80 % of the picture in {steps} of {of} forced steps; raise \
+         saliency_cutoff"
+    )]
     LargeMask {
         /// Index in the batch.
         image: usize,
-        /// Number of steps in which the mask covers more than 80 %.
+        /// Number of forced steps in which the mask covers more than 80 % of the picture.
         steps: usize,
         /// Number of forced steps.
         of: usize,
@@ -105,8 +108,8 @@ pub enum ColorWarning {
         mean_delta_e: f64,
         /// Share of the region's pixels within CIEDE2000 10 of the color asked for.
         coverage: f64,
-        /// Smallest share of such pixels in a connected piece of the region and its remainder; `coverage` without a
-        /// first pass.
+        /// Smallest share of pixels near the color asked for in one connected piece of the region and its remainder.
+        /// Equals `coverage` without a first pass.
         least_covered: f64,
     },
     /// The mask covers only a part of its object.
@@ -130,13 +133,13 @@ pub enum ColorWarning {
     Undecided {
         /// Index in the batch.
         image: usize,
-        /// Cells whose saliency is near the cutoff, as a share of those above it.
+        /// Number of cells whose saliency is near the cutoff, per cell above the cutoff.
         undecided: f64,
     },
-    /// Saliency is the same everywhere and reaches the cutoff nowhere.
+    /// The saliency is the same everywhere and reaches the cutoff nowhere.
     #[error("the saliency is the same everywhere in {steps} of {of} forced steps; use another phrase or saliency")]
     FlatSaliency {
-        /// Number of steps with such a saliency.
+        /// Number of forced steps in which the saliency was the same everywhere.
         steps: usize,
         /// Number of forced steps.
         of: usize,

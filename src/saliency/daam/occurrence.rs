@@ -1,31 +1,32 @@
-//! [`Occurrence`]: the places of a phrase in the prompt that count.
+//! [`Occurrence`]: the choice of the places at which a phrase is looked for in the prompt.
 
 use crate::error::{Error, Result};
 use crate::prompt::Prompt;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 
-/// Choice of a phrase's places in the prompt. If a second text encoder reads another prompt, the places in that prompt
-/// count only under `All`.
+/// Choice among the places at which a phrase occurs in the prompt. Only attention to the chosen places is recorded.
+///
+/// If a second text encoder reads another prompt, the places in that prompt count only under `All`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Occurrence {
-    /// Every place.
+    /// Every place at which the phrase occurs in the prompt.
     #[default]
     All,
-    /// The nth place, counted from 0.
+    /// The nth place at which the phrase occurs in the prompt, counted from 0.
     Nth(usize),
-    /// All places within bytes `start..end` of [`Prompt::text`].
+    /// All places of the phrase within bytes `start..end` of [`Prompt::text`].
     Within {
-        /// First byte.
+        /// First byte of the range.
         start: usize,
-        /// One past the last byte.
+        /// One past the last byte of the range.
         end: usize,
     },
 }
 
 impl Occurrence {
-    /// Returns the bytes of the places that count; `None`: all places.
+    /// Returns the ranges of bytes of the chosen places in the prompt; `None` for all places.
     pub(super) fn of(self, phrase: &str, prompt: &Prompt) -> Result<Option<Vec<Range<usize>>>> {
         let places = || prompt.places(phrase);
         match self {
