@@ -1,6 +1,7 @@
 //! `impasto again`: the run of a PNG, repeated or changed.
 
 use crate::failure::Failure;
+use crate::files;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::progress::Bar;
@@ -143,6 +144,7 @@ impl Told {
 
 /// Repeats the run of a PNG.
 pub fn again(arguments: &Again) -> Result<(), Failure> {
+    files::png(&arguments.output)?;
     let token = interrupt::token()?;
     let mut loaded = arguments.recipe.load(&arguments.file, &arguments.loading)?;
     let (image, changes) = (loaded.image, arguments.changes.clone());

@@ -1,16 +1,18 @@
 //! [`Failure`]: the end of a command that did not finish.
 
-use std::fmt;
 use std::io;
 
 /// The end of a command that did not finish, with its exit status.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// An error of the library.
-    Library(impasto::Error),
+    #[error(transparent)]
+    Library(#[from] impasto::Error),
     /// An error of this program, in one sentence.
+    #[error("{0}")]
     Message(String),
     /// Ctrl-C; the text says how to go on.
+    #[error("{0}")]
     Interrupted(String),
 }
 
@@ -26,21 +28,6 @@ impl Failure {
             Self::Interrupted(_) => 130,
             Self::Library(_) | Self::Message(_) => 1,
         }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Library(error) => error.fmt(f),
-            Self::Message(text) | Self::Interrupted(text) => f.write_str(text),
-        }
-    }
-}
-
-impl From<impasto::Error> for Failure {
-    fn from(error: impasto::Error) -> Self {
-        Self::Library(error)
     }
 }
 

@@ -12,6 +12,7 @@ mod again;
 mod arguments;
 mod bench;
 mod failure;
+mod files;
 mod info;
 mod interrupt;
 mod loading;

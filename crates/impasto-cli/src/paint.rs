@@ -1,6 +1,7 @@
 //! `impasto paint`: pictures of a prompt, or of a file of prompts.
 
 use crate::failure::Failure;
+use crate::files;
 use crate::interrupt;
 use crate::loading::Loading;
 use crate::painting::Painting;
@@ -64,6 +65,10 @@ struct Job {
 pub fn paint(arguments: &Paint) -> Result<(), Failure> {
     // Every line is read before the first picture, so that a mistake in the last line does not cost an hour.
     let jobs = arguments.jobs()?;
+    files::png(&arguments.output)?;
+    for file in [&arguments.report, &arguments.preview].into_iter().flatten() {
+        files::in_a_folder(file)?;
+    }
     let token = interrupt::token()?;
     let mut pipeline = arguments.loading.pipeline(Source::embedded())?;
     let mut nets = Nets::default();
@@ -98,21 +103,17 @@ impl Job {
 impl Paint {
     fn jobs(&self) -> Result<Vec<Job>, Failure> {
         let Some(file) = &self.prompts else {
-            if self.painting.prompt.is_none() && self.painting.sketch.is_none() {
-                return Err(Failure::Message(
-                    "no prompt is given; expected a prompt, such as impasto paint \"a red boat\", or --prompts FILE"
-                        .into(),
-                ));
-            }
+            self.painting.check()?;
             return Ok(vec![Job { line: None, painting: self.painting.clone() }]);
         };
         let text = read(file)?;
         let lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         let lines = lines.filter(|(number, line)| *number >= self.from_line && !line.trim().is_empty());
         lines
-            .map(|(number, line)| match self.painting.with_line(line) {
-                Ok(painting) => Ok(Job { line: Some(number), painting }),
-                Err(fault) => Err(Failure::Message(format!("{}, line {number}: {fault}", file.display()))),
+            .map(|(number, line)| {
+                let painting = self.painting.with_line(line).and_then(|painting| painting.check().map(|()| painting));
+                let painting = painting.map_err(|fault| format!("{}, line {number}: {fault}", file.display()))?;
+                Ok(Job { line: Some(number), painting })
             })
             .collect()
     }

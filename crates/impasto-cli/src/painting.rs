@@ -48,7 +48,7 @@ pub struct Painting {
     #[arg(long, value_name = "PHRASE=COLOR", help_heading = "Colors and places")]
     pub force: Vec<Force>,
     /// A painted map that says where things are, with --area.
-    #[arg(long, value_name = "PICTURE", requires = "area", help_heading = "Colors and places")]
+    #[arg(long, value_name = "PICTURE", help_heading = "Colors and places")]
     pub map: Option<PathBuf>,
     /// A color of the map, and the phrase that is painted there. May be given several times.
     #[arg(long, value_name = "COLOR=PHRASE[:STRENGTH]", help_heading = "Colors and places")]
@@ -58,16 +58,16 @@ pub struct Painting {
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
     pub start: Option<PathBuf>,
     /// Share of the run that changes the picture to start from, above 0 and up to 1. The default is 0.6.
-    #[arg(long, value_name = "SHARE", requires = "start", help_heading = "Pictures to follow")]
+    #[arg(long, value_name = "SHARE", help_heading = "Pictures to follow")]
     pub strength: Option<f64>,
     /// A mask, white where the picture to start from is repainted.
-    #[arg(long, value_name = "PICTURE", requires = "start", help_heading = "Pictures to follow")]
+    #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
     pub mask: Option<PathBuf>,
     /// A ControlNet and the picture it follows. The net `embedded` follows lines and strokes. Repeatable.
     #[arg(long, value_name = "NET=PICTURE[:SCALE]", help_heading = "Pictures to follow")]
     pub control: Vec<Hint>,
     /// Color strokes on a transparent picture, for ControlNets that read lines and strokes.
-    #[arg(long, value_name = "PICTURE", requires = "control", help_heading = "Pictures to follow")]
+    #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
     pub strokes: Option<PathBuf>,
     /// A picture whose colors are used.
     #[arg(long, value_name = "PICTURE", help_heading = "Pictures to follow")]
@@ -96,6 +96,29 @@ impl Painting {
             whole.extend(own);
         }
         serde_json::from_value(whole).map_err(|error| error.to_string())
+    }
+
+    /// Checks settings that would be ignored without another one. A line of JSON may have any of them.
+    pub fn check(&self) -> Result<(), String> {
+        let needs = [
+            ("map", self.map.is_some(), "area", !self.area.is_empty()),
+            ("area", !self.area.is_empty(), "map", self.map.is_some()),
+            ("strength", self.strength.is_some(), "start", self.start.is_some()),
+            ("mask", self.mask.is_some(), "start", self.start.is_some()),
+            ("strokes", self.strokes.is_some(), "control", !self.control.is_empty()),
+        ];
+        if let Some((name, _, other, _)) = needs.iter().find(|(_, given, _, there)| *given && !there) {
+            return Err(format!("{name} is given without {other}; add {other}"));
+        }
+        if self.images == Some(0) {
+            return Err("images is 0; expected 1 or more".into());
+        }
+        if self.prompt.is_none() && self.sketch.is_none() {
+            return Err(
+                "no prompt is given; expected a prompt, such as impasto paint \"a red boat\", or --prompts FILE".into(),
+            );
+        }
+        Ok(())
     }
 
     /// Returns the request for the picture of `seed`; `None` is a random seed.
@@ -193,6 +216,11 @@ mod tests {
         assert!(error(r#"{"sed": 7}"#).contains("unknown field `sed`"));
         assert!(error(r#"{"force": ["eyes"]}"#).contains("PHRASE=COLOR"));
         assert!(error(r#"{"size": "wide"}"#).contains("512x768"));
+        let unused = |line| Painting::default().with_line(line).unwrap().check().unwrap_err();
+        assert_eq!(unused(r#"{"prompt": "a", "area": ["red=a"]}"#), "area is given without map; add map");
+        assert_eq!(unused(r#"{"prompt": "a", "mask": "m.png"}"#), "mask is given without start; add start");
+        assert!(unused(r#"{"prompt": "a", "images": 0}"#).contains("1 or more"));
+        assert!(unused("{}").contains("no prompt is given"));
         assert!(error(r#"["a red boat"]"#).contains("expected a JSON object"));
     }
 }

@@ -152,6 +152,10 @@ fn mistakes_are_named_with_the_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let message = |arguments: &[&str], status| failure(folder.path(), arguments, status);
     assert!(message(&["paint"], 1).contains("no prompt is given"));
+    assert!(message(&["paint", "a boat", "--area", "red=boat"], 1).contains("area is given without map"));
+    assert!(message(&["paint", "a boat", "-o", "boat.jpg"], 1).contains("ends in .png"));
+    assert!(message(&["paint", "a boat", "-o", "none/boat.png"], 1).contains("none: this folder does not exist"));
+    assert!(message(&["paint", "a boat", "--report", "none/a.html"], 1).contains("create it first"));
     assert!(message(&["paint", "a boat", "--force", "boat"], 2).contains("PHRASE=COLOR"));
     assert!(message(&["paint", "a boat", "--size", "wide"], 2).contains("512x768"));
     assert!(message(&["paint", "a boat", "--device", "gpu"], 2).contains("cuda"));

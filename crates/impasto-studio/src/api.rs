@@ -82,16 +82,16 @@ async fn model(State(shared): State<Arc<Shared>>) -> Json<Value> {
 
 async fn submit(
     State(shared): State<Arc<Shared>>,
-    body: Result<Json<JobRequest>, JsonRejection>,
+    body: Result<Json<Value>, JsonRejection>,
 ) -> Result<Response, Refusal> {
-    let Json(request) = body.map_err(|rejection| match rejection {
+    let Json(body) = body.map_err(|rejection| match rejection {
         JsonRejection::BytesRejection(rejection) => unread(&rejection, &shared.options),
         JsonRejection::MissingJsonContentType(_) => {
             Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; send application/json")
         }
         fault => Refusal::wrong(fault.body_text()),
     })?;
-    request.check(&shared.options).map_err(Refusal::wrong)?;
+    let request = JobRequest::read(body, &shared.options).map_err(Refusal::wrong)?;
     if !shared.alive.load(Ordering::Relaxed) {
         return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "the worker has ended; restart the studio"));
     }
@@ -183,7 +183,7 @@ async fn recipe(
         return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the body has another type; send image/png"));
     }
     let png = body.map_err(|rejection| unread(&rejection, &shared.options))?;
-    JobRequest::from_png(&png).map(Json).map_err(Refusal::wrong)
+    JobRequest::from_png(&png, &shared.options).map(Json).map_err(Refusal::wrong)
 }
 
 async fn health(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {

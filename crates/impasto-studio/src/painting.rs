@@ -68,6 +68,9 @@ impl Painter {
                     return Err(Error::custom(problem));
                 }
                 queue.metrics.steps.add(1);
+                if !queue.is_watched(id) {
+                    return Ok(());
+                }
                 let first = preview.pictures()?.into_iter().next();
                 let picture = first.map(|picture| picture.data_url()).transpose()?.unwrap_or_default().into();
                 let progress = preview.progress;

@@ -232,6 +232,11 @@ impl Queue {
         self.state().jobs.get(&id).map(|job| job.event.subscribe())
     }
 
+    /// Returns true if someone listens to the events of a job.
+    pub fn is_watched(&self, id: u64) -> bool {
+        self.state().jobs.get(&id).is_some_and(|job| job.event.receiver_count() > 0)
+    }
+
     /// Returns the newest event of a job.
     pub fn event(&self, id: u64) -> Option<Event> {
         self.state().jobs.get(&id).map(|job| job.event.borrow().clone())

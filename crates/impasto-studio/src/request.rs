@@ -1,10 +1,13 @@
 //! [`JobRequest`]: a request for pictures, as JSON.
 
 use crate::options::Options;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use impasto::Raster;
 use impasto::pipeline::Infotext;
 use impasto::raster::Layer;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A request for pictures. Every field may be missing. Pictures are data URLs of PNG.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +72,8 @@ const fn usual() -> f64 {
 const LARGEST_SEED: u64 = (1 << 53) - 1;
 /// Most areas of a request.
 const MOST_AREAS: usize = 16;
+/// Most pixels of a request's pictures together, as a multiple of the square of the longest side.
+const MOST_PIXELS: u64 = 32;
 /// Longest prompt in bytes.
 const LONGEST_PROMPT: usize = 4096;
 /// Longest phrase or name in bytes.
@@ -100,11 +105,32 @@ impl Default for JobRequest {
 }
 
 impl JobRequest {
+    /// Reads a request. The sizes of its pictures are checked in their headers first, because a small PNG may decode
+    /// to a large picture.
+    ///
+    /// # Errors
+    /// A sentence that names the field, its value, and what is expected.
+    pub(crate) fn read(json: Value, options: &Options) -> Result<Self, String> {
+        let mut pixels = 0;
+        let areas = json.get("areas").and_then(Value::as_array).into_iter().flatten();
+        let fields = areas.chain([&json]).filter_map(Value::as_object).flat_map(|fields| fields.values());
+        for url in fields.filter_map(Value::as_str) {
+            pixels += header_size(url).map_or(0, |(width, height)| u64::from(width).saturating_mul(height.into()));
+        }
+        let most = MOST_PIXELS * u64::from(options.side).pow(2);
+        if pixels > most {
+            return Err(format!("the pictures have {pixels} pixels together; expected at most {most}"));
+        }
+        let request: Self = serde_path_to_error::deserialize(json).map_err(|error| error.to_string())?;
+        request.check(options)?;
+        Ok(request)
+    }
+
     /// Checks the request against the studio's limits. The rest is checked by the library when the job runs.
     ///
     /// # Errors
     /// A sentence that names the field, its value, and what is expected.
-    pub(crate) fn check(&self, options: &Options) -> Result<(), String> {
+    fn check(&self, options: &Options) -> Result<(), String> {
         let within = |field: &str, value: usize, least: usize, most: usize| {
             if (least..=most).contains(&value) {
                 Ok(())
@@ -154,11 +180,14 @@ impl JobRequest {
     ///
     /// # Errors
     /// A sentence that says why the PNG holds no request.
-    pub(crate) fn from_png(png: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_png(png: &[u8], options: &Options) -> Result<Self, String> {
         let texts = Raster::texts_of(png).map_err(|error| error.to_string())?;
         let text = |keyword: &str| texts.iter().find(|(known, _)| known == keyword).map(|(_, text)| text.as_str());
         if let Some(own) = text(KEYWORD) {
-            return serde_json::from_str(own).map_err(|error| format!("the PNG's request cannot be read: {error}"));
+            let read = serde_json::from_str(own).map_err(|error| error.to_string());
+            return read
+                .and_then(|json| Self::read(json, options))
+                .map_err(|error| format!("the PNG's request cannot be read: {error}"));
         }
         let Some(parameters) = text("parameters") else {
             return Err("the PNG has no recipe; drop a picture of the studio, of impasto or of A1111".into());
@@ -179,18 +208,25 @@ impl JobRequest {
     }
 }
 
+/// Returns width and height that the header of a PNG in a data URL gives.
+fn header_size(url: &str) -> Option<(u32, u32)> {
+    // The first 24 bytes hold the signature, the first chunk's length and name, width and height: 32 letters of base64.
+    let head = BASE64_STANDARD.decode(url.strip_prefix("data:image/png;base64,")?.get(..32)?).ok()?;
+    let number = |at: usize| Some(u32::from_be_bytes(head.get(at..at + 4)?.try_into().ok()?));
+    number(16).zip(number(20))
+}
+
 /// Keyword of a request in a PNG.
 pub(crate) const KEYWORD: &str = "impasto-studio";
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
     use impasto::Rgb;
 
     fn refused(json: &str) -> String {
-        let request: JobRequest = serde_json::from_str(json).unwrap();
-        request.check(&Options::default()).unwrap_err()
+        JobRequest::read(serde_json::from_str(json).unwrap(), &Options::default()).unwrap_err()
     }
 
     #[test]
@@ -207,6 +243,18 @@ mod tests {
     }
 
     #[test]
+    fn picture_is_refused_by_its_header() {
+        let small = Raster::flat(Rgb(0, 0, 0), (2, 2)).data_url().unwrap();
+        // The same file with the header of a picture of 65536 × 65536 pixels.
+        let mut png = BASE64_STANDARD.decode(small.rsplit(',').next().unwrap()).unwrap();
+        png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+        let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png));
+        assert_eq!(header_size(&url), Some((65536, 65536)));
+        assert!(refused(&format!(r#"{{"start": "{url}"}}"#)).contains("pixels together"));
+        assert!(refused(&format!(r#"{{"areas": [{{"phrase": "a", "mask": "{url}"}}]}}"#)).contains("pixels together"));
+    }
+
+    #[test]
     fn request_survives_in_a_png() {
         let picture = Raster::flat(Rgb(9, 9, 9), (8, 8));
         let area = Area { phrase: "house".into(), strength: 1.5, mask: picture.clone() };
@@ -218,11 +266,12 @@ mod tests {
         };
         let text = serde_json::to_string(&request).unwrap();
         let png = picture.to_png(&[(KEYWORD, &text)]).unwrap();
-        assert_eq!(JobRequest::from_png(&png).unwrap(), request);
+        assert_eq!(JobRequest::from_png(&png, &Options::default()).unwrap(), request);
         let other = picture.to_png(&[("parameters", "a boat\nSteps: 9, Seed: 3, Size: 64x32")]).unwrap();
-        let read = JobRequest::from_png(&other).unwrap();
+        let read = JobRequest::from_png(&other, &Options::default()).unwrap();
         assert_eq!((read.prompt.as_str(), read.steps, read.seed, read.width), ("a boat", Some(9), Some(3), Some(64)));
-        assert!(JobRequest::from_png(&picture.to_png(&[]).unwrap()).unwrap_err().contains("no recipe"));
-        assert!(JobRequest::from_png(b"no picture").is_err());
+        let refused = |png: &[u8]| JobRequest::from_png(png, &Options::default()).unwrap_err();
+        assert!(refused(&picture.to_png(&[]).unwrap()).contains("no recipe"));
+        assert!(!refused(b"no picture").is_empty());
     }
 }

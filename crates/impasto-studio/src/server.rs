@@ -31,41 +31,20 @@ const LAST: Duration = Duration::from_secs(5);
 const BREATH: Duration = Duration::from_millis(100);
 
 /// An error of a studio.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum StudioError {
     /// The address cannot be bound to.
-    Bind(SocketAddr, std::io::Error),
+    #[error("the studio cannot bind to {0}: {1}; choose another port")]
+    Bind(SocketAddr, #[source] std::io::Error),
     /// The address is beyond the loopback interface, and no token is set.
+    #[error("the address {0} is beyond this machine; expected a token, so set one, or use 127.0.0.1")]
     NoToken(SocketAddr),
+    /// The token cannot stand in an address and a cookie.
+    #[error("the token is empty or has other characters; expected letters, digits and any of `-_.`")]
+    Token,
     /// The model cannot be used.
+    #[error(transparent)]
     Model(impasto::Error),
-}
-
-impl std::fmt::Display for StudioError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Bind(address, error) => {
-                write!(f, "the studio cannot bind to {address}: {error}; choose another port")
-            }
-            Self::NoToken(address) => {
-                write!(
-                    f,
-                    "the address {address} is beyond this machine; expected a token, so set one, or use 127.0.0.1"
-                )
-            }
-            Self::Model(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StudioError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Bind(_, error) => Some(error),
-            Self::Model(error) => Some(error),
-            Self::NoToken(_) => None,
-        }
-    }
 }
 
 /// Refuses a request that announces more than `limit` bytes.
@@ -108,11 +87,17 @@ impl Studio {
     ///
     /// # Errors
     /// - [`StudioError::NoToken`] for an address beyond the loopback interface without a token.
+    /// - [`StudioError::Token`] for a token of other characters than letters, digits, `-`, `_` and `.`.
     /// - [`StudioError::Bind`] if the address is taken or not this machine's.
     /// - [`StudioError::Model`] if the model's ControlNet cannot be loaded.
     pub async fn bind(pipeline: Pipeline, options: Options) -> Result<Self, StudioError> {
         if !options.address.ip().is_loopback() && options.token.is_none() {
             return Err(StudioError::NoToken(options.address));
+        }
+        if let Some(token) = &options.token
+            && (token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+        {
+            return Err(StudioError::Token);
         }
         let bound = TcpListener::bind(options.address).await;
         let listener = bound.map_err(|error| StudioError::Bind(options.address, error))?;
@@ -156,13 +141,13 @@ impl Studio {
                 let slot = Arc::clone(&slots).acquire_owned().await;
                 (self.listener.accept().await, slot)
             };
-            let (stream, slot) = tokio::select! {
-                (Ok((stream, _)), slot) = accepted => (stream, slot),
+            let (accepted, slot) = tokio::select! {
+                accepted = accepted => accepted,
                 () = &mut end => break,
-                else => {
-                    tokio::time::sleep(BREATH).await;
-                    continue;
-                }
+            };
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(BREATH).await;
+                continue;
             };
             let service = TowerToHyperService::new(self.router.clone());
             let connection = hyper::server::conn::http1::Builder::new()
@@ -178,5 +163,12 @@ impl Studio {
         }
         self.queue.close();
         let _ = tokio::time::timeout(LAST, graceful.shutdown()).await;
+    }
+}
+
+/// Ends the worker, also that of a studio that was never served.
+impl Drop for Studio {
+    fn drop(&mut self) {
+        self.queue.close();
     }
 }

@@ -8,7 +8,9 @@
 use fantoccini::actions::{InputSource, MOUSE_BUTTON_LEFT, MouseActions, PointerAction};
 use fantoccini::elements::Element;
 use fantoccini::key::Key;
+use fantoccini::wd::WebDriverCompatibleCommand;
 use fantoccini::{Client, ClientBuilder, Locator};
+use http::Method;
 use impasto::Pipeline;
 use impasto_studio::{Options, Studio};
 use libtest_mimic::{Arguments, Trial};
@@ -18,6 +20,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+use url::{ParseError, Url};
 
 /// The prompt of the tests.
 const PROMPT: &str = "1girl, hair bow, eyes, hair, shirt, background";
@@ -46,6 +49,20 @@ fn main() {
         trial("live_view_follows_the_prompt", || run(live)),
     ];
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// ChromeDriver's command that returns the lines that the browser has logged.
+#[derive(Debug)]
+struct BrowserLog;
+
+impl WebDriverCompatibleCommand for BrowserLog {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/se/log", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        (Method::POST, Some(json!({ "type": "browser" }).to_string()))
+    }
 }
 
 /// A studio, ChromeDriver, and a page.
@@ -179,12 +196,9 @@ impl Page {
 
     /// Checks that the browser has logged no error, such as a script's or one of the content policy.
     async fn no_errors(&self) {
-        let errors = self
-            .script(
-                "return window.performance.getEntriesByType('resource').filter(r => r.responseStatus >= 500).length",
-            )
-            .await;
-        assert_eq!(errors, 0);
+        let log = self.client.issue_cmd(BrowserLog).await.unwrap();
+        let errors: Vec<_> = log.as_array().unwrap().iter().filter(|entry| entry["level"] == "SEVERE").collect();
+        assert!(errors.is_empty(), "{errors:?}");
     }
 
     /// Draws a line on the canvas between two points, as shares of its width and height.

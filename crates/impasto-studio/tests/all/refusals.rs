@@ -110,6 +110,19 @@ fn address_beyond_this_machine_needs_a_token() {
     let pipeline = impasto::Pipeline::builder().build().unwrap();
     let error = runtime.block_on(Studio::bind(pipeline, options)).unwrap_err();
     assert!(error.to_string().contains("expected a token"), "{error}");
+    let options = Options { address: ([127, 0, 0, 1], 0).into(), token: Some("a b".into()), ..Options::default() };
+    let pipeline = impasto::Pipeline::builder().build().unwrap();
+    let error = runtime.block_on(Studio::bind(pipeline, options)).unwrap_err();
+    assert!(error.to_string().contains("expected letters, digits"), "{error}");
+}
+
+#[test]
+fn studio_that_is_never_served_ends() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = Options { address: ([127, 0, 0, 1], 0).into(), ..Options::default() };
+    let pipeline = impasto::Pipeline::builder().build().unwrap();
+    drop(runtime.block_on(Studio::bind(pipeline, options)).unwrap());
+    drop(runtime); // waits for the worker, which would else wait for jobs for ever
 }
 
 #[test]

@@ -1,0 +1,23 @@
+//! Checks of the files to write, made before a run that may take an hour.
+
+use crate::failure::Failure;
+use std::path::Path;
+
+/// Checks that a file has a folder.
+pub fn in_a_folder(file: &Path) -> Result<(), Failure> {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
+            Err(Failure::Message(format!("{}: this folder does not exist; create it first", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Checks that a file has a folder and the name of a PNG. No other format holds a recipe.
+pub fn png(file: &Path) -> Result<(), Failure> {
+    if !file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png")) {
+        let file = file.display();
+        return Err(Failure::Message(format!("{file} is no name of a PNG; expected a name that ends in .png")));
+    }
+    in_a_folder(file)
+}
