@@ -4,13 +4,14 @@ use crate::error::{Error, Result};
 use crate::raster::Raster;
 use tch::{Kind, Tensor};
 
-/// Deviation in pixels of the blur that estimates the paper.
+/// Deviation in pixels of the blur that estimates the brightness of the paper.
 const BLUR: f64 = 6.0;
-/// Difference from the paper, of 255, above which a pixel counts as ink when the usual darkness is measured.
+/// Difference from the paper, in 0..=255, above which a pixel counts as ink when the usual darkness of the ink is
+/// measured.
 const INK: f64 = 8.0;
-/// Lower limit of the usual darkness of ink.
+/// Lower limit of the usual darkness of ink, in 0..=255.
 const LEAST: f64 = 16.0;
-/// Brightness of usual ink in the result.
+/// Brightness of lines of usual ink in the result, in 0..=255.
 const USUAL: f64 = 127.0;
 
 /// Converts dark ink on light paper to light lines on black, in shades of gray.
@@ -36,7 +37,10 @@ const USUAL: f64 = 127.0;
 /// too.
 pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
     let picture = channels(drawing)?;
-    let darker = blurred(&picture, BLUR)?.f_sub(&picture)?.f_amin([0i64], false)?.f_clamp(0.0, 255.0)?;
+    let darker = blurred(&picture, &gaussian(BLUR, usual_reach(BLUR)))?
+        .f_sub(&picture)?
+        .f_amin([0i64], false)?
+        .f_clamp(0.0, 255.0)?;
     let ink = darker.f_masked_select(&darker.f_gt(INK)?)?;
     let usual = match ink.numel() as i64 {
         0 => LEAST,
@@ -52,11 +56,11 @@ pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
 
 /// Line art of a picture, drawn without a network.
 ///
-/// Lines run on the darker side of every border between colors, and along every dark line. Flat colors and slow changes
-/// of color leave paper.
+/// Lines run on the darker side of every border between colors, and along every dark line. Areas of one color or of
+/// slowly changing color stay white.
 ///
-/// The result is good for drawings and cartoons. A network such as sketchKeras, which ColorizeDiffusion's application
-/// uses, closes faded outlines and leaves out the texture of photographs. `LineArt` follows contrast alone.
+/// The result is good for drawings and cartoons. [`SketchKeras`](super::SketchKeras) closes faded outlines and leaves
+/// out the texture of photographs, but needs a file of weights. `LineArt` follows contrast alone.
 ///
 /// ```
 /// use impasto::hint::LineArt;
@@ -70,7 +74,7 @@ pub fn standard_line_art(drawing: &Raster) -> Result<Raster> {
 /// ```
 ///
 /// Source: differences of Gaussians as in Winnemöller et al. (2012), "XDoG: An eXtended difference-of-Gaussians
-/// compendium", over the color channels.
+/// compendium", with the largest difference of the color channels.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct LineArt {
     /// Deviation of the smaller blur in pixels, 0.3..=16: half of a line's width. Default 1.
@@ -108,15 +112,16 @@ impl LineArt {
             ));
         }
         let picture_255 = channels(picture)?;
-        let fine = blurred(&picture_255, self.width)?;
-        let contrast = blurred(&picture_255, RATIO * self.width)?.f_sub(&fine)?.f_amax([0i64], false)?;
+        let blur = |deviation: f64| blurred(&picture_255, &gaussian(deviation, usual_reach(deviation)));
+        let fine = blur(self.width)?;
+        let contrast = blur(RATIO * self.width)?.f_sub(&fine)?.f_amax([0i64], false)?;
         let ink = contrast.f_div_scalar(255.0)?.f_sub_scalar(self.paper)?.f_div_scalar(self.ink - self.paper)?;
         gray(&ink.f_clamp(0.0, 1.0)?.f_mul_scalar(-255.0)?.f_add_scalar(255.0)?, picture)
     }
 }
 
 /// The channels of a picture, [3, 1, h, w] f64 in 0..=255.
-fn channels(picture: &Raster) -> Result<Tensor> {
+pub(super) fn channels(picture: &Raster) -> Result<Tensor> {
     let size = picture.size();
     if size.width == 0 || size.height == 0 {
         return Err(Error::parameter("line art", format!("{size} pixels"), "a picture with pixels"));
@@ -126,20 +131,31 @@ fn channels(picture: &Raster) -> Result<Tensor> {
 }
 
 /// Converts shades of gray, [1, h, w] in 0..=255, to a picture of the size of `like`.
-fn gray(shades: &Tensor, like: &Raster) -> Result<Raster> {
+pub(super) fn gray(shades: &Tensor, like: &Raster) -> Result<Raster> {
     let shades = shades.f_clamp(0.0, 255.0)?.f_floor()?.f_to_kind(Kind::Uint8)?;
     let bytes = Vec::<u8>::try_from(shades.f_contiguous()?.f_view([-1])?)?;
     Raster::from_bytes(bytes.into_iter().flat_map(|gray| [gray; 3]).collect(), like.size())
 }
 
-/// Blurs [n, 1, h, w] by a Gaussian. Borders are mirrored without repeating the edge.
-fn blurred(x: &Tensor, deviation: f64) -> Result<Tensor> {
-    blurred_along(&blurred_along(x, 2, deviation)?, 3, deviation)
+/// The weights of a Gaussian blur: 2·`reach` + 1 of them, with the sum 1.
+pub(super) fn gaussian(deviation: f64, reach: i64) -> Vec<f64> {
+    let weight = |i: i64| (-((i * i) as f64) / (2.0 * deviation * deviation)).exp();
+    let sum: f64 = (-reach..=reach).map(weight).sum();
+    (-reach..=reach).map(|i| weight(i) / sum).collect()
 }
 
-fn blurred_along(x: &Tensor, axis: i64, deviation: f64) -> Result<Tensor> {
-    // OpenCV's number of taps.
-    let reach = (8.0 * deviation + 1.0).round() as i64 / 2;
+/// The reach of OpenCV's Gaussian to either side in pixels, for pictures of floating-point numbers.
+fn usual_reach(deviation: f64) -> i64 {
+    (8.0 * deviation + 1.0).round() as i64 / 2
+}
+
+/// Blurs [n, 1, h, w] by the weights `taps`, across and down. Borders are mirrored without repeating the edge.
+pub(super) fn blurred(x: &Tensor, taps: &[f64]) -> Result<Tensor> {
+    blurred_along(&blurred_along(x, 2, taps)?, 3, taps)
+}
+
+fn blurred_along(x: &Tensor, axis: i64, taps: &[f64]) -> Result<Tensor> {
+    let reach = taps.len() as i64 / 2;
     let length = x.size().get(axis as usize).copied().unwrap_or_default();
     let mirrored = |i: i64| {
         let period = (2 * (length - 1)).max(1);
@@ -148,9 +164,7 @@ fn blurred_along(x: &Tensor, axis: i64, deviation: f64) -> Result<Tensor> {
     };
     let index: Vec<i64> = (-reach..length + reach).map(mirrored).collect();
     let padded = x.f_index_select(axis, &Tensor::f_from_slice(&index)?)?;
-    let taps: Vec<f64> = (-reach..=reach).map(|i| (-((i * i) as f64) / (2.0 * deviation * deviation)).exp()).collect();
-    let sum: f64 = taps.iter().sum();
-    let taps = Tensor::f_from_slice(&taps)?.f_div_scalar(sum)?;
     let shape = if axis == 2 { [1, 1, -1, 1] } else { [1, 1, 1, -1] };
-    Ok(padded.f_conv2d(&taps.f_view(shape)?, None::<Tensor>, [1, 1], [0, 0], [1, 1], 1)?)
+    let kernel = Tensor::f_from_slice(taps)?.f_view(shape)?;
+    Ok(padded.f_conv2d(&kernel, None::<Tensor>, [1, 1], [0, 0], [1, 1], 1)?)
 }

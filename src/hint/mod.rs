@@ -21,12 +21,14 @@
 mod canny;
 mod line_art;
 mod sketch;
+mod sketch_keras;
 mod splitmix;
 mod strokes;
 
 pub use canny::Canny;
 pub use line_art::{LineArt, standard_line_art};
 pub use sketch::Sketch;
+pub use sketch_keras::SketchKeras;
 pub use strokes::{Scribble, Strokes};
 
 use crate::color::Rgb;
@@ -58,11 +60,11 @@ impl Drawing {
         Ok(Tensor::f_cat(&[self.sketch.resize(size)?.to_tensor()?, self.strokes.to_tensor(size)?], 1)?)
     }
 
-    /// The drawing's hint with straight alpha: the colors as painted, wherever alpha is above 0.
+    /// The drawing's hint with straight alpha, [1, 5, H, W] f32: where alpha is above 0, the colors are as painted.
     pub(crate) fn straight_hint(&self, size: Size) -> Result<Tensor> {
         let hint = self.hint(size)?;
         let (lines, colors, alpha) = (hint.f_narrow(1, 0, 1)?, hint.f_narrow(1, 1, 3)?, hint.f_narrow(1, 4, 1)?);
-        // A premultiplied color of alpha 0 is 0, so dividing by 1 keeps it.
+        // A premultiplied color with alpha 0 is 0, and stays 0 when divided by 1.
         let divisor = alpha.f_where_self(&alpha.f_gt(0.0)?, &alpha.f_ones_like()?)?;
         Ok(Tensor::f_cat(&[lines, colors.f_div(&divisor)?, alpha], 1)?)
     }
@@ -112,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn straight_alpha_gives_the_colors_back() -> Result<()> {
+    fn straight_hint_restores_the_painted_colors() -> Result<()> {
         let size = Size::new(3, 1);
         let layer = Layer::from_bytes(vec![255, 102, 0, 255, 255, 102, 0, 51, 9, 9, 9, 0], size)?;
         let drawing = Drawing { sketch: Sketch::blank(size), strokes: Strokes::of(layer) };
@@ -150,7 +152,8 @@ mod tests {
         Ok(())
     }
 
-    /// A picture with thresholds, made from a case number: noise, blocks of 4 pixels, or a sawtooth.
+    /// Returns a picture and Canny thresholds that a case number determines. The picture is noise, blocks of 4 × 4
+    /// pixels, or a sawtooth.
     fn random_case(number: u64) -> (Raster, Canny) {
         let mut random = splitmix::SplitMix64::new(number);
         let (w, h, gray, kind) = (1 + random.below(40), 1 + random.below(40), random.below(2) == 1, random.below(3));
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn drawing_of_another_size_is_brought_to_the_pictures() -> Result<()> {
+    fn drawing_is_resized_to_the_picture() -> Result<()> {
         let drawing = Drawing {
             sketch: Sketch::blank((8, 8)),
             strokes: Strokes::new((16, 16)).line([(4.0, 4.0)], 3.0, Rgb(255, 0, 0)),

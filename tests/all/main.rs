@@ -35,4 +35,5 @@ mod reference_color;
 mod regions;
 mod reports;
 mod sdxl;
+mod sketch_keras;
 mod tiling;
