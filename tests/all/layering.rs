@@ -30,9 +30,9 @@ const VOCABULARY: &[&str] = &[
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ("vocabulary", VOCABULARY, &["weights"]), // the error carries the weights' report
     ("mask", &["mask"], &["vocabulary"]),
-    ("hint", &["hint"], &["mask", "vocabulary"]),
     ("attention", &["attention"], &["vocabulary"]),
     ("weights", &["weights"], &["vocabulary"]),
+    ("hint", &["hint"], &["mask", "weights", "vocabulary"]), // sketchKeras' network reads weights
     ("nn", &["nn"], &["weights", "attention", "vocabulary"]),
     ("diffusion", &["diffusion"], &["attention", "vocabulary"]),
     ("guidance", &["guidance"], &["diffusion", "attention", "vocabulary"]),
