@@ -80,6 +80,8 @@ fn flat_pictures_have_no_lines_and_bad_input_is_named() {
     assert_eq!(network().of(&paper).unwrap(), Raster::flat(Rgb(255, 255, 255), (70, 33)));
     assert!(network().side(20).of(&paper).unwrap_err().to_string().contains("64..=2048"));
     assert!(network().of(&Raster::flat(Rgb(0, 0, 0), (0, 9))).unwrap_err().to_string().contains("a picture with"));
-    let bare = impasto::weights::Weights::new("bare.safetensors", Tensors::new(), kind, Device::Cpu);
-    assert!(SketchKeras::new(&bare).unwrap_err().to_string().contains("bare.safetensors"));
+    let bare = |kind| impasto::weights::Weights::new("bare.safetensors", Tensors::new(), kind, Device::Cpu);
+    assert!(SketchKeras::new(&bare(kind)).unwrap_err().to_string().contains("bare.safetensors"));
+    let half = SketchKeras::new(&bare(tch::Kind::Half)).unwrap_err().to_string();
+    assert!(half.contains("is Half; expected Kind::Float"), "{half}");
 }

@@ -111,12 +111,10 @@ impl JobRequest {
     /// # Errors
     /// A sentence that names the field, its value, and what is expected.
     pub(crate) fn read(json: Value, options: &Options) -> Result<Self, String> {
-        let mut pixels = 0;
         let areas = json.get("areas").and_then(Value::as_array).into_iter().flatten();
         let fields = areas.chain([&json]).filter_map(Value::as_object).flat_map(|fields| fields.values());
-        for url in fields.filter_map(Value::as_str) {
-            pixels += header_size(url).map_or(0, |(width, height)| u64::from(width).saturating_mul(height.into()));
-        }
+        let sizes = fields.filter_map(Value::as_str).filter_map(header_size);
+        let pixels = sizes.fold(0u64, |sum, (width, height)| sum.saturating_add(u64::from(width) * u64::from(height)));
         let most = MOST_PIXELS * u64::from(options.side).pow(2);
         if pixels > most {
             return Err(format!("the pictures have {pixels} pixels together; expected at most {most}"));
@@ -245,11 +243,17 @@ mod tests {
     #[test]
     fn picture_is_refused_by_its_header() {
         let small = Raster::flat(Rgb(0, 0, 0), (2, 2)).data_url().unwrap();
-        // The same file with the header of a picture of 65536 × 65536 pixels.
-        let mut png = BASE64_STANDARD.decode(small.rsplit(',').next().unwrap()).unwrap();
-        png[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-        let url = format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png));
+        // The same file with the header of a picture of `side` × `side` pixels.
+        let claims = |side: u32| {
+            let mut png = BASE64_STANDARD.decode(small.rsplit(',').next().unwrap()).unwrap();
+            png[16..24].copy_from_slice(&[side.to_be_bytes(), side.to_be_bytes()].concat());
+            format!("data:image/png;base64,{}", BASE64_STANDARD.encode(png))
+        };
+        let url = claims(65536);
         assert_eq!(header_size(&url), Some((65536, 65536)));
+        // The sum of two such numbers of pixels is beyond 64 bits.
+        let largest = claims(u32::MAX);
+        assert!(refused(&format!(r#"{{"start": "{largest}", "mask": "{largest}"}}"#)).contains("pixels together"));
         assert!(refused(&format!(r#"{{"start": "{url}"}}"#)).contains("pixels together"));
         assert!(refused(&format!(r#"{{"areas": [{{"phrase": "a", "mask": "{url}"}}]}}"#)).contains("pixels together"));
     }
