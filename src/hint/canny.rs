@@ -30,7 +30,7 @@ pub struct Canny {
     pub l2: bool,
 }
 
-/// The thresholds 100 and 200 of the first release's application.
+/// The thresholds 100 and 200 of the application in ControlNet's first release.
 impl Default for Canny {
     fn default() -> Self {
         Self { low: 100.0, high: 200.0, l2: false }
@@ -39,14 +39,14 @@ impl Default for Canny {
 
 /// tan 22.5° · 2¹⁵, which tells horizontal gradients from diagonal ones.
 const TAN: i64 = 13573;
-/// Largest width and height of a picture.
+/// Largest width and height of a picture in pixels.
 const LARGEST: u32 = 16384;
 
 /// State of a pixel while edges are followed.
 #[derive(Clone, Copy, PartialEq)]
 enum Pixel {
     None,
-    /// A pixel that becomes part of an edge if it touches one.
+    /// A pixel that becomes part of an edge if the pixel touches an edge.
     Weak,
     Edge,
 }
@@ -56,7 +56,7 @@ impl Canny {
     ///
     /// # Errors
     /// [`Error::Parameter`] for a threshold that is negative or not a number, and for a picture without pixels or with
-    /// a side beyond 16384.
+    /// a side above 16384 pixels.
     pub fn edges(self, picture: &Raster) -> Result<Sketch> {
         let (width, height) = (picture.width(), picture.height());
         if width == 0 || height == 0 || width > LARGEST || height > LARGEST {
@@ -112,13 +112,13 @@ impl Sketch {
     /// The edges of a picture, by [`Canny`] with its usual thresholds.
     ///
     /// # Errors
-    /// As [`Canny::edges`].
+    /// The errors of [`Canny::edges`].
     pub fn of_edges(picture: &Raster) -> Result<Self> {
         Canny::default().edges(picture)
     }
 }
 
-/// Sobel's gradients of a picture; each pixel uses the channel with the largest one.
+/// Sobel's gradients of a picture; each pixel uses the channel with the largest gradient.
 struct Gradients {
     width: i64,
     height: i64,
@@ -141,7 +141,7 @@ impl Gradients {
             let dy = at(-1, 1) - at(-1, -1) + 2 * (at(0, 1) - at(0, -1)) + at(1, 1) - at(1, -1);
             (if l2 { dx * dx + dy * dy } else { dx.abs() + dy.abs() }, dx, dy)
         };
-        // The first channel wins a tie.
+        // Among equal gradients, the first channel is used.
         let largest = |x, y| {
             let [red, green, blue] = [0, 1, 2].map(|channel| gradient(x, y, channel));
             let two = if green.0 > red.0 { green } else { red };

@@ -1,4 +1,4 @@
-//! [`Sketch`]: lines, white on black as a picture and 1 in 0..=1 for a network.
+//! [`Sketch`]: the lines of a picture, white on black when drawn, and 1 on lines and 0 elsewhere for a network.
 
 use crate::color::Rgb;
 use crate::error::{Error, Result};
@@ -16,7 +16,7 @@ pub struct Sketch {
     size: Size,
 }
 
-/// Smallest difference in lightness at which ink and paper can be told apart, of 255.
+/// Smallest difference in lightness, on a scale of 0 to 255, at which ink and paper can be told apart.
 const LEAST_CONTRAST: u8 = 32;
 
 impl Sketch {
@@ -25,22 +25,22 @@ impl Sketch {
         Self { lines, size }
     }
 
-    /// Creates a sheet without lines.
+    /// Creates a sketch without lines.
     pub fn blank(size: impl Into<Size>) -> Self {
         let size = size.into();
         Self { lines: vec![false; size.width as usize * size.height as usize], size }
     }
 
-    /// Finds the lines of line art: a drawing, or a scan whose paper is not quite white. Otsu's threshold separates
+    /// Finds the lines of line art: a drawing, or a scan with paper that is not quite white. Otsu's threshold separates
     /// light from dark, and the rarer side is the ink. Light lines on a dark ground are thus found as well.
     ///
     /// # Errors
-    /// [`Error::Parameter`] if ink and paper differ by less than 32 of 255, as on an empty sheet; use [`Sketch::blank`]
-    /// for an empty sheet.
+    /// [`Error::Parameter`] if the lightness of ink and paper differs by less than 32 of 255, as on an empty sheet; use
+    /// [`Sketch::blank`] for an empty sheet.
     ///
     /// Source: Otsu (1979), "A Threshold Selection Method from Gray-Level Histograms".
     pub fn of_line_art(drawing: &Raster) -> Result<Self> {
-        // ITU-R 601, as Pillow's "L".
+        // The luma of ITU-R 601, as in Pillow's mode "L".
         let light: Vec<u8> = drawing
             .bytes()
             .chunks_exact(3)
@@ -87,7 +87,7 @@ impl Sketch {
         picture
     }
 
-    /// Returns the lines at another size. A pixel becomes a line if lines cover a quarter of it.
+    /// Returns the lines at another size. A pixel becomes a line if lines cover a quarter of the pixel or more.
     ///
     /// # Errors
     /// [`Error::Parameter`] if width or height is 0.
@@ -115,7 +115,7 @@ impl From<Sketch> for Raster {
     }
 }
 
-/// Reads the light pixels of a picture such as [`Sketch::raster`] makes as lines.
+/// Reads pixels with a red value of 128 or more as lines, as in a picture that [`Sketch::raster`] draws.
 impl From<Raster> for Sketch {
     fn from(lines: Raster) -> Self {
         let size = lines.size();
@@ -123,7 +123,7 @@ impl From<Raster> for Sketch {
     }
 }
 
-/// Shows width × height instead of every bit.
+/// Prints width × height instead of all pixels.
 impl std::fmt::Debug for Sketch {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Sketch({})", self.size)

@@ -11,7 +11,7 @@ use tch::{Device, Kind, Tensor};
 /// A convolution: input channels, output channels, kernel side, stride.
 type Shape = (i64, i64, i64, i64);
 
-/// Convolutions on the way down.
+/// Blocks of convolutions on the way down.
 const DOWN: [&[Shape]; 6] = [
     &[(1, 32, 3, 1)],
     &[(32, 64, 4, 2), (64, 64, 3, 1)],
@@ -20,7 +20,8 @@ const DOWN: [&[Shape]; 6] = [
     &[(256, 512, 4, 2)],
     &[(512, 512, 3, 1)],
 ];
-/// Convolutions on the way up, after a doubling of the grid and joined with the output of the same grid on the way down.
+/// Blocks of convolutions on the way up. The input of a block is joined with the output of the same grid on the way
+/// down, and its grid is doubled.
 const UP: [&[Shape]; 4] = [
     &[(1024, 512, 4, 1), (512, 256, 3, 1)],
     &[(512, 256, 4, 1), (256, 128, 3, 1)],
@@ -29,7 +30,7 @@ const UP: [&[Shape]; 4] = [
 ];
 /// The sides of a picture are multiples of this number, because the network halves the grid four times.
 const MULTIPLE: u32 = 16;
-/// Term of the batch norms' denominators.
+/// Number ε that the batch norms add to the variance.
 const EPS: f64 = 1e-3;
 /// Deviation in pixels of the blur that the picture is compared with.
 const BLUR: f64 = 3.0;
@@ -39,7 +40,8 @@ const FAINTEST: f64 = 0.1;
 /// The network of sketchKeras, which draws the lines of a picture. Its weights are not part of this crate.
 ///
 /// The network follows faded outlines and leaves out much of the texture of photographs, where
-/// [`LineArt`](super::LineArt) follows contrast alone. It takes about 180 billion multiplications for a square picture.
+/// [`LineArt`](super::LineArt) follows contrast alone. The network takes about 180 billion multiplications for a square
+/// picture.
 ///
 /// ```no_run
 /// use impasto::hint::SketchKeras;
@@ -153,7 +155,7 @@ impl SketchKeras {
             }
             skips.push(x.shallow_clone());
         }
-        // The deepest output is where the way up begins; it is joined with the one before it.
+        // The way up begins with the last output of the way down, which is joined with the output before it.
         let mut skips = skips.into_iter().rev().skip(1);
         let mut join = |x: &Tensor| match skips.next() {
             Some(skip) => Tensor::f_cat(&[&skip, x], 1),

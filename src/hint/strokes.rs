@@ -13,13 +13,13 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-/// CIEDE2000 below which two colors of strokes are the same.
+/// CIEDE2000 difference below which two colors of strokes count as the same.
 const SAME: f64 = 1.0;
 /// Number of pixels below which a color counts as part of a soft edge.
 const LEAST_PIXELS: usize = 8;
-/// Largest number of pixels that scribbles paint, repeated ones included: about a second of work.
+/// Largest number of pixels that scribbles paint, about a second of work. A pixel that is painted twice counts twice.
 const MOST_WORK: u64 = 1 << 26;
-/// Largest number of colors in a layer of strokes; each color costs a force.
+/// Largest number of colors in a layer of strokes; each color may become a color force.
 const MOST_COLORS: usize = 64;
 
 /// Strokes of color on a transparent layer: painted by code, opened from a file with alpha, or scribbled at random for
@@ -37,7 +37,8 @@ const MOST_COLORS: usize = 64;
 #[must_use]
 pub struct Strokes {
     layer: Layer,
-    /// Deviation in pixels of the Gaussian blur that a network sees the strokes with.
+    /// Deviation in pixels of the Gaussian blur that is applied to the strokes before a network reads them; `None`: no
+    /// blur.
     blur: Option<f64>,
 }
 
@@ -47,7 +48,7 @@ impl Strokes {
         Self::of(Layer::new(size))
     }
 
-    /// Takes the strokes of a layer, whose alpha is straight.
+    /// Creates strokes from a layer with straight alpha.
     pub const fn of(layer: Layer) -> Self {
         Self { layer, blur: None }
     }
@@ -55,7 +56,7 @@ impl Strokes {
     /// Opens the strokes in a file with alpha, such as a layer that a painting program exported.
     ///
     /// # Errors
-    /// As [`Layer::open`]; [`Error::Parameter`] if every pixel is opaque, as in a file without alpha.
+    /// The errors of [`Layer::open`]; [`Error::Parameter`] if every pixel is opaque, as in a file without alpha.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let layer = Layer::open(path)?;
@@ -101,13 +102,13 @@ impl Strokes {
         self
     }
 
-    /// Scribbles random strokes over a picture, in its own colors, as for a training picture. A seed makes the same
-    /// strokes on every machine.
+    /// Scribbles random strokes over a picture in the picture's own colors, as training data for a ControlNet. A seed
+    /// makes the same strokes on every machine.
     ///
     /// # Errors
     /// [`Error::Parameter`] for a setting out of its range, or a picture without pixels.
     ///
-    /// Source: "Coloring with ControlNet" (2024); number, length and blur of strokes are this crate's.
+    /// Source: "Coloring with ControlNet" (2024); number, length and blur of strokes are this crate's own.
     pub fn scribbled(picture: &Raster, scribble: &Scribble, seed: u64) -> Result<Self> {
         scribble.check(picture.size())?;
         let Size { width, height } = picture.size();
@@ -120,7 +121,7 @@ impl Strokes {
             let walk = walk(&mut random, picture.size(), &scribble.length);
             let number = random.below(scribble.thickness.len() as u32) as usize;
             let thickness = scribble.thickness.get(number).copied().unwrap_or(1).max(1);
-            // A square of even side reaches one pixel further down and to the right.
+            // A square with an even side reaches one pixel further down and to the right.
             let (before, after) = (thickness - 1 - thickness / 2, thickness / 2);
             for (x, y) in walk {
                 for y in y.saturating_sub(before)..(y + after + 1).min(height) {
@@ -141,11 +142,12 @@ impl Strokes {
         self
     }
 
-    /// The colors of the strokes, the largest first, each with a map of its pixels.
+    /// The colors of the strokes, each with a map of its pixels. The color with the most pixels is the first.
     ///
-    /// A map is rows × columns, 1 in the pixels of the color whose alpha is at least 128. Colors of fewer than 8
-    /// pixels, such as those of soft edges, count as the nearest of the others. So do colors within CIEDE2000 1 of a
-    /// larger one: browsers round the color of a transparent pixel by one.
+    /// A map is rows × columns: 1 in pixels of the color with an alpha of at least 128, and 0 elsewhere. Colors of
+    /// fewer than 8 pixels, such as those of soft edges, count as the nearest of the other colors. Colors at a
+    /// CIEDE2000 difference below 1 from a color with more pixels do so, too, because browsers round the colors of
+    /// transparent pixels by one.
     ///
     /// # Errors
     /// [`Error::Parameter`] if there are no strokes, or more than 64 colors of 8 pixels or more.
@@ -161,7 +163,7 @@ impl Strokes {
         let mut counts: HashMap<Rgb, usize> = HashMap::new();
         painted().for_each(|(_, color)| *counts.entry(color).or_default() += 1);
         let mut counts: Vec<(Rgb, usize)> = counts.into_iter().collect();
-        // Equal counts are sorted by color, so that the order is always the same.
+        // Colors with equal counts are sorted by channel values, so that the order is always the same.
         counts.sort_by_key(|(Rgb(r, g, b), count)| (Reverse(*count), *r, *g, *b));
         let mut kept: Vec<(Rgb, usize)> = Vec::new();
         for (color, count) in counts {
@@ -198,8 +200,8 @@ impl Strokes {
         &self.layer
     }
 
-    /// Premultiplied red, green, blue and alpha in 0..=1, [1, 4, H, W] f32, at `size`. Enlarging takes the nearest
-    /// pixel; a smaller width or height takes the mean.
+    /// Premultiplied red, green, blue and alpha of the strokes, [1, 4, H, W] f32 in 0..=1, at `size`. Enlarging repeats
+    /// the nearest pixel; a smaller width or height takes the mean.
     pub(super) fn to_tensor(&self, size: Size) -> Result<Tensor> {
         if let Some(sigma) = self.blur
             && !(sigma > 0.0 && sigma <= 64.0)
@@ -252,15 +254,15 @@ fn blurred(x: &Tensor, sigma: f64) -> Result<Tensor> {
 /// Settings of [`Strokes::scribbled`], in which each stroke is a random walk through the picture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scribble {
-    /// Number of strokes; up to 10,000.
+    /// Range of the number of strokes, up to 10,000.
     pub strokes: RangeInclusive<u32>,
-    /// Number of steps of a stroke, 1 to 1,000,000; a stroke ends at the border.
+    /// Range of the number of steps of a stroke, 1 to 1,000,000. A stroke ends at the border of the picture.
     pub length: RangeInclusive<u32>,
-    /// Thicknesses in pixels, up to 64, from which each stroke takes one; 0 and 1 are the same.
+    /// Thicknesses in pixels, up to 64; each stroke gets one of them at random. 0 and 1 are the same.
     pub thickness: Vec<u32>,
     /// Probability that the strokes are blurred, 0..=1.
     pub blurred: f64,
-    /// Smallest and largest deviation of the blur in pixels, above 0.
+    /// Smallest and largest deviation of the blur in pixels, above 0 and up to 64.
     pub blur: (f64, f64),
 }
 
@@ -322,8 +324,9 @@ impl Scribble {
 /// Steps to the eight neighbors, (dy, dx).
 const DIRECTIONS: [(i64, i64); 8] = [(-1, 0), (0, -1), (0, 1), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1)];
 
-/// A random walk from a random pixel up to the border, without its start. Steps beyond the border are drawn too, so a
-/// stroke does not depend on where an earlier one ended.
+/// Makes a random walk from a random pixel up to the border, and returns its pixels (x, y) without the start. The
+/// random numbers for all steps are drawn, even for steps beyond the border. A stroke therefore does not depend on
+/// where an earlier stroke ended.
 fn walk(random: &mut SplitMix64, size: Size, length: &RangeInclusive<u32>) -> Vec<(u32, u32)> {
     let (mut y, mut x) = (i64::from(random.below(size.height)), i64::from(random.below(size.width)));
     let (mut points, mut inside) = (Vec::new(), true);

@@ -33,7 +33,7 @@ fn weights(golden: &Value) -> Tensors {
     tensors(&golden["keys"], is_norm).into_iter().map(change).collect()
 }
 
-/// Blocks of 8 pixels in random colors.
+/// Returns a picture of blocks of 8 × 8 pixels in random colors.
 fn blocks(stream: u64, (height, width): (u32, u32)) -> Raster {
     let colors: Vec<u8> =
         unit(1_000_000 + stream, (3 * (height / 8) * (width / 8)).into()).iter().map(|u| (256.0 * u) as u8).collect();
@@ -46,7 +46,7 @@ fn blocks(stream: u64, (height, width): (u32, u32)) -> Raster {
 }
 
 #[test]
-fn lines_equal_the_original_network() {
+fn lines_equal_sketch_keras_output() {
     let (golden, folder) = (golden(), TempDir::new().unwrap());
     let file = folder.path().join("lines.safetensors");
     write_safetensors(&weights(&golden), &file).unwrap();
